@@ -1,0 +1,49 @@
+# What a person types. `make help` lists it. Settings: PYTHON (which Python makes .venv), ARGS.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test lint types unit lock clean
+
+help:  ## list every target
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY)  ## make .venv with the locked dependencies and this package in it
+
+# The lock holds everything but torch and torchvision, whose builds differ by machine: those two
+# come by range. Installing the lock first means that only they are left to be chosen.
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"error: Python >= 3.11 is needed, {v[0]}.{v[1]} was found; say which with: make setup PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset=fashion_mnist epochs=5")
+	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
+
+test: lint types unit  ## lint, types and every test
+
+lint: setup  ## ruff: style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup  ## mypy, strict
+	$(BIN)/mypy
+
+unit: setup  ## the tests alone (ARGS="-k schedule" picks some)
+	$(BIN)/pytest $(ARGS)
+
+lock: setup  ## choose the newest dependencies again: requirements.lock and environment.yml
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras \
+		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+		--unsafe-package torch --unsafe-package torchvision --unsafe-package pip --unsafe-package setuptools \
+		--output-file requirements.lock pyproject.toml
+	sed -i '/# locked/q' environment.yml
+	grep -oE '^[a-zA-Z0-9._-]+==[^ ;\\]+' requirements.lock | sed 's/^/      - /' >> environment.yml
+
+clean:  ## remove .venv and caches; runs/ and data/ stay
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis src/*.egg-info

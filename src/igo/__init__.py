@@ -1,0 +1,1 @@
+"""Implicit graduated optimization: SGD's own noise smooths the loss; schedule the noise."""
