@@ -1,0 +1,97 @@
+"""From a command line to a program's function: Hydra, its errors in one line, and --help."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from igo.config import explain, known_settings
+from igo.errors import ConfigError, UserError, nearest
+from igo.help import CONF, help_text
+
+EXIT_USER_ERROR = 2
+
+
+def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name: str) -> None:
+    """Compose conf/CONFIG_NAME.yaml with the command line and call the program with it.
+
+    The program gets the composed configuration and the names of the settings that were typed.
+    A UserError, or an error in the configuration, ends in one line on stderr and exit code 2.
+    """
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        print(help_text(f"src/{Path(sys.argv[0]).name}", config_name))
+        return
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+    def main(composed: DictConfig) -> None:
+        overrides = HydraConfig.get().overrides.task
+        try:
+            program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
+        except UserError as error:
+            if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:
+                raise
+            fail(str(error))
+
+    try:
+        main()
+    except UserError as error:
+        fail(str(error))
+    except MissingConfigException as error:
+        fail(_missing(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(_composition(error))
+
+
+def fail(message: str) -> None:
+    """End the program with one readable line."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(EXIT_USER_ERROR)
+
+
+def _missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = error.options or []
+    if not options:
+        groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
+        return f"{str(error).splitlines()[0]}. The groups are {', '.join(groups)}."
+    allowed = f"it must be one of {', '.join(options)}.{nearest(name, options)}"
+    return str(ConfigError(group, name, allowed))
+
+
+def _composition(error: Exception) -> str:
+    text = str(error)
+    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    known = known_settings() + groups
+    unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
+    if unknown:
+        name = unknown[1].split("=")[0]
+        elsewhere = _groups_with(name)
+        if name in known and elsewhere:
+            return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
+        if name in groups:
+            return f"{name} is a group of settings: choose one of its options"
+        return f"there is no setting '{name}'.{nearest(name, known)} (--help lists all)"
+    if isinstance(error, OmegaConfBaseException):
+        return str(explain(error))
+    cause = error.__cause__
+    first = text.splitlines()[0]
+    if "parsing override" in first:
+        return f"{first}; settings are written NAME=VALUE, and a value with special characters in quotes"
+    return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
+
+
+def _groups_with(setting: str) -> list[str]:
+    """The options of a group that have this setting, as typed: ``schedule=step``."""
+    group, _, key = setting.partition(".")
+    files = sorted((CONF / group).glob("*.yaml")) if key else []
+    return [f"{group}={f.stem}" for f in files if re.search(rf"^{key}:", f.read_text(), re.M)]

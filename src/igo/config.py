@@ -1,0 +1,196 @@
+"""The typed configuration: what a run can be told, and nothing else.
+
+conf/ holds the values and explains them; these classes hold the types. ``load`` turns what Hydra
+composed into a ``Config`` that has passed every check in igo.checks, with nothing left to derive.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, get_type_hints
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+
+from igo.errors import ConfigError, UserError, nearest
+
+
+@dataclass
+class AugmentConfig:
+    """Random changes to training images: crop after zero padding (pixels), flip, rotation (±°)."""
+
+    crop: int = 0
+    flip: bool = False
+    rotation: float = 0.0
+
+
+@dataclass
+class DatasetConfig:
+    """A data set: its facts (checked against the files when they are read) and its augmentation."""
+
+    name: str
+    classes: int
+    channels: int
+    image_size: int
+    samples: int  # n, training samples in use
+    mean: list[float]
+    std: list[float]
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    workers: int = 4  # DataLoader processes, where images are read from disk
+
+
+@dataclass
+class ModelConfig:
+    """A model by name; ``timm`` true means that timm knows the name."""
+
+    name: str
+    timm: bool = False
+    width: int | None = None
+    stem: str | None = None
+
+
+@dataclass
+class OptimizerConfig:
+    """SGD (no momentum), stochastic heavy ball (shb) or normalised heavy ball (nshb)."""
+
+    name: str
+    momentum: float = 0.0
+    weight_decay: float = 0.0
+
+
+@dataclass
+class ScheduleConfig:
+    """A noise profile with its own parameters (the others stay null), and how it meets epochs."""
+
+    profile: str
+    stages: int | None = None  # M
+    batch_multiple: int = 1
+    final_updates: int = 0
+    p: float | None = None
+    gamma: float | None = None
+    kappa: float | None = None
+    lam: float | None = None
+    decay: float | None = None
+    power: float | None = None
+    form: str | None = None
+    a: float | None = None
+
+
+@dataclass
+class NoiseConfig:
+    """How C² is measured at the start of each stage: K mini-batches of b samples."""
+
+    batches: int = 8
+    batch_size: int = 64
+
+
+@dataclass
+class EngineConfig:
+    """Where and in which precision a step runs."""
+
+    device: str = "auto"
+    precision: str = "auto"
+    micro_batch_size: int = 1024
+    threads: int | None = None
+    deterministic: bool = True
+
+
+@dataclass
+class TrackingConfig:
+    """Where records go beside the run folder."""
+
+    tool: str = "wandb"
+    mode: str = "offline"
+    project: str = "igo"
+    entity: str | None = None
+    group: str | None = None
+    tags: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Config:
+    """One run. The fields at the top are the knobs that people turn."""
+
+    dataset: DatasetConfig
+    model: ModelConfig
+    optimizer: OptimizerConfig
+    schedule: ScheduleConfig
+    engine: EngineConfig
+    tracking: TrackingConfig
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    p: float = 0.5
+    split: float = 0.5
+    seed: int = 0
+    epochs: int = 1
+    learning_rate: float = 0.1  # η_1
+    batch_size: int = 32  # b_1
+    max_batch_size: int | None = None
+    data_dir: str = "data"
+    runs_dir: str = "runs"
+    dry_run: bool = False
+    fresh: bool = False
+
+
+def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
+    """Type, complete and check a composed configuration.
+
+    Args:
+        composed: what Hydra made of conf/ and the command line.
+        typed: full names of the settings that the user typed; a typed setting that would have no
+            effect, or that contradicts another one, is an error rather than silently ignored.
+
+    Raises:
+        ConfigError: naming the setting, its value and what is allowed.
+    """
+    from igo import checks  # checks reads the classes above
+
+    try:
+        values = OmegaConf.to_container(composed, resolve=True)
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    except OmegaConfBaseException as error:
+        raise explain(error, composed) from None
+    if not isinstance(config, Config):
+        raise TypeError(f"a Config was expected, not {type(config)}")
+    checks.check_values(config)
+    checks.complete(config, typed)
+    checks.check_combinations(config, typed)
+    return config
+
+
+def result_settings(config: Config) -> dict[str, Any]:
+    """The settings that change a run's result: all but device, tracking, paths and the like."""
+    settings = asdict(config)
+    for name in ("tracking", "data_dir", "runs_dir", "dry_run", "fresh"):
+        del settings[name]
+    for name in ("device", "threads", "deterministic"):
+        del settings["engine"][name]
+    del settings["dataset"]["workers"]
+    del settings["p"]  # schedule.p holds it where it is used
+    return settings
+
+
+def known_settings(of: type = Config, prefix: str = "") -> list[str]:
+    """Full names of all settings, groups included: ``p``, ``schedule``, ``schedule.gamma``, …"""
+    names = []
+    types = get_type_hints(of)
+    for one in fields(of):
+        names.append(prefix + one.name)
+        if is_dataclass(types[one.name]):
+            names += known_settings(types[one.name], f"{prefix}{one.name}.")
+    return names
+
+
+def explain(error: Exception, composed: DictConfig | None = None) -> UserError:
+    """One readable line for an error of OmegaConf's about a key or a value."""
+    name = str(getattr(error, "full_key", "") or "")
+    reason = str(getattr(error, "msg", "") or error).splitlines()[0]
+    if isinstance(error, ConfigKeyError) or "is not in struct" in reason:
+        return UserError(f"there is no setting '{name}'.{nearest(name, known_settings())}")
+    value = OmegaConf.select(composed, name, throw_on_missing=False) if composed else None
+    wanted = re.search(r"could not be converted to (\w+)", reason)
+    if wanted:
+        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+        return ConfigError(name, value, f"it must be {kind.get(wanted[1], wanted[1])}")
+    return UserError(f"{name}: {reason}" if name else reason)

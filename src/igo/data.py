@@ -1,0 +1,175 @@
+"""Data sets as batches on the device: the same two calls whether they fit in memory or not.
+
+``train_batches`` takes index batches, so that the caller decides what a batch is (a piece of an
+epoch's permutation, a draw for measuring C²); ``test_batches`` never augments. Adding a data set
+that fits in memory takes one function in READERS and one file in conf/dataset/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igo import augment, readers
+from igo.config import Config, DatasetConfig
+from igo.errors import ConfigError
+from igo.seeds import derive_seed, generator
+
+Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
+TEST_BATCH = 1000
+
+
+class Data(Protocol):
+    """A data set with n training images."""
+
+    n: int
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n)."""
+        ...
+
+    def test_batches(self) -> Iterator[Batch]:
+        """Yield the whole test set, not augmented, in its own order."""
+        ...
+
+
+def open_data(config: Config, device: torch.device) -> Data:
+    """Read the configured data set.
+
+    Raises:
+        UserError: files are missing or damaged, or do not hold what conf/dataset says.
+    """
+    dataset = config.dataset
+    if dataset.name == "imagenet":
+        return FolderData(dataset, Path(config.data_dir) / "imagenet", device)
+    train, test = readers.READERS[dataset.name](Path(config.data_dir))
+    _check_facts(dataset, train)
+    keep = subset(train.labels, dataset.samples)
+    return TensorData(dataset, readers.Split(train.images[keep], train.labels[keep]), test, device)
+
+
+def subset(labels: np.ndarray, samples: int) -> np.ndarray:
+    """Indices of a fixed, stratified part of the data, in order; all where samples = n."""
+    if samples == len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(0).permutation(len(labels))
+    rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:samples])
+
+
+def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """A fresh permutation of [0, n) in pieces of b; the last, shorter one is kept."""
+    order = torch.randperm(n, generator=generator(seed, "permutation", epoch))
+    return list(order.split(batch_size))
+
+
+class TensorData:
+    """A data set that lives on the device as uint8, (n, H, W, C); batches are made there."""
+
+    def __init__(
+        self,
+        dataset: DatasetConfig,
+        train: readers.Split,
+        test: readers.Split,
+        device: torch.device,
+    ) -> None:
+        self.n = len(train.labels)
+        self._augment, self._device = dataset.augment, device
+        self._train = _on_device(train, device)
+        self._test = _on_device(test, device)
+        self._normalise = Normalise(dataset, device)
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. The parameters of all n images are drawn once, before the first batch."""
+        images, labels = self._train
+        moves = augment.draw_moves(
+            self._augment, self.n, generator(seed, "augmentation"), self._device
+        )
+        sizes = [len(index) for index in index_batches]
+        for index in torch.cat(list(index_batches)).to(self._device).split(sizes):
+            yield self._normalise(augment.gather(images, index, moves.of(index))), labels[index]
+
+    def test_batches(self) -> Iterator[Batch]:
+        """See Data."""
+        for images, labels in zip(*(t.split(TEST_BATCH) for t in self._test), strict=True):
+            yield self._normalise(images.permute(0, 3, 1, 2)), labels
+
+
+class FolderData:
+    """Images that DataLoader workers read from root/train/CLASS/* and root/val/CLASS/*."""
+
+    def __init__(self, dataset: DatasetConfig, root: Path, device: torch.device) -> None:
+        self._train = readers.image_folder(root / "train", readers.train_transform(dataset))
+        self._test = readers.image_folder(root / "val", readers.test_transform(dataset))
+        labels = np.array(self._train.targets)
+        _check_facts(dataset, readers.Split(None, labels))
+        self._keep = torch.from_numpy(subset(labels, dataset.samples))
+        self.n = len(self._keep)
+        self._workers, self._device = dataset.workers, device
+        self._normalise = Normalise(dataset, device)
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. Each image's crop and flip depend on the seed and the image alone."""
+        batches = [self._keep[index].tolist() for index in index_batches]
+        return self._load(self._train.seeded(derive_seed(seed, "augmentation")), batches)
+
+    def test_batches(self) -> Iterator[Batch]:
+        """See Data."""
+        order = torch.arange(len(self._test))
+        return self._load(self._test, [index.tolist() for index in order.split(TEST_BATCH // 4)])
+
+    def _load(self, images: readers.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
+        loader = torch.utils.data.DataLoader(
+            images,
+            batch_sampler=batches,
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        for pixels, labels in loader:
+            yield (
+                self._normalise(pixels.to(self._device, non_blocking=True)),
+                labels.to(self._device, non_blocking=True),
+            )
+
+
+class Normalise:
+    """(x/255 - mean)/std for uint8 images (b, C, H, W), to float32, on the device."""
+
+    def __init__(self, dataset: DatasetConfig, device: torch.device) -> None:
+        mean = torch.tensor(dataset.mean, dtype=torch.float64).view(1, -1, 1, 1)
+        std = torch.tensor(dataset.std, dtype=torch.float64).view(1, -1, 1, 1)
+        self._scale = (1 / (255 * std)).to(device, torch.float32)
+        self._offset = (-mean / std).to(device, torch.float32)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise a batch; channels_last memory, which convolutions are fastest on."""
+        images = images.to(torch.float32, memory_format=torch.channels_last)
+        return torch.addcmul(self._offset, images, self._scale)
+
+
+def _on_device(split: readers.Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+    return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
+
+
+def _check_facts(dataset: DatasetConfig, train: readers.Split) -> None:
+    """Hold conf/dataset against the files."""
+    n, classes = len(train.labels), int(train.labels.max()) + 1
+    if dataset.samples > n:
+        raise ConfigError("dataset.samples", dataset.samples, f"{dataset.name} has {n}")
+    if dataset.classes != classes:
+        raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
+    if train.images is not None:
+        shape = (dataset.image_size, dataset.image_size, dataset.channels)
+        if train.images.shape[1:] != shape:
+            found = "x".join(map(str, train.images.shape[1:]))
+            allowed = f"the files hold images of {found} (height x width x channels)"
+            raise ConfigError("dataset.image_size", dataset.image_size, allowed)

@@ -1,0 +1,158 @@
+"""How one step is executed: device, precision, micro-batches. The loop knows nothing of these."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from igo.config import EngineConfig
+from igo.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and in which precision a run computes.
+
+    ``autocast`` is None for fp32. ``scaler`` scales the loss where the precision is fp16; a step
+    whose scaled gradient overflows is skipped by it. ``micro_batch_size`` bounds what goes through
+    the model at once.
+    """
+
+    device: torch.device
+    autocast: torch.dtype | None
+    scaler: torch.amp.GradScaler
+    micro_batch_size: int
+
+    def prepare(self, network: nn.Module) -> nn.Module:
+        """Move a model to the device, convolutions in channels_last memory."""
+        moved: Any = network.to(self.device)
+        return cast(nn.Module, moved.to(memory_format=torch.channels_last))
+
+    def precision(self) -> AbstractContextManager[object]:
+        """The autocast context of a forward pass."""
+        if self.autocast is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast)
+
+    def backward(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
+
+        Returns:
+            (2,) float32 on the device: the sum of the losses and the number of correct answers.
+        """
+        for parameter in network.parameters():
+            parameter.grad = None
+        b = len(labels)
+        totals = torch.zeros(2, device=self.device)
+        for part, answers in self.parts(images, labels):
+            loss, correct = self._forward(network, part, answers)
+            self.scaler.scale(loss / b).backward()
+            totals += torch.stack((loss.detach(), correct))
+        return totals
+
+    def step(
+        self, network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]
+    ) -> Tensor:
+        """One update on one batch; returns what ``backward`` does, waits for nothing."""
+        totals = self.backward(network, *batch)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return totals
+
+    def parts(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Split a batch into the fewest nearly equal parts of at most micro_batch_size."""
+        count = math.ceil(len(labels) / self.micro_batch_size)
+        if count == 1:
+            yield images, labels
+        else:
+            yield from zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+
+    def smallest_part(self, batch_sizes: Sequence[int], n: int) -> int:
+        """The fewest samples that the model will see at once, ragged last batches included."""
+        sizes = {size for b in batch_sizes for size in (b, n % b or b)}
+        return min(size // math.ceil(size / self.micro_batch_size) for size in sizes)
+
+    @torch.no_grad()
+    def evaluate(
+        self, network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]
+    ) -> tuple[float, float]:
+        """Mean loss and accuracy over all samples, with BatchNorm's running statistics."""
+        network.eval()
+        totals, samples = torch.zeros(2, device=self.device), 0
+        for images, labels in batches:
+            for part, answers in self.parts(images, labels):
+                totals += torch.stack(self._forward(network, part, answers))
+            samples += len(labels)
+        network.train()
+        loss, correct = totals.tolist()
+        return loss / samples, correct / samples
+
+    def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with self.precision():
+            logits = network(images)
+        logits = logits.float()
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
+
+
+def build(config: EngineConfig) -> Engine:
+    """Choose device and precision.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
+    if config.device == "cuda" and not torch.cuda.is_available():
+        allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
+        raise ConfigError("engine.device", config.device, allowed)
+    on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if on_gpu else "cpu")
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.deterministic = True
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = not config.deterministic
+    precision = _best_precision(device) if config.precision == "auto" else config.precision
+    autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    return Engine(device, autocast, scaler, config.micro_batch_size)
+
+
+def _best_precision(device: torch.device) -> str:
+    """bf16 where the hardware multiplies in it, fp16 on older GPUs, fp32 elsewhere."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
+    flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return "bf16" if flags.get("avx512_bf16") or flags.get("amx_bf16") else "fp32"
+
+
+def hardware(engine: Engine) -> dict[str, str | int]:
+    """What a record should say of the machine."""
+    precision = "fp32" if engine.autocast is None else str(engine.autocast).removeprefix("torch.")
+    facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
+    if engine.device.type == "cuda":
+        facts["gpu"] = torch.cuda.get_device_name()
+    facts["cpu"] = _cpu_name()
+    facts["cores"] = os.cpu_count() or 1
+    facts["threads"] = torch.get_num_threads()
+    return facts
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        import platform
+
+        return platform.processor() or platform.machine()

@@ -1,0 +1,84 @@
+"""The text of --help: every group and knob with its comment, read from conf/ itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line ``key: value  # comment`` of a YAML file, its name in full."""
+
+    name: str
+    value: str
+    comment: str
+
+
+def help_text(program: str, config_name: str) -> str:
+    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml."""
+    primary = (CONF / f"{config_name}.yaml").read_text()
+    defaults = re.search(r"^defaults:\n((?:  .*\n)+)", primary, re.M)
+    chosen = re.findall(r"^  - (?:override )?(\w+): (\w+)", defaults[1] if defaults else "", re.M)
+    body = primary.replace(defaults[0], "") if defaults else primary
+    lines = [
+        _heading(primary),
+        "",
+        f"usage: python {program} [GROUP=OPTION] [SETTING=VALUE] ...   (-m sweeps: p=0.1,0.5,1)",
+        "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
+        "",
+        "Settings",
+    ]
+    lines += [_line(s.name, s.value, s.comment) for s in _settings(body.split("\nhydra:")[0])]
+    for group, default in chosen:
+        lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
+        lines += _group(group)
+    return "\n".join(lines)
+
+
+def _group(group: str) -> list[str]:
+    """The options of a group, then each of their settings once with the options that have it."""
+    texts = {path.stem: path.read_text() for path in sorted((CONF / group).glob("*.yaml"))}
+    lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
+    found: dict[str, str] = {}
+    having: dict[str, list[str]] = {}
+    for option, text in texts.items():
+        if "@package _global_" in text:
+            continue
+        for setting in _settings(text, prefix=f"{group}."):
+            having.setdefault(setting.name, []).append(option)
+            found[setting.name] = found.get(setting.name) or setting.comment
+    for name, options in having.items():
+        where = "" if len(options) == len(texts) else f"[{', '.join(options)}] "
+        lines.append(_line(f"  {name}", "", where + found[name]))
+    return lines
+
+
+def _line(name: str, value: str, comment: str) -> str:
+    return f"  {name + ('=' + value if value else ''):<32}{comment}".rstrip()
+
+
+def _heading(text: str) -> str:
+    """The comment at the top of a file."""
+    lines = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    return next(line for line in lines if not line.startswith("@package"))
+
+
+def _settings(text: str, prefix: str = "") -> list[Setting]:
+    """All settings of a YAML file, those nested one level deeper with their full names."""
+    settings, parent = [], ""
+    for line in text.splitlines():
+        found = re.match(r"( *)(\w+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
+        if not found:
+            continue
+        indent, key, value, comment = found.groups()
+        if not indent:
+            parent = "" if value else f"{key}."
+        if value:
+            settings.append(
+                Setting(f"{prefix}{parent if indent else ''}{key}", value, comment or "")
+            )
+    return settings

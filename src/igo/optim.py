@@ -1,0 +1,43 @@
+"""SGD, stochastic heavy ball and normalised heavy ball, all as torch.optim.SGD."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from igo.config import OptimizerConfig
+
+
+def build(optimizer: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> torch.optim.SGD:
+    """Build the optimizer; its learning rate is set by the loop before each stage.
+
+    sgd: x ← x - η g. shb: m ← β m + g, x ← x - η m. nshb: m ← β m + (1 - β) g, x ← x - η m,
+    with m = 0 before the first step (science: momentum of arXiv 2402.02325).
+    """
+    beta = optimizer.momentum
+    made = torch.optim.SGD(
+        list(parameters),
+        lr=0.0,
+        momentum=beta,
+        dampening=beta if optimizer.name == "nshb" else 0.0,
+        weight_decay=optimizer.weight_decay,
+        fused=True,
+    )
+    if beta and optimizer.name == "nshb":  # else PyTorch's first m is g, not (1 - β) g
+        for group in made.param_groups:
+            for parameter in group["params"]:
+                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Change η at a stage boundary; the optimizer's state lives on."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate
+
+
+def learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """The η that the next step will use."""
+    return float(optimizer.param_groups[0]["lr"])

@@ -1,0 +1,186 @@
+"""Files of each data set → arrays or image folders. torchvision reads the genuine formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igo.config import DatasetConfig
+from igo.errors import UserError
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images (n, H, W, C) uint8, None where they stay on disk; labels (n,) integers."""
+
+    images: Any
+    labels: np.ndarray
+
+
+def digits(_: Path) -> tuple[Split, Split]:
+    """scikit-learn's 1,797 digits; a fixed, stratified fifth of them (360) is the test set."""
+    from sklearn.datasets import load_digits  # a second that others need not pay
+    from sklearn.model_selection import train_test_split
+
+    found = load_digits()
+    images = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts = train_test_split(
+        images, found.target, test_size=360, stratify=found.target, random_state=0
+    )
+    return Split(parts[0], parts[2]), Split(parts[1], parts[3])
+
+
+def fashion_mnist(data_dir: Path) -> tuple[Split, Split]:
+    """The idx files in data_dir/FashionMNIST/raw or Debian's package, else a download."""
+    ours = data_dir / "FashionMNIST" / "raw"
+    for folder in (ours, DEBIAN_FASHION_MNIST):
+        if any(folder.glob("train-images-idx3-ubyte*")):
+            return _idx_split(folder, "train"), _idx_split(folder, "t10k")
+    from torchvision.datasets import FashionMNIST
+
+    _download(
+        lambda: FashionMNIST(str(data_dir), download=True),
+        "Fashion-MNIST",
+        f"install Debian's package dataset-fashion-mnist, or put its idx files into {ours}",
+    )
+    return _idx_split(ours, "train"), _idx_split(ours, "t10k")
+
+
+def cifar10(data_dir: Path) -> tuple[Split, Split]:
+    """CIFAR-10 in torchvision's format, data_dir/cifar-10-batches-py; downloaded where missing."""
+    from torchvision.datasets import CIFAR10
+
+    return _cifar(CIFAR10, data_dir, "cifar-10-python.tar.gz")
+
+
+def cifar100(data_dir: Path) -> tuple[Split, Split]:
+    """CIFAR-100 in torchvision's format, data_dir/cifar-100-python; downloaded where missing."""
+    from torchvision.datasets import CIFAR100
+
+    return _cifar(CIFAR100, data_dir, "cifar-100-python.tar.gz")
+
+
+READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+}
+
+
+def _cifar(factory: Any, data_dir: Path, archive: str) -> tuple[Split, Split]:
+    cure = f"download {archive} elsewhere and unpack it in {data_dir}"
+    train = _download(lambda: factory(str(data_dir), train=True, download=True), archive, cure)
+    test = factory(str(data_dir), train=False)
+    return Split(train.data, np.array(train.targets)), Split(test.data, np.array(test.targets))
+
+
+def _download(get: Callable[[], Any], what: str, cure: str) -> Any:
+    """Let torchvision find or download; its checksums are verified before a file is read."""
+    try:
+        return get()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{what} is not there and could not be downloaded ({reason}); {cure},"
+            " or point data_dir=… at a folder that has it"
+        ) from None
+
+
+def _idx_split(folder: Path, part: str) -> Split:
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+    arrays = []
+    for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
+        path = next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
+        if path is None:
+            raise UserError(f"{folder / name} is missing beside the other Fashion-MNIST files")
+        try:
+            arrays.append(_read_idx(path, read_sn3_pascalvincent_tensor).numpy())
+        except (OSError, EOFError, ValueError, RuntimeError, AssertionError, KeyError) as error:
+            raise UserError(f"{path} is damaged ({error}); get it again") from None
+    images, labels = arrays
+    if len(images) != len(labels):
+        raise UserError(
+            f"{folder}: {len(images)} {part} images, {len(labels)} labels; get it again"
+        )
+    return Split(images[..., None], labels)
+
+
+def _read_idx(path: Path, reader: Callable[[str], Tensor]) -> Tensor:
+    """torchvision reads plain files only; Debian's are compressed."""
+    if path.suffix != ".gz":
+        return reader(str(path))
+    import gzip
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as plain:
+        plain.write(gzip.decompress(path.read_bytes()))
+        plain.flush()
+        return reader(plain.name)
+
+
+class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
+    """torchvision's ImageFolder whose random transform depends on (seed, image) alone."""
+
+    def __init__(self, folder: Any, seed: int | None = None) -> None:
+        self._folder, self._seed = folder, seed
+        self.targets: list[int] = folder.targets
+
+    def seeded(self, seed: int) -> ImageFolder:
+        """The same images with another seed for their transforms."""
+        return ImageFolder(self._folder, seed)
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """(C, H, W) uint8 and the label."""
+        if self._seed is None:
+            pixels, label = self._folder[index]
+            return pixels, label
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed((self._seed + index) % 2**63)
+            pixels, label = self._folder[index]
+        return pixels, label
+
+
+def image_folder(root: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
+    """Read the class folders under root."""
+    from torchvision import datasets
+
+    try:
+        return ImageFolder(datasets.ImageFolder(str(root), transform=transform))
+    except (OSError, RuntimeError) as error:
+        raise UserError(
+            f"no images to read in {root} ({str(error).splitlines()[0]}); ImageNet is not"
+            " downloaded: put its class folders there, or point data_dir=… at them"
+        ) from None
+
+
+def train_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
+    """Random resized crop and flip, as usual for ImageNet; (3, size, size) uint8."""
+    from torchvision.transforms import v2
+
+    flip = [v2.RandomHorizontalFlip()] if dataset.augment.flip else []
+    crop = v2.RandomResizedCrop(dataset.image_size, antialias=True)
+    composed: Callable[[Any], Tensor] = v2.Compose([v2.RGB(), crop, *flip, v2.PILToTensor()])
+    return composed
+
+
+def test_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
+    """Resize to 8/7 of the size (256 for 224) and crop the centre, (3, size, size) uint8."""
+    from torchvision.transforms import v2
+
+    resize = v2.Resize(round(dataset.image_size * 8 / 7), antialias=True)
+    crop = v2.CenterCrop(dataset.image_size)
+    composed: Callable[[Any], Tensor] = v2.Compose([v2.RGB(), resize, crop, v2.PILToTensor()])
+    return composed

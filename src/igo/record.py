@@ -1,0 +1,142 @@
+"""The folder of a run: a run is its config, and its folder is named from it.
+
+config.yaml, plan.csv, metrics.jsonl (one record an epoch), status.json, checkpoint.pt. Every file
+is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from igo.config import Config, result_settings
+from igo.errors import UserError
+from igo.schedule import STAGE_COLUMNS, Plan
+
+Record = dict[str, Any]
+
+
+def signature(config: Config) -> str:
+    """Ten hexadecimal digits of everything that changes a run's result."""
+    canonical = json.dumps(result_settings(config), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+class RunFolder:
+    """Reads and writes the files of one run under ``runs_dir``."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        profile = config.schedule.profile
+        name = f"{config.dataset.name}-{config.model.name}-{profile}-{signature(config)}"
+        self.path = Path(config.runs_dir) / name.replace("/", "_")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the newest checkpoint is."""
+        return self.path / "checkpoint.pt"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and hold it: one process at a time works on a run.
+
+        Raises:
+            UserError: another process holds it.
+        """
+        _writable(self.path)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UserError(f"{self.path} is being worked on by another process") from None
+            yield
+
+    def start_over(self) -> None:
+        """Forget all that an earlier start left, the lock aside."""
+        for entry in self.path.iterdir():
+            if entry.name == ".lock":
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
+        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(asdict(self._config)))
+        text = io.StringIO()
+        rows = csv.DictWriter(text, STAGE_COLUMNS, lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(asdict(stage) for stage in plan.stages)
+        write_atomically(self.path / "plan.csv", text.getvalue())
+
+    def write_records(self, records: Sequence[Record]) -> None:
+        """Make metrics.jsonl hold exactly these records."""
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write_atomically(self.path / "metrics.jsonl", lines)
+
+    def append_record(self, record: Record) -> None:
+        """Add one line to metrics.jsonl. A torn line is mended at the next start."""
+        with (self.path / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def status(self) -> Record:
+        """The content of status.json, empty where there is none or it cannot be read."""
+        try:
+            found = json.loads((self.path / "status.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def update_status(self, **changes: object) -> None:
+        """Change entries of status.json."""
+        status = {**self.status(), **changes}
+        write_atomically(self.path / "status.json", json.dumps(status, indent=2) + "\n")
+
+    def write_error(self, traceback: str) -> None:
+        """Keep the traceback of a failed run in error.txt."""
+        write_atomically(self.path / "error.txt", traceback)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content: readers see the old or the new, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"no permission to write in {folder}")
+    except OSError as error:
+        raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """One line about an epoch."""
+    return (
+        f"epoch {record['epoch']}  stage {record['stage']}  δ {record['delta_m']:.4g}"
+        f"  η {record['eta_m']:.4g}  b {record['b_m']}"
+        f"  train {record['train/loss']:.4f} {record['train/accuracy']:.2%}"
+        f"  test {record['test/loss']:.4f} {record['test/accuracy']:.2%}"
+        f"  {record['images_per_second']:,.0f} images/s"
+    )

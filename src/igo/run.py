@@ -1,0 +1,224 @@
+"""One run from its configuration to its finished record: plan, data, model, loop, folder, W&B."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from igo.config import Config
+from igo.record import Record, RunFolder
+from igo.schedule import Plan, make_plan
+from igo.terminal import Terminal
+
+PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
+
+
+class Stopped(SystemExit):
+    """SIGTERM or SIGINT arrived; the exit code is the shell's, 128 + the signal's number."""
+
+    def __init__(self, number: int) -> None:
+        self.signal_name = signal.Signals(number).name
+        super().__init__(128 + number)
+
+
+def run(config: Config) -> Path:
+    """Train, continue or skip the run that the configuration describes; return its folder.
+
+    Raises:
+        UserError: something that the user can mend, before any compute where it can be known then.
+        Stopped: the process was told to end; the same command continues.
+    """
+    terminal = Terminal()
+    plan = make_plan(config)
+    folder = RunFolder(config)
+    terminal.say(f"run {folder.path}")
+    if config.dry_run:
+        terminal.show_plan(config, plan)
+        return folder.path
+    if not config.fresh and folder.status().get("state") == "finished":
+        _report(terminal, folder, "finished before; fresh=true runs it again")
+        return folder.path
+    with _signals() as check_stop:
+        _train(config, plan, folder, terminal, check_stop)
+    _report(terminal, folder, "finished")
+    return folder.path
+
+
+def _train(
+    config: Config,
+    plan: Plan,
+    folder: RunFolder,
+    terminal: Terminal,
+    check_stop: Callable[[], None],
+) -> None:
+    from igo import engine as engines  # torch; a dry run answers without
+    from igo import loop, tracking
+
+    tracking.check_login(config.tracking)
+    training = _prepare(config, plan)
+    terminal.show_plan(config, plan)
+    with folder.held():
+        if config.fresh:
+            folder.start_over()
+        progress = _resume(folder, training, terminal)
+        folder.write_plan(plan)
+        folder.write_records(progress.records)
+        folder.update_status(
+            state="running", started=_now(), **_provenance(),
+            hardware=engines.hardware(training.engine),
+        )  # fmt: skip
+        tracker = tracking.start(config, folder, progress.records, terminal.warn)
+
+        def epoch_done(record: Record) -> None:
+            folder.append_record(record)
+            _save(folder, training, progress)
+            tracker.log(record)
+
+        with _recorded_end(folder, tracker), terminal.progress(plan, progress.updates) as bar:
+            loop.train(training, progress, bar, epoch_done, check_stop)
+
+
+def _prepare(config: Config, plan: Plan) -> Any:
+    """Read the data, build the model, and check that they fit, before a folder is made."""
+    import torch
+
+    from igo import data, engine, loop, models, optim, seeds
+
+    device = engine.build(config.engine)
+    images = data.open_data(config, device.device)
+    torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
+    network = models.build(config.model, config.dataset)
+    smallest = device.smallest_part([stage.b_m for stage in plan.stages], plan.n)
+    models.check_fits(network, config.model.name, config.dataset, smallest)
+    network = device.prepare(network)
+    optimizer = optim.build(config.optimizer, network.parameters())
+    return loop.Training(config, plan, images, network, optimizer, device)
+
+
+def _resume(folder: RunFolder, training: Any, terminal: Terminal) -> Any:
+    """Bring model and optimizer to the last complete epoch, and say so."""
+    from igo import checkpoint, loop, noise
+
+    state, warnings = checkpoint.load(folder.checkpoint, training.engine.device)
+    for warning in warnings:
+        terminal.warn(f"{warning}; the one before is used, or the run starts over")
+    if state is None:
+        return loop.Progress()
+    training.network.load_state_dict(state["model"])
+    training.optimizer.load_state_dict(state["optimizer"])
+    training.engine.scaler.load_state_dict(state["scaler"])
+    position = state["progress"]
+    for name in ("reference", "current"):
+        position[name] = noise.Noise(**position[name])
+    terminal.say(f"continuing after epoch {position['epoch']} of {training.plan.epochs}")
+    return loop.Progress(**position)
+
+
+def _save(folder: RunFolder, training: Any, progress: Any) -> None:
+    from igo import checkpoint
+
+    state = {
+        "signature": folder.path.name,
+        "model": training.network.state_dict(),
+        "optimizer": training.optimizer.state_dict(),
+        "scaler": training.engine.scaler.state_dict(),
+        "progress": asdict(progress),
+    }
+    checkpoint.save(folder.checkpoint, state)
+
+
+@contextmanager
+def _recorded_end(folder: RunFolder, tracker: Any) -> Iterator[None]:
+    """Whatever ends the run, status.json and W&B say how it ended."""
+    started = time.perf_counter()
+    spent = float(folder.status().get("seconds", 0))
+
+    def end(state: str, exit_code: int, **more: str) -> None:
+        seconds = round(spent + time.perf_counter() - started, 3)
+        folder.update_status(state=state, ended=_now(), seconds=seconds, **more)
+        tracker.finish(exit_code)
+
+    try:
+        yield
+    except Stopped as stop:
+        end("interrupted", int(stop.code or 1), signal=stop.signal_name)
+        raise
+    except BaseException as error:
+        folder.write_error(traceback.format_exc())
+        end("failed", 1, error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+        raise
+    end("finished", 0)
+
+
+@contextmanager
+def _signals() -> Iterator[Callable[[], None]]:
+    """Turn SIGTERM and SIGINT into Stopped at the next update; a second one ends it at once."""
+    arrived: list[int] = []
+
+    def note(number: int, _frame: object) -> None:
+        arrived.append(number)
+        signal.signal(number, signal.default_int_handler)
+
+    def check_stop() -> None:
+        if arrived:
+            raise Stopped(arrived[0])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield check_stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
+    import json
+
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    accuracies = [json.loads(line)["test/accuracy"] for line in lines]
+    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
+    terminal.say(f"run {folder.path}")
+
+
+def _provenance() -> dict[str, Any]:
+    """What is needed to run it again: command, commit, versions."""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+
+
+def _commit() -> str | None:
+    """The project's commit, with ``+changes`` where the working tree differs from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

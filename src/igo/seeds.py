@@ -1,0 +1,22 @@
+"""Random streams that depend on nothing but the run's seed and their purpose.
+
+Every epoch's permutation, augmentation and dropout start from a seed of their own, derived from
+(seed, purpose, epoch). So a resumed run needs no generator states, and no stream moves another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+
+def derive_seed(seed: int, *purpose: str | int) -> int:
+    """A seed in [0, 2^63) for one purpose: the first bytes of a SHA-256."""
+    text = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+def generator(seed: int, *purpose: str | int) -> torch.Generator:
+    """A CPU generator for one purpose."""
+    return torch.Generator().manual_seed(derive_seed(seed, *purpose))

@@ -1,0 +1,170 @@
+"""Weights & Biases: a sink beside the run folder, never the source of anything.
+
+Each epoch is one row, logged once however often the run was killed: at a start, the rows that an
+earlier start brought into W&B are read back, and only the others are sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from igo.config import Config, TrackingConfig
+from igo.errors import ConfigError
+from igo.record import Record, RunFolder
+
+INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
+
+
+class Tracker(Protocol):
+    """Where records go beside the run folder."""
+
+    def log(self, record: Record) -> None:
+        """Take the record of one epoch."""
+        ...
+
+    def finish(self, exit_code: int) -> None:
+        """Close the run; 0 means that it is finished."""
+        ...
+
+
+class NoTracker:
+    """Records go nowhere else."""
+
+    def log(self, record: Record) -> None:
+        """See Tracker."""
+
+    def finish(self, exit_code: int) -> None:
+        """See Tracker."""
+
+
+def check_login(tracking: TrackingConfig) -> None:
+    """Ask, before any compute, whether an online run could log in at all.
+
+    Raises:
+        ConfigError: mode=online without an API key.
+    """
+    if tracking.tool != "wandb" or tracking.mode != "online":
+        return
+    import wandb
+
+    with contextlib.redirect_stderr(None):
+        known = wandb.login(prompt=False)
+    if not known:
+        raise ConfigError(
+            "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
+            " WANDB_API_KEY, or use tracking.mode=offline and `wandb sync` later"
+        )  # fmt: skip
+
+
+def start(
+    config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
+) -> Tracker:
+    """Open the run's W&B run and bring it up to the given records.
+
+    Args:
+        config: the checked configuration.
+        folder: its status.json keeps the W&B id, so that every start continues the same run.
+        records: those of the epochs that are complete.
+        warn: told when an unreachable server makes the run go on offline.
+    """
+    if config.tracking.tool == "none" or config.tracking.mode == "disabled":
+        return NoTracker()
+    root = Path(config.runs_dir).resolve()
+    name = folder.path.name
+    run_id = folder.status().get("wandb_id")
+    if not run_id:
+        import secrets
+
+        run_id = f"{name[-10:]}-{secrets.token_hex(3)}"  # a deleted id can never be used again
+        folder.update_status(wandb_id=run_id)
+    run = _init(config, root, name, run_id, warn)
+    run.define_metric("*", step_metric="epoch")
+    run.define_metric("updates", summary="last")
+    run.define_metric("test/accuracy", summary="max,last")
+    run.define_metric("test/loss", summary="min,last")
+    tracker = WandbTracker(run)
+    there = _epochs_there(root, run_id, run)
+    for record in records:
+        if record["epoch"] not in there:
+            tracker.log(record)
+    return tracker
+
+
+class WandbTracker:
+    """One W&B run, online or offline."""
+
+    def __init__(self, run: Any) -> None:
+        self._run = run
+
+    def log(self, record: Record) -> None:
+        """See Tracker."""
+        self._run.log({key: value for key, value in record.items() if value is not None})
+
+    def finish(self, exit_code: int) -> None:
+        """See Tracker."""
+        self._run.finish(exit_code=exit_code)
+
+
+def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[str], None]) -> Any:
+    import wandb  # a third of a second that --help need not pay
+    from wandb.errors import CommError
+
+    tracking = config.tracking
+    group = f"{config.dataset.name}-{config.model.name}-{config.schedule.profile}"
+    made: dict[str, Any] = {
+        "project": tracking.project,
+        "entity": tracking.entity,
+        "group": tracking.group or group,
+        "tags": [*tracking.tags, config.schedule.profile],
+        "name": name,
+        "id": run_id,
+        "resume": "allow",
+        "dir": str(root),
+        "config": asdict(config),
+    }
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_transaction_log_flush_interval=1,  # SIGKILL loses a second, not fifteen
+        init_timeout=INIT_TIMEOUT,
+    )
+    if tracking.mode == "online":
+        try:
+            return wandb.init(mode="online", settings=settings, **made)
+        except CommError as error:
+            reason = str(error).splitlines()[0]
+            warn(f"W&B cannot be reached ({reason}); this run goes on offline, `wandb sync` later")
+    return wandb.init(mode="offline", settings=settings, **made)
+
+
+def _epochs_there(root: Path, run_id: str, run: Any) -> set[int]:
+    """Epochs that earlier starts brought into this W&B run: on the server, or in local files."""
+    there = set(range(1, int(getattr(run, "starting_step", 0) or 0) + 1))  # a row an epoch
+    kind = "*run-*" if run.settings.mode == "offline" else "offline-run-*"
+    for folder in (root / "wandb").glob(f"{kind}-{run_id}"):
+        if folder.resolve() != Path(run.dir).resolve().parent:
+            there |= {int(row["epoch"]) for row in history(folder) if "epoch" in row}
+    return there
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The rows in a local W&B run folder, by `wandb leet inspect`; a torn end is left out."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    rows = []
+    for line in found.stdout.splitlines():
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if entry.get("type") == "history":
+                rows.append(entry["history"]["item"])
+    return rows
