@@ -107,6 +107,11 @@ def complete(config: Config, typed: Collection[str]) -> None:
     schedule = config.schedule
     if schedule.stages is None:
         schedule.stages = config.epochs
+    if schedule.profile == "constant":
+        if "split" in typed:
+            allowed = "constant noise has no decay to split; leave it out"
+            raise ConfigError("split", config.split, allowed)
+        config.split = 1.0
     if schedule.profile != "step":
         return
     if schedule.kappa is None and schedule.lam is None:
@@ -125,7 +130,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         raise ConfigError(
             "schedule.gamma", schedule.gamma, f"{both} give γ = κ/√λ = {gamma:g}; leave one out"
         )
-    split = min(1.0, math.log(kappa) / math.log(gamma))
+    split = min(1.0, abs(math.log(kappa) / math.log(gamma)))  # abs: not -0.0
     if "split" in typed and not math.isclose(config.split, split, abs_tol=1e-9):
         raise ConfigError("split", config.split, f"{both} make it {split:.5g}; leave one out")
     schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None

@@ -86,7 +86,7 @@ def _composition(error: Exception) -> str:
     cause = error.__cause__
     first = text.splitlines()[0]
     if "parsing override" in first:
-        return f"{first}; settings are written NAME=VALUE, and a value with special characters in quotes"
+        return f"{first}; settings are written NAME=VALUE, special characters quoted"
     return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
 
 

@@ -1,0 +1,80 @@
+"""What tests share: configurations made as Hydra makes them, and the program as a user starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+
+from igo import config as configuration
+from igo.config import Config
+
+ROOT = Path(__file__).parents[1]
+TINY = ("epochs=3", "dataset.samples=96", "model.width=4", "noise.batches=2", "noise.batch_size=8")
+
+torch.set_num_threads(1)  # tests run side by side
+
+
+@pytest.fixture(scope="session")
+def make_config() -> Callable[..., Config]:
+    """Compose and check a configuration from command line overrides."""
+
+    def make(*overrides: str) -> Config:
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            composed = compose("config", list(overrides))
+        return configuration.load(composed, [one.split("=")[0] for one in overrides])
+
+    return make
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run src/train.py as a user does, one thread, run folders in tmp_path/runs."""
+
+    def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(tmp_path, *arguments),
+            cwd=tmp_path,
+            env=clean_environment(**environment),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+    return start
+
+
+def command(tmp_path: Path, *arguments: str) -> list[str]:
+    """The command line of a run whose folders are in tmp_path/runs."""
+    script = str(ROOT / "src" / "train.py")
+    return [sys.executable, script, f"runs_dir={tmp_path / 'runs'}", *arguments]
+
+
+def clean_environment(**changes: str) -> dict[str, str]:
+    """The environment without the user's own W&B settings, one thread."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    return {**kept, "OMP_NUM_THREADS": "1", "HOME": "/nonexistent", **changes}
+
+
+def run_folder(tmp_path: Path) -> Path:
+    """The one run folder under tmp_path/runs."""
+    (folder,) = (path.parent for path in (tmp_path / "runs").glob("*/plan.csv"))
+    return folder
+
+
+def records(folder: Path, *, timings: bool = False) -> list[dict[str, Any]]:
+    """metrics.jsonl as a list, without the two timings unless they are wanted."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    if not timings:
+        for row in rows:
+            del row["seconds"], row["images_per_second"]
+    return rows
