@@ -1,0 +1,205 @@
+"""Augmentation against torchvision's transforms, image by image, with the same parameters."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor
+from torchvision.transforms import InterpolationMode, RandomCrop, RandomRotation
+from torchvision.transforms import functional as tv
+
+from igo.augment import Moves, draw_moves, gather
+from igo.config import AugmentConfig
+from igo.seeds import generator
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+CPU = torch.device("cpu")
+SIZES = [(8, 8), (28, 28), (32, 32), (32, 20), (7, 12), (1, 1)]
+CROP = 4
+KINDS = {
+    "crop": ("shift",),
+    "flip": ("flip",),
+    "rotation": ("angle",),
+    "crop_and_flip": ("shift", "flip"),
+    "all": ("shift", "flip", "angle"),
+}
+
+
+def some_images(n: int, height: int, width: int, channels: int) -> Tensor:
+    """Noise without zeros, so that every lost or misplaced pixel shows."""
+    shape = (n, height, width, channels)
+    return torch.randint(1, 256, shape, generator=generator(0, "images"), dtype=torch.uint8)
+
+
+def clear_angles(n: int, height: int, width: int, limit: float = 15.0) -> Tensor:
+    """Uniform angles for which no pixel's source lies halfway between two pixels.
+
+    There the nearest one is a matter of the last bit, which no two programs need agree on.
+    """
+    drawn = (torch.rand(4 * n, generator=generator(0, "angles")) * 2 - 1) * limit
+    turn = (drawn.double() * math.pi / 180).view(-1, 1, 1)
+    y = torch.arange(height).view(-1, 1).double() - (height - 1) / 2
+    x = torch.arange(width).double() - (width - 1) / 2
+    source_x = turn.cos() * x - turn.sin() * y + (width - 1) / 2
+    source_y = turn.sin() * x + turn.cos() * y + (height - 1) / 2
+    clear = torch.ones(len(drawn), dtype=torch.bool)
+    for source in (source_x, source_y):
+        clear &= ((source % 1 - 0.5).abs() > 2e-5).flatten(1).all(dim=1)
+    assert clear.sum() >= n
+    return drawn[clear][:n]
+
+
+def some_moves(n: int, height: int, width: int, kind: str) -> Moves:
+    draw = generator(0, "moves")
+    every = {
+        "shift": torch.randint(-CROP, CROP + 1, (n, 2), generator=draw),
+        "flip": torch.rand(n, generator=draw) < 0.5,
+        "angle": clear_angles(n, height, width),
+    }
+    return Moves(*(every[name] if name in KINDS[kind] else None for name in every))
+
+
+def by_torchvision(image: Tensor, moves: Moves, i: int) -> Tensor:
+    """Zero-pad and crop, flip, rotate one (H, W, C) image, in the published order."""
+    moved = image.permute(2, 0, 1)
+    height, width = moved.shape[1:]
+    if moves.shift is not None:
+        down, right = moves.shift[i].tolist()
+        moved = tv.crop(tv.pad(moved, [CROP]), CROP + down, CROP + right, height, width)
+    if moves.flip is not None and moves.flip[i]:
+        moved = tv.hflip(moved)
+    if moves.angle is not None:
+        moved = tv.rotate(moved, float(moves.angle[i]), InterpolationMode.NEAREST, fill=[0])
+    return moved
+
+
+def on(device: str, moves: Moves) -> Moves:
+    parts = (moves.shift, moves.flip, moves.angle)
+    return Moves(*(None if part is None else part.to(device) for part in parts))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", SIZES, ids="{0[0]}x{0[1]}".format)
+@pytest.mark.parametrize("kind", KINDS)
+def test_moves_equal_torchvision_bit_for_bit(
+    kind: str, size: tuple[int, int], channels: int, device: str
+) -> None:
+    n = 48
+    images, moves = some_images(n, *size, channels), some_moves(n, *size, kind)
+    index = torch.randperm(n, generator=generator(0, "index"))[: n - 5]
+    got = gather(images.to(device), index.to(device), on(device, moves.of(index)))
+    wanted = torch.stack([by_torchvision(images[i], moves, int(i)) for i in index])
+    assert got.dtype == torch.uint8
+    assert torch.equal(got.cpu(), wanted)
+
+
+def test_large_rotations_equal_torchvision_too() -> None:
+    images, angle = some_images(200, 9, 14, 3), clear_angles(200, 9, 14, limit=180.0)
+    moves = Moves(None, None, angle)
+    got = gather(images, torch.arange(200), moves)
+    wanted = torch.stack([by_torchvision(images[i], moves, i) for i in range(200)])
+    assert torch.equal(got, wanted)
+
+
+def test_the_order_is_crop_then_flip_then_rotation() -> None:
+    """One corner pixel, followed by hand: right by cropping, mirrored, then turned by 90°."""
+    images = torch.zeros(1, 4, 4, 1, dtype=torch.uint8)
+    images[0, 0, 1, 0] = 200
+    moves = Moves(torch.tensor([[-1, -2]]), torch.tensor([True]), torch.tensor([90.0]))
+    moved = gather(images, torch.tensor([0]), moves)[0, 0]
+    # Crop: (0, 1) → (1, 3); flip: → (1, 0); a quarter counter-clockwise: → (3, 1).
+    assert moved.nonzero().tolist() == [[3, 1]]
+
+
+def test_without_moves_images_are_picked_as_they_are() -> None:
+    images, index = some_images(5, 4, 6, 3), torch.tensor([3, 0, 3])
+    nothing = draw_moves(AugmentConfig(), 5, generator(0), CPU)
+    assert not nothing.any
+    picked = gather(images, index, nothing)
+    assert torch.equal(picked, images[[3, 0, 3]].permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("moves", ["nothing", "all"])
+def test_batches_are_in_channels_last_memory(moves: str) -> None:
+    images, index = some_images(8, 6, 6, 3), torch.arange(8)
+    drawn = some_moves(8, 6, 6, "all") if moves == "all" else Moves(None, None, None)
+    assert gather(images, index, drawn).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("augment", "drawn"),
+    [
+        (AugmentConfig(), (False, False, False)),
+        (AugmentConfig(crop=2), (True, False, False)),
+        (AugmentConfig(flip=True), (False, True, False)),
+        (AugmentConfig(rotation=15), (False, False, True)),
+        (AugmentConfig(crop=2, flip=True, rotation=15), (True, True, True)),
+    ],
+)
+def test_only_what_is_asked_for_is_drawn(augment: AugmentConfig, drawn: tuple[bool, ...]) -> None:
+    moves = draw_moves(augment, 3, generator(0), CPU)
+    assert tuple(part is not None for part in (moves.shift, moves.flip, moves.angle)) == drawn
+
+
+N = 20_000
+
+
+@pytest.fixture(scope="module")
+def drawn() -> tuple[Tensor, Tensor, Tensor]:
+    augment = AugmentConfig(crop=CROP, flip=True, rotation=15)
+    moves = draw_moves(augment, N, generator(1, "augmentation"), CPU)
+    assert moves.shift is not None
+    assert moves.flip is not None
+    assert moves.angle is not None
+    return moves.shift, moves.flip, moves.angle
+
+
+def test_shifts_are_distributed_as_torchvision_draws_crops(
+    drawn: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    torch.manual_seed(0)
+    padded = torch.zeros(3, 32 + 2 * CROP, 32 + 2 * CROP)
+    theirs = torch.tensor([RandomCrop.get_params(padded, (32, 32))[:2] for _ in range(N)])
+    places = 2 * CROP + 1
+    ours = drawn[0] + CROP
+    assert ours.min() == 0
+    assert ours.max() == places - 1
+    joint = [(part[:, 0] * places + part[:, 1]).bincount(minlength=places**2) for part in
+             (ours, theirs)]  # fmt: skip
+    assert stats.chi2_contingency(torch.stack(joint).numpy()).pvalue > 1e-3
+    assert stats.chisquare(joint[0].numpy()).pvalue > 1e-3  # so rows and columns are independent
+
+
+def test_half_of_the_images_are_flipped(drawn: tuple[Tensor, Tensor, Tensor]) -> None:
+    assert stats.binomtest(int(drawn[1].sum()), N, 0.5).pvalue > 1e-3
+
+
+def test_angles_are_distributed_as_torchvision_draws_them(
+    drawn: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    torch.manual_seed(0)
+    theirs = [RandomRotation.get_params([-15.0, 15.0]) for _ in range(N)]
+    assert stats.ks_2samp(drawn[2].numpy(), theirs).pvalue > 1e-3
+    assert stats.kstest(drawn[2].double().numpy(), stats.uniform(-15, 30).cdf).pvalue > 1e-3
+
+
+def test_an_images_moves_are_independent_of_each_other_and_of_the_next_images(
+    drawn: tuple[Tensor, Tensor, Tensor],
+) -> None:
+    shift, flip, angle = (part.double() for part in drawn)
+    columns = torch.stack([shift[:, 0], shift[:, 1], flip, angle])
+    pairs = torch.cat([columns[:, :-1], columns[:, 1:]])  # beside those of the next image
+    correlation = torch.corrcoef(pairs) - torch.eye(8)
+    assert correlation.abs().max() < 4 / math.sqrt(N)
+
+
+def test_moves_depend_on_the_generator_alone() -> None:
+    augment = AugmentConfig(crop=CROP, flip=True, rotation=15)
+    first, again, other = (draw_moves(augment, 50, generator(s), CPU) for s in (7, 7, 8))
+    for name in ("shift", "flip", "angle"):
+        assert torch.equal(getattr(first, name), getattr(again, name))
+        assert not torch.equal(getattr(first, name), getattr(other, name))
