@@ -25,7 +25,8 @@ def build(optimizer: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> tor
         weight_decay=optimizer.weight_decay,
         fused=True,
     )
-    if beta and optimizer.name == "nshb":  # else PyTorch's first m is g, not (1 - β) g
+    if beta:  # m = 0 must be there: PyTorch's first m would be g, not (1 - β) g, and unwritten
+        # memory where loss scaling skips the first step
         for group in made.param_groups:
             for parameter in group["params"]:
                 made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

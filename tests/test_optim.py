@@ -1,0 +1,148 @@
+"""The optimizers against their formulas, written out as loops in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from igo import engine, optim
+from igo.config import EngineConfig, OptimizerConfig
+from igo.seeds import generator
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+STEPS = 12
+
+
+@pytest.fixture(autouse=True)
+def _uninitialised_memory_is_nan() -> Iterator[None]:
+    """As in every run (engine.deterministic): what was never written shows as NaN."""
+    engine.build(EngineConfig(device="cpu"))
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def start(device: str) -> list[nn.Parameter]:
+    draw = generator(0, "parameters")
+    shapes = [(4, 3), (4,), (2, 3, 3, 3)]
+    return [nn.Parameter(torch.randn(s, generator=draw).to(device)) for s in shapes]
+
+
+def eta(step: int) -> float:
+    """Falls in the middle of the run, as at a stage boundary."""
+    return 0.3 if step < STEPS // 2 else 0.1
+
+
+def gradients(step: int, parameters: list[nn.Parameter]) -> list[Tensor]:
+    draw = generator(0, "gradients", step)
+    return [torch.randn(p.shape, generator=draw).to(p.device) for p in parameters]
+
+
+def train(config: OptimizerConfig, device: str) -> list[nn.Parameter]:
+    """Twelve steps of the optimizer under test."""
+    parameters = start(device)
+    made = optim.build(config, parameters)
+    for step in range(STEPS):
+        optim.set_learning_rate(made, eta(step))
+        for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
+            parameter.grad = gradient
+        made.step()
+    return parameters
+
+
+def by_formula(config: OptimizerConfig, device: str) -> list[Tensor]:
+    """x ← x - η m with m ← β m + g (shb), β m + (1 - β) g (nshb) or g (sgd); g holds the decay."""
+    beta = config.momentum
+    share = {"sgd": 1.0, "shb": 1.0, "nshb": 1 - beta}[config.name]
+    at = [p.detach().double() for p in start(device)]
+    momenta = [torch.zeros_like(x) for x in at]
+    for step in range(STEPS):
+        for i, raw in enumerate(gradients(step, start(device))):
+            gradient = raw.double() + config.weight_decay * at[i]
+            momenta[i] = (0 if config.name == "sgd" else beta) * momenta[i] + share * gradient
+            at[i] = at[i] - eta(step) * momenta[i]
+    return at
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+@pytest.mark.parametrize(
+    ("name", "momentum"),
+    [("sgd", 0.0), ("shb", 0.9), ("shb", 0.3), ("nshb", 0.9), ("nshb", 0.3)],
+)
+def test_steps_follow_the_formula_while_the_learning_rate_changes(
+    name: str, momentum: float, weight_decay: float, device: str
+) -> None:
+    config = OptimizerConfig(name, momentum, weight_decay)
+    wanted = by_formula(config, device)
+    for ours, exact in zip(train(config, device), wanted, strict=True):
+        torch.testing.assert_close(ours.detach().double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["shb", "nshb"])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_without_momentum_both_heavy_balls_are_sgd_bit_for_bit(
+    name: str, weight_decay: float, device: str
+) -> None:
+    heavy = train(OptimizerConfig(name, 0.0, weight_decay), device)
+    plain = train(OptimizerConfig("sgd", 0.0, weight_decay), device)
+    assert all(torch.equal(a, b) for a, b in zip(heavy, plain, strict=True))
+
+
+def test_the_first_normalised_step_is_damped_like_every_other() -> None:
+    """m_1 = (1 - β) g, where PyTorch's own dampening would begin with g."""
+    (x,) = parameters = [nn.Parameter(torch.zeros(1))]
+    made = optim.build(OptimizerConfig("nshb", 0.9), parameters)
+    optim.set_learning_rate(made, 1.0)
+    x.grad = torch.ones(1)
+    made.step()
+    assert x.item() == pytest.approx(-0.1, rel=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["shb", "nshb"])
+def test_momentum_survives_a_saved_state(name: str, device: str) -> None:
+    """Six steps, state into a new optimizer, six more: the same as twelve."""
+    config = OptimizerConfig(name, 0.9, 0.01)
+    parameters = start(device)
+    made = optim.build(config, parameters)
+    for step in range(STEPS):
+        if step == STEPS // 2:
+            state = made.state_dict()
+            made = optim.build(config, parameters)
+            made.load_state_dict(state)
+        optim.set_learning_rate(made, eta(step))
+        for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
+            parameter.grad = gradient
+        made.step()
+    assert all(torch.equal(a, b) for a, b in zip(parameters, train(config, device), strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("name", "momentum"), [("sgd", 0.0), ("shb", 0.9), ("nshb", 0.9)])
+def test_a_first_step_skipped_for_overflow_leaves_no_trace(
+    name: str, momentum: float, device: str
+) -> None:
+    """Loss scaling begins too high as a rule, so that the first fp16 step is often skipped."""
+    config = OptimizerConfig(name, momentum)
+    (x,) = parameters = [nn.Parameter(torch.full((3,), 2.0, device=device))]
+    made, scaler = optim.build(config, parameters), torch.amp.GradScaler(device, init_scale=4.0)
+    optim.set_learning_rate(made, 0.5)
+    for slope, scale_after in ((float("inf"), 2.0), (1.0, 2.0)):
+        x.grad = None
+        scaler.scale((slope * x).sum()).backward()
+        scaler.step(made)
+        scaler.update()
+        assert scaler.get_scale() == scale_after
+    share = 1 - momentum if name == "nshb" else 1.0
+    torch.testing.assert_close(x.detach().cpu(), torch.full((3,), 2.0 - 0.5 * share))
+
+
+def test_the_learning_rate_read_back_is_the_one_that_was_set() -> None:
+    made = optim.build(OptimizerConfig("sgd"), start("cpu"))
+    optim.set_learning_rate(made, 0.1 / 3)
+    assert optim.learning_rate(made) == 0.1 / 3
+    assert {group["lr"] for group in made.param_groups} == {0.1 / 3}
