@@ -1,4 +1,4 @@
-"""What tests share: configurations made as Hydra makes them, and the program as a user starts it."""
+"""What tests share: configurations as Hydra makes them, and the program as a user starts it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def command(tmp_path: Path, *arguments: str) -> list[str]:
     """The command line of a run whose folders are in tmp_path/runs."""
     script = str(ROOT / "src" / "train.py")
-    return [sys.executable, script, f"runs_dir={tmp_path / 'runs'}", *arguments]
+    return [sys.executable, script, *arguments, f"runs_dir={tmp_path / 'runs'}"]
 
 
 def clean_environment(**changes: str) -> dict[str, str]:

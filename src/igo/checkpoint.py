@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import pickle
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,12 @@ def previous(path: Path) -> Path:
     return path.with_name(f"previous-{path.name}")
 
 
-def load(path: Path, device: torch.device) -> tuple[dict[str, Any] | None, list[str]]:
-    """Load the newest whole checkpoint, onto the device, or None where there is none.
+def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
+    """Load the newest whole checkpoint of a run into CPU memory, or None where there is none.
+
+    Args:
+        path: where the newest one is.
+        signature: what ``save`` was given as ``state["signature"]``: whose checkpoint it must be.
 
     Returns:
         The state, and a warning for each damaged file that was passed over.
@@ -47,25 +51,43 @@ def load(path: Path, device: torch.device) -> tuple[dict[str, Any] | None, list[
         if not candidate.exists():
             continue
         try:
-            return _read(candidate, device), warnings
+            return _read(candidate, signature), warnings
         except UserError as error:
             warnings.append(str(error))
     return None, warnings
 
 
-def _read(path: Path, device: torch.device) -> dict[str, Any]:
+def _read(path: Path, signature: str) -> dict[str, Any]:
     """Read one file without running code from it (weights_only).
 
     Raises:
-        UserError: the file is damaged, or not a checkpoint of this project.
+        UserError: the file is damaged, or not a checkpoint of this run.
     """
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, KeyError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is damaged ({str(error).splitlines()[0][:80]})") from None
+        _verify(path)
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged bytes make the readers raise almost anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
+        raise UserError(f"{path} is damaged ({reason})") from None
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise UserError(f"{path} is not a checkpoint of this version")
+    if state.get("signature") != signature:
+        raise UserError(f"{path} is the checkpoint of another run, {state.get('signature')}")
     return state
+
+
+def _verify(path: Path) -> None:
+    """Compare every part with its CRC-32, which torch.load itself does not.
+
+    Raises:
+        ValueError: a part is damaged (a damaged table of contents raises other errors).
+    """
+    with zipfile.ZipFile(path) as parts:
+        damaged = parts.testzip()
+    if damaged is not None:
+        raise ValueError(f"checksum of {damaged}")
 
 
 def sync_folder(folder: Path) -> None:

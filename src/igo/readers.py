@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import tempfile
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +19,12 @@ from igo.config import DatasetConfig
 from igo.errors import UserError
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,15 @@ def fashion_mnist(data_dir: Path) -> tuple[Split, Split]:
     """The idx files in data_dir/FashionMNIST/raw or Debian's package, else a download."""
     ours = data_dir / "FashionMNIST" / "raw"
     for folder in (ours, DEBIAN_FASHION_MNIST):
-        if any(folder.glob("train-images-idx3-ubyte*")):
+        if all(_idx_file(folder, name) for name in FASHION_MNIST_FILES):
             return _idx_split(folder, "train"), _idx_split(folder, "t10k")
     from torchvision.datasets import FashionMNIST
 
+    missing = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name))
     _download(
         lambda: FashionMNIST(str(data_dir), download=True),
-        "Fashion-MNIST",
-        f"install Debian's package dataset-fashion-mnist, or put its idx files into {ours}",
+        f"{ours / missing} is missing",
+        "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files there",
     )
     return _idx_split(ours, "train"), _idx_split(ours, "t10k")
 
@@ -77,8 +88,11 @@ READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
 
 
 def _cifar(factory: Any, data_dir: Path, archive: str) -> tuple[Split, Split]:
-    cure = f"download {archive} elsewhere and unpack it in {data_dir}"
-    train = _download(lambda: factory(str(data_dir), train=True, download=True), archive, cure)
+    train = _download(
+        lambda: factory(str(data_dir), train=True, download=True),
+        f"{data_dir / factory.base_folder} is missing or damaged",
+        f"download {archive} elsewhere and unpack it in {data_dir}",
+    )
     test = factory(str(data_dir), train=False)
     return Split(train.data, np.array(train.targets)), Split(test.data, np.array(test.targets))
 
@@ -87,27 +101,20 @@ def _download(get: Callable[[], Any], what: str, cure: str) -> Any:
     """Let torchvision find or download; its checksums are verified before a file is read."""
     try:
         return get()
-    except (OSError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, RuntimeError, HTTPException) as error:
         raise UserError(
-            f"{what} is not there and could not be downloaded ({reason}); {cure},"
+            f"{what} and could not be downloaded ({_reason(error)}); {cure},"
             " or point data_dir=… at a folder that has it"
         ) from None
 
 
-def _idx_split(folder: Path, part: str) -> Split:
-    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+def _idx_file(folder: Path, name: str) -> Path | None:
+    return next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
 
-    arrays = []
-    for name in (f"{part}-images-idx3-ubyte", f"{part}-labels-idx1-ubyte"):
-        path = next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
-        if path is None:
-            raise UserError(f"{folder / name} is missing beside the other Fashion-MNIST files")
-        try:
-            arrays.append(_read_idx(path, read_sn3_pascalvincent_tensor).numpy())
-        except (OSError, EOFError, ValueError, RuntimeError, AssertionError, KeyError) as error:
-            raise UserError(f"{path} is damaged ({error}); get it again") from None
-    images, labels = arrays
+
+def _idx_split(folder: Path, part: str) -> Split:
+    images = _read_idx(folder, f"{part}-images-idx3-ubyte", dimensions=3)
+    labels = _read_idx(folder, f"{part}-labels-idx1-ubyte", dimensions=1)
     if len(images) != len(labels):
         raise UserError(
             f"{folder}: {len(images)} {part} images, {len(labels)} labels; get it again"
@@ -115,17 +122,29 @@ def _idx_split(folder: Path, part: str) -> Split:
     return Split(images[..., None], labels)
 
 
-def _read_idx(path: Path, reader: Callable[[str], Tensor]) -> Tensor:
-    """torchvision reads plain files only; Debian's are compressed."""
-    if path.suffix != ".gz":
-        return reader(str(path))
-    import gzip
-    import tempfile
+def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
+    """One idx file, plain as torchvision reads it or compressed as Debian has it."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
-    with tempfile.NamedTemporaryFile() as plain:
-        plain.write(gzip.decompress(path.read_bytes()))
-        plain.flush()
-        return reader(plain.name)
+    path = _idx_file(folder, name) or folder / name
+    try:
+        with tempfile.NamedTemporaryFile() as plain:
+            if path.suffix == ".gz":
+                plain.write(gzip.decompress(path.read_bytes()))
+                plain.flush()
+            source = plain.name if path.suffix == ".gz" else str(path)
+            values: np.ndarray = read_sn3_pascalvincent_tensor(source).numpy()
+    except (OSError, EOFError, zlib.error, ValueError, RuntimeError, AssertionError, KeyError) as e:
+        raise UserError(f"{path} is damaged ({_reason(e)}); get it again") from None
+    if values.ndim != dimensions or values.dtype != np.uint8:
+        found = f"{values.ndim}-dimensional {values.dtype}"
+        raise UserError(f"{path} holds {found}, not {name}; get it again")
+    return values
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, on one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
@@ -161,7 +180,7 @@ def image_folder(root: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
         return ImageFolder(datasets.ImageFolder(str(root), transform=transform))
     except (OSError, RuntimeError) as error:
         raise UserError(
-            f"no images to read in {root} ({str(error).splitlines()[0]}); ImageNet is not"
+            f"no images to read in {root} ({_reason(error)}); ImageNet is not"
             " downloaded: put its class folders there, or point data_dir=… at them"
         ) from None
 

@@ -26,6 +26,7 @@ from igo.errors import UserError
 from igo.schedule import STAGE_COLUMNS, Plan
 
 Record = dict[str, Any]
+CARRIED_ON = ("wandb_id", "seconds")  # entries of status.json that outlive a start
 
 
 def signature(config: Config) -> str:
@@ -48,6 +49,10 @@ class RunFolder:
         """Where the newest checkpoint is."""
         return self.path / "checkpoint.pt"
 
+    @property
+    def _status_file(self) -> Path:
+        return self.path / "status.json"
+
     @contextmanager
     def held(self) -> Iterator[None]:
         """Make the folder and hold it: one process at a time works on a run.
@@ -65,6 +70,7 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Forget all that an earlier start left, the lock aside."""
+        self._status_file.unlink(missing_ok=True)  # first: a part of a run is never "finished"
         for entry in self.path.iterdir():
             if entry.name == ".lock":
                 continue
@@ -97,15 +103,21 @@ class RunFolder:
     def status(self) -> Record:
         """The content of status.json, empty where there is none or it cannot be read."""
         try:
-            found = json.loads((self.path / "status.json").read_text())
+            found = json.loads(self._status_file.read_text())
         except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 
+    def begin_status(self, **entries: object) -> None:
+        """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
+        kept = {key: value for key, value in self.status().items() if key in CARRIED_ON}
+        (self.path / "error.txt").unlink(missing_ok=True)
+        write_atomically(self._status_file, json.dumps({**entries, **kept}, indent=2) + "\n")
+
     def update_status(self, **changes: object) -> None:
         """Change entries of status.json."""
         status = {**self.status(), **changes}
-        write_atomically(self.path / "status.json", json.dumps(status, indent=2) + "\n")
+        write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
 
     def write_error(self, traceback: str) -> None:
         """Keep the traceback of a failed run in error.txt."""

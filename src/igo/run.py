@@ -75,19 +75,21 @@ def _train(
         progress = _resume(folder, training, terminal)
         folder.write_plan(plan)
         folder.write_records(progress.records)
-        folder.update_status(
+        folder.begin_status(
             state="running", started=_now(), **_provenance(),
             hardware=engines.hardware(training.engine),
         )  # fmt: skip
-        tracker = tracking.start(config, folder, progress.records, terminal.warn)
+        with _recorded_end(folder) as tracked:
+            tracker = tracking.start(config, folder, progress.records, terminal.warn)
+            tracked.append(tracker)
 
-        def epoch_done(record: Record) -> None:
-            folder.append_record(record)
-            _save(folder, training, progress)
-            tracker.log(record)
+            def epoch_done(record: Record) -> None:
+                folder.append_record(record)
+                _save(folder, training, progress)
+                tracker.log(record)
 
-        with _recorded_end(folder, tracker), terminal.progress(plan, progress.updates) as bar:
-            loop.train(training, progress, bar, epoch_done, check_stop)
+            with terminal.progress(plan, progress.updates) as bar:
+                loop.train(training, progress, bar, epoch_done, check_stop)
 
 
 def _prepare(config: Config, plan: Plan) -> Any:
@@ -111,11 +113,15 @@ def _resume(folder: RunFolder, training: Any, terminal: Terminal) -> Any:
     """Bring model and optimizer to the last complete epoch, and say so."""
     from igo import checkpoint, loop, noise
 
-    state, warnings = checkpoint.load(folder.checkpoint, training.engine.device)
+    state, warnings = checkpoint.load(folder.checkpoint, folder.path.name)
     for warning in warnings:
-        terminal.warn(f"{warning}; the one before is used, or the run starts over")
+        terminal.warn(warning)
     if state is None:
+        if warnings:
+            terminal.warn("no whole checkpoint is left: the run starts over")
         return loop.Progress()
+    if state["wandb_id"] and not folder.status().get("wandb_id"):
+        folder.update_status(wandb_id=state["wandb_id"])
     training.network.load_state_dict(state["model"])
     training.optimizer.load_state_dict(state["optimizer"])
     training.engine.scaler.load_state_dict(state["scaler"])
@@ -131,6 +137,7 @@ def _save(folder: RunFolder, training: Any, progress: Any) -> None:
 
     state = {
         "signature": folder.path.name,
+        "wandb_id": folder.status().get("wandb_id"),
         "model": training.network.state_dict(),
         "optimizer": training.optimizer.state_dict(),
         "scaler": training.engine.scaler.state_dict(),
@@ -140,26 +147,38 @@ def _save(folder: RunFolder, training: Any, progress: Any) -> None:
 
 
 @contextmanager
-def _recorded_end(folder: RunFolder, tracker: Any) -> Iterator[None]:
-    """Whatever ends the run, status.json and W&B say how it ended."""
+def _recorded_end(folder: RunFolder) -> Iterator[list[Any]]:
+    """Whatever ends the run, status.json and W&B say how it ended.
+
+    Yields:
+        An empty list, for the tracker as soon as there is one.
+    """
     started = time.perf_counter()
     spent = float(folder.status().get("seconds", 0))
 
-    def end(state: str, exit_code: int, **more: str) -> None:
+    tracked: list[Any] = []
+
+    def end(state: str, **more: str) -> None:
         seconds = round(spent + time.perf_counter() - started, 3)
         folder.update_status(state=state, ended=_now(), seconds=seconds, **more)
-        tracker.finish(exit_code)
+
+    def finish(exit_code: int) -> None:
+        for tracker in tracked:
+            tracker.finish(exit_code)
 
     try:
-        yield
+        yield tracked
+        finish(0)  # before "finished", after which no start would bring the last rows into W&B
     except Stopped as stop:
-        end("interrupted", int(stop.code or 1), signal=stop.signal_name)
+        end("interrupted", signal=stop.signal_name)
+        finish(int(stop.code or 1))
         raise
     except BaseException as error:
         folder.write_error(traceback.format_exc())
-        end("failed", 1, error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+        end("failed", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+        finish(1)
         raise
-    end("finished", 0)
+    end("finished")
 
 
 @contextmanager
@@ -169,7 +188,8 @@ def _signals() -> Iterator[Callable[[], None]]:
 
     def note(number: int, _frame: object) -> None:
         arrived.append(number)
-        signal.signal(number, signal.default_int_handler)
+        if len(arrived) > 1:
+            raise Stopped(number)
 
     def check_stop() -> None:
         if arrived:

@@ -7,6 +7,7 @@ earlier start brought into W&B are read back, and only the others are sent.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from igo.errors import ConfigError
 from igo.record import Record, RunFolder
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
+FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 
 
 class Tracker(Protocol):
@@ -54,8 +56,8 @@ def check_login(tracking: TrackingConfig) -> None:
         return
     import wandb
 
-    with contextlib.redirect_stderr(None):
-        known = wandb.login(prompt=False)
+    with contextlib.redirect_stderr(io.StringIO()):
+        known = wandb.login(prompt=False, verify=False)  # whether a server answers, init finds out
     if not known:
         raise ConfigError(
             "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
@@ -89,27 +91,32 @@ def start(
     run.define_metric("updates", summary="last")
     run.define_metric("test/accuracy", summary="max,last")
     run.define_metric("test/loss", summary="min,last")
-    tracker = WandbTracker(run)
-    there = _epochs_there(root, run_id, run)
+    tracker = WandbTracker(run, _epochs_there(root, run_id, run), warn)
     for record in records:
-        if record["epoch"] not in there:
-            tracker.log(record)
+        tracker.log(record)
     return tracker
 
 
 class WandbTracker:
-    """One W&B run, online or offline."""
+    """One W&B run, online or offline, that has the rows of some epochs already."""
 
-    def __init__(self, run: Any) -> None:
-        self._run = run
+    def __init__(self, run: Any, there: set[int], warn: Callable[[str], None]) -> None:
+        self._run, self._there, self._warn = run, there, warn
 
     def log(self, record: Record) -> None:
-        """See Tracker."""
+        """See Tracker. An epoch whose row is there is passed over, even if it was trained again."""
+        if record["epoch"] in self._there:
+            return
+        self._there.add(record["epoch"])
         self._run.log({key: value for key, value in record.items() if value is not None})
 
     def finish(self, exit_code: int) -> None:
         """See Tracker."""
-        self._run.finish(exit_code=exit_code)
+        try:
+            self._run.finish(exit_code=exit_code)
+        except TimeoutError:
+            folder = Path(self._run.dir).parent
+            self._warn(f"W&B did not take all rows; `wandb sync {folder}` brings them there later")
 
 
 def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[str], None]) -> Any:
@@ -137,13 +144,16 @@ def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[st
         x_disable_stats=True,
         x_transaction_log_flush_interval=1,  # SIGKILL loses a second, not fifteen
         init_timeout=INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+        finish_timeout_raises=True,
     )
     if tracking.mode == "online":
         try:
             return wandb.init(mode="online", settings=settings, **made)
         except CommError as error:
             reason = str(error).splitlines()[0]
-            warn(f"W&B cannot be reached ({reason}); this run goes on offline, `wandb sync` later")
+            warn(f"no W&B run online ({reason}); this one goes on offline, `wandb sync` later")
+            wandb.teardown()  # else the id is still in use by the attempt
     return wandb.init(mode="offline", settings=settings, **made)
 
 

@@ -1,0 +1,201 @@
+"""The program without its five seconds of imports: one process loads all, each run is a fork of it.
+
+A run can be told to kill itself at a moment, which a process started by a command line cannot:
+``Death("igo.checkpoint.save", call=2, moment="after")``.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import traceback
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from conftest import ROOT, TINY, clean_environment
+from hydra import compose, initialize_config_dir
+
+PRELOADED = ("igo.tracking", "igo.checkpoint", "sklearn.datasets", "timm", "wandb")
+
+
+@dataclass(frozen=True)
+class Death:
+    """At the k-th call of a function: before, inside or after it, a signal or an exception.
+
+    ``inside`` is for writing functions alone: half of what they write is written.
+    """
+
+    function: str
+    call: int = 1
+    moment: str = "before"
+    signal: int = signal.SIGKILL
+    error: str = ""  # raise this instead
+
+    def plant(self) -> None:
+        """Wrap the function in this process."""
+        owner, name = _owner(self.function)
+        original = getattr(owner, name)
+        calls = 0
+
+        @functools.wraps(original)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == self.call and self.moment == "before":
+                self.strike()
+            if calls == self.call and self.moment == "inside":
+                _write_half(original, *arguments, **named)
+                self.strike()
+            result = original(*arguments, **named)
+            if calls == self.call and self.moment == "after":
+                self.strike()
+            return result
+
+        setattr(owner, name, wrapped)
+
+    def strike(self) -> None:
+        """End the process, or tell it to end."""
+        if self.error:
+            raise RuntimeError(self.error)
+        os.kill(os.getpid(), self.signal)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended: its exit code (negative: the signal that killed it) and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+class Forge:
+    """Starts runs as forks of one process; usable as a context manager."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=clean_environment(PYTHONPATH=str(Path(__file__).parent)),
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.communicate(timeout=60)
+
+    def run(
+        self,
+        folder: Path,
+        *arguments: str,
+        death: Death | None = None,
+        settings: dict[str, float] | None = None,
+        **environment: str,
+    ) -> Ended:
+        """``python src/train.py runs_dir=folder/runs …`` in a folder.
+
+        Args:
+            folder: the working directory, where the outputs are kept too.
+            arguments: what a user would type.
+            death: what happens to the run on the way.
+            settings: module constants to change, such as ``igo.tracking.INIT_TIMEOUT``.
+            environment: variables to set.
+        """
+        job = {
+            "folder": str(folder),
+            "arguments": [f"runs_dir={folder / 'runs'}", *arguments],
+            "death": asdict(death) if death else None,
+            "settings": settings or {},
+            "environment": environment,
+        }
+        pipes = self._server.stdin, self._server.stdout
+        if pipes[0] is None or pipes[1] is None:
+            raise TypeError("the server has no pipes")
+        pipes[0].write(json.dumps(job) + "\n")
+        pipes[0].flush()
+        code = int(pipes[1].readline())
+        return Ended(code, (folder / "out.txt").read_text(), (folder / "err.txt").read_text())
+
+
+def _owner(function: str) -> tuple[Any, str]:
+    """The module or class that holds a function, by the function's full name."""
+    path, _, name = function.rpartition(".")
+    try:
+        return importlib.import_module(path), name
+    except ModuleNotFoundError:
+        module, _, class_name = path.rpartition(".")
+        return getattr(importlib.import_module(module), class_name), name
+
+
+def _write_half(original: Any, *arguments: Any, **named: Any) -> None:
+    """Let a function write into a file object, and keep half of it."""
+    where = next(one for one in arguments if hasattr(one, "truncate"))
+    start = where.tell()
+    original(*arguments, **named)
+    where.truncate(start + (where.tell() - start) // 2)
+    where.flush()
+    os.fsync(where.fileno())
+
+
+def _child(job: dict[str, Any]) -> int:
+    """Run src/train.py in this process; return the exit code that Python would give."""
+    os.chdir(job["folder"])
+    os.environ.update(job["environment"])
+    for stream, name in ((1, "out.txt"), (2, "err.txt")):
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(handle, stream)
+    for setting, value in job["settings"].items():
+        owner, name = _owner(setting)
+        setattr(owner, name, value)
+    if job["death"]:
+        Death(**job["death"]).plant()
+    script = str(ROOT / "src" / "train.py")
+    sys.argv = [script, *job["arguments"]]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _load_everything() -> None:
+    """Import what a run imports, much of which happens when a model is built and used."""
+    for module in PRELOADED:
+        importlib.import_module(module)
+    from igo import config, run, schedule
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        checked = config.load(compose("config", [*TINY, "tracking=none"]))
+    run._prepare(checked, schedule.make_plan(checked))
+
+
+def _serve() -> None:
+    _load_everything()
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 (the parent's pipe is not ours)
+            code = _child(json.loads(line))
+            atexit._run_exitfuncs()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

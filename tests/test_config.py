@@ -1,0 +1,102 @@
+"""Configurations: what is derived from what, and every file in conf/ as it is composed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+
+import pytest
+import yaml
+from conftest import ROOT
+
+from igo import checks, models, readers, schedule
+from igo.config import Config, known_settings
+from igo.errors import ConfigError
+from igo.schedule import make_plan
+
+Make = Callable[..., Config]
+CONF = ROOT / "conf"
+
+
+def names(group: str) -> list[str]:
+    return [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
+
+
+@pytest.mark.parametrize(
+    "option",
+    [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))],
+)
+def test_every_option_composes_checks_and_plans(option: str, make_config: Make) -> None:
+    larger = ["dataset=cifar10"] if option == "model=resnet34" else []
+    plan = make_plan(make_config(option, *larger))
+    assert plan.updates > 0
+
+
+def test_the_issues_groups_and_options_are_there() -> None:
+    assert set(names("dataset")) == {"digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"}
+    assert set(names("model")) == {"resnet8", "resnet18", "wide_resnet28_10", "resnet34", "timm"}
+    assert set(names("optimizer")) == {"sgd", "shb", "nshb"}
+    assert {"auto", "cpu", "gpu"} == set(names("engine"))
+    assert {"wandb", "none"} == set(names("tracking"))
+
+
+def test_choices_checked_are_choices_there_are() -> None:
+    assert set(checks.PARAMETERS) == set(schedule.PROFILES)
+    assert set(checks.MODEL_PARTS) == set(models.BUILDERS)
+    assert set(checks.CHOICES["dataset.name"]) == {*readers.READERS, "imagenet"}
+
+
+def test_rules_name_real_settings() -> None:
+    assert {*checks.RULES, *checks.CHOICES} <= set(known_settings())
+
+
+def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
+    common = {"profile", "stages"}
+    for name in names("schedule"):
+        held = yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text())
+        assert set(held) - common == set(checks.PARAMETERS[held["profile"]]), name
+
+
+def test_one_stage_an_epoch_is_the_default(make_config: Make) -> None:
+    assert make_config("epochs=17").schedule.stages == 17
+    assert make_config("schedule=step").schedule.stages == 5
+
+
+@pytest.mark.parametrize("m", [1, 2, 3, 4])
+def test_both_families_of_methods_use_the_same_rates(m: int, make_config: Make) -> None:
+    small, large = (make_config(f"experiment={d}_method{m}") for d in ("fashion_mnist", "cifar100"))
+    assert (small.split, small.schedule.gamma) == (large.split, large.schedule.gamma)
+
+
+def test_kappa_and_lam_are_gamma_and_split(make_config: Make) -> None:
+    given = make_config("schedule=step", "schedule.kappa=0.8", "schedule.lam=1.44")
+    gamma = 0.8 / 1.2
+    split = math.log(0.8) / math.log(gamma)
+    assert given.schedule.gamma == pytest.approx(gamma, rel=1e-12)
+    assert given.split == pytest.approx(split, rel=1e-12)
+    same = make_config("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
+    for ours, theirs in zip(make_plan(given).stages, make_plan(same).stages, strict=True):
+        assert ours.b_m == theirs.b_m
+        assert ours.eta_m == pytest.approx(theirs.eta_m, rel=1e-12)
+
+
+def test_an_experiments_own_values_win_over_the_defaults(make_config: Make) -> None:
+    config = make_config("experiment=cifar100_polynomial", "p=4")
+    assert (config.epochs, config.batch_size, config.split) == (200, 128, 1.0)
+    assert config.schedule.p == 4
+    augment = config.dataset.augment
+    assert (augment.crop, augment.flip, augment.rotation) == (4, True, 15)
+
+
+def test_a_published_sweep_covers_the_published_exponents(make_config: Make) -> None:
+    text = (CONF / "experiment" / "cifar100_polynomial.yaml").read_text()
+    listed = re.search(r"-m p=([\d.,]+)", text)
+    assert listed is not None
+    assert listed[1].split(",") == ["0.1", "0.5", "0.9", "1", "2", "4", "8"]
+
+
+def test_config_error_carries_its_setting(make_config: Make) -> None:
+    with pytest.raises(ConfigError) as caught:
+        make_config("split=3")
+    assert caught.value.setting == "split"

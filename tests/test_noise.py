@@ -1,0 +1,132 @@
+"""C² and δ: against the enumeration of every mini-batch, and the published values."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from igo import data, engine, models, noise
+from igo.config import Config, EngineConfig
+
+Make = Callable[..., Config]
+
+
+def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
+    """One-sample gradients ∇l_i of least squares on n random points, (n, d) float64."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    y = torch.randn(n, generator=generator, dtype=torch.float64)
+    w = torch.randn(d, generator=generator, dtype=torch.float64)
+    return (x @ w - y).unsqueeze(1) * x
+
+
+def test_estimate_is_unbiased_over_every_split_of_an_epoch_into_batches() -> None:
+    """All 6! orders of 6 samples in 2 or 3 disjoint batches: the mean is C² and ‖∇f‖² exactly."""
+    samples = linear_gradients()
+    n = len(samples)
+    full = samples.mean(dim=0)
+    variance = float((samples - full).square().sum() / n)  # tr Cov of a one-sample gradient
+    for k, b in ((3, 2), (2, 3), (2, 2)):
+        found, norms = [], []
+        for order in itertools.permutations(range(n), k * b):
+            pieces = samples[list(order)].view(k, b, -1).mean(dim=1)
+            measured = noise.estimate(pieces, batch_size=b, n=n)
+            found.append(measured.variance)
+            mean = pieces.mean(dim=0)
+            norms.append(
+                float(mean.square().sum()) - measured.variance / (k * b) * (n - k * b) / (n - 1)
+            )
+        assert math.fsum(found) / len(found) == pytest.approx(variance, rel=1e-10)
+        assert math.fsum(norms) / len(norms) == pytest.approx(float(full.square().sum()), rel=1e-10)
+
+
+def test_gradient_norm_is_zero_where_its_square_is_estimated_below_zero() -> None:
+    measured = noise.estimate(torch.tensor([[1.0], [-1.0]]), batch_size=1, n=100)
+    assert measured.variance == pytest.approx(2 * 99 / 100)
+    assert measured.gradient_norm == 0.0
+
+
+@pytest.mark.parametrize(("b", "delta"), [(16, 0.894), (32, 0.632), (128, 0.316), (256, 0.224)])
+def test_published_noise_levels(b: int, delta: float) -> None:
+    assert noise.noise_level(0.1, b, 1280.0) == pytest.approx(delta, abs=5e-4)
+
+
+def test_momentum_free_heavy_ball_has_the_noise_of_sgd() -> None:
+    plain = noise.noise_level(0.3, 8, 5.0)
+    for name in ("shb", "nshb"):
+        level = noise.noise_level(0.3, 8, 5.0, optimizer=name, momentum=0.0, gradient_norm=7.0)
+        assert level == plain
+
+
+def test_momentum_noise_levels_by_hand() -> None:
+    """β = 0.9: β̂ = 0.9·0.91/0.01 = 81.9; C²/b = 2, K² = 9, η = 0.5."""
+    heavy = noise.noise_level(0.5, 4, 8.0, optimizer="shb", momentum=0.9, gradient_norm=3.0)
+    assert heavy == pytest.approx(0.5 * math.sqrt(82.9 * 2 + 81.9 * 9), rel=1e-12)
+    normalised = noise.noise_level(0.5, 4, 8.0, optimizer="nshb", momentum=0.9, gradient_norm=3.0)
+    assert normalised == pytest.approx(0.5 * math.sqrt(2 + 4 * 0.81 * (2 + 9)), rel=1e-12)
+
+
+def test_unknown_optimizer_is_an_error() -> None:
+    with pytest.raises(ValueError, match="adam"):
+        noise.noise_level(0.1, 1, 1.0, optimizer="adam")
+
+
+def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Make) -> None:
+    """Digits, ResNet-8 with BatchNorm: the same pieces by hand, and the network as it was."""
+    config = make_config("dataset.samples=200", "model.width=4", "engine.precision=fp32")
+    on = engine.build(EngineConfig(device="cpu", precision="fp32"))
+    images = data.open_data(config, on.device)
+    torch.manual_seed(3)
+    network = models.build(config.model, config.dataset)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+
+    measured = noise.measure(on, network, images, batches=4, batch_size=10, seed=5)
+
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+    pieces = plain_gradients(network, images, 4, 10, 5)
+    spread = sum((g - sum(pieces) / 4).square().sum() for g in pieces) / 3
+    assert measured.variance == pytest.approx(10 * float(spread) * 199 / 200, rel=1e-5)
+
+
+def plain_gradients(
+    network: nn.Module, images: data.Data, batches: int, b: int, seed: int
+) -> list[Tensor]:
+    from igo.seeds import generator
+
+    order = torch.randperm(images.n, generator=generator(seed, "pieces"))[: batches * b]
+    found = []
+    for x, y in images.train_batches(order.split(b), seed=0):
+        loss = nn.functional.cross_entropy(network(x), y)
+        gradients = torch.autograd.grad(loss, list(network.parameters()))
+        found.append(torch.cat([g.flatten() for g in gradients]).double())
+    return found
+
+
+def test_measured_variance_does_not_depend_on_the_batch_size_without_batchnorm(
+    make_config: Make,
+) -> None:
+    """A linear model on digits: C² from batches of 8 and of 64 agrees with every sample's own."""
+    config = make_config("engine.precision=fp32")
+    on = engine.build(EngineConfig(device="cpu", precision="fp32"))
+    images = data.open_data(config, on.device)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    ((x, y),) = images.train_batches([torch.arange(images.n)], seed=0)
+    scores = network(x).detach().softmax(dim=1) - nn.functional.one_hot(y, 10)
+    weights = scores.unsqueeze(2) * x.flatten(1).unsqueeze(1)
+    gradients = torch.cat([weights.flatten(1), scores], dim=1).double()  # (n, 650), closed form
+    exact = float((gradients - gradients.mean(dim=0)).square().sum() / len(gradients))
+    for b, k in ((8, 150), (64, 20)):
+        found = [
+            noise.measure(on, network, images, batches=k, batch_size=b, seed=s).variance
+            for s in range(4)
+        ]
+        assert sum(found) / 4 == pytest.approx(exact, rel=0.05)

@@ -1,0 +1,394 @@
+"""The readers on small files in the genuine formats, written here byte by byte; no network."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.client
+import http.server
+import struct
+import tarfile
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
+
+from igo import readers
+from igo.errors import UserError
+
+TRAIN, TEST = 20, 10  # images written by these tests
+IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in
+       ("images-idx3", "labels-idx1")]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only 127.0.0.1 can be reached, and Debian's Fashion-MNIST is not installed."""
+    real = urllib.request.urlopen
+
+    def urlopen(request: Any, *args: Any, **more: Any) -> Any:
+        url = request if isinstance(request, str) else request.full_url
+        if url.startswith("http://127.0.0.1"):
+            return real(request, *args, **more)
+        raise urllib.error.URLError(OSError(101, "Network is unreachable"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", Path("/nonexistent"))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and the address under which a local HTTP server offers it."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(Quiet, directory=folder)
+    ) as made:
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+        thread.start()
+        yield folder, f"http://127.0.0.1:{made.server_port}"
+        made.shutdown()
+        thread.join()
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+# --- CIFAR: Python 2 pickles, protocol 2, as the authors' files are -------------------------------
+
+
+def text(raw: bytes) -> bytes:
+    return b"U" + bytes([len(raw)]) + raw if len(raw) < 256 else b"T" + packed(len(raw)) + raw
+
+
+def packed(number: int) -> bytes:
+    return struct.pack("<i", number)
+
+
+def number(value: int) -> bytes:
+    return b"J" + packed(value)
+
+
+def listed(items: list[bytes]) -> bytes:
+    return b"](" + b"".join(items) + b"e"
+
+
+def array(values: np.ndarray) -> bytes:
+    """A two-dimensional uint8 array, as NumPy of 2009 pickled it."""
+    return (
+        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
+        + number(0) + b"\x85" + text(b"b") + b"\x87R("
+        + number(1) + number(values.shape[0]) + number(values.shape[1]) + b"\x86"
+        + b"cnumpy\ndtype\n" + text(b"u1") + number(0) + number(1) + b"\x87R("
+        + number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
+        + b"\x89" + text(values.tobytes()) + b"tb"
+    )  # fmt: skip
+
+
+def python2_pickle(path: Path, entries: dict[str, bytes]) -> None:
+    pairs = b"".join(text(key.encode()) + value for key, value in entries.items())
+    path.write_bytes(b"\x80\x02}(" + pairs + b"u.")
+
+
+def pixels(n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+
+
+def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The whole folder of CIFAR-10 or -100 with few images, whose checksums torchvision accepts."""
+    dataset: Any = CIFAR10 if classes == 10 else CIFAR100
+    labels_key = "labels" if classes == 10 else "fine_labels"
+    folder = data_dir / dataset.base_folder
+    folder.mkdir(parents=True)
+    names = [name for name, _ in dataset.train_list]
+    each = TRAIN // len(names)
+    for i, name in enumerate([*names, dataset.test_list[0][0]]):
+        n, first = (TEST, 0) if i == len(names) else (each, i * each)
+        images = pixels(n, seed=i)
+        labels = [(first + j) * (classes - 1) // (TRAIN - 1) for j in range(n)]
+        entries = {
+            "batch_label": text(f"training batch {i + 1} of 5".encode()),
+            labels_key: listed([number(label) for label in labels]),
+            "data": array(images.reshape(n, 3072)),
+            "filenames": listed([text(f"image_{j}.png".encode()) for j in range(n)]),
+        }
+        if classes == 100:
+            entries["coarse_labels"] = listed([number(label // 5) for label in labels])
+        python2_pickle(folder / name, entries)
+    names_of_classes = listed([text(f"class {c}".encode()) for c in range(classes)])
+    python2_pickle(folder / dataset.meta["filename"], {dataset.meta["key"]: names_of_classes})
+    for lists in ("train_list", "test_list"):
+        known = [[name, md5(folder / name)] for name, _ in getattr(dataset, lists)]
+        monkeypatch.setattr(dataset, lists, known)
+    meta = folder / dataset.meta["filename"]
+    monkeypatch.setattr(dataset, "meta", {**dataset.meta, "md5": md5(meta)})
+    return folder
+
+
+READ_CIFAR = {10: readers.cifar10, 100: readers.cifar100}
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifar_files_are_read_as_their_authors_wrote_them(
+    classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar(tmp_path, classes, monkeypatch)
+    train, test = READ_CIFAR[classes](tmp_path)
+    files = 5 if classes == 10 else 1
+    wanted = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
+    assert train.images.dtype == np.uint8
+    np.testing.assert_array_equal(train.images, wanted.transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(test.images, pixels(TEST, files).transpose(0, 2, 3, 1))
+    spread = [j * (classes - 1) // (TRAIN - 1) for j in range(TRAIN)]
+    np.testing.assert_array_equal(train.labels, spread)
+    np.testing.assert_array_equal(test.labels, spread[:TEST])
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_cifar_is_downloaded_where_it_is_missing(
+    classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
+) -> None:
+    dataset: Any = CIFAR10 if classes == 10 else CIFAR100
+    folder = write_cifar(tmp_path / "made", classes, monkeypatch)
+    archive = server[0] / dataset.filename
+    with tarfile.open(archive, "w:gz") as packing:
+        packing.add(folder, folder.name)
+    monkeypatch.setattr(dataset, "url", f"{server[1]}/{dataset.filename}")
+    monkeypatch.setattr(dataset, "tgz_md5", md5(archive))
+    train, test = READ_CIFAR[classes](tmp_path / "data")
+    assert (len(train.labels), len(test.labels)) == (TRAIN, TEST)
+
+
+@pytest.mark.parametrize("classes", [10, 100])
+def test_missing_cifar_without_a_network_says_what_to_do(classes: int, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        READ_CIFAR[classes](tmp_path)
+    said = str(caught.value)
+    for part in (f"cifar-{classes}-python.tar.gz", "Network is unreachable", str(tmp_path)):
+        assert part in said
+    assert "data_dir=" in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+@pytest.mark.parametrize("which", ["data_batch_3", "test_batch", "batches.meta"])
+def test_damaged_cifar_files_are_noticed(
+    which: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_cifar(tmp_path, 10, monkeypatch)
+    harm(folder / which, damage)
+    with pytest.raises(UserError, match=rf"{folder}.*missing or damaged.*cifar-10-python.tar.gz"):
+        readers.cifar10(tmp_path)
+
+
+def harm(path: Path, damage: str) -> None:
+    whole = path.read_bytes()
+    middle = len(whole) // 2
+    if damage == "missing":
+        path.unlink()
+    elif damage == "empty":
+        path.write_bytes(b"")
+    elif damage == "truncated":
+        path.write_bytes(whole[:middle])
+    elif damage == "header":
+        path.write_bytes(whole[:6])
+    elif damage == "longer":
+        path.write_bytes(whole + b"x")
+    else:
+        path.write_bytes(whole[:middle] + bytes(255 - b for b in whole[middle:]))
+
+
+# --- Fashion-MNIST: idx files ---------------------------------------------------------------------
+
+
+def write_idx(path: Path, values: np.ndarray) -> None:
+    """Two zero bytes, the type (8: uint8), the dimensions, big-endian sizes, the values."""
+    content = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}i", *values.shape)
+    content += values.astype(np.uint8).tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+
+
+def clothes(n: int) -> tuple[np.ndarray, np.ndarray]:
+    images = np.random.default_rng(n).integers(0, 256, (n, 28, 28))
+    return images, np.arange(n) % 10
+
+
+def write_fashion(folder: Path, suffix: str) -> None:
+    for part, n in (("train", TRAIN), ("t10k", TEST)):
+        images, labels = clothes(n)
+        write_idx(folder / f"{part}-images-idx3-ubyte{suffix}", images)
+        write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", labels)
+
+
+def check_fashion(splits: tuple[readers.Split, readers.Split]) -> None:
+    for split, n in zip(splits, (TRAIN, TEST), strict=True):
+        images, labels = clothes(n)
+        assert split.images.dtype == np.uint8
+        np.testing.assert_array_equal(split.images, images[..., None])
+        np.testing.assert_array_equal(split.labels, labels)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_idx_files_are_read_plain_and_compressed(suffix: str, tmp_path: Path) -> None:
+    write_fashion(tmp_path / "FashionMNIST" / "raw", suffix)
+    check_fashion(readers.fashion_mnist(tmp_path))
+
+
+def test_debians_files_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fashion(tmp_path / "debian", ".gz")
+    monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+
+
+def offer_fashion(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fashion(server[0], ".gz")
+    known = [(f"{name}.gz", md5(server[0] / f"{name}.gz")) for name in IDX]
+    monkeypatch.setattr(FashionMNIST, "mirrors", [f"{server[1]}/"])
+    monkeypatch.setattr(FashionMNIST, "resources", known)
+
+
+def test_fashion_mnist_is_downloaded_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
+) -> None:
+    offer_fashion(server, monkeypatch)
+    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+
+
+def test_an_interrupted_download_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
+) -> None:
+    offer_fashion(server, monkeypatch)
+    ours = tmp_path / "data" / "FashionMNIST" / "raw"
+    write_idx(ours / IDX[0], clothes(TRAIN)[0])
+    (ours / f"{IDX[1]}.gz").write_bytes((server[0] / f"{IDX[1]}.gz").read_bytes()[:20])
+    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+
+
+def test_an_interrupted_download_does_not_hide_debians_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_fashion(tmp_path / "debian", ".gz")
+    monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    ours = tmp_path / "data" / "FashionMNIST" / "raw"
+    write_idx(ours / IDX[0], clothes(TRAIN)[0])
+    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+
+
+def test_missing_fashion_mnist_without_a_network_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        readers.fashion_mnist(tmp_path)
+    said = str(caught.value)
+    raw = str(tmp_path / "FashionMNIST" / "raw")
+    assert all(part in said for part in ("dataset-fashion-mnist", raw, "data_dir=", "unreachable"))
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("missing", IDX)
+def test_a_missing_idx_file_is_named(missing: str, tmp_path: Path) -> None:
+    folder = tmp_path / "FashionMNIST" / "raw"
+    write_fashion(folder, ".gz")
+    (folder / f"{missing}.gz").unlink()
+    with pytest.raises(UserError, match=missing):
+        readers.fashion_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("damage", ["empty", "header", "truncated", "longer", "changed"])
+@pytest.mark.parametrize("which", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_a_damaged_idx_file_is_named(which: str, damage: str, suffix: str, tmp_path: Path) -> None:
+    if damage == "changed" and not suffix:
+        pytest.skip("other pixels in a plain file are as good as these")
+    path = tmp_path / "FashionMNIST" / "raw" / f"{which}{suffix}"
+    write_fashion(path.parent, suffix)
+    harm(path, damage)
+    with pytest.raises(UserError, match=rf"{path} is damaged \(.+\)") as caught:
+        readers.fashion_mnist(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_images_and_labels_of_different_number_are_an_error(tmp_path: Path) -> None:
+    folder = tmp_path / "FashionMNIST" / "raw"
+    write_fashion(folder, "")
+    write_idx(folder / "train-labels-idx1-ubyte", np.arange(TRAIN - 1) % 10)
+    with pytest.raises(UserError, match=rf"{folder}: {TRAIN} train images, {TRAIN - 1} labels"):
+        readers.fashion_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("which", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_an_idx_file_of_another_kind_is_named(which: str, tmp_path: Path) -> None:
+    """Images where labels should be, and the other way round."""
+    folder = tmp_path / "FashionMNIST" / "raw"
+    write_fashion(folder, "")
+    images, labels = clothes(TRAIN)
+    write_idx(folder / which, labels if "images" in which else images)
+    with pytest.raises(UserError, match=str(folder / which)):
+        readers.fashion_mnist(tmp_path)
+
+
+# --- What every reader shares ---------------------------------------------------------------------
+
+
+def test_digits_are_scikit_learns_split_once_and_for_all() -> None:
+    from sklearn.datasets import load_digits
+
+    train, test = readers.digits(Path("unused"))
+    again, _ = readers.digits(Path("unused"))
+    assert (train.images.shape, test.images.shape) == ((1437, 8, 8, 1), (360, 8, 8, 1))
+    np.testing.assert_array_equal(train.images, again.images)
+    both = np.concatenate([train.images, test.images]).reshape(-1, 64)
+    labels = np.concatenate([train.labels, test.labels])
+    found = load_digits()
+    restored = np.rint(both * (16 / 255)).astype(int)  # 17 grey levels, none lost
+    mine = sorted(map(tuple, np.column_stack([restored, labels])))
+    assert mine == sorted(map(tuple, np.column_stack([found.data.astype(int), found.target])))
+    shares = np.bincount(test.labels) / np.bincount(labels)
+    np.testing.assert_allclose(shares, 360 / 1797, atol=0.01)  # stratified
+
+
+@pytest.mark.parametrize(
+    "failure", [TimeoutError(), RuntimeError(), http.client.IncompleteRead(b"")]
+)
+def test_whatever_ends_a_download_the_message_is_one_line(
+    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(urllib.request, "urlopen", broken)
+    for read in (readers.cifar10, readers.fashion_mnist):
+        reader: Callable[[Path], Any] = read
+        with pytest.raises(UserError, match="could not be downloaded") as caught:
+            reader(tmp_path)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dataset", ["cifar100", "fashion_mnist"])
+def test_the_program_ends_in_one_line_where_data_is_missing(
+    dataset: str, program: Callable[..., Any], tmp_path: Path
+) -> None:
+    if dataset == "fashion_mnist" and Path("/usr/share/datasets/fashion-mnist").exists():
+        pytest.skip("it is installed here")
+    nowhere = "http://127.0.0.1:9"
+    done = program(
+        f"dataset={dataset}", f"data_dir={tmp_path / 'data'}", "tracking=none",
+        http_proxy=nowhere, https_proxy=nowhere, no_proxy="",
+    )  # fmt: skip
+    assert done.returncode == 2
+    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
+    assert "data_dir=" in error
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "runs").exists()

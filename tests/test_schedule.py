@@ -1,0 +1,246 @@
+"""The plan: the paper's golden values, PyTorch's own schedulers, and invariants of many plans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.optim import lr_scheduler
+
+from igo.config import Config
+from igo.errors import ConfigError
+from igo.schedule import Plan, make_plan
+
+Make = Callable[..., Config]
+
+
+def pytorch_rates(
+    make: Callable[[torch.optim.Optimizer], lr_scheduler.LRScheduler], steps: int
+) -> list[float]:
+    """Learning rates of a PyTorch scheduler, before its first step and after each next one."""
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=0.3)
+    scheduler, rates = make(optimizer), []
+    for _ in range(steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+PYTORCH = {
+    "schedule=graduated p=0.5": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=0.5),
+    "schedule=graduated p=1": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=1.0),
+    "schedule=polynomial p=4": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=4.0),
+    "schedule=linear": lambda o: lr_scheduler.LinearLR(
+        o, start_factor=1.0, end_factor=0.0, total_iters=20
+    ),
+    "schedule=cosine": lambda o: lr_scheduler.CosineAnnealingLR(o, T_max=20),
+    "schedule=exponential": lambda o: lr_scheduler.ExponentialLR(o, gamma=0.9),
+    "schedule=step schedule.stages=20 schedule.gamma=0.7": lambda o: lr_scheduler.StepLR(
+        o, step_size=1, gamma=0.7
+    ),
+    "schedule=diminishing": lambda o: lr_scheduler.LambdaLR(o, lambda k: 1 / math.sqrt(k + 1)),
+    "schedule=diminishing schedule.form=inverse_time schedule.a=10": lambda o: (
+        lr_scheduler.LambdaLR(o, lambda k: 1 / (1 + 10 * k / 20))
+    ),
+    "schedule=constant": lambda o: lr_scheduler.ConstantLR(o, factor=1.0),
+}
+
+
+@pytest.mark.parametrize("overrides", PYTORCH)
+def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(
+    overrides: str, make_config: Make
+) -> None:
+    split = [] if "constant" in overrides else ["split=1"]
+    config = make_config(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
+    plan = make_plan(config)
+    wanted = pytorch_rates(PYTORCH[overrides], 20)
+    assert [stage.eta_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
+    assert {stage.b_m for stage in plan.stages} == {32}
+
+
+def test_cosine_power_is_between_its_published_end_points(make_config: Make) -> None:
+    plan = make_plan(make_config("schedule=cosine_power", "split=1", "epochs=100"))
+    q, halfway = 10.0, plan.stages[50]
+    assert plan.stages[0].phi_m == 1.0
+    assert halfway.phi_m == pytest.approx((q**1.5 - q) / (q**2 - q), rel=1e-12)  # cos(π/2) = 0
+    near_cosine = make_plan(
+        make_config("schedule=cosine_power", "schedule.power=1.000001", "split=1", "epochs=100")
+    )
+    cosine = make_plan(make_config("schedule=cosine", "split=1", "epochs=100"))
+    for ours, theirs in zip(near_cosine.stages, cosine.stages, strict=True):
+        assert ours.phi_m == pytest.approx(theirs.phi_m, abs=1e-5)
+
+
+GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0.1, b_1 = 32
+    "cifar100_method1": ([32] * 5, [0.1] * 5, 200 * 1563),
+    "cifar100_method2": ([32] * 5, [0.1 / math.sqrt(2) ** m for m in range(5)], 200 * 1563),
+    "cifar100_method3": ([32, 64, 128, 256, 512], [0.1] * 5, 121_200),
+    "cifar100_method4": (
+        [32, 48, 72, 108, 162],
+        [0.1 * (math.sqrt(3) / 2) ** m for m in range(5)],
+        162_880,  # 40 · Σ ceil(50000/b), counted by hand: 1563 + 1042 + 695 + 463 + 309
+    ),
+}
+
+
+@pytest.mark.parametrize("experiment", GOLDEN)
+def test_published_methods_have_their_published_numbers(experiment: str, make_config: Make) -> None:
+    plan = make_plan(make_config(f"experiment={experiment}"))
+    batches, rates, updates = GOLDEN[experiment]
+    assert [stage.b_m for stage in plan.stages] == batches
+    assert [stage.eta_m for stage in plan.stages] == pytest.approx(rates, rel=1e-9)
+    assert plan.updates == updates
+    assert [(stage.first_epoch, stage.epochs) for stage in plan.stages] == [
+        (1, 40), (41, 40), (81, 40), (121, 40), (161, 40),
+    ]  # fmt: skip
+
+
+def test_methods_2_3_and_4_have_one_noise_curve(make_config: Make) -> None:
+    curves = [
+        [stage.phi_m for stage in make_plan(make_config(f"experiment=cifar100_method{m}")).stages]
+        for m in (2, 3, 4)
+    ]
+    assert curves[0] == pytest.approx(curves[1], rel=1e-12)
+    assert curves[0] == pytest.approx(curves[2], rel=1e-12)
+    assert curves[0] == pytest.approx([2 ** (-m / 2) for m in range(5)], rel=1e-12)
+
+
+def test_the_published_hybrid_has_its_published_split(make_config: Make) -> None:
+    config = make_config("experiment=cifar100_method4")
+    assert config.split == pytest.approx(0.41504, abs=5e-6)
+    assert config.schedule.gamma == pytest.approx(1 / math.sqrt(2), rel=1e-12)
+
+
+def test_optimal_decay_rates_are_those_of_algorithm_3(make_config: Make) -> None:
+    M, p = 7, 0.3
+    plan = make_plan(make_config("schedule=graduated", f"p={p}", "epochs=7", "split=0.6"))
+    for m in range(1, M):
+        wanted = (M - m) ** p / (M - (m - 1)) ** p  # as printed
+        assert plan.stages[m - 1].gamma_m == pytest.approx(wanted, rel=1e-12)
+
+
+def test_exponential_decays_by_the_epoch_whatever_the_stages(make_config: Make) -> None:
+    plan = make_plan(
+        make_config("schedule=exponential", "schedule.stages=3", "epochs=10", "split=1")
+    )
+    assert [stage.first_epoch for stage in plan.stages] == [1, 4, 7]
+    assert [s.phi_m for s in plan.stages] == pytest.approx([0.9**0, 0.9**3, 0.9**6], rel=1e-12)
+
+
+def test_final_stage_is_full_batch_descent_with_the_last_learning_rate(make_config: Make) -> None:
+    plan = make_plan(make_config("schedule.final_updates=5", "epochs=4"))
+    last, before = plan.stages[-1], plan.stages[-2]
+    assert (last.stage, last.phi_m, last.b_m, last.updates, last.epochs) == (5, 0.0, 1437, 5, 5)
+    assert last.eta_m == before.eta_m
+    assert before.gamma_m == 0.0
+    assert plan.epochs == 9
+
+
+def test_a_schedule_that_reaches_zero_is_refused(make_config: Make) -> None:
+    config = make_config(
+        "schedule=step", "schedule.gamma=1e-200", "schedule.stages=4", "epochs=4", "split=1"
+    )
+    with pytest.raises(ConfigError, match=r"δ_3 = 0 δ_1 in stage 3 of 4"):
+        make_plan(config)
+
+
+PROFILES = {
+    "graduated": st.fixed_dictionaries({"p": st.floats(0.05, 1)}),
+    "polynomial": st.fixed_dictionaries({"p": st.floats(0.05, 8)}),
+    "step": st.fixed_dictionaries({"schedule.gamma": st.floats(0.3, 0.99)}),
+    "exponential": st.fixed_dictionaries({"schedule.decay": st.floats(0.7, 0.99)}),
+    "cosine": st.just({}),
+    "cosine_power": st.fixed_dictionaries({"schedule.power": st.floats(1.1, 100)}),
+    "diminishing": st.fixed_dictionaries({"schedule.a": st.floats(0.1, 100)}),
+}
+
+
+@st.composite
+def settings_of_plans(draw: st.DrawFn) -> list[str]:
+    profile = draw(st.sampled_from(sorted(PROFILES)))
+    epochs = draw(st.integers(1, 60))
+    multiple = draw(st.sampled_from([1, 1, 1, 4, 16]))
+    b_1 = multiple * draw(st.integers(1, 8))
+    chosen = {
+        "schedule": profile,
+        "split": draw(st.floats(0, 1)),
+        "epochs": epochs,
+        "schedule.stages": draw(st.integers(1, epochs)),
+        "schedule.batch_multiple": multiple,
+        "batch_size": b_1,
+        "max_batch_size": draw(st.sampled_from(["null", b_1, b_1 + 100, 700, 5000])),
+        "learning_rate": draw(st.floats(1e-3, 2)),
+        **draw(PROFILES[profile]),
+    }
+    return [f"{name}={value}" for name, value in chosen.items()]
+
+
+@settings(max_examples=120, deadline=None)
+@given(overrides=settings_of_plans())
+def test_every_plan_keeps_its_promises(overrides: list[str]) -> None:
+    config = make_config_for_hypothesis(*overrides)
+    plan = make_plan(config)
+    check_stages_cover_all_epochs(config, plan)
+    check_noise_curve(config, plan)
+    check_batches(config, plan)
+
+
+def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:
+    epochs = [epoch for stage in plan.stages for epoch in stage.epoch_range]
+    assert epochs == list(range(1, config.epochs + 1))
+    assert len(plan.stages) == config.schedule.stages
+    lengths = {stage.epochs for stage in plan.stages}
+    assert max(lengths) - min(lengths) <= 1  # as even as can be
+    for stage in plan.stages:
+        batches = -(-plan.n // stage.b_m)
+        assert stage.updates == stage.epochs * batches
+
+
+def check_noise_curve(config: Config, plan: Plan) -> None:
+    """δ_m/δ_1 = φ_m to 1e-12, from what will be applied: η_m and b_m."""
+    first = plan.stages[0]
+    assert first.phi_m == 1.0
+    assert first.eta_m == config.learning_rate
+    for stage in plan.stages:
+        applied = (stage.eta_m / math.sqrt(stage.b_m)) / (first.eta_m / math.sqrt(first.b_m))
+        assert applied == pytest.approx(stage.phi_m, rel=1e-12)
+    for stage, after in zip(plan.stages, plan.stages[1:], strict=False):
+        assert after.phi_m < stage.phi_m
+        assert stage.gamma_m == pytest.approx(after.phi_m / stage.phi_m, rel=1e-12)
+        assert stage.kappa_m == pytest.approx(after.eta_m / stage.eta_m, rel=1e-12)
+        assert stage.lambda_m == after.b_m / stage.b_m
+        grid = config.schedule.batch_multiple
+        assert stage.kappa_m is not None
+        assert stage.kappa_m <= 1 + grid / stage.b_m  # above 1 by rounding alone
+    last = plan.stages[-1]
+    assert (last.gamma_m, last.kappa_m, last.lambda_m) == (None, None, None)
+
+
+def check_batches(config: Config, plan: Plan) -> None:
+    multiple = config.schedule.batch_multiple
+    cap = min(config.max_batch_size or plan.n, plan.n)
+    assert plan.stages[0].b_m == config.batch_size
+    for stage in plan.stages:
+        assert stage.b_m % multiple == 0
+        assert 1 <= stage.b_m <= cap
+        exact = config.batch_size * stage.phi_m ** (-2 * (1 - config.split))
+        if exact <= cap - multiple:
+            assert abs(stage.b_m - exact) <= multiple / 2 * (1 + 1e-9) + 1e-9 * exact
+    for stage, after in zip(plan.stages, plan.stages[1:], strict=False):
+        assert after.b_m >= stage.b_m
+
+
+def make_config_for_hypothesis(*overrides: str) -> Config:
+    """Hypothesis does not mix with function fixtures."""
+    from conftest import ROOT
+    from hydra import compose, initialize_config_dir
+
+    from igo import config as configuration
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return configuration.load(compose("config", list(overrides)))

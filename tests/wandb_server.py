@@ -1,0 +1,163 @@
+"""As much of a W&B server as a run of scalars needs, on 127.0.0.1, for the real client to talk to.
+
+It keeps what the client sends: each run's rows by their line number, its summary, config and exit
+code, and it tells a client that resumes a run which rows it has.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+KEY = "0123456789abcdef0123456789abcdef01234567"  # 40 characters, the form of an API key
+
+
+@dataclass
+class OnlineRun:
+    """What the server has of one run; history is by line number, as the client counts them."""
+
+    history: dict[int, dict[str, Any]] = field(default_factory=dict)
+    received: list[int] = field(default_factory=list)  # epochs, in the order of their arrival
+    files: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    exit_code: int | None = None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The history as the web page would show it."""
+        return [self.history[line] for line in sorted(self.history)]
+
+
+class WandbServer:
+    """Answers in threads of this process while used as a context manager."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, OnlineRun] = {}
+        self.operations: list[str] = []
+        self.rows_wanted = 0
+        self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                print("POST", self.path, self.headers, body[:80])
+                self._reply(server.answer(urlsplit(self.path).path, json.loads(body)))
+
+            def do_PUT(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self._reply({})
+
+            def _reply(self, answer: dict[str, Any]) -> None:
+                content = json.dumps(answer).encode()
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
+
+    @property
+    def url(self) -> str:
+        """What WANDB_BASE_URL must be."""
+        return f"http://127.0.0.1:{self._http.server_port}"
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Answer no more: connections are refused from now on."""
+        if self._thread.is_alive():
+            self._http.shutdown()
+            self._thread.join()
+            self._http.server_close()
+
+    def answer(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer one POST."""
+        if path.endswith("/file_stream"):
+            self._take_rows(path.split("/")[-2], body)
+            return {}
+        operation = body.get("operationName") or body["query"].split("(")[0].split()[-1]
+        self.operations.append(operation)
+        asked = body.get("variables") or {}
+        answers: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "RunResumeStatus": self._resume_status,
+            "UpsertBucket": self._upsert,
+            "CreateRunFiles": self._create_files,
+            "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
+            "OrganizationCoreWeaveOrganizationID": lambda _: {"entity": None},
+            "Viewer": lambda _: {"viewer": {"id": "1", "entity": "team", "username": "somebody"}},
+        }
+        if operation not in answers:
+            return {"errors": [{"message": f"{operation} is unknown here"}]}
+        return {"data": answers[operation](asked)}
+
+    def _take_rows(self, name: str, body: dict[str, Any]) -> None:
+        run = self.runs.setdefault(name, OnlineRun())
+        for file, sent in (body.get("files") or {}).items():
+            if file == "wandb-history.jsonl":
+                for number, line in enumerate(sent["content"]):
+                    row = json.loads(line)
+                    run.history[sent["offset"] + number] = row
+                    run.received.append(row["epoch"])
+            elif file == "wandb-summary.json":
+                run.files[file] = json.loads(sent["content"][-1])
+        if body.get("complete"):
+            run.exit_code = body.get("exitcode")
+        if self.rows_wanted and len(run.history) >= self.rows_wanted:
+            self.enough_rows.set()
+
+    def _resume_status(self, asked: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs.get(asked["name"])
+        if run is None:
+            return {"model": {"id": "p", "name": "igo", "bucket": None}}
+        bucket = {
+            **self._bucket(asked["name"]),
+            "historyLineCount": len(run.history),
+            "eventsLineCount": 0,
+            "logLineCount": 0,
+            "historyTail": json.dumps([json.dumps(row) for row in run.rows[-1:]]),
+            "eventsTail": "[]",
+            "summaryMetrics": json.dumps(run.files.get("wandb-summary.json", {})),
+            "config": run.settings.get("config") or "{}",
+            "tags": run.settings.get("tags") or [],
+            "wandbConfig": '{"t": 1}',
+        }
+        return {"model": {"id": "p", "name": "igo", "bucket": bucket}}
+
+    def _upsert(self, asked: dict[str, Any]) -> dict[str, Any]:
+        name = asked["name"]
+        inserted = name not in self.runs
+        settings = self.runs.setdefault(name, OnlineRun()).settings
+        settings.update({key: value for key, value in asked.items() if value is not None})
+        return {"upsertBucket": {"bucket": self._bucket(name), "inserted": inserted}}
+
+    def _bucket(self, name: str) -> dict[str, Any]:
+        return {
+            "id": name,
+            "name": name,
+            "displayName": name,
+            "description": "",
+            "config": "{}",
+            "sweepName": None,
+            "historyLineCount": len(self.runs[name].history),
+            "project": {"id": "p", "name": "igo", "entity": {"id": "e", "name": "team"}},
+        }
+
+    def _create_files(self, asked: dict[str, Any]) -> dict[str, Any]:
+        files = [{"name": name, "uploadUrl": f"{self.url}/upload"} for name in asked["files"]]
+        return {"createRunFiles": {"runID": asked["run"], "uploadHeaders": [], "files": files}}
