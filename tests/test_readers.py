@@ -306,12 +306,13 @@ def test_a_missing_idx_file_is_named(missing: str, tmp_path: Path) -> None:
         readers.fashion_mnist(tmp_path)
 
 
-@pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("damage", ["empty", "header", "truncated", "longer", "changed"])
+# Changed values in a plain file cannot be noticed: there is no checksum.
+HARMS = [(d, s) for d in ("empty", "header", "truncated", "longer") for s in ("", ".gz")]
+
+
+@pytest.mark.parametrize(("damage", "suffix"), [*HARMS, ("changed", ".gz")])
 @pytest.mark.parametrize("which", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 def test_a_damaged_idx_file_is_named(which: str, damage: str, suffix: str, tmp_path: Path) -> None:
-    if damage == "changed" and not suffix:
-        pytest.skip("other pixels in a plain file are as good as these")
     path = tmp_path / "FashionMNIST" / "raw" / f"{which}{suffix}"
     write_fashion(path.parent, suffix)
     harm(path, damage)
@@ -376,15 +377,12 @@ def test_whatever_ends_a_download_the_message_is_one_line(
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dataset", ["cifar100", "fashion_mnist"])
 def test_the_program_ends_in_one_line_where_data_is_missing(
-    dataset: str, program: Callable[..., Any], tmp_path: Path
+    program: Callable[..., Any], tmp_path: Path
 ) -> None:
-    if dataset == "fashion_mnist" and Path("/usr/share/datasets/fashion-mnist").exists():
-        pytest.skip("it is installed here")
     nowhere = "http://127.0.0.1:9"
     done = program(
-        f"dataset={dataset}", f"data_dir={tmp_path / 'data'}", "tracking=none",
+        "dataset=cifar100", f"data_dir={tmp_path / 'data'}", "tracking=none",
         http_proxy=nowhere, https_proxy=nowhere, no_proxy="",
     )  # fmt: skip
     assert done.returncode == 2
