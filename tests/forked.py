@@ -101,6 +101,7 @@ class Forge:
         *arguments: str,
         death: Death | None = None,
         settings: dict[str, float] | None = None,
+        alarm: float = 0.0,
         **environment: str,
     ) -> Ended:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
@@ -109,6 +110,7 @@ class Forge:
             folder: the working directory, where the outputs are kept too.
             arguments: what a user would type.
             death: what happens to the run on the way.
+            alarm: seconds after which the process drops dead, wherever it is; 0 = never.
             settings: module constants to change, such as ``igo.tracking.INIT_TIMEOUT``.
             environment: variables to set.
         """
@@ -117,6 +119,7 @@ class Forge:
             "arguments": [f"runs_dir={folder / 'runs'}", *arguments],
             "death": asdict(death) if death else None,
             "settings": settings or {},
+            "alarm": alarm,
             "environment": environment,
         }
         pipes = self._server.stdin, self._server.stdout
@@ -126,6 +129,14 @@ class Forge:
         pipes[0].flush()
         code = int(pipes[1].readline())
         return Ended(code, (folder / "out.txt").read_text(), (folder / "err.txt").read_text())
+
+
+@functools.cache
+def shared_forge() -> Forge:
+    """The one of this process of pytest: its start costs seconds."""
+    forge = Forge()
+    atexit.register(forge.__exit__)
+    return forge
 
 
 def _owner(function: str) -> tuple[Any, str]:
@@ -160,6 +171,7 @@ def _child(job: dict[str, Any]) -> int:
         setattr(owner, name, value)
     if job["death"]:
         Death(**job["death"]).plant()
+    signal.setitimer(signal.ITIMER_REAL, job["alarm"])  # unhandled, SIGALRM kills like SIGKILL
     script = str(ROOT / "src" / "train.py")
     sys.argv = [script, *job["arguments"]]
     try:

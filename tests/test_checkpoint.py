@@ -1,0 +1,266 @@
+"""Checkpoints: whole or refused, never half, never running code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import clean_environment
+
+from igo import checkpoint
+
+OWNER = "digits-resnet8-graduated-0123456789"
+
+
+def state_of(epoch: int) -> dict[str, Any]:
+    """All kinds of things that a run's checkpoint holds."""
+    values = torch.Generator().manual_seed(epoch)
+    return {
+        "signature": OWNER,
+        "model": OrderedDict(weight=torch.randn(6, 4, generator=values), count=torch.tensor(epoch)),
+        "optimizer": {"state": {0: {"momentum_buffer": None}}, "param_groups": [{"lr": 0.1}]},
+        "progress": {"epoch": epoch, "records": [{"gamma_m": None, "test/loss": 1 / 3}]},
+    }
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal to the bit, containers included."""
+    if isinstance(a, torch.Tensor):
+        return isinstance(b, torch.Tensor) and a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return isinstance(b, dict) and list(a) == list(b) and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(same, a, b))
+    return type(a) is type(b) and a == b
+
+
+def is_state_of(epoch: int, state: dict[str, Any] | None) -> bool:
+    return same({"version": checkpoint.VERSION, **state_of(epoch)}, state)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "checkpoint.pt"
+
+
+def test_what_is_saved_comes_back_to_the_bit(path: Path) -> None:
+    checkpoint.save(path, state_of(1))
+    state, warnings = checkpoint.load(path, OWNER)
+    assert is_state_of(1, state)
+    assert warnings == []
+
+
+def test_the_one_before_is_kept_and_nothing_else(path: Path) -> None:
+    for epoch in (1, 2, 3):
+        checkpoint.save(path, state_of(epoch))
+    names = sorted(file.name for file in path.parent.iterdir())
+    assert names == ["checkpoint.pt", "previous-checkpoint.pt"]
+    assert is_state_of(3, checkpoint.load(path, OWNER)[0])
+    path.unlink()
+    assert is_state_of(2, checkpoint.load(path, OWNER)[0])
+
+
+def test_no_file_is_no_checkpoint_and_no_warning(path: Path) -> None:
+    assert checkpoint.load(path, OWNER) == (None, [])
+
+
+MOMENTS = [
+    ("torch.save", 1, "before"),
+    ("torch.save", 1, "inside"),
+    ("torch.save", 1, "after"),
+    ("hashlib.file_digest", 1, "after"),
+    ("os.fsync", 1, "before"),
+    ("os.fsync", 1, "after"),
+    ("pathlib.Path.replace", 1, "before"),
+    ("pathlib.Path.replace", 1, "after"),
+    ("pathlib.Path.replace", 2, "before"),
+    ("pathlib.Path.replace", 2, "after"),
+    ("os.fsync", 2, "before"),
+]
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from forked import Death
+from test_checkpoint import MOMENTS, checkpoint, state_of
+
+for number, moment in enumerate(MOMENTS):
+    folder = Path(sys.argv[1]) / str(number)
+    folder.mkdir()
+    for epoch in (1, 2):
+        checkpoint.save(folder / "checkpoint.pt", state_of(epoch))
+    child = os.fork()
+    if child == 0:
+        Death(*moment).plant()
+        checkpoint.save(folder / "checkpoint.pt", state_of(3))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_killed_at_any_point_of_a_write_a_whole_one_is_left(tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path)],
+        env=clean_environment(PYTHONPATH=str(Path(__file__).parent)),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.split() == [str(-signal.SIGKILL)] * len(MOMENTS), "each was really killed"
+    found = []
+    for number in range(len(MOMENTS)):
+        path = tmp_path / str(number) / "checkpoint.pt"
+        state, warnings = checkpoint.load(path, OWNER)
+        assert warnings == []
+        epoch = state["progress"]["epoch"] if state else 0
+        assert is_state_of(epoch, state)
+        found.append(epoch)
+        checkpoint.save(path, state_of(epoch + 1))  # what is left lying about disturbs no one
+        assert is_state_of(epoch + 1, checkpoint.load(path, OWNER)[0])
+    assert found == [2] * 9 + [3] * 2, "the new one counts from its last rename on"
+
+
+@pytest.mark.parametrize(("function", "call"), [("torch.save", 1), ("os.fsync", 1), ("replace", 2)])
+def test_an_error_in_a_write_leaves_a_whole_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch, function: str, call: int
+) -> None:
+    for epoch in (1, 2):
+        checkpoint.save(path, state_of(epoch))
+    owner = {"torch.save": torch, "os.fsync": os, "replace": Path}[function]
+    name = function.rpartition(".")[2]
+    original, calls = getattr(owner, name), []
+
+    def fail(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        return original(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, fail)
+        with pytest.raises(OSError, match="No space"):
+            checkpoint.save(path, state_of(3))
+    state, warnings = checkpoint.load(path, OWNER)
+    assert is_state_of(2, state)
+    assert warnings == []
+
+
+@pytest.fixture
+def pair(path: Path) -> Path:
+    """Checkpoints of the epochs 1 and 2."""
+    for epoch in (1, 2):
+        checkpoint.save(path, state_of(epoch))
+    return path
+
+
+def test_no_flipped_bit_is_loaded(pair: Path) -> None:
+    """Each byte: parameters, tables of contents, padding, digest. torch.load looks at few."""
+    whole = pair.read_bytes()
+    checkpoint.previous(pair).unlink()
+    silent = 0
+    for position in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        pair.write_bytes(damaged)
+        state, warnings = checkpoint.load(pair, OWNER)
+        assert state is None, f"byte {position}"
+        assert [f"{pair} is damaged" in warning for warning in warnings] == [True]
+        if position % 50 == 0:
+            silent += loads_something_else(pair)
+    assert silent, "without the digest some of these would be loaded, changed"
+
+
+def loads_something_else(path: Path) -> bool:
+    """Whether torch.load by itself takes a damaged file."""
+    try:
+        return not is_state_of(2, torch.load(path, weights_only=True))
+    except Exception:
+        return False
+
+
+def test_other_programs_can_open_a_checkpoint(path: Path) -> None:
+    checkpoint.save(path, state_of(2))
+    assert is_state_of(2, torch.load(path, weights_only=True))
+
+
+def test_a_truncated_or_empty_one_is_refused(pair: Path) -> None:
+    whole = pair.read_bytes()
+    for length in [0, 1, *range(2, len(whole), 37), len(whole) - 1]:
+        pair.write_bytes(whole[:length])
+        state, (warning,) = checkpoint.load(pair, OWNER)
+        assert is_state_of(1, state), f"cut at {length}"
+        assert str(pair) in warning
+        assert "\n" not in warning
+
+
+def test_where_both_are_damaged_there_is_none(pair: Path) -> None:
+    pair.write_bytes(b"")
+    checkpoint.previous(pair).write_bytes(b"not a checkpoint")
+    state, warnings = checkpoint.load(pair, OWNER)
+    assert state is None
+    assert len(warnings) == 2
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"model": {"weight": torch.ones(2)}},
+        [1, 2, 3],
+        torch.ones(3),
+        {**state_of(9), "version": checkpoint.VERSION + 1},
+        {**state_of(9), "version": checkpoint.VERSION, "signature": "digits-resnet8-linear-99"},
+    ],
+    ids=["weights", "list", "tensor", "version", "another run"],
+)
+def test_what_another_program_or_run_saved_is_refused(pair: Path, foreign: object) -> None:
+    torch.save(foreign, pair)
+    assert "is damaged" in checkpoint.load(pair, OWNER)[1][0]
+    sign(pair)
+    state, (warning,) = checkpoint.load(pair, OWNER)
+    assert is_state_of(1, state)
+    assert "is not a checkpoint of this version" in warning or "of another run" in warning
+
+
+def sign(path: Path) -> None:
+    """Add the digest that makes a file pass as undamaged."""
+    content = path.read_bytes()
+    path.write_bytes(content + hashlib.sha256(content).digest())
+
+
+class Trap:
+    """Unpickling it makes a folder: proof that code ran."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.proof),)
+
+
+@pytest.mark.parametrize("kind", ["torch", "pickle", "torch of old"])
+def test_code_in_a_checkpoint_is_never_run(pair: Path, tmp_path: Path, kind: str) -> None:
+    proof = tmp_path / "ran"
+    content = {"version": checkpoint.VERSION, **state_of(9), "trap": Trap(proof)}
+    if kind == "pickle":
+        pair.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, pair, _use_new_zipfile_serialization=kind == "torch")
+    shutil.copy(pair, tmp_path / "copy.pt")
+    sign(pair)
+    state, (warning,) = checkpoint.load(pair, OWNER)
+    assert is_state_of(1, state)
+    assert "is damaged" in warning
+    assert not proof.exists()
+    if kind != "pickle":
+        torch.load(tmp_path / "copy.pt", weights_only=False)
+        assert proof.exists(), "it was a working trap"
