@@ -17,7 +17,7 @@ from torch import Tensor
 
 from igo import augment, readers
 from igo.config import Config, DatasetConfig
-from igo.errors import ConfigError
+from igo.errors import ConfigError, UserError
 from igo.seeds import derive_seed, generator
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
@@ -48,7 +48,8 @@ def open_data(config: Config, device: torch.device) -> Data:
     if dataset.name == "imagenet":
         return FolderData(dataset, Path(config.data_dir) / "imagenet", device)
     train, test = readers.READERS[dataset.name](Path(config.data_dir))
-    _check_facts(dataset, train)
+    _check_facts(dataset, train, test)
+    _check_samples(dataset, len(train.labels))
     keep = subset(train.labels, dataset.samples)
     return TensorData(dataset, readers.Split(train.images[keep], train.labels[keep]), test, device)
 
@@ -110,7 +111,8 @@ class FolderData:
         self._train = readers.image_folder(root / "train", readers.train_transform(dataset))
         self._test = readers.image_folder(root / "val", readers.test_transform(dataset))
         labels = np.array(self._train.targets)
-        _check_facts(dataset, readers.Split(None, labels))
+        _check_folders(dataset, root, self._train.classes, self._test.classes)
+        _check_samples(dataset, len(labels))
         self._keep = torch.from_numpy(subset(labels, dataset.samples))
         self.n = len(self._keep)
         self._workers, self._device = dataset.workers, device
@@ -130,13 +132,16 @@ class FolderData:
         loader = torch.utils.data.DataLoader(
             images,
             batch_sampler=batches,
+            collate_fn=readers.collate,
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
         )
-        for pixels, labels in loader:
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
             yield (
-                self._normalise(pixels.to(self._device, non_blocking=True)),
-                labels.to(self._device, non_blocking=True),
+                self._normalise(batch[0].to(self._device, non_blocking=True)),
+                batch[1].to(self._device, non_blocking=True),
             )
 
 
@@ -160,16 +165,34 @@ def _on_device(split: readers.Split, device: torch.device) -> tuple[Tensor, Tens
     return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
 
 
-def _check_facts(dataset: DatasetConfig, train: readers.Split) -> None:
+def _check_facts(dataset: DatasetConfig, *splits: readers.Split) -> None:
     """Hold conf/dataset against the files."""
-    n, classes = len(train.labels), int(train.labels.max()) + 1
-    if dataset.samples > n:
-        raise ConfigError("dataset.samples", dataset.samples, f"{dataset.name} has {n}")
+    classes = max(int(split.labels.max()) for split in splits) + 1
     if dataset.classes != classes:
         raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
-    if train.images is not None:
-        shape = (dataset.image_size, dataset.image_size, dataset.channels)
-        if train.images.shape[1:] != shape:
-            found = "x".join(map(str, train.images.shape[1:]))
+    wanted = (dataset.image_size, dataset.image_size, dataset.channels)
+    for shape in (split.images.shape[1:] for split in splits):
+        if shape != wanted:
+            found = "x".join(map(str, shape))
             allowed = f"the files hold images of {found} (height x width x channels)"
             raise ConfigError("dataset.image_size", dataset.image_size, allowed)
+
+
+def _check_folders(dataset: DatasetConfig, root: Path, train: list[str], test: list[str]) -> None:
+    """Hold conf/dataset against the class folders, and these against each other."""
+    if train != test:
+        odd = min(set(train) ^ set(test))
+        raise UserError(
+            f"{root / 'train'} and {root / 'val'} must hold the same class folders;"
+            f" {odd} is in one of them only"
+        )
+    if dataset.classes != len(train):
+        raise ConfigError("dataset.classes", dataset.classes, f"{root} holds {len(train)}")
+    if dataset.channels != 3:
+        allowed = "images are read from folders in colour; it must be 3"
+        raise ConfigError("dataset.channels", dataset.channels, allowed)
+
+
+def _check_samples(dataset: DatasetConfig, n: int) -> None:
+    if dataset.samples > n:
+        raise ConfigError("dataset.samples", dataset.samples, f"{dataset.name} has {n}")

@@ -147,12 +147,13 @@ def _reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
+class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
     """torchvision's ImageFolder whose random transform depends on (seed, image) alone."""
 
     def __init__(self, folder: Any, seed: int | None = None) -> None:
         self._folder, self._seed = folder, seed
         self.targets: list[int] = folder.targets
+        self.classes: list[str] = folder.classes
 
     def seeded(self, seed: int) -> ImageFolder:
         """The same images with another seed for their transforms."""
@@ -161,15 +162,26 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        """(C, H, W) uint8 and the label."""
-        if self._seed is None:
-            pixels, label = self._folder[index]
-            return pixels, label
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | UserError:
+        """(C, H, W) uint8 and the label; an error, to be raised by who loads, for a damaged file.
+
+        Raised in a worker, an exception would keep DataLoader's processes from ending in order.
+        """
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed((self._seed + index) % 2**63)
-            pixels, label = self._folder[index]
+            if self._seed is not None:
+                torch.manual_seed((self._seed + index) % 2**63)
+            try:
+                pixels, label = self._folder[index]
+            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises
+                path = self._folder.samples[index][0]
+                return UserError(f"{path} is damaged ({_reason(error)}); get it again")
         return pixels, label
+
+
+def collate(samples: list[Any]) -> Any:
+    """(b, C, H, W) uint8 and labels (b,) int64; the first error if there is one."""
+    errors = (sample for sample in samples if isinstance(sample, UserError))
+    return next(errors, None) or torch.utils.data.default_collate(samples)
 
 
 def image_folder(root: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:

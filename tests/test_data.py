@@ -1,0 +1,456 @@
+"""Data sets as batches: what is in them, in which order, and that conf/dataset tells the truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import records, run_folder
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from scipy import stats
+from torch import Tensor
+from torchvision import transforms
+
+from igo import readers
+from igo.config import AugmentConfig, Config, DatasetConfig
+from igo.data import Data, FolderData, Normalise, TensorData, epoch_batches, open_data, subset
+from igo.errors import ConfigError, UserError
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+CPU = torch.device("cpu")
+DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+# Python 3.12 and later say so of every DataLoader with workers.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+MakeConfig = Callable[..., Config]
+
+
+# --- Normalisation --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", DATASETS)
+def test_normalisation_equals_torchvisions(name: str, device: str, make_config: MakeConfig) -> None:
+    """ToTensor and Normalize, for every grey level in every channel."""
+    dataset = make_config(f"dataset={name}").dataset
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = np.stack([np.roll(levels, c) for c in range(dataset.channels)], axis=-1)
+    theirs = transforms.Compose(
+        [transforms.ToTensor(), transforms.Normalize(dataset.mean, dataset.std)]
+    )(image)
+    batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
+    ours = Normalise(dataset, torch.device(device))(batch)
+    assert ours.dtype == torch.float32
+    assert ours.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(ours[0].cpu(), theirs, rtol=1e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
+def test_the_statistics_are_those_of_the_training_images(
+    name: str, make_config: MakeConfig
+) -> None:
+    if name == "fashion_mnist" and not DEBIAN.exists():
+        pytest.skip("Debian's dataset-fashion-mnist is not installed")
+    dataset = make_config(f"dataset={name}").dataset
+    train, test = readers.READERS[name](Path("/nonexistent"))
+    scaled = train.images.astype(np.float64) / 255
+    assert dataset.mean == [pytest.approx(scaled.mean(), abs=5e-5)]  # four decimals
+    assert dataset.std == [pytest.approx(scaled.std(), abs=5e-5)]
+    assert dataset.samples == len(train.labels)
+    shape = (dataset.image_size, dataset.image_size, dataset.channels)
+    assert train.images.shape[1:] == test.images.shape[1:] == shape
+    assert sorted(set(train.labels)) == sorted(set(test.labels)) == list(range(dataset.classes))
+
+
+def test_coloured_data_sets_have_their_own_published_statistics(make_config: MakeConfig) -> None:
+    published = {
+        "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616], 50_000, 10),
+        "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762], 50_000, 100),
+        "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 1_281_167, 1000),
+    }
+    for name, facts in published.items():
+        dataset = make_config(f"dataset={name}").dataset
+        assert (dataset.mean, dataset.std, dataset.samples, dataset.classes) == facts
+
+
+def test_augmentation_of_cifar100_is_the_published_one(make_config: MakeConfig) -> None:
+    augment = make_config("dataset=cifar100").dataset.augment
+    assert augment == AugmentConfig(crop=4, flip=True, rotation=15)
+
+
+# --- Epochs and subsets ---------------------------------------------------------------------------
+
+
+@given(
+    n=st.integers(1, 300), b=st.integers(1, 320), seed=st.integers(0, 9), epoch=st.integers(1, 9)
+)
+def test_an_epoch_is_a_permutation_in_pieces_of_b_with_the_ragged_last_one_kept(
+    n: int, b: int, seed: int, epoch: int
+) -> None:
+    pieces = epoch_batches(n, b, seed, epoch)
+    assert [len(piece) for piece in pieces[:-1]] == [b] * (math.ceil(n / b) - 1)
+    assert 1 <= len(pieces[-1]) <= b
+    assert sorted(torch.cat(pieces).tolist()) == list(range(n))
+
+
+def test_the_permutation_is_fresh_for_each_epoch_and_seed_and_the_same_for_each_batch_size() -> (
+    None
+):
+    orders = [torch.cat(epoch_batches(50, 7, s, e)) for s in (0, 1) for e in (1, 2, 3)]
+    assert len({tuple(order.tolist()) for order in orders}) == len(orders)
+    for b in (1, 8, 50, 99):
+        assert torch.equal(torch.cat(epoch_batches(50, b, 0, 1)), orders[0])
+
+
+def test_every_sample_comes_first_equally_often() -> None:
+    first = [int(epoch_batches(10, 3, 0, epoch)[0][0]) for epoch in range(1, 3001)]
+    assert stats.chisquare(np.bincount(first, minlength=10)).pvalue > 1e-3
+
+
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=2, max_size=6),
+    share=st.floats(0, 1),
+    order=st.randoms(use_true_random=False),
+)
+def test_a_subset_is_fixed_and_stratified(counts: list[int], share: float, order: Any) -> None:
+    labels = [label for label, count in enumerate(counts) for _ in range(count)]
+    order.shuffle(labels)
+    samples = max(1, round(share * len(labels)))
+    kept = subset(np.array(labels), samples)
+    np.testing.assert_array_equal(kept, subset(np.array(labels), samples))
+    assert len(set(kept.tolist())) == samples
+    assert kept.tolist() == sorted(kept)
+    # One threshold on the rank within each class: shares differ by rounding alone.
+    found = np.bincount(np.array(labels)[kept], minlength=len(counts))
+    low = max((k - 0.5) / n for k, n in zip(found, counts, strict=True))
+    high = min((k + 0.5) / n for k, n in zip(found, counts, strict=True))
+    assert low <= high + 1e-12
+
+
+def test_the_whole_is_its_own_subset_and_order_is_kept() -> None:
+    labels = np.array([1, 0, 0, 1, 1])
+    np.testing.assert_array_equal(subset(labels, 5), np.arange(5))
+
+
+def test_a_subset_of_balanced_classes_is_balanced_and_mixed() -> None:
+    labels = np.repeat(np.arange(10), 100)
+    kept = subset(labels, 250)
+    np.testing.assert_array_equal(np.bincount(labels[kept]), 25)
+    assert stats.kstest(kept % 100 / 100, "uniform").pvalue > 1e-3  # not the first of each class
+
+
+# --- Data on the device ---------------------------------------------------------------------------
+
+
+def facts(**changes: Any) -> DatasetConfig:
+    """A data set whose normalisation is plain x/255."""
+    plain = DatasetConfig(
+        name="made", classes=10, channels=3, image_size=12, samples=40, mean=[0.0] * 3,
+        std=[1.0] * 3, augment=AugmentConfig(crop=3, flip=True, rotation=15), workers=0,
+    )  # fmt: skip
+    return replace(plain, **changes)
+
+
+def tensor_data(n: int = 40, device: str = "cpu", same: bool = False, test: int = 5) -> TensorData:
+    draw = np.random.default_rng(0)
+    train, held_out = (draw.integers(1, 256, (k, 12, 12, 3), dtype=np.uint8) for k in (n, test))
+    if same:
+        train[:] = train[0]
+    splits = readers.Split(train, np.arange(n) % 10), readers.Split(held_out, np.arange(test) % 10)
+    return TensorData(facts(samples=n), *splits, torch.device(device))
+
+
+def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor, Tensor]:
+    """All images and labels of some batches, in the order of the data set."""
+    batches = list(data.train_batches(index_batches, seed))
+    assert [len(labels) for _, labels in batches] == [len(index) for index in index_batches]
+    back = torch.cat(index_batches).argsort()
+    images, labels = (torch.cat([batch[k] for batch in batches]).cpu() for k in (0, 1))
+    return images[back], labels[back]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("b", [1, 7, 16, 40])
+def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
+    b: int, device: str
+) -> None:
+    whole, _ = by_index(tensor_data(), epoch_batches(40, 40, 3, 1), seed=5)
+    parts, labels = by_index(tensor_data(device=device), epoch_batches(40, b, 0, 2), seed=5)
+    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
+    assert torch.equal(labels, torch.arange(40) % 10)
+
+
+def test_augmentation_differs_by_image_and_epoch_and_is_reproducible_from_the_seed() -> None:
+    data, batches = tensor_data(same=True), epoch_batches(40, 8, 0, 1)
+    images, _ = by_index(data, batches, seed=5)
+    again, _ = by_index(data, batches, seed=5)
+    other, _ = by_index(data, batches, seed=6)
+    assert torch.equal(images, again)
+    assert len({image.numpy().tobytes() for image in images}) > 35  # 40 copies of one image
+    assert (images != other).flatten(1).any(dim=1).sum() > 35
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("n", [5, 1000, 2300])
+def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, device: str) -> None:
+    draw = np.random.default_rng(1)
+    pixels = draw.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8)
+    labels = draw.integers(0, 10, n)
+    split = readers.Split(pixels, labels)
+    data = TensorData(facts(), split, split, torch.device(device))
+    batches = list(data.test_batches())
+    seen = torch.cat([images for images, _ in batches]).cpu()
+    wanted = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    torch.testing.assert_close(seen, wanted, rtol=0, atol=1e-6)
+    assert torch.equal(torch.cat([found for _, found in batches]).cpu(), torch.from_numpy(labels))
+
+
+def test_a_training_subset_holds_the_images_of_its_indices(make_config: MakeConfig) -> None:
+    config = make_config("dataset.samples=100")
+    data = open_data(config, CPU)
+    train, test = readers.digits(Path())
+    kept = subset(train.labels, 100)
+    images, labels = by_index(data, epoch_batches(100, 30, 0, 1), seed=0)
+    mean, std = config.dataset.mean[0], config.dataset.std[0]
+    wanted = (torch.from_numpy(train.images[kept]).permute(0, 3, 1, 2) / 255 - mean) / std
+    torch.testing.assert_close(images, wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(labels, torch.from_numpy(train.labels[kept]))
+    assert sum(len(found) for _, found in data.test_batches()) == len(test.labels) == 360
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "found"),
+    [
+        ("dataset.classes", "9", "10"),
+        ("dataset.classes", "11", "10"),
+        ("dataset.image_size", "16", "8x8x1"),
+        ("dataset.samples", "1438", "1437"),
+    ],
+)
+def test_wrong_facts_in_conf_are_named(
+    setting: str, value: str, found: str, make_config: MakeConfig
+) -> None:
+    with pytest.raises(ConfigError, match=f"{setting}={value} is not allowed: .*{found}"):
+        open_data(make_config(f"{setting}={value}"), CPU)
+
+
+@pytest.mark.parametrize("what", ["classes", "image_size"])
+def test_a_test_set_of_another_kind_is_an_error(
+    what: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, test = readers.digits(Path())
+    wrong = {
+        "classes": readers.Split(test.images, test.labels + 5),
+        "image_size": readers.Split(test.images[:, :7], test.labels),
+    }[what]
+    monkeypatch.setitem(readers.READERS, "digits", lambda _: (train, wrong))
+    with pytest.raises(ConfigError, match=f"dataset.{what}"):
+        open_data(make_config(), CPU)
+
+
+# --- Image folders --------------------------------------------------------------------------------
+
+CLASSES = ("n01440764", "n01443537", "n01484850")  # named as ImageNet names them
+PER_CLASS = {"train": 7, "val": 3}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small ImageNet: real JPEGs of several sizes, one grey and one CMYK as ImageNet has them."""
+    root = tmp_path_factory.mktemp("data") / "imagenet"
+    draw = np.random.default_rng(0)
+    for part, count in PER_CLASS.items():
+        for label, name in enumerate(CLASSES):
+            (root / part / name).mkdir(parents=True)
+            for i in range(count):
+                coarse = draw.integers(0, 256, (5, 6, 3), dtype=np.uint8)
+                size = (40 + 7 * i, 60 - 5 * label)
+                image = Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)
+                if label == 0:
+                    image = image.convert({0: "L", 1: "CMYK"}.get(i, "RGB"))
+                image.save(root / part / name / f"{name}_{i}.JPEG", quality=95)
+    return root
+
+
+def folder_facts(**changes: Any) -> DatasetConfig:
+    settings = {
+        "name": "imagenet", "classes": 3, "image_size": 28, "samples": 21,
+        "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225],
+        "augment": AugmentConfig(flip=True),
+    }  # fmt: skip
+    return facts(**{**settings, **changes})
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, device: str) -> None:
+    batches, after = epoch_batches(21, 8, 0, 1), []
+    drawn = []
+    for workers, where in ((0, "cpu"), (2, device)):
+        torch.manual_seed(1)
+        data = FolderData(folder_facts(workers=workers), folders, torch.device(where))
+        drawn.append([*data.train_batches(batches, seed=4), *data.test_batches()])
+        after.append(torch.random.get_rng_state())
+    for (images, labels), (others, other_labels) in zip(*drawn, strict=True):
+        torch.testing.assert_close(images.cpu(), others.cpu(), rtol=0, atol=1e-6)
+        assert torch.equal(labels.cpu(), other_labels.cpu())
+        assert images.shape[1:] == (3, 28, 28)
+    assert torch.equal(*after)  # so dropout is the same too
+
+
+def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
+    data = FolderData(folder_facts(), folders, CPU)
+    images, labels = by_index(data, epoch_batches(21, 8, 0, 1), seed=4)
+    again, _ = by_index(data, epoch_batches(21, 5, 0, 2), seed=4)
+    other, _ = by_index(data, epoch_batches(21, 8, 0, 1), seed=5)
+    assert torch.equal(images, again)
+    assert (images != other).flatten(1).any(dim=1).all()
+    assert torch.equal(labels, torch.arange(3).repeat_interleave(7))
+
+
+def test_folders_are_tested_with_resize_and_centre_crop(folders: Path) -> None:
+    """8/7 of 28 is 32; torchvision's first-generation transforms as the reference."""
+    data = FolderData(folder_facts(), folders, CPU)
+    seen = torch.cat([images for images, _ in data.test_batches()])
+    labels = torch.cat([found for _, found in data.test_batches()])
+    reference = transforms.Compose(
+        [
+            transforms.Resize(32),
+            transforms.CenterCrop(28),
+            transforms.ToTensor(),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    files = sorted((folders / "val").glob("*/*.JPEG"))
+    wanted = torch.stack([reference(Image.open(file).convert("RGB")) for file in files])
+    torch.testing.assert_close(seen, wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(labels, torch.arange(3).repeat_interleave(3))
+
+
+def pixels_of(images: readers.ImageFolder, seed: int) -> Tensor:
+    """The first image, (C, H, W)."""
+    sample = images.seeded(seed)[0]
+    assert not isinstance(sample, UserError)
+    return sample[0]
+
+
+def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped(tmp_path: Path) -> None:
+    """Read back from an image whose red is its column and whose green is its row."""
+    columns, rows = np.meshgrid(np.arange(256), np.arange(256))
+    ramps = np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8)
+    (tmp_path / "one").mkdir()
+    Image.fromarray(ramps).save(tmp_path / "one" / "a.png")
+    images = readers.image_folder(tmp_path, readers.train_transform(folder_facts()))
+    drawn = torch.stack([pixels_of(images, seed) for seed in range(300)]).double()
+    right, down = (
+        (drawn[:, 0, 14, -1] - drawn[:, 0, 14, 0]),
+        drawn[:, 1, -1, 14] - drawn[:, 1, 0, 14],
+    )
+    width, height = right.abs() * 28 / 27, down * 28 / 27
+    area, ratio = width * height / 256**2, width / height
+    assert 0.07 < area.min() < 0.2
+    assert 0.8 < area.max() <= 1.02
+    assert 0.70 < ratio.min() < 0.85
+    assert 1.2 < ratio.max() < 1.40
+    assert stats.binomtest(int((right < 0).sum()), 300, 0.5).pvalue > 1e-3
+    corners = drawn[:, 0].flatten(1).min(dim=1).values
+    assert stats.ks_2samp(corners, drawn[:, 1].flatten(1).min(dim=1).values).pvalue > 1e-3
+
+
+def test_without_flip_no_folder_image_is_mirrored(tmp_path: Path) -> None:
+    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 256, 3))
+    (tmp_path / "one").mkdir()
+    Image.fromarray(ramp.copy()).save(tmp_path / "one" / "a.png")
+    dataset = folder_facts(augment=AugmentConfig(flip=False))
+    images = readers.image_folder(tmp_path, readers.train_transform(dataset))
+    for seed in range(20):
+        pixels = pixels_of(images, seed)
+        assert pixels[0, 0, 0] < pixels[0, 0, -1]
+
+
+def test_a_folder_subset_is_stratified(folders: Path) -> None:
+    data = FolderData(folder_facts(samples=9), folders, CPU)
+    assert data.n == 9
+    _, labels = by_index(data, epoch_batches(9, 4, 0, 1), seed=0)
+    assert labels.bincount().tolist() == [3, 3, 3]
+
+
+@pytest.fixture
+def copied(folders: Path, tmp_path: Path) -> Path:
+    """The same folders, to be damaged."""
+    import shutil
+
+    return Path(shutil.copytree(folders, tmp_path / "imagenet"))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_a_damaged_image_is_named(damage: str, workers: int, copied: Path) -> None:
+    path = copied / "train" / CLASSES[1] / f"{CLASSES[1]}_2.JPEG"
+    whole = path.read_bytes()
+    path.write_bytes(
+        {"truncated": whole[: len(whole) // 2], "text": b"<html>", "empty": b""}[damage]
+    )
+    data = FolderData(folder_facts(workers=workers), copied, CPU)
+    with pytest.raises(UserError, match=rf"^{path} is damaged \(.+\)") as caught:
+        list(data.train_batches(epoch_batches(21, 8, 0, 1), seed=4))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_missing_folders_say_what_to_do(part: str, copied: Path) -> None:
+    (copied / part).rename(copied / "elsewhere")
+    with pytest.raises(UserError, match=rf"{copied / part}.*data_dir="):
+        FolderData(folder_facts(), copied, CPU)
+
+
+def test_validation_images_that_are_not_sorted_into_classes_are_an_error(copied: Path) -> None:
+    """As ImageNet's own archive has them."""
+    for file in list((copied / "val").glob("*/*.JPEG")):
+        file.rename(copied / "val" / file.name)
+    for name in CLASSES:
+        (copied / "val" / name).rmdir()
+    with pytest.raises(UserError, match=str(copied / "val")):
+        FolderData(folder_facts(), copied, CPU)
+
+
+def test_other_classes_in_validation_than_in_training_are_an_error(copied: Path) -> None:
+    """They would shift every label after the first missing one, silently."""
+    (copied / "val" / CLASSES[0]).rename(copied / "elsewhere")
+    with pytest.raises(UserError, match=f"{copied / 'val'}.*{CLASSES[0]}"):
+        FolderData(folder_facts(), copied, CPU)
+
+
+@pytest.mark.parametrize(
+    ("changes", "setting"),
+    [
+        ({"classes": 4}, "dataset.classes"),
+        ({"samples": 22}, "dataset.samples"),
+        ({"channels": 1, "mean": [0.5], "std": [0.5]}, "dataset.channels"),
+    ],
+)
+def test_wrong_facts_about_folders_are_named(
+    changes: dict[str, Any], setting: str, folders: Path
+) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        FolderData(folder_facts(**changes), folders, CPU)
+
+
+def test_the_program_trains_on_image_folders(
+    folders: Path, program: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = program(
+        "dataset=imagenet", f"data_dir={folders.parent}", "dataset.classes=3",
+        "dataset.image_size=28", "dataset.samples=21", "dataset.workers=1", "epochs=2",
+        "batch_size=8", "noise.batches=2", "model.width=4", "tracking=none",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [record["samples"] for record in records(run_folder(tmp_path))] == [21, 42]
