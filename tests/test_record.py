@@ -1,0 +1,305 @@
+"""The run folder: named by what changes the result, and holding what the README promises."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import fcntl
+import importlib.metadata
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, TINY, records, run_folder
+from forked import Ended, Forge, shared_forge
+
+from igo.config import Config, known_settings
+from igo.errors import UserError
+from igo.record import RunFolder, signature, write_atomically
+from igo.schedule import make_plan
+
+# What may differ between two computations of the same result.
+WITHOUT_EFFECT = {
+    "engine.device", "engine.threads", "engine.deterministic", "dataset.workers",
+    "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity", "tracking.group",
+    "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
+    "p",  # as written; where a profile uses it, schedule.p has its value
+}  # fmt: skip
+
+
+def other(value: Any) -> Any:
+    """Any value of the same kind that is not this one."""
+    if value is None:
+        return 3
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [*value, "x"]
+    return value + ("x" if isinstance(value, str) else 1)
+
+
+def test_the_signature_differs_for_each_setting_that_changes_the_result(
+    make_config: Callable[..., Config],
+) -> None:
+    unchanged = make_config()
+    before = signature(unchanged)
+    changed = set()
+    leaves = set()
+    for setting in known_settings():
+        config = copy.deepcopy(unchanged)
+        *groups, name = setting.split(".")
+        owner = reduce(getattr, groups, config)
+        if is_dataclass(getattr(owner, name)):
+            continue
+        leaves.add(setting)
+        setattr(owner, name, other(getattr(owner, name)))
+        if signature(config) != before:
+            changed.add(setting)
+    assert leaves - changed == WITHOUT_EFFECT
+
+
+def test_a_typed_p_changes_the_signature(make_config: Callable[..., Config]) -> None:
+    assert signature(make_config("p=0.4")) != signature(make_config("p=0.5"))
+    assert signature(make_config("schedule=cosine")) == signature(make_config("schedule=cosine"))
+
+
+def test_two_ways_to_write_one_schedule_are_one_run(make_config: Callable[..., Config]) -> None:
+    by_rates = make_config("schedule=step", "schedule.kappa=0.5", "schedule.lam=1")
+    by_decay = make_config("schedule=step", "schedule.gamma=0.5", "split=1")
+    assert RunFolder(by_rates).path == RunFolder(by_decay).path
+
+
+def test_a_folder_is_named_by_what_a_person_looks_for(make_config: Callable[..., Config]) -> None:
+    config = make_config("runs_dir=/some/where")
+    assert RunFolder(config).path == Path(
+        f"/some/where/digits-resnet8-graduated-{signature(config)}"
+    )
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+@pytest.fixture(scope="module")
+def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, Path]:
+    """A finished run and where it was started; no test changes it."""
+    place = tmp_path_factory.mktemp("finished")
+    ended = forge.run(place, *TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
+    assert ended.returncode == 0, ended.stderr
+    return ended, place
+
+
+def test_a_finished_folder_holds_exactly_what_is_promised(finished: tuple[Ended, Path]) -> None:
+    _, place = finished
+    names = {path.name for path in run_folder(place).iterdir() if not path.name.startswith(".")}
+    assert names == {
+        "config.yaml", "plan.csv", "metrics.jsonl", "status.json",
+        "checkpoint.pt", "previous-checkpoint.pt",
+    }  # fmt: skip
+    assert not list(run_folder(place).glob(".*.partial"))
+    assert {path.name for path in (place / "runs").iterdir()} == {run_folder(place).name, "wandb"}
+
+
+def test_the_path_is_printed_first_and_last(finished: tuple[Ended, Path]) -> None:
+    ended, place = finished
+    lines = ended.stdout.splitlines()
+    assert lines[0] == lines[-1] == f"run {run_folder(place)}"
+    assert ended.stderr == ""
+
+
+def test_config_yaml_is_the_whole_configuration(
+    finished: tuple[Ended, Path], make_config: Callable[..., Config]
+) -> None:
+    _, place = finished
+    config = make_config(
+        f"runs_dir={place / 'runs'}", *TINY, "schedule.stages=2", "schedule.final_updates=2",
+        "p=0.3",
+    )  # fmt: skip
+    assert yaml.safe_load((run_folder(place) / "config.yaml").read_text()) == asdict(config)
+
+
+def test_plan_csv_has_the_promised_columns_and_exact_floats(
+    finished: tuple[Ended, Path], make_config: Callable[..., Config]
+) -> None:
+    _, place = finished
+    plan = make_plan(make_config(*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3"))
+    with (run_folder(place) / "plan.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == [
+        "stage", "first_epoch", "epochs", "updates", "phi_m", "gamma_m", "kappa_m", "lambda_m",
+        "eta_m", "b_m",
+    ]  # fmt: skip
+    assert len(rows) == 3
+    for row, stage in zip(rows, plan.stages, strict=True):
+        for column, cell in zip(header, row, strict=True):
+            value = getattr(stage, column)
+            assert (cell == "") if value is None else (type(value)(cell) == value), column
+    assert rows[-1][5:8] == ["", "", ""]
+    assert rows[0][4] == "1.0"
+
+
+def test_metrics_have_the_promised_columns_one_record_an_epoch(
+    finished: tuple[Ended, Path],
+) -> None:
+    _, place = finished
+    rows = records(run_folder(place), timings=True)
+    for row in rows:
+        assert list(row) == [
+            "epoch", "stage", "updates", "samples", "eta_m", "b_m", "gamma_m", "delta_m",
+            "delta_measured", "gradient_variance", "train/loss", "train/accuracy", "test/loss",
+            "test/accuracy", "images_per_second", "seconds",
+        ]  # fmt: skip
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4, 5]
+    assert [row["stage"] for row in rows] == [1, 2, 2, 3, 3]
+    assert [row["samples"] for row in rows] == [96, 192, 288, 384, 480]
+    assert rows[-1]["b_m"] == 96
+    assert rows[-1]["delta_m"] == 0
+
+
+def test_status_says_what_ran_where_and_how(finished: tuple[Ended, Path]) -> None:
+    _, place = finished
+    status = json.loads((run_folder(place) / "status.json").read_text())
+    assert status["state"] == "finished"
+    assert status["started"] <= status["ended"]
+    assert status["seconds"] > 0
+    python, script, *typed = shlex.split(status["command"])
+    assert python.startswith("python")
+    assert script == str(ROOT / "src" / "train.py")
+    assert typed == [
+        f"runs_dir={place / 'runs'}", *TINY, "schedule.stages=2", "schedule.final_updates=2",
+        "p=0.3",
+    ]  # fmt: skip
+    for name in ("torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb"):
+        assert status["versions"][name] == importlib.metadata.version(name)
+    on_gpu = torch.cuda.is_available()
+    assert status["hardware"]["device"] == ("cuda" if on_gpu else "cpu")
+    assert status["hardware"]["cores"] == os.cpu_count()
+    assert status["hardware"]["precision"] in ("fp32", "bfloat16", "float16")
+    assert status["hardware"]["cpu"]
+
+
+def test_status_says_which_commit(finished: tuple[Ended, Path]) -> None:
+    _, place = finished
+    git = subprocess.run(
+        ["git", "-C", str(ROOT), "log", "-20", "--format=%H"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if git.returncode:
+        pytest.skip("this copy has no history")
+    commit = json.loads((run_folder(place) / "status.json").read_text())["commit"]
+    assert commit.removesuffix("+changes") in git.stdout.split()
+
+
+def test_a_folder_held_by_another_process_is_left_alone(forge: Forge, tmp_path: Path) -> None:
+    arguments = (*TINY, "tracking=none")
+    assert forge.run(tmp_path, *arguments, "epochs=1").returncode == 0
+    folder = run_folder(tmp_path)
+    (folder / "status.json").unlink()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    with (folder / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for fresh in ("fresh=false", "fresh=true"):
+            ended = forge.run(tmp_path, *arguments, "epochs=1", fresh)
+            assert ended.returncode == 2
+            assert ended.stderr == f"error: {folder} is being worked on by another process\n"
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert forge.run(tmp_path, *arguments, "epochs=1").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("p=2",),
+        ("dataset.samples=1438",),
+        ("schedule=nonsense",),
+        ("model=timm", "model.name=vit_tiny_patch16_224"),
+        ("dataset=cifar10", "dataset.samples=50000"),  # no files in data_dir, no network
+        ("engine.device=cuda",),
+        ("tracking.mode=online",),
+    ],
+    ids=lambda arguments: arguments[-1],
+)
+def test_an_error_in_the_configuration_leaves_no_folder(
+    forge: Forge, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    if arguments[0] == "engine.device=cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    no_network = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    ended = forge.run(tmp_path, *TINY, *arguments, **no_network)
+    assert ended.returncode == 2, ended.stderr
+    assert ended.stderr.startswith("error: ")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def test_runs_dir_that_is_a_file_is_one_clear_error(forge: Forge, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("mine")
+    ended = forge.run(tmp_path, *TINY, "tracking=none")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: runs_dir: {tmp_path / 'runs'}")
+    assert ended.stderr.count("\n") == 1
+    assert (tmp_path / "runs").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_runs_dir_without_permission_is_one_clear_error(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    with (
+        pytest.raises(UserError, match="runs_dir"),
+        RunFolder(make_config(f"runs_dir={tmp_path}/runs")).held(),
+    ):
+        pass
+
+
+def test_a_write_that_fails_leaves_the_old_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "status.json"
+    write_atomically(path, "old")
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            write_atomically(path, "new")
+    assert path.read_text() == "old"
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+
+
+def test_an_unreadable_status_is_no_status(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
+    folder.path.mkdir()
+    for text in ("", '{"state": "fini', "[1]", "null"):
+        (folder.path / "status.json").write_text(text)
+        assert folder.status() == {}
+
+
+def test_a_new_start_forgets_how_the_last_one_ended(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
+    folder.path.mkdir()
+    folder.update_status(state="failed", error="boom", wandb_id="abc", seconds=1.5)
+    folder.write_error("Traceback")
+    folder.begin_status(state="running")
+    assert folder.status() == {"state": "running", "wandb_id": "abc", "seconds": 1.5}
+    assert not (folder.path / "error.txt").exists()

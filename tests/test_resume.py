@@ -1,0 +1,457 @@
+"""A run that was stopped anywhere, in any way, ends with the same bits, and no row twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, clean_environment, command, records, run_folder
+from forked import Death, Forge, shared_forge
+from torch import nn
+
+from igo import checkpoint, data, engine, loop, optim
+from igo import run as runs
+from igo.config import Config
+from igo.schedule import make_plan
+from igo.tracking import history
+
+SILENT = "tracking=none"
+BASE = (*TINY, "epochs=4", "schedule.stages=2")  # the boundary is after epoch 2; 6 + 4 updates
+MOVED = ("dataset.augment.crop=1", "dataset.augment.flip=true", "dataset.augment.rotation=15")
+KINDS: dict[str, tuple[str, ...]] = {
+    "sgd": (*BASE, SILENT),
+    "momentum, augmentation, final stage": (
+        *BASE, SILENT, "optimizer=shb", "learning_rate=0.02", *MOVED, "schedule.final_updates=2",
+    ),
+    "fp16 with a scaler, nshb": (*BASE, SILENT, "optimizer=nshb", "engine.precision=fp16"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run left."""
+
+    records: list[dict[str, Any]]
+    state: dict[str, Any]
+
+
+def outcome(place: Path) -> Outcome:
+    folder = run_folder(place)
+    assert status(place)["state"] == "finished"
+    state, warnings = checkpoint.load(folder / "checkpoint.pt", folder.name)
+    assert state is not None
+    assert warnings == []
+    return Outcome(records(folder), state)
+
+
+def status(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run_folder(place) / "status.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    forge: Forge, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[tuple[str, ...]], Outcome]:
+    """The outcome of a run that nothing stopped, made once for each command."""
+
+    @cache
+    def make(arguments: tuple[str, ...]) -> Outcome:
+        place = tmp_path_factory.mktemp("uninterrupted")
+        ended = forge.run(place, *arguments)
+        assert ended.returncode == 0, ended.stderr
+        return outcome(place)
+
+    return make
+
+
+def assert_same(found: Outcome, expected: Outcome) -> None:
+    """Records without timings equal; parameters, momentum and scaler equal to the bit."""
+    assert found.records == expected.records
+    assert [row["epoch"] for row in found.records] == list(range(1, len(found.records) + 1))
+    for part in ("model", "optimizer", "scaler"):
+        assert_equal(found.state[part], expected.state[part])
+
+
+def assert_equal(a: Any, b: Any) -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b)
+    elif isinstance(a, dict):
+        assert list(a) == list(b)
+        for key in a:
+            assert_equal(a[key], b[key])
+    elif isinstance(a, list):
+        assert len(a) == len(b)
+        for one, other in zip(a, b, strict=True):
+            assert_equal(one, other)
+    else:
+        assert a == b
+
+
+DEATHS = [
+    Death("igo.loop.measure", 1, "after"),  # before anything is trained
+    Death("igo.engine.Engine.step", 2, "after"),  # inside the first epoch
+    Death("igo.record.RunFolder.append_record", 1, "before"),  # trained, not recorded
+    Death("igo.record.RunFolder.append_record", 1, "after"),  # recorded, no checkpoint
+    Death("torch.save", 1, "inside"),  # half a first checkpoint
+    Death("igo.checkpoint.save", 1, "after"),  # epoch 1 is complete
+    Death("torch.save", 1, "inside"),  # half a second one
+    Death("igo.checkpoint.sync_folder", 1, "before"),  # epoch 2, the stage's last
+    Death("igo.loop.measure", 1, "before"),  # at the stage boundary
+    Death("igo.loop.measure", 1, "after"),
+    Death("igo.engine.Engine.evaluate", 1, "after"),
+    Death("hashlib.file_digest", 1, "before"),
+    Death("igo.checkpoint.previous", 2, "after"),  # the first call is the load's
+    Death("igo.record.RunFolder.write_records", 1, "after"),  # while starting again
+    Death("igo.record.RunFolder.update_status", 1, "before"),  # trained to the end, not "finished"
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_killed_at_every_kind_of_moment_it_ends_the_same(
+    forge: Forge,
+    tmp_path: Path,
+    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+    kind: str,
+) -> None:
+    arguments = KINDS[kind]
+    for death in DEATHS if kind == "sgd" else DEATHS[5::3]:
+        ended = forge.run(tmp_path, *arguments, death=death)
+        assert ended.returncode == -signal.SIGKILL, (death, ended)
+        if (tmp_path / "runs").exists() and list((tmp_path / "runs").glob("*/metrics.jsonl")):
+            with (run_folder(tmp_path) / "metrics.jsonl").open("a") as file:
+                file.write('{"epoch": 99, "sta')  # a torn line
+    ended = forge.run(tmp_path, *arguments)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == ""
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
+def test_killed_between_the_two_renames_it_continues_from_the_one_before(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    arguments = KINDS["sgd"]
+    assert forge.run(
+        tmp_path, *arguments, death=Death("igo.checkpoint.save", 2, "after")
+    ).returncode
+    # config, plan, metrics, status; then the old checkpoint makes room for the new one
+    death = Death("pathlib.Path.replace", 5, "after")
+    assert forge.run(tmp_path, *arguments, death=death).returncode == -signal.SIGKILL
+    names = {path.name for path in run_folder(tmp_path).iterdir()}
+    assert "checkpoint.pt" not in names
+    assert "previous-checkpoint.pt" in names
+    ended = forge.run(tmp_path, *arguments)
+    assert "continuing after epoch 2 of 4" in ended.stdout
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
+def test_killed_at_random_moments_it_ends_the_same(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    arguments = KINDS["momentum, augmentation, final stage"]
+    moments = random.Random(0)
+    kills = 0
+    for _ in range(6):
+        ended = forge.run(tmp_path, *arguments, alarm=moments.uniform(0.1, 0.5))
+        kills += ended.returncode == -signal.SIGALRM
+        assert ended.returncode in (0, -signal.SIGALRM), ended
+    assert kills
+    assert forge.run(tmp_path, *arguments).returncode == 0
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
+def test_fp16_really_moves_the_scaler_that_a_resume_must_bring_back(
+    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+) -> None:
+    scaler = uninterrupted(KINDS["fp16 with a scaler, nshb"]).state["scaler"]
+    fresh = torch.amp.GradScaler("cpu").state_dict()
+    assert scaler.keys() == fresh.keys()
+    assert scaler != fresh
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    arguments = KINDS["sgd"]
+    forge.run(tmp_path, *arguments, death=Death("igo.checkpoint.save", 3, "after"))
+    damaged = run_folder(tmp_path) / "checkpoint.pt"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 16
+    damaged.write_bytes(content)
+    ended = forge.run(tmp_path, *arguments)
+    assert ended.returncode == 0
+    assert ended.stderr.startswith(f"warning: {damaged} is damaged")
+    assert ended.stderr.count("\n") == 1
+    assert "continuing after epoch 2 of 4" in ended.stdout
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
+def test_without_any_whole_checkpoint_it_starts_over_and_says_so(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    arguments = KINDS["sgd"]
+    forge.run(tmp_path, *arguments, death=Death("igo.checkpoint.save", 3, "after"))
+    for damaged in run_folder(tmp_path).glob("*checkpoint.pt"):
+        damaged.write_bytes(b"")
+    ended = forge.run(tmp_path, *arguments)
+    assert "the run starts over" in ended.stderr
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
+def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
+    forge: Forge, tmp_path: Path, program: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
+    assert forge.run(tmp_path, *TINY, SILENT).returncode == 0
+    folder = run_folder(tmp_path)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    again = program(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1")
+    assert again.returncode == 0
+    best = max(row["test/accuracy"] for row in records(folder))
+    last = records(folder)[-1]["test/accuracy"]
+    lines = again.stdout.splitlines()
+    assert lines[0] == lines[-1] == f"run {folder}"
+    assert "finished before" in lines[1]
+    assert f"{last:.2%}, best {best:.2%}" in lines[1]
+    imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
+    assert "igo.run" in imported
+    assert not imported & {"torch", "timm", "wandb", "sklearn"}
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    arguments = KINDS["sgd"]
+    assert forge.run(tmp_path, *arguments).returncode == 0
+    started = status(tmp_path)["started"]
+    for removed in (1, 3):
+        death = Death("pathlib.Path.unlink", removed, "after")
+        ended = forge.run(tmp_path, *arguments, "fresh=true", death=death)
+        assert ended.returncode == -signal.SIGKILL
+        assert "continuing" not in ended.stdout
+        ended = forge.run(tmp_path, *arguments)
+        assert "finished before" not in ended.stdout
+        assert_same(outcome(tmp_path), uninterrupted(arguments))
+    ended = forge.run(tmp_path, *arguments, "fresh=true")
+    assert ended.stdout.count("\nepoch ") == 4
+    assert status(tmp_path)["started"] >= started
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
+def exits(folder: Path) -> list[int]:
+    """Exit codes in a local W&B run folder, by another program than ours: wandb itself."""
+    found = subprocess.run(
+        [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    entries = map(json.loads, found.stdout.splitlines())
+    return [entry["exit"].get("exit_code", 0) for entry in entries if entry["type"] == "exit"]
+
+
+def offline_folders(place: Path) -> list[Path]:
+    return sorted((place / "runs" / "wandb").glob("offline-run-*"))
+
+
+def test_sigterm_in_the_middle_closes_the_record_and_the_command_continues(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    death = Death("igo.engine.Engine.step", 8, "before", signal.SIGTERM)  # in epoch 3
+    ended = forge.run(tmp_path, *BASE, death=death)
+    assert ended.returncode == 143
+    assert ended.stderr == ""
+    assert status(tmp_path)["state"] == "interrupted"
+    assert status(tmp_path)["signal"] == "SIGTERM"
+    assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2]
+    (folder,) = offline_folders(tmp_path)
+    assert [row["epoch"] for row in history(folder)] == [1, 2]
+    assert exits(folder) == [143]
+
+    ended = forge.run(tmp_path, *KINDS["sgd"])  # without W&B it is the same run
+    assert "continuing after epoch 2 of 4" in ended.stdout
+    assert "signal" not in status(tmp_path)
+    assert_same(outcome(tmp_path), uninterrupted(KINDS["sgd"]))
+
+
+def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
+    """SIGINT goes to the whole process group: to W&B's own process too."""
+    arguments = (*TINY, "epochs=4000", "schedule.stages=2")
+    with subprocess.Popen(
+        command(tmp_path, *arguments),
+        cwd=tmp_path,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        if process.stdout is None or process.stderr is None:
+            raise TypeError("no pipes")
+        for line in process.stdout:
+            if line.startswith("epoch 3 "):
+                os.killpg(process.pid, signal.SIGINT)
+                break
+        process.stdout.read()
+        assert process.stderr.read() == ""
+        assert process.wait(60) == 130
+    assert status(tmp_path)["state"] == "interrupted"
+    assert status(tmp_path)["signal"] == "SIGINT"
+    done = [row["epoch"] for row in records(run_folder(tmp_path))]
+    assert done == list(range(1, len(done) + 1))
+    state, _ = checkpoint.load(run_folder(tmp_path) / "checkpoint.pt", run_folder(tmp_path).name)
+    assert state is not None
+    assert state["progress"]["epoch"] == len(done) >= 3
+    (folder,) = offline_folders(tmp_path)
+    assert [row["epoch"] for row in history(folder)] == done
+    assert exits(folder) == [130]
+
+
+def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with runs._signals() as check_stop:
+        check_stop()
+        os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(runs.Stopped) as first:
+            check_stop()
+        with pytest.raises(runs.Stopped) as second:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert (first.value.code, second.value.code) == (143, 130)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_crash_is_recorded_and_the_command_continues(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    arguments = KINDS["sgd"]
+    death = Death("igo.engine.Engine.step", 8, "before", error="the roof fell in")
+    ended = forge.run(tmp_path, *arguments, death=death)
+    assert ended.returncode == 1
+    assert "the roof fell in" in ended.stderr
+    folder = run_folder(tmp_path)
+    assert status(tmp_path)["state"] == "failed"
+    assert status(tmp_path)["error"] == "the roof fell in"
+    traceback = (folder / "error.txt").read_text()
+    assert traceback.startswith("Traceback (most recent call last)")
+    assert traceback.endswith("RuntimeError: the roof fell in\n")
+    assert "in _train_epoch" in traceback
+    assert [row["epoch"] for row in records(folder)] == [1, 2]
+
+    assert forge.run(tmp_path, *arguments).returncode == 0
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+    assert "error" not in status(tmp_path)
+    assert not (folder / "error.txt").exists()
+
+
+def test_a_tracker_that_cannot_start_is_a_recorded_failure(forge: Forge, tmp_path: Path) -> None:
+    ended = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room"))
+    assert ended.returncode == 1
+    assert status(tmp_path)["state"] == "failed"
+    assert "no room" in (run_folder(tmp_path) / "error.txt").read_text()
+
+
+def test_killed_several_times_wandb_has_every_epoch_once(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    for death in (
+        Death("igo.checkpoint.save", 2, "after"),  # epoch 2 is saved, not yet in W&B
+        Death("igo.tracking.WandbTracker.log", 3, "after"),  # 1 and 2 again, then epoch 3
+        Death("igo.record.RunFolder.update_status", 1, "before"),  # all in W&B, not "finished"
+    ):
+        assert forge.run(tmp_path, *BASE, death=death).returncode == -signal.SIGKILL
+    # as a torn file that takes the newest checkpoint away: epoch 4 is trained twice
+    (run_folder(tmp_path) / "checkpoint.pt").write_bytes(b"")
+    (run_folder(tmp_path) / "status.json").write_text("{")  # the checkpoint knows the W&B id too
+    assert forge.run(tmp_path, *BASE).returncode == 0
+    expected = uninterrupted(KINDS["sgd"])
+    assert_same(outcome(tmp_path), expected)
+    folders = offline_folders(tmp_path)
+    assert len({folder.name.partition("-run-")[2].partition("-")[2] for folder in folders}) == 1
+    rows = sorted((row for one in folders for row in history(one)), key=lambda row: row["epoch"])
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    for row, record in zip(rows, expected.records, strict=True):
+        assert {key: row.get(key) for key in record} == record
+
+
+class Quiet:
+    """A progress bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None: ...
+
+    def advance(self, *_: object) -> None: ...
+
+    def end_epoch(self, *_: object) -> None: ...
+
+
+class Enough(Exception):
+    """Stop here."""
+
+
+def test_dropout_draws_the_same_after_a_resume(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    config = make_config(*BASE, SILENT)
+
+    def training() -> loop.Training:
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
+        built = engine.build(config.engine)
+        images = data.open_data(config, built.device)
+        optimizer = optim.build(config.optimizer, network.parameters())
+        return loop.Training(config, make_plan(config), images, network, optimizer, built)
+
+    def train(run: loop.Training, progress: loop.Progress, last: int) -> None:
+        def done(record: dict[str, Any]) -> None:
+            if record["epoch"] == last:
+                raise Enough
+
+        with pytest.raises(Enough):
+            loop.train(run, progress, Quiet(), done, lambda: None)  # type: ignore[arg-type]
+
+    straight, progress = training(), loop.Progress()
+    train(straight, progress, 4)
+    first, there = training(), loop.Progress()
+    train(first, there, 2)
+    second = training()
+    second.network.load_state_dict(first.network.state_dict())
+    second.optimizer.load_state_dict(first.optimizer.state_dict())
+    torch.rand(7)  # where PyTorch's own generator stands does not matter
+    train(second, there, 4)
+    assert_equal(second.network.state_dict(), straight.network.state_dict())
+    untimed = [
+        [
+            {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
+            for row in rows
+        ]
+        for rows in (there.records, progress.records)
+    ]
+    assert untimed[0] == untimed[1]
+
+
+def test_the_whole_way_as_a_user_walks_it(
+    tmp_path: Path,
+    program: Callable[..., subprocess.CompletedProcess[str]],
+    forge: Forge,
+    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+) -> None:
+    """A fork and a program of its own compute the same bits: the other tests here rest on it."""
+    ended = forge.run(tmp_path, *KINDS["sgd"], death=Death("igo.checkpoint.save", 2, "after"))
+    assert ended.returncode == -signal.SIGKILL
+    assert program(*KINDS["sgd"]).returncode == 0
+    assert_same(outcome(tmp_path), uninterrupted(KINDS["sgd"]))
