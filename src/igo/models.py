@@ -14,6 +14,10 @@ from torchvision.models.resnet import BasicBlock
 from igo.config import DatasetConfig, ModelConfig
 from igo.errors import ConfigError, nearest
 
+# What models raise when images do not fit them.
+MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError,
+          ArithmeticError)  # fmt: skip
+
 
 def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """Build a model that maps (b, C, H, W) images to (b, classes) logits.
@@ -37,7 +41,7 @@ def check_fits(network: nn.Module, name: str, dataset: DatasetConfig, smallest: 
     given = f"{smallest} x {dataset.channels} x {size} x {size} images of {dataset.name}"
     try:
         shape = copy.deepcopy(network).to("meta").train()(images).shape
-    except (RuntimeError, ValueError, TypeError, AssertionError, IndexError) as error:
+    except MISFIT as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
             "model.name", name, f"it cannot take a batch of {given}: {reason}"
@@ -141,7 +145,7 @@ def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
             network = timm.create_model(model.name, img_size=dataset.image_size, **made)
         except TypeError:
             network = timm.create_model(model.name, **made)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+    except MISFIT as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         allowed = f"timm cannot make it for {dataset.name}: {reason}"
         raise ConfigError("model.name", model.name, allowed) from None

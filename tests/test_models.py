@@ -1,0 +1,313 @@
+"""Models: the published sizes, what they take, and what is said of those that do not fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torchvision.models import resnet34
+
+from igo import models
+from igo.config import Config, DatasetConfig, ModelConfig
+from igo.errors import ConfigError
+
+MakeConfig = Callable[..., Config]
+DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
+
+
+def dataset(classes: int = 10, channels: int = 3, size: int = 32) -> DatasetConfig:
+    return DatasetConfig("made", classes, channels, size, 100, [0.5] * channels, [0.5] * channels)
+
+
+def parameters(network: nn.Module) -> int:
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def meta(model: ModelConfig, facts: DatasetConfig) -> nn.Module:
+    """The model without its numbers, which a count does not need."""
+    with torch.device("meta"):
+        return models.build(model, facts)
+
+
+# --- Sizes, counted by hand -----------------------------------------------------------------------
+
+
+def conv(inputs: int, outputs: int, kernel: int) -> int:
+    return inputs * outputs * kernel**2
+
+
+def norm(channels: int) -> int:
+    return 2 * channels
+
+
+def linear(inputs: int, outputs: int) -> int:
+    return (inputs + 1) * outputs
+
+
+def residual_stages(widths: tuple[int, ...], blocks: tuple[int, ...]) -> int:
+    """Blocks of two 3x3 convolutions, each with its norm; 1x1 convolutions where they widen."""
+    total, inputs = 0, widths[0]
+    for width, count in zip(widths, blocks, strict=True):
+        for _ in range(count):
+            total += conv(inputs, width, 3) + norm(width) + conv(width, width, 3) + norm(width)
+            if inputs != width:
+                total += conv(inputs, width, 1) + norm(width)
+            inputs = width
+    return total
+
+
+def wide_resnet28_10(classes: int) -> int:
+    """3 groups of (28 - 4)/6 = 4 preactivated blocks of 16k, 32k and 64k channels, k = 10."""
+    total, inputs = conv(3, 16, 3), 16
+    for width in (160, 320, 640):
+        for _ in range(4):
+            total += norm(inputs) + conv(inputs, width, 3) + norm(width) + conv(width, width, 3)
+            total += conv(inputs, width, 1) if inputs != width else 0
+            inputs = width
+    return total + norm(640) + linear(640, classes)
+
+
+def resnet(stem: int, widths: tuple[int, ...], blocks: tuple[int, ...], classes: int) -> int:
+    first = conv(3, widths[0], stem) + norm(widths[0])
+    return first + residual_stages(widths, blocks) + linear(widths[-1], classes)
+
+
+WIDTHS = (64, 128, 256, 512)
+RESNET8 = ModelConfig("resnet8", width=16)
+WIDE = ModelConfig("wide_resnet28_10")
+
+
+def test_resnet18_for_cifar100_has_the_published_number_of_parameters() -> None:
+    network = meta(ModelConfig("resnet18", stem="cifar"), dataset(100))
+    assert parameters(network) == resnet(3, WIDTHS, (2, 2, 2, 2), 100) == 11_220_132
+
+
+def test_wide_resnet_for_cifar_has_the_published_36_5_million() -> None:
+    assert parameters(meta(WIDE, dataset(100))) == wide_resnet28_10(100) == 36_536_884
+    assert parameters(meta(WIDE, dataset(10))) == wide_resnet28_10(10)
+    assert round(wide_resnet28_10(10) / 1e6, 1) == 36.5
+
+
+def test_resnet34_for_imagenet_is_torchvisions_own() -> None:
+    facts = dataset(1000, size=224)
+    network = meta(ModelConfig("resnet34", stem="imagenet"), facts)
+    with torch.device("meta"):
+        theirs = resnet34(weights=None)
+    assert parameters(network) == resnet(7, WIDTHS, (3, 4, 6, 3), 1000) == 21_797_672
+    shapes = [{name: t.shape for name, t in m.state_dict().items()} for m in (network, theirs)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize("width", [4, 16, 20])
+def test_resnet8_is_he_et_als_with_one_block_a_stage(width: int) -> None:
+    widths = (width, 2 * width, 4 * width)
+    network = meta(ModelConfig("resnet8", width=width), dataset(10))
+    assert parameters(network) == resnet(3, widths, (1, 1, 1), 10)
+    if width == 16:
+        assert round(parameters(network), -3) == 78_000
+    layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    weighted = [m for m in layers if m.weight.shape[2:] != (1, 1)]  # shortcuts do not count
+    assert len(weighted) == 8
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["resnet18", "resnet34"])
+@pytest.mark.parametrize("stem", ["cifar", "imagenet"])
+def test_stems_change_the_first_layers_alone(stem: str, name: str, channels: int) -> None:
+    network: Any = meta(ModelConfig(name, stem=stem), dataset(10, channels, 64))
+    kernel, stride = {"cifar": ((3, 3), (1, 1)), "imagenet": ((7, 7), (2, 2))}[stem]
+    assert network.conv1.weight.shape == (64, channels, *kernel)
+    assert network.conv1.stride == stride
+    assert isinstance(network.maxpool, nn.Identity) == (stem == "cifar")
+    blocks = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}[name]
+    rest = parameters(network) - network.conv1.weight.numel()
+    assert rest == norm(64) + residual_stages(WIDTHS, blocks) + linear(512, 10)
+
+
+# --- What goes in and comes out -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("data", DATASETS)
+@pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet34", "wide_resnet28_10", "timm"])
+def test_each_model_takes_each_data_set(name: str, data: str, make_config: MakeConfig) -> None:
+    small = name == "resnet34" and data in ("digits", "fashion_mnist")
+    config = make_config(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
+    network = meta(config.model, config.dataset)
+    models.check_fits(network, config.model.name, config.dataset, smallest=2)
+    facts = config.dataset
+    images = torch.empty(3, facts.channels, facts.image_size, facts.image_size, device="meta")
+    assert network(images).shape == (3, facts.classes)
+
+
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        (RESNET8, 8),
+        (ModelConfig("resnet18", stem="cifar"), 8),
+        (ModelConfig("resnet10t", timm=True), 32),
+    ],
+    ids=["resnet8", "resnet18", "timm"],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_model_computes_and_every_parameter_gets_a_gradient(
+    model: ModelConfig, size: int, channels: int
+) -> None:
+    torch.manual_seed(0)
+    network = models.build(model, dataset(7, channels, size))
+    logits = network(torch.randn(4, channels, size, size))
+    assert logits.shape == (4, 7)
+    logits.square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
+    """Written out with functions; the widening block's shortcut leaves after the first ReLU."""
+    torch.manual_seed(0)
+    for inputs, outputs, stride in ((4, 4, 1), (4, 6, 2)):
+        block: Any = models._PreactivationBlock(inputs, outputs, stride)
+        x = torch.randn(2, inputs, 8, 8)
+
+        def normed(t: torch.Tensor) -> torch.Tensor:
+            mean, var = t.mean((0, 2, 3), True), t.var((0, 2, 3), correction=0, keepdim=True)
+            return ((t - mean) / (var + 1e-5).sqrt()).relu()
+
+        first = normed(x)
+        hidden = nn.functional.conv2d(first, block.conv1.weight, stride=stride, padding=1)
+        hidden = nn.functional.conv2d(normed(hidden), block.conv2.weight, padding=1)
+        kept = (
+            x
+            if inputs == outputs
+            else nn.functional.conv2d(first, block.shortcut.weight, stride=stride)
+        )
+        torch.testing.assert_close(block(x), hidden + kept, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("resnet10t", 32), ("vit_tiny_patch16_224", 32), ("mobilenetv3_small_050.lamb_in1k", 32)],
+)
+def test_timm_models_are_made_for_the_images_and_classes(
+    name: str, size: int, channels: int
+) -> None:
+    facts = dataset(5, channels, size)
+    network = models.build(ModelConfig(name, timm=True), facts)
+    models.check_fits(network, name, facts, smallest=2)
+    assert network(torch.zeros(2, channels, size, size)).shape == (2, 5)
+
+
+# --- Misfits --------------------------------------------------------------------------------------
+
+
+def test_a_patch_larger_than_the_image_is_named() -> None:
+    facts, model = dataset(10, 1, 8), ModelConfig("vit_tiny_patch16_224", timm=True)
+    with pytest.raises(ConfigError, match=r"^model\.name=vit_tiny_patch16_224 is not allowed: .+"):
+        models.check_fits(models.build(model, facts), model.name, facts, smallest=32)
+
+
+def test_one_sample_through_batchnorm_on_single_pixels_is_named() -> None:
+    """ResNet18 divides 8x8 images by 8: a batch of one has no variance there."""
+    facts, model = dataset(10, 1, 8), ModelConfig("resnet18", stem="cifar")
+    network = models.build(model, facts)
+    models.check_fits(network, "resnet18", facts, smallest=2)
+    with pytest.raises(ConfigError, match=r"model\.name=resnet18 .*1 x 1 x 8 x 8 images of made"):
+        models.check_fits(network, "resnet18", facts, smallest=1)
+
+
+def test_outputs_of_the_wrong_shape_are_named() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 9))
+    with pytest.raises(ConfigError, match=r"model\.name=mine .*\(2, 9\).*\(b, 10\)"):
+        models.check_fits(network, "mine", dataset(10, 1, 8), smallest=2)
+
+
+def test_outputs_that_are_no_tensor_are_named() -> None:
+    class Two(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x, x
+
+    with pytest.raises(ConfigError, match=r"model\.name=mine"):
+        models.check_fits(Two(), "mine", dataset(10, 1, 8), smallest=2)
+
+
+def test_checking_leaves_the_model_as_it_was() -> None:
+    torch.manual_seed(0)
+    network = models.build(RESNET8, dataset(10, 1, 8)).eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    models.check_fits(network, "resnet8", dataset(10, 1, 8), smallest=2)
+    assert not network.training
+    for name, value in network.state_dict().items():
+        assert value.device.type == "cpu"
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [("resnet18x", "resnet18"), ("vit_tinny_patch16_224", "vit_tiny_patch16_224")],
+)
+def test_an_unknown_timm_name_suggests_the_nearest(typed: str, meant: str) -> None:
+    with pytest.raises(ConfigError, match=rf"model\.name={typed} .*Did you mean '{meant}'\?"):
+        models.build(ModelConfig(typed, timm=True), dataset())
+
+
+def test_an_unknown_set_of_weights_of_a_timm_model_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"model\.name=resnet18\.nowhere .+"):
+        models.build(ModelConfig("resnet18.nowhere", timm=True), dataset())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("model=timm", "model.name=resnett18"),
+        ("model=timm", "model.name=vit_tiny_patch16_224"),
+        ("model=resnet18", "batch_size=4", "split=1", "dataset.samples=401"),  # 401 = 100·4 + 1
+    ],
+    ids=["name", "patch", "ragged"],
+)
+def test_the_program_names_a_misfit_in_one_line_and_leaves_no_folder(
+    arguments: tuple[str, ...], program: Callable[..., Any], tmp_path: Any
+) -> None:
+    done = program(*arguments, "tracking=none")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model.name=")
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "runs").exists()
+
+
+# --- Initialisation -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "model",
+    [RESNET8, ModelConfig("resnet18", stem="cifar"), ModelConfig("resnet10t", timm=True)],
+    ids=lambda model: model.name,
+)
+def test_initialisation_is_reproducible_from_the_seed(model: ModelConfig) -> None:
+    states = []
+    for seed in (3, 3, 4):
+        torch.manual_seed(seed)
+        states.append(models.build(model, dataset(10, 1, 28)).state_dict())
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+        if value.dim() == 4:
+            assert not torch.equal(value, states[2][name]), name
+
+
+@pytest.mark.parametrize(
+    "model", [RESNET8, ModelConfig("resnet18", stem="cifar")], ids=lambda model: model.name
+)
+def test_convolutions_start_as_he_et_al_and_norms_as_the_identity(model: ModelConfig) -> None:
+    torch.manual_seed(0)
+    for module in models.build(model, dataset()).modules():
+        if isinstance(module, nn.Conv2d) and module.weight.numel() > 2000:
+            fan_out = module.out_channels * math.prod(module.kernel_size)
+            wanted, samples = math.sqrt(2 / fan_out), module.weight.numel()
+            assert module.weight.std().item() == pytest.approx(wanted, rel=4 / math.sqrt(samples))
+        if isinstance(module, nn.BatchNorm2d):
+            assert torch.equal(module.weight, torch.ones_like(module.weight))
+            assert torch.equal(module.bias, torch.zeros_like(module.bias))
