@@ -119,8 +119,8 @@ def build(config: EngineConfig) -> Engine:
         torch.set_num_threads(config.threads)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.deterministic = True
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.deterministic = config.deterministic
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not config.deterministic
     precision = _best_precision(device) if config.precision == "auto" else config.precision
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

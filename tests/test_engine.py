@@ -1,0 +1,356 @@
+"""One step: sums over samples, micro-batches, precision, and what evaluation leaves alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from igo import engine, models, optim
+from igo.config import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.engine import Engine
+from igo.errors import ConfigError
+from igo.seeds import generator
+
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last place, about
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_process_are_put_back() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+def build(device: str = "cpu", precision: str = "fp32", micro: int = 1024) -> Engine:
+    return engine.build(
+        EngineConfig(device=device, precision=precision, micro_batch_size=micro, threads=1)
+    )
+
+
+def plain_network(seed: int = 0) -> nn.Module:
+    """No BatchNorm: a sample's gradient does not depend on the others."""
+    torch.manual_seed(seed)
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(96, 10)
+    )
+
+
+def normed_network() -> nn.Module:
+    torch.manual_seed(0)
+    facts = DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])
+    return models.build(ModelConfig("resnet8", width=4), facts)
+
+
+def samples(n: int, device: str = "cpu") -> tuple[Tensor, Tensor]:
+    draw = generator(0, "samples", n)
+    images = torch.randn(n, 1, 8, 8, generator=draw)
+    return images.to(device), torch.randint(10, (n,), generator=draw).to(device)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, eta: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = eta
+
+
+def batches_of(b: int, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    yield from zip(images.split(b), labels.split(b), strict=True)
+
+
+def gradient(network: nn.Module) -> Tensor:
+    found = [p.grad.detach().flatten() for p in network.parameters() if p.grad is not None]
+    return torch.cat(found).double().cpu()
+
+
+@torch.no_grad()
+def one_by_one(network: nn.Module, images: Tensor, labels: Tensor) -> tuple[float, int]:
+    """The sum of losses -log p(label) and the correct answers, each sample alone, in float64."""
+    loss, correct = 0.0, 0
+    for image, label in zip(images, labels.tolist(), strict=True):
+        logits = network(image[None])[0].double()
+        loss -= float(logits[label] - logits.exp().sum().log())
+        correct += int(logits.argmax()) == label
+    return loss, correct
+
+
+# --- Loss, accuracy, gradient ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("micro", [3, 8, 1024])
+@pytest.mark.parametrize("b", [1, 10, 16, 37])
+def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, device: str) -> None:
+    """37 samples: the last batch is ragged, and a mean of batch means would be another number."""
+    run = build(device, micro=micro)
+    network = run.prepare(plain_network())
+    loss, accuracy = run.evaluate(network, batches_of(b, *samples(37, device)))
+    wanted_loss, correct = one_by_one(plain_network(), *samples(37))
+    assert loss == pytest.approx(wanted_loss / 37, rel=1e-5)
+    assert accuracy == pytest.approx(correct / 37, rel=1e-6)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("micro", [5, 1024])
+def test_a_step_returns_sums_at_the_parameters_before_it(micro: int, device: str) -> None:
+    run = build(device, micro=micro)
+    network = run.prepare(plain_network())
+    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters())
+    set_learning_rate(optimizer, 0.5)
+    totals = run.step(network, optimizer, samples(23, device))
+    loss, correct = one_by_one(plain_network(), *samples(23))
+    assert totals.tolist() == pytest.approx([loss, correct], rel=1e-5)
+    moved, _ = one_by_one(network.cpu(), *samples(23))
+    assert moved < loss
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("micro", [1, 5, 7, 22, 23, 1024])
+def test_micro_batches_give_the_whole_batchs_gradient(micro: int, device: str) -> None:
+    reference = plain_network()
+    images, labels = samples(23)
+    F.cross_entropy(reference(images), labels).backward()
+    run = build(device, micro=micro)
+    network = run.prepare(plain_network())
+    for _ in range(2):  # a gradient left over from before is not added to
+        run.backward(network, *samples(23, device))
+        torch.testing.assert_close(gradient(network), gradient(reference), rtol=1e-5, atol=1e-6)
+
+
+def test_a_step_moves_by_the_learning_rate_times_the_mean_gradient() -> None:
+    run, network, reference = build(), plain_network(), plain_network()
+    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters())
+    set_learning_rate(optimizer, 0.25)
+    run.step(network, optimizer, samples(9))
+    images, labels = samples(9)
+    F.cross_entropy(reference(images), labels).backward()
+    for ours, theirs in zip(network.parameters(), reference.parameters(), strict=True):
+        assert theirs.grad is not None
+        torch.testing.assert_close(ours, theirs - 0.25 * theirs.grad)
+
+
+# --- Micro-batches --------------------------------------------------------------------------------
+
+
+@given(b=st.integers(1, 400), micro=st.integers(1, 120))
+def test_parts_are_the_fewest_and_nearly_equal(b: int, micro: int) -> None:
+    run = Engine(torch.device("cpu"), None, torch.amp.GradScaler("cpu", enabled=False), micro)
+    images, labels = torch.arange(b).view(b, 1, 1, 1), torch.arange(b)
+    parts = list(run.parts(images, labels))
+    sizes = [len(answers) for _, answers in parts]
+    assert max(sizes) <= micro
+    assert micro * (len(sizes) - 1) < b  # one part fewer would not hold them
+    assert max(sizes) - min(sizes) <= 1
+    assert torch.equal(torch.cat([answers for _, answers in parts]), labels)
+    assert all(torch.equal(part.flatten(), answers) for part, answers in parts)
+
+
+@given(
+    batch_sizes=st.lists(st.integers(1, 90), min_size=1, max_size=4),
+    n=st.integers(90, 300),
+    micro=st.integers(1, 100),
+)
+def test_the_smallest_part_is_the_one_that_is_seen(
+    batch_sizes: list[int], n: int, micro: int
+) -> None:
+    run = Engine(torch.device("cpu"), None, torch.amp.GradScaler("cpu", enabled=False), micro)
+    seen = []
+    for b in batch_sizes:
+        for batch in torch.arange(n).split(b):
+            seen += [len(answers) for _, answers in run.parts(batch, batch)]
+    assert run.smallest_part(batch_sizes, n) == min(seen)
+
+
+# --- Precision ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(
+    ("precision", "dtype"),
+    [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)],
+)
+def test_layers_compute_in_the_precision_asked_for_and_parameters_stay_fp32(
+    precision: str, dtype: torch.dtype, device: str
+) -> None:
+    run = build(device, precision)
+    network = run.prepare(plain_network())
+    seen: list[torch.dtype] = []
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            layer.register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    totals = run.backward(network, *samples(6, device))
+    run.evaluate(network, batches_of(6, *samples(6, device)))
+    assert seen == [dtype] * 4
+    assert totals.dtype == torch.float32
+    assert all(p.dtype == p.grad.dtype == torch.float32 for p in network.parameters())  # type: ignore[union-attr]
+    assert run.scaler.is_enabled() == (precision == "fp16")
+    assert engine.hardware(run)["precision"] == str(dtype).split(".")[1].replace("float32", "fp32")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("micro", [7, 1024])
+def test_the_unscaled_gradient_is_that_of_fp32(precision: str, micro: int, device: str) -> None:
+    exact = build(device)
+    reference = exact.prepare(plain_network())
+    exact.backward(reference, *samples(64, device))
+    run = build(device, precision, micro)
+    network = run.prepare(plain_network())
+    run.backward(network, *samples(64, device))
+    found, wanted = gradient(network) / run.scaler.get_scale(), gradient(reference)
+    error = (found - wanted).norm() / wanted.norm()
+    assert 0 < error < 4 * SLACK[precision]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("name", ["sgd", "shb", "nshb"])
+def test_every_precision_trains(name: str, precision: str, device: str) -> None:
+    """Twenty steps on sixteen samples learn most of them by heart."""
+    run = build(device, precision)
+    network = run.prepare(normed_network())
+    momentum = 0.0 if name == "sgd" else 0.5
+    optimizer = optim.build(OptimizerConfig(name, momentum), network.parameters())
+    set_learning_rate(optimizer, 0.1)
+    losses = [float(run.step(network, optimizer, samples(16, device))[0]) for _ in range(20)]
+    assert all(map(math.isfinite, losses))
+    assert losses[-1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
+    momentum: float, device: str
+) -> None:
+    run = build(device, "fp16")
+    network = run.prepare(plain_network())
+    optimizer = optim.build(OptimizerConfig("shb", momentum), network.parameters())
+    set_learning_rate(optimizer, 0.1)
+    before = [p.detach().clone() for p in network.parameters()]
+    scale = run.scaler.get_scale()
+    images, labels = samples(8, device)
+    run.step(network, optimizer, (images * 1e30, labels))
+    assert run.scaler.get_scale() == scale / 2
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), before, strict=True))
+    run.step(network, optimizer, (images, labels))
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+    assert not torch.equal(next(network.parameters()), before[0])
+
+
+def test_auto_precision_is_bf16_only_where_the_cpu_multiplies_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for flags, wanted in (
+        ({"avx512_bf16": True}, torch.bfloat16),
+        ({"amx_bf16": True}, torch.bfloat16),
+        ({"avx512_bf16": False, "avx2": True}, None),
+        ({}, None),
+    ):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=flags: found)
+        assert build(precision="auto").autocast == wanted
+
+
+@pytest.mark.parametrize(
+    ("capability", "wanted"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")]
+)
+def test_auto_precision_is_fp16_on_gpus_before_ampere(
+    capability: tuple[int, int], wanted: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
+    assert engine._best_precision(torch.device("cuda")) == wanted
+
+
+# --- Evaluation -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_evaluation_leaves_batchnorm_gradients_and_train_mode_alone(device: str) -> None:
+    run = build(device)
+    network = run.prepare(normed_network()).train()
+    run.backward(network, *samples(16, device))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    slope = gradient(network)
+    run.evaluate(network, batches_of(7, *samples(20, device)))
+    assert all(module.training for module in network.modules())
+    assert torch.equal(gradient(network), slope)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_evaluation_uses_running_statistics_so_that_batches_do_not_matter(device: str) -> None:
+    run = build(device)
+    network = run.prepare(normed_network())
+    for _ in range(5):
+        run.backward(network, *samples(32, device))
+    results = [run.evaluate(network, batches_of(b, *samples(21, device))) for b in (1, 4, 21)]
+    for loss, accuracy in results[1:]:
+        assert loss == pytest.approx(results[0][0], rel=1e-5)
+        assert accuracy == results[0][1]
+
+
+# --- Choice of device -----------------------------------------------------------------------------
+
+
+def test_convolutions_are_prepared_in_channels_last_memory() -> None:
+    for parameter in build().prepare(normed_network()).parameters():
+        if parameter.dim() == 4:
+            assert parameter.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_asking_for_a_gpu_where_there_is_none_is_an_error(
+    make_config: Callable[..., Config], program: Callable[..., Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"engine\.device=cuda .*engine=auto"):
+        engine.build(make_config("engine=gpu").engine)
+    done = program("engine=gpu", "tracking=none")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: engine.device=cuda")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_auto_takes_the_gpu_where_there_is_one() -> None:
+    wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    assert build("auto").device.type == wanted
+    assert build("cpu").device.type == "cpu"
+
+
+def test_determinism_is_switched_on_and_off_with_each_run() -> None:
+    """A sweep runs one configuration after the other in one process."""
+    for wanted in (True, False, True):
+        engine.build(EngineConfig(device="cpu", deterministic=wanted))
+        assert torch.are_deterministic_algorithms_enabled() == wanted
+        assert torch.backends.cudnn.deterministic == wanted
+        assert torch.backends.cudnn.benchmark == (not wanted)
+
+
+def test_threads_are_set_where_they_are_given() -> None:
+    engine.build(EngineConfig(device="cpu", threads=2))
+    assert torch.get_num_threads() == 2
+    engine.build(EngineConfig(device="cpu"))
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_the_same_seed_gives_the_same_bits(precision: str, device: str) -> None:
+    ends = []
+    for _ in range(2):
+        run = build(device, precision)
+        network = run.prepare(normed_network())
+        optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters())
+        set_learning_rate(optimizer, 0.1)
+        for _ in range(3):
+            run.step(network, optimizer, samples(32, device))
+        ends.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    assert torch.equal(*ends)
