@@ -1,0 +1,270 @@
+"""W&B beside the run folder: every row once, offline and online; no run lost, no key leaked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, records, run_folder
+from forked import Death, Forge, shared_forge
+from wandb_server import KEY, WandbServer
+
+from igo.tracking import history
+
+EPOCHS = [1, 2, 3]
+FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+@pytest.fixture(scope="module")
+def offline(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a finished offline run is, made with a key in the environment; no test changes it."""
+    place = tmp_path_factory.mktemp("offline")
+    ended = forge.run(place, *TINY, "tracking.tags=[first,try]", WANDB_API_KEY=KEY)
+    assert ended.returncode == 0, ended.stderr
+    return place
+
+
+def inspect(place: Path) -> dict[str, list[dict[str, Any]]]:
+    """The one W&B run under a folder, as wandb itself reads it: its entries by their type."""
+    (folder,) = (place / "runs" / "wandb").glob("*run-*")
+    found = subprocess.run(
+        [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    entries: dict[str, list[dict[str, Any]]] = {}
+    for line in found.stdout.splitlines():
+        entry = json.loads(line)
+        entries.setdefault(entry["type"], []).append(entry[entry["type"]])
+    return entries
+
+
+def test_a_finished_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
+    entries = inspect(offline)
+    expected = records(run_folder(offline), timings=True)
+
+    rows = [entry["item"] for entry in entries["history"]]
+    assert [row["epoch"] for row in rows] == EPOCHS
+    for row, record in zip(rows, expected, strict=True):
+        assert {key: row[key] for key in record if record[key] is not None} == {
+            key: value for key, value in record.items() if value is not None
+        }
+
+    (run,) = entries["run"]
+    assert run["display_name"] == run_folder(offline).name
+    assert run["project"] == "igo"
+    assert run["run_group"] == "digits-resnet8-graduated"
+    assert sorted(run["tags"]) == ["first", "graduated", "try"]
+    config = run["config"]["update"]
+    assert config["p"] == 0.5
+    assert config["schedule"]["stages"] == 3
+    assert config["dataset"]["samples"] == 96
+
+    assert {"glob_name": "*", "step_metric": "epoch"}.items() <= entries["metric"][0].items()
+    named = {entry.get("name"): entry for entry in entries["metric"]}
+    assert "updates" in named
+    assert named["test/accuracy"]["summary"] == {"last": True, "max": True}
+
+    summary: dict[str, Any] = {}
+    for entry in entries["summary"]:
+        summary |= entry["update"]
+    accuracies = [record["test/accuracy"] for record in expected]
+    assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
+    assert summary["updates"] == {"last": expected[-1]["updates"]}
+    assert [entry.get("exit_code", 0) for entry in entries["exit"]] == [0]
+
+
+def test_history_is_what_wandb_reads(offline: Path) -> None:
+    (folder,) = (offline / "runs" / "wandb").glob("offline-run-*")
+    assert history(folder) == [entry["item"] for entry in inspect(offline)["history"]]
+
+
+def test_a_torn_wandb_file_gives_the_rows_before_the_tear(offline: Path, tmp_path: Path) -> None:
+    (folder,) = (offline / "runs" / "wandb").glob("offline-run-*")
+    (file,) = folder.glob("*.wandb")
+    content = file.read_bytes()
+    torn = tmp_path / folder.name
+    torn.mkdir()
+    (torn / file.name).write_bytes(content[: content.rindex(b"test/loss") - 100])
+    epochs = [row["epoch"] for row in history(torn)]
+    assert epochs == EPOCHS[: len(epochs)]
+    assert 1 <= len(epochs) < 3
+    (torn / file.name).write_bytes(b"")
+    assert history(torn) == []
+
+
+def test_all_runs_share_one_wandb_folder(forge: Forge, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        assert forge.run(tmp_path, *TINY, "epochs=1", f"seed={seed}").returncode == 0
+    folders = list((tmp_path / "runs" / "wandb").glob("offline-run-*"))
+    assert len({folder.name.rpartition("run-")[2].split("-")[1] for folder in folders}) == 2
+    assert not list((tmp_path / "runs").glob("*/wandb"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (("tracking=none",), {}),
+        (("tracking.mode=disabled",), {}),
+        ((), {"WANDB_MODE": "disabled"}),
+    ],
+    ids=["tracking=none", "tracking.mode=disabled", "WANDB_MODE=disabled"],
+)
+def test_switched_off_it_writes_nothing(
+    forge: Forge, tmp_path: Path, arguments: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    ended = forge.run(tmp_path, *TINY, *arguments, **environment)
+    assert ended.returncode == 0
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [run_folder(tmp_path).name]
+    assert not list(tmp_path.rglob("*wandb*"))
+    assert "wandb_id" not in json.loads((run_folder(tmp_path) / "status.json").read_text())
+
+
+def test_the_command_line_beats_the_environment(forge: Forge, tmp_path: Path) -> None:
+    ended = forge.run(tmp_path, *TINY, "tracking.mode=disabled", WANDB_MODE="online")
+    assert ended.returncode == 0, "no key is asked for"
+    assert not (tmp_path / "runs" / "wandb").exists()
+
+
+def test_online_without_a_key_is_an_error_before_any_compute(forge: Forge, tmp_path: Path) -> None:
+    ended = forge.run(tmp_path, *TINY, WANDB_MODE="online")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: tracking.mode=online is not allowed: no W&B key")
+    assert ended.stderr.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def assert_key_is_nowhere(place: Path) -> None:
+    """Neither under runs_dir nor in what was printed (out.txt and err.txt), the links included."""
+    files = [path for path in place.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    for path in files:
+        content = path.read_bytes()
+        assert KEY.encode() not in content, path
+        assert b"YXBpOj" not in content, f"{path}: a header of basic authentication"
+
+
+def test_a_key_in_the_environment_reaches_no_file_offline(offline: Path) -> None:
+    assert_key_is_nowhere(offline)
+
+
+def test_online_all_rows_arrive_once_and_no_key_is_left_behind(
+    forge: Forge, tmp_path: Path
+) -> None:
+    with WandbServer() as server:
+        ended = forge.run(
+            tmp_path, *TINY, "tracking.tags=[tagged]",
+            WANDB_MODE="online", WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY,
+        )  # fmt: skip
+    assert ended.returncode == 0
+    assert ended.stderr == ""
+    assert ended.stdout.splitlines()[0] == f"run {run_folder(tmp_path)}"
+    assert "wandb" not in ended.stdout
+    (run,) = server.runs.values()
+    assert run.received == EPOCHS
+    expected = records(run_folder(tmp_path), timings=True)
+    for row, record in zip(run.rows, expected, strict=True):
+        assert {key: row.get(key) for key in record} == record
+    assert run.exit_code == 0
+    assert run.settings["groupName"] == "digits-resnet8-graduated"
+    assert run.settings["displayName"] == run_folder(tmp_path).name
+    assert sorted(run.settings["tags"]) == ["graduated", "tagged"]
+    assert json.loads(run.settings["config"])["p"]["value"] == 0.5
+    accuracies = [record["test/accuracy"] for record in expected]
+    summary = run.files["wandb-summary.json"]["test/accuracy"]
+    assert summary == {"last": accuracies[-1], "max": max(accuracies)}
+    assert_key_is_nowhere(tmp_path)
+
+
+@contextmanager
+def when_rows_are_there(server: WandbServer, rows: int, act: Callable[[], None]) -> Iterator[None]:
+    """While the body runs: do something as soon as the server has so many rows of a run."""
+    server.rows_wanted = rows
+    thread = threading.Thread(target=lambda: act() if server.enough_rows.wait(60) else None)
+    thread.start()
+    try:
+        yield
+    finally:
+        server.enough_rows.set()
+        thread.join()
+
+
+LONGER = (*TINY, "epochs=6", "schedule.stages=2")
+PAUSE = Death("igo.tracking.WandbTracker.log", 4, "after", signal.SIGSTOP)  # W&B's process goes on
+
+
+def send(place: Path, number: signal.Signals) -> None:
+    """Send a signal to the run of a place, by the process id in its status."""
+    status = json.loads((run_folder(place) / "status.json").read_text())
+    os.kill(status["pid"], number)
+
+
+def test_killed_online_it_sends_each_row_once(forge: Forge, tmp_path: Path) -> None:
+    def kill() -> None:
+        send(tmp_path, signal.SIGKILL)
+
+    with WandbServer() as server:
+        online = {"WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        with when_rows_are_there(server, 3, kill):
+            ended = forge.run(tmp_path, *LONGER, death=PAUSE, **online, **FAST)
+        assert ended.returncode == -signal.SIGKILL
+        (run,) = server.runs.values()
+        assert 3 <= len(run.history) <= 4
+        ended = forge.run(tmp_path, *LONGER, **online)
+        assert ended.returncode == 0, ended.stderr
+    assert list(server.runs.values()) == [run], "it is the same run"
+    expected = records(run_folder(tmp_path))
+    assert [row["epoch"] for row in run.rows] == list(range(1, 7))
+    for row, record in zip(run.rows, expected, strict=True):
+        assert {key: row.get(key) for key in record} == record
+    assert run.exit_code == 0
+
+
+def test_an_unreachable_server_costs_no_training_and_no_row(forge: Forge, tmp_path: Path) -> None:
+    ended = forge.run(
+        tmp_path, *TINY, "tracking.mode=online",
+        settings={"igo.tracking.INIT_TIMEOUT": 1},
+        WANDB_BASE_URL=NOWHERE, WANDB_API_KEY=KEY,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert ended.stderr.startswith("warning: no W&B run online")
+    assert "goes on offline" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
+    assert [row["epoch"] for row in history(folder)] == EPOCHS
+    assert [row["epoch"] for row in records(run_folder(tmp_path))] == EPOCHS
+    assert_key_is_nowhere(tmp_path)
+
+
+def test_a_server_lost_on_the_way_does_not_hold_the_end_up(forge: Forge, tmp_path: Path) -> None:
+    def cut_off() -> None:
+        server.stop()
+        send(tmp_path, signal.SIGCONT)
+
+    with WandbServer() as server, when_rows_are_there(server, 3, cut_off):
+        ended = forge.run(
+            tmp_path, *LONGER, death=PAUSE,
+            settings={"igo.tracking.FINISH_TIMEOUT": 1},
+            WANDB_MODE="online", WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST,
+        )  # fmt: skip
+    assert ended.returncode == 0
+    (folder,) = (tmp_path / "runs" / "wandb").glob("run-*")
+    assert f"warning: W&B did not take all rows; `wandb sync {folder}`" in ended.stderr
+    assert [row["epoch"] for row in history(folder)] == list(range(1, 7))
+    assert json.loads((run_folder(tmp_path) / "status.json").read_text())["state"] == "finished"
