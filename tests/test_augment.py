@@ -174,8 +174,11 @@ def test_shifts_are_distributed_as_torchvision_draws_crops(
     assert stats.chisquare(joint[0].numpy()).pvalue > 1e-3  # so rows and columns are independent
 
 
-def test_half_of_the_images_are_flipped(drawn: tuple[Tensor, Tensor, Tensor]) -> None:
-    assert stats.binomtest(int(drawn[1].sum()), N, 0.5).pvalue > 1e-3
+def test_half_of_the_images_are_flipped() -> None:
+    n = 400_000  # RandomHorizontalFlip's p is one half
+    flip = draw_moves(AugmentConfig(flip=True), n, generator(1, "augmentation"), CPU).flip
+    assert flip is not None
+    assert stats.binomtest(int(flip.sum()), n, 0.5).pvalue > 1e-3
 
 
 def test_angles_are_distributed_as_torchvision_draws_them(
