@@ -17,8 +17,8 @@ from igo.help import CONF
 from igo.schedule import Plan, make_plan
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402 (after the backend is chosen)
-from matplotlib.axes import Axes  # noqa: E402
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito: safe for the colour-blind
 
@@ -32,7 +32,9 @@ def smoothed_rastrigin(x: np.ndarray, delta: float) -> np.ndarray:
 def plan(split: float) -> Plan:
     """The default run's plan with another split."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return make_plan(load(compose("config", ["p=0.5", f"split={split}", "epochs=40"])))
+        return make_plan(
+            load(compose("config", ["p=0.5", f"split={split}", "epochs=40", "batch_size=32"]))
+        )
 
 
 def draw_smoothing(axes: Axes) -> None:
@@ -52,7 +54,8 @@ def draw_plans(noise: Axes, rates: Axes, batches: Axes) -> None:
         stages = plan(split).stages
         m = [stage.stage for stage in stages]
         noise.step(m, [s.phi_m for s in stages], color=colour, lw=width, where="mid")
-        rates.step(m, [s.eta_m for s in stages], color=colour, where="mid", label=f"split {split:g}")
+        label = f"split {split:g}"
+        rates.step(m, [s.eta_m for s in stages], color=colour, where="mid", label=label)
         batches.step(m, [s.b_m for s in stages], color=colour, where="mid")
     noise.set_title("One noise curve (p = 0.5), three ways to get it", loc="left")
     noise.set(ylabel="$\\delta_m/\\delta_1$", ylim=(0, 1.05))

@@ -18,21 +18,29 @@ from igo import config as configuration
 from igo.config import Config
 
 ROOT = Path(__file__).parents[1]
-TINY = ("epochs=3", "dataset.samples=96", "model.width=4", "noise.batches=2", "noise.batch_size=8")
+TINY = (
+    "epochs=3",
+    "batch_size=32",
+    "dataset.samples=96",
+    "model.width=4",
+    "noise.batches=2",
+    "noise.batch_size=8",
+)
 
 torch.set_num_threads(1)  # tests run side by side
 
 
+def configure(*overrides: str) -> Config:
+    """Compose and check a configuration from command line overrides."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composed = compose("config", list(overrides))
+    return configuration.load(composed, [one.split("=")[0] for one in overrides])
+
+
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Config]:
-    """Compose and check a configuration from command line overrides."""
-
-    def make(*overrides: str) -> Config:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            composed = compose("config", list(overrides))
-        return configuration.load(composed, [one.split("=")[0] for one in overrides])
-
-    return make
+    """``configure``, for tests that take it as a fixture."""
+    return configure
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def trained(config: Config) -> tuple[loop.Progress, Watched, Any]:
 def test_what_is_applied_is_what_is_planned_and_logged(
     overrides: tuple[str, ...], make_config: Make
 ) -> None:
-    config = make_config(*TINY, "epochs=5", "batch_size=20", *overrides)
+    config = make_config(*TINY, "epochs=5", "batch_size=20", "noise.online=0", *overrides)
     progress, watched, plan = trained(config)
     steps = [  # learning rate and batch of every update, from the plan alone
         (stage.eta_m, min(stage.b_m, 96 - start))
@@ -100,13 +100,16 @@ def test_what_is_applied_is_what_is_planned_and_logged(
 def test_planned_delta_uses_the_first_c2_and_measured_delta_the_stages_own(
     make_config: Make,
 ) -> None:
-    progress, _, plan = trained(make_config(*TINY, "epochs=4", "schedule.stages=2"))
-    first, _, third, fourth = progress.records
+    progress, _, plan = trained(
+        make_config(*TINY, "epochs=4", "schedule.stages=2", "noise.online=0")
+    )
+    first, second, third, fourth = progress.records
     for record, stage in ((first, plan.stages[0]), (third, plan.stages[1])):
         planned = stage.eta_m * math.sqrt(first["gradient_variance"] / stage.b_m)
         current = stage.eta_m * math.sqrt(record["gradient_variance"] / stage.b_m)
         assert record["delta_m"] == pytest.approx(planned, rel=1e-12)
         assert record["delta_measured"] == pytest.approx(current, rel=1e-12)
+    assert second["gradient_variance"] == first["gradient_variance"]
     assert third["gradient_variance"] != first["gradient_variance"]
     assert fourth["gradient_variance"] == third["gradient_variance"]
     assert third["delta_m"] / first["delta_m"] == pytest.approx(plan.stages[1].phi_m, rel=1e-12)
@@ -136,7 +139,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_by_name(make_config: Make) -> No
 def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> None:
     """η so small that nothing moves: the training loss is the mean over samples, by hand."""
     config = make_config(
-        *TINY, "epochs=1", "batch_size=36", "learning_rate=1e-30", "engine.precision=fp32"
+        *TINY,
+        "noise.online=0",
+        "epochs=1",
+        "batch_size=36",
+        "learning_rate=1e-30",
+        "engine.precision=fp32",
     )
     plan = make_plan(config)
     training = run._prepare(config, plan)

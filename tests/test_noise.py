@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from igo import data, engine, models, noise
+from igo import data, engine, measure, models, noise
 from igo.config import Config, EngineConfig
 
 Make = Callable[..., Config]
@@ -86,7 +86,7 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Ma
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
 
-    measured = noise.measure(on, network, images, batches=4, batch_size=10, seed=5)
+    measured = measure.mini_batch(on, network, images, batches=4, batch_size=10, seed=5)
 
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
@@ -126,7 +126,7 @@ def test_measured_variance_does_not_depend_on_the_batch_size_without_batchnorm(
     exact = float((gradients - gradients.mean(dim=0)).square().sum() / len(gradients))
     for b, k in ((8, 150), (64, 20)):
         found = [
-            noise.measure(on, network, images, batches=k, batch_size=b, seed=s).variance
+            measure.mini_batch(on, network, images, batches=k, batch_size=b, seed=s).variance
             for s in range(4)
         ]
         assert sum(found) / 4 == pytest.approx(exact, rel=0.05)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from conftest import configure
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
@@ -60,7 +61,7 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(
     plan = make_plan(config)
     wanted = pytorch_rates(PYTORCH[overrides], 20)
     assert [stage.eta_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
-    assert {stage.b_m for stage in plan.stages} == {32}
+    assert {stage.b_m for stage in plan.stages} == {config.batch_size}
 
 
 def test_cosine_power_is_between_its_published_end_points(make_config: Make) -> None:
@@ -183,7 +184,7 @@ def settings_of_plans(draw: st.DrawFn) -> list[str]:
 @settings(max_examples=120, deadline=None)
 @given(overrides=settings_of_plans())
 def test_every_plan_keeps_its_promises(overrides: list[str]) -> None:
-    config = make_config_for_hypothesis(*overrides)
+    config = configure(*overrides)
     plan = make_plan(config)
     check_stages_cover_all_epochs(config, plan)
     check_noise_curve(config, plan)
@@ -233,14 +234,3 @@ def check_batches(config: Config, plan: Plan) -> None:
             assert abs(stage.b_m - exact) <= multiple / 2 * (1 + 1e-9) + 1e-9 * exact
     for stage, after in zip(plan.stages, plan.stages[1:], strict=False):
         assert after.b_m >= stage.b_m
-
-
-def make_config_for_hypothesis(*overrides: str) -> Config:
-    """Hypothesis does not mix with function fixtures."""
-    from conftest import ROOT
-    from hydra import compose, initialize_config_dir
-
-    from igo import config as configuration
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return configuration.load(compose("config", list(overrides)))

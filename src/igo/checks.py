@@ -25,6 +25,7 @@ DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
 CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.profile": tuple(PARAMETERS),
     "schedule.form": ("inverse_sqrt", "inverse_time"),
+    "schedule.feedback": ("none", "measured"),
     "dataset.name": ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"),
     "model.stem": ("cifar", "imagenet"),
     "optimizer.name": ("sgd", "shb", "nshb"),
@@ -54,6 +55,7 @@ RULES: dict[str, Rule] = {
     "schedule.stages": AT_LEAST_ONE,
     "schedule.batch_multiple": AT_LEAST_ONE,
     "schedule.final_updates": NOT_NEGATIVE,
+    "schedule.feedback_limit": (lambda r: r > 1, "it must be above 1"),
     "schedule.p": POSITIVE,
     "schedule.gamma": (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)"),
     "schedule.kappa": (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"),
@@ -73,6 +75,7 @@ RULES: dict[str, Rule] = {
     "optimizer.weight_decay": NOT_NEGATIVE,
     "noise.batches": (lambda k: k >= 2, "a variance needs 2 mini-batches or more"),
     "noise.batch_size": AT_LEAST_ONE,
+    "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
     "engine.micro_batch_size": AT_LEAST_ONE,
     "engine.threads": AT_LEAST_ONE,
 }
@@ -112,6 +115,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
             allowed = "constant noise has no decay to split; leave it out"
             raise ConfigError("split", config.split, allowed)
         config.split = 1.0
+    if config.optimizer.decay_momentum and "split" not in typed:
+        config.split = 1.0
     if schedule.profile != "step":
         return
     if schedule.kappa is None and schedule.lam is None:
@@ -146,6 +151,20 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     if name == "sgd" and momentum != 0:
         allowed = "optimizer=sgd has no momentum; use optimizer=shb or optimizer=nshb"
         raise ConfigError("optimizer.momentum", momentum, allowed)
+    if config.optimizer.decay_momentum:
+        _check_decay_momentum(config, typed)
+    if config.schedule.feedback == "measured" and name != "sgd":
+        allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
+        raise ConfigError("schedule.feedback", "measured", allowed)
+
+
+def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
+    if config.optimizer.name == "sgd" or config.optimizer.momentum == 0:
+        allowed = "it needs optimizer=shb or optimizer=nshb with a momentum above 0"
+        raise ConfigError("optimizer.decay_momentum", True, allowed)
+    if "split" in typed:
+        allowed = "optimizer.decay_momentum=true leaves the decay to the momentum; leave it out"
+        raise ConfigError("split", config.split, allowed)
 
 
 def _check_schedule(config: Config, typed: Collection[str]) -> None:

@@ -58,6 +58,7 @@ class OptimizerConfig:
     name: str
     momentum: float = 0.0
     weight_decay: float = 0.0
+    decay_momentum: bool = False
 
 
 @dataclass
@@ -68,6 +69,8 @@ class ScheduleConfig:
     stages: int | None = None  # M
     batch_multiple: int = 1
     final_updates: int = 0
+    feedback: str = "none"
+    feedback_limit: float = 2.0
     p: float | None = None
     gamma: float | None = None
     kappa: float | None = None
@@ -80,10 +83,11 @@ class ScheduleConfig:
 
 @dataclass
 class NoiseConfig:
-    """How C² is measured at the start of each stage: K mini-batches of b samples."""
+    """How C² is measured: K mini-batches at the start of each stage, halves of batches online."""
 
     batches: int = 8
     batch_size: int = 64
+    online: float = 0.02
 
 
 @dataclass

@@ -6,16 +6,19 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from igo import optim
+from igo import control, measure, optim
 from igo.config import Config
+from igo.control import Applied
 from igo.data import Data, epoch_batches
 from igo.engine import Engine
 from igo.errors import UserError
-from igo.noise import Noise, measure, noise_level
+from igo.measure import Average, Online
+from igo.noise import Noise
 from igo.record import Record
 from igo.schedule import Plan, Stage
 from igo.seeds import derive_seed
@@ -29,9 +32,19 @@ class Progress:
     epoch: int = 0
     updates: int = 0
     samples: int = 0
-    reference: Noise | None = None  # C² and K at the start of training: the planned δ_m uses them
-    current: Noise | None = None  # at the start of the present stage: the measured δ_m uses them
+    reference: Noise | None = (
+        None  # C² and ‖∇f‖ at the start of training: the planned δ_m uses them
+    )
+    applied: Applied | None = None  # what the present stage trains with
+    average: Average | None = None  # C² and ‖∇f‖ as they are: the measured δ_m uses them
     records: list[Record] = field(default_factory=list)
+
+    @staticmethod
+    def of_state(state: dict[str, Any]) -> Progress:
+        """What ``dataclasses.asdict`` made plain, from a checkpoint."""
+        parts = {"reference": Noise, "applied": Applied, "average": Average}
+        built = {name: part(**state[name]) for name, part in parts.items() if state[name]}
+        return Progress(**{**state, **built})
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,9 @@ class Epoch:
     learning_rate: float  # of the optimizer at its last step
     batch_size: int  # the largest batch that reached the model
     seconds: float
+    variances: float  # Σ C² over the measured pairs of halves
+    gradient_squares: float  # Σ ‖∇f‖² over them
+    pairs: int
 
 
 def train(
@@ -81,11 +97,14 @@ def train(
     run.network.train()
     for epoch, stage in run.plan.epochs_of_stages(progress.epoch):
         started = time.perf_counter()
-        reference, current = _noise(run, stage, epoch, progress)
-        optim.set_learning_rate(run.optimizer, stage.eta_m)
+        applied, average = _begin(run, stage, epoch, progress)
+        optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
         torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch))
-        bar.begin_epoch(epoch, stage, _delta(run, stage, reference))
-        trained = _train_epoch(run, epoch, stage, progress, bar, check_stop)
+        bar.begin_epoch(epoch, applied)
+        trained = _train_epoch(run, epoch, applied, bar, check_stop)
+        if not math.isfinite(trained.loss):
+            raise UserError(_not_finite(trained, epoch, stage, progress))
+        average.add(trained.variances, trained.gradient_squares, trained.pairs)
         test_loss, test_accuracy = run.engine.evaluate(run.network, run.data.test_batches())
         progress.epoch, progress.updates = epoch, progress.updates + trained.updates
         progress.samples += trained.samples
@@ -96,85 +115,94 @@ def train(
             "samples": progress.samples,
             "eta_m": trained.learning_rate,
             "b_m": trained.batch_size,
+            "beta_m": optim.momentum(run.optimizer),
             "gamma_m": stage.gamma_m,
-            "delta_m": _delta(run, stage, reference),
-            "delta_measured": _delta(run, stage, current),
-            "gradient_variance": current.variance,
+            "delta_m": applied.delta,
+            "delta_measured": control.level(
+                run.config, applied.learning_rate, applied.batch_size, applied.momentum, average
+            ),
+            "gradient_variance": average.variance,
+            "noise_scale": average.noise_scale,
             "train/loss": trained.loss,
             "train/accuracy": trained.accuracy,
             "test/loss": test_loss,
             "test/accuracy": test_accuracy,
             "images_per_second": trained.samples / trained.seconds,
+            "seconds": time.perf_counter() - started,
         }
-        record["seconds"] = time.perf_counter() - started
         progress.records.append(record)
         epoch_done(record)
         bar.end_epoch(record)
 
 
+def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple[Applied, Average]:
+    """At the start of a stage, measure C² and decide what the stage trains with."""
+    if epoch == stage.first_epoch or progress.applied is None or progress.average is None:
+        current = measure.mini_batch(
+            run.engine,
+            run.network,
+            run.data,
+            batches=run.config.noise.batches,
+            batch_size=min(
+                run.config.noise.batch_size, stage.b_m, run.data.n // run.config.noise.batches
+            ),
+            seed=derive_seed(run.config.seed, "noise", stage.stage),
+        )
+        progress.reference = progress.reference or current
+        progress.average = Average.starting(current)
+        progress.applied = control.decide(
+            run.config, stage, progress.reference, current, progress.applied
+        )
+    return progress.applied, progress.average
+
+
 def _train_epoch(
     run: Training,
     epoch: int,
-    stage: Stage,
-    progress: Progress,
+    applied: Applied,
     bar: ProgressBar,
     check_stop: Callable[[], None],
 ) -> Epoch:
     started = time.perf_counter()
-    index_batches = epoch_batches(run.data.n, stage.b_m, run.config.seed, epoch)
+    index_batches = epoch_batches(run.data.n, applied.batch_size, run.config.seed, epoch)
+    online = Online.of_epoch(
+        run.config.noise.online,
+        run.config.noise.batch_size,
+        batch_size=applied.batch_size,
+        n=run.data.n,
+        updates=len(index_batches),
+    )
     batches = run.data.train_batches(index_batches, derive_seed(run.config.seed, "epoch", epoch))
     totals = torch.zeros(2, device=run.engine.device)
+    noise: Tensor = torch.zeros(2, dtype=torch.float64, device=run.engine.device)
     largest = samples = 0
-    for batch in batches:
+    for update, batch in enumerate(batches):
         check_stop()
+        if update in online.positions:
+            noise += measure.halves(run.engine, run.network, batch, online.size)
         totals += run.engine.step(run.network, run.optimizer, batch)
         size = len(batch[1])
         largest, samples = max(largest, size), samples + size
         bar.advance(size)
     loss, correct = (total / samples for total in totals.tolist())  # waits for the device
-    seconds = time.perf_counter() - started
-    eta = optim.learning_rate(run.optimizer)
-    if not math.isfinite(loss):
-        raise UserError(
-            f"the training loss is {loss} in epoch {epoch} (stage {stage.stage}, η {eta:.4g},"
-            f" b {stage.b_m}); a smaller learning_rate may help. The last good checkpoint is of"
-            f" epoch {progress.epoch}"
-        )
+    variances, gradient_squares = noise.tolist()
     return Epoch(
         loss=loss,
         accuracy=correct,
         updates=len(index_batches),
         samples=samples,
-        learning_rate=eta,
+        learning_rate=optim.learning_rate(run.optimizer),
         batch_size=largest,
-        seconds=seconds,
+        seconds=time.perf_counter() - started,
+        variances=variances,
+        gradient_squares=gradient_squares,
+        pairs=len(online.positions),
     )
 
 
-def _noise(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple[Noise, Noise]:
-    """C² at the start of training and at the start of this stage, measured when they begin."""
-    if epoch == stage.first_epoch or progress.current is None:
-        progress.current = measure(
-            run.engine,
-            run.network,
-            run.data,
-            batches=run.config.noise.batches,
-            batch_size=min(run.config.noise.batch_size, stage.b_m),
-            seed=derive_seed(run.config.seed, "noise", stage.stage),
-        )
-    progress.reference = progress.reference or progress.current
-    return progress.reference, progress.current
-
-
-def _delta(run: Training, stage: Stage, noise: Noise) -> float:
-    """δ_m of a stage with a measured C²; 0 in the full-batch final stage, whose noise is none."""
-    if stage.phi_m == 0:
-        return 0.0
-    return noise_level(
-        stage.eta_m,
-        stage.b_m,
-        noise.variance,
-        optimizer=run.config.optimizer.name,
-        momentum=run.config.optimizer.momentum,
-        gradient_norm=noise.gradient_norm,
+def _not_finite(trained: Epoch, epoch: int, stage: Stage, progress: Progress) -> str:
+    return (
+        f"the training loss is {trained.loss} in epoch {epoch} (stage {stage.stage},"
+        f" η {trained.learning_rate:.4g}, b {trained.batch_size}); a smaller learning_rate may"
+        f" help. The last good checkpoint is of epoch {progress.epoch}"
     )

@@ -33,12 +33,21 @@ def build(optimizer: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> tor
     return made
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Change η at a stage boundary; the optimizer's state lives on."""
-    for group in optimizer.param_groups:
+def apply(
+    made: torch.optim.Optimizer, learning_rate: float, momentum: float, optimizer: OptimizerConfig
+) -> None:
+    """Change η and β at a stage boundary; the optimizer's state lives on."""
+    for group in made.param_groups:
         group["lr"] = learning_rate
+        group["momentum"] = momentum
+        group["dampening"] = momentum if optimizer.name == "nshb" else 0.0
 
 
-def learning_rate(optimizer: torch.optim.Optimizer) -> float:
+def learning_rate(made: torch.optim.Optimizer) -> float:
     """The η that the next step will use."""
-    return float(optimizer.param_groups[0]["lr"])
+    return float(made.param_groups[0]["lr"])
+
+
+def momentum(made: torch.optim.Optimizer) -> float:
+    """The β that the next step will use."""
+    return float(made.param_groups[0]["momentum"])

@@ -111,7 +111,7 @@ def _prepare(config: Config, plan: Plan) -> Any:
 
 def _resume(folder: RunFolder, training: Any, terminal: Terminal) -> Any:
     """Bring model and optimizer to the last complete epoch, and say so."""
-    from igo import checkpoint, loop, noise
+    from igo import checkpoint, loop
 
     state, warnings = checkpoint.load(folder.checkpoint, folder.path.name)
     for warning in warnings:
@@ -125,11 +125,9 @@ def _resume(folder: RunFolder, training: Any, terminal: Terminal) -> Any:
     training.network.load_state_dict(state["model"])
     training.optimizer.load_state_dict(state["optimizer"])
     training.engine.scaler.load_state_dict(state["scaler"])
-    position = state["progress"]
-    for name in ("reference", "current"):
-        position[name] = noise.Noise(**position[name])
-    terminal.say(f"continuing after epoch {position['epoch']} of {training.plan.epochs}")
-    return loop.Progress(**position)
+    progress = loop.Progress.of_state(state["progress"])
+    terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
+    return progress
 
 
 def _save(folder: RunFolder, training: Any, progress: Any) -> None:

@@ -153,7 +153,7 @@ def make_plan(config: Config) -> Plan:
                 f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, which must be in"
                 " (0, 1]; use fewer stages or a slower decay",
             )
-        b = _batch_size(config, phi, least=batches[-1] if batches else config.batch_size)
+        b = whole_batch_size(config, phi, least=batches[-1] if batches else config.batch_size)
         phis.append(phi)
         batches.append(b)
         etas.append(config.learning_rate * phi * math.sqrt(b / config.batch_size))
@@ -166,12 +166,12 @@ def make_plan(config: Config) -> Plan:
     return Plan(tuple(_stages(phis, etas, batches, epochs, n)), n)
 
 
-def _batch_size(config: Config, phi: float, least: int) -> int:
+def whole_batch_size(config: Config, phi: float, least: int) -> int:
     """b_1 φ^(-2(1-s)) as a whole number on the grid, not above the cap, never below ``least``."""
     multiple = config.schedule.batch_multiple
     cap = min(config.max_batch_size or config.dataset.samples, config.dataset.samples)
     cap = max(cap // multiple * multiple, least)
-    growth = -2 * (1 - config.split) * math.log(phi)
+    growth = max(0.0, -2 * (1 - config.split) * math.log(phi))
     if growth >= math.log(cap / config.batch_size):  # also where φ^(-2(1-s)) would overflow
         return cap
     b = round(config.batch_size * math.exp(growth) / multiple) * multiple

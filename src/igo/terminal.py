@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -14,6 +15,9 @@ from rich.table import Table
 from igo.config import Config
 from igo.record import Record, describe
 from igo.schedule import Plan, Stage
+
+if TYPE_CHECKING:  # control needs torch, which a dry run does without
+    from igo.control import Applied
 
 MOST_ROWS = 24  # of the plan; a longer one shows its beginning and its end
 
@@ -82,9 +86,10 @@ class ProgressBar:
         self._terminal, self._bar, self._task = terminal, bar, task
         self._last, self._where, self._start, self._images = "", "", time.perf_counter(), 0
 
-    def begin_epoch(self, epoch: int, stage: Stage, delta: float) -> None:
+    def begin_epoch(self, epoch: int, applied: Applied) -> None:
         """Say where the run is."""
-        self._where = f"epoch {epoch}  δ {delta:.4g}  η {stage.eta_m:.4g}  b {stage.b_m}"
+        eta, b = applied.learning_rate, applied.batch_size
+        self._where = f"epoch {epoch}  δ {applied.delta:.4g}  η {eta:.4g}  b {b}"
         self._start, self._images = time.perf_counter(), 0
 
     def advance(self, images: int) -> None:

@@ -1,0 +1,245 @@
+"""Measuring C²: every mini-batch enumerated, plain loops, and statistics over many draws."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from test_noise import linear_gradients
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from igo import data, engine, measure, models, noise
+from igo.config import Config, EngineConfig
+from igo.errors import UserError
+
+Make = Callable[..., Config]
+cross_entropy = nn.functional.cross_entropy
+
+
+def moments(samples: torch.Tensor) -> tuple[float, float]:
+    """C² and ‖∇f‖² of all one-sample gradients."""
+    full = samples.mean(dim=0)
+    return float((samples - full).square().sum() / len(samples)), float(full.square().sum())
+
+
+@pytest.mark.parametrize("sampling", noise.SAMPLINGS)
+def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str) -> None:
+    """n = 5, K = 2 batches of b = 2: all draws of the sampling, by enumeration."""
+    samples, n, b = linear_gradients(5), 5, 2
+    if sampling == "with_replacement":
+        batches = list(itertools.product(range(n), repeat=b))
+        draws = list(itertools.product(batches, repeat=2))
+    elif sampling == "independent":
+        batches = list(itertools.combinations(range(n), b))
+        draws = list(itertools.product(batches, repeat=2))
+    else:
+        draws = [(p[:b], p[b:]) for p in itertools.permutations(range(n), 2 * b)]
+    found = [
+        noise.estimate(
+            torch.stack([samples[list(one)].mean(dim=0) for one in pair]),
+            batch_size=b, n=n, sampling=sampling,
+        )
+        for pair in draws
+    ]  # fmt: skip
+    variance, square = moments(samples)
+    assert math.fsum(f.variance for f in found) / len(found) == pytest.approx(variance, rel=1e-10)
+    assert math.fsum(f.gradient_square for f in found) / len(found) == pytest.approx(
+        square, rel=1e-10
+    )
+
+
+@pytest.mark.parametrize("sampling", noise.SAMPLINGS)
+def test_draws_are_what_their_sampling_says(sampling: str) -> None:
+    drawn = measure.draw(sampling, n=40, batch_size=8, batches=5, seed=1)
+    assert [len(one) for one in drawn] == [8] * 5
+    union = torch.cat(drawn).unique()
+    within = [len(one.unique()) for one in drawn]
+    if sampling == "disjoint":
+        assert len(union) == 40
+    elif sampling == "independent":
+        assert within == [8] * 5
+        assert len(union) < 40
+    counts = torch.stack(
+        [torch.bincount(one, minlength=40) for s in range(400)
+         for one in measure.draw(sampling, n=40, batch_size=8, batches=5, seed=s)]
+    ).sum(dim=0)  # fmt: skip
+    assert counts.min() > 0.8 * 400
+    assert counts.max() < 1.2 * 400
+
+
+def test_halves_are_unbiased_over_every_batch() -> None:
+    """All ordered pairs of disjoint halves of 4 of 6 samples; without replacement C²·n/(n - 1)."""
+    samples, n = linear_gradients(6), 6
+    found = torch.stack([
+        noise.from_halves(samples[list(p[:2])].mean(dim=0), samples[list(p[2:])].mean(dim=0), 4)
+        for p in itertools.permutations(range(n), 4)
+    ]).mean(dim=0)  # fmt: skip
+    variance, square = moments(samples)
+    assert float(found[0]) == pytest.approx(variance * n / (n - 1), rel=1e-10)
+    assert float(found[1]) == pytest.approx(square - variance / (n - 1), rel=1e-10)
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Gradients with a few dominant directions, as networks have; 400 measurements of K = 16."""
+    random = np.random.default_rng(0)
+    scales = 1 / np.arange(1, 51)
+    truth = float(np.square(scales).sum())
+    inside = 0
+    for _ in range(400):
+        gradients = torch.from_numpy(random.normal(size=(16, 50)) * scales)
+        found = noise.estimate(gradients, batch_size=1, n=10**9, sampling="with_replacement")
+        assert found.interval is not None
+        inside += found.interval[0] <= truth <= found.interval[1]
+    assert 0.90 <= inside / 400 <= 0.985
+
+
+def test_two_batches_give_no_interval_and_one_no_variance() -> None:
+    two = noise.estimate(torch.randn(2, 3), batch_size=4, n=100)
+    assert two.interval is None
+    with pytest.raises(ValueError, match="batches=1"):
+        noise.estimate(torch.randn(1, 3), batch_size=4, n=100)
+
+
+def test_impossible_samplings_are_refused() -> None:
+    with pytest.raises(ValueError, match="batch_size=10"):
+        noise.estimate(torch.randn(3, 3), batch_size=10, n=10, sampling="independent")
+    with pytest.raises(ValueError, match="batches=3 of 4"):
+        noise.estimate(torch.randn(3, 3), batch_size=4, n=10)
+    with pytest.raises(ValueError, match="bootstrap"):
+        noise.estimate(torch.randn(3, 3), batch_size=1, n=10, sampling="bootstrap")
+    with pytest.raises(UserError, match="with_replacement"):
+        measure.draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
+
+
+def small_network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+
+
+def digits(make_config: Make) -> data.Data:
+    return data.open_data(make_config("dataset.samples=300"), torch.device("cpu"))
+
+
+def test_per_sample_gradients_are_those_of_a_plain_loop(make_config: Make) -> None:
+    network, images = small_network(), digits(make_config)
+    (batch,) = images.train_batches([torch.arange(20)], seed=0)
+    rows = torch.cat(
+        list(measure.per_sample_gradients(network, cross_entropy, [batch], memory=60_000))
+    )
+    for row, x, y in zip(rows, *batch, strict=True):
+        loss = cross_entropy(network(x[None]), y[None])
+        by_hand = torch.cat([
+            g.flatten() for g in torch.autograd.grad(loss, list(network.parameters()))
+        ])  # fmt: skip
+        torch.testing.assert_close(row, by_hand, rtol=1e-4, atol=1e-6)
+
+
+def test_per_sample_and_mini_batch_agree_without_batchnorm(make_config: Make) -> None:
+    network, images = small_network(), digits(make_config)
+    exact = measure.per_sample(
+        network, cross_entropy, lambda: images.train_batches([torch.arange(300)], 0), n=300
+    )
+    on = engine.build(EngineConfig(device="cpu", precision="fp32"))
+    found = [
+        measure.mini_batch(on, network, images, batch_size=10, batches=30, seed=s, sampling=kind)
+        for kind in noise.SAMPLINGS for s in range(6)
+    ]  # fmt: skip
+    assert np.mean([f.variance for f in found]) == pytest.approx(exact.variance, rel=0.05)
+    covered = [f.interval and f.interval[0] <= exact.variance <= f.interval[1] for f in found]
+    assert sum(map(bool, covered)) >= 14  # of 18, each with 95 %
+    squares = [f.gradient_square for f in found]
+    assert np.mean(squares) == pytest.approx(exact.gradient_square, rel=0.1)
+
+
+def test_per_sample_of_a_whole_data_set_is_exact(make_config: Make) -> None:
+    network, images = small_network(), digits(make_config)
+    batches = [torch.arange(0, 150), torch.arange(150, 300)]
+    found = measure.per_sample(
+        network, cross_entropy, lambda: images.train_batches(batches, 0), n=300, memory=10**7
+    )
+    rows = torch.cat(
+        list(measure.per_sample_gradients(network, cross_entropy, images.train_batches(batches, 0)))
+    ).double()
+    variance, square = moments(rows)
+    assert found.variance == pytest.approx(variance, rel=1e-6)
+    assert found.gradient_square == pytest.approx(square, rel=1e-6)
+
+
+def test_per_sample_gradients_through_training_batchnorm_are_refused(make_config: Make) -> None:
+    config = make_config("model.width=4")
+    network = models.build(config.model, config.dataset)
+    (batch,) = digits(make_config).train_batches([torch.arange(8)], 0)
+    with pytest.raises(UserError, match=r"BatchNorm in train mode.*batchnorm=eval"):
+        list(measure.per_sample_gradients(network, cross_entropy, [batch]))
+    rows = list(measure.per_sample_gradients(network.eval(), cross_entropy, [batch]))
+    assert sum(map(len, rows)) == 8
+
+
+def test_a_users_own_model_and_loader() -> None:
+    """The README's example: a linear model whose C² is known from all samples."""
+    torch.manual_seed(0)
+    x, y = torch.randn(4096, 5), torch.randint(3, (4096,))
+    model = nn.Linear(5, 3)
+    scores = model(x).detach().softmax(dim=1) - nn.functional.one_hot(y, 3)
+    rows = torch.cat([(scores.unsqueeze(2) * x.unsqueeze(1)).flatten(1), scores], dim=1).double()
+    variance, _ = moments(rows)
+    loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True, drop_last=True)
+    found = measure.measure_noise(model, cross_entropy, loader, n=4096, batches=128)
+    assert found.variance == pytest.approx(variance, rel=0.1)
+    assert all(p.grad is None for p in model.parameters())
+    with pytest.raises(ValueError, match="only 128"):
+        measure.measure_noise(model, cross_entropy, loader, n=4096, batches=129)
+    ragged = DataLoader(TensorDataset(x[:40], y[:40]), batch_size=32)
+    with pytest.raises(ValueError, match="one size"):
+        measure.measure_noise(model, cross_entropy, ragged, n=40, batches=2)
+
+
+@pytest.mark.parametrize(
+    ("n", "b", "share"),
+    [(60000, 32, 0.02), (60000, 1024, 0.02), (60000, 60000, 0.02), (1437, 32, 0.02), (50, 7, 0.3)],
+)
+def test_online_measurement_stays_within_its_share(n: int, b: int, share: float) -> None:
+    updates = math.ceil(n / b)
+    plan = measure.Online.of_epoch(share, 64, batch_size=b, n=n, updates=updates)
+    assert 1 <= len(plan.positions) <= updates
+    assert 2 * plan.size <= b
+    assert 2 * plan.size * len(plan.positions) <= max(share * n, 2)
+    sizes = [min(b, n - start) for start in range(0, n, b)]
+    assert all(2 * plan.size <= sizes[p] for p in plan.positions)  # never a ragged batch
+
+
+def test_online_agrees_with_the_instrument_at_the_same_parameters(make_config: Make) -> None:
+    """η so small that parameters stand still: the epoch's C² is the instrument's, within 95 %."""
+    from test_loop import trained
+
+    # BatchNorm on batches of the halves' size in both
+    config = make_config(
+        "epochs=1", "schedule=constant", "learning_rate=1e-12", "batch_size=32", "model.width=8",
+        "noise.online=1", "noise.batch_size=16", "noise.batches=40", "engine.precision=fp32",
+    )  # fmt: skip
+    progress, _, _ = trained(config)
+    assert progress.average is not None
+    assert progress.reference is not None
+    assert progress.reference.interval is not None
+    low, high = progress.reference.interval
+    kept = 8 / progress.average.weight  # the share of the starting measurement in the average
+    alone = (progress.average.variance - kept * progress.reference.variance) / (1 - kept)
+    assert low <= alone <= high
+
+
+def test_measuring_online_does_not_change_training(make_config: Make) -> None:
+    from conftest import TINY
+    from test_loop import trained
+
+    with_it, without = (
+        trained(make_config(*TINY, f"noise.online={share}"))[0].records for share in (0.5, 0)
+    )
+    for one, other in zip(with_it, without, strict=True):
+        for name in ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "eta_m", "b_m"):
+            assert one[name] == other[name]
+        assert one["gradient_variance"] != other["gradient_variance"]
