@@ -45,7 +45,7 @@ def train(config: OptimizerConfig, device: str) -> list[nn.Parameter]:
     parameters = start(device)
     made = optim.build(config, parameters)
     for step in range(STEPS):
-        optim.set_learning_rate(made, eta(step))
+        optim.apply(made, eta(step), config.momentum, config)
         for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
             parameter.grad = gradient
         made.step()
@@ -95,8 +95,9 @@ def test_without_momentum_both_heavy_balls_are_sgd_bit_for_bit(
 def test_the_first_normalised_step_is_damped_like_every_other() -> None:
     """m_1 = (1 - β) g, where PyTorch's own dampening would begin with g."""
     (x,) = parameters = [nn.Parameter(torch.zeros(1))]
-    made = optim.build(OptimizerConfig("nshb", 0.9), parameters)
-    optim.set_learning_rate(made, 1.0)
+    config = OptimizerConfig("nshb", 0.9)
+    made = optim.build(config, parameters)
+    optim.apply(made, 1.0, 0.9, config)
     x.grad = torch.ones(1)
     made.step()
     assert x.item() == pytest.approx(-0.1, rel=1e-6)
@@ -114,7 +115,7 @@ def test_momentum_survives_a_saved_state(name: str, device: str) -> None:
             state = made.state_dict()
             made = optim.build(config, parameters)
             made.load_state_dict(state)
-        optim.set_learning_rate(made, eta(step))
+        optim.apply(made, eta(step), config.momentum, config)
         for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
             parameter.grad = gradient
         made.step()
@@ -130,7 +131,7 @@ def test_a_first_step_skipped_for_overflow_leaves_no_trace(
     config = OptimizerConfig(name, momentum)
     (x,) = parameters = [nn.Parameter(torch.full((3,), 2.0, device=device))]
     made, scaler = optim.build(config, parameters), torch.amp.GradScaler(device, init_scale=4.0)
-    optim.set_learning_rate(made, 0.5)
+    optim.apply(made, 0.5, config.momentum, config)
     for slope, scale_after in ((float("inf"), 2.0), (1.0, 2.0)):
         x.grad = None
         scaler.scale((slope * x).sum()).backward()
@@ -141,8 +142,35 @@ def test_a_first_step_skipped_for_overflow_leaves_no_trace(
     torch.testing.assert_close(x.detach().cpu(), torch.full((3,), 2.0 - 0.5 * share))
 
 
-def test_the_learning_rate_read_back_is_the_one_that_was_set() -> None:
-    made = optim.build(OptimizerConfig("sgd"), start("cpu"))
-    optim.set_learning_rate(made, 0.1 / 3)
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("name", ["shb", "nshb"])
+def test_momentum_that_changes_with_the_stage_keeps_its_state(name: str, device: str) -> None:
+    """Three stages of β 0.9, 0.5 and 0.2, against the loop."""
+    betas = [0.9] * 4 + [0.5] * 4 + [0.2] * 4
+    config = OptimizerConfig(name, betas[0])
+    parameters = start(device)
+    made = optim.build(config, parameters)
+    at = [p.detach().double() for p in start(device)]
+    momenta = [torch.zeros_like(x) for x in at]
+    for step, beta in enumerate(betas):
+        optim.apply(made, 0.3, beta, config)
+        drawn = gradients(step, parameters)
+        for i, gradient in enumerate(drawn):
+            parameters[i].grad = gradient
+            share = 1 - beta if name == "nshb" else 1.0
+            momenta[i] = beta * momenta[i] + share * gradient.double()
+            at[i] = at[i] - 0.3 * momenta[i]
+        made.step()
+    for ours, exact in zip(parameters, at, strict=True):
+        torch.testing.assert_close(ours.detach().double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_read_back_is_what_was_applied() -> None:
+    config = OptimizerConfig("nshb", 0.9)
+    made = optim.build(config, start("cpu"))
+    optim.apply(made, 0.1 / 3, 0.7, config)
     assert optim.learning_rate(made) == 0.1 / 3
-    assert {group["lr"] for group in made.param_groups} == {0.1 / 3}
+    assert optim.momentum(made) == 0.7
+    assert {(g["lr"], g["momentum"], g["dampening"]) for g in made.param_groups} == {
+        (0.1 / 3, 0.7, 0.7)
+    }
