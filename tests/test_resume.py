@@ -105,16 +105,16 @@ def assert_equal(a: Any, b: Any) -> None:
 
 
 DEATHS = [
-    Death("igo.loop.measure", 1, "after"),  # before anything is trained
-    Death("igo.engine.Engine.step", 2, "after"),  # inside the first epoch
+    Death("igo.engine.Engine.backward", 1, "after"),  # while C² is measured at the start
+    Death("igo.terminal.ProgressBar.advance", 2, "after"),  # inside the first epoch
     Death("igo.record.RunFolder.append_record", 1, "before"),  # trained, not recorded
     Death("igo.record.RunFolder.append_record", 1, "after"),  # recorded, no checkpoint
     Death("torch.save", 1, "inside"),  # half a first checkpoint
     Death("igo.checkpoint.save", 1, "after"),  # epoch 1 is complete
     Death("torch.save", 1, "inside"),  # half a second one
     Death("igo.checkpoint.sync_folder", 1, "before"),  # epoch 2, the stage's last
-    Death("igo.loop.measure", 1, "before"),  # at the stage boundary
-    Death("igo.loop.measure", 1, "after"),
+    Death("igo.engine.Engine.backward", 1, "before"),  # at the stage boundary, C² to be measured
+    Death("igo.engine.Engine.backward", 2, "after"),  # there too, C² measured
     Death("igo.engine.Engine.evaluate", 1, "after"),
     Death("hashlib.file_digest", 1, "before"),
     Death("igo.checkpoint.previous", 2, "after"),  # the first call is the load's
@@ -273,7 +273,7 @@ def offline_folders(place: Path) -> list[Path]:
 def test_sigterm_in_the_middle_closes_the_record_and_the_command_continues(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:
-    death = Death("igo.engine.Engine.step", 8, "before", signal.SIGTERM)  # in epoch 3
+    death = Death("igo.terminal.ProgressBar.advance", 8, "before", signal.SIGTERM)  # in epoch 3
     ended = forge.run(tmp_path, *BASE, death=death)
     assert ended.returncode == 143
     assert ended.stderr == ""
@@ -340,7 +340,7 @@ def test_a_crash_is_recorded_and_the_command_continues(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:
     arguments = KINDS["sgd"]
-    death = Death("igo.engine.Engine.step", 8, "before", error="the roof fell in")
+    death = Death("igo.terminal.ProgressBar.advance", 8, "before", error="the roof fell in")
     ended = forge.run(tmp_path, *arguments, death=death)
     assert ended.returncode == 1
     assert "the roof fell in" in ended.stderr
@@ -364,6 +364,16 @@ def test_a_tracker_that_cannot_start_is_a_recorded_failure(forge: Forge, tmp_pat
     assert ended.returncode == 1
     assert status(tmp_path)["state"] == "failed"
     assert "no room" in (run_folder(tmp_path) / "error.txt").read_text()
+
+
+def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path) -> None:
+    """No later start would bring what is missing: finished runs are skipped."""
+    finished = Death("igo.record.RunFolder.update_status", 2, "after")  # the first: the W&B id
+    assert forge.run(tmp_path, *TINY, death=finished).returncode == -signal.SIGKILL
+    assert status(tmp_path)["state"] == "finished"
+    (folder,) = offline_folders(tmp_path)
+    assert [row["epoch"] for row in history(folder)] == [1, 2, 3]
+    assert exits(folder) == [0]
 
 
 def test_killed_several_times_wandb_has_every_epoch_once(
