@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from igo import data, engine, measure, models, noise
-from igo.config import Config, EngineConfig
+from igo.config import Config, EngineConfig, NoiseConfig
 from igo.errors import UserError
 
 Make = Callable[..., Config]
@@ -205,7 +205,7 @@ def test_a_users_own_model_and_loader() -> None:
 )
 def test_online_measurement_stays_within_its_share(n: int, b: int, share: float) -> None:
     updates = math.ceil(n / b)
-    plan = measure.Online.of_epoch(share, 64, batch_size=b, n=n, updates=updates)
+    plan = measure.Online.of_epoch(NoiseConfig(online=share), b, n)
     assert 1 <= len(plan.positions) <= updates
     assert 2 * plan.size <= b
     assert 2 * plan.size * len(plan.positions) <= max(share * n, 2)

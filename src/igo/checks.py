@@ -219,9 +219,11 @@ def _check_data_and_model(config: Config) -> None:
     if dataset.augment.crop >= dataset.image_size:
         allowed = f"it must be below the image size, {dataset.image_size}"
         raise ConfigError("dataset.augment.crop", dataset.augment.crop, allowed)
-    if dataset.name == "imagenet" and dataset.augment.rotation:
-        allowed = "imagenet has random resized crops and flips, no rotation; it must be 0"
-        raise ConfigError("dataset.augment.rotation", dataset.augment.rotation, allowed)
+    for part in ("crop", "rotation"):
+        value = getattr(dataset.augment, part)
+        if dataset.name == "imagenet" and value:
+            allowed = "imagenet has random resized crops and flips instead; it must be 0"
+            raise ConfigError(f"dataset.augment.{part}", value, allowed)
     if not model.timm and model.name not in MODEL_PARTS:
         raise ConfigError(
             "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}, or a name"

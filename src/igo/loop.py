@@ -143,9 +143,7 @@ def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple
             run.network,
             run.data,
             batches=run.config.noise.batches,
-            batch_size=min(
-                run.config.noise.batch_size, stage.b_m, run.data.n // run.config.noise.batches
-            ),
+            batch_size=measure.batch_size(run.config.noise, stage.b_m, run.data.n),
             seed=derive_seed(run.config.seed, "noise", stage.stage),
         )
         progress.reference = progress.reference or current
@@ -165,13 +163,7 @@ def _train_epoch(
 ) -> Epoch:
     started = time.perf_counter()
     index_batches = epoch_batches(run.data.n, applied.batch_size, run.config.seed, epoch)
-    online = Online.of_epoch(
-        run.config.noise.online,
-        run.config.noise.batch_size,
-        batch_size=applied.batch_size,
-        n=run.data.n,
-        updates=len(index_batches),
-    )
+    online = Online.of_epoch(run.config.noise, applied.batch_size, run.data.n)
     batches = run.data.train_batches(index_batches, derive_seed(run.config.seed, "epoch", epoch))
     totals = torch.zeros(2, device=run.engine.device)
     noise: Tensor = torch.zeros(2, dtype=torch.float64, device=run.engine.device)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo import noise
+from igo.config import NoiseConfig
 from igo.data import Batch, Data
 from igo.engine import Engine
 from igo.errors import UserError
@@ -122,10 +123,15 @@ def halves(engine: Engine, network: nn.Module, batch: Batch, size: int) -> Tenso
 
 
 def training_gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tensor:
-    """The gradient of a batch's mean loss as training computes it, (d,) float32."""
+    """The gradient of a batch's mean loss as training computes it, (d,) float32.
+
+    Where training needs loss scaling (fp16), in fp32: a scaled gradient may overflow.
+    """
+    if engine.scaler.is_enabled():
+        off = torch.amp.GradScaler(engine.device.type, enabled=False)
+        engine = replace(engine, autocast=None, scaler=off)
     engine.backward(network, *batch)
-    found = [p.grad.flatten() for p in network.parameters() if p.grad is not None]
-    return torch.cat(found).float() / engine.scaler.get_scale()
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).float()
 
 
 @contextmanager
@@ -220,6 +226,11 @@ def _gpus(engine: Engine) -> Sequence[torch.device]:
     return [engine.device] if engine.device.type == "cuda" else []
 
 
+def batch_size(config: NoiseConfig, largest: int, n: int) -> int:
+    """Samples in each of the K mini-batches at the start of a stage, at most ``largest`` (b_m)."""
+    return min(config.batch_size, largest, n // config.batches)
+
+
 @dataclass(frozen=True)
 class Online:
     """Which batches of an epoch are measured in halves, and how large the halves are.
@@ -232,12 +243,13 @@ class Online:
     positions: frozenset[int]
 
     @staticmethod
-    def of_epoch(share: float, largest: int, *, batch_size: int, n: int, updates: int) -> Online:
-        """Plan one epoch: ``largest`` bounds the halves, so that several pairs fit in the share."""
-        room = int(share * n / 2)
-        size = min(batch_size // 2, largest, max(room, 1))
-        if share == 0 or size == 0:
+    def of_epoch(config: NoiseConfig, batch_size: int, n: int) -> Online:
+        """Plan one epoch of n samples; halves are at most ``config.batch_size``, for more pairs."""
+        room = int(config.online * n / 2)
+        size = min(batch_size // 2, config.batch_size, max(room, 1))
+        if config.online == 0 or size == 0:
             return Online(0, frozenset())
+        updates = math.ceil(n / batch_size)
         pairs = min(max(room // size, 1), updates)
         return Online(size, frozenset(j * updates // pairs for j in range(pairs)))
 

@@ -96,13 +96,17 @@ def _prepare(config: Config, plan: Plan) -> Any:
     """Read the data, build the model, and check that they fit, before a folder is made."""
     import torch
 
-    from igo import data, engine, loop, models, optim, seeds
+    from igo import data, engine, loop, measure, models, optim, seeds
 
     device = engine.build(config.engine)
     images = data.open_data(config, device.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
-    smallest = device.smallest_part([stage.b_m for stage in plan.stages], plan.n)
+    smallest = min(
+        device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
+        *(measure.batch_size(config.noise, stage.b_m, plan.n) for stage in plan.stages),
+        *(measure.Online.of_epoch(config.noise, s.b_m, plan.n).size or plan.n for s in plan.stages),
+    )
     models.check_fits(network, config.model.name, config.dataset, smallest)
     network = device.prepare(network)
     optimizer = optim.build(config.optimizer, network.parameters())
