@@ -35,7 +35,7 @@ types: setup  ## mypy, strict
 	$(BIN)/mypy
 
 unit: setup  ## the tests alone (ARGS="-k schedule" picks some)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 $(ARGS)
 
 lock: setup  ## choose the newest dependencies again: requirements.lock and environment.yml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras \

@@ -188,11 +188,11 @@ def _load_everything() -> None:
     """Import what a run imports, much of which happens when a model is built and used."""
     for module in PRELOADED:
         importlib.import_module(module)
-    from igo import config, run, schedule
+    from igo import assemble, config, schedule
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         checked = config.load(compose("config", [*TINY, "tracking=none"]))
-    run._prepare(checked, schedule.make_plan(checked))
+    assemble.prepare(checked, schedule.make_plan(checked))
 
 
 def _serve() -> None:

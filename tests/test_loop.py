@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from igo import loop, run
+from igo import assemble, loop
 from igo.config import Config
 from igo.schedule import make_plan
 
@@ -49,7 +49,7 @@ class Watched:
 
 def trained(config: Config) -> tuple[loop.Progress, Watched, Any]:
     plan = make_plan(config)
-    training = run._prepare(config, plan)
+    training = assemble.prepare(config, plan)
     watched = Watched(training)
     progress = loop.Progress()
     loop.train(training, progress, Quiet(), lambda record: None, lambda: None)  # type: ignore[arg-type]
@@ -147,7 +147,7 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
         "engine.precision=fp32",
     )
     plan = make_plan(config)
-    training = run._prepare(config, plan)
+    training = assemble.prepare(config, plan)
     losses: list[float] = []
     right: list[float] = []
 

@@ -305,3 +305,18 @@ def test_a_new_start_forgets_how_the_last_one_ended(
     folder.begin_status(state="running")
     assert folder.status() == {"state": "running", "wandb_id": "abc", "seconds": 1.5}
     assert not (folder.path / "error.txt").exists()
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_record(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
+    with folder.held():
+        folder.append_record({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
+        folder.append_record({"epoch": 2, "test/loss": float("inf")})
+    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
+    assert rows == [
+        {"epoch": 1, "test/loss": None, "train/loss": 1.5},
+        {"epoch": 2, "test/loss": None},
+    ]

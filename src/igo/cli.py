@@ -14,9 +14,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config import explain, known_settings
+from igo.config import explain
 from igo.errors import ConfigError, UserError, nearest
-from igo.help import CONF, help_text
+from igo.help import CONF, help_text, setting_names
 
 EXIT_USER_ERROR = 2
 
@@ -49,7 +49,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
     except MissingConfigException as error:
         fail(_missing(error))
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_composition(error))
+        fail(_composition(error, config_name))
 
 
 def fail(message: str) -> None:
@@ -68,10 +68,10 @@ def _missing(error: MissingConfigException) -> str:
     return str(ConfigError(group, name, allowed))
 
 
-def _composition(error: Exception) -> str:
+def _composition(error: Exception, config_name: str) -> str:
     text = str(error)
     groups = [path.name for path in CONF.iterdir() if path.is_dir()]
-    known = known_settings() + groups
+    known = setting_names(config_name) + groups
     unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
     if unknown:
         name = unknown[1].split("=")[0]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from igo.errors import ConfigError, UserError, nearest
 
@@ -161,6 +163,21 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     checks.complete(config, typed)
     checks.check_combinations(config, typed)
     return config
+
+
+def of_file(path: Path) -> Config:
+    """The configuration of a run, from its config.yaml, complete and checked as it was written.
+
+    Raises:
+        UserError: the file cannot be read, or is of another version of this project.
+    """
+    try:
+        written = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(written, DictConfig):
+        raise UserError(f"{path} does not hold a run's configuration")
+    return load(written)
 
 
 def result_settings(config: Config) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONF = Path(__file__).parents[2] / "conf"
+DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
 
 
 @dataclass(frozen=True)
@@ -20,23 +21,44 @@ class Setting:
 
 def help_text(program: str, config_name: str) -> str:
     """Explain the program whose defaults are in conf/CONFIG_NAME.yaml."""
-    primary = (CONF / f"{config_name}.yaml").read_text()
-    defaults = re.search(r"^defaults:\n((?:  .*\n)+)", primary, re.M)
-    chosen = re.findall(r"^  - (?:override )?(\w+): (\w+)", defaults[1] if defaults else "", re.M)
-    body = primary.replace(defaults[0], "") if defaults else primary
+    own = (CONF / f"{config_name}.yaml").read_text()
+    texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     lines = [
-        _heading(primary),
+        _heading(own),
         "",
         f"usage: python {program} [GROUP=OPTION] [SETTING=VALUE] ...   (-m sweeps: p=0.1,0.5,1)",
         "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
         "",
         "Settings",
     ]
-    lines += [_line(s.name, s.value, s.comment) for s in _settings(body.split("\nhydra:")[0])]
-    for group, default in chosen:
-        lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
-        lines += _group(group)
+    for text in texts:
+        body = re.sub(DEFAULTS, "", text, flags=re.M).split("\nhydra:")[0]
+        lines += [_line(s.name, s.value, s.comment) for s in _settings(body)]
+    for text in texts:
+        for group, default in re.findall(r"^  - (\w+): (\w+)", _defaults(text), re.M):
+            lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
+            lines += _group(group)
     return "\n".join(lines)
+
+
+def _defaults(text: str) -> str:
+    found = re.search(DEFAULTS, text, re.M)
+    return found[1] if found else ""
+
+
+def _included(text: str) -> list[str]:
+    """Whole configurations in a defaults list, by name: ``- config``."""
+    return [name for name in re.findall(r"^  - (\w+)$", _defaults(text), re.M) if name != "_self_"]
+
+
+def setting_names(config_name: str) -> list[str]:
+    """Full names of all settings that conf/ explains for a program."""
+    own = (CONF / f"{config_name}.yaml").read_text()
+    texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
+    names = [s.name for text in texts for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
+    for path in sorted(CONF.glob("*/*.yaml")):
+        names += [s.name for s in _settings(path.read_text(), prefix=f"{path.parent.name}.")]
+    return names
 
 
 def _group(group: str) -> list[str]:

@@ -118,6 +118,7 @@ def train(
             "beta_m": optim.momentum(run.optimizer),
             "gamma_m": stage.gamma_m,
             "delta_m": applied.delta,
+            "delta_start": applied.delta_start,
             "delta_measured": control.level(
                 run.config, applied.learning_rate, applied.batch_size, applied.momentum, average
             ),

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,13 +91,13 @@ class RunFolder:
 
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
-        lines = "".join(json.dumps(record) + "\n" for record in records)
+        lines = "".join(_line(record) for record in records)
         write_atomically(self.path / "metrics.jsonl", lines)
 
     def append_record(self, record: Record) -> None:
         """Add one line to metrics.jsonl. A torn line is mended at the next start."""
         with (self.path / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())
 
@@ -122,6 +123,15 @@ class RunFolder:
     def write_error(self, traceback: str) -> None:
         """Keep the traceback of a failed run in error.txt."""
         write_atomically(self.path / "error.txt", traceback)
+
+
+def _line(record: Record) -> str:
+    """JSON has no NaN and no infinity: null stands for them, e.g. for a test loss that overflows."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(plain, allow_nan=False) + "\n"
 
 
 def write_atomically(path: Path, text: str) -> None:

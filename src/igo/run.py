@@ -12,15 +12,18 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from igo.config import Config
 from igo.record import Record, RunFolder
 from igo.schedule import Plan, make_plan
 from igo.terminal import Terminal
+
+if TYPE_CHECKING:
+    from igo.loop import Progress, Training
+    from igo.tracking import Tracker
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 
@@ -63,11 +66,11 @@ def _train(
     terminal: Terminal,
     check_stop: Callable[[], None],
 ) -> None:
+    from igo import assemble, loop, tracking
     from igo import engine as engines  # torch; a dry run answers without
-    from igo import loop, tracking
 
     tracking.check_login(config.tracking)
-    training = _prepare(config, plan)
+    training = assemble.prepare(config, plan)
     terminal.show_plan(config, plan)
     with folder.held():
         if config.fresh:
@@ -85,71 +88,29 @@ def _train(
 
             def epoch_done(record: Record) -> None:
                 folder.append_record(record)
-                _save(folder, training, progress)
+                wandb_id = folder.status().get("wandb_id")
+                assemble.save(folder.checkpoint, folder.path.name, wandb_id, training, progress)
                 tracker.log(record)
 
             with terminal.progress(plan, progress.updates) as bar:
                 loop.train(training, progress, bar, epoch_done, check_stop)
 
 
-def _prepare(config: Config, plan: Plan) -> Any:
-    """Read the data, build the model, and check that they fit, before a folder is made."""
-    import torch
+def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
+    """Bring the run to its last complete epoch, and say so."""
+    from igo import assemble, loop
 
-    from igo import data, engine, loop, measure, models, optim, seeds
-
-    device = engine.build(config.engine)
-    images = data.open_data(config, device.device)
-    torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
-    network = models.build(config.model, config.dataset)
-    smallest = min(
-        device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
-        *(measure.batch_size(config.noise, stage.b_m, plan.n) for stage in plan.stages),
-        *(measure.Online.of_epoch(config.noise, s.b_m, plan.n).size or plan.n for s in plan.stages),
-    )
-    models.check_fits(network, config.model.name, config.dataset, smallest)
-    network = device.prepare(network)
-    optimizer = optim.build(config.optimizer, network.parameters())
-    return loop.Training(config, plan, images, network, optimizer, device)
-
-
-def _resume(folder: RunFolder, training: Any, terminal: Terminal) -> Any:
-    """Bring model and optimizer to the last complete epoch, and say so."""
-    from igo import checkpoint, loop
-
-    state, warnings = checkpoint.load(folder.checkpoint, folder.path.name)
-    for warning in warnings:
-        terminal.warn(warning)
-    if state is None:
-        if warnings:
-            terminal.warn("no whole checkpoint is left: the run starts over")
+    progress, wandb_id = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
+    if wandb_id and not folder.status().get("wandb_id"):
+        folder.update_status(wandb_id=wandb_id)
+    if progress is None:
         return loop.Progress()
-    if state["wandb_id"] and not folder.status().get("wandb_id"):
-        folder.update_status(wandb_id=state["wandb_id"])
-    training.network.load_state_dict(state["model"])
-    training.optimizer.load_state_dict(state["optimizer"])
-    training.engine.scaler.load_state_dict(state["scaler"])
-    progress = loop.Progress.of_state(state["progress"])
     terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     return progress
 
 
-def _save(folder: RunFolder, training: Any, progress: Any) -> None:
-    from igo import checkpoint
-
-    state = {
-        "signature": folder.path.name,
-        "wandb_id": folder.status().get("wandb_id"),
-        "model": training.network.state_dict(),
-        "optimizer": training.optimizer.state_dict(),
-        "scaler": training.engine.scaler.state_dict(),
-        "progress": asdict(progress),
-    }
-    checkpoint.save(folder.checkpoint, state)
-
-
 @contextmanager
-def _recorded_end(folder: RunFolder) -> Iterator[list[Any]]:
+def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
     """Whatever ends the run, status.json and W&B say how it ended.
 
     Yields:
@@ -158,7 +119,7 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Any]]:
     started = time.perf_counter()
     spent = float(folder.status().get("seconds", 0))
 
-    tracked: list[Any] = []
+    tracked: list[Tracker] = []
 
     def end(state: str, **more: str) -> None:
         seconds = round(spent + time.perf_counter() - started, 3)

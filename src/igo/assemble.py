@@ -1,0 +1,69 @@
+"""Put a run together from its configuration, and move its state in and out of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from igo import checkpoint, data, engine, loop, measure, models, optim, seeds
+from igo.config import Config
+from igo.loop import Progress, Training
+from igo.schedule import Plan
+
+
+def prepare(config: Config, plan: Plan) -> Training:
+    """Read the data, build model and optimizer, and check that they fit.
+
+    Raises:
+        UserError: data that is missing or damaged, a model that cannot take it, no such device.
+    """
+    device = engine.build(config.engine)
+    images = data.open_data(config, device.device)
+    torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
+    network = models.build(config.model, config.dataset)
+    smallest = min(
+        device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
+        *(measure.batch_size(config.noise, stage.b_m, plan.n) for stage in plan.stages),
+        *(measure.Online.of_epoch(config.noise, s.b_m, plan.n).size or plan.n for s in plan.stages),
+    )
+    models.check_fits(network, config.model.name, config.dataset, smallest)
+    network = device.prepare(network)
+    optimizer = optim.build(config.optimizer, network.parameters())
+    return Training(config, plan, images, network, optimizer, device)
+
+
+def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: Progress) -> None:
+    """Write all that a bit-identical resume needs; random streams need no state, see seeds."""
+    state = {
+        "signature": signature,
+        "wandb_id": wandb_id,
+        "model": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.engine.scaler.state_dict(),
+        "progress": asdict(now),
+    }
+    checkpoint.save(path, state)
+
+
+def load(
+    path: Path, signature: str, run: Training, warn: Callable[[str], None]
+) -> tuple[Progress | None, str | None]:
+    """Bring a run to its newest whole checkpoint.
+
+    Returns:
+        Where it stands, None where there is no checkpoint; and its W&B id.
+    """
+    state, warnings = checkpoint.load(path, signature)
+    for warning in warnings:
+        warn(warning)
+    if state is None:
+        if warnings:
+            warn("no whole checkpoint is left")
+        return None, None
+    run.network.load_state_dict(state["model"])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.engine.scaler.load_state_dict(state["scaler"])
+    return loop.Progress.of_state(state["progress"]), state["wandb_id"]

@@ -1,0 +1,127 @@
+"""src/measure_noise.py as a user meets it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY, clean_environment, records, run_folder
+from torch import nn
+
+from igo import assemble, measure
+from igo.config import Config, of_file
+from igo.schedule import make_plan
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Make = Callable[..., Config]
+
+
+def measured(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "src" / "measure_noise.py"), *arguments],
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+def test_a_runs_noise_is_that_of_its_checkpoint(program: Program, tmp_path: Path) -> None:
+    """C² in the JSON equals the one computed from the checkpoint's weights by a plain loop."""
+    program(*TINY, "tracking=none", "engine.precision=fp32")
+    folder = run_folder(tmp_path)
+    done = measured(
+        tmp_path, f"run={folder}", "batch_sizes=[12]", "batches=5", "output=noise.json",
+        "engine.precision=fp32",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "noise.json").read_text())
+    config = of_file(folder / "config.yaml")
+    training = assemble.prepare(config, make_plan(config))
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    training.network.load_state_dict(state["model"])
+    from igo.seeds import derive_seed
+
+    drawn = measure.draw(
+        "disjoint", n=96, batch_size=12, batches=5, seed=derive_seed(0, "instrument")
+    )
+    gradients = []
+    for x, y in training.data.train_batches(drawn, 0):
+        loss = nn.functional.cross_entropy(training.network(x), y)
+        parts = torch.autograd.grad(loss, list(training.network.parameters()))
+        gradients.append(torch.cat([p.flatten() for p in parts]).double())
+    rows = torch.stack(gradients)
+    variance = 12 * float((rows - rows.mean(dim=0)).square().sum()) / 4 * 95 / 96
+    assert found["variance"] == pytest.approx(variance, rel=1e-4)
+    eta = records(folder)[-1]["eta_m"]
+    assert found["delta"]["learning_rate"] == eta
+    assert found["delta"]["value"] == pytest.approx(eta * (variance / 12) ** 0.5, rel=1e-4)
+    assert found["of"] == {"run": str(folder), "epoch": 3}
+    assert (found["batch_size"], found["batches"], found["sampling"]) == (12, 5, "disjoint")
+    assert found["estimator"] == "mini_batch"
+    assert found["interval"][0] < found["variance"] < found["interval"][1]
+    assert f"{found['variance']:.5g}" in done.stdout
+
+
+def test_a_fresh_model_at_several_batch_sizes(tmp_path: Path) -> None:
+    done = measured(
+        tmp_path, "model.width=4", "batch_sizes=[4,16]", "batches=8", "sampling=independent",
+        "output=noise.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "noise.json").read_text())
+    assert [row["batch_size"] for row in rows] == [4, 16]
+    assert {row["sampling"] for row in rows} == {"independent"}
+    assert rows[0]["of"]["model"] == "resnet8"
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_per_sample_with_running_statistics(tmp_path: Path) -> None:
+    done = measured(
+        tmp_path, "estimator=per_sample", "batchnorm=eval", "model.width=4", "batch_sizes=[8]",
+        "batches=10", "output=noise.json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "noise.json").read_text())
+    assert (found["batch_size"], found["batches"]) == (1, 80)
+    assert found["delta"]["batch_size"] == 8
+
+
+BAD = {
+    "estimator=per_sample": "BatchNorm in train mode",
+    "batches=2": "batches=2 .*interval needs 3",
+    "sampling=bootstrap": "sampling=bootstrap .*with_replacement, independent, disjoint",
+    "estimator=persample": "estimator=persample .*Did you mean 'per_sample'",
+    "batch_sizes=[0]": "batch_sizes=.*1 or more",
+    "batch_sizes=[200]": "200 samples, disjoint, need 6400 samples and there are 1437",
+    "sampling=independent batch_sizes=[1437]": "never vary",
+    "run=nowhere": "run=nowhere .*run folder",
+    "batchs=3": "no setting 'batchs'. Did you mean 'batches'",
+}
+
+
+@pytest.mark.parametrize("typed", BAD)
+def test_bad_use_is_one_line(typed: str, tmp_path: Path) -> None:
+    done = measured(tmp_path, *typed.split())
+    assert done.returncode == 2, done.stdout
+    assert re.match(f"error: .*{BAD[typed]}", done.stderr.splitlines()[-1]), done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_checkpoint_of_another_run_is_refused(program: Program, tmp_path: Path) -> None:
+    program(*TINY, "tracking=none")
+    folder = run_folder(tmp_path)
+    folder.rename(folder.with_name("digits-resnet8-graduated-0123456789"))
+    done = measured(tmp_path, f"run={run_folder(tmp_path)}", "batches=3")
+    assert done.returncode == 2
+    assert "another run" in done.stdout + done.stderr
+
+
+def test_what_a_run_is_cannot_be_changed(program: Program, tmp_path: Path) -> None:
+    program(*TINY, "tracking=none")
+    done = measured(tmp_path, f"run={run_folder(tmp_path)}", "dataset.samples=90", "batches=3")
+    assert done.returncode == 2
+    assert "dataset.samples=90" in done.stderr
