@@ -126,7 +126,7 @@ class RunFolder:
 
 
 def _line(record: Record) -> str:
-    """JSON has no NaN and no infinity: null stands for them, e.g. for a test loss that overflows."""
+    """JSON has no NaN and no infinity: null stands for them, as for a test loss that overflows."""
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()
