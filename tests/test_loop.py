@@ -33,6 +33,7 @@ class Watched:
         self.rates: list[float] = []
         self.order: list[str] = []
         self.momenta: list[bool] = []
+        self.betas: list[float] = []
         training.network.register_forward_pre_hook(self._forward)
         training.optimizer.register_step_pre_hook(self._step)
 
@@ -44,6 +45,7 @@ class Watched:
     def _step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self.rates.append(optimizer.param_groups[0]["lr"])
         self.momenta.append(bool(optimizer.state))
+        self.betas.append(optimizer.param_groups[0]["momentum"])
         self.order.append("step")
 
 
@@ -174,3 +176,41 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
     assert len(losses) == 96
     assert progress.records[0]["train/loss"] == pytest.approx(sum(losses) / 96, rel=1e-5)
     assert progress.records[0]["train/accuracy"] == pytest.approx(sum(right) / 96, rel=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["shb", "nshb"])
+def test_no_momentum_is_sgd_in_every_number(optimizer: str, make_config: Make) -> None:
+    plain, _, _ = trained(make_config(*TINY, "schedule.stages=2"))
+    overrides = (f"optimizer={optimizer}", "optimizer.momentum=0", "schedule.stages=2")
+    free, _, _ = trained(make_config(*TINY, *overrides))
+    assert timeless(free) == timeless(plain)
+
+
+@pytest.mark.parametrize("optimizer", ["shb", "nshb"])
+def test_a_falling_momentum_reaches_the_optimizer_and_the_record(
+    optimizer: str, make_config: Make
+) -> None:
+    overrides = (f"optimizer={optimizer}", "optimizer.decay_momentum=true", "learning_rate=0.01")
+    progress, watched, _ = trained(make_config(*TINY, "epochs=6", "noise.online=0", *overrides))
+    betas = [record["beta_m"] for record in progress.records]
+    assert betas[0] == pytest.approx(0.9)
+    assert betas == sorted(betas, reverse=True)
+    assert betas[-1] < 0.9
+    assert watched.betas[:3] == [betas[0]] * 3
+    assert sorted(set(watched.betas), reverse=True) == sorted(set(betas), reverse=True)
+    first = progress.records[0]
+    for record, m in zip(progress.records, range(6), strict=True):
+        assert record["delta_m"] == pytest.approx(first["delta_m"] * ((6 - m) / 6) ** 0.5, rel=1e-9)
+
+
+def test_feedback_applies_what_it_records_and_keeps_the_plan(make_config: Make) -> None:
+    config = make_config(*TINY, "epochs=5", "schedule.feedback=measured", "noise.online=0")
+    progress, watched, plan = trained(config)
+    seen = dict.fromkeys(watched.rates)
+    assert list(seen) == list(dict.fromkeys(r["eta_m"] for r in progress.records))
+    first = progress.records[0]
+    for record, stage in zip(progress.records, plan.stages, strict=True):
+        assert record["delta_m"] == pytest.approx(first["delta_m"] * stage.phi_m, rel=1e-12)
+        real = record["eta_m"] * math.sqrt(record["gradient_variance"] / record["b_m"])
+        assert record["delta_measured"] == pytest.approx(real, rel=1e-12)
+    assert [r["eta_m"] for r in progress.records[1:]] != [s.eta_m for s in plan.stages[1:]]

@@ -34,6 +34,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "momentum, augmentation, final stage": (
         *BASE, SILENT, "optimizer=shb", "learning_rate=0.02", *MOVED, "schedule.final_updates=2",
     ),
+    "feedback": (*BASE, SILENT, "schedule.feedback=measured", "noise.online=0.3"),
+    "falling momentum": (*BASE, SILENT, "optimizer=nshb", "optimizer.decay_momentum=true"),
     "fp16 with a scaler, nshb": (*BASE, SILENT, "optimizer=nshb", "engine.precision=fp16"),
 }  # fmt: skip
 

@@ -60,8 +60,6 @@ def load(
     for warning in warnings:
         warn(warning)
     if state is None:
-        if warnings:
-            warn("no whole checkpoint is left")
         return None, None
     run.network.load_state_dict(state["model"])
     run.optimizer.load_state_dict(state["optimizer"])

@@ -104,6 +104,8 @@ def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progre
     if wandb_id and not folder.status().get("wandb_id"):
         folder.update_status(wandb_id=wandb_id)
     if progress is None:
+        if folder.checkpoint.exists():
+            terminal.warn("no whole checkpoint is left: the run starts over")
         return loop.Progress()
     terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     return progress
