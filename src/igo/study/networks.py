@@ -1,0 +1,62 @@
+"""One network at several moments of its training, and all its one-sample gradients."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from igo import assemble, data, loop, measure
+from igo.config import AugmentConfig, Config
+from igo.loop import Progress, Training
+from igo.record import Record
+from igo.schedule import make_plan
+from igo.terminal import Terminal
+
+
+def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dict[str, Tensor]]]:
+    """Train by the product's loop; return the model's state after each epoch in ``moments``.
+
+    Epoch 0 is the initialisation, with BatchNorm's running statistics of the training images.
+    """
+    plan = make_plan(config)
+    training = assemble.prepare(config, plan)
+    states: dict[int, dict[str, Tensor]] = {}
+    progress = Progress()
+    if 0 in moments:
+        states[0] = _with_running_statistics(training)
+
+    def epoch_done(record: Record) -> None:
+        if record["epoch"] in moments:
+            states[record["epoch"]] = copy.deepcopy(training.network.state_dict())
+
+    with Terminal().progress(plan, 0) as bar:
+        loop.train(training, progress, bar, epoch_done, lambda: None)
+    return training, states
+
+
+def _with_running_statistics(training: Training) -> dict[str, Tensor]:
+    """An untrained model's state; its running statistics would else be those of no image at all."""
+    network = copy.deepcopy(training.network).train()
+    order = torch.randperm(training.data.n).split(128)[:30]
+    with torch.no_grad():
+        for images, _ in training.data.train_batches(order, 0):
+            network(images)
+    return network.state_dict()
+
+
+def unaugmented(config: Config, device: torch.device) -> data.Data:
+    """The data set with every image as it is: then a sample has one gradient."""
+    plain = replace(config, dataset=replace(config.dataset, augment=AugmentConfig()))
+    return data.open_data(plain, device)
+
+
+def sample_gradients(network: nn.Module, images: data.Data) -> Tensor:
+    """The gradient of each training sample, (n, d) float32 on the CPU, BatchNorm in eval mode."""
+    batches = images.train_batches(list(torch.arange(images.n).split(500)), 0)
+    chunks = measure.per_sample_gradients(
+        network.eval(), nn.functional.cross_entropy, batches, memory=2**28
+    )
+    return torch.cat([rows.cpu() for rows in chunks])
