@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint types unit lock clean
+.PHONY: help setup train noise test lint types unit lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,14 @@ $(READY): pyproject.toml requirements.lock
 
 train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset=fashion_mnist epochs=5")
 	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
+
+noise: setup  ## studies of the noise into results/noise: about half an hour on a core of its own
+	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)
+	$(BIN)/python src/noise_study.py study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
+	$(BIN)/python src/noise_study.py study=omega dataset=digits epochs=10 $(ARGS)
+	$(BIN)/python src/noise_study.py study=omega dataset=fashion_mnist dataset.samples=4000 epochs=5 $(ARGS)
+	$(BIN)/python src/noise_study.py study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
+	$(BIN)/python src/noise_study.py study=online_cost dataset=fashion_mnist dataset.samples=12000 $(ARGS)
 
 test: lint types unit  ## lint, types and every test
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = dict[str, Any]
+STUDIES = ("lemma", "omega", "feedback", "online_cost")
 
 
 @dataclass

@@ -16,18 +16,19 @@ from igo.study import Found, Row
 from igo.study.statistics import Array, ball_marginal, finite_factor, mean_of
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
     "grid.alpha": 0.25, "legend.frameon": False, "legend.fontsize": 8.5, "axes.titlesize": 10.5,
 }  # fmt: skip
 NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
 
 
-def _drawn(panels: int, path: Path, title: str, draw: Callable[[list[Axes]], None]) -> None:
+def _drawn(
+    panels: int, path: Path, title: str, draw: Callable[[list[Axes]], None], rows: int = 1
+) -> None:
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.6 * panels, 4.1), layout="constrained")
-        axes = figure.subplots(1, panels, squeeze=False)[0]
-        draw(list(axes))
+        figure = Figure(figsize=(4.6 * panels, 4.1 * rows), layout="constrained")
+        draw(list(figure.subplots(rows, panels, squeeze=False).ravel()))
         figure.suptitle(title, fontsize=11.5)
         figure.savefig(path, dpi=150)
 
@@ -59,7 +60,8 @@ def _lemma_points(ax: Axes, found: Found) -> None:
         ]
         _points(ax, rows, "mean", ("low", "high"), color=colour, marker=marker, label=label)
     ax.set(xscale="log", yscale="log", xlabel="batch size $b$", ylim=(0.02 * variance / n, None),
-           ylabel=r"$E\,\|\nabla f_S-\nabla f\|^2$", title="one-sample gradients (BatchNorm in eval mode)")  # fmt: skip
+           ylabel=r"$E\,\|\nabla f_S-\nabla f\|^2$",
+           title="one-sample gradients (BatchNorm in eval mode)")  # fmt: skip
     ax.legend(loc="lower left")
 
 
@@ -82,7 +84,8 @@ def _batchnorm_points(ax: Axes, rows: list[Row]) -> None:
     largest = rows[-1]["c2"]
     ax.axhline(largest, color=GREY, lw=1, ls="--", label="Lemma 2.1: constant")
     ax.set(xscale="log", yscale="log", xlabel="batch size $b$",
-           ylabel=r"$b\cdot$squared noise", title="as SGD has it (BatchNorm in train mode)")  # fmt: skip
+           ylabel=r"$b\cdot$squared noise",
+           title="as SGD has it (BatchNorm in train mode)")  # fmt: skip
     ax.legend(loc="best")
 
 
@@ -98,7 +101,7 @@ def omega(found: Found, dataset: str, path: Path) -> None:
         _spectra(axes[3], found)
 
     title = f"The noise ω on {NAMES.get(dataset, dataset)}, n = {found.facts['n']:,}"
-    _drawn(4, path, f"{title}; first three panels after epoch {last}", draw)
+    _drawn(2, path, f"{title}; the first three panels are after epoch {last}", draw, rows=2)
 
 
 def _shades(count: int) -> list[Any]:
@@ -107,7 +110,7 @@ def _shades(count: int) -> list[Any]:
 
 def _radii(ax: Axes, arrays: dict[str, Any]) -> None:
     most = max(np.quantile(one["radii"], 0.995) for one in arrays["by_b"].values())
-    bins = np.linspace(0, most, 60)
+    bins = np.linspace(0, most, 60).tolist()
     for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
         ax.hist(one["radii"], bins=bins, density=True, histtype="step", color=colour, lw=1.4,
                 label=f"$b={b}$")  # fmt: skip
@@ -117,7 +120,7 @@ def _radii(ax: Axes, arrays: dict[str, Any]) -> None:
 
 
 def _random_directions(ax: Axes, arrays: dict[str, Any]) -> None:
-    bins = np.linspace(-4, 4, 65)
+    bins = np.linspace(-4, 4, 65).tolist()
     d = arrays["d"]
     for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
         pooled = one["projections"] / one["projections"].std(axis=0)
@@ -151,8 +154,9 @@ def _spectra(ax: Axes, found: Found) -> None:
     rows = found.tables["omega_directions"]
     for row, colour in zip(rows, colours, strict=False):
         shares = found.drawn[str(row["epoch"])]["shares"]
+        label = f"epoch {row['epoch']}: effective rank {row['effective_rank']:.0f}"
         ax.plot(np.arange(1, len(shares)), np.cumsum(shares)[:-1], color=colour, lw=1.5,
-                label=f"epoch {row['epoch']}: effective rank {row['effective_rank']:.0f}")  # fmt: skip
+                label=label)  # fmt: skip
     rank = rows[0]["isotropic_rank"]
     grid = np.geomspace(1, rank, 200)
     ax.plot(grid, grid / rank, color=GREY, lw=1.2, ls="--", label=f"isotropic (rank {rank:,})")
@@ -202,6 +206,7 @@ def online_cost(found: Found, dataset: str, path: Path) -> None:
     def draw(axes: list[Axes]) -> None:
         rows = found.tables["online_cost"]
         sizes = sorted({row["b"] for row in rows})
+        titles = {"cpu": "process CPU", "wall": "wall"}
         for ax, clock in zip(axes, ("cpu", "wall"), strict=True):
             for place, b in enumerate(sizes):
                 ratios = [r["ratio"] for r in rows if (r["b"], r["clock"]) == (b, clock)]
@@ -212,7 +217,7 @@ def online_cost(found: Found, dataset: str, path: Path) -> None:
             ax.axhline(1.0, color=GREY, lw=1)
             ax.set(xticks=range(len(sizes)), xticklabels=[f"$b={b}$" for b in sizes],
                    xlim=(-0.6, len(sizes) - 0.4), ylabel="time with / without",
-                   title=f"{'process CPU' if clock == 'cpu' else 'wall'} time, bar = median")  # fmt: skip
+                   title=f"{titles[clock]} time, bar = median")  # fmt: skip
             ax.legend()
 
     title = f"Cost of the online measurement on {NAMES.get(dataset, dataset)}"

@@ -143,8 +143,14 @@ def lemma_facts(rows: list[Row], batchnorm: list[Row], n: int, variance: float) 
     for name, least in (("b ≥ 2", 2), ("b ≥ 32", 32)):
         some = [row for row in batchnorm if row["b"] >= least]
         if len(some) > 2:
-            facts[f"slope, train-mode BatchNorm, E‖g_S - ∇f‖², {name}"] = statistics.fit_slope(
-                [row["b"] for row in some],
-                [Estimate(row["mean"], row["low"], row["high"]) for row in some],
+            finite = [statistics.finite_factor(row["b"], n) for row in some]
+            facts[f"slope, train-mode BatchNorm, divided by the factor, {name}"] = (
+                statistics.fit_slope(
+                    [row["b"] for row in some],
+                    [
+                        Estimate(row["mean"] / by, row["low"] / by, row["high"] / by)
+                        for row, by in zip(some, finite, strict=True)
+                    ],
+                )
             )
     return facts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import fields
 
 from omegaconf import DictConfig, OmegaConf
@@ -10,19 +9,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config import Config, explain, load
 from igo.errors import ConfigError, nearest
-from igo.study import Found, Study, report
-from igo.study.cost import online_cost
-from igo.study.feedback import feedback
-from igo.study.lemma import lemma
-from igo.study.omega import omega
+from igo.study import STUDIES, Study
 from igo.terminal import Terminal
-
-STUDIES: dict[str, Callable[[Study, Config], Found]] = {
-    "lemma": lemma,
-    "omega": omega,
-    "feedback": feedback,
-    "online_cost": online_cost,
-}
 
 
 def run(composed: DictConfig, typed: list[str]) -> None:
@@ -32,9 +20,16 @@ def run(composed: DictConfig, typed: list[str]) -> None:
         UserError: an unknown study, or settings that cannot be run.
     """
     study, config = settings(composed, typed)
-    found = STUDIES[study.study](study, config)
-    path = report.write(study, config, found)
-    Terminal().say(f"wrote {path}")
+    from igo.study import cost, feedback, lemma, omega, report  # torch, scipy and matplotlib
+
+    do = {
+        "lemma": lemma.lemma,
+        "omega": omega.omega,
+        "feedback": feedback.feedback,
+        "online_cost": cost.online_cost,
+    }
+    page = report.write(study, config, do[study.study](study, config))
+    Terminal().say(f"wrote {page}")
 
 
 def settings(composed: DictConfig, typed: list[str]) -> tuple[Study, Config]:

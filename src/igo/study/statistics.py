@@ -25,7 +25,8 @@ def centred_gram(gradients: Tensor) -> Array:
     rows = gradients - gradients.mean(dim=0)
     gram: Array = (rows @ rows.T).double().numpy()
     across = gram.mean(axis=0)  # single precision leaves a trace of the mean: take it out
-    return gram - across - across[:, None] + across.mean()
+    gram += across.mean() - across - across[:, None]
+    return gram
 
 
 def variance_of(gram: Array) -> float:

@@ -1,4 +1,4 @@
-"""The chapters of results/noise/README.md, written from the numbers: what holds and what does not."""
+"""The chapters of results/noise/README.md, from the numbers: what holds and what does not."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def lemma(found: Found, dataset: str) -> tuple[str, str]:
     facts = found.facts
     slopes = [(k, v) for k, v in facts.items() if isinstance(v, Estimate)]
     rows = [(k, v, _slope_verdict(k, v)) for k, v in slopes]
+    draws = found.tables["lemma"][0]["draws"]
     points, score = facts["of so many points"], facts["largest |mean - lemma| in standard errors"]
     bn = [
         (r["b"], Estimate(r["c2"], r["c2_low"], r["c2_high"]), r["mean"],
@@ -36,17 +37,18 @@ def lemma(found: Found, dataset: str) -> tuple[str, str]:
         for r in found.tables["lemma_batchnorm"]
     ]  # fmt: skip
     body = [
-        f"C² = {facts['C²']:.5g} from all n = {facts['n']:,} one-sample gradients (BatchNorm in eval"
-        f" mode, images not augmented). Each mean is over {found.tables['lemma'][0]['draws']:,} draws.",
+        f"C² = {facts['C²']:.5g} from all n = {facts['n']:,} one-sample gradients (BatchNorm in"
+        f" eval mode, images not augmented). Each mean is over {draws:,} draws.",
         table(["fit", "log–log slope", "−1 ± 0.02"], rows),
         f"E‖∇f_S − ∇f‖² is C²/b with replacement, (C²/b)(n − b)/(n − 1) without: of {points} points"
         f" the farthest is {score:.2f} standard errors from it"
         f" ({verdict(score < 3.5)}; about 3 is expected of so many). Without replacement and at"
-        f" b = n it is {facts['draws at b = n without replacement, ‖ω‖²']:.1e}: zero. The lemma is a"
-        " bound, so both are within it; without the factor the slope without replacement is steeper"
-        " than −1, which is the sampling and no failure.",
+        f" b = n it is {facts['draws at b = n without replacement, ‖ω‖²']:.1e}: zero. The lemma is"
+        " a bound, so both are within it; that the slope without replacement is steeper than −1"
+        " before it is divided by the factor is the sampling and no failure.",
         "**Train-mode BatchNorm**, the gradients that SGD uses. f_S is then no mean of one-sample"
-        " losses, the lemma's premise fails, and E∇f_S is not ∇f (the gradient of all n as one batch):",
+        " losses, the lemma's premise fails, and E∇f_S need not be ∇f (the gradient of all n as one"
+        " batch). The distance is without replacement, C²(b) has that factor taken out:",
         table(["b", "C²(b)", "E‖∇f_S − ∇f‖²", "share of it that is bias², ‖E∇f_S − ∇f‖²"], bn),
         _batchnorm_verdict(found.tables["lemma_batchnorm"]),
     ]
@@ -56,7 +58,7 @@ def lemma(found: Found, dataset: str) -> tuple[str, str]:
 def _slope_verdict(name: str, slope: Estimate) -> str:
     within = abs(slope.value + 1) <= 0.02
     if "as it is" in name or "BatchNorm" in name:
-        return "yes" if within else "no (not expected)"
+        return "yes" if within else "no, nor need it be"
     return "yes" if within else "no"
 
 
@@ -77,7 +79,8 @@ def omega(found: Found, dataset: str) -> tuple[str, str]:
     """Radius, directions, normality, tails."""
     rows, shares = found.tables["omega"], found.tables["omega_directions"]
     radius = [
-        (r["epoch"], r["b"], Estimate(r["radius_mean"], r["radius_mean_low"], r["radius_mean_high"]),
+        (r["epoch"], r["b"],
+         Estimate(r["radius_mean"], r["radius_mean_low"], r["radius_mean_high"]),
          r["radius_sd"], Estimate(r["tail"], r["tail_low"], r["tail_high"]),
          r["not_gaussian"], r["not_gaussian_ks"], r["excess_kurtosis_random"],
          r["excess_kurtosis_leading"], r["ks_to_ball_median"])
@@ -93,19 +96,20 @@ def omega(found: Found, dataset: str) -> tuple[str, str]:
     ]  # fmt: skip
     body = [
         f"ω = ∇f_S − ∇f of {rows[0]['draws']:,} mini-batches for each b, with replacement, from all"
-        f" n = {found.facts['n']:,} one-sample gradients (BatchNorm in eval mode, images not augmented);"
-        " epoch 0 is the initialisation, with BatchNorm's statistics of the training images."
+        f" n = {found.facts['n']:,} one-sample gradients (BatchNorm in eval mode, images not"
+        " augmented); epoch 0 is the initialisation, BatchNorm's statistics those of the images."
         " If ω is (C/√b)·u, ‖ω‖√b/C is 1 on the sphere and d/(d + 1) on average in the ball.",
         table(["epoch", "b", "mean ‖ω‖√b/C", "its sd", "tail index of ‖ω‖",
                "random directions of 20 not Gaussian: skewness and kurtosis", "… KS",
                "excess kurtosis, random (median)", "…, leading direction",
-               "KS distance to the ball's marginal (median)"], radius),
+               "KS distance to the isotropic ball's marginal (median)"], radius),
         table(["epoch", "C²", "share of C² in the first direction", "in the first 10",
-               "effective rank", "of an isotropic one", "sd along 20 random directions, isotropic = 1",
+               "effective rank", "of an isotropic one",
+               "sd along 20 random directions, isotropic = 1",
                "tail index of one-sample ‖g − ∇f‖", "the largest of them, in C"], directions),
-        "Tests at 5 % for the whole table (Holm); KS against the exact variance along each direction."
-        " In so many dimensions the ball's marginal is the Gaussian N(0, 1/(d + 2)) to the eye and to"
-        " every test here: projections can not tell the ball from a Gaussian, the radius can.",
+        "Tests at 5 % for the whole table (Holm); KS with the exact variance along each direction."
+        " In so many dimensions the ball's marginal is the Gaussian N(0, 1/(d + 2)) to the eye and"
+        " to every test here: projections cannot tell the ball from a Gaussian, the radius can.",
         _omega_verdict(rows, shares),
     ]  # fmt: skip
     return f"The noise ω on {dataset}", "\n\n".join(body)
@@ -124,16 +128,18 @@ def _omega_verdict(rows: list[Row], shares: list[Row]) -> str:
     lines = [
         f"- Size: E‖ω‖² = C²/b {verdict(all(abs(r['radius_rms'] - 1) < 0.1 for r in rows))}"
         f" (rms of ‖ω‖√b/C {spread(rows, 'radius_rms')}).",
-        f"- One radius, as for u in a ball of many dimensions: {verdict(shell)}; the sd of ‖ω‖√b/C is"
-        f" {spread(rows, 'radius_sd')}, and its mean {spread(rows, 'radius_mean')}.",
+        f"- One radius, as for u in a ball of many dimensions: {verdict(shell)}; the sd of ‖ω‖√b/C"
+        f" is {spread(rows, 'radius_sd')}, and its mean {spread(rows, 'radius_mean')}.",
         f"- Isotropy: {verdict(isotropic)}; the effective rank of the noise is"
         f" {spread(shares, 'effective_rank')}, and its first direction alone has"
         f" {spread(shares, 'share_1')} of C².",
-        f"- Gaussian along random directions: rejected for {sum(r['not_gaussian'] for r in small)} of"
-        f" {20 * len(small)} below b = {largest}, and for {sum(r['not_gaussian'] for r in big)} of"
+        "- Gaussian along random directions (skewness and kurtosis): rejected for"
+        f" {sum(r['not_gaussian'] for r in small)} of {20 * len(small)}"
+        f" below b = {largest}, and for {sum(r['not_gaussian'] for r in big)} of"
         f" {20 * len(big)} at it: the central limit theorem at work, slowly.",
-        f"- Heavy tails: the tail index of ‖ω‖ is {spread(rows, 'tail')} and of one-sample gradients"
-        f" {spread(shares, 'sample_tail')}; infinite variance (below 2) {_heavy(rows, shares)}.",
+        f"- Heavy tails: the tail index of ‖ω‖ is {spread(rows, 'tail')} and of one-sample"
+        f" gradients {spread(shares, 'sample_tail')}; infinite variance (below 2)"
+        f" {_heavy(rows, shares)}.",
     ]
     return "\n".join(lines)
 
@@ -171,13 +177,13 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
     ]  # fmt: skip
     worst = facts["worst seed, measured"]
     body = [
-        f"Target δ_m = δ_1 φ_m with the C² of the initialisation; {len(ends) // 2} seeds, mean and 95 %"
-        " interval (Student), paired t-test.",
+        f"Target δ_m = δ_1 φ_m with the C² of the initialisation; {len(ends) // 2} seeds, mean and"
+        " 95 % interval (Student), paired t-test.",
         table(["", "open loop", "feedback", "feedback − open loop (paired)"], rows),
         f"The demand, ≤ 0.15 with feedback: {verdict(worst <= 0.15)} (worst seed {worst:.3f}). The"
         " recorded δ_measured averages the epoch's online pairs with the measurement at the stage's"
-        " start, from which the feedback chose η and b; the pairs alone are independent of that choice,"
-        " and are few and noisy. They also see BatchNorm on smaller batches.",
+        " start, from which the feedback chose η and b; the pairs alone are independent of that"
+        " choice, and are few and noisy. They also see BatchNorm on smaller batches.",
         table(["seed", "schedule.feedback", "largest deviation", "pairs alone", "last b_m",
                "test accuracy", "training loss"], seeds),
         _feedback_verdict(facts),
@@ -215,8 +221,8 @@ def online_cost(found: Found, dataset: str) -> tuple[str, str]:
     cpu = [facts[f"ratio, {case}"].value for case in cases if case.endswith("cpu")]
     body = [
         "Epochs with `noise.online` as configured and with 0, in turns in one process; medians with"
-        " bootstrap intervals. Other programs share these cores: process CPU time is the fair clock,"
-        " wall time beside it.",
+        " bootstrap intervals. Other programs share these cores: process CPU time is the fair"
+        " clock, wall time beside it.",
         table(["b, clock", "time with / without", "seconds of an epoch without",
                "seconds of the measurement at a stage's start, apart"], rows),
         f"At most 3 % of training time: {verdict(max(cpu) <= 1.03)}"
