@@ -20,7 +20,7 @@ def prepare(config: Config, plan: Plan) -> Training:
     Raises:
         UserError: data that is missing or damaged, a model that cannot take it, no such device.
     """
-    device = engine.build(config.engine)
+    device = engine.build(config.engine, config.dataset.image_size)
     images = data.open_data(config, device.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)

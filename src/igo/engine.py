@@ -18,6 +18,9 @@ from igo.config import EngineConfig
 from igo.errors import ConfigError
 
 
+SHARED_FROM = 16  # pixels; smaller images leave threads more waiting than working
+
+
 @dataclass(frozen=True)
 class Engine:
     """Where and in which precision a run computes.
@@ -104,8 +107,12 @@ class Engine:
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
 
 
-def build(config: EngineConfig) -> Engine:
-    """Choose device and precision.
+def build(config: EngineConfig, image_size: int | None = None) -> Engine:
+    """Choose device, precision and threads.
+
+    Args:
+        config: what conf/engine says.
+        image_size: pixels of an image's side; one thread works alone on very small ones.
 
     Raises:
         ConfigError: a GPU was asked for and there is none.
@@ -115,8 +122,9 @@ def build(config: EngineConfig) -> Engine:
         raise ConfigError("engine.device", config.device, allowed)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    small = image_size is not None and image_size < SHARED_FROM
+    if config.threads is not None or small:
+        torch.set_num_threads(config.threads or 1)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = config.deterministic
