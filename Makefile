@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test lint types unit lock clean
+.PHONY: help setup train theory test lint types unit lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ $(READY): pyproject.toml requirements.lock
 
 train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset=fashion_mnist epochs=5")
 	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
+
+theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
+	OMP_NUM_THREADS=1 $(BIN)/python src/theory.py $(ARGS)
 
 test: lint types unit  ## lint, types and every test
 

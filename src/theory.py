@@ -1,0 +1,52 @@
+"""Run the theory laboratory: `python src/theory.py study=all` (settings: conf/theory.yaml)."""
+
+import sys
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from igo.theory.laboratory import check_settings, chosen_studies, run_studies
+from igo.theory.studies.report import Settings
+
+
+def _settings(config: DictConfig, console: Console) -> Settings:
+    numbers = {}
+    for name in ("seed", "starts", "budget", "workers"):
+        value = config[name]
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"{name}={value} must be a whole number")
+        numbers[name] = value
+
+    def progress(message: str) -> None:
+        console.print(f"  {message}", highlight=False)
+
+    return Settings(Path(str(config.output)), progress=progress, **numbers)
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="theory")
+def main(config: DictConfig) -> None:
+    """Run what the configuration asks for; one line on stderr and exit code 2 if it cannot."""
+    console = Console()
+    study = config.study
+    try:
+        names = chosen_studies(
+            study if isinstance(study, str) else list(OmegaConf.to_object(study) or [])
+            if OmegaConf.is_config(study) else str(study)
+        )  # fmt: skip
+        settings = _settings(config, console)
+        check_settings(settings)
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+    def announce(name: str) -> None:
+        console.print(f"[bold]{name}[/bold]")
+
+    seconds = run_studies(names, settings, announce)
+    console.print(f"{sum(seconds.values()):.0f} s, results in {settings.output}/README.md")
+
+
+if __name__ == "__main__":
+    main()
