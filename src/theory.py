@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 import hydra
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from igo.theory.laboratory import check_settings, chosen_studies, run_studies
@@ -25,16 +25,19 @@ def _settings(config: DictConfig, console: Console) -> Settings:
     return Settings(Path(str(config.output)), progress=progress, **numbers)
 
 
+def _study_names(config: DictConfig) -> list[str]:
+    study = config.study
+    return chosen_studies(
+        [str(name) for name in study] if isinstance(study, ListConfig) else str(study)
+    )
+
+
 @hydra.main(version_base="1.3", config_path="../conf", config_name="theory")
 def main(config: DictConfig) -> None:
     """Run what the configuration asks for; one line on stderr and exit code 2 if it cannot."""
     console = Console()
-    study = config.study
     try:
-        names = chosen_studies(
-            study if isinstance(study, str) else list(OmegaConf.to_object(study) or [])
-            if OmegaConf.is_config(study) else str(study)
-        )  # fmt: skip
+        names = _study_names(config)
         settings = _settings(config, console)
         check_settings(settings)
     except ValueError as error:

@@ -15,7 +15,7 @@ Gradient = Callable[[Array], Array]
 
 def halving_levels(first: float, stages: int) -> Array:
     """Return δ_m = δ_1/2^{m−1}, m = 1..stages. Source: slides, Algorithm 1."""
-    return first * 0.5 ** np.arange(stages)
+    return np.asarray(first * 0.5 ** np.arange(stages), float)
 
 
 def optimal_levels(first: float, stages: int, power: float) -> Array:
@@ -111,7 +111,7 @@ class Descent:
     samples: int = 0
 
 
-def descend(  # noqa: PLR0913
+def descend(  # noqa: PLR0913, PLR0917 (a run is all of these)
     function: TestFunction,
     start: Array,
     budget: int,

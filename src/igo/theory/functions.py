@@ -53,7 +53,7 @@ class TestFunction:
 
 
 def _norm(x: Array) -> Array:
-    return np.sqrt((x**2).sum(-1))
+    return np.asarray(np.sqrt((x**2).sum(-1)))
 
 
 def _ratio(numerator: Array, denominator: Array) -> Array:
@@ -133,7 +133,8 @@ def _happycat(x: Array) -> Array:
 
 def _happycat_gradient(x: Array) -> Array:
     gap = (x**2).sum(-1, keepdims=True) - x.shape[-1]
-    return _ratio(np.sign(gap), 2 * np.abs(gap) ** 0.75) * x + (x + 1) / x.shape[-1]
+    slope = _ratio(np.sign(gap), 2 * np.abs(gap) ** 0.75)
+    return np.asarray(slope * x + (x + 1) / x.shape[-1])
 
 
 def _hgbat(x: Array) -> Array:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy import stats
 
 from igo.theory.functions import Array
 from igo.theory.kernels import Kernel
@@ -40,7 +41,7 @@ class Constants:
     @property
     def noise_level(self) -> float:
         """δ_1 = η_1 C/√b_1."""
-        return self.learning_rate * self.noise / np.sqrt(self.batch_size)
+        return float(self.learning_rate * self.noise / np.sqrt(self.batch_size))
 
     @property
     def alpha0(self) -> float:
@@ -124,5 +125,5 @@ def run(
 def fitted_exponent(rounds: Array, errors: Array) -> tuple[float, float]:
     """Return the slope of log rounds on log 1/error and its standard error (least squares)."""
     x, y = -np.log(np.asarray(errors)), np.log(np.asarray(rounds, float))
-    (slope, _), covariance = np.polyfit(x, y, 1, cov=len(x) > 3)
-    return float(slope), float(np.sqrt(covariance[0, 0]))
+    fit = stats.linregress(x, y)
+    return float(fit.slope), float(fit.stderr)

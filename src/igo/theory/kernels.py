@@ -29,7 +29,7 @@ def _quantile(name: str, q: Array, tail: float) -> Array:
     if name == "exponential":
         return np.asarray(-np.log1p(-q))
     if name == "rayleigh":
-        return np.sqrt(-2 * np.log1p(-q))
+        return np.asarray(np.sqrt(-2 * np.log1p(-q)))
     if name == "levy":
         return np.asarray(special.ndtri(q / 2) ** -2)
     if name == "pareto":

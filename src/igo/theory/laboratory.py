@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from difflib import get_close_matches
 from importlib import import_module
 
 from igo.theory.studies import report
-from igo.theory.studies.report import Settings
+from igo.theory.studies.report import Row, Settings
 
 STUDIES = (
     "smoothing",
     "identity",
     "noise",
     "nice",
-    "propositions",
+    "convexity",
+    "movement",
+    "decay_rates",
     "explicit",
     "implicit",
     "pictures",
@@ -21,6 +25,7 @@ STUDIES = (
     "digits",
     "remaining",
 )
+PARALLEL = "comparison"  # the one that uses every worker by itself
 
 
 def chosen_studies(study: str | Sequence[str]) -> list[str]:
@@ -58,15 +63,31 @@ def run_studies(
 ) -> dict[str, float]:
     """Run the studies into `settings.output`; return the seconds that each took.
 
+    The comparison first, by itself; then the others, `workers` of them at a time.
     Rows of studies that were not run stay as the last run left them.
     """
     settings.output.mkdir(parents=True, exist_ok=True)
     seconds = {}
-    for name in names:
-        announce(name)
-        began = time.perf_counter()
-        rows = import_module(f"igo.theory.studies.{name}").run(settings)
-        seconds[name] = time.perf_counter() - began
+    alone = [name for name in names if name == PARALLEL or len(names) == 1]
+    side_by_side = [name for name in names if name not in alone]
+    for name in alone:
+        announce(f"{name} …")
+        rows, seconds[name] = run_study(name, settings)
         report.save_rows(settings.output, name, rows, STUDIES)
+    with ProcessPoolExecutor(settings.workers) as pool:
+        quiet = replace(settings, progress=report.silent)
+        running = {pool.submit(run_study, name, quiet): name for name in side_by_side}
+        for done, future in enumerate(as_completed(running), 1):
+            name = running[future]
+            rows, seconds[name] = future.result()
+            report.save_rows(settings.output, name, rows, STUDIES)
+            announce(f"{name}: {seconds[name]:.0f} s ({done}/{len(running)})")
     report.write_readme(settings.output, settings, seconds)
     return seconds
+
+
+def run_study(name: str, settings: Settings) -> tuple[list[Row], float]:
+    """Run one study; return its rows and the seconds it took."""
+    began = time.perf_counter()
+    rows: list[Row] = import_module(f"igo.theory.studies.{name}").run(settings)
+    return rows, time.perf_counter() - began

@@ -1,5 +1,6 @@
 """Global optimizers that a user would pick instead, at an equal number of function evaluations."""
 
+import contextlib
 import warnings
 from collections.abc import Callable
 
@@ -9,7 +10,7 @@ from scipy import optimize
 from igo.theory.functions import Array, TestFunction
 
 
-class _BudgetSpentError(Exception):
+class BudgetSpentError(Exception):
     """Raised inside an optimizer to stop it at exactly the budget."""
 
 
@@ -22,7 +23,7 @@ class Counted:
 
     def _spend(self, cost: int) -> None:
         if self.used + cost > self.budget:
-            raise _BudgetSpentError
+            raise BudgetSpentError
         self.used += cost
 
     def value(self, x: Array) -> float:
@@ -33,10 +34,10 @@ class Counted:
         return value
 
     def values(self, x: Array) -> Array:
-        """Return f for points (d, n), SciPy's vectorized convention: as many as still affordable."""
+        """Return f for points (d, n), SciPy's convention: as many of them as the budget allows."""
         affordable = min(x.shape[1], self.budget - self.used)
         if affordable == 0:
-            raise _BudgetSpentError
+            raise BudgetSpentError
         self._spend(affordable)
         values = np.full(x.shape[1], np.inf)
         values[:affordable] = self.function.value(x.T[:affordable])
@@ -117,7 +118,7 @@ PEERS: dict[str, Callable[[Counted, Array, int], None]] = {
 }
 
 
-def best_value(
+def best_value(  # noqa: PLR0913, PLR0917 (a run is all of these)
     name: str, function: TestFunction, start: Array, budget: int, gradient_cost: int, seed: int
 ) -> tuple[float, int]:
     """Run a peer from `start` (d,) and return the best value and the evaluations used.
@@ -131,8 +132,6 @@ def best_value(
     counted = Counted(function, budget, gradient_cost)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # flat or kinked test functions make the peers complain
-        try:
+        with contextlib.suppress(BudgetSpentError):
             PEERS[name](counted, start, seed)
-        except _BudgetSpentError:
-            pass
     return counted.best, counted.used

@@ -19,27 +19,32 @@ from igo.theory.smoothed import Smoothed
 
 @dataclass(frozen=True)
 class Ripple:
-    """The function by its constants; ValueError unless left > wave_slope > right > 0."""
+    """The function by its constants, plus bowl·x²/2; nonconvex for wave_slope > right, bowl 0.
+
+    ValueError unless left > wave_slope ≥ 0, right > 0 and bowl ≥ 0.
+    """
 
     right: float = 0.3
     left: float = 3.0
-    wave_slope: float = 0.5  # Aω
-    frequency: float = 10.0  # ω
+    wave_slope: float = 0.35  # Aω
+    frequency: float = 7.5  # ω
+    bowl: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.left > self.wave_slope > self.right > 0:
+        if not (self.left > self.wave_slope >= 0 and self.right > 0 and self.bowl >= 0):
             raise ValueError(
-                f"left={self.left} > wave_slope={self.wave_slope} > right={self.right} > 0 is needed"
+                f"left={self.left} > wave_slope={self.wave_slope} ≥ 0, right={self.right} > 0 and "
+                f"bowl={self.bowl} ≥ 0 are needed"
             )
 
     @property
     def lipschitz(self) -> float:
-        """L_f."""
-        return self.left + self.wave_slope
+        """L_f on [−1, 1]."""
+        return self.left + self.wave_slope + self.bowl
 
     def sigma(self, noise_level: float) -> float:
         """Return σ of f̂_δ on N(0; δ), and of every smaller noise level too."""
-        return ((self.left + self.right) / 2 - self.wave_slope) / noise_level
+        return self.bowl + ((self.left + self.right) / 2 - self.wave_slope) / noise_level
 
     def _damping(self, noise_level: float) -> float:
         return float(np.sinc(self.frequency * noise_level / np.pi))
@@ -52,7 +57,8 @@ class Ripple:
             up = np.where(inside, (x + noise_level) ** 2 / (4 * noise_level), up)
             down = np.where(inside, (x - noise_level) ** 2 / (4 * noise_level), down)
         wave = self.wave_slope / self.frequency * self._damping(noise_level)
-        return self.right * up + self.left * down + wave * np.sin(self.frequency * x)
+        bowl = self.bowl * (x**2 + noise_level**2 / 3) / 2
+        return self.right * up + self.left * down + wave * np.sin(self.frequency * x) + bowl
 
     def gradient(self, x: Array, noise_level: float = 0.0) -> Array:
         """Return f̂_δ'(x), elementwise; for δ = 0 f'(x), with the mean slope at the kink."""
@@ -61,14 +67,15 @@ class Ripple:
         else:
             q = (np.sign(x) + 1) / 2
         wave = self.wave_slope * self._damping(noise_level)
-        return self.right * q - self.left * (1 - q) + wave * np.cos(self.frequency * x)
+        kink = self.right * q - self.left * (1 - q)
+        return np.asarray(kink + wave * np.cos(self.frequency * x) + self.bowl * x)
 
     def second_derivative(self, x: Array, noise_level: float) -> Array:
         """Return f̂_δ''(x), elementwise, δ > 0; on |x| = δ the value inside."""
         inside = np.abs(x) <= noise_level * (1 + 1e-12)
         wave = self.wave_slope * self.frequency * self._damping(noise_level)
         kink = np.where(inside, (self.left + self.right) / (2 * noise_level), 0.0)
-        return kink - wave * np.sin(self.frequency * x)
+        return kink - wave * np.sin(self.frequency * x) + self.bowl
 
     def smoothed(self) -> Smoothed:
         """Return it in the form that the σ-nice checkers take."""

@@ -1,7 +1,7 @@
 """Functions whose smoothed versions are known to machine precision: value, gradient, Hessian.
 
-Either in closed form or, for radial functions in one and two dimensions, by quadrature. `nice` and `propositions`
-check statements about them, so no Monte Carlo noise can hide or fake a violation.
+Either in closed form or, for radial functions in one and two dimensions, by quadrature. The
+checkers look at these, so no Monte Carlo noise can hide or fake a violation.
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ class Smoothed:
 
     def curvature(self, x: Array, noise_level: float) -> Array:
         """Return the smallest eigenvalue of the Hessian of f̂_δ at x (n, d), shape (n,)."""
-        return np.linalg.eigvalsh(self.hessian(x, noise_level))[:, 0]
+        return np.asarray(np.linalg.eigvalsh(self.hessian(x, noise_level))[:, 0], float)
 
 
 def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
@@ -68,7 +68,7 @@ def radial(
     A radial kernel keeps it radial: f̂_δ'(r) is tabulated by quadrature along one ray and splined;
     the Hessian has the eigenvalues f̂_δ''(r) and, across, f̂_δ'(r)/r. ValueError as `nodes`.
     """
-    order, step = 96, 0.01
+    order, step = 96 if kernel.name == "gaussian" else 64, 0.02
     nodes(kernel, dimension, order)
     end = reach or 2 * function.domain[1] * np.sqrt(dimension)
 

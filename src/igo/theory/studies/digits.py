@@ -26,16 +26,21 @@ def recipe(method: str, rate: float) -> digits.Recipe:
         return digits.Recipe(rate * decay, fixed, none)
     if method == "implicit, b grows":
         return digits.Recipe(rate * ones, np.round(BATCH / decay**2).astype(int), none)
-    copies = int(method.split("k = ")[1].split(",")[0])
+    copies = int(method.split("k = ")[1].split(",", maxsplit=1)[0])
     if method.endswith("halving"):
         return digits.Recipe(rate * ones, fixed, halving_levels(0.1, STAGES), copies)
     return digits.Recipe(rate * ones, fixed, optimal_levels(0.1, STAGES, 0.5), copies)
 
 
 METHODS = (
-    "gradient descent", "SGD, constant", "implicit, η decays", "implicit, b grows",
-    "explicit, k = 2", "explicit, k = 8", "explicit, k = 8, halving",
-)  # fmt: skip
+    "gradient descent",
+    "SGD, constant",
+    "implicit, η decays",
+    "implicit, b grows",
+    "explicit, k = 2",
+    "explicit, k = 8",
+    "explicit, k = 8, halving",
+)
 
 
 def _interval(values: Array) -> str:
@@ -53,11 +58,17 @@ def run(settings: Settings) -> list[Row]:
         settings.progress(f"digits: {method}")
         trial = digits.initial(2, settings.seed + 999)
         scores = [
-            float(np.nan_to_num(digits.loss(
-                digits.train(data, recipe(method, r), trial, budget, settings.seed)[-1], *train_set
-            ).mean(), nan=np.inf))
+            float(
+                np.nan_to_num(
+                    digits.loss(
+                        digits.train(data, recipe(method, r), trial, budget, settings.seed)[-1],
+                        *train_set,
+                    ).mean(),
+                    nan=np.inf,
+                )
+            )
             for r in RATES
-        ]  # fmt: skip
+        ]
         rate = RATES[int(np.argmin(scores))]
         start = digits.initial(SEEDS, settings.seed)
         points = digits.train(data, recipe(method, rate), start, budget, settings.seed)
@@ -65,10 +76,15 @@ def run(settings: Settings) -> list[Row]:
         accuracy = digits.accuracy(points[-1], data.test_images, data.test_labels)
         curves[method], final[method] = losses, (losses[-1], accuracy)
         records += [
-            {"method": method, "learning_rate": rate, "seed": settings.seed + s,
-             "train_loss": losses[-1, s], "test_accuracy": accuracy[s]}
+            {
+                "method": method,
+                "learning_rate": rate,
+                "seed": settings.seed + s,
+                "train_loss": losses[-1, s],
+                "test_accuracy": accuracy[s],
+            }
             for s in range(SEEDS)
-        ]  # fmt: skip
+        ]
     write_csv(settings.output / "digits.csv", records)
     _draw(settings, curves, final)
     return _rows(final)
@@ -80,10 +96,20 @@ def _draw(
     figure, (left, right) = style.panels(2, width=5.2, height=3.8)
     spent = EPOCHS / STAGES * np.arange(1, STAGES + 1)
     for index, (method, losses) in enumerate(curves.items()):
-        left.semilogy(spent, losses.mean(1), "-" if "explicit" not in method else "--",
-                      color=style.COLOURS[index], label=method)  # fmt: skip
-        right.plot(final[method][1] * 100, np.full(SEEDS, index), "o", alpha=0.6,
-                   color=style.COLOURS[index])  # fmt: skip
+        left.semilogy(
+            spent,
+            losses.mean(1),
+            "-" if "explicit" not in method else "--",
+            color=style.COLOURS[index],
+            label=method,
+        )
+        right.plot(
+            final[method][1] * 100,
+            np.full(SEEDS, index),
+            "o",
+            alpha=0.6,
+            color=style.COLOURS[index],
+        )
     left.set(xlabel="sample gradients spent, in epochs", ylabel="training loss (mean of 5 seeds)")
     left.legend(fontsize=7.5)
     right.set_yticks(range(len(curves)), list(curves))
@@ -108,8 +134,9 @@ def _rows(final: dict[str, tuple[Array, Array]]) -> list[Row]:
             + "; ".join(
                 f"{m}: {_interval(v[0])}, {100 * v[1].mean():.1f} %" for m, v in final.items()
             )
-            + f". At equal cost the best explicit run ends at {loss[best_explicit] / loss[best_implicit]:.1f} "
-            f"times the loss of “{best_implicit}”: k copies a step leave 1/k of the steps",
+            + ". At equal cost the best explicit run ends at "
+            f"{loss[best_explicit] / loss[best_implicit]:.1f} times the loss of “{best_implicit}”: "
+            "k copies a step leave 1/k of the steps",
             "agrees" if worse else "disagrees",
             "digits.png digits.csv",
         )

@@ -49,17 +49,17 @@ def _cases(rng: np.random.Generator) -> list[Case]:
     skewed = (skewed - skewed.mean()) / skewed.std() * NOISE  # l_i = f + c_i x, var C²
 
     def ball(generator: np.random.Generator, _y: float) -> Array:
-        return NOISE * generator.uniform(-1, 1, DRAWS)
+        return np.asarray(NOISE * generator.uniform(-1, 1, DRAWS))
 
     def minibatch(b: int) -> Callable[[np.random.Generator, float], Array]:
         def draw(generator: np.random.Generator, _y: float) -> Array:
-            return skewed[generator.integers(0, 64, (DRAWS, b))].mean(1)
+            return np.asarray(skewed[generator.integers(0, 64, (DRAWS, b))].mean(1))
 
         return draw
 
     def depends_on_x(generator: np.random.Generator, y: float) -> Array:
         """l_i = f + c_i x²/2: the noise c_i x is the larger the farther out, C at x = 1."""
-        return skewed[generator.integers(0, 64, DRAWS)] * y
+        return np.asarray(skewed[generator.integers(0, 64, DRAWS)] * y)
 
     return [
         Case("ω = C u, u uniform on the ball", 1, "ball", ball),
@@ -85,19 +85,41 @@ def run(settings: Settings) -> list[Row]:
         misses.append(float((np.abs(z) > 1.96).mean()))
         worst.append(float(np.abs(z).max()))
         top, bottom = axes[column], axes[column + len(cases)]
-        top.plot(GRID, predicted, color=style.BLUE, label="−η∇f̂_δ(y)")
-        top.errorbar(GRID, mean, 1.96 * error, fmt=".", color=style.RED, markersize=4,
-                     label="E[y_{t+1}] − y")  # fmt: skip
+        top.plot(GRID, predicted, color=style.BLUE, label=r"$-\eta\nabla\hat f_\delta(y)$")
+        top.errorbar(
+            GRID,
+            mean,
+            1.96 * error,
+            fmt=".",
+            color=style.RED,
+            markersize=4,
+            label=r"$E[y_{t+1}] - y_t$",
+        )
         top.set_title(f"{case.label}\n({case.kernel} kernel, δ = {level:.3g})", fontsize=9)
         bottom.axhspan(-1.96, 1.96, color="0.85")
         bottom.plot(GRID, z, ".", color=style.RED)
-        bottom.set_yscale("symlog", linthresh=5)
-        bottom.set(xlabel="y_t")
+        if worst[-1] < 5:
+            bottom.set_ylim(-5, 5)
+        else:
+            bottom.set_yscale("symlog", linthresh=10)
+            ticks = [t for t in (10, 100, 1000) if t < 2 * worst[-1]]
+            bottom.set_yticks([-t for t in ticks[::-1]] + [0, *ticks])
+            bottom.minorticks_off()
+        bottom.set(xlabel=r"$y_t$")
         for y, m, e, p in zip(GRID, mean, error, predicted, strict=True):
-            records.append({"case": case.label, "b": case.batch, "kernel": case.kernel,
-                            "delta": level, "y": float(y), "mean_step": float(m),
-                            "standard_error": float(e), "predicted": float(p)})  # fmt: skip
-    axes[0].legend()
+            records.append(
+                {
+                    "case": case.label,
+                    "b": case.batch,
+                    "kernel": case.kernel,
+                    "delta": level,
+                    "y": float(y),
+                    "mean_step": float(m),
+                    "standard_error": float(e),
+                    "predicted": float(p),
+                }
+            )
+    axes[0].legend(loc="lower left")
     axes[0].set_ylabel("expected step")
     axes[len(cases)].set_ylabel("difference, standard errors")
     style.save(figure, settings.output / "sgd_is_smoothed_descent.png")
@@ -153,8 +175,8 @@ def _rows(misses: list[float], worst: list[float], moments: dict[int, float]) ->
             "E‖u‖² of that u, 200,000 samples",
             "E‖u‖² = "
             + ", ".join(f"{m:.3f} (d = {d})" for d, m in moments.items())
-            + " = d/(d + 2): ω then has less variance than C²/b, a radius √((d + 2)/d) times larger "
-            "would match it. Nothing for a network, a factor √3 in one dimension",
+            + " = d/(d + 2): ω then has less variance than C²/b; a radius √((d + 2)/d) times "
+            "larger would match it. Nothing for a network, a factor √3 in one dimension",
             "in part",
         ),
     ]

@@ -14,16 +14,18 @@ from igo.theory.studies.report import Row, Settings, write_csv
 POWERS = (0.25, 0.5, 0.75, 1.0)
 FIRST_LEVEL = 0.2
 ROUNDS = {
-    0.25: (25, 70, 200, 550, 1500), 0.5: (25, 50, 100, 200, 400, 800),
-    0.75: (20, 35, 60, 100, 180, 300), 1.0: (15, 25, 40, 65, 100, 160),
-}  # fmt: skip
+    0.25: (25, 70, 200, 550, 1500),
+    0.5: (25, 50, 100, 200, 400, 800),
+    0.75: (20, 35, 60, 100, 180),
+    1.0: (15, 25, 40, 65, 100),
+}
 
 
 def constants(problem: Ripple, h3: float = 0.0) -> Constants:
-    """Return δ_1 = 0.2 from η_1 = 0.1, C = 4, b_1 = 4, and H_4 for 6 steps in the first stage."""
+    """Return δ_1 = 0.2 from η_1 = 0.025, C = 16, b_1 = 4, and H_4 for 10 steps in stage 1."""
     sigma = problem.sigma(FIRST_LEVEL)
     return Constants(
-        sigma, problem.lipschitz, 4.0, 0.1, 4.0, 1.0, h3, 6 * (sigma * FIRST_LEVEL) ** 2
+        sigma, problem.lipschitz, 16.0, 0.025, 4.0, 1.0, h3, 10 * (sigma * FIRST_LEVEL) ** 2
     )
 
 
@@ -31,8 +33,8 @@ def measure(power: float, mode: Literal["exact", "sgd"], seed: int) -> tuple[Arr
     """Return rounds M, mean f(x_{M+2}) − f(x*) over the chains, and total steps of each M."""
     problem = Ripple()
     known = constants(problem)
-    chains = 4 if mode == "exact" else 400
-    start = np.random.default_rng(seed).uniform(-1, 1, chains)
+    chains = 4 if mode == "exact" else 200
+    start = np.random.default_rng(seed).uniform(-FIRST_LEVEL, FIRST_LEVEL, chains)
     errors, totals = [], []
     for m in ROUNDS[power]:
         stages = plan(known, m, power)
@@ -53,19 +55,30 @@ def run(settings: Settings) -> list[Row]:
             fits[power, mode] = fitted_exponent(m, error)
             totals_fit[power, mode] = fitted_exponent(total, error)
             label = f"p = {power:g}: slope {fits[power, mode][0]:.2f} (1/p = {1 / power:.2f})"
-            left.loglog(1 / error, m, marker, color=colour,
-                        linestyle="-" if mode == "exact" else "none",
-                        label=label if mode == "exact" else None)  # fmt: skip
+            left.loglog(
+                1 / error,
+                m,
+                marker,
+                color=colour,
+                linestyle="-" if mode == "exact" else "none",
+                label=label if mode == "exact" else None,
+            )
             if mode == "exact":
-                right.loglog(1 / error, total, "o-", color=colour,
-                             label=f"p = {power:g}: slope {totals_fit[power, mode][0]:.2f}")  # fmt: skip
+                right.loglog(
+                    1 / error,
+                    total,
+                    "o-",
+                    color=colour,
+                    label=f"p = {power:g}: slope {totals_fit[power, mode][0]:.2f}",
+                )
             records += [
                 {"p": power, "mode": mode, "rounds": int(r), "error": e, "steps": int(t)}
                 for r, e, t in zip(m, error, total, strict=True)
             ]
     left.set(xlabel="1/ε", ylabel="rounds M", title="Rounds (lines: GD on f̂, ×: SGD)")
     right.set(xlabel="1/ε", ylabel="gradient steps Σ T_F", title="Steps, T_F = H_4/ε_m")
-    left.legend()
+    left.set_ylim(top=3e4)
+    left.legend(loc="upper left")
     right.legend()
     style.save(figure, settings.output / "theorem_3_4.png")
     write_csv(settings.output / "theorem_3_4.csv", records)
@@ -106,7 +119,7 @@ def _row_steps(fits: dict[tuple[float, str], tuple[float, float]]) -> Row:
 def _row_epsilon(settings: Settings) -> Row:
     problem = Ripple()
     known = constants(problem)
-    start = np.random.default_rng(settings.seed).uniform(-FIRST_LEVEL, FIRST_LEVEL, 400)
+    start = np.random.default_rng(settings.seed).uniform(-FIRST_LEVEL, FIRST_LEVEL, 200)
     records = []
     for power, epsilons in {
         0.25: (1.2, 0.9),
@@ -117,15 +130,21 @@ def _row_epsilon(settings: Settings) -> Row:
         for epsilon in epsilons:
             m = rounds_for(known, epsilon, power)
             last = run_algorithm3(problem, plan(known, m, power), start, "sgd", settings.seed)
-            records.append({"p": power, "epsilon": epsilon, "rounds": m,
-                            "mean_error": float(problem.value(last).mean()),
-                            "largest_error": float(problem.value(last).max())})  # fmt: skip
+            records.append(
+                {
+                    "p": power,
+                    "epsilon": epsilon,
+                    "rounds": m,
+                    "mean_error": float(problem.value(last).mean()),
+                    "largest_error": float(problem.value(last).max()),
+                }
+            )
     write_csv(settings.output / "algorithm3.csv", records)
     ratios = [r["mean_error"] / r["epsilon"] for r in records]
     return Row(
         "Algorithms 3 and 4",
         "M^p = 1/(α_0 ε) rounds with T_F steps each reach ε",
-        f"SGD on the ripple, 400 chains, α_0 = {known.alpha0:.3g}, ε from 0.08 to 1.2, p = 0.25 … 1 "
+        f"SGD on the ripple, 200 chains, α_0 = {known.alpha0:.3g}, ε 0.08 … 1.2, p = 0.25 … 1 "
         f"(M = {min(r['rounds'] for r in records)} … {max(r['rounds'] for r in records)})",
         f"ε was reached in {sum(r <= 1 for r in ratios)} of {len(ratios)} cases; the error was "
         f"{min(ratios):.3f}–{max(ratios):.3f} of ε: α_0 is safe, and costs "
@@ -133,7 +152,7 @@ def _row_epsilon(settings: Settings) -> Row:
         f"{(1 / max(ratios)) ** 2:.0f} at p = 1/2",
         "agrees" if max(ratios) <= 1 else "disagrees",
         "algorithm3.csv",
-    )  # fmt: skip
+    )
 
 
 def _row_steps_valid() -> Row:

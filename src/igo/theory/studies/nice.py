@@ -42,7 +42,7 @@ def run(settings: Settings) -> list[Row]:
         _row_exist(reports),
         _row_undefined(reports),
         _row_new(reports),
-        _row_any_function(reports),
+        _row_any_function(),
     ]
 
 
@@ -64,9 +64,10 @@ def _curvature(settings: Settings) -> dict[tuple[str, str, int], list[tuple[floa
                     axis.axvspan(low, high, color=colour, alpha=0.15, linewidth=0)
             axis.axhline(0, color=style.BLACK, linewidth=0.8)
             scale = 100 if name == "rastrigin" else 10
-            axis.set(title=f"{name.replace('_', '-')}, d = {dimension}", xlabel="δ",
-                     ylim=(-scale, scale))  # fmt: skip
-    axes[0].set_ylabel("smallest curvature of f̂_δ at x*")
+            axis.set(
+                title=f"{name.replace('_', '-')}, d = {dimension}", xlabel="δ", ylim=(-scale, scale)
+            )
+    axes[0].set_ylabel(r"smallest curvature of $\hat f_\delta$ at $x^*$")
     axes[0].legend(title="shaded: not convex at x*", loc="upper right")
     style.save(figure, settings.output / "curvature_at_minimiser.png")
     rows = [
@@ -79,8 +80,8 @@ def _curvature(settings: Settings) -> dict[tuple[str, str, int], list[tuple[floa
 
 
 def _reports(settings: Settings) -> tuple[list[dict[str, object]], dict[str, NiceReport]]:
-    halving = list(halving_levels(2.0, 9))
-    optimal = list(optimal_levels(2.0, 20, 0.5))
+    halving = list(halving_levels(2.0, 7))
+    optimal = list(optimal_levels(2.0, 10, 0.5))
     reports = {}
     for dimension in (1, 2):
         for (name, kernel), function in _functions(dimension).items():
@@ -107,7 +108,7 @@ def _reports(settings: Settings) -> tuple[list[dict[str, object]], dict[str, Nic
             "radius": s.radius,
             "largest_sigma": s.largest_sigma,
             "ii_holds": s.largest_sigma >= report.sigma,
-        }  # fmt: skip
+        }
         for case, report in reports.items()
         for s in report.stages
     ]
@@ -146,9 +147,8 @@ def _verdicts(reports: dict[str, NiceReport], prefix: str) -> str:
     for case, report in reports.items():
         if case.startswith(prefix):
             distance, convexity = report.failures_of_distance, report.failures_of_convexity
-            state = "holds" if report.holds else (
-                f"(i) fails at {len(distance)}, (ii) at {len(convexity)} of {len(report.stages)}"
-            )  # fmt: skip
+            state = f"(i) fails at {len(distance)}, (ii) at {len(convexity)}"
+            state = "holds" if report.holds else f"{state} of {len(report.stages)} levels"
             parts.append(f"{case.removeprefix(prefix)}: {state}, σ ≤ {report.largest_sigma:.3g}")
     return "; ".join(parts)
 
@@ -158,7 +158,7 @@ def _row_exist(reports: dict[str, NiceReport]) -> Row:
     return Row(
         "slide: 動機",
         "it is not known whether σ-nice functions exist (how special they are)",
-        f"the σ-nice checker at δ = 2, 1, …, 1/128 with σ = {SIGMA}",
+        f"the σ-nice checker at δ = 2, 1, …, 1/32 with σ = {SIGMA}",
         _verdicts(reports, "σ-nice: ")
         + (". " if any_holds else ". None of them is σ-nice. ")
         + "(A strongly convex quadratic is, trivially: the definition asks for every δ > 0)",
@@ -170,11 +170,12 @@ def _row_exist(reports: dict[str, NiceReport]) -> Row:
 def _row_undefined(reports: dict[str, NiceReport]) -> Row:
     report = reports["σ-nice: rastrigin, ball, d = 1"]
     many = [
-        f"δ = {s.noise_level:g}: x*_δ = " + ", ".join(f"{x:.3f}" for x in sorted(s.minimisers[:, 0]))
+        f"δ = {s.noise_level:g}: x*_δ = "
+        + ", ".join(f"{x:.3f}" for x in sorted(s.minimisers[:, 0]))
         for s in check_sigma_nice(
             smoothed.rastrigin(Kernel("ball"), 1), [0.9, 0.75, 0.6], SIGMA
         ).stages
-    ]  # fmt: skip
+    ]
     return Row(
         "slide: 結論",
         "there are cases in which a σ-nice function cannot be defined",
@@ -191,15 +192,15 @@ def _row_new(reports: dict[str, NiceReport]) -> Row:
     return Row(
         "slide: New σ-nice 関数",
         "new σ-nice asks (i), (ii) only along one decreasing sequence δ_m, around x*",
-        f"the new σ-nice checker, δ_1 = 2, M = 20, p = 1/2, d_m = 1, σ = {SIGMA} "
-        "(ripple: δ_1 = 0.2, its own σ)",
+        f"the new σ-nice checker, δ_1 = 2, M = 10, p = 1/2, d_m = 1, σ = {SIGMA} "
+        "(ripple: δ_1 = 0.2, M = 20, its own σ)",
         _verdicts(reports, "new: "),
         "agrees" if reports["new: ripple, ball, d = 1"].holds else "disagrees",
         "nice_stages.csv",
     )
 
 
-def _row_any_function(reports: dict[str, NiceReport]) -> Row:
+def _row_any_function() -> Row:
     function = smoothed.rastrigin(Kernel("gaussian"), 1)
     large = list(np.linspace(2.0, 0.6, 8))
     report = check_new_sigma_nice(function, large, [1.0] * 8, SIGMA)

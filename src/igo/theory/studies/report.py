@@ -14,6 +14,10 @@ import scipy
 Verdict = Literal["agrees", "in part", "disagrees", "not run"]
 
 
+def silent(_message: str) -> None:
+    """Report nothing: the progress of a study in a process of its own."""
+
+
 @dataclass(frozen=True)
 class Settings:
     """What a person can turn: output folder, seed, and the size of the comparison."""
@@ -21,9 +25,9 @@ class Settings:
     output: Path
     seed: int = 0
     starts: int = 20
-    budget: int = 2000
+    budget: int = 1000
     workers: int = 2
-    progress: Callable[[str], None] = lambda _message: None
+    progress: Callable[[str], None] = silent
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,10 @@ def write_readme(output: Path, settings: Settings, seconds: Mapping[str, float])
     """Write the table "stated / what we ran / what we saw" from statements.csv."""
     with (output / "statements.csv").open(newline="") as file:
         records = list(csv.DictReader(file))
-    counts = {v: sum(r["verdict"] == v for r in records) for v in
-              ("agrees", "in part", "disagrees", "not run")}  # fmt: skip
+    counts = {
+        v: sum(r["verdict"] == v for r in records)
+        for v in ("agrees", "in part", "disagrees", "not run")
+    }
     lines = [
         "# The theory, stated and seen",
         "",
@@ -86,7 +92,8 @@ def write_readme(output: Path, settings: Settings, seconds: Mapping[str, float])
         + ".",
         "",
         f"{len(records)} statements: {counts['agrees']} agree with what was seen, "
-        f"{counts['in part']} in part, {counts['disagrees']} disagree, {counts['not run']} not run.",
+        f"{counts['in part']} in part, {counts['disagrees']} disagree, "
+        f"{counts['not run']} not run.",
         "± and brackets are 95 % intervals unless a cell says otherwise.",
         "",
         "| # | source | stated | what we ran | what we saw | verdict | files |",

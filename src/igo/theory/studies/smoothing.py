@@ -5,7 +5,7 @@ import numpy as np
 from igo.theory import smoothed
 from igo.theory.functions import Array, get_function
 from igo.theory.kernels import Kernel
-from igo.theory.smoothing import Method, smooth, smooth_by_quantiles, smooth_by_quadrature
+from igo.theory.smoothing import Method, smooth, smooth_by_quadrature, smooth_by_quantiles
 from igo.theory.studies import style
 from igo.theory.studies.report import Row, Settings, write_csv
 
@@ -30,10 +30,10 @@ def _draw_smoothed(settings: Settings) -> None:
             y = smooth_by_quadrature(function.value, x, level, Kernel(kernel))  # type: ignore[arg-type]
             axis.plot(x[:, 0], y, color=colour, label=f"δ = {level:g}")
         axis.set(title=f"{name.replace('_', '-')}, {kernel} kernel", xlabel="x")
-    axes[0].set_ylabel("f̂_δ(x)")
+    axes[0].set_ylabel(r"$\hat f_\delta(x)$")
     axes[0].legend(loc="upper center", ncols=2)
-    axes[0].set_ylim(0, 62)
-    axes[1].set_ylim(0, 62)
+    axes[0].set_ylim(0, 42)
+    axes[1].set_ylim(0, 42)
     style.save(figure, settings.output / "smoothed_functions.png")
 
 
@@ -52,13 +52,16 @@ def _draw_damping(settings: Settings) -> None:
         else:
             damping = list(kernel.cosine_mean(2 * np.pi * levels, 1))
         axis.plot(levels, damping, line, label=name)
-        records += [{"kernel": name, "delta": d, "damping": float(v)}
-                    for d, v in zip(levels, damping, strict=True)]  # fmt: skip
+        records += [
+            {"kernel": name, "delta": d, "damping": float(v)}
+            for d, v in zip(levels, damping, strict=True)
+        ]
     axis.axhline(0, color="0.6", linewidth=0.8)
     axis.set(
-        xlabel="δ, in wave lengths", ylabel="E[cos 2πδu]",
+        xlabel="δ, in wave lengths",
+        ylabel="E[cos 2πδu]",
         title="How much of a wave of length 1 is left (d = 1, symmetric kernels)",
-    )  # fmt: skip
+    )
     axis.legend(ncols=2)
     style.save(figure, settings.output / "kernel_damping.png")
     write_csv(settings.output / "kernel_damping.csv", records)
@@ -68,7 +71,7 @@ def _accuracy(settings: Settings) -> Row:
     records, z_scores, gains = [], [], []
     function = get_function("rastrigin")
     for name in ("ball", "sphere", "gaussian"):
-        kernel = Kernel(name)  # type: ignore[arg-type]
+        kernel = Kernel(name)
         for d in (1, 2, 10, 50):
             exact_smoothed = smoothed.rastrigin(kernel, d)
             x = np.linspace(0.1, 0.9, d)[None]
@@ -94,7 +97,7 @@ def _accuracy(settings: Settings) -> Row:
                             "estimate": float(value.value[0]),
                             "standard_error": error,
                             "error": miss,
-                        }  # fmt: skip
+                        }
                     )
     write_csv(settings.output / "smoothing_accuracy.csv", records)
     covered = float(np.mean(np.abs(z_scores) < 2.04))  # t with 31 degrees of freedom
@@ -130,17 +133,38 @@ def _heavy_tails(settings: Settings) -> Row:
             errors = []
             for n in counts:
                 estimate = smooth(
-                    f, np.zeros((1, 1)), 0.3, kernel, samples=int(n), method="plain",
+                    f,
+                    np.zeros((1, 1)),
+                    0.3,
+                    kernel,
+                    samples=int(n),
+                    method="plain",
                     seed=settings.seed,
-                )  # fmt: skip
+                )
                 errors.append(float(estimate.standard_error[0]))
-                records.append({"function": label, "kernel": name, "samples": int(n),
-                                "estimate": float(estimate.value[0]),
-                                "standard_error": errors[-1]})  # fmt: skip
+                records.append(
+                    {
+                        "function": label,
+                        "kernel": name,
+                        "samples": int(n),
+                        "estimate": float(estimate.value[0]),
+                        "standard_error": errors[-1],
+                    }
+                )
             index = kernel.tail_index
-            axis.loglog(counts, errors, "o-", color=colour, markersize=4,
-                        label=f"{name} (tail index {index:g})")  # fmt: skip
-        axis.set(title=f"f = {label}", xlabel="samples", ylabel="standard error of f̂_δ(0), δ = 0.3")
+            axis.loglog(
+                counts,
+                errors,
+                "o-",
+                color=colour,
+                markersize=4,
+                label=f"{name} (tail index {index:g})",
+            )
+        axis.set(
+            title=f"f = {label}",
+            xlabel="samples",
+            ylabel=r"standard error of $\hat f_\delta(0)$, δ = 0.3",
+        )
     axes[0].legend()
     style.save(figure, settings.output / "heavy_tails.png")
     write_csv(settings.output / "heavy_tails.csv", records)

@@ -4,12 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 mpl.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 (after the backend is chosen)
 
 # Okabe and Ito's palette.
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
@@ -23,7 +24,7 @@ mpl.rcParams.update(
         "axes.spines.right": False,
         "axes.grid": True,
         "grid.alpha": 0.25,
-        "axes.prop_cycle": mpl.cycler(color=COLOURS),
+        "axes.prop_cycle": cycler(color=COLOURS),
         "legend.frameon": False,
         "legend.fontsize": 8.5,
         "lines.linewidth": 1.6,
@@ -45,6 +46,11 @@ def panels(
 def save(figure: Figure, path: Path) -> None:
     """Write the figure as PNG and free it."""
     figure.savefig(path, metadata={"Software": ""})
+    close(figure)
+
+
+def close(figure: Figure) -> None:
+    """Free a figure."""
     plt.close(figure)
 
 

@@ -1,0 +1,65 @@
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "src" / "theory.py"
+
+
+def theory(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, str(SCRIPT), *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def test_studies_write_their_files_and_the_table_keeps_rows_of_earlier_runs(tmp_path):
+    done = theory(tmp_path, "study=[remaining,identity]", "output=out", "seed=3")
+    assert done.returncode == 0, done.stderr
+    again = theory(tmp_path, "study=remaining", "output=out")
+    assert again.returncode == 0, again.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    with (tmp_path / "out" / "statements.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["study"] for r in rows].count("identity") == 4
+    assert [r["study"] for r in rows].count("remaining") == 5
+    table = (tmp_path / "out" / "README.md").read_text()
+    assert table.count("\n| ") == len(rows) + 1
+    for name in (name for r in rows for name in r["files"].split()):
+        assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study=smothing"], "study='smothing' is unknown: did you mean 'smoothing'?"),
+        (["study=[nice,decay_rate]"], "did you mean 'decay_rates'?"),
+        (["study=[]"], "study=[]"),
+        (["starts=1"], "starts=1 must be between 2"),
+        (["budget=many"], "budget=many must be a whole number"),
+        (["workers=0"], "workers=0 must be between 1"),
+        (["seed=-1"], "seed=-1"),
+    ],
+)
+def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, arguments, message):
+    failed = theory(tmp_path, *arguments)
+    assert failed.returncode != 0
+    assert message in failed.stderr
+    assert failed.stderr.strip().count("\n") == 0
+    assert "Traceback" not in failed.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_setting_is_refused(tmp_path):
+    failed = theory(tmp_path, "sed=1")
+    assert failed.returncode != 0
+    assert "sed" in failed.stderr
+    assert "Traceback" not in failed.stderr
