@@ -65,10 +65,11 @@ def radial(
 ) -> Smoothed:
     """Return a smoothed test function of ‖x‖ alone, dimension 1 or 2, for ‖x‖ up to `reach`.
 
-    A radial kernel keeps it radial: f̂_δ'(r) is tabulated by quadrature along one ray and splined;
+    A radial kernel keeps it radial: f̂_δ'(r) is tabulated by quadrature along one ray and splined
+    (enough nodes for waves of 12 radians per unit, Drop-Wave's, and δ up to 2.5);
     the Hessian has the eigenvalues f̂_δ''(r) and, across, f̂_δ'(r)/r. ValueError as `nodes`.
     """
-    order, step = 96 if kernel.name == "gaussian" else 64, 0.02
+    order, step = (160 if kernel.name == "gaussian" else 64), 0.02
     nodes(kernel, dimension, order)
     end = reach or 2 * function.domain[1] * np.sqrt(dimension)
 

@@ -177,7 +177,7 @@ def smooth_by_quantiles(
     """Return f̂_δ at one real x: the midpoint rule over the probabilities of u, dimension 1.
 
     For every kernel, heavy tails included, if f (elementwise) is bounded: the error is then below
-    1e-5 of its range for a light tail and 1e-3 for Lévy's. ValueError on δ < 0.
+    1e-5 of its range for a light tail and 1e-3 for a heavy one. ValueError on δ < 0.
     """
     _check_noise_level(noise_level)
     count = 2**17

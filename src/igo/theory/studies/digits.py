@@ -111,7 +111,8 @@ def _draw(
             color=style.COLOURS[index],
         )
     left.set(xlabel="sample gradients spent, in epochs", ylabel="training loss (mean of 5 seeds)")
-    left.legend(fontsize=7.5)
+    left.set_ylim(top=40)
+    left.legend(fontsize=8, ncols=2, loc="upper center")
     right.set_yticks(range(len(curves)), list(curves))
     right.invert_yaxis()
     right.set(xlabel="test accuracy, %", title="each dot a seed")

@@ -29,19 +29,21 @@ def constants(problem: Ripple, h3: float = 0.0) -> Constants:
     )
 
 
-def measure(power: float, mode: Literal["exact", "sgd"], seed: int) -> tuple[Array, Array, Array]:
+def measure(
+    power: float, mode: Literal["exact", "sgd"], rounds: tuple[int, ...], seed: int
+) -> tuple[Array, Array, Array]:
     """Return rounds M, mean f(x_{M+2}) − f(x*) over the chains, and total steps of each M."""
     problem = Ripple()
     known = constants(problem)
     chains = 4 if mode == "exact" else 200
     start = np.random.default_rng(seed).uniform(-FIRST_LEVEL, FIRST_LEVEL, chains)
     errors, totals = [], []
-    for m in ROUNDS[power]:
+    for m in rounds:
         stages = plan(known, m, power)
         last = run_algorithm3(problem, stages, start, mode, seed)
         errors.append(float(problem.value(last).mean()))
         totals.append(sum(stage.steps for stage in stages))
-    return np.array(ROUNDS[power], float), np.array(errors), np.array(totals, float)
+    return np.array(rounds, float), np.array(errors), np.array(totals, float)
 
 
 def run(settings: Settings) -> list[Row]:
@@ -51,7 +53,7 @@ def run(settings: Settings) -> list[Row]:
     for power, colour in zip(POWERS, style.COLOURS, strict=False):
         for mode, marker in (("exact", "o"), ("sgd", "x")):
             settings.progress(f"Algorithm 3, p = {power}, {mode}")
-            m, error, total = measure(power, mode, settings.seed)  # type: ignore[arg-type]
+            m, error, total = measure(power, mode, ROUNDS[power], settings.seed)  # type: ignore[arg-type]
             fits[power, mode] = fitted_exponent(m, error)
             totals_fit[power, mode] = fitted_exponent(total, error)
             label = f"p = {power:g}: slope {fits[power, mode][0]:.2f} (1/p = {1 / power:.2f})"

@@ -116,7 +116,7 @@ def run(settings: Settings) -> list[Row]:
         Row(
             "命題 3.2",
             "2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| is sufficient for condition (i) of new σ-nice",
-            f"{len(records):,} (function, δ_m, γ_m): x²/2 + A sin(ωx + φ) at random (2,000 in the CSV), "
+            f"{len(records):,} (function, δ_m, γ_m): x²/2 + A sin(ωx + φ) at random (CSV: 2,000), "
             "ball and Gaussian kernels, closed forms",
             f"the condition was met {premise.sum():,} times and (i) failed {violated} times then. "
             f"(i) held in {(~premise & conclusion).sum():,} of the {(~premise).sum():,} cases in "

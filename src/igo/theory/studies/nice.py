@@ -134,7 +134,8 @@ def _row_bands(found: dict[tuple[str, str, int], list[tuple[float, float]]]) -> 
         f"Gaussian: {_interval(found['rastrigin', 'gaussian', 1])}. Drop-Wave, ball: "
         f"{_interval(found['drop_wave', 'ball', 1])} in d = 1, "
         f"{_interval(found['drop_wave', 'ball', 2])} in d = 2; Gaussian: "
-        f"{_interval(found['drop_wave', 'gaussian', 1])} in d = 1. Gaussian Rastrigin is not "
+        f"{_interval(found['drop_wave', 'gaussian', 1])} in d = 1, "
+        f"{_interval(found['drop_wave', 'gaussian', 2])} in d = 2. Gaussian Rastrigin is not "
         f"convex on N(0; 3δ) for δ in {_interval(whole)} and convex everywhere above. With the "
         "ball, more noise can turn the global minimum into a maximum: the kernel matters",
         "in part",

@@ -99,12 +99,14 @@ def _surface(settings: Settings) -> None:
     figure, axes = style.panels(4, width=3.2, height=3.2)
     grid = np.linspace(-3, 3, 201)
     x = np.stack(np.meshgrid(grid, grid), -1).reshape(-1, 2)
-    for axis, level in zip(axes, (0.0, 0.05, 0.15, 0.4), strict=True):
+    for axis, level in zip(axes, (0.0, 0.15, 0.4, 0.64), strict=True):
         function = smoothed.radial(get_function("drop_wave"), Kernel("ball"), 2, 4.3)
         image = function.value(x, level).reshape(201, 201)
         axis.contourf(grid, grid, image, levels=20, cmap="viridis")
         axis.set(title=f"δ = {level:g}", aspect="equal", xticks=[], yticks=[])
-    figure.suptitle("Drop-Wave smoothed on the ball of radius δ")
+    figure.suptitle(
+        "Drop-Wave smoothed on the ball of radius δ: at δ = 0.4 the minimum is a maximum"
+    )
     style.save(figure, settings.output / "smoothed_surfaces.png")
 
 

@@ -62,7 +62,8 @@ def _draw_damping(settings: Settings) -> None:
         ylabel="E[cos 2πδu]",
         title="How much of a wave of length 1 is left (d = 1, symmetric kernels)",
     )
-    axis.legend(ncols=2)
+    axis.set_ylim(-1.75, 1.08)
+    axis.legend(ncols=4, loc="lower center")
     style.save(figure, settings.output / "kernel_damping.png")
     write_csv(settings.output / "kernel_damping.csv", records)
 
@@ -158,7 +159,7 @@ def _heavy_tails(settings: Settings) -> Row:
                 "o-",
                 color=colour,
                 markersize=4,
-                label=f"{name} (tail index {index:g})",
+                label=f"{name} (tail index {index:g})".replace("inf", "∞"),
             )
         axis.set(
             title=f"f = {label}",
