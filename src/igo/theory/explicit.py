@@ -121,19 +121,19 @@ def descend(  # noqa: PLR0913, PLR0917 (a run is all of these)
 ) -> Array:
     """Run from `start` (n, d), stop at `budget` evaluations each, return best values seen (n,).
 
-    A gradient counts as `gradient_cost` evaluations; f is looked at, for 1, after each stage and
-    at the start. Points are cut to the domain, as the other optimizers' are.
+    Every stage gets an equal share; a gradient counts as `gradient_cost` evaluations; f is looked
+    at, for 1, after each stage and at the start. Points are cut to the domain.
     """
     rng = np.random.default_rng(seed)
     x = np.array(start, float)
     best = function.value(x)
     stages = len(descent.noise_levels)
-    step_cost = gradient_cost * max(1, descent.samples)
-    steps = max(1, (budget - 1 - stages) // step_cost // stages)
+    share = (budget - 1 - stages) // stages
     for level, rate in zip(descent.noise_levels, descent.rates, strict=True):
-        for _ in range(steps):
-            if descent.samples:
-                half = rng.standard_normal((descent.samples // 2, *x.shape))
+        samples = descent.samples if level > 0 else 0
+        for _ in range(share // (gradient_cost * max(1, samples))):
+            if samples:
+                half = rng.standard_normal((samples // 2, *x.shape))
                 u = np.concatenate([half, -half])
                 slope = function.gradient(x - level * u).mean(0)
                 x = x - rate * slope
