@@ -1,4 +1,8 @@
-"""Study: explicit graduated optimization against what a user would pick instead."""
+"""Study: explicit graduated optimization against what a user would pick instead.
+
+The published script spends 51 stages × 20 steps × 100 samples × 2d finite differences, 204,000·d
+evaluations a run. The default budget here is one that a user of a global optimizer has.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor

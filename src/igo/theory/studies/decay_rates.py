@@ -40,7 +40,7 @@ def run(settings: Settings) -> list[Row]:
         xlabel="stage m (M = 200)",
         ylabel=r"$\gamma_m$",
         ylim=(0, 1.03),
-        title="Decay rates; shaded: allowed at best, a_m = 2",
+        title="Decay rates; shaded: allowed at best, $a_m = 2$",
     )
     left.legend(ncols=2, fontsize=7.5, loc="lower left")
     a = np.linspace(np.sqrt(2) + 1e-6, 6, 300)
@@ -50,7 +50,7 @@ def run(settings: Settings) -> list[Row]:
         1,
         color=style.GREEN,
         alpha=0.15,
-        label="printed range of 1/d_m",
+        label="printed range of $1/d_m$",
     )
     right.fill_between(
         a,
@@ -63,9 +63,14 @@ def run(settings: Settings) -> list[Row]:
     for p, colour in zip(
         (0.5, 1, 2, 4), (style.BLACK, style.RED, style.ORANGE, style.PINK), strict=True
     ):
-        right.axhline(0.5**p, color=colour, linestyle="--", linewidth=1.2)
+        right.hlines(0.5**p, 1.2, 6, color=colour, linestyle="--", linewidth=1.2)
         right.text(6.1, 0.5**p, f"p = {p:g}", color=colour, va="center", fontsize=9)
-    right.set(xlabel=r"$a_m$", ylabel=r"$1/d_m$", title=r"$\gamma_m$ must exceed $1/d_{m+1}$")
+    right.set(
+        xlim=(1.2, 6.9),
+        xlabel=r"$a_m$",
+        ylabel=r"$1/d_m$",
+        title=r"$\gamma_m$ must exceed $1/d_{m+1}$",
+    )
     right.legend(
         title="dashed: smallest $\\gamma_m$ of p",
         fontsize=8.5,

@@ -136,8 +136,8 @@ def _batches(settings: Settings) -> list[Row]:
             f"{ran}, η = {eta}, b = 1 … {sizes[-1]}",
             f"in the global basin at the end: {text[1]} (b = 1, δ = {eta * NOISE:.2g}), "
             f"{text[best]} (b = {best}, the best), {text[int(sizes[-1])]} (b = {sizes[-1]}, "
-            f"δ = {eta * NOISE / np.sqrt(sizes[-1]):.2g}; plain gradient descent from the same "
-            "starts ends there)",
+            f"δ = {eta * NOISE / np.sqrt(sizes[-1]):.2g}; plain gradient descent)"
+            + (". Too much noise, b = 1, is no better" if share[0] < max(share) / 1.5 else ""),
             "agrees" if share[-1] < max(share) / 1.5 else "disagrees",
             "noise_and_batch.png noise_and_batch.csv",
         ),

@@ -65,7 +65,7 @@ def _still(settings: Settings, path: list[tuple[float, Array]], plain: float) ->
         level, points = path[index]
         axis.plot(grid[:, 0], function.value(grid, level), color=colour, label=f"δ = {level:.2f}")
         heights = function.value(points[:, None], level)
-        axis.plot(points, heights, ".", color=style.RED, markersize=5)
+        axis.plot(points, heights, ".", color=style.RED, markersize=8, zorder=4)
     axis.plot([], [], ".", color=style.RED, label="path, stage by stage")
     axis.plot(
         plain,

@@ -83,7 +83,7 @@ def write_readme(output: Path, settings: Settings, seconds: Mapping[str, float])
         "",
         "```",
         f"python src/theory.py study=all seed={settings.seed} starts={settings.starts} "
-        f"budget={settings.budget} workers={settings.workers}",
+        f"budget={settings.budget} workers={settings.workers}   # make theory",
         "```",
         "",
         f"Hardware: {_hardware()}. Python {platform.python_version()}, NumPy {np.__version__}, "
@@ -94,7 +94,7 @@ def write_readme(output: Path, settings: Settings, seconds: Mapping[str, float])
         f"{len(records)} statements: {counts['agrees']} agree with what was seen, "
         f"{counts['in part']} in part, {counts['disagrees']} disagree, "
         f"{counts['not run']} not run.",
-        "± and brackets are 95 % intervals unless a cell says otherwise.",
+        "± and brackets are 95 % intervals. Every random draw comes from the seed in the command.",
         "",
         "| # | source | stated | what we ran | what we saw | verdict | files |",
         "|---|---|---|---|---|---|---|",
