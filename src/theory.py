@@ -19,10 +19,13 @@ def _settings(config: DictConfig, console: Console) -> Settings:
             raise ValueError(f"{name}={value} must be a whole number")
         numbers[name] = value
 
+    if not isinstance(config.output, str) or not config.output:
+        raise ValueError(f"output={config.output} must be the name of a folder")
+
     def progress(message: str) -> None:
         console.print(f"  {message}", highlight=False)
 
-    return Settings(Path(str(config.output)), progress=progress, **numbers)
+    return Settings(Path(config.output), progress=progress, **numbers)
 
 
 def _study_names(config: DictConfig) -> list[str]:

@@ -47,6 +47,7 @@ def test_studies_write_their_files_and_the_table_keeps_rows_of_earlier_runs(tmp_
         (["budget=many"], "budget=many must be a whole number"),
         (["workers=0"], "workers=0 must be between 1"),
         (["seed=-1"], "seed=-1"),
+        (["output=null"], "output=None must be"),
     ],
 )
 def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, arguments, message):
