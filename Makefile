@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train noise test lint types unit lock clean
+.PHONY: help setup train noise theory test lint types unit lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ noise: setup  ## studies of the noise into results/noise: about half an hour on 
 	$(BIN)/python src/noise_study.py study=omega dataset=fashion_mnist dataset.samples=4000 epochs=5 $(ARGS)
 	$(BIN)/python src/noise_study.py study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
 	$(BIN)/python src/noise_study.py study=online_cost dataset=fashion_mnist dataset.samples=12000 $(ARGS)
+
+theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
+	OMP_NUM_THREADS=1 $(BIN)/python src/theory.py $(ARGS)
 
 test: lint types unit  ## lint, types and every test
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONF = Path(__file__).parents[2] / "conf"
+GROUPS = r"^  - (\w+): (\w+)"
 DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
 
 
@@ -23,10 +24,12 @@ def help_text(program: str, config_name: str) -> str:
     """Explain the program whose defaults are in conf/CONFIG_NAME.yaml."""
     own = (CONF / f"{config_name}.yaml").read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
+    groups = [one for text in texts for one in re.findall(GROUPS, _defaults(text), re.M)]
+    options = "[GROUP=OPTION] " if groups else ""
     lines = [
         _heading(own),
         "",
-        f"usage: python {program} [GROUP=OPTION] [SETTING=VALUE] ...   (-m sweeps: p=0.1,0.5,1)",
+        f"usage: python {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
         "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
         "",
         "Settings",
@@ -34,10 +37,9 @@ def help_text(program: str, config_name: str) -> str:
     for text in texts:
         body = re.sub(DEFAULTS, "", text, flags=re.M).split("\nhydra:")[0]
         lines += [_line(s.name, s.value, s.comment) for s in _settings(body)]
-    for text in texts:
-        for group, default in re.findall(r"^  - (\w+): (\w+)", _defaults(text), re.M):
-            lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
-            lines += _group(group)
+    for group, default in groups:
+        lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
+        lines += _group(group)
     return "\n".join(lines)
 
 
