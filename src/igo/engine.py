@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from igo.config import EngineConfig
 from igo.errors import ConfigError
 
-
 SHARED_FROM = 16  # pixels; smaller images leave threads more waiting than working
 
 
