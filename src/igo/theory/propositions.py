@@ -85,18 +85,6 @@ def optimal_decay_rates(stages: int, power: float) -> Array:
     return np.asarray((remaining / (remaining + 1)) ** power)
 
 
-def schedule_decay_rates(stages: int) -> dict[str, Array]:
-    """Return γ_m = φ_{m+1}/φ_m, m = 1..M−1, of the noise profiles that people use."""
-    t = np.arange(stages) / stages
-    profiles: dict[str, Array] = {f"p = {p:g}": (1 - t) ** p for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)}
-    profiles["cosine"] = (1 + np.cos(np.pi * t)) / 2
-    profiles["exponential 0.98"] = np.asarray(0.98 ** np.arange(stages), float)
-    profiles["1/√m"] = 1 / np.sqrt(np.arange(1, stages + 1))
-    profiles["γ = 1/2 (Alg. 1)"] = np.asarray(0.5 ** np.arange(min(stages, 200)), float)
-    profiles["γ = 1/√2 (Methods 2–4)"] = np.asarray(0.5 ** (np.arange(min(stages, 200)) / 2), float)
-    return {name: profile[1:] / profile[:-1] for name, profile in profiles.items()}
-
-
 def largest_a(rate: float, *, printed: bool = True) -> float:
     """Return the largest a_m whose lowest 1/d_m is still below the decay rate `rate`; ∞ if all are.
 
