@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train noise theory test lint types unit lock clean
+.PHONY: help setup train noise theory test lint types unit test-slow lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -47,6 +47,9 @@ types: setup  ## mypy, strict
 
 unit: setup  ## the tests alone (ARGS="-k schedule" picks some)
 	$(BIN)/pytest -n 2 $(ARGS)
+
+test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %
+	$(BIN)/pytest -m slow $(ARGS)
 
 lock: setup  ## choose the newest dependencies again: requirements.lock and environment.yml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras \

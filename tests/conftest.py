@@ -47,14 +47,16 @@ def make_config() -> Callable[..., Config]:
 def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run src/train.py as a user does, one thread, run folders in tmp_path/runs."""
 
-    def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def start(
+        *arguments: str, timeout: float = 240, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command(tmp_path, *arguments),
             cwd=tmp_path,
             env=clean_environment(**environment),
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=timeout,
             check=False,
         )
 

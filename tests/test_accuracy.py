@@ -1,0 +1,33 @@
+"""What the README promises of whole runs, through the command line."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import records, run_folder
+
+from igo.readers import DEBIAN_FASHION_MNIST
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def final_accuracy(tmp_path: Path) -> float:
+    return float(records(run_folder(tmp_path))[-1]["test/accuracy"])
+
+
+def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
+    done = program()
+    assert done.returncode == 0, done.stderr
+    assert final_accuracy(tmp_path) >= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="dataset-fashion-mnist is not there")
+def test_five_epochs_of_fashion_mnist(program: Program, tmp_path: Path) -> None:
+    done = program("dataset=fashion_mnist", "schedule=graduated", "p=0.5", "epochs=5", timeout=850)
+    assert done.returncode == 0, done.stderr
+    assert final_accuracy(tmp_path) >= 0.90
