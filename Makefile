@@ -29,7 +29,7 @@ noise: setup  ## studies of the noise into results/noise: about half an hour on 
 	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)
 	$(BIN)/python src/noise_study.py study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
 	$(BIN)/python src/noise_study.py study=omega dataset=digits epochs=10 $(ARGS)
-	$(BIN)/python src/noise_study.py study=omega dataset=fashion_mnist dataset.samples=4000 epochs=5 $(ARGS)
+	$(BIN)/python src/noise_study.py study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
 	$(BIN)/python src/noise_study.py study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
 	$(BIN)/python src/noise_study.py study=online_cost dataset=fashion_mnist dataset.samples=12000 $(ARGS)
 

@@ -20,7 +20,8 @@ class Study:
     output_dir: str = "results/noise"
     seeds: int = 5
     draws: int = 1000
-    repeats: int = 15
+    calls: int = 300
+    repeats: int = 3
 
 
 @dataclass(frozen=True)

@@ -1,56 +1,118 @@
-"""What the online measurement of C² costs: epochs with and without it, in turns."""
+"""What the online measurement of C² costs: call by call, and by epochs with and without it."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
+import torch
 from scipy import stats
 
 from igo import assemble, control, loop, measure, optim
 from igo.config import Config
+from igo.data import Batch
 from igo.loop import Training
 from igo.schedule import make_plan
 from igo.study import Found, Row, Study
-from igo.study.statistics import Estimate
+from igo.study.statistics import Array, Estimate
 from igo.terminal import Terminal
 
 BATCH_SIZES = (32, 128)
 
 
 def online_cost(study: Study, config: Config) -> Found:
-    """Epochs with and without the online measurement, in turns; and the one at a stage's start."""
-    rows: list[Row] = []
+    """The measurement call by call beside the steps, and whole epochs with and without it."""
+    calls: list[Row] = []
+    epochs: list[Row] = []
+    facts: Row = {}
     for b in BATCH_SIZES:
         with_it = replace(config, batch_size=b)
         training = assemble.prepare(with_it, make_plan(with_it))
         training.network.train()
+        own = call_rows(training, b, study.calls)
+        calls += own
+        facts |= call_facts(own, config, b)
+        facts[f"stage start, b = {b}"] = _timed(training, _stage_start)["cpu"]
         off = replace(training, config=replace(with_it, noise=replace(config.noise, online=0.0)))
-        _timed_epoch(off)
         for repeat in range(study.repeats):
             arms = {"online": training, "off": off}
             order = ("online", "off") if repeat % 2 else ("off", "online")
-            spent = {arm: _timed_epoch(arms[arm]) for arm in order}
-            start = _timed(lambda run=training: _stage_start(run))  # type: ignore[misc]
+            spent = {arm: _timed(arms[arm], _epoch) for arm in order}
             for clock in ("cpu", "wall"):
-                rows.append({
-                    "b": b, "repeat": repeat, "clock": clock,
-                    **{f"{arm}_s": times[clock] for arm, times in spent.items()},
-                    "ratio": spent["online"][clock] / spent["off"][clock],
-                    "stage_start_s": start[clock],
-                })  # fmt: skip
-    return Found({"online_cost": rows}, cost_facts(rows), {})
+                with_s, without_s = spent["online"][clock], spent["off"][clock]
+                epochs.append({"b": b, "repeat": repeat, "clock": clock, "online_s": with_s,
+                               "off_s": without_s, "ratio": with_s / without_s})  # fmt: skip
+    tables = {"online_cost_calls": calls, "online_cost_epochs": epochs}
+    return Found(tables, facts | epoch_facts(epochs), {})
 
 
-def _timed_epoch(training: Training) -> dict[str, float]:
-    """Seconds of one epoch's training, without its evaluation."""
+def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
+    """Milliseconds of a training step and of a measurement on the same batch, in turns."""
+    config = training.config
+    size = measure.Online.of_epoch(config.noise, batch_size, training.data.n).size
+    optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
+    random = torch.Generator().manual_seed(config.seed)
+    drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
+    rows: list[Row] = []
+    for batch in training.data.train_batches(drawn, 0):
+        found = _timed(training, partial(_step, batch))
+        again = _timed(training, partial(_halves, batch, size))
+        for clock in ("cpu", "wall"):
+            step, spent = 1000 * found[clock], 1000 * again[clock]
+            rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step,
+                         "measure_ms": spent})  # fmt: skip
+    return rows[4:]  # the first two calls allocate
+
+
+def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
+    """The cost of an epoch's measurements as a share of its steps, from medians."""
+    n = config.dataset.samples
+    online = measure.Online.of_epoch(config.noise, batch_size, n)
+    pairs, updates = len(online.positions), math.ceil(n / batch_size)
+    facts: Row = {}
+    for clock in ("cpu", "wall"):
+        own = [row for row in rows if row["clock"] == clock]
+        step = np.array([row["step_ms"] for row in own])
+        spent = np.array([row["measure_ms"] for row in own])
+
+        def share(a: Array, b: Array) -> float:
+            return float(np.median(b) / np.median(a))
+
+        drawn = stats.bootstrap(
+            (step, spent), share, paired=True, vectorized=False, n_resamples=2000,
+            method="percentile", rng=0,
+        ).confidence_interval  # fmt: skip
+        ratio = share(step, spent)
+        by = pairs / updates
+        whole = config.noise.online * batch_size / (2 * online.size)  # pairs an update, n large
+        facts[f"b = {batch_size}, {clock}"] = {
+            "pairs": pairs, "updates": updates, "samples": 2 * online.size * pairs / n,
+            "step_ms": float(np.median(step)), "measure_ms": float(np.median(spent)),
+            "cost": Estimate(by * ratio, by * float(drawn.low), by * float(drawn.high)),
+            "cost_whole": Estimate(whole * ratio, whole * drawn.low, whole * drawn.high),
+        }  # fmt: skip
+    return facts
+
+
+def _step(batch: Batch, run: Training) -> object:
+    return run.engine.step(run.network, run.optimizer, batch)
+
+
+def _halves(batch: Batch, size: int, run: Training) -> object:
+    return measure.halves(run.engine, run.network, batch, size)
+
+
+def _epoch(training: Training) -> object:
+    """One epoch's training, without its evaluation."""
     config = training.config
     applied = control.Applied(config.learning_rate, config.batch_size, 0.0, 0.0, 0.0)
-    optim.apply(training.optimizer, applied.learning_rate, 0.0, config.optimizer)
+    optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     with Terminal().progress(training.plan, 0) as bar:
-        return _timed(lambda: loop._train_epoch(training, 1, applied, bar, lambda: None))
+        return loop._train_epoch(training, 1, applied, bar, lambda: None)
 
 
 def _stage_start(training: Training) -> object:
@@ -62,18 +124,21 @@ def _stage_start(training: Training) -> object:
     )  # fmt: skip
 
 
-def _timed(work: Callable[[], object]) -> dict[str, float]:
+def _timed(training: Training, work: Callable[[Training], object]) -> dict[str, float]:
+    """Seconds by the process's CPU clock and by the wall's, the device's work done."""
     cpu, wall = time.process_time(), time.perf_counter()
-    work()
+    work(training)
+    if training.engine.device.type == "cuda":
+        torch.cuda.synchronize()
     return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
-def cost_facts(rows: list[Row]) -> Row:
-    """Medians of the ratios with bootstrap intervals."""
+def epoch_facts(rows: list[Row]) -> Row:
+    """Medians of the ratios of whole epochs, with bootstrap intervals."""
     facts: Row = {}
-    for clock in ("cpu", "wall"):
-        for b in sorted({row["b"] for row in rows}):
-            own = [row for row in rows if row["b"] == b and row["clock"] == clock]
+    for b in sorted({row["b"] for row in rows}):
+        for clock in ("cpu", "wall"):
+            own = [row for row in rows if (row["b"], row["clock"]) == (b, clock)]
             ratios = np.array([row["ratio"] for row in own])
             drawn = stats.bootstrap(
                 (ratios,), np.median, n_resamples=2000, method="percentile", rng=0
@@ -81,7 +146,6 @@ def cost_facts(rows: list[Row]) -> Row:
             facts[f"ratio, b = {b}, {clock}"] = Estimate(
                 float(np.median(ratios)), float(drawn.low), float(drawn.high)
             )
-            facts[f"epoch without, b = {b}, {clock}"] = float(np.median([r["off_s"] for r in own]))
-            starts = [row["stage_start_s"] for row in own]
-            facts[f"stage start, b = {b}, {clock}"] = float(np.median(starts))
+            seconds = float(np.median([row["off_s"] for row in own]))
+            facts[f"epoch without, b = {b}, {clock}"] = seconds
     return facts

@@ -162,7 +162,7 @@ def _spectra(ax: Axes, found: Found) -> None:
     ax.plot(grid, grid / rank, color=GREY, lw=1.2, ls="--", label=f"isotropic (rank {rank:,})")
     ax.set(xscale="log", xlabel="directions", ylabel="share of $C^2$ in them", ylim=(0, 1.02),
            title="how many directions hold the noise")  # fmt: skip
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.98))
+    ax.legend(loc="center", bbox_to_anchor=(0.6, 0.4))
 
 
 def feedback(found: Found, dataset: str, path: Path) -> None:
@@ -201,23 +201,33 @@ def _band(ax: Axes, rows: list[Row], name: str, label: str, colour: str) -> None
 
 
 def online_cost(found: Found, dataset: str, path: Path) -> None:
-    """The ratio of every pair of epochs."""
+    """Every measurement beside every step; and the share of an epoch that they make."""
 
     def draw(axes: list[Axes]) -> None:
-        rows = found.tables["online_cost"]
+        rows = [row for row in found.tables["online_cost_calls"] if row["clock"] == "cpu"]
         sizes = sorted({row["b"] for row in rows})
-        titles = {"cpu": "process CPU", "wall": "wall"}
-        for ax, clock in zip(axes, ("cpu", "wall"), strict=True):
-            for place, b in enumerate(sizes):
-                ratios = [r["ratio"] for r in rows if (r["b"], r["clock"]) == (b, clock)]
-                spread = np.linspace(-0.12, 0.12, len(ratios))
-                ax.plot(place + spread, ratios, "o", color=BLUE, mfc="none", ms=4)
-                ax.plot([place - 0.25, place + 0.25], [np.median(ratios)] * 2, color="black", lw=2)
-            ax.axhline(1.03, color=ORANGE, ls="--", lw=1.3, label="3 %")
-            ax.axhline(1.0, color=GREY, lw=1)
+        for place, b in enumerate(sizes):
+            own = [row for row in rows if row["b"] == b]
+            shown = ((-0.17, "step_ms", BLUE, "training step"),
+                     (0.17, "measure_ms", ORANGE, "measurement in halves"))  # fmt: skip
+            for shift, name, colour, label in shown:
+                values = [row[name] for row in own]
+                spread = np.linspace(-0.1, 0.1, len(values))
+                axes[0].plot(place + shift + spread, values, ".", color=colour, ms=3, alpha=0.5,
+                             label=label if place == 0 else None)  # fmt: skip
+                axes[0].plot(place + shift, np.median(values), "_", color="black", ms=22, mew=2)
+            cost = found.facts[f"b = {b}, cpu"]["cost"]
+            errors = [[100 * (cost.value - cost.low)], [100 * (cost.high - cost.value)]]
+            axes[1].errorbar(place, 100 * cost.value, yerr=errors, color=BLUE, marker="o",
+                             capsize=4)  # fmt: skip
+        axes[1].axhline(3, color=ORANGE, ls="--", lw=1.3, label="3 %")
+        axes[0].set(yscale="log", ylabel="CPU milliseconds", title="call by call, bar = median")
+        axes[1].set(
+            ylim=(0, 3.6), ylabel="% of the epoch's steps", title="cost of measuring online"
+        )
+        for ax in axes:
             ax.set(xticks=range(len(sizes)), xticklabels=[f"$b={b}$" for b in sizes],
-                   xlim=(-0.6, len(sizes) - 0.4), ylabel="time with / without",
-                   title=f"{titles[clock]} time, bar = median")  # fmt: skip
+                   xlim=(-0.6, len(sizes) - 0.4))  # fmt: skip
             ax.legend()
 
     title = f"Cost of the online measurement on {NAMES.get(dataset, dataset)}"

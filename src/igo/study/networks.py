@@ -19,7 +19,9 @@ from igo.terminal import Terminal
 def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dict[str, Tensor]]]:
     """Train by the product's loop; return the model's state after each epoch in ``moments``.
 
-    Epoch 0 is the initialisation, with BatchNorm's running statistics of the training images.
+    Epoch 0 is the initialisation. The running statistics of BatchNorm are replaced by those of the
+    training images at the same parameters: an untrained model has none, and those of the last few
+    batches make eval mode another function from one moment to the next.
     """
     plan = make_plan(config)
     training = assemble.prepare(config, plan)
@@ -30,7 +32,7 @@ def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dic
 
     def epoch_done(record: Record) -> None:
         if record["epoch"] in moments:
-            states[record["epoch"]] = copy.deepcopy(training.network.state_dict())
+            states[record["epoch"]] = _with_running_statistics(training)
 
     with Terminal().progress(plan, 0) as bar:
         loop.train(training, progress, bar, epoch_done, lambda: None)
@@ -38,11 +40,15 @@ def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dic
 
 
 def _with_running_statistics(training: Training) -> dict[str, Tensor]:
-    """An untrained model's state; its running statistics would else be those of no image at all."""
+    """The model's state with BatchNorm's statistics averaged over the training images."""
     network = copy.deepcopy(training.network).train()
-    order = torch.randperm(training.data.n).split(128)[:30]
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain average over batches
+    order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        for images, _ in training.data.train_batches(order, 0):
+        for images, _ in training.data.train_batches(order[:4096].split(128), 0):
             network(images)
     return network.state_dict()
 

@@ -47,7 +47,7 @@ def settings(composed: DictConfig, typed: list[str]) -> tuple[Study, Config]:
     if study.study not in STUDIES:
         allowed = f"it must be one of {', '.join(STUDIES)}.{nearest(study.study, STUDIES)}"
         raise ConfigError("study", study.study, allowed)
-    for name, least in (("seeds", 2), ("draws", 100), ("repeats", 3)):
+    for name, least in (("seeds", 2), ("draws", 100), ("repeats", 3), ("calls", 20)):
         if getattr(study, name) < least:
             raise ConfigError(name, getattr(study, name), f"it must be {least} or more")
     rest = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in own])
