@@ -84,6 +84,17 @@ def feedback_facts(rows: list[Row]) -> Row:
             differences = kinds["measured"] - kinds["none"]
             facts[f"{name}, difference"] = statistics.mean_of(differences)
             facts[f"{name}, p"] = float(stats.ttest_rel(kinds["measured"], kinds["none"]).pvalue)
+    reference = {
+        row["seed"]: (row["delta_target"] / row["eta_m"]) ** 2 * row["b_m"]
+        for row in rows
+        if row["epoch"] == 1
+    }
+    last = max(row["epoch"] for row in rows)
+    for kind in ("none", "measured"):
+        facts[f"C² at the end / before training, {kind}"] = statistics.mean_of([
+            row["c2"] / reference[row["seed"]]
+            for row in rows if (row["epoch"], row["feedback"]) == (last, kind)
+        ])  # fmt: skip
     worst = [row["largest_deviation"] for row in ends if row["feedback"] == "measured"]
     facts["worst seed, measured"] = max(worst)
     return facts

@@ -10,6 +10,7 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from igo.study import Found, Row
@@ -186,10 +187,19 @@ def feedback(found: Found, dataset: str, path: Path) -> None:
             ax.set(xlabel="epoch", ylabel=label, title=title)
             ax.legend()
         axes[0].set(yscale="log")
+        _plain_ticks(axes[0])
 
     seeds = len({row["seed"] for row in rows})
     title = f"schedule.feedback=measured on {NAMES.get(dataset, dataset)}: {seeds} seeds"
     _drawn(3, path, f"{title}, mean and 95 % interval", draw)
+
+
+def _plain_ticks(ax: Axes) -> None:
+    """0.05 and 20 on a log axis that spans little, not powers of ten."""
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_formatter(
+        FuncFormatter(lambda y, _: f"{y:.2g}" if f"{y:e}"[0] in "235" else "")
+    )
 
 
 def _band(ax: Axes, rows: list[Row], name: str, label: str, colour: str) -> None:
@@ -220,8 +230,12 @@ def online_cost(found: Found, dataset: str, path: Path) -> None:
             errors = [[100 * (cost.value - cost.low)], [100 * (cost.high - cost.value)]]
             axes[1].errorbar(place, 100 * cost.value, yerr=errors, color=BLUE, marker="o",
                              capsize=4)  # fmt: skip
+            whole = found.facts[f"b = {b}, cpu"]["cost_whole"].value
+            axes[1].plot(place, 100 * whole, color=GREEN, marker="s", mfc="none", ls="none",
+                         label="for large n" if place == 0 else None)  # fmt: skip
         axes[1].axhline(3, color=ORANGE, ls="--", lw=1.3, label="3 %")
         axes[0].set(yscale="log", ylabel="CPU milliseconds", title="call by call, bar = median")
+        _plain_ticks(axes[0])
         axes[1].set(
             ylim=(0, 3.6), ylabel="% of the epoch's steps", title="cost of measuring online"
         )

@@ -161,7 +161,7 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
     """Deviation from the target, and what it does to training."""
     facts, ends = found.facts, found.tables["feedback_seeds"]
     names = {
-        "largest_deviation": "largest |δ_measured/δ_target − 1|, stages 2..M",
+        "largest_deviation": "largest abs(δ_measured/δ_target − 1), stages 2..M",
         "largest_deviation_pairs": "the same from the epoch's online pairs alone",
         "mean_deviation_pairs": "mean δ/δ_target − 1 of these pairs",
         "test/accuracy": "test accuracy at the end", "train/loss": "training loss at the end",
@@ -186,7 +186,9 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
         f"The demand, ≤ 0.15 with feedback: {verdict(worst <= 0.15)} (worst seed {worst:.3f}). The"
         " recorded δ_measured averages the epoch's online pairs with the measurement at the stage's"
         " start, from which the feedback chose η and b; the pairs alone are independent of that"
-        " choice, and are few and noisy. They also see BatchNorm on smaller batches.",
+        " choice. They are few and noisy (one an epoch in the late stages here), so their largest"
+        " deviation is mostly chance; their mean says whether δ is on its curve. They also see"
+        " BatchNorm on smaller batches.",
         table(["seed", "schedule.feedback", "largest deviation", "pairs alone", "last b_m",
                "test accuracy", "training loss"], seeds),
         _feedback_verdict(facts),
@@ -204,9 +206,13 @@ def _feedback_verdict(facts: Row) -> str:
         how = "better" if gap.value * better > 0 else "worse"
         clear = f"{how} with feedback" if p < 0.05 else "no difference that 5 % would call one"
         lines.append(f"- {label}: {clear} ({gap}, p = {p:.2g}).")
+    fewer = facts["updates, measured"].value < facts["updates, none"].value
     lines.append(
-        "- C² rises during training, so holding δ on its curve means a smaller η and larger b than"
-        f" planned: {facts['updates, measured'].value:,.0f} updates instead of"
+        f"- At the end C² is {facts['C² at the end / before training, none'].value:.3g} times that"
+        " before training in open loop and"
+        f" {facts['C² at the end / before training, measured'].value:.3g} times with feedback. To"
+        f" hold δ on its curve the feedback makes {'fewer' if fewer else 'more'} updates:"
+        f" {facts['updates, measured'].value:,.0f} instead of"
         f" {facts['updates, none'].value:,.0f} in the same epochs."
     )
     return "\n".join(lines)
