@@ -163,7 +163,7 @@ def _spectra(ax: Axes, found: Found) -> None:
     ax.plot(grid, grid / rank, color=GREY, lw=1.2, ls="--", label=f"isotropic (rank {rank:,})")
     ax.set(xscale="log", xlabel="directions", ylabel="share of $C^2$ in them", ylim=(0, 1.02),
            title="how many directions hold the noise")  # fmt: skip
-    ax.legend(loc="center", bbox_to_anchor=(0.6, 0.4))
+    ax.legend(loc="lower center", frameon=True, framealpha=1, edgecolor="none")
 
 
 def feedback(found: Found, dataset: str, path: Path) -> None:

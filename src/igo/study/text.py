@@ -127,12 +127,15 @@ def _omega_verdict(rows: list[Row], shares: list[Row]) -> str:
     big = [r for r in rows if r["b"] == largest]
     isotropic = all(s["effective_rank"] > 0.5 * s["isotropic_rank"] for s in shares)
     shell = all(r["radius_sd"] < 0.05 for r in rows)
+    sds = [(2 * s["effective_rank"]) ** -0.5 for s in shares]
+    gaussian = ", ".join(f"{sd:.3f}" for sd in sds) + " at these epochs"
     lines = [
         f"- Size: E‖ω‖² = C²/b {verdict(all(abs(r['radius_rms'] - 1) < 0.1 for r in rows))}"
         f" (rms of ‖ω‖√b/C {spread(rows, 'radius_rms')}).",
         f"- One radius, as for u in a ball of many dimensions: {verdict(shell)}; the sd of ‖ω‖√b/C"
-        f" is {spread(rows, 'radius_sd')}, and its mean {spread(rows, 'radius_mean')}. A larger b"
-        " makes ω more Gaussian, not rounder: few directions hold the noise.",
+        f" is {spread(rows, 'radius_sd')}, and its mean {spread(rows, 'radius_mean')}. The"
+        " sd falls with b no further than to that of Gaussian noise of the same spectrum, about"
+        f" 1/√(2r) for an effective rank r: {gaussian}.",
         f"- Isotropy: {verdict(isotropic)}; the effective rank of the noise is"
         f" {spread(shares, 'effective_rank')}, and its first direction alone has"
         f" {spread(shares, 'share_1')} of C².",
