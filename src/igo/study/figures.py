@@ -39,7 +39,7 @@ def lemma(found: Found, dataset: str, path: Path) -> None:
 
     def draw(axes: list[Axes]) -> None:
         _lemma_points(axes[0], found)
-        _batchnorm_points(axes[1], found.tables["lemma_batchnorm"])
+        _batchnorm_points(axes[1], found.tables["lemma_batchnorm"], found.facts["C²"])
 
     n = found.facts["n"]
     _drawn(2, path, f"Lemma 2.1 on {NAMES.get(dataset, dataset)}, n = {n:,}", draw)
@@ -73,7 +73,7 @@ def _points(ax: Axes, rows: list[Row], name: str, interval: tuple[str, str], **s
     ax.errorbar(b, y, yerr=errors, ls="none", ms=4, capsize=2, lw=1, mfc="none", **style)
 
 
-def _batchnorm_points(ax: Axes, rows: list[Row]) -> None:
+def _batchnorm_points(ax: Axes, rows: list[Row], frozen: float) -> None:
     """b E‖·‖², which Lemma 2.1 says is constant."""
     _points(ax, rows, "c2", ("c2_low", "c2_high"), color=BLUE, marker="o",
             label="$C^2(b)$: $b\\,$Var of mini-batch gradients")  # fmt: skip
@@ -87,7 +87,9 @@ def _batchnorm_points(ax: Axes, rows: list[Row]) -> None:
     ax.set(xscale="log", yscale="log", xlabel="batch size $b$",
            ylabel=r"$b\cdot$squared noise",
            title="as SGD has it (BatchNorm in train mode)")  # fmt: skip
-    ax.legend(loc="best")
+    ax.axhline(frozen, color=PURPLE, lw=1.2, ls="-.", label="$C^2$ of eval mode (left)")
+    ax.set_ylim(top=60 * max(frozen, *(r["c2_high"] for r in rows)))
+    ax.legend(loc="upper right")
 
 
 def omega(found: Found, dataset: str, path: Path) -> None:

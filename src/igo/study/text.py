@@ -43,7 +43,7 @@ def lemma(found: Found, dataset: str) -> tuple[str, str]:
         table(["fit", "log–log slope", "−1 ± 0.02"], rows),
         f"E‖∇f_S − ∇f‖² is C²/b with replacement, (C²/b)(n − b)/(n − 1) without: of {points} points"
         f" the farthest is {score:.2f} standard errors from it"
-        f" ({verdict(score < 3.5)}; about 3 is expected of so many). Without replacement and at"
+        f" ({verdict(score < 3.5)}; about 2.5 is expected of so many). Without replacement and at"
         f" b = n it is {facts['draws at b = n without replacement, ‖ω‖²']:.1e}: zero. The lemma is"
         " a bound, so both are within it; that the slope without replacement is steeper than −1"
         " before it is divided by the factor is the sampling and no failure.",
@@ -51,7 +51,7 @@ def lemma(found: Found, dataset: str) -> tuple[str, str]:
         " losses, the lemma's premise fails, and E∇f_S need not be ∇f (the gradient of all n as one"
         " batch). The distance is without replacement, C²(b) has that factor taken out:",
         table(["b", "C²(b)", "E‖∇f_S − ∇f‖²", "share of it that is bias², ‖E∇f_S − ∇f‖²"], bn),
-        _batchnorm_verdict(found.tables["lemma_batchnorm"]),
+        _batchnorm_verdict(found.tables["lemma_batchnorm"], facts["C²"]),
     ]
     return f"Lemma 2.1 on {dataset}", "\n\n".join(body)
 
@@ -63,7 +63,7 @@ def _slope_verdict(name: str, slope: Estimate) -> str:
     return "yes" if within else "no"
 
 
-def _batchnorm_verdict(rows: list[Row]) -> str:
+def _batchnorm_verdict(rows: list[Row], frozen: float) -> str:
     values = {row["b"]: row["c2"] for row in rows}
     least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     biased = [row["b"] for row in rows if row["bias_square"] > 0.1 * row["mean"]]
@@ -72,7 +72,9 @@ def _batchnorm_verdict(rows: list[Row]) -> str:
         f"C²(b) is no constant: from {values[least]:.4g} at b = {least} to {values[most]:.4g} at"
         f" b = {most}, a factor of {values[most] / values[least]:.2f}; the bias is"
         f" {said if biased else 'below a tenth of the distance at every b'}. A C² belongs to the"
-        " batch size that it was measured at."
+        " batch size that it was measured at. Nor is it that of eval mode, where BatchNorm's"
+        f" statistics do not move with the parameters: {frozen:.4g}, {frozen / rows[-1]['c2']:.2f}"
+        f" times the {rows[-1]['c2']:.4g} at b = {rows[-1]['b']}. The two must not be mixed."
     )
 
 
