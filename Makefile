@@ -25,7 +25,7 @@ $(READY): pyproject.toml requirements.lock
 train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset=fashion_mnist epochs=5")
 	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
 
-noise: setup  ## studies of the noise into results/noise: about half an hour on a core of its own
+noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
 	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)
 	$(BIN)/python src/noise_study.py study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
 	$(BIN)/python src/noise_study.py study=omega dataset=digits epochs=10 $(ARGS)

@@ -163,7 +163,8 @@ def _spectra(ax: Axes, found: Found) -> None:
     rank = rows[0]["isotropic_rank"]
     grid = np.geomspace(1, rank, 200)
     ax.plot(grid, grid / rank, color=GREY, lw=1.2, ls="--", label=f"isotropic (rank {rank:,})")
-    ax.set(xscale="log", xlabel="directions", ylabel="share of $C^2$ in them", ylim=(0, 1.45), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1],
+    ax.set(xscale="log", xlabel="directions", ylabel="share of $C^2$ in them",
+           ylim=(0, 1.45), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1],
            title="how many directions hold the noise")  # fmt: skip
     ax.legend(loc="upper left")
 
