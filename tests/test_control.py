@@ -121,11 +121,12 @@ def test_feedback_keeps_its_promises(changes: list[float], split: float, limit: 
         assert 1 <= one.batch_size <= plan.n
     for stage, one, after in zip(plan.stages, applied, applied[1:], strict=False):
         assert after.batch_size >= one.batch_size
-        assert after.delta_start <= one.delta_start * (1 + 1e-12)
         ratio = after.learning_rate / one.learning_rate
         ratio *= math.sqrt(one.batch_size / after.batch_size)
         assert stage.gamma_m is not None
-        assert ratio <= stage.gamma_m * limit * (1 + 1e-9)
+        assert stage.gamma_m / limit * (1 - 1e-9) <= ratio <= stage.gamma_m * limit * (1 + 1e-9)
+        bounded = ratio <= stage.gamma_m / limit * (1 + 1e-9)
+        assert bounded or after.delta_start <= one.delta_start * (1 + 1e-12)
 
 
 def test_feedback_is_on_target_where_the_noise_changes_slowly(make_config: Make) -> None:

@@ -354,3 +354,24 @@ def test_the_same_seed_gives_the_same_bits(precision: str, device: str) -> None:
             run.step(network, optimizer, samples(32, device))
         ends.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
     assert torch.equal(*ends)
+
+
+def strided_on_single_pixels() -> nn.Module:
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.Flatten(),
+        nn.Linear(4, 10),
+    )  # fmt: skip
+
+
+def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
+    """A strided convolution on single pixels; the same on larger images keeps bf16."""
+    dataset = DatasetConfig("digits", 10, 1, 8, 100, [0.3], [0.3])
+    assert models.check_fits(strided_on_single_pixels(), "x", dataset, 2)
+    larger = nn.Sequential(*list(strided_on_single_pixels())[1:2], nn.AdaptiveAvgPool2d(1),
+                           nn.Flatten(), nn.Linear(4, 10))  # fmt: skip
+    assert not models.check_fits(larger, "x", dataset, 2)
+    cpu = torch.device("cpu")
+    bf16 = engine.Engine(cpu, torch.bfloat16, torch.amp.GradScaler("cpu", enabled=False), 1024)
+    assert engine.without_bf16(bf16, EngineConfig()).autocast is None
+    with pytest.raises(ConfigError, match="strided convolution on single pixels"):
+        engine.without_bf16(bf16, EngineConfig(precision="bf16"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -35,7 +36,6 @@ def test_a_runs_noise_is_that_of_its_checkpoint(program: Program, tmp_path: Path
     folder = run_folder(tmp_path)
     done = measured(
         tmp_path, f"run={folder}", "batch_sizes=[12]", "batches=5", "output=noise.json",
-        "engine.precision=fp32",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "noise.json").read_text())
@@ -75,7 +75,7 @@ def test_a_fresh_model_at_several_batch_sizes(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "noise.json").read_text())
     assert [row["batch_size"] for row in rows] == [4, 16]
     assert {row["sampling"] for row in rows} == {"independent"}
-    assert rows[0]["of"]["model"] == "resnet8"
+    assert rows[0]["of"]["model"] == "fresh resnet8"
     assert len(done.stdout.splitlines()) == 4
 
 
@@ -98,6 +98,10 @@ BAD = {
     "batch_sizes=[0]": "batch_sizes=.*1 or more",
     "batch_sizes=[200]": "200 samples, disjoint, need 6400 samples and there are 1437",
     "sampling=independent batch_sizes=[1437]": "never vary",
+    "output=/": "output=/ .*must be a file",
+    "output=no/such/folder.json": "output=.*folder that is there",
+    "batch_sizes=16": "batch_sizes=16 .*list, such as",
+    "model=resnet18 batch_sizes=[1] batches=5": "model.name=resnet18 .*batch of 1 x",
     "run=nowhere": "run=nowhere .*run folder",
     "batchs=3": "no setting 'batchs'. Did you mean 'batches'",
 }
@@ -114,10 +118,31 @@ def test_bad_use_is_one_line(typed: str, tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_run_is_refused(program: Program, tmp_path: Path) -> None:
     program(*TINY, "tracking=none")
     folder = run_folder(tmp_path)
-    folder.rename(folder.with_name("digits-resnet8-graduated-0123456789"))
-    done = measured(tmp_path, f"run={run_folder(tmp_path)}", "batches=3")
+    program(*TINY, "tracking=none", "seed=1")
+    other = next(p for p in (tmp_path / "runs").glob("*-*") if p != folder)
+    (folder / "checkpoint.pt").write_bytes((other / "checkpoint.pt").read_bytes())
+    (folder / "previous-checkpoint.pt").unlink()
+    done = measured(tmp_path, f"run={folder}", "batches=3")
     assert done.returncode == 2
-    assert "another run" in done.stdout + done.stderr
+    assert "another run" in done.stderr
+
+
+def test_a_copied_run_is_measured_all_the_same(program: Program, tmp_path: Path) -> None:
+    program(*TINY, "tracking=none")
+    shutil.copytree(run_folder(tmp_path), tmp_path / "copy")
+    assert measured(tmp_path, "run=copy", "batches=3").returncode == 0
+
+
+def test_a_runs_own_momentum_and_micro_batches_are_used(program: Program, tmp_path: Path) -> None:
+    overrides = ("optimizer=nshb", "optimizer.decay_momentum=true", "engine.micro_batch_size=4")
+    program(*TINY, "tracking=none", *overrides)
+    folder = run_folder(tmp_path)
+    done = measured(tmp_path, f"run={folder}", "batches=3", "output=noise.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "noise.json").read_text())
+    last = records(folder)[-1]
+    assert found["delta"]["momentum"] == last["beta_m"] < 0.9
+    assert found["config"]["engine"]["micro_batch_size"] == 4
 
 
 def test_what_a_run_is_cannot_be_changed(program: Program, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -9,12 +10,16 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from conftest import TINY, configure
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_loop import trained
 from test_noise import linear_gradients
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from igo import data, engine, measure, models, noise
-from igo.config import Config, EngineConfig, NoiseConfig
+from igo.config import Config, EngineConfig
 from igo.errors import UserError
 
 Make = Callable[..., Config]
@@ -199,32 +204,59 @@ def test_a_users_own_model_and_loader() -> None:
         measure.measure_noise(model, cross_entropy, ragged, n=40, batches=2)
 
 
-@pytest.mark.parametrize(
-    ("n", "b", "share"),
-    [(60000, 32, 0.02), (60000, 1024, 0.02), (60000, 60000, 0.02), (1437, 32, 0.02), (50, 7, 0.3)],
+@settings(deadline=None, max_examples=300)
+@given(
+    n=st.integers(2, 5000),
+    b_1=st.integers(1, 5000),
+    growth=st.floats(1, 100),
+    share=st.floats(0, 1),
+    size=st.integers(1, 200),
 )
-def test_online_measurement_stays_within_its_share(n: int, b: int, share: float) -> None:
-    updates = math.ceil(n / b)
-    plan = measure.Online.of_epoch(NoiseConfig(online=share), b, n)
-    assert 1 <= len(plan.positions) <= updates
-    assert 2 * plan.size <= b
-    assert 2 * plan.size * len(plan.positions) <= max(share * n, 2)
-    sizes = [min(b, n - start) for start in range(0, n, b)]
-    assert all(2 * plan.size <= sizes[p] for p in plan.positions)  # never a ragged batch
+def test_online_pairs_are_whole_disjoint_and_within_their_share(
+    n: int, b_1: int, growth: float, share: float, size: int
+) -> None:
+    """By walking through the epoch: sizes of the parts that ``parts`` would cut."""
+    b_1 = min(b_1, n)
+    b = min(int(b_1 * growth), n)
+    plan = measure.Online.of_epoch(online_config(n, b_1, share, size), b)
+    lengths = [min(b, n - start) for start in range(0, n, b)]
+    batches = [(torch.arange(i * b, i * b + k), torch.arange(k)) for i, k in enumerate(lengths)]
+    for position in plan.positions:
+        before = batches[position - 1] if position else None
+        (first, _), (second, _) = plan.parts(batches[position], before)
+        assert len(first) == len(second) == plan.size
+        assert not set(first.tolist()) & set(second.tolist())
+    assert plan.size <= b_1
+    if len(plan.positions) > 1:
+        assert 2 * plan.size * len(plan.positions) <= share * n
+    if share > 0 and (n >= 2 * b or 2 * plan.size <= b):
+        assert plan.positions
 
 
-def test_online_agrees_with_the_instrument_at_the_same_parameters(make_config: Make) -> None:
-    """η so small that parameters stand still: the epoch's C² is the instrument's, within 95 %."""
-    from test_loop import trained
+def online_config(n: int, b_1: int, share: float, size: int) -> Config:
+    config = copy.deepcopy(BASE)
+    config.dataset.samples, config.batch_size = n, b_1
+    config.noise.online, config.noise.batch_size = share, size
+    config.noise.batches = 2
+    return config
 
-    # BatchNorm on batches of the halves' size in both
+
+BASE = configure()
+
+
+@pytest.mark.parametrize("b", [16, 32])
+def test_online_agrees_with_the_instrument_at_the_same_parameters(
+    b: int, make_config: Make
+) -> None:
+    """η so small that parameters stand still, BatchNorm on the real b: within the 95 % interval."""
     config = make_config(
-        "epochs=1", "schedule=constant", "learning_rate=1e-12", "batch_size=32", "model.width=8",
-        "noise.online=1", "noise.batch_size=16", "noise.batches=40", "engine.precision=fp32",
+        "epochs=1", "schedule=constant", "learning_rate=1e-12", f"batch_size={b}", "model.width=8",
+        "noise.online=1", "noise.batches=40", "engine.precision=fp32",
     )  # fmt: skip
     progress, _, _ = trained(config)
     assert progress.average is not None
     assert progress.reference is not None
+    assert progress.reference.batch_size == b
     assert progress.reference.interval is not None
     low, high = progress.reference.interval
     kept = 8 / progress.average.weight  # the share of the starting measurement in the average
@@ -232,10 +264,24 @@ def test_online_agrees_with_the_instrument_at_the_same_parameters(make_config: M
     assert low <= alone <= high
 
 
-def test_measuring_online_does_not_change_training(make_config: Make) -> None:
-    from conftest import TINY
-    from test_loop import trained
+def test_measured_at_one_size_throughout_a_run(make_config: Make) -> None:
+    """Under BatchNorm C² depends on b, so every measurement of a run has the same one."""
+    config = make_config("batch_size=24", "split=0", "epochs=3", "model.width=4")
+    seen: list[int] = []
+    spied = measure.training_gradient
 
+    def spy(engine_: engine.Engine, network: nn.Module, batch: data.Batch) -> torch.Tensor:
+        seen.append(len(batch[1]))
+        return spied(engine_, network, batch)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "training_gradient", spy)
+        trained(config)
+    assert set(seen) == {24}
+    assert len(seen) >= 3 * (8 + 2)
+
+
+def test_measuring_online_does_not_change_training(make_config: Make) -> None:
     with_it, without = (
         trained(make_config(*TINY, f"noise.online={share}"))[0].records for share in (0.5, 0)
     )

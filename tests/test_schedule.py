@@ -157,7 +157,9 @@ PROFILES = {
     "exponential": st.fixed_dictionaries({"schedule.decay": st.floats(0.7, 0.99)}),
     "cosine": st.just({}),
     "cosine_power": st.fixed_dictionaries({"schedule.power": st.floats(1.1, 100)}),
-    "diminishing": st.fixed_dictionaries({"schedule.a": st.floats(0.1, 100)}),
+    "diminishing": st.fixed_dictionaries(
+        {"schedule.form": st.just("inverse_time"), "schedule.a": st.floats(0.1, 100)}
+    ),
 }
 
 

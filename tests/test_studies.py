@@ -188,12 +188,12 @@ def test_states_are_of_the_epochs_asked_for(make_config: Make) -> None:
 
 
 def test_online_pairs_are_taken_out_of_the_average(make_config: Make) -> None:
-    """An average built by hand: 7 parts 50 from the start, 7 pairs of 80 within the epoch."""
+    """An average built by hand: 7 parts 50 from the start, 3 pairs of 80 within the epoch."""
     config = make_config("dataset=fashion_mnist", "dataset.samples=12000", "batch_size=32")
     eta, b, start = 0.1, 32, 50.0
     record = {
         "epoch": 1, "stage": 1, "updates": 375, "eta_m": eta, "b_m": b, "delta_m": 0.1,
-        "delta_start": eta * math.sqrt(start / b), "gradient_variance": (7 * start + 7 * 80.0) / 14,
+        "delta_start": eta * math.sqrt(start / b), "gradient_variance": (7 * start + 3 * 80.0) / 10,
         "delta_measured": 0.1, "train/loss": 1.0, "test/accuracy": 0.5,
     }  # fmt: skip
     row = feedback.feedback_row(config, record)

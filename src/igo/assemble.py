@@ -10,6 +10,7 @@ import torch
 
 from igo import checkpoint, data, engine, loop, measure, models, optim, seeds
 from igo.config import Config
+from igo.errors import UserError
 from igo.loop import Progress, Training
 from igo.schedule import Plan
 
@@ -26,10 +27,10 @@ def prepare(config: Config, plan: Plan) -> Training:
     network = models.build(config.model, config.dataset)
     smallest = min(
         device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
-        *(measure.batch_size(config.noise, stage.b_m, plan.n) for stage in plan.stages),
-        *(measure.Online.of_epoch(config.noise, s.b_m, plan.n).size or plan.n for s in plan.stages),
+        measure.measured_size(config),
     )
-    models.check_fits(network, config.model.name, config.dataset, smallest)
+    if models.check_fits(network, config.model.name, config.dataset, smallest):
+        device = engine.without_bf16(device, config.engine)
     network = device.prepare(network)
     optimizer = optim.build(config.optimizer, network.parameters())
     return Training(config, plan, images, network, optimizer, device)
@@ -61,7 +62,10 @@ def load(
         warn(warning)
     if state is None:
         return None, None
-    run.network.load_state_dict(state["model"])
+    try:
+        run.network.load_state_dict(state["model"])
+    except RuntimeError:
+        raise UserError(f"{path} holds another model than {run.config.model.name}") from None
     run.optimizer.load_state_dict(state["optimizer"])
     run.engine.scaler.load_state_dict(state["scaler"])
     return loop.Progress.of_state(state["progress"]), state["wandb_id"]

@@ -110,6 +110,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
     schedule = config.schedule
     if schedule.stages is None:
         schedule.stages = config.epochs
+    if config.max_batch_size is not None and config.max_batch_size >= config.dataset.samples:
+        config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
@@ -162,9 +164,10 @@ def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
     if config.optimizer.name == "sgd" or config.optimizer.momentum == 0:
         allowed = "it needs optimizer=shb or optimizer=nshb with a momentum above 0"
         raise ConfigError("optimizer.decay_momentum", True, allowed)
-    if "split" in typed:
-        allowed = "optimizer.decay_momentum=true leaves the decay to the momentum; leave it out"
-        raise ConfigError("split", config.split, allowed)
+    for name in ("split", "max_batch_size", "schedule.kappa", "schedule.lam"):
+        if name in typed:
+            allowed = "optimizer.decay_momentum=true leaves the decay to the momentum; leave it out"
+            raise ConfigError(name, value_of(config, name), allowed)
 
 
 def _check_schedule(config: Config, typed: Collection[str]) -> None:
@@ -174,11 +177,16 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
             "p", schedule.p, "schedule=graduated needs p in (0, 1], the range of the optimal decay;"
             " use schedule=polynomial for any p > 0"
         )  # fmt: skip
-    if "p" in typed and "p" not in PARAMETERS[profile]:
+    if "p" in typed and schedule.p != config.p:
         raise ConfigError(
-            "p", config.p, f"the profile '{profile}' has no exponent, so p would change nothing;"
+            "p", config.p, f"profile '{profile}' has its own p or none: this would change nothing;"
             " p belongs to schedule=graduated and schedule=polynomial"
         )  # fmt: skip
+    if "schedule.a" in typed and schedule.form != "inverse_time":
+        raise ConfigError("schedule.a", schedule.a, "only schedule.form=inverse_time has it")
+    if "schedule.feedback_limit" in typed and schedule.feedback == "none":
+        allowed = "only schedule.feedback=measured has a limit"
+        raise ConfigError("schedule.feedback_limit", schedule.feedback_limit, allowed)
     needed = {"graduated": "p", "polynomial": "p", "exponential": "decay",
               "cosine_power": "power", "diminishing": "form"}.get(profile)  # fmt: skip
     if profile == "diminishing" and schedule.form == "inverse_time":

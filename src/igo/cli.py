@@ -19,6 +19,17 @@ from igo.errors import ConfigError, UserError, nearest
 from igo.help import CONF, help_text, setting_names
 
 EXIT_USER_ERROR = 2
+FLAGS = {
+    "-m",
+    "--multirun",
+    "-c",
+    "--cfg",
+    "--resolve",
+    "-i",
+    "--info",
+    "--hydra-help",
+    "--version",
+}
 
 
 def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name: str) -> None:
@@ -30,10 +41,19 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(f"src/{Path(sys.argv[0]).name}", config_name))
         return
+    for flag in (one.split("=")[0] for one in sys.argv[1:] if one.startswith("-")):
+        if (
+            flag not in FLAGS
+        ):  # argparse would take --p=0.5 for --package, and train with p as it was
+            fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
+
+    started = False
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def main(composed: DictConfig) -> None:
+        nonlocal started
+        started = True
         overrides = HydraConfig.get().overrides.task
         try:
             program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
@@ -50,12 +70,28 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
         fail(_missing(error))
     except (HydraException, OmegaConfBaseException) as error:
         fail(_composition(error, config_name))
+    except ValueError as error:
+        if started:
+            raise
+        fail(_empty_group() or str(error).splitlines()[0])
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
 
 
 def fail(message: str) -> None:
     """End the program with one readable line."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
+
+
+def _empty_group() -> str:
+    """What to say of ``dataset=null`` and the like, which Hydra cannot compose."""
+    for one in sys.argv[1:]:
+        group, _, option = one.partition("=")
+        if option in ("", "null") and (CONF / group).is_dir():
+            options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            return str(ConfigError(group, option, f"it must be one of {', '.join(options)}"))
+    return ""
 
 
 def _missing(error: MissingConfigException) -> str:

@@ -10,13 +10,18 @@ import re
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from igo.errors import ConfigError, UserError, nearest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Own = TypeVar("Own", bound="DataclassInstance")
 
 
 @dataclass
@@ -165,6 +170,22 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     return config
 
 
+def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:
+    """Type the settings that are fields of ``kind``; return them and the rest, which is a run's.
+
+    Raises:
+        UserError: a value of the wrong type.
+    """
+    names = {one.name for one in fields(kind)}
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
+        own: Own = OmegaConf.to_object(typed)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise explain(error, composed) from None
+    rest = [str(name) for name in composed if name not in names]
+    return own, OmegaConf.masked_copy(composed, rest)
+
+
 def of_file(path: Path) -> Config:
     """The configuration of a run, from its config.yaml, complete and checked as it was written.
 
@@ -210,6 +231,8 @@ def explain(error: Exception, composed: DictConfig | None = None) -> UserError:
     if isinstance(error, ConfigKeyError) or "is not in struct" in reason:
         return UserError(f"there is no setting '{name}'.{nearest(name, known_settings())}")
     value = OmegaConf.select(composed, name, throw_on_missing=False) if composed else None
+    if "not a ListConfig" in reason:
+        return ConfigError(name, value, "it must be a list, such as [16] or [16,64]")
     wanted = re.search(r"could not be converted to (\w+)", reason)
     if wanted:
         kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}

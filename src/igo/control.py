@@ -85,6 +85,13 @@ def level(
     )
 
 
+def measured_level(config: Config, applied: Applied, measured: Measured) -> float:
+    """δ as it is in a stage; 0 in gradient descent on f itself, whose batches are all samples."""
+    if applied.delta == 0:
+        return 0.0
+    return level(config, applied.learning_rate, applied.batch_size, applied.momentum, measured)
+
+
 def _by_momentum(config: Config, stage: Stage, reference: Noise, before: Applied | None) -> Applied:
     """β_m carries the decay, C² and ‖∇f‖ frozen at the reference; once β = 0, η takes the rest."""
     eta, b = config.learning_rate, config.batch_size
@@ -109,22 +116,20 @@ def _by_feedback(
     """Follow δ_1 φ_m with the C² of now: η √(C²/b) = δ_1 φ_m.
 
     The needed change of η/√b against the first stage is ψ = φ_m √(C²_1/C²), shared by the split as
-    the plan shares φ_m. From stage to stage, ψ changes by no more than ``feedback_limit`` beyond
-    the plan's γ, b never shrinks, and δ at the start of a stage never exceeds that of the stage
-    before, which comes first where they disagree.
+    the plan shares φ_m. From stage to stage, η/√b changes by no more than ``feedback_limit`` beyond
+    the plan's γ, and b never shrinks. δ at the start of a stage never exceeds that of the stage
+    before, unless C² rose by more than the limit can take back in one stage.
     """
     eta_1, b_1 = config.learning_rate, config.batch_size
     target = level(config, eta_1, b_1, 0.0, reference) * stage.phi_m
-    psi = stage.phi_m * math.sqrt(reference.variance / max(current.variance, 1e-300))
+    one = level(config, eta_1, b_1, 0.0, current)  # δ of now for ψ = 1
+    psi = target / one
     if before is not None:
+        psi = min(psi, before.delta_start / one)
         last = before.learning_rate / eta_1 * math.sqrt(b_1 / before.batch_size)
-        gamma = target / before.delta
+        planned = last * target / before.delta
         limit = config.schedule.feedback_limit
-        psi = min(max(psi, last * gamma / limit), last * gamma * limit)
+        psi = min(max(psi, planned / limit), planned * limit)
     b = schedule.whole_batch_size(config, psi, least=before.batch_size if before else b_1)
     eta = eta_1 * psi * math.sqrt(b / b_1)
-    start = level(config, eta, b, 0.0, current)
-    if before is not None and start > before.delta_start:
-        eta *= before.delta_start / start
-        start = before.delta_start
-    return Applied(eta, b, 0.0, target, start)
+    return Applied(eta, b, 0.0, target, level(config, eta, b, 0.0, current))

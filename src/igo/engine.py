@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from igo.config import EngineConfig
 from igo.errors import ConfigError
 
+ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels; smaller images leave threads more waiting than working
 
 
@@ -33,6 +34,7 @@ class Engine:
     autocast: torch.dtype | None
     scaler: torch.amp.GradScaler
     micro_batch_size: int
+    note: str = ""  # what a user should know of the choice that was made
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, convolutions in channels_last memory."""
@@ -122,8 +124,7 @@ def build(config: EngineConfig, image_size: int | None = None) -> Engine:
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
     small = image_size is not None and image_size < SHARED_FROM
-    if config.threads is not None or small:
-        torch.set_num_threads(config.threads or 1)
+    torch.set_num_threads(config.threads or (1 if small else ALL_THREADS))
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = config.deterministic
@@ -133,6 +134,24 @@ def build(config: EngineConfig, image_size: int | None = None) -> Engine:
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     return Engine(device, autocast, scaler, config.micro_batch_size)
+
+
+def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
+    """The same engine for a model whose bf16 gradients a CPU gets wrong, see models.check_fits.
+
+    Raises:
+        ConfigError: bf16 was asked for by name.
+    """
+    if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
+        return engine
+    if config.precision == "bf16":
+        allowed = (
+            "the model has a strided convolution on single pixels, whose bf16 gradient PyTorch gets"
+            " wrong on a CPU; use engine.precision=fp32, or larger images"
+        )
+        raise ConfigError("engine.precision", "bf16", allowed)
+    note = "training in fp32: this model has strided convolutions on single pixels, whose bf16"
+    return replace(engine, autocast=None, note=f"{note} gradients PyTorch gets wrong on a CPU")
 
 
 def _best_precision(device: torch.device) -> str:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
-from igo.config import Config, explain, load, of_file
+from igo.config import Config, load, of_file, split_off
 from igo.errors import ConfigError, UserError, nearest
 from igo.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
+from igo.record import RunFolder, write_atomically
+
+if TYPE_CHECKING:
+    from igo.loop import Training
 
 
 @dataclass
@@ -38,51 +41,37 @@ CHOICES = {
 }
 
 
+@dataclass(frozen=True)
+class Measured:
+    """What is measured: a network with its data and engine, and the η and β that δ is for."""
+
+    of: dict[str, Any]
+    training: Training
+    learning_rate: float
+    momentum: float
+
+
 def run(composed: DictConfig, typed: Collection[str]) -> list[dict[str, Any]]:
     """Measure as configured; print a table, write ``output``, return its rows.
 
     Raises:
         UserError: a bad setting, or no usable checkpoint.
     """
-    instrument, config = _settings(composed, typed)
-    network, of, eta, training = _network(instrument, config, typed)
-    rows = []
-    for b in instrument.batch_sizes:
-        found = _measure(instrument, training, network, b)
-        rows.append(_row(instrument, found, b, eta, training.config, of))
-    print(table(rows, of))
+    instrument, rest = split_off(composed, Instrument)
+    _check(instrument)
+    what = _fresh(load(rest, typed)) if instrument.run is None else _of_run(instrument, rest, typed)
+    _check_sizes(instrument, what)
+    rows = [
+        _row(instrument, _measure(instrument, what, b), b, what) for b in instrument.batch_sizes
+    ]
+    print(table(rows, what.of))
     if instrument.output:
-        from igo.record import write_atomically
-
         content = rows[0] if len(rows) == 1 else rows
-        path = Path(instrument.output)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(content, indent=2) + "\n")
+        write_atomically(Path(instrument.output), json.dumps(content, indent=2) + "\n")
     return rows
 
 
-def _settings(composed: DictConfig, typed: Collection[str]) -> tuple[Instrument, Config]:
-    """Split what was composed into the instrument's settings and a run's, both checked."""
-    own = {one.name for one in fields(Instrument)}
-    values = {name: composed[name] for name in own}
-    try:
-        merged = OmegaConf.merge(OmegaConf.structured(Instrument), values)
-    except OmegaConfBaseException as error:
-        raise explain(error, composed) from None
-    instrument = cast(Instrument, OmegaConf.to_object(merged))
-    rest = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in own])
-    if instrument.run is not None:
-        kept = ("engine", "data_dir")  # where it is measured; all else is the run's
-        for name in typed:
-            if name not in own and name.split(".")[0] not in (*kept, "learning_rate"):
-                allowed = "with run=… the run says what it is; leave it out"
-                raise ConfigError(name, OmegaConf.select(composed, name), allowed)
-    config = load(rest, typed)
-    _check(instrument, config)
-    return instrument, config
-
-
-def _check(instrument: Instrument, config: Config) -> None:
+def _check(instrument: Instrument) -> None:
     for name, choices in CHOICES.items():
         value = getattr(instrument, name)
         if value not in choices:
@@ -95,44 +84,70 @@ def _check(instrument: Instrument, config: Config) -> None:
         raise ConfigError("batch_sizes", instrument.batch_sizes, "each must be 1 or more")
     if instrument.memory_mb < 1:
         raise ConfigError("memory_mb", instrument.memory_mb, "it must be 1 or more")
-    if (
-        instrument.sampling == "independent"
-        and max(instrument.batch_sizes) >= config.dataset.samples
-    ):
+    if instrument.output:
+        path = Path(instrument.output)
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise ConfigError("output", path, "it must be a file in a folder that is there")
+
+
+def _check_sizes(instrument: Instrument, what: Measured) -> None:
+    from igo import models
+
+    config, largest = what.training.config, max(instrument.batch_sizes)
+    if instrument.sampling == "independent" and largest >= config.dataset.samples:
         allowed = f"batches of all {config.dataset.samples} samples never vary; take fewer"
         raise ConfigError("batch_sizes", instrument.batch_sizes, allowed)
+    if instrument.estimator == "mini_batch" and instrument.batchnorm == "train":
+        least = what.training.engine.smallest_part(instrument.batch_sizes, largest)
+        models.check_fits(what.training.network, config.model.name, config.dataset, least)
 
 
-def _network(
-    instrument: Instrument, config: Config, typed: Collection[str]
-) -> tuple[Any, dict[str, Any], float, Any]:
-    """The network to measure, what it is of, its learning rate, and the data and engine for it."""
+def _fresh(config: Config) -> Measured:
     from igo import assemble
     from igo.schedule import make_plan
 
-    if instrument.run is None:
-        training = assemble.prepare(config, make_plan(config))
-        of = {"dataset": config.dataset.name, "model": config.model.name, "seed": config.seed}
-        return training.network, {"model": "fresh", **of}, config.learning_rate, training
-    folder = Path(instrument.run)
+    training = assemble.prepare(config, make_plan(config))
+    of = {"model": f"fresh {config.model.name}", "dataset": config.dataset.name}
+    eta, beta = config.learning_rate, config.optimizer.momentum
+    return Measured({**of, "seed": config.seed}, training, eta, beta)
+
+
+def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) -> Measured:
+    """A run at its newest checkpoint; what was typed may change where it is measured, and η."""
+    from igo import assemble
+    from igo.schedule import make_plan
+
+    own = {one.name for one in fields(Instrument)}
+    movable = ("engine.device", "engine.threads", "data_dir", "learning_rate")
+    for name in typed:
+        if name not in (*own, *movable, "engine"):
+            allowed = "with run=… the run says what it is; leave it out"
+            raise ConfigError(name, OmegaConf.select(rest, name), allowed)
+    folder = Path(str(instrument.run)).resolve()
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", instrument.run, "it must be a run folder, with a config.yaml")
-    of_run = of_file(folder / "config.yaml")
-    of_run.engine, of_run.data_dir = config.engine, config.data_dir
-    training = assemble.prepare(of_run, make_plan(of_run))
-    progress, _ = assemble.load(folder / "checkpoint.pt", folder.name, training, print)
+    config, here = of_file(folder / "config.yaml"), load(rest)
+    config.engine.device, config.engine.threads = here.engine.device, here.engine.threads
+    config.data_dir = here.data_dir
+    training = assemble.prepare(config, make_plan(config))
+    name, reasons = RunFolder(config).path.name, list[str]()
+    progress, _ = assemble.load(folder / "checkpoint.pt", name, training, reasons.append)
     if progress is None:
-        raise UserError(f"run={folder} has no whole checkpoint yet; wait for its first epoch")
-    eta = config.learning_rate
-    if "learning_rate" not in typed:
-        eta = progress.records[-1]["eta_m"]
-    return training.network, {"run": str(folder), "epoch": progress.epoch}, eta, training
+        why = "; ".join(reasons) or "wait for its first epoch"
+        raise UserError(f"run={instrument.run} has no usable checkpoint: {why}")
+    last = progress.records[-1]
+    eta = here.learning_rate if "learning_rate" in typed else last["eta_m"]
+    of = {"run": str(instrument.run), "epoch": progress.epoch}
+    return Measured(of, training, eta, last["beta_m"])
 
 
-def _measure(instrument: Instrument, training: Any, network: Any, batch_size: int) -> Noise:
+def _measure(instrument: Instrument, what: Measured, batch_size: int) -> Noise:
+    from torch.nn.functional import cross_entropy
+
     from igo import measure
     from igo.seeds import derive_seed
 
+    training, network = what.training, what.training.network
     network.train(instrument.batchnorm == "train")
     seed = derive_seed(training.config.seed, "instrument")
     if instrument.estimator == "mini_batch":
@@ -145,17 +160,15 @@ def _measure(instrument: Instrument, training: Any, network: Any, batch_size: in
             seed=seed,
             sampling=instrument.sampling,
         )
-    import torch.nn.functional as F
-
     measure.check_per_sample(network)
     samples = instrument.batches * batch_size
     drawn = measure.draw(
         instrument.sampling, n=training.data.n, batch_size=1, batches=samples, seed=seed
     )
-    together = list(_joined(drawn, 256))
+    together = measure.joined(drawn, 256)
     return measure.per_sample(
         network,
-        F.cross_entropy,
+        cross_entropy,
         lambda: training.data.train_batches(together, derive_seed(seed, "augmentation")),
         n=training.data.n,
         sampling=instrument.sampling,
@@ -163,25 +176,12 @@ def _measure(instrument: Instrument, training: Any, network: Any, batch_size: in
     )
 
 
-def _joined(drawn: list[Any], size: int) -> Iterable[Any]:
-    import torch
-
-    yield from torch.cat(drawn).split(size)
-
-
-def _row(
-    instrument: Instrument,
-    found: Noise,
-    batch_size: int,
-    eta: float,
-    config: Config,
-    of: dict[str, Any],
-) -> dict[str, Any]:
+def _row(instrument: Instrument, found: Noise, batch_size: int, what: Measured) -> dict[str, Any]:
     from igo import control
 
-    momentum = config.optimizer.momentum
+    config, eta, beta = what.training.config, what.learning_rate, what.momentum
     return {
-        "of": of,
+        "of": what.of,
         "variance": found.variance,
         "interval": list(found.interval or ()),
         "gradient_norm": found.gradient_norm,
@@ -195,8 +195,8 @@ def _row(
             "learning_rate": eta,
             "batch_size": batch_size,
             "optimizer": config.optimizer.name,
-            "momentum": momentum,
-            "value": control.level(config, eta, batch_size, momentum, found),
+            "momentum": beta,
+            "value": control.level(config, eta, batch_size, beta, found),
         },
         "config": asdict(config),
     }

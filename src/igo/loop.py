@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from igo import control, measure, optim
 from igo.config import Config
 from igo.control import Applied
-from igo.data import Data, epoch_batches
+from igo.data import Batch, Data, epoch_batches
 from igo.engine import Engine
 from igo.errors import UserError
 from igo.measure import Average, Online
@@ -92,7 +92,7 @@ def train(
         check_stop: called before each update; may raise to end the run.
 
     Raises:
-        UserError: the loss is no longer finite.
+        UserError: the loss or C² is no longer finite.
     """
     run.network.train()
     for epoch, stage in run.plan.epochs_of_stages(progress.epoch):
@@ -102,9 +102,10 @@ def train(
         torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch))
         bar.begin_epoch(epoch, applied)
         trained = _train_epoch(run, epoch, applied, bar, check_stop)
-        if not math.isfinite(trained.loss):
-            raise UserError(_not_finite(trained, epoch, stage, progress))
         average.add(trained.variances, trained.gradient_squares, trained.pairs)
+        for name, value in (("training loss", trained.loss), ("C²", average.variance)):
+            if not math.isfinite(value):
+                raise UserError(_not_finite(name, value, trained, epoch, stage, progress))
         test_loss, test_accuracy = run.engine.evaluate(run.network, run.data.test_batches())
         progress.epoch, progress.updates = epoch, progress.updates + trained.updates
         progress.samples += trained.samples
@@ -119,9 +120,7 @@ def train(
             "gamma_m": stage.gamma_m,
             "delta_m": applied.delta,
             "delta_start": applied.delta_start,
-            "delta_measured": control.level(
-                run.config, applied.learning_rate, applied.batch_size, applied.momentum, average
-            ),
+            "delta_measured": control.measured_level(run.config, applied, average),
             "gradient_variance": average.variance,
             "noise_scale": average.noise_scale,
             "train/loss": trained.loss,
@@ -144,7 +143,7 @@ def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple
             run.network,
             run.data,
             batches=run.config.noise.batches,
-            batch_size=measure.batch_size(run.config.noise, stage.b_m, run.data.n),
+            batch_size=measure.measured_size(run.config),
             seed=derive_seed(run.config.seed, "noise", stage.stage),
         )
         progress.reference = progress.reference or current
@@ -164,16 +163,18 @@ def _train_epoch(
 ) -> Epoch:
     started = time.perf_counter()
     index_batches = epoch_batches(run.data.n, applied.batch_size, run.config.seed, epoch)
-    online = Online.of_epoch(run.config.noise, applied.batch_size, run.data.n)
+    online = Online.of_epoch(run.config, applied.batch_size)
     batches = run.data.train_batches(index_batches, derive_seed(run.config.seed, "epoch", epoch))
     totals = torch.zeros(2, device=run.engine.device)
     noise: Tensor = torch.zeros(2, dtype=torch.float64, device=run.engine.device)
     largest = samples = 0
+    before: Batch | None = None
     for update, batch in enumerate(batches):
         check_stop()
         if update in online.positions:
-            noise += measure.halves(run.engine, run.network, batch, online.size)
+            noise += measure.pair(run.engine, run.network, online.parts(batch, before))
         totals += run.engine.step(run.network, run.optimizer, batch)
+        before = batch
         size = len(batch[1])
         largest, samples = max(largest, size), samples + size
         bar.advance(size)
@@ -193,9 +194,11 @@ def _train_epoch(
     )
 
 
-def _not_finite(trained: Epoch, epoch: int, stage: Stage, progress: Progress) -> str:
+def _not_finite(
+    name: str, value: float, trained: Epoch, epoch: int, stage: Stage, progress: Progress
+) -> str:
     return (
-        f"the training loss is {trained.loss} in epoch {epoch} (stage {stage.stage},"
+        f"the {name} is {value} in epoch {epoch} (stage {stage.stage},"
         f" η {trained.learning_rate:.4g}, b {trained.batch_size}); a smaller learning_rate may"
         f" help. The last good checkpoint is of epoch {progress.epoch}"
     )

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo import noise
-from igo.config import NoiseConfig
+from igo.config import Config
 from igo.data import Batch, Data
 from igo.engine import Engine
 from igo.errors import UserError
@@ -54,7 +54,8 @@ def measure_noise(
     """
 
     def gradient(batch: Batch) -> Tensor:
-        found = torch.autograd.grad(loss(network(batch[0]), batch[1]), parameters)
+        value = loss(network(batch[0]), batch[1])
+        found = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
         return torch.cat([one.flatten() for one in found])
 
     parameters = [p for p in network.parameters() if p.requires_grad]
@@ -62,6 +63,8 @@ def measure_noise(
     sizes = {len(targets) for _, targets in used}
     if len(sizes) > 1:
         raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
+    if batches < 2:
+        raise ValueError(f"batches={batches}: a variance needs 2 or more")
     if len(used) < batches:
         raise ValueError(f"batches={batches}: the loader has only {len(used)}")
     with untouched(network):
@@ -89,6 +92,11 @@ def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> 
     return list(torch.randperm(n, generator=random)[:needed].split(batch_size))
 
 
+def joined(drawn: Sequence[Tensor], size: int) -> list[Tensor]:
+    """The same indices in batches of ``size``."""
+    return list(torch.cat(list(drawn)).split(size))
+
+
 def mini_batch(
     engine: Engine,
     network: nn.Module,
@@ -108,18 +116,14 @@ def mini_batch(
     return noise.estimate(gradients, batch_size=batch_size, n=data.n, sampling=sampling)
 
 
-def halves(engine: Engine, network: nn.Module, batch: Batch, size: int) -> Tensor:
-    """C² and ‖∇f‖², (2,) on the device, from two parts of ``size`` samples of a training batch.
+def pair(engine: Engine, network: nn.Module, parts: tuple[Batch, Batch]) -> Tensor:
+    """C² and ‖∇f‖², (2,) on the device, from two parts of ordinary training batches (online).
 
     The update that follows is made as if nothing had been measured.
     """
-    images, labels = batch
     with untouched(network), torch.random.fork_rng(devices=_gpus(engine)):
-        first, second = (
-            training_gradient(engine, network, (images[part], labels[part]))
-            for part in (slice(0, size), slice(size, 2 * size))
-        )
-    return noise.from_halves(first, second, 2 * size)
+        first, second = (training_gradient(engine, network, part) for part in parts)
+    return noise.from_halves(first, second, 2 * len(parts[0][1]))
 
 
 def training_gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tensor:
@@ -138,13 +142,14 @@ def training_gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tenso
 def untouched(network: nn.Module) -> Iterator[None]:
     """Leave buffers (BatchNorm's running statistics) and gradients as they were before."""
     buffers = [buffer.clone() for buffer in network.buffers()]
+    gradients = [parameter.grad for parameter in network.parameters()]
     try:
         yield
     finally:
         for buffer, before in zip(network.buffers(), buffers, strict=True):
             buffer.copy_(before)
-        for parameter in network.parameters():
-            parameter.grad = None
+        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
 
 
 def per_sample(
@@ -226,32 +231,47 @@ def _gpus(engine: Engine) -> Sequence[torch.device]:
     return [engine.device] if engine.device.type == "cuda" else []
 
 
-def batch_size(config: NoiseConfig, largest: int, n: int) -> int:
-    """Samples in each of the K mini-batches at the start of a stage, at most ``largest`` (b_m)."""
-    return min(config.batch_size, largest, n // config.batches)
+def measured_size(config: Config) -> int:
+    """The b of every measurement of a run: min(noise.batch_size, b_1, n/K).
+
+    One b throughout, because under BatchNorm C² depends on it: the values of a run can then be
+    compared with each other and with the reference.
+    """
+    n = config.dataset.samples
+    return max(1, min(config.noise.batch_size, config.batch_size, n // config.noise.batches))
 
 
 @dataclass(frozen=True)
 class Online:
-    """Which batches of an epoch are measured in halves, and how large the halves are.
+    """Which updates of an epoch are measured, from two parts of ``size`` samples each.
 
-    Measuring costs forward and backward of the halves on top of the step, so the number of pairs
-    keeps their samples within ``share`` of the epoch's, but there is at least one.
+    Measuring costs forward and backward of the parts on top of the step, so the number of pairs
+    keeps their samples within ``noise.online`` of the epoch's; at least one where possible.
     """
 
     size: int
     positions: frozenset[int]
 
     @staticmethod
-    def of_epoch(config: NoiseConfig, batch_size: int, n: int) -> Online:
-        """Plan one epoch of n samples; halves are at most ``config.batch_size``, for more pairs."""
-        room = int(config.online * n / 2)
-        size = min(batch_size // 2, config.batch_size, max(room, 1))
-        if config.online == 0 or size == 0:
-            return Online(0, frozenset())
-        updates = math.ceil(n / batch_size)
-        pairs = min(max(room // size, 1), updates)
-        return Online(size, frozenset(j * updates // pairs for j in range(pairs)))
+    def of_epoch(config: Config, batch_size: int) -> Online:
+        """Plan one epoch. Both parts are of the present batch, or one of the batch before it."""
+        share, size, n = config.noise.online, measured_size(config), config.dataset.samples
+        if share == 0:
+            return Online(size, frozenset())
+        full = n // batch_size  # the last, shorter batch is never measured
+        first = 0 if 2 * size <= batch_size else 1
+        pairs = min(max(int(share * n / (2 * size)), 1), full - first)
+        chosen = (first + j * (full - first) // pairs for j in range(pairs))
+        return Online(size, frozenset(chosen))
+
+    def parts(self, batch: Batch, before: Batch | None) -> tuple[Batch, Batch]:
+        """Two parts of different samples, from this batch alone where it is large enough."""
+        images, labels = batch
+        s = self.size
+        first = images[:s], labels[:s]
+        if before is None or len(labels) >= 2 * s:
+            return first, (images[s : 2 * s], labels[s : 2 * s])
+        return (before[0][:s], before[1][:s]), first
 
 
 @dataclass

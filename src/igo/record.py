@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "checkpoint.pt"
 
     @property
+    def metrics(self) -> Path:
+        """Where the records are, one epoch a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
     def _status_file(self) -> Path:
         return self.path / "status.json"
 
@@ -92,11 +97,11 @@ class RunFolder:
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
         lines = "".join(_line(record) for record in records)
-        write_atomically(self.path / "metrics.jsonl", lines)
+        write_atomically(self.metrics, lines)
 
     def append_record(self, record: Record) -> None:
         """Add one line to metrics.jsonl. A torn line is mended at the next start."""
-        with (self.path / "metrics.jsonl").open("a") as file:
+        with self.metrics.open("a") as file:
             file.write(_line(record))
             file.flush()
             os.fsync(file.fileno())

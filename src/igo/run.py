@@ -50,11 +50,17 @@ def run(config: Config) -> Path:
     if config.dry_run:
         terminal.show_plan(config, plan)
         return folder.path
-    if not config.fresh and folder.status().get("state") == "finished":
+    finished = folder.status().get("state") == "finished" and folder.metrics.is_file()
+    if finished and not config.fresh:
         _report(terminal, folder, "finished before; fresh=true runs it again")
         return folder.path
-    with _signals() as check_stop:
-        _train(config, plan, folder, terminal, check_stop)
+    try:
+        with _signals() as check_stop:
+            _train(config, plan, folder, terminal, check_stop)
+    except Stopped as stop:
+        terminal.say(f"stopped by {stop.signal_name}; the same command continues")
+        terminal.say(f"run {folder.path}")
+        raise
     _report(terminal, folder, "finished")
     return folder.path
 
@@ -71,6 +77,8 @@ def _train(
 
     tracking.check_login(config.tracking)
     training = assemble.prepare(config, plan)
+    if training.engine.note:
+        terminal.warn(training.engine.note)
     terminal.show_plan(config, plan)
     with folder.held():
         if config.fresh:
@@ -171,7 +179,7 @@ def _signals() -> Iterator[Callable[[], None]]:
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
     import json
 
-    lines = (folder.path / "metrics.jsonl").read_text().splitlines()
+    lines = folder.metrics.read_text().splitlines()
     accuracies = [json.loads(line)["test/accuracy"] for line in lines]
     terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
     terminal.say(f"run {folder.path}")

@@ -153,10 +153,13 @@ def make_plan(config: Config) -> Plan:
                 f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, which must be in"
                 " (0, 1]; use fewer stages or a slower decay",
             )
-        b = whole_batch_size(config, phi, least=batches[-1] if batches else config.batch_size)
+        eta, b = config.learning_rate, config.batch_size
+        if not config.optimizer.decay_momentum:  # which leaves both as they are
+            b = whole_batch_size(config, phi, least=batches[-1] if batches else b)
+            eta *= phi * math.sqrt(b / config.batch_size)
         phis.append(phi)
         batches.append(b)
-        etas.append(config.learning_rate * phi * math.sqrt(b / config.batch_size))
+        etas.append(eta)
     epochs = [starts[m + 1] - starts[m] for m in range(count)]
     if config.schedule.final_updates:  # stage M+1: δ = 0, gradient descent on f itself
         phis.append(0.0)

@@ -53,17 +53,19 @@ def online_cost(study: Study, config: Config) -> Found:
 def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     """Milliseconds of a training step and of a measurement on the same batch, in turns."""
     config = training.config
-    size = measure.Online.of_epoch(config.noise, batch_size, training.data.n).size
+    online = measure.Online.of_epoch(config, batch_size)
     optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     random = torch.Generator().manual_seed(config.seed)
     drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
     rows: list[Row] = []
+    before: Batch | None = None
     for batch in training.data.train_batches(drawn, 0):
         found = _timed(training, partial(_step, batch))
-        again = _timed(training, partial(_halves, batch, size))
+        again = _timed(training, partial(_pair, online.parts(batch, before or batch)))
+        before = batch
         for clock in ("cpu", "wall"):
             step, spent = 1000 * found[clock], 1000 * again[clock]
-            rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step,
+            rows.append({"b": batch_size, "size": online.size, "clock": clock, "step_ms": step,
                          "measure_ms": spent})  # fmt: skip
     return rows[4:]  # the first two calls allocate
 
@@ -71,7 +73,7 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
 def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
     """The cost of an epoch's measurements as a share of its steps, from medians."""
     n = config.dataset.samples
-    online = measure.Online.of_epoch(config.noise, batch_size, n)
+    online = measure.Online.of_epoch(replace(config, batch_size=batch_size), batch_size)
     pairs, updates = len(online.positions), math.ceil(n / batch_size)
     facts: Row = {}
     for clock in ("cpu", "wall"):
@@ -102,8 +104,8 @@ def _step(batch: Batch, run: Training) -> object:
     return run.engine.step(run.network, run.optimizer, batch)
 
 
-def _halves(batch: Batch, size: int, run: Training) -> object:
-    return measure.halves(run.engine, run.network, batch, size)
+def _pair(parts: tuple[Batch, Batch], run: Training) -> object:
+    return measure.pair(run.engine, run.network, parts)
 
 
 def _epoch(training: Training) -> object:
@@ -117,7 +119,7 @@ def _epoch(training: Training) -> object:
 
 def _stage_start(training: Training) -> object:
     settings = training.config.noise
-    size = measure.batch_size(settings, training.config.batch_size, training.data.n)
+    size = measure.measured_size(training.config)
     return measure.mini_batch(
         training.engine, training.network, training.data,
         batch_size=size, batches=settings.batches, seed=0,

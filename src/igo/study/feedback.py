@@ -35,7 +35,7 @@ def feedback_row(config: Config, record: Record) -> Row:
     feedback has chosen η and b: that part agrees with the target by construction.
     """
     eta, b = record["eta_m"], record["b_m"]
-    pairs = len(measure.Online.of_epoch(config.noise, b, config.dataset.samples).positions)
+    pairs = len(measure.Online.of_epoch(config, b).positions)
     kept = min(config.noise.batches - 1, measure.Average.WINDOW)
     start = (record["delta_start"] / eta) ** 2 * b
     alone = ((kept + pairs) * record["gradient_variance"] - kept * start) / max(pairs, 1)

@@ -222,7 +222,7 @@ def online_cost(found: Found, dataset: str, path: Path) -> None:
         for place, b in enumerate(sizes):
             own = [row for row in rows if row["b"] == b]
             shown = ((-0.17, "step_ms", BLUE, "training step"),
-                     (0.17, "measure_ms", ORANGE, "measurement in halves"))  # fmt: skip
+                     (0.17, "measure_ms", ORANGE, "measurement of a pair"))  # fmt: skip
             for shift, name, colour, label in shown:
                 values = [row[name] for row in own]
                 spread = np.linspace(-0.1, 0.1, len(values))

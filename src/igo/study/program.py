@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from omegaconf import DictConfig
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from igo.config import Config, explain, load
+from igo.config import Config, load, split_off
 from igo.errors import ConfigError, nearest
 from igo.study import STUDIES, Study
 from igo.terminal import Terminal
@@ -34,21 +31,11 @@ def run(composed: DictConfig, typed: list[str]) -> None:
 
 def settings(composed: DictConfig, typed: list[str]) -> tuple[Study, Config]:
     """Split what was composed into the study's settings and a run's, both checked."""
-    own = {one.name for one in fields(Study)}
-    try:
-        merged = OmegaConf.merge(
-            OmegaConf.structured(Study), {name: composed[name] for name in own}
-        )
-    except OmegaConfBaseException as error:
-        raise explain(error, composed) from None
-    study = OmegaConf.to_object(merged)
-    if not isinstance(study, Study):
-        raise TypeError(f"a Study was expected, not {type(study)}")
+    study, rest = split_off(composed, Study)
     if study.study not in STUDIES:
         allowed = f"it must be one of {', '.join(STUDIES)}.{nearest(study.study, STUDIES)}"
         raise ConfigError("study", study.study, allowed)
     for name, least in (("seeds", 2), ("draws", 100), ("repeats", 3), ("calls", 20)):
         if getattr(study, name) < least:
             raise ConfigError(name, getattr(study, name), f"it must be {least} or more")
-    rest = OmegaConf.masked_copy(composed, [str(name) for name in composed if name not in own])
     return study, load(rest, typed)

@@ -192,8 +192,7 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
         " recorded δ_measured averages the epoch's online pairs with the measurement at the stage's"
         " start, from which the feedback chose η and b; the pairs alone are independent of that"
         " choice. They are few and noisy (one an epoch in the late stages here), so their largest"
-        " deviation is mostly chance; their mean says whether δ is on its curve. They also see"
-        " BatchNorm on smaller batches.",
+        " deviation is mostly chance; their mean says whether δ is on its curve.",
         table(["seed", "schedule.feedback", "largest deviation", "pairs alone", "last b_m",
                "test accuracy", "training loss"], seeds),
         _feedback_verdict(facts),
