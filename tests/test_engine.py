@@ -337,8 +337,10 @@ def test_determinism_is_switched_on_and_off_with_each_run() -> None:
 def test_threads_are_set_where_they_are_given() -> None:
     engine.build(EngineConfig(device="cpu", threads=2))
     assert torch.get_num_threads() == 2
-    engine.build(EngineConfig(device="cpu"))
-    assert torch.get_num_threads() == 2
+    engine.build(EngineConfig(device="cpu"), image_size=8)
+    assert torch.get_num_threads() == 1  # very small images
+    engine.build(EngineConfig(device="cpu"), image_size=32)
+    assert torch.get_num_threads() == engine.ALL_THREADS
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -191,7 +191,7 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
         f"The demand, ≤ 0.15 with feedback: {verdict(worst <= 0.15)} (worst seed {worst:.3f}). The"
         " recorded δ_measured averages the epoch's online pairs with the measurement at the stage's"
         " start, from which the feedback chose η and b; the pairs alone are independent of that"
-        " choice. They are few and noisy (one an epoch in the late stages here), so their largest"
+        " choice. They are few (at most three an epoch here) and noisy, so their largest"
         " deviation is mostly chance; their mean says whether δ is on its curve.",
         table(["seed", "schedule.feedback", "largest deviation", "pairs alone", "last b_m",
                "test accuracy", "training loss"], seeds),
