@@ -18,7 +18,7 @@ from test_noise import linear_gradients
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from igo import data, engine, measure, models, noise
+from igo import data, engine, measure, models, noise, online
 from igo.config import Config, EngineConfig
 from igo.errors import UserError
 
@@ -218,7 +218,7 @@ def test_online_pairs_are_whole_disjoint_and_within_their_share(
     """By walking through the epoch: sizes of the parts that ``parts`` would cut."""
     b_1 = min(b_1, n)
     b = min(int(b_1 * growth), n)
-    plan = measure.Online.of_epoch(online_config(n, b_1, share, size), b)
+    plan = online.Online.of_epoch(online_config(n, b_1, share, size), b)
     lengths = [min(b, n - start) for start in range(0, n, b)]
     batches = [(torch.arange(i * b, i * b + k), torch.arange(k)) for i, k in enumerate(lengths)]
     for position in plan.positions:

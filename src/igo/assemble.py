@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from igo import checkpoint, data, engine, loop, measure, models, optim, seeds
+from igo import checkpoint, data, engine, loop, models, online, optim, seeds
 from igo.config import Config
 from igo.errors import UserError
 from igo.loop import Progress, Training
@@ -27,7 +27,7 @@ def prepare(config: Config, plan: Plan) -> Training:
     network = models.build(config.model, config.dataset)
     smallest = min(
         device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
-        measure.measured_size(config),
+        online.measured_size(config),
     )
     if models.check_fits(network, config.model.name, config.dataset, smallest):
         device = engine.without_bf16(device, config.engine)

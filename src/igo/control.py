@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 from igo import noise, schedule
 from igo.config import Config
-from igo.noise import Noise
+from igo.noise import Moments, Noise
 from igo.schedule import Stage
 
 
@@ -57,23 +56,7 @@ def decide(
     return Applied(eta, b, beta, planned, level(config, eta, b, beta, current))
 
 
-class Measured(Protocol):
-    """A measurement of C² and ‖∇f‖: Noise, or Average."""
-
-    @property
-    def variance(self) -> float:
-        """C²."""
-        ...
-
-    @property
-    def gradient_norm(self) -> float:
-        """‖∇f‖."""
-        ...
-
-
-def level(
-    config: Config, eta: float, batch_size: int, momentum: float, measured: Measured
-) -> float:
+def level(config: Config, eta: float, batch_size: int, momentum: float, measured: Moments) -> float:
     """δ of the configured optimizer at a measured C² and ‖∇f‖."""
     return noise.noise_level(
         eta,
@@ -85,7 +68,7 @@ def level(
     )
 
 
-def measured_level(config: Config, applied: Applied, measured: Measured) -> float:
+def measured_level(config: Config, applied: Applied, measured: Moments) -> float:
     """δ as it is in a stage; 0 in gradient descent on f itself, whose batches are all samples."""
     if applied.delta == 0:
         return 0.0

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from igo import control, measure, optim
+from igo import control, measure, online, optim
 from igo.config import Config
 from igo.control import Applied
 from igo.data import Batch, Data, epoch_batches
 from igo.engine import Engine
 from igo.errors import UserError
-from igo.measure import Average, Online
 from igo.noise import Noise
+from igo.online import Average, Online
 from igo.record import Record
 from igo.schedule import Plan, Stage
 from igo.seeds import derive_seed
@@ -143,7 +143,7 @@ def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple
             run.network,
             run.data,
             batches=run.config.noise.batches,
-            batch_size=measure.measured_size(run.config),
+            batch_size=online.measured_size(run.config),
             seed=derive_seed(run.config.seed, "noise", stage.stage),
         )
         progress.reference = progress.reference or current
@@ -163,7 +163,7 @@ def _train_epoch(
 ) -> Epoch:
     started = time.perf_counter()
     index_batches = epoch_batches(run.data.n, applied.batch_size, run.config.seed, epoch)
-    online = Online.of_epoch(run.config, applied.batch_size)
+    plan = Online.of_epoch(run.config, applied.batch_size)
     batches = run.data.train_batches(index_batches, derive_seed(run.config.seed, "epoch", epoch))
     totals = torch.zeros(2, device=run.engine.device)
     noise: Tensor = torch.zeros(2, dtype=torch.float64, device=run.engine.device)
@@ -171,8 +171,8 @@ def _train_epoch(
     before: Batch | None = None
     for update, batch in enumerate(batches):
         check_stop()
-        if update in online.positions:
-            noise += measure.pair(run.engine, run.network, online.parts(batch, before))
+        if update in plan.positions:
+            noise += online.pair(run.engine, run.network, plan.parts(batch, before))
         totals += run.engine.step(run.network, run.optimizer, batch)
         before = batch
         size = len(batch[1])
@@ -190,7 +190,7 @@ def _train_epoch(
         seconds=time.perf_counter() - started,
         variances=variances,
         gradient_squares=gradient_squares,
-        pairs=len(online.positions),
+        pairs=len(plan.positions),
     )
 
 

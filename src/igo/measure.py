@@ -8,18 +8,15 @@ per-sample gradients do not exist there, and the two are never mixed.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import ClassVar
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo import noise
-from igo.config import Config
 from igo.data import Batch, Data
 from igo.engine import Engine
 from igo.errors import UserError
@@ -110,20 +107,10 @@ def mini_batch(
     """C² from mini-batch gradients as training makes them, augmentation and BatchNorm included."""
     drawn = draw(sampling, n=data.n, batch_size=batch_size, batches=batches, seed=seed)
     stream = data.train_batches(drawn, derive_seed(seed, "augmentation"))
-    with untouched(network), torch.random.fork_rng(devices=_gpus(engine)):
+    with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
         torch.manual_seed(derive_seed(seed, "dropout"))
         gradients = torch.stack([training_gradient(engine, network, batch) for batch in stream])
     return noise.estimate(gradients, batch_size=batch_size, n=data.n, sampling=sampling)
-
-
-def pair(engine: Engine, network: nn.Module, parts: tuple[Batch, Batch]) -> Tensor:
-    """C² and ‖∇f‖², (2,) on the device, from two parts of ordinary training batches (online).
-
-    The update that follows is made as if nothing had been measured.
-    """
-    with untouched(network), torch.random.fork_rng(devices=_gpus(engine)):
-        first, second = (training_gradient(engine, network, part) for part in parts)
-    return noise.from_halves(first, second, 2 * len(parts[0][1]))
 
 
 def training_gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tensor:
@@ -227,87 +214,6 @@ def check_per_sample(network: nn.Module) -> None:
         )
 
 
-def _gpus(engine: Engine) -> Sequence[torch.device]:
+def gpus(engine: Engine) -> Sequence[torch.device]:
+    """The devices beside the CPU whose random state a measurement must leave alone."""
     return [engine.device] if engine.device.type == "cuda" else []
-
-
-def measured_size(config: Config) -> int:
-    """The b of every measurement of a run: min(noise.batch_size, b_1, n/K).
-
-    One b throughout, because under BatchNorm C² depends on it: the values of a run can then be
-    compared with each other and with the reference.
-    """
-    n = config.dataset.samples
-    return max(1, min(config.noise.batch_size, config.batch_size, n // config.noise.batches))
-
-
-@dataclass(frozen=True)
-class Online:
-    """Which updates of an epoch are measured, from two parts of ``size`` samples each.
-
-    Measuring costs forward and backward of the parts on top of the step, so the number of pairs
-    keeps their samples within ``noise.online`` of the epoch's; at least one where possible.
-    """
-
-    size: int
-    positions: frozenset[int]
-
-    @staticmethod
-    def of_epoch(config: Config, batch_size: int) -> Online:
-        """Plan one epoch. Both parts are of the present batch, or one of the batch before it."""
-        share, size, n = config.noise.online, measured_size(config), config.dataset.samples
-        if share == 0:
-            return Online(size, frozenset())
-        full = n // batch_size  # the last, shorter batch is never measured
-        first = 0 if 2 * size <= batch_size else 1
-        pairs = min(max(int(share * n / (2 * size)), 1), full - first)
-        chosen = (first + j * (full - first) // pairs for j in range(pairs))
-        return Online(size, frozenset(chosen))
-
-    def parts(self, batch: Batch, before: Batch | None) -> tuple[Batch, Batch]:
-        """Two parts of different samples, from this batch alone where it is large enough."""
-        images, labels = batch
-        s = self.size
-        first = images[:s], labels[:s]
-        if before is None or len(labels) >= 2 * s:
-            return first, (images[s : 2 * s], labels[s : 2 * s])
-        return (before[0][:s], before[1][:s]), first
-
-
-@dataclass
-class Average:
-    """C² and ‖∇f‖² over about the last ``WINDOW`` pairs, or over one epoch's where it has more.
-
-    ``weight`` counts pairs; a stage starts from the measurement with K mini-batches, which counts
-    as K - 1.
-    """
-
-    variance: float
-    gradient_square: float
-    weight: float
-
-    WINDOW: ClassVar[int] = 8
-
-    @staticmethod
-    def starting(measured: Noise) -> Average:
-        """The average at the start of a stage."""
-        return Average(measured.variance, measured.gradient_square, measured.batches - 1)
-
-    def add(self, variances: float, gradient_squares: float, pairs: int) -> None:
-        """Take the sums over some pairs of halves."""
-        if not pairs:
-            return
-        kept = min(self.weight, self.WINDOW)
-        self.weight = kept + pairs
-        self.variance = (kept * self.variance + variances) / self.weight
-        self.gradient_square = (kept * self.gradient_square + gradient_squares) / self.weight
-
-    @property
-    def gradient_norm(self) -> float:
-        """‖∇f‖, see Noise."""
-        return math.sqrt(max(self.gradient_square, 0.0))
-
-    @property
-    def noise_scale(self) -> float | None:
-        """B_simple, see Noise."""
-        return self.variance / self.gradient_square if self.gradient_square > 0 else None

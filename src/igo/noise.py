@@ -19,8 +19,25 @@ SAMPLINGS = ("with_replacement", "independent", "disjoint")
 LEAST_FOR_INTERVAL = 3  # leaving one of two batches out leaves no variance
 
 
+class Moments:
+    """C² and the estimate of ‖∇f‖², and what follows from them."""
+
+    variance: float
+    gradient_square: float
+
+    @property
+    def gradient_norm(self) -> float:
+        """‖∇f‖, loss per parameter; 0 where the estimate of its square is negative."""
+        return math.sqrt(max(self.gradient_square, 0.0))
+
+    @property
+    def noise_scale(self) -> float | None:
+        """B_simple = tr Σ/‖∇f‖² in samples (McCandlish et al. 2018); None without a ‖∇f‖."""
+        return self.variance / self.gradient_square if self.gradient_square > 0 else None
+
+
 @dataclass(frozen=True)
-class Noise:
+class Noise(Moments):
     """A measurement at fixed parameters.
 
     ``variance`` is C², (loss per parameter)²; ``interval`` its 95 % confidence interval, None where
@@ -34,16 +51,6 @@ class Noise:
     batch_size: int
     batches: int
     sampling: str
-
-    @property
-    def gradient_norm(self) -> float:
-        """‖∇f‖, loss per parameter; 0 where the estimate of its square is negative."""
-        return math.sqrt(max(self.gradient_square, 0.0))
-
-    @property
-    def noise_scale(self) -> float | None:
-        """B_simple = tr Σ/‖∇f‖² in samples (McCandlish et al. 2018); None without a ‖∇f‖."""
-        return self.variance / self.gradient_square if self.gradient_square > 0 else None
 
 
 def momentum_factor(momentum: float) -> float:

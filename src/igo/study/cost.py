@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from igo import assemble, control, loop, measure, optim
+from igo import assemble, control, loop, measure, online, optim
 from igo.config import Config
 from igo.data import Batch
 from igo.loop import Training
@@ -53,7 +53,7 @@ def online_cost(study: Study, config: Config) -> Found:
 def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     """Milliseconds of a training step and of a measurement on the same batch, in turns."""
     config = training.config
-    online = measure.Online.of_epoch(config, batch_size)
+    plan = online.Online.of_epoch(config, batch_size)
     optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     random = torch.Generator().manual_seed(config.seed)
     drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
@@ -61,11 +61,11 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     before: Batch | None = None
     for batch in training.data.train_batches(drawn, 0):
         found = _timed(training, partial(_step, batch))
-        again = _timed(training, partial(_pair, online.parts(batch, before or batch)))
+        again = _timed(training, partial(_pair, plan.parts(batch, before or batch)))
         before = batch
         for clock in ("cpu", "wall"):
             step, spent = 1000 * found[clock], 1000 * again[clock]
-            rows.append({"b": batch_size, "size": online.size, "clock": clock, "step_ms": step,
+            rows.append({"b": batch_size, "size": plan.size, "clock": clock, "step_ms": step,
                          "measure_ms": spent})  # fmt: skip
     return rows[4:]  # the first two calls allocate
 
@@ -73,8 +73,8 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
 def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
     """The cost of an epoch's measurements as a share of its steps, from medians."""
     n = config.dataset.samples
-    online = measure.Online.of_epoch(replace(config, batch_size=batch_size), batch_size)
-    pairs, updates = len(online.positions), math.ceil(n / batch_size)
+    plan = online.Online.of_epoch(replace(config, batch_size=batch_size), batch_size)
+    pairs, updates = len(plan.positions), math.ceil(n / batch_size)
     facts: Row = {}
     for clock in ("cpu", "wall"):
         own = [row for row in rows if row["clock"] == clock]
@@ -90,9 +90,9 @@ def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
         ).confidence_interval  # fmt: skip
         ratio = share(step, spent)
         by = pairs / updates
-        whole = config.noise.online * batch_size / (2 * online.size)  # pairs an update, n large
+        whole = config.noise.online * batch_size / (2 * plan.size)  # pairs an update, n large
         facts[f"b = {batch_size}, {clock}"] = {
-            "pairs": pairs, "updates": updates, "samples": 2 * online.size * pairs / n,
+            "pairs": pairs, "updates": updates, "samples": 2 * plan.size * pairs / n,
             "step_ms": float(np.median(step)), "measure_ms": float(np.median(spent)),
             "cost": Estimate(by * ratio, by * float(drawn.low), by * float(drawn.high)),
             "cost_whole": Estimate(whole * ratio, whole * drawn.low, whole * drawn.high),
@@ -105,7 +105,7 @@ def _step(batch: Batch, run: Training) -> object:
 
 
 def _pair(parts: tuple[Batch, Batch], run: Training) -> object:
-    return measure.pair(run.engine, run.network, parts)
+    return online.pair(run.engine, run.network, parts)
 
 
 def _epoch(training: Training) -> object:
@@ -119,7 +119,7 @@ def _epoch(training: Training) -> object:
 
 def _stage_start(training: Training) -> object:
     settings = training.config.noise
-    size = measure.measured_size(training.config)
+    size = online.measured_size(training.config)
     return measure.mini_batch(
         training.engine, training.network, training.data,
         batch_size=size, batches=settings.batches, seed=0,

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
-from igo import measure
+from igo import online
 from igo.config import Config
 from igo.record import Record
 from igo.run import run as run_program
@@ -35,8 +35,8 @@ def feedback_row(config: Config, record: Record) -> Row:
     feedback has chosen η and b: that part agrees with the target by construction.
     """
     eta, b = record["eta_m"], record["b_m"]
-    pairs = len(measure.Online.of_epoch(config, b).positions)
-    kept = min(config.noise.batches - 1, measure.Average.WINDOW)
+    pairs = len(online.Online.of_epoch(config, b).positions)
+    kept = min(config.noise.batches - 1, online.Average.WINDOW)
     start = (record["delta_start"] / eta) ** 2 * b
     alone = ((kept + pairs) * record["gradient_variance"] - kept * start) / max(pairs, 1)
     return {

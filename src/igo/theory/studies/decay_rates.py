@@ -1,6 +1,9 @@
 """Study: the band allowed for the decay rate γ_m, with every schedule's rates in it."""
 
+from pathlib import Path
+
 import numpy as np
+from matplotlib.axes import Axes
 
 from igo.config import ScheduleConfig
 from igo.schedule import PROFILES, Position
@@ -43,7 +46,18 @@ def run(settings: Settings) -> list[Row]:
         for name, rates in schedules.items()
     ]
     write_csv(settings.output / "decay_rates.csv", records)
+    _draw(schedules, settings.output)
+    return _band_rows(schedules)
+
+
+def _draw(schedules: dict[str, Array], folder: Path) -> None:
     figure, (left, right) = style.panels(2, width=5.4, height=4)
+    _draw_rates(left, schedules)
+    _draw_band(right)
+    style.save(figure, folder / "decay_rate_band.png")
+
+
+def _draw_rates(left: Axes, schedules: dict[str, Array]) -> None:
     stage = np.arange(1, STAGES)
     for index, (name, rates) in enumerate(schedules.items()):
         left.plot(
@@ -62,6 +76,9 @@ def run(settings: Settings) -> list[Row]:
         title="Decay rates; shaded: allowed at best, $a_m = 2$",
     )
     left.legend(ncols=2, fontsize=7.5, loc="lower left")
+
+
+def _draw_band(right: Axes) -> None:
     a = np.linspace(np.sqrt(2) + 1e-6, 6, 300)
     right.fill_between(
         a,
@@ -96,8 +113,6 @@ def run(settings: Settings) -> list[Row]:
         loc="center right",
         bbox_to_anchor=(1.0, 0.4),
     )
-    style.save(figure, settings.output / "decay_rate_band.png")
-    return _band_rows(schedules)
 
 
 def _band_rows(schedules: dict[str, Array]) -> list[Row]:

@@ -1,0 +1,97 @@
+"""C² during training: from pairs of parts of ordinary batches, averaged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from igo import measure, noise
+from igo.config import Config
+from igo.data import Batch
+from igo.engine import Engine
+from igo.noise import Moments, Noise
+
+
+def measured_size(config: Config) -> int:
+    """The b of every measurement of a run: min(noise.batch_size, b_1, n/K).
+
+    One b throughout, because under BatchNorm C² depends on it: the values of a run can then be
+    compared with each other and with the reference.
+    """
+    n = config.dataset.samples
+    return max(1, min(config.noise.batch_size, config.batch_size, n // config.noise.batches))
+
+
+@dataclass(frozen=True)
+class Online:
+    """Which updates of an epoch are measured, from two parts of ``size`` samples each.
+
+    Measuring costs forward and backward of the parts on top of the step, so the number of pairs
+    keeps their samples within ``noise.online`` of the epoch's; at least one where possible.
+    """
+
+    size: int
+    positions: frozenset[int]
+
+    @staticmethod
+    def of_epoch(config: Config, batch_size: int) -> Online:
+        """Plan one epoch. Both parts are of the present batch, or one of the batch before it."""
+        share, size, n = config.noise.online, measured_size(config), config.dataset.samples
+        if share == 0:
+            return Online(size, frozenset())
+        full = n // batch_size  # the last, shorter batch is never measured
+        first = 0 if 2 * size <= batch_size else 1
+        pairs = min(max(int(share * n / (2 * size)), 1), full - first)
+        chosen = (first + j * (full - first) // pairs for j in range(pairs))
+        return Online(size, frozenset(chosen))
+
+    def parts(self, batch: Batch, before: Batch | None) -> tuple[Batch, Batch]:
+        """Two parts of different samples, from this batch alone where it is large enough."""
+        images, labels = batch
+        s = self.size
+        first = images[:s], labels[:s]
+        if before is None or len(labels) >= 2 * s:
+            return first, (images[s : 2 * s], labels[s : 2 * s])
+        return (before[0][:s], before[1][:s]), first
+
+
+@dataclass
+class Average(Moments):
+    """C² and ‖∇f‖² over about the last ``WINDOW`` pairs, or over one epoch's where it has more.
+
+    ``weight`` counts pairs; a stage starts from the measurement with K mini-batches, which counts
+    as K - 1.
+    """
+
+    variance: float
+    gradient_square: float
+    weight: float
+
+    WINDOW: ClassVar[int] = 8
+
+    @staticmethod
+    def starting(measured: Noise) -> Average:
+        """The average at the start of a stage."""
+        return Average(measured.variance, measured.gradient_square, measured.batches - 1)
+
+    def add(self, variances: float, gradient_squares: float, pairs: int) -> None:
+        """Take the sums over some pairs."""
+        if not pairs:
+            return
+        kept = min(self.weight, self.WINDOW)
+        self.weight = kept + pairs
+        self.variance = (kept * self.variance + variances) / self.weight
+        self.gradient_square = (kept * self.gradient_square + gradient_squares) / self.weight
+
+
+def pair(engine: Engine, network: nn.Module, parts: tuple[Batch, Batch]) -> Tensor:
+    """C² and ‖∇f‖², (2,) on the device, from two parts of ordinary training batches (online).
+
+    The update that follows is made as if nothing had been measured.
+    """
+    with measure.untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
+        first, second = (measure.training_gradient(engine, network, part) for part in parts)
+    return noise.from_halves(first, second, 2 * len(parts[0][1]))
