@@ -12,8 +12,8 @@ import matplotlib as mpl
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from igo.config import load
 from igo.help import CONF
+from igo.load import load
 from igo.schedule import Plan, make_plan
 
 mpl.use("Agg")

@@ -9,7 +9,7 @@ from igo.cli import hydra_program
 
 def train(config: DictConfig, typed: list[str]) -> None:
     """Check the configuration, then run it."""
-    from igo.config import load  # --help and --cfg answer without these imports
+    from igo.load import load  # --help and --cfg answer without these imports
 
     checked = load(config, typed)
     from igo.run import run

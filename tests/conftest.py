@@ -14,8 +14,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from igo import config as configuration
 from igo.config import Config
+from igo.load import load
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -34,7 +34,7 @@ def configure(*overrides: str) -> Config:
     """Compose and check a configuration from command line overrides."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", list(overrides))
-    return configuration.load(composed, [one.split("=")[0] for one in overrides])
+    return load(composed, [one.split("=")[0] for one in overrides])
 
 
 @pytest.fixture(scope="session")

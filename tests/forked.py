@@ -188,10 +188,10 @@ def _load_everything() -> None:
     """Import what a run imports, much of which happens when a model is built and used."""
     for module in PRELOADED:
         importlib.import_module(module)
-    from igo import assemble, config, schedule
+    from igo import assemble, load, schedule
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        checked = config.load(compose("config", [*TINY, "tracking=none"]))
+        checked = load.load(compose("config", [*TINY, "tracking=none"]))
     assemble.prepare(checked, schedule.make_plan(checked))
 
 

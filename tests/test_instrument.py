@@ -16,7 +16,8 @@ from conftest import ROOT, TINY, clean_environment, records, run_folder
 from torch import nn
 
 from igo import assemble, measure
-from igo.config import Config, of_file
+from igo.config import Config
+from igo.load import of_file
 from igo.schedule import make_plan
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]

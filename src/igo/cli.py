@@ -14,9 +14,9 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config import explain
 from igo.errors import ConfigError, UserError, nearest
 from igo.help import CONF, help_text, setting_names
+from igo.load import explain
 
 EXIT_USER_ERROR = 2
 FLAGS = {

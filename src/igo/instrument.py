@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from igo.config import Config, load, of_file, split_off
+from igo.config import Config
 from igo.errors import ConfigError, UserError, nearest
+from igo.load import load, of_file, split_off
 from igo.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.record import RunFolder, write_atomically
 

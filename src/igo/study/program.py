@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.config import Config, load, split_off
+from igo.config import Config
 from igo.errors import ConfigError, nearest
+from igo.load import load, split_off
 from igo.study import STUDIES, Study
 from igo.terminal import Terminal
 
