@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from igo import control, noise
 from igo.config import Config
+from igo.errors import UserError
 from igo.noise import Noise
 from igo.schedule import make_plan
 
@@ -141,3 +143,21 @@ def test_feedback_with_constant_noise_is_the_plan(make_config: Make) -> None:
     for stage, one in zip(make_plan(config).stages, walk(config, [7.0] * 12), strict=True):
         assert one.batch_size == stage.b_m
         assert one.learning_rate == pytest.approx(stage.eta_m, rel=1e-12)
+
+
+def test_noise_that_vanishes_does_not_end_a_run_with_feedback(make_config: Make) -> None:
+    """C² = 0 in a stage, as where every sample is fitted: bounded steps, no division by zero."""
+    config = make_config("schedule.feedback=measured", "epochs=4", "split=1")
+    applied = walk(config, [9.0, 0.0, 0.0, 9.0])
+    for one, after in pairwise(applied):
+        assert 0 < after.learning_rate <= 2 * one.learning_rate
+
+
+@pytest.mark.parametrize("way", ["schedule.feedback=measured", "optimizer.decay_momentum=true"])
+def test_without_any_noise_at_the_start_there_is_nothing_to_follow(
+    way: str, make_config: Make
+) -> None:
+    optimizer = ["optimizer=shb"] if "momentum" in way else []
+    config = make_config(*optimizer, way, "epochs=4")
+    with pytest.raises(UserError, match="C² is 0 at the start"):
+        walk(config, [0.0, 0.0, 0.0, 0.0])

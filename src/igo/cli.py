@@ -19,12 +19,15 @@ from igo.help import CONF, help_text, setting_names
 from igo.load import explain
 
 EXIT_USER_ERROR = 2
+# Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
 FLAGS = {
     "-m",
     "--multirun",
     "-c",
     "--cfg",
     "--resolve",
+    "-cd",
+    "--config-dir",
     "-i",
     "--info",
     "--hydra-help",
@@ -42,9 +45,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
         print(help_text(f"src/{Path(sys.argv[0]).name}", config_name))
         return
     for flag in (one.split("=")[0] for one in sys.argv[1:] if one.startswith("-")):
-        if (
-            flag not in FLAGS
-        ):  # argparse would take --p=0.5 for --package, and train with p as it was
+        if flag not in FLAGS:
             fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
 

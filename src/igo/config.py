@@ -76,7 +76,7 @@ class ScheduleConfig:
 
 @dataclass
 class NoiseConfig:
-    """How C² is measured: K mini-batches at the start of each stage, halves of batches online."""
+    """How C² is measured: K mini-batches at the start of each stage, pairs of parts online."""
 
     batches: int = 8
     batch_size: int = 64

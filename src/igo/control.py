@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from igo import noise, schedule
 from igo.config import Config
+from igo.errors import UserError
 from igo.noise import Moments, Noise
 from igo.schedule import Stage
 
@@ -42,11 +43,17 @@ def decide(
         reference: the measurement at the start of training.
         current: the one at the start of this stage.
         before: the stage before as applied, None in the first.
+
+    Raises:
+        UserError: there is no noise to follow.
     """
     if stage.phi_m == 0:  # gradient descent on f itself, with the last η
         eta = stage.eta_m if before is None else before.learning_rate
         beta = config.optimizer.momentum if before is None else before.momentum
         return Applied(eta, stage.b_m, beta, 0.0, 0.0)
+    follows = config.optimizer.decay_momentum or config.schedule.feedback == "measured"
+    if follows and reference.variance <= 0:
+        raise UserError("C² is 0 at the start of training: there is no noise to follow")
     if config.optimizer.decay_momentum:
         return _by_momentum(config, stage, reference, before)
     if config.schedule.feedback == "measured":
@@ -106,9 +113,9 @@ def _by_feedback(
     eta_1, b_1 = config.learning_rate, config.batch_size
     target = level(config, eta_1, b_1, 0.0, reference) * stage.phi_m
     one = level(config, eta_1, b_1, 0.0, current)  # δ of now for ψ = 1
-    psi = target / one
+    psi = stage.phi_m
     if before is not None:
-        psi = min(psi, before.delta_start / one)
+        psi = min(target, before.delta_start) / one if one > 0 else math.inf
         last = before.learning_rate / eta_1 * math.sqrt(b_1 / before.batch_size)
         planned = last * target / before.delta
         limit = config.schedule.feedback_limit

@@ -70,7 +70,7 @@ class Epoch:
     learning_rate: float  # of the optimizer at its last step
     batch_size: int  # the largest batch that reached the model
     seconds: float
-    variances: float  # Σ C² over the measured pairs of halves
+    variances: float  # Σ C² over the measured pairs
     gradient_squares: float  # Σ ‖∇f‖² over them
     pairs: int
 
@@ -146,6 +146,12 @@ def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple
             batch_size=online.measured_size(run.config),
             seed=derive_seed(run.config.seed, "noise", stage.stage),
         )
+        if not math.isfinite(current.variance):
+            raise UserError(
+                f"C² is {current.variance} at the start of stage {stage.stage}; a smaller"
+                " learning_rate, or engine.precision=fp32, may help. The last good checkpoint is of"
+                f" epoch {progress.epoch}"
+            )
         progress.reference = progress.reference or current
         progress.average = Average.starting(current)
         progress.applied = control.decide(
