@@ -52,7 +52,7 @@ test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %
 	$(BIN)/pytest -m slow $(ARGS)
 
 lock: setup  ## choose the newest dependencies again: requirements.lock and environment.yml
-	$(BIN)/pip-compile --quiet --upgrade --extra dev --generate-hashes --strip-extras \
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --extra bench --extra search --generate-hashes --strip-extras \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--unsafe-package torch --unsafe-package torchvision --unsafe-package pip --unsafe-package setuptools \
 		--output-file requirements.lock pyproject.toml
