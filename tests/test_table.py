@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import math
 import random
@@ -195,7 +196,10 @@ def test_a_seed_counts_once(tmp_path: Path) -> None:
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:
+    """A running run holds its lock; one that says so without was killed."""
     running = make_run(tmp_path, "seed=1", accuracies=(0.9, 0.8), state="running")
+    killed = make_run(tmp_path, "seed=4", accuracies=(0.7,), state="running")
+    (killed / ".lock").touch()
     with (running / "metrics.jsonl").open("a") as file:
         file.write('{"epoch": 3, "test/acc')  # as a reader may find it
     lost = "the training loss is nan\nmore"
@@ -204,16 +208,21 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         make_run(tmp_path, "seed=2", accuracies=(), state="failed", error=lost),
         make_run(tmp_path, "seed=3", accuracies=(0.9,), state="interrupted", seconds=3),
         make_run(tmp_path, "seed=0", "p=1", accuracies=(0.1,), state="failed", error=lost),
+        killed, tmp_path / "not-yet",
     ]  # fmt: skip
-    runs = table.read_runs(folders)
-    assert runs["state"].to_list() == ["finished", "running", "failed", "interrupted", "failed"]
-    assert runs["error"].to_list() == [None, None, "the training loss is nan", None,
-                                       "the training loss is nan"]  # fmt: skip
-    assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1]
-    assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1]
-    assert runs["seconds"].to_list() == [None, None, None, 3.0, None]
+    with (running / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runs = table.read_runs(folders)
+    assert runs["state"].to_list() == [
+        "finished", "running", "failed", "interrupted", "failed", "interrupted", "new",
+    ]  # fmt: skip
+    first_line = "the training loss is nan"
+    assert runs["error"].to_list() == [None, None, first_line, None, first_line, None, None]
+    assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None]
+    assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None]
+    assert runs["seconds"].to_list() == [None, None, None, 3.0, None, None, None]
     first, second = table.summarise(runs).iter_rows(named=True)
-    assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 3)
+    assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 4)
     assert first["test/accuracy_mean"] == 0.625
     assert (second["p"], second["n"], second["unfinished"]) == (1.0, 0, 1)
     assert second["test/accuracy_mean"] is second["updates_mean"] is None
@@ -382,7 +391,7 @@ def test_ten_thousand_runs_against_brute_force(tmp_path: Path) -> None:
 def test_run_folders_are_found(tmp_path: Path) -> None:
     first, second = (make_run(tmp_path / "runs", f"seed={s}") for s in (0, 1))
     other = make_run(tmp_path / "more", "seed=2")
-    for name in ("wandb", ".multirun", "empty"):
+    for name in ("wandb", "sweeps", ".multirun", "empty"):
         (tmp_path / "runs" / name).mkdir()
     empty, runs = tmp_path / "runs" / "empty", str(tmp_path / "runs")
     assert set(table_program.find([runs])) == {first, second, empty}
@@ -483,12 +492,15 @@ def run_table(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) -> None:
     swept = program("-m", *TINY, "tracking=none", "p=0.5,1", "seed=0,1")
     assert swept.returncode == 0, swept.stderr
-    done = run_table(tmp_path)  # runs=runs
+    program(*TINY, "tracking=none", "epochs=1", "seed=7")  # beside the sweep
+    (sweep,) = (path.parent for path in (tmp_path / "runs" / "sweeps").glob("*/sweep.json"))
+    sweep = sweep.relative_to(tmp_path)
+    done = run_table(tmp_path, f"runs={sweep}")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0] == "4 runs (4 finished), 2 settings"
-    assert lines[-1] == "wrote runs/table.csv, runs/table.parquet, runs/summary.csv"
-    with (tmp_path / "runs" / "table.csv").open(newline="") as file:
+    assert lines[-1] == f"wrote {sweep}/table.csv, {sweep}/table.parquet, {sweep}/summary.csv"
+    with (tmp_path / sweep / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     by_p: dict[str, list[float]] = defaultdict(list)
     for row in rows:
@@ -505,12 +517,13 @@ def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) 
         values = by_p[p if "." in p else f"{p}.0"]
         cell = f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}"
         assert re.split(r" {2,}", line.strip())[:3] == [p, "2", cell]
+    everything = run_table(tmp_path)  # runs=runs
+    assert everything.stdout.splitlines()[0] == "5 runs (5 finished), 3 settings"
     again = run_table(tmp_path, "runs=runs/digits-*", "output=elsewhere")
     assert again.returncode == 0, again.stderr
     for name in table.FILES:
-        assert (tmp_path / "elsewhere" / name).read_bytes() == (
-            tmp_path / "runs" / name
-        ).read_bytes()
+        expected = (tmp_path / "runs" / name).read_bytes()
+        assert (tmp_path / "elsewhere" / name).read_bytes() == expected
 
 
 def test_help_and_errors_from_the_command_line(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import yaml
 
 from igo.config import Config
 from igo.errors import UserError
+from igo.record import state_of
 
 Row = dict[str, Any]
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
@@ -56,16 +57,21 @@ def read_run(folder: Path) -> Row:
     """Read one run folder; what is missing or damaged makes ``state`` unreadable.
 
     Returns:
-        ``run`` (the folder's name), ``state`` as in status.json or unreadable, ``error`` (the first
-        line, or why it is unreadable); every setting by its full name, ``p`` for ``schedule.p``,
-        lists as JSON; and RESULTS, as far as the run came. Settings are left out where config.yaml
-        itself cannot be read. Accuracies are shares of 1, ``images_per_second`` the median epoch.
+        ``run`` (the folder's name), ``state`` (igo.record.state_of, or unreadable), ``error`` (the
+        first line, or why it is unreadable); every setting by its full name, ``p`` for
+        ``schedule.p``, lists as JSON; and RESULTS, as far as the run came. There are no settings
+        where there is no folder yet (``new``), or config.yaml itself cannot be read. Accuracies are
+        shares of 1, ``images_per_second`` is the median epoch's.
     """
     row: Row = {"run": folder.name}
+    if not folder.exists():
+        return row | {"state": "new"}
     try:
         row |= _settings(_text(folder / "config.yaml"))
         status = _object(_text(folder / "status.json"), "status.json")
         row |= _status(status)  # before the records: those of a finished run are complete
+        if row["state"] == "running":
+            row["state"] = state_of(folder)  # it may be dead
         row |= _results(_text(folder / "metrics.jsonl"), row)
     except UserError as error:
         row |= {"state": "unreadable", "error": str(error)}

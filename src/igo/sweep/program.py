@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from igo.errors import ConfigError
+from igo.errors import ConfigError, UserError
 from igo.sweep import show, table
 from igo.sweep.folder import is_run
+
+BOOK = "sweep.json"  # in the folder of a sweep, see igo.sweep.book
+NO_RUNS = ("wandb", "sweeps")  # folders beside run folders
 
 
 def run(composed: DictConfig) -> None:
@@ -33,8 +37,9 @@ def run(composed: DictConfig) -> None:
 def find(names: Sequence[str]) -> list[Path]:
     """The run folders that folders and globs stand for, each once, sorted.
 
-    A folder with a run's files is a run. Of any other all folders in it are taken, wandb/ and
-    hidden ones aside, if one of them is a run: the rest may be runs that were damaged.
+    A folder with a run's files is a run; that of a sweep stands for its runs. Of any other all
+    folders in it are taken, NO_RUNS and hidden ones aside, if one of them is a run: the rest may be
+    runs that were damaged.
 
     Raises:
         ConfigError: a name stands for nothing, or for no run.
@@ -64,15 +69,26 @@ def _paths(name: str) -> list[Path]:
 def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
+    if (path / BOOK).is_file():
+        return _runs_of_sweep(path / BOOK)
     inside = [
         one for one in path.iterdir()
-        if one.is_dir() and one.name != "wandb" and not one.name.startswith(".")
+        if one.is_dir() and one.name not in NO_RUNS and not one.name.startswith(".")
     ]  # fmt: skip
     return inside if any(is_run(one) for one in inside) else [path]
 
 
+def _runs_of_sweep(book: Path) -> list[Path]:
+    """The run folders that RUNS_DIR/sweeps/NAME/sweep.json names, whether they are there yet."""
+    try:
+        names = [entry["run"] for entry in json.loads(book.read_text())["runs"]]
+        return [book.parents[2] / name for name in names]
+    except (OSError, ValueError, TypeError, KeyError):
+        raise UserError(f"{book} cannot be read: it is damaged") from None
+
+
 def _output(output: object, names: Sequence[str]) -> Path:
-    """The folder of the table: as set, else the one folder of runs."""
+    """The folder of the table: as set, else the one folder of runs, or of a sweep."""
     if output is None:
         path = Path(names[0])
         if len(names) == 1 and path.is_dir() and not is_run(path):
