@@ -87,27 +87,31 @@ def drop_caches() -> bool:
     return True
 
 
-def run_table(runs: Path, output: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of the whole command, Python's start included."""
+def run_table(runs: Path, output: Path) -> tuple[float, float, float]:
+    """Seconds, seconds of CPU time and peak MiB of the whole command, Python's start included."""
     command = [sys.executable, str(SRC / "table.py"), f"runs={runs}", f"output={output}"]
     start = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     _, code, usage = os.wait4(process.pid, 0)
     if code:
         raise SystemExit(f"{' '.join(command)} failed")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+    seconds = time.perf_counter() - start
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
 
 
 def main(sizes: list[int]) -> None:
     """Time each size in memory and from the disk."""
-    print("folders  files in memory  from the disk  peak memory")
+    print("folders  files in memory  its CPU time  from the disk  peak memory")
     for count in sizes:
         with tempfile.TemporaryDirectory() as name:
             runs, output = Path(name) / "runs", Path(name)
             make_runs(runs, count)
-            seconds, peak = run_table(runs, output)
+            seconds, cpu, peak = run_table(runs, output)
             cold = f"{run_table(runs, output)[0]:.2f} s" if drop_caches() else "unknown"
-            print(f"{count:7,}  {seconds:13.2f} s  {cold:>13}  {peak:7.0f} MiB", flush=True)
+            print(
+                f"{count:7,}  {seconds:13.2f} s  {cpu:10.2f} s  {cold:>13}  {peak:7.0f} MiB",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":
