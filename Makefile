@@ -9,7 +9,7 @@ SWEEP  ?= p_split
 LAUNCHER ?= local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status noise theory test lint types unit test-slow lock clean
+.PHONY: help setup train sweep sweep-status table noise theory test lint types unit test-slow lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -33,6 +33,9 @@ sweep: setup  ## many runs, none twice (SWEEP=methods LAUNCHER=slurm ARGS="seed=
 
 sweep-status: setup  ## how the newest sweep stands (another: ARGS="sweep=methods")
 	$(BIN)/python src/sweep_status.py $(ARGS)
+
+table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
+	$(BIN)/python src/table.py $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
 	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)

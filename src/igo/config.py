@@ -130,14 +130,19 @@ class Config:
     fresh: bool = False
 
 
+# Settings that change no result: where a run computes, and where its files and records go.
+NO_EFFECT = (
+    "tracking", "data_dir", "runs_dir", "dry_run", "fresh",
+    "engine.device", "engine.threads", "engine.deterministic", "dataset.workers",
+)  # fmt: skip
+
+
 def result_settings(config: Config) -> dict[str, Any]:
     """The settings that change a run's result: all but device, tracking, paths and the like."""
     settings = asdict(config)
-    for name in ("tracking", "data_dir", "runs_dir", "dry_run", "fresh"):
-        del settings[name]
-    for name in ("device", "threads", "deterministic"):
-        del settings["engine"][name]
-    del settings["dataset"]["workers"]
+    for name in NO_EFFECT:
+        group, _, key = name.rpartition(".")
+        del (settings[group] if group else settings)[key]
     del settings["p"]  # schedule.p holds it where it is used
     return settings
 
