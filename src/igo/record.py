@@ -94,6 +94,12 @@ class RunFolder:
         rows.writerows(asdict(stage) for stage in plan.stages)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
+    def records(self) -> list[Record]:
+        """The records in metrics.jsonl, none where there is no such file."""
+        if not self.metrics.is_file():
+            return []
+        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
+
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
         lines = "".join(_line(record) for record in records)
