@@ -7,14 +7,16 @@ from omegaconf import DictConfig
 from igo.cli import hydra_program
 
 
-def train(config: DictConfig, typed: list[str]) -> None:
-    """Check the configuration, then run it."""
+def train(config: DictConfig, typed: list[str]) -> float | None:
+    """Check the configuration, then run it; return the final test accuracy, for a search."""
     from igo.load import load  # --help and --cfg answer without these imports
 
     checked = load(config, typed)
+    from igo.record import read_records
     from igo.run import run
 
-    run(checked)
+    records = read_records(run(checked))
+    return records[-1]["test/accuracy"] if records else None
 
 
 if __name__ == "__main__":

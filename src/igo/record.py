@@ -94,12 +94,6 @@ class RunFolder:
         rows.writerows(asdict(stage) for stage in plan.stages)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
-    def records(self) -> list[Record]:
-        """The records in metrics.jsonl, none where there is no such file."""
-        if not self.metrics.is_file():
-            return []
-        return [json.loads(line) for line in self.metrics.read_text().splitlines()]
-
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
         lines = "".join(_line(record) for record in records)
@@ -143,6 +137,12 @@ def _line(record: Record) -> str:
         for name, value in record.items()
     }
     return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records in a run's metrics.jsonl, none where there is no such file."""
+    file = folder / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def write_atomically(path: Path, text: str) -> None:

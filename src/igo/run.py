@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config import Config
-from igo.record import Record, RunFolder
+from igo.record import Record, RunFolder, read_records
 from igo.schedule import Plan, make_plan
 from igo.terminal import Terminal
 
@@ -73,7 +73,7 @@ def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
     if tracking.sweep_run():
         tracking.check_login(config.tracking)
         with folder.held():
-            tracking.start(config, folder, folder.records(), terminal.warn).finish(0)
+            tracking.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
 
 
 def _train(
@@ -188,7 +188,7 @@ def _signals() -> Iterator[Callable[[], None]]:
 
 
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
-    accuracies = [record["test/accuracy"] for record in folder.records()]
+    accuracies = [record["test/accuracy"] for record in read_records(folder.path)]
     terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
     terminal.say(f"run {folder.path}")
 
