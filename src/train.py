@@ -12,11 +12,10 @@ def train(config: DictConfig, typed: list[str]) -> float | None:
     from igo.load import load  # --help and --cfg answer without these imports
 
     checked = load(config, typed)
-    from igo.record import read_records
+    from igo.record import last_record
     from igo.run import run
 
-    records = read_records(run(checked))
-    return records[-1]["test/accuracy"] if records else None
+    return last_record(run(checked)).get("test/accuracy")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from igo.errors import ConfigError, UserError
-
-RESULT = "optimization_results.yaml"  # as hydra-optuna-sweeper calls it
 
 
 class SearchSweeper(Sweeper):
@@ -22,15 +20,9 @@ class SearchSweeper(Sweeper):
     A trial that fails is one without a result; the search goes on.
     """
 
-    def __init__(
-        self, name: str, trials: int, at_once: int, seed: int, params: Mapping[str, str]
-    ) -> None:
-        self._name, self._seed = name, seed
-        self._settings: dict[str, Any] = {
-            "study_name": name, "n_trials": trials, "n_jobs": at_once, "params": params,
-            "direction": "maximize", "max_failure_rate": 1.0,
-            "storage": None, "search_space": None, "custom_search_space": None,
-        }  # fmt: skip
+    def __init__(self, n_trials: int, n_jobs: int, seed: int, params: Mapping[str, str]) -> None:
+        self._settings: dict[str, Any] = {"n_trials": n_trials, "n_jobs": n_jobs, "params": params}
+        self._seed = seed
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -40,18 +32,17 @@ class SearchSweeper(Sweeper):
         Raises:
             UserError: Optuna is not installed, a setting is wrong, or plans alone are asked for.
         """
-        for setting, value in (("trials", "n_trials"), ("at_once", "n_jobs")):
-            _check_count(f"hydra.sweeper.{setting}", self._settings[value])
+        for setting in ("n_trials", "n_jobs"):
+            value = self._settings[setting]
+            if not isinstance(value, int) or value < 1:
+                full = f"hydra.sweeper.{setting}"
+                raise ConfigError(full, value, "it must be a whole number, 1 or more")
         if config.dry_run:
             raise ConfigError(
                 "dry_run", "true", "a search draws its runs from the results of others; plan one of"
                 " them, such as p=0.5 split=0.5 dry_run=true, without hydra/sweeper=search"
             )  # fmt: skip
-        self._folder = Path(config.runs_dir) / "sweeps" / self._name
-        with open_dict(config):
-            config.hydra.sweep.dir = str(self._folder)
-        group = config.tracking.get("group", self._name)  # tracking=none has none
-        self._grouped = [] if group else [f"tracking.group={self._name}"]
+        self._config = config
         self._optuna = self._sweeper()
         self._optuna.setup(hydra_context=hydra_context, task_function=task_function, config=config)
 
@@ -61,17 +52,17 @@ class SearchSweeper(Sweeper):
         Raises:
             UserError: none of them has a result.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
         try:
-            self._optuna.sweep([*arguments, *self._grouped])
+            self._optuna.sweep(arguments)
         except ValueError as error:
             if "No trials are completed" not in str(error):
                 raise
             raise UserError("no trial of the search has a result; see above why") from None
-        best = OmegaConf.load(self._folder / RESULT)
+        file = Path(self._config.hydra.sweep.dir) / "optimization_results.yaml"
+        best = OmegaConf.load(file)
         values = " ".join(f"{name}={value}" for name, value in best.best_params.items())
         print(f"best trial: {values}: test accuracy {best.best_value:.2%}")
-        print(f"written to {self._folder / RESULT}")
+        print(f"written to {file}")
 
     def _sweeper(self) -> Sweeper:
         try:
@@ -82,10 +73,8 @@ class SearchSweeper(Sweeper):
                 f"hydra/sweeper=search needs Optuna ({error}): pip install -e '.[search]'"
             ) from None
         optuna.logging.set_verbosity(logging.WARNING)
-        self._settings["sampler"] = optuna.samplers.TPESampler(seed=self._seed)
-        return OptunaSweeper(**self._settings)
-
-
-def _check_count(setting: str, value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ConfigError(setting, value, "it must be a whole number, 1 or more")
+        sampler: Any = optuna.samplers.TPESampler(seed=self._seed)
+        return OptunaSweeper(
+            sampler, "maximize", study_name=None, max_failure_rate=1.0,
+            storage=None, search_space=None, custom_search_space=None, **self._settings,
+        )  # fmt: skip
