@@ -12,7 +12,7 @@ LAUNCHER ?= local
 .PHONY: help setup train sweep sweep-status noise theory test lint types unit test-slow lock clean
 
 help:  ## list every target
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv with the locked dependencies and this package in it
 
