@@ -7,14 +7,15 @@ from omegaconf import DictConfig
 from igo.cli import hydra_program
 
 
-def train(config: DictConfig, typed: list[str]) -> None:
-    """Check the configuration, then run it."""
+def train(config: DictConfig, typed: list[str]) -> float | None:
+    """Check the configuration, then run it; return the final test accuracy, for a search."""
     from igo.load import load  # --help and --cfg answer without these imports
 
     checked = load(config, typed)
+    from igo.record import last_record
     from igo.run import run
 
-    run(checked)
+    return last_record(run(checked)).get("test/accuracy")
 
 
 if __name__ == "__main__":

@@ -81,11 +81,12 @@ class Forge:
     """Starts runs as forks of one process; usable as a context manager."""
 
     def __init__(self) -> None:
+        modules = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "src")])
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=clean_environment(PYTHONPATH=str(Path(__file__).parent)),
+            env=clean_environment(PYTHONPATH=modules),
             text=True,
         )
 

@@ -74,8 +74,7 @@ class SweepLauncher(Launcher):
         """Called by Hydra."""
         from igo.sweep.launch import Launch
 
-        choice = config.hydra.runtime.choices.get("sweep")
-        self._launch = Launch(config.hydra.job.config_name, choice or "sweep", self._retry_failed)
+        self._launch = Launch(config.hydra, self._retry_failed)
 
     def conclude(self) -> None:
         """Say how the sweep ended."""

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -35,11 +36,12 @@ FLAGS = {
 }
 
 
-def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name: str) -> None:
+def hydra_program(program: Callable[[DictConfig, list[str]], object], config_name: str) -> None:
     """Compose conf/CONFIG_NAME.yaml with the command line and call the program with it.
 
-    The program gets the composed configuration and the names of the settings that were typed.
-    A UserError, or an error in the configuration, ends in one line on stderr and exit code 2.
+    The program gets the composed configuration and the names of the settings that were typed; what
+    it returns, a search maximises. A UserError, or an error in the configuration, ends in one line
+    on stderr and exit code 2.
     """
     if {"--help", "-h"} & set(sys.argv[1:]):
         print(help_text(f"src/{Path(sys.argv[0]).name}", config_name))
@@ -52,7 +54,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
     started = False
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
-    def main(composed: DictConfig) -> None:
+    def main(composed: DictConfig) -> object:
         nonlocal started
         started = True
         overrides = HydraConfig.get().overrides.task
@@ -61,7 +63,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
-            program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
+            return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
         except UserError as error:
             if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:
                 raise
@@ -83,7 +85,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
         raise SystemExit(130) from None
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """End the program with one readable line."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)

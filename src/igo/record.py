@@ -172,6 +172,12 @@ def _line(record: Record) -> str:
     return json.dumps(plain, allow_nan=False) + "\n"
 
 
+def read_records(folder: Path) -> list[Record]:
+    """The records in a run's metrics.jsonl, none where there is no such file."""
+    file = folder / "metrics.jsonl"
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content: readers see the old or the new, never a part."""
     partial = path.with_name(f".{path.name}.partial")

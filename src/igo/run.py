@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config import Config
-from igo.record import Record, RunFolder
+from igo.record import Record, RunFolder, read_records
 from igo.schedule import Plan, make_plan
 from igo.terminal import Terminal
 
@@ -52,6 +52,7 @@ def run(config: Config) -> Path:
         return folder.path
     finished = folder.status().get("state") == "finished" and folder.metrics.is_file()
     if finished and not config.fresh:
+        _tell_sweep(config, folder, terminal)
         _report(terminal, folder, "finished before; fresh=true runs it again")
         return folder.path
     try:
@@ -63,6 +64,16 @@ def run(config: Config) -> Path:
         raise
     _report(terminal, folder, "finished")
     return folder.path
+
+
+def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
+    """Under `wandb agent`, send its W&B run the record of before: a sweep knows nothing else."""
+    from igo import tracking
+
+    if tracking.sweep_run():
+        tracking.check_login(config.tracking)
+        with folder.held():
+            tracking.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
 
 
 def _train(
@@ -177,10 +188,7 @@ def _signals() -> Iterator[Callable[[], None]]:
 
 
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
-    import json
-
-    lines = folder.metrics.read_text().splitlines()
-    accuracies = [json.loads(line)["test/accuracy"] for line in lines]
+    accuracies = [record["test/accuracy"] for record in read_records(folder.path)]
     terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
     terminal.say(f"run {folder.path}")
 

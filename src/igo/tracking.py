@@ -1,7 +1,8 @@
 """Weights & Biases: a sink beside the run folder, never the source of anything.
 
 Each epoch is one row, logged once however often the run was killed: at a start, the rows that an
-earlier start brought into W&B are read back, and only the others are sent.
+earlier start brought into W&B are read back, and only the others are sent. Under `wandb agent` the
+W&B run is the one that the agent was given, so that the sweep sees what it asked for.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -65,6 +67,11 @@ def check_login(tracking: TrackingConfig) -> None:
         )  # fmt: skip
 
 
+def sweep_run() -> str | None:
+    """Id of the W&B run that `wandb agent` started this process for, None without an agent."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
 def start(
     config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
 ) -> Tracker:
@@ -80,11 +87,13 @@ def start(
         return NoTracker()
     root = Path(config.runs_dir).resolve()
     name = folder.path.name
-    run_id = folder.status().get("wandb_id")
+    known = folder.status().get("wandb_id")
+    run_id = sweep_run() or known
     if not run_id:
         import secrets
 
         run_id = f"{name[-10:]}-{secrets.token_hex(3)}"  # a deleted id can never be used again
+    if run_id != known:
         folder.update_status(wandb_id=run_id)
     run = _init(config, root, name, run_id, warn)
     run.define_metric("*", step_metric="epoch")
@@ -124,11 +133,11 @@ def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[st
     from wandb.errors import CommError
 
     tracking = config.tracking
-    group = f"{config.dataset.name}-{config.model.name}-{config.schedule.profile}"
+    parts = f"{config.dataset.name}-{config.model.name}-{config.schedule.profile}"
     made: dict[str, Any] = {
         "project": tracking.project,
         "entity": tracking.entity,
-        "group": tracking.group or group,
+        "group": tracking.group or os.environ.get("WANDB_SWEEP_ID") or parts,
         "tags": [*tracking.tags, config.schedule.profile],
         "name": name,
         "id": run_id,

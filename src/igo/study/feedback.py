@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 
@@ -11,7 +10,7 @@ from scipy import stats
 
 from igo import online
 from igo.config import Config
-from igo.record import Record
+from igo.record import Record, read_records
 from igo.run import run as run_program
 from igo.study import Found, Row, Study, statistics
 
@@ -23,8 +22,7 @@ def feedback(study: Study, config: Config) -> Found:
         for kind in ("none", "measured"):
             schedule = replace(config.schedule, feedback=kind)
             one = replace(config, seed=seed, schedule=schedule)
-            lines = (run_program(one) / "metrics.jsonl").read_text().splitlines()
-            rows += [feedback_row(one, json.loads(line)) for line in lines]
+            rows += [feedback_row(one, record) for record in read_records(run_program(one))]
     return Found({"feedback": rows, "feedback_seeds": by_seed(rows)}, feedback_facts(rows), {})
 
 

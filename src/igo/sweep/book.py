@@ -51,11 +51,15 @@ class Book:
         return {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
 
 
-def open_book(runs_dir: Path, choice: str, command: str, jobs: Sequence[Job]) -> Book:
-    """The book of these runs: a new one, or the one of an earlier start with its queue."""
+def sweep_name(choice: str, jobs: Sequence[Job]) -> str:
+    """The name of a sweep of these runs."""
     names = sorted(job.name for job in jobs)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
-    name = f"{choice}-{digest}"
+    return f"{choice}-{digest}"
+
+
+def open_book(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> Book:
+    """The book of these runs: a new one, or the one of an earlier start with its queue."""
     told_apart = labels(jobs)
     entries = [
         Entry(job.name, list(job.overrides), told_apart[job.name], job.config.epochs)

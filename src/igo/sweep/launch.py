@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra.core.utils import JobReturn, JobStatus
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
 from igo.errors import ConfigError, UserError
 from igo.record import last_record, read_status, state_of
-from igo.sweep.book import Book, counts, open_book
+from igo.sweep.book import Book, counts, open_book, sweep_name
 from igo.sweep.jobs import Composer, Job, distinct, labels
 
 SLOW = 200  # runs, from which composing them is worth a progress bar
@@ -35,13 +36,14 @@ Runner = Callable[[Sweep], bool]  # whether the sweep's runs have ended when it 
 
 
 class Launch:
-    """One sweep; a search calls ``go`` several times, and its runs add up."""
+    """One sweep; a search calls ``go`` several times: its runs add up, named by the first ones."""
 
-    def __init__(self, config_name: str, choice: str, retry_failed: bool) -> None:
-        self._config_name, self._choice, self._retry = config_name, choice, retry_failed
+    def __init__(self, hydra: DictConfig, retry_failed: bool) -> None:
+        self._hydra, self._retry = hydra, retry_failed
         self._console = Console(highlight=False, soft_wrap=True)
         self._jobs: list[Job] = []
         self._book: Book | None = None
+        self._name = ""
         self._ended = False
 
     def go(self, lines: Sequence[Sequence[str]], runner: Runner) -> list[JobReturn]:
@@ -71,7 +73,7 @@ class Launch:
             raise SystemExit(1)
 
     def _compose(self, lines: Sequence[Sequence[str]]) -> list[Job]:
-        composer = Composer(self._config_name)
+        composer = Composer(self._hydra.job.config_name)
         shown = track(
             lines, "checking the runs", console=self._console, transient=True,
             disable=len(lines) < SLOW or not self._console.is_terminal,
@@ -88,7 +90,8 @@ class Launch:
         """Write the book, and decide what is to be done."""
         runs_dir = Path(jobs[0].config.runs_dir)
         command = shlex.join([Path(sys.executable).name, *sys.argv])
-        book = open_book(runs_dir, self._choice, command, self._jobs)
+        self._name = self._name or sweep_name(self._choice(), self._jobs)
+        book = open_book(runs_dir, self._name, command, self._jobs)
         self._book = book
         if jobs[0].config.fresh:
             jobs = [_cleared(job) for job in jobs]
@@ -103,7 +106,15 @@ class Launch:
                 "failed runs are not tried again; hydra.launcher.retry_failed=true does",
                 markup=False,
             )
-        return Sweep(to_do, book, runs_dir, book.write(runs_dir), self._console)
+        folder = book.write(runs_dir)
+        self._hydra.sweep.dir = str(folder)  # where Optuna's sweeper writes its result
+        return Sweep(to_do, book, runs_dir, folder, self._console)
+
+    def _choice(self) -> str:
+        choices = self._hydra.runtime.choices
+        return str(
+            choices.get("sweep") or {"grid": "sweep"}.get(choices["hydra/sweeper"], "search")
+        )
 
     def _list(self, jobs: Sequence[Job]) -> None:
         """What a start would find, for ``dry_run=true``."""

@@ -1,0 +1,141 @@
+"""A W&B sweep: the real `wandb sweep` and `wandb agent` start src/train.py, and see its epochs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, TINY, clean_environment, records, run_folder
+from forked import Death, Forge, shared_forge
+from wandb_server import KEY, OnlineRun, WandbServer
+
+LAUNCH = ROOT / "launch" / "wandb_sweep.yaml"
+EPOCHS = [1, 2, 3]
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+def wandb(server: WandbServer, place: Path, *arguments: str) -> str:
+    """A command line of wandb's in the repository, with the environment's python first."""
+    programs = Path(sys.executable).parent
+    environment = clean_environment(
+        PATH=f"{programs}{os.pathsep}{os.environ['PATH']}",
+        WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, WANDB_DIR=str(place),
+    )  # fmt: skip
+    done = subprocess.run(
+        [programs / "wandb", *arguments],
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def tiny_sweep(place: Path) -> Path:
+    """launch/wandb_sweep.yaml with two combinations of tiny runs below a folder."""
+    sweep = yaml.safe_load(LAUNCH.read_text())
+    assert set(sweep["parameters"]) == {"p", "split", "seed"}
+    sweep["parameters"] = {
+        "p": {"values": [0.25, 1.0]}, "split": {"values": [0.75]}, "seed": {"values": [3]}
+    }  # fmt: skip
+    sweep["command"] += [*TINY, f"runs_dir={place / 'runs'}"]
+    file = place / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep))
+    return file
+
+
+def sent_settings(run: OnlineRun) -> dict[str, Any]:
+    """The run's configuration as W&B has it."""
+    return {key: entry["value"] for key, entry in json.loads(run.settings["config"]).items()}
+
+
+def folder_of(place: Path, p: float) -> Path:
+    """The run folder whose schedule has this p."""
+    configs = {
+        file.parent: yaml.safe_load(file.read_text()) for file in place.glob("runs/*/config.yaml")
+    }
+    (folder,) = (path for path, config in configs.items() if config["p"] == p)
+    return folder
+
+
+def assert_row_for_row(run: OnlineRun, folder: Path) -> None:
+    """The W&B run has each record of the folder, once, and is finished."""
+    assert run.received == EPOCHS
+    for row, record in zip(run.rows, records(folder, timings=True), strict=True):
+        assert {key: row.get(key) for key in record} == record
+    assert run.exit_code == 0
+
+
+def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_path: Path) -> None:
+    file = tiny_sweep(tmp_path)
+    with WandbServer() as server:
+        assert "wandb agent team/igo/sweep1" in wandb(server, tmp_path, "sweep", str(file))
+        wandb(server, tmp_path, "agent", "--count", "2", "team/igo/sweep1")
+        first, second = server.sweeps["sweep1"].runs
+        assert set(server.runs) == {first, second}, "no run beside those that the sweep made"
+        for name, p in ((first, 0.25), (second, 1.0)):
+            run = server.runs[name]
+            sent = sent_settings(run)
+            assert (sent["p"], sent["split"], sent["seed"]) == (p, 0.75, 3)
+            assert run.settings["sweep"] == run.settings["groupName"] == "sweep1"
+            assert run.settings["displayName"] == folder_of(tmp_path, p).name
+            assert_row_for_row(run, folder_of(tmp_path, p))
+
+        before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.pt")}
+        wandb(server, tmp_path, "sweep", str(file))
+        said = wandb(server, tmp_path, "agent", "--count", "1", "team/igo/sweep2")
+        assert "finished before" in said
+        (again,) = server.sweeps["sweep2"].runs
+        assert set(server.runs) == {first, second, again}
+        assert server.runs[again].settings["sweep"] == "sweep2"
+        assert_row_for_row(server.runs[again], folder_of(tmp_path, 0.25))
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.pt")} == before
+
+
+def as_agent(server: WandbServer, run: str) -> dict[str, str]:
+    """What an agent of the sweep ``s1`` puts into the environment of a run."""
+    return {
+        "WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY,
+        "WANDB_SWEEP_ID": "s1", "WANDB_RUN_ID": run, "WANDB_PROJECT": "igo", "WANDB_ENTITY": "team",
+    }  # fmt: skip
+
+
+def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(forge: Forge, tmp_path: Path) -> None:
+    with WandbServer() as server:
+        online = as_agent(server, "")
+        del online["WANDB_SWEEP_ID"], online["WANDB_RUN_ID"]
+        killed = Death("igo.tracking.WandbTracker.log", 2, "after", signal.SIGTERM)
+        ended = forge.run(tmp_path, *TINY, death=killed, **online)
+        assert ended.returncode == 128 + signal.SIGTERM
+        (own,) = server.runs
+        assert server.runs[own].received == [1, 2]
+        ended = forge.run(tmp_path, *TINY, "tracking.group=ours", **as_agent(server, "theirs"))
+        assert ended.returncode == 0, ended.stderr
+        assert ended.stderr == ""
+        assert "continuing after epoch 2" in ended.stdout
+        assert set(server.runs) == {own, "theirs"}
+        assert server.runs["theirs"].settings["groupName"] == "ours"
+        assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))
+
+
+def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(
+    forge: Forge, tmp_path: Path
+) -> None:
+    with WandbServer() as server:
+        agent = as_agent(server, "theirs")
+        killed = Death("igo.tracking.WandbTracker.log", 2, "after", signal.SIGTERM)
+        assert forge.run(tmp_path, *TINY, death=killed, **agent).returncode == 128 + signal.SIGTERM
+        del agent["WANDB_SWEEP_ID"], agent["WANDB_RUN_ID"]
+        ended = forge.run(tmp_path, *TINY, **agent)
+        assert ended.returncode == 0, ended.stderr
+        assert set(server.runs) == {"theirs"}
+        assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))

@@ -1,0 +1,184 @@
+"""A search through the command line: Optuna draws runs, and learns the final test accuracy."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import ROOT, TINY, clean_environment, command, records
+from forked import Ended, Forge, shared_forge
+
+optuna = pytest.importorskip("optuna", reason="the extra `search` is not installed")
+
+PLAIN = (*TINY, "tracking.mode=disabled")
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+def search(forge: Forge, place: Path, *typed: str, launcher: str = "basic") -> Ended:
+    """A search among runs below a folder; ``basic`` runs them in one process, one by one."""
+    chosen = ("hydra/sweeper=search", f"hydra/launcher={launcher}")
+    return forge.run(place, *chosen, *PLAIN, *typed, "-m")
+
+
+def trials(place: Path) -> dict[str, dict[str, Any]]:
+    """By run folder: its configuration, when it was last written to, and its final accuracy."""
+    found = {}
+    for file in place.glob("runs/*/metrics.jsonl"):
+        folder = file.parent
+        found[folder.name] = {
+            "config": yaml.safe_load((folder / "config.yaml").read_text()),
+            "written": (folder / "checkpoint.pt").stat().st_mtime_ns,
+            "accuracy": records(folder)[-1]["test/accuracy"],
+        }
+    return found
+
+
+def result(place: Path) -> dict[str, Any]:
+    """What the one search below a folder wrote."""
+    (file,) = (place / "runs").rglob("optimization_results.yaml")
+    found: dict[str, Any] = yaml.safe_load(file.read_text())
+    return found
+
+
+@pytest.fixture(scope="module")
+def searched(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+    """Where four trials are, and how that search ended; no test changes it."""
+    place = tmp_path_factory.mktemp("search")
+    return place, search(forge, place, "hydra.sweeper.n_trials=4", launcher="local")
+
+
+def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]) -> None:
+    place, ended = searched
+    assert ended.returncode == 0, ended.stderr
+    there = trials(place)
+    assert len(there) == 4
+    for one in there.values():
+        assert 0 < one["config"]["p"] <= 1
+        assert 0 <= one["config"]["split"] <= 1
+    assert len({one["config"]["p"] for one in there.values()}) == 4
+
+    found = result(place)
+    assert found["best_value"] == max(one["accuracy"] for one in there.values())
+    best = [
+        one
+        for one in there.values()
+        if {"p": one["config"]["p"], "split": one["config"]["split"]} == found["best_params"]
+    ]
+    assert [one["accuracy"] for one in best] == [found["best_value"]]
+    *_, said, where = ended.stdout.splitlines()
+    assert said.startswith(f"best trial: p={found['best_params']['p']} split=")
+    assert said.endswith(f"test accuracy {found['best_value']:.2%}")
+    assert yaml.safe_load(Path(where.removeprefix("written to ")).read_text()) == found
+
+
+def test_again_it_draws_the_same_trials_and_runs_none_twice(
+    searched: tuple[Path, Ended], forge: Forge, tmp_path: Path
+) -> None:
+    shutil.copytree(searched[0] / "runs", tmp_path / "runs")
+    before, found = trials(tmp_path), result(tmp_path)
+    ended = search(forge, tmp_path, "hydra.sweeper.n_trials=4", launcher="local")
+    assert ended.returncode == 0, ended.stderr
+    assert trials(tmp_path) == before
+    assert result(tmp_path) == found
+    ended = search(forge, tmp_path, "hydra.sweeper.n_trials=6", launcher="local")
+    assert ended.returncode == 0, ended.stderr
+    after = trials(tmp_path)
+    assert len(after) == 6, "the first four are those that were there"
+    assert {name: after[name] for name in before} == before
+    assert result(tmp_path)["best_value"] == max(o["accuracy"] for o in after.values())
+    (book,) = (tmp_path / "runs" / "sweeps").glob("search-*/sweep.json")
+    assert {entry["run"] for entry in json.loads(book.read_text())["runs"]} == set(after)
+    groups = {one["config"]["tracking"]["group"] for one in after.values()}
+    assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
+
+
+def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path: Path) -> None:
+    """Twelve trials: after ten, the sampler goes by the results that it was told."""
+    ended = search(forge, tmp_path, "hydra.sweeper.n_trials=12", "epochs=1", "schedule.stages=1")
+    assert ended.returncode == 0, ended.stderr
+    there = trials(tmp_path)
+    accuracies = {
+        (one["config"]["p"], one["config"]["split"]): one["accuracy"] for one in there.values()
+    }
+    sampler = optuna.samplers.TPESampler(seed=0)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    for _ in range(6):
+        pair = [study.ask(), study.ask()]
+        drawn = [(t.suggest_float("p", 0.01, 1), t.suggest_float("split", 0, 1)) for t in pair]
+        for trial, point in zip(pair, drawn, strict=True):
+            study.tell(trial, accuracies.pop(point))
+    assert not accuracies
+
+
+def test_what_is_typed_comes_on_top_and_the_seed_draws_others(
+    searched: tuple[Path, Ended], forge: Forge, tmp_path: Path
+) -> None:
+    place, _ = searched
+    ended = search(
+        forge, tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.seed=1", "p=1",
+        "split=interval(0.2,0.3)",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    drawn = [one["config"] for one in trials(tmp_path).values()]
+    assert [one["p"] for one in drawn] == [1, 1]
+    assert all(0.2 <= one["split"] <= 0.3 for one in drawn)
+    assert not set(trials(tmp_path)) & set(trials(place))
+    assert set(result(tmp_path)["best_params"]) == {"split"}
+
+
+FAILING = ("hydra.sweeper.params=null", "hydra.sweeper.n_trials=4")
+
+
+def test_a_trial_that_fails_does_not_end_the_search(forge: Forge, tmp_path: Path) -> None:
+    ended = search(forge, tmp_path, *FAILING, "learning_rate=choice(0.1,1e30)", launcher="local")
+    assert ended.returncode == 0, ended.stderr
+    assert "loss is nan in epoch 1" in ended.stderr
+    assert result(tmp_path)["best_params"] == {"learning_rate": 0.1}
+    ended = search(forge, tmp_path, *FAILING, "learning_rate=1e30")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1].startswith("error: no trial of the search has a result")
+    assert "Traceback" not in ended.stderr
+
+
+def test_a_search_is_refused_in_one_line(forge: Forge, tmp_path: Path) -> None:
+    for typed, wanted in {
+        "dry_run=true": "error: dry_run=true is not allowed: a search draws its runs",
+        "hydra.sweeper.n_trials=0": "error: hydra.sweeper.n_trials=0 is not allowed: it must be",
+        "hydra.sweeper.n_jobs=x": "error: hydra.sweeper.n_jobs=x is not allowed: it must be",
+    }.items():
+        ended = search(forge, tmp_path, typed)
+        assert ended.returncode == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith(wanted)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "optuna.py").write_text("raise ImportError('there is no optuna')\n")
+    path = f"{tmp_path}:{ROOT / 'src'}"
+    done = subprocess.run(
+        command(tmp_path, "-m", "hydra/sweeper=search", *PLAIN),
+        env=clean_environment(PYTHONPATH=path), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert line.endswith("pip install -e '.[search]'")
+
+
+def test_the_plugins_own_sweeper_learns_the_accuracy_too(forge: Forge, tmp_path: Path) -> None:
+    ended = forge.run(
+        tmp_path, "hydra/sweeper=optuna", *PLAIN, "p=interval(0.1,0.9)",
+        "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=2", "-m",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    best = result(tmp_path)["best_value"]
+    assert best == max(one["accuracy"] for one in trials(tmp_path).values())
