@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.errors import ConfigError, UserError, nearest
-from igo.help import CONF, help_text, setting_names
+from igo.help import CONF, group_names, help_text, option_files, setting_names
 from igo.load import explain
 
 EXIT_USER_ERROR = 2
@@ -56,6 +56,10 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
         nonlocal started
         started = True
         overrides = HydraConfig.get().overrides.task
+        sweep = HydraConfig.get().runtime.choices.get("sweep")
+        if sweep and HydraConfig.get().mode is hydra.types.RunMode.RUN:
+            allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
+            fail(str(ConfigError("sweep", sweep, allowed)))
         try:
             program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
         except UserError as error:
@@ -89,8 +93,8 @@ def _empty_group() -> str:
     """What to say of ``dataset=null`` and the like, which Hydra cannot compose."""
     for one in sys.argv[1:]:
         group, _, option = one.partition("=")
-        if option in ("", "null") and (CONF / group).is_dir():
-            options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        options = [path.stem for path in option_files(group)]
+        if option in ("", "null") and options:
             return str(ConfigError(group, option, f"it must be one of {', '.join(options)}"))
     return ""
 
@@ -99,15 +103,15 @@ def _missing(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = error.options or []
     if not options:
-        groups = sorted(path.name for path in CONF.iterdir() if path.is_dir())
-        return f"{str(error).splitlines()[0]}. The groups are {', '.join(groups)}."
+        groups = ", ".join(group_names())
+        return f"{str(error).splitlines()[0]}. The groups are {groups}."
     allowed = f"it must be one of {', '.join(options)}.{nearest(name, options)}"
     return str(ConfigError(group, name, allowed))
 
 
 def _composition(error: Exception, config_name: str) -> str:
     text = str(error)
-    groups = [path.name for path in CONF.iterdir() if path.is_dir()]
+    groups = group_names()
     known = setting_names(config_name) + groups
     unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
     if unknown:
@@ -130,5 +134,5 @@ def _composition(error: Exception, config_name: str) -> str:
 def _groups_with(setting: str) -> list[str]:
     """The options of a group that have this setting, as typed: ``schedule=step``."""
     group, _, key = setting.partition(".")
-    files = sorted((CONF / group).glob("*.yaml")) if key else []
+    files = option_files(group) if key else []
     return [f"{group}={f.stem}" for f in files if re.search(rf"^{key}:", f.read_text(), re.M)]

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something that the person at the terminal can put right; its text says what and how."""
 
 
+class Busy(UserError):
+    """Another process works on the same run."""
+
+
 class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot be run.
 

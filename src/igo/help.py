@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 CONF = Path(__file__).parents[2] / "conf"
-GROUPS = r"^  - (\w+): (\w+)"
+LAUNCH = CONF.parent / "launch"  # the groups in it are what a person launches
+GROUPS = r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)"
 DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
 
 
@@ -53,26 +54,38 @@ def _included(text: str) -> list[str]:
     return [name for name in re.findall(r"^  - (\w+)$", _defaults(text), re.M) if name != "_self_"]
 
 
+def option_files(group: str) -> list[Path]:
+    """The files of a group's options, in conf/ or launch/; none where there is no such group."""
+    return sorted([*(CONF / group).glob("*.yaml"), *(LAUNCH / group).glob("*.yaml")])
+
+
+def group_names() -> list[str]:
+    """All groups, in conf/ and launch/."""
+    parents = {(root, path.parent) for root in (CONF, LAUNCH) for path in root.glob("*/**/*.yaml")}
+    return sorted(str(folder.relative_to(root)) for root, folder in parents)
+
+
 def setting_names(config_name: str) -> list[str]:
     """Full names of all settings that conf/ explains for a program."""
     own = (CONF / f"{config_name}.yaml").read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     names = [s.name for text in texts for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
-    for path in sorted(CONF.glob("*/*.yaml")):
-        names += [s.name for s in _settings(path.read_text(), prefix=f"{path.parent.name}.")]
+    for group, path in ((group, path) for group in group_names() for path in option_files(group)):
+        prefix = f"{group.replace('/', '.')}."
+        names += [s.name for s in _settings(path.read_text(), prefix)]
     return names
 
 
 def _group(group: str) -> list[str]:
     """The options of a group, then each of their settings once with the options that have it."""
-    texts = {path.stem: path.read_text() for path in sorted((CONF / group).glob("*.yaml"))}
+    texts = {path.stem: path.read_text() for path in option_files(group)}
     lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
     found: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():
         if "@package _global_" in text:
             continue
-        for setting in _settings(text, prefix=f"{group}."):
+        for setting in _settings(text, prefix=f"{group.replace('/', '.')}."):
             having.setdefault(setting.name, []).append(option)
             found[setting.name] = found.get(setting.name) or setting.comment
     for name, options in having.items():
@@ -95,7 +108,7 @@ def _settings(text: str, prefix: str = "") -> list[Setting]:
     """All settings of a YAML file, those nested one level deeper with their full names."""
     settings, parent = [], ""
     for line in text.splitlines():
-        found = re.match(r"( *)(\w+):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
+        found = re.match(r"( *)([a-z]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
         if not found:
             continue
         indent, key, value, comment = found.groups()

@@ -23,7 +23,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from igo.config import Config, result_settings
-from igo.errors import UserError
+from igo.errors import Busy, UserError
 from igo.schedule import STAGE_COLUMNS, Plan
 
 Record = dict[str, Any]
@@ -64,14 +64,14 @@ class RunFolder:
         """Make the folder and hold it: one process at a time works on a run.
 
         Raises:
-            UserError: another process holds it.
+            Busy: another process holds it.
         """
         _writable(self.path)
         with (self.path / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise UserError(f"{self.path} is being worked on by another process") from None
+                raise Busy(f"{self.path} is being worked on by another process") from None
             yield
 
     def start_over(self) -> None:
@@ -107,12 +107,8 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def status(self) -> Record:
-        """The content of status.json, empty where there is none or it cannot be read."""
-        try:
-            found = json.loads(self._status_file.read_text())
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        """The content of status.json, see ``read_status``."""
+        return read_status(self.path)
 
     def begin_status(self, **entries: object) -> None:
         """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
@@ -128,6 +124,43 @@ class RunFolder:
     def write_error(self, traceback: str) -> None:
         """Keep the traceback of a failed run in error.txt."""
         write_atomically(self.path / "error.txt", traceback)
+
+
+def read_status(folder: Path) -> Record:
+    """The content of a run's status.json, empty where there is none or it cannot be read."""
+    try:
+        found = json.loads((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def state_of(folder: Path) -> str:
+    """How a run stands: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
+
+    A run whose process died without a word is interrupted: status.json still says "running", and
+    nobody holds its lock.
+    """
+    state = str(read_status(folder).get("state", "new"))
+    if state == "finished":
+        return state
+    try:
+        with (folder / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "running"
+    except OSError:  # no lock file: never started, or another machine's copy
+        pass
+    return "interrupted" if state == "running" else state
+
+
+def last_record(folder: Path) -> Record:
+    """The record of a run's last finished epoch, empty where there is none."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return dict(json.loads(lines[-1])) if lines else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _line(record: Record) -> str:

@@ -1,0 +1,95 @@
+"""What Hydra finds by itself: grids of runs, where they run, and launch/ as a folder of settings.
+
+Hydra imports this module at every start, so it imports nothing heavy; igo.sweep does the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+
+
+class LaunchFolder(SearchPathPlugin):
+    """Makes launch/sweep/ the group ``sweep``."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Add launch/ after conf/."""
+        search_path.append("igo", f"file://{LAUNCH}")
+
+
+class GridSweeper(Sweeper):
+    """All combinations of one grid, or of several: ``hydra.sweeper.grids``, a list of
+    {setting: value or list of values}. What is typed on the command line comes on top of each.
+    """
+
+    def __init__(self, grids: Sequence[Mapping[str, Any]]) -> None:
+        self._grids = [dict(grid) for grid in grids] or [{}]
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        self._context = hydra_context
+        self._launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Called by Hydra: launch every combination; SystemExit(1) where a run failed."""
+        from igo.sweep.grid import combinations
+
+        parser = OverridesParser.create(config_loader=self._context.config_loader)
+        jobs = [one for grid in self._grids for one in combinations(parser, grid, arguments)]
+        done = self._launcher.launch(jobs, initial_job_idx=0)
+        if isinstance(self._launcher, SweepLauncher):
+            self._launcher.conclude()
+        else:
+            for one in done:
+                _ = one.return_value  # raises what the run raised
+        return done
+
+
+class SweepLauncher(Launcher):
+    """What the two launchers share: Hydra's side of igo.sweep."""
+
+    def __init__(self, retry_failed: bool, **settings: Any) -> None:
+        self._retry_failed, self._settings = retry_failed, settings
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        from igo.sweep.launch import Launch
+
+        choice = config.hydra.runtime.choices.get("sweep")
+        self._launch = Launch(config.hydra.job.config_name, choice or "sweep", self._retry_failed)
+
+    def conclude(self) -> None:
+        """Say how the sweep ended."""
+        self._launch.conclude()
+
+
+class LocalLauncher(SweepLauncher):
+    """Runs side by side on this machine, see igo.sweep.local."""
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Called by Hydra."""
+        from igo.sweep.local import LocalSettings, run_all
+
+        settings = LocalSettings(**self._settings)
+        return self._launch.go(job_overrides, lambda sweep: run_all(sweep, settings))

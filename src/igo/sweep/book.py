@@ -1,0 +1,109 @@
+"""The book of a sweep, RUNS_DIR/sweeps/NAME/sweep.json: which runs belong to it, in which queue.
+
+A sweep is its set of runs, as a run is its configuration: the same runs make the same sweep.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from igo.errors import UserError
+from igo.record import state_of, write_atomically
+from igo.sweep.jobs import Job, labels
+
+FOLDER = "sweeps"  # under runs_dir
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a sweep: its folder's name, what was typed for it, and how to tell it apart."""
+
+    run: str
+    overrides: list[str]
+    label: str
+    epochs: int
+
+
+@dataclass
+class Book:
+    """A sweep's record. ``queue`` holds the SLURM job of each run that was handed to SLURM."""
+
+    name: str
+    command: str
+    started: str
+    runs: list[Entry]
+    queue: dict[str, str] = field(default_factory=dict)
+
+    def write(self, runs_dir: Path) -> Path:
+        """Write sweep.json; return the sweep's folder."""
+        folder = runs_dir / FOLDER / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
+        return folder
+
+    def states(self, runs_dir: Path) -> dict[str, str]:
+        """How each run stands, see ``igo.record.state_of``."""
+        return {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
+
+
+def open_book(runs_dir: Path, choice: str, command: str, jobs: Sequence[Job]) -> Book:
+    """The book of these runs: a new one, or the one of an earlier start with its queue."""
+    names = sorted(job.name for job in jobs)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    name = f"{choice}-{digest}"
+    told_apart = labels(jobs)
+    entries = [
+        Entry(job.name, list(job.overrides), told_apart[job.name], job.config.epochs)
+        for job in jobs
+    ]
+    path = runs_dir / FOLDER / name / "sweep.json"
+    queue = read_book(path).queue if path.exists() else {}
+    return Book(name, command, time.strftime("%Y-%m-%dT%H:%M:%S%z"), entries, queue)
+
+
+def read_book(path: Path) -> Book:
+    """Read a sweep.json.
+
+    Raises:
+        UserError: it cannot be read, or is something else.
+    """
+    try:
+        found = json.loads(path.read_text())
+        runs = [Entry(**one) for one in found.pop("runs")]
+        return Book(runs=runs, **found)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is not the record of a sweep ({error})") from None
+
+
+def find_book(runs_dir: Path, name: str | None) -> Book:
+    """The sweep whose name begins so; the newest one for None.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = sorted(
+        (runs_dir / FOLDER).glob(f"{name or ''}*/sweep.json"), key=lambda p: p.stat().st_mtime
+    )
+    if not found:
+        known = sorted(path.parent.name for path in (runs_dir / FOLDER).glob("*/sweep.json"))
+        there = f"there are {', '.join(known)}" if known else "no sweep was started there"
+        which = f"whose name begins with {name}" if name else ""
+        raise UserError(f"runs_dir={runs_dir} holds no sweep {which}; {there}")
+    return read_book(found[-1])
+
+
+def counts(states: Mapping[str, str]) -> str:
+    """``12 finished, 2 running, …``, in this order, what is 0 left out."""
+    order = ("finished", "running", "queued", "interrupted", "failed", "new")
+    values = list(states.values())
+    parts = [
+        f"{values.count(state)} {'to go' if state == 'new' else state}"
+        for state in order
+        if state in values
+    ]
+    return ", ".join(parts) or "no runs"

@@ -1,0 +1,51 @@
+"""All combinations of a grid of settings, as Hydra's command lines."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+
+from igo.errors import UserError
+
+
+def combinations(
+    parser: OverridesParser, grid: Mapping[str, Any], arguments: Sequence[str]
+) -> list[list[str]]:
+    """One list of overrides for each combination of values, the last setting changing fastest.
+
+    Args:
+        parser: Hydra's.
+        grid: setting to value, list of values, or Hydra's own ``range(5)``.
+        arguments: overrides as typed; a setting that is in the grid too is taken from here.
+
+    Raises:
+        UserError: an interval, which only a search can draw from.
+    """
+    lines = [f"{name}={_listed(value)}" for name, value in grid.items()]
+    choices = {
+        one.get_key_element(): _values(one) for one in parser.parse_overrides([*lines, *arguments])
+    }
+    return [list(combination) for combination in itertools.product(*choices.values())]
+
+
+def _listed(value: Any) -> str:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return "null" if value is None else str(value)
+    return ",".join(_listed(one) for one in value)
+
+
+def _values(override: Override) -> list[str]:
+    """The overrides that one override with several values stands for."""
+    name = override.get_key_element()
+    if not override.is_sweep_override():
+        return [f"{name}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise UserError(
+            f"{override.input_line}: a grid needs single values or range(…); intervals belong to"
+            " a search, hydra/sweeper=optuna"
+        )
+    return [f"{name}={value}" for value in override.sweep_string_iterator()]

@@ -1,0 +1,140 @@
+"""The runs of a sweep: each with its checked configuration, and how one is carried out."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+import traceback
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from igo.config import Config
+from igo.errors import Busy, UserError
+from igo.load import load
+from igo.record import RunFolder
+from igo.schedule import make_plan
+
+TRAIN = Path(__file__).parents[2] / "train.py"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what a person would type for it, and what that means."""
+
+    overrides: tuple[str, ...]
+    config: Config
+
+    @cached_property
+    def folder(self) -> RunFolder:
+        """Where its record is."""
+        return RunFolder(self.config)
+
+    @property
+    def name(self) -> str:
+        """The name of its folder: the same for the same configuration."""
+        return self.folder.path.name
+
+
+class Composer:
+    """Makes jobs from command lines. Hydra composes each choice of groups once, in 70 ms; lines
+    that differ in values alone share it, as Hydra too applies values last.
+    """
+
+    def __init__(self, config_name: str) -> None:
+        self._config_name = config_name
+        self._loader = GlobalHydra.instance().config_loader()
+        self._parser = OverridesParser.create(config_loader=self._loader)
+        self._groups = set(self._loader.list_groups(""))
+        self._composed: dict[tuple[str, ...], DictConfig] = {}
+        self._overrides: dict[str, Override] = {}
+
+    def job(self, overrides: Sequence[str]) -> Job:
+        """Compose, check and plan one run.
+
+        Raises:
+            UserError: naming the run and what is wrong with it.
+        """
+        typed = [one.split("=")[0].lstrip("+~") for one in overrides]
+        try:
+            config = load(self._compose(overrides), typed)
+            make_plan(config)
+        except UserError as error:
+            raise UserError(f"the run {' '.join(overrides)}: {error}") from None
+        return Job(tuple(overrides), config)
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        values = [one for one in overrides if self._is_value(one)]
+        groups = tuple(one for one in overrides if one not in values)
+        if groups not in self._composed:
+            self._composed[groups] = compose(self._config_name, list(groups))
+        config = copy.deepcopy(self._composed[groups])
+        try:
+            for one in values:
+                parsed = self._parsed(one)
+                OmegaConf.update(config, parsed.key_or_group, parsed.value(), merge=True)
+        except OmegaConfBaseException:
+            return compose(self._config_name, list(overrides))  # Hydra itself says what is wrong
+        return config
+
+    def _parsed(self, line: str) -> Override:
+        if line not in self._overrides:
+            self._overrides[line] = self._parser.parse_override(line)
+        return self._overrides[line]
+
+    def _is_value(self, line: str) -> bool:
+        name = line.split("=", maxsplit=1)[0]
+        return name not in self._groups and name[0] not in "+~" and not {"/", "@"} & set(name)
+
+
+def distinct(jobs: Iterable[Job]) -> list[Job]:
+    """The first job of each configuration, in order."""
+    return list({job.name: job for job in reversed(list(jobs))}.values())[::-1]
+
+
+def labels(jobs: Sequence[Job]) -> dict[str, str]:
+    """For each job's name the overrides by which it differs from the others."""
+    common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs))
+    if len(jobs) == 1:
+        common = set()
+    return {
+        job.name: " ".join(o for o in job.overrides if o not in common) or job.name for job in jobs
+    }
+
+
+def execute(job: Job) -> None:
+    """Carry out one run in this process, as ``python src/train.py OVERRIDES`` would.
+
+    Ends the process with that program's exit code, unless the run finishes. A run that fails
+    before it has a record gets one, so that a sweep can say what was wrong.
+    """
+    from igo.run import run  # torch
+
+    sys.argv = [os.path.relpath(TRAIN), *job.overrides]  # the command that status.json keeps
+    try:
+        run(job.config)
+    except Busy as busy:
+        _end(busy)
+    except Exception as error:
+        if job.folder.status().get("state") != "failed":
+            with job.folder.held():
+                job.folder.write_plan(make_plan(job.config))
+                job.folder.write_error(traceback.format_exc())
+                job.folder.begin_status(state="failed", error=str(error).splitlines()[0])
+        if not isinstance(error, UserError):
+            raise
+        _end(error)
+
+
+def _end(error: UserError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,133 @@
+"""From the command lines of a sweep to its end: what runs, what is skipped, what it came to."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus
+from rich.console import Console
+from rich.progress import track
+
+from igo.errors import ConfigError, UserError
+from igo.record import last_record, read_status, state_of
+from igo.sweep.book import Book, counts, open_book
+from igo.sweep.jobs import Composer, Job, distinct, labels
+
+SLOW = 200  # runs, from which composing them is worth a progress bar
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What a launcher works with: the runs to do, their book, and where to speak."""
+
+    jobs: list[Job]
+    book: Book
+    runs_dir: Path
+    folder: Path  # the sweep's own
+    console: Console
+
+
+Runner = Callable[[Sweep], bool]  # whether the sweep's runs have ended when it returns
+
+
+class Launch:
+    """One sweep; a search calls ``go`` several times, and its runs add up."""
+
+    def __init__(self, config_name: str, choice: str, retry_failed: bool) -> None:
+        self._config_name, self._choice, self._retry = config_name, choice, retry_failed
+        self._console = Console(highlight=False, soft_wrap=True)
+        self._jobs: list[Job] = []
+        self._book: Book | None = None
+        self._ended = False
+
+    def go(self, lines: Sequence[Sequence[str]], runner: Runner) -> list[JobReturn]:
+        """Run what is to be run of these command lines, and return how each ended.
+
+        Raises:
+            UserError: one of them is wrong; none was started.
+        """
+        jobs = self._compose(lines)
+        self._jobs = distinct([*self._jobs, *jobs])
+        if jobs[0].config.dry_run:
+            self._list(distinct(jobs))
+            return []
+        sweep = self._open(distinct(jobs))
+        self._ended = runner(sweep) if sweep.jobs else True
+        return [_returned(job, self._ended) for job in jobs]
+
+    def conclude(self) -> None:
+        """Say how the sweep ended, with its table; SystemExit(1) where a run failed."""
+        if self._book is None or not self._ended:
+            return
+        from igo.sweep.status import show  # polars
+
+        book, runs_dir = self._book, Path(self._jobs[0].config.runs_dir)
+        states = show(book, runs_dir, self._console)
+        if any(state in ("failed", "interrupted", "new") for state in states.values()):
+            raise SystemExit(1)
+
+    def _compose(self, lines: Sequence[Sequence[str]]) -> list[Job]:
+        composer = Composer(self._config_name)
+        shown = track(
+            lines, "checking the runs", console=self._console, transient=True,
+            disable=len(lines) < SLOW or not self._console.is_terminal,
+        )  # fmt: skip
+        jobs = [composer.job([o for o in line if not o.startswith("sweep=")]) for line in shown]
+        for setting in ("runs_dir", "dry_run", "fresh"):
+            values = {getattr(job.config, setting) for job in jobs}
+            if len(values) > 1:
+                listed = ", ".join(map(str, values))
+                raise ConfigError(setting, listed, "all runs of a sweep have the same one")
+        return jobs
+
+    def _open(self, jobs: list[Job]) -> Sweep:
+        """Write the book, and decide what is to be done."""
+        runs_dir = Path(jobs[0].config.runs_dir)
+        command = shlex.join([Path(sys.executable).name, *sys.argv])
+        book = open_book(runs_dir, self._choice, command, self._jobs)
+        self._book = book
+        if jobs[0].config.fresh:
+            jobs = [_cleared(job) for job in jobs]
+        for job in jobs:  # a dashboard shows a sweep as one group
+            job.config.tracking.group = job.config.tracking.group or book.name
+        states = {job.name: state_of(job.folder.path) for job in jobs}
+        skipped = {"finished", "running"} | (set() if self._retry else {"failed"})
+        to_do = [job for job in jobs if states[job.name] not in skipped]
+        self._console.print(f"sweep {book.name}: {len(jobs)} runs, {counts(states)}", markup=False)
+        if "failed" in states.values() and not self._retry:
+            self._console.print(
+                "failed runs are not tried again; hydra.launcher.retry_failed=true does",
+                markup=False,
+            )
+        return Sweep(to_do, book, runs_dir, book.write(runs_dir), self._console)
+
+    def _list(self, jobs: Sequence[Job]) -> None:
+        """What a start would find, for ``dry_run=true``."""
+        told_apart = labels(jobs)
+        for job in jobs:
+            line = f"{state_of(job.folder.path):<12}{told_apart[job.name]:<40} {job.folder.path}"
+            self._console.print(line, markup=False)
+
+
+def _cleared(job: Job) -> Job:
+    """A job that starts over once: a job that a queue starts again must not."""
+    with job.folder.held():
+        job.folder.start_over()
+    return replace(job, config=replace(job.config, fresh=False))
+
+
+def _returned(job: Job, ended: bool) -> JobReturn:
+    """What Hydra's sweepers want to know; a search maximises the final test accuracy."""
+    status, value = JobStatus.COMPLETED, None
+    state = state_of(job.folder.path)
+    if state == "finished":
+        value = last_record(job.folder.path)["test/accuracy"]
+    elif ended:
+        status = JobStatus.FAILED
+        reason = read_status(job.folder.path).get("error", state)
+        value = UserError(f"{' '.join(job.overrides)}: {reason}")
+    return JobReturn(overrides=job.overrides, status=status, _return_value=value)

@@ -1,0 +1,167 @@
+"""A sweep on this machine: each run a process of its own, cores or GPUs shared out among them.
+
+The processes are forks of one server that has imported PyTorch already (multiprocessing's
+forkserver), so a run starts in a fraction of a second, and a run that dies takes no other with it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+
+from igo.errors import ConfigError
+from igo.sweep.jobs import Job, execute
+from igo.sweep.launch import Sweep
+from igo.sweep.overview import Overview
+
+IMPORTED = ("igo.assemble", "igo.run", "igo.tracking", "wandb")
+LOOK = 0.5  # seconds between two looks at what runs
+
+
+@dataclass(frozen=True)
+class LocalSettings:
+    """conf/hydra/launcher/local.yaml."""
+
+    parallel: int | None = None
+    threads: int = 1
+    runs_per_gpu: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("parallel", "threads", "runs_per_gpu"):
+            value = getattr(self, name)
+            if value is None and name == "parallel":
+                continue
+            if not isinstance(value, int) or value < 1:
+                setting = f"hydra.launcher.{name}"
+                raise ConfigError(setting, value, "it must be a whole number, 1 or more")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Room for one run: its CPU threads, and the GPU that it sees (None: as its settings say)."""
+
+    threads: int
+    gpu: str | None = None
+
+
+@dataclass
+class Running:
+    """A run in its process, and how often that was told to stop."""
+
+    job: Job
+    slot: Slot
+    process: ForkServerProcess
+    told: int = 0
+
+
+def run_all(sweep: Sweep, settings: LocalSettings) -> bool:
+    """Run every job, as many at a time as there is room for; a failing one stops no other.
+
+    Raises:
+        SystemExit: the sweep was told to stop; its runs have stopped with it, resumable.
+    """
+    context = _server(sweep.jobs)
+    free, waiting, running = slots(settings, sweep.jobs), list(sweep.jobs), list[Running]()
+    with _signals() as told, Overview(sweep, parallel=len(free)) as overview:
+        while running or (waiting and not told):
+            while free and waiting and not told:
+                running.append(_start(context, waiting.pop(0), free.pop()))
+                overview.started(running[-1].job)
+            wait([one.process.sentinel for one in running], timeout=LOOK)
+            for one in [one for one in running if one.process.exitcode is not None]:
+                running.remove(one)
+                free.append(one.slot)
+                overview.ended(one.job, _how(one))
+            if told:
+                _forward(told, running)
+            overview.look()
+    if told:
+        sweep.console.print("stopped; the same command continues", markup=False)
+        raise SystemExit(128 + told[0])
+    return True
+
+
+def slots(settings: LocalSettings, jobs: Sequence[Job]) -> list[Slot]:
+    """Room on this machine: one run a GPU, or cores / threads runs on the CPU, unless told."""
+    gpus = _gpus() if any(job.config.engine.device != "cpu" for job in jobs) else []
+    if gpus:
+        shared = [Slot(settings.threads, gpu) for gpu in gpus * settings.runs_per_gpu]
+        return shared[: settings.parallel or len(shared)]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    count = settings.parallel or max(1, (cores or 1) // settings.threads)
+    return [Slot(settings.threads)] * count
+
+
+def _gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [one.strip() for one in named.split(",") if one.strip()]
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def _server(jobs: Sequence[Job]) -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    data = ["sklearn.datasets"] if any(job.config.dataset.name == "digits" for job in jobs) else []
+    models = ["timm"] if any(job.config.model.timm for job in jobs) else []
+    context.set_forkserver_preload([*IMPORTED, *data, *models])
+    return context
+
+
+def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
+    process = context.Process(target=_work, args=(job, slot))
+    process.start()
+    return Running(job, slot, process)
+
+
+def _work(job: Job, slot: Slot) -> None:
+    """In the run's process: its output goes to its folder, its GPU is the only one it sees."""
+    os.setpgrp()  # Ctrl-C in the terminal reaches the sweep alone, which tells its runs once
+    folder = job.folder.path
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(handle, stream)
+    os.environ["OMP_NUM_THREADS"] = str(slot.threads)
+    if slot.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    job.config.engine.threads = job.config.engine.threads or slot.threads
+    execute(job)
+
+
+def _how(one: Running) -> str:
+    """How a process ended, in words; empty where the run's own record says it."""
+    code = one.process.exitcode or 0
+    if code >= 0:
+        return ""
+    name = signal.Signals(-code).name
+    return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
+    told: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {n: signal.signal(n, lambda number, _frame: told.append(number)) for n in numbers}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forward(told: list[int], running: Sequence[Running]) -> None:
+    """Tell the runs to stop, once for each time that the sweep was told, at most twice."""
+    for one in running:
+        if one.told < min(len(told), 2):
+            one.told += 1
+            one.process.terminate()
