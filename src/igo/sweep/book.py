@@ -15,6 +15,7 @@ from pathlib import Path
 from igo.errors import UserError
 from igo.record import state_of, write_atomically
 from igo.sweep.jobs import Job, labels
+from igo.sweep.queue import queue_states, with_queue
 
 FOLDER = "sweeps"  # under runs_dir
 
@@ -47,8 +48,17 @@ class Book:
         return folder
 
     def states(self, runs_dir: Path) -> dict[str, str]:
-        """How each run stands, see ``igo.record.state_of``."""
-        return {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
+        """How each run stands: by its record, see ``igo.record.state_of``, and SLURM's queue.
+
+        Raises:
+            UserError: the queue cannot be read.
+        """
+        states = {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
+        ids = {run: self.queue.get(run, "") for run in states if states[run] != "finished"}
+        queue = queue_states(one for one in ids.values() if one)
+        return states | {
+            run: with_queue(states[run], runs_dir / run, queue.get(job)) for run, job in ids.items()
+        }
 
 
 def open_book(runs_dir: Path, choice: str, command: str, jobs: Sequence[Job]) -> Book:
