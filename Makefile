@@ -1,15 +1,18 @@
-# What a person types. `make help` lists it. Settings: PYTHON (which Python makes .venv), ARGS.
+# What a person types. `make help` lists it. Settings: PYTHON (which Python makes .venv), ARGS,
+# SWEEP (a file of launch/sweep/) and LAUNCHER (local or slurm).
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
+SWEEP  ?= p_split
+LAUNCHER ?= local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train noise theory test lint types unit test-slow test-slurm lock clean
+.PHONY: help setup train sweep sweep-status noise theory test lint types unit test-slow test-slurm lock clean
 
 help:  ## list every target
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make .venv with the locked dependencies and this package in it
 
@@ -24,6 +27,12 @@ $(READY): pyproject.toml requirements.lock
 
 train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset=fashion_mnist epochs=5")
 	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
+
+sweep: setup  ## many runs, none twice (SWEEP=methods LAUNCHER=slurm ARGS="seed=0,1"; files in launch/sweep)
+	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
+
+sweep-status: setup  ## how the newest sweep stands (another: ARGS="sweep=methods")
+	$(BIN)/python src/sweep_status.py $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
 	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)

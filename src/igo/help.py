@@ -70,9 +70,10 @@ def setting_names(config_name: str) -> list[str]:
     own = (CONF / f"{config_name}.yaml").read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     names = [s.name for text in texts for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
-    for group, path in ((group, path) for group in group_names() for path in option_files(group)):
+    for group in group_names():
         prefix = f"{group.replace('/', '.')}."
-        names += [s.name for s in _settings(path.read_text(), prefix)]
+        for path in option_files(group):
+            names += [s.name for s in _settings(path.read_text(), prefix)]
     return names
 
 

@@ -128,8 +128,8 @@ def execute(job: Job) -> None:
         if job.folder.status().get("state") != "failed":
             with job.folder.held():
                 job.folder.write_plan(make_plan(job.config))
-                job.folder.write_error(traceback.format_exc())
                 job.folder.begin_status(state="failed", error=str(error).splitlines()[0])
+                job.folder.write_error(traceback.format_exc())
         if not isinstance(error, UserError):
             raise
         _end(error)

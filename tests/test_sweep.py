@@ -1,0 +1,354 @@
+"""Sweeps on this machine, through the command line: every run once, none lost, none twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, TINY, clean_environment, command, configure, records
+from forked import shared_forge
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from igo.errors import ConfigError, UserError
+from igo.record import RunFolder, state_of
+from igo.sweep import local
+from igo.sweep.book import find_book, read_book
+from igo.sweep.grid import combinations
+from igo.sweep.jobs import Composer, distinct, labels
+from igo.sweep.local import LocalSettings, Slot
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+SMALL = (*TINY, "tracking=none")
+LONG = (*SMALL, "epochs=60", "schedule.stages=3")
+
+
+def folders(tmp_path: Path) -> list[Path]:
+    return sorted(path.parent for path in (tmp_path / "runs").glob("*/status.json"))
+
+
+def status(folder: Path) -> dict[str, object]:
+    return dict(json.loads((folder / "status.json").read_text()))
+
+
+def folder_of(tmp_path: Path, *overrides: str) -> Path:
+    return RunFolder(configure(*overrides, f"runs_dir={tmp_path / 'runs'}")).path
+
+
+def alone(folder: Path, *overrides: str) -> list[dict[str, object]]:
+    """The records of one run outside any sweep."""
+    folder.mkdir()
+    ended = shared_forge().run(folder, *overrides)
+    assert ended.returncode == 0, ended.stderr
+    return records(folder_of(folder, *overrides))
+
+
+# through the command line
+
+
+def test_every_combination_runs_once_as_it_would_alone_and_never_again(
+    program: Program, tmp_path: Path
+) -> None:
+    sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3")
+    done = program(*sweep)
+    assert done.returncode == 0, done.stderr
+    found = folders(tmp_path)
+    wanted = {
+        folder_of(tmp_path, *SMALL, f"p={p}", f"split={s}", "seed=3")
+        for p in (0.5, 1)
+        for s in (0, 1)
+    }
+    assert set(found) == wanted
+    assert {status(folder)["state"] for folder in found} == {"finished"}
+    one = (*SMALL, "p=1", "split=0", "seed=3")
+    assert records(folder_of(tmp_path, *one)) == alone(tmp_path / "alone", *one, "engine.threads=1")
+
+    before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in found}
+    again = program(*sweep)
+    assert again.returncode == 0
+    assert "4 runs, 4 finished" in again.stdout
+    assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
+
+
+def test_the_command_of_a_run_in_a_sweep_makes_the_same_run(
+    program: Program, tmp_path: Path
+) -> None:
+    program("-m", *SMALL, "p=0.25", "seed=1")
+    (folder,) = folders(tmp_path)
+    words = str(status(folder)["command"]).split()
+    assert Path(tmp_path, words[1]).resolve() == ROOT / "src" / "train.py"
+    assert "finished before" in program(*words[2:]).stdout
+
+
+def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "learning_rate=1e30,0.1")
+    done = program(*sweep)
+    assert done.returncode == 1
+    assert "failed: learning_rate=1e+30: the training loss is" in done.stdout
+    bad = folder_of(tmp_path, *SMALL, "learning_rate=1e30")
+    assert "Traceback" in (bad / "error.txt").read_text()
+    assert status(folder_of(tmp_path, *SMALL, "learning_rate=0.1"))["state"] == "finished"
+
+    started = status(bad)["started"]
+    time.sleep(1)
+    again = program(*sweep)
+    assert again.returncode == 1
+    assert "1 finished, 1 failed" in again.stdout
+    assert status(bad)["started"] == started
+    program(*sweep, "hydra.launcher.retry_failed=true")
+    assert status(bad)["started"] != started
+
+
+def test_a_run_that_fails_before_it_starts_has_a_record_too(
+    program: Program, tmp_path: Path
+) -> None:
+    wrong = "model=timm", "model.name=no_such_model"
+    done = program("-m", "epochs=1", "tracking=none", *wrong, "seed=0")
+    assert done.returncode == 1
+    assert "timm 1" in done.stdout
+    assert "has no such model" in done.stdout
+    (folder,) = folders(tmp_path)
+    assert status(folder)["state"] == "failed"
+    assert "Traceback" in (folder / "error.txt").read_text()
+
+
+def test_a_wrong_combination_is_refused_before_any_run_starts(
+    program: Program, tmp_path: Path
+) -> None:
+    done = program("-m", *SMALL, "p=0.5,2")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "p=2" in done.stderr
+    assert not folders(tmp_path)
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A sweep of two long runs, side by side, when both have finished some epochs."""
+    process = subprocess.Popen(
+        command(tmp_path, "-m", *LONG, "seed=0,1", "hydra.launcher.parallel=2"),
+        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    for _ in range(600):
+        found = [len(p.read_text()) for p in (tmp_path / "runs").glob("*/metrics.jsonl")]
+        if len(found) == 2 and min(found) > 0:
+            break
+        time.sleep(0.1)
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def finish(program: Program, tmp_path: Path) -> None:
+    """Start the sweep again: each run ends as it would have undisturbed."""
+    done = program("-m", *LONG, "seed=0,1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for seed in (0, 1):
+        one = (*LONG, f"seed={seed}")
+        undisturbed = alone(tmp_path / f"alone{seed}", *one)
+        assert records(folder_of(tmp_path, *one)) == undisturbed
+
+
+def test_a_killed_run_stops_no_other_and_resumes(
+    started: subprocess.Popen[str], program: Program, tmp_path: Path
+) -> None:
+    victim = folder_of(tmp_path, *LONG, "seed=1")
+    os.kill(int(str(status(victim)["pid"])), signal.SIGKILL)
+    said, _ = started.communicate(timeout=120)
+    assert started.returncode == 1
+    assert "interrupted seed=1: killed by SIGKILL" in said
+    assert state_of(victim) == "interrupted"
+    assert state_of(folder_of(tmp_path, *LONG, "seed=0")) == "finished"
+    finish(program, tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
+    number: int, started: subprocess.Popen[str], program: Program, tmp_path: Path
+) -> None:
+    assert "running" in program_text(program, "sweep_status.py", tmp_path)
+    started.send_signal(number)
+    said, _ = started.communicate(timeout=60)
+    assert started.returncode == 128 + number
+    assert "the same command continues" in said
+    assert {str(status(folder)["state"]) for folder in folders(tmp_path)} == {"interrupted"}
+    finish(program, tmp_path)
+
+
+def program_text(program: Program, script: str, tmp_path: Path) -> str:
+    """The output of another entry point on these runs."""
+    line = [*command(tmp_path)]
+    line[1] = str(ROOT / "src" / script)
+    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
+    return done.stdout
+
+
+def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) -> None:
+    listed = program("-m", *SMALL, "seed=0,1", "dry_run=true")
+    assert [line.split()[:2] for line in listed.stdout.splitlines()] == [
+        ["new", "seed=0"],
+        ["new", "seed=1"],
+    ]
+    assert not (tmp_path / "runs").exists()
+    program("-m", *SMALL, "seed=0")
+    (folder,) = folders(tmp_path)
+    started = status(folder)["started"]
+    time.sleep(1)
+    assert program("-m", *SMALL, "seed=0", "fresh=true").returncode == 0
+    assert status(folder)["started"] != started
+    assert yaml.safe_load((folder / "config.yaml").read_text())["fresh"] is False
+
+
+def test_a_sweep_without_m_is_an_error(program: Program) -> None:
+    done = program("sweep=p_split")
+    assert done.returncode == 2
+    assert "make sweep SWEEP=p_split" in done.stderr
+
+
+def test_runs_of_a_sweep_are_one_group_in_wandb(program: Program, tmp_path: Path) -> None:
+    assert program("-m", *TINY, "epochs=1", "seed=0,1").returncode == 0
+    name = find_book(tmp_path / "runs", None).name
+    for folder in folders(tmp_path):
+        assert yaml.safe_load((folder / "config.yaml").read_text())["tracking"]["group"] == name
+
+
+# the parts
+
+
+@pytest.fixture
+def composer() -> Iterator[Composer]:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        yield Composer("config")
+
+
+LINES = [
+    [],
+    ["p=0.3", "split=0", "seed=7"],
+    ["experiment=fashion_mnist_method4", "seed=1"],
+    ["schedule=step", "schedule.kappa=0.9", "schedule.lam=1.5", "epochs=7"],
+    ["dataset.mean=[0.25]", "tracking.tags=[a,b]", "engine.threads=2", "max_batch_size=64"],
+    ["experiment=cifar100_polynomial", "p=4", "batch_size=64"],
+    ["optimizer=shb", "optimizer.momentum=0.5"],
+]
+
+
+def test_composing_many_runs_gives_what_hydra_gives_for_each() -> None:
+    wanted = [configure(*line) for line in LINES]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        shared = Composer("config")
+        jobs = [shared.job(line) for line in LINES * 2]
+    assert [job.config for job in jobs] == wanted * 2
+
+
+def test_a_wrong_run_is_named_with_what_is_wrong(composer: Composer) -> None:
+    with pytest.raises(UserError, match=r"the run seed=1 split=2: split=2.0 is not allowed"):
+        composer.job(["seed=1", "split=2"])
+
+
+GRIDS: list[dict[str, object]] = [
+    {},
+    {"p": [0.1, 0.5], "seed": "range(3)"},
+    {"experiment": ["cifar100_cosine", "cifar100_exponential"], "epochs": 3, "p": None},
+]
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize("typed", [[], ["split=0,1", "engine=cpu"], ["p=0.7", "seed=4,5"]])
+def test_combinations_are_those_of_hydras_own_sweeper(
+    grid: dict[str, object], typed: list[str]
+) -> None:
+    parser = OverridesParser.create()
+    lines = []
+    for name, value in grid.items():
+        shown = ",".join(map(str, value)) if isinstance(value, list) else value
+        lines.append(f"{name}={'null' if value is None else shown}")
+    (wanted,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *typed]), None)
+    assert combinations(parser, grid, typed) == wanted
+
+
+def test_an_interval_belongs_to_a_search() -> None:
+    with pytest.raises(UserError, match="hydra/sweeper=optuna"):
+        combinations(OverridesParser.create(), {}, ["p=interval(0,1)"])
+
+
+def test_equal_configurations_are_one_run(composer: Composer) -> None:
+    jobs = [
+        composer.job(["schedule=constant", "batch_size=16", "seed=1"]),
+        composer.job(["schedule=constant", "seed=1"]),
+        composer.job(["schedule=constant", "seed=2"]),
+    ]
+    assert distinct(jobs) == [jobs[0], jobs[2]]
+
+
+def test_labels_are_what_differs(composer: Composer) -> None:
+    jobs = [composer.job(["epochs=2", f"p={p}", "seed=1"]) for p in (0.5, 1)]
+    assert [labels(jobs)[job.name] for job in jobs] == ["p=0.5", "p=1"]
+    assert labels(jobs[:1])[jobs[0].name] == "epochs=2 p=0.5 seed=1"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
+def test_sweep_files_hold_grids_alone_and_every_run_in_them_is_sound(
+    path: Path, composer: Composer
+) -> None:
+    content = yaml.safe_load(path.read_text())
+    if "grids" not in content["hydra"]["sweeper"]:
+        return  # a search
+    assert list(content) == ["hydra"]
+    assert list(content["hydra"]["sweeper"]) == ["grids"]
+    parser = OverridesParser.create()
+    jobs = [
+        composer.job(line)
+        for grid in content["hydra"]["sweeper"]["grids"]
+        for line in combinations(parser, grid, [])
+    ]
+    assert len(distinct(jobs)) == len(jobs) > 1
+    assert len({job.config.seed for job in jobs}) >= 3
+
+
+def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    jobs = [composer.job(["engine.device=cpu"])]
+    assert local.slots(LocalSettings(), jobs) == [Slot(1)] * 8
+    assert local.slots(LocalSettings(threads=3), jobs) == [Slot(3)] * 2
+    assert local.slots(LocalSettings(threads=16), jobs) == [Slot(16)]
+    assert local.slots(LocalSettings(parallel=3), jobs) == [Slot(1)] * 3
+
+
+def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
+    jobs = [composer.job(["engine.device=auto"])]
+    two = local.slots(LocalSettings(runs_per_gpu=2), jobs)
+    assert sorted(str(slot.gpu) for slot in two) == ["4", "4", "GPU-7", "GPU-7"]
+    assert len({slot.gpu for slot in two[:2]}) == 2  # both GPUs before one has two
+    assert len(local.slots(LocalSettings(parallel=1), jobs)) == 1
+    assert local.slots(LocalSettings(parallel=1), [composer.job(["engine.device=cpu"])]) == [
+        Slot(1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("parallel", 0), ("threads", None), ("runs_per_gpu", 1.5)]
+)
+def test_launcher_settings_are_checked(setting: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"hydra.launcher.{setting}"):
+        LocalSettings(**{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_sweep_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no sweep was started"):
+        find_book(tmp_path, None)
+    other = tmp_path / "sweeps" / "p-1" / "sweep.json"
+    other.parent.mkdir(parents=True)
+    other.write_text('{"name": "p-1"}')
+    with pytest.raises(UserError, match="begins with q; there are p-1"):
+        find_book(tmp_path, "q")
+    with pytest.raises(UserError, match="not the record of a sweep"):
+        read_book(other)
