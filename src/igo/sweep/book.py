@@ -47,22 +47,30 @@ class Book:
         write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
         return folder
 
+    def recorded(self, runs_dir: Path) -> dict[str, str]:
+        """How each run stands by its own record, see ``igo.record.state_of``."""
+        return {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
+
     def states(self, runs_dir: Path) -> dict[str, str]:
-        """How each run stands: by its record, see ``igo.record.state_of``, and SLURM's queue.
+        """How each run stands, by its record and SLURM's queue.
 
         Raises:
             UserError: the queue cannot be read.
         """
-        states = {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
-        ids = {run: self.queue.get(run, "") for run in states if states[run] != "finished"}
-        queue = queue_states(one for one in ids.values() if one)
-        return states | {
-            run: with_queue(states[run], runs_dir / run, queue.get(job)) for run, job in ids.items()
+        states = self.recorded(runs_dir)
+        jobs = {
+            run: job for run, job in self.queue.items() if states.get(run) not in (None, "finished")
         }
+        in_queue = queue_states(jobs.values())
+        seen = {
+            run: with_queue(states[run], runs_dir / run, in_queue.get(job))
+            for run, job in jobs.items()
+        }
+        return states | seen
 
 
 def open_book(runs_dir: Path, choice: str, command: str, jobs: Sequence[Job]) -> Book:
-    """The book of these runs: a new one, or the one of an earlier start with its queue."""
+    """The book of these runs, with the SLURM jobs that this sweep or another has for them."""
     names = sorted(job.name for job in jobs)
     digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
     name = f"{choice}-{digest}"
@@ -71,9 +79,14 @@ def open_book(runs_dir: Path, choice: str, command: str, jobs: Sequence[Job]) ->
         Entry(job.name, list(job.overrides), told_apart[job.name], job.config.epochs)
         for job in jobs
     ]
-    path = runs_dir / FOLDER / name / "sweep.json"
-    queue = read_book(path).queue if path.exists() else {}
+    queue = {run: job for run, job in _queued(runs_dir).items() if run in names}
     return Book(name, command, time.strftime("%Y-%m-%dT%H:%M:%S%z"), entries, queue)
+
+
+def _queued(runs_dir: Path) -> dict[str, str]:
+    """The newest SLURM job of each run of any sweep."""
+    paths = sorted((runs_dir / FOLDER).glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
+    return dict(item for path in paths for item in read_book(path).queue.items())
 
 
 def read_book(path: Path) -> Book:
