@@ -9,7 +9,7 @@ SWEEP  ?= p_split
 LAUNCHER ?= local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table noise theory test lint types unit test-slow lock clean
+.PHONY: help setup train sweep sweep-status table noise theory test lint types unit test-slow test-slurm lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -62,6 +62,10 @@ unit: setup  ## the tests alone (ARGS="-k schedule" picks some)
 
 test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %
 	$(BIN)/pytest -m slow $(ARGS)
+
+test-slurm: setup  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
+	tests/slurm/install.sh
+	$(BIN)/pytest -m slurm tests/slurm $(ARGS)
 
 lock: setup  ## choose the newest dependencies again: requirements.lock and environment.yml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --extra bench --extra search --generate-hashes --strip-extras \

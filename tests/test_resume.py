@@ -272,19 +272,23 @@ def offline_folders(place: Path) -> list[Path]:
     return sorted((place / "runs" / "wandb").glob("offline-run-*"))
 
 
-def test_sigterm_in_the_middle_closes_the_record_and_the_command_continues(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
+    forge: Forge,
+    tmp_path: Path,
+    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+    number: signal.Signals,
 ) -> None:
-    death = Death("igo.terminal.ProgressBar.advance", 8, "before", signal.SIGTERM)  # in epoch 3
+    death = Death("igo.terminal.ProgressBar.advance", 8, "before", number)  # in epoch 3
     ended = forge.run(tmp_path, *BASE, death=death)
-    assert ended.returncode == 143
+    assert ended.returncode == 128 + number
     assert ended.stderr == ""
     assert status(tmp_path)["state"] == "interrupted"
-    assert status(tmp_path)["signal"] == "SIGTERM"
+    assert status(tmp_path)["signal"] == number.name
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2]
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == [1, 2]
-    assert exits(folder) == [143]
+    assert exits(folder) == [128 + number]
 
     ended = forge.run(tmp_path, *KINDS["sgd"])  # without W&B it is the same run
     assert "continuing after epoch 2 of 4" in ended.stdout

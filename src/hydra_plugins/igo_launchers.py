@@ -92,3 +92,31 @@ class LocalLauncher(SweepLauncher):
 
         settings = LocalSettings(**self._settings)
         return self._launch.go(job_overrides, lambda sweep: run_all(sweep, settings))
+
+
+class SlurmLauncher(SweepLauncher):
+    """Runs as SLURM jobs, see igo.sweep.slurm."""
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        """Called by Hydra."""
+        from igo.errors import UserError
+        from igo.sweep.slurm import SlurmSettings, check_slurm
+
+        if config.hydra.runtime.choices["hydra/sweeper"] != "grid":
+            raise UserError(
+                "hydra/launcher=slurm returns before its runs have ended, and a search needs their"
+                " results; use hydra/launcher=local with it"
+            )
+        self._slurm = SlurmSettings(**self._settings)
+        check_slurm()
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
+        """Called by Hydra."""
+        from igo.sweep.slurm import submit
+
+        return self._launch.go(job_overrides, lambda sweep: submit(sweep, self._slurm))

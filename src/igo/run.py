@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from igo.tracking import Tracker
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # USR2: SLURM, ahead of a time-out
 
 
 class Stopped(SystemExit):
-    """SIGTERM or SIGINT arrived; the exit code is the shell's, 128 + the signal's number."""
+    """One of STOPPING arrived; the exit code is the shell's, 128 + the signal's number."""
 
     def __init__(self, number: int) -> None:
         self.signal_name = signal.Signals(number).name
@@ -167,7 +168,7 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], None]]:
-    """Turn SIGTERM and SIGINT into Stopped at the next update; a second one ends it at once."""
+    """Turn STOPPING into Stopped at the next update; a second signal ends the run at once."""
     arrived: list[int] = []
 
     def note(number: int, _frame: object) -> None:
@@ -179,7 +180,7 @@ def _signals() -> Iterator[Callable[[], None]]:
         if arrived:
             raise Stopped(arrived[0])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, note) for number in STOPPING}
     try:
         yield check_stop
     finally:

@@ -15,6 +15,7 @@ from pathlib import Path
 from igo.errors import UserError
 from igo.record import state_of, write_atomically
 from igo.sweep.jobs import Job, labels
+from igo.sweep.queue import queue_states, with_queue
 
 FOLDER = "sweeps"  # under runs_dir
 
@@ -46,9 +47,26 @@ class Book:
         write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
         return folder
 
-    def states(self, runs_dir: Path) -> dict[str, str]:
-        """How each run stands, see ``igo.record.state_of``."""
+    def recorded(self, runs_dir: Path) -> dict[str, str]:
+        """How each run stands by its own record, see ``igo.record.state_of``."""
         return {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
+
+    def states(self, runs_dir: Path) -> dict[str, str]:
+        """How each run stands, by its record and SLURM's queue.
+
+        Raises:
+            UserError: the queue cannot be read.
+        """
+        states = self.recorded(runs_dir)
+        jobs = {
+            run: job for run, job in self.queue.items() if states.get(run) not in (None, "finished")
+        }
+        in_queue = queue_states(jobs.values())
+        seen = {
+            run: with_queue(states[run], runs_dir / run, in_queue.get(job))
+            for run, job in jobs.items()
+        }
+        return states | seen
 
 
 def sweep_name(choice: str, jobs: Sequence[Job]) -> str:
@@ -59,15 +77,20 @@ def sweep_name(choice: str, jobs: Sequence[Job]) -> str:
 
 
 def open_book(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> Book:
-    """The book of these runs: a new one, or the one of an earlier start with its queue."""
+    """The book of these runs, with the SLURM jobs that this sweep or another has for them."""
     told_apart = labels(jobs)
     entries = [
         Entry(job.name, list(job.overrides), told_apart[job.name], job.config.epochs)
         for job in jobs
     ]
-    path = runs_dir / FOLDER / name / "sweep.json"
-    queue = read_book(path).queue if path.exists() else {}
+    queue = {run: job for run, job in _queued(runs_dir).items() if run in names}
     return Book(name, command, time.strftime("%Y-%m-%dT%H:%M:%S%z"), entries, queue)
+
+
+def _queued(runs_dir: Path) -> dict[str, str]:
+    """The newest SLURM job of each run of any sweep."""
+    paths = sorted((runs_dir / FOLDER).glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
+    return dict(item for path in paths for item in read_book(path).queue.items())
 
 
 def read_book(path: Path) -> Book:

@@ -97,8 +97,9 @@ class Launch:
             jobs = [_cleared(job) for job in jobs]
         for job in jobs:  # a dashboard shows a sweep as one group
             job.config.tracking.group = job.config.tracking.group or book.name
-        states = {job.name: state_of(job.folder.path) for job in jobs}
-        skipped = {"finished", "running"} | (set() if self._retry else {"failed"})
+        known = book.states(runs_dir)
+        states = {job.name: known[job.name] for job in jobs}
+        skipped = {"finished", "running", "queued"} | (set() if self._retry else {"failed"})
         to_do = [job for job in jobs if states[job.name] not in skipped]
         self._console.print(f"sweep {book.name}: {len(jobs)} runs, {counts(states)}", markup=False)
         if "failed" in states.values() and not self._retry:

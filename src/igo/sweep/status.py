@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from igo.errors import UserError
 from igo.record import last_record, read_status
 from igo.sweep.book import Book, counts, find_book
 
@@ -34,7 +35,11 @@ def report(settings: StatusSettings) -> None:
 
 def show(book: Book, runs_dir: Path, console: Console) -> dict[str, str]:
     """Print the counts, what runs, what failed and why; return how each run stands."""
-    states = book.states(runs_dir)
+    try:
+        states = book.states(runs_dir)
+    except UserError as unseen:
+        console.print(f"warning: {unseen}; what follows is from the records alone", markup=False)
+        states = book.recorded(runs_dir)
     for entry in book.runs:
         state, folder = states[entry.run], runs_dir / entry.run
         if state == "running":

@@ -1,0 +1,248 @@
+"""A sweep as SLURM jobs, by submitit: job arrays that are submitted and left alone.
+
+A job that is preempted or runs out of time is queued again and continues its run after the last
+complete epoch, to the bit.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from igo.errors import ConfigError, UserError
+from igo.sweep.jobs import Job, execute
+from igo.sweep.launch import Sweep
+from igo.sweep.queue import one_line
+
+if TYPE_CHECKING:
+    from submitit.core.utils import DelayedSubmission
+
+PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
+
+
+def _whole(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _lines(value: Any) -> bool:
+    listed = isinstance(value, Sequence) and not isinstance(value, str)
+    return listed and all(isinstance(line, str) for line in value)
+
+
+NAMES = ("partition", "account", "qos", "constraint")
+Rule = tuple[Callable[[Any], bool], str]
+COUNT: Rule = (lambda v: _whole(v, 1), "it must be a whole number, 1 or more")
+NOT_NEGATIVE: Rule = (lambda v: _whole(v, 0), "it must be a whole number, 0 or more")
+RULES: dict[str, Rule] = {
+    **dict.fromkeys(NAMES, (lambda v: v is None or isinstance(v, (str, int)), "it must be a name")),
+    "mem_gb": (
+        lambda v: v is None or _whole(v, 1) or (isinstance(v, float) and v > 0),
+        "it must be a number above 0",
+    ),
+    "gpus_per_node": NOT_NEGATIVE,
+    "max_num_timeout": NOT_NEGATIVE,
+    "array_parallelism": (lambda v: v is None or COUNT[0](v), COUNT[1]),
+    "setup": (_lines, "it must be a list of lines, such as ['module load cuda']"),
+    "additional": (
+        lambda v: v is None or isinstance(v, Mapping),
+        "it must be options of sbatch with their values, such as {exclude: node7}",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """conf/hydra/launcher/slurm.yaml."""
+
+    partition: str | int | None = None
+    account: str | int | None = None
+    qos: str | int | None = None
+    constraint: str | int | None = None
+    time: int = 240
+    mem_gb: float | None = None
+    cpus_per_task: int = 4
+    gpus_per_node: int = 0
+    nodes: int = 1
+    tasks_per_node: int = 1
+    runs_per_job: int = 1
+    array_parallelism: int | None = None
+    array_size: int = 1000
+    max_num_timeout: int = 10
+    setup: Sequence[str] = ()
+    additional: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        for one in fields(self):
+            holds, allowed = RULES.get(one.name, COUNT)
+            value = getattr(self, one.name)
+            if not holds(value):
+                raise ConfigError(f"hydra.launcher.{one.name}", value, allowed)
+
+    def parameters(self, name: str) -> dict[str, Any]:
+        """What submitit is told. It takes None as not said."""
+        named = {f"slurm_{one}": getattr(self, one) for one in NAMES}
+        # Since SLURM 22.05 srun does not take the CPUs of its job, and would bind a task to one.
+        srun = [f"--cpus-per-task={self.cpus_per_task}"]
+        additional = {"requeue": True, **(self.additional or {})}
+        return named | {
+            "name": name,
+            "timeout_min": self.time,
+            "mem_gb": self.mem_gb,
+            "cpus_per_task": self.cpus_per_task,
+            "gpus_per_node": self.gpus_per_node or None,
+            "nodes": self.nodes,
+            "tasks_per_node": self.tasks_per_node,
+            "stderr_to_stdout": True,
+            "slurm_array_parallelism": self.array_parallelism or self.array_size,
+            "slurm_setup": list(self.setup),
+            "slurm_srun_args": srun,
+            "slurm_additional_parameters": {
+                option: value for option, value in additional.items() if value not in (None, False)
+            },
+        }
+
+
+@dataclass(frozen=True)
+class Work:
+    """What one SLURM job does: its runs, one after another; finished ones are skipped."""
+
+    jobs: Sequence[Job]
+    threads: int
+
+    def __call__(self) -> None:
+        """Carry out every run; a failing one stops no other, but the job ends with 1."""
+        os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        for job in self.jobs:
+            job.config.engine.threads = job.config.engine.threads or self.threads
+            _link_log(job)
+        finished = [_carry_out(job) for job in self.jobs]
+        if not all(finished):
+            raise SystemExit(1)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """What submitit queues again: the same, as the run's folder has all that is needed."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _link_log(job: Job) -> None:
+    """Make output.log in the run's folder the log of this SLURM job."""
+    from submitit import JobEnvironment
+
+    here = JobEnvironment()
+    if here.global_rank == 0:
+        folder = job.folder.path
+        folder.mkdir(parents=True, exist_ok=True)
+        link = folder / "output.log"
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(here.paths.stdout, folder))
+
+
+def _carry_out(job: Job) -> bool:
+    """Run one; whether it finished.
+
+    Raises:
+        SystemExit: the job was told to stop.
+    """
+    from igo.run import Stopped
+
+    try:
+        execute(job)
+    except Stopped as stop:
+        # SLURM sends USR2 ahead of a time-out or a preemption. The run has ended well by now, and
+        # submitit's handler, in place again, queues the job again and exits.
+        if stop.signal_name == "SIGUSR2":
+            signal.raise_signal(signal.SIGUSR2)
+        raise
+    except SystemExit:
+        return False
+    except Exception:
+        traceback.print_exc()
+        return False
+    return True
+
+
+def check_slurm() -> None:
+    """Raises UserError where SLURM's commands are not."""
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    if absent:
+        raise UserError(
+            f"hydra/launcher=slurm needs SLURM, and there is no {absent[0]} on this machine; start"
+            " it on a login node, or use hydra/launcher=local"
+        )
+
+
+def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
+    """Hand the sweep's runs to SLURM and return at once: they have not ended, so False.
+
+    Raises:
+        UserError: SLURM refuses them.
+    """
+    per_job = settings.runs_per_job
+    works = [
+        Work(sweep.jobs[first : first + per_job], settings.cpus_per_task)
+        for first in range(0, len(sweep.jobs), per_job)
+    ]
+    submitted = []
+    for first in range(0, len(works), settings.array_size):
+        array = works[first : first + settings.array_size]
+        ids = _submit_array(sweep, settings, array)
+        for work, job_id in zip(array, ids, strict=True):
+            sweep.book.queue |= {job.name: job_id for job in work.jobs}
+        sweep.book.write(sweep.runs_dir)
+        submitted.append(ids[0].split("_")[0])
+    _say(sweep, len(works), submitted)
+    return False
+
+
+def _submit_array(sweep: Sweep, settings: SlurmSettings, array: Sequence[Work]) -> list[str]:
+    """Submit one job array; return SLURM's id of each job."""
+    import submitit
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    executor = submitit.AutoExecutor(
+        sweep.folder / "slurm", cluster="slurm", slurm_max_num_timeout=settings.max_num_timeout
+    )
+    executor.update_parameters(**settings.parameters(sweep.book.name))
+    try:
+        with _outside_of_jobs(), redirect_stderr(io.StringIO()):  # the error says the same
+            return [job.job_id for job in executor.submit_array(array)]
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise UserError(f"sbatch: {one_line(str(error))}") from None
+
+
+@contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Submit from inside a SLURM job as from a login node: hide what sbatch would inherit."""
+    hidden = {}
+    if "SLURM_JOB_ID" in os.environ:
+        names = [n for n in os.environ if n.startswith(("SLURM_", "SRUN_")) and n != "SLURM_CONF"]
+        hidden = {name: os.environ.pop(name) for name in names}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
+
+
+def _say(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
+    status = f"python src/sweep_status.py sweep={sweep.book.name} runs_dir={sweep.runs_dir}"
+    for line in (
+        f"submitted {_counted(len(sweep.jobs), 'run')} in {_counted(jobs, 'SLURM job')}",
+        f"status  {status}",
+        f"queue   squeue -j {','.join(submitted)}",
+        f"logs    output.log in each run's folder, all in {sweep.folder / 'slurm'}",
+        f"cancel  scancel {' '.join(submitted)}",
+    ):
+        sweep.console.print(line, markup=False)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -1,0 +1,231 @@
+"""A SLURM cluster of one node in a folder of its own: munged, slurmctld and slurmd, no systemd."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+CPUS = 8  # more than there may be, so that arrays run side by side
+KILL_WAIT = 5  # seconds from SIGTERM to SIGKILL
+PATIENCE = 30.0  # seconds for a daemon to answer, or a job to die
+
+# linuxproc where cgroups cannot be made, as in a container without privileges.
+# DefMemPerCPU: without it each job takes all memory and jobs run one by one.
+# cred_expire and sched_*: requeued jobs start again after seconds, not minutes.
+SLURM_CONF = """\
+ClusterName=igo
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+SlurmctldPort={controller_port}
+SlurmdPort={node_port}
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/{tracker}
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+DefMemPerCPU=100
+SchedulerParameters=sched_interval=1,bf_interval=1,sched_min_interval=0
+KillWait={kill_wait}
+MinJobAge=3600
+ReturnToService=2
+SlurmdParameters=config_overrides
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PreemptParameters=send_user_signal
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory=4000
+PartitionName=main Nodes=ALL Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
+PartitionName=urgent Nodes=ALL PriorityTier=10 PreemptMode=OFF
+"""
+
+
+def missing() -> str:
+    """Why no cluster can be started here; empty where one can."""
+    if os.getuid() != 0:
+        return "SLURM's daemons need root"
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    return f"not installed: {', '.join(absent)} (make test-slurm installs them)" if absent else ""
+
+
+@contextmanager
+def cluster() -> Iterator[Path]:
+    """Start a cluster, point SLURM_CONF at it, and leave nothing of it behind.
+
+    Yields:
+        Its folder, with the daemons' logs.
+
+    Raises:
+        RuntimeError: it cannot be started; the text has the end of the logs.
+    """
+    reason = missing()
+    if reason:
+        raise RuntimeError(reason)
+    with ExitStack() as stack:
+        folder = Path(tempfile.mkdtemp(prefix="igo-slurm-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        folder.chmod(0o755)  # munged wants its socket where everybody reaches it
+        _configure(folder)
+        stack.enter_context(_no_new_cgroups())
+        stack.callback(_kill_left, folder)
+        environment = stack.enter_context(pytest.MonkeyPatch.context())
+        environment.setenv("SLURM_CONF", str(folder / "slurm.conf"))
+        for command in _daemons(folder):
+            stack.enter_context(_daemon(command, folder))
+        _wait_until_idle(folder)
+        stack.callback(_empty_queue)
+        yield folder
+
+
+def slurm(*command: str) -> str:
+    """What a client command prints; CalledProcessError where it fails."""
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE, check=True
+    ).stdout.strip()
+
+
+def _configure(folder: Path) -> None:
+    key = folder / "munge.key"
+    key.touch(mode=0o600)
+    key.write_bytes(secrets.token_bytes(128))
+    (folder / "state").mkdir()
+    (folder / "spool").mkdir()
+    cgroups = os.access("/sys/fs/cgroup", os.W_OK)
+    controller_port, node_port = _free_ports(2)
+    (folder / "slurm.conf").write_text(
+        SLURM_CONF.format(
+            folder=folder,
+            host=socket.gethostname().split(".")[0],
+            controller_port=controller_port,
+            node_port=node_port,
+            tracker="cgroup" if cgroups else "linuxproc",
+            kill_wait=KILL_WAIT,
+            cpus=CPUS,
+        )
+    )
+    plugin = "autodetect\nIgnoreSystemd=yes" if cgroups else "disabled"
+    (folder / "cgroup.conf").write_text(f"CgroupPlugin={plugin}\n")
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+def _daemons(folder: Path) -> list[list[str]]:
+    places = {
+        "key-file": "munge.key",
+        "socket": "munge.socket",
+        "pid-file": "munged.pid",
+        "log-file": "munged.log",
+        "seed-file": "munge.seed",
+    }
+    munge = [f"--{option}={folder / name}" for option, name in places.items()]
+    return [["munged", "--foreground", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]]
+
+
+@contextmanager
+def _daemon(command: list[str], folder: Path) -> Iterator[None]:
+    with (folder / f"{command[0]}.output").open("w") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+    try:
+        ready = folder / ("munge.socket" if command[0] == "munged" else f"{command[0]}.pid")
+        wait(lambda: ready.exists() or process.poll() is not None)
+        if process.poll() is not None:
+            raise RuntimeError(f"{command[0]} does not start\n{_logs(folder)}")
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_until_idle(folder: Path) -> None:
+    def idle() -> bool:
+        asked = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
+        return set(asked.stdout.split()) == {"idle"}
+
+    if not wait(idle):
+        raise RuntimeError(f"the node does not become idle\n{_logs(folder)}")
+
+
+def wait(holds: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    """Look ten times a second whether it holds; False where it never did."""
+    end = time.monotonic() + patience
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.1)
+    return True
+
+
+def _logs(folder: Path) -> str:
+    parts = []
+    for path in sorted([*folder.glob("*.log"), *folder.glob("*.output")]):
+        parts.append(f"--- {path.name}\n" + "\n".join(path.read_text().splitlines()[-10:]))
+    return "\n".join(parts)
+
+
+def _empty_queue() -> None:
+    """Cancel every job, and wait until their processes are gone."""
+    slurm("scancel", "--user=root")
+    wait(lambda: slurm("squeue", "-h") == "")
+
+
+def _kill_left(folder: Path) -> None:
+    """Kill what the daemons started and left: it has this cluster's SLURM_CONF."""
+    mark = f"SLURM_CONF={folder / 'slurm.conf'}".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid():
+            with suppress(OSError):  # it ended meanwhile
+                if mark in (entry / "environ").read_bytes().split(b"\0"):
+                    os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _cgroups() -> set[Path]:
+    return {path for path in Path("/sys/fs/cgroup").rglob("*slurm*/") if path.is_dir()}
+
+
+@contextmanager
+def _no_new_cgroups() -> Iterator[None]:
+    """Remove the empty groups that slurmd leaves; a directory of cgroups is removed by rmdir."""
+    before = _cgroups()
+    try:
+        yield
+    finally:
+        for top in _cgroups() - before:
+            for path, _, _ in os.walk(top, topdown=False):
+                with suppress(OSError):
+                    Path(path).rmdir()

@@ -1,0 +1,47 @@
+"""The cluster that the tests start is a real one, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from cluster import cluster, missing, slurm, wait
+
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+
+def processes() -> dict[int, bytes]:
+    """What each living process was started as."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            found[int(entry.name)] = (entry / "cmdline").read_bytes()
+        except OSError:
+            continue
+    return found
+
+
+def cgroups() -> set[Path]:
+    return set(Path("/sys/fs/cgroup").rglob("*slurm*"))
+
+
+def work_and_fail(output: Path) -> None:
+    """Start four jobs at once in a cluster, see them run, and fail."""
+    with cluster():
+        slurm("sbatch", "--array=0-3", f"--output={output}/%a", "--wrap", "srun sleep 600")
+        assert wait(lambda: slurm("squeue", "-hr", "-o", "%T").split() == ["RUNNING"] * 4)
+        assert wait(lambda: sum(b"sleep\x00600" in one for one in processes().values()) >= 4)
+        raise ZeroDivisionError
+
+
+def test_it_runs_jobs_side_by_side_and_is_gone_with_them_after_a_failure(tmp_path: Path) -> None:
+    before, groups, environment = processes(), cgroups(), dict(os.environ)
+    with pytest.raises(ZeroDivisionError):
+        work_and_fail(tmp_path)
+    assert dict(os.environ) == environment
+    assert cgroups() == groups
+    started = [name for pid, name in processes().items() if pid not in before]
+    assert not [
+        one for one in started if b"slurm" in one or b"munge" in one or b"sleep\x00600" in one
+    ]

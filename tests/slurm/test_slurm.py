@@ -1,0 +1,267 @@
+"""Sweeps through a real SLURM: submitted and left alone, disturbed, equal to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from cluster import cluster, missing, slurm, wait
+from conftest import ROOT, TINY, clean_environment, command, records
+
+from igo import checkpoint
+
+pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
+
+SILENT = (*TINY, "tracking=none")
+LONG = (*SILENT, "dataset.samples=512", "model.width=8", "batch_size=16", "epochs=30")
+SLURM = ("hydra/launcher=slurm", "hydra.launcher.cpus_per_task=1")
+LOCAL = ("hydra/launcher=local", "hydra.launcher.parallel=2")
+MIDDLE = 3  # epochs after which a run is disturbed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def running_cluster() -> Iterator[Path]:
+    with cluster() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """The folder of runs that nothing disturbed, of the local launcher, made once each."""
+
+    @cache
+    def make(*arguments: str) -> Path:
+        place = tmp_path_factory.mktemp("undisturbed")
+        assert sweep(place, *LOCAL, *arguments).returncode == 0
+        return place / "runs"
+
+    return make
+
+
+def sweep(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(place, "-m", *arguments),
+        cwd=place, env=clean_environment(**environment), capture_output=True, text=True,
+        timeout=200, check=False,
+    )  # fmt: skip
+
+
+def sweep_status(place: Path) -> str:
+    script = str(ROOT / "src" / "sweep_status.py")
+    return subprocess.run(
+        [sys.executable, script, f"runs_dir={place / 'runs'}"],
+        env=clean_environment(), capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+
+
+def queue(place: Path) -> dict[str, str]:
+    """The SLURM job of each run, by the overrides that tell it from the others."""
+    (path,) = place.glob("runs/sweeps/*/sweep.json")
+    book = json.loads(path.read_text())
+    return {one["label"]: book["queue"][one["run"]] for one in book["runs"] if book["queue"]}
+
+
+def folder(place: Path, label: str) -> Path:
+    (path,) = place.glob("runs/sweeps/*/sweep.json")
+    runs = {one["label"]: one["run"] for one in json.loads(path.read_text())["runs"]}
+    return place / "runs" / str(runs[label])
+
+
+def status(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run / "status.json").read_text())
+    return found
+
+
+def in_queue() -> dict[str, str]:
+    lines = slurm("squeue", "-hr", "-o", "%i %T").splitlines()
+    return dict(line.split() for line in lines)
+
+
+def until_the_queue_is_empty() -> None:
+    assert wait(lambda: not in_queue(), patience=240)
+
+
+def in_the_middle(run: Path) -> bool:
+    """Whether a run has done some epochs, and has more to come."""
+    metrics = run / "metrics.jsonl"
+    if not metrics.exists() or len(metrics.read_text().splitlines()) < MIDDLE:
+        return False
+    assert status(run)["state"] == "running"
+    return True
+
+
+def assert_same(found: Path, expected: Path) -> None:
+    """Equal records, timings aside, each epoch once, and equal parameters, to the bit."""
+    assert status(found)["state"] == status(expected)["state"] == "finished"
+    assert records(found) == records(expected)
+    epochs = [row["epoch"] for row in records(found)]
+    assert epochs == list(range(1, len(epochs) + 1))
+    a, b = (checkpoint.load(one / "checkpoint.pt", one.name)[0] for one in (found, expected))
+    assert a is not None
+    assert b is not None
+    assert list(a["model"]) == list(b["model"])
+    assert all(torch.equal(a["model"][name], b["model"][name]) for name in b["model"])
+
+
+def test_an_array_is_submitted_once_and_a_failing_run_stops_no_other(tmp_path: Path) -> None:
+    """Two of four fail; two jobs run at once; and it is as if started on a login node."""
+    runs = (*SLURM, *SILENT, "learning_rate=0.1,1e30", "seed=0,1")
+    inside = {"SLURM_JOB_ID": "99", "SLURM_MEM_PER_NODE": "99999", "SLURM_NTASKS": "3"}
+    started = time.monotonic()
+    first = sweep(tmp_path, *runs, "hydra.launcher.array_parallelism=2", **inside)
+    assert time.monotonic() - started < 20
+    assert (first.returncode, first.stderr) == (0, "")
+    jobs = queue(tmp_path)
+    (array,) = {job.split("_")[0] for job in jobs.values()}
+    assert sorted(jobs.values()) == [f"{array}_{index}" for index in range(4)]
+    assert set(in_queue()) == set(jobs.values())
+    (name,) = (path.name for path in tmp_path.glob("runs/sweeps/*"))
+    assert slurm("squeue", "-h", "-o", "%j", "-j", array).splitlines()[0] == name
+
+    again = sweep(tmp_path, *runs)
+    assert again.returncode == 0
+    assert "submitted" not in again.stdout
+    assert queue(tmp_path) == jobs
+    assert slurm("squeue", "-hr", "-o", "%A", "-j", array).count("\n") == 3
+
+    at_once = []
+    while in_queue():
+        at_once.append(list(in_queue().values()).count("RUNNING"))
+        time.sleep(0.2)
+    assert max(at_once) == 2
+    shown = sweep_status(tmp_path)
+    assert "2 finished, 2 failed" in shown
+    for label in ("learning_rate=1e+30 seed=0", "learning_rate=1e+30 seed=1"):
+        assert f"failed: {label}: " in shown
+        assert "error: the training loss is" in (folder(tmp_path, label) / "output.log").read_text()
+
+    after = sweep(tmp_path, *runs)
+    assert after.returncode == 1  # failed runs are listed, and not tried again
+    assert "failed: learning_rate=1e+30 seed=0: " in after.stdout
+    assert queue(tmp_path) == jobs
+    retried = sweep(tmp_path, *runs, "hydra.launcher.retry_failed=true")
+    assert retried.returncode == 0
+    changed = {label for label, job in queue(tmp_path).items() if job != jobs[label]}
+    assert changed == {"learning_rate=1e+30 seed=0", "learning_rate=1e+30 seed=1"}
+    until_the_queue_is_empty()
+
+
+def test_runs_that_are_stopped_or_killed_end_with_the_same_bits(
+    tmp_path: Path, undisturbed: Callable[..., Path]
+) -> None:
+    """Queued again by hand, warned by USR2, cancelled, killed: the last two by a second start."""
+    runs = (*LONG, "seed=0,1,2,3")
+    assert sweep(tmp_path, *SLURM, *runs).returncode == 0
+    jobs = queue(tmp_path)
+    places = {label: folder(tmp_path, label) for label in jobs}
+    left = dict(zip(jobs, (_requeue, _warn, _cancel, _kill), strict=True))
+    while left:
+        time.sleep(0.1)
+        for label in [label for label in left if in_the_middle(places[label])]:
+            left.pop(label)(jobs[label], places[label])
+    until_the_queue_is_empty()
+    states = [status(run)["state"] for run in places.values()]
+    assert states == ["finished", "finished", "interrupted", "running"]
+    assert "2 finished, 2 interrupted" in sweep_status(tmp_path)
+
+    assert "submitted 2 runs in 2 SLURM jobs" in sweep(tmp_path, *SLURM, *runs).stdout
+    later = queue(tmp_path)
+    assert [later[label] == jobs[label] for label in jobs] == [True, True, False, False]
+    expected = undisturbed(*runs)
+    until_the_queue_is_empty()
+    for run in places.values():
+        assert_same(run, expected / run.name)
+        assert "continuing after epoch" in (run / "output.log").read_text()
+
+
+def _requeue(job: str, run: Path) -> None:
+    slurm("scontrol", "requeue", job)
+
+
+def _warn(job: str, run: Path) -> None:
+    slurm("scancel", "--signal=USR2", job)
+
+
+def _cancel(job: str, run: Path) -> None:
+    slurm("scancel", job)
+
+
+def _kill(job: str, run: Path) -> None:
+    os.kill(status(run)["pid"], signal.SIGKILL)
+
+
+def test_preempted_runs_end_with_the_same_bits(
+    tmp_path: Path, undisturbed: Callable[..., Path]
+) -> None:
+    """A job of a more urgent partition takes the whole node, and gives it back."""
+    runs = (*LONG, "seed=4")
+    assert sweep(tmp_path, *SLURM, *runs).returncode == 0
+    ((label, job),) = queue(tmp_path).items()
+    run = folder(tmp_path, label)
+    assert wait(lambda: in_the_middle(run), 60)
+    slurm("sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap", "sleep 1")
+    assert wait(lambda: in_queue().get(job) == "PENDING", 60)
+    assert "1 queued" in sweep_status(tmp_path)
+    expected = undisturbed(*runs)
+    until_the_queue_is_empty()
+    restarts = re.search(r"Restarts=(\d+)", slurm("scontrol", "show", "job", job))
+    assert restarts is not None
+    assert int(restarts[1]) >= 1
+    assert "continuing after epoch" in (run / "output.log").read_text()
+    assert_same(run, expected / run.name)
+
+
+def test_a_run_that_runs_out_of_time_ends_with_the_same_bits(
+    tmp_path: Path, undisturbed: Callable[..., Path]
+) -> None:
+    """SLURM warns within 30 s, when it next looks at the clock."""
+    runs = (*LONG, "epochs=250", "seed=6")
+    limit = ("hydra.launcher.time=1", "hydra.launcher.additional={signal: USR2@59}")
+    assert sweep(tmp_path, *SLURM, *limit, *runs).returncode == 0
+    (label,) = queue(tmp_path)
+    expected = undisturbed(*runs)
+    until_the_queue_is_empty()
+    run = folder(tmp_path, label)
+    log = (run / "output.log").read_text()
+    assert "this job is timed-out" in log
+    assert "continuing after epoch" in log
+    assert_same(run, expected / run.name)
+
+
+def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> None:
+    """Five runs, two a job, two jobs an array; the first one fails; as many threads as CPUs."""
+    short = (*SILENT, "epochs=1", "dataset.samples=32", "batch_size=8")
+    started = sweep(
+        tmp_path, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=2",
+        "hydra.launcher.runs_per_job=2", "hydra.launcher.array_size=2",
+        *short, "learning_rate=1e30,0.1,0.11,0.12,0.13",
+    )  # fmt: skip
+    assert started.returncode == 0, started.stderr
+    jobs = list(queue(tmp_path).values())
+    assert jobs[0] == jobs[1] != jobs[2] == jobs[3]
+    assert jobs[1].split("_")[0] == jobs[2].split("_")[0] != jobs[4].split("_")[0]
+    assert "_" not in jobs[4]
+    until_the_queue_is_empty()
+    assert "4 finished, 1 failed" in sweep_status(tmp_path)
+    assert status(folder(tmp_path, "learning_rate=0.1"))["hardware"]["threads"] == 2
+
+
+def test_what_sbatch_refuses_is_one_line_and_nothing_is_recorded(tmp_path: Path) -> None:
+    refused = sweep(tmp_path, *SLURM, *SILENT, "hydra.launcher.partition=nowhere")
+    assert refused.returncode == 2
+    (line,) = refused.stderr.splitlines()
+    assert line.startswith("error: sbatch: ")
+    assert "nowhere" in line
+    assert queue(tmp_path) == {}
+    assert in_queue() == {}

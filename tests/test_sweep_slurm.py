@@ -1,0 +1,222 @@
+"""The SLURM launcher without SLURM: its settings, what it asks sbatch for, what squeue says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TINY, clean_environment
+
+from igo.errors import ConfigError, UserError
+from igo.sweep import queue
+from igo.sweep.book import find_book
+from igo.sweep.slurm import SlurmSettings
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+SWEEP = ("-m", *TINY, "hydra/launcher=slurm", "seed=0,1")
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path) -> Callable[..., str]:
+    """Make commands of SLURM out of lines of shell; returns the PATH with them alone."""
+    place, path = tmp_path / "bin", os.environ["PATH"]
+    place.mkdir()
+
+    def make(**scripts: str) -> str:
+        for name, lines in scripts.items():
+            (place / name).write_text(f"#!/bin/sh\nPATH={path}\n{lines}\n")
+            (place / name).chmod(0o755)
+        return str(place)
+
+    return make
+
+
+@pytest.fixture
+def squeue(stand_in: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    def make(lines: str) -> None:
+        monkeypatch.setenv("PATH", stand_in(squeue=lines))
+
+    return make
+
+
+def test_without_slurm_the_error_names_the_cure(program: Program, tmp_path: Path) -> None:
+    ended = program(*SWEEP, PATH=str(tmp_path))
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: hydra/launcher=slurm needs SLURM, and there is no sbatch")
+    assert "hydra/launcher=local" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_search_which_needs_results_is_refused(program: Program) -> None:
+    ended = program(*SWEEP, "hydra/sweeper=basic")
+    assert ended.returncode == 2
+    assert "hydra/launcher=local" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_wrong_setting_is_one_line_on_the_terminal(program: Program) -> None:
+    ended = program(*SWEEP, "hydra.launcher.time=2h")
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "error: hydra.launcher.time=2h is not allowed: it must be a whole number, 1 or more\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("partition", 1.5), ("account", ["a"]), ("time", 0), ("time", True), ("time", None),
+        ("mem_gb", 0), ("mem_gb", -1.5), ("mem_gb", "8GB"), ("cpus_per_task", 0),
+        ("gpus_per_node", -1), ("nodes", 0), ("tasks_per_node", "2"), ("runs_per_job", 0),
+        ("array_parallelism", 0), ("array_size", 0), ("max_num_timeout", -1),
+        ("setup", "module load cuda"), ("setup", [1]), ("additional", ["exclusive"]),
+    ],
+)  # fmt: skip
+def test_a_wrong_setting_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"^hydra\.launcher\.{name}=.* is not allowed: "):
+        SlurmSettings(**{name: value})
+
+
+def test_sbatch_is_asked_for_what_was_set(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    """Read from the script that sbatch gets, by the names of sbatch's own manual."""
+    path = stand_in(
+        sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7",
+        srun="exit 1", scontrol="exit 1", squeue="exit 1",
+    )  # fmt: skip
+    ended = program(
+        *SWEEP, "seed=0,1,2", "hydra.launcher.partition=gpu", "hydra.launcher.account=1234",
+        "hydra.launcher.qos=high", "hydra.launcher.constraint=a100", "hydra.launcher.time=90",
+        "hydra.launcher.mem_gb=2.5", "hydra.launcher.cpus_per_task=6",
+        "hydra.launcher.gpus_per_node=2", "hydra.launcher.nodes=3",
+        "hydra.launcher.tasks_per_node=2", "hydra.launcher.array_parallelism=2",
+        "hydra.launcher.setup=['module load cuda','ulimit -c 0']",
+        "hydra.launcher.additional={exclude: node7, exclusive: true}", PATH=path,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    script = (tmp_path / "script").read_text()
+    asked = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE))
+    expected = {
+        "partition": "gpu", "account": "1234", "qos": "high", "constraint": "a100", "time": "90",
+        "mem": "2560MB", "cpus-per-task": "6", "gpus-per-node": "2", "nodes": "3",
+        "ntasks-per-node": "2", "array": "0-2%2", "exclude": "node7", "exclusive": "",
+        "requeue": "", "signal": "USR2@90", "open-mode": "append",
+    }  # fmt: skip
+    assert {name: asked.get(name) for name in expected} == expected
+    lines = script.splitlines()
+    (srun,) = (index for index, line in enumerate(lines) if line.startswith("srun "))
+    assert lines.index("module load cuda") < lines.index("ulimit -c 0") < srun
+    assert "--cpus-per-task=6" in lines[srun]
+    book = find_book(tmp_path / "runs", None)
+    assert asked["job-name"] == book.name
+    assert list(book.queue.values()) == ["7_0", "7_1", "7_2"]
+
+
+def test_a_default_of_the_cluster_is_not_asked_for(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    path = stand_in(
+        sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7",
+        srun="exit 1", scontrol="exit 1", squeue="exit 1",
+    )  # fmt: skip
+    ended = program(*SWEEP, "hydra.launcher.additional={requeue: false}", PATH=path)
+    assert ended.returncode == 0, ended.stderr
+    script = (tmp_path / "script").read_text()
+    for name in ("partition", "account", "qos", "constraint", "mem", "gpus-per-node", "requeue"):
+        assert f"--{name}" not in script
+    assert "#SBATCH --array=0-1%2\n" in script
+
+
+def test_the_queue_is_read_in_one_call(squeue: Callable[[str], None], tmp_path: Path) -> None:
+    squeue(f"echo $* >> {tmp_path}/calls; echo 5_0 RUNNING; echo 5_1 PENDING; echo 9 COMPLETING")
+    states = queue.queue_states(["5_0", "5_1", "5_2", "9", "12"])
+    assert states == {"5_0": "RUNNING", "5_1": "PENDING", "9": "COMPLETING"}
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.split()[-2:] == ["-j", "12,5,9"]
+
+
+def test_jobs_that_slurm_has_forgotten_are_gone(squeue: Callable[[str], None]) -> None:
+    squeue("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
+    assert queue.queue_states(["5"]) == {}
+
+
+def test_a_queue_that_cannot_be_read_is_an_error(
+    squeue: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    squeue("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1")
+    with pytest.raises(UserError, match=r"^squeue: Unable to contact slurm controller$"):
+        queue.queue_states(["5"])
+    squeue("exec sleep 20")
+    monkeypatch.setattr(queue, "TIMEOUT", 0.2)
+    with pytest.raises(UserError, match=r"does not answer within 0\.2 s"):
+        queue.queue_states(["5"])
+
+
+@pytest.mark.parametrize(
+    ("record", "written", "in_queue", "expected"),
+    [
+        ("new", None, None, "new"),
+        ("new", None, "PENDING", "queued"),
+        ("new", None, "RUNNING", "queued"),  # the job has other runs before it, or just starts
+        ("interrupted", "running", "RUNNING", "running"),  # on a node whose lock is not seen here
+        ("interrupted", "running", None, "interrupted"),  # died without a word
+        ("interrupted", "interrupted", "PENDING", "queued"),
+        ("failed", "failed", "PENDING", "queued"),  # tried again
+        ("failed", "failed", "RUNNING", "failed"),  # the job is at its next run
+        ("running", "running", "RUNNING", "running"),
+        ("finished", "finished", "RUNNING", "finished"),
+    ],
+)
+def test_a_run_stands_as_its_record_and_the_queue_say(
+    record: str, written: str | None, in_queue: str | None, expected: str, tmp_path: Path
+) -> None:
+    if written:
+        (tmp_path / "status.json").write_text(json.dumps({"state": written}))
+    assert queue.with_queue(record, tmp_path, in_queue) == expected
+
+
+def submitted(tmp_path: Path, program: Program, stand_in: Callable[..., str]) -> None:
+    path = stand_in(
+        sbatch="echo Submitted batch job 7", srun="exit 1", scontrol="exit 1",
+        squeue="echo 7_0 RUNNING; echo 7_1 PENDING",
+    )  # fmt: skip
+    ended = program(*SWEEP, PATH=path)
+    assert ended.returncode == 0, ended.stderr
+    assert "submitted 2 runs in 2 SLURM jobs" in ended.stdout
+
+
+def test_another_sweep_leaves_what_is_queued_alone(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    """Of three runs, two are in SLURM's hands by an earlier sweep; also for the local launcher."""
+    submitted(tmp_path, program, stand_in)
+    path = str(tmp_path / "bin")
+    ended = program("-m", *TINY, "tracking=none", "seed=0,1,2", PATH=path)
+    assert "3 runs, 2 queued, 1 to go" in ended.stdout
+    (status,) = tmp_path.glob("runs/*/status.json")
+    assert " seed=2 " in json.loads(status.read_text())["command"]
+
+
+def test_sweep_status_shows_the_records_where_the_queue_does_not_answer(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    def status(path: str) -> str:
+        return subprocess.run(
+            [sys.executable, str(ROOT / "src/sweep_status.py"), f"runs_dir={tmp_path / 'runs'}"],
+            env=clean_environment(PATH=path), capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+
+    submitted(tmp_path, program, stand_in)
+    assert "2 queued" in status(str(tmp_path / "bin"))
+    shown = status(stand_in(squeue="echo squeue: error: no controller >&2; exit 1"))
+    assert "warning: squeue: no controller" in shown
+    assert "2 to go" in shown
