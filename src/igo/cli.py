@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.errors import ConfigError, UserError, nearest
 from igo.help import CONF, help_text, setting_names
 from igo.load import explain
+from igo.ranks import Ranks
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
@@ -80,8 +81,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], None], config_name:
 
 
 def fail(message: str) -> None:
-    """End the program with one readable line."""
-    print(f"error: {message}", file=sys.stderr)
+    """End the program with one readable line; of the processes of a run, one says it."""
+    if Ranks.of_environment().first:
+        print(f"error: {message}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
 
 

@@ -92,6 +92,7 @@ class EngineConfig:
     micro_batch_size: int = 1024
     threads: int | None = None
     deterministic: bool = True
+    batchnorm: str = "synced"
 
 
 @dataclass
@@ -137,6 +138,8 @@ def result_settings(config: Config) -> dict[str, Any]:
         del settings[name]
     for name in ("device", "threads", "deterministic"):
         del settings["engine"][name]
+    if config.engine.batchnorm == "synced":  # local statistics depend on the number of ranks
+        del settings["engine"]["batchnorm"]
     del settings["dataset"]["workers"]
     del settings["p"]  # schedule.p holds it where it is used
     return settings

@@ -106,22 +106,27 @@ def mini_batch(
 ) -> Noise:
     """C² from mini-batch gradients as training makes them, augmentation and BatchNorm included."""
     drawn = draw(sampling, n=data.n, batch_size=batch_size, batches=batches, seed=seed)
-    stream = data.train_batches(drawn, derive_seed(seed, "augmentation"))
+    stream = data.train_batches(engine.ranks.share(drawn), derive_seed(seed, "augmentation"))
     with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
-        torch.manual_seed(derive_seed(seed, "dropout"))
-        gradients = torch.stack([training_gradient(engine, network, batch) for batch in stream])
+        torch.manual_seed(derive_seed(seed, "dropout", *engine.ranks.own))
+        gradients = torch.stack(
+            [training_gradient(engine, network, batch, batch_size) for batch in stream]
+        )
     return noise.estimate(gradients, batch_size=batch_size, n=data.n, sampling=sampling)
 
 
-def training_gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tensor:
+def training_gradient(
+    engine: Engine, network: nn.Module, batch: Batch, size: int | None = None
+) -> Tensor:
     """The gradient of a batch's mean loss as training computes it, (d,) float32.
 
-    Where training needs loss scaling (fp16), in fp32: a scaled gradient may overflow.
+    ``size`` is that of the batch over all ranks. Where training needs loss scaling (fp16), in fp32:
+    a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
         off = torch.amp.GradScaler(engine.device.type, enabled=False)
         engine = replace(engine, autocast=None, scaler=off)
-    engine.backward(network, *batch)
+    engine.backward(network, *batch, size)
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).float()
 
 
