@@ -60,8 +60,9 @@ class SyncedBatchNorm(_BatchNorm):
         over, across = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
         n = x.numel() // x.shape[1]
         sums = values.sum(over, dtype=torch.float64)
-        centre = (sums.detach() / max(n, 1)).to(values.dtype)  # squares about it are small
-        around = (values - centre.view(across)).square().sum(over, dtype=torch.float64)
+        centre = (sums.detach() / max(n, 1)).to(values.dtype)  # what is near it loses no digits
+        values = values - centre.view(across)
+        around = values.square().sum(over, dtype=torch.float64)
         squares = around + centre.double() * (2 * sums - n * centre.double())
         counted = torch.tensor([n], dtype=torch.float64)
         summed = cast(Tensor, _Sum.apply(torch.cat((sums, squares, counted)), self.ranks))  # type: ignore[no-untyped-call]
@@ -69,7 +70,8 @@ class SyncedBatchNorm(_BatchNorm):
         mean, square = (summed[:-1] / count).chunk(2)
         variance = square - mean.square()
         scale = (variance + self.eps).rsqrt()
-        made = (values - mean.to(values.dtype).view(across)) * scale.to(values.dtype).view(across)
+        offset = (mean - centre.double()).to(values.dtype)
+        made = (values - offset.view(across)) * scale.to(values.dtype).view(across)
         if self.affine:
             made = made * self.weight.view(across) + self.bias.view(across)
         self._follow(mean.detach(), variance.detach() * (count / (count - 1)))

@@ -56,7 +56,7 @@ class Engine:
         return torch.autocast(self.device.type, self.autocast)
 
     def backward(
-        self, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None
+        self, network: nn.Module, images: Tensor, labels: Tensor, span: range | None = None
     ) -> Tensor:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
@@ -64,16 +64,16 @@ class Engine:
             network: the model.
             images: this rank's share of the batch.
             labels: of these images.
-            size: b, samples of the whole batch; those given where there is one rank.
+            span: where the batch is in what ranks share, see Ranks; all of it where there is one.
 
         Returns:
             (2,) float32 on the device: the sum of this rank's losses, and of its correct answers.
         """
         for parameter in network.parameters():
             parameter.grad = None
-        b = len(labels) if size is None else size
+        b = len(labels) if span is None else len(span)
         totals = torch.zeros(2, device=self.device)
-        for part, answers in self.parts(images, labels, b):
+        for part, answers in self.parts(images, labels, span):
             loss, correct = self._forward(network, part, answers)
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
@@ -85,27 +85,28 @@ class Engine:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         batch: tuple[Tensor, Tensor],
-        size: int | None = None,
+        span: range | None = None,
     ) -> Tensor:
         """One update on one batch; takes and returns what ``backward`` does, waits for nothing."""
-        totals = self.backward(network, *batch, size)
+        totals = self.backward(network, *batch, span)
         self.scaler.step(optimizer)
         self.scaler.update()
         return totals
 
     def parts(
-        self, images: Tensor, labels: Tensor, size: int | None = None
+        self, images: Tensor, labels: Tensor, span: range | None = None
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Split a batch into the fewest nearly equal parts of at most micro_batch_size.
 
-        The batch of ``size`` samples is split, and this rank's share of each part given: the parts
+        The whole batch, of ``span``, is split, and this rank's share of each part given: the parts
         are the same for any number of ranks.
         """
-        b = len(labels) if size is None else size
-        share = ALONE if size is None else self.ranks
-        count = math.ceil(b / self.micro_batch_size)
-        ends = [share.count(i * (b // count) + min(i, b % count)) for i in range(count + 1)]
-        for start, end in pairwise(ends):
+        ranks = ALONE if span is None else self.ranks
+        span = span or range(len(labels))
+        count = math.ceil(len(span) / self.micro_batch_size)
+        least, more = divmod(len(span), count or 1)
+        ends = [ranks.count(span.start + i * least + min(i, more)) for i in range(count + 1)]
+        for start, end in pairwise(end - ends[0] for end in ends):
             yield images[start:end], labels[start:end]
 
     def smallest_part(self, batch_sizes: Sequence[int], n: int) -> int:

@@ -183,10 +183,8 @@ def _train_epoch(
     for update, (index, batch) in enumerate(zip(index_batches, batches, strict=True)):
         check_stop()
         if update in plan.positions:
-            noise += online.pair(
-                run.engine, run.network, plan.parts(batch, before, ranks), plan.size
-            )
-        totals += run.engine.step(run.network, run.optimizer, batch, len(index))
+            noise += online.pair(run.engine, run.network, plan.parts(batch, before, ranks))
+        totals += run.engine.step(run.network, run.optimizer, batch, range(len(index)))
         before = batch
         shares.append(len(batch[1]))
         bar.advance(len(index))

@@ -109,24 +109,24 @@ def mini_batch(
     stream = data.train_batches(engine.ranks.share(drawn), derive_seed(seed, "augmentation"))
     with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
         torch.manual_seed(derive_seed(seed, "dropout", *engine.ranks.own))
-        gradients = torch.stack(
-            [training_gradient(engine, network, batch, batch_size) for batch in stream]
-        )
+        whole = range(batch_size)
+        found = [training_gradient(engine, network, (*batch, whole)) for batch in stream]
+        gradients = torch.stack(found)
     return noise.estimate(gradients, batch_size=batch_size, n=data.n, sampling=sampling)
 
 
 def training_gradient(
-    engine: Engine, network: nn.Module, batch: Batch, size: int | None = None
+    engine: Engine, network: nn.Module, batch: Batch | tuple[Tensor, Tensor, range]
 ) -> Tensor:
     """The gradient of a batch's mean loss as training computes it, (d,) float32.
 
-    ``size`` is that of the batch over all ranks. Where training needs loss scaling (fp16), in fp32:
-    a scaled gradient may overflow.
+    The batch, or this rank's share and the span of the whole one. Where training needs loss scaling
+    (fp16), in fp32: a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
         off = torch.amp.GradScaler(engine.device.type, enabled=False)
         engine = replace(engine, autocast=None, scaler=off)
-    engine.backward(network, *batch, size)
+    engine.backward(network, *batch)
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).float()
 
 

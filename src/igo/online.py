@@ -15,6 +15,8 @@ from igo.engine import Engine
 from igo.noise import Moments, Noise
 from igo.ranks import ALONE, Ranks
 
+Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
+
 
 def measured_size(config: Config) -> int:
     """The b of every measurement of a run: min(noise.batch_size, b_1, n/K).
@@ -51,19 +53,20 @@ class Online:
         chosen = (first + j * (full - first) // pairs for j in range(pairs))
         return Online(size, frozenset(chosen), within)
 
-    def parts(
-        self, batch: Batch, before: Batch | None, ranks: Ranks = ALONE
-    ) -> tuple[Batch, Batch]:
+    def parts(self, batch: Batch, before: Batch | None, ranks: Ranks = ALONE) -> tuple[Part, Part]:
         """Two parts of different samples, from this batch alone where it is large enough.
 
         The batches are a rank's shares, and so are the parts.
         """
-        images, labels = batch
-        s, both = ranks.count(self.size), ranks.count(2 * self.size)
-        first = images[:s], labels[:s]
+        first = _part(batch, range(self.size), ranks)
         if before is None or self.within:
-            return first, (images[s:both], labels[s:both])
-        return (before[0][:s], before[1][:s]), first
+            return first, _part(batch, range(self.size, 2 * self.size), ranks)
+        return _part(before, range(self.size), ranks), first
+
+
+def _part(batch: Batch, span: range, ranks: Ranks) -> Part:
+    own = slice(ranks.count(span.start), ranks.count(span.stop))
+    return batch[0][own], batch[1][own], span
 
 
 @dataclass
@@ -95,12 +98,11 @@ class Average(Moments):
         self.gradient_square = (kept * self.gradient_square + gradient_squares) / self.weight
 
 
-def pair(engine: Engine, network: nn.Module, parts: tuple[Batch, Batch], size: int) -> Tensor:
+def pair(engine: Engine, network: nn.Module, parts: tuple[Part, Part]) -> Tensor:
     """C² and ‖∇f‖², (2,) on the device, from two parts of ordinary training batches (online).
 
-    ``size`` is that of a part, over all ranks. The update that follows is made as if nothing had
-    been measured.
+    The update that follows is made as if nothing had been measured.
     """
     with measure.untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
-        first, second = (measure.training_gradient(engine, network, part, size) for part in parts)
-    return noise.from_halves(first, second, 2 * size)
+        first, second = (measure.training_gradient(engine, network, part) for part in parts)
+    return noise.from_halves(first, second, 2 * len(parts[0][2]))

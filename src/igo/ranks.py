@@ -83,22 +83,12 @@ class Ranks:
         if self.size == 1:
             yield self
             return
-        import torch
         import torch.distributed as dist
 
-        on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
         run = next(_runs)
-        with _reached(lambda _: "the processes of this run do not find each other"):
-            everywhere = _store(self)
-            store = dist.PrefixStore(f"run {run}", everywhere)  # type: ignore[attr-defined]
-            if self.first:
-                everywhere.set(f"closed {run - 1}", "")
-            dist.init_process_group(
-                "cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # gloo carries words, also beside nccl
-                store=store,
-                rank=self.rank,
-                world_size=self.size,
-            )
+        everywhere, store, on_gpu = _reached(
+            lambda: self._join(run), lambda why: f"the processes of this run do not meet ({why})"
+        )
         try:
             yield replace(self, store=store, pace=GPU_PACE if on_gpu else 1)
         except BaseException as error:
@@ -113,6 +103,25 @@ class Ranks:
             raise
         dist.destroy_process_group()
 
+    def _join(self, run: int) -> tuple[Any, Any, bool]:
+        """Make the process group of one run; its stores, the common one and its own, and if NCCL is
+        in it."""
+        import torch
+        import torch.distributed as dist
+
+        on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
+        everywhere = _store(self)
+        store = dist.PrefixStore(f"run {run}", everywhere)  # type: ignore[attr-defined]
+        if self.first:
+            everywhere.set(f"closed {run - 1}", "")
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # gloo carries words, also beside NCCL
+            store=store,
+            rank=self.rank,
+            world_size=self.size,
+        )
+        return everywhere, store, on_gpu
+
     def _wait_for_the_record(self, store: Any, closed: str) -> None:
         """Let rank 0 end first: torchrun ends all that are left as soon as one has failed."""
         with contextlib.suppress(RuntimeError):  # srun: the store ends with rank 0
@@ -126,8 +135,7 @@ class Ranks:
         if self.size > 1:
             import torch.distributed as dist
 
-            with _reached(self._why):
-                dist.all_reduce(tensor)
+            _reached(lambda: dist.all_reduce(tensor), self._why)
         return tensor
 
     def largest(self, number: int) -> int:
@@ -138,8 +146,7 @@ class Ranks:
         import torch.distributed as dist
 
         found = torch.tensor(number)
-        with _reached(self._why):
-            dist.all_reduce(found, dist.ReduceOp.MAX)
+        _reached(lambda: dist.all_reduce(found, dist.ReduceOp.MAX), self._why)
         return int(found)
 
     def broadcast(self, value: Value) -> Value:
@@ -150,8 +157,8 @@ class Ranks:
         import torch.distributed as dist
 
         values = [value]
-        with _reached(self._why):
-            dist.broadcast_object_list(values, device=torch.device("cpu"))
+        cpu = torch.device("cpu")
+        _reached(lambda: dist.broadcast_object_list(values, device=cpu), self._why)
         return values[0]
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
@@ -191,13 +198,16 @@ def _tell(store: Any, word: str) -> None:
         store.set(word, "")
 
 
-@contextmanager
-def _reached(why: Callable[[str], str]) -> Iterator[None]:
-    """Say in one line why the other ranks cannot be reached."""
+def _reached(call: Callable[[], Value], why: Callable[[str], str]) -> Value:
+    """What a call to other ranks returns, or in one line why they cannot be reached.
+
+    The error is raised apart from its cause, whose frames would hold the connections open.
+    """
     try:
-        yield
+        return call()
     except RuntimeError as error:
-        raise UserError(why(str(error).splitlines()[0])) from None
+        reason = str(error).splitlines()[0]
+    raise UserError(why(reason))
 
 
 @functools.cache  # one for all runs of this process: its port is taken once

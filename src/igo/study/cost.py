@@ -61,7 +61,7 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     before: Batch | None = None
     for batch in training.data.train_batches(drawn, 0):
         found = _timed(training, partial(_step, batch))
-        again = _timed(training, partial(_pair, plan.parts(batch, before or batch), plan.size))
+        again = _timed(training, partial(_pair, plan.parts(batch, before or batch)))
         before = batch
         for clock in ("cpu", "wall"):
             step, spent = 1000 * found[clock], 1000 * again[clock]
@@ -104,8 +104,8 @@ def _step(batch: Batch, run: Training) -> object:
     return run.engine.step(run.network, run.optimizer, batch)
 
 
-def _pair(parts: tuple[Batch, Batch], size: int, run: Training) -> object:
-    return online.pair(run.engine, run.network, parts, size)
+def _pair(parts: tuple[online.Part, online.Part], run: Training) -> object:
+    return online.pair(run.engine, run.network, parts)
 
 
 def _epoch(training: Training) -> object:
