@@ -126,9 +126,11 @@ class Forge:
             function: full name of one to call with the arguments instead; see ``results``.
             environment: variables to set.
         """
+        flags = ["-m"] if arguments[:1] == ("-m",) else []
+        own = f"runs_dir={folder / 'runs'}"
         job = {
             "folder": str(folder),
-            "arguments": [*arguments, *([] if function else [f"runs_dir={folder / 'runs'}"])],
+            "arguments": list(arguments if function else [*flags, own, *arguments[len(flags) :]]),
             "death": asdict(death) if death else None,
             "settings": settings or {},
             "alarm": alarm,
