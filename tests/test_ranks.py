@@ -33,8 +33,7 @@ from igo.ranks import Ranks
 from igo.record import signature
 from igo.tracking import history
 
-# Sums over ranks are rounded in another order: 1e-7 a sum. Training carries it on: the records of
-# these runs differ by up to 2e-6, their parameters by up to 3e-6.
+# Sums over ranks are rounded in another order, 1e-7 a sum, and some twenty updates carry it on.
 ROUNDING = 2e-5
 SILENT = "tracking=none"
 FACTS = DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])

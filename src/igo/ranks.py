@@ -104,8 +104,11 @@ class Ranks:
         dist.destroy_process_group()
 
     def _join(self, run: int) -> tuple[Any, Any, bool]:
-        """Make the process group of one run; its stores, the common one and its own, and if NCCL is
-        in it."""
+        """Make the process group of one run.
+
+        Returns:
+            The store of all runs, that of this one, and whether NCCL is in the group.
+        """
         import torch
         import torch.distributed as dist
 
