@@ -13,6 +13,7 @@ import json
 import os
 import runpy
 import signal
+import socket
 import subprocess
 import sys
 import traceback
@@ -20,9 +21,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+import torch
 from conftest import ROOT, TINY, clean_environment
 from hydra import compose, initialize_config_dir
 
+from igo.errors import UserError
+
+PYTHONPATH = (Path(__file__).parent, ROOT / "src")
 PRELOADED = ("igo.tracking", "igo.checkpoint", "sklearn.datasets", "timm", "wandb")
 
 
@@ -38,6 +43,8 @@ class Death:
     moment: str = "before"
     signal: int = signal.SIGKILL
     error: str = ""  # raise this instead
+    cure: bool = False  # as a UserError
+    rank: int = 0  # of several processes, which
 
     def plant(self) -> None:
         """Wrap the function in this process."""
@@ -64,7 +71,7 @@ class Death:
     def strike(self) -> None:
         """End the process, or tell it to end."""
         if self.error:
-            raise RuntimeError(self.error)
+            raise UserError(self.error) if self.cure else RuntimeError(self.error)
         os.kill(os.getpid(), self.signal)
 
 
@@ -75,18 +82,18 @@ class Ended:
     returncode: int
     stdout: str
     stderr: str
+    others: tuple[tuple[int, str, str], ...] = ()  # the same of ranks 1, 2, …
 
 
 class Forge:
     """Starts runs as forks of one process; usable as a context manager."""
 
     def __init__(self) -> None:
-        modules = os.pathsep.join([str(Path(__file__).parent), str(ROOT / "src")])
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=clean_environment(PYTHONPATH=modules),
+            env=clean_environment(PYTHONPATH=os.pathsep.join(map(str, PYTHONPATH))),
             text=True,
         )
 
@@ -103,6 +110,8 @@ class Forge:
         death: Death | None = None,
         settings: dict[str, float] | None = None,
         alarm: float = 0.0,
+        ranks: int = 1,
+        function: str = "",
         **environment: str,
     ) -> Ended:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
@@ -113,14 +122,20 @@ class Forge:
             death: what happens to the run on the way.
             alarm: seconds after which the process drops dead, wherever it is; 0 = never.
             settings: module constants to change, such as ``igo.tracking.INIT_TIMEOUT``.
+            ranks: how many processes, as torchrun would start them.
+            function: full name of one to call with the arguments instead; see ``results``.
             environment: variables to set.
         """
+        flags = ["-m"] if arguments[:1] == ("-m",) else []
+        own = f"runs_dir={folder / 'runs'}"
         job = {
             "folder": str(folder),
-            "arguments": [f"runs_dir={folder / 'runs'}", *arguments],
+            "arguments": list(arguments if function else [*flags, own, *arguments[len(flags) :]]),
             "death": asdict(death) if death else None,
             "settings": settings or {},
             "alarm": alarm,
+            "ranks": ranks,
+            "function": function,
             "environment": environment,
         }
         pipes = self._server.stdin, self._server.stdout
@@ -128,8 +143,19 @@ class Forge:
             raise TypeError("the server has no pipes")
         pipes[0].write(json.dumps(job) + "\n")
         pipes[0].flush()
-        code = int(pipes[1].readline())
-        return Ended(code, (folder / "out.txt").read_text(), (folder / "err.txt").read_text())
+        ended = [
+            (code, *((folder / _output(name, rank)).read_text() for name in ("out", "err")))
+            for rank, code in enumerate(json.loads(pipes[1].readline()))
+        ]
+        return Ended(*ended[0], others=tuple(ended[1:]))
+
+    def results(self, folder: Path, ranks: int, function: str, *arguments: str) -> list[Any]:
+        """What a function returns on each rank: tensors, in plain containers."""
+        ended = self.run(folder, *arguments, ranks=ranks, function=function)
+        codes = [ended.returncode, *(code for code, _, _ in ended.others)]
+        if any(codes):
+            raise RuntimeError(f"{codes}: {ended}")
+        return [torch.load(folder / f"result-{rank}.pt") for rank in range(ranks)]
 
 
 @functools.cache
@@ -160,23 +186,31 @@ def _write_half(original: Any, *arguments: Any, **named: Any) -> None:
     os.fsync(where.fileno())
 
 
-def _child(job: dict[str, Any]) -> int:
+def _output(name: str, rank: int) -> str:
+    return f"{name}-{rank}.txt" if rank else f"{name}.txt"
+
+
+def _child(job: dict[str, Any], rank: int) -> int:
     """Run src/train.py in this process; return the exit code that Python would give."""
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
-    for stream, name in ((1, "out.txt"), (2, "err.txt")):
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream, name in ((1, "out"), (2, "err")):
+        handle = os.open(_output(name, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, stream)
     for setting, value in job["settings"].items():
         owner, name = _owner(setting)
         setattr(owner, name, value)
-    if job["death"]:
+    if job["death"] and job["death"]["rank"] == rank:
         Death(**job["death"]).plant()
     signal.setitimer(signal.ITIMER_REAL, job["alarm"])  # unhandled, SIGALRM kills like SIGKILL
     script = str(ROOT / "src" / "train.py")
     sys.argv = [script, *job["arguments"]]
     try:
-        runpy.run_path(script, run_name="__main__")
+        if job["function"]:
+            owner, name = _owner(job["function"])
+            torch.save(getattr(owner, name)(*job["arguments"]), f"result-{rank}.pt")
+        else:
+            runpy.run_path(script, run_name="__main__")
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException:
@@ -199,15 +233,29 @@ def _load_everything() -> None:
 def _serve() -> None:
     _load_everything()
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 (the parent's pipe is not ours)
-            code = _child(json.loads(line))
-            atexit._run_exitfuncs()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        job = json.loads(line)
+        children = [_fork(job, rank) for rank in range(job["ranks"])]
+        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        print(json.dumps(codes), flush=True)
+
+
+def _fork(job: dict[str, Any], rank: int) -> int:
+    if job["ranks"] > 1 and rank == 0:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = str(free.getsockname()[1])
+        size = str(job["ranks"])
+        job["environment"] |= {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    child = os.fork()
+    if child == 0:
+        if job["ranks"] > 1:
+            os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
+        sys.stdin = open(os.devnull)  # noqa: PTH123, SIM115 (the parent's pipe is not ours)
+        code = _child(job, rank)
+        atexit._run_exitfuncs()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return child
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def test_online_pairs_are_whole_disjoint_and_within_their_share(
     batches = [(torch.arange(i * b, i * b + k), torch.arange(k)) for i, k in enumerate(lengths)]
     for position in plan.positions:
         before = batches[position - 1] if position else None
-        (first, _), (second, _) = plan.parts(batches[position], before)
+        (first, *_), (second, *_) = plan.parts(batches[position], before)
         assert len(first) == len(second) == plan.size
         assert not set(first.tolist()) & set(second.tolist())
     assert plan.size <= b_1

@@ -12,16 +12,17 @@ from igo import checkpoint, data, engine, loop, models, online, optim, seeds
 from igo.config import Config
 from igo.errors import UserError
 from igo.loop import Progress, Training
+from igo.ranks import ALONE, Ranks
 from igo.schedule import Plan
 
 
-def prepare(config: Config, plan: Plan) -> Training:
+def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     """Read the data, build model and optimizer, and check that they fit.
 
     Raises:
         UserError: data that is missing or damaged, a model that cannot take it, no such device.
     """
-    device = engine.build(config.engine, config.dataset.image_size)
+    device = engine.build(config.engine, config.dataset.image_size, ranks)
     images = data.open_data(config, device.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
@@ -29,8 +30,12 @@ def prepare(config: Config, plan: Plan) -> Training:
         device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
         online.measured_size(config),
     )
+    if config.engine.batchnorm == "local":
+        smallest = max(smallest // ranks.size, 1)
     if models.check_fits(network, config.model.name, config.dataset, smallest):
         device = engine.without_bf16(device, config.engine)
+    if ranks.size > 1:  # one start, whatever machine drew it
+        network.load_state_dict(ranks.broadcast(network.state_dict()))
     network = device.prepare(network)
     optimizer = optim.build(config.optimizer, network.parameters())
     return Training(config, plan, images, network, optimizer, device)
@@ -52,14 +57,16 @@ def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: P
 def load(
     path: Path, signature: str, run: Training, warn: Callable[[str], None]
 ) -> tuple[Progress | None, str | None]:
-    """Bring a run to its newest whole checkpoint.
+    """Bring a run to its newest whole checkpoint, which rank 0 alone has to see.
 
     Returns:
         Where it stands, None where there is no checkpoint; and its W&B id.
     """
-    state, warnings = checkpoint.load(path, signature)
+    ranks = run.engine.ranks
+    state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
     for warning in warnings:
         warn(warning)
+    state = ranks.broadcast(state)
     if state is None:
         return None, None
     try:

@@ -31,6 +31,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer.name": ("sgd", "shb", "nshb"),
     "engine.device": ("auto", "cpu", "cuda"),
     "engine.precision": ("auto", "fp32", "bf16", "fp16"),
+    "engine.batchnorm": ("synced", "local"),
     "tracking.tool": ("wandb", "none"),
     "tracking.mode": ("offline", "online", "disabled"),
 }

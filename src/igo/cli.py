@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.errors import ConfigError, UserError, nearest
 from igo.help import CONF, group_names, help_text, option_files, setting_names
 from igo.load import explain
+from igo.ranks import Ranks
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
@@ -86,8 +87,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
 
 
 def fail(message: str) -> NoReturn:
-    """End the program with one readable line."""
-    print(f"error: {message}", file=sys.stderr)
+    """End the program with one readable line; of the processes of a run, one says it."""
+    if Ranks.of_environment().first:
+        print(f"error: {message}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
 
 

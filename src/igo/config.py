@@ -92,6 +92,7 @@ class EngineConfig:
     micro_batch_size: int = 1024
     threads: int | None = None
     deterministic: bool = True
+    batchnorm: str = "synced"
 
 
 @dataclass
@@ -143,6 +144,8 @@ def result_settings(config: Config) -> dict[str, Any]:
     for name in NO_EFFECT:
         group, _, key = name.rpartition(".")
         del (settings[group] if group else settings)[key]
+    if config.engine.batchnorm == "synced":  # local statistics depend on the number of ranks
+        del settings["engine"]["batchnorm"]
     del settings["p"]  # schedule.p holds it where it is used
     return settings
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from igo import augment, readers
 from igo.config import Config, DatasetConfig
 from igo.errors import ConfigError, UserError
+from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
@@ -30,11 +31,14 @@ class Data(Protocol):
     n: int
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
-        """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n)."""
+        """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
+
+        b may be 0: a rank's share of a small batch.
+        """
         ...
 
-    def test_batches(self) -> Iterator[Batch]:
-        """Yield the whole test set, not augmented, in its own order."""
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """Yield a rank's share of the test set, not augmented, in its own order."""
         ...
 
 
@@ -98,9 +102,10 @@ class TensorData:
         for index in torch.cat(list(index_batches)).to(self._device).split(sizes):
             yield self._normalise(augment.gather(images, index, moves.of(index))), labels[index]
 
-    def test_batches(self) -> Iterator[Batch]:
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
-        for images, labels in zip(*(t.split(TEST_BATCH) for t in self._test), strict=True):
+        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in self._test)
+        for images, labels in zip(*share, strict=True):
             yield self._normalise(images.permute(0, 3, 1, 2)), labels
 
 
@@ -117,26 +122,30 @@ class FolderData:
         self.n = len(self._keep)
         self._workers, self._device = dataset.workers, device
         self._normalise = Normalise(dataset, device)
+        shape = (0, dataset.channels, dataset.image_size, dataset.image_size)
+        self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
         """See Data. Each image's crop and flip depend on the seed and the image alone."""
         batches = [self._keep[index].tolist() for index in index_batches]
         return self._load(self._train.seeded(derive_seed(seed, "augmentation")), batches)
 
-    def test_batches(self) -> Iterator[Batch]:
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
-        order = torch.arange(len(self._test))
+        (order,) = ranks.share([torch.arange(len(self._test))])
         return self._load(self._test, [index.tolist() for index in order.split(TEST_BATCH // 4)])
 
     def _load(self, images: readers.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
         loader = torch.utils.data.DataLoader(
             images,
-            batch_sampler=batches,
+            batch_sampler=[batch for batch in batches if batch],
             collate_fn=readers.collate,
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
         )
-        for batch in loader:
+        loaded = iter(loader)
+        for indices in batches:
+            batch = next(loaded) if indices else self._nothing
             if isinstance(batch, UserError):
                 raise batch
             yield (

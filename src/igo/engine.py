@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from igo import batchnorm
 from igo.config import EngineConfig
 from igo.errors import ConfigError
+from igo.ranks import ALONE, Ranks
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels; smaller images leave threads more waiting than working
@@ -27,7 +30,7 @@ class Engine:
 
     ``autocast`` is None for fp32. ``scaler`` scales the loss where the precision is fp16; a step
     whose scaled gradient overflows is skipped by it. ``micro_batch_size`` bounds what goes through
-    the model at once.
+    the model at once, on all ranks together.
     """
 
     device: torch.device
@@ -35,11 +38,16 @@ class Engine:
     scaler: torch.amp.GradScaler
     micro_batch_size: int
     note: str = ""  # what a user should know of the choice that was made
+    ranks: Ranks = ALONE
+    batchnorm: str = "synced"
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Move a model to the device, convolutions in channels_last memory."""
+        """Move a model to the device, convolutions in channels_last memory; join its ranks."""
         moved: Any = network.to(self.device)
-        return cast(nn.Module, moved.to(memory_format=torch.channels_last))
+        moved = moved.to(memory_format=torch.channels_last)
+        if self.batchnorm == "synced":
+            moved = batchnorm.synced(moved, self.ranks, self.device)
+        return cast(nn.Module, moved)
 
     def precision(self) -> AbstractContextManager[object]:
         """The autocast context of a forward pass."""
@@ -47,38 +55,59 @@ class Engine:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast)
 
-    def backward(self, network: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    def backward(
+        self, network: nn.Module, images: Tensor, labels: Tensor, span: range | None = None
+    ) -> Tensor:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
+        Args:
+            network: the model.
+            images: this rank's share of the batch.
+            labels: of these images.
+            span: where the batch is in what ranks share, see Ranks; all of it where there is one.
+
         Returns:
-            (2,) float32 on the device: the sum of the losses and the number of correct answers.
+            (2,) float32 on the device: the sum of this rank's losses, and of its correct answers.
         """
         for parameter in network.parameters():
             parameter.grad = None
-        b = len(labels)
+        b = len(labels) if span is None else len(span)
         totals = torch.zeros(2, device=self.device)
-        for part, answers in self.parts(images, labels):
+        for part, answers in self.parts(images, labels, span):
             loss, correct = self._forward(network, part, answers)
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
+        self.ranks.sum_gradients(network.parameters())
         return totals
 
     def step(
-        self, network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: tuple[Tensor, Tensor],
+        span: range | None = None,
     ) -> Tensor:
-        """One update on one batch; returns what ``backward`` does, waits for nothing."""
-        totals = self.backward(network, *batch)
+        """One update on one batch; takes and returns what ``backward`` does, waits for nothing."""
+        totals = self.backward(network, *batch, span)
         self.scaler.step(optimizer)
         self.scaler.update()
         return totals
 
-    def parts(self, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Split a batch into the fewest nearly equal parts of at most micro_batch_size."""
-        count = math.ceil(len(labels) / self.micro_batch_size)
-        if count == 1:
-            yield images, labels
-        else:
-            yield from zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
+    def parts(
+        self, images: Tensor, labels: Tensor, span: range | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Split a batch into the fewest nearly equal parts of at most micro_batch_size.
+
+        The whole batch, of ``span``, is split, and this rank's share of each part given: the parts
+        are the same for any number of ranks.
+        """
+        ranks = ALONE if span is None else self.ranks
+        span = span or range(len(labels))
+        count = math.ceil(len(span) / self.micro_batch_size)
+        least, more = divmod(len(span), count or 1)
+        ends = [ranks.count(span.start + i * least + min(i, more)) for i in range(count + 1)]
+        for start, end in pairwise(end - ends[0] for end in ends):
+            yield images[start:end], labels[start:end]
 
     def smallest_part(self, batch_sizes: Sequence[int], n: int) -> int:
         """The fewest samples that the model will see at once, ragged last batches included."""
@@ -89,7 +118,7 @@ class Engine:
     def evaluate(
         self, network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]
     ) -> tuple[float, float]:
-        """Mean loss and accuracy over all samples, with BatchNorm's running statistics."""
+        """Mean loss and accuracy over all ranks' samples, with BatchNorm's running statistics."""
         network.eval()
         totals, samples = torch.zeros(2, device=self.device), 0
         for images, labels in batches:
@@ -97,10 +126,14 @@ class Engine:
                 totals += torch.stack(self._forward(network, part, answers))
             samples += len(labels)
         network.train()
-        loss, correct = totals.tolist()
+        samples = int(self.ranks.sum_(torch.tensor(samples)))
+        loss, correct = self.ranks.sum_(totals.double()).tolist()
         return loss / samples, correct / samples
 
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        if not len(labels) and not batchnorm.is_synced(network):  # not every layer takes nothing
+            nothing = torch.zeros((), device=self.device)
+            return nothing.requires_grad_(), nothing.detach()
         with self.precision():
             logits = network(images)
         logits = logits.float()
@@ -108,12 +141,13 @@ class Engine:
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
 
 
-def build(config: EngineConfig, image_size: int | None = None) -> Engine:
+def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
     """Choose device, precision and threads.
 
     Args:
         config: what conf/engine says.
         image_size: pixels of an image's side; one thread works alone on very small ones.
+        ranks: the processes of the run; each takes a GPU of its machine.
 
     Raises:
         ConfigError: a GPU was asked for and there is none.
@@ -123,6 +157,8 @@ def build(config: EngineConfig, image_size: int | None = None) -> Engine:
         raise ConfigError("engine.device", config.device, allowed)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
+    if on_gpu and ranks.size > 1:  # srun may show each process its own GPU alone
+        torch.cuda.set_device(ranks.local_rank % torch.cuda.device_count())
     small = image_size is not None and image_size < SHARED_FROM
     torch.set_num_threads(config.threads or (1 if small else ALL_THREADS))
     if config.deterministic:
@@ -133,7 +169,8 @@ def build(config: EngineConfig, image_size: int | None = None) -> Engine:
     precision = _best_precision(device) if config.precision == "auto" else config.precision
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    return Engine(device, autocast, scaler, config.micro_batch_size)
+    size, norm = config.micro_batch_size, config.batchnorm
+    return Engine(device, autocast, scaler, size, ranks=ranks, batchnorm=norm)
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
@@ -171,6 +208,9 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     facts["cpu"] = _cpu_name()
     facts["cores"] = os.cpu_count() or 1
     facts["threads"] = torch.get_num_threads()
+    facts["ranks"] = engine.ranks.size
+    if engine.ranks.size > 1:
+        facts["batchnorm"] = engine.batchnorm
     return facts
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from igo import control, measure, online, optim
+from igo import batchnorm, control, measure, online, optim
 from igo.config import Config
 from igo.control import Applied
 from igo.data import Batch, Data, epoch_batches
@@ -95,18 +95,21 @@ def train(
         UserError: the loss or C² is no longer finite.
     """
     run.network.train()
+    ranks = run.engine.ranks
     for epoch, stage in run.plan.epochs_of_stages(progress.epoch):
         started = time.perf_counter()
         applied, average = _begin(run, stage, epoch, progress)
         optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
-        torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch))
+        torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
         bar.begin_epoch(epoch, applied)
         trained = _train_epoch(run, epoch, applied, bar, check_stop)
         average.add(trained.variances, trained.gradient_squares, trained.pairs)
         for name, value in (("training loss", trained.loss), ("C²", average.variance)):
             if not math.isfinite(value):
                 raise UserError(_not_finite(name, value, trained, epoch, stage, progress))
-        test_loss, test_accuracy = run.engine.evaluate(run.network, run.data.test_batches())
+        batchnorm.average(run.network, ranks)
+        tests = run.data.test_batches(ranks)
+        test_loss, test_accuracy = run.engine.evaluate(run.network, tests)
         progress.epoch, progress.updates = epoch, progress.updates + trained.updates
         progress.samples += trained.samples
         record: Record = {
@@ -146,6 +149,7 @@ def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple
             batch_size=online.measured_size(run.config),
             seed=derive_seed(run.config.seed, "noise", stage.stage),
         )
+        current = run.engine.ranks.broadcast(current)  # ranks that round apart would part for good
         if not math.isfinite(current.variance):
             raise UserError(
                 f"C² is {current.variance} at the start of stage {stage.stage}; a smaller"
@@ -170,21 +174,23 @@ def _train_epoch(
     started = time.perf_counter()
     index_batches = epoch_batches(run.data.n, applied.batch_size, run.config.seed, epoch)
     plan = Online.of_epoch(run.config, applied.batch_size)
-    batches = run.data.train_batches(index_batches, derive_seed(run.config.seed, "epoch", epoch))
+    ranks, seed = run.engine.ranks, derive_seed(run.config.seed, "epoch", epoch)
+    batches = run.data.train_batches(ranks.share(index_batches), seed)
     totals = torch.zeros(2, device=run.engine.device)
     noise: Tensor = torch.zeros(2, dtype=torch.float64, device=run.engine.device)
-    largest = samples = 0
+    shares: list[int] = []  # of each batch, as it reached the model
     before: Batch | None = None
-    for update, batch in enumerate(batches):
+    for update, (index, batch) in enumerate(zip(index_batches, batches, strict=True)):
         check_stop()
         if update in plan.positions:
-            noise += online.pair(run.engine, run.network, plan.parts(batch, before))
-        totals += run.engine.step(run.network, run.optimizer, batch)
+            noise += online.pair(run.engine, run.network, plan.parts(batch, before, ranks))
+        totals += run.engine.step(run.network, run.optimizer, batch, range(len(index)))
         before = batch
-        size = len(batch[1])
-        largest, samples = max(largest, size), samples + size
-        bar.advance(size)
-    loss, correct = (total / samples for total in totals.tolist())  # waits for the device
+        shares.append(len(batch[1]))
+        bar.advance(len(index))
+    sizes = ranks.sum_(torch.tensor(shares))  # fails where a rank has left; a GPU would wait for it
+    samples = int(sizes.sum())
+    loss, correct = (total / samples for total in ranks.sum_(totals.double()).tolist())
     variances, gradient_squares = noise.tolist()
     return Epoch(
         loss=loss,
@@ -192,7 +198,7 @@ def _train_epoch(
         updates=len(index_batches),
         samples=samples,
         learning_rate=optim.learning_rate(run.optimizer),
-        batch_size=largest,
+        batch_size=int(sizes.max()),
         seconds=time.perf_counter() - started,
         variances=variances,
         gradient_squares=gradient_squares,

@@ -106,17 +106,22 @@ def mini_batch(
 ) -> Noise:
     """C² from mini-batch gradients as training makes them, augmentation and BatchNorm included."""
     drawn = draw(sampling, n=data.n, batch_size=batch_size, batches=batches, seed=seed)
-    stream = data.train_batches(drawn, derive_seed(seed, "augmentation"))
+    stream = data.train_batches(engine.ranks.share(drawn), derive_seed(seed, "augmentation"))
     with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
-        torch.manual_seed(derive_seed(seed, "dropout"))
-        gradients = torch.stack([training_gradient(engine, network, batch) for batch in stream])
+        torch.manual_seed(derive_seed(seed, "dropout", *engine.ranks.own))
+        whole = range(batch_size)
+        found = [training_gradient(engine, network, (*batch, whole)) for batch in stream]
+        gradients = torch.stack(found)
     return noise.estimate(gradients, batch_size=batch_size, n=data.n, sampling=sampling)
 
 
-def training_gradient(engine: Engine, network: nn.Module, batch: Batch) -> Tensor:
+def training_gradient(
+    engine: Engine, network: nn.Module, batch: Batch | tuple[Tensor, Tensor, range]
+) -> Tensor:
     """The gradient of a batch's mean loss as training computes it, (d,) float32.
 
-    Where training needs loss scaling (fp16), in fp32: a scaled gradient may overflow.
+    The batch, or this rank's share and the span of the whole one. Where training needs loss scaling
+    (fp16), in fp32: a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
         off = torch.amp.GradScaler(engine.device.type, enabled=False)

@@ -13,6 +13,9 @@ from igo.config import Config
 from igo.data import Batch
 from igo.engine import Engine
 from igo.noise import Moments, Noise
+from igo.ranks import ALONE, Ranks
+
+Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
 
 
 def measured_size(config: Config) -> int:
@@ -35,27 +38,35 @@ class Online:
 
     size: int
     positions: frozenset[int]
+    within: bool  # whether a batch holds both parts
 
     @staticmethod
     def of_epoch(config: Config, batch_size: int) -> Online:
         """Plan one epoch. Both parts are of the present batch, or one of the batch before it."""
         share, size, n = config.noise.online, measured_size(config), config.dataset.samples
+        within = 2 * size <= batch_size
         if share == 0:
-            return Online(size, frozenset())
+            return Online(size, frozenset(), within)
         full = n // batch_size  # the last, shorter batch is never measured
-        first = 0 if 2 * size <= batch_size else 1
+        first = 0 if within else 1
         pairs = min(max(int(share * n / (2 * size)), 1), full - first)
         chosen = (first + j * (full - first) // pairs for j in range(pairs))
-        return Online(size, frozenset(chosen))
+        return Online(size, frozenset(chosen), within)
 
-    def parts(self, batch: Batch, before: Batch | None) -> tuple[Batch, Batch]:
-        """Two parts of different samples, from this batch alone where it is large enough."""
-        images, labels = batch
-        s = self.size
-        first = images[:s], labels[:s]
-        if before is None or len(labels) >= 2 * s:
-            return first, (images[s : 2 * s], labels[s : 2 * s])
-        return (before[0][:s], before[1][:s]), first
+    def parts(self, batch: Batch, before: Batch | None, ranks: Ranks = ALONE) -> tuple[Part, Part]:
+        """Two parts of different samples, from this batch alone where it is large enough.
+
+        The batches are a rank's shares, and so are the parts.
+        """
+        first = _part(batch, range(self.size), ranks)
+        if before is None or self.within:
+            return first, _part(batch, range(self.size, 2 * self.size), ranks)
+        return _part(before, range(self.size), ranks), first
+
+
+def _part(batch: Batch, span: range, ranks: Ranks) -> Part:
+    own = slice(ranks.count(span.start), ranks.count(span.stop))
+    return batch[0][own], batch[1][own], span
 
 
 @dataclass
@@ -87,11 +98,11 @@ class Average(Moments):
         self.gradient_square = (kept * self.gradient_square + gradient_squares) / self.weight
 
 
-def pair(engine: Engine, network: nn.Module, parts: tuple[Batch, Batch]) -> Tensor:
+def pair(engine: Engine, network: nn.Module, parts: tuple[Part, Part]) -> Tensor:
     """C² and ‖∇f‖², (2,) on the device, from two parts of ordinary training batches (online).
 
     The update that follows is made as if nothing had been measured.
     """
     with measure.untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
         first, second = (measure.training_gradient(engine, network, part) for part in parts)
-    return noise.from_halves(first, second, 2 * len(parts[0][1]))
+    return noise.from_halves(first, second, 2 * len(parts[0][2]))

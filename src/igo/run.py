@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import platform
 import shlex
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config import Config
+from igo.ranks import ALONE, Ranks
 from igo.record import Record, RunFolder, read_records
 from igo.schedule import Plan, make_plan
 from igo.terminal import Terminal
@@ -40,30 +42,38 @@ class Stopped(SystemExit):
 def run(config: Config) -> Path:
     """Train, continue or skip the run that the configuration describes; return its folder.
 
+    Of several processes that torchrun or srun started, each trains its share of every batch, and
+    rank 0 has the record, W&B and the terminal.
+
     Raises:
         UserError: something that the user can mend, before any compute where it can be known then.
         Stopped: the process was told to end; the same command continues.
     """
-    terminal = Terminal()
+    own = Ranks.of_environment()
+    terminal = Terminal(quiet=not own.first)
     plan = make_plan(config)
     folder = RunFolder(config)
     terminal.say(f"run {folder.path}")
     if config.dry_run:
         terminal.show_plan(config, plan)
         return folder.path
-    finished = folder.status().get("state") == "finished" and folder.metrics.is_file()
-    if finished and not config.fresh:
-        _tell_sweep(config, folder, terminal)
-        _report(terminal, folder, "finished before; fresh=true runs it again")
-        return folder.path
+    how = "finished"
     try:
-        with _signals() as check_stop:
-            _train(config, plan, folder, terminal, check_stop)
+        with own.together() as ranks:
+            finished = folder.status().get("state") == "finished" and folder.metrics.is_file()
+            if ranks.broadcast(finished) and not config.fresh:
+                how = "finished before; fresh=true runs it again"
+                if ranks.first:
+                    _tell_sweep(config, folder, terminal)
+            else:
+                with _signals(ranks) as check_stop:
+                    _train(config, plan, folder, terminal, check_stop, ranks)
     except Stopped as stop:
         terminal.say(f"stopped by {stop.signal_name}; the same command continues")
         terminal.say(f"run {folder.path}")
         raise
-    _report(terminal, folder, "finished")
+    if ranks.first:
+        _report(terminal, folder, how)
     return folder.path
 
 
@@ -83,15 +93,31 @@ def _train(
     folder: RunFolder,
     terminal: Terminal,
     check_stop: Callable[[], None],
+    ranks: Ranks,
 ) -> None:
-    from igo import assemble, loop, tracking
-    from igo import engine as engines  # torch; a dry run answers without
+    from igo import assemble, loop, tracking  # torch; a dry run answers without
 
-    tracking.check_login(config.tracking)
-    training = assemble.prepare(config, plan)
+    if ranks.first:
+        tracking.check_login(config.tracking)
+    training = assemble.prepare(config, plan, ranks)
     if training.engine.note:
         terminal.warn(training.engine.note)
     terminal.show_plan(config, plan)
+    if ranks.first:
+        _train_recorded(training, folder, terminal, check_stop)
+        return
+    progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
+    with terminal.progress(plan, 0) as bar:
+        loop.train(training, progress or loop.Progress(), bar, lambda _: None, check_stop)
+
+
+def _train_recorded(
+    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
+) -> None:
+    """Train, and keep the record: rank 0's part."""
+    from igo import assemble, engine, loop, tracking
+
+    config, plan = training.config, training.plan
     with folder.held():
         if config.fresh:
             folder.start_over()
@@ -100,7 +126,7 @@ def _train(
         folder.write_records(progress.records)
         folder.begin_status(
             state="running", started=_now(), **_provenance(),
-            hardware=engines.hardware(training.engine),
+            hardware=engine.hardware(training.engine),
         )  # fmt: skip
         with _recorded_end(folder) as tracked:
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
@@ -167,9 +193,13 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
 
 
 @contextmanager
-def _signals() -> Iterator[Callable[[], None]]:
-    """Turn STOPPING into Stopped at the next update; a second signal ends the run at once."""
+def _signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
+    """Turn STOPPING into Stopped at the next update; a second signal ends the run at once.
+
+    It is the same update on all ranks, whichever of them the signal reached.
+    """
     arrived: list[int] = []
+    updates = itertools.count()
 
     def note(number: int, _frame: object) -> None:
         arrived.append(number)
@@ -177,8 +207,11 @@ def _signals() -> Iterator[Callable[[], None]]:
             raise Stopped(number)
 
     def check_stop() -> None:
-        if arrived:
-            raise Stopped(arrived[0])
+        if next(updates) % ranks.pace:
+            return
+        number = ranks.largest(arrived[0] if arrived else 0)
+        if number:
+            raise Stopped(number)
 
     before = {number: signal.signal(number, note) for number in STOPPING}
     try:

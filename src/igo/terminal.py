@@ -23,10 +23,10 @@ MOST_ROWS = 24  # of the plan; a longer one shows its beginning and its end
 
 
 class Terminal:
-    """Output of one run."""
+    """Output of one run; ``quiet`` for a process that is not the one to speak."""
 
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
+    def __init__(self, quiet: bool = False) -> None:
+        self._console = Console(highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
@@ -34,6 +34,8 @@ class Terminal:
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
+        if self._console.quiet:
+            return
         self._console.file.flush()
         print(f"warning: {text}", file=sys.stderr, flush=True)
 

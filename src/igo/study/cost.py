@@ -104,7 +104,7 @@ def _step(batch: Batch, run: Training) -> object:
     return run.engine.step(run.network, run.optimizer, batch)
 
 
-def _pair(parts: tuple[Batch, Batch], run: Training) -> object:
+def _pair(parts: tuple[online.Part, online.Part], run: Training) -> object:
     return online.pair(run.engine, run.network, parts)
 
 

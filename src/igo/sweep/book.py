@@ -83,7 +83,7 @@ def open_book(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> B
         Entry(job.name, list(job.overrides), told_apart[job.name], job.config.epochs)
         for job in jobs
     ]
-    queue = {run: job for run, job in _queued(runs_dir).items() if run in names}
+    queue = {run: job for run, job in _queued(runs_dir).items() if run in told_apart}
     return Book(name, command, time.strftime("%Y-%m-%dT%H:%M:%S%z"), entries, queue)
 
 

@@ -1,0 +1,239 @@
+"""The processes that train one run together: who this one is, and what they tell each other.
+
+Rank r of R holds the samples r, r + R, r + 2R, … of each batch. So a range of the batch is a range
+of what each rank holds, and δ_m, the parts of a batch and C² do not depend on R.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import itertools
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from igo.errors import UserError
+
+if TYPE_CHECKING:  # torch is imported where it is used: a dry run answers without
+    from torch import Tensor, nn
+
+Value = TypeVar("Value")
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # of a step: sbatch alone is none
+PATIENCE = timedelta(seconds=100)  # how long the others wait for rank 0 to close the record
+GPU_PACE = 16  # updates between two looks at the signals, where a GPU runs ahead of its process
+
+_runs = itertools.count()  # of this process: each run of a sweep has a process group of its own
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those of the run. Alone, every call is a plain no-op.
+
+    ``local_rank`` counts on this machine; ``pace`` is how many updates apart ranks agree on a stop.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    pace: int = 1
+    store: Any = field(default=None, compare=False, repr=False)  # words that outlive a collective
+
+    @staticmethod
+    def of_environment() -> Ranks:
+        """What torchrun or srun says; one process where neither started this one."""
+        for names in (TORCHRUN, SRUN):
+            if all(os.environ.get(name) for name in names):
+                rank, size, local_rank = (int(os.environ[name]) for name in names)
+                return Ranks(rank, size, local_rank)
+        return Ranks()
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank holds the record and the terminal."""
+        return self.rank == 0
+
+    @property
+    def own(self) -> tuple[int, ...]:
+        """What a random stream of this rank's own adds to its purpose; rank 0 has that of one."""
+        return (self.rank,) if self.rank else ()
+
+    def count(self, samples: int) -> int:
+        """How many of the first ``samples`` of a batch are this rank's."""
+        return (samples + self.size - 1 - self.rank) // self.size
+
+    def share(self, index_batches: Sequence[Tensor]) -> list[Tensor]:
+        """This rank's samples of each batch; none of a batch that is smaller than its rank."""
+        return [index[self.rank :: self.size] for index in index_batches]
+
+    @contextmanager
+    def together(self) -> Iterator[Ranks]:
+        """Join the other ranks; whatever ends one of them ends all.
+
+        Raises:
+            UserError: the ranks do not find each other.
+        """
+        if self.size == 1:
+            yield self
+            return
+        import torch.distributed as dist
+
+        run = next(_runs)
+        everywhere, store, on_gpu = _reached(
+            lambda: self._join(run), lambda why: f"the processes of this run do not meet ({why})"
+        )
+        try:
+            yield replace(self, store=store, pace=GPU_PACE if on_gpu else 1)
+        except BaseException as error:
+            if not isinstance(error, SystemExit):
+                with contextlib.suppress(RuntimeError):
+                    store.compare_set("error", "", str(error) or type(error).__name__)
+            # The others' next collective fails. A thread: NCCL may wait for what never comes.
+            leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
+            leaving.start()
+            leaving.join(5)
+            self._wait_for_the_record(everywhere, f"closed {run}")
+            raise
+        dist.destroy_process_group()
+
+    def _join(self, run: int) -> tuple[Any, Any, bool]:
+        """Make the process group of one run.
+
+        Returns:
+            The store of all runs, that of this one, and whether NCCL is in the group.
+        """
+        import torch
+        import torch.distributed as dist
+
+        on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
+        everywhere = _store(self)
+        store = dist.PrefixStore(f"run {run}", everywhere)  # type: ignore[attr-defined]
+        if self.first:
+            everywhere.set(f"closed {run - 1}", "")
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # gloo carries words, also beside NCCL
+            store=store,
+            rank=self.rank,
+            world_size=self.size,
+        )
+        return everywhere, store, on_gpu
+
+    def _wait_for_the_record(self, store: Any, closed: str) -> None:
+        """Let rank 0 end first: torchrun ends all that are left as soon as one has failed."""
+        with contextlib.suppress(RuntimeError):  # srun: the store ends with rank 0
+            if self.first:
+                atexit.register(_tell, store, closed)
+            else:
+                store.wait([closed], PATIENCE)
+
+    def sum_(self, tensor: Tensor) -> Tensor:
+        """Replace a tensor by its sum over all ranks, the same bits on each; returns it."""
+        if self.size > 1:
+            import torch.distributed as dist
+
+            _reached(lambda: dist.all_reduce(tensor), self._why)
+        return tensor
+
+    def largest(self, number: int) -> int:
+        """The largest of all ranks' numbers."""
+        if self.size == 1:
+            return number
+        import torch
+        import torch.distributed as dist
+
+        found = torch.tensor(number)
+        _reached(lambda: dist.all_reduce(found, dist.ReduceOp.MAX), self._why)
+        return int(found)
+
+    def broadcast(self, value: Value) -> Value:
+        """Rank 0's value, tensors in CPU memory."""
+        if self.size == 1:
+            return value
+        import torch
+        import torch.distributed as dist
+
+        values = [value]
+        cpu = torch.device("cpu")
+        _reached(lambda: dist.broadcast_object_list(values, device=cpu), self._why)
+        return values[0]
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Sum gradients of Σ loss/b over ranks, b the whole batch: the gradient of the mean loss.
+
+        DistributedDataParallel averages over ranks, which is right for equal shares alone. A
+        parameter without a gradient gets zeros: a rank without samples has to send something.
+        """
+        if self.size == 1:
+            return
+        import torch
+
+        gradients = []
+        for parameter in parameters:
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                gradients.append(parameter.grad)
+        flat = self.sum_(torch.cat([gradient.flatten() for gradient in gradients]))
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, summed in zip(gradients, flat.split(sizes), strict=True):
+            gradient.copy_(summed.view(gradient.shape))
+
+    def _why(self, reason: str) -> str:
+        """Why a collective failed: what another rank said before it left, if it could."""
+        with contextlib.suppress(RuntimeError):
+            if self.store.check(["error"]):
+                return str(self.store.get("error").decode())
+        return f"a process of this run ended or is out of reach ({reason})"
+
+
+ALONE = Ranks()
+
+
+def _tell(store: Any, word: str) -> None:
+    with contextlib.suppress(RuntimeError):
+        store.set(word, "")
+
+
+def _reached(call: Callable[[], Value], why: Callable[[str], str]) -> Value:
+    """What a call to other ranks returns, or in one line why they cannot be reached.
+
+    The error is raised apart from its cause, whose frames would hold the connections open.
+    """
+    try:
+        return call()
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+    raise UserError(why(reason))
+
+
+@functools.cache  # one for all runs of this process: its port is taken once
+def _store(ranks: Ranks) -> Any:
+    """The store that torchrun's agent holds, or rank 0 under srun."""
+    from torch.distributed.rendezvous import rendezvous
+
+    if not os.environ.get(TORCHRUN[0]):
+        address, port = _slurm_address()
+        os.environ.setdefault("MASTER_ADDR", address)
+        os.environ.setdefault("MASTER_PORT", str(port))
+    store, _, _ = next(rendezvous("env://", ranks.rank, ranks.size))
+    return store
+
+
+def _slurm_address() -> tuple[str, int]:
+    """The step's first node, where rank 0 is, and a port that follows from job and step.
+
+    Not SLURM_LAUNCH_NODE_IPADDR: under salloc srun is started on a node without any rank.
+    """
+    nodes = os.environ["SLURM_STEP_NODELIST"]
+    if "[" in nodes or "," in nodes:
+        command = ["scontrol", "show", "hostnames", nodes]
+        nodes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
+    return nodes.split()[0], 20000 + (job + 997 * step) % 10000

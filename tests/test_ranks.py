@@ -1,0 +1,680 @@
+"""Several processes train one run as one process does: numbers, record, resume, endings.
+
+Processes are forks of one (see forked), joined by gloo; what launches them is tried at the end.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import ROOT, TINY, clean_environment, configure, records, run_folder
+from forked import Death, Ended, Forge, shared_forge
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from igo import batchnorm, checkpoint, data, engine, models, optim, ranks, readers
+from igo.batchnorm import SyncedBatchNorm
+from igo.config import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.engine import Engine
+from igo.errors import ConfigError
+from igo.ranks import Ranks
+from igo.record import signature
+from igo.tracking import history
+
+# Sums over ranks are rounded in another order, 1e-7 a sum, and some twenty updates carry it on.
+ROUNDING = 2e-5
+SILENT = "tracking=none"
+FACTS = DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])
+BASE = (
+    *TINY,
+    "epochs=4",
+    "schedule.stages=2",
+    "batch_size=20",
+    "split=0",
+    "engine.precision=fp32",
+    "engine.micro_batch_size=13",
+    "noise.online=0.3",
+    "optimizer=shb",
+    "learning_rate=0.02",
+    "dataset.augment.crop=1",
+)  # fmt: skip  (b is 20, then 40, of 96: both end in a ragged batch, each has several parts)
+SMALL = ("dataset.samples=21", "batch_size=2", "noise.batches=2", "epochs=2", "schedule.stages=2")
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+# --- Who a process is, and what is its share ------------------------------------------------------
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
+SBATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
+SRUN = {"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "2"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "wanted"),
+    [
+        ({}, (0, 1, 0)),
+        (TORCHRUN, (3, 8, 1)),
+        (SRUN, (5, 8, 2)),
+        (SBATCH, (0, 1, 0)),  # a batch script that starts the program itself, once
+        (SRUN | TORCHRUN, (3, 8, 1)),  # torchrun started by srun
+        ({"WORLD_SIZE": "8"}, (0, 1, 0)),
+    ],
+)
+def test_a_process_learns_who_it_is_from_what_started_it(
+    environment: dict[str, str], wanted: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in TORCHRUN | SBATCH | SRUN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = Ranks.of_environment()
+    assert (found.rank, found.size, found.local_rank) == wanted
+
+
+def test_ranks_of_srun_meet_on_the_first_node_of_the_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scontrol = tmp_path / "scontrol"
+    scontrol.write_text('#!/bin/sh\n[ "$*" = "show hostnames n[07-09]" ] && printf "n07\\nn08\\n"')
+    scontrol.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", "4000123")
+    ports = set()
+    for step, nodes, first in (("0", "n[07-09]", "n07"), ("1", "gpu-3", "gpu-3")):
+        monkeypatch.setenv("SLURM_STEP_ID", step)
+        monkeypatch.setenv("SLURM_STEP_NODELIST", nodes)
+        address, port = ranks._slurm_address()
+        assert address == first
+        assert 1024 < port < 32768  # below the ports that systems give away
+        ports.add(port)
+    assert len(ports) == 2  # steps of one job may run side by side
+
+
+def everyone(size: int) -> list[Ranks]:
+    return [Ranks(rank, size) for rank in range(size)]
+
+
+@given(b=st.integers(1, 60), size=st.integers(1, 9), micro=st.integers(1, 70))
+def test_ranks_hold_each_part_of_a_batch_together_and_once(b: int, size: int, micro: int) -> None:
+    off = torch.amp.GradScaler("cpu", enabled=False)
+    whole = torch.arange(b)
+    alone = Engine(torch.device("cpu"), None, off, micro)
+    wanted = [part.tolist() for _, part in alone.parts(whole, whole)]
+    found: list[list[int]] = [[] for _ in wanted]
+    for one in everyone(size):
+        (share,) = one.share([whole])
+        parts = Engine(torch.device("cpu"), None, off, micro, ranks=one).parts(
+            share, share, range(b)
+        )
+        for rows, (_, part) in zip(found, parts, strict=True):
+            assert abs(len(part) - len(wanted[0]) / size) <= 1 + 1 / size  # nearly equal
+            rows.extend(part.tolist())
+    assert [sorted(rows) for rows in found] == wanted
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_the_test_set_is_seen_once_by_all_ranks_together(size: int) -> None:
+    opened = data.open_data(configure("dataset=digits"), torch.device("cpu"))
+    whole = torch.cat([images for images, _ in opened.test_batches()])
+    shares = [list(opened.test_batches(one)) for one in everyone(size)]
+    for one, share in zip(everyone(size), shares, strict=True):
+        assert torch.equal(torch.cat([images for images, _ in share]), whole[one.rank :: size])
+    assert sum(len(labels) for share in shares for _, labels in share) == 360
+
+
+def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for part in ("train", "val"):
+        for number in range(6):
+            place = tmp_path / part / f"n{number % 2}"
+            place.mkdir(parents=True, exist_ok=True)
+            pixels = draw.integers(0, 256, (9, 9, 3), np.uint8)
+            Image.fromarray(pixels).save(place / f"{number}.png")
+    facts = DatasetConfig("imagenet", 2, 3, 8, 6, [0.5] * 3, [0.5] * 3, workers=0)
+    opened = data.FolderData(facts, tmp_path, torch.device("cpu"))
+    drawn = [torch.tensor([4, 0, 3, 1]), torch.tensor([2])]
+    whole = list(opened.train_batches(drawn, seed=5))
+    read: list[int] = []
+    original = readers.ImageFolder.__getitem__
+
+    def spy(self: Any, index: int) -> Any:
+        read.append(index)
+        return original(self, index)
+
+    monkeypatch.setattr(readers.ImageFolder, "__getitem__", spy)
+    second = Ranks(1, 2)
+    (first, labels), (nothing, none) = opened.train_batches(second.share(drawn), seed=5)
+    assert read == [0, 1]
+    assert torch.equal(first, whole[0][0][1::2])  # the same crops
+    assert torch.equal(labels, whole[0][1][1::2])
+    assert nothing.shape == (0, 3, 8, 8)
+    assert none.shape == (0,)
+    assert none.dtype == labels.dtype
+    assert [len(found) for _, found in opened.test_batches(Ranks(6, 7))] == [0]
+
+
+def test_a_random_stream_is_a_ranks_own_and_rank_0_has_that_of_one_process() -> None:
+    assert Ranks().own == Ranks(0, 4).own == ()
+    assert len({one.own for one in everyone(4)}) == 4
+
+
+def test_one_process_never_touches_torch_distributed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.distributed", None)  # an import of it fails
+    value, parameter = torch.tensor([1.0]), nn.Parameter(torch.zeros(1))
+    with Ranks().together() as alone:
+        assert alone.sum_(value) is value
+        assert alone.broadcast(value) is value
+        assert alone.largest(3) == 3
+        alone.sum_gradients([parameter])
+    assert parameter.grad is None
+
+
+# --- BatchNorm ------------------------------------------------------------------------------------
+
+SPLITS = ([4, 2, 3], [8, 0, 1], [0, 9, 0])  # samples on each of three ranks
+KINDS: tuple[tuple[Any, tuple[int, ...], dict[str, Any]], ...] = (
+    (nn.BatchNorm2d, (5, 3, 2), {}),
+    (nn.BatchNorm2d, (5, 4, 4), {"momentum": None, "eps": 1e-3}),
+    (nn.BatchNorm1d, (5,), {"affine": False}),
+    (nn.BatchNorm3d, (5, 2, 2, 2), {"momentum": 0.3}),
+)
+
+
+def norm_and_input(kind: int, dtype: torch.dtype) -> tuple[nn.Module, Tensor, Tensor]:
+    """A layer, nine samples of mean 100 and spread 1, and a slope for each output."""
+    make, shape, settings = KINDS[kind]
+    draw = torch.Generator().manual_seed(kind)
+    norm = make(5, **settings, dtype=dtype)
+    for parameter in norm.parameters():
+        nn.init.normal_(parameter, generator=draw)
+    x, slope = (torch.randn(9, *shape, generator=draw, dtype=torch.float64) for _ in range(2))
+    return norm, (100 + x).to(dtype), slope.to(dtype)
+
+
+def passed(norm: nn.Module, x: Tensor, slope: Tensor) -> dict[str, Tensor]:
+    """Forward and backward twice, then evaluation."""
+    x = x.clone().requires_grad_()
+    for _ in range(2):
+        made = norm(x)
+        made.backward(slope)
+    found = {name: p.grad for name, p in norm.named_parameters()} | dict(norm.named_buffers())
+    return {**found, "output": made.detach(), "slope": x.grad, "eval": norm.eval()(x).detach()}
+
+
+def normed_on_ranks() -> list[dict[str, Tensor]]:
+    """One result for each split, kind and dtype."""
+    results = []
+    with Ranks.of_environment().together() as own:
+        for split in SPLITS:
+            for kind in range(len(KINDS)):
+                for dtype in (torch.float32, torch.float64):
+                    norm, x, slope = norm_and_input(kind, dtype)
+                    synced = batchnorm.synced(norm, own, torch.device("cpu"))
+                    share = (t.split(split)[own.rank] for t in (x, slope))
+                    results.append(passed(synced, *share))
+    return results
+
+
+def test_synced_batchnorm_is_batchnorm_of_the_whole_batch(forge: Forge, tmp_path: Path) -> None:
+    """Against torch's in float64: outputs, slopes, gradients and buffers; uneven and empty ranks.
+
+    A layer without a sample has no output and yet the statistics and its part in the sums.
+    """
+    found = iter(zip(*forge.results(tmp_path, 3, "test_ranks.normed_on_ranks"), strict=True))
+    for split in SPLITS:
+        for kind in range(len(KINDS)):
+            norm, x, slope = norm_and_input(kind, torch.float64)
+            for dtype, close in ((torch.float32, 3e-6), (torch.float64, 1e-10)):
+                norm, x, slope = norm_and_input(kind, dtype)
+                wanted = passed(norm.double(), x.double(), slope.double())
+                made = next(found)
+                for name, value in wanted.items():
+                    parts = [one[name].double() for one in made]
+                    if name in ("output", "slope", "eval"):
+                        assert [len(part) for part in parts] == split
+                        whole = torch.cat(parts)
+                    elif name in ("weight", "bias"):
+                        whole = sum(parts, torch.zeros(()))
+                    else:
+                        assert all(torch.equal(part, parts[0]) for part in parts)
+                        whole = parts[0]
+                    torch.testing.assert_close(
+                        whole,
+                        value.double(),
+                        rtol=close,
+                        atol=close * (10 if name == "eval" else 1),  # torch's own x·w/σ + (…)
+                        msg=lambda text, of=(split, kind, dtype, name): f"{of}: {text}",
+                    )
+
+
+def test_layers_are_replaced_with_the_same_state_and_those_that_cannot_be_are_named() -> None:
+    two = Ranks(0, 2)
+    torch.manual_seed(0)
+    network = models.build(ModelConfig("resnet8", width=4), FACTS)
+    state, own = network.state_dict(), list(network.parameters())
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    for device, kind in ((cpu, SyncedBatchNorm), (cuda, nn.SyncBatchNorm)):
+        again = models.build(ModelConfig("resnet8", width=4), FACTS)
+        again.load_state_dict(state)
+        made = batchnorm.synced(again, two, device)
+        assert sum(type(module) is kind for module in made.modules()) == 9
+        assert not any(type(module) is nn.BatchNorm2d for module in made.modules())
+        assert list(made.state_dict()) == list(state)
+        assert len(list(made.parameters())) == len(own)
+        made.load_state_dict(state)
+    assert batchnorm.synced(network, Ranks(), cpu) is network
+    assert type(network[1]) is nn.BatchNorm2d  # type: ignore[index]
+    untracked = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
+    with pytest.raises(ConfigError, match=r"engine\.batchnorm=synced .*BatchNorm2d.*use local"):
+        batchnorm.synced(untracked, two, cpu)
+
+
+def test_timms_layers_keep_their_activation(monkeypatch: pytest.MonkeyPatch) -> None:
+    from timm.layers import BatchNormAct2d
+
+    x = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
+    norm = BatchNormAct2d(4, act_layer=nn.SiLU)
+    wanted = norm(x)
+    made = SyncedBatchNorm.of(BatchNormAct2d(4, act_layer=nn.SiLU), Ranks())
+    torch.testing.assert_close(made(x), wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(made.eval()(x), norm.eval()(x), rtol=1e-5, atol=1e-6)
+    layers = nn.Sequential(BatchNormAct2d(4, act_layer=nn.SiLU))
+    on_gpu = batchnorm.synced(layers, Ranks(0, 2), torch.device("cuda"))[0]  # type: ignore[index]
+    assert isinstance(on_gpu, nn.SyncBatchNorm)
+    assert isinstance(on_gpu.act, nn.SiLU)
+
+
+# --- One gradient ---------------------------------------------------------------------------------
+
+
+def plain_network(*_: object) -> nn.Module:
+    """No BatchNorm."""
+    return nn.Sequential(
+        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(96, 10)
+    )
+
+
+def network_of(kind: str) -> nn.Module:
+    torch.manual_seed(0)
+    return plain_network() if kind == "plain" else models.build(ModelConfig("resnet8", 0, 4), FACTS)
+
+
+def samples(n: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(n)
+    return torch.randn(n, 1, 8, 8, generator=draw), torch.randint(10, (n,), generator=draw)
+
+
+def engine_of(own: Ranks, precision: str = "fp32", norm: str = "synced", micro: int = 5) -> Engine:
+    config = EngineConfig("cpu", precision, micro, threads=1, batchnorm=norm)
+    return engine.build(config, ranks=own)
+
+
+def gradient(network: nn.Module) -> Tensor:
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+def gradients_on_ranks() -> dict[str, Tensor]:
+    """Gradients and totals of batches of 2 (one rank of three has none) and 17 (four parts)."""
+    found = {}
+    with Ranks.of_environment().together() as own:
+        for kind in ("plain", "normed"):
+            for b in (2, 17):
+                for norm in ("synced", "local"):
+                    run = engine_of(own, norm=norm)
+                    network = run.prepare(network_of(kind)).train()
+                    share = (t[own.rank :: own.size] for t in samples(b))
+                    totals = run.backward(network, *share, range(b))
+                    found[f"{kind} {b} {norm}"] = gradient(network)
+                    found[f"{kind} {b} {norm} totals"] = totals
+                    batchnorm.average(network, own)
+                    buffers = [t for t in network.buffers() if t.is_floating_point()]
+                    found[f"{kind} {b} {norm} buffers"] = torch.cat([*buffers, torch.zeros(1)])
+    return found
+
+
+def test_gradients_are_those_of_the_whole_batch(forge: Forge, tmp_path: Path) -> None:
+    found = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
+    for kind, norm in (("plain", "synced"), ("plain", "local"), ("normed", "synced")):
+        for b in (2, 17):
+            run = engine_of(Ranks())
+            network = run.prepare(network_of(kind)).train()
+            totals = run.backward(network, *samples(b))
+            for one in found:
+                assert torch.equal(one[f"{kind} {b} {norm}"], found[0][f"{kind} {b} {norm}"])
+            key = f"{kind} {b} {norm}"
+            torch.testing.assert_close(found[0][key], gradient(network), rtol=1e-4, atol=1e-5)
+            summed = sum(one[f"{key} totals"] for one in found)
+            torch.testing.assert_close(summed, totals, rtol=1e-5, atol=1e-5)
+
+
+def test_local_statistics_are_those_of_each_ranks_share_and_their_mean(
+    forge: Forge, tmp_path: Path
+) -> None:
+    """By hand: each rank's share of each part through its own copy of the model."""
+    found = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
+    for b, parts in ((2, [[0, 1]]), (17, [range(5), range(5, 9), range(9, 13), range(13, 17)])):
+        total, buffers = torch.zeros(()), torch.zeros(())
+        for rank in range(3):
+            network = network_of("normed").train()
+            for part in parts:
+                mine = [i for i in part if i % 3 == rank]
+                if mine:
+                    images, labels = (t[mine] for t in samples(b))
+                    F.cross_entropy(network(images), labels, reduction="sum").backward()
+            total = total + (gradient(network) / b if b > rank else 0)
+            floats = [t for t in network.buffers() if t.is_floating_point()]
+            buffers = buffers + torch.cat([*floats, torch.zeros(1)]) / 3
+        for one in found:
+            key = f"normed {b} local"
+            torch.testing.assert_close(one[key], total, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(one[f"{key} buffers"], buffers, rtol=1e-4, atol=1e-5)
+            assert not torch.allclose(one[key], one[f"normed {b} synced"], rtol=1e-2)
+
+
+def overflow_on_ranks() -> list[Tensor]:
+    """fp16: one step whose scaled gradient overflows on the last rank alone, and one that is good.
+
+    Before them, one on a single sample: two ranks have none.
+    """
+    found = []
+    with Ranks.of_environment().together() as own:
+        run = engine_of(own, "fp16")
+        network = run.prepare(network_of("plain"))
+        optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters())
+        optim.apply(optimizer, 0.1, 0.9, OptimizerConfig("shb", 0.9))
+        for b, factor in ((1, 1.0), (9, 1e30), (9, 1.0)):
+            images, labels = (t[own.rank :: own.size] for t in samples(b))
+            images = images * (factor if own.rank == own.size - 1 else 1)
+            run.step(network, optimizer, (images, labels), range(b))
+            found.append(nn.utils.parameters_to_vector(network.parameters()).detach().clone())
+            found.append(torch.tensor(run.scaler.get_scale()))
+    return found
+
+
+def test_an_overflow_on_one_rank_skips_the_step_on_all(forge: Forge, tmp_path: Path) -> None:
+    found = forge.results(tmp_path, 3, "test_ranks.overflow_on_ranks")
+    for one in found:
+        first, scale, skipped, halved, good, kept = one
+        assert torch.equal(first, skipped)
+        assert halved == kept == scale / 2
+        assert not torch.equal(good, first)
+        assert torch.isfinite(good).all()
+        assert all(torch.equal(a, b) for a, b in zip(one, found[0], strict=True))
+
+
+# --- One run --------------------------------------------------------------------------------------
+
+
+def status(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run_folder(place) / "status.json").read_text())
+    return found
+
+
+def state_of(place: Path) -> dict[str, Any]:
+    folder = run_folder(place)
+    state, warnings = checkpoint.load(folder / "checkpoint.pt", folder.name)
+    assert state is not None
+    assert warnings == []
+    return state
+
+
+def codes(ended: Ended) -> list[int]:
+    return [ended.returncode, *(code for code, _, _ in ended.others)]
+
+
+def assert_quiet(ended: Ended) -> None:
+    """Rank 0 alone speaks, and has nothing to complain of."""
+    assert ended.stderr == ""
+    assert all((out, err) == ("", "") for _, out, err in ended.others)
+
+
+def assert_same_run(place: Path, wanted: Path) -> None:
+    """Records and the whole state, to rounding; each epoch once."""
+    found, expected = records(run_folder(place)), records(run_folder(wanted))
+    assert [row["epoch"] for row in found] == list(range(1, len(expected) + 1))
+    for row, other in zip(found, expected, strict=True):
+        assert row.keys() == other.keys()
+        for name, value in row.items():
+            assert value == (other[name] and pytest.approx(other[name], rel=ROUNDING)), name
+        for exact in ("b_m", "samples", "updates", "train/accuracy", "test/accuracy"):
+            assert row[exact] == other[exact]
+    for part in ("model", "optimizer"):
+        torch.testing.assert_close(
+            state_of(place)[part], state_of(wanted)[part], rtol=ROUNDING, atol=ROUNDING
+        )
+    assert status(place)["state"] == "finished"
+
+
+@pytest.fixture(scope="module")
+def alone(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, nothing happens to it."""
+    place = tmp_path_factory.mktemp("alone")
+    assert forge.run(place, *BASE, SILENT).returncode == 0
+    return place
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_ranks_train_what_one_process_trains(
+    forge: Forge, tmp_path: Path, alone: Path, size: int
+) -> None:
+    """Synced BatchNorm, momentum, augmentation, micro-batches, ragged batches, C² and its pairs."""
+    ended = forge.run(tmp_path, *BASE, SILENT, ranks=size)
+    assert codes(ended) == [0] * size
+    assert_quiet(ended)
+    assert_same_run(tmp_path, alone)
+    assert {row["b_m"] for row in records(run_folder(tmp_path))} == {20, 40}
+    assert (status(tmp_path)["hardware"]["ranks"], status(alone)["hardware"]["ranks"]) == (size, 1)
+    assert status(tmp_path)["hardware"]["batchnorm"] == "synced"
+    assert run_folder(tmp_path).name == run_folder(alone).name
+
+    if size == 2:
+        again = forge.run(tmp_path, *BASE, SILENT, ranks=size)
+        assert codes(again) == [0] * size
+        assert "finished before" in again.stdout
+        assert_quiet(again)
+
+
+def test_batches_smaller_than_the_number_of_ranks(forge: Forge, tmp_path: Path) -> None:
+    """b = 2, and last a batch of one sample, on three ranks; C² from batches of two."""
+    arguments = (*BASE, *SMALL, SILENT)
+    for name, size in (("one", 1), ("three", 3)):
+        (tmp_path / name).mkdir()
+        ended = forge.run(tmp_path / name, *arguments, ranks=size)
+        assert codes(ended) == [0] * size, ended
+    assert_same_run(tmp_path / "three", tmp_path / "one")
+
+
+def train_plain(*arguments: str) -> None:
+    """The program, its small network replaced by one without BatchNorm."""
+    import runpy
+
+    models.BUILDERS["resnet8"] = plain_network
+    sys.argv = [str(ROOT / "src" / "train.py"), *arguments]
+    runpy.run_path(sys.argv[0], run_name="__main__")
+
+
+def test_without_batchnorm_too(forge: Forge, tmp_path: Path) -> None:
+    places = {size: tmp_path / str(size) for size in (1, 2, 3)}
+    for size, place in places.items():
+        place.mkdir()
+        arguments = (*BASE, SILENT, "engine.batchnorm=local", f"runs_dir={place / 'runs'}")
+        ended = forge.run(place, *arguments, function="test_ranks.train_plain", ranks=size)
+        assert codes(ended) == [0] * size, ended
+    assert_same_run(places[2], places[1])
+    assert_same_run(places[3], places[1])
+
+
+def test_local_statistics_are_another_run_and_are_recorded(
+    forge: Forge, tmp_path: Path, alone: Path
+) -> None:
+    ended = forge.run(tmp_path, *BASE, SILENT, "engine.batchnorm=local", ranks=2)
+    assert codes(ended) == [0, 0]
+    assert status(tmp_path)["hardware"]["batchnorm"] == "local"
+    assert run_folder(tmp_path).name != run_folder(alone).name
+    found, other = records(run_folder(tmp_path)), records(run_folder(alone))
+    for row, one in zip(found, other, strict=True):
+        assert row["train/loss"] != pytest.approx(one["train/loss"], rel=1e-4)
+        assert row["train/loss"] == pytest.approx(one["train/loss"], rel=0.3)
+        assert (row["eta_m"], row["b_m"]) == (one["eta_m"], one["b_m"])
+
+
+def test_stopped_and_continued_by_other_numbers_of_ranks(
+    forge: Forge, tmp_path: Path, alone: Path
+) -> None:
+    """Two ranks, of which the second gets SIGTERM in epoch 2; one, killed; three, to the end."""
+    stop = Death("igo.terminal.ProgressBar.advance", 7, signal=signal.SIGTERM, rank=1)
+    ended = forge.run(tmp_path, *BASE, death=stop, ranks=2)
+    assert codes(ended) == [143, 143]
+    assert_quiet(ended)
+    assert "stopped by SIGTERM" in ended.stdout
+    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGTERM")
+    assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1]
+
+    killed = forge.run(tmp_path, *BASE, death=Death("igo.checkpoint.save", 1, "after"))
+    assert killed.returncode == -signal.SIGKILL
+
+    ended = forge.run(tmp_path, *BASE, ranks=3)
+    assert codes(ended) == [0] * 3
+    assert_quiet(ended)
+    assert "continuing after epoch 2 of 4" in ended.stdout
+    assert_same_run(tmp_path, alone)
+    folders = sorted((tmp_path / "runs" / "wandb").glob("offline-run-*"))
+    assert len({folder.name.split("-run-")[1].partition("-")[2] for folder in folders}) == 1
+    rows = [row["epoch"] for folder in folders for row in history(folder)]
+    assert sorted(rows) == [1, 2, 3, 4]
+
+
+# --- Endings --------------------------------------------------------------------------------------
+
+SECOND = "igo.terminal.ProgressBar.advance"
+
+
+@pytest.mark.parametrize(
+    ("death", "line", "others"),
+    [
+        (Death(SECOND, 2, error="an image is bad", cure=True, rank=1), "an image is bad", [2, 2]),
+        (Death(SECOND, 2, error="an image is bad", cure=True, rank=0), "an image is bad", [2, 2]),
+        (Death(SECOND, 2, error="the roof fell in", rank=2), "the roof fell in", [2, 1]),
+        (Death(SECOND, 2, rank=1), "a process of this run ended", [-signal.SIGKILL, 2]),
+        (Death("igo.data.open_data", 1, error="no files", cure=True, rank=2), "no files", [2, 2]),
+    ],
+)
+def test_what_ends_one_rank_ends_all_with_one_line(
+    death: Death, line: str, others: list[int], forge: Forge, tmp_path: Path
+) -> None:
+    ended = forge.run(tmp_path, *TINY, SILENT, death=death, ranks=3)
+    assert codes(ended) == [2, *others], ended
+    assert ended.stderr.startswith(f"error: {line}")
+    assert ended.stderr.count("\n") == 1
+    told = [err for code, _, err in ended.others if code != 1]
+    assert told == [""] * len(told)
+    if death.function == SECOND:
+        assert status(tmp_path)["state"] == "failed"
+        assert status(tmp_path)["error"].startswith(line)
+    if death.cure and death.rank == 1:  # and it can go on
+        assert codes(forge.run(tmp_path, *TINY, SILENT, ranks=2)) == [0, 0]
+
+
+def test_a_folder_in_use_and_a_wrong_setting_are_one_line(forge: Forge, tmp_path: Path) -> None:
+    import fcntl
+
+    forge.run(tmp_path, *TINY, SILENT, death=Death("igo.checkpoint.save", 1, "after"))
+    with (run_folder(tmp_path) / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = forge.run(tmp_path, *TINY, SILENT, ranks=2)
+    assert codes(ended) == [2, 2]
+    assert "is being worked on by another process" in ended.stderr
+    ended = forge.run(tmp_path, *TINY, "p=2", ranks=2)
+    assert codes(ended) == [2, 2]
+    assert ended.stderr.count("\n") == 1
+    assert ended.others[0][2] == ""
+
+
+def test_a_sweep_trains_its_runs_one_after_the_other(forge: Forge, tmp_path: Path) -> None:
+    """A process group for each; a run that fails on all ranks does not stop the next."""
+    ended = forge.run(
+        tmp_path, "-m", *TINY, SILENT, "learning_rate=1e30,0.1", "engine.precision=fp32", ranks=2
+    )
+    assert codes(ended) == [2, 2], ended
+    assert ended.stderr.count("error: ") == 1
+    assert "error: " not in ended.others[0][2]
+    states = [json.loads(p.read_text())["state"] for p in tmp_path.glob("runs/*/status.json")]
+    assert sorted(states) == ["failed", "finished"]
+
+
+def test_names_of_runs_are_as_they_were(make_config: Callable[..., Config]) -> None:
+    """The name of the README's first run is older than ranks; local statistics are another run."""
+    plain = make_config("schedule=graduated", "p=0.5")
+    assert signature(plain) == "3177a666c2"
+    assert signature(make_config("engine.batchnorm=synced")) == "3177a666c2"
+    assert signature(make_config("engine.batchnorm=local")) != "3177a666c2"
+    with pytest.raises(ConfigError, match=r"engine\.batchnorm=global .* synced, local"):
+        make_config("engine.batchnorm=global")
+
+
+# --- As a user starts it --------------------------------------------------------------------------
+
+
+def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            str(ROOT / "src" / "train.py"), *arguments, f"runs_dir={place / 'runs'}",
+        ],
+        cwd=place,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def test_torchrun_is_stopped_and_continues(tmp_path: Path, alone: Path) -> None:
+    """SIGTERM to torchrun, as a queue sends it; then the same command to the end."""
+    with torchrun(tmp_path, *BASE, SILENT) as started:
+        if started.stdout is None or started.stderr is None:
+            raise TypeError("no pipes")
+        for line in started.stdout:
+            if line.startswith("epoch 1 "):
+                started.send_signal(signal.SIGTERM)
+                break
+        assert "stopped by SIGTERM" in started.stdout.read()
+        started.stderr.read()
+        assert started.wait(60) != 0
+    assert status(tmp_path)["state"] == "interrupted"
+    with torchrun(tmp_path, *BASE, SILENT) as again:
+        out, err = again.communicate(timeout=120)
+    assert again.returncode == 0, err
+    assert out.count("continuing after epoch") == 1
+    assert_same_run(tmp_path, alone)
+
+
+@pytest.mark.slow  # as slow as a start of torchrun; the same ending is tried above
+def test_torchrun_ends_with_the_error_in_one_line(tmp_path: Path) -> None:
+    with torchrun(tmp_path, *TINY, "dataset.samples=5000") as started:
+        _, err = started.communicate(timeout=120)
+    assert started.returncode != 0
+    assert [line for line in err.splitlines() if line.startswith("error: ")] == [
+        "error: dataset.samples=5000 is not allowed: digits has 1437"
+    ]
+    assert "Traceback" not in err.partition("error: ")[0]
