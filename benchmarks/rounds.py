@@ -90,4 +90,5 @@ class Workers:
                 found = worker.turn()
                 where = {"cell": cell.name, "round": turn // cell.epochs_per_round}
                 rows.append({**where, "contender": worker.name, **asdict(found)})
+        rows.sort(key=lambda row: (row["round"], list(names).index(row["contender"])))
         return [row for row in rows if row["round"] > 0]

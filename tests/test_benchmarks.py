@@ -71,8 +71,8 @@ def trained(name: str, config: Config) -> tuple[Heard, Tensor]:
 def test_contenders_make_the_same_updates(data_dir: Path) -> None:
     """In fp32 without augmentation, through a batch size that grows, eight updates in all.
 
-    Against the way that the parameters have gone, contenders are as near to each other as
-    rounding allows; a step missed, or made with another η or b, is 10 % of it or more.
+    Rounding leaves contenders 1 or 2 % of the way apart that the parameters have gone (memory
+    layouts sum in another order, and ReLU and BatchNorm amplify it); a step missed is 12 %.
     """
     config = tiny(data_dir)
     found = {name: trained(name, config) for name in PEERS}
@@ -83,8 +83,7 @@ def test_contenders_make_the_same_updates(data_dir: Path) -> None:
         assert own.images == heard.images == [60, 60, 60], name
         assert own.losses == pytest.approx(heard.losses, rel=3e-4), name
         apart = (own_parameters - parameters).norm() / (parameters - start).norm()
-        print(name, apart)
-        assert apart < 0.01, f"{name}: {apart}"
+        assert apart < 0.05, f"{name}: {apart}"
 
 
 def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(
@@ -136,11 +135,11 @@ def test_the_files_are_what_torchvision_and_this_project_read(
     assert abs(means[0] - means[1]).max() < 5
 
 
-def test_workers_take_turns_and_another_one_begins_each_time(data_dir: Path) -> None:
+def test_workers_take_turns_and_the_first_round_does_not_count(data_dir: Path) -> None:
     config = tiny(data_dir)
     with rounds.Workers() as workers:
         rows = workers.measure(cells.Cell("here", config, 1, whole_run=True), ["ours", "bare"])
-    assert [row["contender"] for row in rows] == ["bare", "ours", "ours", "bare", "bare", "ours"]
+    assert [row["contender"] for row in rows] == ["ours"] * 3 + ["bare"] * 3
     assert {row["round"] for row in rows} == {1}
     assert all(row["images"] == 60 and row["seconds"] > 0 for row in rows)
 
