@@ -7,7 +7,7 @@ from benchmarks.ratios import Row, Spread
 
 BASE = {
     "dataset": "fashion_mnist", "dataset.samples": 10_000, "epochs": 3, "batch_size": 64,
-    "schedule": "constant", "schedule.stages": 1, "model.width": 16, "split": 0.5,
+    "schedule": "constant", "schedule.stages": 1, "model.width": 16,
     "tracking": "none",
 }  # fmt: skip
 LADDERS: dict[str, list[dict[str, object]]] = {
