@@ -10,11 +10,12 @@ BASE = {
     "schedule": "constant", "schedule.stages": 1, "model.width": 16,
     "tracking": "none",
 }  # fmt: skip
+DIGITS: dict[str, object] = {"dataset": "digits"}  # many epochs: a test set of 360, not 10,000
 LADDERS: dict[str, list[dict[str, object]]] = {
     "b": [{"batch_size": b} for b in (16, 64, 256, 1024, 4096, 10_000)],
-    "M": [{"schedule.stages": m, "schedule": "graduated", "split": 1, "epochs": 200,
+    "M": [{**DIGITS, "schedule.stages": m, "schedule": "graduated", "split": 1, "epochs": 200,
            "dataset.samples": 640} for m in (1, 5, 20, 100, 200)],
-    "epochs": [{"epochs": e, "dataset.samples": 2560} for e in (1, 4, 16, 64)],
+    "epochs": [{**DIGITS, "epochs": e, "dataset.samples": 1280} for e in (1, 4, 16, 64)],
     "width": [{"model.width": w} for w in (4, 8, 16, 32, 64)],
 }  # fmt: skip
 VARIED = {"b": "batch_size", "M": "schedule.stages", "epochs": "epochs", "width": "model.width"}
