@@ -9,7 +9,7 @@ SWEEP  ?= p_split
 LAUNCHER ?= local
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table noise theory test lint types unit test-slow test-slurm lock clean
+.PHONY: help setup train sweep sweep-status table noise theory bench test lint types unit test-slow test-slurm lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,9 @@ noise: setup  ## studies of the noise into results/noise: about 20 minutes on a 
 
 theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
 	OMP_NUM_THREADS=1 $(BIN)/python src/theory.py $(ARGS)
+
+bench: setup  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: 3 minutes)
+	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
 test: lint types unit  ## lint, types and every test
 

@@ -1,0 +1,90 @@
+"""What is trained in each cell of the benchmark, and for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from igo.config import Config
+from igo.help import CONF
+from igo.load import load
+
+# C² and evaluation are measured apart (apart.py): here, little of them runs between timed epochs.
+COMMON = ("noise.online=0", "noise.batches=2", "noise.batch_size=16", "tracking=none")
+RESNET18 = ("dataset=cifar100", "dataset.classes=10", "model=resnet18")
+SMALL = ("dataset=fashion_mnist", "model=resnet8", "model.width=16")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison.
+
+    A round is one epoch of a training of ``1 + rounds`` epochs, or, where ``whole_run``, a whole
+    training; the first round warms up and is not counted.
+    """
+
+    name: str
+    config: Config
+    rounds: int
+    whole_run: bool = False
+
+    @property
+    def epochs_per_round(self) -> int:
+        """How many times each contender has its turn in a round."""
+        return self.config.epochs if self.whole_run else 1
+
+    @property
+    def trainings(self) -> int:
+        """How many times each contender trains from the beginning."""
+        return 1 + self.rounds if self.whole_run else 1
+
+
+def configure(*overrides: str) -> Config:
+    """Compose and check a configuration as the command line does."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", list(overrides))
+    return load(composed, [one.split("=")[0] for one in overrides])
+
+
+def constant(
+    name: str, parts: tuple[str, ...], b: int, samples: int, data_dir: Path, rounds: int
+) -> Cell:
+    """A cell of constant batch size; samples are those of a turn."""
+    config = configure(
+        *parts, *COMMON, "schedule=constant", "schedule.stages=1", f"epochs={1 + rounds}",
+        f"batch_size={b}", f"dataset.samples={samples}", f"data_dir={data_dir}",
+        "learning_rate=0.02",
+    )  # fmt: skip
+    return Cell(name, config, rounds)
+
+
+def graduated(name: str, split: float, samples: int, data_dir: Path, rounds: int) -> Cell:
+    """A cell that is a whole graduated run: 20 stages of an epoch, p = 0.5, b_1 = 16."""
+    config = configure(
+        *SMALL, *COMMON, "schedule=graduated", "schedule.stages=20", "epochs=20", "batch_size=16",
+        f"split={split}", f"dataset.samples={samples}", f"data_dir={data_dir}",
+        "learning_rate=0.02",
+    )  # fmt: skip
+    return Cell(name, config, rounds, whole_run=True)
+
+
+MAKERS = {
+    **{f"resnet18-{b}": partial(constant, parts=RESNET18, b=b) for b in (32, 128, 512)},
+    **{f"small-{b}": partial(constant, parts=SMALL, b=b) for b in (16, 32, 128, 1024)},
+    **{f"graduated-{split}": partial(graduated, split=split) for split in (0, 0.5, 1)},
+}
+ROUNDS, QUICK_ROUNDS = 7, 2
+QUICK_CELLS = ("resnet18-128", "small-32", "graduated-0.5")
+# Images of a turn: some seconds each. A multiple of every b of the constant cells.
+SAMPLES = {"resnet18": 1024, "small": 8192, "graduated": 1000}
+QUICK_SAMPLES = {"resnet18": 256, "small": 2048, "graduated": 320}
+
+
+def make(name: str, data_dir: Path, quick: bool) -> Cell:
+    """The cell of that name."""
+    samples = (QUICK_SAMPLES if quick else SAMPLES)[name.split("-", maxsplit=1)[0]]
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    return MAKERS[name](name, samples=samples, data_dir=data_dir, rounds=rounds)

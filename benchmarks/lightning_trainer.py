@@ -1,0 +1,78 @@
+"""(b) Lightning's Trainer, tuned as its documentation says: AMP, workers that stay, pinned memory.
+
+channels_last, cuDNN's autotuner and no checkpoints, model summary or logger on top. Its progress
+bar stays on, as this project's does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks import peers
+from benchmarks.worker import Turns
+from igo.config import Config
+from igo.schedule import Plan, make_plan
+
+PRECISION = {None: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
+
+
+def train(config: Config, turns: Turns) -> nn.Module:
+    device, autocast = peers.device_and_precision(config)
+    plan = make_plan(config)
+    batches = peers.EpochBatches(config)
+    loader = peers.loader(config, batches, peers.to_float(config.dataset), collate=None)
+    network: Any = peers.network(config).to(memory_format=torch.channels_last)
+    trainer = lightning.Trainer(
+        max_epochs=plan.epochs,
+        accelerator=device.type if device.type == "cpu" else "gpu",
+        devices=1,
+        precision=PRECISION[autocast],  # type: ignore[arg-type]
+        benchmark=True,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        callbacks=[Epochs(plan, batches, turns)],
+    )
+    trainer.fit(Classifier(network, config.learning_rate), loader)
+    return network
+
+
+class Classifier(lightning.LightningModule):
+    def __init__(self, network: nn.Module, learning_rate: float) -> None:
+        super().__init__()
+        self.network, self.learning_rate = network, learning_rate
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        images, labels = batch
+        logits = self.network(images.contiguous(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits.float(), labels)
+        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=self.learning_rate)
+
+
+class Epochs(lightning.Callback):
+    """Sets η and b of each epoch, and waits between epochs for the others' turns."""
+
+    def __init__(self, plan: Plan, batches: peers.EpochBatches, turns: Turns) -> None:
+        self._stages, self._batches, self._turns = plan.epochs_of_stages(0), batches, turns
+        self._n = plan.n
+
+    def on_train_epoch_start(
+        self, trainer: lightning.Trainer, _: lightning.LightningModule
+    ) -> None:
+        epoch, stage = next(self._stages)
+        self._batches.batch_size, self._batches.epoch = stage.b_m, epoch
+        for group in trainer.optimizers[0].param_groups:
+            group["lr"] = stage.eta_m
+        self._turns.begin()
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, _: lightning.LightningModule) -> None:
+        self._turns.end(self._n, float(trainer.callback_metrics["train_loss"]))

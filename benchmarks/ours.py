@@ -1,0 +1,36 @@
+"""(d) This project: igo.assemble and igo.loop as a run uses them, progress bar included.
+
+The seconds are those of the epoch's updates, from its permutation to its last result read from the
+device, as the record states them; C², evaluation and the record are measured apart (apart.py).
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from benchmarks.worker import Turns
+from igo import assemble, loop
+from igo.config import Config
+from igo.loop import Progress
+from igo.record import Record
+from igo.schedule import make_plan
+from igo.terminal import Terminal
+
+
+def train(config: Config, turns: Turns, every: int = 1) -> nn.Module:
+    """Train; every so many epochs, the last of them is a turn of the benchmark."""
+    plan = make_plan(config)
+    training = assemble.prepare(config, plan)
+
+    def epoch_done(record: Record) -> None:
+        if record["epoch"] % every:
+            return
+        seconds = plan.n / record["images_per_second"]
+        turns.end(plan.n, record["train/loss"], seconds)
+        if record["epoch"] < plan.epochs:
+            turns.begin()
+
+    with Terminal().progress(plan, 0) as bar:
+        turns.begin()
+        loop.train(training, Progress(), bar, epoch_done, lambda: None)
+    return training.network

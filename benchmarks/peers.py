@@ -1,0 +1,89 @@
+"""What the contenders share so that all train the same: first parameters, batches, images."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Subset
+from torchvision import datasets, transforms
+
+from igo import engine, models, seeds
+from igo.config import Config, DatasetConfig
+from igo.data import epoch_batches, subset
+
+
+def network(config: Config) -> nn.Module:
+    """The model as this project initialises it."""
+    torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
+    return models.build(config.model, config.dataset)
+
+
+def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | None]:
+    """The device, and the autocast type that this project would use; determinism not asked for."""
+    chosen = engine.build(replace(config.engine, deterministic=False), config.dataset.image_size)
+    return chosen.device, chosen.autocast
+
+
+class EpochBatches:
+    """A batch sampler with this project's batches; ``batch_size`` may change between epochs.
+
+    So the peers' worker processes live on when the batch size changes, which is better than the
+    new DataLoader that people make then.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.batch_size, self.epoch = config.batch_size, 1
+        self._n, self._seed = config.dataset.samples, config.seed
+
+    def __iter__(self) -> Iterator[list[int]]:
+        batches = epoch_batches(self._n, self.batch_size, self._seed, self.epoch)
+        return iter([index.tolist() for index in batches])
+
+    def __len__(self) -> int:
+        return math.ceil(self._n / self.batch_size)
+
+
+def loader(
+    config: Config, batches: EpochBatches, finish: list[Any], collate: Callable[..., Any] | None
+) -> DataLoader[Any]:
+    """PyTorch's DataLoader as its tuning guide says: workers that stay, pinned memory on a GPU."""
+    return DataLoader(
+        training_images(config, finish),
+        batch_sampler=batches,
+        num_workers=min(os.cpu_count() or 1, 8),
+        persistent_workers=True,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=collate,
+    )
+
+
+def training_images(config: Config, finish: list[Any]) -> Dataset[Any]:
+    """torchvision's data set with augmentation by PIL, image by image; the same subset."""
+    chosen = transforms.Compose([*pil_augmentation(config.dataset), *finish])
+    maker = {"cifar100": datasets.CIFAR100, "fashion_mnist": datasets.FashionMNIST}
+    images = maker[config.dataset.name](config.data_dir, train=True, transform=chosen)
+    keep = subset(torch.as_tensor(images.targets).numpy(), config.dataset.samples)
+    return Subset(images, keep.tolist())
+
+
+def pil_augmentation(dataset: DatasetConfig) -> list[Any]:
+    """The published order: crop, flip, rotate."""
+    augment, chosen = dataset.augment, []
+    if augment.crop:
+        chosen.append(transforms.RandomCrop(dataset.image_size, padding=augment.crop))
+    if augment.flip:
+        chosen.append(transforms.RandomHorizontalFlip())
+    if augment.rotation:
+        chosen.append(transforms.RandomRotation(augment.rotation))
+    return chosen
+
+
+def to_float(dataset: DatasetConfig) -> list[Any]:
+    """PIL image to a normalised float tensor."""
+    return [transforms.ToTensor(), transforms.Normalize(dataset.mean, dataset.std)]

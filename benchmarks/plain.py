@@ -1,0 +1,39 @@
+"""(a) The loop as people write it: DataLoader workers, PIL transforms, fp32, a sync every step."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from benchmarks import peers
+from benchmarks.worker import Turns
+from igo.config import Config
+from igo.schedule import make_plan
+
+
+def train(config: Config, turns: Turns) -> nn.Module:
+    device, _ = peers.device_and_precision(config)
+    network = peers.network(config).to(device)
+    criterion = nn.CrossEntropyLoss()
+    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate)
+    batches = peers.EpochBatches(config)
+    loader = peers.loader(config, batches, peers.to_float(config.dataset), collate=None)
+    network.train()
+    for epoch, stage in make_plan(config).epochs_of_stages(0):
+        batches.batch_size, batches.epoch = stage.b_m, epoch
+        for group in optimizer.param_groups:
+            group["lr"] = stage.eta_m
+        turns.begin()
+        running_loss, correct, total = 0.0, 0, 0
+        for images, labels in loader:
+            images, labels = images.to(device), labels.to(device)  # noqa: PLW2901
+            optimizer.zero_grad()
+            outputs = network(images)
+            loss = criterion(outputs, labels)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item() * len(labels)
+            correct += (outputs.argmax(dim=1) == labels).sum().item()
+            total += len(labels)
+        turns.end(total, running_loss / total)
+    return network

@@ -1,0 +1,100 @@
+"""From turns to statements: images a second, ratios within a round, their median and spread."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and quartiles over rounds."""
+
+    median: float
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Spread:
+        low, median, high = np.percentile(values, (25, 50, 75))
+        return Spread(float(median), float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Target:
+    """What this project promises of a ratio: at least ``bound``, on this hardware."""
+
+    cell: str  # how the names begin
+    against: str
+    bound: float
+    hardware: str = "any"
+
+
+# Images a second of this project over those of another contender, in the same round.
+TARGETS = (
+    Target("", "bare", 0.95),
+    Target("", "lightning_trainer", 1.0),
+    Target("", "timm_pieces", 1.0),
+    Target("resnet18-128", "plain", 2.3, hardware="cpu"),
+    Target("small-32", "plain", 2.0, hardware="cpu"),
+    Target("graduated", "steady", 1 / 1.03),
+)
+
+
+def rates(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
+    """Images a second by cell, contender and round: all images of a round over all its seconds."""
+    sums: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for row in rows:
+        total = sums[row["cell"], row["contender"], row["round"]]
+        total[0] += row["images"]
+        total[1] += row["seconds"]
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for (cell, contender, _), (images, seconds) in sorted(sums.items()):
+        found[cell][contender].append(images / seconds)
+    return {cell: dict(contenders) for cell, contenders in found.items()}
+
+
+def summary(rows: Sequence[Row]) -> list[Row]:
+    """A row for each cell and contender: its rate, and ours over it, round by round."""
+    found: list[Row] = []
+    order = list(dict.fromkeys((row["cell"], row["contender"]) for row in rows))
+    by_cell = rates(rows)
+    for cell, contender in sorted(order, key=_first_seen(order)):
+        own, ours = by_cell[cell][contender], by_cell[cell]["ours"]
+        ratio = Spread.of([mine / theirs for mine, theirs in zip(ours, own, strict=True)])
+        found.append(
+            {
+                "cell": cell,
+                "contender": contender,
+                "images_per_second": Spread.of(own),
+                "ours_over_it": ratio,
+                "rounds": len(own),
+            }
+        )
+    return found
+
+
+def verdicts(found: Sequence[Row], hardware: str) -> list[Row]:
+    """Each target with the ratio that was found, and whether it is met."""
+    said: list[Row] = []
+    for target in TARGETS:
+        for row in found:
+            concerned = row["cell"].startswith(target.cell) and row["contender"] == target.against
+            if concerned and target.hardware in ("any", hardware):
+                ratio: Spread = row["ours_over_it"]
+                said.append(
+                    {"cell": row["cell"], "against": target.against, "ours_over_it": ratio,
+                     "at_least": target.bound, "met": ratio.median >= target.bound}
+                )  # fmt: skip
+    return said
+
+
+def _first_seen(order: list[tuple[str, str]]) -> Callable[[tuple[str, str]], tuple[int, int]]:
+    cells = list(dict.fromkeys(cell for cell, _ in order))
+    return lambda one: (cells.index(one[0]), order.index(one))

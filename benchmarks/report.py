@@ -1,0 +1,132 @@
+"""What was found: tables on the terminal, JSON and a figure in benchmarks/results/."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.ratios import Row, Spread
+from igo.record import write_atomically
+
+RESULTS = Path(__file__).parent / "results"
+PACKAGES = ("igo", "torch", "torchvision", "lightning", "timm", "numpy", "pillow", "wandb")
+NOTE = (
+    "Real images: Fashion-MNIST; the resnet18 cells read it in CIFAR-100's file format, resized to"
+    " 32x32x3 with its own ten labels. The peers' workers outlive a change of batch size. A turn is"
+    " an epoch of a part of the data; ratios are taken within a round."
+)
+COLOURS = {"plain": "#0072B2", "lightning_trainer": "#E69F00", "timm_pieces": "#CC79A7",
+           "ours": "#D55E00", "steady": "#56B4E9", "bare": "#777777"}  # fmt: skip
+# Dense peak of 16-bit arithmetic with 32-bit sums, FLOP/s, from the vendor's data sheets.
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "V100": 125e12, "L4": 121e12}
+
+
+def facts(command: str) -> Row:
+    """Where, when and with what this was measured."""
+    from igo import engine
+    from igo.config import EngineConfig
+
+    git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+    return {
+        "command": command,
+        "date": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "commit": commit or None,
+        "hardware": engine.hardware(engine.build(EngineConfig())),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "note": NOTE,
+    }
+
+
+def utilisation(images_per_second: float, flop_per_image: float, gpu: str) -> float | None:
+    """Share of the GPU's peak; None where its peak is not known here."""
+    peak = next((peak for name, peak in PEAK.items() if name in gpu), None)
+    return None if peak is None else images_per_second * flop_per_image / peak
+
+
+def save(found: Row, name: str) -> Path:
+    """Write results/NAME.json, and NAME.png where contenders were timed."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    text = json.dumps(found, indent=1, ensure_ascii=False, default=_plain)
+    write_atomically(path, text + "\n")
+    if found.get("contenders"):
+        draw(found["contenders"], path.with_suffix(".png"), found["facts"])
+    return path
+
+
+def show(title: str, rows: Sequence[Row]) -> None:
+    """Print rows as a table whose columns are their keys."""
+    if not rows:
+        return
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name, value in rows[0].items():
+        number = isinstance(value, int | float | Spread)
+        table.add_column(name.replace("_", " "), justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row.values()))
+    console = Console(highlight=False)
+    # Without a terminal rich assumes 80 columns, which would cut the table.
+    (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
+
+
+def draw(rows: Sequence[Row], path: Path, where: Row) -> None:
+    """Images a second of every contender, a panel a cell, with quartiles."""
+    mpl.use("Agg")
+    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    columns = min(len(cells), 5)
+    lines = -(-len(cells) // columns)
+    figure = Figure(figsize=(3.1 * columns, 2.6 * lines + 0.4), layout="constrained")
+    panels = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, cell in zip(panels, cells, strict=False):
+        _draw_cell(axes, cell, [row for row in rows if row["cell"] == cell])
+    for axes in panels[len(cells) :]:
+        axes.axis("off")
+    hardware = where["hardware"]
+    machine = f"{hardware.get('gpu', hardware['cpu'])}, {hardware['threads']} CPU thread(s)"
+    figure.suptitle(f"Images a second (median and quartiles), {machine}", fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_cell(axes: Axes, cell: str, rows: Sequence[Row]) -> None:
+    for at, row in enumerate(rows):
+        rate: Spread = row["images_per_second"]
+        error = [[rate.median - rate.low], [rate.high - rate.median]]
+        axes.barh(at, rate.median, xerr=error, color=COLOURS[row["contender"]], ecolor="#333333")
+    axes.set_yticks(range(len(rows)), [row["contender"].replace("_", " ") for row in rows])
+    axes.tick_params(labelsize=7)
+    axes.invert_yaxis()
+    axes.set_title(cell, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, Spread):
+        return f"{value.median:,.4g} [{value.low:,.4g}, {value.high:,.4g}]"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_cell(one)}" for name, one in value.items())
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(f"{type(value)} is not JSON")

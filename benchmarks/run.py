@@ -1,0 +1,120 @@
+"""The benchmark: python -m benchmarks.run [quick] [cells and parts …]; without names, all of it.
+
+Names: the cells (resnet18-128, small-32, graduated-0.5, …), or apart, startup, parallel, growth.
+Threads as PyTorch chooses them; OMP_NUM_THREADS=1 where other programs keep the CPU busy.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import apart, cells, files, growth, parallel, ratios, report, rounds, startup
+from igo.errors import UserError, nearest
+
+PARTS = ("apart", "startup", "parallel", "growth")
+QUICK = (*cells.QUICK_CELLS, "startup")
+
+
+def main(words: list[str]) -> None:
+    """Measure, print as it goes, and write results/ at the end."""
+    quick = "quick" in words
+    names = [word for word in words if word != "quick"]
+    known = [*cells.MAKERS, *PARTS]
+    for name in names:
+        if name not in known:
+            hint = nearest(name, known)
+            raise UserError(f"there is no {name} here: {', '.join(known)}.{hint}")
+    names = names or (list(QUICK) if quick else known)
+    command = shlex.join(["python", "-m", "benchmarks.run", *words])
+    found: ratios.Row = {"facts": report.facts(command)}
+    with tempfile.TemporaryDirectory() as folder:
+        files.write(Path(folder))
+        measured = [name for name in cells.MAKERS if name in names]
+        found |= contenders(measured, Path(folder), quick)
+    found |= others(names, quick)
+    path = report.save(found, "quick" if quick else "latest")
+    print(f"written: {path}")
+
+
+def contenders(names: list[str], data_dir: Path, quick: bool) -> ratios.Row:
+    """Cell by cell, everybody's turns; then the ratios and what was promised of them."""
+    rows: list[ratios.Row] = []
+    flops: dict[str, float] = {}
+    found: list[ratios.Row] = []
+    with rounds.Workers() as workers:
+        for name in names:
+            cell = cells.make(name, data_dir, quick)
+            extra = ("steady",) if cell.whole_run else ()
+            rows += workers.measure(cell, (*rounds.CONTENDERS, *extra))
+            found = ratios.summary(rows)
+            flops[name] = flop_per_image(cell)
+            report.show(name, with_utilisation([r for r in found if r["cell"] == name], flops))
+    kind = "cuda" if _gpu() else "cpu"
+    verdicts = ratios.verdicts(found, kind)
+    report.show("Targets: images a second of ours over the other's", verdicts)
+    return {"contenders": with_utilisation(found, flops), "targets": verdicts,
+            "flop_per_image": flops, "turns": rows}  # fmt: skip
+
+
+def others(names: list[str], quick: bool) -> ratios.Row:
+    """What does not show in a training step."""
+    found: ratios.Row = {}
+    if "apart" in names:
+        found["apart"] = apart.measure(epochs=5, samples=2_000 if quick else 20_000)
+        report.show("One run: where its seconds go", found["apart"])
+    if "startup" in names:
+        found["startup"] = startup.measure(repeats=1 if quick else 5)
+        found["imports"] = startup.imports("dataset=digits", "tracking=none")
+        report.show("First update ended ÷ (import torch + reading the data)", found["startup"])
+        report.show("Imports, each package's own modules", found["imports"])
+    if "parallel" in names:
+        found["parallel"] = parallel.measure(1 if quick else 5, 2_000 if quick else 20_000)
+        report.show("Small runs at once and in sequence", found["parallel"])
+    if "growth" in names:
+        found["growth"] = growth.measure(quick)
+        report.show("As the work grows", found["growth"])
+    return found
+
+
+def flop_per_image(cell: cells.Cell) -> float:
+    """Floating-point operations of forward and backward, counted by PyTorch."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from igo import models
+
+    facts = cell.config.dataset
+    network = models.build(cell.config.model, facts).to("meta")
+    images = torch.empty(2, facts.channels, facts.image_size, facts.image_size, device="meta")
+    with FlopCounterMode(display=False) as counter:
+        network(images).sum().backward()
+    return counter.get_total_flops() / 2
+
+
+def with_utilisation(rows: list[ratios.Row], flops: dict[str, float]) -> list[ratios.Row]:
+    """On a GPU, say which share of its peak the model's arithmetic reaches."""
+    gpu = _gpu()
+    if not gpu:
+        return rows
+    return [
+        {**row, "model_flop_utilisation": report.utilisation(
+            row["images_per_second"].median, flops[row["cell"]], gpu)}
+        for row in rows
+    ]  # fmt: skip
+
+
+def _gpu() -> str:
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

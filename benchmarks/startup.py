@@ -1,0 +1,125 @@
+"""From the start of the process to the end of the first update, and what of it is imports.
+
+The yardstick is importing torch alone, plus reading the data set with all imports done. Run by
+itself (`python -m benchmarks.startup SECONDS OVERRIDES`) this file is the process that is timed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import programs
+from benchmarks.ratios import Row, Spread
+
+DATASETS = {"digits": ("dataset=digits",), "fashion_mnist": ("dataset=fashion_mnist",)}
+TRACKING = ("wandb", "none")
+BOUND = 1.5
+READ = """
+import sys, time
+from pathlib import Path
+from igo import readers
+read = readers.READERS[sys.argv[1]]
+read(Path("data"))
+started = time.perf_counter()
+read(Path("data"))
+print(time.perf_counter() - started)
+"""
+
+
+def measure(repeats: int) -> list[Row]:
+    """For each data set, with and without W&B: the ratio, and the marks on the way."""
+    rows: list[Row] = []
+    for dataset, overrides in DATASETS.items():
+        found: dict[str, list[Row]] = {tracking: [] for tracking in TRACKING}
+        for _ in range(repeats):
+            torch_s = _wall([sys.executable, "-c", "import torch"])
+            read_s = float(programs.output([sys.executable, "-c", READ, dataset])[0])
+            for tracking in TRACKING:
+                marks = first_update(*overrides, f"tracking={tracking}")
+                found[tracking].append({**marks, "import torch": torch_s, "read": read_s})
+        for tracking, own in found.items():
+            ratio = [one["first update"] / (one["import torch"] + one["read"]) for one in own]
+            medians = {name: Spread.of([one[name] for one in own]).median for name in own[0]}
+            rows.append({"dataset": dataset, "tracking": tracking, "ratio": Spread.of(ratio),
+                         "bound": BOUND, "seconds": medians})  # fmt: skip
+    return rows
+
+
+def first_update(*overrides: str) -> dict[str, float]:
+    """Seconds since the process was started, at each mark on the way to the first update."""
+    command = [sys.executable, "-m", "benchmarks.startup", repr(time.time()), *overrides]
+    out, _ = programs.output(command)
+    marks: dict[str, float] = json.loads(out.splitlines()[-1])
+    return marks
+
+
+def imports(*overrides: str) -> list[Row]:
+    """Milliseconds of importing each package, its own modules alone, the slowest first."""
+    _, err = programs.output(
+        [sys.executable, "-X", "importtime", "-m", "benchmarks.startup", repr(time.time()),
+         *overrides]
+    )  # fmt: skip
+    own: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    for line in err.splitlines():
+        parts = line.removeprefix("import time:").split("|")
+        if line.startswith("import time:") and parts[0].strip().isdigit():
+            package = parts[2].strip().split(".")[0]
+            own[package] += int(parts[0])
+            first.setdefault(package, len(first))
+    return [
+        {"package": package, "milliseconds": us / 1000, "order": first[package]}
+        for package, us in own.most_common(12)
+    ]
+
+
+def _wall(command: list[str]) -> float:
+    began = time.perf_counter()
+    programs.output(command)
+    return time.perf_counter() - began
+
+
+def _child() -> None:
+    """Train until the first update is done; print when each mark was passed."""
+    started = float(sys.argv.pop(1))
+    marks = {"interpreter": time.time() - started}
+
+    def marked(name: str, function: Callable[..., Any], last: bool = False) -> Callable[..., Any]:
+        def wrapped(*args: Any, **options: Any) -> Any:
+            found = function(*args, **options)
+            marks.setdefault(name, time.time() - started)
+            if last:
+                sys.__stdout__.write("\n" + json.dumps(marks) + "\n")  # type: ignore[union-attr]
+                sys.__stdout__.flush()  # type: ignore[union-attr]
+                os._exit(0)
+            return found
+
+        return wrapped
+
+    from igo import data, engine, measure, models, tracking  # what a run imports anyway, earlier
+
+    marks["imports of the loop"] = time.time() - started
+    for module, function, name in (
+        (data, "open_data", "data"), (models, "build", "model"), (tracking, "start", "W&B"),
+        (measure, "mini_batch", "C²"),
+    ):  # fmt: skip
+        setattr(module, function, marked(name, getattr(module, function)))
+    step: Any = engine.Engine
+    step.step = marked("first update", step.step, last=True)
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        sys.argv = [programs.TRAIN, *sys.argv[1:], f"runs_dir={Path(folder)}"]
+        runpy.run_path(programs.TRAIN, run_name="__main__")
+
+
+if __name__ == "__main__":
+    _child()

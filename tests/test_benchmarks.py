@@ -1,0 +1,184 @@
+"""The contenders train the same, as far as their kinds allow; ratios are computed as stated."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, clean_environment
+from torch import Tensor, nn
+
+from igo import readers
+from igo.config import Config
+
+sys.path.insert(0, str(ROOT))
+from benchmarks import bare, cells, files, peers, ratios, rounds, run
+
+PEERS = ("plain", "lightning_trainer", "timm_pieces", "ours")
+pytestmark = pytest.mark.skipif(
+    not readers.DEBIAN_FASHION_MNIST.is_dir(), reason="Fashion-MNIST is not here"
+)
+
+
+class Heard:
+    """Turns that are always given."""
+
+    def __init__(self) -> None:
+        self.losses: list[float] = []
+        self.images: list[int] = []
+
+    def begin(self) -> None:
+        pass
+
+    def end(self, images: int, loss: float, seconds: float | None = None) -> None:
+        self.images.append(images)
+        self.losses.append(loss)
+        assert seconds is None or seconds > 0
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    files.write(folder)
+    return folder
+
+
+def tiny(data_dir: Path, *more: str) -> Config:
+    """60 images, b from 20 to 45 in three stages, fp32, each image as it is."""
+    return cells.configure(
+        *cells.SMALL, *cells.COMMON, "engine.precision=fp32", "engine.threads=1",
+        "dataset.augment.flip=false", "dataset.samples=60", "epochs=3", "schedule=graduated",
+        "split=0.25", "batch_size=20", "learning_rate=0.005", f"data_dir={data_dir}", *more,
+    )  # fmt: skip
+
+
+def flat(network: nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in network.parameters()])
+
+
+def trained(name: str, config: Config) -> tuple[Heard, Tensor]:
+    """What was heard of a contender, and its final parameters as one vector."""
+    heard = Heard()
+    network: nn.Module = importlib.import_module(f"benchmarks.{name}").train(config, heard)
+    return heard, flat(network)
+
+
+@pytest.mark.filterwarnings("default")  # of Lightning's own making
+def test_contenders_make_the_same_updates(data_dir: Path) -> None:
+    """In fp32 without augmentation, through a batch size that grows, eight updates in all.
+
+    Rounding leaves contenders 1 or 2 % of the way apart that the parameters have gone (memory
+    layouts sum in another order, and ReLU and BatchNorm amplify it); a step missed is 12 %.
+    """
+    config = tiny(data_dir)
+    found = {name: trained(name, config) for name in PEERS}
+    heard, parameters = found["plain"]
+    start = flat(peers.network(config))
+    for name in PEERS[1:]:
+        own, own_parameters = found[name]
+        assert own.images == heard.images == [60, 60, 60], name
+        assert own.losses == pytest.approx(heard.losses, rel=3e-4), name
+        apart = (own_parameters - parameters).norm() / (parameters - start).norm()
+        assert apart < 0.05, f"{name}: {apart}"
+
+
+def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full batch, one epoch: its tensor is the whole data set, so its loss is everybody's."""
+    config = tiny(data_dir, "batch_size=60", "epochs=1")
+    assert trained("bare", config)[0].losses == pytest.approx(
+        trained("plain", config)[0].losses, rel=1e-4
+    )
+    sizes: list[int] = []
+    update = bare.update
+
+    def counted(*args: object) -> Tensor:
+        sizes.append(len(args[-1]))  # type: ignore[arg-type]
+        return update(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bare, "TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr(
+        bare, "fastest", lambda *_: bare.Form(torch.device("cpu"), None, torch.channels_last)
+    )
+    monkeypatch.setattr(bare, "update", counted)
+    heard, _ = trained("bare", tiny(data_dir, "dataset.samples=50", "epochs=1"))
+    assert sizes == [20, 20, 10]
+    assert heard.images == [50]
+
+
+def test_steady_counts_the_second_epoch_of_each_stage(data_dir: Path) -> None:
+    heard, _ = trained("steady", tiny(data_dir, "schedule.stages=3"))
+    whole, _ = trained("ours", tiny(data_dir, "schedule.stages=3", "epochs=6"))
+    assert heard.losses == whole.losses[1::2]
+
+
+def test_the_files_are_what_torchvision_and_this_project_read(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision.datasets import CIFAR100
+
+    for name in ("train_list", "test_list", "meta"):
+        monkeypatch.setattr(CIFAR100, name, getattr(CIFAR100, name))  # put back afterwards
+    files.accept(data_dir)
+    small, _ = readers.fashion_mnist(data_dir)
+    large, test = readers.cifar100(data_dir)
+    assert large.images.shape == (10_000, 32, 32, 3)
+    assert (large.labels == small.labels[:10_000]).all()
+    assert len(test.labels) == files.TEST
+    # The middle of an image, where resizing 28 to 32 leaves brightness about as it was.
+    means = [split.images[:200].mean(axis=(1, 2, 3)) for split in (small, large)]
+    assert abs(means[0] - means[1]).max() < 5
+
+
+def test_workers_take_turns_and_the_first_round_does_not_count(data_dir: Path) -> None:
+    config = tiny(data_dir)
+    with rounds.Workers() as workers:
+        rows = workers.measure(cells.Cell("here", config, 1, whole_run=True), ["ours", "bare"])
+    assert [row["contender"] for row in rows] == ["ours"] * 3 + ["bare"] * 3
+    assert {row["round"] for row in rows} == {1}
+    assert all(row["images"] == 60 and row["seconds"] > 0 for row in rows)
+
+
+def row(cell: str, round_: int, contender: str, images: int, seconds: float) -> ratios.Row:
+    return {"cell": cell, "round": round_, "contender": contender, "images": images,
+            "seconds": seconds, "loss": 0.0}  # fmt: skip
+
+
+def test_ratios_are_taken_within_a_round_from_all_its_turns() -> None:
+    """By hand. Ours: 100, 50, 40, 10 images/s; bare 200, 50, 50, 40: ratios 0.5, 1, 0.8, 0.25."""
+    rows = []
+    for r, (ours, theirs) in enumerate([(100, 200), (50, 50), (40, 50), (10, 40)], start=1):
+        # Two turns of 30 and 10 images that take the same time, together 40 images at that rate.
+        rows += [row("small-32", r, "ours", images, 20 / ours) for images in (30, 10)]
+        rows.append(row("small-32", r, "bare", 40, 40 / theirs))
+    found = {one["contender"]: one for one in ratios.summary(rows)}
+    ratio = found["bare"]["ours_over_it"]
+    assert ratio.median == pytest.approx((0.5 + 0.8) / 2)
+    assert ratio.low == pytest.approx(0.25 + 0.75 * 0.25)  # three quarters of the way to 0.5
+    assert ratio.high == pytest.approx(0.8 + 0.25 * 0.2)
+    assert found["ours"]["images_per_second"].median == pytest.approx(45)
+    assert found["ours"]["ours_over_it"].median == 1
+    (said,) = ratios.verdicts(list(found.values()), "cpu")
+    assert (said["against"], said["at_least"], said["met"]) == ("bare", 0.95, False)
+
+
+def test_operations_are_counted_per_image(data_dir: Path) -> None:
+    """ResNet18 with the CIFAR stem: 0.556 G multiply-adds forward, twice that backward."""
+    cell = cells.make("resnet18-32", data_dir, quick=True)
+    assert run.flop_per_image(cell) == pytest.approx(3 * 2 * 0.556e9, rel=0.01)
+
+
+def test_an_unknown_cell_ends_in_one_line() -> None:
+    found = subprocess.run(
+        [sys.executable, "-m", "benchmarks.run", "quick", "small-33"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
+    )  # fmt: skip
+    assert found.returncode == 2
+    assert found.stderr.startswith("error: there is no small-33")
+    assert "small-32" in found.stderr
