@@ -265,3 +265,23 @@ def test_what_sbatch_refuses_is_one_line_and_nothing_is_recorded(tmp_path: Path)
     assert "nowhere" in line
     assert queue(tmp_path) == {}
     assert in_queue() == {}
+
+
+def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(
+    tmp_path: Path, undisturbed: Callable[..., Path]
+) -> None:
+    """Two ranks share each batch; warned by USR2 both stop at the same update."""
+    runs = (*SILENT, "epochs=12", "engine.precision=fp32", "seed=0")
+    assert sweep(tmp_path, *SLURM, *runs, "hydra.launcher.tasks_per_node=2").returncode == 0
+    ((label, job),) = queue(tmp_path).items()
+    run = folder(tmp_path, label)
+    assert wait(lambda: in_the_middle(run), patience=60)
+    _warn(job, run)
+    until_the_queue_is_empty()
+    assert status(run)["state"] == "finished"
+    assert status(run)["hardware"]["ranks"] == 2
+    assert "continuing after epoch" in (run / "output.log").read_text()
+    expected = records(undisturbed(*runs) / run.name)
+    assert [row["epoch"] for row in records(run)] == list(range(1, 13))
+    for row, other in zip(records(run), expected, strict=True):
+        assert row == pytest.approx(other, rel=1e-3)  # sums in another order, through 12 epochs

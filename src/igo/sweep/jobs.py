@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NoReturn
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
@@ -21,6 +22,7 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.config import Config
 from igo.errors import Busy, UserError
 from igo.load import load
+from igo.ranks import Ranks
 from igo.record import RunFolder
 from igo.schedule import make_plan
 
@@ -125,7 +127,7 @@ def execute(job: Job) -> None:
     except Busy as busy:
         _end(busy)
     except Exception as error:
-        if job.folder.status().get("state") != "failed":
+        if Ranks.of_environment().first and job.folder.status().get("state") != "failed":
             with job.folder.held():
                 job.folder.write_plan(make_plan(job.config))
                 job.folder.begin_status(state="failed", error=str(error).splitlines()[0])
@@ -135,6 +137,7 @@ def execute(job: Job) -> None:
         _end(error)
 
 
-def _end(error: UserError) -> None:
-    print(f"error: {error}", file=sys.stderr)
+def _end(error: UserError) -> NoReturn:
+    if Ranks.of_environment().first:
+        print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2)

@@ -27,7 +27,13 @@ Column = tuple[str, list[str]]
 
 
 def show(runs: pl.DataFrame) -> None:
-    """Print what the runs have in common, a row for each setting, and what went wrong.
+    """Print the summary of the runs, and what went wrong."""
+    show_summary(runs)
+    _show_failures(runs)
+
+
+def show_summary(runs: pl.DataFrame) -> None:
+    """Print what the runs have in common, and a row for each setting.
 
     In a terminal the last columns are left out where they do not fit, and it says which.
     """
@@ -46,7 +52,6 @@ def show(runs: pl.DataFrame) -> None:
     if len(summary) > MOST_SETTINGS:
         say(f"{len(summary) - MOST_SETTINGS:,} more settings in summary.csv")
     say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
-    _show_failures(runs)
 
 
 def say(text: str) -> None:

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from igo.errors import UserError
 from igo.record import last_record, read_status
-from igo.sweep.book import Book, counts, find_book
+from igo.sweep import table
+from igo.sweep.book import FOLDER, Book, counts, find_book
+from igo.sweep.show import show_summary
 
 
 @dataclass
@@ -34,7 +36,11 @@ def report(settings: StatusSettings) -> None:
 
 
 def show(book: Book, runs_dir: Path, console: Console) -> dict[str, str]:
-    """Print the counts, what runs, what failed and why; return how each run stands."""
+    """Print what runs, what failed and why, and the table, which is written to the sweep's folder.
+
+    Returns:
+        How each run stands.
+    """
     try:
         states = book.states(runs_dir)
     except UserError as unseen:
@@ -50,5 +56,10 @@ def show(book: Book, runs_dir: Path, console: Console) -> dict[str, str]:
             console.print(f"failed: {entry.label}: {error} ({folder}/error.txt)", markup=False)
         elif state == "interrupted":
             console.print(f"interrupted: {entry.label} ({folder})", markup=False)
+    if "finished" in states.values():
+        runs = table.read_runs(runs_dir / entry.run for entry in book.runs)
+        table.write(runs, runs_dir / FOLDER / book.name)
+        show_summary(runs)
+        console.print(f"table {runs_dir / FOLDER / book.name}/table.csv", markup=False)
     console.print(f"sweep {book.name}: {counts(states)}", markup=False)
     return states
