@@ -612,9 +612,13 @@ def test_a_folder_in_use_and_a_wrong_setting_are_one_line(forge: Forge, tmp_path
 
 def test_a_sweep_trains_its_runs_one_after_the_other(forge: Forge, tmp_path: Path) -> None:
     """A process group for each; a run that fails on all ranks does not stop the next."""
-    ended = forge.run(
-        tmp_path, "-m", *TINY, SILENT, "learning_rate=1e30,0.1", "engine.precision=fp32", ranks=2
-    )
+    runs = ("-m", *TINY, SILENT, "learning_rate=1e30,0.1", "engine.precision=fp32")
+    refused = forge.run(tmp_path, *runs, ranks=2)
+    assert codes(refused) == [2, 2], refused
+    assert refused.stderr.count("error: ") == 1
+    assert "hydra/launcher=basic" in refused.stderr
+    assert not list(tmp_path.glob("runs/*/status.json"))
+    ended = forge.run(tmp_path, *runs, "hydra/launcher=basic", ranks=2)
     assert codes(ended) == [2, 2], ended
     assert ended.stderr.count("error: ") == 1
     assert "error: " not in ended.others[0][2]

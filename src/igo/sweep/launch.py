@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import track
 
 from igo.errors import ConfigError, UserError
+from igo.ranks import Ranks
 from igo.record import last_record, read_status, state_of
 from igo.sweep.book import Book, counts, open_book, sweep_name
 from igo.sweep.jobs import Composer, Job, distinct, labels
@@ -52,6 +53,12 @@ class Launch:
         Raises:
             UserError: one of them is wrong; none was started.
         """
+        if Ranks.of_environment().size > 1:
+            raise UserError(
+                "the launchers start processes of their own, and several were started already; for"
+                " runs of several processes use hydra/launcher=slurm with tasks_per_node, or, one"
+                " run after the other, hydra/launcher=basic"
+            )
         jobs = self._compose(lines)
         self._jobs = distinct([*self._jobs, *jobs])
         if jobs[0].config.dry_run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +16,7 @@ from igo.sweep.folder import HEAD, RESULTS, SETTINGS, Row, read_run
 
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds")
 CONFIDENCE = 0.95
+MANY = 2000  # runs, from which several processes read them
 FILES = ("table.csv", "table.parquet", "summary.csv")
 
 
@@ -23,13 +26,20 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     Columns: run, state, error; the settings by their full names; the results. A setting that this
     version does not know is a column of text after those that it does.
     """
-    rows = [read_run(folder) for folder in folders]
+    rows = _read_all(list(folders))
     known = {name: kind for name, kind in SETTINGS.items() if name != "schedule.p"}  # p is
     schema = {**HEAD, **known}
     schema |= {name: str for row in rows for name in row if name not in {**schema, **RESULTS}}
     schema |= RESULTS
     columns = {name: [row.get(name) for row in rows] for name in schema}
     return pl.DataFrame(columns, schema=schema)
+
+
+def _read_all(folders: Sequence[Path]) -> list[Row]:
+    if len(folders) < MANY:
+        return [read_run(folder) for folder in folders]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        return list(pool.map(read_run, folders, chunksize=200))
 
 
 def effective(runs: pl.DataFrame) -> list[str]:
