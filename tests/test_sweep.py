@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -70,6 +71,12 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert {status(folder)["state"] for folder in found} == {"finished"}
     one = (*SMALL, "p=1", "split=0", "seed=3")
     assert records(folder_of(tmp_path, *one)) == alone(tmp_path / "alone", *one, "engine.threads=1")
+
+    (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
+    rows = list(csv.DictReader(summary.read_text().splitlines()))
+    assert [(row["p"], row["split"], row["n"]) for row in rows] == [
+        (p, s, "1") for p in ("0.5", "1.0") for s in ("0.0", "1.0")
+    ]
 
     before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in found}
     again = program(*sweep)
@@ -207,6 +214,38 @@ def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) ->
     assert yaml.safe_load((folder / "config.yaml").read_text())["fresh"] is False
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ("runs_dir=/proc/nowhere", "runs_dir: /proc/nowhere/sweeps"),
+        ("hydra.launcher.retry_failed=maybe", "hydra.launcher.retry_failed=maybe"),
+        ("runs_dir=a,b", "runs_dir=a, b is not allowed"),
+        ("hydra.launcher.paralel=2", "Did you mean 'hydra.launcher.parallel'"),
+        ("p=interval(0,1)", "hydra/sweeper=search"),
+    ],
+)
+def test_a_mistake_is_one_line(wrong: str, named: str, tmp_path: Path) -> None:
+    line = [one for one in command(tmp_path, "-m", *SMALL, wrong) if wrong[:5] != one[:5]]
+    done = subprocess.run(
+        [*line, wrong], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert named in done.stderr
+
+
+def test_a_damaged_record_of_another_sweep_stands_in_no_ones_way(
+    program: Program, tmp_path: Path
+) -> None:
+    other = tmp_path / "runs" / "sweeps" / "other-1" / "sweep.json"
+    other.parent.mkdir(parents=True)
+    other.write_text("{")
+    done = program("-m", *SMALL, "epochs=1", "seed=0")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_sweep_without_m_is_an_error(program: Program) -> None:
     done = program("sweep=p_split")
     assert done.returncode == 2
@@ -275,7 +314,7 @@ def test_combinations_are_those_of_hydras_own_sweeper(
 
 
 def test_an_interval_belongs_to_a_search() -> None:
-    with pytest.raises(UserError, match="hydra/sweeper=optuna"):
+    with pytest.raises(UserError, match="hydra/sweeper=search"):
         combinations(OverridesParser.create(), {}, ["p=interval(0,1)"])
 
 

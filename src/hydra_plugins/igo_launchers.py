@@ -65,7 +65,7 @@ class GridSweeper(Sweeper):
 class SweepLauncher(Launcher):
     """What the two launchers share: Hydra's side of igo.sweep."""
 
-    def __init__(self, retry_failed: bool, **settings: Any) -> None:
+    def __init__(self, retry_failed: object, **settings: Any) -> None:
         self._retry_failed, self._settings = retry_failed, settings
 
     def setup(

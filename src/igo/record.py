@@ -66,7 +66,7 @@ class RunFolder:
         Raises:
             Busy: another process holds it.
         """
-        _writable(self.path)
+        make_writable(self.path)
         with (self.path / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +188,12 @@ def write_atomically(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def _writable(folder: Path) -> None:
+def make_writable(folder: Path) -> None:
+    """Make a folder under runs_dir.
+
+    Raises:
+        UserError: it cannot be made or written in.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):

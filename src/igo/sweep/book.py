@@ -5,6 +5,7 @@ A sweep is its set of runs, as a run is its configuration: the same runs make th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from igo.errors import UserError
-from igo.record import state_of, write_atomically
+from igo.record import make_writable, state_of, write_atomically
 from igo.sweep.jobs import Job, labels
 from igo.sweep.queue import queue_states, with_queue
 
@@ -41,9 +42,13 @@ class Book:
     queue: dict[str, str] = field(default_factory=dict)
 
     def write(self, runs_dir: Path) -> Path:
-        """Write sweep.json; return the sweep's folder."""
+        """Write sweep.json; return the sweep's folder.
+
+        Raises:
+            UserError: the folder cannot be written in.
+        """
         folder = runs_dir / FOLDER / self.name
-        folder.mkdir(parents=True, exist_ok=True)
+        make_writable(folder)
         write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
         return folder
 
@@ -88,9 +93,12 @@ def open_book(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> B
 
 
 def _queued(runs_dir: Path) -> dict[str, str]:
-    """The newest SLURM job of each run of any sweep."""
-    paths = sorted((runs_dir / FOLDER).glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
-    return dict(item for path in paths for item in read_book(path).queue.items())
+    """The newest SLURM job of each run of any sweep whose record can be read."""
+    queue: dict[str, str] = {}
+    for path in sorted((runs_dir / FOLDER).glob("*/sweep.json"), key=lambda p: p.stat().st_mtime):
+        with contextlib.suppress(UserError):
+            queue |= read_book(path).queue
+    return queue
 
 
 def read_book(path: Path) -> Book:
@@ -119,8 +127,8 @@ def find_book(runs_dir: Path, name: str | None) -> Book:
     if not found:
         known = sorted(path.parent.name for path in (runs_dir / FOLDER).glob("*/sweep.json"))
         there = f"there are {', '.join(known)}" if known else "no sweep was started there"
-        which = f"whose name begins with {name}" if name else ""
-        raise UserError(f"runs_dir={runs_dir} holds no sweep {which}; {there}")
+        which = f" whose name begins with {name}" if name else ""
+        raise UserError(f"runs_dir={runs_dir} holds no sweep{which}; {there}")
     return read_book(found[-1])
 
 

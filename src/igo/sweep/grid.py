@@ -46,6 +46,6 @@ def _values(override: Override) -> list[str]:
     if not override.is_discrete_sweep():
         raise UserError(
             f"{override.input_line}: a grid needs single values or range(…); intervals belong to"
-            " a search, hydra/sweeper=optuna"
+            " a search, hydra/sweeper=search"
         )
     return [f"{name}={value}" for value in override.sweep_string_iterator()]

@@ -39,7 +39,10 @@ Runner = Callable[[Sweep], bool]  # whether the sweep's runs have ended when it 
 class Launch:
     """One sweep; a search calls ``go`` several times: its runs add up, named by the first ones."""
 
-    def __init__(self, hydra: DictConfig, retry_failed: bool) -> None:
+    def __init__(self, hydra: DictConfig, retry_failed: object) -> None:
+        if not isinstance(retry_failed, bool):
+            allowed = "it must be true or false"
+            raise ConfigError("hydra.launcher.retry_failed", retry_failed, allowed)
         self._hydra, self._retry = hydra, retry_failed
         self._console = Console(highlight=False, soft_wrap=True)
         self._jobs: list[Job] = []
