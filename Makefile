@@ -48,7 +48,7 @@ noise: setup  ## studies of the noise into results/noise: about 20 minutes on a 
 theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
 	OMP_NUM_THREADS=1 $(BIN)/python src/theory.py $(ARGS)
 
-bench: setup  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: 3 minutes)
+bench: setup  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
 test: lint types unit  ## lint, types and every test
