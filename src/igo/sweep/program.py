@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from igo.errors import ConfigError, UserError
+from igo.errors import ConfigError
 from igo.sweep import show, table
+from igo.sweep.book import read_book
 from igo.sweep.folder import is_run
 
 BOOK = "sweep.json"  # in the folder of a sweep, see igo.sweep.book
@@ -80,11 +80,7 @@ def _runs_of(path: Path) -> list[Path]:
 
 def _runs_of_sweep(book: Path) -> list[Path]:
     """The run folders that RUNS_DIR/sweeps/NAME/sweep.json names, whether they are there yet."""
-    try:
-        names = [entry["run"] for entry in json.loads(book.read_text())["runs"]]
-        return [book.parents[2] / name for name in names]
-    except (OSError, ValueError, TypeError, KeyError):
-        raise UserError(f"{book} cannot be read: it is damaged") from None
+    return [book.parents[2] / entry.run for entry in read_book(book).runs]
 
 
 def _output(output: object, names: Sequence[str]) -> Path:
