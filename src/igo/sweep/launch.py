@@ -90,7 +90,7 @@ class Launch:
         )  # fmt: skip
         jobs = [composer.job([o for o in line if not o.startswith("sweep=")]) for line in shown]
         for setting in ("runs_dir", "dry_run", "fresh"):
-            values = {getattr(job.config, setting) for job in jobs}
+            values = dict.fromkeys(getattr(job.config, setting) for job in jobs)  # in their order
             if len(values) > 1:
                 listed = ", ".join(map(str, values))
                 raise ConfigError(setting, listed, "all runs of a sweep have the same one")
