@@ -56,12 +56,12 @@ def test_normalisation_equals_torchvisions(name: str, device: str, make_config: 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
 def test_the_statistics_are_those_of_the_training_images(
-    name: str, make_config: MakeConfig
+    name: str, make_config: MakeConfig, tmp_path: Path
 ) -> None:
     if name == "fashion_mnist" and not DEBIAN.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     dataset = make_config(f"dataset={name}").dataset
-    train, test = readers.READERS[name](Path("/nonexistent"))
+    train, test = readers.READERS[name](tmp_path)
     scaled = train.images.astype(np.float64) / 255
     assert dataset.mean == [pytest.approx(scaled.mean(), abs=5e-5)]  # four decimals
     assert dataset.std == [pytest.approx(scaled.std(), abs=5e-5)]
@@ -214,10 +214,12 @@ def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, devic
     assert torch.equal(torch.cat([found for _, found in batches]).cpu(), torch.from_numpy(labels))
 
 
-def test_a_training_subset_holds_the_images_of_its_indices(make_config: MakeConfig) -> None:
+def test_a_training_subset_holds_the_images_of_its_indices(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
     config = make_config("dataset.samples=100")
     data = open_data(config, CPU)
-    train, test = readers.digits(Path())
+    train, test = readers.digits(tmp_path)
     kept = subset(train.labels, 100)
     images, labels = by_index(data, epoch_batches(100, 30, 0, 1), seed=0)
     mean, std = config.dataset.mean[0], config.dataset.std[0]
@@ -245,9 +247,9 @@ def test_wrong_facts_in_conf_are_named(
 
 @pytest.mark.parametrize("what", ["classes", "image_size"])
 def test_a_test_set_of_another_kind_is_an_error(
-    what: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    what: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    train, test = readers.digits(Path())
+    train, test = readers.digits(tmp_path)
     wrong = {
         "classes": readers.Split(test.images, test.labels + 5),
         "image_size": readers.Split(test.images[:, :7], test.labels),

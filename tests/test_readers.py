@@ -343,11 +343,11 @@ def test_an_idx_file_of_another_kind_is_named(which: str, tmp_path: Path) -> Non
 # --- What every reader shares ---------------------------------------------------------------------
 
 
-def test_digits_are_scikit_learns_split_once_and_for_all() -> None:
+def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
-    train, test = readers.digits(Path("unused"))
-    again, _ = readers.digits(Path("unused"))
+    train, test = readers.digits(tmp_path)
+    again, _ = readers.digits(tmp_path)
     assert (train.images.shape, test.images.shape) == ((1437, 8, 8, 1), (360, 8, 8, 1))
     np.testing.assert_array_equal(train.images, again.images)
     both = np.concatenate([train.images, test.images]).reshape(-1, 64)

@@ -54,8 +54,10 @@ def open_data(config: Config, device: torch.device) -> Data:
     train, test = readers.READERS[dataset.name](Path(config.data_dir))
     _check_facts(dataset, train, test)
     _check_samples(dataset, len(train.labels))
-    keep = subset(train.labels, dataset.samples)
-    return TensorData(dataset, readers.Split(train.images[keep], train.labels[keep]), test, device)
+    if dataset.samples < len(train.labels):  # else no copy: the arrays are shared between runs
+        keep = subset(train.labels, dataset.samples)
+        train = readers.Split(train.images[keep], train.labels[keep])
+    return TensorData(dataset, train, test, device)
 
 
 def subset(labels: np.ndarray, samples: int) -> np.ndarray:

@@ -1,13 +1,18 @@
-"""Files of each data set → arrays or image folders. torchvision reads the genuine formats."""
+"""Files of each data set → arrays or image folders. torchvision reads the genuine formats.
+
+What was read is kept in data_dir/cache, see igo.cache.
+"""
 
 from __future__ import annotations
 
 import gzip
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from igo.cache import cached
 from igo.config import DatasetConfig
 from igo.errors import UserError
 
@@ -35,8 +41,12 @@ class Split:
     labels: np.ndarray
 
 
-def digits(_: Path) -> tuple[Split, Split]:
+def digits(data_dir: Path) -> tuple[Split, Split]:
     """scikit-learn's 1,797 digits; a fixed, stratified fifth of them (360) is the test set."""
+    return _kept(data_dir, "digits", [version("scikit-learn")], _digits)
+
+
+def _digits() -> tuple[Split, Split]:
     from sklearn.datasets import load_digits  # a second that others need not pay
     from sklearn.model_selection import train_test_split
 
@@ -52,8 +62,9 @@ def fashion_mnist(data_dir: Path) -> tuple[Split, Split]:
     """The idx files in data_dir/FashionMNIST/raw or Debian's package, else a download."""
     ours = data_dir / "FashionMNIST" / "raw"
     for folder in (ours, DEBIAN_FASHION_MNIST):
-        if all(_idx_file(folder, name) for name in FASHION_MNIST_FILES):
-            return _idx_split(folder, "train"), _idx_split(folder, "t10k")
+        files = [_idx_file(folder, name) for name in FASHION_MNIST_FILES]
+        if all(files):
+            return _kept(data_dir, "fashion_mnist", files, partial(_idx_splits, folder))
     from torchvision.datasets import FashionMNIST
 
     missing = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name))
@@ -62,21 +73,17 @@ def fashion_mnist(data_dir: Path) -> tuple[Split, Split]:
         f"{ours / missing} is missing",
         "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files there",
     )
-    return _idx_split(ours, "train"), _idx_split(ours, "t10k")
+    return _idx_splits(ours)
 
 
 def cifar10(data_dir: Path) -> tuple[Split, Split]:
     """CIFAR-10 in torchvision's format, data_dir/cifar-10-batches-py; downloaded where missing."""
-    from torchvision.datasets import CIFAR10
-
-    return _cifar(CIFAR10, data_dir, "cifar-10-python.tar.gz")
+    return _cifar("CIFAR10", data_dir, "cifar-10-batches-py", "cifar-10-python.tar.gz")
 
 
 def cifar100(data_dir: Path) -> tuple[Split, Split]:
     """CIFAR-100 in torchvision's format, data_dir/cifar-100-python; downloaded where missing."""
-    from torchvision.datasets import CIFAR100
-
-    return _cifar(CIFAR100, data_dir, "cifar-100-python.tar.gz")
+    return _cifar("CIFAR100", data_dir, "cifar-100-python", "cifar-100-python.tar.gz")
 
 
 READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
@@ -87,14 +94,38 @@ READERS: dict[str, Callable[[Path], tuple[Split, Split]]] = {
 }
 
 
-def _cifar(factory: Any, data_dir: Path, archive: str) -> tuple[Split, Split]:
-    train = _download(
-        lambda: factory(str(data_dir), train=True, download=True),
-        f"{data_dir / factory.base_folder} is missing or damaged",
-        f"download {archive} elsewhere and unpack it in {data_dir}",
-    )
-    test = factory(str(data_dir), train=False)
-    return Split(train.data, np.array(train.targets)), Split(test.data, np.array(test.targets))
+def _kept(
+    data_dir: Path, name: str, sources: Sequence[object], read: Callable[[], tuple[Split, Split]]
+) -> tuple[Split, Split]:
+    """Two splits from the cache of data_dir, or read and left there."""
+
+    def arrays() -> dict[str, np.ndarray]:
+        train, test = read()
+        return {
+            "train_images": train.images, "train_labels": train.labels,
+            "test_images": test.images, "test_labels": test.labels,
+        }  # fmt: skip
+
+    found = cached(data_dir / "cache", name, sources, arrays)
+    train = Split(found["train_images"], found["train_labels"])
+    return train, Split(found["test_images"], found["test_labels"])
+
+
+def _cifar(kind: str, data_dir: Path, folder: str, archive: str) -> tuple[Split, Split]:
+    def read() -> tuple[Split, Split]:
+        from torchvision import datasets
+
+        factory = getattr(datasets, kind)
+        train = _download(
+            lambda: factory(str(data_dir), train=True, download=True),
+            f"{data_dir / folder} is missing or damaged",
+            f"download {archive} elsewhere and unpack it in {data_dir}",
+        )
+        test = factory(str(data_dir), train=False)
+        return Split(train.data, np.array(train.targets)), Split(test.data, np.array(test.targets))
+
+    files = sorted((data_dir / folder).glob("*"))
+    return _kept(data_dir, kind.lower(), files, read) if files else read()
 
 
 def _download(get: Callable[[], Any], what: str, cure: str) -> Any:
@@ -110,6 +141,10 @@ def _download(get: Callable[[], Any], what: str, cure: str) -> Any:
 
 def _idx_file(folder: Path, name: str) -> Path | None:
     return next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
+
+
+def _idx_splits(folder: Path) -> tuple[Split, Split]:
+    return _idx_split(folder, "train"), _idx_split(folder, "t10k")
 
 
 def _idx_split(folder: Path, part: str) -> Split:

@@ -1,0 +1,85 @@
+"""Data sets as they were read, kept as plain arrays that all runs of a machine share.
+
+Decompressing and parsing are paid once. Later runs map the arrays, so that the pages of one copy in
+memory serve all of them; a run that wrote to its arrays would get pages of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Arrays = dict[str, np.ndarray]
+CHECKSUMS = "sha256.json"
+
+
+def cached(
+    folder: Path, name: str, sources: Iterable[object], read: Callable[[], Arrays]
+) -> Arrays:
+    """What ``read`` returns, from folder/NAME-DIGEST where an earlier call has left it.
+
+    Args:
+        folder: for all cached data sets; where it cannot be written, nothing is kept.
+        name: of the data set.
+        sources: what the content depends on: files (their size and time count) or versions.
+        read: called where there is nothing whole; its arrays are kept.
+    """
+    digest = hashlib.sha256(repr([_identity(one) for one in sources]).encode()).hexdigest()
+    kept = folder / f"{name}-{digest[:12]}"
+    found = _load(kept)
+    if found is None:
+        found = read()
+        _keep(kept, found)
+    return found
+
+
+def _identity(source: object) -> object:
+    if not isinstance(source, Path):
+        return source
+    facts = source.stat()
+    return str(source.resolve()), facts.st_size, facts.st_mtime_ns
+
+
+def _load(kept: Path) -> Arrays | None:
+    """The arrays of a folder, mapped copy-on-write; None where one is missing or damaged."""
+    try:
+        sums = json.loads((kept / CHECKSUMS).read_text())
+        if any(_checksum(kept / file) != wanted for file, wanted in sums.items()):
+            return None
+        return {
+            Path(file).stem: np.load(kept / file, mmap_mode="c", allow_pickle=False)
+            for file in sums
+        }
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _keep(kept: Path, arrays: Arrays) -> None:
+    """Write a folder beside its place, then put it there whole; whoever is first wins."""
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".partial-") as name:
+            partial = Path(name) / "arrays"
+            partial.mkdir()
+            for key, array in arrays.items():
+                np.save(partial / f"{key}.npy", array, allow_pickle=False)
+            files = sorted(partial.iterdir())
+            sums: dict[str, Any] = {file.name: _checksum(file) for file in files}
+            (partial / CHECKSUMS).write_text(json.dumps(sums))
+            if kept.exists():  # damaged, as _load did not take it; or another run was faster
+                shutil.rmtree(kept)
+            partial.rename(kept)
+    except OSError:  # no place to write, a full disk, another run at the same moment
+        return
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
