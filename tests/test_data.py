@@ -179,10 +179,12 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
 
 
 @pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("at_once", [1, 17, 256])
 @pytest.mark.parametrize("b", [1, 7, 16, 40])
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
-    b: int, device: str
+    b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("igo.data.MADE_AT_ONCE", at_once)
     whole, _ = by_index(tensor_data(), epoch_batches(40, 40, 3, 1), seed=5)
     parts, labels = by_index(tensor_data(device=device), epoch_batches(40, b, 0, 2), seed=5)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
