@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 
-from igo import checkpoint, data, engine, loop, models, online, optim, seeds
+from igo import checkpoint, data, engine, loop, memory, models, online, optim, seeds
 from igo.config import Config
 from igo.errors import UserError
 from igo.loop import Progress, Training
@@ -26,6 +26,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     images = data.open_data(config, device.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
+    device = replace(device, micro_batch_size=memory.micro_batch_size(config, network))
     smallest = min(
         device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
         online.measured_size(config),

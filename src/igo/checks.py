@@ -78,6 +78,7 @@ RULES: dict[str, Rule] = {
     "noise.batch_size": AT_LEAST_ONE,
     "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
     "engine.micro_batch_size": AT_LEAST_ONE,
+    "engine.memory": POSITIVE,
     "engine.threads": AT_LEAST_ONE,
 }
 
@@ -156,6 +157,9 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
         raise ConfigError("optimizer.momentum", momentum, allowed)
     if config.optimizer.decay_momentum:
         _check_decay_momentum(config, typed)
+    if "engine.memory" in typed and config.engine.micro_batch_size is not None:
+        allowed = "engine.micro_batch_size is set, which it would choose; leave one out"
+        raise ConfigError("engine.memory", config.engine.memory, allowed)
     if config.schedule.feedback == "measured" and name != "sgd":
         allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
         raise ConfigError("schedule.feedback", "measured", allowed)

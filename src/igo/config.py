@@ -89,7 +89,8 @@ class EngineConfig:
 
     device: str = "auto"
     precision: str = "auto"
-    micro_batch_size: int = 1024
+    micro_batch_size: int | None = None
+    memory: float = 8.0  # GiB
     threads: int | None = None
     deterministic: bool = True
     batchnorm: str = "synced"
@@ -146,6 +147,8 @@ def result_settings(config: Config) -> dict[str, Any]:
         del (settings[group] if group else settings)[key]
     if config.engine.batchnorm == "synced":  # local statistics depend on the number of ranks
         del settings["engine"]["batchnorm"]
+    if config.engine.micro_batch_size is not None:  # else memory decides it
+        del settings["engine"]["memory"]
     del settings["p"]  # schedule.p holds it where it is used
     return settings
 

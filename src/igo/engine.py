@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from igo import batchnorm
+from igo import batchnorm, memory
 from igo.config import EngineConfig
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
@@ -172,8 +172,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     precision = _best_precision(device) if config.precision == "auto" else config.precision
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    size, norm = config.micro_batch_size, config.batchnorm
-    return Engine(device, autocast, scaler, size, ranks=ranks, batchnorm=norm)
+    size = config.micro_batch_size or memory.MOST  # null: memory.micro_batch_size, with a model
+    return Engine(device, autocast, scaler, size, ranks=ranks, batchnorm=config.batchnorm)
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
@@ -211,6 +211,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     facts["cpu"] = _cpu_name()
     facts["cores"] = os.cpu_count() or 1
     facts["threads"] = torch.get_num_threads()
+    facts["micro_batch_size"] = engine.micro_batch_size
     facts["ranks"] = engine.ranks.size
     if engine.ranks.size > 1:
         facts["batchnorm"] = engine.batchnorm

@@ -103,6 +103,9 @@ def _train(
     if training.engine.note:
         terminal.warn(training.engine.note)
     terminal.show_plan(config, plan)
+    parts = training.engine.micro_batch_size
+    if parts < max(stage.b_m for stage in plan.stages):
+        terminal.say(f"larger batches go through the model in parts of at most {parts}")
     if ranks.first:
         _train_recorded(training, folder, terminal, check_stop)
         return

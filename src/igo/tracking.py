@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
@@ -95,15 +96,39 @@ def start(
         run_id = f"{name[-10:]}-{secrets.token_hex(3)}"  # a deleted id can never be used again
     if run_id != known:
         folder.update_status(wandb_id=run_id)
-    run = _init(config, root, name, run_id, warn)
-    run.define_metric("*", step_metric="epoch")
-    run.define_metric("updates", summary="last")
-    run.define_metric("test/accuracy", summary="max,last")
-    run.define_metric("test/loss", summary="min,last")
-    tracker = WandbTracker(run, _epochs_there(root, run_id, run), warn)
-    for record in records:
-        tracker.log(record)
-    return tracker
+    known_records = list(records)  # as they are now
+
+    def opened() -> Tracker:
+        run = _init(config, root, name, run_id, warn)
+        run.define_metric("*", step_metric="epoch")
+        run.define_metric("updates", summary="last")
+        run.define_metric("test/accuracy", summary="max,last")
+        run.define_metric("test/loss", summary="min,last")
+        tracker = WandbTracker(run, _epochs_there(root, run_id, run), warn)
+        for record in known_records:
+            tracker.log(record)
+        return tracker
+
+    forks = config.dataset.name == "imagenet"  # workers, which must not start amid this
+    return opened() if forks else OpeningTracker(opened)
+
+
+class OpeningTracker:
+    """A tracker that opens while training begins, which would wait seconds for it."""
+
+    def __init__(self, opened: Callable[[], Tracker]) -> None:
+        threads = ThreadPoolExecutor(1, "W&B")
+        self._tracker = threads.submit(opened)
+        threads.shutdown(wait=False)
+
+    def log(self, record: Record) -> None:
+        """See Tracker."""
+        self._tracker.result().log(record)
+
+    def finish(self, exit_code: int) -> None:
+        """See Tracker. A run that failed has its own error to tell, not that of opening."""
+        if exit_code == 0 or self._tracker.exception() is None:
+            self._tracker.result().finish(exit_code)
 
 
 class WandbTracker:
