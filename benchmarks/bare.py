@@ -1,15 +1,17 @@
 """(e) The bare limit: forward, backward and optimizer step on one tensor that never changes.
 
 No data, no augmentation, no sums, no progress: nothing but PyTorch's arithmetic, in the faster of
-this hardware's precision and fp32, channels_last or not.
+this hardware's precision and fp32, channels_last or not, on a GPU by a CUDA graph of it or not.
 """
 
 from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,7 @@ from igo.config import Config
 from igo.schedule import make_plan
 
 TRIAL_SECONDS = 0.5
+Step = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Form:
     device: torch.device
     autocast: torch.dtype | None
     layout: torch.memory_format
+    graph: bool = False
 
 
 def train(config: Config, turns: Turns) -> nn.Module:
@@ -42,6 +46,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     network: nn.Module = peers.network(config).to(device).to(memory_format=form.layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, fused=True)
     network.train()
+    steps: dict[int, Step] = {}
     for epoch, stage in plan.epochs_of_stages(0):
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m
@@ -50,9 +55,12 @@ def train(config: Config, turns: Turns) -> nn.Module:
         # The last batch, which may be shorter, and the first, which stands for all the others.
         kept = images.train_batches([order[-1], order[0]], 0)
         fixed = {len(batch[1]): batch for batch in kept}
+        if fixed.keys() != steps.keys():
+            steps = {}  # the graph before gives its memory back
+            steps = {b: step(form, network, optimizer, fixed[b]) for b in fixed}
         turns.begin()
         for size in sizes:
-            loss = update(form, network, optimizer, *fixed[size])
+            loss = steps[size]()
         turns.end(plan.n, float(loss))
     return network
 
@@ -69,14 +77,42 @@ def update(
     return loss.detach()
 
 
+def step(
+    form: Form, network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]
+) -> Step:
+    """What makes one update on this batch each time it is called.
+
+    A graph has the learning rate of its capture for fixed, which changes no time.
+    """
+    images = batch[0].contiguous(memory_format=form.layout)
+    once = partial(update, form, network, optimizer, images, batch[1])
+    if not form.graph:
+        return once
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            once()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph, stream=stream):
+        loss = once()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return loss
+
+    return replay
+
+
 def fastest(
     config: Config, device: torch.device, autocast: torch.dtype | None, batch: tuple[Tensor, Tensor]
 ) -> Form:
     """Try each form for a moment; the form of this project is the first."""
     layouts = (torch.channels_last, torch.contiguous_format)
-    forms = [
-        Form(device, *one) for one in itertools.product(dict.fromkeys((autocast, None)), layouts)
-    ]
+    graphs = (False, True) if device.type == "cuda" else (False,)
+    kinds = itertools.product(dict.fromkeys((autocast, None)), layouts, graphs)
+    forms = [Form(device, *kind) for kind in kinds]
     if config.engine.precision != "auto":
         forms = [form for form in forms if form.autocast is autocast]
     return min(forms, key=lambda form: _trial(config, form, batch))
@@ -86,12 +122,12 @@ def _trial(config: Config, form: Form, batch: tuple[Tensor, Tensor]) -> float:
     """Seconds of the fastest of some updates."""
     network = peers.network(config).to(form.device).to(memory_format=form.layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=0.0, fused=True)
-    images = batch[0].contiguous(memory_format=form.layout)
+    once = step(form, network, optimizer, batch)
     best, until = float("inf"), time.perf_counter() + TRIAL_SECONDS
     for repeat in itertools.count():
         synchronise()
         started = time.perf_counter()
-        update(form, network, optimizer, images, batch[1])
+        once()
         synchronise()
         best = min(best, time.perf_counter() - started)
         if repeat > 1 and time.perf_counter() > until:

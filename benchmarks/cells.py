@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from hydra import compose, initialize_config_dir
 
 from igo.config import Config
@@ -80,11 +81,13 @@ ROUNDS, QUICK_ROUNDS = 7, 2
 QUICK_CELLS = ("resnet18-128", "small-32", "graduated-0.5")
 # Images of a turn: some seconds each. A multiple of every b of the constant cells.
 SAMPLES = {"resnet18": 1024, "small": 8192, "graduated": 1000}
+GPU_SAMPLES = {"resnet18": 9728, "small": 16_384, "graduated": 4000}
 QUICK_SAMPLES = {"resnet18": 256, "small": 2048, "graduated": 320}
 
 
 def make(name: str, data_dir: Path, quick: bool) -> Cell:
     """The cell of that name."""
-    samples = (QUICK_SAMPLES if quick else SAMPLES)[name.split("-", maxsplit=1)[0]]
+    whole = GPU_SAMPLES if torch.cuda.is_available() else SAMPLES
+    samples = (QUICK_SAMPLES if quick else whole)[name.split("-", maxsplit=1)[0]]
     rounds = QUICK_ROUNDS if quick else ROUNDS
     return MAKERS[name](name, samples=samples, data_dir=data_dir, rounds=rounds)

@@ -47,7 +47,7 @@ def contenders(names: list[str], data_dir: Path, quick: bool) -> ratios.Row:
     with rounds.Workers() as workers:
         for name in names:
             cell = cells.make(name, data_dir, quick)
-            extra = ("steady",) if cell.whole_run else ()
+            extra = (*("steady",) * cell.whole_run, *("eager",) * bool(_gpu()))
             rows += workers.measure(cell, (*rounds.CONTENDERS, *extra))
             found = ratios.summary(rows)
             flops[name] = flop_per_image(cell)

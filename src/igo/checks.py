@@ -32,6 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "engine.device": ("auto", "cpu", "cuda"),
     "engine.precision": ("auto", "fp32", "bf16", "fp16"),
     "engine.batchnorm": ("synced", "local"),
+    "engine.graphs": ("auto", "true", "false"),
     "tracking.tool": ("wandb", "none"),
     "tracking.mode": ("offline", "online", "disabled"),
 }
@@ -92,6 +93,8 @@ def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
     for setting, choices in CHOICES.items():
         value = value_of(config, setting)
+        if isinstance(value, bool):
+            value = str(value).lower()
         if value is not None and value not in choices:
             allowed = f"it must be one of {', '.join(choices)}.{nearest(str(value), choices)}"
             raise ConfigError(setting, value, allowed)

@@ -94,6 +94,7 @@ class EngineConfig:
     threads: int | None = None
     deterministic: bool = True
     batchnorm: str = "synced"
+    graphs: bool | str = "auto"
 
 
 @dataclass
@@ -135,7 +136,8 @@ class Config:
 # Settings that change no result: where a run computes, and where its files and records go.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh",
-    "engine.device", "engine.threads", "engine.deterministic", "dataset.workers",
+    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs",
+    "dataset.workers",
 )  # fmt: skip
 
 

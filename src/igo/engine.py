@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -15,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from igo import batchnorm, memory
+from igo import batchnorm, graphs, memory
 from igo.config import EngineConfig
 from igo.errors import ConfigError
+from igo.graphs import Graphs
 from igo.ranks import ALONE, Ranks
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -40,6 +42,7 @@ class Engine:
     note: str = ""  # what a user should know of the choice that was made
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
+    graphs: Graphs | None = None
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, convolutions in channels_last memory; join its ranks."""
@@ -80,6 +83,12 @@ class Engine:
         self.ranks.sum_gradients(network.parameters())
         return totals
 
+    def begin_epoch(self, batch_size: int, optimizer: torch.optim.Optimizer) -> None:
+        """Hear of the steps to come: b of all but the last of an epoch."""
+        if self.graphs is not None:
+            whole = batch_size <= self.micro_batch_size
+            self.graphs.begin(batch_size if whole else 0, optimizer)
+
     def step(
         self,
         network: nn.Module,
@@ -88,6 +97,17 @@ class Engine:
         span: range | None = None,
     ) -> Tensor:
         """One update on one batch; takes and returns what ``backward`` does, waits for nothing."""
+        if self.graphs is not None:
+            return self.graphs.step(partial(self._update, network, optimizer), optimizer, batch)
+        return self._update(network, optimizer, batch, span)
+
+    def _update(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: tuple[Tensor, Tensor],
+        span: range | None = None,
+    ) -> Tensor:
         totals = self.backward(network, *batch, span)
         self.scaler.step(optimizer)
         self.scaler.update()
@@ -150,7 +170,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         ranks: the processes of the run; each takes a GPU of its machine.
 
     Raises:
-        ConfigError: a GPU was asked for and there is none.
+        ConfigError: a GPU, or CUDA graphs, were asked for and cannot be had.
     """
     if config.device == "cuda" and not torch.cuda.is_available():
         allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
@@ -172,8 +192,10 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     precision = _best_precision(device) if config.precision == "auto" else config.precision
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+    captured = graphs.build(config.graphs, device, scaler.is_enabled(), ranks)
     size = config.micro_batch_size or memory.MOST  # null: memory.micro_batch_size, with a model
-    return Engine(device, autocast, scaler, size, ranks=ranks, batchnorm=config.batchnorm)
+    norm = config.batchnorm
+    return Engine(device, autocast, scaler, size, ranks=ranks, batchnorm=norm, graphs=captured)
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:

@@ -86,6 +86,8 @@ def explain(error: Exception, composed: DictConfig | None = None) -> UserError:
     value = OmegaConf.select(composed, name, throw_on_missing=False) if composed else None
     if "not a ListConfig" in reason:
         return ConfigError(name, value, "it must be a list, such as [16] or [16,64]")
+    if name in checks.CHOICES:
+        return ConfigError(name, value, f"it must be one of {', '.join(checks.CHOICES[name])}")
     wanted = re.search(r"could not be converted to (\w+)", reason)
     if wanted:
         kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}

@@ -101,6 +101,7 @@ def train(
         applied, average = _begin(run, stage, epoch, progress)
         optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
         torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
+        run.engine.begin_epoch(applied.batch_size, run.optimizer)
         bar.begin_epoch(epoch, applied)
         trained = _train_epoch(run, epoch, applied, bar, check_stop)
         average.add(trained.variances, trained.gradient_squares, trained.pairs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from igo.config import OptimizerConfig
 
@@ -36,18 +36,32 @@ def build(optimizer: OptimizerConfig, parameters: Iterable[nn.Parameter]) -> tor
 def apply(
     made: torch.optim.Optimizer, learning_rate: float, momentum: float, optimizer: OptimizerConfig
 ) -> None:
-    """Change η and β at a stage boundary; the optimizer's state lives on."""
+    """Change η and β at a stage boundary; the optimizer's state lives on.
+
+    On a GPU η is a float32 tensor there, changed in place: a CUDA graph reads it at each replay,
+    where it would have a number for fixed. A checkpoint brings either kind to either device.
+    """
     for group in made.param_groups:
-        group["lr"] = learning_rate
+        device = group["params"][0].device
+        if not _on_gpu(device):
+            group["lr"] = learning_rate
+        elif isinstance(group["lr"], Tensor) and group["lr"].device == device:
+            group["lr"].fill_(learning_rate)
+        else:
+            group["lr"] = torch.tensor(learning_rate, device=device)
         group["momentum"] = momentum
         group["dampening"] = momentum if optimizer.name == "nshb" else 0.0
 
 
 def learning_rate(made: torch.optim.Optimizer) -> float:
-    """The η that the next step will use."""
+    """The η that the next step will use; waits for a GPU."""
     return float(made.param_groups[0]["lr"])
 
 
 def momentum(made: torch.optim.Optimizer) -> float:
     """The β that the next step will use."""
     return float(made.param_groups[0]["momentum"])
+
+
+def _on_gpu(device: torch.device) -> bool:
+    return device.type == "cuda"

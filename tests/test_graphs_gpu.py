@@ -1,0 +1,153 @@
+"""CUDA graphs on a GPU: the same training, dropout that goes on, bounded memory, ways out."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+
+import pytest
+import torch
+from conftest import TINY
+from test_graphs import train
+from torch import Tensor, nn
+
+from igo import assemble, engine, graphs, optim
+from igo.config import Config, EngineConfig, OptimizerConfig
+from igo.engine import Engine
+from igo.schedule import make_plan
+
+Make = Callable[..., Config]
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+SGD = OptimizerConfig("sgd")
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_the_process_are_put_back() -> Iterator[None]:
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+def build(setting: bool | str = True) -> Engine:
+    return engine.build(EngineConfig(device="cuda", precision="fp32", graphs=setting))
+
+
+def samples(b: int, size: int = 8) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(b)
+    images = torch.randn(b, 1, size, size, generator=draw).to("cuda")
+    return images, torch.randint(10, (b,), generator=draw).to("cuda")
+
+
+def steps(run: Engine, network: nn.Module, eta: float, count: int, b: int = 16) -> list[float]:
+    """The losses of steps on one batch, after the generators were seeded."""
+    network = run.prepare(network)
+    optimizer = optim.build(SGD, network.parameters())
+    optim.apply(optimizer, eta, 0.0, SGD)
+    run.begin_epoch(b, optimizer)
+    torch.manual_seed(1)
+    return [run.step(network, optimizer, samples(b))[0].item() for _ in range(count)]
+
+
+def dropping() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 256), nn.ReLU(), nn.Dropout(0.5), nn.Linear(256, 10)
+    )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize(
+    "overrides",
+    [("split=0.5", "p=0.2"), ("split=1",), ("optimizer=nshb", "optimizer.decay_momentum=true")],
+)
+def test_training_with_graphs_is_training_without_within_rounding(
+    overrides: tuple[str, ...], precision: str, make_config: Make
+) -> None:
+    """Stages of two epochs of nine full batches and a ragged one, C² measured in between."""
+    found = []
+    for setting in ("true", "false"):
+        config = make_config(
+            *TINY, "engine=gpu", f"engine.precision={precision}", f"engine.graphs={setting}",
+            "batch_size=10", "epochs=6", "schedule.stages=3", "learning_rate=0.02", *overrides,
+        )  # fmt: skip
+        training = assemble.prepare(config, make_plan(config))
+        found.append((train(training), training))
+    (ours, graphed), (theirs, eager) = found
+    for one, two in zip(ours, theirs, strict=True):
+        for name in ("eta_m", "b_m", "beta_m", "updates"):
+            assert one[name] == two[name]
+        assert one["train/loss"] == pytest.approx(two["train/loss"], rel=5e-3)
+    state = eager.network.state_dict()
+    slack = {"fp32": 1e-3, "bf16": 2e-2}[precision]
+    for name, value in graphed.network.state_dict().items():
+        torch.testing.assert_close(value, state[name], rtol=slack, atol=slack, msg=name)
+    momenta = [list(run.optimizer.state.values()) for run in (graphed, eager)]
+    for one, two in zip(*momenta, strict=True):
+        torch.testing.assert_close(one, two, rtol=slack, atol=slack)
+    assert graphed.engine.graphs is not None
+    assert graphed.engine.graphs._replay is not None
+
+
+def test_dropout_draws_in_replays_what_it_draws_without() -> None:
+    """η = 0: the losses differ by their masks alone, and by how the generator stands."""
+    replayed = steps(build(True), dropping(), 0.0, 12)
+    eager = steps(build(False), dropping(), 0.0, 12)
+    assert len(set(replayed)) == 12
+    assert replayed == pytest.approx(eager, rel=1e-5)
+
+
+def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
+    def reserved(sizes: list[int]) -> int:
+        gc.collect()
+        torch.cuda.empty_cache()
+        run, most = build(True), 0
+        torch.manual_seed(0)
+        layers = (nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
+        network = run.prepare(nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 32 * 32, 10)))
+        optimizer = optim.build(SGD, network.parameters())
+        optim.apply(optimizer, 0.01, 0.0, SGD)
+        for b in sizes:
+            run.begin_epoch(b, optimizer)
+            batch = samples(b, size=32)
+            for _ in range(graphs.REHEARSALS + 2):
+                run.step(network, optimizer, batch)
+            most = max(most, torch.cuda.memory_reserved())
+        return most
+
+    sizes = list(range(16, 496, 16))
+    assert len(sizes) == 30
+    reserved([16])  # what libraries take once
+    alone = reserved([sizes[-1]])
+    assert reserved(sizes) <= 1.25 * alone
+    assert reserved(sizes[::-1]) <= 1.25 * alone
+
+
+class Reads(nn.Module):
+    """Waits for the GPU, or draws on the CPU, or does what no capture takes."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.inner, self.what = dropping(), what
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.what == "item":
+            return self.inner(x) * float(x.abs().max() > 0)
+        if self.what == "draws":
+            return self.inner(x) * (1 + 0 * torch.rand(1).item())
+        torch.cuda.synchronize()
+        out: Tensor = self.inner(x)
+        return out
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [("item", "waits for the GPU"), ("draws", "on the CPU"), ("synchronize", "without CUDA")],
+)
+def test_a_model_that_cannot_be_captured_trains_on_without(
+    what: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "EAGER_STEPS", 2)
+    monkeypatch.setattr(graphs, "LAUNCH_BOUND", float("inf"))
+    with pytest.warns(UserWarning, match=said):
+        losses = steps(build("auto"), Reads(what), 0.1, 12)
+    assert losses == pytest.approx(steps(build(False), Reads(what), 0.1, 12), rel=1e-4)
