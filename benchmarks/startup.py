@@ -1,7 +1,9 @@
 """From the start of the process to the end of the first update, and what of it is imports.
 
-The yardstick is importing torch alone, plus reading the data set with all imports done. Run by
-itself (`python -m benchmarks.startup SECONDS OVERRIDES`) this file is the process that is timed.
+The yardstick is importing torch alone, plus reading the data set with all imports done. Beside it
+stands the same with an optimizer made, which imports torch._dynamo: any training by torch.optim
+pays that. Run by itself (`python -m benchmarks.startup SECONDS OVERRIDES`) this file is the process
+that is timed.
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ started = time.perf_counter()
 read(Path("data"))
 print(time.perf_counter() - started)
 """
+OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)"
 
 
 def measure(repeats: int) -> list[Row]:
@@ -41,15 +44,25 @@ def measure(repeats: int) -> list[Row]:
         found: dict[str, list[Row]] = {tracking: [] for tracking in TRACKING}
         for _ in range(repeats):
             torch_s = _wall([sys.executable, "-c", "import torch"])
+            optimizer_s = _wall([sys.executable, "-c", OPTIMIZER])
             read_s = float(programs.output([sys.executable, "-c", READ, dataset])[0])
             for tracking in TRACKING:
                 marks = first_update(*overrides, f"tracking={tracking}")
-                found[tracking].append({**marks, "import torch": torch_s, "read": read_s})
+                found[tracking].append(
+                    {**marks, "import torch": torch_s, "with an optimizer": optimizer_s,
+                     "read": read_s}
+                )  # fmt: skip
         for tracking, own in found.items():
-            ratio = [one["first update"] / (one["import torch"] + one["read"]) for one in own]
+            ratio, fair = (
+                [one["first update"] / (one[imports] + one["read"]) for one in own]
+                for imports in ("import torch", "with an optimizer")
+            )
             medians = {name: Spread.of([one[name] for one in own]).median for name in own[0]}
-            rows.append({"dataset": dataset, "tracking": tracking, "ratio": Spread.of(ratio),
-                         "bound": BOUND, "seconds": medians})  # fmt: skip
+            rows.append(
+                {"dataset": dataset, "tracking": tracking, "ratio": Spread.of(ratio),
+                 "bound": BOUND, "over_torch_with_an_optimizer": Spread.of(fair),
+                 "seconds": medians}
+            )  # fmt: skip
     return rows
 
 
