@@ -69,7 +69,7 @@ def _columns(summary: pl.DataFrame) -> list[Column]:
     """Titles and cells: the settings that differ, n, then the statistics."""
     rows = summary.to_dicts()
     settings = summary.columns[: summary.columns.index("n")]
-    columns = [_column(name, rows, _setting(name)) for name in _telling(summary, settings)]
+    columns = [_column(name, rows, _setting(name)) for name in telling(summary, settings)]
     columns.append(_column("n", rows, lambda row: str(row["n"])))
     columns += [
         _column(name, rows, _setting(name))
@@ -87,7 +87,7 @@ def _title(metric: str) -> str:
     return f"{metric} %" if "accuracy" in metric else metric
 
 
-def _telling(summary: pl.DataFrame, settings: Sequence[str]) -> Iterable[str]:
+def telling(summary: pl.DataFrame, settings: Sequence[str]) -> Iterable[str]:
     """Leave out what comes with another column: a data set's facts, stages that are epochs."""
     for name in settings:
         group = f"{name.partition('.')[0]}.name"

@@ -82,17 +82,15 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
         that overflowed, there is no mean either.
     """
     settings = effective(runs)
-    known = with_settings(runs).with_columns(finished=pl.col("state") == "finished")
-    once = pl.struct(*settings, "seed", "finished").is_first_distinct()
-    known = known.with_columns(counted=pl.col("finished") & once)
+    known = count_once(with_settings(runs))
     varied = [name for name in settings if known[name].n_unique() > 1]
     counted = pl.col("counted").sum()
     statistics = [
         expression
         for metric in METRICS
         for expression in (
-            _of_all(metric, pl.Expr.mean).alias(f"{metric}_mean"),
-            _of_all(metric, pl.Expr.std).alias(f"{metric}_sd"),
+            of_all(metric, pl.Expr.mean).alias(f"{metric}_mean"),
+            of_all(metric, pl.Expr.std).alias(f"{metric}_sd"),
         )
     ]
     summary = known.group_by(settings).agg(
@@ -103,22 +101,29 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
     )
     shown = [f"{m}_{what}" for m in METRICS for what in ("mean", "sd", "low", "high")]
     counts = ["n", "unfinished", "repeated"]
-    return _with_intervals(summary).sort(varied or "n").select(*varied, *counts, *shown)
+    return with_intervals(summary, METRICS).sort(varied or "n").select(*varied, *counts, *shown)
 
 
-def _of_all(metric: str, statistic: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
+def count_once(runs: pl.DataFrame) -> pl.DataFrame:
+    """Add ``finished``, and ``counted``: the finished runs, each seed of a setting once."""
+    finished = runs.with_columns(finished=pl.col("state") == "finished")
+    once = pl.struct(*effective(runs), "seed", "finished").is_first_distinct()
+    return finished.with_columns(counted=pl.col("finished") & once)
+
+
+def of_all(metric: str, statistic: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
     """A statistic over the counted runs, null where one of them has no value."""
     values = pl.col(metric).filter(pl.col("counted"))
     return pl.when(values.null_count() == 0).then(statistic(values))
 
 
-def _with_intervals(summary: pl.DataFrame) -> pl.DataFrame:
-    """Add mean ± t s/√n for each of METRICS; n = 1 has no s, hence no interval."""
+def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
+    """Add mean ± t s/√n, Student's 95 % interval, for each metric; n = 1 has no s, hence none."""
     n = summary["n"].to_numpy().clip(min=2)
     factor = pl.Series(stdtrit(n - 1, (1 + CONFIDENCE) / 2) / n**0.5)
     return summary.with_columns(
         (pl.col(f"{metric}_mean") + sign * factor * pl.col(f"{metric}_sd")).alias(name)
-        for metric in METRICS
+        for metric in metrics
         for sign, name in ((-1, f"{metric}_low"), (1, f"{metric}_high"))
     )
 

@@ -1,0 +1,127 @@
+"""Sharpness against δ against accuracy, where the runs have a sharpness.json."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+from scipy import stats
+
+from igo.report import families
+from igo.report.chart import PALETTE, Axis, Figure, Panel, Series, Style
+from igo.report.families import Family
+from igo.report.runs import SHARPNESS, Material
+from igo.sweep.table import of_all, with_intervals
+
+NAMES = {
+    "worst_case": "adaptive worst-case sharpness",
+    "largest_eigenvalue": "largest eigenvalue of the Hessian",
+    "trace": "trace of the Hessian",
+}
+TOLD_APART = len(PALETTE)  # settings, up to which each has a colour of its own
+
+
+def sharpness(material: Material) -> list[Figure]:
+    """Three panels for each data set with model, and each measure that two settings have."""
+    figures = []
+    for measure in SHARPNESS:
+        has = material.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
+        usable = material.settings.filter(pl.col("setting").is_in(has.to_list()))
+        free = [
+            name
+            for name in usable.columns[1 : usable.columns.index("n")]
+            if name not in ("dataset.name", "dataset.samples", "model.name", "model.width")
+        ]
+        found = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
+        figures += [_figure(material, family, measure) for family in found]
+    return figures
+
+
+def _figure(material: Material, family: Family, measure: str) -> Figure:
+    points = _points(material, family, measure)
+    names = {"delta": Axis("δ in the last stage", log=True), measure: _axis(points, measure),
+             "test/accuracy": Axis("test accuracy, %", percent=True)}  # fmt: skip
+    pairs = (("delta", measure), (measure, "test/accuracy"), ("delta", "test/accuracy"))
+    panels = [
+        Panel({"": names[x]}, names[y], _series(points, x, y)) for x, y in pairs
+    ]  # fmt: skip
+    return Figure(
+        f"{family.name}_{measure}",
+        f"{NAMES[measure].capitalize()}, δ and test accuracy",
+        f"Means of {len(points)} settings over their seeds ({_seeds(points)}) with 95 % intervals."
+        f" Spearman's rank correlation with test accuracy:"
+        f" {_correlation(points, measure, 'test/accuracy')}; with δ:"
+        f" {_correlation(points, measure, 'delta')}.",
+        points.drop("setting"),
+        family.settings,
+        panels,
+    )
+
+
+def _seeds(points: pl.DataFrame) -> str:
+    counts = sorted(points["n"].to_list())
+    low, high = counts[0], counts[-1]
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
+
+
+def _points(material: Material, family: Family, measure: str) -> pl.DataFrame:
+    """A row a setting: label, n, and of δ, sharpness and accuracy mean and interval."""
+    metrics = ("delta", measure, "test/accuracy")
+    last = (
+        material.epochs.filter(pl.col("delta_m") > 0)
+        .sort("epoch")
+        .group_by("setting", "seed")
+        .agg(pl.col("delta_m").last().alias("delta"))
+    )
+    runs = material.runs.filter(
+        "counted", pl.col("setting").is_in(family.settings), pl.col(measure).is_not_null()
+    )
+    by_setting = (
+        runs.join(last, on=["setting", "seed"], how="left")
+        .group_by("setting")
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            *(of_all(m, pl.Expr.mean).alias(f"{m}_mean") for m in metrics),
+            *(of_all(m, pl.Expr.std).alias(f"{m}_sd") for m in metrics),
+        )
+    )
+    labels = pl.DataFrame(
+        {"setting": list(family.labels), "label": list(family.labels.values())},
+        schema={"setting": pl.Int64, "label": pl.String},
+    )
+    statistics = [f"{m}_{what}" for m in metrics for what in ("mean", "sd", "low", "high")]
+    found = labels.join(with_intervals(by_setting, metrics), on="setting", maintain_order="left")
+    return found.select("setting", "label", "n", *statistics)
+
+
+def _axis(points: pl.DataFrame, measure: str) -> Axis:
+    lowest = points[f"{measure}_mean"].min()
+    return Axis(NAMES[measure], log=isinstance(lowest, float) and lowest > 0)
+
+
+def _series(points: pl.DataFrame, x: str, y: str) -> list[Series]:
+    """A series for each setting where colours tell them apart, else one for all."""
+    parts = points.partition_by("setting") if len(points) <= TOLD_APART else [points]
+    return [
+        Series(
+            part["label"][0] if len(parts) > 1 else "settings",
+            Style(PALETTE[i % len(PALETTE)]),
+            {"": part[f"{x}_mean"].to_list()},
+            part[f"{y}_mean"].to_list(),
+            part[f"{y}_low"].to_list(),
+            part[f"{y}_high"].to_list(),
+            line=False,
+            markers=True,
+            notes=[f"{label} (n = {n})" for label, n in part.select("label", "n").rows()],
+        )
+        for i, part in enumerate(parts)
+    ]
+
+
+def _correlation(points: pl.DataFrame, x: str, y: str) -> str:
+    both = points.select(f"{x}_mean", f"{y}_mean").drop_nulls()
+    if len(both) < 4:
+        return "too few settings"
+    result = stats.spearmanr(both.to_numpy())
+    rho, p = float(result.statistic), float(result.pvalue)
+    return "no order" if math.isnan(rho) else f"{rho:+.2f} (p = {p:.2g}, {len(both)} settings)"
