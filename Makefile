@@ -1,5 +1,5 @@
 # What a person types. `make help` lists it. Settings: PYTHON (which Python makes .venv), ARGS,
-# SWEEP (a file of launch/sweep/) and LAUNCHER (local or slurm).
+# SWEEP (a file of launch/sweep/), LAUNCHER (local or slurm), RUNS (a folder of runs) and OUT.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -7,9 +7,11 @@ READY  := $(VENV)/.ready
 ARGS   ?=
 SWEEP  ?= p_split
 LAUNCHER ?= local
+RUNS   ?= runs
+OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table noise theory bench test lint types unit test-slow test-slurm lock clean
+.PHONY: help setup train sweep sweep-status table report noise theory bench test lint types unit test-slow test-slurm lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -36,6 +38,9 @@ sweep-status: setup  ## how the newest sweep stands (another: ARGS="sweep=method
 
 table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
 	$(BIN)/python src/table.py $(ARGS)
+
+report: setup  ## figures of many runs with intervals and tests, and a page that opens from disk (RUNS=runs OUT=report)
+	$(BIN)/python src/report.py runs=$(RUNS) output=$(OUT) $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
 	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)

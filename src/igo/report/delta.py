@@ -16,8 +16,8 @@ from igo.report.families import Family, noise_ratio
 from igo.report.runs import Material, Row
 
 VIEWS = {
-    "planned": Axis("δ = η√(C²/b), C² before training", log=True),
-    "measured": Axis("δ measured in the last epoch", log=True),
+    "planned δ": Axis("δ = η√(C²/b), C² before training", log=True),
+    "measured δ": Axis("δ measured in the last epoch", log=True),
     "η": Axis("learning rate η alone", log=True),
 }
 METRICS = {
@@ -57,7 +57,8 @@ def against_delta(material: Material, family: Family) -> Figure:
         " intervals; a line for each batch size. Where the noise level alone decides, the lines"
         " lie on one another against δ, and apart against η alone. The planned δ takes one C² for"
         " all settings, the median of those measured before training"
-        f" ({_variance(material, rows):.4g}), so that equal η/√b is one δ; the measured one takes each run's own.",
+        f" ({_variance(material, rows):.4g}), so that equal η/√b is one δ; the"
+        " measured one takes each run's own.",
         table,
         family.settings,
         panels,
@@ -71,15 +72,16 @@ def equal_noise(material: Material, family: Family) -> list[EqualNoise]:
     for setting in family.settings:
         groups[noise_ratio(material.of(setting))].append(setting)
     found = []
-    for ratio, settings in sorted(groups.items()):
+    for ratio, members in sorted(groups.items()):
+        known = [(s, values) for s in members if (values := _accuracies(material, s))]
+        settings, samples = [s for s, _ in known], [values for _, values in known]
         if len(settings) < 2:
             continue
-        samples = [_accuracies(material, setting) for setting in settings]
         found.append(
             EqualNoise(
                 ratio,
                 [family.labels[setting] for setting in settings],
-                [sum(sample) / len(sample) for sample in samples if sample],
+                [sum(sample) / len(sample) for sample in samples],
                 numbers.equal_means(samples),
             )
         )
@@ -157,8 +159,8 @@ def _series(table: pl.DataFrame, metric: str, b: int, look: Style) -> Series:
         f"b = {b}",
         look,
         {
-            "planned": points["delta_planned"].to_list(),
-            "measured": points["delta_measured"].to_list(),
+            "planned δ": points["delta_planned"].to_list(),
+            "measured δ": points["delta_measured"].to_list(),
             "η": points["eta"].to_list(),
         },
         points[f"{metric}_mean"].to_list(),

@@ -216,6 +216,8 @@ def _label(kind: str, row: Row, varied: Iterable[str], chosen: pl.DataFrame) -> 
         if "split" in varied and row["schedule.profile"] != "constant":
             parts.append(f"split {row['split']:.4g}")
     told = [name for name in telling(chosen, list(varied)) if name not in SCHEDULE]
+    if row["schedule.stages"] == row["epochs"] or row["schedule.profile"] == "constant":
+        told = [name for name in told if name != "schedule.stages"]
     return ", ".join(parts + [_value(name, row[name]) for name in told if row[name] is not None])
 
 

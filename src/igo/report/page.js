@@ -106,14 +106,14 @@
     }
     if (panel.strips.length) [left, right] = [0, 1];
     const [low, high] = limits(panel, drawn, state.late);
-    const probe = scale(panel.y.log, low, high, 0, 1).ticks(5);
+    const probe = scale(panel.y.log, low, high, 0, 1).ticks(6);
     const margin = { left: 14 + 7 * Math.max(...probe.map((t) => tickText(t).length)), right: panel.strips.length ? 52 : 10, top: 24, bottom: 40 };
     const X = scale(axis.log, left, right, margin.left, width - margin.right);
     const Y = scale(panel.y.log, low, high, height - margin.bottom, margin.top);
     const [x0, x1, y0, y1] = [margin.left, width - margin.right, height - margin.bottom, margin.top];
     const clip = `clip${clips++}`;
     el("rect", { x: x0, y: y1, width: Math.max(x1 - x0, 1), height: y0 - y1 }, el("clipPath", { id: clip }, el("defs", {}, svg)));
-    for (const t of Y.ticks(5)) {
+    for (const t of Y.ticks(6)) {
       el("line", { x1: x0, x2: x1, y1: Y(t), y2: Y(t), class: "gridline" }, svg);
       el("text", { x: x0 - 6, y: Y(t) + 4, "text-anchor": "end" }, svg, tickText(t));
     }

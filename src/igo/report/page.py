@@ -278,7 +278,11 @@ def _hardware(facts: object) -> str:
     if not isinstance(facts, dict):
         return "unknown"
     parts = [str(facts[name]) for name in ("gpu", "cpu") if name in facts]
-    parts += [f"{facts[name]} {name}" for name in ("cores", "threads") if name in facts]
+    parts += [
+        f"{facts[name]} {name.removesuffix('s') if facts[name] == 1 else name}"
+        for name in ("cores", "threads")
+        if name in facts
+    ]
     if facts.get("ranks", 1) != 1:
         parts.append(f"{facts['ranks']} processes")
     return ", ".join([*parts, str(facts.get("precision", ""))])

@@ -73,6 +73,10 @@ def p_value(p: float | None) -> str:
     return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
+def _p_is(p: float | None) -> str:
+    return "not testable" if p is None else "p < 0.0001" if p < 1e-4 else f"p = {p_value(p)}"
+
+
 def signed(value: float, form: str = ".2f") -> str:
     """With its sign, a true minus."""
     return f"{value:+{form}}".replace("-", MINUS)
@@ -90,8 +94,12 @@ def _reservation(ranked: list[Row], pairs: list[Pair]) -> str:
         if best in (pair.first, pair.second) and pair.p_holm is not None and pair.p_holm <= LEVEL
     ]  # fmt: skip
     others = len(ranked) - 1
+    if not others or not any(pair.p_holm is not None for pair in pairs):
+        return ""
     if len(above) == others:
-        return ", significantly above every other" if others else ""
+        return ", significantly above " + ("every other" if others > 1 else "the other")
+    if others == 1:
+        return ", not significantly above the other"
     return f", significantly above {len(above) or 'none'} of the {others} others"
 
 
@@ -117,9 +125,8 @@ def _gap(pair: Pair, minuend: int) -> str:
         why = "one seed" if pair.n < 2 else "no spread over seeds"
         return f"{points} ({why}, so no interval and no test)"
     ends = sorted((100 * sign * pair.low, 100 * sign * pair.high))
-    return (
-        f"{points} [{signed(ends[0])}, {signed(ends[1])}], p = {p_value(pair.p_holm)}, n = {pair.n}"
-    ).replace("p = <", "p <")
+    interval = f"[{signed(ends[0])}, {signed(ends[1])}]"
+    return f"{points} {interval}, {_p_is(pair.p_holm)}, n = {pair.n}"
 
 
 def _significant(pairs: list[Pair]) -> str:
@@ -149,7 +156,7 @@ def _methods(material: Material, family: Family, pairs: list[Pair]) -> list[str]
     if len(means) > 1:
         among = [p for p in pairs if {p.first, p.second} <= set(same) and p.p_holm is not None]
         least = min((p.p_holm for p in among if p.p_holm is not None), default=None)
-        tested = "" if least is None else f" (smallest p = {p_value(least)})"
+        tested = "" if least is None else f" (smallest {_p_is(least)})"
         numbers = sorted(label.removeprefix("Method ") for label in by_label)
         sentences.append(
             f"Methods {_listed(n for n in numbers if n != '1')} have one planned noise curve; their"
@@ -187,7 +194,7 @@ def _schedules(ranked: list[Row]) -> list[str]:
             how = "agrees with" if tau > 0 else "contradicts"
         sentences.append(
             f"The order of the {len(named)} schedules that are published too {how} the published"
-            f" one (ResNet18, CIFAR-100): Kendall's τ = {signed(tau)}, p = {p_value(p)}."
+            f" one (ResNet18, CIFAR-100): Kendall's τ = {signed(tau)}, {_p_is(p)}."
         )
     return sentences
 
@@ -224,15 +231,18 @@ def _constant(material: Material, family: Family) -> Finding:
         headline = f"{best} tells the final accuracy better than {_others(known, best)} alone."
         if best != "δ":
             headline = f"{best} alone tells the final accuracy better than δ does."
+        elif any(one.p_holm is not None and one.p_holm <= LEVEL for one in groups):
+            headline = f"{headline[:-1]}, but equal δ does not always mean equal accuracy."
     if groups:
         clear = [one for one in groups if one.p_holm is not None and one.p_holm <= LEVEL]
         wide = max(groups, key=lambda one: max(one.means) - min(one.means))
+        high, low = max(wide.means), min(wide.means)
         details.append(
-            f"{len(groups)} levels of δ are reached by two or more pairs of η and b. Their"
-            f" accuracies differ significantly at {len(clear)} of them (Alexander and Govern's test,"
-            f" Holm); the widest gap is {100 * (max(wide.means) - min(wide.means)):.2f} points, between"
-            f" {wide.labels[wide.means.index(max(wide.means))]} and"
-            f" {wide.labels[wide.means.index(min(wide.means))]} (p = {p_value(wide.p_holm)})."
+            f"{len(groups)} level{'s' if len(groups) > 1 else ''} of δ reached by two or more pairs"
+            f" of η and b: accuracies differ significantly at {len(clear)} of them (Alexander and"
+            f" Govern's test, Holm); the widest gap is {100 * (high - low):.2f} points, between"
+            f" {wide.labels[wide.means.index(high)]} and {wide.labels[wide.means.index(low)]}"
+            f" ({_p_is(wide.p_holm)})."
         )
     return Finding(title, headline, tuple(details))
 
@@ -241,12 +251,16 @@ def _others(known: dict[str, float], best: str) -> str:
     return " or ".join(name for name in known if name != best)
 
 
+def _counted(found: list[Rates]) -> str:
+    return "1 schedule" if len(found) == 1 else f"{len(found)} schedules"
+
+
 def decay_band(found: list[Rates]) -> Finding:
     """Which schedules stay in the band of Proposition 3.3 for a_m = BAND."""
     lowest = floor(BAND)
     out = [one for one in found if one.smallest[0] <= lowest]
     headline = (
-        f"{len(found) - len(out)} of {len(found)} schedules keep γₘ in the band of Proposition 3.3"
+        f"{len(found) - len(out)} of {_counted(found)} keep γₘ in the band of Proposition 3.3"
         f" to the end for aₘ = {BAND:g} (γₘ > {lowest:.3f})."
     )
     told = [

@@ -1,0 +1,98 @@
+"""Folders of runs as training leaves them, their numbers drawn: plans are real, results are not."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from collections.abc import Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from conftest import ROOT, TINY
+from hydra import initialize_config_dir
+
+from igo.config import Config
+from igo.record import RunFolder
+from igo.schedule import Plan, make_plan
+from igo.sweep.jobs import Composer
+
+VARIANCE = 40.0  # C² of every run
+HARDWARE = {"device": "cpu", "cpu": "A CPU", "cores": 2, "threads": 1, "precision": "bfloat16"}
+METHODS = {
+    "Method 1": ("schedule=constant",),
+    "Method 2": ("schedule=step", "schedule.kappa=0.7071067811865476", "schedule.lam=1"),
+    "Method 3": ("schedule=step", "schedule.kappa=1", "schedule.lam=2"),
+    "Method 4": ("schedule=step", "schedule.kappa=0.8660254037844386", "schedule.lam=1.5"),
+}
+
+
+def record_runs(
+    root: Path,
+    *overrides: str,
+    seeds: Iterable[int] = range(3),
+    centre: float = 0.8,
+    accuracies: Sequence[float] | None = None,
+    tiny: bool = True,
+) -> list[Path]:
+    """Finished runs of one setting, a folder for each seed; the last accuracies may be given."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        line = (*(TINY if tiny else ()), *overrides, f"runs_dir={root}")
+        config = _composer().job(line).config
+    folders = []
+    for index, seed in enumerate(seeds):
+        own = copy.deepcopy(config)
+        own.seed = seed
+        last = None if accuracies is None else accuracies[index]
+        folders.append(_write(own, overrides, centre, last))
+    return folders
+
+
+@cache
+def _composer() -> Composer:
+    """One for all: it composes each choice of groups once."""
+    return Composer("config")
+
+
+def _write(config: Config, overrides: Sequence[str], centre: float, last: float | None) -> Path:
+    folder, plan = RunFolder(config), make_plan(config)
+    folder.path.mkdir(parents=True)
+    folder.write_plan(plan)
+    rows = _records(config, plan, random.Random(f"{overrides} {config.seed}"), centre)
+    if last is not None:
+        rows[-1]["test/accuracy"] = last
+    folder.write_records(rows)
+    folder.begin_status(
+        state="finished", started="2025-01-02T03:04:05+0000", commit="c0ffee" * 6, host="here",
+        command=f"python src/train.py {' '.join(overrides)} seed={config.seed}", python="3.11.0",
+        versions={"torch": "2.9.0"}, hardware=HARDWARE, seconds=2.5,
+    )  # fmt: skip
+    return folder.path
+
+
+def _records(
+    config: Config, plan: Plan, drawn: random.Random, centre: float
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    updates = 0
+    for epoch, stage in plan.epochs_of_stages(0):
+        updates += stage.updates // stage.epochs
+        delta = stage.eta_m * (VARIANCE / stage.b_m) ** 0.5
+        rows.append(
+            {
+                "epoch": epoch, "stage": stage.stage, "updates": updates,
+                "samples": config.dataset.samples * epoch, "eta_m": stage.eta_m, "b_m": stage.b_m,
+                "gamma_m": stage.gamma_m, "delta_m": delta,
+                "delta_measured": delta * drawn.uniform(0.8, 1.2), "gradient_variance": VARIANCE,
+                "train/loss": drawn.uniform(1, 1.2) / epoch, "train/accuracy": drawn.random(),
+                "test/loss": drawn.uniform(1, 2), "images_per_second": 1000.0, "seconds": 1.0,
+                "test/accuracy": centre + drawn.gauss(0, 0.01),
+            }
+        )  # fmt: skip
+    return rows
+
+
+def edit(path: Path, **changes: object) -> None:
+    """Change entries of a JSON file."""
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
