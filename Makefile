@@ -68,7 +68,7 @@ types: setup  ## mypy, strict
 unit: setup  ## the tests alone (ARGS="-k schedule" picks some)
 	$(BIN)/pytest -n 2 $(ARGS)
 
-test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %
+test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %, the report in a browser
 	$(BIN)/pytest -m slow $(ARGS)
 
 test-slurm: setup  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)

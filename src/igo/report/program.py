@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
@@ -30,7 +30,10 @@ def run(composed: DictConfig) -> None:
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigError("runs", composed.runs, "it must be a folder, or a list of folders")
     output = _output(composed.output)
-    material = runs.read(find(names))
+    folders = find(names)
+    with _writing(output):
+        (output / FIGURES).mkdir(parents=True, exist_ok=True)
+    material = runs.read(folders)
     report = content.compose(material)
     typed = ["python", "src/report.py", f"runs={_shown(names)}", f"output={composed.output}"]
     files: dict[str, bytes] = {
@@ -63,20 +66,22 @@ def _output(output: object) -> Path:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write each file whole, the page last; remove what only the page of before links to.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    try:
-        (folder / FIGURES).mkdir(parents=True, exist_ok=True)
-        stale = _linked(folder / PAGE) - files.keys()
+    """Write each file whole, the page last; remove what only the page of before links to."""
+    stale = _linked(folder / PAGE) - files.keys()
+    with _writing(folder):
         for name, data in files.items():
             partial = (folder / name).with_name(f".{Path(name).name}.partial")
             partial.write_bytes(data)
-            os.replace(partial, folder / name)  # noqa: PTH105
+            partial.replace(folder / name)
         for name in stale:
             (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A UserError for what keeps the folder from being written."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
 

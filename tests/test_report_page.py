@@ -1,0 +1,404 @@
+"""The report as a person has it: the command, its files, the page, and the page in a browser."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TINY, clean_environment
+from omegaconf import OmegaConf
+from PIL import Image
+from recorded import METHODS, edit, record_runs
+
+from igo.errors import ConfigError, UserError
+from igo.report import draw, program, runs
+
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--hide-scrollbars",
+)  # fmt: skip
+HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>"
+# A window has 500 pixels or more; a frame, whose width a page sees as its screen's, has any.
+FRAME = """<!doctype html><body style="margin:0">
+<iframe style="border:0" height="900" width="WIDTH" srcdoc="PAGE"></iframe><script>
+const frame = document.querySelector("iframe"), body = document.body;
+setInterval(() => {
+  const { probe } = frame.contentDocument.documentElement.dataset;
+  if (probe) body.dataset.probe = probe;
+}, 100);
+</script></body>"""
+PROBE = """<script>
+addEventListener("load", () => setTimeout(() => {
+  const all = (what) => [...document.querySelectorAll(what)], root = document.documentElement;
+  const found = { plots: all(".plot svg").length, lines: all(".plot polyline").length };
+  found.tips = all(".plot svg").map((svg) => {
+    const box = svg.getBoundingClientRect();
+    const at = { clientX: box.left + box.width * 0.6, clientY: box.top + box.height / 2 };
+    svg.dispatchEvent(new PointerEvent("pointermove", at));
+    const tip = svg.parentElement.querySelector(".tip");
+    const text = tip.hidden ? "" : tip.textContent;
+    svg.dispatchEvent(new PointerEvent("pointerleave", at));
+    return text;
+  });
+  all(".legend button").forEach((button) => button.click());
+  found.hidden = all(".plot polyline").length;
+  all(".legend button").forEach((button) => button.click());
+  found.again = all(".plot polyline").length;
+  const labels = () => all(".plot svg").map((svg) => svg.getAttribute("aria-label"));
+  found.before = labels();
+  all(".switch button:last-child").forEach((button) => button.click());
+  found.after = labels();
+  all("details").forEach((one) => { one.open = true; });
+  found.wide = [root.clientWidth, root.scrollWidth, innerWidth];
+  const table = document.querySelector("#settings table"), head = table.tHead.rows[0].cells;
+  const column = [...head].findIndex((cell) => cell.textContent === "training loss");
+  head[column].querySelector("button").click();
+  found.sorted = [...table.tBodies[0].rows].map((row) => +row.cells[column].dataset.v);
+  found.fetched = performance.getEntriesByType("resource").map((one) => one.name);
+  root.dataset.probe = JSON.stringify(found);
+}, 200));
+</script>"""
+
+
+def command(runs: Path, output: Path) -> list[str]:
+    return [sys.executable, str(ROOT / "src" / "report.py"), f"runs={runs}", f"output={output}"]
+
+
+def report(runs: Path, output: Path) -> None:
+    program.run(OmegaConf.create({"runs": str(runs), "output": str(output)}))
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+class Links(HTMLParser):
+    """What a page points at, its anchors, and its scripts' texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.ids: set[str] = set()
+        self.scripts: list[str] = []
+        self.tags: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self._inside = tag
+        named = dict(attrs)
+        pointing = ("href", "src", "srcset", "action", "data", "poster", "background", "xlink:href")
+        self.links += [value for name in pointing if (value := named.get(name))]
+        self.ids |= {value for name in ("id",) if (value := named.get(name))}
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside == "script":
+            self.scripts[-1] += data
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Methods 1–4 on two seeds, with a failed run of hostile words and a damaged one."""
+    root = tmp_path_factory.mktemp("mixed") / "runs"
+    for overrides in METHODS.values():
+        record_runs(root, *overrides, "schedule.stages=3", seeds=range(2))
+    (failed,) = record_runs(root, "schedule=constant", "schedule.stages=3", seeds=[7])
+    edit(failed / "status.json", state="failed", error=HOSTILE)
+    (root / "damaged").mkdir()
+    (root / "damaged" / "status.json").write_text("{")
+    return root
+
+
+@pytest.fixture(scope="module")
+def made(mixed: Path) -> Path:
+    report(mixed, mixed.parent / "report")
+    return mixed.parent / "report"
+
+
+def test_the_command_writes_the_same_bytes_again(mixed: Path, made: Path) -> None:
+    before = bytes_of(made)
+    done = subprocess.run(
+        command(mixed, made), capture_output=True, text=True, env=clean_environment(), check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    lines = done.stdout.splitlines()
+    assert lines[0] == "10 runs, 2 of them in no mean; 3 figures; 5 left out"
+    assert lines[1].startswith("Methods 1–4, digits (n = 96): ")
+    assert lines[-1] == f"wrote {made / 'index.html'}"
+    assert bytes_of(made) == before
+    figures = {"methods_training", "methods_noise", "decay_rates"}
+    expected = {f"figures/{name}.{suffix}" for name in figures for suffix in ("png", "pdf", "csv")}
+    assert set(before) == {*expected, "index.html", "runs.csv", "settings.csv", "epochs.csv"}
+    for name in figures:
+        with Image.open(made / "figures" / f"{name}.png") as image:
+            assert image.width > 500
+        assert before[f"figures/{name}.pdf"].startswith(b"%PDF")
+        assert b"CreationDate" not in before[f"figures/{name}.pdf"]
+
+
+def test_the_page_fetches_nothing_and_its_links_lead_somewhere(made: Path) -> None:
+    text = (made / "index.html").read_text()
+    page = Links(text)
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids
+        elif link != "data:,":
+            assert (made / link).is_file(), link
+    addresses = set(re.findall(r"https?://[^\s\"'<)]+", text))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # a name, not a place
+    text = text.replace("url(#", "")  # of the page itself
+    for loading in ("url(", "@import", "fetch(", "XMLHttpRequest", "import(", "sendBeacon"):
+        assert loading not in text, loading
+    assert len(text) < 300_000
+
+
+def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, made: Path) -> None:
+    text = (made / "index.html").read_text()
+    assert HOSTILE not in text
+    assert html.escape(HOSTILE, quote=False) in text.replace("&#34;", '"')
+    page = Links(text)
+    assert len(page.scripts) == 3 + 1  # data of three figures, and the program
+    assert "img" not in [tag for tag, _ in _outside_noscript(text)]
+    plain = html.unescape(re.sub(r"<[^>]+>", " ", text))
+    assert "damaged: unreadable (config.yaml is missing)" in plain
+    assert "8 finished, 1 failed, 1 unreadable" in plain
+    for told in ("A CPU, 2 cores, 1 thread", "c0ffee" * 6, "torch 2.9.0", "Seeds 0, 1"):
+        assert told in re.sub(r"\s+", " ", plain), told
+    assert "python src/train.py -m schedule=constant schedule.stages=3 seed=0,1" in plain
+    with (made / "runs.csv").open(newline="") as file:
+        rows = {row["run"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 10
+    assert sum(row["counted"] == "true" for row in rows.values()) == 8
+    assert str(mixed.parent) not in (made / "runs.csv").read_text()
+
+
+def _outside_noscript(text: str) -> Iterator[tuple[str, str]]:
+    kept = re.sub(r"<noscript>.*?</noscript>", "", text, flags=re.DOTALL)
+    kept = re.sub(r"<script[^>]*>.*?</script>", "", kept, flags=re.DOTALL)
+    yield from re.findall(r"<(\w+)([^>]*)>", kept)
+
+
+def test_the_page_draws_what_the_csv_holds(made: Path) -> None:
+    data = [json.loads(text) for text in Links((made / "index.html").read_text()).scripts[:-1]]
+    csv_text = (made / "figures" / "methods_training.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(csv_text)))
+    accuracy, loss = data[0]["panels"]
+    assert data[0]["views"] == ["epochs", "updates"]
+    for panel, metric, factor in ((accuracy, "test/accuracy", 100), (loss, "train/loss", 1)):
+        for series in panel["series"]:
+            label = series["label"].removesuffix(" (n = 2)")
+            own = [row for row in rows if row["label"] == label]
+            assert series["x"]["updates"] == [float(row["updates"]) for row in own]
+            for key, column in (("y", "mean"), ("low", "low"), ("high", "high")):
+                expected = [factor * float(row[f"{metric}_{column}"]) for row in own]
+                assert series[key] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of what is written where: a second less a figure."""
+    monkeypatch.setattr(draw, "render", lambda _: {"png": b"", "pdf": b""})
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_seed_has_neither_interval_nor_test(tmp_path: Path) -> None:
+    for p in (0.5, 1):
+        record_runs(tmp_path / "runs", f"p={p}", "split=1", seeds=[0])
+    report(tmp_path / "runs", tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text()
+    data = json.loads(Links(text).scripts[0])
+    assert all(low is None for p in data["panels"] for s in p["series"] for low in s["low"])
+    assert "nothing can be tested" in text
+    assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
+
+
+def test_no_finished_run_is_a_page_that_says_so(tmp_path: Path) -> None:
+    (folder,) = record_runs(tmp_path / "runs", "p=1", seeds=[0])
+    edit(folder / "status.json", state="interrupted")
+    report(tmp_path / "runs", tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert "No run has finished yet" in text
+    assert f"{folder.name}: interrupted" in text
+    assert list((tmp_path / "report" / "figures").iterdir()) == []
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_report_takes_the_figures_of_the_one_before_away_and_nothing_else(tmp_path: Path) -> None:
+    first, second, output = tmp_path / "first", tmp_path / "second", tmp_path / "report"
+    for split in (0, 1):
+        record_runs(first, "p=1", f"split={split}", seeds=[0])
+    record_runs(second, "schedule=constant", seeds=[0])
+    report(first, output)
+    (output / "figures" / "mine.png").write_text("")
+    assert (output / "figures" / "decay_rates.png").is_file()
+    report(second, output)
+    names = {path.name for path in (output / "figures").iterdir()}
+    assert names == {"mine.png"} | {
+        f"others_{what}.{suffix}"
+        for what in ("training", "noise")
+        for suffix in ("png", "pdf", "csv")
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"runs": "no"}, "runs=no is not allowed: there is no such folder"),
+        ({"runs": []}, "runs=[] is not allowed: it must be a folder, or a list of folders"),
+        ({"output": ""}, "output= is not allowed: it must be the name of a folder"),
+        ({"output": "a.txt"}, "output=a.txt is not allowed: it must be the name of a folder"),
+    ],
+)
+def test_what_cannot_be_is_said_before_anything_is_read(
+    settings: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("")
+    Path("runs").mkdir()
+    with pytest.raises(ConfigError) as error:
+        program.run(OmegaConf.create({"runs": "runs", "output": "report", **settings}))
+    assert str(error.value) == said
+
+
+def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(tmp_path, tmp_path / "report"),
+        capture_output=True, text=True, env=clean_environment(), check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == (
+        f"error: runs={tmp_path} is not allowed: it holds no runs (folders with a config.yaml)\n"
+    )
+    assert not (tmp_path / "report").exists()
+
+
+def test_an_output_that_cannot_be_written_is_said_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record_runs(tmp_path / "runs", "schedule=constant", seeds=[0])
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(runs, "read", lambda _: pytest.fail("it is said before runs are read"))
+    with pytest.raises(UserError, match=r"output: .*/file/report cannot be written \(Not a dir"):
+        report(tmp_path / "runs", tmp_path / "file" / "report")
+
+
+def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
+    """Open a page without a network; return its document and what its console said."""
+    folder.mkdir()
+    assert CHROMIUM is not None
+    done = subprocess.run(
+        [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--window-size=1400,900",
+         "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
+        capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+needs_chromium = pytest.mark.skipif(
+    CHROMIUM is None, reason="no chromium on the path (Debian: apt-get install chromium)"
+)
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of runs that make every kind of section."""
+    root = tmp_path_factory.mktemp("everything")
+    runs = root / "runs"
+    for overrides in METHODS.values():
+        record_runs(runs, *overrides, "schedule.stages=3")
+    for p in (0.1, 0.5, 1, 4):
+        record_runs(runs, "schedule=polynomial", f"p={p}", "split=1", "epochs=30")
+    record_runs(runs, "schedule=cosine", "split=1", "epochs=30")
+    for p in (0.25, 0.75):
+        for split in (0, 0.5, 1):
+            record_runs(runs, f"p={p}", f"split={split}", "epochs=8")
+    for eta in (0.05, 0.1, 0.2):
+        for b in (8, 32):
+            record_runs(
+                runs, "schedule=constant", f"learning_rate={eta}", f"batch_size={b}", "epochs=4"
+            )
+    record_runs(runs, "schedule=cosine", "optimizer=shb", seeds=[0])
+    for i, folder in enumerate(sorted(runs.iterdir())):
+        (folder / "sharpness.json").write_text(json.dumps({"trace": 1.0 + i}))
+    report(runs, root / "report")
+    return root / "report"
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_in_a_browser_without_a_network(everything: Path, width: int, tmp_path: Path) -> None:
+    text = (everything / "index.html").read_text()
+    probed = html.escape(text.replace("</body>", f"{PROBE}</body>"))
+    page = tmp_path / "frame.html"
+    page.write_text(FRAME.replace("WIDTH", str(width)).replace("PAGE", probed))
+    document, said = browse(page, tmp_path / "profile")
+    assert said == []
+    probe = re.search(r'data-probe="([^"]*)"', document)
+    assert probe is not None, "the page's own script ended early"
+    found = json.loads(html.unescape(probe[1]))
+    data = [json.loads(script) for script in Links(text).scripts[:-1]]
+    panels = [panel for figure in data for panel in figure["panels"]]
+    assert found["plots"] == len(panels)
+    assert found["lines"] == sum(s["line"] for panel in panels for s in panel["series"])
+    assert found["hidden"] < found["lines"] / 10  # charts of one line have no legend
+    assert found["again"] == found["lines"]
+    assert all(found["tips"])
+    assert any("against epoch" in label for label in found["before"])
+    assert any("against updates" in label for label in found["after"])
+    assert not any("against epoch" in label for label in found["after"])
+    assert found["sorted"] == sorted(found["sorted"], reverse=True)
+    assert len(set(found["sorted"])) > 10
+    assert found["wide"] == [width, width, width]  # nothing to scroll sideways
+    assert found["fetched"] == []
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_broken_script_would_be_seen(tmp_path: Path) -> None:
+    page = tmp_path / "broken.html"
+    page.write_text("<!doctype html><script>absent.name()</script>")
+    _, said = browse(page, tmp_path / "profile")
+    assert len(said) == 1
+    assert "absent is not defined" in said[0]
+
+
+@pytest.mark.slow
+def test_runs_that_were_trained(program: Program, tmp_path: Path) -> None:
+    trained = program("-m", *TINY, "split=1", "p=0.5,1", "seed=0,1", "tracking=none")
+    assert trained.returncode == 0, trained.stderr
+    report(tmp_path / "runs", tmp_path / "report")
+    with (tmp_path / "report" / "figures" / "schedules_training.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["label"], row["epoch"], row["n"]) for row in rows] == [
+        (f"p = {p}", str(epoch), "2") for p in ("0.5", "1") for epoch in (1, 2, 3)
+    ]
+    records = [
+        json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
+        for path in (tmp_path / "runs").glob("*/")
+        if (path / "config.yaml").exists() and "p: 0.5" in (path / "config.yaml").read_text()
+    ]
+    mean = sum(record["test/accuracy"] for record in records) / 2
+    assert float(rows[2]["test/accuracy_mean"]) == pytest.approx(mean)
