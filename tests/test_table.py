@@ -103,6 +103,12 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
     assert {name: row[name] for name in results} == results
 
 
+def test_a_setting_of_several_types_is_text(tmp_path: Path) -> None:
+    for typed in ("auto", "true", "false"):
+        folder = make_run(tmp_path / typed, f"engine.graphs={typed}")
+        assert only(table.read_runs([folder]))["engine.graphs"] == typed
+
+
 def test_p_is_the_schedules_own(tmp_path: Path) -> None:
     folders = [
         make_run(tmp_path, "schedule=cosine"),

@@ -89,7 +89,10 @@ def _text(path: Path) -> str:
 
 
 def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object]]:
-    """Full name, type (str for a list: JSON) and default of every setting; MISSING where none."""
+    """Full name, type and default of every setting; MISSING where none.
+
+    The type is str for a list (JSON), and for a setting of several types, such as ``true`` or auto.
+    """
     types = get_type_hints(of)
     for one in fields(of):
         name, kind = prefix + one.name, types[one.name]
@@ -98,7 +101,8 @@ def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object]]:
         elif get_origin(kind) is list:
             yield name, str, MISSING if one.default_factory is MISSING else "[]"
         else:
-            yield name, next((a for a in get_args(kind) if a is not type(None)), kind), one.default
+            kinds = [a for a in get_args(kind) if a is not type(None)] or [kind]
+            yield name, kinds[0] if len(kinds) == 1 else str, one.default
 
 
 SETTINGS: dict[str, type] = {name: kind for name, kind, _ in _leaves(Config)}
@@ -152,6 +156,8 @@ def _setting(name: str, value: Any) -> Any:
         return value if isinstance(value, str | None) else json.dumps(value, default=str)
     if value is None and DEFAULTS.get(name, MISSING) is not None:
         raise UserError(f"config.yaml: {name} is null")
+    if isinstance(value, bool) and SETTINGS[name] is str:
+        value = json.dumps(value)
     return _typed(value, SETTINGS[name], f"config.yaml: {name}")
 
 
