@@ -353,7 +353,8 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     worst, largest = section.figures
     assert worst.table["n"].to_list() == [3, 3, 3, 3, 2]
     assert worst.table["worst_case_mean"].to_list() == [5, 4, 3, 2, 1]
-    assert "test accuracy: -1.00" in worst.caption
+    assert "test accuracy: −1.00" in worst.caption
+    assert section.finding.headline.startswith("With test accuracy go: adaptive worst-case")
     rho = 1 - 6 * sum((x - y) ** 2 for x, y in zip([3, 1, 2, 5, 4], range(1, 6), strict=True)) / 120
     assert f"test accuracy: {rho:+.2f}" in largest.caption
     assert [len(panel.series) for panel in worst.panels] == [5, 5, 5]

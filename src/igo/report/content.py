@@ -158,24 +158,18 @@ def _decay_rates(material: Material) -> tuple[list[Section], list[str]]:
 
 
 def _sharpness(material: Material) -> tuple[list[Section], list[str]]:
-    figures = sharpness(material)
-    if not figures:
+    found = sharpness(material)
+    if not found:
         reason = (
             "Sharpness against δ and accuracy: no two settings have runs with a sharpness.json"
             " (python src/sharpness.py runs=…)."
         )
         return [], [reason]
-    measured = [figure.title.split(",")[0] for figure in figures]
-    finding = Finding(
-        "Sharpness",
-        "Sharpness beside δ and accuracy.",
-        tuple(f"{name}: {figure.caption.split('intervals. ')[-1]}"
-              for name, figure in zip(measured, figures, strict=True)),
-    )  # fmt: skip
+    figures = [one.figure for one in found]
     settings = sorted({setting for figure in figures for setting in figure.settings})
     section = Section(
-        "sharpness", "Sharpness", "as measured after training",
-        finding, figures, [], [], *_commands(material, settings),
+        "sharpness", "Sharpness", "as measured after training", words.flatness(found), figures,
+        [], [], *_commands(material, settings),
     )  # fmt: skip
     return [section], []
 

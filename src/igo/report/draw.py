@@ -112,6 +112,8 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
             where.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
             where.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             where.set_minor_formatter(NullFormatter())
+    if not axis.log:
+        ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
     if panel.strips:
         ax.set_xlim(0, 1)
     low, high = limits(panel)
@@ -119,6 +121,10 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
         ax.set_ylim(low, high)
     if panel.y.percent:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+
+
+def _thousands(value: float, _position: int) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
 
 
 def limits(panel: Panel) -> tuple[float | None, float | None]:

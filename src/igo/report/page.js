@@ -45,7 +45,7 @@
         if (v >= low * 0.999 && v <= high * 1.001) found.push(v);
       }
     }
-    return found.length > 1 ? found : [low, Math.sqrt(low * high), high];
+    return found.length > 1 ? found : linearTicks(low, high, 4);
   }
   function scale(log, low, high, from, to) {
     const f = log ? Math.log : (v) => v, a = f(low), b = f(high) - a || 1;
@@ -120,8 +120,9 @@
     let lastText = -Infinity;
     for (const t of X.ticks(Math.max(3, Math.floor(width / 80)))) {
       el("line", { x1: X(t), x2: X(t), y1: y0, y2: y0 + 4, class: "axis" }, svg);
-      if (X(t) - lastText < 34) continue;
-      lastText = X(t);
+      const reach = 3.6 * tickText(t).length + 5;
+      if (X(t) - reach < lastText) continue;
+      lastText = X(t) + reach;
       el("text", { x: X(t), y: y0 + 17, "text-anchor": "middle" }, svg, tickText(t));
     }
     el("line", { x1: x0, x2: x1, y1: y0, y2: y0, class: "axis" }, svg);
@@ -233,6 +234,7 @@
     const plots = figure.querySelector(".plots");
     const holders = data.panels.map(() => plots.appendChild(tag("div", "plot")));
     plots.classList.toggle("alone", data.panels.length === 1);
+    plots.classList.toggle("three", data.panels.length === 3);
     const redraw = () => data.panels.forEach((panel, i) => plot(holders[i], panel, state.view, state));
     const controls = figure.querySelector(".controls");
     if (data.views.length > 1) controls.append(buttons(data.views.map((v) => `against ${v}`), 0, (i) => { state.view = data.views[i]; redraw(); }));

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import polars as pl
 from scipy import stats
@@ -21,9 +21,20 @@ NAMES = {
 TOLD_APART = len(PALETTE)  # settings, up to which each has a colour of its own
 
 
-def sharpness(material: Material) -> list[Figure]:
+@dataclass(frozen=True)
+class Found:
+    """A measure: its figure, and Spearman's ρ with accuracy over settings (None for under four)."""
+
+    measure: str
+    figure: Figure
+    rho: float | None
+    p: float | None
+    settings: int
+
+
+def sharpness(material: Material) -> list[Found]:
     """Three panels for each data set with model, and each measure that two settings have."""
-    figures = []
+    results = []
     for measure in SHARPNESS:
         has = material.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
         usable = material.settings.filter(pl.col("setting").is_in(has.to_list()))
@@ -33,13 +44,16 @@ def sharpness(material: Material) -> list[Figure]:
             if name not in ("dataset.name", "dataset.samples", "model.name", "model.width")
         ]
         found = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
-        figures += [_figure(material, family, measure) for family in found]
-    return figures
+        for family in found:
+            points = _points(material, family, measure)
+            rho, p, count = _correlation(points, measure, "test/accuracy")
+            figure = _figure(points, family, measure)
+            results.append(Found(NAMES[measure], figure, rho, p, count))
+    return results
 
 
-def _figure(material: Material, family: Family, measure: str) -> Figure:
-    points = _points(material, family, measure)
-    names = {"delta": Axis("δ in the last stage", log=True), measure: _axis(points, measure),
+def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
+    names = {"delta": Axis("δₘ, mean over epochs", log=True), measure: _axis(points, measure),
              "test/accuracy": Axis("test accuracy, %", percent=True)}  # fmt: skip
     pairs = (("delta", measure), (measure, "test/accuracy"), ("delta", "test/accuracy"))
     panels = [
@@ -47,11 +61,11 @@ def _figure(material: Material, family: Family, measure: str) -> Figure:
     ]  # fmt: skip
     return Figure(
         f"{family.name}_{measure}",
-        f"{NAMES[measure].capitalize()}, δ and test accuracy",
+        f"{NAMES[measure][:1].upper()}{NAMES[measure][1:]}, δ and test accuracy",
         f"Means of {len(points)} settings over their seeds ({_seeds(points)}) with 95 % intervals."
-        f" Spearman's rank correlation with test accuracy:"
-        f" {_correlation(points, measure, 'test/accuracy')}; with δ:"
-        f" {_correlation(points, measure, 'delta')}.",
+        " Spearman's rank correlation with test accuracy:"
+        f" {_told(points, measure, 'test/accuracy')};"
+        f" with δ: {_told(points, measure, 'delta')}.",
         points.drop("setting"),
         family.settings,
         panels,
@@ -67,17 +81,12 @@ def _seeds(points: pl.DataFrame) -> str:
 def _points(material: Material, family: Family, measure: str) -> pl.DataFrame:
     """A row a setting: label, n, and of δ, sharpness and accuracy mean and interval."""
     metrics = ("delta", measure, "test/accuracy")
-    last = (
-        material.epochs.filter(pl.col("delta_m") > 0)
-        .sort("epoch")
-        .group_by("setting", "seed")
-        .agg(pl.col("delta_m").last().alias("delta"))
-    )
+    level = material.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
     runs = material.runs.filter(
         "counted", pl.col("setting").is_in(family.settings), pl.col(measure).is_not_null()
     )
     by_setting = (
-        runs.join(last, on=["setting", "seed"], how="left")
+        runs.join(level, on=["setting", "seed"], how="left")
         .group_by("setting")
         .agg(
             pl.len().cast(pl.Int64).alias("n"),
@@ -118,10 +127,17 @@ def _series(points: pl.DataFrame, x: str, y: str) -> list[Series]:
     ]
 
 
-def _correlation(points: pl.DataFrame, x: str, y: str) -> str:
+def _correlation(points: pl.DataFrame, x: str, y: str) -> tuple[float | None, float | None, int]:
+    """Spearman's ρ, its p-value, and over how many settings; None for fewer than four, no order."""
     both = points.select(f"{x}_mean", f"{y}_mean").drop_nulls()
-    if len(both) < 4:
-        return "too few settings"
+    if len(both) < 4 or min(both[name].n_unique() for name in both.columns) < 2:
+        return None, None, len(both)
     result = stats.spearmanr(both.to_numpy())
-    rho, p = float(result.statistic), float(result.pvalue)
-    return "no order" if math.isnan(rho) else f"{rho:+.2f} (p = {p:.2g}, {len(both)} settings)"
+    return float(result.statistic), float(result.pvalue), len(both)
+
+
+def _told(points: pl.DataFrame, x: str, y: str) -> str:
+    rho, p, count = _correlation(points, x, y)
+    if rho is None or p is None:
+        return f"none for {count} settings"
+    return f"{rho:+.2f} (p = {p:.2g}, {count} settings)".replace("-", "−", 1)

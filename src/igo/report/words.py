@@ -10,8 +10,9 @@ from igo.report import delta, published
 from igo.report.band import Rates, floor
 from igo.report.curves import TITLES, seeds_of
 from igo.report.families import Family
-from igo.report.numbers import Pair, rank_agreement
+from igo.report.numbers import Pair, holm, rank_agreement
 from igo.report.runs import Material, Row
+from igo.report.sharpness import Found
 
 LEVEL = 0.05
 BAND = 2.0  # the a_m at which the page says which schedules are in the band
@@ -126,7 +127,7 @@ def _gap(pair: Pair, minuend: int) -> str:
         return f"{points} ({why}, so no interval and no test)"
     ends = sorted((100 * sign * pair.low, 100 * sign * pair.high))
     interval = f"[{signed(ends[0])}, {signed(ends[1])}]"
-    return f"{points} {interval}, {_p_is(pair.p_holm)}, n = {pair.n}"
+    return f"{points} {interval}, adjusted {_p_is(pair.p_holm)}, n = {pair.n}"
 
 
 def _significant(pairs: list[Pair]) -> str:
@@ -156,7 +157,7 @@ def _methods(material: Material, family: Family, pairs: list[Pair]) -> list[str]
     if len(means) > 1:
         among = [p for p in pairs if {p.first, p.second} <= set(same) and p.p_holm is not None]
         least = min((p.p_holm for p in among if p.p_holm is not None), default=None)
-        tested = "" if least is None else f" (smallest {_p_is(least)})"
+        tested = "" if least is None else f" (smallest adjusted {_p_is(least)})"
         numbers = sorted(label.removeprefix("Method ") for label in by_label)
         sentences.append(
             f"Methods {_listed(n for n in numbers if n != '1')} have one planned noise curve; their"
@@ -242,13 +243,35 @@ def _constant(material: Material, family: Family) -> Finding:
             f" of η and b: accuracies differ significantly at {len(clear)} of them (Alexander and"
             f" Govern's test, Holm); the widest gap is {100 * (high - low):.2f} points, between"
             f" {wide.labels[wide.means.index(high)]} and {wide.labels[wide.means.index(low)]}"
-            f" ({_p_is(wide.p_holm)})."
+            f" (adjusted {_p_is(wide.p_holm)})."
         )
     return Finding(title, headline, tuple(details))
 
 
 def _others(known: dict[str, float], best: str) -> str:
     return " or ".join(name for name in known if name != best)
+
+
+def flatness(found: list[Found]) -> Finding:
+    """Which measures of sharpness go with the accuracy of the settings."""
+    adjusted = holm([one.p for one in found])
+    clear = [
+        one for one, p in zip(found, adjusted, strict=True)
+        if p is not None and p <= LEVEL
+    ]  # fmt: skip
+    told = tuple(
+        f"{one.figure.title.split(',')[0]}: ρ = {signed(one.rho)}, adjusted {_p_is(p)},"
+        f" {one.settings} settings."
+        for one, p in zip(found, adjusted, strict=True)
+        if one.rho is not None
+    )
+    if not told:
+        return Finding("Sharpness", "Too few settings to tell whether it goes with accuracy.", ())
+    headline = "No measure of sharpness clearly goes with the settings' test accuracy."
+    if clear:
+        names = _listed(one.measure for one in clear)
+        headline = f"With test accuracy go: {names} (Spearman over settings)."
+    return Finding("Sharpness", headline, told)
 
 
 def _counted(found: list[Rates]) -> str:
