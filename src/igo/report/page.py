@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -69,7 +70,8 @@ def render(report: Report, material: Material, command: str) -> str:
 
 
 def _tied(text: str) -> str:
-    """Keep ``p = 0.5`` and ``91 %`` on one line."""
+    """Keep ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` on one line."""
+    text = re.sub(r"([₁βM]) (\d)", "\\1\u00a0\\2", text)
     for loose in (" = ", " %", " ≤ ", " > ", " × "):
         text = text.replace(loose, loose.replace(" ", "\u00a0"))
     return text

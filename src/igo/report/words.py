@@ -274,17 +274,13 @@ def flatness(found: list[Found]) -> Finding:
     return Finding("Sharpness", headline, told)
 
 
-def _counted(found: list[Rates]) -> str:
-    return "1 schedule" if len(found) == 1 else f"{len(found)} schedules"
-
-
 def decay_band(found: list[Rates]) -> Finding:
     """Which schedules stay in the band of Proposition 3.3 for a_m = BAND."""
     lowest = floor(BAND)
     out = [one for one in found if one.smallest[0] <= lowest]
     headline = (
-        f"{len(found) - len(out)} of {_counted(found)} keep γₘ in the band of Proposition 3.3"
-        f" to the end for aₘ = {BAND:g} (γₘ > {lowest:.3f})."
+        f"γₘ stays in the band of Proposition 3.3 to the end in {len(found) - len(out)} of"
+        f" {len(found)} schedules for aₘ = {BAND:g} (γₘ > {lowest:.3f})."
     )
     told = [
         f"{one.label} falls to {one.smallest[0]:.3g} at m = {one.smallest[1]} of {one.stages}"
