@@ -77,10 +77,10 @@ MAKERS = {
     **{f"small-{b}": partial(constant, parts=SMALL, b=b) for b in (16, 32, 128, 1024)},
     **{f"graduated-{split}": partial(graduated, split=split) for split in (0, 0.5, 1)},
 }
-ROUNDS, QUICK_ROUNDS = 7, 2
+ROUNDS, QUICK_ROUNDS = 5, 2
 QUICK_CELLS = ("resnet18-128", "small-32", "graduated-0.5")
 # Images of a turn: some seconds each. A multiple of every b of the constant cells.
-SAMPLES = {"resnet18": 1024, "small": 8192, "graduated": 1000}
+SAMPLES = {"resnet18": 512, "small": 4096, "graduated": 500}
 GPU_SAMPLES = {"resnet18": 9728, "small": 16_384, "graduated": 4000}
 QUICK_SAMPLES = {"resnet18": 256, "small": 2048, "graduated": 320}
 
