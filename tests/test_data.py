@@ -320,11 +320,14 @@ def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
     assert torch.equal(labels, torch.arange(3).repeat_interleave(7))
 
 
-def test_folders_are_tested_with_resize_and_centre_crop(folders: Path) -> None:
+@pytest.mark.parametrize("part", ["train", "val"])
+def test_folders_are_tested_with_resize_and_centre_crop(folders: Path, part: str) -> None:
     """8/7 of 28 is 32; torchvision's first-generation transforms as the reference."""
     data = FolderData(folder_facts(), folders, CPU)
-    seen = torch.cat([images for images, _ in data.test_batches()])
-    labels = torch.cat([found for _, found in data.test_batches()])
+    plain = data.plain_batches(list(torch.arange(21).split(8)))
+    batches = list(data.test_batches() if part == "val" else plain)
+    seen = torch.cat([images for images, _ in batches])
+    labels = torch.cat([found for _, found in batches])
     reference = transforms.Compose(
         [
             transforms.Resize(32),
@@ -333,10 +336,24 @@ def test_folders_are_tested_with_resize_and_centre_crop(folders: Path) -> None:
             transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         ]
     )
-    files = sorted((folders / "val").glob("*/*.JPEG"))
+    files = sorted((folders / part).glob("*/*.JPEG"))
     wanted = torch.stack([reference(Image.open(file).convert("RGB")) for file in files])
     torch.testing.assert_close(seen, wanted, rtol=1e-5, atol=1e-5)
-    assert torch.equal(labels, torch.arange(3).repeat_interleave(3))
+    assert torch.equal(labels, torch.arange(3).repeat_interleave(PER_CLASS[part]))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_plain_batches_are_the_images_as_they_are(device: str, make_config: MakeConfig) -> None:
+    config = make_config("dataset.augment.flip=true", "dataset.augment.crop=2")
+    data = open_data(config, torch.device(device))
+    train, _ = readers.digits(Path())
+    draw = torch.tensor([5, 3, 1000, 5, 77])
+    (one, labels), (other, _) = data.plain_batches([draw, torch.arange(2)])
+    mean, std = config.dataset.mean[0], config.dataset.std[0]
+    wanted = (train.images[draw.numpy()][..., 0] / 255 - mean) / std
+    np.testing.assert_allclose(one[:, 0].cpu(), wanted, rtol=1e-5, atol=1e-5)
+    assert labels.tolist() == train.labels[draw.numpy()].tolist()
+    assert len(other) == 2
 
 
 def pixels_of(images: readers.ImageFolder, seed: int) -> Tensor:

@@ -11,9 +11,11 @@ import torch
 from igo import checkpoint, data, engine, loop, memory, models, online, optim, seeds
 from igo.config import Config
 from igo.errors import UserError
+from igo.load import of_file
 from igo.loop import Progress, Training
 from igo.ranks import ALONE, Ranks
-from igo.schedule import Plan
+from igo.record import RunFolder
+from igo.schedule import Plan, make_plan
 
 
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
@@ -77,3 +79,25 @@ def load(
     run.optimizer.load_state_dict(state["optimizer"])
     run.engine.scaler.load_state_dict(state["scaler"])
     return loop.Progress.of_state(state["progress"]), state["wandb_id"]
+
+
+def of_folder(folder: Path, here: Callable[[Config], None]) -> tuple[Training, Progress]:
+    """A run as its newest whole checkpoint left it, for measuring.
+
+    Args:
+        folder: the run's.
+        here: changes where, and in which precision, its configuration computes.
+
+    Raises:
+        UserError: no usable checkpoint, another version's configuration, data that is missing.
+    """
+    config = of_file(folder / "config.yaml")
+    name = RunFolder(config).path.name  # whose checkpoint it must be, as it was trained
+    here(config)
+    training = prepare(config, make_plan(config))
+    reasons: list[str] = []
+    progress, _ = load(folder / "checkpoint.pt", name, training, reasons.append)
+    if progress is None:
+        why = "; ".join(reasons) or "wait for its first epoch"
+        raise UserError(f"{folder} has no usable checkpoint: {why}")
+    return training, progress

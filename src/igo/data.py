@@ -1,8 +1,8 @@
 """Data sets as batches on the device: the same two calls whether they fit in memory or not.
 
 ``train_batches`` takes index batches, so that the caller decides what a batch is (a piece of an
-epoch's permutation, a draw for measuring C²); ``test_batches`` never augments. Adding a data set
-that fits in memory takes one function in READERS and one file in conf/dataset/.
+epoch's permutation, a draw for measuring C²); ``plain_batches`` and ``test_batches`` never augment.
+Adding a data set that fits in memory takes one function in READERS and one file in conf/dataset/.
 """
 
 from __future__ import annotations
@@ -36,6 +36,10 @@ class Data(Protocol):
 
         b may be 0: a rank's share of a small batch.
         """
+        ...
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yield training batches as ``train_batches`` does, not augmented."""
         ...
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
@@ -107,6 +111,12 @@ class TensorData:
             sizes = [len(one) for one in some]
             yield from zip(made.split(sizes), labels[index].split(sizes), strict=True)
 
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data."""
+        images, labels = self._train
+        for index in (one.to(self._device) for one in index_batches):
+            yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
+
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
         share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in self._test)
@@ -125,6 +135,7 @@ class FolderData:
         _check_samples(dataset, len(labels))
         self._keep = torch.from_numpy(subset(labels, dataset.samples))
         self.n = len(self._keep)
+        self._plain_transform = readers.test_transform(dataset)
         self._workers, self._device = dataset.workers, device
         self._normalise = Normalise(dataset, device)
         shape = (0, dataset.channels, dataset.image_size, dataset.image_size)
@@ -134,6 +145,11 @@ class FolderData:
         """See Data. Each image's crop and flip depend on the seed and the image alone."""
         batches = [self._keep[index].tolist() for index in index_batches]
         return self._load(self._train.seeded(derive_seed(seed, "augmentation")), batches)
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data. The centre of each image, as of a test image."""
+        batches = [self._keep[index].tolist() for index in index_batches]
+        return self._load(self._train.transformed(self._plain_transform), batches)
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""

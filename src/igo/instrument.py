@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from igo.config import Config
-from igo.errors import ConfigError, UserError, nearest
-from igo.load import load, of_file, split_off
+from igo.errors import ConfigError, nearest
+from igo.load import load, split_off
 from igo.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
-from igo.record import RunFolder, write_atomically
+from igo.record import write_atomically
 
 if TYPE_CHECKING:
     from igo.loop import Training
@@ -116,7 +116,6 @@ def _fresh(config: Config) -> Measured:
 def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) -> Measured:
     """A run at its newest checkpoint; what was typed may change where it is measured, and η."""
     from igo import assemble
-    from igo.schedule import make_plan
 
     own = {one.name for one in fields(Instrument)}
     movable = ("engine.device", "engine.threads", "data_dir", "learning_rate")
@@ -127,15 +126,13 @@ def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) ->
     folder = Path(str(instrument.run)).resolve()
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", instrument.run, "it must be a run folder, with a config.yaml")
-    config, here = of_file(folder / "config.yaml"), load(rest)
-    config.engine.device, config.engine.threads = here.engine.device, here.engine.threads
-    config.data_dir = here.data_dir
-    training = assemble.prepare(config, make_plan(config))
-    name, reasons = RunFolder(config).path.name, list[str]()
-    progress, _ = assemble.load(folder / "checkpoint.pt", name, training, reasons.append)
-    if progress is None:
-        why = "; ".join(reasons) or "wait for its first epoch"
-        raise UserError(f"run={instrument.run} has no usable checkpoint: {why}")
+    here = load(rest)
+
+    def move(config: Config) -> None:
+        config.engine.device, config.engine.threads = here.engine.device, here.engine.threads
+        config.data_dir = here.data_dir
+
+    training, progress = assemble.of_folder(folder, move)
     last = progress.records[-1]
     eta = here.learning_rate if "learning_rate" in typed else last["eta_m"]
     of = {"run": str(instrument.run), "epoch": progress.epoch}

@@ -5,6 +5,7 @@ What was read is kept in data_dir/cache, see igo.cache.
 
 from __future__ import annotations
 
+import copy
 import gzip
 import tempfile
 import zlib
@@ -193,6 +194,12 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
     def seeded(self, seed: int) -> ImageFolder:
         """The same images with another seed for their transforms."""
         return ImageFolder(self._folder, seed)
+
+    def transformed(self, transform: Callable[[Any], Tensor]) -> ImageFolder:
+        """The same images under another transform."""
+        other = copy.copy(self._folder)
+        other.transform = transform
+        return ImageFolder(other)
 
     def __len__(self) -> int:
         return len(self.targets)

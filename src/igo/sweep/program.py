@@ -23,15 +23,26 @@ def run(composed: DictConfig) -> None:
     Raises:
         ConfigError: naming the setting, such as a folder without runs.
     """
-    names = list(composed.runs) if isinstance(composed.runs, ListConfig) else [composed.runs]
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError("runs", composed.runs, "it must be a folder, or a list of folders")
+    names = named(composed.runs)
     folders = find(names)
     output = _output(composed.output, names)
     runs = table.read_runs(folders)
     paths = table.write(runs, output)
     show.show(runs)
     show.say(f"wrote {', '.join(str(path) for path in paths)}")
+
+
+def named(runs: object) -> list[str]:
+    """What the setting ``runs`` names: one folder or glob, or a list of them.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    given = list(runs) if isinstance(runs, list | ListConfig) else [runs]
+    names = [name for name in given if isinstance(name, str) and name]
+    if not names or len(names) < len(given):
+        raise ConfigError("runs", runs, "it must be a folder, or a list of folders")
+    return names
 
 
 def find(names: Sequence[str]) -> list[Path]:

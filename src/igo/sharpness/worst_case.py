@@ -1,0 +1,121 @@
+"""Adaptive worst-case sharpness: how far the loss can rise when each parameter moves a little.
+
+max of L(w + δ) − L(w) over ‖δ/|w|‖_p ≤ ρ (Kwon et al. 2021; Andriushchenko et al. 2023), that is
+over δ = |w| u with u in the p-ball of radius ρ. So a parameter moves in proportion to its size, and
+rescaling the layers of a ReLU network changes nothing; one that is zero stays zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from igo.seeds import generator
+
+Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
+NORMS = ("inf", "2")
+MOMENTUM = 0.75  # these three, and the checkpoints below: Croce and Hein 2020, Algorithm 1
+LEAST_SHARE = 0.75
+FIRST_CHECK = 22  # percent of the steps
+
+
+def worst_rise(
+    function: Function, at: Tensor, *, radius: float, norm: str, steps: int, starts: int, seed: int
+) -> tuple[float, list[float]]:
+    """The largest rise that is found, and that of each start: a lower bound of the maximum.
+
+    Args:
+        function: the loss and its gradient.
+        at: w, the parameters, (d,).
+        radius: ρ.
+        norm: p, one of NORMS.
+        steps: of ascent from each start, a value and gradient each.
+        starts: the first is w itself, the others are random points of the ball.
+        seed: of these.
+
+    Returns:
+        Rises of the loss, 0 or more; not finite where the loss overflows.
+    """
+    scale = at.abs()
+
+    def scaled(u: Tensor) -> tuple[float, Tensor]:
+        value, gradient = function(at + scale * u)
+        return value, scale * gradient
+
+    origin = torch.zeros_like(at)
+    before, _ = function(at)
+    points = [origin] + [_random(at, radius, norm, seed, i) for i in range(1, starts)]
+    best = [ascend(scaled, point, radius=radius, norm=norm, steps=steps) for point in points]
+    rises = [max(value - before, 0.0) if math.isfinite(value) else value for value in best]
+    return next((r for r in rises if not math.isfinite(r)), max(rises)), rises
+
+
+def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps: int) -> float:
+    """The largest value that auto-PGD comes by in a ball around 0.
+
+    Algorithm 1 of Croce and Hein 2020: steps along the gradient (its signs for p = ∞) with
+    momentum, back into the ball after each; at checkpoints the length, 2ρ at first, is halved and
+    the best point returned to, where too few of the steps since the last one were upwards, or none
+    was a new best at the present length.
+    """
+    step, checks = 2 * radius, checkpoints(steps)
+    point = before = start
+    value, gradient = function(point)
+    best = (value, point, gradient)
+    last_check, last_best, halved, upwards = 0, value, True, 0
+    for k in range(steps):
+        moved = project(point + step * _direction(gradient, norm), radius, norm)
+        if k:
+            moved = point + MOMENTUM * (moved - point) + (1 - MOMENTUM) * (point - before)
+            moved = project(moved, radius, norm)
+        before, point, previous = point, moved, value
+        value, gradient = function(point)
+        if not math.isfinite(value):
+            return value
+        upwards += value > previous
+        best = max(best, (value, point, gradient), key=lambda found: found[0])
+        if k + 1 in checks:
+            too_few = upwards < LEAST_SHARE * (k + 1 - last_check)
+            stalled = not halved and best[0] == last_best
+            halved = too_few or stalled
+            if halved:
+                step /= 2
+                value, point, gradient = best
+            last_check, last_best, upwards = k + 1, best[0], 0
+    return best[0]
+
+
+def checkpoints(steps: int) -> set[int]:
+    """The steps after which the length is looked at: ⌈p_j N⌉, closer together towards the end."""
+    previous, percent = 0, FIRST_CHECK
+    found = set()
+    while percent <= 100:
+        found.add(math.ceil(percent * steps / 100))
+        previous, percent = percent, percent + max(percent - previous - 3, 6)
+    return found
+
+
+def project(u: Tensor, radius: float, norm: str) -> Tensor:
+    """The nearest point of the ball."""
+    if norm == "inf":
+        return u.clamp(-radius, radius)
+    return u.div((u.norm() / radius).clamp(min=1))
+
+
+def _direction(gradient: Tensor, norm: str) -> Tensor:
+    if norm == "inf":
+        return gradient.sign()
+    return gradient.div(gradient.norm().clamp(min=1e-30))
+
+
+def _random(like: Tensor, radius: float, norm: str, seed: int, start: int) -> Tensor:
+    """A uniform point of the ball."""
+    random = generator(seed, "worst case", start)
+    if norm == "inf":
+        return radius * (2 * torch.rand(len(like), generator=random) - 1).to(like)
+    gaussian = torch.randn(len(like), generator=random)
+    length = radius * float(torch.rand(1, generator=random)) ** (1 / len(like))
+    return gaussian.mul(length / float(gaussian.norm())).to(like)

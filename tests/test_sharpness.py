@@ -1,0 +1,452 @@
+"""Sharpness: full Hessians, closed forms and brute force; then the program as a user meets it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT, TINY, clean_environment
+from forked import Death, Ended, Forge, shared_forge
+from scipy.optimize import brentq
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy, scaled_dot_product_attention
+
+from igo import assemble
+from igo.errors import UserError
+from igo.sharpness import curvature, worst_case
+from igo.sharpness.surface import Surface
+
+# --- Curvature ------------------------------------------------------------------------------------
+
+
+class Attention(nn.Module):
+    """One head over four tokens of three numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inputs, self.outputs = nn.Linear(3, 9), nn.Linear(3, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.inputs(x.view(-1, 1, 4, 3)).chunk(3, dim=-1)
+        found: Tensor = self.outputs(scaled_dot_product_attention(query, key, value).mean((1, 2)))
+        return found
+
+
+def convolutional() -> nn.Module:
+    """BatchNorm with running statistics that are not those of its images, and a frozen weight."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.Tanh(), nn.Flatten(), nn.Linear(12, 3)
+    )
+    network[1].running_mean += 0.3
+    network[1].running_var *= 2
+    network[0].bias.requires_grad_(False)
+    return network
+
+
+def surface(network: nn.Module, n: int = 11) -> Surface:
+    """The network in double precision on random images, the last batch a ragged one."""
+    torch.manual_seed(1)
+    x, y = torch.randn(n, 1, 4, 3, dtype=torch.float64), torch.randint(3, (n,))
+    batches = list(zip(x.split(4), y.split(4), strict=True))
+    return Surface(network.double().eval(), cross_entropy, batches)
+
+
+def full_hessian(of: Surface) -> np.ndarray:
+    """(d, d) of the mean loss of all samples at once, by torch.autograd.functional."""
+    x, y = (torch.cat(parts) for parts in zip(*of.batches, strict=True))
+    own = {name: p for name, p in of.network.named_parameters() if p.requires_grad}
+
+    def loss(at: Tensor) -> Tensor:
+        pieces = at.split([p.numel() for p in own.values()])
+        values = {k: v.view_as(own[k]) for k, v in zip(own, pieces, strict=True)}
+        return cross_entropy(functional_call(of.network, values, (x,)), y)
+
+    with sdpa_kernel(SDPBackend.MATH):
+        found = torch.autograd.functional.hessian(loss, of.here)
+    return np.asarray(found.numpy())
+
+
+@pytest.mark.parametrize("make", [convolutional, Attention])
+def test_products_eigenvalues_and_trace_are_those_of_the_full_hessian(
+    make: Callable[[], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    of = surface(make())
+    before = [b.clone() for b in of.network.buffers()]
+    hessian, at = full_hessian(of), of.here
+    d = len(at)
+    products = torch.stack([of.curvature(at, column) for column in torch.eye(d).double()])
+    np.testing.assert_allclose(products.numpy(), hessian, rtol=1e-9, atol=1e-12)
+
+    start = curvature.random_direction(at, seed=0)
+    top = curvature.largest(lambda v: of.curvature(at, v), start, count=3, tolerance=1e-8)
+    exact, vectors = np.linalg.eigh(hessian)
+    np.testing.assert_allclose(top.values.numpy(), exact[::-1][:3], rtol=1e-7)
+    overlaps = np.abs(np.sum(top.vectors.numpy() * vectors.T[::-1][:3], axis=1))
+    np.testing.assert_allclose(overlaps, 1, atol=1e-6)
+
+    found, error = curvature.trace(lambda v: of.curvature(at, v), top, probes=300, seed=0)
+    kept = hessian - (top.vectors.T * top.values).numpy() @ top.vectors.numpy()
+    variance = 2 * (np.square(kept).sum() - np.square(np.diag(kept)).sum())  # Hutchinson 1989
+    assert error == pytest.approx((variance / 300) ** 0.5, rel=0.15)
+    assert abs(found - np.trace(hessian)) < 3 * error
+    assert all(torch.equal(a, b) for a, b in zip(before, of.network.buffers(), strict=True))
+
+
+def test_value_and_gradient_are_those_of_all_samples_at_once() -> None:
+    torch.manual_seed(0)
+    of = surface(convolutional())
+    x, y = (torch.cat(parts) for parts in zip(*of.batches, strict=True))
+    loss = cross_entropy(of.network(x), y)
+    own = [p for p in of.network.parameters() if p.requires_grad]
+    wanted = torch.cat([g.flatten() for g in torch.autograd.grad(loss, own)])
+    value, gradient = of.value_and_gradient(of.here)
+    assert value == pytest.approx(loss.item(), rel=1e-12)
+    torch.testing.assert_close(gradient, wanted)
+
+
+def test_the_trace_is_unbiased_about_vectors_that_are_no_eigenvectors() -> None:
+    """Over all 2^6 sign vectors, by enumeration, whatever is projected out."""
+    random = np.random.default_rng(0)
+    half = random.normal(size=(6, 6))
+    matrix = torch.from_numpy(half + half.T)
+    vectors = torch.from_numpy(np.linalg.qr(random.normal(size=(6, 2)))[0].T.copy())
+    top = curvature.Top((vectors @ matrix * vectors).sum(1), vectors)
+    signs = iter(itertools.product([0, 1], repeat=6))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randint", lambda *_, **__: torch.tensor(next(signs)))
+        found, _ = curvature.trace(lambda v: matrix @ v, top, probes=64, seed=0)
+    assert found == pytest.approx(float(matrix.trace()), rel=1e-10)
+
+
+def test_eigenvalues_that_are_not_found_say_so() -> None:
+    """A spectrum without gaps, in single precision."""
+    torch.manual_seed(0)
+    spectrum = 1 + torch.arange(1000) / 1e6
+    with pytest.raises(UserError, match=r"tolerance=1e-09; raise that"):
+        curvature.largest(lambda v: spectrum * v, torch.randn(1000), count=2, tolerance=1e-9)
+
+
+# --- Worst case -----------------------------------------------------------------------------------
+
+
+def quadratic(d: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
+    """½ (x − c)'A(x − c), A positive definite, away from its minimum; with w."""
+    random = np.random.default_rng(seed)
+    half = random.normal(size=(d, d))
+    a, c, w = half @ half.T, random.normal(size=d), random.normal(size=d)
+    matrix, centre = torch.from_numpy(a), torch.from_numpy(c)
+
+    def function(at: Tensor) -> tuple[float, Tensor]:
+        slope = matrix @ (at - centre)
+        return float((at - centre) @ slope) / 2, slope
+
+    return a, a @ (w - c), w, function
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_worst_case_of_a_quadratic_in_the_2_ball_is_the_closed_form(seed: int) -> None:
+    """max g'Du + u'DADu/2 over ‖u‖ = ρ: (μI − DAD)u = Dg, μ > λ_max, from ‖u(μ)‖ = ρ."""
+    a, g, w, function = quadratic(12, seed)
+    radius, scale = 0.1, np.abs(w)
+    values, vectors = np.linalg.eigh(scale[:, None] * a * scale)
+    slope = vectors.T @ (scale * g)
+
+    def excess(mu: float) -> float:
+        return float(np.linalg.norm(slope / (mu - values))) - radius
+
+    mu = brentq(excess, values[-1] + 1e-9, values[-1] + 1e6, xtol=1e-12)
+    u = slope / (mu - values)
+    exact = float(slope @ u + u @ (values * u) / 2)
+    found, rises = worst_case.worst_rise(
+        function, torch.from_numpy(w), radius=radius, norm="2", steps=60, starts=2, seed=0
+    )
+    assert found == pytest.approx(exact, rel=1e-3)
+    assert found == max(rises) <= exact * (1 + 1e-9)
+
+
+def corners(rise: Callable[[np.ndarray], float], w: np.ndarray, radius: float) -> float:
+    """The largest rise over all corners of the box, where a convex function has its maximum."""
+    signs = itertools.product([-1, 1], repeat=len(w))
+    return max(rise(radius * np.abs(w) * np.array(corner)) for corner in signs)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_worst_case_of_a_quadratic_in_the_box_is_that_of_all_corners(seed: int) -> None:
+    a, g, w, function = quadratic(10, seed)
+    exact = corners(lambda move: float(g @ move + move @ a @ move / 2), w, 0.3)
+    found, rises = worst_case.worst_rise(
+        function, torch.from_numpy(w), radius=0.3, norm="inf", steps=40, starts=6, seed=0
+    )
+    assert found == pytest.approx(exact, rel=1e-9)
+    assert len(rises) == 6
+
+
+def test_at_a_minimum_a_random_start_is_what_rises() -> None:
+    """The gradient is zero at w itself, so its start stays; the other finds λ_max ρ²/2."""
+    values = torch.tensor([0.5, 3.0, 1.0]).double()
+    found, rises = worst_case.worst_rise(
+        lambda at: (float((values * (at - 1)) @ (at - 1)) / 2, values * (at - 1)),
+        torch.ones(3).double(), radius=0.2, norm="2", steps=40, starts=2, seed=0,
+    )  # fmt: skip
+    assert rises[0] == 0
+    assert found == pytest.approx(3.0 * 0.2**2 / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize(("seed", "starts"), [(0, 20), (1, 1), (2, 1), (3, 1)])
+def test_worst_case_of_a_linear_classifier_is_that_of_all_corners(seed: int, starts: int) -> None:
+    """Cross-entropy is convex in the weights: 2^9 corners. Of the first, w's own start ends 0.7 %
+    short at another corner, which more starts mend."""
+    torch.manual_seed(seed)
+    of = Surface(
+        nn.Linear(3, 3, bias=False).double(), cross_entropy,
+        [(torch.randn(20, 3).double(), torch.randint(3, (20,)))],
+    )  # fmt: skip
+    w = of.here
+    before, _ = of.value_and_gradient(w)
+
+    def rise(move: np.ndarray) -> float:
+        return of.value_and_gradient(w + torch.from_numpy(move))[0] - before
+
+    found, _ = worst_case.worst_rise(
+        of.value_and_gradient, w, radius=0.2, norm="inf", steps=20, starts=starts, seed=0
+    )
+    assert found == pytest.approx(corners(rise, w.numpy(), 0.2), rel=1e-9)
+    assert torch.equal(of.here, w)
+
+
+@pytest.mark.parametrize("norm", worst_case.NORMS)
+def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
+    """w_1 to 5 w_1 and w_2 to w_2/5: the same function, and the same adaptive sharpness."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).double()
+    found = []
+    for factor in (1.0, 5.0):
+        with torch.no_grad():
+            network[1].weight *= factor
+            network[1].bias *= factor
+            network[3].weight /= factor
+        of = surface(network)
+        found.append(
+            worst_case.worst_rise(
+                of.value_and_gradient, of.here, radius=0.05, norm=norm, steps=20, starts=2, seed=0
+            )[0]
+        )
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    assert found[0] > 0
+
+
+def test_random_starts_fill_the_ball() -> None:
+    """Uniform: E‖u‖² = ρ² d/(d + 2), and each coordinate of the box within ±ρ, variance ρ²/3."""
+    drawn = {
+        norm: torch.stack([
+            worst_case._random(torch.zeros(3).double(), 0.5, norm, 0, i) for i in range(2000)
+        ])
+        for norm in worst_case.NORMS
+    }  # fmt: skip
+    squares = drawn["2"].square().sum(1)
+    assert squares.max() <= 0.25
+    assert float(squares.mean()) == pytest.approx(0.25 * 3 / 5, rel=0.05)
+    assert drawn["inf"].abs().max() <= 0.5
+    assert float(drawn["inf"].square().mean()) == pytest.approx(0.25 / 3, rel=0.05)
+
+
+def test_checkpoints_are_the_published_ones() -> None:
+    """Croce and Hein 2020: p = 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99."""
+    assert worst_case.checkpoints(100) == {22, 41, 57, 70, 80, 87, 93, 99}
+
+
+# --- The program ----------------------------------------------------------------------------------
+
+QUICK = ("samples=40", "steps=3", "starts=2", "probes=2", "eigenvalues=1", "batch_size=16")
+NEW = ("tracking=none", "engine.precision=fp32")
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+def program_as_typed(*arguments: str) -> None:
+    """src/sharpness.py in a process that has torch already (see forked.Forge)."""
+    script = str(ROOT / "src" / "sharpness.py")
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
+def sharpness(forge: Forge, place: Path, *arguments: str, death: Death | None = None) -> Ended:
+    function = "test_sharpness.program_as_typed"
+    return forge.run(place, *QUICK, *arguments, function=function, death=death)
+
+
+def trained(forge: Forge, place: Path, *overrides: str) -> Path:
+    """The folder of a new run."""
+    before = set((place / "runs").glob("*-*"))
+    assert forge.run(place, *TINY, *NEW, *overrides).returncode == 0
+    (folder,) = set((place / "runs").glob("*-*")) - before
+    return folder
+
+
+def result(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "sharpness.json").read_text())
+    return found
+
+
+def test_a_finished_run_gets_its_sharpness(forge: Forge, tmp_path: Path) -> None:
+    """As started by a user; loss and gradient as of its checkpoint on the images as they are."""
+    folder = trained(forge, tmp_path, "dataset.augment.crop=2", "seed=5")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "sharpness.py"), *QUICK, "samples=96", "norm=2"],
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    found = result(folder)
+    config = assemble.of_file(folder / "config.yaml")
+    training = assemble.prepare(config, assemble.make_plan(config))
+    network = training.network.eval()
+    network.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
+    ((images, labels),) = training.data.plain_batches([torch.arange(96)])
+    loss = cross_entropy(network(images), labels)
+    gradients = torch.autograd.grad(loss, list(network.parameters()))
+    assert found["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    norm = torch.cat([g.flatten() for g in gradients]).norm()
+    assert found["gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
+    assert found["samples"] == 96
+    assert found["parameters"] == sum(p.numel() for p in network.parameters())
+    assert found["settings"]["norm"] == "2"
+    assert found["epoch"] == 3
+    assert found["worst_case"] == max(found["worst_case_of_starts"]) > 0
+    assert found["largest_eigenvalue"] > 0 < found["trace_standard_error"]
+    assert found["batchnorm"] == "eval, running statistics"
+    assert f"worst case +{found['worst_case']:.4g}," in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 measured"
+
+
+def test_the_same_settings_are_not_measured_twice(forge: Forge, tmp_path: Path) -> None:
+    folder = trained(forge, tmp_path)
+    file = folder / "sharpness.json"
+
+    def written(*arguments: str) -> bool:
+        before = file.stat().st_ino if file.exists() else None
+        ended = sharpness(forge, tmp_path, f"runs={folder}", *arguments)
+        assert ended.returncode == 0, ended.stderr
+        return file.stat().st_ino != before
+
+    assert written()
+    first = result(folder)
+    assert not written()
+    assert not written("batch_size=7", "engine.threads=1")
+    assert written("fresh=true")
+    again = result(folder)
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}, "the same seeds, the same numbers"
+    assert written("seed=1")
+    assert result(folder)["loss"] != first["loss"]
+    file.write_text(file.read_text()[:100])
+    assert written("seed=1")
+
+
+def test_killed_it_goes_on_with_the_runs_that_are_left(forge: Forge, tmp_path: Path) -> None:
+    first, second = sorted(trained(forge, tmp_path, f"seed={seed}") for seed in (0, 1))
+    death = Death("igo.sharpness.program.write_atomically", call=2, signal=signal.SIGKILL)
+    assert sharpness(forge, tmp_path, death=death).returncode == -signal.SIGKILL
+    before = (first / "sharpness.json").stat().st_ino
+    assert not (second / "sharpness.json").exists()
+    ended = sharpness(forge, tmp_path)
+    assert ended.returncode == 0
+    assert ended.stdout.splitlines()[-1] == "1 measured, 1 measured before"
+    assert (first / "sharpness.json").stat().st_ino == before
+    assert result(second)["loss"] != result(first)["loss"]
+
+
+def test_what_cannot_be_measured_is_said_and_the_others_go_on(forge: Forge, tmp_path: Path) -> None:
+    folders = {name: trained(forge, tmp_path, f"seed={i}") for i, name in enumerate(BROKEN)}
+    for name, folder in folders.items():
+        BROKEN[name][0](folder)
+    stop = Death("igo.checkpoint.save", call=2, moment="after", signal=signal.SIGKILL)
+    forge.run(tmp_path, *TINY, *NEW, "seed=100", death=stop)
+    (tmp_path / "runs" / "notes").mkdir()
+    ended = sharpness(forge, tmp_path)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    for name, folder in folders.items():
+        (line,) = [line for line in ended.stdout.splitlines() if folder.name in line]
+        assert re.search(BROKEN[name][1], line), line
+        assert (folder / "sharpness.json").exists() == (name == "whole")
+    assert "it is interrupted, after epoch 2; only finished runs are measured" in ended.stdout
+    assert "notes: it has no files of a run" in ended.stdout
+    assert ended.stdout.splitlines()[-1] == f"1 measured, {len(BROKEN) + 1} failed"
+
+
+def no_checkpoint(folder: Path) -> None:
+    for name in ("checkpoint.pt", "previous-checkpoint.pt"):
+        (folder / name).unlink()
+
+
+def damage(folder: Path, *names: str) -> None:
+    for name in names:
+        content = bytearray((folder / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (folder / name).write_bytes(content)
+
+
+def diverged(folder: Path) -> None:
+    """A whole checkpoint with a parameter that is not a number."""
+    from igo import checkpoint
+
+    state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
+    assert state is not None
+    next(iter(state["model"].values())).fill_(float("nan"))
+    checkpoint.save(folder / "checkpoint.pt", state)
+
+
+BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
+    "whole": (lambda _: None, r"measured: .*largest eigenvalue"),
+    "no checkpoint": (no_checkpoint, r"failed: .*no usable checkpoint"),
+    "damaged": (
+        lambda f: damage(f, "checkpoint.pt", "previous-checkpoint.pt"),
+        r"failed: .*no usable checkpoint: .*checkpoint.pt is damaged",
+    ),
+    "last epoch damaged": (
+        lambda f: damage(f, "checkpoint.pt"), r"failed: .*the one before is of epoch 2 of 3"
+    ),
+    "config": (
+        lambda f: (f / "config.yaml").write_text("epochs: ["), r"failed: .*config.yaml cannot be"
+    ),
+    "diverged": (diverged, r"failed: .*its loss is nan: the run diverged"),
+}  # fmt: skip
+
+
+BAD = {
+    "runs=nowhere": "runs=nowhere .*no such folder",
+    "norm=1": "norm=1 .*inf, 2",
+    "radius=0": "radius=0.* above 0",
+    "tolerance=nan": "tolerance=nan .*above 0",
+    "probes=1": "probes=1 .*2 or more",
+    "samples=0": "samples=0 .*1 or more",
+    "samples=many": "samples=many .*whole number",
+    "engine.device=tpu": "engine.device=tpu .*auto, cpu, cuda",
+    "engine.threads=0": "engine.threads=0 .*1 or more",
+    "sample=3": "no setting 'sample'. Did you mean 'samples'",
+}
+
+
+@pytest.mark.parametrize("typed", BAD)
+def test_bad_use_is_one_line(forge: Forge, typed: str, tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    ended = forge.run(tmp_path, typed, function="test_sharpness.program_as_typed")
+    assert ended.returncode == 2, ended.stdout
+    assert re.match(f"error: .*{BAD[typed]}", ended.stderr.splitlines()[-1]), ended.stderr
+    assert ended.stderr.count("\n") == 1
