@@ -13,11 +13,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from igo.config import Config, TrackingConfig
 from igo.errors import ConfigError
@@ -25,6 +25,7 @@ from igo.record import Record, RunFolder
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
+MARK = ".wandb.synced"  # beside a .wandb file all of which a server has, as `wandb sync` says it
 
 
 class Tracker(Protocol):
@@ -64,7 +65,7 @@ def check_login(tracking: TrackingConfig) -> None:
     if not known:
         raise ConfigError(
             "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
-            " WANDB_API_KEY, or use tracking.mode=offline and `wandb sync` later"
+            " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
         )  # fmt: skip
 
 
@@ -99,18 +100,24 @@ def start(
     known_records = list(records)  # as they are now
 
     def opened() -> Tracker:
-        run = _init(config, root, name, run_id, warn)
-        run.define_metric("*", step_metric="epoch")
-        run.define_metric("updates", summary="last")
-        run.define_metric("test/accuracy", summary="max,last")
-        run.define_metric("test/loss", summary="min,last")
-        tracker = WandbTracker(run, _epochs_there(root, run_id, run), warn)
-        for record in known_records:
-            tracker.log(record)
-        return tracker
+        return of_run(_init(config, root, name, run_id, warn), root, known_records, warn)
 
     forks = config.dataset.name == "imagenet"  # workers, which must not start amid this
     return opened() if forks else OpeningTracker(opened)
+
+
+def of_run(
+    run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
+) -> WandbTracker:
+    """A tracker of an open W&B run, brought up to the given records."""
+    run.define_metric("*", step_metric="epoch")
+    run.define_metric("updates", summary="last")
+    run.define_metric("test/accuracy", summary="max,last")
+    run.define_metric("test/loss", summary="min,last")
+    tracker = WandbTracker(run, root, warn)
+    for record in records:
+        tracker.log(record)
+    return tracker
 
 
 class OpeningTracker:
@@ -134,14 +141,17 @@ class OpeningTracker:
 class WandbTracker:
     """One W&B run, online or offline, that has the rows of some epochs already."""
 
-    def __init__(self, run: Any, there: set[int], warn: Callable[[str], None]) -> None:
-        self._run, self._there, self._warn = run, there, warn
+    def __init__(self, run: Any, root: Path, warn: Callable[[str], None]) -> None:
+        self._run, self._root, self._warn = run, root, warn
+        self._there = _epochs_there(root, run)
+        self.sent = 0  # rows
 
     def log(self, record: Record) -> None:
         """See Tracker. An epoch whose row is there is passed over, even if it was trained again."""
         if record["epoch"] in self._there:
             return
         self._there.add(record["epoch"])
+        self.sent += 1
         self._run.log({key: value for key, value in record.items() if value is not None})
 
     def finish(self, exit_code: int) -> None:
@@ -149,27 +159,50 @@ class WandbTracker:
         try:
             self._run.finish(exit_code=exit_code)
         except TimeoutError:
-            folder = Path(self._run.dir).parent
-            self._warn(f"W&B did not take all rows; `wandb sync {folder}` brings them there later")
+            self._warn("W&B did not take all rows; `make sync` brings them there later")
+            return
+        if self._run.settings.mode == "online":
+            mark_sent(self._root, self._run.id)
 
 
 def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[str], None]) -> Any:
     import wandb  # a third of a second that --help need not pay
     from wandb.errors import CommError
 
+    made = identity(config, name, run_id)
+    if config.tracking.mode == "online":
+        try:
+            return open_run("online", root, made)
+        except CommError as error:
+            reason = str(error).splitlines()[0]
+            warn(f"no W&B run online ({reason}); this one goes on offline, `make sync` later")
+            wandb.teardown()  # else the id is still in use by the attempt
+    return open_run("offline", root, made)
+
+
+def identity(config: Config, name: str, run_id: str) -> dict[str, Any]:
+    """What a run is called in W&B, by the arguments of wandb.init."""
     tracking = config.tracking
     parts = f"{config.dataset.name}-{config.model.name}-{config.schedule.profile}"
-    made: dict[str, Any] = {
+    return {
         "project": tracking.project,
         "entity": tracking.entity,
         "group": tracking.group or os.environ.get("WANDB_SWEEP_ID") or parts,
         "tags": [*tracking.tags, config.schedule.profile],
         "name": name,
         "id": run_id,
-        "resume": "allow",
-        "dir": str(root),
         "config": asdict(config),
     }
+
+
+def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, Any]) -> Any:
+    """Open or resume a W&B run whose files are in root/wandb.
+
+    Raises:
+        CommError: no server answers, or it refuses the run.
+    """
+    import wandb
+
     settings = wandb.Settings(
         silent=True,
         console="off",
@@ -181,34 +214,48 @@ def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[st
         finish_timeout=FINISH_TIMEOUT,
         finish_timeout_raises=True,
     )
-    if tracking.mode == "online":
-        try:
-            return wandb.init(mode="online", settings=settings, **made)
-        except CommError as error:
-            reason = str(error).splitlines()[0]
-            warn(f"no W&B run online ({reason}); this one goes on offline, `wandb sync` later")
-            wandb.teardown()  # else the id is still in use by the attempt
-    return wandb.init(mode="offline", settings=settings, **made)
+    return wandb.init(mode=mode, settings=settings, resume="allow", dir=str(root), **made)
 
 
-def _epochs_there(root: Path, run_id: str, run: Any) -> set[int]:
-    """Epochs that earlier starts brought into this W&B run: on the server, or in local files."""
-    there = set(range(1, int(getattr(run, "starting_step", 0) or 0) + 1))  # a row an epoch
-    kind = "*run-*" if run.settings.mode == "offline" else "offline-run-*"
-    for folder in (root / "wandb").glob(f"{kind}-{run_id}"):
+def _epochs_there(root: Path, run: Any) -> set[int]:
+    """Epochs that this W&B run has already: on the server, else in the files of earlier starts.
+
+    Rows go to a server in the order of the epochs, one an epoch, so it has as many as it counts.
+    """
+    if run.settings.mode == "online":
+        return set(range(1, int(run.starting_step or 0) + 1))
+    there: set[int] = set()
+    for folder in folders_of(root, run.id):
         if folder.resolve() != Path(run.dir).resolve().parent:
             there |= {int(row["epoch"]) for row in history(folder) if "epoch" in row}
     return there
 
 
+def folders_of(root: Path, run_id: str) -> list[Path]:
+    """The local W&B folders of all starts of one run, in the order of their time."""
+    found = (root / "wandb").glob(f"*run-*-{run_id}")
+    return sorted(found, key=lambda folder: folder.name.removeprefix("offline-"))
+
+
+def mark_sent(root: Path, run_id: str) -> None:
+    """Mark all local W&B folders of a run as `wandb sync` does: the server has what is in them."""
+    for folder in folders_of(root, run_id):
+        for file in folder.glob("*.wandb"):
+            file.with_suffix(MARK).touch()
+
+
 def history(folder: Path) -> list[dict[str, Any]]:
-    """The rows in a local W&B run folder, by `wandb leet inspect`; a torn end is left out."""
+    """The rows in a local W&B run folder."""
+    return [entry["item"] for kind, entry in entries(folder) if kind == "history"]
+
+
+def entries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """All in a local W&B run folder, type and content, by `wandb leet inspect`; no torn end."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
-    rows = []
+    read = []
     for line in found.stdout.splitlines():
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, LookupError):
             entry = json.loads(line)
-            if entry.get("type") == "history":
-                rows.append(entry["history"]["item"])
-    return rows
+            read.append((entry["type"], entry[entry["type"]]))
+    return read
