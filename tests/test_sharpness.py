@@ -358,6 +358,7 @@ def test_the_same_settings_are_not_measured_twice(forge: Forge, tmp_path: Path) 
     assert written("seed=1")
 
 
+@pytest.mark.slow
 def test_killed_it_goes_on_with_the_runs_that_are_left(forge: Forge, tmp_path: Path) -> None:
     first, second = sorted(trained(forge, tmp_path, f"seed={seed}") for seed in (0, 1))
     death = Death("igo.sharpness.program.write_atomically", call=2, signal=signal.SIGKILL)

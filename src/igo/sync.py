@@ -93,6 +93,7 @@ def unsent(root: Path) -> list[str]:
 def _log_in() -> None:
     import wandb
 
+    wandb.setup(wandb.Settings(silent=True))  # its warnings advise what would send rows twice
     with contextlib.redirect_stderr(io.StringIO()):
         known = wandb.login(prompt=False, verify=False)  # whether a server answers, init finds out
     if not known:
