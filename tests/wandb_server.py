@@ -2,7 +2,8 @@
 
 It keeps what the client sends: each run's rows by their line number, its summary, config and exit
 code, and it tells a client that resumes a run which rows it has. Of a sweep it hands out each
-combination of the values once, and makes the run before the agent starts it, as W&B does.
+combination of the values once, and makes the run before the agent starts it, as W&B does. Views,
+which are dashboards, it keeps by their names.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class WandbServer:
     def __init__(self) -> None:
         self.runs: dict[str, OnlineRun] = {}
         self.sweeps: dict[str, Sweep] = {}
+        self.views: dict[str, dict[str, Any]] = {}  # what UpsertView2 said, by the view's name
         self.operations: list[str] = []
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
@@ -122,6 +124,9 @@ class WandbServer:
             "SweepWithRuns": self._show_sweep,
             "CreateAgent": lambda asked: {"createAgent": {"agent": {"id": asked["sweep"]}}},
             "Heartbeat": self._hand_out,
+            "GetDefaultEntity": lambda _: {"viewer": {"id": "1", "entity": "team"}},
+            "View": self._show_view,
+            "UpsertView2": self._save_view,
             "Viewer": lambda _: {"viewer": {"id": "1", "entity": "team", "username": "somebody"}},
         }
         if operation not in answers:
@@ -197,6 +202,26 @@ class WandbServer:
         config = yaml.safe_dump(self.sweeps[asked["sweep"]].config)
         sweep = {"id": asked["sweep"], "name": asked["sweep"], "config": config}
         return {"project": {"sweep": {**sweep, "runs": {"edges": []}}}}
+
+    def _show_view(self, asked: dict[str, Any]) -> dict[str, Any]:
+        view = self.views.get(asked["viewName"])
+        node = (
+            {"id": view["id"], "displayName": view["displayName"], "spec": view["spec"]}
+            if view
+            else {}
+        )
+        if asked["name"] != "igo":
+            return {"project": None}
+        return {"project": {"allViews": {"edges": [{"node": node}] if view else []}}}
+
+    def _save_view(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """W&B finds the view to replace by its id; without one it makes another."""
+        known = {view["id"] for view in self.views.values()}
+        new = asked.get("id") not in known
+        name = asked["name"] if not new or asked["name"] not in self.views else asked["name"] + "-2"
+        view = {**asked, "id": f"view{len(known)}" if new else asked["id"]}
+        self.views[name] = view
+        return {"upsertView": {"view": {"id": view["id"], "name": name}, "inserted": new}}
 
     def _hand_out(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Answer an agent, whose id is the sweep's here: the next run if it has none to work on."""

@@ -45,7 +45,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     on stderr and exit code 2.
     """
     if {"--help", "-h"} & set(sys.argv[1:]):
-        print(help_text(f"src/{Path(sys.argv[0]).name}", config_name))
+        script = Path(sys.argv[0]).resolve()
+        print(help_text(f"{script.parent.name}/{script.name}", config_name))
         return
     for flag in (one.split("=")[0] for one in sys.argv[1:] if one.startswith("-")):
         if flag not in FLAGS:

@@ -1,0 +1,138 @@
+"""The W&B dashboard in code: it names what runs log, is the same each time, and is saved once."""
+
+from __future__ import annotations
+
+import json
+import re
+import runpy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, TINY
+from forked import Ended, Forge, shared_forge
+from wandb_server import KEY, WandbServer
+
+from igo.tracking import entries
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+def program_as_typed(*arguments: str) -> None:
+    """launch/dashboard.py in a process that has wandb already (see forked.Forge)."""
+    script = str(ROOT / "launch" / "dashboard.py")
+    sys.argv = [script, *arguments]
+    runpy.run_path(script, run_name="__main__")
+
+
+def dashboard(forge: Forge, place: Path, *arguments: str, **environment: str) -> Ended:
+    function = "test_dashboard.program_as_typed"
+    return forge.run(place, *arguments, function=function, **environment)
+
+
+def panels(definition: dict[str, Any]) -> list[dict[str, Any]]:
+    sections = definition["spec"]["section"]["panelBankConfig"]["sections"]
+    return [panel for section in sections for panel in section["panels"]]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted paths of all that nested values hold."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
+
+
+def test_all_names_are_those_that_a_run_logs(forge: Forge, tmp_path: Path) -> None:
+    assert forge.run(tmp_path, *TINY, "epochs=1").returncode == 0
+    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
+    row: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    for kind, entry in entries(folder):
+        if kind == "history":
+            row |= entry["item"]
+        elif kind == "summary":
+            summary |= entry["update"]
+        elif kind == "run":  # a server keeps each setting of the top under .value
+            config |= {key: {"value": value} for key, value in entry["config"]["update"].items()}
+    logged = {f"summary:{name}" for name in flat(summary)} | {f"config:{n}" for n in flat(config)}
+    assert dashboard(forge, tmp_path, "output=dashboard.json").returncode == 0
+    definition = json.loads((tmp_path / "dashboard.json").read_text())
+
+    seen: set[str] = set()
+    for panel in panels(definition):
+        of = panel["config"]
+        if panel["viewType"] == "Run History Line Plot":
+            names = {*of["metrics"], of["xAxis"]}
+            assert names <= row.keys()
+            seen |= names
+            continue
+        columns = [one["accessor"] for one in of.get("columns", [])]
+        accessors = set(columns or [of["xAxis"], of["yAxis"]])
+        assert accessors <= logged
+        seen |= accessors
+    assert seen >= {
+        "epoch", "updates", "test/accuracy", "train/loss", "delta_m", "eta_m", "b_m",
+        "delta_measured", "config:schedule.value.p", "config:split.value",
+        "summary:test/accuracy.last",
+    }  # fmt: skip
+    (runs,) = definition["spec"]["section"]["runSets"]
+    grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
+    assert {"config:schedule.value.p", "config:split.value"} <= grouped <= logged
+    assert "config:seed.value" not in grouped
+
+
+def test_the_definition_is_the_same_each_time(forge: Forge, tmp_path: Path) -> None:
+    for name in ("one.json", "other.json"):
+        ended = dashboard(forge, tmp_path, f"output={name}")
+        assert ended.stdout == f"wrote {name}\n"
+    first = (tmp_path / "one.json").read_bytes()
+    assert first == (tmp_path / "other.json").read_bytes()
+    ids = [panel["__id__"] for panel in panels(json.loads(first))]
+    assert len(set(ids)) == len(ids) == 12
+
+
+def test_saved_twice_it_is_one_view(forge: Forge, tmp_path: Path) -> None:
+    dashboard(forge, tmp_path, "output=dashboard.json")
+    with WandbServer() as server:
+        online = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        for _ in range(2):
+            ended = dashboard(forge, tmp_path, **online)
+            assert ended.returncode == 0, ended.stderr
+            assert ended.stderr == ""
+            assert ended.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
+        ended = dashboard(forge, tmp_path, "project=other", **online)
+        assert ended.returncode == 2
+        assert "Project `team/other` not found" in ended.stderr
+        assert ended.stderr.count("\n") == 1
+        ((name, view),) = server.views.items()
+    assert name == "nw-igodashboard-v"
+    assert (view["entityName"], view["projectName"]) == ("team", "igo")
+    written = json.loads((tmp_path / "dashboard.json").read_text())
+    assert json.loads(view["spec"]) == written["spec"]
+
+
+BAD = {
+    "": "no W&B key is known here; .*output=dashboard.json",
+    "output=/": "output=/ is not allowed: it must be a file",
+    "outptu=x": "no setting 'outptu'. Did you mean 'output'",
+}
+
+
+@pytest.mark.parametrize("typed", BAD)
+def test_bad_use_is_one_line(forge: Forge, typed: str, tmp_path: Path) -> None:
+    ended = dashboard(forge, tmp_path, *typed.split())
+    assert ended.returncode == 2
+    assert re.match(f"error: .*{BAD[typed]}", ended.stderr), ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_help_says_where_the_program_is(forge: Forge, tmp_path: Path) -> None:
+    assert "usage: python launch/dashboard.py [" in dashboard(forge, tmp_path, "--help").stdout
