@@ -11,7 +11,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report noise theory bench test lint types unit test-slow test-slurm lock clean
+.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-slurm lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -24,7 +24,7 @@ $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"error: Python >= 3.11 is needed, {v[0]}.{v[1]} was found; say which with: make setup PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,bench,search]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,bench,search,dashboard]'
 	@touch $@
 
 train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset=fashion_mnist epochs=5")
@@ -41,6 +41,19 @@ table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a s
 
 report: setup  ## figures of many runs with intervals and tests, and a page that opens from disk (RUNS=runs OUT=report)
 	$(BIN)/python src/report.py runs=$(RUNS) output=$(OUT) $(ARGS)
+
+sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
+	$(BIN)/python src/sharpness.py runs=$(RUNS) $(ARGS)
+
+dashboard: report  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
+	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
+		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
+	else echo "open $(abspath $(OUT))/index.html in a browser"; fi
+	@if [ -t 0 ] && [ -t 1 ] && [ -d $(RUNS)/wandb ]; then $(BIN)/wandb leet $(RUNS)/wandb; \
+	else echo "every epoch's charts, in a terminal: $(BIN)/wandb leet $(RUNS)/wandb"; fi
+
+sync: setup  ## send offline runs to W&B, once, however often it is started or stopped (RUNS=runs)
+	$(BIN)/python src/sync.py runs_dir=$(RUNS) $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
 	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)
@@ -76,7 +89,7 @@ test-slurm: setup  ## sweeps through a real SLURM daemon, installed where it is 
 	$(BIN)/pytest -m slurm tests/slurm $(ARGS)
 
 lock: setup  ## choose the newest dependencies again: requirements.lock and environment.yml
-	$(BIN)/pip-compile --quiet --upgrade --extra dev --extra bench --extra search --generate-hashes --strip-extras \
+	$(BIN)/pip-compile --quiet --upgrade --extra dev --extra bench --extra search --extra dashboard --generate-hashes --strip-extras \
 		--no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
 		--unsafe-package torch --unsafe-package torchvision --unsafe-package pip --unsafe-package setuptools \
 		--output-file requirements.lock pyproject.toml

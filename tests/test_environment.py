@@ -45,7 +45,7 @@ def test_every_locked_package_has_hashes() -> None:
 def test_conda_installs_what_the_lock_holds() -> None:
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = (d["pip"] for d in environment["dependencies"] if isinstance(d, dict))
-    assert pip[0] == "-e .[dev,bench,search]"
+    assert pip[0] == "-e .[dev,bench,search,dashboard]"
     assert dict(one.split("==") for one in pip[1:]) == locked()
 
 

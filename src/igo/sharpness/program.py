@@ -46,7 +46,7 @@ class Settings:
     """What src/sharpness.py can be told (conf/sharpness.yaml)."""
 
     runs: Any = "runs"
-    samples: int = 2000
+    samples: int = 500
     norm: str = "inf"
     radius: float = 0.002
     steps: int = 20
