@@ -29,7 +29,7 @@ from igo.schedule import make_plan
 
 # What may differ between two computations of the same result.
 WITHOUT_EFFECT = {
-    "engine.device", "engine.threads", "engine.deterministic", "dataset.workers",
+    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "dataset.workers",
     "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity", "tracking.group",
     "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
     "p",  # as written; where a profile uses it, schedule.p has its value
