@@ -7,6 +7,7 @@ import json
 import math
 import random
 import statistics
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -396,3 +397,18 @@ def test_many_settings_are_cut_and_it_is_said(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "Of 14 settings the 12 of highest final accuracy are drawn" in figure.caption
     assert figure.table["label"].n_unique() == 14
+
+
+@pytest.mark.parametrize("pairs", [4, 5, 6])
+def test_the_p_value_of_a_rank_correlation_counts_all_orders(pairs: int) -> None:
+    x, y = np.arange(float(pairs)), np.array([0.1, 0.3, 0.2, 0.9, 0.5, 0.7][:pairs])
+
+    def rho(order: Sequence[float]) -> float:
+        ranks = np.argsort(np.argsort(order)), np.argsort(np.argsort(y))
+        return float(np.corrcoef(*ranks)[0, 1])
+
+    own = rho(x)
+    all_orders = [rho(order) for order in itertools.permutations(x)]
+    wanted = np.mean([abs(one) >= abs(own) - 1e-12 for one in all_orders])
+    assert numbers.rank_correlation(x, y) == (pytest.approx(own), pytest.approx(wanted))
+    assert numbers.rank_correlation(np.arange(4.0), np.arange(4.0))[1] == pytest.approx(1 / 12)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import polars as pl
-from scipy import stats
 
-from igo.report import families
+from igo.report import families, numbers
 from igo.report.chart import PALETTE, Axis, Figure, Panel, Series, Style
 from igo.report.families import Family
 from igo.report.runs import SHARPNESS, Material
@@ -132,8 +131,8 @@ def _correlation(points: pl.DataFrame, x: str, y: str) -> tuple[float | None, fl
     both = points.select(f"{x}_mean", f"{y}_mean").drop_nulls()
     if len(both) < 4 or min(both[name].n_unique() for name in both.columns) < 2:
         return None, None, len(both)
-    result = stats.spearmanr(both.to_numpy())
-    return float(result.statistic), float(result.pvalue), len(both)
+    rho, p = numbers.rank_correlation(*both.to_numpy().T)
+    return rho, p, len(both)
 
 
 def _told(points: pl.DataFrame, x: str, y: str) -> str:
