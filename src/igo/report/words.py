@@ -174,6 +174,8 @@ def _listed(names: Iterable[str]) -> str:
 def _schedules(ranked: list[Row]) -> list[str]:
     """The source's message, p ≤ 1 and cosine before faster decays; and its order."""
     sentences = []
+    # graduated at split 1 is polynomial once more: the same curve must not count twice
+    ranked = list({published.name_of(row) or id(row): row for row in ranked}.values())
     slow = [row for row in ranked if row["p"] is not None and row["p"] <= 1]
     fast = [row for row in ranked if row["p"] is not None and row["p"] > 1]
     if slow and fast:
