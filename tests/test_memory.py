@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY, run_folder
 from torch import nn
 
 from igo import memory, models
 from igo.config import Config
-from tests.conftest import TINY, run_folder
 
 MakeConfig = Callable[..., Config]
 Program = Callable[..., subprocess.CompletedProcess[str]]

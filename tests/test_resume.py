@@ -20,8 +20,7 @@ from conftest import TINY, clean_environment, command, records, run_folder
 from forked import Death, Forge, shared_forge
 from torch import nn
 
-from igo import checkpoint, data, engine, loop, optim
-from igo import run as runs
+from igo import checkpoint, data, engine, loop, optim, stopping
 from igo.config import Config
 from igo.schedule import make_plan
 from igo.tracking import history
@@ -331,12 +330,12 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with runs._signals() as check_stop:
+    with stopping.signals() as check_stop:
         check_stop()
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(runs.Stopped) as first:
+        with pytest.raises(stopping.Stopped) as first:
             check_stop()
-        with pytest.raises(runs.Stopped) as second:
+        with pytest.raises(stopping.Stopped) as second:
             os.kill(os.getpid(), signal.SIGINT)
     assert (first.value.code, second.value.code) == (143, 130)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before

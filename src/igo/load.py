@@ -33,8 +33,12 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     Raises:
         ConfigError: naming the setting, its value and what is allowed.
     """
+    if composed.get("run") is not None:
+        allowed = "it is one run, which has its configuration; leave -m out"
+        raise ConfigError("run", composed["run"], allowed)
     try:
         values = OmegaConf.to_container(composed, resolve=True)
+        values.pop("run", None)  # type: ignore[union-attr, call-arg, arg-type]
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except OmegaConfBaseException as error:
         raise explain(error, composed) from None
