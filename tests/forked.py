@@ -7,17 +7,21 @@ A run can be told to kill itself at a moment, which a process started by a comma
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib
 import json
 import os
+import resource
 import runpy
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -35,7 +39,8 @@ PRELOADED = ("igo.tracking", "igo.checkpoint", "sklearn.datasets", "timm", "wand
 class Death:
     """At the k-th call of a function: before, inside or after it, a signal or an exception.
 
-    ``inside`` is for writing functions alone: half of what they write is written.
+    ``inside`` is for writing functions alone: half of what they write is written. ``torn`` is for
+    os.fsync: half of the file is there.
     """
 
     function: str
@@ -60,6 +65,10 @@ class Death:
                 self.strike()
             if calls == self.call and self.moment == "inside":
                 _write_half(original, *arguments, **named)
+                self.strike()
+            if calls == self.call and self.moment == "torn":
+                with contextlib.suppress(OSError):  # a folder
+                    os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
                 self.strike()
             result = original(*arguments, **named)
             if calls == self.call and self.moment == "after":
@@ -110,8 +119,11 @@ class Forge:
         death: Death | None = None,
         settings: dict[str, float] | None = None,
         alarm: float = 0.0,
+        alarm_signal: signal.Signals = signal.SIGKILL,
+        room: float = 0.0,
         ranks: int = 1,
         function: str = "",
+        bare: bool = False,
         **environment: str,
     ) -> Ended:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
@@ -120,20 +132,25 @@ class Forge:
             folder: the working directory, where the outputs are kept too.
             arguments: what a user would type.
             death: what happens to the run on the way.
-            alarm: seconds after which the process drops dead, wherever it is; 0 = never.
+            alarm: seconds after which a signal arrives, wherever the process is; 0 = never.
+            alarm_signal: that signal.
+            room: MiB of memory that the process may take beyond what it starts with; 0 = any.
             settings: module constants to change, such as ``igo.tracking.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
+            bare: leave runs_dir out.
             environment: variables to set.
         """
         flags = ["-m"] if arguments[:1] == ("-m",) else []
-        own = f"runs_dir={folder / 'runs'}"
+        own = () if bare else (f"runs_dir={folder / 'runs'}",)
         job = {
             "folder": str(folder),
-            "arguments": list(arguments if function else [*flags, own, *arguments[len(flags) :]]),
+            "arguments": list(arguments if function else [*flags, *own, *arguments[len(flags) :]]),
             "death": asdict(death) if death else None,
             "settings": settings or {},
             "alarm": alarm,
+            "alarm_signal": int(alarm_signal),
+            "room": room,
             "ranks": ranks,
             "function": function,
             "environment": environment,
@@ -202,7 +219,10 @@ def _child(job: dict[str, Any], rank: int) -> int:
         setattr(owner, name, value)
     if job["death"] and job["death"]["rank"] == rank:
         Death(**job["death"]).plant()
-    signal.setitimer(signal.ITIMER_REAL, job["alarm"])  # unhandled, SIGALRM kills like SIGKILL
+    if job["room"]:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        bound = pages * resource.getpagesize() + int(job["room"] * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     script = str(ROOT / "src" / "train.py")
     sys.argv = [script, *job["arguments"]]
     try:
@@ -235,7 +255,14 @@ def _serve() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         children = [_fork(job, rank) for rank in range(job["ranks"])]
+        strike = partial(os.kill, children[0], job["alarm_signal"])
+        alarm = threading.Timer(job["alarm"], strike)
+        if job["alarm"]:
+            alarm.start()
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+        alarm.cancel()
+        if job["alarm"]:
+            alarm.join()  # a fork must find no lock of a thread's taken
         print(json.dumps(codes), flush=True)
 
 

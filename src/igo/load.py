@@ -76,9 +76,12 @@ def of_file(path: Path) -> Config:
         written = OmegaConf.load(path)
     except (OSError, UnicodeDecodeError, YAMLError) as error:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
-    if not isinstance(written, DictConfig):
+    if not isinstance(written, DictConfig) or "dataset" not in written:
         raise UserError(f"{path} does not hold a run's configuration")
-    return load(written)
+    try:
+        return load(written)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def explain(error: Exception, composed: DictConfig | None = None) -> UserError:

@@ -112,9 +112,11 @@ def train(
             except (RuntimeError, MemoryError) as error:
                 if not memory.is_exhausted(error):
                     raise
+                reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
-            size = memory.smaller(run, progress.applied.batch_size if progress.applied else largest)
+            batch_size = progress.applied.batch_size if progress.applied else stage.b_m
+            size = memory.smaller(run, batch_size, reason)
             before.restore(run, progress)
             run = memory.with_parts_of(run, size)
             progress.micro_batch_size = size

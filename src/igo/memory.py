@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from igo.loop import Progress, Training
 
 MOST = 1024  # samples; by then, no machine gains from more
-# What allocators say in a RuntimeError: PyTorch's on a CPU, C++'s, cuBLAS's and cuDNN's, oneDNN's.
+# What is said in a RuntimeError: PyTorch's allocator on a CPU, C++'s, cuBLAS and cuDNN, oneDNN
+# (which says no more than that).
 EXHAUSTED = (
-    "can't allocate memory", "out of memory", "bad_alloc", "STATUS_ALLOC_FAILED",
-    "could not create a memory object",
+    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
+    "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",
+    "could not execute a primitive",
 )  # fmt: skip
 
 
@@ -81,8 +83,13 @@ def is_exhausted(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTED)
 
 
-def smaller(run: Training, batch_size: int) -> int:
+def smaller(run: Training, batch_size: int, reason: str) -> int:
     """Half of what has just been too much at once, training by ``batch_size`` or in evaluation.
+
+    Args:
+        run: with the micro-batches that were too large.
+        batch_size: of the stage.
+        reason: the error, for a person, where there is no half.
 
     Raises:
         UserError: there is no half that can be trained, or other processes take part, which would
@@ -94,7 +101,7 @@ def smaller(run: Training, batch_size: int) -> int:
         raise UserError(f"{allowed} (this begins another run, as BatchNorm sees them)")
     size = tried // 2
     if not size:
-        raise UserError("out of memory with a single sample; use a smaller model or more memory")
+        raise UserError(f"out of memory with a single sample ({reason[:80]}); use a smaller model")
     engine = replace(run.engine, micro_batch_size=size)
     smallest = engine.smallest_part([stage.b_m for stage in run.plan.stages], run.plan.n)
     try:
