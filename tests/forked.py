@@ -49,6 +49,7 @@ class Death:
     signal: int = signal.SIGKILL
     error: str = ""  # raise this instead
     cure: bool = False  # as a UserError
+    errno: int = 0  # raise this OSError instead, as the kernel would
     rank: int = 0  # of several processes, which
 
     def plant(self) -> None:
@@ -79,6 +80,8 @@ class Death:
 
     def strike(self) -> None:
         """End the process, or tell it to end."""
+        if self.errno:
+            raise OSError(self.errno, os.strerror(self.errno))
         if self.error:
             raise UserError(self.error) if self.cure else RuntimeError(self.error)
         os.kill(os.getpid(), self.signal)

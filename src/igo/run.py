@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from igo.config import Config
 from igo.provenance import now, provenance
 from igo.ranks import Ranks
-from igo.record import Record, RunFolder, read_records
+from igo.record import Record, RunFolder, last_record, read_records
 from igo.schedule import Plan, make_plan
 from igo.stopping import Stopped, signals
 from igo.terminal import Terminal
@@ -66,6 +66,8 @@ def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
     if folder.status().get("state") != "finished":
         return False
     damaged = folder.damaged()
+    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # another run's status
+        damaged = ["metrics.jsonl"]
     for name in damaged:
         terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
     if "metrics.jsonl" in damaged:  # a checkpoint has the records
