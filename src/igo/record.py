@@ -141,14 +141,18 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def status(self) -> Record:
-        """The content of status.json, see ``read_status``."""
-        return read_status(self.path)
+        """The content of status.json, see ``read_status``; none if it is that of another run."""
+        found = read_status(self.path)
+        return found if found.get("run", self.path.name) == self.path.name else {}
 
     def begin_status(self, **entries: object) -> None:
         """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
         kept = {key: value for key, value in self.status().items() if key in CARRIED_ON}
         (self.path / "error.txt").unlink(missing_ok=True)
-        write_atomically(self._status_file, json.dumps({**entries, **kept}, indent=2) + "\n")
+        write_atomically(
+            self._status_file,
+            json.dumps({"run": self.path.name, **entries, **kept}, indent=2) + "\n",
+        )
 
     def update_status(self, **changes: object) -> None:
         """Change entries of status.json."""

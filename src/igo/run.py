@@ -66,7 +66,7 @@ def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
     if folder.status().get("state") != "finished":
         return False
     damaged = folder.damaged()
-    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # another run's status
+    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
         damaged = ["metrics.jsonl"]
     for name in damaged:
         terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
