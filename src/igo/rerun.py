@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,19 +16,19 @@ from igo.record import RunFolder, read_status
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
 
-def of_folder(
+def moved(
     run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
-) -> tuple[Path, Config]:
-    """The folder and the configuration of a run, where it computes changed as typed.
+) -> tuple[Path, Callable[[Config], None]]:
+    """The folder of a run, and what moves its configuration to where it computes now, as typed.
 
     Args:
         run: the folder, as typed.
-        composed: what Hydra made of the command line, without the program's own settings.
+        composed: what Hydra made of the command line.
         typed: full names of the settings that were typed, without the program's own.
         movable: those among them that may be: settings or groups.
 
     Raises:
-        UserError: no such folder, a damaged one, or a setting that would make it another run.
+        UserError: no such folder, or a setting that would make it another run.
     """
     composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
     for name in typed:
@@ -38,30 +38,31 @@ def of_folder(
     folder = Path(run).resolve()
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
-    try:
-        config = of_file(folder / "config.yaml")
-    except UserError as error:
-        command = read_status(folder).get("command", "")
-        raise UserError(
-            f"{error}. The run began as: {command}" if command else str(error)
-        ) from None
     here = load(composed)
-    for name in typed:
-        moved = (
-            "engine.device" if name == "engine" else name
-        )  # a group's other settings are no move
-        parent, _, key = moved.rpartition(".")
-        setattr(value_of(config, parent) if parent else config, key, value_of(here, moved))
-    return folder, config
+    # of the group engine, whose other settings say what the run is, the device alone
+    names = ["engine.device" if name == "engine" else name for name in typed]
+
+    def move(config: Config) -> None:
+        for name in names:
+            group, _, key = name.rpartition(".")
+            setattr(value_of(config, group) if group else config, key, value_of(here, name))
+
+    return folder, move
 
 
 def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     """The configuration with which ``src/train.py`` goes on in a run's folder.
 
     Raises:
-        UserError: see ``of_folder``; or the folder is not that of its config.yaml.
+        UserError: see ``moved``; the configuration is damaged, or not that of the folder.
     """
-    folder, config = of_folder(run, composed, typed)
+    folder, move = moved(run, composed, typed)
+    try:
+        config = of_file(folder / "config.yaml")
+    except UserError as error:
+        command = read_status(folder).get("command", "status.json does not say")
+        raise UserError(f"{error}. The run began as: {command}") from None
+    move(config)
     config.runs_dir = str(folder.parent)
     name = RunFolder(config).path.name
     if name != folder.name:

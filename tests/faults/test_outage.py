@@ -1,6 +1,6 @@
 """The real W&B client against a server that refuses, hangs, drops its answers or fails.
 
-Training's results are those without W&B, and all records are there after `wandb sync`, once. How
+Training's results are those without W&B, and all records are there after `make sync`, once. How
 long it took, beside a run without W&B at the same moment, is printed: the machine is shared.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import clean_environment, records, run_folder
+from conftest import ROOT, clean_environment, records, run_folder
 from forked import shared_forge
 from test_resume import assert_same, outcome
 from wandb_server import KEY, WandbServer
@@ -107,24 +107,16 @@ def test_an_outage_costs_nothing_but_patience(
 
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:
     """Bring what is in the local W&B folders to the server; the one run's rows there."""
-    folders = [
-        folder
-        for folder in (place / "runs" / "wandb").glob("*run-*")
-        if folder.is_dir() and not folder.is_symlink()
-    ]
-    assert folders
-    for folder in folders:
-        done = subprocess.run(
-            [Path(sys.executable).parent / "wandb", "sync", str(folder)],
-            env=clean_environment(
-                WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, HOME=str(place), **FAST
-            ),
-            cwd=place,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "sync.py")],
+        env=clean_environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST),
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
     identity = json.loads((run_folder(place) / "status.json").read_text())["wandb_id"]
     assert list(server.runs) == [identity], "it is one run"
+    assert len(server.runs[identity].received) == len(server.runs[identity].rows), "each once"
     return server.runs[identity].rows
