@@ -19,9 +19,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,6 +95,7 @@ class Ended:
     stdout: str
     stderr: str
     others: tuple[tuple[int, str, str], ...] = ()  # the same of ranks 1, 2, …
+    cpu: float = 0.0  # seconds that the process computed
 
 
 class Forge:
@@ -135,7 +136,8 @@ class Forge:
             folder: the working directory, where the outputs are kept too.
             arguments: what a user would type.
             death: what happens to the run on the way.
-            alarm: seconds after which a signal arrives, wherever the process is; 0 = never.
+            alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
+                never. Not of time: a busy machine would shift the moments.
             alarm_signal: that signal.
             room: MiB of memory that the process may take beyond what it starts with; 0 = any.
             settings: module constants to change, such as ``igo.tracking.INIT_TIMEOUT``.
@@ -163,11 +165,12 @@ class Forge:
             raise TypeError("the server has no pipes")
         pipes[0].write(json.dumps(job) + "\n")
         pipes[0].flush()
+        codes, cpu = json.loads(pipes[1].readline())
         ended = [
             (code, *((folder / _output(name, rank)).read_text() for name in ("out", "err")))
-            for rank, code in enumerate(json.loads(pipes[1].readline()))
+            for rank, code in enumerate(codes)
         ]
-        return Ended(*ended[0], others=tuple(ended[1:]))
+        return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu)
 
     def results(self, folder: Path, ranks: int, function: str, *arguments: str) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""
@@ -258,15 +261,26 @@ def _serve() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         children = [_fork(job, rank) for rank in range(job["ranks"])]
-        strike = partial(os.kill, children[0], job["alarm_signal"])
-        alarm = threading.Timer(job["alarm"], strike)
+        over = threading.Event()
+        alarm = threading.Thread(target=_strike, args=(job, children[0], over))
         if job["alarm"]:
             alarm.start()
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        alarm.cancel()
+        ends = [os.wait4(child, 0) for child in children]
+        over.set()
         if job["alarm"]:
             alarm.join()  # a fork must find no lock of a thread's taken
-        print(json.dumps(codes), flush=True)
+        codes = [os.waitstatus_to_exitcode(status) for _, status, _ in ends]
+        print(json.dumps([codes, ends[0][2].ru_utime + ends[0][2].ru_stime]), flush=True)
+
+
+def _strike(job: dict[str, Any], child: int, over: threading.Event) -> None:
+    """Send a child its signal once it has computed for so long."""
+    clock = (~child << 3) | 2  # Linux's for the CPU time of a process, as clock_getcpuclockid makes
+    with contextlib.suppress(OSError):  # it has ended
+        while not over.wait(0.002):
+            if time.clock_gettime(clock) >= job["alarm"]:
+                os.kill(child, job["alarm_signal"])
+                return
 
 
 def _fork(job: dict[str, Any], rank: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -159,21 +158,6 @@ def test_killed_between_the_two_renames_it_continues_from_the_one_before(
     assert "previous-checkpoint.pt" in names
     ended = forge.run(tmp_path, *arguments)
     assert "continuing after epoch 2 of 4" in ended.stdout
-    assert_same(outcome(tmp_path), uninterrupted(arguments))
-
-
-def test_killed_at_random_moments_it_ends_the_same(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
-) -> None:
-    arguments = KINDS["momentum, augmentation, final stage"]
-    moments = random.Random(0)
-    kills = 0
-    for _ in range(6):
-        ended = forge.run(tmp_path, *arguments, alarm=moments.uniform(0.1, 0.5))
-        kills += ended.returncode == -signal.SIGKILL
-        assert ended.returncode in (0, -signal.SIGKILL), ended
-    assert kills
-    assert forge.run(tmp_path, *arguments).returncode == 0
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 

@@ -13,7 +13,7 @@ from conftest import run_folder
 from forked import Death, Ended
 from harness import assert_same, outcome, start, undisturbed
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
 
 Record = Callable[[str, object], None]
 Damage = Callable[[Path, Path], None]  # of a file; the same file of another run
