@@ -51,13 +51,15 @@ def _load(kept: Path) -> Arrays | None:
     """The arrays of a folder, mapped copy-on-write; None where one is missing or damaged."""
     try:
         sums = json.loads((kept / CHECKSUMS).read_text())
+        if any(Path(file).name != file for file in sums):  # leads out of the folder
+            return None
         if any(_checksum(kept / file) != wanted for file, wanted in sums.items()):
             return None
         return {
             Path(file).stem: np.load(kept / file, mmap_mode="c", allow_pickle=False)
             for file in sums
         }
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 

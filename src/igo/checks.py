@@ -43,6 +43,13 @@ Rule = tuple[Callable[[float], bool], str]
 POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
 NOT_NEGATIVE: Rule = (lambda x: x >= 0, "it must be 0 or more")
 AT_LEAST_ONE: Rule = (lambda x: x >= 1, "it must be 1 or more")
+MOST_EPOCHS = 1_000_000  # the plan and the record have a line for each
+
+
+def _within(low: float, high: float) -> Rule:
+    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
+
+
 RULES: dict[str, Rule] = {
     "p": POSITIVE,
     "split": (
@@ -50,13 +57,13 @@ RULES: dict[str, Rule] = {
         "it must be in [0, 1]: 1 = all of the decay in the learning rate, 0 = all in the batch",
     ),
     "seed": (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)"),
-    "epochs": AT_LEAST_ONE,
+    "epochs": _within(1, MOST_EPOCHS),
     "learning_rate": POSITIVE,
     "batch_size": AT_LEAST_ONE,
     "max_batch_size": AT_LEAST_ONE,
     "schedule.stages": AT_LEAST_ONE,
     "schedule.batch_multiple": AT_LEAST_ONE,
-    "schedule.final_updates": NOT_NEGATIVE,
+    "schedule.final_updates": _within(0, MOST_EPOCHS),
     "schedule.feedback_limit": (lambda r: r > 1, "it must be above 1"),
     "schedule.p": POSITIVE,
     "schedule.gamma": (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)"),
@@ -69,10 +76,10 @@ RULES: dict[str, Rule] = {
     "dataset.channels": AT_LEAST_ONE,
     "dataset.image_size": AT_LEAST_ONE,
     "dataset.samples": (lambda n: n >= 2, "it must be 2 or more"),
-    "dataset.workers": NOT_NEGATIVE,
+    "dataset.workers": _within(0, 1024),
     "dataset.augment.crop": NOT_NEGATIVE,
     "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
-    "model.width": AT_LEAST_ONE,
+    "model.width": _within(1, 1024),
     "optimizer.momentum": (lambda b: 0 <= b < 1, "β must be in [0, 1)"),
     "optimizer.weight_decay": NOT_NEGATIVE,
     "noise.batches": (lambda k: k >= 2, "a variance needs 2 mini-batches or more"),
@@ -80,7 +87,7 @@ RULES: dict[str, Rule] = {
     "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
     "engine.micro_batch_size": AT_LEAST_ONE,
     "engine.memory": POSITIVE,
-    "engine.threads": AT_LEAST_ONE,
+    "engine.threads": _within(1, 1024),
 }
 
 
@@ -113,6 +120,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
     the decay that the learning rate carries.
     """
     schedule = config.schedule
+    if config.optimizer.decay_momentum:
+        _check_decay_momentum(config, typed)  # while what was typed is there to be named
     if schedule.stages is None:
         schedule.stages = config.epochs
     if config.max_batch_size is not None and config.max_batch_size >= config.dataset.samples:
@@ -133,6 +142,9 @@ def complete(config: Config, typed: Collection[str]) -> None:
     lam = 1.0 if schedule.lam is None else schedule.lam
     gamma = kappa / math.sqrt(lam)
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
+    if gamma == 0:
+        allowed = f"{both} give κ/√λ = 0 to float precision; it must be above 0"
+        raise ConfigError("schedule.kappa", schedule.kappa, allowed)
     if gamma >= 1:
         raise ConfigError(
             "schedule.kappa", schedule.kappa, f"{both} give κ/√λ = {gamma:g}: the noise would not"
@@ -158,8 +170,6 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     if name == "sgd" and momentum != 0:
         allowed = "optimizer=sgd has no momentum; use optimizer=shb or optimizer=nshb"
         raise ConfigError("optimizer.momentum", momentum, allowed)
-    if config.optimizer.decay_momentum:
-        _check_decay_momentum(config, typed)
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "engine.micro_batch_size is set, which it would choose; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
@@ -230,8 +240,10 @@ def _check_data_and_model(config: Config) -> None:
         if len(values) != dataset.channels:
             allowed = f"it must have one number for each of {dataset.channels} channels"
             raise ConfigError(setting, values, allowed)
-    if min(dataset.std) <= 0:
-        raise ConfigError("dataset.std", dataset.std, "each must be above 0")
+    if not all(0 <= mean <= 1 for mean in dataset.mean):
+        raise ConfigError("dataset.mean", dataset.mean, "pixels are in [0, 1]; so must each be")
+    if not all(1e-6 <= std <= 1e6 for std in dataset.std):
+        raise ConfigError("dataset.std", dataset.std, "each must be in [0.000001, 1,000,000]")
     if dataset.augment.crop >= dataset.image_size:
         allowed = f"it must be below the image size, {dataset.image_size}"
         raise ConfigError("dataset.augment.crop", dataset.augment.crop, allowed)

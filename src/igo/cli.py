@@ -12,13 +12,14 @@ from typing import NoReturn
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.errors import ConfigError, UserError, nearest
 from igo.help import CONF, group_names, help_text, option_files, setting_names
 from igo.load import explain
 from igo.ranks import Ranks
+from igo.targets import guard_composition
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
@@ -53,19 +54,20 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
             fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
 
+    guard_composition()
     started = False
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def main(composed: DictConfig) -> object:
         nonlocal started
         started = True
-        overrides = HydraConfig.get().overrides.task
+        overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
         sweep = HydraConfig.get().runtime.choices.get("sweep")
         if sweep and HydraConfig.get().mode is hydra.types.RunMode.RUN:
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
-            return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
+            return program(composed, [str(one).split("=")[0].lstrip("+~") for one in overrides])
         except UserError as error:
             if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:
                 raise
@@ -82,7 +84,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     except ValueError as error:
         if started:
             raise
-        fail(_empty_group() or str(error).splitlines()[0])
+        fail(_no_option() or str(error).splitlines()[0])
     except KeyboardInterrupt:
         raise SystemExit(130) from None
 
@@ -94,12 +96,12 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(EXIT_USER_ERROR)
 
 
-def _empty_group() -> str:
-    """What to say of ``dataset=null`` and the like, which Hydra cannot compose."""
+def _no_option() -> str:
+    """What to say of ``dataset=null``, ``dataset=5`` and the like, which Hydra cannot compose."""
     for one in sys.argv[1:]:
         group, _, option = one.partition("=")
         options = [path.stem for path in option_files(group)]
-        if option in ("", "null") and options:
+        if options and option not in options:
             return str(ConfigError(group, option, f"it must be one of {', '.join(options)}"))
     return ""
 

@@ -6,11 +6,15 @@ import re
 from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
-from yaml import YAMLError
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
 
 from igo import checks
 from igo.config import Config, known_settings
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 Own = TypeVar("Own", bound="DataclassInstance")
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where libyaml is: a tenth of the time
 
 
 def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
@@ -35,6 +40,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     """
     try:
         values = OmegaConf.to_container(composed, resolve=True)
+        _check_sizes(values)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except OmegaConfBaseException as error:
         raise explain(error, composed) from None
@@ -44,6 +50,22 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     checks.complete(config, typed)
     checks.check_combinations(config, typed)
     return config
+
+
+def _check_sizes(values: object, name: str = "") -> None:
+    """No setting needs a whole number of more than 63 bits, which floats and tensors cannot take.
+
+    Raises:
+        ConfigError: one is larger.
+    """
+    if isinstance(values, dict):
+        for key, value in values.items():
+            _check_sizes(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, list):
+        for value in values:
+            _check_sizes(value, name)
+    elif isinstance(values, int) and abs(values) >= 2**63:
+        raise ConfigError(name, f"a number of {values.bit_length()} bits", "it is too large")
 
 
 def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:
@@ -65,16 +87,42 @@ def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:
 def of_file(path: Path) -> Config:
     """The configuration of a run, from its config.yaml, complete and checked as it was written.
 
+    A record holds values alone: nothing in it is computed here, from the environment least of all.
+
     Raises:
         UserError: the file cannot be read, or is of another version of this project.
     """
     try:
-        written = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
+        values = record_values(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
-    if not isinstance(written, DictConfig):
+    if not isinstance(values, dict):
         raise UserError(f"{path} does not hold a run's configuration")
-    return load(written)
+    try:
+        return load(OmegaConf.create(values))
+    except OmegaConfBaseException as error:
+        raise explain(error) from None
+
+
+def record_values(text: str) -> Any:
+    """The plain values in a YAML file that somebody else may have written.
+
+    Tags, which make objects, and references, by which a page of text stands for more than memory
+    holds, are as little part of a record as ``${…}``, which OmegaConf would resolve.
+
+    Raises:
+        ValueError: the text is not YAML, or holds one of these.
+    """
+    if "${" in text:
+        raise ValueError("it holds ${…}; a record has values alone")
+    try:
+        if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
+            raise ValueError("it holds a reference; a record has values alone")
+        return yaml.load(text, YAML)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(getattr(error, "problem", None) or str(error).splitlines()[0]) from None
 
 
 def explain(error: Exception, composed: DictConfig | None = None) -> UserError:
@@ -83,6 +131,8 @@ def explain(error: Exception, composed: DictConfig | None = None) -> UserError:
     reason = str(getattr(error, "msg", "") or error).splitlines()[0]
     if isinstance(error, ConfigKeyError) or "is not in struct" in reason:
         return UserError(f"there is no setting '{name}'.{nearest(name, known_settings())}")
+    if isinstance(error, InterpolationResolutionError):
+        return UserError(f"{name}: {reason}")
     value = OmegaConf.select(composed, name, throw_on_missing=False) if composed else None
     if "not a ListConfig" in reason:
         return ConfigError(name, value, "it must be a list, such as [16] or [16,64]")

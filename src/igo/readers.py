@@ -32,6 +32,7 @@ FASHION_MNIST_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+ARRAYS = {"train_images", "train_labels", "test_images", "test_labels"}
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,8 @@ def _kept(
         }  # fmt: skip
 
     found = cached(data_dir / "cache", name, sources, arrays)
+    if not found.keys() >= ARRAYS:  # whole, and of something else
+        found = arrays()
     train = Split(found["train_images"], found["train_labels"])
     return train, Split(found["test_images"], found["test_labels"])
 
@@ -209,12 +212,14 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
 
         Raised in a worker, an exception would keep DataLoader's processes from ending in order.
         """
+        from PIL import Image
+
         with torch.random.fork_rng(devices=[]):
             if self._seed is not None:
                 torch.manual_seed((self._seed + index) % 2**63)
             try:
                 pixels, label = self._folder[index]
-            except (OSError, SyntaxError, ValueError) as error:  # what PIL raises
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 path = self._folder.samples[index][0]
                 return UserError(f"{path} is damaged ({_reason(error)}); get it again")
         return pixels, label

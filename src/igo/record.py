@@ -65,8 +65,10 @@ class RunFolder:
 
         Raises:
             Busy: another process holds it.
+            UserError: a file in it is a link, through which one outside would be written.
         """
         make_writable(self.path)
+        refuse_links(self.path)
         with (self.path / ".lock").open("w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -130,7 +132,7 @@ def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
         found = json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -159,7 +161,7 @@ def last_record(folder: Path) -> Record:
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
         return dict(json.loads(lines[-1])) if lines else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
@@ -200,6 +202,17 @@ def make_writable(folder: Path) -> None:
             raise PermissionError(f"no permission to write in {folder}")
     except OSError as error:
         raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
+
+
+def refuse_links(folder: Path) -> None:
+    """See that what is written in a run folder stays in it, wherever the folder came from.
+
+    Raises:
+        UserError: naming the link.
+    """
+    for entry in folder.iterdir():
+        if entry.is_symlink():
+            raise UserError(f"{entry} is a link, which no file of a run is; remove it")
 
 
 def describe(record: Mapping[str, Any]) -> str:

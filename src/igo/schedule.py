@@ -105,9 +105,12 @@ def cosine(at: Position, _: ScheduleConfig) -> float:
 
 
 def cosine_power(at: Position, schedule: ScheduleConfig) -> float:
-    """φ_m = (q^((1 + cos πt)/2 + 1) - q)/(q² - q), cosine power annealing (Hundt et al. 2019)."""
-    q = _set(schedule.power)
-    return (math.pow(q, cosine(at, schedule) + 1) - q) / (q * q - q)
+    """φ_m = (q^((1 + cos πt)/2 + 1) - q)/(q² - q), cosine power annealing (Hundt et al. 2019).
+
+    It is (q^c - 1)/(q - 1), which neither overflows for large q nor cancels for q near 1.
+    """
+    log_q = math.log(_set(schedule.power))
+    return math.expm1(cosine(at, schedule) * log_q) / math.expm1(log_q)
 
 
 def diminishing(at: Position, schedule: ScheduleConfig) -> float:
@@ -157,6 +160,9 @@ def make_plan(config: Config) -> Plan:
         if not config.optimizer.decay_momentum:  # which leaves both as they are
             b = whole_batch_size(config, phi, least=batches[-1] if batches else b)
             eta *= phi * math.sqrt(b / config.batch_size)
+        if eta == 0:
+            allowed = f"it underflows to η_{m} = 0 in stage {m} of {count}; use a larger one"
+            raise ConfigError("learning_rate", config.learning_rate, allowed)
         phis.append(phi)
         batches.append(b)
         etas.append(eta)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -102,17 +103,42 @@ def _queued(runs_dir: Path) -> dict[str, str]:
 
 
 def read_book(path: Path) -> Book:
-    """Read a sweep.json.
+    """Read a sweep.json. Its folder gives the sweep its name, whatever is written inside.
 
     Raises:
-        UserError: it cannot be read, or is something else.
+        UserError: it cannot be read, is something else, or names a run outside RUNS_DIR.
     """
     try:
         found = json.loads(path.read_text())
         runs = [Entry(**one) for one in found.pop("runs")]
-        return Book(runs=runs, **found)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        book = Book(runs=runs, **{**found, "name": path.parent.name})
+        _check(book)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(f"{path} is not the record of a sweep ({error})") from None
+    return book
+
+
+def _check(book: Book) -> None:
+    """Hold a record against what this project writes; somebody else may have written it.
+
+    Raises:
+        ValueError: a run that is no folder's name, which could lead out of RUNS_DIR, or no job id.
+        TypeError: a value of another type.
+    """
+    texts = [book.command, book.started, *book.queue, *book.queue.values()]
+    for entry in book.runs:
+        texts += [entry.run, entry.label, *entry.overrides]
+        if not isinstance(entry.epochs, int):
+            raise TypeError(f"epochs={entry.epochs!r}")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is no text")
+    for run in [*book.queue, *(entry.run for entry in book.runs)]:
+        if run in ("", "..", ".") or not {"/", "\0"}.isdisjoint(run):
+            raise ValueError(f"{run!r} is no run's name")
+    for job in book.queue.values():
+        if not re.fullmatch(r"\d+(_\d+)?", job):
+            raise ValueError(f"{job!r} is no job")
 
 
 def find_book(runs_dir: Path, name: str | None) -> Book:

@@ -11,10 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-import yaml
-
 from igo.config import Config
 from igo.errors import UserError
+from igo.load import record_values
 from igo.record import state_of
 
 Row = dict[str, Any]
@@ -130,10 +129,9 @@ def _block(text: str) -> Row:
     millisecond a run otherwise.
     """
     try:
-        values = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, ValueError) as error:
-        reason = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise UserError(f"config.yaml cannot be read ({reason})") from None
+        values = record_values(text)
+    except ValueError as error:
+        raise UserError(f"config.yaml cannot be read ({str(error).splitlines()[0]})") from None
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -177,7 +175,7 @@ def _typed(value: object, kind: type, where: str) -> Any:
 def _object(text: str, where: str) -> Row:
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UserError(f"{where} is damaged: no JSON object")

@@ -25,6 +25,7 @@ from igo.load import load
 from igo.ranks import Ranks
 from igo.record import RunFolder
 from igo.schedule import make_plan
+from igo.targets import check_text
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 
@@ -68,6 +69,8 @@ class Composer:
         """
         typed = [one.split("=")[0].lstrip("+~") for one in overrides]
         try:
+            for one in overrides:
+                check_text(one)
             config = load(self._compose(overrides), typed)
             make_plan(config)
         except UserError as error:

@@ -16,6 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from igo.errors import ConfigError
+from igo.record import refuse_links
 from igo.sweep.jobs import Job, execute
 from igo.sweep.launch import Sweep
 from igo.sweep.overview import Overview
@@ -127,6 +128,7 @@ def _work(job: Job, slot: Slot) -> None:
     os.setpgrp()  # Ctrl-C in the terminal reaches the sweep alone, which tells its runs once
     folder = job.folder.path
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(handle, stream)
