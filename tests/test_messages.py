@@ -217,13 +217,13 @@ MESSAGES = {  # what is typed: the answer
         "flips instead; it must be 0"
     ),
     "dataset.mean=[0.1,0.2]": (
-        "dataset.mean=[0.1, 0.2] is not allowed: it must have one number for each of 1 channels"
+        "dataset.mean=[0.1, 0.2] is not allowed: dataset.channels=1; it must have a number for each"
     ),
     "dataset.std=[0.1,0.2]": (
-        "dataset.std=[0.1, 0.2] is not allowed: it must have one number for each of 1 channels"
+        "dataset.std=[0.1, 0.2] is not allowed: dataset.channels=1; it must have a number for each"
     ),
     "dataset.mean=[]": (
-        "dataset.mean=[] is not allowed: it must have one number for each of 1 channels"
+        "dataset.mean=[] is not allowed: dataset.channels=1; it must have a number for each"
     ),
     "dataset.mean=0.3": (
         "dataset.mean=0.3 is not allowed: it must be a list, such as [16] or [16,64]"
@@ -345,6 +345,7 @@ MESSAGES = {  # what is typed: the answer
         "tracking.tags=x is not allowed: it must be a list, such as [16] or [16,64]"
     ),
     "p=${nope}": "p: Interpolation key 'nope' not found",
+    "p=???": "p=??? is not allowed: it needs a value",
     "p=${p}": "p: Recursive interpolation detected",
     "seed=9223372036854775808": "seed=a number of 64 bits is not allowed: it is too large",
     "dataset.mean=[-9223372036854775808]": (

@@ -238,7 +238,7 @@ def _check_data_and_model(config: Config) -> None:
     dataset, model = config.dataset, config.model
     for setting, values in (("dataset.mean", dataset.mean), ("dataset.std", dataset.std)):
         if len(values) != dataset.channels:
-            allowed = f"it must have one number for each of {dataset.channels} channels"
+            allowed = f"dataset.channels={dataset.channels}; it must have a number for each"
             raise ConfigError(setting, values, allowed)
     if not all(0 <= mean <= 1 for mean in dataset.mean):
         raise ConfigError("dataset.mean", dataset.mean, "pixels are in [0, 1]; so must each be")

@@ -40,7 +40,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     """
     try:
         values = OmegaConf.to_container(composed, resolve=True)
-        _check_sizes(values)
+        _check_plain(values)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except OmegaConfBaseException as error:
         raise explain(error, composed) from None
@@ -52,20 +52,22 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     return config
 
 
-def _check_sizes(values: object, name: str = "") -> None:
-    """No setting needs a whole number of more than 63 bits, which floats and tensors cannot take.
+def _check_plain(values: object, name: str = "") -> None:
+    """See that each value is one, and no whole number has more than 63 bits, as tensors allow.
 
     Raises:
-        ConfigError: one is larger.
+        ConfigError: naming the setting.
     """
     if isinstance(values, dict):
         for key, value in values.items():
-            _check_sizes(value, f"{name}.{key}" if name else str(key))
+            _check_plain(value, f"{name}.{key}" if name else str(key))
     elif isinstance(values, list):
         for value in values:
-            _check_sizes(value, name)
+            _check_plain(value, name)
     elif isinstance(values, int) and abs(values) >= 2**63:
         raise ConfigError(name, f"a number of {values.bit_length()} bits", "it is too large")
+    elif values == "???":
+        raise ConfigError(name, values, "it needs a value")
 
 
 def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:

@@ -1,0 +1,358 @@
+"""Files that somebody else made: nothing in them runs, and no path in them leads out of its folder.
+
+Checkpoints have tests of their own in tests/test_checkpoint.py, settings in tests/test_cli.py, and
+that W&B leaves no key behind is in tests/test_tracking.py.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import tarfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import TINY, configure, run_folder
+from forked import Death, Forge, shared_forge
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+from test_checkpoint import Trap
+from test_readers import write_cifar
+from torchvision.datasets import CIFAR10
+from wandb_server import KEY
+
+from igo import cache, readers, targets
+from igo.errors import UserError
+from igo.load import of_file
+from igo.record import RunFolder, last_record, read_status
+from igo.schedule import make_plan
+from igo.sweep import table
+from igo.sweep.book import Book, Entry, find_book, read_book
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A run folder as far as settings go, where ``of_file`` and the table find no fault."""
+    config = configure(*TINY, f"runs_dir={tmp_path / 'runs'}")
+    folder = RunFolder(config)
+    with folder.held():
+        folder.write_plan(make_plan(config))
+        folder.begin_status(state="interrupted", commit=None, host="here", hardware={})
+        folder.write_records([])
+    assert asdict(of_file(folder.path / "config.yaml")) == asdict(config)
+    assert read_row(folder.path)["state"] == "interrupted"
+    return folder.path
+
+
+def read_row(folder: Path) -> dict[str, Any]:
+    return table.read_runs([folder]).to_dicts()[0]
+
+
+IN_CONFIG = {  # a line of config.yaml: why it is refused
+    "p: !!python/object/apply:os.mkdir [ran]": "could not determine a constructor",
+    "p: !!python/name:os.system": "could not determine a constructor",
+    "p: !!python/object/new:os.system [ls]": "could not determine a constructor",
+    "data_dir: ${oc.env:WANDB_API_KEY}": r"it holds \$\{…\}",
+    "data_dir: ${oc.create:{a:1}}": r"it holds \$\{…\}",
+    "group: {a: &a [1, 2], b: [*a, *a]}": "it holds a reference",
+    "p: " + "[" * 3000 + "]" * 3000: "nest",
+    "p: '\0'": "special characters|control characters",
+}
+
+
+@pytest.mark.parametrize("line", IN_CONFIG, ids=range(len(IN_CONFIG)))
+def test_a_configuration_is_values_and_nothing_else(
+    line: str, recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.chdir(recorded.parent)
+    path = recorded / "config.yaml"
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(UserError, match=IN_CONFIG[line]) as caught:
+        of_file(path)
+    row = read_row(recorded)
+    assert row["state"] == "unreadable"
+    for said in (str(caught.value), row["error"]):
+        assert KEY not in said
+        assert "\n" not in said
+    assert not (recorded.parent / "ran").exists()
+
+
+def test_a_target_in_a_record_is_an_unknown_setting(recorded: Path) -> None:
+    path = recorded / "config.yaml"
+    written = yaml.safe_load(path.read_text())
+    written["model"]["_target_"] = "os.system"
+    path.write_text(yaml.safe_dump(written))
+    with pytest.raises(UserError, match=r"there is no setting 'model\._target_'"):
+        of_file(path)
+
+
+@pytest.mark.parametrize("text", ["[1]", "", "null", "a"])
+def test_what_is_no_configuration_is_refused(text: str, recorded: Path) -> None:
+    (recorded / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match="does not hold a run's configuration"):
+        of_file(recorded / "config.yaml")
+
+
+def test_a_configuration_that_is_not_there_or_not_text_is_refused(recorded: Path) -> None:
+    path = recorded / "config.yaml"
+    path.write_bytes(b"p: \xff")
+    with pytest.raises(UserError, match=r"config.yaml cannot be read \('utf-8' codec"):
+        of_file(path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"config.yaml cannot be read \(.*No such file"):
+        of_file(path)
+
+
+@pytest.mark.parametrize("name", ["status.json", "metrics.jsonl"])
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "[1]", '"x"', "7", "\0"])
+def test_records_that_are_none_end_in_a_row_that_says_so(
+    name: str, text: str, recorded: Path
+) -> None:
+    (recorded / name).write_text(text + "\n")
+    assert name in read_row(recorded)["error"]
+    assert read_status(recorded) in ({}, json.loads((recorded / "status.json").read_text() if
+        name == "metrics.jsonl" else "{}"))  # fmt: skip
+    assert last_record(recorded) == {}
+
+
+# --- Paths ----------------------------------------------------------------------------------------
+
+
+def a_book() -> dict[str, Any]:
+    entries = [Entry("digits-a", ["p=0.5"], "p=0.5", 3)]
+    return asdict(Book("x-1", "python src/train.py -m", "2026-01-01", entries, {"digits-a": "7_1"}))
+
+
+def write_book(runs_dir: Path, book: dict[str, Any]) -> Path:
+    path = runs_dir / "sweeps" / "x-1" / "sweep.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(book))
+    return path
+
+
+def changed(**to: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda book: book.update(to)
+
+
+def changed_run(**to: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda book: book["runs"][0].update(to)
+
+
+BOOKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
+    "up": (changed_run(run="../secret"), "'../secret' is no run's name"),
+    "parent": (changed_run(run=".."), "'..' is no run's name"),
+    "this": (changed_run(run="."), "'.' is no run's name"),
+    "empty": (changed_run(run=""), "'' is no run's name"),
+    "absolute": (changed_run(run="/etc"), "'/etc' is no run's name"),
+    "nul": (changed_run(run="a\0"), "is no run's name"),
+    "number": (changed_run(run=3), "3 is no text"),
+    "label": (changed_run(label=None), "None is no text"),
+    "overrides": (changed_run(overrides=[1]), "1 is no text"),
+    "epochs": (changed_run(epochs="many"), "epochs='many'"),
+    "queue": (changed(queue={"../x": "7"}), "'../x' is no run's name"),
+    "option": (changed(queue={"digits-a": "--help"}), "'--help' is no job"),
+    "jobs": (changed(queue={"digits-a": 7}), "7 is no text"),
+    "command": (changed(command={}), r"\{\} is no text"),
+    "more": (changed(more=1), "unexpected keyword argument 'more'"),
+    "fewer": (lambda book: book.pop("runs"), "runs"),
+}
+
+
+@pytest.mark.parametrize("case", BOOKS)
+def test_a_sweeps_record_leads_nowhere_else(case: str, tmp_path: Path) -> None:
+    change, reason = BOOKS[case]
+    book = a_book()
+    path = write_book(tmp_path, book)
+    assert asdict(read_book(path)) == book
+    change(book)
+    write_book(tmp_path, book)
+    with pytest.raises(UserError, match=rf"sweep.json is not the record of a sweep .*{reason}"):
+        read_book(path)
+
+
+def test_a_sweep_is_named_by_its_folder(tmp_path: Path) -> None:
+    """Its table is written to sweeps/NAME, so NAME must not be what a file says."""
+    write_book(tmp_path, {**a_book(), "name": "../../elsewhere"})
+    assert find_book(tmp_path, None).name == "x-1"
+
+
+@pytest.mark.parametrize("name", [".lock", ".metrics.jsonl.partial", "output.log", "status.json"])
+def test_nothing_is_written_through_a_link(
+    name: str, recorded: Path, tmp_path: Path, forge: Forge
+) -> None:
+    """A run folder from elsewhere must not make a run write to a file outside."""
+    outside = tmp_path / "precious"
+    outside.write_text("content")
+    (recorded / name).unlink(missing_ok=True)
+    (recorded / name).symlink_to(outside)
+    sweep = ("-m", "hydra.launcher.parallel=1") if name == "output.log" else ()
+    ended = forge.run(tmp_path, *sweep, *TINY, "tracking=none")
+    assert ended.returncode != 0
+    assert outside.read_text() == "content"
+    if not sweep:
+        assert f"{recorded / name} is a link" in ended.stderr.splitlines()[-1]
+        assert "Traceback" not in ended.stderr
+
+
+def test_a_model_name_makes_no_path(tmp_path: Path) -> None:
+    config = configure("model=timm", "model.name=../../x", f"runs_dir={tmp_path}")
+    assert RunFolder(config).path.parent == tmp_path
+
+
+# --- Data -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def proof(tmp_path: Path) -> Path:
+    """A folder that is there only if a trap was sprung."""
+    return tmp_path / "ran"
+
+
+def test_code_in_cifars_pickles_is_never_run(
+    tmp_path: Path, proof: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torchvision compares checksums before it unpickles, also where it downloads first."""
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    folder = write_cifar(tmp_path / "data", 10, monkeypatch)
+    readers.cifar10(tmp_path / "data")
+    trap = pickle.dumps({"data": Trap(proof), "labels": []})
+    for path in sorted(folder.iterdir()):
+        whole = path.read_bytes()
+        path.write_bytes(trap)
+        with pytest.raises(UserError, match="missing or damaged"):
+            readers.cifar10(tmp_path / "data")
+        path.write_bytes(whole)
+    assert not proof.exists()
+    pickle.loads(trap)
+    assert proof.exists(), "it was a working trap"
+
+
+def test_an_archive_with_other_content_is_not_unpacked(
+    tmp_path: Path, proof: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+    data = tmp_path / "a" / "data"
+    data.mkdir(parents=True)
+    with tarfile.open(data / "cifar-10-python.tar.gz", "w:gz") as archive:
+        for name in ("../escaped", "cifar-10-batches-py/data_batch_1"):
+            content = pickle.dumps(Trap(proof))
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    with pytest.raises(UserError, match="could not be downloaded"):
+        readers.cifar10(data)
+    assert not proof.exists()
+    assert [path.name for path in data.parent.rglob("*")] == ["data", "cifar-10-python.tar.gz"]
+
+
+def no_network(*_: object, **__: object) -> None:
+    raise OSError(101, "Network is unreachable")
+
+
+def test_cifar_that_only_looks_right_was_made_with_torchvisions_own_sums() -> None:
+    """The test above replaces the checksums by those of its small files; these are the real."""
+    sums = [md5 for _, md5 in [*CIFAR10.train_list, *CIFAR10.test_list]]
+    assert len({*sums, CIFAR10.tgz_md5}) == 7
+    assert all(len(one) == 32 for one in sums)
+
+
+def test_a_pickle_in_the_cache_is_never_run(tmp_path: Path, proof: Path) -> None:
+    readers.digits(tmp_path)
+    (kept,) = (tmp_path / "cache").iterdir()
+    file = kept / "train_images.npy"
+    whole = np.load(file)
+    np.save(file, np.array([Trap(proof)], dtype=object), allow_pickle=True)
+    sums = json.loads((kept / cache.CHECKSUMS).read_text())
+    (kept / cache.CHECKSUMS).write_text(json.dumps({**sums, file.name: cache._checksum(file)}))
+    train, _ = readers.digits(tmp_path)
+    np.testing.assert_array_equal(train.images, whole)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("change", ["up", "absolute", "fewer", "other", "list", "number"])
+def test_a_cache_that_leads_elsewhere_is_made_again(change: str, tmp_path: Path) -> None:
+    readers.digits(tmp_path)
+    (kept,) = (tmp_path / "cache").iterdir()
+    file, outside = kept / "train_images.npy", tmp_path / "train_images.npy"
+    whole = np.load(file)
+    np.save(outside, whole[::-1])
+    sums = json.loads((kept / cache.CHECKSUMS).read_text())
+    own = {name: value for name, value in sums.items() if name != file.name}
+    digest = cache._checksum(outside)
+    content: Any = {
+        "up": {**own, os.path.relpath(outside, kept): digest},
+        "absolute": {**own, str(outside): digest},
+        "fewer": own,
+        "other": {},
+        "list": list(sums),
+        "number": dict.fromkeys(sums, 3),
+    }[change]
+    (kept / cache.CHECKSUMS).write_text(json.dumps(content))
+    train, _ = readers.digits(tmp_path)
+    np.testing.assert_array_equal(train.images, whole)
+
+
+# --- What Hydra may call --------------------------------------------------------------------------
+
+FORBIDDEN = [
+    {"a": {"_target_": "os.system"}},
+    {"a": [{"b": {"_target_": "hydra.utils.call"}}]},
+    {"a": {"_target_": "optuna.storages.RDBStorage"}},
+    {"a": {"_target_": None}},
+    {"a": {"_target_": "${b}"}, "b": "hydra_plugins.igo_launchers.LocalLauncher"},
+    {"hydra": {"job_logging": {"filters": {"x": {"()": "os.system"}}}}},
+    {"hydra": {"job_logging": {"handlers": {"x": {"class": "logging.handlers.SMTPHandler"}}}}},
+    {"hydra": {"launcher": {"x": "${oc.create:'{a: 1}'}"}}},
+    {"hydra": {"sweeper": ["${oc.decode:${x}}"]}},
+    {"hydra": {"callbacks": {"x": "${oc.env:X}"}}},
+    {"tags": ["${oc.env:WANDB_API_KEY}"]},
+    {"tags": "${oc.env:my_password,none}"},
+    {"tags": "x${oc.env:WANDB_API_${x}}", "x": "KE"},
+]
+
+
+@pytest.mark.parametrize("settings", FORBIDDEN, ids=range(len(FORBIDDEN)))
+def test_what_calls_or_tells_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="is not allowed"):
+        targets.check(OmegaConf.create(settings))
+
+
+def test_every_launcher_sweeper_and_logger_of_the_project_is_allowed() -> None:
+    with initialize_config_dir(str(configure.__globals__["ROOT"] / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+        for group in ("launcher", "sweeper", "job_logging", "hydra_logging"):
+            for option in loader.get_group_options(f"hydra/{group}"):
+                if option != "colorlog":  # a package that is not here
+                    composed = compose(
+                        "config", [f"hydra/{group}={option}"], return_hydra_config=True
+                    )
+                    targets.check(composed)
+
+
+# --- Keys -----------------------------------------------------------------------------------------
+
+
+def test_a_run_that_fails_leaves_no_key_behind(forge: Forge, tmp_path: Path) -> None:
+    death = Death("igo.checkpoint.save", call=2, error="no space")
+    ended = forge.run(
+        tmp_path, *TINY, death=death, WANDB_API_KEY=KEY, HF_TOKEN=KEY, WANDB_MODE="offline"
+    )
+    assert ended.returncode == 1
+    assert (run_folder(tmp_path) / "error.txt").is_file()
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path

@@ -1,0 +1,207 @@
+"""Hundreds of configurations, right and wrong: refused by name before any compute, or trained.
+
+`make test-faults` runs it and prints the tally.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from drawn import Settings, anything, one_mistake, right, typed
+from forked import shared_forge
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hypothesis import HealthCheck, Phase, given, settings
+from omegaconf.errors import OmegaConfBaseException
+
+from igo import assemble, loop
+from igo.cli import _composition
+from igo.config import known_settings
+from igo.errors import UserError
+from igo.load import load
+from igo.loop import Training
+from igo.schedule import Plan, make_plan
+from igo.targets import guard_composition
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+SETTINGS = {name.split(".")[-1] for name in known_settings()} | {"learning rate"}
+NOT_FINITE = re.compile(r"(the )?(C²|training loss) is (nan|-?inf)")
+OWN = ("tracking=none", "engine.device=cpu")
+
+
+def drawn(examples: int) -> settings:
+    """As many examples, the same ones each time; a failing one is made smaller."""
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+class OneStep(Exception):
+    """Training got as far as its second update."""
+
+
+class Silent:
+    """A bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None:
+        """See igo.terminal.ProgressBar."""
+
+    advance = end_epoch = begin_epoch
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("data")
+
+
+def composed(data_dir: Path, lines: list[str]) -> tuple[Training, Plan]:
+    """What happens before compute.
+
+    Raises:
+        UserError: as the command line would show it.
+    """
+    names = [one.split("=")[0].lstrip("+~") for one in lines]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        guard_composition()
+        try:
+            config = load(compose("config", [*OWN, f"data_dir={data_dir}", *lines]), names)
+        except (HydraException, OmegaConfBaseException) as error:
+            raise UserError(_composition(error, "config")) from None
+    plan = make_plan(config)
+    return assemble.prepare(config, plan), plan
+
+
+def step(training: Training) -> int:
+    """Measure C² and train to the second update; how many updates there were."""
+    asked = 0
+
+    def stop_after_one() -> None:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            raise OneStep
+
+    bar, ignore = Silent(), lambda _: None
+    try:
+        loop.train(training, loop.Progress(), bar, ignore, stop_after_one)  # type: ignore[arg-type]
+    except OneStep:
+        asked -= 1
+    return asked
+
+
+def test_right_configurations_train_a_step(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = 0
+
+    @drawn(200)
+    @given(right())
+    def check(found: Settings) -> None:
+        nonlocal trained
+        training, plan = composed(data_dir, typed(found))
+        before = [p.detach().clone() for p in training.network.parameters()]
+        assert step(training) == min(plan.updates, 1) == 1
+        after = list(training.network.parameters())
+        assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert all(bool(parameter.isfinite().all()) for parameter in after)
+        trained += 1
+
+    check()
+    say(capsys, f"right configurations: {trained} of {trained} trained a step")
+
+
+def test_one_mistake_is_refused_by_its_name_before_compute(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused: Counter[str] = Counter()
+
+    @drawn(250)
+    @given(one_mistake())
+    def check(drawn_one: tuple[Settings, str]) -> None:
+        found, name = drawn_one
+        with pytest.raises(UserError) as caught:
+            composed(data_dir, typed(found))
+        (message,) = str(caught.value).splitlines()
+        assert re.search(rf"(^|[ '.]){re.escape(name)}\b", message), message
+        refused[name] += 1
+
+    check()
+    say(
+        capsys,
+        f"one mistake: {refused.total()} of {refused.total()} refused by name, in"
+        f" {len(refused)} settings",
+    )
+
+
+def test_anything_is_refused_by_name_or_trains(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended: Counter[str] = Counter()
+
+    @drawn(250)
+    @given(anything())
+    def check(found: Settings) -> None:
+        try:
+            training, _ = composed(data_dir, typed(found))
+        except UserError as error:
+            (message,) = str(error).splitlines()
+            assert SETTINGS & set(re.findall(r"\w+", message)), message
+            ended["refused by name"] += 1
+            return
+        try:
+            step(training)
+        except UserError as error:
+            ended["stopped as not finite" if NOT_FINITE.match(str(error)) else str(error)] += 1
+            return
+        ended["trained a step"] += 1
+
+    check()
+    assert ended.keys() <= {"refused by name", "stopped as not finite", "trained a step"}
+    counts = ", ".join(f"{count} {how}" for how, count in ended.items())
+    say(capsys, f"anything: {ended.total()}: {counts}, 0 tracebacks")
+
+
+def test_a_sample_through_the_command_line(
+    tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forge, codes = shared_forge(), Counter[int]()
+    place = tmp_path_factory.mktemp("typed")
+
+    @drawn(40)
+    @given(one_mistake())
+    def wrong(drawn_one: tuple[Settings, str]) -> None:
+        ended = forge.run(place, *OWN, *typed(drawn_one[0]))
+        assert ended.returncode == 2
+        (line,) = ended.stderr.splitlines()
+        assert line.startswith("error: ")
+        assert drawn_one[1] in line
+        assert not list((place / "runs").glob("*/metrics.jsonl"))
+        codes[ended.returncode] += 1
+
+    @drawn(20)
+    @given(right())
+    def well(found: Settings) -> None:
+        ended = forge.run(place, *OWN, *typed(found), "fresh=true")
+        assert ended.returncode == 0, ended.stderr
+        assert "Traceback" not in ended.stderr
+        codes[ended.returncode] += 1
+
+    wrong()
+    well()
+    counts = ", ".join(f"{count} with exit code {code}" for code, count in codes.items())
+    say(capsys, f"through the command line: {counts}, 0 tracebacks")
+
+
+def say(capsys: pytest.CaptureFixture[str], line: str) -> None:
+    """Print a line of the tally."""
+    with capsys.disabled():
+        print(f"\ninputs: {line}", flush=True)
