@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,34 @@ def test_what_another_program_or_run_saved_is_refused(pair: Path, foreign: objec
     state, (warning,) = checkpoint.load(pair, OWNER)
     assert is_state_of(1, state)
     assert "is not a checkpoint of this version" in warning or "of another run" in warning
+
+
+def test_a_warning_names_the_file_and_the_reason(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.write_bytes(pair.read_bytes()[:-1])
+    assert checkpoint.load(pair, OWNER)[1] == [f"{pair} is damaged (its SHA-256 differs)"]
+    torch.save({**state_of(9), "version": checkpoint.VERSION, "signature": "other-1"}, pair)
+    sign(pair)
+    warning = f"{pair} is the checkpoint of another run, other-1"
+    assert checkpoint.load(pair, OWNER)[1] == [warning]
+    for error, reason in (
+        (ValueError("x" * 200 + "\nmore"), "x" * 80),
+        (KeyError(), "KeyError"),
+    ):
+        monkeypatch.setattr(torch, "load", raising(error))
+        assert checkpoint.load(pair, OWNER)[1][0] == f"{pair} is damaged ({reason})"
+    monkeypatch.setattr(torch, "load", raising(MemoryError()))
+    with pytest.raises(MemoryError):  # the machine's fault, not the file's
+        checkpoint.load(pair, OWNER)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def load(*_: Any, **how: Any) -> Any:
+        assert how == {"map_location": "cpu", "weights_only": True}
+        raise error
+
+    return load
 
 
 def sign(path: Path) -> None:

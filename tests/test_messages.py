@@ -345,7 +345,16 @@ MESSAGES = {  # what is typed: the answer
         "tracking.tags=x is not allowed: it must be a list, such as [16] or [16,64]"
     ),
     "p=${nope}": "p: Interpolation key 'nope' not found",
-    "p=???": "p=??? is not allowed: it needs a value",
+    "dry_run=maybe": "dry_run=maybe is not allowed: it must be true or false",
+    "data_dir=[a]": "data_dir=['a'] is not allowed: it must be text",
+    "runs_dir=null": "runs_dir=null is not allowed: it needs a value",
+    "model.name=null": "model.name=null is not allowed: it needs a value",
+    "dataset.mean=null": "dataset.mean=null is not allowed: it needs a value",
+    "engine.device=null": "engine.device=null is not allowed: it must be one of auto, cpu, cuda",
+    "engine.graphs=[1]": "engine.graphs=[1] is not allowed: it must be one of auto, true, false",
+    "~dataset": "dataset=null is not allowed: it needs a value",
+    "seed={a:1}": "seed={'a': 1} is not allowed: it must be a whole number",
+    "seed=???": "seed=??? is not allowed: it needs a value",
     "p=${p}": "p: Recursive interpolation detected",
     "seed=9223372036854775808": "seed=a number of 64 bits is not allowed: it is too large",
     "dataset.mean=[-9223372036854775808]": (

@@ -6,8 +6,10 @@ import itertools
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from igo import data, engine, measure, models, noise
@@ -69,6 +71,63 @@ def test_momentum_noise_levels_by_hand() -> None:
     assert heavy == pytest.approx(0.5 * math.sqrt(82.9 * 2 + 81.9 * 9), rel=1e-12)
     normalised = noise.noise_level(0.5, 4, 8.0, optimizer="nshb", momentum=0.9, gradient_norm=3.0)
     assert normalised == pytest.approx(0.5 * math.sqrt(2 + 4 * 0.81 * (2 + 9)), rel=1e-12)
+
+
+def test_momentum_and_gradient_norm_are_0_unless_given() -> None:
+    assert noise.noise_level(0.3, 8, 5.0, optimizer="shb", gradient_norm=7.0) == pytest.approx(
+        0.3 * math.sqrt(5 / 8), rel=1e-12
+    )
+    heavy = noise.noise_level(0.5, 4, 8.0, optimizer="shb", momentum=0.9)
+    assert heavy == pytest.approx(0.5 * math.sqrt(82.9 * 2), rel=1e-12)
+
+
+@pytest.mark.parametrize(("sampling", "factor"), [("with_replacement", 1), ("disjoint", 99 / 100)])
+def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float) -> None:
+    """Each batch left out, C² computed anew from the others, by NumPy and SciPy alone."""
+    g = np.random.default_rng(2).normal(size=(6, 4))
+
+    def variance(rows: np.ndarray) -> float:
+        return float(5 * factor * rows.var(axis=0, ddof=1).sum())
+
+    found = noise.estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
+    assert found.variance == pytest.approx(variance(g), rel=1e-12)
+    logs = np.log([variance(np.delete(g, i, axis=0)) for i in range(6)])
+    error = math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
+    reach = stats.t.ppf(0.975, 5) * error
+    wanted = (variance(g) * math.exp(-reach), variance(g) * math.exp(reach))
+    assert found.interval == pytest.approx(wanted, rel=1e-9)
+    assert (found.batch_size, found.batches, found.sampling) == (5, 6, sampling)
+
+
+def test_three_batches_have_an_interval_and_noise_that_hangs_on_one_has_no_end() -> None:
+    def interval(*values: float) -> tuple[float, float] | None:
+        g = torch.tensor(values, dtype=torch.float64)[:, None]
+        return noise.estimate(g, batch_size=1, n=100).interval
+
+    three = interval(1.0, 2.0, 4.0)
+    assert three is not None
+    assert 0 < three[0] < 7 / 3 * 0.99 < three[1] < math.inf
+    assert interval(1.0, 1.0, 1.0) == (0.0, math.inf)
+    assert interval(1.0, 1.0, 3.0) == (0.0, math.inf)  # without the third there is no variance
+
+
+def test_float32_gradients_are_averaged_in_float64() -> None:
+    g = torch.full((3, 1), 16777217.0, dtype=torch.float64)
+    g[0] += 2.0  # 2^24 + 3: in float32 the mean of these would not be theirs
+    measured = noise.estimate(g.float(), batch_size=1, n=100, sampling="with_replacement")
+    assert measured.variance == pytest.approx(float(g.float().double().var()), rel=1e-12)
+
+
+def test_what_cannot_be_measured_is_said() -> None:
+    with pytest.raises(ValueError, match=r"^batches=1: a variance needs 2 or more$"):
+        noise.from_spreads([1.0], 1.0, batch_size=1, n=9, sampling="disjoint")
+    with pytest.raises(ValueError, match=r"^batches=3 of 4 samples: disjoint.* at most n=11 samp"):
+        noise.from_spreads([1.0] * 3, 1.0, batch_size=4, n=11, sampling="disjoint")
+    noise.from_spreads([1.0] * 3, 1.0, batch_size=4, n=12, sampling="disjoint")
+    with pytest.raises(ValueError, match=r"must be one of with_replacement, independent, disjoint"):
+        noise.sampling_factor("x", 1, 2)
+    with pytest.raises(ValueError, match=r"^batch_size=3: it must be below n=3, all samples never"):
+        noise.sampling_factor("independent", 3, 3)
 
 
 def test_unknown_optimizer_is_an_error() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 from dataclasses import fields
 from pathlib import Path
@@ -127,21 +126,30 @@ def record_values(text: str) -> Any:
         raise ValueError(getattr(error, "problem", None) or str(error).splitlines()[0]) from None
 
 
-def explain(error: Exception, composed: DictConfig | None = None) -> UserError:
+# What OmegaConf says of a value, and what a person should know.
+WORDS = {
+    "could not be converted to Integer": "it must be a whole number",
+    "could not be converted to Float": "it must be a number",
+    "is not a valid bool": "it must be true or false",
+    "to string": "it must be text",
+    "not a ListConfig": "it must be a list, such as [16] or [16,64]",
+    "value 'None'": "it needs a value",
+    "not Optional": "it needs a value",
+    "missing mandatory value": "it needs a value",
+}
+
+
+def explain(error: OmegaConfBaseException, composed: DictConfig | None = None) -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value."""
-    name = str(getattr(error, "full_key", "") or "")
-    reason = str(getattr(error, "msg", "") or error).splitlines()[0]
-    if isinstance(error, ConfigKeyError) or "is not in struct" in reason:
+    name, reason = error.full_key or "", str(error).splitlines()[0]
+    if isinstance(error, ConfigKeyError):
         return UserError(f"there is no setting '{name}'.{nearest(name, known_settings())}")
-    if isinstance(error, InterpolationResolutionError):
-        return UserError(f"{name}: {reason}")
-    value = OmegaConf.select(composed, name, throw_on_missing=False) if composed else None
-    if "not a ListConfig" in reason:
-        return ConfigError(name, value, "it must be a list, such as [16] or [16,64]")
+    if isinstance(error, InterpolationResolutionError) or composed is None:
+        return UserError(f"{name}: {reason}" if name else reason)
+    value = OmegaConf.select(composed, name, throw_on_missing=False)
     if name in checks.CHOICES:
         return ConfigError(name, value, f"it must be one of {', '.join(checks.CHOICES[name])}")
-    wanted = re.search(r"could not be converted to (\w+)", reason)
-    if wanted:
-        kind = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
-        return ConfigError(name, value, f"it must be {kind.get(wanted[1], wanted[1])}")
-    return UserError(f"{name}: {reason}" if name else reason)
+    for theirs, ours in WORDS.items():
+        if theirs in reason:
+            return ConfigError(name, value, ours)
+    return UserError(f"{name}: {reason}")

@@ -16,6 +16,7 @@ from scipy.special import stdtrit  # scipy.stats would take half a second to imp
 from torch import Tensor
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
+ROUNDING = 1e-12  # of a sum, below which its difference from another is 0
 LEAST_FOR_INTERVAL = 3  # leaving one of two batches out leaves no variance
 
 
@@ -187,7 +188,7 @@ def _jackknife(spreads: Sequence[float], variance: float) -> tuple[float, float]
         return None
     # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
     without = math.fsum(spreads) - np.asarray(spreads) * (k / (k - 1))
-    if variance <= 0 or without.min() <= 0:
+    if variance <= 0 or without.min() <= ROUNDING * math.fsum(spreads):
         return (0.0, math.inf)
     logs = np.log(without)
     error = math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
