@@ -11,7 +11,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-slurm lock clean
+.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-slurm coverage mutants reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,19 @@ test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %, the rep
 test-slurm: setup  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
 	tests/slurm/install.sh
 	$(BIN)/pytest -m slurm tests/slurm $(ARGS)
+
+coverage: setup  ## lines of src/igo that the tests run, programs that they start included
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest -n 2 $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+mutants: setup  ## change the plan, noise, checkpoint and configuration in every place: does a test notice? An hour
+	$(BIN)/mutmut run --max-children 2 $(ARGS)
+	$(BIN)/mutmut results
+
+reproducible: setup  ## how far two runs come apart: the same, other threads, micro-batches, devices
+	$(BIN)/python -m benchmarks.reproducible $(ARGS)
 
 lock: setup  ## choose the newest dependencies again: requirements.lock and environment.yml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --extra bench --extra search --extra dashboard --generate-hashes --strip-extras \

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from hydra import compose, initialize_config_dir
 
 from igo.config import Config
 from igo.load import load
+from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -35,6 +37,14 @@ def configure(*overrides: str) -> Config:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = compose("config", list(overrides))
     return load(composed, [one.split("=")[0] for one in overrides])
+
+
+@contextmanager
+def composing() -> Iterator[Callable[..., Config]]:
+    """``configure`` for hundreds of configurations: each choice of groups is composed once."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        composer = Composer("config")
+        yield lambda *overrides: composer.job(overrides).config
 
 
 @pytest.fixture(scope="session")

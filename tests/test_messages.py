@@ -5,21 +5,20 @@ That one line of it arrives at a terminal, with the right exit code, is for test
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from conftest import ROOT
-from hydra import initialize_config_dir
+from conftest import composing
 
 from igo.checks import CHOICES, RULES
+from igo.config import Config
 from igo.errors import UserError
-from igo.sweep.jobs import Composer
 
 
 @pytest.fixture(scope="module")
-def composer() -> Iterator[Composer]:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield Composer("config")
+def make() -> Iterator[Callable[..., Config]]:
+    with composing() as found:
+        yield found
 
 
 MESSAGES = {  # what is typed: the answer
@@ -378,9 +377,9 @@ MESSAGES = {  # what is typed: the answer
 
 
 @pytest.mark.parametrize("typed", MESSAGES)
-def test_a_mistake_is_answered_with(typed: str, composer: Composer) -> None:
+def test_a_mistake_is_answered_with(typed: str, make: Callable[..., Config]) -> None:
     with pytest.raises(UserError) as caught:
-        composer.job(typed.split())
+        make(*typed.split())
     assert str(caught.value) == f"the run {typed}: {MESSAGES[typed]}"
 
 
@@ -406,5 +405,5 @@ ALLOWED = [  # the ends of ranges, which are in them
 
 
 @pytest.mark.parametrize("typed", ALLOWED)
-def test_the_ends_of_ranges_are_allowed(typed: str, composer: Composer) -> None:
-    composer.job(typed.split())
+def test_the_ends_of_ranges_are_allowed(typed: str, make: Callable[..., Config]) -> None:
+    make(*typed.split())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from conftest import configure
-from hypothesis import given, settings
+from conftest import composing
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
@@ -177,20 +178,107 @@ def settings_of_plans(draw: st.DrawFn) -> list[str]:
         "schedule.batch_multiple": multiple,
         "batch_size": b_1,
         "max_batch_size": draw(st.sampled_from(["null", b_1, b_1 + 100, 700, 5000])),
+        "schedule.final_updates": draw(st.sampled_from([0, 0, 1, 7])),
         "learning_rate": draw(st.floats(1e-3, 2)),
         **draw(PROFILES[profile]),
     }
     return [f"{name}={value}" for name, value in chosen.items()]
 
 
-@settings(max_examples=120, deadline=None)
-@given(overrides=settings_of_plans())
-def test_every_plan_keeps_its_promises(overrides: list[str]) -> None:
-    config = configure(*overrides)
-    plan = make_plan(config)
-    check_stages_cover_all_epochs(config, plan)
-    check_noise_curve(config, plan)
-    check_batches(config, plan)
+def test_every_plan_keeps_its_promises() -> None:
+    with composing() as make:
+
+        @settings(max_examples=300, deadline=None)
+        @given(overrides=settings_of_plans())
+        def check(overrides: list[str]) -> None:
+            config = make(*overrides)
+            plan = make_plan(config)
+            noisy = check_final_stage(config, plan)
+            check_stages_cover_all_epochs(config, noisy)
+            check_noise_curve(config, noisy)
+            check_batches(config, noisy)
+
+        check()
+
+
+def check_final_stage(config: Config, plan: Plan) -> Plan:
+    """δ_{M+1} = 0: full batches at the last η, if asked for. Returns the plan without it."""
+    updates = config.schedule.final_updates
+    if not updates:
+        return plan
+    *noisy, last = plan.stages
+    assert (last.phi_m, last.b_m, last.eta_m) == (0.0, plan.n, noisy[-1].eta_m)
+    assert (last.updates, last.epochs) == (updates, updates)
+    assert (last.stage, last.first_epoch) == (len(noisy) + 1, config.epochs + 1)
+    assert (last.gamma_m, last.kappa_m, last.lambda_m) == (None, None, None)
+    before = noisy[-1]
+    assert (before.gamma_m, before.kappa_m) == (0.0, 1.0)
+    assert before.lambda_m == plan.n / before.b_m
+    assert plan.epochs == config.epochs + updates
+    assert plan.updates == sum(stage.updates for stage in noisy) + updates
+    noisy[-1] = replace(before, gamma_m=None, kappa_m=None, lambda_m=None)
+    return Plan(tuple(noisy), plan.n)
+
+
+def test_any_kappa_and_lambda_are_one_decay_rate_and_one_split() -> None:
+    """κ = γ^s, λ = γ^(-2(1-s)); the companion script writes λ = γ^(-s'), κ = γ^(1-s'/2)."""
+    with composing() as make:
+
+        @settings(max_examples=200, deadline=None)
+        @given(kappa=st.floats(0.01, 1), lam=st.floats(1, 100))
+        def check(kappa: float, lam: float) -> None:
+            assume(kappa / math.sqrt(lam) < 0.999)
+            given = (f"schedule.kappa={kappa!r}", f"schedule.lam={lam!r}", "schedule.stages=3")
+            config = make("schedule=step", *given)
+            gamma, s = config.schedule.gamma, config.split
+            assert gamma == pytest.approx(kappa / math.sqrt(lam), rel=1e-12)
+            assert 0 <= s <= 1
+            companion = 2 * (1 - s)
+            assert gamma**s == pytest.approx(kappa, rel=1e-9)
+            assert gamma ** (1 - companion / 2) == pytest.approx(kappa, rel=1e-9)
+            assert gamma ** (-2 * (1 - s)) == pytest.approx(lam, rel=1e-9)
+            assert gamma**-companion == pytest.approx(lam, rel=1e-9)
+
+        check()
+
+
+def test_optimal_decay_rates_telescope_to_pytorchs_polynomial_for_any_p_and_m() -> None:
+    """δ_m = δ_1 Π γ_k, γ_k as printed; with all of it in η, PolynomialLR stepped once a stage."""
+    with composing() as make:
+
+        @settings(max_examples=60, deadline=None)
+        @given(p=st.floats(1e-3, 1), count=st.integers(1, 40), split=st.floats(0, 1))
+        def check(p: float, count: int, split: float) -> None:
+            plan = make_plan(make("schedule=graduated", f"p={p!r}", f"epochs={count}",
+                                  f"split={split!r}"))  # fmt: skip
+            product = 1.0
+            for m, stage in enumerate(plan.stages, 1):
+                assert stage.phi_m == pytest.approx(product, rel=1e-11)
+                product *= ((count - m) / (count - m + 1)) ** p
+            assert product == 0.0  # δ_{M+1}
+            all_in_eta = make("schedule=graduated", f"p={p!r}", f"epochs={count}", "split=1",
+                              "learning_rate=0.3")  # fmt: skip
+            rates = pytorch_rates(lambda o: lr_scheduler.PolynomialLR(o, count, p), count)
+            assert [stage.eta_m for stage in make_plan(all_in_eta).stages] == pytest.approx(
+                rates, rel=1e-9
+            )
+
+        check()
+
+
+def test_momentum_that_decays_leaves_learning_rate_and_batches(make_config: Make) -> None:
+    plan = make_plan(make_config("optimizer=shb", "optimizer.decay_momentum=true", "epochs=9"))
+    assert {(stage.eta_m, stage.b_m) for stage in plan.stages} == {(0.1, 16)}
+    wanted = [math.sqrt((10 - m) / 9) for m in range(1, 10)]
+    assert [stage.phi_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
+
+
+def test_a_plan_goes_on_after_any_epoch(make_config: Make) -> None:
+    plan = make_plan(make_config("epochs=7", "schedule.stages=3", "schedule.final_updates=2"))
+    every = [(epoch, stage.stage) for stage in plan.stages for epoch in stage.epoch_range]
+    for start in range(10):
+        rest = [(epoch, stage.stage) for epoch, stage in plan.epochs_of_stages(start)]
+        assert rest == every[start:]
 
 
 def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:
