@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import TINY, configure, run_folder
+from conftest import ROOT, TINY, configure, run_folder
 from forked import Death, Forge, shared_forge
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -213,6 +213,17 @@ def test_a_model_name_makes_no_path(tmp_path: Path) -> None:
     assert RunFolder(config).path.parent == tmp_path
 
 
+@pytest.mark.parametrize("found", ["../../x", "a/b", "", 3.5e9, ["x"], "a\n"])
+def test_an_id_from_a_record_makes_no_path(found: object, recorded: Path) -> None:
+    status = recorded / "status.json"
+    written = json.loads(status.read_text())
+    status.write_text(json.dumps({**written, "wandb_id": "0a1b2c3d4e-f00baa"}))
+    assert read_status(recorded)["wandb_id"] == "0a1b2c3d4e-f00baa"
+    status.write_text(json.dumps({**written, "wandb_id": found}))
+    assert "wandb_id" not in read_status(recorded)
+    assert read_status(recorded)["state"] == "interrupted"
+
+
 # --- Data -----------------------------------------------------------------------------------------
 
 
@@ -332,7 +343,7 @@ def test_what_calls_or_tells_is_refused(settings: dict[str, Any]) -> None:
 
 
 def test_every_launcher_sweeper_and_logger_of_the_project_is_allowed() -> None:
-    with initialize_config_dir(str(configure.__globals__["ROOT"] / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
         for group in ("launcher", "sweeper", "job_logging", "hydra_logging"):
             for option in loader.get_group_options(f"hydra/{group}"):

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -61,13 +61,14 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     def main(composed: DictConfig) -> object:
         nonlocal started
         started = True
-        overrides = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+        task = HydraConfig.get().overrides.task
+        overrides = cast(list[str], OmegaConf.to_container(task, resolve=False))
         sweep = HydraConfig.get().runtime.choices.get("sweep")
         if sweep and HydraConfig.get().mode is hydra.types.RunMode.RUN:
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
-            return program(composed, [str(one).split("=")[0].lstrip("+~") for one in overrides])
+            return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
         except UserError as error:
             if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:
                 raise

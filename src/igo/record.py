@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -131,10 +132,23 @@ class RunFolder:
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
-        found = json.loads((folder / "status.json").read_text())
-    except (OSError, ValueError, RecursionError):
+        found = from_json((folder / "status.json").read_text())
+    except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    if not isinstance(found, dict):
+        return {}
+    run_id = found.get("wandb_id", "")
+    if not (isinstance(run_id, str) and re.fullmatch(r"[\w-]+", run_id)):  # it is part of paths
+        found.pop("wandb_id", None)
+    return found
+
+
+def from_json(text: str) -> Any:
+    """``json.loads`` for files of others: nesting too deep for Python is a ValueError as well."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def state_of(folder: Path) -> str:
@@ -160,8 +174,8 @@ def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
     try:
         lines = (folder / "metrics.jsonl").read_text().splitlines()
-        return dict(json.loads(lines[-1])) if lines else {}
-    except (OSError, ValueError, TypeError, RecursionError):
+        return dict(from_json(lines[-1])) if lines else {}
+    except (OSError, ValueError, TypeError):
         return {}
 
 
@@ -177,7 +191,7 @@ def _line(record: Record) -> str:
 def read_records(folder: Path) -> list[Record]:
     """The records in a run's metrics.jsonl, none where there is no such file."""
     file = folder / "metrics.jsonl"
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    return [from_json(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
 
 def write_atomically(path: Path, text: str) -> None:

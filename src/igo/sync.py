@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from omegaconf import DictConfig
 from igo import tracking
 from igo.errors import ConfigError, UserError
 from igo.load import of_file, split_off
-from igo.record import Record, read_status, state_of
+from igo.record import Record, from_json, read_status, state_of
 from igo.terminal import Terminal
 
 NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in what W&B says of a silent server
@@ -144,7 +143,7 @@ def _of_folder(folder: Path, run_id: str) -> Offline:
     file = folder / "metrics.jsonl"
     try:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
-        records = [json.loads(line) for line in lines if line.endswith("\n")]  # not a torn one
+        records = [from_json(line) for line in lines if line.endswith("\n")]  # not a torn one
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
     return Offline(made, records, int(read_status(folder).get("state") != "finished"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -12,7 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from igo.record import read_records, read_status
+from igo.record import from_json, read_records, read_status
 from igo.sweep import table
 from igo.sweep.table import METRICS, effective, of_all, with_intervals
 
@@ -162,7 +161,7 @@ def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:
 def _sharpness_of(folder: Path) -> dict[str, float]:
     """The numbers of a run's sharpness.json, each plain or under ``value``; none where damaged."""
     try:
-        found = json.loads((folder / "sharpness.json").read_text(encoding="utf-8"))
+        found = from_json((folder / "sharpness.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict):

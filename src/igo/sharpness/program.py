@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from igo.errors import ConfigError, UserError
 from igo.load import split_off
-from igo.record import last_record, state_of, write_atomically
+from igo.record import from_json, last_record, state_of, write_atomically
 from igo.sweep.folder import is_run
 from igo.sweep.program import find, named
 
@@ -134,7 +134,7 @@ def _overview(runs: int) -> Iterator[tuple[Say, Say, Callable[[], None]]]:
 
 def _measured_before(folder: Path, settings: Settings) -> bool:
     try:
-        found = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        found = from_json((folder / FILE).read_text(encoding="utf-8"))
         return bool((found["version"], found["settings"]) == (VERSION, settings.of_result()))
     except (OSError, ValueError, LookupError, TypeError):  # none, damaged, or of something else
         return False

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from igo.errors import UserError
-from igo.record import make_writable, state_of, write_atomically
+from igo.record import from_json, make_writable, state_of, write_atomically
 from igo.sweep.jobs import Job, labels
 from igo.sweep.queue import queue_states, with_queue
 
@@ -109,11 +109,11 @@ def read_book(path: Path) -> Book:
         UserError: it cannot be read, is something else, or names a run outside RUNS_DIR.
     """
     try:
-        found = json.loads(path.read_text())
+        found = from_json(path.read_text())
         runs = [Entry(**one) for one in found.pop("runs")]
         book = Book(runs=runs, **{**found, "name": path.parent.name})
         _check(book)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not the record of a sweep ({error})") from None
     return book
 

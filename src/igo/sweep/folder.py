@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from igo.config import Config
 from igo.errors import UserError
 from igo.load import record_values
-from igo.record import state_of
+from igo.record import from_json, state_of
 
 Row = dict[str, Any]
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
@@ -174,8 +174,8 @@ def _typed(value: object, kind: type, where: str) -> Any:
 
 def _object(text: str, where: str) -> Row:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = from_json(text)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise UserError(f"{where} is damaged: no JSON object")
