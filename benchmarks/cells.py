@@ -63,10 +63,11 @@ def constant(
 
 
 def graduated(name: str, split: float, samples: int, data_dir: Path, rounds: int) -> Cell:
-    """A cell that is a whole graduated run: 20 stages of an epoch, p = 0.5, b_1 = 16."""
+    """A cell that is a whole graduated run: 20 stages of an epoch, p = 0.5, b_1 = 16; quick: 5."""
+    stages = 5 if rounds == QUICK_ROUNDS else 20
     config = configure(
-        *SMALL, *COMMON, "schedule=graduated", "schedule.stages=20", "epochs=20", "batch_size=16",
-        f"split={split}", f"dataset.samples={samples}", f"data_dir={data_dir}",
+        *SMALL, *COMMON, "schedule=graduated", f"schedule.stages={stages}", f"epochs={stages}",
+        "batch_size=16", f"split={split}", f"dataset.samples={samples}", f"data_dir={data_dir}",
         "learning_rate=0.02",
     )  # fmt: skip
     return Cell(name, config, rounds, whole_run=True)
@@ -77,12 +78,12 @@ MAKERS = {
     **{f"small-{b}": partial(constant, parts=SMALL, b=b) for b in (16, 32, 128, 1024)},
     **{f"graduated-{split}": partial(graduated, split=split) for split in (0, 0.5, 1)},
 }
-ROUNDS, QUICK_ROUNDS = 5, 2
+ROUNDS, QUICK_ROUNDS = 5, 3
 QUICK_CELLS = ("resnet18-128", "small-32", "graduated-0.5")
 # Images of a turn: some seconds each. A multiple of every b of the constant cells.
 SAMPLES = {"resnet18": 512, "small": 4096, "graduated": 500}
 GPU_SAMPLES = {"resnet18": 9728, "small": 16_384, "graduated": 4000}
-QUICK_SAMPLES = {"resnet18": 256, "small": 2048, "graduated": 320}
+QUICK_SAMPLES = {"resnet18": 128, "small": 1024, "graduated": 320}
 
 
 def make(name: str, data_dir: Path, quick: bool) -> Cell:

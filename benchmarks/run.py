@@ -66,10 +66,12 @@ def others(names: list[str], quick: bool) -> ratios.Row:
         found["apart"] = apart.measure(epochs=5, samples=2_000 if quick else 20_000)
         report.show("One run: where its seconds go", found["apart"])
     if "startup" in names:
-        found["startup"] = startup.measure(repeats=1 if quick else 5)
-        found["imports"] = startup.imports("dataset=digits", "tracking=none")
+        datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
+        found["startup"] = startup.measure(datasets, repeats=1 if quick else 5)
         report.show("First update ended ÷ (import torch + reading the data)", found["startup"])
-        report.show("Imports, each package's own modules", found["imports"])
+        if not quick:
+            found["imports"] = startup.imports("dataset=digits", "tracking=none")
+            report.show("Imports, each package's own modules", found["imports"])
     if "parallel" in names:
         found["parallel"] = parallel.measure(1 if quick else 5, 2_000 if quick else 20_000)
         report.show("Small runs at once and in sequence", found["parallel"])

@@ -14,14 +14,14 @@ import runpy
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks import programs
 from benchmarks.ratios import Row, Spread
 
-DATASETS = {"digits": ("dataset=digits",), "fashion_mnist": ("dataset=fashion_mnist",)}
+DATASETS = ("digits", "fashion_mnist")
 TRACKING = ("wandb", "none")
 BOUND = 1.5
 READ = """
@@ -37,17 +37,17 @@ print(time.perf_counter() - started)
 OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)"
 
 
-def measure(repeats: int) -> list[Row]:
+def measure(datasets: Sequence[str], repeats: int) -> list[Row]:
     """For each data set, with and without W&B: the ratio, and the marks on the way."""
     rows: list[Row] = []
-    for dataset, overrides in DATASETS.items():
+    for dataset in datasets:
         found: dict[str, list[Row]] = {tracking: [] for tracking in TRACKING}
         for _ in range(repeats):
             torch_s = _wall([sys.executable, "-c", "import torch"])
             optimizer_s = _wall([sys.executable, "-c", OPTIMIZER])
             read_s = float(programs.output([sys.executable, "-c", READ, dataset])[0])
             for tracking in TRACKING:
-                marks = first_update(*overrides, f"tracking={tracking}")
+                marks = first_update(f"dataset={dataset}", f"tracking={tracking}")
                 found[tracking].append(
                     {**marks, "import torch": torch_s, "with an optimizer": optimizer_s,
                      "read": read_s}

@@ -7,6 +7,7 @@ another's. Between turns it waits on its pipe and uses no processor.
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import os
 import sys
 import time
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Protocol
+
+WAKE_SECONDS = 0.05
 
 
 class Turns(Protocol):
@@ -51,6 +54,7 @@ class PipedTurns:
         """See Turns."""
         self._connection.send("waiting")
         self._connection.recv()
+        wake()
         synchronise()
         self._started = time.perf_counter()
 
@@ -59,6 +63,18 @@ class PipedTurns:
         synchronise()
         spent = time.perf_counter() - self._started
         self._connection.send(Turn(images, loss, seconds or spent))
+
+
+def wake() -> None:
+    """Have the processor's cores and PyTorch's threads awake, for everyone alike.
+
+    A contender that measures something of its own first would otherwise start warmer than others.
+    """
+    import torch
+
+    square, until = torch.ones(256, 256), time.perf_counter() + WAKE_SECONDS
+    while time.perf_counter() < until:
+        square @ square
 
 
 def synchronise() -> None:
@@ -72,6 +88,8 @@ def serve(name: str, connection: Connection) -> None:
     """Train cell after cell with the contender of that name, until None comes."""
     # A live progress bar as at a terminal, whose characters go nowhere.
     os.environ.update(TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="160")
+    # A DataLoader's workers start as from a script: this process was spawned, and they would be.
+    multiprocessing.set_start_method(None, force=True)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:
         from benchmarks import files
