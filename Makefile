@@ -11,7 +11,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-slurm coverage mutants reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-faults test-slurm coverage mutants reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,9 @@ unit: setup  ## the tests alone (ARGS="-k schedule" picks some)
 
 test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %, the report in a browser
 	$(BIN)/pytest -m slow $(ARGS)
+
+test-faults: setup  ## runs killed, starved, cut off, given damaged files; with a tally, about 10 minutes
+	$(BIN)/pytest -n 2 -m faults $(ARGS)
 
 test-slurm: setup  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
 	tests/slurm/install.sh

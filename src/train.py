@@ -10,8 +10,12 @@ from igo.cli import hydra_program
 def train(config: DictConfig, typed: list[str]) -> float | None:
     """Check the configuration, then run it; return the final test accuracy, for a search."""
     from igo.load import load  # --help and --cfg answer without these imports
+    from igo.rerun import continued
 
-    checked = load(config, typed)
+    if config.run is None:
+        checked = load(config, typed)
+    else:
+        checked = continued(config.run, config, [name for name in typed if name != "run"])
     from igo.record import last_record
     from igo.run import run
 

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,3 +99,16 @@ def records(folder: Path, *, timings: bool = False) -> list[dict[str, Any]]:
         for row in rows:
             del row["seconds"], row["images_per_second"]
     return rows
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests marked `faults` counted, if any ran."""
+    tally: Counter[str] = Counter()
+    for report in terminalreporter.getreports("passed"):
+        if "/faults/" in report.nodeid and report.when == "call":
+            for name, count in report.user_properties:
+                tally[name] += count
+    if tally:
+        terminalreporter.section("faults, each of them survived")
+        for name in sorted(tally):
+            terminalreporter.write_line(f"{tally[name]:6}  {name}")

@@ -7,15 +7,19 @@ A run can be told to kill itself at a moment, which a process started by a comma
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import importlib
 import json
 import os
+import resource
 import runpy
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +39,8 @@ PRELOADED = ("igo.tracking", "igo.checkpoint", "sklearn.datasets", "timm", "wand
 class Death:
     """At the k-th call of a function: before, inside or after it, a signal or an exception.
 
-    ``inside`` is for writing functions alone: half of what they write is written.
+    ``inside`` is for writing functions alone: half of what they write is written. ``torn`` is for
+    os.fsync: half of the file is there.
     """
 
     function: str
@@ -44,6 +49,7 @@ class Death:
     signal: int = signal.SIGKILL
     error: str = ""  # raise this instead
     cure: bool = False  # as a UserError
+    errno: int = 0  # raise this OSError instead, as the kernel would
     rank: int = 0  # of several processes, which
 
     def plant(self) -> None:
@@ -61,6 +67,10 @@ class Death:
             if calls == self.call and self.moment == "inside":
                 _write_half(original, *arguments, **named)
                 self.strike()
+            if calls == self.call and self.moment == "torn":
+                with contextlib.suppress(OSError):  # a folder
+                    os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+                self.strike()
             result = original(*arguments, **named)
             if calls == self.call and self.moment == "after":
                 self.strike()
@@ -70,6 +80,8 @@ class Death:
 
     def strike(self) -> None:
         """End the process, or tell it to end."""
+        if self.errno:
+            raise OSError(self.errno, os.strerror(self.errno))
         if self.error:
             raise UserError(self.error) if self.cure else RuntimeError(self.error)
         os.kill(os.getpid(), self.signal)
@@ -83,6 +95,7 @@ class Ended:
     stdout: str
     stderr: str
     others: tuple[tuple[int, str, str], ...] = ()  # the same of ranks 1, 2, …
+    cpu: float = 0.0  # seconds that the process computed
 
 
 class Forge:
@@ -110,8 +123,11 @@ class Forge:
         death: Death | None = None,
         settings: dict[str, float] | None = None,
         alarm: float = 0.0,
+        alarm_signal: signal.Signals = signal.SIGKILL,
+        room: float = 0.0,
         ranks: int = 1,
         function: str = "",
+        bare: bool = False,
         **environment: str,
     ) -> Ended:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
@@ -120,20 +136,26 @@ class Forge:
             folder: the working directory, where the outputs are kept too.
             arguments: what a user would type.
             death: what happens to the run on the way.
-            alarm: seconds after which the process drops dead, wherever it is; 0 = never.
+            alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
+                never. Not of time: a busy machine would shift the moments.
+            alarm_signal: that signal.
+            room: MiB of memory that the process may take beyond what it starts with; 0 = any.
             settings: module constants to change, such as ``igo.tracking.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
+            bare: leave runs_dir out.
             environment: variables to set.
         """
         flags = ["-m"] if arguments[:1] == ("-m",) else []
-        own = f"runs_dir={folder / 'runs'}"
+        own = () if bare else (f"runs_dir={folder / 'runs'}",)
         job = {
             "folder": str(folder),
-            "arguments": list(arguments if function else [*flags, own, *arguments[len(flags) :]]),
+            "arguments": list(arguments if function else [*flags, *own, *arguments[len(flags) :]]),
             "death": asdict(death) if death else None,
             "settings": settings or {},
             "alarm": alarm,
+            "alarm_signal": int(alarm_signal),
+            "room": room,
             "ranks": ranks,
             "function": function,
             "environment": environment,
@@ -143,11 +165,12 @@ class Forge:
             raise TypeError("the server has no pipes")
         pipes[0].write(json.dumps(job) + "\n")
         pipes[0].flush()
+        codes, cpu = json.loads(pipes[1].readline())
         ended = [
             (code, *((folder / _output(name, rank)).read_text() for name in ("out", "err")))
-            for rank, code in enumerate(json.loads(pipes[1].readline()))
+            for rank, code in enumerate(codes)
         ]
-        return Ended(*ended[0], others=tuple(ended[1:]))
+        return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu)
 
     def results(self, folder: Path, ranks: int, function: str, *arguments: str) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""
@@ -202,7 +225,10 @@ def _child(job: dict[str, Any], rank: int) -> int:
         setattr(owner, name, value)
     if job["death"] and job["death"]["rank"] == rank:
         Death(**job["death"]).plant()
-    signal.setitimer(signal.ITIMER_REAL, job["alarm"])  # unhandled, SIGALRM kills like SIGKILL
+    if job["room"]:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        bound = pages * resource.getpagesize() + int(job["room"] * 2**20)
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
     script = str(ROOT / "src" / "train.py")
     sys.argv = [script, *job["arguments"]]
     try:
@@ -235,8 +261,26 @@ def _serve() -> None:
     for line in sys.stdin:
         job = json.loads(line)
         children = [_fork(job, rank) for rank in range(job["ranks"])]
-        codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-        print(json.dumps(codes), flush=True)
+        over = threading.Event()
+        alarm = threading.Thread(target=_strike, args=(job, children[0], over))
+        if job["alarm"]:
+            alarm.start()
+        ends = [os.wait4(child, 0) for child in children]
+        over.set()
+        if job["alarm"]:
+            alarm.join()  # a fork must find no lock of a thread's taken
+        codes = [os.waitstatus_to_exitcode(status) for _, status, _ in ends]
+        print(json.dumps([codes, ends[0][2].ru_utime + ends[0][2].ru_stime]), flush=True)
+
+
+def _strike(job: dict[str, Any], child: int, over: threading.Event) -> None:
+    """Send a child its signal once it has computed for so long."""
+    clock = (~child << 3) | 2  # Linux's for the CPU time of a process, as clock_getcpuclockid makes
+    with contextlib.suppress(OSError):  # it has ended
+        while not over.wait(0.002):
+            if time.clock_gettime(clock) >= job["alarm"]:
+                os.kill(child, job["alarm_signal"])
+                return
 
 
 def _fork(job: dict[str, Any], rank: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -151,3 +152,26 @@ def test_a_model_that_cannot_be_captured_trains_on_without(
     with pytest.warns(UserWarning, match=said):
         losses = steps(build("auto"), Reads(what), 0.1, 12)
     assert losses == pytest.approx(steps(build(False), Reads(what), 0.1, 12), rel=1e-4)
+
+
+@pytest.mark.parametrize("setting", [True, False])
+def test_an_update_that_is_not_finite_is_skipped_in_a_graph_too(setting: bool) -> None:
+    """The flag is the graph's own: each replay sets it anew."""
+    torch.manual_seed(0)
+    network: nn.Module = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 10)
+    )
+    run = replace(build(setting), skip=True)
+    network = run.prepare(network)
+    optimizer = optim.build(SGD, network.parameters())
+    optim.apply(optimizer, 0.1, 0.0, SGD)
+    run.begin_epoch(16, optimizer)
+    images, labels = samples(16)
+    for step in range(12):
+        before = [value.clone() for value in network.state_dict().values()]
+        bad = step in (5, 10)  # replays, with the graph: it is made after three steps
+        loss = run.step(network, optimizer, (images * (float("nan") if bad else 1), labels))[0]
+        after = network.state_dict().values()
+        same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        assert same == bad
+        assert bool(loss.isfinite()) != bad

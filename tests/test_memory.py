@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +11,25 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import TINY, records, run_folder
+from forked import Death, shared_forge
 from torch import nn
 
-from igo import memory, models
+from igo import data, engine, loop, memory, models, optim
 from igo.config import Config
-from tests.conftest import TINY, run_folder
+from igo.errors import UserError
+from igo.schedule import make_plan
 
 MakeConfig = Callable[..., Config]
 Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+class Quiet:
+    """A progress bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None: ...
+    def advance(self, *_: object) -> None: ...
+    def end_epoch(self, *_: object) -> None: ...
 
 
 def test_a_chain_keeps_the_inputs_of_its_layers(make_config: MakeConfig) -> None:
@@ -92,6 +104,136 @@ def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
     for ours, theirs in zip(first, second, strict=True):
         for name in ours.keys() - {"seconds", "images_per_second"}:
             assert ours[name] == theirs[name], name
+
+
+class Small(nn.Module):
+    """A model whose forward pass fails beyond so many samples, and has BatchNorm and dropout."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__()
+        self.most, self.error, self.failures = most, error, 0
+        self.body = nn.Sequential(
+            nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.3),
+            nn.Linear(256, 10),
+        )  # fmt: skip
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.body(images)  # BatchNorm has moved, dropout has drawn
+        if len(images) > self.most and images.device.type != "meta":
+            self.failures += 1
+            raise self.error
+        return found
+
+
+ERRORS = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+    MemoryError(),
+    RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes."),
+]
+GROWING = (*TINY, "batch_size=16", "epochs=4", "schedule.stages=2", "p=1", "optimizer=shb")
+
+
+def trained(config: Config, network: nn.Module) -> tuple[loop.Progress, nn.Module, list[Any]]:
+    """Train a model of one's own; progress, model, and what was said of its memory."""
+    built = engine.build(config.engine)
+    torch.manual_seed(0)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1)
+    said: list[Any] = []
+    training = loop.Training(
+        config, make_plan(config), data.open_data(config, built.device), network,
+        optim.build(config.optimizer, network.parameters()), built,
+    )  # fmt: skip
+    progress = loop.Progress()
+    loop.train(
+        training, progress, Quiet(), lambda _: None, lambda: None, lambda *s: said.append(s)  # type: ignore[arg-type]
+    )  # fmt: skip
+    return progress, network, said
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=["torch", "Python", "PyTorch on a CPU"])
+def test_out_of_memory_halves_what_goes_through_at_once(
+    error: Exception, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed tries leave no trace: the bits are those of a run with small parts throughout.
+
+    Evaluation alone fails at first, after an epoch of training.
+    """
+    monkeypatch.setattr(data, "TEST_BATCH", 100)
+    progress, network, said = trained(make_config(*GROWING), Small(30, error))
+    assert said == [(1024, 50), (50, 25)]
+    assert progress.micro_batch_size == 25
+    assert isinstance(network, Small)
+    assert network.failures == 2
+    small = make_config(*GROWING, "engine.micro_batch_size=25")
+    expected, other, silent = trained(small, Small(30, error))
+    assert silent == []
+    for name, value in other.state_dict().items():
+        assert torch.equal(value, network.state_dict()[name]), name
+    timings = ("seconds", "images_per_second")
+    for ours, theirs in zip(progress.records, expected.records, strict=True):
+        assert {k: v for k, v in ours.items() if k not in timings} == {
+            k: v for k, v in theirs.items() if k not in timings
+        }
+
+
+def test_another_error_is_not_taken_for_it(make_config: MakeConfig) -> None:
+    with pytest.raises(RuntimeError, match="the roof"):
+        trained(make_config(*GROWING), Small(30, RuntimeError("the roof fell in")))
+
+
+def test_where_one_sample_is_too_much_it_says_so(make_config: MakeConfig) -> None:
+    class Bare(Small):
+        def __init__(self) -> None:
+            super().__init__(0, MemoryError())
+            self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+
+    with pytest.raises(UserError, match="out of memory with a single sample"):
+        trained(make_config(*GROWING), Bare())
+
+
+# oneDNN's convolutions do not look whether their own small allocations succeed, and some fail with
+# a segmentation fault: PyTorch's do.
+BOUNDED: dict[str, Any] = {"room": 150, "settings": {"torch.backends.mkldnn.enabled": False}}
+FULL = (
+    "epochs=2", "schedule.stages=1", "batch_size=1024", "dataset.samples=1024",
+    "noise.batches=2", "noise.batch_size=8",
+    "model.width=32", "noise.online=0", "tracking=none", "engine.precision=fp32",
+)  # fmt: skip
+
+
+@pytest.mark.faults
+def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: Path) -> None:
+    """Address space is bounded by the kernel; killed and continued, the bits are the same."""
+    forge = shared_forge()
+    straight, broken = tmp_path / "straight", tmp_path / "broken"
+    for place in (straight, broken):
+        place.mkdir()
+    ended = forge.run(straight, *FULL, **BOUNDED)
+    assert ended.returncode == 0, ended.stderr
+    lines = ended.stderr.splitlines()
+    assert all(line.startswith("warning: out of memory with ") for line in lines)
+    assert "which BatchNorm sees by themselves" in lines[-1]
+    size = status_of(straight)["hardware"]["micro_batch_size"]
+    assert f"it is {size} at most" in lines[-1]
+    assert size < 1024
+
+    bounded = {**BOUNDED}
+    death = Death("igo.checkpoint.save", 1, "after")
+    assert forge.run(broken, *FULL, **BOUNDED, death=death).returncode == -signal.SIGKILL
+    del bounded["room"]  # now with all the memory that there is
+    ended = forge.run(broken, *FULL, **bounded)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert status_of(broken)["hardware"]["micro_batch_size"] == size
+    states = [torch.load(run_folder(place) / "checkpoint.pt") for place in (straight, broken)]
+    for name, value in states[0]["model"].items():
+        assert torch.equal(value, states[1]["model"][name]), name
+    assert records(run_folder(straight)) == records(run_folder(broken))
+
+
+def status_of(place: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((run_folder(place) / "status.json").read_text())
+    return found
 
 
 def test_a_budget_beside_a_size_is_an_error(program: Program) -> None:

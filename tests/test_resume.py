@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -20,8 +19,7 @@ from conftest import TINY, clean_environment, command, records, run_folder
 from forked import Death, Forge, shared_forge
 from torch import nn
 
-from igo import checkpoint, data, engine, loop, optim
-from igo import run as runs
+from igo import checkpoint, data, engine, loop, optim, stopping
 from igo.config import Config
 from igo.schedule import make_plan
 from igo.tracking import history
@@ -160,21 +158,6 @@ def test_killed_between_the_two_renames_it_continues_from_the_one_before(
     assert "previous-checkpoint.pt" in names
     ended = forge.run(tmp_path, *arguments)
     assert "continuing after epoch 2 of 4" in ended.stdout
-    assert_same(outcome(tmp_path), uninterrupted(arguments))
-
-
-def test_killed_at_random_moments_it_ends_the_same(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
-) -> None:
-    arguments = KINDS["momentum, augmentation, final stage"]
-    moments = random.Random(0)
-    kills = 0
-    for _ in range(6):
-        ended = forge.run(tmp_path, *arguments, alarm=moments.uniform(0.1, 0.5))
-        kills += ended.returncode == -signal.SIGALRM
-        assert ended.returncode in (0, -signal.SIGALRM), ended
-    assert kills
-    assert forge.run(tmp_path, *arguments).returncode == 0
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
@@ -331,12 +314,12 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with runs._signals() as check_stop:
+    with stopping.signals() as check_stop:
         check_stop()
         os.kill(os.getpid(), signal.SIGTERM)
-        with pytest.raises(runs.Stopped) as first:
+        with pytest.raises(stopping.Stopped) as first:
             check_stop()
-        with pytest.raises(runs.Stopped) as second:
+        with pytest.raises(stopping.Stopped) as second:
             os.kill(os.getpid(), signal.SIGINT)
     assert (first.value.code, second.value.code) == (143, 130)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before

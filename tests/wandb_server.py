@@ -59,20 +59,38 @@ class WandbServer:
         self.operations: list[str] = []
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
+        self.trouble = ""  # "hang", "error" (500) or "drop" half of each answer
+        self.troubled = 0  # requests that this befell
+        self.well_again = threading.Event()  # lets go of what hangs
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self._reply(server.answer(urlsplit(self.path).path, body))
+                if not self._in_trouble():
+                    self._reply(server.answer(urlsplit(self.path).path, body))
 
             def do_PUT(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                self._reply({})
+                if not self._in_trouble():
+                    self._reply({})
 
-            def _reply(self, answer: dict[str, Any]) -> None:
+            def _in_trouble(self) -> bool:
+                """Whether the request was left without the answer that it wants."""
+                trouble = server.trouble
+                server.troubled += bool(trouble)
+                if trouble == "hang":
+                    server.well_again.wait(300)
+                elif trouble == "error":
+                    self._reply({"errors": [{"message": "out of order"}]}, 500)
+                elif trouble == "drop":  # half an answer
+                    self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+                self.close_connection = bool(trouble)
+                return bool(trouble)
+
+            def _reply(self, answer: dict[str, Any], code: int = 200) -> None:
                 content = json.dumps(answer).encode()
-                self.send_response(200)
+                self.send_response(code)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
@@ -98,6 +116,7 @@ class WandbServer:
 
     def stop(self) -> None:
         """Answer no more: connections are refused from now on."""
+        self.well_again.set()
         if self._thread.is_alive():
             self._http.shutdown()
             self._thread.join()

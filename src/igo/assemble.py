@@ -100,4 +100,4 @@ def of_folder(folder: Path, here: Callable[[Config], None]) -> tuple[Training, P
     if progress is None:
         why = "; ".join(reasons) or "wait for its first epoch"
         raise UserError(f"{folder} has no usable checkpoint: {why}")
-    return training, progress
+    return memory.with_parts_of(training, progress.micro_batch_size), progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -21,14 +22,23 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; the one before stays beside it as ``previous-NAME``.
 
     Whatever moment the process dies at, one of the two is whole.
+
+    Raises:
+        OSError: it cannot be written; both are as they were.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w+b") as file:
-        torch.save({"version": VERSION, **state}, file)
-        file.seek(0)
-        file.write(hashlib.file_digest(file, "sha256").digest())
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("w+b") as file:
+            torch.save({"version": VERSION, **state}, file)
+            file.seek(0)
+            file.write(hashlib.file_digest(file, "sha256").digest())
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
+        cause = error.__context__  # torch.save hides a full disk behind an error of its own
+        raise cause if isinstance(cause, OSError) else error from None
     if path.exists():
         path.replace(previous(path))
     partial.replace(path)

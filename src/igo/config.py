@@ -95,6 +95,7 @@ class EngineConfig:
     deterministic: bool = True
     batchnorm: str = "synced"
     graphs: bool | str = "auto"
+    non_finite: str = "stop"
 
 
 @dataclass
@@ -149,6 +150,8 @@ def result_settings(config: Config) -> dict[str, Any]:
         del (settings[group] if group else settings)[key]
     if config.engine.batchnorm == "synced":  # local statistics depend on the number of ranks
         del settings["engine"]["batchnorm"]
+    if config.engine.non_finite == "stop":  # no result has such an update in it
+        del settings["engine"]["non_finite"]
     if config.engine.micro_batch_size is not None:  # else memory decides it
         del settings["engine"]["memory"]
     del settings["p"]  # schedule.p holds it where it is used

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from igo import batchnorm, graphs, memory
+from igo import batchnorm, finite, graphs, memory
 from igo.config import EngineConfig
 from igo.errors import ConfigError
 from igo.graphs import Graphs
@@ -43,6 +43,7 @@ class Engine:
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
     graphs: Graphs | None = None
+    skip: bool = False  # go on after an update that could not be made, with BatchNorm as before it
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, convolutions in channels_last memory; join its ranks."""
@@ -80,6 +81,8 @@ class Engine:
             loss, correct = self._forward(network, part, answers)
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
+        if self.ranks.size > 1 or self.scaler.is_enabled():
+            finite.spoil(network, totals)
         self.ranks.sum_gradients(network.parameters())
         return totals
 
@@ -92,11 +95,15 @@ class Engine:
     def step(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.SGD,
         batch: tuple[Tensor, Tensor],
         span: range | None = None,
     ) -> Tensor:
-        """One update on one batch; takes and returns what ``backward`` does, waits for nothing."""
+        """One update on one batch; takes and returns what ``backward`` does, waits for nothing.
+
+        A loss that is not finite says that there was none, see igo.finite; where the loss is scaled
+        (fp16), an overflow of the gradient alone is the scaler's affair and says nothing.
+        """
         if self.graphs is not None:
             return self.graphs.step(partial(self._update, network, optimizer), optimizer, batch)
         return self._update(network, optimizer, batch, span)
@@ -104,13 +111,19 @@ class Engine:
     def _update(
         self,
         network: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.SGD,
         batch: tuple[Tensor, Tensor],
         span: range | None = None,
     ) -> Tensor:
-        totals = self.backward(network, *batch, span)
-        self.scaler.step(optimizer)
-        self.scaler.update()
+        nothing: list[Tensor] = []
+        with finite.buffers_kept(network) if self.skip else nullcontext(nothing) as losses:
+            totals = self.backward(network, *batch, span)
+            if self.scaler.is_enabled():
+                self.scaler.step(optimizer)
+                self.scaler.update()
+            else:
+                finite.step(optimizer, totals)
+            losses.append(totals[0])
         return totals
 
     def parts(
@@ -194,8 +207,13 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     captured = graphs.build(config.graphs, device, scaler.is_enabled(), ranks)
     size = config.micro_batch_size or memory.MOST  # null: memory.micro_batch_size, with a model
-    norm = config.batchnorm
-    return Engine(device, autocast, scaler, size, ranks=ranks, batchnorm=norm, graphs=captured)
+    norm, skip = config.batchnorm, config.non_finite == "skip"
+    if skip and scaler.is_enabled() and ranks.size > 1:
+        allowed = "loss scaling (fp16) over several processes cannot tell which updates those are"
+        raise ConfigError("engine.non_finite", "skip", f"{allowed}; use engine.precision=bf16")
+    return Engine(
+        device, autocast, scaler, size, ranks=ranks, batchnorm=norm, graphs=captured, skip=skip
+    )
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:

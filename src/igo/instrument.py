@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from igo.config import Config
 from igo.errors import ConfigError, nearest
 from igo.load import load, split_off
 from igo.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.record import write_atomically
+from igo.rerun import moved
 
 if TYPE_CHECKING:
     from igo.loop import Training
@@ -117,24 +118,14 @@ def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) ->
     """A run at its newest checkpoint; what was typed may change where it is measured, and η."""
     from igo import assemble
 
-    own = {one.name for one in fields(Instrument)}
-    movable = ("engine.device", "engine.threads", "data_dir", "learning_rate")
-    for name in typed:
-        if name not in (*own, *movable, "engine"):
-            allowed = "with run=… the run says what it is; leave it out"
-            raise ConfigError(name, OmegaConf.select(rest, name), allowed)
-    folder = Path(str(instrument.run)).resolve()
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError("run", instrument.run, "it must be a run folder, with a config.yaml")
-    here = load(rest)
-
-    def move(config: Config) -> None:
-        config.engine.device, config.engine.threads = here.engine.device, here.engine.threads
-        config.data_dir = here.data_dir
-
+    names = [name for name in typed if name not in {one.name for one in fields(Instrument)}]
+    changed = [name for name in names if name != "learning_rate"]
+    folder, move = moved(
+        str(instrument.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
+    )
     training, progress = assemble.of_folder(folder, move)
     last = progress.records[-1]
-    eta = here.learning_rate if "learning_rate" in typed else last["eta_m"]
+    eta = load(rest).learning_rate if "learning_rate" in names else last["eta_m"]
     of = {"run": str(instrument.run), "epoch": progress.epoch}
     return Measured(of, training, eta, last["beta_m"])
 

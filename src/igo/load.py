@@ -37,9 +37,13 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     Raises:
         ConfigError: naming the setting, its value and what is allowed.
     """
+    if composed.get("run") is not None:
+        allowed = "it is one run, which has its configuration; leave -m out"
+        raise ConfigError("run", composed["run"], allowed)
     try:
         values = OmegaConf.to_container(composed, resolve=True)
         _check_plain(values)
+        values.pop("run", None)  # type: ignore[union-attr, call-arg, arg-type]
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except OmegaConfBaseException as error:
         raise explain(error, composed) from None
@@ -97,12 +101,14 @@ def of_file(path: Path) -> Config:
         values = record_values(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
-    if not isinstance(values, dict):
+    if not isinstance(values, dict) or "dataset" not in values:
         raise UserError(f"{path} does not hold a run's configuration")
     try:
         return load(OmegaConf.create(values))
     except OmegaConfBaseException as error:
-        raise explain(error) from None
+        raise UserError(f"{path}: {explain(error)}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def record_values(text: str) -> Any:

@@ -11,18 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from igo import batchnorm, control, measure, online, optim
+from igo import batchnorm, control, measure, memory, online, optim
 from igo.config import Config
 from igo.control import Applied
 from igo.data import Batch, Data, epoch_batches
 from igo.engine import Engine
 from igo.errors import UserError
+from igo.finite import NotFinite, Tally
 from igo.noise import Noise
 from igo.online import Average, Online
 from igo.record import Record
 from igo.schedule import Plan, Stage
 from igo.seeds import derive_seed
 from igo.terminal import ProgressBar
+
+LEAST_SCALE = 2.0**-20  # of an fp16 loss; 2^16 to begin with, halved at each overflow
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Progress:
     )
     applied: Applied | None = None  # what the present stage trains with
     average: Average | None = None  # C² and ‖∇f‖ as they are: the measured δ_m uses them
+    micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
     records: list[Record] = field(default_factory=list)
 
     @staticmethod
@@ -66,6 +70,7 @@ class Epoch:
     loss: float
     accuracy: float
     updates: int
+    skipped: int  # updates that were not made, as their loss or gradient was not finite
     samples: int
     learning_rate: float  # of the optimizer at its last step
     batch_size: int  # the largest batch that reached the model
@@ -81,6 +86,7 @@ def train(
     bar: ProgressBar,
     epoch_done: Callable[[Record], None],
     check_stop: Callable[[], None],
+    shrunk: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
     """Train from where ``progress`` stands to the end of the plan.
 
@@ -90,53 +96,91 @@ def train(
         bar: told of each update.
         epoch_done: called with the record of each finished epoch.
         check_stop: called before each update; may raise to end the run.
+        shrunk: told of micro-batches that did not fit in memory, and of those from here on.
 
     Raises:
-        UserError: the loss or C² is no longer finite.
+        UserError: a loss, gradient or C² is not finite; one sample does not fit in memory.
     """
     run.network.train()
-    ranks = run.engine.ranks
     for epoch, stage in run.plan.epochs_of_stages(progress.epoch):
-        started = time.perf_counter()
-        applied, average = _begin(run, stage, epoch, progress)
-        optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
-        torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-        run.engine.begin_epoch(applied.batch_size, run.optimizer)
-        bar.begin_epoch(epoch, applied)
-        trained = _train_epoch(run, epoch, applied, bar, check_stop)
-        average.add(trained.variances, trained.gradient_squares, trained.pairs)
-        for name, value in (("training loss", trained.loss), ("C²", average.variance)):
-            if not math.isfinite(value):
-                raise UserError(_not_finite(name, value, trained, epoch, stage, progress))
-        batchnorm.average(run.network, ranks)
-        tests = run.data.test_batches(ranks)
-        test_loss, test_accuracy = run.engine.evaluate(run.network, tests)
-        progress.epoch, progress.updates = epoch, progress.updates + trained.updates
-        progress.samples += trained.samples
-        record: Record = {
-            "epoch": epoch,
-            "stage": stage.stage,
-            "updates": progress.updates,
-            "samples": progress.samples,
-            "eta_m": trained.learning_rate,
-            "b_m": trained.batch_size,
-            "beta_m": optim.momentum(run.optimizer),
-            "gamma_m": stage.gamma_m,
-            "delta_m": applied.delta,
-            "delta_start": applied.delta_start,
-            "delta_measured": control.measured_level(run.config, applied, average),
-            "gradient_variance": average.variance,
-            "noise_scale": average.noise_scale,
-            "train/loss": trained.loss,
-            "train/accuracy": trained.accuracy,
-            "test/loss": test_loss,
-            "test/accuracy": test_accuracy,
-            "images_per_second": trained.samples / trained.seconds,
-            "seconds": time.perf_counter() - started,
-        }
+        run = memory.with_parts_of(run, progress.micro_batch_size)
+        while True:
+            before = memory.Snapshot.of(run, progress)
+            try:
+                record = _one_epoch(run, stage, epoch, progress, bar, check_stop)
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not memory.is_exhausted(error):
+                    raise
+                reason = str(error) or type(error).__name__
+            # Here, not above, where the traceback holds on to the tensors of the failed try.
+            largest = run.engine.micro_batch_size
+            batch_size = progress.applied.batch_size if progress.applied else stage.b_m
+            size = memory.smaller(run, batch_size, reason)
+            before.restore(run, progress)
+            run = memory.with_parts_of(run, size)
+            progress.micro_batch_size = size
+            shrunk(largest, size)
         progress.records.append(record)
         epoch_done(record)
         bar.end_epoch(record)
+
+
+def _one_epoch(
+    run: Training,
+    stage: Stage,
+    epoch: int,
+    progress: Progress,
+    bar: ProgressBar,
+    check_stop: Callable[[], None],
+) -> Record:
+    """Train and evaluate, and make the record. ``progress`` moves on when all of it succeeded."""
+    started = time.perf_counter()
+    applied, average = _begin(run, stage, epoch, progress)
+    optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
+    torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
+    run.engine.begin_epoch(applied.batch_size, run.optimizer)
+    bar.begin_epoch(epoch, applied)
+    try:
+        trained = _train_epoch(run, epoch, applied, bar, check_stop)
+    except NotFinite as error:
+        what = f"the loss or its gradient is not finite at update {error.update}"
+        raise UserError(_not_finite(what, applied, epoch, stage, progress)) from None
+    average.add(trained.variances, trained.gradient_squares, trained.pairs)
+    for name, value in (("training loss", trained.loss), ("C²", average.variance)):
+        if not math.isfinite(value):
+            what = f"the {name} is {value}"
+            raise UserError(_not_finite(what, applied, epoch, stage, progress))
+    if run.engine.scaler.is_enabled() and run.engine.scaler.get_scale() < LEAST_SCALE:
+        what = "the gradient overflows fp16 at any scale of the loss"
+        raise UserError(_not_finite(what, applied, epoch, stage, progress))
+    batchnorm.average(run.network, run.engine.ranks)
+    tests = run.data.test_batches(run.engine.ranks)
+    test_loss, test_accuracy = run.engine.evaluate(run.network, tests)
+    progress.epoch, progress.updates = epoch, progress.updates + trained.updates
+    progress.samples += trained.samples
+    return {
+        "epoch": epoch,
+        "stage": stage.stage,
+        "updates": progress.updates,
+        "samples": progress.samples,
+        "eta_m": trained.learning_rate,
+        "b_m": trained.batch_size,
+        "beta_m": optim.momentum(run.optimizer),
+        "gamma_m": stage.gamma_m,
+        "delta_m": applied.delta,
+        "delta_start": applied.delta_start,
+        "delta_measured": control.measured_level(run.config, applied, average),
+        "gradient_variance": average.variance,
+        "noise_scale": average.noise_scale,
+        "train/loss": trained.loss,
+        "train/accuracy": trained.accuracy,
+        "test/loss": test_loss,
+        "test/accuracy": test_accuracy,
+        "skipped": trained.skipped,
+        "images_per_second": trained.samples / trained.seconds,
+        "seconds": time.perf_counter() - started,
+    }
 
 
 def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple[Applied, Average]:
@@ -177,41 +221,47 @@ def _train_epoch(
     plan = Online.of_epoch(run.config, applied.batch_size)
     ranks, seed = run.engine.ranks, derive_seed(run.config.seed, "epoch", epoch)
     batches = run.data.train_batches(ranks.share(index_batches), seed)
-    totals = torch.zeros(2, device=run.engine.device)
-    noise: Tensor = torch.zeros(2, dtype=torch.float64, device=run.engine.device)
+    tally = Tally(len(index_batches), run.engine.device, run.engine.skip)
+    pairs: list[Tensor] = []  # (2,) each, C² and ‖∇f‖²
     shares: list[int] = []  # of each batch, as it reached the model
     before: Batch | None = None
     for update, (index, batch) in enumerate(zip(index_batches, batches, strict=True)):
         check_stop()
         if update in plan.positions:
-            noise += online.pair(run.engine, run.network, plan.parts(batch, before, ranks))
-        totals += run.engine.step(run.network, run.optimizer, batch, range(len(index)))
+            pairs.append(online.pair(run.engine, run.network, plan.parts(batch, before, ranks)))
+        tally.add(update, run.engine.step(run.network, run.optimizer, batch, range(len(index))))
         before = batch
         shares.append(len(batch[1]))
         bar.advance(len(index))
     sizes = ranks.sum_(torch.tensor(shares))  # fails where a rank has left; a GPU would wait for it
-    samples = int(sizes.sum())
-    loss, correct = (total / samples for total in ranks.sum_(totals.double()).tolist())
-    variances, gradient_squares = noise.tolist()
+    sums, made = tally.sums(ranks)
+    samples = int(sizes[made].sum())
+    if not samples:
+        raise NotFinite(1)
+    loss, correct = (total / samples for total in ranks.sum_(sums.double()).tolist())
+    if run.engine.skip:
+        pairs = [pair for pair in pairs if pair.isfinite().all()]
+    zeros = torch.zeros(2, dtype=torch.float64, device=run.engine.device)
+    variances, gradient_squares = sum(pairs, zeros).tolist()
     return Epoch(
         loss=loss,
         accuracy=correct,
-        updates=len(index_batches),
+        updates=int(made.sum()),
+        skipped=int((~made).sum()),
         samples=samples,
         learning_rate=optim.learning_rate(run.optimizer),
         batch_size=int(sizes.max()),
         seconds=time.perf_counter() - started,
         variances=variances,
         gradient_squares=gradient_squares,
-        pairs=len(plan.positions),
+        pairs=len(pairs),
     )
 
 
-def _not_finite(
-    name: str, value: float, trained: Epoch, epoch: int, stage: Stage, progress: Progress
-) -> str:
+def _not_finite(what: str, applied: Applied, epoch: int, stage: Stage, progress: Progress) -> str:
     return (
-        f"the {name} is {value} in epoch {epoch} (stage {stage.stage},"
-        f" η {trained.learning_rate:.4g}, b {trained.batch_size}); a smaller learning_rate may"
-        f" help. The last good checkpoint is of epoch {progress.epoch}"
+        f"{what} in epoch {epoch} (stage {stage.stage}, η {applied.learning_rate:.4g}, b"
+        f" {applied.batch_size}, δ {applied.delta:.4g}); a smaller learning_rate or"
+        " engine.precision=fp32 may help, and engine.non_finite=skip passes single such updates"
+        f" over. The last good checkpoint is of epoch {progress.epoch}"
     )

@@ -6,6 +6,7 @@ is written whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import fcntl
 import hashlib
@@ -70,12 +71,29 @@ class RunFolder:
         """
         make_writable(self.path)
         refuse_links(self.path)
-        with (self.path / ".lock").open("w") as lock:
+        with self.writing():
+            lock = (self.path / ".lock").open("w")
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise Busy(f"{self.path} is being worked on by another process") from None
             yield
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell a person what to do where the body cannot write in the folder.
+
+        Raises:
+            UserError: for an OSError: a disk that is full or read-only, a folder that is gone.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written in ({error.strerror or error}); once it can, the"
+                " same command continues after the last epoch that is complete there"
+            ) from error
 
     def start_over(self) -> None:
         """Forget all that an earlier start left, the lock aside."""
@@ -102,6 +120,22 @@ class RunFolder:
         lines = "".join(_line(record) for record in records)
         write_atomically(self.metrics, lines)
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that people and programs read; empty for one that is missing."""
+        found = {}
+        for name in ("config.yaml", "plan.csv", "metrics.jsonl"):
+            file = self.path / name
+            content = file.read_bytes() if file.is_file() else None
+            found[name] = "" if content is None else hashlib.sha256(content).hexdigest()
+        return found
+
+    def damaged(self) -> list[str]:
+        """Files of a finished run that are not what it wrote; those of old versions are taken."""
+        written, found = self.status().get("sha256"), self.digests()
+        if not isinstance(written, dict):  # a version without
+            return [] if found["metrics.jsonl"] else ["metrics.jsonl"]
+        return [name for name in found if found[name] != written.get(name)]
+
     def append_record(self, record: Record) -> None:
         """Add one line to metrics.jsonl. A torn line is mended at the next start."""
         with self.metrics.open("a") as file:
@@ -110,14 +144,18 @@ class RunFolder:
             os.fsync(file.fileno())
 
     def status(self) -> Record:
-        """The content of status.json, see ``read_status``."""
-        return read_status(self.path)
+        """The content of status.json, see ``read_status``; none if it is that of another run."""
+        found = read_status(self.path)
+        return found if found.get("run", self.path.name) == self.path.name else {}
 
     def begin_status(self, **entries: object) -> None:
         """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
         kept = {key: value for key, value in self.status().items() if key in CARRIED_ON}
         (self.path / "error.txt").unlink(missing_ok=True)
-        write_atomically(self._status_file, json.dumps({**entries, **kept}, indent=2) + "\n")
+        write_atomically(
+            self._status_file,
+            json.dumps({"run": self.path.name, **entries, **kept}, indent=2) + "\n",
+        )
 
     def update_status(self, **changes: object) -> None:
         """Change entries of status.json."""
@@ -197,10 +235,15 @@ def read_records(folder: Path) -> list[Record]:
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content: readers see the old or the new, never a part."""
     partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
+        raise
     partial.replace(path)
 
 

@@ -2,41 +2,25 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import platform
-import shlex
-import signal
-import subprocess
-import sys
+import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config import Config
-from igo.ranks import ALONE, Ranks
-from igo.record import Record, RunFolder, read_records
+from igo.provenance import now, provenance
+from igo.ranks import Ranks
+from igo.record import Record, RunFolder, last_record, read_records
 from igo.schedule import Plan, make_plan
+from igo.stopping import Stopped, signals
 from igo.terminal import Terminal
 
 if TYPE_CHECKING:
     from igo.loop import Progress, Training
     from igo.tracking import Tracker
-
-PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # USR2: SLURM, ahead of a time-out
-
-
-class Stopped(SystemExit):
-    """One of STOPPING arrived; the exit code is the shell's, 128 + the signal's number."""
-
-    def __init__(self, number: int) -> None:
-        self.signal_name = signal.Signals(number).name
-        super().__init__(128 + number)
 
 
 def run(config: Config) -> Path:
@@ -60,13 +44,13 @@ def run(config: Config) -> Path:
     how = "finished"
     try:
         with own.together() as ranks:
-            finished = folder.status().get("state") == "finished" and folder.metrics.is_file()
-            if ranks.broadcast(finished) and not config.fresh:
+            finished = ranks.first and not config.fresh and _is_finished(folder, plan, terminal)
+            if ranks.broadcast(finished):
                 how = "finished before; fresh=true runs it again"
                 if ranks.first:
                     _tell_sweep(config, folder, terminal)
             else:
-                with _signals(ranks) as check_stop:
+                with signals(ranks) as check_stop:
                     _train(config, plan, folder, terminal, check_stop, ranks)
     except Stopped as stop:
         terminal.say(f"stopped by {stop.signal_name}; the same command continues")
@@ -75,6 +59,24 @@ def run(config: Config) -> Path:
     if ranks.first:
         _report(terminal, folder, how)
     return folder.path
+
+
+def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
+    """Whether there is nothing left to do; a damaged file of a finished run is written again."""
+    if folder.status().get("state") != "finished":
+        return False
+    damaged = folder.damaged()
+    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
+        damaged = ["metrics.jsonl"]
+    for name in damaged:
+        terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
+    if "metrics.jsonl" in damaged:  # a checkpoint has the records
+        return False
+    if damaged:
+        with folder.held(), folder.writing():
+            folder.write_plan(plan)
+            folder.update_status(sha256=folder.digests())
+    return True
 
 
 def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
@@ -118,31 +120,39 @@ def _train_recorded(
     training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
 ) -> None:
     """Train, and keep the record: rank 0's part."""
-    from igo import assemble, engine, loop, tracking
+    from igo import assemble, engine, loop, memory, tracking
 
     config, plan = training.config, training.plan
     with folder.held():
         if config.fresh:
-            folder.start_over()
+            with folder.writing():
+                folder.start_over()
         progress = _resume(folder, training, terminal)
-        folder.write_plan(plan)
-        folder.write_records(progress.records)
-        folder.begin_status(
-            state="running", started=_now(), **_provenance(),
-            hardware=engine.hardware(training.engine),
-        )  # fmt: skip
+        hardware = engine.hardware(training.engine)
+        if progress.micro_batch_size:
+            hardware["micro_batch_size"] = progress.micro_batch_size
+        with folder.writing():
+            folder.write_plan(plan)
+            folder.write_records(progress.records)
+            folder.begin_status(state="running", started=now(), **provenance(), hardware=hardware)
         with _recorded_end(folder) as tracked:
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
 
             def epoch_done(record: Record) -> None:
-                folder.append_record(record)
-                wandb_id = folder.status().get("wandb_id")
-                assemble.save(folder.checkpoint, folder.path.name, wandb_id, training, progress)
+                with folder.writing():
+                    folder.append_record(record)
+                    wandb_id = folder.status().get("wandb_id")
+                    assemble.save(folder.checkpoint, folder.path.name, wandb_id, training, progress)
                 tracker.log(record)
 
+            def shrunk(tried: int, fits: int) -> None:
+                terminal.warn(memory.describe(training.network, tried, fits))
+                with folder.writing():
+                    folder.update_status(hardware={**hardware, "micro_batch_size": fits})
+
             with terminal.progress(plan, progress.updates) as bar:
-                loop.train(training, progress, bar, epoch_done, check_stop)
+                loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
@@ -172,9 +182,9 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
 
     tracked: list[Tracker] = []
 
-    def end(state: str, **more: str) -> None:
+    def end(state: str, **more: Any) -> None:
         seconds = round(spent + time.perf_counter() - started, 3)
-        folder.update_status(state=state, ended=_now(), seconds=seconds, **more)
+        folder.update_status(state=state, ended=now(), seconds=seconds, **more)
 
     def finish(exit_code: int) -> None:
         for tracker in tracked:
@@ -184,79 +194,22 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
         yield tracked
         finish(0)  # before "finished", after which no start would bring the last rows into W&B
     except Stopped as stop:
-        end("interrupted", signal=stop.signal_name)
+        with contextlib.suppress(OSError):  # the signal ends it, whatever can be written
+            end("interrupted", signal=stop.signal_name)
         finish(int(stop.code or 1))
         raise
     except BaseException as error:
-        folder.write_error(traceback.format_exc())
-        end("failed", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
-        finish(1)
+        with contextlib.suppress(OSError):  # as on a full disk, which may be this error itself
+            folder.write_error(traceback.format_exc())
+            end("failed", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+        with contextlib.suppress(Exception):  # the run's error is the one to tell
+            finish(1)
         raise
-    end("finished")
-
-
-@contextmanager
-def _signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
-    """Turn STOPPING into Stopped at the next update; a second signal ends the run at once.
-
-    It is the same update on all ranks, whichever of them the signal reached.
-    """
-    arrived: list[int] = []
-    updates = itertools.count()
-
-    def note(number: int, _frame: object) -> None:
-        arrived.append(number)
-        if len(arrived) > 1:
-            raise Stopped(number)
-
-    def check_stop() -> None:
-        if next(updates) % ranks.pace:
-            return
-        number = ranks.largest(arrived[0] if arrived else 0)
-        if number:
-            raise Stopped(number)
-
-    before = {number: signal.signal(number, note) for number in STOPPING}
-    try:
-        yield check_stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with folder.writing():
+        end("finished", sha256=folder.digests())
 
 
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
     accuracies = [record["test/accuracy"] for record in read_records(folder.path)]
     terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
     terminal.say(f"run {folder.path}")
-
-
-def _provenance() -> dict[str, Any]:
-    """What is needed to run it again: command, commit, versions."""
-    return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "host": platform.node(),
-        "pid": os.getpid(),
-    }
-
-
-def _commit() -> str | None:
-    """The project's commit, with ``+changes`` where the working tree differs from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    try:
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        status = subprocess.run(
-            [*git, "status", "--porcelain", "--untracked-files=no"],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -121,19 +121,30 @@ def of_run(
 
 
 class OpeningTracker:
-    """A tracker that opens while training begins, which would wait seconds for it."""
+    """A tracker that opens, and takes records, beside training, which waits for no server.
+
+    One thread does all, in order. What goes wrong there ends the run at the next record.
+    """
 
     def __init__(self, opened: Callable[[], Tracker]) -> None:
-        threads = ThreadPoolExecutor(1, "W&B")
-        self._tracker = threads.submit(opened)
-        threads.shutdown(wait=False)
+        self._thread = ThreadPoolExecutor(1, "W&B")
+        self._tracker = self._thread.submit(opened)
+        self._logged: list[Future[None]] = []
 
     def log(self, record: Record) -> None:
         """See Tracker."""
-        self._tracker.result().log(record)
+        if self._tracker.done():
+            self._tracker.result()  # its error
+        while self._logged and self._logged[0].done():
+            self._logged.pop(0).result()
+        self._logged.append(self._thread.submit(lambda: self._tracker.result().log(record)))
 
     def finish(self, exit_code: int) -> None:
         """See Tracker. A run that failed has its own error to tell, not that of opening."""
+        self._thread.shutdown()
+        for one in self._logged:
+            if exit_code == 0:
+                one.result()
         if exit_code == 0 or self._tracker.exception() is None:
             self._tracker.result().finish(exit_code)
 

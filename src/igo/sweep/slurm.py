@@ -152,7 +152,7 @@ def _carry_out(job: Job) -> bool:
     Raises:
         SystemExit: the job was told to stop.
     """
-    from igo.run import Stopped
+    from igo.stopping import Stopped
 
     try:
         execute(job)

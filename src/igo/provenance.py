@@ -1,0 +1,49 @@
+"""What status.json keeps of a start: all that is needed to run it again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
+
+
+def provenance() -> dict[str, Any]:
+    """Command and where it was typed, commit, versions; the configuration is in config.yaml."""
+    return {
+        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "directory": str(Path.cwd()),
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "host": platform.node(),
+        "pid": os.getpid(),
+    }
+
+
+def _commit() -> str | None:
+    """The project's commit, with ``+changes`` where the working tree differs from it."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def now() -> str:
+    """The local time, with its offset."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S%z")

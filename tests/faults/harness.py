@@ -1,0 +1,60 @@
+"""Start runs, disturb them, and hold what they end with against runs that nothing disturbed."""
+
+from __future__ import annotations
+
+import atexit
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from conftest import run_folder
+from forked import Death, Ended, shared_forge
+from test_resume import BASE, KINDS, SILENT, Outcome, assert_same, outcome
+
+from igo.tracking import history
+
+CONFIGURATIONS: dict[str, tuple[str, ...]] = {
+    **KINDS,
+    "W&B": BASE,
+    "small parts, skipping": (
+        *BASE, SILENT, "engine.micro_batch_size=12", "engine.non_finite=skip", "schedule=linear",
+    ),
+}  # fmt: skip
+
+
+def start(
+    place: Path, kind: str, death: Death | None = None, alarm: float = 0.0, number: int = 9
+) -> Ended:
+    """Start, or continue, a configuration's run in a place, and wait for its end."""
+    place.mkdir(exist_ok=True)
+    arguments = CONFIGURATIONS[kind]
+    return shared_forge().run(place, *arguments, death=death, alarm=alarm, alarm_signal=number)
+
+
+@cache
+def undisturbed(kind: str) -> Outcome:
+    """What the configuration's run ends with."""
+    made = tempfile.TemporaryDirectory()
+    atexit.register(made.cleanup)
+    ended = start(Path(made.name), kind)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    return outcome(Path(made.name))
+
+
+def assert_continues(place: Path, kind: str) -> None:
+    """The same command ends the run, and everything in it is as if nothing had happened."""
+    ended = start(place, kind)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended
+    assert_whole(place, kind)
+
+
+def assert_whole(place: Path, kind: str) -> None:
+    """A finished run: records, parameters, momentum, scaler to the bit; nothing lies about."""
+    assert_same(outcome(place), undisturbed(kind))
+    assert not list(run_folder(place).glob(".*.partial"))
+    if kind == "W&B":
+        folders = (place / "runs" / "wandb").glob("offline-run-*")
+        rows = sorted((row for one in folders for row in history(one)), key=lambda r: r["epoch"])
+        assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+        for row, record in zip(rows, undisturbed(kind).records, strict=True):
+            assert {key: row.get(key) for key in record} == record

@@ -1,0 +1,211 @@
+"""Disks that are full, read-only, broken or gone, and two starts of one run at one time."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import run_folder
+from forked import Death, Ended, Forge, shared_forge
+from harness import CONFIGURATIONS, assert_continues, assert_whole, start
+
+from igo.record import write_atomically
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+
+Record = Callable[[str, object], None]
+KIB = 1024
+
+
+@contextmanager
+def small_disk(place: Path, kib: int) -> Iterator[Path]:
+    """A file system of its own at place/runs; skips the test where none can be mounted."""
+    disk = place / "runs"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={kib}k", "none", str(disk)]
+    if os.getuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root, and the right to")
+    try:
+        yield disk
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def assert_says_so(ended: Ended, reason: str) -> None:
+    """One line that names the folder, what is wrong and how it goes on; the exit code of a user's
+    error.
+    """
+    assert ended.returncode == 2, ended
+    assert re.fullmatch(rf"error: .*runs.*{reason}.*\n", ended.stderr), ended.stderr
+
+
+@pytest.mark.parametrize("kind", ["sgd", "momentum, augmentation, final stage"])
+def test_a_full_disk_stops_the_run_and_loses_nothing(
+    tmp_path: Path, record_property: Record, kind: str
+) -> None:
+    """Filled up to some room for the run, from none to nearly enough; then made free."""
+    stopped = 0
+    with small_disk(tmp_path, 600) as disk:
+        ballast = disk / "ballast"
+        for room in range(0, 600, 20):
+            ballast.unlink(missing_ok=True)
+            fill(ballast, leave=room * KIB)
+            ended = start(tmp_path, kind)
+            if ended.returncode == 0:
+                break
+            stopped += 1
+            assert_says_so(ended, "No space left on device")
+            if stopped % 4 == 0:  # the others go on from what the one before has left
+                ballast.unlink()
+                assert_continues(tmp_path, kind)
+                subprocess.run(["rm", "-r", *disk.iterdir()], check=True)
+        ballast.unlink(missing_ok=True)
+        assert_continues(tmp_path, kind)
+    assert stopped >= 4
+    record_property("full disk", stopped)
+
+
+def fill(ballast: Path, leave: int) -> None:
+    """Take all of a disk but so many bytes."""
+    free = os.statvfs(ballast.parent)
+    size = free.f_bavail * free.f_frsize - leave
+    ballast.write_bytes(b"\0" * max(size, 0))
+
+
+def test_a_full_disk_under_wandb_as_well(tmp_path: Path, record_property: Record) -> None:
+    with small_disk(tmp_path, 400) as disk:
+        ballast = disk / "ballast"
+        fill(ballast, leave=40 * KIB)
+        ended = start(tmp_path, "W&B")
+        assert ended.returncode != 0
+        ballast.unlink()
+        ended = start(tmp_path, "W&B")
+        assert ended.returncode == 0, ended
+        assert_whole(tmp_path, "W&B")
+    record_property("full disk", 1)
+
+
+def test_a_read_only_disk_is_said_before_any_compute(
+    tmp_path: Path, record_property: Record
+) -> None:
+    with small_disk(tmp_path, 2000) as disk:
+        death = Death("igo.checkpoint.save", 2, "after")
+        assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
+        ended = start(tmp_path, "sgd")
+        assert_says_so(ended, "no permission to write")
+        assert "epoch 3" not in ended.stdout
+        assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
+        subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+        assert_continues(tmp_path, "sgd")
+    record_property("read-only run folder", 1)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EDQUOT])
+def test_a_disk_that_breaks_at_any_write(
+    tmp_path: Path, record_property: Record, number: int
+) -> None:
+    """What the kernel answers to fsync, at the first call, the second, and so on."""
+    broken = 0
+    for call in range(1, 60):
+        place = tmp_path / str(call)
+        ended = start(place, "sgd", Death("os.fsync", call, errno=number))
+        if ended.returncode == 0:
+            break
+        broken += 1
+        assert_says_so(ended, os.strerror(number))
+        if call % 3 == 0:
+            assert_continues(place, "sgd")
+    assert broken >= 12
+    record_property("disk that breaks or becomes read-only amid a run", broken)
+
+
+def stopped(place: Path) -> int:
+    """Wait until a run stands still, by SIGSTOP; its process id."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        time.sleep(0.01)
+        try:
+            pid = int(json.loads((run_folder(place) / "status.json").read_text())["pid"])
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                return pid
+        except (OSError, ValueError, KeyError):
+            continue
+    raise TimeoutError(place)
+
+
+@pytest.mark.parametrize("update", [2, 8])
+def test_a_folder_that_vanishes_under_a_run(
+    tmp_path: Path, record_property: Record, update: int
+) -> None:
+    away = tmp_path / "away"
+
+    def take_away() -> None:
+        pid = stopped(tmp_path)
+        run_folder(tmp_path).rename(away)
+        os.kill(pid, signal.SIGCONT)
+
+    pause = Death("igo.terminal.ProgressBar.advance", update, "before", signal.SIGSTOP)
+    thread = threading.Thread(target=take_away)
+    thread.start()
+    ended = start(tmp_path, "sgd", pause)
+    thread.join()
+    assert_says_so(ended, "No such file or directory")
+    if update == 2:  # for good: the run begins again
+        assert_continues(tmp_path, "sgd")
+    else:
+        (name,) = re.findall(r"^run (.*)$", ended.stdout, re.M)[:1]
+        away.rename(name)
+        ended = start(tmp_path, "sgd")
+        assert "continuing after epoch 2 of 4" in ended.stdout
+        assert_whole(tmp_path, "sgd")
+    record_property("vanished run folder", 1)
+
+
+def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:
+    """Whoever is second by a hair says so; or continues, where the first had come to its end."""
+    refused = 0
+    arguments = (*CONFIGURATIONS["sgd"], "epochs=40")
+    with Forge() as other:
+        for attempt in range(4):
+            place = tmp_path / str(attempt)
+            places = [place, place / "second"]  # outputs apart, runs together
+            places[1].mkdir(parents=True)
+            with ThreadPoolExecutor(2) as pool:
+                both = [
+                    pool.submit(forge.run, where, *arguments, f"runs_dir={place}/runs", bare=True)
+                    for forge, where in zip((shared_forge(), other), places, strict=True)
+                ]
+                ended = sorted((one.result() for one in both), key=lambda one: one.returncode)
+            assert ended[0].returncode == 0, ended
+            assert ended[1].returncode in (0, 2), ended
+            if ended[1].returncode == 2:
+                refused += 1
+                assert "is being worked on by another process" in ended[1].stderr
+                assert ended[1].stderr.count("\n") == 1
+            lines = (run_folder(place) / "metrics.jsonl").read_text().splitlines()
+            assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 41))
+    assert refused
+    record_property("two starts at one time", 4)
+
+
+def test_a_file_cannot_be_half_replaced(tmp_path: Path) -> None:
+    """The room that a failed write took is free again."""
+    with small_disk(tmp_path, 64) as disk:
+        write_atomically(disk / "old", "x" * 20 * KIB)
+        with pytest.raises(OSError, match="No space left"):
+            write_atomically(disk / "old", "y" * 60 * KIB)
+        assert [path.name for path in disk.iterdir()] == ["old"]
+        assert (disk / "old").read_text() == "x" * 20 * KIB

@@ -1,0 +1,148 @@
+"""SIGKILL at every write, at every boundary and at random; SIGTERM and SIGINT at random.
+
+Each disturbed run is continued by the same command and ends with the same bits.
+"""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from forked import Death
+from harness import CONFIGURATIONS, assert_continues, assert_whole, start, undisturbed
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+
+Record = Callable[[str, object], None]
+MOST = 60  # calls of a function in a run; fewer are made
+
+# The wrong moments inside each file write: nothing is on the disk yet, half of it is, all of it is
+# under another name, all of it is in place.
+WRITES = [
+    ("os.fsync", "before"),
+    ("os.fsync", "torn"),
+    ("pathlib.Path.replace", "before"),
+    ("pathlib.Path.replace", "after"),
+]
+
+
+@pytest.mark.parametrize(("function", "moment"), WRITES)
+def test_killed_inside_each_write_of_a_run(
+    tmp_path: Path, record_property: Record, function: str, moment: str
+) -> None:
+    """At the first call of it, at the second, and so on, until there are no more."""
+    kills = 0
+    for call in range(1, MOST):
+        place = tmp_path / str(call)
+        ended = start(place, "sgd", Death(function, call, moment))
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL, ended
+        kills += 1
+        assert_continues(place, "sgd")
+    assert 12 <= kills < MOST - 1
+    record_property(f"SIGKILL in a file write, {function} {moment}", kills)
+
+
+BOUNDARIES = [
+    Death("igo.loop._begin", 1, "after"),  # a stage begins, its C² is measured
+    Death("igo.loop._begin", 3, "before"),  # the second stage
+    Death("igo.engine.Engine.begin_epoch", 2, "after"),
+    Death("igo.engine.Engine.step", 9, "after"),
+    Death("igo.batchnorm.average", 2, "before"),  # an epoch is trained, not evaluated
+    Death("igo.terminal.ProgressBar.end_epoch", 2, "after"),  # a stage is over, and saved
+    Death("igo.record.RunFolder.append_record", 3, "after"),
+    Death("igo.record.RunFolder.update_status", 1, "before"),  # trained, not called finished
+]
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_killed_at_the_boundaries_of_stages_and_epochs(
+    tmp_path: Path, record_property: Record, kind: str
+) -> None:
+    for number, death in enumerate(BOUNDARIES):
+        place = tmp_path / str(number)
+        assert start(place, kind, death).returncode == -signal.SIGKILL, death
+        assert_continues(place, kind)
+    record_property("SIGKILL at a boundary of stages or epochs", len(BOUNDARIES))
+
+
+TRACKER = [
+    *(Death("igo.tracking._init", 1, moment) for moment in ("before", "after")),
+    *(
+        Death("igo.tracking.WandbTracker.log", call, moment)
+        for call in (1, 2, 3, 4)
+        for moment in ("before", "after")
+    ),
+    *(Death("igo.tracking.WandbTracker.finish", 1, moment) for moment in ("before", "after")),
+]
+
+
+def test_killed_while_the_tracker_writes(tmp_path: Path, record_property: Record) -> None:
+    for number, death in enumerate(TRACKER):
+        place = tmp_path / str(number)
+        assert start(place, "W&B", death).returncode == -signal.SIGKILL, death
+        assert_continues(place, "W&B")
+    record_property("SIGKILL while the tracker writes", len(TRACKER))
+
+
+@pytest.mark.parametrize("kind", CONFIGURATIONS)
+def test_killed_at_random_again_and_again(
+    tmp_path: Path, record_property: Record, kind: str
+) -> None:
+    """Until it has been killed six times; a run that got to its end between is begun anew."""
+    moments, kills, place = random.Random(kind), 0, tmp_path / "0"
+    whole = start(tmp_path / "undisturbed", kind).cpu
+    for attempt in range(60):
+        ended = start(place, kind, alarm=moments.uniform(0.02, 1) * whole)
+        assert ended.returncode in (0, -signal.SIGKILL), ended
+        kills += ended.returncode != 0
+        if ended.returncode == 0:
+            assert_whole(place, kind)
+            place = tmp_path / str(attempt + 1)
+        if kills == 6:
+            break
+    assert kills == 6
+    assert_continues(place, kind)
+    record_property("SIGKILL at a random moment", kills)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("kind", ["momentum, augmentation, final stage", "W&B"])
+def test_told_to_stop_at_random(
+    tmp_path: Path, record_property: Record, number: signal.Signals, kind: str
+) -> None:
+    """The exit code is the shell's, 128 + the signal, once there is a run to close."""
+    moments, stops = random.Random(number), 0
+    whole = start(tmp_path / "undisturbed", kind).cpu
+    undisturbed(kind)
+    for attempt in range(60):
+        place = tmp_path / str(attempt)
+        ended = start(place, kind, alarm=moments.uniform(0.1, 0.9) * whole, number=number)
+        assert ended.returncode in (0, 128 + number, -number), ended
+        assert "Traceback" not in ended.stderr
+        if ended.returncode:
+            stops += 1
+            assert_continues(place, kind)
+        if stops == 6:
+            break
+    assert stops == 6
+    record_property(f"{number.name} at a random moment", stops)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_told_to_stop_at_each_boundary(
+    tmp_path: Path, record_property: Record, number: signal.Signals
+) -> None:
+    """After the last of them, all is trained: the run may as well finish."""
+    for step, death in enumerate(BOUNDARIES):
+        place = tmp_path / str(step)
+        told = Death(death.function, death.call, death.moment, number)
+        ended = start(place, "sgd", told)
+        assert ended.returncode in (128 + number, 0), (told, ended)
+        assert ended.stderr == ""
+        assert_continues(place, "sgd")
+    record_property(f"{number.name} at a boundary of stages or epochs", len(BOUNDARIES))

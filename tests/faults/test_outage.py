@@ -1,0 +1,122 @@
+"""The real W&B client against a server that refuses, hangs, drops its answers or fails.
+
+Training's results are those without W&B, and all records are there after `make sync`, once. How
+long it took, beside a run without W&B at the same moment, is printed: the machine is shared.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, clean_environment, records, run_folder
+from forked import shared_forge
+from test_resume import assert_same, outcome
+from wandb_server import KEY, WandbServer
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+
+Record = Callable[[str, object], None]
+EPOCHS = 24
+RUN = (
+    f"epochs={EPOCHS}", "schedule.stages=6", "batch_size=32", "noise.batches=2", "split=0.9",
+)  # fmt: skip
+FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
+
+
+def begun_and_trained(place: Path) -> float:
+    """Seconds from the first file of a run to its last checkpoint."""
+    folder = run_folder(place)
+    began = (folder / "plan.csv").stat().st_mtime
+    return (folder / "checkpoint.pt").stat().st_mtime - began
+
+
+def start(place: Path, *arguments: str, **environment: str) -> tuple[float, float]:
+    """Run; the seconds of training, and those of all."""
+    began = time.perf_counter()
+    ended = shared_forge().run(place, *RUN, *arguments, **environment)
+    spent = time.perf_counter() - began
+    assert ended.returncode == 0, ended
+    assert "Traceback" not in ended.stderr
+    return begun_and_trained(place), spent
+
+
+def in_time(server: WandbServer, trouble: str, rows: int) -> threading.Thread:
+    """Trouble as soon as the server has so many rows of the run."""
+    server.rows_wanted = rows
+
+    def cause() -> None:
+        server.enough_rows.wait(300)
+        server.trouble = trouble
+
+    thread = threading.Thread(target=cause, daemon=True)
+    thread.start()
+    return thread
+
+
+CASES = [
+    ("refuse", 0),
+    ("hang", 0),
+    ("error", 0),
+    ("drop", 0),
+    ("hang", 3),
+    ("error", 3),
+    ("drop", 3),
+]
+
+
+@pytest.mark.parametrize(("trouble", "rows"), CASES)
+def test_an_outage_costs_nothing_but_patience(
+    tmp_path: Path, record_property: Record, trouble: str, rows: int
+) -> None:
+    """From the beginning, or once the server has some rows; then it is well, and sync is called."""
+    without, within = tmp_path / "without", tmp_path / "within"
+    without.mkdir()
+    within.mkdir()
+    alone = start(without, "tracking=none")
+    with WandbServer() as server:
+        url = NOWHERE if trouble == "refuse" else server.url
+        if rows:
+            in_time(server, trouble, rows)
+        else:
+            server.trouble = trouble
+        online = {"WANDB_MODE": "online", "WANDB_BASE_URL": url, "WANDB_API_KEY": KEY, **FAST}
+        tracked = start(within, **online)
+        assert server.troubled or trouble == "refuse", "there was an outage"
+        assert_same(outcome(within), outcome(without))
+        server.trouble, server.rows_wanted = "", 0
+        server.well_again.set()
+        there = sync(within, server)
+    assert [row["epoch"] for row in there] == list(range(1, EPOCHS + 1))
+    for row, record in zip(there, records(run_folder(within)), strict=True):
+        assert {key: row.get(key) for key in record} == record
+    record_property("W&B outage", 1)
+    print(
+        f"\n{trouble} after {rows} rows: training {tracked[0] / alone[0]:.3f} of {alone[0]:.2f} s,"
+        f" all of it {tracked[1]:.1f} s instead of {alone[1]:.1f}"
+    )
+
+
+def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:
+    """Bring what is in the local W&B folders to the server; the one run's rows there."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "src" / "sync.py")],
+        env=clean_environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST),
+        cwd=place,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done
+    identity = json.loads((run_folder(place) / "status.json").read_text())["wandb_id"]
+    assert list(server.runs) == [identity], "it is one run"
+    assert len(server.runs[identity].received) == len(server.runs[identity].rows), "each once"
+    return server.runs[identity].rows

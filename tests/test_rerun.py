@@ -1,0 +1,165 @@
+"""A run goes on, or is reported, from its folder alone."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import TINY, records, run_folder
+from forked import Death, Forge, shared_forge
+
+from igo.config import NO_EFFECT, Config, result_settings
+from igo.load import of_file
+
+ODD = (
+    *TINY,
+    "schedule=step",
+    "schedule.stages=2",
+    "schedule.lam=1.5",
+    "optimizer=shb",
+    "learning_rate=0.05",
+    "seed=7",
+)
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+@pytest.fixture(scope="module")
+def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a finished run is; no test changes it."""
+    place = tmp_path_factory.mktemp("finished")
+    assert forge.run(place, *ODD, "tracking=none").returncode == 0
+    return place
+
+
+def start(
+    forge: Forge, place: Path, *arguments: str, death: Death | None = None
+) -> tuple[int, str]:
+    """``python src/train.py ARGUMENTS``, without a runs_dir; exit code and both outputs."""
+    ended = forge.run(place, *arguments, death=death, bare=True)
+    return ended.returncode, ended.stdout + ended.stderr
+
+
+def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(
+    forge: Forge, finished: Path, tmp_path: Path
+) -> None:
+    death = Death("igo.checkpoint.save", 1, "after")
+    assert forge.run(tmp_path, *ODD, "tracking=none", death=death).returncode == -signal.SIGKILL
+    folder = run_folder(tmp_path)
+    code, text = start(forge, tmp_path, f"run={folder.relative_to(tmp_path)}", "engine.threads=1")
+    assert code == 0, text
+    assert "continuing after epoch 1 of 3" in text
+    assert records(folder) == records(run_folder(finished))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
+    status = json.loads((folder / "status.json").read_text())
+    assert status["command"].endswith(f"run=runs/{folder.name} engine.threads=1")
+    assert status["directory"] == str(tmp_path)
+    assert {"commit", "versions", "python", "host"} <= status.keys()
+
+
+def test_a_finished_run_is_reported(forge: Forge, finished: Path) -> None:
+    folder = run_folder(finished)
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    code, text = start(forge, finished, f"run={folder}")
+    assert code == 0
+    assert "finished before" in text
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_fresh_trains_it_again_elsewhere_data_and_tracking(
+    forge: Forge, finished: Path, tmp_path: Path
+) -> None:
+    """A copy: it is the folder that counts, wherever it is."""
+    folder = tmp_path / "elsewhere" / run_folder(finished).name
+    folder.mkdir(parents=True)
+    text = (run_folder(finished) / "config.yaml").read_text()
+    (folder / "config.yaml").write_text(text)
+    typed = ("fresh=true", "tracking=wandb", "tracking.tags=[again]", f"data_dir={tmp_path}/d")
+    code, said = start(forge, tmp_path, f"run={folder}", *typed)
+    assert code == 0, said
+    assert records(folder) == records(run_folder(finished))
+    assert list((tmp_path / "elsewhere" / "wandb").glob("offline-run-*"))
+    assert (tmp_path / "d" / "cache").is_dir()
+    ours, theirs = (of_file(one / "config.yaml") for one in (folder, run_folder(finished)))
+    assert result_settings(ours) == result_settings(theirs)
+    assert ours.tracking.tags == ["again"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("seed=8", "seed=8 is not allowed: with run=… the run says what it is"),
+        ("schedule=cosine", "schedule"),
+        ("engine.precision=fp32", "engine.precision=fp32 is not allowed: with run=…"),
+        ("runs_dir=here", "runs_dir=here is not allowed"),
+        (
+            "engine.device=gpu",
+            "engine.device=gpu is not allowed: it must be one of auto, cpu, cuda",
+        ),
+    ],
+)
+def test_what_the_run_is_cannot_be_typed(
+    forge: Forge, finished: Path, typed: str, said: str
+) -> None:
+    code, text = start(forge, finished, f"run={run_folder(finished)}", typed)
+    assert code == 2
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    assert said in line
+
+
+def test_every_setting_without_effect_may_be_typed(make_config: Callable[..., Config]) -> None:
+    """The list that decides it is the one that the signature uses; runs_dir is the folder's."""
+    from igo.rerun import MOVABLE
+
+    assert {*MOVABLE, "runs_dir"} == {*NO_EFFECT}
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ("", "does not hold a run's configuration"),
+        ("p: [", "cannot be read"),
+        ("just text", "does not hold a run's configuration"),
+        ("dataset: {colour: red}\n", "there is no setting 'dataset.colour'"),
+    ],
+)
+def test_a_damaged_configuration_is_one_line_with_the_command(
+    forge: Forge, finished: Path, tmp_path: Path, damage: str, said: str
+) -> None:
+    folder = tmp_path / run_folder(finished).name
+    folder.mkdir()
+    (folder / "config.yaml").write_text(damage)
+    (folder / "status.json").write_text(json.dumps({"command": "python src/train.py p=0.3"}))
+    code, text = start(forge, tmp_path, f"run={folder}")
+    assert code == 2, text
+    assert said in text
+    assert "The run began as: python src/train.py p=0.3" in text
+    assert "Traceback" not in text
+
+
+def test_a_changed_configuration_is_another_run(
+    forge: Forge, finished: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / run_folder(finished).name
+    folder.mkdir()
+    config = yaml.safe_load((run_folder(finished) / "config.yaml").read_text())
+    config["seed"] = 8
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    code, text = start(forge, tmp_path, f"run={folder}")
+    assert code == 2
+    assert "it was changed, or the folder renamed" in text
+
+
+def test_no_such_folder_and_many_of_them(forge: Forge, tmp_path: Path) -> None:
+    code, text = start(forge, tmp_path, "run=nowhere")
+    assert (code, "run=nowhere is not allowed: it must be a run folder" in text) == (2, True)
+    code, text = start(forge, tmp_path, "-m", "run=one,two")
+    assert code == 2
+    assert "it is one run, which has its configuration; leave -m out" in text
