@@ -324,6 +324,9 @@ MESSAGES = {  # what is typed: the answer
         "engine.batchnorm=global is not allowed: it must be one of synced, local. Did you "
         "mean 'local'?"
     ),
+    "engine.non_finite=ignore": (
+        "engine.non_finite=ignore is not allowed: it must be one of stop, skip."
+    ),
     "engine.graphs=maybe": (
         "engine.graphs=maybe is not allowed: it must be one of auto, true, false."
     ),

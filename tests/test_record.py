@@ -303,7 +303,8 @@ def test_a_new_start_forgets_how_the_last_one_ended(
     folder.update_status(state="failed", error="boom", wandb_id="abc", seconds=1.5)
     folder.write_error("Traceback")
     folder.begin_status(state="running")
-    assert folder.status() == {"state": "running", "wandb_id": "abc", "seconds": 1.5}
+    kept = {"wandb_id": "abc", "seconds": 1.5}
+    assert folder.status() == {"run": folder.path.name, "state": "running", **kept}
     assert not (folder.path / "error.txt").exists()
 
 

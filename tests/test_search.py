@@ -141,7 +141,7 @@ FAILING = ("hydra.sweeper.params=null", "hydra.sweeper.n_trials=4")
 def test_a_trial_that_fails_does_not_end_the_search(forge: Forge, tmp_path: Path) -> None:
     ended = search(forge, tmp_path, *FAILING, "learning_rate=choice(0.1,1e30)", launcher="local")
     assert ended.returncode == 0, ended.stderr
-    assert "loss is nan in epoch 1" in ended.stderr
+    assert "the loss or its gradient is not finite at update" in ended.stderr
     assert result(tmp_path)["best_params"] == {"learning_rate": 0.1}
     ended = search(forge, tmp_path, *FAILING, "learning_rate=1e30")
     assert ended.returncode == 2

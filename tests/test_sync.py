@@ -20,7 +20,7 @@ from test_tracking import NOWHERE, assert_key_is_nowhere, when_rows_are_there
 from wandb_server import KEY, OnlineRun, WandbServer
 
 RUN = (*TINY, "epochs=6", "schedule.stages=2")
-LOG = "igo.tracking.WandbTracker.log"
+LOG = "igo.tracking.WandbTracker.log"  # src/sync.py's; training hands its rows to OpeningTracker
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,9 @@ def sync(forge: Forge, place: Path, url: str, key: str = KEY, **more: Any) -> En
 
 def stopped(forge: Forge, place: Path, rows: int, number: int = signal.SIGTERM) -> None:
     """Train offline, or go on, until that many more rows are logged."""
-    ended = forge.run(place, *RUN, death=Death(LOG, rows, "after", number))
+    ended = forge.run(
+        place, *RUN, death=Death("igo.tracking.OpeningTracker.log", rows, "after", number)
+    )
     assert ended.returncode in (128 + number, -number), ended.stderr
 
 
