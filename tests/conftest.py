@@ -33,6 +33,11 @@ TINY = (
 torch.set_num_threads(1)  # tests run side by side
 
 
+def examples(count: int) -> int:
+    """How many Hypothesis draws; some of them where mutmut runs each test a thousand times."""
+    return max(count // 10, 10) if "MUTANT_UNDER_TEST" in os.environ else count
+
+
 def configure(*overrides: str) -> Config:
     """Compose and check a configuration from command line overrides."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from conftest import configure
+from conftest import configure, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -62,7 +62,7 @@ def test_momentum_alone_follows_the_noise_curve(optimizer: str, make_config: Mak
         assert one.learning_rate == 0.1 or one.momentum == 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(100))
 @given(
     beta=st.floats(0.0, 0.99), eta=st.floats(1e-3, 1), c2=st.floats(0.1, 1e4), k=st.floats(0, 50)
 )
@@ -99,7 +99,7 @@ def test_momentum_never_rises_above_the_stage_before() -> None:
     assert high == 0.5
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(60))
 @given(
     changes=st.lists(st.floats(0.3, 3.0), min_size=11, max_size=11),
     split=st.sampled_from([0.0, 0.3, 1.0]),

@@ -128,6 +128,20 @@ def test_a_checkpoint_of_another_run_is_refused(program: Program, tmp_path: Path
     assert "another run" in done.stderr
 
 
+def test_a_damaged_checkpoint_is_said_and_the_one_before_measured(
+    program: Program, tmp_path: Path
+) -> None:
+    program(*TINY, "tracking=none")
+    folder = run_folder(tmp_path)
+    (folder / "checkpoint.pt").write_bytes(b"PK")
+    done = measured(tmp_path, f"run={folder}", "batches=3", "output=noise.json")
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(
+        r"warning: \S+checkpoint.pt is damaged .*; taken as it was after epoch 2\n", done.stderr
+    )
+    assert json.loads((tmp_path / "noise.json").read_text())["of"]["epoch"] == 2
+
+
 def test_a_copied_run_is_measured_all_the_same(program: Program, tmp_path: Path) -> None:
     program(*TINY, "tracking=none")
     shutil.copytree(run_folder(tmp_path), tmp_path / "copy")

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import composing
+from conftest import composing, examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
@@ -188,7 +188,7 @@ def settings_of_plans(draw: st.DrawFn) -> list[str]:
 def test_every_plan_keeps_its_promises() -> None:
     with composing() as make:
 
-        @settings(max_examples=300, deadline=None)
+        @settings(max_examples=examples(300), deadline=None)
         @given(overrides=settings_of_plans())
         def check(overrides: list[str]) -> None:
             config = make(*overrides)
@@ -224,7 +224,7 @@ def test_any_kappa_and_lambda_are_one_decay_rate_and_one_split() -> None:
     """κ = γ^s, λ = γ^(-2(1-s)); the companion script writes λ = γ^(-s'), κ = γ^(1-s'/2)."""
     with composing() as make:
 
-        @settings(max_examples=200, deadline=None)
+        @settings(max_examples=examples(200), deadline=None)
         @given(kappa=st.floats(0.01, 1), lam=st.floats(1, 100))
         def check(kappa: float, lam: float) -> None:
             assume(kappa / math.sqrt(lam) < 0.999)
@@ -246,7 +246,7 @@ def test_optimal_decay_rates_telescope_to_pytorchs_polynomial_for_any_p_and_m() 
     """δ_m = δ_1 Π γ_k, γ_k as printed; with all of it in η, PolynomialLR stepped once a stage."""
     with composing() as make:
 
-        @settings(max_examples=60, deadline=None)
+        @settings(max_examples=examples(60), deadline=None)
         @given(p=st.floats(1e-3, 1), count=st.integers(1, 40), split=st.floats(0, 1))
         def check(p: float, count: int, split: float) -> None:
             plan = make_plan(make("schedule=graduated", f"p={p!r}", f"epochs={count}",

@@ -81,12 +81,15 @@ def load(
     return loop.Progress.of_state(state["progress"]), state["wandb_id"]
 
 
-def of_folder(folder: Path, here: Callable[[Config], None]) -> tuple[Training, Progress]:
+def of_folder(
+    folder: Path, here: Callable[[Config], None], warn: Callable[[str], None]
+) -> tuple[Training, Progress]:
     """A run as its newest whole checkpoint left it, for measuring.
 
     Args:
         folder: the run's.
         here: changes where, and in which precision, its configuration computes.
+        warn: told of a damaged checkpoint that an older one is taken for.
 
     Raises:
         UserError: no usable checkpoint, another version's configuration, data that is missing.
@@ -100,4 +103,6 @@ def of_folder(folder: Path, here: Callable[[Config], None]) -> tuple[Training, P
     if progress is None:
         why = "; ".join(reasons) or "wait for its first epoch"
         raise UserError(f"{folder} has no usable checkpoint: {why}")
+    for reason in reasons:
+        warn(f"{reason}; taken as it was after epoch {progress.epoch}")
     return memory.with_parts_of(training, progress.micro_batch_size), progress

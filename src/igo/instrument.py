@@ -17,6 +17,7 @@ from igo.load import load, split_off
 from igo.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.record import write_atomically
 from igo.rerun import moved
+from igo.terminal import Terminal
 
 if TYPE_CHECKING:
     from igo.loop import Training
@@ -123,7 +124,7 @@ def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) ->
     folder, move = moved(
         str(instrument.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
     )
-    training, progress = assemble.of_folder(folder, move)
+    training, progress = assemble.of_folder(folder, move, Terminal().warn)
     last = progress.records[-1]
     eta = load(rest).learning_rate if "learning_rate" in names else last["eta_m"]
     of = {"run": str(instrument.run), "epoch": progress.epoch}
