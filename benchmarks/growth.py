@@ -12,11 +12,12 @@ BASE = {
 }  # fmt: skip
 DIGITS: dict[str, object] = {"dataset": "digits"}  # many epochs: a test set of 360, not 10,000
 LADDERS: dict[str, list[dict[str, object]]] = {
-    "b": [{"batch_size": b} for b in (16, 64, 256, 1024, 4096, 10_000)],
+    "b": [{"batch_size": b, "epochs": 2} for b in (16, 64, 256, 1024, 4096, 10_000)],
     "M": [{**DIGITS, "schedule.stages": m, "schedule": "graduated", "split": 1, "epochs": 200,
-           "dataset.samples": 640} for m in (1, 5, 20, 100, 200)],
+           "dataset.samples": 320} for m in (1, 5, 20, 100, 200)],
     "epochs": [{**DIGITS, "epochs": e, "dataset.samples": 1280} for e in (1, 4, 16, 64)],
-    "width": [{"model.width": w} for w in (4, 8, 16, 32, 64)],
+    "width": [{"model.width": w, "dataset.samples": 2_000, "epochs": 2}
+              for w in (4, 8, 16, 32, 64)],
 }  # fmt: skip
 VARIED = {"b": "batch_size", "M": "schedule.stages", "epochs": "epochs", "width": "model.width"}
 

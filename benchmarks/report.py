@@ -59,15 +59,11 @@ def utilisation(images_per_second: float, flop_per_image: float, gpu: str) -> fl
     return None if peak is None else images_per_second * flop_per_image / peak
 
 
-def save(found: Row, name: str) -> Path:
-    """Write results/NAME.json, and NAME.png where contenders were timed."""
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+def save(found: Row, path: Path) -> None:
+    """Write what was found, as JSON."""
+    path.parent.mkdir(exist_ok=True)
     text = json.dumps(found, indent=1, ensure_ascii=False, default=_plain)
     write_atomically(path, text + "\n")
-    if found.get("contenders"):
-        draw(found["contenders"], path.with_suffix(".png"), found["facts"])
-    return path
 
 
 def show(title: str, rows: Sequence[Row]) -> None:
@@ -85,27 +81,31 @@ def show(title: str, rows: Sequence[Row]) -> None:
     (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
 
 
-def draw(rows: Sequence[Row], path: Path, where: Row) -> None:
-    """Images a second of every contender, a panel a cell, with quartiles."""
+def draw(results: Path, names: Sequence[str]) -> None:
+    """Write contenders.png of the cells found there: images a second, a panel each, quartiles."""
+    files = [path for name in names if (path := results / f"{name}.json").is_file()]
+    if not files:
+        return
     mpl.use("Agg")
-    cells = list(dict.fromkeys(row["cell"] for row in rows))
+    found = [json.loads(path.read_text()) for path in files]
+    cells, where = [path.stem for path in files], found[0]["facts"]
     columns = min(len(cells), 5)
     lines = -(-len(cells) // columns)
     figure = Figure(figsize=(3.1 * columns, 2.6 * lines + 0.4), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, cell in zip(panels, cells, strict=False):
-        _draw_cell(axes, cell, [row for row in rows if row["cell"] == cell])
+    for axes, cell, one in zip(panels, cells, found, strict=False):
+        _draw_cell(axes, cell, one["contenders"])
     for axes in panels[len(cells) :]:
         axes.axis("off")
     hardware = where["hardware"]
     machine = f"{hardware.get('gpu', hardware['cpu'])}, {hardware['threads']} CPU thread(s)"
     figure.suptitle(f"Images a second (median and quartiles), {machine}", fontsize=10)
-    figure.savefig(path, dpi=150)
+    figure.savefig(results / "contenders.png", dpi=150)
 
 
 def _draw_cell(axes: Axes, cell: str, rows: Sequence[Row]) -> None:
     for at, row in enumerate(rows):
-        rate: Spread = row["images_per_second"]
+        rate = Spread(**row["images_per_second"])
         error = [[rate.median - rate.low], [rate.high - rate.median]]
         axes.barh(at, rate.median, xerr=error, color=COLOURS[row["contender"]], ecolor="#333333")
     axes.set_yticks(range(len(rows)), [row["contender"].replace("_", " ") for row in rows])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shlex
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import apart, cells, files, growth, parallel, ratios, report, rounds, startup
@@ -19,7 +20,7 @@ QUICK = (*cells.QUICK_CELLS, "startup")
 
 
 def main(words: list[str]) -> None:
-    """Measure, print as it goes, and write results/ at the end."""
+    """Measure, print, and write a file of results/ for each name as soon as it is measured."""
     quick = "quick" in words
     names = [word for word in words if word != "quick"]
     known = [*cells.MAKERS, *PARTS]
@@ -28,57 +29,58 @@ def main(words: list[str]) -> None:
             hint = nearest(name, known)
             raise UserError(f"there is no {name} here: {', '.join(known)}.{hint}")
     names = names or (list(QUICK) if quick else known)
-    command = shlex.join(["python", "-m", "benchmarks.run", *words])
-    found: ratios.Row = {"facts": report.facts(command)}
+    facts = report.facts(shlex.join(["python", "-m", "benchmarks.run", *words]))
+    results = report.RESULTS / "quick" if quick else report.RESULTS
+    measured = [name for name in cells.MAKERS if name in names]
     with tempfile.TemporaryDirectory() as folder:
         files.write(Path(folder))
-        measured = [name for name in cells.MAKERS if name in names]
-        found |= contenders(measured, Path(folder), quick)
-    found |= others(names, quick)
-    path = report.save(found, "quick" if quick else "latest")
-    print(f"written: {path}")
+        for name, found in contenders(measured, Path(folder), quick):
+            report.save({"facts": facts, **found}, results / f"{name}.json")
+    for name, found in others([name for name in PARTS if name in names], quick):
+        report.save({"facts": facts, **found}, results / f"{name}.json")
+    report.draw(results, list(cells.MAKERS))
+    print(f"written: {results}")
 
 
-def contenders(names: list[str], data_dir: Path, quick: bool) -> ratios.Row:
-    """Cell by cell, everybody's turns; then the ratios and what was promised of them."""
-    rows: list[ratios.Row] = []
-    flops: dict[str, float] = {}
-    found: list[ratios.Row] = []
+def contenders(names: list[str], data_dir: Path, quick: bool) -> Iterator[tuple[str, ratios.Row]]:
+    """Cell by cell, everybody's turns, their ratios; at the end what was promised of them."""
+    said: list[ratios.Row] = []
     with rounds.Workers() as workers:
         for name in names:
             cell = cells.make(name, data_dir, quick)
             extra = (*("steady",) * cell.whole_run, *("eager",) * bool(_gpu()))
-            rows += workers.measure(cell, (*rounds.CONTENDERS, *extra))
-            found = ratios.summary(rows)
-            flops[name] = flop_per_image(cell)
-            report.show(name, with_utilisation([r for r in found if r["cell"] == name], flops))
-    kind = "cuda" if _gpu() else "cpu"
-    verdicts = ratios.verdicts(found, kind)
-    report.show("Targets: images a second of ours over the other's", verdicts)
-    return {"contenders": with_utilisation(found, flops), "targets": verdicts,
-            "flop_per_image": flops, "turns": rows}  # fmt: skip
+            turns = workers.measure(cell, (*rounds.CONTENDERS, *extra))
+            flop = flop_per_image(cell)
+            rows = with_utilisation(ratios.summary(turns), flop)
+            report.show(name, rows)
+            verdicts = ratios.verdicts(rows, "cuda" if _gpu() else "cpu")
+            said += verdicts
+            yield name, {"contenders": rows, "targets": verdicts,
+                         "flop_per_image": flop, "turns": turns}  # fmt: skip
+    report.show("Targets: images a second of ours over the other's", said)
 
 
-def others(names: list[str], quick: bool) -> ratios.Row:
+def others(names: list[str], quick: bool) -> Iterator[tuple[str, ratios.Row]]:
     """What does not show in a training step."""
-    found: ratios.Row = {}
-    if "apart" in names:
-        found["apart"] = apart.measure(epochs=5, samples=2_000 if quick else 20_000)
-        report.show("One run: where its seconds go", found["apart"])
-    if "startup" in names:
-        datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
-        found["startup"] = startup.measure(datasets, repeats=1 if quick else 5)
-        report.show("First update ended ÷ (import torch + reading the data)", found["startup"])
-        if not quick:
-            found["imports"] = startup.imports("dataset=digits", "tracking=none")
-            report.show("Imports, each package's own modules", found["imports"])
-    if "parallel" in names:
-        found["parallel"] = parallel.measure(1 if quick else 5, 2_000 if quick else 20_000)
-        report.show("Small runs at once and in sequence", found["parallel"])
-    if "growth" in names:
-        found["growth"] = growth.measure(quick)
-        report.show("As the work grows", found["growth"])
-    return found
+    for name in names:
+        found: ratios.Row = {}
+        if name == "apart":
+            found[name] = apart.measure(epochs=5, samples=2_000 if quick else 20_000)
+            report.show("One run: where its seconds go", found[name])
+        elif name == "startup":
+            datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
+            found[name] = startup.measure(datasets, repeats=1 if quick else 5)
+            report.show("First update ended ÷ (import torch + reading the data)", found[name])
+            if not quick:
+                found["imports"] = startup.imports("dataset=digits", "tracking=none")
+                report.show("Imports, each package's own modules", found["imports"])
+        elif name == "parallel":
+            found[name] = parallel.measure(1 if quick else 3, 2_000 if quick else 4_000)
+            report.show("Small runs at once and in sequence", found[name])
+        else:
+            found[name] = growth.measure(quick)
+            report.show("As the work grows", found[name])
+        yield name, found
 
 
 def flop_per_image(cell: cells.Cell) -> float:
@@ -96,14 +98,14 @@ def flop_per_image(cell: cells.Cell) -> float:
     return counter.get_total_flops() / 2
 
 
-def with_utilisation(rows: list[ratios.Row], flops: dict[str, float]) -> list[ratios.Row]:
+def with_utilisation(rows: list[ratios.Row], flop: float) -> list[ratios.Row]:
     """On a GPU, say which share of its peak the model's arithmetic reaches."""
     gpu = _gpu()
     if not gpu:
         return rows
     return [
         {**row, "model_flop_utilisation": report.utilisation(
-            row["images_per_second"].median, flops[row["cell"]], gpu)}
+            row["images_per_second"].median, flop, gpu)}
         for row in rows
     ]  # fmt: skip
 
