@@ -91,9 +91,10 @@ test-slurm: setup  ## sweeps through a real SLURM daemon, installed where it is 
 	tests/slurm/install.sh
 	$(BIN)/pytest -m slurm tests/slurm $(ARGS)
 
-coverage: setup  ## lines of src/igo that the tests run, programs that they start included
+coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
+coverage: setup  ## lines of src/igo that the tests run, slow ones and programs that they start included
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 $(ARGS)
+	$(BIN)/coverage run -m pytest -n 2 -m 'not slurm and not faults' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

@@ -33,6 +33,8 @@ def measure(epochs: int, samples: int) -> list[Row]:
 
 
 def _child(overrides: list[str]) -> None:
+    import torch
+
     from benchmarks.cells import configure
     from igo import assemble, engine, online, run, tracking
     from igo import measure as measuring
@@ -53,6 +55,7 @@ def _child(overrides: list[str]) -> None:
 
         setattr(owner, attribute, wrapped)
 
+    timed("finite or not, each update", torch, "_amp_foreach_non_finite_check_and_unscale_")
     timed("C² at the start of stages", measuring, "mini_batch")
     timed("C² online", online, "pair")
     timed("evaluation", engine.Engine, "evaluate")
@@ -68,7 +71,9 @@ def _child(overrides: list[str]) -> None:
         whole = time.perf_counter() - began
         records = [json.loads(line) for line in (Path(path) / "metrics.jsonl").open()]
     epochs = sum(config.dataset.samples / record["images_per_second"] for record in records)
-    spent["updates, data and bar"] = [epochs - sum(spent["C² online"])]
+    spent["updates, data and bar"] = [
+        epochs - sum(spent["C² online"]) - sum(spent["finite or not, each update"])
+    ]
     spent["all else (reading data, building the model, …)"] = [
         whole - sum(sum(times) for times in spent.values())
     ]

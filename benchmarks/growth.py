@@ -28,20 +28,20 @@ def measure(quick: bool) -> list[Row]:
     for name, ladder in LADDERS.items():
         for changes in (ladder[0], ladder[-1]) if quick else ladder:
             settings = {**BASE, **changes}
-            ended = programs.run(*(f"{key}={value}" for key, value in settings.items()))
-            rates = [record["images_per_second"] for record in ended.records]
+            usage, records = programs.run(*(f"{key}={value}" for key, value in settings.items()))
+            rates = [record["images_per_second"] for record in records]
             training = sum(settings["dataset.samples"] / rate for rate in rates)  # type: ignore[operator]
-            epochs = sum(record["seconds"] for record in ended.records)
-            images = ended.records[-1]["samples"]
+            epochs = sum(record["seconds"] for record in records)
+            images = records[-1]["samples"]
             rows.append(
                 {
                     "varied": name,
                     "value": settings[VARIED[name]],
                     "microseconds_per_image": 1e6 / Spread.of(rates).median,
                     "apart_microseconds_per_image": 1e6 * (epochs - training) / images,
-                    "seconds": ended.seconds,
-                    "start_and_end_seconds": ended.seconds - epochs,
-                    "peak_megabytes": ended.peak_bytes / 2**20,
+                    "seconds": usage.seconds,
+                    "start_and_end_seconds": usage.seconds - epochs,
+                    "peak_megabytes": usage.peak_bytes / 2**20,
                 }
             )
     return rows

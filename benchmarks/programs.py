@@ -19,13 +19,26 @@ ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "src" / "train.py")
 
 
+# Linux hands the peak of a process on to what it becomes by exec: a child started from here would
+# count our own memory as its own. One started from this small program does not.
+WATCH = """
+import json, os, subprocess, sys, time
+began = time.perf_counter()
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+seconds = time.perf_counter() - began
+print(json.dumps([seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024]))
+sys.exit(min(abs(os.waitstatus_to_exitcode(status)), 1))
+"""
+
+
 @dataclass(frozen=True)
-class Ended:
-    """A run that ended well: wall seconds, peak memory of its process, and its records."""
+class Usage:
+    """What a program took: wall seconds, seconds of CPU time, the most memory that it held."""
 
     seconds: float
+    cpu_seconds: float
     peak_bytes: int
-    records: list[dict[str, Any]]
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -69,21 +82,19 @@ def together(runs: Sequence[Sequence[str]]) -> float:
     return spent
 
 
-def run(*overrides: str) -> Ended:
-    """One run to its end, with the most memory that its process held."""
+def watched(command: Sequence[str]) -> Usage:
+    """Run a program to its end, and say what it took; its stdout is dropped.
+
+    Raises:
+        UserError: it failed.
+    """
+    out, _ = output([sys.executable, "-I", "-S", "-c", WATCH, *command])
+    return Usage(*json.loads(out))
+
+
+def run(*overrides: str) -> tuple[Usage, list[dict[str, Any]]]:
+    """One run to its end: what it took, and its records."""
     with tempfile.TemporaryDirectory() as folder:
-        errors = Path(folder) / "stderr"
-        began = time.perf_counter()
-        with errors.open("w") as sink:
-            process = subprocess.Popen(
-                [sys.executable, TRAIN, *overrides, f"runs_dir={folder}"],
-                cwd=ROOT, env=environment(), stdout=subprocess.DEVNULL, stderr=sink,
-            )  # fmt: skip
-            _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - began
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            raise UserError(f"a run failed: {errors.read_text().strip()[-2000:]}")
+        usage = watched([sys.executable, TRAIN, *overrides, f"runs_dir={folder}"])
         (metrics,) = Path(folder).glob("*/metrics.jsonl")
-        records = [json.loads(line) for line in metrics.read_text().splitlines()]
-    return Ended(seconds, usage.ru_maxrss * 1024, records)
+        return usage, [json.loads(line) for line in metrics.read_text().splitlines()]

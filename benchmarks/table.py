@@ -1,4 +1,4 @@
-"""Seconds and memory of `python src/table.py`: `python benchmarks/table.py [FOLDERS ...]`.
+"""Seconds and memory of `python src/table.py`: `python -m benchmarks.table [FOLDERS ...]`.
 
 The folders are made for it, 30 epochs each, each file a file of its own. They are read once as they
 are in memory after writing, and once from the disk, where the cache can be dropped (root, Linux).
@@ -9,18 +9,17 @@ from __future__ import annotations
 import json
 import os
 import random
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
+
+from benchmarks import programs
 
 EPOCHS = 30
 DISTINCT = 100  # contents of metrics.jsonl; the files are each a file of its own
 P, SPLIT = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
-ROOT = Path(__file__).resolve().parents[1]
-SRC, CONF = ROOT / "src", ROOT / "conf"
+TABLE = str(programs.ROOT / "src" / "table.py")
 
 
 def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
@@ -30,7 +29,7 @@ def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
 
     from igo.load import load
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with initialize_config_dir(str(programs.ROOT / "conf"), version_base="1.3"):
         config = load(compose("config", [f"epochs={epochs}"]))
     text = OmegaConf.to_yaml(asdict(config))
     metrics = [
@@ -87,16 +86,9 @@ def drop_caches() -> bool:
     return True
 
 
-def run_table(runs: Path, output: Path) -> tuple[float, float, float]:
-    """Seconds, seconds of CPU time and peak MiB of the whole command, Python's start included."""
-    command = [sys.executable, str(SRC / "table.py"), f"runs={runs}", f"output={output}"]
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, code, usage = os.wait4(process.pid, 0)
-    if code:
-        raise SystemExit(f"{' '.join(command)} failed")
-    seconds = time.perf_counter() - start
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+def run_table(runs: Path, output: Path) -> programs.Usage:
+    """What the whole command took, Python's start included."""
+    return programs.watched([sys.executable, TABLE, f"runs={runs}", f"output={output}"])
 
 
 def main(sizes: list[int]) -> None:
@@ -106,10 +98,11 @@ def main(sizes: list[int]) -> None:
         with tempfile.TemporaryDirectory() as name:
             runs, output = Path(name) / "runs", Path(name)
             make_runs(runs, count)
-            seconds, cpu, peak = run_table(runs, output)
-            cold = f"{run_table(runs, output)[0]:.2f} s" if drop_caches() else "unknown"
+            warm = run_table(runs, output)
+            cold = f"{run_table(runs, output).seconds:.2f} s" if drop_caches() else "unknown"
             print(
-                f"{count:7,}  {seconds:13.2f} s  {cpu:10.2f} s  {cold:>13}  {peak:7.0f} MiB",
+                f"{count:7,}  {warm.seconds:13.2f} s  {warm.cpu_seconds:10.2f} s  {cold:>13}  "
+                f"{warm.peak_bytes / 2**20:7.0f} MiB",
                 flush=True,
             )
 

@@ -32,7 +32,7 @@ from hydra import compose, initialize_config_dir
 from igo.errors import UserError
 
 PYTHONPATH = (Path(__file__).parent, ROOT / "src")
-PRELOADED = ("igo.tracking", "igo.checkpoint", "sklearn.datasets", "timm", "wandb")
+PRELOADED = ("igo.cli", "igo.tracking", "igo.checkpoint", "sklearn.datasets", "timm", "wandb")
 
 
 @dataclass(frozen=True)

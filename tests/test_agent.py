@@ -75,6 +75,7 @@ def assert_row_for_row(run: OnlineRun, folder: Path) -> None:
     assert run.exit_code == 0
 
 
+@pytest.mark.slow
 def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_path: Path) -> None:
     file = tiny_sweep(tmp_path)
     with WandbServer() as server:

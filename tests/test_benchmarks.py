@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from igo import readers
 from igo.config import Config
+from igo.errors import UserError
 
 sys.path.insert(0, str(ROOT))
-from benchmarks import bare, cells, files, peers, ratios, rounds, run
+from benchmarks import bare, cells, files, peers, programs, ratios, rounds, run
 
 PEERS = ("plain", "lightning_trainer", "timm_pieces", "ours")
 pytestmark = pytest.mark.skipif(
@@ -142,6 +143,7 @@ def test_the_files_are_what_torchvision_and_this_project_read(
     assert abs(means[0] - means[1]).max() < 5
 
 
+@pytest.mark.slow
 def test_workers_take_turns_and_the_first_round_does_not_count(data_dir: Path) -> None:
     config = tiny(data_dir)
     with rounds.Workers() as workers:
@@ -191,3 +193,19 @@ def test_an_unknown_cell_ends_in_one_line() -> None:
     assert found.returncode == 2
     assert found.stderr.startswith("error: there is no small-33")
     assert "small-32" in found.stderr
+
+
+def test_the_peak_memory_of_a_program_is_its_own() -> None:
+    held = bytearray(b"1" * 300_000_000)  # Linux hands our peak on to what we exec
+    small = programs.watched([sys.executable, "-S", "-c", "pass"])
+    large = programs.watched([sys.executable, "-S", "-c", "b'1' * 200_000_000"])
+    assert len(held) == 300_000_000
+    assert small.peak_bytes < 50e6
+    assert 200e6 < large.peak_bytes < 250e6
+    assert 0 < small.cpu_seconds < 10
+    assert 0 < small.seconds < 10
+
+
+def test_a_program_that_fails_says_so() -> None:
+    with pytest.raises(UserError, match="broken"):
+        programs.watched([sys.executable, "-S", "-c", "raise SystemExit('broken')"])

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, clean_environment, records, run_folder
+from conftest import ROOT, TINY, clean_environment, command, records, run_folder
 from torch import nn
 
 from igo import assemble, measure
@@ -31,10 +31,25 @@ def measured(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str
     )  # fmt: skip
 
 
-def test_a_runs_noise_is_that_of_its_checkpoint(program: Program, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run; tests that change it take a copy."""
+    place = tmp_path_factory.mktemp("trained")
+    subprocess.run(
+        command(place, *TINY, "tracking=none", "engine.precision=fp32"),
+        cwd=place, env=clean_environment(), capture_output=True, check=True,
+    )  # fmt: skip
+    return run_folder(place)
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "runs" / trained.name))
+
+
+def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -> None:
     """C² in the JSON equals the one computed from the checkpoint's weights by a plain loop."""
-    program(*TINY, "tracking=none", "engine.precision=fp32")
-    folder = run_folder(tmp_path)
+    folder = trained
     done = measured(
         tmp_path, f"run={folder}", "batch_sizes=[12]", "batches=5", "output=noise.json",
     )  # fmt: skip
@@ -116,10 +131,11 @@ def test_bad_use_is_one_line(typed: str, tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_checkpoint_of_another_run_is_refused(program: Program, tmp_path: Path) -> None:
-    program(*TINY, "tracking=none")
-    folder = run_folder(tmp_path)
+def test_a_checkpoint_of_another_run_is_refused(
+    copied: Path, program: Program, tmp_path: Path
+) -> None:
     program(*TINY, "tracking=none", "seed=1")
+    folder = copied
     other = next(p for p in (tmp_path / "runs").glob("*-*") if p != folder)
     (folder / "checkpoint.pt").write_bytes((other / "checkpoint.pt").read_bytes())
     (folder / "previous-checkpoint.pt").unlink()
@@ -129,12 +145,10 @@ def test_a_checkpoint_of_another_run_is_refused(program: Program, tmp_path: Path
 
 
 def test_a_damaged_checkpoint_is_said_and_the_one_before_measured(
-    program: Program, tmp_path: Path
+    copied: Path, tmp_path: Path
 ) -> None:
-    program(*TINY, "tracking=none")
-    folder = run_folder(tmp_path)
-    (folder / "checkpoint.pt").write_bytes(b"PK")
-    done = measured(tmp_path, f"run={folder}", "batches=3", "output=noise.json")
+    (copied / "checkpoint.pt").write_bytes(b"PK")
+    done = measured(tmp_path, f"run={copied}", "batches=3", "output=noise.json")
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(
         r"warning: \S+checkpoint.pt is damaged .*; taken as it was after epoch 2\n", done.stderr
@@ -142,9 +156,8 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_measured(
     assert json.loads((tmp_path / "noise.json").read_text())["of"]["epoch"] == 2
 
 
-def test_a_copied_run_is_measured_all_the_same(program: Program, tmp_path: Path) -> None:
-    program(*TINY, "tracking=none")
-    shutil.copytree(run_folder(tmp_path), tmp_path / "copy")
+def test_a_copied_run_is_measured_all_the_same(copied: Path, tmp_path: Path) -> None:
+    copied.rename(tmp_path / "copy")
     assert measured(tmp_path, "run=copy", "batches=3").returncode == 0
 
 
@@ -160,8 +173,7 @@ def test_a_runs_own_momentum_and_micro_batches_are_used(program: Program, tmp_pa
     assert found["config"]["engine"]["micro_batch_size"] == 4
 
 
-def test_what_a_run_is_cannot_be_changed(program: Program, tmp_path: Path) -> None:
-    program(*TINY, "tracking=none")
-    done = measured(tmp_path, f"run={run_folder(tmp_path)}", "dataset.samples=90", "batches=3")
+def test_what_a_run_is_cannot_be_changed(trained: Path, tmp_path: Path) -> None:
+    done = measured(tmp_path, f"run={trained}", "dataset.samples=90", "batches=3")
     assert done.returncode == 2
     assert "dataset.samples=90" in done.stderr

@@ -653,6 +653,7 @@ def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_torchrun_is_stopped_and_continues(tmp_path: Path, alone: Path) -> None:
     """SIGTERM to torchrun, as a queue sends it; then the same command to the end."""
     with torchrun(tmp_path, *BASE, SILENT) as started:

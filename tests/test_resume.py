@@ -279,6 +279,15 @@ def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     assert_same(outcome(tmp_path), uninterrupted(KINDS["sgd"]))
 
 
+def test_control_c_before_the_run_ends_it_at_once(forge: Forge, tmp_path: Path) -> None:
+    """As a KeyboardInterrupt it would get lost at some moments of composing, and training began."""
+    for call in (1, 50, 200, 1000):
+        death = Death("omegaconf.base.Node._invalidate_flags_cache", call, signal=signal.SIGINT)
+        ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGINT, "", "")
+        assert not (tmp_path / "runs").exists()
+
+
 def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
     """SIGINT goes to the whole process group: to W&B's own process too."""
     arguments = (*TINY, "epochs=4000", "schedule.stages=2")
@@ -365,6 +374,7 @@ def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path)
     assert exits(folder) == [0]
 
 
+@pytest.mark.slow
 def test_killed_several_times_wandb_has_every_epoch_once(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:

@@ -219,6 +219,10 @@ def program(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
+
+
 SMALL = ("dataset.samples=200", "model.width=4", "epochs=2", "batch_size=32", "noise.batches=3",
          "noise.batch_size=16")  # fmt: skip
 
@@ -230,7 +234,7 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     assert "python src/noise_study.py study=feedback seeds=2" in page
     assert str(tmp_path) not in page
     assert (tmp_path / "o" / "feedback_digits.png").stat().st_size > 10_000
-    rows = list(csv.DictReader((tmp_path / "o" / "feedback_digits.csv").read_text().splitlines()))
+    rows = table(tmp_path / "o" / "feedback_digits.csv")
     assert len(rows) == 8
     metrics = {
         path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
@@ -238,6 +242,52 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     }
     losses = {f"{r['train/loss']:.8g}" for records in metrics.values() for r in records}
     assert {row["train/loss"] for row in rows} == losses
+
+
+@pytest.mark.slow
+def test_lemma_from_the_command_line(tmp_path: Path) -> None:
+    """C²/b lies in the interval of most b; the figure and both tables are there."""
+    done = program(tmp_path, "study=lemma", "draws=400", *SMALL)
+    assert done.returncode == 0, done.stderr
+    rows = [
+        {key: float(value) for key, value in row.items() if key != "sampling"}
+        for row in table(tmp_path / "o" / "lemma_digits.csv")
+    ]
+    assert {row["b"] for row in rows} >= {1, 32, 200}
+    inside = [r["low"] <= r["c2_over_b_finite"] <= r["high"] for r in rows if r["b"] < 200]
+    assert np.mean(inside) > 0.75  # 95 % of the draws, whose tails are heavy at b = 1
+    assert len(table(tmp_path / "o" / "lemma_batchnorm_digits.csv")) >= 3
+    assert (tmp_path / "o" / "lemma_digits.png").stat().st_size > 10_000
+    assert "study=lemma" in (tmp_path / "o" / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_omega_from_the_command_line(tmp_path: Path) -> None:
+    """In units of C/√b the noise has radius 1 at every b, whatever the network."""
+    done = program(tmp_path, "study=omega", "draws=400", *SMALL)
+    assert done.returncode == 0, done.stderr
+    rows = table(tmp_path / "o" / "omega_digits.csv")
+    assert {int(row["epoch"]) for row in rows} == {0, 1, 2}
+    assert [float(row["radius_rms"]) for row in rows] == pytest.approx([1] * len(rows), abs=0.1)
+    for row in table(tmp_path / "o" / "omega_directions_digits.csv"):
+        assert 0 < float(row["share_1"]) <= float(row["share_10"]) <= float(row["share_100"]) <= 1
+        assert 1 <= float(row["effective_rank"]) <= float(row["isotropic_rank"])
+    assert (tmp_path / "o" / "omega_digits.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_online_cost_from_the_command_line(tmp_path: Path) -> None:
+    """A pair of batches of the step's own size costs about two forward and backward passes."""
+    done = program(tmp_path, "study=online_cost", "calls=20", "repeats=1", *SMALL)
+    assert done.returncode == 0, done.stderr
+    calls = table(tmp_path / "o" / "online_cost_calls_digits.csv")
+    ratios = [float(r["measure_ms"]) / float(r["step_ms"]) for r in calls if r["clock"] == "cpu"]
+    assert 0.3 < np.median(ratios) < 5
+    epochs = table(tmp_path / "o" / "online_cost_epochs_digits.csv")
+    for row in epochs:
+        ratio = float(row["online_s"]) / float(row["off_s"])
+        assert float(row["ratio"]) == pytest.approx(ratio, rel=1e-4)
+    assert (tmp_path / "o" / "online_cost_digits.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

@@ -177,7 +177,9 @@ def test_a_killed_run_stops_no_other_and_resumes(
     finish(program, tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     number: int, started: subprocess.Popen[str], program: Program, tmp_path: Path
 ) -> None:

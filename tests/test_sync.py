@@ -194,6 +194,7 @@ def test_a_server_lost_on_the_way_loses_nothing(
     assert_whole(next(iter(again.runs.values())), folder_of(place, 0))
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_afterwards_is_completed(forge: Forge, tmp_path: Path) -> None:
     stopped(forge, tmp_path, 2)
     with WandbServer() as server:

@@ -59,7 +59,7 @@ class WandbServer:
         self.operations: list[str] = []
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
-        self.trouble = ""  # "hang", "error" (500) or "drop" half of each answer
+        self.trouble = ""  # "hang", "error" (500), "cut" (no answer), "drop" (200, nothing kept)
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
         server = self
@@ -83,7 +83,7 @@ class WandbServer:
                     server.well_again.wait(300)
                 elif trouble == "error":
                     self._reply({"errors": [{"message": "out of order"}]}, 500)
-                elif trouble == "drop":  # half an answer
+                elif trouble == "drop":  # half an answer, as of a proxy that lost the other side
                     self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
                 self.close_connection = bool(trouble)
                 return bool(trouble)
@@ -139,6 +139,7 @@ class WandbServer:
         asked = question.get("variables") or {}
         answers: dict[str, Callable[[dict[str, Any]], Any]] = {
             "RunResumeStatus": self._resume_status,
+            "Run": self._show_run,
             "UpsertBucket": self._upsert,
             "CreateRunFiles": self._create_files,
             "ServerFeaturesQuery": lambda _: {"serverInfo": {"features": []}},
@@ -188,6 +189,22 @@ class WandbServer:
             "wandbConfig": '{"t": 1}',
         }
         return {"model": {"id": "p", "name": "igo", "bucket": bucket}}
+
+    def _show_run(self, asked: dict[str, Any]) -> dict[str, Any]:
+        run = self.runs.get(asked["name"])
+        if run is None:
+            return {"project": {"run": None}}
+        shown = {
+            **self._bucket(asked["name"]),
+            "projectId": "1",
+            "state": "running" if run.exit_code is None else "finished",
+            "summaryMetrics": json.dumps(run.files.get("wandb-summary.json", {})),
+            "systemMetrics": "{}",
+            "tags": run.settings.get("tags") or [],
+            "user": {"name": "somebody", "username": "somebody"},
+            "historyKeys": None,
+        }
+        return {"project": {"run": shown}}
 
     def _upsert(self, asked: dict[str, Any]) -> dict[str, Any]:
         name = asked["name"]

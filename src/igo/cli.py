@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -45,6 +46,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     it returns, a search maximises. A UserError, or an error in the configuration, ends in one line
     on stderr and exit code 2.
     """
+    die_at_once_of_control_c()
     if {"--help", "-h"} & set(sys.argv[1:]):
         script = Path(sys.argv[0]).resolve()
         print(help_text(f"{script.parent.name}/{script.name}", config_name))
@@ -86,8 +88,15 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
         if started:
             raise
         fail(_no_option() or str(error).splitlines()[0])
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+
+
+def die_at_once_of_control_c() -> None:
+    """Until a run or a sweep listens to signals itself, there is nothing that needs closing.
+
+    Python's KeyboardInterrupt would be lost, or become another error, in OmegaConf's own cleaning.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def fail(message: str) -> NoReturn:

@@ -9,14 +9,14 @@ import pytest
 SCRIPT = Path(__file__).parents[2] / "src" / "theory.py"
 
 
-def theory(folder, *arguments):
+def theory(folder, *arguments, timeout=120):
     return subprocess.run(
         [sys.executable, str(SCRIPT), *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=timeout,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
@@ -35,6 +35,53 @@ def test_studies_write_their_files_and_the_table_keeps_rows_of_earlier_runs(tmp_
     assert table.count("\n| ") == len(rows) + 1
     for name in (name for r in rows for name in r["files"].split()):
         assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+COMMITTED = SCRIPT.parents[1] / "results" / "theory"
+NOT_AGAIN = ("comparison.csv", "comparison_summary.csv")  # run with fewer starts here
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_committed_theory_comes_out_again(tmp_path):
+    """Every study runs; its verdicts and its tables are those in results/theory."""
+    done = theory(tmp_path, "output=out", "starts=2", "budget=50", timeout=850)
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    assert {p.name for p in out.iterdir()} == {p.name for p in COMMITTED.iterdir()}
+    for committed in COMMITTED.glob("*.csv"):
+        rows, found = read(committed), read(out / committed.name)
+        if committed.name == "statements.csv":
+            rows = [(r["source"], r["stated"], r["verdict"]) for r in rows if of_others(r)]
+            found = [(r["source"], r["stated"], r["verdict"]) for r in found if of_others(r)]
+            assert found == rows
+        elif committed.name not in NOT_AGAIN:
+            assert len(found) == len(rows), committed.name
+            for one, other in zip(found, rows, strict=True):
+                assert close(one, other), (committed.name, one, other)
+
+
+def of_others(row):
+    return row["study"] != "comparison"
+
+
+def close(row, other):
+    """The same words, and numbers that differ by rounding at most."""
+    for name, value in row.items():
+        try:
+            number, wanted = float(value), float(other[name])
+        except ValueError:
+            if value != other[name]:
+                return False
+        else:
+            if number != pytest.approx(wanted, rel=1e-3, abs=1e-9, nan_ok=True):
+                return False
+    return row.keys() == other.keys()
 
 
 @pytest.mark.parametrize(
