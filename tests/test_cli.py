@@ -92,6 +92,7 @@ BAD = {  # what is typed: what the message must say
     "--p=0.9": r"no flag --p; settings are written NAME=VALUE",
     "-p 0.9": r"no flag -p",
     "dataset=null": r"dataset=null .*one of cifar10, cifar100, digits",
+    "-m dataset=digits,null": r"dataset=null .*one of cifar10, cifar100, digits",
     "p=0.5 p": r"NAME=VALUE",
     "dataset=5": r"dataset=5 .*one of cifar10, cifar100, digits",
     "p=${nope}": r"p: Interpolation key 'nope' not found",

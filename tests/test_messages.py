@@ -346,6 +346,15 @@ MESSAGES = {  # what is typed: the answer
     "tracking.tags=x": (
         "tracking.tags=x is not allowed: it must be a list, such as [16] or [16,64]"
     ),
+    "tracking.project=a/b": (
+        "tracking.project=a/b is not allowed: W&B's projects have names of 1 to 128 characters, "
+        "none of them / \\ # ? % :"
+    ),
+    "tracking.project=''": (
+        "tracking.project= is not allowed: W&B's projects have names of 1 to 128 characters, "
+        "none of them / \\ # ? % :"
+    ),
+    "tracking.tags=[a,'']": ("tracking.tags= is not allowed: W&B's tags have 1 to 64 characters"),
     "p=${nope}": "p: Interpolation key 'nope' not found",
     "dry_run=maybe": "dry_run=maybe is not allowed: it must be true or false",
     "data_dir=[a]": "data_dir=['a'] is not allowed: it must be text",

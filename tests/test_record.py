@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import csv
+import errno
 import fcntl
 import importlib.metadata
 import json
 import os
 import shlex
 import subprocess
+import threading
 from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import reduce
@@ -23,7 +25,7 @@ from conftest import ROOT, TINY, records, run_folder
 from forked import Ended, Forge, shared_forge
 
 from igo.config import Config, known_settings
-from igo.errors import UserError
+from igo.errors import Busy, UserError
 from igo.record import RunFolder, signature, write_atomically
 from igo.schedule import make_plan
 
@@ -321,3 +323,31 @@ def test_a_number_that_is_not_finite_is_null_in_the_record(
         {"epoch": 1, "test/loss": None, "train/loss": 1.5},
         {"epoch": 2, "test/loss": None},
     ]
+
+
+@pytest.fixture
+def folder(make_config: Callable[..., Config], tmp_path: Path) -> RunFolder:
+    return RunFolder(make_config(f"runs_dir={tmp_path}"))
+
+
+def test_somebody_who_only_looks_does_not_stop_a_start(folder: RunFolder) -> None:
+    """sweep_status takes the lock for an instant, shared, to see whether the run is alive."""
+    with folder.held():
+        pass
+    with (folder.path / ".lock").open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.15, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with folder.held():
+            pass
+
+
+def test_a_file_system_without_locks_is_no_other_process(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"cannot be locked .*set runs_dir") as found, folder.held():
+        pass
+    assert not isinstance(found.value, Busy)

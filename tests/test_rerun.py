@@ -64,6 +64,18 @@ def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(
     assert {"commit", "versions", "python", "host"} <= status.keys()
 
 
+def test_a_run_begun_afresh_goes_on_in_its_folder_and_is_not_begun_again(
+    forge: Forge, tmp_path: Path
+) -> None:
+    death = Death("igo.checkpoint.save", 2, "after")
+    assert forge.run(tmp_path, *ODD, "tracking=none", "fresh=true", death=death).returncode < 0
+    code, text = start(forge, tmp_path, f"run={run_folder(tmp_path)}")
+    assert code == 0, text
+    assert "continuing after epoch 2 of 3" in text
+    code, text = start(forge, tmp_path, f"run={run_folder(tmp_path)}")
+    assert "finished before" in text
+
+
 def test_a_finished_run_is_reported(forge: Forge, finished: Path) -> None:
     folder = run_folder(finished)
     before = {path: path.read_bytes() for path in folder.iterdir()}

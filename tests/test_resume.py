@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -19,7 +21,7 @@ from conftest import TINY, clean_environment, command, records, run_folder
 from forked import Death, Forge, shared_forge
 from torch import nn
 
-from igo import checkpoint, data, engine, loop, optim, stopping
+from igo import assemble, checkpoint, data, engine, loop, optim, stopping
 from igo.config import Config
 from igo.schedule import make_plan
 from igo.tracking import history
@@ -323,7 +325,7 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
 
 def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with stopping.signals() as check_stop:
+    with suppress(stopping.Stopped), stopping.signals() as check_stop:
         check_stop()
         os.kill(os.getpid(), signal.SIGTERM)
         with pytest.raises(stopping.Stopped) as first:
@@ -332,6 +334,38 @@ def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None
             os.kill(os.getpid(), signal.SIGINT)
     assert (first.value.code, second.value.code) == (143, 130)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_signal_after_the_last_update_stops_what_would_come_next() -> None:
+    with pytest.raises(stopping.Stopped) as stop, stopping.signals():
+        os.kill(os.getpid(), signal.SIGUSR2)
+    assert stop.value.code == 128 + signal.SIGUSR2
+
+
+def test_told_to_stop_while_it_finishes_a_run_is_finished(forge: Forge, tmp_path: Path) -> None:
+    death = Death("igo.record.RunFolder.digests", signal=signal.SIGTERM)
+    ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
+    assert (ended.returncode, ended.stderr) == (143, "")
+    assert "stopped by SIGTERM\n" in ended.stdout
+    assert status(tmp_path)["state"] == "finished"
+
+
+def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(
+    make_config: Callable[..., Config],
+) -> None:
+    """One run, precision=auto: bf16 on a new GPU, then fp16 on an old one, and back."""
+    runs = []
+    for precision in ("fp32", "fp16"):
+        config = make_config(*TINY, f"engine.precision={precision}")
+        runs.append(assemble.prepare(config, make_plan(config)))
+    plain, scaled = runs
+    fresh = scaled.engine.scaler.state_dict()
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "checkpoint.pt"
+        for first, second in ((plain, scaled), (scaled, plain)):
+            assemble.save(path, "one run", None, first, loop.Progress())
+            assert assemble.load(path, "one run", second, pytest.fail)[0] is not None
+    assert scaled.engine.scaler.state_dict() == fresh
 
 
 def test_a_crash_is_recorded_and_the_command_continues(
@@ -391,7 +425,7 @@ def test_killed_several_times_wandb_has_every_epoch_once(
     expected = uninterrupted(KINDS["sgd"])
     assert_same(outcome(tmp_path), expected)
     folders = offline_folders(tmp_path)
-    assert len({folder.name.partition("-run-")[2].partition("-")[2] for folder in folders}) == 1
+    assert len({file.name for folder in folders for file in folder.glob("*.wandb")}) == 1
     rows = sorted((row for one in folders for row in history(one)), key=lambda row: row["epoch"])
     assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
     for row, record in zip(rows, expected.records, strict=True):

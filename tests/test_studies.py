@@ -278,7 +278,7 @@ def test_omega_from_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_online_cost_from_the_command_line(tmp_path: Path) -> None:
     """A pair of batches of the step's own size costs about two forward and backward passes."""
-    done = program(tmp_path, "study=online_cost", "calls=20", "repeats=1", *SMALL)
+    done = program(tmp_path, "study=online_cost", "calls=20", "repeats=3", *SMALL)
     assert done.returncode == 0, done.stderr
     calls = table(tmp_path / "o" / "online_cost_calls_digits.csv")
     ratios = [float(r["measure_ms"]) / float(r["step_ms"]) for r in calls if r["clock"] == "cpu"]

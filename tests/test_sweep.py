@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from igo.errors import ConfigError, UserError
 from igo.record import RunFolder, state_of
 from igo.sweep import local
-from igo.sweep.book import find_book, read_book
+from igo.sweep.book import find_book, open_book, read_book
 from igo.sweep.grid import combinations
 from igo.sweep.jobs import Composer, distinct, labels
 from igo.sweep.local import LocalSettings, Slot
@@ -112,6 +112,18 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
     assert status(bad)["started"] == started
     program(*sweep, "hydra.launcher.retry_failed=true")
     assert status(bad)["started"] != started
+
+
+def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path: Path) -> None:
+    sweep = ("-m", *SMALL, "seed=0,1")
+    assert program(*sweep).returncode == 0
+    damaged = folder_of(tmp_path, *SMALL, "seed=1") / "metrics.jsonl"
+    whole = damaged.read_bytes()
+    damaged.write_bytes(b"")
+    again = program(*sweep)
+    assert again.returncode == 0, again.stderr
+    assert "1 finished, 1 damaged" in again.stdout
+    assert damaged.read_bytes() == whole
 
 
 def test_a_run_that_fails_before_it_starts_has_a_record_too(
@@ -364,6 +376,7 @@ def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Compose
 
 
 def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
     jobs = [composer.job(["engine.device=auto"])]
     two = local.slots(LocalSettings(runs_per_gpu=2), jobs)
@@ -383,6 +396,17 @@ def test_launcher_settings_are_checked(setting: str, value: object) -> None:
         LocalSettings(**{setting: value})  # type: ignore[arg-type]
 
 
+def test_no_gpu_is_one_that_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert local._gpus() == []
+
+
+def test_epochs_of_the_final_stage_count(composer: Composer, tmp_path: Path) -> None:
+    job = composer.job([*SMALL, "schedule.final_updates=5"])
+    assert [entry.epochs for entry in open_book(tmp_path, "name", "", [job]).runs] == [3 + 5]
+
+
 def test_a_sweep_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no sweep was started"):
         find_book(tmp_path, None)
@@ -391,5 +415,7 @@ def test_a_sweep_that_is_not_there_is_named(tmp_path: Path) -> None:
     other.write_text('{"name": "p-1"}')
     with pytest.raises(UserError, match="begins with q; there are p-1"):
         find_book(tmp_path, "q")
+    with pytest.raises(UserError, match="begins with /p; there are p-1"):
+        find_book(tmp_path, "/p")
     with pytest.raises(UserError, match="not the record of a sweep"):
         read_book(other)

@@ -18,7 +18,7 @@ from conftest import TINY, records, run_folder
 from forked import Death, Forge, shared_forge
 from wandb_server import KEY, WandbServer
 
-from igo.tracking import history
+from igo.tracking import folders_of, history
 
 EPOCHS = [1, 2, 3]
 FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
@@ -268,3 +268,13 @@ def test_a_server_lost_on_the_way_does_not_hold_the_end_up(forge: Forge, tmp_pat
     assert "warning: W&B did not take all rows; `make sync` brings them" in ended.stderr
     assert [row["epoch"] for row in history(folder)] == list(range(1, 7))
     assert json.loads((run_folder(tmp_path) / "status.json").read_text())["state"] == "finished"
+
+
+def test_two_starts_within_a_second_are_one_run(tmp_path: Path) -> None:
+    """W&B (0.31) puts a number behind the second folder's name."""
+    names = ("offline-run-20260101_000000-ab12-cd", "offline-run-20260101_000000-ab12-cd-1")
+    for name in (*names, "offline-run-20260101_000000-ab12-cde"):
+        (tmp_path / "wandb" / name).mkdir(parents=True)
+        run_id = "ab12-cde" if name.endswith("e") else "ab12-cd"
+        (tmp_path / "wandb" / name / f"run-{run_id}.wandb").touch()
+    assert [folder.name for folder in folders_of(tmp_path, "ab12-cd")] == [*names]

@@ -24,24 +24,24 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     Raises:
         UserError: data that is missing or damaged, a model that cannot take it, no such device.
     """
-    device = engine.build(config.engine, config.dataset.image_size, ranks)
-    images = data.open_data(config, device.device)
+    built = engine.build(config.engine, config.dataset.image_size, ranks)
+    images = data.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
-    device = replace(device, micro_batch_size=memory.micro_batch_size(config, network))
+    built = replace(built, micro_batch_size=memory.micro_batch_size(config, network))
     smallest = min(
-        device.smallest_part([stage.b_m for stage in plan.stages], plan.n),
+        built.smallest_part([stage.b_m for stage in plan.stages], plan.n),
         online.measured_size(config),
     )
     if config.engine.batchnorm == "local":
         smallest = max(smallest // ranks.size, 1)
     if models.check_fits(network, config.model.name, config.dataset, smallest):
-        device = engine.without_bf16(device, config.engine)
+        built = engine.without_bf16(built, config.engine)
     if ranks.size > 1:  # one start, whatever machine drew it
         network.load_state_dict(ranks.broadcast(network.state_dict()))
-    network = device.prepare(network)
+    network = built.prepare(network)
     optimizer = optim.build(config.optimizer, network.parameters())
-    return Training(config, plan, images, network, optimizer, device)
+    return Training(config, plan, images, network, optimizer, built)
 
 
 def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: Progress) -> None:
@@ -77,7 +77,8 @@ def load(
     except RuntimeError:
         raise UserError(f"{path} holds another model than {run.config.model.name}") from None
     run.optimizer.load_state_dict(state["optimizer"])
-    run.engine.scaler.load_state_dict(state["scaler"])
+    if state["scaler"]:  # empty of a start whose device needed no scaling
+        run.engine.scaler.load_state_dict(state["scaler"])
     return loop.Progress.of_state(state["progress"]), state["wandb_id"]
 
 

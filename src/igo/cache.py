@@ -64,7 +64,7 @@ def _load(kept: Path) -> Arrays | None:
 
 
 def _keep(kept: Path, arrays: Arrays) -> None:
-    """Write a folder beside its place, then put it there whole; whoever is first wins."""
+    """Write a folder beside its place, then put it there whole; whoever is last wins."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".partial-") as name:

@@ -21,7 +21,7 @@ DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load passes ove
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; the one before stays beside it as ``previous-NAME``.
 
-    Whatever moment the process dies at, one of the two is whole.
+    Whatever moment the process dies at, one of the two is whole, if the one at ``path`` was.
 
     Raises:
         OSError: it cannot be written; both are as they were.
@@ -48,6 +48,12 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 def previous(path: Path) -> Path:
     """Where the checkpoint before the newest one is kept."""
     return path.with_name(f"previous-{path.name}")
+
+
+def set_aside(path: Path) -> None:
+    """Keep a damaged checkpoint under another name, lest ``save`` put it over the whole one."""
+    path.replace(path.with_name(f"damaged-{path.name}"))
+    sync_folder(path.parent)
 
 
 def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:

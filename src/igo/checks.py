@@ -112,6 +112,18 @@ def check_values(config: Config) -> None:
             continue
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
             raise ConfigError(setting, value, allowed)
+    _check_names(config)
+
+
+def _check_names(config: Config) -> None:
+    """What W&B takes as names; it would say so amid the run."""
+    project = config.tracking.project
+    if not 1 <= len(project) <= 128 or {*project} & {*"/\\#?%:"}:
+        allowed = "W&B's projects have names of 1 to 128 characters, none of them / \\ # ? % :"
+        raise ConfigError("tracking.project", project, allowed)
+    for tag in config.tracking.tags:
+        if not 1 <= len(tag) <= 64:
+            raise ConfigError("tracking.tags", tag, "W&B's tags have 1 to 64 characters")
 
 
 def complete(config: Config, typed: Collection[str]) -> None:

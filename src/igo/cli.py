@@ -57,12 +57,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
 
     guard_composition()
-    started = False
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def main(composed: DictConfig) -> object:
-        nonlocal started
-        started = True
         task = HydraConfig.get().overrides.task
         overrides = cast(list[str], OmegaConf.to_container(task, resolve=False))
         sweep = HydraConfig.get().runtime.choices.get("sweep")
@@ -83,11 +80,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     except MissingConfigException as error:
         fail(_missing(error))
     except (HydraException, OmegaConfBaseException) as error:
-        fail(_composition(error, config_name))
-    except ValueError as error:
-        if started:
-            raise
-        fail(_no_option() or str(error).splitlines()[0])
+        no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
+        fail(no_option or _composition(error, config_name))
 
 
 def die_at_once_of_control_c() -> None:
@@ -111,8 +105,9 @@ def _no_option() -> str:
     for one in sys.argv[1:]:
         group, _, option = one.partition("=")
         options = [path.stem for path in option_files(group)]
-        if options and option not in options:
-            return str(ConfigError(group, option, f"it must be one of {', '.join(options)}"))
+        for chosen in option.split(",") if options else ():
+            if chosen not in options:
+                return str(ConfigError(group, chosen, f"it must be one of {', '.join(options)}"))
     return ""
 
 

@@ -142,6 +142,11 @@ NO_EFFECT = (
 )  # fmt: skip
 
 
+def total_epochs(config: Config) -> int:
+    """Epochs of the whole plan; a full-batch update of the final stage is one."""
+    return config.epochs + config.schedule.final_updates
+
+
 def result_settings(config: Config) -> dict[str, Any]:
     """The settings that change a run's result: all but device, tracking, paths and the like."""
     settings = asdict(config)

@@ -16,11 +16,12 @@ import math
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from omegaconf import OmegaConf
 
@@ -67,18 +68,31 @@ class RunFolder:
 
         Raises:
             Busy: another process holds it.
-            UserError: a file in it is a link, through which one outside would be written.
+            UserError: a file in it is a link, through which one outside would be written; the file
+                system knows no locks.
         """
         make_writable(self.path)
         refuse_links(self.path)
         with self.writing():
             lock = (self.path / ".lock").open("w")
         with lock:
+            self._take(lock)
+            yield
+
+    def _take(self, lock: TextIO) -> None:
+        for attempt in range(10):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise Busy(f"{self.path} is being worked on by another process") from None
-            yield
+                return
+            except BlockingIOError:  # perhaps somebody who only looks, see state_of
+                if attempt == 9:
+                    raise Busy(f"{self.path} is being worked on by another process") from None
+                time.sleep(0.05)
+            except OSError as error:
+                raise UserError(
+                    f"{self.path} cannot be locked ({error.strerror or error}): its file system has"
+                    " no flock; set runs_dir to another one"
+                ) from None
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -62,6 +62,7 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     except UserError as error:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None
+    config.fresh = config.dry_run = False  # whatever it began with, unless typed
     move(config)
     config.runs_dir = str(folder.parent)
     name = RunFolder(config).path.name

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config import Config
+from igo.errors import first_line
 from igo.provenance import now, provenance
 from igo.ranks import Ranks
 from igo.record import Record, RunFolder, last_record, read_records
@@ -53,7 +54,9 @@ def run(config: Config) -> Path:
                 with signals(ranks) as check_stop:
                     _train(config, plan, folder, terminal, check_stop, ranks)
     except Stopped as stop:
-        terminal.say(f"stopped by {stop.signal_name}; the same command continues")
+        typed = " without fresh=true" if config.fresh else ""
+        left = "" if _ended(folder) else f"; the same command{typed} continues"
+        terminal.say(f"stopped by {stop.signal_name}{left}")
         terminal.say(f"run {folder.path}")
         raise
     if ranks.first:
@@ -61,9 +64,13 @@ def run(config: Config) -> Path:
     return folder.path
 
 
+def _ended(folder: RunFolder) -> bool:
+    return folder.status().get("state") == "finished"
+
+
 def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
     """Whether there is nothing left to do; a damaged file of a finished run is written again."""
-    if folder.status().get("state") != "finished":
+    if not _ended(folder):
         return False
     damaged = folder.damaged()
     if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
@@ -157,11 +164,19 @@ def _train_recorded(
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
     """Bring the run to its last complete epoch, and say so."""
-    from igo import assemble, loop
+    from igo import assemble, checkpoint, loop
 
-    progress, wandb_id = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
-    if wandb_id and not folder.status().get("wandb_id"):
-        folder.update_status(wandb_id=wandb_id)
+    damaged: list[str] = []
+    progress, wandb_id = assemble.load(
+        folder.checkpoint, folder.path.name, training, damaged.append
+    )
+    for one in damaged:
+        terminal.warn(one)
+    with folder.writing():
+        if damaged and progress:
+            checkpoint.set_aside(folder.checkpoint)
+        if wandb_id and not folder.status().get("wandb_id"):
+            folder.update_status(wandb_id=wandb_id)
     if progress is None:
         if folder.checkpoint.exists():
             terminal.warn("no whole checkpoint is left: the run starts over")
@@ -196,12 +211,13 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
     except Stopped as stop:
         with contextlib.suppress(OSError):  # the signal ends it, whatever can be written
             end("interrupted", signal=stop.signal_name)
-        finish(int(stop.code or 1))
+        with contextlib.suppress(Exception):
+            finish(int(stop.code or 1))
         raise
     except BaseException as error:
         with contextlib.suppress(OSError):  # as on a full disk, which may be this error itself
             folder.write_error(traceback.format_exc())
-            end("failed", error=str(error).splitlines()[0] if str(error) else type(error).__name__)
+            end("failed", error=first_line(error))
         with contextlib.suppress(Exception):  # the run's error is the one to tell
             finish(1)
         raise

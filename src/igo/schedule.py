@@ -209,7 +209,7 @@ def _stages(
 
 
 def _set(value: _T | None) -> _T:
-    """A value that igo.config.check has already found to be set."""
+    """A value that igo.checks has already found to be set."""
     if value is None:
         raise ValueError("an unchecked configuration: pass it through igo.load first")
     return value

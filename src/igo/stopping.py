@@ -47,3 +47,5 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    if arrived:  # after the last update: the run is whole, what would come next is not begun
+        raise Stopped(arrived[0])

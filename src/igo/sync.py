@@ -128,7 +128,8 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
     tracker = tracking.of_run(opened, root, offline.records, complaints.append)
     tracker.finish(offline.exit_code)
     if complaints:
-        raise Unanswered(f"it did not take all of {offline.made['name']}")
+        kind = UserError if tracker.answered else Unanswered
+        raise kind(f"it did not take all of {offline.made['name']}")
     there = len(offline.records) - tracker.sent
     return f"{tracker.sent} epochs sent" + (f", {there} were there" if there else "")
 

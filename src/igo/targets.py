@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from igo.errors import UserError
+from igo.errors import UserError, first_line
 
 ALLOWED = (
     "hydra_plugins.igo_",
@@ -40,7 +42,12 @@ def guard_composition() -> None:
 
     @functools.wraps(original)
     def load_configuration(*arguments: Any, **named: Any) -> DictConfig:
-        composed = original(*arguments, **named)
+        try:
+            composed = original(*arguments, **named)
+        except OmegaConfBaseException:
+            raise
+        except ValueError as error:  # of dataset=null, dataset=5 and the like
+            raise HydraException(first_line(error)) from error
         check(composed)
         return composed
 

@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
@@ -25,6 +26,7 @@ from igo.record import Record, RunFolder
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
+COUNT_TRIES = 5  # seconds that the end waits for a server to count them
 MARK = ".wandb.synced"  # beside a .wandb file all of which a server has, as `wandb sync` says it
 
 
@@ -96,7 +98,8 @@ def start(
 
         run_id = f"{name[-10:]}-{secrets.token_hex(3)}"  # a deleted id can never be used again
     if run_id != known:
-        folder.update_status(wandb_id=run_id)
+        with folder.writing():
+            folder.update_status(wandb_id=run_id)
     known_records = list(records)  # as they are now
 
     def opened() -> Tracker:
@@ -156,6 +159,7 @@ class WandbTracker:
         self._run, self._root, self._warn = run, root, warn
         self._there = _epochs_there(root, run)
         self.sent = 0  # rows
+        self.answered = True  # whether the server did, at the end
 
     def log(self, record: Record) -> None:
         """See Tracker. An epoch whose row is there is passed over, even if it was trained again."""
@@ -170,9 +174,9 @@ class WandbTracker:
         online = self._run.settings.mode == "online"
         try:
             self._run.finish(exit_code=exit_code)
-            whole = online and _rows_there(self._run) >= len(self._there)
+            whole = online and _has_rows(self._run, len(self._there))
         except TimeoutError:
-            whole = False
+            self.answered = whole = False
         if whole:
             mark_sent(self._root, self._run.id)
         elif online:
@@ -231,19 +235,25 @@ def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, 
     return wandb.init(mode=mode, settings=settings, resume="allow", dir=str(root), **made)
 
 
-def _rows_there(run: Any) -> int:
-    """How many rows the server has of a run, 0 if it does not say.
+def _has_rows(run: Any, count: int) -> bool:
+    """Whether the server has so many rows of a run, by its own word.
 
-    The client calls a row sent that a proxy answered (0.31: any answer with the code 200).
+    The client calls a row sent that a proxy answered (0.31: any answer with the code 200). A server
+    may take a moment to count them.
     """
     import wandb
     from wandb.errors import Error
 
     try:
-        there = wandb.Api(timeout=INIT_TIMEOUT).run(f"{run.entity}/{run.project}/{run.id}")
+        for _ in range(COUNT_TRIES):  # an Api keeps its first answer
+            api = wandb.Api(timeout=INIT_TIMEOUT)
+            there = api.run(f"{run.entity}/{run.project}/{run.id}")
+            if int(there.historyLineCount or 0) >= count:
+                return True
+            time.sleep(1)
     except Error:
-        return 0
-    return int(there.historyLineCount or 0)
+        pass
+    return False
 
 
 def _epochs_there(root: Path, run: Any) -> set[int]:
@@ -261,8 +271,11 @@ def _epochs_there(root: Path, run: Any) -> set[int]:
 
 
 def folders_of(root: Path, run_id: str) -> list[Path]:
-    """The local W&B folders of all starts of one run, in the order of their time."""
-    found = (root / "wandb").glob(f"*run-*-{run_id}")
+    """The local W&B folders of all starts of one run, in the order of their time.
+
+    Their names end in the id, or, of a second start within a second, in a number behind it.
+    """
+    found = {file.parent for file in (root / "wandb").glob(f"*run-*/run-{run_id}.wandb")}
     return sorted(found, key=lambda folder: folder.name.removeprefix("offline-"))
 
 

@@ -116,6 +116,25 @@ def test_a_killed_run_with_damaged_files_goes_on_to_the_same_end(
     record_property("damaged file of a killed run", count)
 
 
+def test_damaged_then_killed_at_any_rename_it_goes_on_from_the_one_before(
+    places: dict[str, Path], tmp_path: Path, record_property: Record
+) -> None:
+    """The damaged checkpoint never takes the place of the whole one."""
+    for call in range(1, 60):
+        place = tmp_path / str(call)
+        shutil.copytree(places["killed"], place)
+        flipped(run_folder(place) / "checkpoint.pt", Path())
+        ended = start(place, "sgd", Death("pathlib.Path.replace", call, "after"))
+        if ended.returncode == 0:
+            break
+        assert ended.returncode == -signal.SIGKILL
+        ended = start(place, "sgd")
+        assert "continuing after epoch" in ended.stdout
+        assert_mended(ended, place, f"rename {call}")
+    assert call > 5
+    record_property("damaged checkpoint, then SIGKILL at a rename", call - 1)
+
+
 def content(place: Path, name: str) -> bytes | None:
     """What is in a file of the one run in a place, if it is there."""
     return next((file.read_bytes() for file in (place / "runs").glob(f"*/{name}")), None)

@@ -50,7 +50,7 @@ def read(path):
 @pytest.mark.timeout(900)
 def test_the_committed_theory_comes_out_again(tmp_path):
     """Every study runs; its verdicts and its tables are those in results/theory."""
-    done = theory(tmp_path, "output=out", "starts=2", "budget=50", timeout=850)
+    done = theory(tmp_path, "output=out", "starts=2", "budget=100", timeout=850)
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     assert {p.name for p in out.iterdir()} == {p.name for p in COMMITTED.iterdir()}

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from igo.config import total_epochs
 from igo.errors import UserError
 from igo.record import from_json, make_writable, state_of, write_atomically
 from igo.sweep.jobs import Job, labels
@@ -86,7 +87,7 @@ def open_book(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> B
     """The book of these runs, with the SLURM jobs that this sweep or another has for them."""
     told_apart = labels(jobs)
     entries = [
-        Entry(job.name, list(job.overrides), told_apart[job.name], job.config.epochs)
+        Entry(job.name, list(job.overrides), told_apart[job.name], total_epochs(job.config))
         for job in jobs
     ]
     queue = {run: job for run, job in _queued(runs_dir).items() if run in told_apart}
@@ -147,9 +148,12 @@ def find_book(runs_dir: Path, name: str | None) -> Book:
     Raises:
         UserError: there is none.
     """
-    found = sorted(
-        (runs_dir / FOLDER).glob(f"{name or ''}*/sweep.json"), key=lambda p: p.stat().st_mtime
-    )
+    books = [
+        path
+        for path in (runs_dir / FOLDER).glob("*/sweep.json")
+        if path.parent.name.startswith(name or "")
+    ]
+    found = sorted(books, key=lambda p: p.stat().st_mtime)
     if not found:
         known = sorted(path.parent.name for path in (runs_dir / FOLDER).glob("*/sweep.json"))
         there = f"there are {', '.join(known)}" if known else "no sweep was started there"
@@ -160,7 +164,7 @@ def find_book(runs_dir: Path, name: str | None) -> Book:
 
 def counts(states: Mapping[str, str]) -> str:
     """``12 finished, 2 running, …``, in this order, what is 0 left out."""
-    order = ("finished", "running", "queued", "interrupted", "failed", "new")
+    order = ("finished", "running", "queued", "interrupted", "damaged", "failed", "new")
     values = list(states.values())
     parts = [
         f"{values.count(state)} {'to go' if state == 'new' else state}"

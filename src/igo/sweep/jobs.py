@@ -6,7 +6,8 @@ import copy
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,10 +21,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config import Config
-from igo.errors import Busy, UserError
+from igo.errors import Busy, UserError, first_line
 from igo.load import load
 from igo.ranks import Ranks
-from igo.record import RunFolder
+from igo.record import RunFolder, refuse_links
 from igo.schedule import make_plan
 from igo.targets import check_text
 
@@ -116,6 +117,34 @@ def labels(jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
+@contextmanager
+def logged(job: Job) -> Iterator[None]:
+    """Add what this process writes to output.log in the run's folder.
+
+    Raises:
+        UserError: a file there is a link.
+    """
+    folder = job.folder.path
+    folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
+    before = [os.dup(stream) for stream in (1, 2)]
+    handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        _send_to(handle, handle)
+        yield
+    finally:
+        _send_to(*before)
+        for one in (handle, *before):
+            os.close(one)
+
+
+def _send_to(*handles: int) -> None:
+    """Let stdout and stderr go on in other files."""
+    for stream, number, handle in zip((sys.stdout, sys.stderr), (1, 2), handles, strict=True):
+        stream.flush()
+        os.dup2(handle, number)
+
+
 def execute(job: Job) -> None:
     """Carry out one run in this process, as ``python src/train.py OVERRIDES`` would.
 
@@ -125,15 +154,16 @@ def execute(job: Job) -> None:
     from igo.run import run  # torch
 
     sys.argv = [os.path.relpath(TRAIN), *job.overrides]  # the command that status.json keeps
+    before = job.folder.status()
     try:
         run(job.config)
     except Busy as busy:
         _end(busy)
     except Exception as error:
-        if Ranks.of_environment().first and job.folder.status().get("state") != "failed":
-            with job.folder.held():
+        if Ranks.of_environment().first and job.folder.status() == before:
+            with suppress(OSError, UserError), job.folder.held():  # the error itself is to be told
                 job.folder.write_plan(make_plan(job.config))
-                job.folder.begin_status(state="failed", error=str(error).splitlines()[0])
+                job.folder.begin_status(state="failed", error=first_line(error))
                 job.folder.write_error(traceback.format_exc())
         if not isinstance(error, UserError):
             raise

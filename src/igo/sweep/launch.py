@@ -108,7 +108,7 @@ class Launch:
         for job in jobs:  # a dashboard shows a sweep as one group
             job.config.tracking.group = job.config.tracking.group or book.name
         known = book.states(runs_dir)
-        states = {job.name: known[job.name] for job in jobs}
+        states = {job.name: _state(job, known[job.name]) for job in jobs}
         skipped = {"finished", "running", "queued"} | (set() if self._retry else {"failed"})
         to_do = [job for job in jobs if states[job.name] not in skipped]
         self._console.print(f"sweep {book.name}: {len(jobs)} runs, {counts(states)}", markup=False)
@@ -135,6 +135,11 @@ class Launch:
             self._console.print(line, markup=False)
 
 
+def _state(job: Job, known: str) -> str:
+    """A finished run whose record is damaged is to do again: it mends it."""
+    return "damaged" if known == "finished" and job.folder.damaged() else known
+
+
 def _cleared(job: Job) -> Job:
     """A job that starts over once: a job that a queue starts again must not."""
     with job.folder.held():
@@ -147,7 +152,7 @@ def _returned(job: Job, ended: bool) -> JobReturn:
     status, value = JobStatus.COMPLETED, None
     state = state_of(job.folder.path)
     if state == "finished":
-        value = last_record(job.folder.path)["test/accuracy"]
+        value = last_record(job.folder.path).get("test/accuracy")
     elif ended:
         status = JobStatus.FAILED
         reason = read_status(job.folder.path).get("error", state)

@@ -16,8 +16,7 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from igo.errors import ConfigError
-from igo.record import refuse_links
-from igo.sweep.jobs import Job, execute
+from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
 from igo.sweep.overview import Overview
 
@@ -104,7 +103,7 @@ def _gpus() -> list[str]:
     import torch
 
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None:
+    if named is not None and torch.cuda.is_available():  # "-1" and the like hide them
         return [one.strip() for one in named.split(",") if one.strip()]
     return [str(index) for index in range(torch.cuda.device_count())]
 
@@ -126,17 +125,12 @@ def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
 def _work(job: Job, slot: Slot) -> None:
     """In the run's process: its output goes to its folder, its GPU is the only one it sees."""
     os.setpgrp()  # Ctrl-C in the terminal reaches the sweep alone, which tells its runs once
-    folder = job.folder.path
-    folder.mkdir(parents=True, exist_ok=True)
-    refuse_links(folder)
-    handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for stream in (1, 2):
-        os.dup2(handle, stream)
     os.environ["OMP_NUM_THREADS"] = str(slot.threads)
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
     job.config.engine.threads = job.config.engine.threads or slot.threads
-    execute(job)
+    with logged(job):
+        execute(job)
 
 
 def _how(one: Running) -> str:

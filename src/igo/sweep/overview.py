@@ -8,6 +8,7 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from igo.config import total_epochs
 from igo.record import last_record, read_status, state_of
 from igo.sweep.book import counts
 from igo.sweep.jobs import Job, labels
@@ -22,7 +23,7 @@ class Overview:
         self._labels = labels(sweep.jobs)
         self._parallel = parallel
         self._states = dict.fromkeys(self._labels, "new")
-        self._epochs = {job.name: job.config.epochs for job in sweep.jobs}
+        self._epochs = {job.name: total_epochs(job.config) for job in sweep.jobs}
         self._done = {job.name: _epoch(job) for job in sweep.jobs}
         self._there = sum(self._done.values())  # epochs of earlier starts
         self._start = time.perf_counter()

@@ -12,12 +12,13 @@ import shutil
 import signal
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from igo.errors import ConfigError, UserError
-from igo.sweep.jobs import Job, execute
+from igo.ranks import Ranks
+from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
 from igo.sweep.queue import one_line
 
@@ -121,7 +122,6 @@ class Work:
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         for job in self.jobs:
             job.config.engine.threads = job.config.engine.threads or self.threads
-            _link_log(job)
         finished = [_carry_out(job) for job in self.jobs]
         if not all(finished):
             raise SystemExit(1)
@@ -133,21 +133,8 @@ class Work:
         return DelayedSubmission(self)
 
 
-def _link_log(job: Job) -> None:
-    """Make output.log in the run's folder the log of this SLURM job."""
-    from submitit import JobEnvironment
-
-    here = JobEnvironment()
-    if here.global_rank == 0:
-        folder = job.folder.path
-        folder.mkdir(parents=True, exist_ok=True)
-        link = folder / "output.log"
-        link.unlink(missing_ok=True)
-        link.symlink_to(os.path.relpath(here.paths.stdout, folder))
-
-
 def _carry_out(job: Job) -> bool:
-    """Run one; whether it finished.
+    """Run one, rank 0's output kept in its folder; whether it finished.
 
     Raises:
         SystemExit: the job was told to stop.
@@ -155,7 +142,8 @@ def _carry_out(job: Job) -> bool:
     from igo.stopping import Stopped
 
     try:
-        execute(job)
+        with logged(job) if Ranks.of_environment().first else nullcontext():
+            execute(job)
     except Stopped as stop:
         # SLURM sends USR2 ahead of a time-out or a preemption. The run has ended well by now, and
         # submitit's handler, in place again, queues the job again and exits.
@@ -238,7 +226,7 @@ def _say(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
         f"submitted {_counted(len(sweep.jobs), 'run')} in {_counted(jobs, 'SLURM job')}",
         f"status  {status}",
         f"queue   squeue -j {','.join(submitted)}",
-        f"logs    output.log in each run's folder, all in {sweep.folder / 'slurm'}",
+        f"logs    output.log in each run's folder; SLURM's own in {sweep.folder / 'slurm'}",
         f"cancel  scancel {' '.join(submitted)}",
     ):
         sweep.console.print(line, markup=False)
