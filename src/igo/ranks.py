@@ -13,6 +13,7 @@ import itertools
 import os
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,7 @@ Value = TypeVar("Value")
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # of a step: sbatch alone is none
 PATIENCE = timedelta(seconds=100)  # how long the others wait for rank 0 to close the record
+HEARD = 0.3  # seconds in which the others hear that it is closed
 GPU_PACE = 16  # updates between two looks at the signals, where a GPU runs ahead of its process
 
 _runs = itertools.count()  # of this process: each run of a sweep has a process group of its own
@@ -199,6 +201,8 @@ ALONE = Ranks()
 def _tell(store: Any, word: str) -> None:
     with contextlib.suppress(RuntimeError):
         store.set(word, "")
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        time.sleep(HEARD)  # the store ends with this process: PyTorch would tell the others
 
 
 def _reached(call: Callable[[], Value], why: Callable[[str], str]) -> Value:
