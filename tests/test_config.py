@@ -11,7 +11,7 @@ import yaml
 from conftest import ROOT
 
 from igo import checks, models, readers, schedule
-from igo.config import Config, known_settings
+from igo.config import Config, known_settings, result_settings
 from igo.errors import ConfigError
 from igo.schedule import make_plan
 
@@ -100,3 +100,16 @@ def test_config_error_carries_its_setting(make_config: Make) -> None:
     with pytest.raises(ConfigError) as caught:
         make_config("split=3")
     assert caught.value.setting == "split"
+
+
+def test_a_setting_counts_where_it_changes_the_result(make_config: Callable[..., Config]) -> None:
+    """Statistics of BatchNorm that are no rank's own, and updates that all were made, are one."""
+    engine = result_settings(make_config())["engine"]
+    assert not {"batchnorm", "non_finite"} & engine.keys()
+    engine = result_settings(make_config("engine.batchnorm=local"))["engine"]
+    assert (engine["batchnorm"], "non_finite" in engine) == ("local", False)
+    engine = result_settings(make_config("engine.non_finite=skip"))["engine"]
+    assert (engine["non_finite"], "batchnorm" in engine) == ("skip", False)
+    sized = result_settings(make_config("engine.micro_batch_size=64"))["engine"]
+    assert "memory" in engine
+    assert "memory" not in sized

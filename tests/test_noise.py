@@ -189,3 +189,8 @@ def test_measured_variance_does_not_depend_on_the_batch_size_without_batchnorm(
             for s in range(4)
         ]
         assert sum(found) / 4 == pytest.approx(exact, rel=0.05)
+
+
+def test_momentum_belongs_to_optimizers_that_have_it() -> None:
+    with pytest.raises(ValueError, match="optimizer='sgd': it must be shb or nshb"):
+        noise.momentum_for(0.1, 0.1, 8, 1.0, optimizer="sgd", gradient_norm=1.0, largest=0.9)
