@@ -81,8 +81,8 @@ types: setup  ## mypy, strict
 unit: setup  ## the tests alone (ARGS="-k schedule" picks some)
 	$(BIN)/pytest -n 2 $(ARGS)
 
-test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %, the report in a browser
-	$(BIN)/pytest -m slow $(ARGS)
+test-slow: setup  ## the tests that take minutes: Fashion-MNIST to 90 %, every study, W&B agents, the report in a browser
+	$(BIN)/pytest -n 2 -m slow $(ARGS)
 
 test-faults: setup  ## runs killed, starved, cut off, given damaged files; with a tally, about 10 minutes
 	$(BIN)/pytest -n 2 -m faults $(ARGS)
