@@ -559,7 +559,7 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
     assert "continuing after epoch 2 of 4" in ended.stdout
     assert_same_run(tmp_path, alone)
     folders = sorted((tmp_path / "runs" / "wandb").glob("offline-run-*"))
-    assert len({folder.name.split("-run-")[1].partition("-")[2] for folder in folders}) == 1
+    assert len({file.name for folder in folders for file in folder.glob("*.wandb")}) == 1
     rows = [row["epoch"] for folder in folders for row in history(folder)]
     assert sorted(rows) == [1, 2, 3, 4]
 
