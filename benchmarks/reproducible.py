@@ -20,11 +20,12 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from igo import assemble, loop, models
-from igo.config import DatasetConfig, ModelConfig
-from igo.load import load
-from igo.record import Record
-from igo.schedule import make_plan
+from igo.config.load import load
+from igo.config.schema import DatasetConfig, ModelConfig
+from igo.method.schedule import make_plan
+from igo.runs import assemble
+from igo.runs.folder import Record
+from igo.train import loop, models
 
 CONF = str(Path(__file__).parents[1] / "conf")
 BASE = ("tracking=none", "batch_size=64", "engine.device=cpu")
@@ -64,7 +65,7 @@ class Quiet:
     """A progress bar that shows nothing."""
 
     def begin_epoch(self, *_: object) -> None:
-        """See igo.terminal.ProgressBar."""
+        """See igo.runs.terminal.ProgressBar."""
 
     advance = end_epoch = begin_epoch
 

@@ -16,11 +16,13 @@ from conftest import TINY, run_folder
 from forked import Forge, shared_forge
 from torch import Tensor, nn
 
-from igo import assemble, data, engine, finite, loop, optim
-from igo.config import Config, OptimizerConfig
+from igo.config.schema import Config, OptimizerConfig
+from igo.data import datasets
 from igo.errors import UserError
+from igo.method.schedule import make_plan
 from igo.ranks import Ranks
-from igo.schedule import make_plan
+from igo.runs import assemble
+from igo.train import engine, finite, loop, optim
 
 Make = Callable[..., Config]
 PLAIN = (*TINY, "schedule=constant", "noise.online=0")  # three updates of 32 an epoch
@@ -199,7 +201,7 @@ def test_skipped_updates_are_as_if_their_batches_had_not_been(make_config: Make)
     optim.apply(other.optimizer, 0.01, 0.9, config.optimizer)
     number, losses = 0, []
     for epoch in (1, 2, 3):
-        indices = data.epoch_batches(96, 32, config.seed, epoch)
+        indices = datasets.epoch_batches(96, 32, config.seed, epoch)
         total = 0.0
         for batch in other.data.train_batches(indices, 0):  # nothing is augmented here
             number += 1

@@ -29,13 +29,14 @@ from test_readers import write_cifar
 from torchvision.datasets import CIFAR10
 from wandb_server import KEY
 
-from igo import cache, readers, targets
+from igo.analysis.table import table
+from igo.config import guard
+from igo.config.load import of_file
+from igo.data import cache, readers
 from igo.errors import UserError
-from igo.load import of_file
-from igo.record import RunFolder, last_record, read_status
-from igo.schedule import make_plan
-from igo.sweep import table
-from igo.sweep.book import Book, Entry, find_book, read_book
+from igo.method.schedule import make_plan
+from igo.runs.folder import RunFolder, last_record, read_status
+from igo.sweep.manifest import Book, Entry, find_book, read_book
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +340,7 @@ FORBIDDEN = [
 @pytest.mark.parametrize("settings", FORBIDDEN, ids=range(len(FORBIDDEN)))
 def test_what_calls_or_tells_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="is not allowed"):
-        targets.check(OmegaConf.create(settings))
+        guard.check(OmegaConf.create(settings))
 
 
 def test_every_launcher_sweeper_and_logger_of_the_project_is_allowed() -> None:
@@ -351,14 +352,14 @@ def test_every_launcher_sweeper_and_logger_of_the_project_is_allowed() -> None:
                     composed = compose(
                         "config", [f"hydra/{group}={option}"], return_hydra_config=True
                     )
-                    targets.check(composed)
+                    guard.check(composed)
 
 
 # --- Keys -----------------------------------------------------------------------------------------
 
 
 def test_a_run_that_fails_leaves_no_key_behind(forge: Forge, tmp_path: Path) -> None:
-    death = Death("igo.checkpoint.save", call=2, error="no space")
+    death = Death("igo.runs.checkpoint.save", call=2, error="no space")
     ended = forge.run(
         tmp_path, *TINY, death=death, WANDB_API_KEY=KEY, HF_TOKEN=KEY, WANDB_MODE="offline"
     )

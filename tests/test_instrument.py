@@ -15,10 +15,11 @@ import torch
 from conftest import ROOT, TINY, clean_environment, command, records, run_folder
 from torch import nn
 
-from igo import assemble, measure
-from igo.config import Config
-from igo.load import of_file
-from igo.schedule import make_plan
+from igo.config.load import of_file
+from igo.config.schema import Config
+from igo.method.schedule import make_plan
+from igo.runs import assemble
+from igo.train import measure
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 Make = Callable[..., Config]

@@ -10,9 +10,10 @@ import pytest
 import torch
 from conftest import TINY
 
-from igo import assemble, loop
-from igo.config import Config
-from igo.schedule import make_plan
+from igo.config.schema import Config
+from igo.method.schedule import make_plan
+from igo.runs import assemble
+from igo.train import loop
 
 Make = Callable[..., Config]
 

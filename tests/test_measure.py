@@ -18,9 +18,11 @@ from test_noise import linear_gradients
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from igo import data, engine, measure, models, noise, online
-from igo.config import Config, EngineConfig
+from igo.config.schema import Config, EngineConfig
+from igo.data import datasets
 from igo.errors import UserError
+from igo.method import noise
+from igo.train import engine, measure, models, online
 
 Make = Callable[..., Config]
 cross_entropy = nn.functional.cross_entropy
@@ -126,8 +128,8 @@ def small_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
 
 
-def digits(make_config: Make) -> data.Data:
-    return data.open_data(make_config("dataset.samples=300"), torch.device("cpu"))
+def digits(make_config: Make) -> datasets.Data:
+    return datasets.open_data(make_config("dataset.samples=300"), torch.device("cpu"))
 
 
 def test_per_sample_gradients_are_those_of_a_plain_loop(make_config: Make) -> None:
@@ -270,7 +272,7 @@ def test_measured_at_one_size_throughout_a_run(make_config: Make) -> None:
     seen: list[int] = []
     spied = measure.training_gradient
 
-    def spy(engine_: engine.Engine, network: nn.Module, batch: data.Batch) -> torch.Tensor:
+    def spy(engine_: engine.Engine, network: nn.Module, batch: datasets.Batch) -> torch.Tensor:
         seen.append(len(batch[1]))
         return spied(engine_, network, batch)
 

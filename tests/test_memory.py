@@ -15,10 +15,11 @@ from conftest import TINY, records, run_folder
 from forked import Death, shared_forge
 from torch import nn
 
-from igo import data, engine, loop, memory, models, optim
-from igo.config import Config
+from igo.config.schema import Config
+from igo.data import datasets
 from igo.errors import UserError
-from igo.schedule import make_plan
+from igo.method.schedule import make_plan
+from igo.train import engine, loop, memory, models, optim
 
 MakeConfig = Callable[..., Config]
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -141,7 +142,7 @@ def trained(config: Config, network: nn.Module) -> tuple[loop.Progress, nn.Modul
         nn.init.normal_(parameter, std=0.1)
     said: list[Any] = []
     training = loop.Training(
-        config, make_plan(config), data.open_data(config, built.device), network,
+        config, make_plan(config), datasets.open_data(config, built.device), network,
         optim.build(config.optimizer, network.parameters()), built,
     )  # fmt: skip
     progress = loop.Progress()
@@ -159,7 +160,7 @@ def test_out_of_memory_halves_what_goes_through_at_once(
 
     Evaluation alone fails at first, after an epoch of training.
     """
-    monkeypatch.setattr(data, "TEST_BATCH", 100)
+    monkeypatch.setattr(datasets, "TEST_BATCH", 100)
     progress, network, said = trained(make_config(*GROWING), Small(30, error))
     assert said == [(1024, 50), (50, 25)]
     assert progress.micro_batch_size == 25
@@ -219,7 +220,7 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
     assert size < 1024
 
     bounded = {**BOUNDED}
-    death = Death("igo.checkpoint.save", 1, "after")
+    death = Death("igo.runs.checkpoint.save", 1, "after")
     assert forge.run(broken, *FULL, **BOUNDED, death=death).returncode == -signal.SIGKILL
     del bounded["room"]  # now with all the memory that there is
     ended = forge.run(broken, *FULL, **bounded)

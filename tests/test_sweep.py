@@ -20,12 +20,12 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igo.errors import ConfigError, UserError
-from igo.record import RunFolder, state_of
+from igo.runs.folder import RunFolder, state_of
 from igo.sweep import local
-from igo.sweep.book import find_book, open_book, read_book
 from igo.sweep.grid import combinations
 from igo.sweep.jobs import Composer, distinct, labels
 from igo.sweep.local import LocalSettings, Slot
+from igo.sweep.manifest import find_book, open_book, read_book
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 SMALL = (*TINY, "tracking=none")

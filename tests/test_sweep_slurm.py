@@ -16,7 +16,7 @@ from conftest import ROOT, TINY, clean_environment
 
 from igo.errors import ConfigError, UserError
 from igo.sweep import queue
-from igo.sweep.book import find_book
+from igo.sweep.manifest import find_book
 from igo.sweep.slurm import SlurmSettings
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]

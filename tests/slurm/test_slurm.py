@@ -19,7 +19,7 @@ import torch
 from cluster import cluster, missing, slurm, wait
 from conftest import ROOT, TINY, clean_environment, command, records
 
-from igo import checkpoint
+from igo.runs import checkpoint
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
 

@@ -15,9 +15,9 @@ from rich.progress import track
 
 from igo.errors import ConfigError, UserError
 from igo.ranks import Ranks
-from igo.record import last_record, read_status, state_of
-from igo.sweep.book import Book, counts, open_book, sweep_name
+from igo.runs.folder import last_record, read_status, state_of
 from igo.sweep.jobs import Composer, Job, distinct, labels
+from igo.sweep.manifest import Book, counts, open_book, sweep_name
 
 SLOW = 200  # runs, from which composing them is worth a progress bar
 

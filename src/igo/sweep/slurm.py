@@ -139,7 +139,7 @@ def _carry_out(job: Job) -> bool:
     Raises:
         SystemExit: the job was told to stop.
     """
-    from igo.stopping import Stopped
+    from igo.runs.stopping import Stopped
 
     try:
         with logged(job) if Ranks.of_environment().first else nullcontext():

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
+from igo.analysis.table import table
+from igo.analysis.table.show import show_summary
 from igo.errors import UserError
-from igo.record import last_record, read_status
-from igo.sweep import table
-from igo.sweep.book import FOLDER, Book, counts, find_book
-from igo.sweep.show import show_summary
+from igo.runs.folder import last_record, read_status
+from igo.sweep.manifest import FOLDER, Book, counts, find_book
 
 
 @dataclass

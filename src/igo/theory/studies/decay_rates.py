@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 
-from igo.config import ScheduleConfig
-from igo.schedule import PROFILES, Position
+from igo.config.schema import ScheduleConfig
+from igo.method.schedule import PROFILES, Position
 from igo.theory import propositions as props
 from igo.theory.functions import Array
 from igo.theory.studies import style
