@@ -10,12 +10,12 @@ from torch import nn
 
 from benchmarks.worker import Turns
 from igo.config.schema import Config
+from igo.files import Record
 from igo.method.schedule import make_plan
 from igo.runs import assemble
-from igo.runs.folder import Record
 from igo.runs.terminal import Terminal
 from igo.train import loop
-from igo.train.loop import Progress
+from igo.train.state import Progress
 
 
 def train(config: Config, turns: Turns, every: int = 1) -> nn.Module:

@@ -22,13 +22,13 @@ from torch import Tensor, nn
 
 from igo.config.schema import Config, result_settings
 from igo.errors import ConfigError
+from igo.files import Record
 from igo.method.schedule import make_plan
 from igo.ranks import ALONE, Ranks
 from igo.runs import assemble
-from igo.runs.folder import Record
 from igo.train import cudagraphs, loop, optim
 from igo.train.cudagraphs import Graphs, Rehearsal, Step
-from igo.train.loop import Progress, Training
+from igo.train.state import Progress, Training
 
 Make = Callable[..., Config]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

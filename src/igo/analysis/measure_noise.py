@@ -14,13 +14,13 @@ from omegaconf import DictConfig
 from igo.config.load import load, split_off
 from igo.config.schema import Config
 from igo.errors import ConfigError, nearest
+from igo.files import write_atomically
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
-from igo.runs.folder import write_atomically
 from igo.runs.rerun import moved
 from igo.runs.terminal import Terminal
 
 if TYPE_CHECKING:
-    from igo.train.loop import Training
+    from igo.train.state import Training
 
 
 @dataclass

@@ -17,9 +17,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.guard import guard_composition
-from igo.config.help import CONF, group_names, help_text, option_files, setting_names
+from igo.config.help import group_names, help_text, option_files, setting_names
 from igo.config.load import explain
 from igo.errors import ConfigError, UserError, nearest
+from igo.paths import CONF
 from igo.ranks import Ranks
 
 EXIT_USER_ERROR = 2

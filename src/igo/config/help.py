@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-CONF = Path(__file__).parents[3] / "conf"
-LAUNCH = CONF.parent / "launch"  # the groups in it are what a person launches
+from igo.paths import CONF, LAUNCH
+
 GROUPS = r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)"
 DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
 

@@ -17,8 +17,8 @@ from igo.method.schedule import Plan, make_plan
 from igo.ranks import ALONE, Ranks
 from igo.runs import checkpoint
 from igo.runs.folder import RunFolder
-from igo.train import engine, loop, memory, models, online, optim
-from igo.train.loop import Progress, Training
+from igo.train import engine, micro_batch, models, online, optim, recovery
+from igo.train.state import Progress, Training
 
 
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
@@ -31,7 +31,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
-    built = replace(built, micro_batch_size=memory.micro_batch_size(config, network))
+    built = replace(built, micro_batch_size=micro_batch.size_for(config, network))
     smallest = min(
         built.smallest_part([stage.b_m for stage in plan.stages], plan.n),
         online.measured_size(config),
@@ -82,7 +82,7 @@ def load(
     run.optimizer.load_state_dict(state["optimizer"])
     if state["scaler"]:  # empty of a start whose device needed no scaling
         run.engine.scaler.load_state_dict(state["scaler"])
-    return loop.Progress.of_state(state["progress"]), state["wandb_id"]
+    return Progress.of_state(state["progress"]), state["wandb_id"]
 
 
 def of_folder(
@@ -109,4 +109,4 @@ def of_folder(
         raise UserError(f"{folder} has no usable checkpoint: {why}")
     for reason in reasons:
         warn(f"{reason}; taken as it was after epoch {progress.epoch}")
-    return memory.with_parts_of(training, progress.micro_batch_size), progress
+    return recovery.with_parts_of(training, progress.micro_batch_size), progress

@@ -6,7 +6,6 @@ is written whole or not at all.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import fcntl
 import hashlib
@@ -27,9 +26,9 @@ from omegaconf import OmegaConf
 
 from igo.config.schema import Config, result_settings
 from igo.errors import Busy, UserError
+from igo.files import Record, from_json, make_writable, refuse_links, write_atomically
 from igo.method.schedule import STAGE_COLUMNS, Plan
 
-Record = dict[str, Any]
 CARRIED_ON = ("wandb_id", "seconds")  # entries of status.json that outlive a start
 
 
@@ -195,14 +194,6 @@ def read_status(folder: Path) -> Record:
     return found
 
 
-def from_json(text: str) -> Any:
-    """``json.loads`` for files of others: nesting too deep for Python is a ValueError as well."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
 def state_of(folder: Path) -> str:
     """How a run stands: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
 
@@ -244,46 +235,6 @@ def read_records(folder: Path) -> list[Record]:
     """The records in a run's metrics.jsonl, none where there is no such file."""
     file = folder / "metrics.jsonl"
     return [from_json(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content: readers see the old or the new, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
-        raise
-    partial.replace(path)
-
-
-def make_writable(folder: Path) -> None:
-    """Make a folder under runs_dir.
-
-    Raises:
-        UserError: it cannot be made or written in.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write in {folder}")
-    except OSError as error:
-        raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
-
-
-def refuse_links(folder: Path) -> None:
-    """See that what is written in a run folder stays in it, wherever the folder came from.
-
-    Raises:
-        UserError: naming the link.
-    """
-    for entry in folder.iterdir():
-        if entry.is_symlink():
-            raise UserError(f"{entry} is a link, which no file of a run is; remove it")
 
 
 def describe(record: Mapping[str, Any]) -> str:

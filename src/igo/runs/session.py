@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 from igo.config.schema import Config
 from igo.errors import first_line
+from igo.files import Record
 from igo.method.schedule import Plan, make_plan
 from igo.ranks import Ranks
-from igo.runs.folder import Record, RunFolder, last_record, read_records
+from igo.runs.folder import RunFolder, last_record, read_records
 from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 
 if TYPE_CHECKING:
     from igo.runs.tracking import Tracker
-    from igo.train.loop import Progress, Training
+    from igo.train.state import Progress, Training
 
 
 def run(config: Config) -> Path:
@@ -121,7 +122,7 @@ def _train(
         return
     progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
     with terminal.progress(plan, 0) as bar:
-        loop.train(training, progress or loop.Progress(), bar, lambda _: None, check_stop)
+        loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
 
 
 def _train_recorded(
@@ -129,7 +130,7 @@ def _train_recorded(
 ) -> None:
     """Train, and keep the record: rank 0's part."""
     from igo.runs import assemble, tracking
-    from igo.train import engine, loop, memory
+    from igo.train import engine, loop, recovery
 
     config, plan = training.config, training.plan
     with folder.held():
@@ -156,7 +157,7 @@ def _train_recorded(
                 tracker.log(record)
 
             def shrunk(tried: int, fits: int) -> None:
-                terminal.warn(memory.describe(training.network, tried, fits))
+                terminal.warn(recovery.describe(training.network, tried, fits))
                 with folder.writing():
                     folder.update_status(hardware={**hardware, "micro_batch_size": fits})
 
@@ -167,7 +168,6 @@ def _train_recorded(
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
     """Bring the run to its last complete epoch, and say so."""
     from igo.runs import assemble, checkpoint
-    from igo.train import loop
 
     damaged: list[str] = []
     progress, wandb_id = assemble.load(
@@ -183,7 +183,7 @@ def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progre
     if progress is None:
         if folder.checkpoint.exists():
             terminal.warn("no whole checkpoint is left: the run starts over")
-        return loop.Progress()
+        return Progress()
     terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
     return progress
 

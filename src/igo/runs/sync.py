@@ -17,8 +17,9 @@ from omegaconf import DictConfig
 
 from igo.config.load import of_file, split_off
 from igo.errors import ConfigError, UserError
+from igo.files import Record, from_json
 from igo.runs import tracking
-from igo.runs.folder import Record, from_json, read_status, state_of
+from igo.runs.folder import read_status, state_of
 from igo.runs.terminal import Terminal
 
 NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in what W&B says of a silent server

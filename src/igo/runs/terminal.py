@@ -13,8 +13,9 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from igo.config.schema import Config
+from igo.files import Record
 from igo.method.schedule import Plan, Stage
-from igo.runs.folder import Record, describe
+from igo.runs.folder import describe
 
 if TYPE_CHECKING:  # control needs torch, which a dry run does without
     from igo.train.control import Applied

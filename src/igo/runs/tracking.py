@@ -22,7 +22,8 @@ from typing import Any, Literal, Protocol
 
 from igo.config.schema import Config, TrackingConfig
 from igo.errors import ConfigError
-from igo.runs.folder import Record, RunFolder
+from igo.files import Record
+from igo.runs.folder import RunFolder
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows

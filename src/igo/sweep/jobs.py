@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NoReturn
 
 from hydra import compose
@@ -24,11 +23,13 @@ from igo.config.guard import check_text
 from igo.config.load import load
 from igo.config.schema import Config
 from igo.errors import Busy, UserError, first_line
+from igo.files import refuse_links
 from igo.method.schedule import make_plan
+from igo.paths import ROOT
 from igo.ranks import Ranks
-from igo.runs.folder import RunFolder, refuse_links
+from igo.runs.folder import RunFolder
 
-TRAIN = Path(__file__).parents[2] / "train.py"
+TRAIN = ROOT / "src" / "train.py"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from igo.config.schema import total_epochs
 from igo.errors import UserError
-from igo.runs.folder import from_json, make_writable, state_of, write_atomically
+from igo.files import from_json, make_writable, write_atomically
+from igo.runs.folder import state_of
 from igo.sweep.jobs import Job, labels
 from igo.sweep.queue import queue_states, with_queue
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
-from igo.train import batchnorm, cudagraphs, finite, memory
+from igo.train import batchnorm, cudagraphs, finite, micro_batch
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -206,7 +206,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     captured = cudagraphs.build(config.graphs, device, scaler.is_enabled(), ranks)
-    size = config.micro_batch_size or memory.MOST  # null: memory.micro_batch_size, with a model
+    size = config.micro_batch_size or micro_batch.MOST  # null: micro_batch.size_for, with a model
     norm, skip = config.batchnorm, config.non_finite == "skip"
     if skip and scaler.is_enabled() and ranks.size > 1:
         allowed = "loss scaling (fp16) over several processes cannot tell which updates those are"

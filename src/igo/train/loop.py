@@ -5,85 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from igo.config.schema import Config
-from igo.data.datasets import Batch, Data, epoch_batches
+from igo.data.datasets import Batch, epoch_batches
 from igo.errors import UserError
-from igo.method.noise import Noise
-from igo.method.schedule import Plan, Stage
-from igo.runs.folder import Record
-from igo.runs.terminal import ProgressBar
+from igo.files import Record
+from igo.method.schedule import Stage
 from igo.seeds import derive_seed
-from igo.train import batchnorm, control, measure, memory, online, optim
+from igo.train import batchnorm, control, measure, online, optim, recovery
 from igo.train.control import Applied
-from igo.train.engine import Engine
 from igo.train.finite import NotFinite, Tally
 from igo.train.online import Average, Online
+from igo.train.state import Epoch, Progress, Training, Watcher
 
 LEAST_SCALE = 2.0**-20  # of an fp16 loss; 2^16 to begin with, halved at each overflow
-
-
-@dataclass
-class Progress:
-    """Where a run stands: all that changes besides parameters and optimizer state."""
-
-    epoch: int = 0
-    updates: int = 0
-    samples: int = 0
-    reference: Noise | None = (
-        None  # C² and ‖∇f‖ at the start of training: the planned δ_m uses them
-    )
-    applied: Applied | None = None  # what the present stage trains with
-    average: Average | None = None  # C² and ‖∇f‖ as they are: the measured δ_m uses them
-    micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
-    records: list[Record] = field(default_factory=list)
-
-    @staticmethod
-    def of_state(state: dict[str, Any]) -> Progress:
-        """What ``dataclasses.asdict`` made plain, from a checkpoint."""
-        parts = {"reference": Noise, "applied": Applied, "average": Average}
-        built = {name: part(**state[name]) for name, part in parts.items() if state[name]}
-        return Progress(**{**state, **built})
-
-
-@dataclass(frozen=True)
-class Training:
-    """What the loop works with."""
-
-    config: Config
-    plan: Plan
-    data: Data
-    network: nn.Module
-    optimizer: torch.optim.SGD
-    engine: Engine
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch did (sums over samples divided by samples), and with what."""
-
-    loss: float
-    accuracy: float
-    updates: int
-    skipped: int  # updates that were not made, as their loss or gradient was not finite
-    samples: int
-    learning_rate: float  # of the optimizer at its last step
-    batch_size: int  # the largest batch that reached the model
-    seconds: float
-    variances: float  # Σ C² over the measured pairs
-    gradient_squares: float  # Σ ‖∇f‖² over them
-    pairs: int
 
 
 def train(
     run: Training,
     progress: Progress,
-    bar: ProgressBar,
+    bar: Watcher,
     epoch_done: Callable[[Record], None],
     check_stop: Callable[[], None],
     shrunk: Callable[[int, int], None] = lambda *_: None,
@@ -99,26 +42,26 @@ def train(
         shrunk: told of micro-batches that did not fit in memory, and of those from here on.
 
     Raises:
-        UserError: a loss, gradient or C² is not finite; one sample does not fit in memory.
+        UserError: a loss, gradient or C² is not finite; one sample does not fit in recovery.
     """
     run.network.train()
     for epoch, stage in run.plan.epochs_of_stages(progress.epoch):
-        run = memory.with_parts_of(run, progress.micro_batch_size)
+        run = recovery.with_parts_of(run, progress.micro_batch_size)
         while True:
-            before = memory.Snapshot.of(run, progress)
+            before = recovery.Snapshot.of(run, progress)
             try:
                 record = _one_epoch(run, stage, epoch, progress, bar, check_stop)
                 break
             except (RuntimeError, MemoryError) as error:
-                if not memory.is_exhausted(error):
+                if not recovery.is_exhausted(error):
                     raise
                 reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
             batch_size = progress.applied.batch_size if progress.applied else stage.b_m
-            size = memory.smaller(run, batch_size, reason)
+            size = recovery.smaller(run, batch_size, reason)
             before.restore(run, progress)
-            run = memory.with_parts_of(run, size)
+            run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
             shrunk(largest, size)
         progress.records.append(record)
@@ -131,7 +74,7 @@ def _one_epoch(
     stage: Stage,
     epoch: int,
     progress: Progress,
-    bar: ProgressBar,
+    bar: Watcher,
     check_stop: Callable[[], None],
 ) -> Record:
     """Train and evaluate, and make the record. ``progress`` moves on when all of it succeeded."""
@@ -213,7 +156,7 @@ def _train_epoch(
     run: Training,
     epoch: int,
     applied: Applied,
-    bar: ProgressBar,
+    bar: Watcher,
     check_stop: Callable[[], None],
 ) -> Epoch:
     started = time.perf_counter()

@@ -20,7 +20,7 @@ from igo.method.schedule import make_plan
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import control, loop, measure, online, optim
-from igo.train.loop import Training
+from igo.train.state import Training
 
 BATCH_SIZES = (32, 128)
 

@@ -10,7 +10,8 @@ from scipy import stats
 
 from igo.analysis.noise_study import Found, Row, Study, statistics
 from igo.config.schema import Config
-from igo.runs.folder import Record, read_records
+from igo.files import Record
+from igo.runs.folder import read_records
 from igo.runs.session import run as run_program
 from igo.train import online
 

@@ -17,7 +17,7 @@ from igo.data import datasets
 from igo.method import noise
 from igo.seeds import derive_seed
 from igo.train import measure
-from igo.train.loop import Training
+from igo.train.state import Training
 
 
 def lemma(study: Study, config: Config) -> Found:

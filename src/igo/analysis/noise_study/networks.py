@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from igo.config.schema import AugmentConfig, Config
 from igo.data import datasets
+from igo.files import Record
 from igo.method.schedule import make_plan
 from igo.runs import assemble
-from igo.runs.folder import Record
 from igo.runs.terminal import Terminal
 from igo.train import loop, measure
-from igo.train.loop import Progress, Training
+from igo.train.state import Progress, Training
 
 
 def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dict[str, Tensor]]]:

@@ -15,7 +15,7 @@ import torch
 
 from igo.analysis.noise_study import Found, Row, Study, figures, text
 from igo.config.schema import Config
-from igo.runs.folder import write_atomically
+from igo.files import write_atomically
 from igo.train import engine
 
 TITLE = """# The noise of SGD, measured

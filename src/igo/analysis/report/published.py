@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 
 import polars as pl
 
 from igo.analysis.report.runs import Row
+from igo.paths import ROOT
 
-FILE = Path(__file__).parents[4] / "results" / "published" / "resnet18_cifar100.csv"
+FILE = ROOT / "results" / "published" / "resnet18_cifar100.csv"
 SOURCE = "Sato and Iiduka, arXiv 2311.08745: ResNet18, CIFAR-100, means of three runs"
 # What is published of the setting; the batch size is not.
 SETTING = {

@@ -13,7 +13,8 @@ import polars as pl
 
 from igo.analysis.table import table
 from igo.analysis.table.table import METRICS, effective, of_all, with_intervals
-from igo.runs.folder import from_json, read_records, read_status
+from igo.files import from_json
+from igo.runs.folder import read_records, read_status
 
 Row = dict[str, Any]
 

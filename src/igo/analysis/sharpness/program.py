@@ -19,12 +19,13 @@ from igo.analysis.table.program import find, named
 from igo.analysis.table.record import is_run
 from igo.config.load import split_off
 from igo.errors import ConfigError, UserError
-from igo.runs.folder import from_json, last_record, state_of, write_atomically
+from igo.files import from_json, write_atomically
+from igo.runs.folder import last_record, state_of
 
 if TYPE_CHECKING:
     from igo.analysis.sharpness.surface import Surface
     from igo.config.schema import Config
-    from igo.train.loop import Training
+    from igo.train.state import Training
 
 FILE = "sharpness.json"
 VERSION = 1  # of what is measured: another one is measured again

@@ -14,7 +14,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 from igo.config.load import record_values
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.runs.folder import from_json, state_of
+from igo.files import from_json
+from igo.runs.folder import state_of
 
 Row = dict[str, Any]
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
