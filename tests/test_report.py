@@ -20,7 +20,7 @@ from igo.analysis.noise_study.statistics import rejected
 from igo.analysis.report import band, content, curves, delta, grid, numbers, published, runs, words
 from igo.analysis.report.families import Family, families
 from igo.analysis.report.runs import Material
-from igo.analysis.table.program import find
+from igo.runs.find import find
 
 
 def read(root: Path) -> Material:

@@ -68,8 +68,10 @@ def sweep_status(place: Path) -> str:
 def queue(place: Path) -> dict[str, str]:
     """The SLURM job of each run, by the overrides that tell it from the others."""
     (path,) = place.glob("runs/sweeps/*/sweep.json")
-    book = json.loads(path.read_text())
-    return {one["label"]: book["queue"][one["run"]] for one in book["runs"] if book["queue"]}
+    manifest = json.loads(path.read_text())
+    return {
+        one["label"]: manifest["queue"][one["run"]] for one in manifest["runs"] if manifest["queue"]
+    }
 
 
 def folder(place: Path, label: str) -> Path:

@@ -134,6 +134,7 @@ def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) ->
 def _measure(instrument: Instrument, what: Measured, batch_size: int) -> Noise:
     from torch.nn.functional import cross_entropy
 
+    from igo.method.measure import check_per_sample, draw, joined, per_sample
     from igo.seeds import derive_seed
     from igo.train import measure
 
@@ -150,13 +151,11 @@ def _measure(instrument: Instrument, what: Measured, batch_size: int) -> Noise:
             seed=seed,
             sampling=instrument.sampling,
         )
-    measure.check_per_sample(network)
+    check_per_sample(network)
     samples = instrument.batches * batch_size
-    drawn = measure.draw(
-        instrument.sampling, n=training.data.n, batch_size=1, batches=samples, seed=seed
-    )
-    together = measure.joined(drawn, 256)
-    return measure.per_sample(
+    drawn = draw(instrument.sampling, n=training.data.n, batch_size=1, batches=samples, seed=seed)
+    together = joined(drawn, 256)
+    return per_sample(
         network,
         cross_entropy,
         lambda: training.data.train_batches(together, derive_seed(seed, "augmentation")),

@@ -12,7 +12,7 @@ from igo.config.schema import total_epochs
 from igo.runs.folder import last_record, read_status, state_of
 from igo.sweep.jobs import Job, labels
 from igo.sweep.launch import Sweep
-from igo.sweep.manifest import counts
+from igo.sweep.state import counts
 
 
 class Overview:

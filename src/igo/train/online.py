@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from igo.config.schema import Config
 from igo.data.datasets import Batch
 from igo.method import noise
+from igo.method.measure import untouched
 from igo.method.noise import Moments, Noise
 from igo.ranks import ALONE, Ranks
 from igo.train import measure
@@ -104,6 +105,6 @@ def pair(engine: Engine, network: nn.Module, parts: tuple[Part, Part]) -> Tensor
 
     The update that follows is made as if nothing had been measured.
     """
-    with measure.untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
+    with untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
         first, second = (measure.training_gradient(engine, network, part) for part in parts)
     return noise.from_halves(first, second, 2 * len(parts[0][2]))

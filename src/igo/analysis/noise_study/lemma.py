@@ -15,6 +15,7 @@ from igo.analysis.noise_study.statistics import Array, Estimate
 from igo.config.schema import Config
 from igo.data import datasets
 from igo.method import noise
+from igo.method.measure import draw, untouched
 from igo.seeds import derive_seed
 from igo.train import measure
 from igo.train.state import Training
@@ -86,13 +87,13 @@ def batchnorm_rows(
     whole = replace(training.engine, autocast=None, micro_batch_size=images.n)
     network = training.network.train()
     (batch,) = images.train_batches([torch.arange(images.n)], 0)
-    with measure.untouched(network):
+    with untouched(network):
         full = measure.training_gradient(whole, network, batch).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= images.n // 2]:
-        drawn = measure.draw("independent", n=images.n, batch_size=b, batches=batches,
+        drawn = draw("independent", n=images.n, batch_size=b, batches=batches,
                              seed=derive_seed(seed, "lemma", b))  # fmt: skip
-        with measure.untouched(network):
+        with untouched(network):
             gradients = torch.stack(
                 [measure.training_gradient(whole, network, one)
                  for one in images.train_batches(drawn, 0)]

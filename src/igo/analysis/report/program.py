@@ -11,9 +11,9 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig
 
 from igo.analysis.report import content, draw, page, runs
-from igo.analysis.table.program import find
 from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
+from igo.runs.find import find
 
 PAGE = "index.html"
 FIGURES = "figures"

@@ -15,11 +15,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from igo.analysis.table.program import find, named
-from igo.analysis.table.record import is_run
 from igo.config.load import split_off
 from igo.errors import ConfigError, UserError
 from igo.files import from_json, write_atomically
+from igo.runs.find import find, is_run, named
 from igo.runs.folder import last_record, state_of
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from igo.files import from_json
 from igo.runs.folder import state_of
 
 Row = dict[str, Any]
-FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
 
 # What the last record of a run says of the whole.
 LAST: dict[str, type] = {
@@ -46,11 +45,6 @@ RESULTS: dict[str, type] = {
     "host": str,
     "device": str,
 }
-
-
-def is_run(folder: Path) -> bool:
-    """Whether a folder holds any file of a run's record."""
-    return any((folder / name).is_file() for name in FILES)
 
 
 def read_run(folder: Path) -> Row:
