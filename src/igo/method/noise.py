@@ -193,7 +193,7 @@ def log_jackknife(
         value: what is proportional to it.
 
     Returns:
-        None for fewer than LEAST_FOR_INTERVAL terms. It covers 93 to 95 % from K = 8 on where the
+        None for fewer than LEAST_FOR_INTERVAL terms. It covers 92 to 95 % from K = 8 on where the
         terms have a variance, and about 73 % where the gradient's norm has tail index 3, so that
         they have none (docs/noise.md).
     """
