@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from igo.analysis.report.families import Family
-from igo.analysis.report.runs import Row
+from igo.analysis.report.results import Row
 
 Numbers = Sequence[float | None]
 

@@ -13,7 +13,7 @@ from igo.analysis.report import numbers
 from igo.analysis.report.chart import DASHES, PALETTE, Axis, Figure, Panel, Series, Style
 from igo.analysis.report.curves import seeds_of
 from igo.analysis.report.families import Family, noise_ratio
-from igo.analysis.report.runs import Material, Row
+from igo.analysis.report.results import Results, Row
 
 VIEWS = {
     "planned δ": Axis("δ = η√(C²/b), C² before training", log=True),
@@ -37,10 +37,10 @@ class EqualNoise:
     p_holm: float | None = None
 
 
-def against_delta(material: Material, family: Family) -> Figure:
+def against_delta(results: Results, family: Family) -> Figure:
     """A line for each batch size: where δ alone decides, they lie on one curve."""
-    rows = [material.of(setting) for setting in family.settings]
-    table = _table(material, family, rows)
+    rows = [results.of(setting) for setting in family.settings]
+    table = _table(results, family, rows)
     batch_sizes = sorted({row["batch_size"] for row in rows})
     looks = {
         b: Style(PALETTE[i % len(PALETTE)], dash=i // len(PALETTE) % DASHES)
@@ -53,11 +53,11 @@ def against_delta(material: Material, family: Family) -> Figure:
     return Figure(
         f"{family.name}_delta",
         "Constant noise: accuracy and loss against δ",
-        f"Means over seeds ({seeds_of(material, family.settings)}) at the last epoch with 95 %"
+        f"Means over seeds ({seeds_of(results, family.settings)}) at the last epoch with 95 %"
         " intervals; a line for each batch size. Where the noise level alone decides, the lines"
         " lie on one another against δ, and apart against η alone. The planned δ takes one C² for"
         " all settings, the median of those measured before training"
-        f" ({_variance(material, rows):.4g}), so that equal η/√b is one δ; the"
+        f" ({_variance(results, rows):.4g}), so that equal η/√b is one δ; the"
         " measured one takes each run's own.",
         table,
         family.settings,
@@ -66,14 +66,14 @@ def against_delta(material: Material, family: Family) -> Figure:
     )
 
 
-def equal_noise(material: Material, family: Family) -> list[EqualNoise]:
+def equal_noise(results: Results, family: Family) -> list[EqualNoise]:
     """The groups of two or more settings with one η/√b, tested by Alexander and Govern's test."""
     groups: dict[float, list[int]] = defaultdict(list)
     for setting in family.settings:
-        groups[noise_ratio(material.of(setting))].append(setting)
+        groups[noise_ratio(results.of(setting))].append(setting)
     found = []
     for ratio, members in sorted(groups.items()):
-        known = [(s, values) for s in members if (values := _accuracies(material, s))]
+        known = [(s, values) for s in members if (values := _accuracies(results, s))]
         settings, samples = [s for s, _ in known], [values for _, values in known]
         if len(settings) < 2:
             continue
@@ -89,9 +89,9 @@ def equal_noise(material: Material, family: Family) -> list[EqualNoise]:
     return [EqualNoise(**{**f.__dict__, "p_holm": p}) for f, p in zip(found, adjusted, strict=True)]
 
 
-def explained(material: Material, family: Family) -> dict[str, float | None]:
+def explained(results: Results, family: Family) -> dict[str, float | None]:
     """Share of the variance among the settings' mean accuracies between levels of δ, η and b."""
-    rows = [material.of(setting) for setting in family.settings]
+    rows = [results.of(setting) for setting in family.settings]
     rows = [row for row in rows if row["test/accuracy_mean"] is not None]
     by: dict[str, Callable[[Row], float]] = {
         "δ": noise_ratio,
@@ -107,34 +107,34 @@ def explained(material: Material, family: Family) -> dict[str, float | None]:
     return shares
 
 
-def _accuracies(material: Material, setting: int) -> list[float]:
-    runs = material.runs.filter("counted", setting=setting).sort("seed")
+def _accuracies(results: Results, setting: int) -> list[float]:
+    runs = results.runs.filter("counted", setting=setting).sort("seed")
     return runs["test/accuracy"].drop_nulls().to_list()
 
 
 def _first_last(
-    material: Material, setting: int
+    results: Results, setting: int
 ) -> tuple[float | None, float | None, float | None]:
     """Mean δ_m and C² as planned in the first epoch, mean measured δ in the last."""
-    points = material.curves.filter(setting=setting).sort("epoch")
+    points = results.curves.filter(setting=setting).sort("epoch")
     delta = points["delta_m_mean"][0]
-    row = material.of(setting)
+    row = results.of(setting)
     variance = None if delta is None else (delta / row["learning_rate"]) ** 2 * row["batch_size"]
     return delta, variance, points["delta_measured_mean"][-1]
 
 
-def _variance(material: Material, rows: list[Row]) -> float:
+def _variance(results: Results, rows: list[Row]) -> float:
     """One C² for all: the median of (δ_1/η)² b over the settings; NaN where none is recorded."""
-    found = [_first_last(material, row["setting"])[1] for row in rows]
+    found = [_first_last(results, row["setting"])[1] for row in rows]
     median = pl.Series([one for one in found if one is not None], dtype=pl.Float64).median()
     return float(median) if isinstance(median, float) else math.nan
 
 
-def _table(material: Material, family: Family, rows: list[Row]) -> pl.DataFrame:
-    variance = _variance(material, rows)
+def _table(results: Results, family: Family, rows: list[Row]) -> pl.DataFrame:
+    variance = _variance(results, rows)
     records = []
     for row in rows:
-        recorded, _, measured = _first_last(material, row["setting"])
+        recorded, _, measured = _first_last(results, row["setting"])
         plain = row["optimizer.name"] == "sgd" and not math.isnan(variance)
         records.append(
             {

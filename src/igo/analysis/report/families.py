@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report.runs import Row
+from igo.analysis.report.results import Row
 from igo.analysis.table.show import telling
 
-# What makes a schedule; all else, M included, is the ground on which schedules are compared.
+# What makes a schedule; all else, M included, is the shared on which schedules are compared.
 SCHEDULE = (
     "p", "split", "schedule.profile", "schedule.gamma", "schedule.kappa", "schedule.lam",
     "schedule.decay", "schedule.power", "schedule.form", "schedule.a",
@@ -47,14 +47,14 @@ class Family:
         number: 1, 2, … among those of its kind.
         settings: the numbers of its settings, in the order to show them in.
         labels: of each setting, what tells it apart in this family.
-        ground: what they have in common, in words.
+        shared: what they have in common, in words.
     """
 
     kind: str
     number: int
     settings: tuple[int, ...]
     labels: dict[int, str]
-    ground: str
+    shared: str
 
     @property
     def name(self) -> str:
@@ -66,7 +66,7 @@ def families(settings: pl.DataFrame) -> list[Family]:
     """Every family among the settings that have a finished run.
 
     Args:
-        settings: as in igo.analysis.report.runs.Material.
+        settings: as in igo.analysis.report.results.Results.
     """
     usable = settings.filter(pl.col("n") > 0)
     grids = of_kind("grid", usable, SCHEDULE, _is_power, _two_by_two)
@@ -96,13 +96,13 @@ def of_kind(
     enough: Callable[[list[Row]], bool],
 ) -> list[Family]:
     """The families of a kind: settings that belong, alike in all but ``free``, and enough."""
-    ground = [name for name in _names(settings) if name not in free]
+    shared = [name for name in _names(settings) if name not in free]
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in settings.iter_rows(named=True):
         if belongs(row):
-            groups[tuple(row[name] for name in ground)].append(row)
+            groups[tuple(row[name] for name in shared)].append(row)
     kept = [rows for rows in groups.values() if enough(rows)]
-    return [_family(kind, number, rows, settings, ground) for number, rows in enumerate(kept, 1)]
+    return [_family(kind, number, rows, settings, shared) for number, rows in enumerate(kept, 1)]
 
 
 def _names(settings: pl.DataFrame) -> list[str]:
@@ -111,14 +111,14 @@ def _names(settings: pl.DataFrame) -> list[str]:
 
 
 def _family(
-    kind: str, number: int, rows: list[Row], settings: pl.DataFrame, ground: Sequence[str]
+    kind: str, number: int, rows: list[Row], settings: pl.DataFrame, shared: Sequence[str]
 ) -> Family:
     rows = sorted(rows, key=_order)
     chosen = settings.filter(pl.col("setting").is_in([row["setting"] for row in rows]))
     varied = [name for name in _names(settings) if chosen[name].n_unique() > 1]
     labels = _distinct({row["setting"]: _label(kind, row, varied, chosen) for row in rows})
     return Family(
-        kind, number, tuple(row["setting"] for row in rows), labels, _ground(rows[0], ground)
+        kind, number, tuple(row["setting"] for row in rows), labels, _ground(rows[0], shared)
     )
 
 
@@ -237,21 +237,21 @@ def _distinct(labels: dict[int, str]) -> dict[int, str]:
     }
 
 
-def _ground(row: Row, ground: Sequence[str]) -> str:
+def _ground(row: Row, shared: Sequence[str]) -> str:
     """``Fashion-MNIST (n = 60,000), resnet8, sgd, 20 epochs, η₁ 0.1, b₁ 32``."""
     name = str(row["dataset.name"])
     parts = [DATASETS.get(name, name)]
-    if "dataset.samples" in ground:
+    if "dataset.samples" in shared:
         parts[0] += f" (n = {row['dataset.samples']:,})"
     parts.append(str(row["model.name"]))
-    if "model.width" in ground and row["model.width"]:
+    if "model.width" in shared and row["model.width"]:
         parts[-1] += f" of width {row['model.width']}"
-    if "optimizer.name" in ground:
+    if "optimizer.name" in shared:
         parts.append(row["optimizer.name"].upper())
-    if "epochs" in ground:
+    if "epochs" in shared:
         parts.append(f"{row['epochs']} epochs")
-    if "schedule.stages" in ground and row["schedule.stages"] != row["epochs"]:
+    if "schedule.stages" in shared and row["schedule.stages"] != row["epochs"]:
         parts.append(f"M = {row['schedule.stages']} stages")
     named = ("learning_rate", "batch_size", "max_batch_size", "optimizer.momentum")
-    parts += [_value(name, row[name]) for name in named if name in ground and row[name]]
+    parts += [_value(name, row[name]) for name in named if name in shared and row[name]]
     return ", ".join(parts)

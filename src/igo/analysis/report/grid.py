@@ -7,12 +7,12 @@ import polars as pl
 from igo.analysis.report.chart import Figure, Map
 from igo.analysis.report.curves import seeds_of
 from igo.analysis.report.families import Family
-from igo.analysis.report.runs import Material, Row
+from igo.analysis.report.results import Results, Row
 
 
-def maps(material: Material, family: Family) -> Figure:
+def maps(results: Results, family: Family) -> Figure:
     """Two maps, test accuracy and training loss, each cell with its interval."""
-    rows = [material.of(setting) for setting in family.settings]
+    rows = [results.of(setting) for setting in family.settings]
     found = {(row["p"], row["split"]): row for row in reversed(rows)}
     powers, splits = sorted({p for p, _ in found}), sorted({s for _, s in found})
 
@@ -32,10 +32,10 @@ def maps(material: Material, family: Family) -> Figure:
     return Figure(
         f"{family.name}_map",
         "Final accuracy over p × split",
-        f"Mean over seeds ({seeds_of(material, family.settings)}) at the last epoch and half the"
+        f"Mean over seeds ({seeds_of(results, family.settings)}) at the last epoch and half the"
         " width of its 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises"
         " the batch size alone; the noise level δₘ is the same along each row.",
-        _table(material, family),
+        _table(results, family),
         family.settings,
         maps=[
             one("test accuracy, %", "test/accuracy", 100, ".2f", small_is_good=False),
@@ -58,11 +58,11 @@ def _text(cell: Row | None, metric: str, factor: float, form: str) -> str:
     return f"{mean:{form}}{reach}"
 
 
-def _table(material: Material, family: Family) -> pl.DataFrame:
+def _table(results: Results, family: Family) -> pl.DataFrame:
     statistics = [
         f"{m}_{what}"
         for m in ("test/accuracy", "train/loss")
         for what in ("mean", "sd", "low", "high")
     ]
-    own = material.settings.filter(pl.col("setting").is_in(family.settings))
+    own = results.settings.filter(pl.col("setting").is_in(family.settings))
     return own.sort("p", "split").select("p", "split", "n", *statistics, "updates_mean")

@@ -17,7 +17,7 @@ from igo.analysis.report import families
 from igo.analysis.report.chart import Axis, Figure, Map, Panel, Series
 from igo.analysis.report.content import Report, Section, Tests
 from igo.analysis.report.draw import cell_colours, ink_on
-from igo.analysis.report.runs import Material, Row
+from igo.analysis.report.results import Results, Row
 from igo.analysis.report.words import p_value, signed
 from igo.analysis.table.table import constants
 
@@ -28,12 +28,12 @@ LONG = 6  # points of a line, from which its second half can be looked at by its
 DIGITS = 5  # significant ones, of what is drawn
 
 
-def render(report: Report, material: Material, command: str) -> str:
+def render(report: Report, results: Results, command: str) -> str:
     """The page of a report.
 
     Args:
         report: what to show.
-        material: the runs behind it.
+        results: the runs behind it.
         command: what makes the page again.
     """
     environment = Environment(
@@ -49,7 +49,7 @@ def render(report: Report, material: Material, command: str) -> str:
         "place": _place,
         "frame": _frame,
     }
-    labels = _labels(material)
+    labels = _labels(results)
     counted = Counter(section.title for section in report.sections)
     return environment.get_template("page.html").render(
         mark=MARK,
@@ -60,12 +60,12 @@ def render(report: Report, material: Material, command: str) -> str:
         left_out=report.left_out,
         all_settings=[
             (labels[row["setting"]], row)
-            for row in material.settings.head(MOST_SETTINGS).iter_rows(named=True)
+            for row in results.settings.head(MOST_SETTINGS).iter_rows(named=True)
         ],
-        runs=_runs(material, labels),
-        uncounted=_uncounted(material),
-        facts=_facts(material),
-        how=_how(material, command),
+        runs=_runs(results, labels),
+        uncounted=_uncounted(results),
+        facts=_facts(results),
+        how=_how(results, command),
     )
 
 
@@ -100,15 +100,15 @@ def _place(value: float, frame: tuple[float, float]) -> float:
     return round(100 * (value - low) / (high - low), 2) if high > low else 50.0
 
 
-def _labels(material: Material) -> dict[int, str]:
+def _labels(results: Results) -> dict[int, str]:
     """A name for each setting that tells it from all others here."""
-    names = material.settings.columns[1 : material.settings.columns.index("n")]
-    found = families.of_kind("all", material.settings, names, lambda _: True, bool)
+    names = results.settings.columns[1 : results.settings.columns.index("n")]
+    found = families.of_kind("all", results.settings, names, lambda _: True, bool)
     return found[0].labels if found else {}
 
 
 def _section(section: Section, repeated: bool) -> dict[str, Any]:
-    own = {**section.__dict__, "repeated": repeated, "where": section.ground.split(", ")[0]}
+    own = {**section.__dict__, "repeated": repeated, "where": section.shared.split(", ")[0]}
     own["figures"] = [_figure(figure) for figure in section.figures]
     own["tests"] = [_tests(test) for test in section.tests]
     return own
@@ -194,16 +194,16 @@ def _short(value: float) -> float | int | None:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _runs(material: Material, labels: dict[int, str]) -> list[Row]:
-    ordered = material.runs.sort("setting", "seed", "run", nulls_last=True).head(MOST_RUNS)
+def _runs(results: Results, labels: dict[int, str]) -> list[Row]:
+    ordered = results.runs.sort("setting", "seed", "run", nulls_last=True).head(MOST_RUNS)
     return [
         {**row, "label": labels.get(row["setting"], "–")} for row in ordered.iter_rows(named=True)
     ]
 
 
-def _uncounted(material: Material) -> list[str]:
+def _uncounted(results: Results) -> list[str]:
     """A line for each run that is in no mean, and why."""
-    rows = material.runs.filter(~pl.col("counted")).sort("run").to_dicts()
+    rows = results.runs.filter(~pl.col("counted")).sort("run").to_dicts()
     lines = [
         f"{row['run']}: "
         + (
@@ -218,8 +218,8 @@ def _uncounted(material: Material) -> list[str]:
     return [*lines, f"{more:,} more in runs.csv"] if more > 0 else lines
 
 
-def _facts(material: Material) -> dict[str, Any]:
-    runs, settings = material.runs, material.settings
+def _facts(results: Results) -> dict[str, Any]:
+    runs, settings = results.runs, results.settings
     counts = settings.filter(pl.col("n") > 0)["n"].to_list()
     low, high = min(counts, default=0), max(counts, default=0)
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
@@ -243,14 +243,14 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
 
 
-def _how(material: Material, command: str) -> list[tuple[str, str]]:
+def _how(results: Results, command: str) -> list[tuple[str, str]]:
     """Name and value of all that a reader needs to judge or repeat it."""
-    common = constants(material.runs.drop("setting", "counted", "command"))
-    hardware = [_hardware(status.get("hardware")) for status in material.statuses]
-    versions = [_versions(status) for status in material.statuses]
-    commits = material.runs.filter("counted")["commit"].fill_null("unknown")
+    common = constants(results.runs.drop("setting", "counted", "command"))
+    hardware = [_hardware(status.get("hardware")) for status in results.statuses]
+    versions = [_versions(status) for status in results.statuses]
+    commits = results.runs.filter("counted")["commit"].fill_null("unknown")
     started = sorted(
-        s for status in material.statuses if isinstance(s := status.get("started"), str)
+        s for status in results.statuses if isinstance(s := status.get("started"), str)
     )
     rows = [
         ("This page", command),
@@ -259,7 +259,7 @@ def _how(material: Material, command: str) -> list[tuple[str, str]]:
         ("Software", _counts(versions)),
         ("Commit", _counts(commits.to_list())),
         ("Runs started", f"{started[0][:10]} to {started[-1][:10]}" if started else ""),
-        ("Seeds", ", ".join(map(str, material.runs.filter("counted")["seed"].unique().sort()))),
+        ("Seeds", ", ".join(map(str, results.runs.filter("counted")["seed"].unique().sort()))),
     ]
     return [(name, value) for name, value in rows if value]
 

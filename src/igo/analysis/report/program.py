@@ -33,21 +33,21 @@ def run(composed: DictConfig) -> None:
     folders = find(names)
     with _writing(output):
         (output / FIGURES).mkdir(parents=True, exist_ok=True)
-    material = runs.read(folders)
-    report = content.compose(material)
+    results = runs.read(folders)
+    report = content.compose(results)
     typed = ["python", "src/report.py", f"runs={_shown(names)}", f"output={composed.output}"]
     files: dict[str, bytes] = {
         f"{name}.csv": table.write_csv().encode()
-        for name, table in content.tables(material).items()
+        for name, table in content.tables(results).items()
     }
     for figure in (figure for section in report.sections for figure in section.figures):
         drawn = draw.render(figure) | {"csv": figure.table.write_csv().encode()}
         files |= {f"{FIGURES}/{figure.name}.{suffix}": data for suffix, data in drawn.items()}
-    files[PAGE] = page.render(report, material, shlex.join(typed)).encode()
+    files[PAGE] = page.render(report, results, shlex.join(typed)).encode()
     _write(output, files)
-    left_out = len(material.runs) - int(material.runs["counted"].sum())
+    left_out = len(results.runs) - int(results.runs["counted"].sum())
     say(
-        f"{len(material.runs):,} runs, {left_out:,} of them in no mean;"
+        f"{len(results.runs):,} runs, {left_out:,} of them in no mean;"
         f" {sum(len(s.figures) for s in report.sections)} figures; {len(report.left_out)} left out"
     )
     for section in report.sections:

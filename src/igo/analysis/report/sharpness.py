@@ -9,7 +9,7 @@ import polars as pl
 from igo.analysis.report import families, numbers
 from igo.analysis.report.chart import PALETTE, Axis, Figure, Panel, Series, Style
 from igo.analysis.report.families import Family
-from igo.analysis.report.runs import SHARPNESS, Material
+from igo.analysis.report.results import SHARPNESS, Results
 from igo.analysis.table.table import of_all, with_intervals
 
 NAMES = {
@@ -31,12 +31,12 @@ class Found:
     settings: int
 
 
-def sharpness(material: Material) -> list[Found]:
+def sharpness(results: Results) -> list[Found]:
     """Three panels for each data set with model, and each measure that two settings have."""
     results = []
     for measure in SHARPNESS:
-        has = material.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
-        usable = material.settings.filter(pl.col("setting").is_in(has.to_list()))
+        has = results.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
+        usable = results.settings.filter(pl.col("setting").is_in(has.to_list()))
         free = [
             name
             for name in usable.columns[1 : usable.columns.index("n")]
@@ -44,7 +44,7 @@ def sharpness(material: Material) -> list[Found]:
         ]
         found = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
         for family in found:
-            points = _points(material, family, measure)
+            points = _points(results, family, measure)
             rho, p, count = _correlation(points, measure, "test/accuracy")
             figure = _figure(points, family, measure)
             results.append(Found(NAMES[measure], figure, rho, p, count))
@@ -77,11 +77,11 @@ def _seeds(points: pl.DataFrame) -> str:
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
-def _points(material: Material, family: Family, measure: str) -> pl.DataFrame:
+def _points(results: Results, family: Family, measure: str) -> pl.DataFrame:
     """A row a setting: label, n, and of δ, sharpness and accuracy mean and interval."""
     metrics = ("delta", measure, "test/accuracy")
-    level = material.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
-    runs = material.runs.filter(
+    level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
+    runs = results.runs.filter(
         "counted", pl.col("setting").is_in(family.settings), pl.col(measure).is_not_null()
     )
     by_setting = (

@@ -11,7 +11,7 @@ from igo.analysis.report.band import Rates, floor
 from igo.analysis.report.curves import TITLES, seeds_of
 from igo.analysis.report.families import Family
 from igo.analysis.report.numbers import Pair, holm, rank_agreement
-from igo.analysis.report.runs import Material, Row
+from igo.analysis.report.results import Results, Row
 from igo.analysis.report.sharpness import Found
 
 LEVEL = 0.05
@@ -28,23 +28,23 @@ class Finding:
     details: tuple[str, ...]
 
 
-def findings(material: Material, family: Family, pairs: list[Pair]) -> Finding:
+def findings(results: Results, family: Family, pairs: list[Pair]) -> Finding:
     """What a family of settings showed; ``pairs`` of test accuracy."""
     if family.kind == "constant":
-        return _constant(material, family)
-    ranked = ranking(material, family)
-    title = f"{TITLES[family.kind]}, {family.ground.split(', ')[0]}"
+        return _constant(results, family)
+    ranked = ranking(results, family)
+    title = f"{TITLES[family.kind]}, {family.shared.split(', ')[0]}"
     if not ranked:
         return Finding(title, "No setting has a final test accuracy.", ())
     first = ranked[0]
     headline = (
         f"{_capital(family.labels[first['setting']])} ends with the highest mean test accuracy,"
-        f" {accuracy(first)} ({seeds_of(material, (first['setting'],))})"
+        f" {accuracy(first)} ({seeds_of(results, (first['setting'],))})"
         f"{_reservation(ranked, pairs)}."
     )
     own: list[str] = []
     if family.kind == "methods":
-        own = _methods(material, family, pairs)
+        own = _methods(results, family, pairs)
     elif family.kind == "schedules":
         own = _schedules(ranked)
     elif family.kind == "grid":
@@ -55,9 +55,9 @@ def findings(material: Material, family: Family, pairs: list[Pair]) -> Finding:
     return Finding(title, headline, (*own, _significant(pairs)))
 
 
-def ranking(material: Material, family: Family) -> list[Row]:
+def ranking(results: Results, family: Family) -> list[Row]:
     """The family's settings by final test accuracy, best first; those without one left out."""
-    rows = [material.of(setting) for setting in family.settings]
+    rows = [results.of(setting) for setting in family.settings]
     rows = [row for row in rows if row["test/accuracy_mean"] is not None]
     return sorted(rows, key=lambda row: -row["test/accuracy_mean"])
 
@@ -141,7 +141,7 @@ def _significant(pairs: list[Pair]) -> str:
     )
 
 
-def _methods(material: Material, family: Family, pairs: list[Pair]) -> list[str]:
+def _methods(results: Results, family: Family, pairs: list[Pair]) -> list[str]:
     """Against Method 1; and whether one noise curve means one result."""
     by_label = {label: setting for setting, label in family.labels.items()}
     said = []
@@ -152,7 +152,7 @@ def _methods(material: Material, family: Family, pairs: list[Pair]) -> list[str]
             said.append(f"{label} less Method 1: {_gap(pair, by_label[label])}")
     sentences = [f"{'; '.join(said)}."] if said else []
     same = [by_label[label] for label in by_label if label != "Method 1"]
-    means = [material.of(s)["test/accuracy_mean"] for s in same]
+    means = [results.of(s)["test/accuracy_mean"] for s in same]
     means = [mean for mean in means if mean is not None]
     if len(means) > 1:
         among = [p for p in pairs if {p.first, p.second} <= set(same) and p.p_holm is not None]
@@ -215,16 +215,16 @@ def _levels(rows: list[Row], name: str, label: str) -> str:
     return f"By {label}, averaged over the other: {', '.join(told)}."
 
 
-def _constant(material: Material, family: Family) -> Finding:
-    title = f"Constant noise, {family.ground.split(', ')[0]}"
-    shares = delta.explained(material, family)
-    groups = delta.equal_noise(material, family)
+def _constant(results: Results, family: Family) -> Finding:
+    title = f"Constant noise, {family.shared.split(', ')[0]}"
+    shares = delta.explained(results, family)
+    groups = delta.equal_noise(results, family)
     told = [f"{name} {share:.0%}" for name, share in shares.items() if share is not None]
     details = []
     if told:
         details.append(
             f"Share of the variance among the {len(family.settings)} settings' mean test accuracies"
-            f" between levels ({seeds_of(material, family.settings)}; ε², corrected for the number"
+            f" between levels ({seeds_of(results, family.settings)}; ε², corrected for the number"
             f" of levels): {', '.join(told).replace('-', MINUS)}."
         )
     known = {name: share for name, share in shares.items() if share is not None}

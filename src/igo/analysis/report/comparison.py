@@ -37,7 +37,7 @@ def compare(runs: pl.DataFrame, settings: Sequence[int], metric: str) -> list[Pa
     """Every pair of settings by a paired t test over their common seeds.
 
     Args:
-        runs: as in igo.analysis.report.runs.Material; counted ones are used.
+        runs: as in igo.analysis.report.results.Results; counted ones are used.
         settings: two or more.
         metric: a column of runs.
     """

@@ -39,7 +39,7 @@ LOCAL = re.compile(r"(runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=")  # of a p
 
 
 @dataclass(frozen=True)
-class Material:
+class Results:
     """What was read.
 
     Attributes:
@@ -65,7 +65,7 @@ class Material:
         return self.settings.row(by_predicate=pl.col("setting") == setting, named=True)
 
 
-def read(folders: Sequence[Path]) -> Material:
+def read(folders: Sequence[Path]) -> Results:
     """Read run folders; a damaged one is a row that says so and enters no statistics."""
     runs = table.read_runs(folders)
     settings = _settings(runs)
@@ -88,7 +88,7 @@ def read(folders: Sequence[Path]) -> Material:
     )
     kept = numbered["counted"].to_list()
     epochs = _epochs(numbered, folders)
-    return Material(
+    return Results(
         runs=numbered,
         settings=_with_statistics(settings, numbered),
         epochs=epochs,
