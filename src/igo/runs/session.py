@@ -107,6 +107,7 @@ def _train(
 ) -> None:
     from igo.runs import assemble, tracking
     from igo.train import loop  # torch; a dry run answers without
+    from igo.train.state import Progress
 
     if ranks.first:
         tracking.check_login(config.tracking)
@@ -168,6 +169,7 @@ def _train_recorded(
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
     """Bring the run to its last complete epoch, and say so."""
     from igo.runs import assemble, checkpoint
+    from igo.train.state import Progress
 
     damaged: list[str] = []
     progress, wandb_id = assemble.load(
