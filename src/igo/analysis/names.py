@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import polars as pl
@@ -25,6 +25,7 @@ SHORT = {
     "noise.batch_size": "noise b", "noise.online": "noise online",
 }  # fmt: skip
 BY_VALUE = ("dataset.name", "model.name", "optimizer.name", "schedule.profile")  # no name needed
+ALWAYS = ("optimizer.name", "epochs", "learning_rate", "batch_size")  # said as defaults too
 FACTS = tuple(f"dataset.{one}" for one in ("classes", "channels", "image_size", "mean", "std"))
 DATASETS = {
     "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
@@ -102,7 +103,7 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
             first[-1] += f" of width {row['model.width']}"
     said = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm", "split",
             "schedule.profile", *FACTS, *PARAMETERS}  # fmt: skip
-    always = [n for n in ("optimizer.name", "epochs", "learning_rate", "batch_size") if n in names]
+    always = [name for name in ALWAYS if name in names]
     first += [phrase(name, row[name]) for name in always]
     if "schedule.profile" in names and {"p", "split"} <= set(names):
         constant = row["schedule.profile"] == "constant"
@@ -113,13 +114,15 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
     return first + [phrase(name, row[name]) for name in rest if row[name] != DEFAULTS.get(name)]
 
 
-def differing(row: Row, names: Iterable[str]) -> list[str]:
-    """What tells a setting from others that differ in ``names``, in words."""
-    names = list(names)
-    parts = [phrase(name, row[name]) for name in names
-             if name not in (*PARAMETERS, "schedule.profile", "split") and row[name] is not None]  # fmt: skip
+def differing(row: Row, names: Collection[str]) -> list[str]:
+    """What tells a setting from others that differ in ``names``, in words, defaults left out."""
+    first = [name for name in BY_VALUE[:3] if name in names]
+    apart = {*first, *PARAMETERS, "schedule.profile", "split"}
+    rest = [name for name in names if name not in apart and row[name] is not None]
+    parts = [phrase(name, row[name]) for name in first]
     if {"schedule.profile", *PARAMETERS} & set(names):
         parts.append(schedule_name(row))
     if "split" in names and row["schedule.profile"] != "constant":
         parts.append(f"split {row['split']:.4g}")
-    return parts
+    shown = (name for name in rest if name in ALWAYS or row[name] != DEFAULTS.get(name))
+    return parts + [phrase(name, row[name]) for name in shown]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from igo.analysis.names import schedule_name
 from igo.analysis.report.chart import PALETTE, Axis, Figure, Panel, Series, Strip, Style
-from igo.analysis.report.families import schedule_name
 from igo.analysis.report.results import Results
 from igo.theory.propositions import largest_a, printed_width_bounds
 

@@ -1,126 +1,150 @@
-"""Statistics of the report: paired comparisons over seeds, and whether δ alone decides."""
+"""Settings compared seed by seed: what a test decides, what is equal, and what could be seen."""
 
 from __future__ import annotations
 
 import itertools
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import statistics as standard
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from scipy import stats
 
-from igo.analysis.table.table import CONFIDENCE
+from igo.analysis import statistics
+from igo.analysis.statistics import LEVEL, Array
+
+SAME = 1e-12  # values that differ by less are one
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two settings compared seed by seed.
+    """Two settings compared over the seeds that both have.
 
-    ``difference`` is the mean of ``first`` less ``second`` over the ``n`` seeds that both have,
-    ``low`` and ``high`` its 95 % interval, ``p`` of the paired t test, ``p_holm`` adjusted for all
-    pairs of the table (Holm 1979). None where n < 2, or where all differences are the same.
+    Attributes:
+        first: one setting's number, whose values come first in every difference.
+        second: the other's.
+        n: common seeds.
+        difference: mean of ``first`` less ``second``; None without a common seed.
+        low: end of its 95 % interval (Student), as ``high``; None for n < 2 or no spread.
+        high: the other end.
+        sd: of the n differences; None for n < 2.
+        p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
+        p_holm: p adjusted for all pairs of the comparison that have one (Holm 1979).
+        p_t: of the paired t test, to compare with.
+        p_equal: that the difference is not within ±margin (TOST), adjusted by Holm as well.
+        detectable: the smallest true difference found in 80 % of such studies, at 5 % over the
+            number of pairs; None where n is too small for any verdict.
+        seeds: needed to find a true difference as large as the one observed; None for too many.
     """
 
     first: int
     second: int
     n: int
-    difference: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    sd: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    p_t: float | None = None
+    p_equal: float | None = None
+    detectable: float | None = None
+    seeds: int | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the test says which is higher."""
+        return self.p_holm is not None and self.p_holm <= LEVEL
+
+    @property
+    def equal(self) -> bool:
+        """Whether the equivalence test says that they are within the margin of each other."""
+        return self.p_equal is not None and self.p_equal <= LEVEL
+
+    @property
+    def identical(self) -> bool:
+        """Whether every common seed, two or more, ended in one and the same value."""
+        return self.n > 1 and self.sd == 0 and self.difference == 0
 
 
-def compare(runs: pl.DataFrame, settings: Sequence[int], metric: str) -> list[Pair]:
-    """Every pair of settings by a paired t test over their common seeds.
+def compare(
+    runs: pl.DataFrame, settings: Sequence[int], metric: str, margin: float | None = None
+) -> list[Pair]:
+    """Every pair of settings, over their common seeds.
 
     Args:
         runs: as in igo.analysis.report.results.Results; counted ones are used.
         settings: two or more.
         metric: a column of runs.
+        margin: of equivalence, in the unit of the metric; None for no such test.
     """
-    usable = runs.filter("counted", pl.col(metric).is_not_null())
+    values = by_seed(runs, settings, metric)
+    found = [
+        _pair(a, b, differences(values[a], values[b]), margin)
+        for a, b in itertools.combinations(settings, 2)
+    ]
+    level = LEVEL / max(1, sum(pair.p is not None for pair in found))
+    p_holm = statistics.holm([pair.p for pair in found])
+    p_equal = statistics.holm([pair.p_equal for pair in found])
+    return [
+        replace(_with_power(pair, level), p_holm=holm, p_equal=equal)
+        for pair, holm, equal in zip(found, p_holm, p_equal, strict=True)
+    ]
+
+
+def by_seed(
+    runs: pl.DataFrame, settings: Collection[int], metric: str
+) -> dict[int, dict[int, float]]:
+    """What each setting reached, by its seeds."""
     values: dict[int, dict[int, float]] = {setting: {} for setting in settings}
+    usable = runs.filter("counted", pl.col(metric).is_not_null())
     for setting, seed, value in usable.select("setting", "seed", metric).iter_rows():
         if setting in values:
             values[setting][seed] = value
-    pairs = [_pair(a, b, values[a], values[b]) for a, b in itertools.combinations(settings, 2)]
-    adjusted = holm([pair.p for pair in pairs])
-    return [Pair(**{**pair.__dict__, "p_holm": p}) for pair, p in zip(pairs, adjusted, strict=True)]
+    return values
 
 
-def _pair(a: int, b: int, first: Mapping[int, float], second: Mapping[int, float]) -> Pair:
+def differences(first: Mapping[int, float], second: Mapping[int, float]) -> Array:
+    """Of two settings, or two means of settings, over their common seeds."""
     seeds = sorted(first.keys() & second.keys())
-    x = np.array([first[seed] for seed in seeds])
-    y = np.array([second[seed] for seed in seeds])
-    if len(seeds) < 2:
-        difference = float(x[0] - y[0]) if seeds else None
-        return Pair(a, b, len(seeds), difference, None, None, None, None)
-    difference = float((x - y).mean())
-    if np.ptp(x - y) < 1e-12:  # no spread: t would be infinite
-        return Pair(a, b, len(seeds), difference, None, None, None, None)
-    result = stats.ttest_rel(x, y)
-    low, high = result.confidence_interval(CONFIDENCE)
-    return Pair(a, b, len(seeds), difference, float(low), float(high), float(result.pvalue), None)
+    found = np.array([first[seed] - second[seed] for seed in seeds])
+    return np.where(np.abs(found) < SAME, 0.0, found)
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values (1979): max over the smaller ones of (k - rank + 1) p, at most 1."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    least = 0.0
-    for rank, (p, i) in enumerate(known):
-        least = max(least, min(1.0, (len(known) - rank) * p))
-        adjusted[i] = least
-    return adjusted
+def mean_by_seed(values: Sequence[Mapping[int, float]]) -> dict[int, float]:
+    """The mean of several settings in each seed that all of them have."""
+    seeds = set.intersection(*(set(one) for one in values)) if values else set()
+    return {seed: standard.fmean(one[seed] for one in values) for seed in sorted(seeds)}
 
 
-def equal_means(samples: Sequence[Sequence[float]]) -> float | None:
-    """p of the hypothesis that all means are equal, variances free (Alexander and Govern 1994).
-
-    None where a sample has fewer than two values or no spread.
-    """
-    if len(samples) < 2 or any(len(one) < 2 or np.ptp(one) < 1e-12 for one in samples):
-        return None
-    return float(stats.alexandergovern(*samples).pvalue)
+def alone(d: Array, margin: float | None) -> Pair:
+    """One comparison by itself, of differences seed by seed."""
+    pair = _pair(0, 0, d, margin)
+    return replace(_with_power(pair, LEVEL), p_holm=pair.p)
 
 
-def share_explained(groups: Sequence[Sequence[float]]) -> float | None:
-    """Share of the variance among all values that lies between groups, corrected for their number.
-
-    Kelley's ε² (1935), 1 - (SS_within/(N - k))/(SS_total/(N - 1)): about 0 for groups by chance.
-    None for no variance, or where no group has two values.
-    """
-    values = np.concatenate([np.asarray(group, float) for group in groups])
-    total = float(((values - values.mean()) ** 2).sum())
-    free = len(values) - len(groups)
-    if total <= 0 or free < 1:
-        return None
-    within = sum(float(((np.asarray(g) - np.mean(g)) ** 2).sum()) for g in groups)
-    return 1 - (within / free) / (total / (len(values) - 1))
-
-
-def rank_agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float] | None:
-    """Kendall's τ of two orders and its p-value; None for fewer than three values, or no order."""
-    if len(ours) < 3:
-        return None
-    result = stats.kendalltau(ours, theirs)
-    tau, p = float(result.statistic), float(result.pvalue)
-    return None if math.isnan(tau) else (tau, p)
+def _pair(first: int, second: int, d: Array, margin: float | None) -> Pair:
+    if len(d) < 2:
+        return Pair(first, second, len(d), float(d[0]) if len(d) else None)
+    spread = float(np.ptp(d)) >= SAME
+    sd = float(d.std(ddof=1)) if spread else 0.0
+    mean = statistics.mean_of(d)
+    return Pair(
+        first, second, len(d), mean.value,
+        low=mean.low if spread else None,
+        high=mean.high if spread else None,
+        sd=sd,
+        p=statistics.sign_flip(d),
+        p_t=statistics.t_test(d),
+        p_equal=None if margin is None else statistics.equivalence(d, margin),
+    )  # fmt: skip
 
 
-def rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Spearman's ρ and its p-value by permutations: all of them for up to seven pairs, else 9,999.
-
-    The usual p-value is for many pairs: of four in one order it says 0, where it is 1/12.
-    """
-
-    def rho(order: np.ndarray) -> float:
-        return float(stats.spearmanr(order, y).statistic)
-
-    found = stats.permutation_test(
-        (x,), rho, permutation_type="pairings", n_resamples=9_999, rng=np.random.default_rng(0)
+def _with_power(pair: Pair, level: float) -> Pair:
+    if pair.sd is None or pair.difference is None:
+        return pair
+    return replace(
+        pair,
+        detectable=statistics.detectable(pair.sd, pair.n, level),
+        seeds=statistics.seeds_to_detect(pair.difference, pair.sd, level),
     )
-    return float(found.statistic), float(found.pvalue)

@@ -38,8 +38,9 @@ def training(results: Results, family: Family) -> Figure:
     return Figure(
         f"{family.name}_training",
         f"{TITLES[family.kind]}: accuracy and loss",
-        f"Lines are means over seeds ({seeds_of(results, shown)}), shades their 95 % intervals"
-        " (Student's t). Against updates, settings that raise the batch size end earlier."
+        f"Lines are means over seeds ({seeds_of(results, shown)}) with 95 % intervals (Student's"
+        " t), of more than four lines at their ends. Against updates, settings that raise the"
+        " batch size end earlier."
         + _left_out(family, shown)
         + _published_note(results, family, shown),
         _table(results, family, tuple(drawn)),
@@ -62,7 +63,8 @@ def applied(results: Results, family: Family) -> Figure:
         f"{TITLES[family.kind]}: the noise, and what makes it",
         "What was applied, as recorded. δₘ = ηₘ√(C²/bₘ) takes C² as measured before training;"
         " δ measured takes C² as it was in that epoch. Means over seeds"
-        f" ({seeds_of(results, shown)}) with 95 % intervals. Below a 10,000th of the largest value"
+        f" ({seeds_of(results, shown)}) with 95 % intervals, of more than four lines at"
+        " their ends. Below a 10,000th of the largest value"
         " a line leaves the frame." + _left_out(family, shown),
         _table(results, family, tuple(QUANTITIES)),
         shown,
@@ -105,9 +107,7 @@ def _scale(label: str, results: Results, shown: tuple[int, ...], metric: str) ->
     return Axis(label, log=bool(wide))
 
 
-def _series(
-    results: Results, family: Family, shown: tuple[int, ...], metric: str
-) -> list[Series]:
+def _series(results: Results, family: Family, shown: tuple[int, ...], metric: str) -> list[Series]:
     looks = styles(family, {setting: results.of(setting) for setting in family.settings})
     found = []
     for setting in shown:
@@ -117,13 +117,18 @@ def _series(
                 f"{family.labels[setting]} (n = {results.of(setting)['n']})",
                 looks[setting],
                 {"epochs": points["epoch"].to_list(), "updates": points["updates_mean"].to_list()},
-                points[f"{metric}_mean"].to_list(),
-                points[f"{metric}_low"].to_list(),
-                points[f"{metric}_high"].to_list(),
+                _drawn(points[f"{metric}_mean"], metric),
+                _drawn(points[f"{metric}_low"], metric),
+                _drawn(points[f"{metric}_high"], metric),
                 steps=metric in ("delta_m", "eta_m", "b_m"),
             )
         )
     return found
+
+
+def _drawn(values: pl.Series, metric: str) -> list[float | None]:
+    """As drawn and read on the page: b_m = n/k_m to a tenth of a sample."""
+    return (values.round(1) if metric == "b_m" else values).to_list()
 
 
 def _laid_beside(results: Results, family: Family, shown: tuple[int, ...]) -> dict[int, str]:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
-from igo.analysis.report import numbers
+from igo.analysis import statistics
 from igo.analysis.report.chart import DASHES, PALETTE, Axis, Figure, Panel, Series, Style
+from igo.analysis.report.comparison import by_seed
 from igo.analysis.report.curves import seeds_of
 from igo.analysis.report.families import Family, noise_ratio
 from igo.analysis.report.results import Results, Row
+from igo.analysis.statistics import Array
 
+FEWEST_SEEDS, DRAWS = 5, 1000  # of the bootstrap
 VIEWS = {
     "planned δ": Axis("δ = η√(C²/b), C² before training", log=True),
     "measured δ": Axis("δ measured in the last epoch", log=True),
@@ -82,15 +87,28 @@ def equal_noise(results: Results, family: Family) -> list[EqualNoise]:
                 ratio,
                 [family.labels[setting] for setting in settings],
                 [sum(sample) / len(sample) for sample in samples],
-                numbers.equal_means(samples),
+                statistics.equal_means(samples),
             )
         )
-    adjusted = numbers.holm([one.p for one in found])
+    adjusted = statistics.holm([one.p for one in found])
     return [EqualNoise(**{**f.__dict__, "p_holm": p}) for f, p in zip(found, adjusted, strict=True)]
 
 
-def explained(results: Results, family: Family) -> dict[str, float | None]:
-    """Share of the variance among the settings' mean accuracies between levels of δ, η and b."""
+@dataclass(frozen=True)
+class Shares:
+    """Share of the variance among settings' mean accuracies between levels of δ, η and b.
+
+    ``of`` by name; ``best`` explains more than each of the others in 97.5 % of the bootstrap's
+    draws of seeds, None where none does, and then ``why``.
+    """
+
+    of: dict[str, float | None]
+    best: str | None = None
+    why: str = ""
+
+
+def explained(results: Results, family: Family) -> Shares:
+    """The shares, over the seeds that all settings have, and which is the largest by bootstrap."""
     rows = [results.of(setting) for setting in family.settings]
     rows = [row for row in rows if row["test/accuracy_mean"] is not None]
     by: dict[str, Callable[[Row], float]] = {
@@ -98,13 +116,36 @@ def explained(results: Results, family: Family) -> dict[str, float | None]:
         "η": lambda row: float(row["learning_rate"]),
         "b": lambda row: float(row["batch_size"]),
     }
-    shares = {}
-    for name, level in by.items():
-        groups: dict[float, list[float]] = defaultdict(list)
-        for row in rows:
-            groups[level(row)].append(row["test/accuracy_mean"])
-        shares[name] = numbers.share_explained(list(groups.values())) if rows else None
-    return shares
+    levels = {name: [level(row) for row in rows] for name, level in by.items()}
+    values = by_seed(results.runs, [row["setting"] for row in rows], "test/accuracy")
+    seeds = sorted(set.intersection(*(set(one) for one in values.values()))) if values else []
+    if not seeds:
+        return Shares({}, why="no seed is in all settings")
+    table = np.array([[values[row["setting"]][seed] for seed in seeds] for row in rows])
+    shares = {name: _share(table.mean(axis=1), level) for name, level in levels.items()}
+    if len(seeds) < FEWEST_SEEDS:
+        why = f"n = {len(seeds)} is too few for a bootstrap over seeds ({FEWEST_SEEDS})"
+        return Shares(shares, why=why)
+    random, wins = np.random.default_rng(0), dict.fromkeys(shares, math.inf)
+    draws = [
+        {name: _share(table[:, drawn].mean(axis=1), level) for name, level in levels.items()}
+        for drawn in random.integers(0, len(seeds), (DRAWS, len(seeds)))
+    ]
+    for one, other in itertools.permutations(shares, 2):
+        ahead = [(d[one] or 0) > (d[other] or 0) for d in draws]
+        wins[one] = min(wins[one], sum(ahead) / DRAWS)
+    best = max(wins, key=wins.__getitem__)
+    if wins[best] >= 1 - statistics.LEVEL / 2:
+        return Shares(shares, best)
+    why = f"no share is the largest in 97.5 % of bootstrap draws of the {len(seeds)} seeds"
+    return Shares(shares, why=why)
+
+
+def _share(means: Array, levels: list[float]) -> float | None:
+    groups: dict[float, list[float]] = defaultdict(list)
+    for level, mean in zip(levels, means, strict=True):
+        groups[level].append(float(mean))
+    return statistics.share_explained(list(groups.values()))
 
 
 def _accuracies(results: Results, setting: int) -> list[float]:
@@ -112,9 +153,7 @@ def _accuracies(results: Results, setting: int) -> list[float]:
     return runs["test/accuracy"].drop_nulls().to_list()
 
 
-def _first_last(
-    results: Results, setting: int
-) -> tuple[float | None, float | None, float | None]:
+def _first_last(results: Results, setting: int) -> tuple[float | None, float | None, float | None]:
     """Mean δ_m and C² as planned in the first epoch, mean measured δ in the last."""
     points = results.curves.filter(setting=setting).sort("epoch")
     delta = points["delta_m_mean"][0]

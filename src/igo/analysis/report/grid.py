@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import statistics as standard
+
 import polars as pl
 
+from igo.analysis import statistics
 from igo.analysis.report.chart import Figure, Map
 from igo.analysis.report.curves import seeds_of
 from igo.analysis.report.families import Family
@@ -27,6 +30,7 @@ def maps(results: Results, family: Family) -> Figure:
             [[_mean(cell, metric, factor) for cell in line] for line in cells],
             [[_text(cell, metric, factor, form) for cell in line] for line in cells],
             small_is_good,
+            _spread(list(found.values()), metric) * factor,
         )
 
     return Figure(
@@ -44,6 +48,13 @@ def maps(results: Results, family: Family) -> Figure:
     )
 
 
+def _spread(rows: list[Row], metric: str) -> float:
+    """The median width of their intervals; 0 where none has one."""
+    widths = [row[f"{metric}_high"] - row[f"{metric}_low"] for row in rows if row[f"{metric}_low"]
+              is not None]  # fmt: skip
+    return standard.median(widths) if widths else 0.0
+
+
 def _mean(cell: Row | None, metric: str, factor: float) -> float | None:
     value = None if cell is None else cell[f"{metric}_mean"]
     return None if value is None else value * factor
@@ -54,8 +65,12 @@ def _text(cell: Row | None, metric: str, factor: float, form: str) -> str:
     if cell is None or mean is None:
         return "–"
     low, high = cell[f"{metric}_low"], cell[f"{metric}_high"]
-    reach = "" if low is None else f"\n± {(high - low) / 2 * factor:{form}}"
-    return f"{mean:{form}}{reach}"
+    if low is None:
+        return f"{mean:{form}}"
+    half = float(statistics.reach(cell[f"{metric}_sd"], cell["n"])) * factor
+    if high - low < 1.999 * half / factor:  # cut where a share ends
+        return f"{mean:{form}}\n[{low * factor:.3g}, {high * factor:.3g}]"
+    return f"{mean:{form}}\n± {half:{form}}"
 
 
 def _table(results: Results, family: Family) -> pl.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -35,6 +36,15 @@ EPOCH: dict[str, type] = {
 }  # fmt: skip
 AVERAGED = ("updates", *(name for name in MEASURED if name != "gamma_m"))
 SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # of sharpness.json
+# What acts on training through the plan alone.
+THROUGH_PLAN = (
+    "p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.profile",
+    "schedule.stages", "schedule.batch_multiple", "schedule.final_updates", "schedule.gamma",
+    "schedule.kappa", "schedule.lam", "schedule.decay", "schedule.power", "schedule.form",
+    "schedule.a",
+)  # fmt: skip
+# Of profiles that make one plan, the one whose name is shown.
+SPELLINGS = {name: i for i, name in enumerate(("constant", "graduated", "polynomial", "linear"))}
 LOCAL = re.compile(r"(runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=")  # of a place, not a result
 
 
@@ -45,7 +55,8 @@ class Results:
     Attributes:
         runs: a row a run, as table.read_runs makes it, with ``setting`` (a number; runs
             of one setting differ in the seed alone; null where config.yaml cannot be read),
-            ``counted`` (finished, its seed for the first time), ``command`` and SHARPNESS.
+            ``counted`` (finished, its seed for the first time), ``folder``, ``command`` and
+            SHARPNESS.
         settings: a row a setting: ``setting``, all that changes a result by its full name, ``n``
             (counted runs), and the statistics of METRICS over them, see table.summarise.
         epochs: a row an epoch of a counted run, columns EPOCH.
@@ -67,25 +78,21 @@ class Results:
 
 def read(folders: Sequence[Path]) -> Results:
     """Read run folders; a damaged one is a row that says so and enters no statistics."""
-    runs = table.read_runs(folders)
-    settings = _settings(runs)
-    numbered = runs.join(
-        settings.select("setting", *effective(runs)),
-        on=effective(runs),
-        how="left",
-        nulls_equal=True,
-        maintain_order="left",
-    )
-    counted = table.count_once(runs).select("run", "counted")["counted"]
-    has_settings = numbered["schedule.profile"].is_not_null()
-    numbered = numbered.with_columns(
-        counted & has_settings, pl.when(has_settings).then("setting").alias("setting")
-    )
     statuses = [read_status(folder) for folder in folders]
-    numbered = numbered.with_columns(
+    runs = table.read_runs(folders)
+    names = effective(runs)
+    runs = runs.with_columns(
+        pl.Series("plan", [_plan(folder) for folder in folders], dtype=pl.String),
+        pl.Series("folder", [str(folder) for folder in folders], dtype=pl.String),
         pl.Series("command", [command(status) for status in statuses], dtype=pl.String),
         *_sharpness(folders),
     )
+    settings, numbers = _settings(runs, names)
+    finished = (runs["state"] == "finished") & numbers.is_not_null()
+    numbered = runs.with_columns(numbers.alias("setting"), finished=finished).with_columns(
+        counted=pl.col("finished") & pl.struct("setting", "seed", "finished").is_first_distinct()
+    )
+    numbered = numbered.drop("plan", "finished")
     kept = numbered["counted"].to_list()
     epochs = _epochs(numbered, folders)
     return Results(
@@ -97,11 +104,46 @@ def read(folders: Sequence[Path]) -> Results:
     )
 
 
-def _settings(runs: pl.DataFrame) -> pl.DataFrame:
-    """Each setting once, numbered in the order of its values: the same whatever the folders."""
-    names = effective(runs)
-    distinct = table.with_settings(runs).select(names).unique().sort(names, nulls_last=True)
-    return distinct.with_row_index("setting").with_columns(pl.col("setting").cast(pl.Int64))
+def _plan(folder: Path) -> str | None:
+    """What was to be applied, stage by stage: the digest of plan.csv; None where it is missing."""
+    try:
+        return hashlib.sha256((folder / "plan.csv").read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
+    """Each setting once, numbered in the order of its values; and the number of each run's.
+
+    Runs are of one setting where all that changes a result is the same, the seed aside. Settings
+    that act through the plan alone, such as the profile and p, are the same where the plan is:
+    ``graduated`` at split 1 is ``polynomial``. The first of such spellings stands for all.
+    """
+    through_plan = [name for name in names if name in THROUGH_PLAN]
+    plan = pl.col("plan").drop_nulls().first().over(names)
+    unknown = [
+        pl.when(pl.col("plan").is_null()).then(name).alias(f"unplanned {name}")
+        for name in through_plan
+    ]
+    key = ["plan", *(n for n in names if n not in through_plan)]
+    keyed = runs.select(plan, *names).with_columns(unknown)
+    key += [name for name in keyed.columns if name.startswith("unplanned ")]
+    spelt = pl.col("schedule.profile").replace_strict(SPELLINGS, default=len(SPELLINGS))
+    distinct = (
+        table.with_settings(keyed)
+        .sort(spelt, *names, nulls_last=True)
+        .unique(key, keep="first", maintain_order=True)
+        .sort(names, nulls_last=True)
+        .with_row_index("setting")
+        .with_columns(pl.col("setting").cast(pl.Int64))
+    )
+    found = keyed.join(
+        distinct.select("setting", *key), on=key, how="left", nulls_equal=True,
+        maintain_order="left",
+    )  # fmt: skip
+    has_settings = pl.col("schedule.profile").is_not_null()
+    numbers = found.select(pl.when(has_settings).then("setting"))["setting"]
+    return distinct.select("setting", *names), numbers
 
 
 def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
