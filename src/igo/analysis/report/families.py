@@ -195,8 +195,8 @@ def _label(kind: str, row: Row, varied: Iterable[str], chosen: pl.DataFrame) -> 
     varied = list(telling(chosen, list(varied)))
     if kind == "constant":
         varied = [name for name in varied if name not in SCHEDULE]
-    elif "schedule.profile" not in varied:
-        varied.append("schedule.profile")  # a setting is named by its schedule in any case
+    else:  # a setting is named by its schedule in any case
+        varied += [name for name in ("schedule.profile", "split") if name not in varied]
     if row["schedule.stages"] == row["epochs"] or row["schedule.profile"] == "constant":
         varied = [name for name in varied if name != "schedule.stages"]
     return ", ".join(parts + differing(row, varied))

@@ -107,15 +107,12 @@ def tally(pairs: Sequence[Pair], margin: float | None = None) -> str:
     )
     if not tested:
         return f"Nothing can be tested: {why}."
-    equal = sum(pair.equal for pair in pairs)
+    alike = sum(pair.equal for pair in pairs)
+    equal = f", {alike} {'is' if alike == 1 else 'are'} equal within ±{margin or 0:g} points"
     sentence = (
         f"Of {plural(len(pairs), 'difference')} in test accuracy {len(tested)} can be tested and"
         f" {sum(pair.decided for pair in tested)} are decided at 5 %"
-        + (
-            f", {equal} {'is' if equal == 1 else 'are'} equal within ±{margin:g} points"
-            if margin is not None
-            else ""
-        )
+        + (equal if margin is not None else "")
         + " (exact sign-flip tests over common seeds, t tests for equality, Holm)"
         + (f"; {why}." if why else ".")
     )
