@@ -62,7 +62,8 @@ def applied(results: Results, family: Family) -> Figure:
         f"{family.name}_noise",
         f"{TITLES[family.kind]}: the noise, and what makes it",
         "What was applied, as recorded. δₘ = ηₘ√(C²/bₘ) takes C² as measured before training;"
-        " δ measured takes C² as it was in that epoch. Means over seeds"
+        " δ measured takes C² as it was in that epoch (of a single run: with the interval of that"
+        " measurement). Means over seeds"
         f" ({seeds_of(results, shown)}) with 95 % intervals, of more than four lines at"
         " their ends. Below a 10,000th of the largest value"
         " a line leaves the frame." + _left_out(family, shown),

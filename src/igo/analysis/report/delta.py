@@ -62,8 +62,8 @@ def against_delta(results: Results, family: Family) -> Figure:
         " intervals; a line for each batch size. Where the noise level alone decides, the lines"
         " lie on one another against δ, and apart against η alone. The planned δ takes one C² for"
         " all settings, the median of those measured before training"
-        f" ({_variance(results, rows):.4g}), so that equal η/√b is one δ; the"
-        " measured one takes each run's own.",
+        f" ({_variance(results, rows):.4g}), so that equal η/√b is one δ, but for whole numbers of"
+        " batches (b is n/k); the measured one takes each run's own.",
         table,
         family.settings,
         panels,
@@ -153,18 +153,31 @@ def _accuracies(results: Results, setting: int) -> list[float]:
     return runs["test/accuracy"].drop_nulls().to_list()
 
 
-def _first_last(results: Results, setting: int) -> tuple[float | None, float | None, float | None]:
-    """Mean δ_m and C² as planned in the first epoch, mean measured δ in the last."""
+@dataclass(frozen=True)
+class _Applied:
+    """What was applied, means over seeds; the measured δ of the last epoch, else of the first."""
+
+    eta: float
+    b: float  # n/k, a real number
+    delta: float | None
+    measured: float | None
+
+    @property
+    def variance(self) -> float | None:
+        """C² as it was measured before training."""
+        return None if self.delta is None else (self.delta / self.eta) ** 2 * self.b
+
+
+def _applied(results: Results, setting: int) -> _Applied:
     points = results.curves.filter(setting=setting).sort("epoch")
-    delta = points["delta_m_mean"][0]
-    row = results.of(setting)
-    variance = None if delta is None else (delta / row["learning_rate"]) ** 2 * row["batch_size"]
-    return delta, variance, points["delta_measured_mean"][-1]
+    first = points.row(0, named=True)
+    eta, b, delta = (first[f"{name}_mean"] for name in ("eta_m", "b_m", "delta_m"))
+    return _Applied(eta, b, delta, points["delta_measured_mean"][-1])
 
 
 def _variance(results: Results, rows: list[Row]) -> float:
-    """One C² for all: the median of (δ_1/η)² b over the settings; NaN where none is recorded."""
-    found = [_first_last(results, row["setting"])[1] for row in rows]
+    """One C² for all: the median over the settings; NaN where none is recorded."""
+    found = [_applied(results, row["setting"]).variance for row in rows]
     median = pl.Series([one for one in found if one is not None], dtype=pl.Float64).median()
     return float(median) if isinstance(median, float) else math.nan
 
@@ -173,22 +186,23 @@ def _table(results: Results, family: Family, rows: list[Row]) -> pl.DataFrame:
     variance = _variance(results, rows)
     records = []
     for row in rows:
-        recorded, _, measured = _first_last(results, row["setting"])
+        applied = _applied(results, row["setting"])
         plain = row["optimizer.name"] == "sgd" and not math.isnan(variance)
         records.append(
             {
                 "label": family.labels[row["setting"]],
                 "eta": row["learning_rate"],
                 "b": row["batch_size"],
-                "eta_over_sqrt_b": noise_ratio(row),
+                "b_m": applied.b,
                 # with momentum δ is no multiple of η/√b: it is taken as recorded
-                "delta_planned": noise_ratio(row) * math.sqrt(variance) if plain else recorded,
-                "delta_recorded": recorded,
-                "delta_measured": measured,
+                "delta_planned": applied.eta * math.sqrt(variance / applied.b) if plain
+                else applied.delta,
+                "delta_recorded": applied.delta,
+                "delta_measured": applied.measured,
                 "n": row["n"],
             }
             | {f"{m}_{w}": row[f"{m}_{w}"] for m in METRICS for w in ("mean", "sd", "low", "high")}
-        )
+        )  # fmt: skip
     return pl.DataFrame(records).sort("b", "eta")
 
 

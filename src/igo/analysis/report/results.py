@@ -26,6 +26,8 @@ MEASURED: dict[str, type] = {  # of an epoch's record
     "train/accuracy": float,
     "delta_m": float,
     "delta_measured": float,
+    "delta_measured_low": float,
+    "delta_measured_high": float,
     "eta_m": float,
     "b_m": float,
     "gamma_m": float,
@@ -34,7 +36,8 @@ MEASURED: dict[str, type] = {  # of an epoch's record
 EPOCH: dict[str, type] = {
     "setting": int, "seed": int, "epoch": int, "stage": int, "updates": float, **MEASURED,
 }  # fmt: skip
-AVERAGED = ("updates", *(name for name in MEASURED if name != "gamma_m"))
+ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval of a run's own measurement
+AVERAGED = ("updates", *(name for name in MEASURED if name not in ("gamma_m", *ENDS)))
 SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # of sharpness.json
 # What acts on training through the plan alone.
 THROUGH_PLAN = (
@@ -61,7 +64,8 @@ class Results:
             (counted runs), and the statistics of METRICS over them, see table.summarise.
         epochs: a row an epoch of a counted run, columns EPOCH.
         curves: a row an epoch of a setting: ``n``, and of each of AVERAGED ``…_mean``, ``…_sd``,
-            ``…_low``, ``…_high`` over its counted runs.
+            ``…_low``, ``…_high`` over its counted runs; of the measured δ of a single run the ends
+            of its measurement.
         statuses: status.json of each counted run.
     """
 
@@ -189,9 +193,17 @@ def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
     by_epoch = (
         epochs.with_columns(counted=pl.lit(value=True))
         .group_by("setting", "epoch")
-        .agg(pl.len().cast(pl.Int64).alias("n"), *_means(AVERAGED))
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            *(pl.col(name).first().alias(f"{name}_of_one") for name in ENDS),
+            *_means(AVERAGED),
+        )
     )
-    return with_intervals(by_epoch, AVERAGED).sort("setting", "epoch")
+    curves = with_intervals(by_epoch, AVERAGED).with_columns(
+        pl.when(pl.col("n") == 1).then(f"{name}_of_one").otherwise(name).alias(name)
+        for name in ENDS
+    )  # fmt: skip
+    return curves.drop(f"{name}_of_one" for name in ENDS).sort("setting", "epoch")
 
 
 def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:
