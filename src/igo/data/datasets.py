@@ -16,8 +16,10 @@ import torch
 from torch import Tensor
 
 from igo.config.schema import Config, DatasetConfig
-from igo.data import augment, readers
+from igo.data import augment, on_disk
 from igo.errors import ConfigError, UserError
+from igo.images import readers
+from igo.images.source import Place, Split
 from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
 
@@ -56,12 +58,12 @@ def open_data(config: Config, device: torch.device) -> Data:
     dataset = config.dataset
     if dataset.name == "imagenet":
         return FolderData(dataset, Path(config.data_dir) / "imagenet", device)
-    train, test = readers.READERS[dataset.name](Path(config.data_dir))
+    train, test = readers.read(dataset.name, Place(Path(config.data_dir)))
     _check_facts(dataset, train, test)
     _check_samples(dataset, len(train.labels))
     if dataset.samples < len(train.labels):  # else no copy: the arrays are shared between runs
         keep = subset(train.labels, dataset.samples)
-        train = readers.Split(train.images[keep], train.labels[keep])
+        train = Split(train.images[keep], train.labels[keep])
     return TensorData(dataset, train, test, device)
 
 
@@ -89,8 +91,8 @@ class TensorData:
     def __init__(
         self,
         dataset: DatasetConfig,
-        train: readers.Split,
-        test: readers.Split,
+        train: Split,
+        test: Split,
         device: torch.device,
     ) -> None:
         self.n = len(train.labels)
@@ -128,14 +130,14 @@ class FolderData:
     """Images that DataLoader workers read from root/train/CLASS/* and root/val/CLASS/*."""
 
     def __init__(self, dataset: DatasetConfig, root: Path, device: torch.device) -> None:
-        self._train = readers.image_folder(root / "train", readers.train_transform(dataset))
-        self._test = readers.image_folder(root / "val", readers.test_transform(dataset))
+        self._train = on_disk.image_folder(root / "train", on_disk.train_transform(dataset))
+        self._test = on_disk.image_folder(root / "val", on_disk.test_transform(dataset))
         labels = np.array(self._train.targets)
         _check_folders(dataset, root, self._train.classes, self._test.classes)
         _check_samples(dataset, len(labels))
         self._keep = torch.from_numpy(subset(labels, dataset.samples))
         self.n = len(self._keep)
-        self._plain_transform = readers.test_transform(dataset)
+        self._plain_transform = on_disk.test_transform(dataset)
         self._workers, self._device = dataset.workers, device
         self._normalise = Normalise(dataset, device)
         shape = (0, dataset.channels, dataset.image_size, dataset.image_size)
@@ -156,11 +158,11 @@ class FolderData:
         (order,) = ranks.share([torch.arange(len(self._test))])
         return self._load(self._test, [index.tolist() for index in order.split(TEST_BATCH // 4)])
 
-    def _load(self, images: readers.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
+    def _load(self, images: on_disk.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
         loader = torch.utils.data.DataLoader(
             images,
             batch_sampler=[batch for batch in batches if batch],
-            collate_fn=readers.collate,
+            collate_fn=on_disk.collate,
             num_workers=self._workers,
             pin_memory=self._device.type == "cuda",
         )
@@ -204,12 +206,12 @@ class Normalise:
         return torch.addcmul(self._offset, images, self._scale)
 
 
-def _on_device(split: readers.Split, device: torch.device) -> tuple[Tensor, Tensor]:
+def _on_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
     return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
 
 
-def _check_facts(dataset: DatasetConfig, *splits: readers.Split) -> None:
+def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
     """Hold conf/dataset against the files."""
     classes = max(int(split.labels.max()) for split in splits) + 1
     if dataset.classes != classes:

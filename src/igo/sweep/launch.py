@@ -17,6 +17,7 @@ from igo.errors import ConfigError, UserError
 from igo.ranks import Ranks
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.manifest import Manifest
+from igo.runs.same_data import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
 
@@ -110,6 +111,10 @@ class Launch:
             job.config.tracking.group = job.config.tracking.group or manifest.name
         known = sweep_states(manifest, runs_dir)
         states = {job.name: _state(job, known[job.name]) for job in jobs}
+        data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
+        for job in jobs:
+            if states[job.name] == "finished":
+                data.finished(job.folder.path, job.config)
         skipped = {"finished", "running", "queued"} | (set() if self._retry else {"failed"})
         to_do = [job for job in jobs if states[job.name] not in skipped]
         self._console.print(
