@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection
 from functools import reduce
 
-from igo.config.schema import Config
+from igo.config.schema import Config, held_out, training_samples
 from igo.errors import ConfigError, nearest
 
 # Which parameters of conf/schedule/*.yaml each profile reads.
@@ -77,6 +77,7 @@ RULES: dict[str, Rule] = {
     "dataset.channels": AT_LEAST_ONE,
     "dataset.image_size": AT_LEAST_ONE,
     "dataset.samples": (lambda n: n >= 2, "it must be 2 or more"),
+    "dataset.validation": (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)"),
     "dataset.workers": _within(0, 1024),
     "dataset.augment.crop": NOT_NEGATIVE,
     "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
@@ -137,7 +138,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         _check_decay_momentum(config, typed)  # while what was typed is there to be named
     if schedule.stages is None:
         schedule.stages = config.epochs
-    if config.max_batch_size is not None and config.max_batch_size >= config.dataset.samples:
+    if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":
         if "split" in typed:
@@ -232,7 +233,11 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
 
 
 def _check_batches(config: Config) -> None:
-    n, b_1, b_max = config.dataset.samples, config.batch_size, config.max_batch_size
+    n, b_1, b_max = training_samples(config), config.batch_size, config.max_batch_size
+    share, samples = config.dataset.validation, config.dataset.samples
+    if share > 0 and not (held_out(config.dataset) > 0 and n >= 2):
+        allowed = f"of {samples} samples that leaves {samples - n} to validate and {n} to train on"
+        raise ConfigError("dataset.validation", share, allowed)
     if b_1 > n:
         raise ConfigError("batch_size", b_1, f"{config.dataset.name} has {n} training samples")
     if b_max is not None and b_max < b_1:

@@ -27,11 +27,12 @@ class DatasetConfig:
     classes: int
     channels: int
     image_size: int
-    samples: int  # n, training samples in use
+    samples: int  # training images in use, those held out for validation among them
     mean: list[float]
     std: list[float]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 4  # DataLoader processes, where images are read from disk
+    validation: float = 0.0  # share of the samples that is held out to tune on
 
 
 @dataclass
@@ -142,6 +143,16 @@ NO_EFFECT = (
 )  # fmt: skip
 
 
+def held_out(dataset: DatasetConfig) -> int:
+    """How many of the samples are for validation."""
+    return round(dataset.samples * dataset.validation)
+
+
+def training_samples(config: Config) -> int:
+    """n, the samples that are trained on: those in use without those held out for validation."""
+    return config.dataset.samples - held_out(config.dataset)
+
+
 def total_epochs(config: Config) -> int:
     """Epochs of the whole plan; a full-batch update of the final stage is one."""
     return config.epochs + config.schedule.final_updates
@@ -153,6 +164,8 @@ def result_settings(config: Config) -> dict[str, Any]:
     for name in NO_EFFECT:
         group, _, key = name.rpartition(".")
         del (settings[group] if group else settings)[key]
+    if config.dataset.validation == 0:  # held out or not, nothing is
+        del settings["dataset"]["validation"]
     if config.engine.batchnorm == "synced":  # local statistics depend on the number of ranks
         del settings["engine"]["batchnorm"]
     if config.engine.non_finite == "stop":  # no result has such an update in it

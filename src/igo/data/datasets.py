@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.config.schema import Config, DatasetConfig
+from igo.config.schema import Config, DatasetConfig, held_out
 from igo.data import augment, on_disk
 from igo.errors import ConfigError, UserError
 from igo.images import readers
@@ -48,6 +48,10 @@ class Data(Protocol):
         """Yield a rank's share of the test set, not augmented, in its own order."""
         ...
 
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """Yield the training images that are held out, as ``test_batches`` does the test set."""
+        ...
+
 
 def open_data(config: Config, device: torch.device) -> Data:
     """Read the configured data set.
@@ -61,10 +65,18 @@ def open_data(config: Config, device: torch.device) -> Data:
     train, test = readers.read(dataset.name, Place(Path(config.data_dir)))
     _check_facts(dataset, train, test)
     _check_samples(dataset, len(train.labels))
-    if dataset.samples < len(train.labels):  # else no copy: the arrays are shared between runs
-        keep = subset(train.labels, dataset.samples)
-        train = Split(train.images[keep], train.labels[keep])
-    return TensorData(dataset, train, test, device)
+    used, held = shares(train.labels, dataset)
+    validation = Split(train.images[held], train.labels[held]) if len(held) else None
+    if len(used) < len(train.labels):  # else no copy: the arrays are shared between runs
+        train = Split(train.images[used], train.labels[used])
+    return TensorData(dataset, train, test, device, validation)
+
+
+def shares(labels: np.ndarray, dataset: DatasetConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the samples to train on and of those held out, both fixed and stratified."""
+    used = subset(labels, dataset.samples)
+    held = subset(labels[used], held_out(dataset))
+    return np.delete(used, held), used[held]
 
 
 def subset(labels: np.ndarray, samples: int) -> np.ndarray:
@@ -94,11 +106,13 @@ class TensorData:
         train: Split,
         test: Split,
         device: torch.device,
+        validation: Split | None = None,
     ) -> None:
         self.n = len(train.labels)
         self._augment, self._device = dataset.augment, device
         self._train = _on_device(train, device)
         self._test = _on_device(test, device)
+        self._validation = _on_device(validation, device) if validation else None
         self._normalise = Normalise(dataset, device)
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
@@ -121,7 +135,14 @@ class TensorData:
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
-        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in self._test)
+        return self._evaluated(self._test, ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._validation, ranks) if self._validation else iter(())
+
+    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Iterator[Batch]:
+        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in split)
         for images, labels in zip(*share, strict=True):
             yield self._normalise(images.permute(0, 3, 1, 2)), labels
 
@@ -135,7 +156,7 @@ class FolderData:
         labels = np.array(self._train.targets)
         _check_folders(dataset, root, self._train.classes, self._test.classes)
         _check_samples(dataset, len(labels))
-        self._keep = torch.from_numpy(subset(labels, dataset.samples))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
         self.n = len(self._keep)
         self._plain_transform = on_disk.test_transform(dataset)
         self._workers, self._device = dataset.workers, device
@@ -155,8 +176,18 @@ class FolderData:
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
-        (order,) = ranks.share([torch.arange(len(self._test))])
-        return self._load(self._test, [index.tolist() for index in order.split(TEST_BATCH // 4)])
+        return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data. As test images are seen."""
+        plain = self._train.transformed(self._plain_transform)
+        return self._evaluated(plain, self._held, ranks)
+
+    def _evaluated(
+        self, images: on_disk.ImageFolder, which: Tensor, ranks: Ranks
+    ) -> Iterator[Batch]:
+        (order,) = ranks.share([which])
+        return self._load(images, [index.tolist() for index in order.split(TEST_BATCH // 4)])
 
     def _load(self, images: on_disk.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
         loader = torch.utils.data.DataLoader(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from typing import TypeVar
 
-from igo.config.schema import Config, ScheduleConfig
+from igo.config.schema import Config, ScheduleConfig, training_samples
 from igo.errors import ConfigError
 
 _T = TypeVar("_T")
@@ -141,7 +141,7 @@ def make_plan(config: Config) -> Plan:
     Raises:
         ConfigError: the noise level or the learning rate underflows to zero before the last stage.
     """
-    n = config.dataset.samples
+    n = training_samples(config)
     count = _set(config.schedule.stages)
     starts = [m * config.epochs // count for m in range(count)] + [config.epochs]
     phis: list[float] = []
@@ -178,7 +178,8 @@ def make_plan(config: Config) -> Plan:
 def whole_batch_size(config: Config, phi: float, least: int) -> int:
     """b_1 φ^(-2(1-s)) as a whole number on the grid, not above the cap, never below ``least``."""
     multiple = config.schedule.batch_multiple
-    cap = min(config.max_batch_size or config.dataset.samples, config.dataset.samples)
+    n = training_samples(config)
+    cap = min(config.max_batch_size or n, n)
     cap = max(cap // multiple * multiple, least)
     growth = max(0.0, -2 * (1 - config.split) * math.log(phi))
     if growth >= math.log(cap / config.batch_size):  # also where φ^(-2(1-s)) would overflow

@@ -237,6 +237,9 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
 
 
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
-    accuracies = [record["test/accuracy"] for record in read_records(folder.path)]
-    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
+    records = read_records(folder.path)
+    accuracies = [record["test/accuracy"] for record in records]
+    validation = records[-1].get("validation/accuracy")
+    more = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{more}")
     terminal.say(f"run {folder.path}")

@@ -156,11 +156,11 @@ def _cleared(job: Job) -> Job:
 
 
 def _returned(job: Job, ended: bool) -> JobReturn:
-    """What Hydra's sweepers want to know; a search maximises the final test accuracy."""
+    """What Hydra's sweepers want to know; a search maximises the final validation accuracy."""
     status, value = JobStatus.COMPLETED, None
     state = state_of(job.folder.path)
     if state == "finished":
-        value = last_record(job.folder.path).get("test/accuracy")
+        value = last_record(job.folder.path).get("validation/accuracy")
     elif ended:
         status = JobStatus.FAILED
         reason = read_status(job.folder.path).get("error", state)

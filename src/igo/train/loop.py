@@ -98,8 +98,7 @@ def _one_epoch(
         what = "the gradient overflows fp16 at any scale of the loss"
         raise UserError(_not_finite(what, applied, epoch, stage, progress))
     batchnorm.average(run.network, run.engine.ranks)
-    tests = run.data.test_batches(run.engine.ranks)
-    test_loss, test_accuracy = run.engine.evaluate(run.network, tests)
+    evaluated = _evaluate(run)
     progress.epoch, progress.updates = epoch, progress.updates + trained.updates
     progress.samples += trained.samples
     return {
@@ -118,12 +117,23 @@ def _one_epoch(
         "noise_scale": average.noise_scale,
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
-        "test/loss": test_loss,
-        "test/accuracy": test_accuracy,
+        **evaluated,
         "skipped": trained.skipped,
         "images_per_second": trained.samples / trained.seconds,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _evaluate(run: Training) -> Record:
+    """Loss and accuracy on the test set and, where some are held out, the validation images."""
+    splits = {"test": run.data.test_batches}
+    if run.config.dataset.validation:
+        splits["validation"] = run.data.validation_batches
+    found: Record = {}
+    for name, batches in splits.items():
+        loss, accuracy = run.engine.evaluate(run.network, batches(run.engine.ranks))
+        found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+    return found
 
 
 def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple[Applied, Average]:

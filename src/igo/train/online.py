@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from igo.config.schema import Config
+from igo.config.schema import Config, training_samples
 from igo.data.datasets import Batch
 from igo.method import noise
 from igo.method.measure import untouched
@@ -26,7 +26,7 @@ def measured_size(config: Config) -> int:
     One b throughout, because under BatchNorm C² depends on it: the values of a run can then be
     compared with each other and with the reference.
     """
-    n = config.dataset.samples
+    n = training_samples(config)
     return max(1, min(config.noise.batch_size, config.batch_size, n // config.noise.batches))
 
 
@@ -45,7 +45,7 @@ class Online:
     @staticmethod
     def of_epoch(config: Config, batch_size: int) -> Online:
         """Plan one epoch. Both parts are of the present batch, or one of the batch before it."""
-        share, size, n = config.noise.online, measured_size(config), config.dataset.samples
+        share, size, n = config.noise.online, measured_size(config), training_samples(config)
         within = 2 * size <= batch_size
         if share == 0:
             return Online(size, frozenset(), within)

@@ -14,7 +14,7 @@ from scipy import stats
 
 from igo.analysis.noise_study import Found, Row, Study
 from igo.analysis.noise_study.statistics import Array, Estimate
-from igo.config.schema import Config
+from igo.config.schema import Config, training_samples
 from igo.data.datasets import Batch
 from igo.method.schedule import make_plan
 from igo.runs import assemble
@@ -73,7 +73,7 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
 
 def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
     """The cost of an epoch's measurements as a share of its steps, from medians."""
-    n = config.dataset.samples
+    n = training_samples(config)
     plan = online.Online.of_epoch(replace(config, batch_size=batch_size), batch_size)
     pairs, updates = len(plan.positions), math.ceil(n / batch_size)
     facts: Row = {}

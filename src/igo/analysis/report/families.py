@@ -242,7 +242,9 @@ def _ground(row: Row, ground: Sequence[str]) -> str:
     name = str(row["dataset.name"])
     parts = [DATASETS.get(name, name)]
     if "dataset.samples" in ground:
-        parts[0] += f" (n = {row['dataset.samples']:,})"
+        samples = row["dataset.samples"]
+        held_out = round(samples * (row.get("dataset.validation") or 0))
+        parts[0] += f" (n = {samples - held_out:,})"
     parts.append(str(row["model.name"]))
     if "model.width" in ground and row["model.width"]:
         parts[-1] += f" of width {row['model.width']}"
