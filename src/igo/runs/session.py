@@ -11,10 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import first_line
 from igo.files import Record
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 from igo.ranks import Ranks
 from igo.runs import same_data
 from igo.runs.folder import RunFolder, last_record, read_records
@@ -49,6 +50,8 @@ def run(config: Config) -> Path:
     try:
         with own.together() as ranks:
             begun = ranks.first and not config.fresh
+            if begun:
+                folder.check_plan(plan)
             finished = begun and _is_finished(config, folder, plan, terminal)
             if ranks.broadcast(finished):
                 how = "finished before; fresh=true runs it again"
