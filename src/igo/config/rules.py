@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Collection
 from functools import reduce
 
-from igo.config.schema import Config, held_out, training_samples
+from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.errors import ConfigError, nearest
+from igo.images import readers
 from igo.method.plan import LENGTHS, PUBLISHED
 from igo.method.profiles import PROFILES, parameters
 
@@ -18,7 +19,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.lengths": LENGTHS,
     "schedule.form": ("inverse_sqrt", "inverse_time"),
     "schedule.feedback": ("none", "measured"),
-    "dataset.name": ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"),
+    "dataset.name": readers.NAMES,
     "model.stem": ("cifar", "imagenet"),
     "optimizer.name": ("sgd", "shb", "nshb"),
     "engine.device": ("auto", "cpu", "cuda"),
@@ -173,6 +174,7 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     """Check what settings must keep together."""
     _check_schedule(config, typed)
     _check_batches(config)
+    _check_place(config.dataset)
     _check_data_and_model(config)
     momentum, name = config.optimizer.momentum, config.optimizer.name
     if name == "sgd" and momentum != 0:
@@ -254,6 +256,13 @@ def _check_batches(config: Config) -> None:
     if config.noise.batches > n:
         allowed = f"it must be at most the {n} training samples"
         raise ConfigError("noise.batches", config.noise.batches, allowed)
+
+
+def _check_place(dataset: DatasetConfig) -> None:
+    for setting, owner in (("root", "folder"), ("file", "arrays")):
+        value = getattr(dataset, setting)
+        if value is not None and dataset.name != owner:
+            raise ConfigError(f"dataset.{setting}", value, f"only dataset={owner} has it")
 
 
 def _check_data_and_model(config: Config) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
+
+from igo.images.source import Place
 
 
 @dataclass
@@ -34,6 +37,8 @@ class DatasetConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 4  # DataLoader processes, where images are read from disk
     validation: float = 0.0  # share of the samples that is held out to tune on
+    root: str | None = None  # of dataset=folder
+    file: str | None = None  # of dataset=arrays
 
 
 @dataclass
@@ -147,8 +152,21 @@ RULE = 2
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh",
     "engine.device", "engine.threads", "engine.deterministic", "engine.graphs",
-    "dataset.workers",
+    "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
+
+
+def place_of(config: Config, *, download: bool = True) -> Place:
+    """Where the configured data set is looked for."""
+    dataset = config.dataset
+    return Place(
+        Path(config.data_dir),
+        root=Path(dataset.root) if dataset.root else None,
+        file=Path(dataset.file) if dataset.file else None,
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        download=download,
+    )
 
 
 def held_out(dataset: DatasetConfig) -> int:

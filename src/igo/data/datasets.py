@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.config.schema import Config, DatasetConfig, held_out
+from igo.config.schema import Config, DatasetConfig, held_out, place_of
 from igo.data import augment, on_disk
 from igo.errors import ConfigError, UserError
-from igo.images import readers
-from igo.images.source import Place, Split
+from igo.images import class_folders, readers
+from igo.images.source import Split
+from igo.images.strata import subset
 from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
 
@@ -62,7 +63,10 @@ def open_data(config: Config, device: torch.device) -> Data:
     dataset = config.dataset
     if dataset.name == "imagenet":
         return FolderData(dataset, Path(config.data_dir) / "imagenet", device)
-    train, test = readers.read(dataset.name, Place(Path(config.data_dir)))
+    place = place_of(config)
+    if dataset.name == "folder" and not (images := class_folders.images(place)).fit_in_memory:
+        return StreamedData(dataset, images, device)
+    train, test = readers.read(dataset.name, place)
     _check_facts(dataset, train, test)
     _check_samples(dataset, len(train.labels))
     used, held = shares(train.labels, dataset)
@@ -77,18 +81,6 @@ def shares(labels: np.ndarray, dataset: DatasetConfig) -> tuple[np.ndarray, np.n
     used = subset(labels, dataset.samples)
     held = subset(labels[used], held_out(dataset))
     return np.delete(used, held), used[held]
-
-
-def subset(labels: np.ndarray, samples: int) -> np.ndarray:
-    """Indices of a fixed, stratified part of the data, in order; all where samples = n."""
-    if samples == len(labels):
-        return np.arange(len(labels))
-    order = np.random.default_rng(0).permutation(len(labels))
-    rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(order[np.argsort(rank[order], kind="stable")][:samples])
 
 
 def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
@@ -190,22 +182,88 @@ class FolderData:
         return self._load(images, [index.tolist() for index in order.split(TEST_BATCH // 4)])
 
     def _load(self, images: on_disk.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
-        loader = torch.utils.data.DataLoader(
-            images,
-            batch_sampler=[batch for batch in batches if batch],
-            collate_fn=on_disk.collate,
-            num_workers=self._workers,
-            pin_memory=self._device.type == "cuda",
-        )
-        loaded = iter(loader)
-        for indices in batches:
-            batch = next(loaded) if indices else self._nothing
-            if isinstance(batch, UserError):
-                raise batch
-            yield (
-                self._normalise(batch[0].to(self._device, non_blocking=True)),
-                batch[1].to(self._device, non_blocking=True),
-            )
+        for pixels, labels in _loaded(images, batches, self._nothing, self._workers, self._device):
+            yield self._normalise(pixels), labels
+
+
+class StreamedData:
+    """Own images in folders, too many for memory: as TensorData, each decoded when it is needed."""
+
+    def __init__(
+        self, dataset: DatasetConfig, images: class_folders.Images, device: torch.device
+    ) -> None:
+        labels = images.labels(images.train)
+        _check_samples(dataset, len(labels))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
+        self.n = len(self._keep)
+        self._train = on_disk.Decoded(images, images.train)
+        self._test = on_disk.Decoded(images, images.test)
+        self._augment, self._workers, self._device = dataset.augment, dataset.workers, device
+        self._normalise = Normalise(dataset, device)
+        shape = (0, dataset.image_size, dataset.image_size, dataset.channels)
+        self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. The parameters are those that TensorData draws."""
+        drawn = generator(seed, "augmentation")
+        moves = augment.draw_moves(self._augment, self.n, drawn, self._device)
+        loaded = self._load(self._train, [self._keep[index] for index in index_batches])
+        for index, (pixels, labels) in zip(index_batches, loaded, strict=True):
+            own = torch.arange(len(index), device=self._device)
+            moved = augment.gather(pixels, own, moves.of(index.to(self._device)))
+            yield self._normalise(moved), labels
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data."""
+        return self._plain(self._train, [self._keep[index] for index in index_batches])
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._train, self._held, ranks)
+
+    def _evaluated(self, images: on_disk.Decoded, which: Tensor, ranks: Ranks) -> Iterator[Batch]:
+        (order,) = ranks.share([which])
+        return self._plain(images, order.split(TEST_BATCH))
+
+    def _plain(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        for pixels, labels in self._load(images, batches):
+            yield self._normalise(pixels.permute(0, 3, 1, 2)), labels
+
+    def _load(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        listed = [index.tolist() for index in batches]
+        return _loaded(images, listed, self._nothing, self._workers, self._device)
+
+
+def _loaded(
+    images: on_disk.ImageFolder | on_disk.Decoded,
+    batches: list[list[int]],
+    nothing: Batch,
+    workers: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """Batches of images that workers read, on the device, uint8; ``nothing`` for an empty one.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    loader = torch.utils.data.DataLoader(
+        images,
+        batch_sampler=[batch for batch in batches if batch],
+        collate_fn=on_disk.collate,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    loaded = iter(loader)
+    for indices in batches:
+        batch = next(loaded) if indices else nothing
+        if isinstance(batch, UserError):
+            raise batch
+        pixels, labels = (part.to(device, non_blocking=True) for part in batch)
+        yield pixels, labels
 
 
 def _together(index_batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:

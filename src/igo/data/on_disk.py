@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from igo.config.schema import DatasetConfig
 from igo.errors import UserError
+from igo.images.class_folders import File, Images, decode
 from igo.images.source import one_line
 
 
@@ -52,6 +53,25 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
                 path = self._folder.samples[index][0]
                 return UserError(f"{path} is damaged ({one_line(error)}); get it again")
         return pixels, label
+
+
+class Decoded(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
+    """Own images, each decoded as those that are kept in memory are."""
+
+    def __init__(self, images: Images, files: Sequence[File]) -> None:
+        self._images, self._files = images, files
+        self._form, self._labels = images.form, images.labels(files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | UserError:
+        """(H, W, C) uint8 and the label; of a damaged file an error, see ImageFolder."""
+        try:
+            pixels = decode(self._images.root / self._files[index].name, *self._form)
+        except UserError as error:
+            return error
+        return torch.tensor(pixels), int(self._labels[index])
 
 
 def collate(samples: list[Any]) -> Any:

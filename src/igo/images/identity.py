@@ -44,6 +44,8 @@ def identify(name: str, place: Place) -> Identity:
     """
     if name == "imagenet":
         return _of_folders(name, place.data_dir / "imagenet", place)
+    if name == "folder":
+        return _of_folders(name, place.root or place.data_dir, place)
     source = readers.READERS[name](place)
 
     def find() -> dict[str, Any]:
@@ -65,7 +67,8 @@ def of_arrays(splits: Splits) -> str:
 
 
 def _of_folders(name: str, root: Path, place: Place) -> Identity:
-    files = class_folders.listing(root, ("train", "val"), place)
+    with_test = name == "imagenet" or (root / "val").is_dir()
+    files = class_folders.listing(root, ("train", "val") if with_test else ("train",), place)
     found = remembered(
         place.cache,
         name,

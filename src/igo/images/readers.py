@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from igo.errors import UserError
+from igo.images import class_folders, npz
 from igo.images.cache import cached
 from igo.images.source import Place, Source, Split, Splits, missing, one_line
 
@@ -108,7 +109,10 @@ READERS: dict[str, Callable[[Place], Source]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
+    "arrays": npz.arrays,
+    "folder": class_folders.folder,
 }
+NAMES = (*READERS, "imagenet")  # which is read from disk alone
 
 
 def _cifar(kind: str, place: Place, folder: str, archive: str) -> Source:

@@ -25,9 +25,17 @@ Splits = tuple[Split, Split]  # for training, for testing
 
 @dataclass(frozen=True)
 class Place:
-    """Where a data set is looked for, and whether it may be downloaded to there."""
+    """Where a data set is looked for, and in which form own images are wanted.
+
+    ``root`` and ``file`` are those of own data, a folder of images or an .npz; ``image_size`` and
+    ``channels`` None mean as they are.
+    """
 
     data_dir: Path
+    root: Path | None = None
+    file: Path | None = None
+    image_size: int | None = None
+    channels: int | None = None
     download: bool = True
 
     @property

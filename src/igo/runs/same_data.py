@@ -7,10 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from igo.config.schema import Config
+from igo.config.schema import Config, place_of
 from igo.errors import UserError
 from igo.images.identity import Identity, identify
-from igo.images.source import Missing, Place
+from igo.images.source import Missing
 from igo.runs.folder import read_status
 
 
@@ -20,7 +20,7 @@ def of(config: Config, *, download: bool = True) -> Identity:
     Raises:
         Missing: they are not, and were not or could not be downloaded.
     """
-    return identify(config.dataset.name, Place(Path(config.data_dir), download=download))
+    return identify(config.dataset.name, place_of(config, download=download))
 
 
 def check(what: str, recorded: object, here: Identity) -> None:
@@ -70,7 +70,7 @@ class Comparison:
             check(str(folder), recorded, here)
 
     def _here(self, config: Config) -> Identity | None:
-        key = config.dataset.name, config.data_dir
+        key = config.dataset.name, place_of(config)
         if key not in self._known:
             try:
                 self._known[key] = of(config, download=False)

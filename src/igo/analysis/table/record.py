@@ -32,7 +32,7 @@ LAST: dict[str, type] = {
     "delta_m": float,
     "delta_measured": float,
     "eta_m": float,
-    "b_m": int,
+    "b_m": float,
 }
 # Columns of a row before and after its settings.
 HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
