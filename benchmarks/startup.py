@@ -27,11 +27,11 @@ BOUND = 1.5
 READ = """
 import sys, time
 from pathlib import Path
-from igo.data import readers
-read = readers.READERS[sys.argv[1]]
-read(Path("data"))
+from igo.images import readers
+from igo.images.source import Place
+readers.read(sys.argv[1], Place(Path("data")))
 started = time.perf_counter()
-read(Path("data"))
+readers.read(sys.argv[1], Place(Path("data")))
 print(time.perf_counter() - started)
 """
 OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)"

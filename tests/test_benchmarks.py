@@ -13,8 +13,9 @@ from conftest import ROOT, clean_environment
 from torch import Tensor, nn
 
 from igo.config.schema import Config
-from igo.data import readers
 from igo.errors import UserError
+from igo.images import readers
+from igo.images.source import Place
 
 sys.path.insert(0, str(ROOT))
 from benchmarks import bare, cells, files, peers, programs, ratios, rounds, run
@@ -138,8 +139,8 @@ def test_the_files_are_what_torchvision_and_this_project_read(
     for name in ("train_list", "test_list", "meta"):
         monkeypatch.setattr(CIFAR100, name, getattr(CIFAR100, name))  # put back afterwards
     files.accept(data_dir)
-    small, _ = readers.fashion_mnist(data_dir)
-    large, test = readers.cifar100(data_dir)
+    small, _ = readers.read("fashion_mnist", Place(data_dir))
+    large, test = readers.read("cifar100", Place(data_dir))
     assert large.images.shape == (10_000, 32, 32, 3)
     assert (large.labels == small.labels[:10_000]).all()
     assert len(test.labels) == files.TEST

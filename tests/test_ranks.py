@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from igo import ranks
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.data import datasets, readers
+from igo.data import datasets, on_disk
 from igo.errors import ConfigError
 from igo.ranks import Ranks
 from igo.runs import checkpoint
@@ -156,13 +156,13 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
     drawn = [torch.tensor([4, 0, 3, 1]), torch.tensor([2])]
     whole = list(opened.train_batches(drawn, seed=5))
     read: list[int] = []
-    original = readers.ImageFolder.__getitem__
+    original = on_disk.ImageFolder.__getitem__
 
     def spy(self: Any, index: int) -> Any:
         read.append(index)
         return original(self, index)
 
-    monkeypatch.setattr(readers.ImageFolder, "__getitem__", spy)
+    monkeypatch.setattr(on_disk.ImageFolder, "__getitem__", spy)
     second = Ranks(1, 2)
     (first, labels), (nothing, none) = opened.train_batches(second.share(drawn), seed=5)
     assert read == [0, 1]

@@ -306,6 +306,10 @@ def describe(record: Mapping[str, Any]) -> str:
         f"epoch {record['epoch']}  stage {record['stage']}  δ {record['delta_m']:.4g}"
         f"  η {record['eta_m']:.4g}  b {record['b_m']:.4g}"
         f"  train {record['train/loss']:.4f} {record['train/accuracy']:.2%}"
-        f"  test {record['test/loss']:.4f} {record['test/accuracy']:.2%}"
-        f"  {record['images_per_second']:,.0f} images/s"
+        + "".join(
+            f"  {name} {record[f'{name}/loss']:.4f} {record[f'{name}/accuracy']:.2%}"
+            for name in ("validation", "test")
+            if f"{name}/loss" in record
+        )
+        + f"  {record['images_per_second']:,.0f} images/s"
     )

@@ -93,7 +93,7 @@ def _one_epoch(
         raise UserError(_not_finite(error, applied, epoch, stage, progress)) from None
 
     batchnorm.average(run.network, run.engine.ranks)
-    test = run.engine.evaluate(run.network, run.data.test_batches(run.engine.ranks))
+    evaluated = _evaluate(run)
 
     progress.epoch, progress.updates = epoch, progress.updates + trained.updates
     progress.samples += trained.samples
@@ -102,12 +102,23 @@ def _one_epoch(
         **_noise(run, applied, trained, progress),
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
-        "test/loss": test[0],
-        "test/accuracy": test[1],
+        **evaluated,
         "skipped": trained.skipped,
         "images_per_second": trained.samples / trained.seconds,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _evaluate(run: Training) -> Record:
+    """Loss and accuracy on the test set and, where some are held out, the validation images."""
+    splits = {"test": run.data.test_batches}
+    if run.config.dataset.validation:
+        splits["validation"] = run.data.validation_batches
+    found: Record = {}
+    for name, batches in splits.items():
+        loss, accuracy = run.engine.evaluate(run.network, batches(run.engine.ranks))
+        found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+    return found
 
 
 def _measure_and_decide(run: Training, stage: Stage, epoch: int, progress: Progress) -> Applied:

@@ -19,7 +19,9 @@ MOST_FAILURES = 10
 SHOWN = (  # statistics from the most to the least important: name, factor, format
     ("test/accuracy", 100, ".2f"),
     ("test/accuracy_best", 100, ".2f"),
+    ("validation/accuracy", 100, ".2f"),
     ("test/loss", 1, ".4f"),
+    ("validation/loss", 1, ".4f"),
     ("train/loss", 1, ".4f"),
     ("updates", 1, ",.0f"),
     ("seconds", 1, ",.1f"),
@@ -86,6 +88,8 @@ def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
     ]
     statistics = []
     for name, factor, form in SHOWN:
+        if name.startswith("validation") and all(row[f"{name}_mean"] is None for row in rows):
+            continue  # nothing was held out
         statistics.append(_column(_title(name), rows, _statistic(name, factor, form)))
         if name != "updates":  # which the settings decide
             statistics.append(_column("95 %", rows, _interval(name, factor, form)))
