@@ -155,3 +155,34 @@ def train(
             optimizer.step()
         results.append(x.clone())
     return results
+
+
+def sample_gradients(network: Network, parameters: Tensor, data: Digits) -> Tensor:
+    """Return the gradient of every training sample's loss at one parameter vector, (n, P)."""
+
+    def one(point: Tensor, image: Tensor, label: Tensor) -> Tensor:
+        return network.losses(point, image[None], label[None])[0]
+
+    each = torch.func.vmap(torch.func.grad(one), (None, 0, 0))
+    found: Tensor = each(parameters, *data.train)
+    return found
+
+
+def largest_curvature(network: Network, parameters: Tensor, data: Digits, steps: int = 40) -> float:
+    """Return the Hessian eigenvalue of the training loss that is largest in size: power iteration.
+
+    It is L_g at the point. `parameters` is one vector (P,).
+    """
+
+    def slope(point: Tensor) -> Tensor:
+        found: Tensor = torch.func.grad(lambda x: network.loss(x, *data.train))(point)
+        return found
+
+    source = torch.Generator().manual_seed(0)
+    v = torch.randn(parameters.shape, generator=source, dtype=parameters.dtype)
+    value = 0.0
+    for _ in range(steps):
+        v = v / v.norm()
+        _, product = torch.func.jvp(slope, (parameters,), (v,))
+        value, v = float(v @ product), product
+    return value

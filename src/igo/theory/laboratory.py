@@ -24,9 +24,16 @@ STUDIES = (
     "decay_rates",
     "explicit",
     "implicit",
+    "escape",
     "pictures",
     "comparison",
     "digits",
+    "teacher",
+    "langevin",
+    "tails",
+    "own_noise",
+    "assumptions",
+    "optimizers",
 )
 RANGES = {"starts": (2, 10_000), "budget": (100, 10**7), "workers": (1, 1024), "seed": (0, 2**32)}
 

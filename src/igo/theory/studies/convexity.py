@@ -183,8 +183,8 @@ def width_bound_is_tight(frames: Frames) -> Seen:
             Check("printed bound over the exact, best a_m < 3", (printed / exact).min(), 1, 1.05),
         ],
         [Check("half the exact bound over the largest d_m", (exact / 2 / d).max(), 1, 1.25)],
-        note="The exact range for θ < π/2 is a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: at a_m = 2 at "
-        "most 2, not the printed 2.732, which grows to ∞ for a_m → √2 where the exact one "
+        note="The exact range for θ < π/2 is a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: at a_m = 2 "
+        "at most 2, not the printed 2.732, which grows to ∞ for a_m → √2 where the exact one "
         "is 3.414.",
     )
 

@@ -31,10 +31,10 @@ MODES: tuple[Mode, ...] = ("exact", "sgd", "constant noise", "no noise")
 
 
 def constants(problem: Ripple, h3: float = 0.0) -> Constants:
-    """Return δ_1 = 0.2 from η_1 = 0.025, C = 16, b_1 = 4, and H_4 for 10 steps in stage 1."""
+    """Return δ_1 = 0.2 from η_1 = 0.1, C = 4, b_1 = 4, and H_4 for 10 steps in stage 1."""
     sigma = problem.sigma(FIRST_LEVEL)
     steps = 10 * (sigma * FIRST_LEVEL) ** 2
-    return Constants(sigma, problem.lipschitz, 16.0, 0.025, 4.0, 1.0, h3, steps)
+    return Constants(sigma, problem.lipschitz, 4.0, 0.1, 4.0, 1.0, h3, steps)
 
 
 def starts(seed: int, chains: int = CHAINS) -> Array:
