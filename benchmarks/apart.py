@@ -1,7 +1,7 @@
 """What a run does besides its updates: C², evaluation, checkpoint, record, W&B; each timed.
 
 Run by itself (`python -m benchmarks.apart OVERRIDES`) this file is the process that is measured: a
-whole run by igo.run with clocks around these calls.
+whole run by igo.runs.session with clocks around these calls.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ def _child(overrides: list[str]) -> None:
     import torch
 
     from benchmarks.cells import configure
-    from igo import assemble, engine, online, run, tracking
-    from igo import measure as measuring
-    from igo.record import RunFolder
+    from igo.runs import assemble, session, tracking
+    from igo.runs.folder import RunFolder
+    from igo.train import engine, online
+    from igo.train import measure as measuring
 
     spent: dict[str, list[float]] = defaultdict(list)
 
@@ -67,7 +68,7 @@ def _child(overrides: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         config = configure(*overrides, f"runs_dir={folder}")
         began = time.perf_counter()
-        path = run.run(config)
+        path = session.run(config)
         whole = time.perf_counter() - began
         records = [json.loads(line) for line in (Path(path) / "metrics.jsonl").open()]
     epochs = sum(config.dataset.samples / record["images_per_second"] for record in records)

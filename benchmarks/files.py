@@ -21,7 +21,7 @@ TRAIN, TEST = 20_000, 1_000  # images of Fashion-MNIST written
 
 def write(data_dir: Path) -> None:
     """Write both data sets from Fashion-MNIST as found on this machine."""
-    from igo import readers
+    from igo.data import readers
 
     train, test = readers.fashion_mnist(Path("data"))
     train = readers.Split(train.images[:TRAIN], train.labels[:TRAIN])

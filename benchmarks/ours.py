@@ -1,4 +1,4 @@
-"""(d) This project: igo.assemble and igo.loop as a run uses them, progress bar included.
+"""(d) This project: igo.runs.assemble and igo.train.loop as a run uses them, progress bar included.
 
 The seconds are those of the epoch's updates, from its permutation to its last result read from the
 device, as the record states them; C², evaluation and the record are measured apart (apart.py).
@@ -9,12 +9,13 @@ from __future__ import annotations
 from torch import nn
 
 from benchmarks.worker import Turns
-from igo import assemble, loop
-from igo.config import Config
-from igo.loop import Progress
-from igo.record import Record
-from igo.schedule import make_plan
-from igo.terminal import Terminal
+from igo.config.schema import Config
+from igo.files import Record
+from igo.method.schedule import make_plan
+from igo.runs import assemble
+from igo.runs.terminal import Terminal
+from igo.train import loop
+from igo.train.state import Progress
 
 
 def train(config: Config, turns: Turns, every: int = 1) -> nn.Module:

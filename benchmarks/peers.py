@@ -13,9 +13,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
-from igo import engine, models, seeds
-from igo.config import Config, DatasetConfig
-from igo.data import epoch_batches, subset
+from igo import seeds
+from igo.config.schema import Config, DatasetConfig
+from igo.data.datasets import epoch_batches, subset
+from igo.train import engine, models
 
 
 def network(config: Config) -> nn.Module:

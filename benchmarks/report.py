@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ratios import Row, Spread
-from igo.record import write_atomically
+from igo.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("igo", "torch", "torchvision", "lightning", "timm", "numpy", "pillow", "wandb")
@@ -37,8 +37,8 @@ PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "V100": 125e12, "L4": 12
 
 def facts(command: str) -> Row:
     """Where, when and with what this was measured."""
-    from igo import engine
-    from igo.config import EngineConfig
+    from igo.config.schema import EngineConfig
+    from igo.train import engine
 
     git = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
     commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()

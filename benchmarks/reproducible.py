@@ -20,11 +20,13 @@ import torch
 from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from igo import assemble, loop, models
-from igo.config import DatasetConfig, ModelConfig
-from igo.load import load
-from igo.record import Record
-from igo.schedule import make_plan
+from igo.config.load import load
+from igo.config.schema import DatasetConfig, ModelConfig
+from igo.files import Record
+from igo.method.schedule import make_plan
+from igo.runs import assemble
+from igo.train import loop, models
+from igo.train.state import Progress
 
 CONF = str(Path(__file__).parents[1] / "conf")
 BASE = ("tracking=none", "batch_size=64", "engine.device=cpu")
@@ -64,7 +66,7 @@ class Quiet:
     """A progress bar that shows nothing."""
 
     def begin_epoch(self, *_: object) -> None:
-        """See igo.terminal.ProgressBar."""
+        """See igo.runs.terminal.ProgressBar."""
 
     advance = end_epoch = begin_epoch
 
@@ -118,7 +120,7 @@ def trained(settings: Sequence[str], network: str = "as it is") -> Trace:
         trace.epochs.append(_flat(run.network))
         trace.records.append(record)
 
-    loop.train(run, loop.Progress(), Quiet(), epoch_done, look)  # type: ignore[arg-type]
+    loop.train(run, Progress(), Quiet(), epoch_done, look)  # type: ignore[arg-type]
     return trace
 
 

@@ -88,7 +88,7 @@ def flop_per_image(cell: cells.Cell) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from igo import models
+    from igo.train import models
 
     facts = cell.config.dataset
     network = models.build(cell.config.model, facts).to("meta")

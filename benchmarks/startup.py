@@ -27,7 +27,7 @@ BOUND = 1.5
 READ = """
 import sys, time
 from pathlib import Path
-from igo import readers
+from igo.data import readers
 read = readers.READERS[sys.argv[1]]
 read(Path("data"))
 started = time.perf_counter()
@@ -117,11 +117,13 @@ def _child() -> None:
 
         return wrapped
 
-    from igo import data, engine, measure, models, tracking  # what a run imports anyway, earlier
+    from igo.data import datasets  # what a run imports anyway, earlier
+    from igo.runs import tracking
+    from igo.train import engine, measure, models
 
     marks["imports of the loop"] = time.time() - started
     for module, function, name in (
-        (data, "open_data", "data"), (models, "build", "model"), (tracking, "start", "W&B"),
+        (datasets, "open_data", "data"), (models, "build", "model"), (tracking, "start", "W&B"),
         (measure, "mini_batch", "C²"),
     ):  # fmt: skip
         setattr(module, function, marked(name, getattr(module, function)))

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks import ours
 from benchmarks.worker import Turns
-from igo.config import Config
+from igo.config.schema import Config
 
 
 def train(config: Config, turns: Turns) -> nn.Module:

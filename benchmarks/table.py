@@ -27,7 +27,7 @@ def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from igo.load import load
+    from igo.config.load import load
 
     with initialize_config_dir(str(programs.ROOT / "conf"), version_base="1.3"):
         config = load(compose("config", [f"epochs={epochs}"]))

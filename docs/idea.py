@@ -12,9 +12,9 @@ import matplotlib as mpl
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from igo.help import CONF
-from igo.load import load
-from igo.schedule import Plan, make_plan
+from igo.config.load import load
+from igo.method.schedule import Plan, make_plan
+from igo.paths import CONF
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
+from igo.config.load import split_off
 from igo.errors import ConfigError, UserError
-from igo.load import split_off
-from igo.record import write_atomically
+from igo.files import write_atomically
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
 
 
 def measure(composed: DictConfig, typed: list[str]) -> None:
     """Check the configuration, then measure."""
-    from igo import instrument
+    from igo.analysis import measure_noise
 
-    instrument.run(composed, typed)
+    measure_noise.run(composed, typed)
 
 
 if __name__ == "__main__":

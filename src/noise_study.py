@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
 
 
 def study(composed: DictConfig, typed: list[str]) -> None:
     """Check the configuration, then do the study."""
-    from igo.study import program  # --help and --cfg answer without these imports
+    from igo.analysis.noise_study import program  # --help and --cfg answer without these imports
 
     program.run(composed, typed)
 

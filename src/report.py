@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
 
 
 def report(composed: DictConfig, _typed: list[str]) -> None:
     """Read the runs, then write their report."""
-    from igo.report import program
+    from igo.analysis.report import program
 
     program.run(composed)
 

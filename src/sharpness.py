@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
 
 
 def sharpness(composed: DictConfig, _typed: list[str]) -> None:
     """Check the settings, then measure each run that has not been measured so."""
-    from igo.sharpness import program
+    from igo.analysis.sharpness import program
 
     program.run(composed)
 

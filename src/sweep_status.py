@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
 
 
 def main(config: DictConfig, _typed: list[str]) -> None:
     """Show it."""
-    from igo.load import split_off
+    from igo.config.load import split_off
     from igo.sweep.status import StatusSettings, report
 
     settings, _ = split_off(config, StatusSettings)

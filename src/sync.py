@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
 
 
 def sync(composed: DictConfig, _typed: list[str]) -> None:
     """Send what the server has not got yet."""
-    from igo import sync as program
+    from igo.runs import sync as program
 
     program.run(composed)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from omegaconf import DictConfig
 
-from igo.cli import hydra_program
+from igo.config.cli import hydra_program
 
 
 def table(composed: DictConfig, _typed: list[str]) -> None:
     """Read the runs, then write and print their table."""
-    from igo.sweep import program
+    from igo.analysis.table import program
 
     program.run(composed)
 

@@ -16,8 +16,8 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from igo.config import Config
-from igo.load import load
+from igo.config.load import load
+from igo.config.schema import Config
 from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[1]

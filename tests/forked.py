@@ -1,7 +1,7 @@
 """The program without its five seconds of imports: one process loads all, each run is a fork of it.
 
 A run can be told to kill itself at a moment, which a process started by a command line cannot:
-``Death("igo.checkpoint.save", call=2, moment="after")``.
+``Death("igo.runs.checkpoint.save", call=2, moment="after")``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,14 @@ from hydra import compose, initialize_config_dir
 from igo.errors import UserError
 
 PYTHONPATH = (Path(__file__).parent, ROOT / "src")
-PRELOADED = ("igo.cli", "igo.tracking", "igo.checkpoint", "sklearn.datasets", "timm", "wandb")
+PRELOADED = (
+    "igo.config.cli",
+    "igo.runs.tracking",
+    "igo.runs.checkpoint",
+    "sklearn.datasets",
+    "timm",
+    "wandb",
+)
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,7 @@ class Forge:
                 never. Not of time: a busy machine would shift the moments.
             alarm_signal: that signal.
             room: MiB of memory that the process may take beyond what it starts with; 0 = any.
-            settings: module constants to change, such as ``igo.tracking.INIT_TIMEOUT``.
+            settings: module constants to change, such as ``igo.runs.tracking.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
             bare: leave runs_dir out.
@@ -249,7 +256,9 @@ def _load_everything() -> None:
     """Import what a run imports, much of which happens when a model is built and used."""
     for module in PRELOADED:
         importlib.import_module(module)
-    from igo import assemble, load, schedule
+    from igo.config import load
+    from igo.method import schedule
+    from igo.runs import assemble
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         checked = load.load(compose("config", [*TINY, "tracking=none"]))

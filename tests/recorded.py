@@ -13,9 +13,9 @@ from typing import Any
 from conftest import ROOT, TINY
 from hydra import initialize_config_dir
 
-from igo.config import Config
-from igo.record import RunFolder
-from igo.schedule import Plan, make_plan
+from igo.config.schema import Config
+from igo.method.schedule import Plan, make_plan
+from igo.runs.folder import RunFolder
 from igo.sweep.jobs import Composer
 
 VARIANCE = 40.0  # C² of every run

@@ -114,7 +114,7 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(forge: Forge, tmp_
     with WandbServer() as server:
         online = as_agent(server, "")
         del online["WANDB_SWEEP_ID"], online["WANDB_RUN_ID"]
-        killed = Death("igo.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
+        killed = Death("igo.runs.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
         ended = forge.run(tmp_path, *TINY, death=killed, **online)
         assert ended.returncode == 128 + signal.SIGTERM
         (own,) = server.runs
@@ -133,7 +133,7 @@ def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(
 ) -> None:
     with WandbServer() as server:
         agent = as_agent(server, "theirs")
-        killed = Death("igo.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
+        killed = Death("igo.runs.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
         assert forge.run(tmp_path, *TINY, death=killed, **agent).returncode == 128 + signal.SIGTERM
         del agent["WANDB_SWEEP_ID"], agent["WANDB_RUN_ID"]
         ended = forge.run(tmp_path, *TINY, **agent)

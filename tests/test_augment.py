@@ -11,8 +11,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomCrop, RandomRotation
 from torchvision.transforms import functional as tv
 
-from igo.augment import Moves, draw_moves, gather
-from igo.config import AugmentConfig
+from igo.config.schema import AugmentConfig
+from igo.data.augment import Moves, draw_moves, gather
 from igo.seeds import generator
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

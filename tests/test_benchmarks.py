@@ -12,8 +12,8 @@ import torch
 from conftest import ROOT, clean_environment
 from torch import Tensor, nn
 
-from igo import readers
-from igo.config import Config
+from igo.config.schema import Config
+from igo.data import readers
 from igo.errors import UserError
 
 sys.path.insert(0, str(ROOT))

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igo import cache, readers
-from igo.cache import Arrays, cached
+from igo.data import cache, readers
+from igo.data.cache import Arrays, cached
 
 IMAGES = np.arange(3 * 4096, dtype=np.uint8).reshape(3, 4096)
 
@@ -84,7 +84,7 @@ def test_where_nothing_can_be_written_reading_goes_on(tmp_path: Path) -> None:
 
 def test_many_at_once_agree(tmp_path: Path) -> None:
     code = (
-        "import sys, hashlib; from pathlib import Path; from igo import readers;"
+        "import sys, hashlib; from pathlib import Path; from igo.data.datasets import readers;"
         "train, test = readers.digits(Path(sys.argv[1]));"
         "print(hashlib.sha256(train.images.tobytes() + test.labels.tobytes()).hexdigest())"
     )

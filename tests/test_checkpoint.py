@@ -18,7 +18,7 @@ import pytest
 import torch
 from conftest import clean_environment
 
-from igo import checkpoint
+from igo.runs import checkpoint
 
 OWNER = "digits-resnet8-graduated-0123456789"
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, run_folder
 
-from igo.config import known_settings
+from igo.config.schema import known_settings
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 CONF = ROOT / "conf"

@@ -10,10 +10,13 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from igo import checks, models, readers, schedule
-from igo.config import Config, known_settings, result_settings
+from igo.config import rules
+from igo.config.schema import Config, known_settings, result_settings
+from igo.data import readers
 from igo.errors import ConfigError
-from igo.schedule import make_plan
+from igo.method import schedule
+from igo.method.schedule import make_plan
+from igo.train import models
 
 Make = Callable[..., Config]
 CONF = ROOT / "conf"
@@ -42,20 +45,20 @@ def test_the_issues_groups_and_options_are_there() -> None:
 
 
 def test_choices_checked_are_choices_there_are() -> None:
-    assert set(checks.PARAMETERS) == set(schedule.PROFILES)
-    assert set(checks.MODEL_PARTS) == set(models.BUILDERS)
-    assert set(checks.CHOICES["dataset.name"]) == {*readers.READERS, "imagenet"}
+    assert set(rules.PARAMETERS) == set(schedule.PROFILES)
+    assert set(rules.MODEL_PARTS) == set(models.BUILDERS)
+    assert set(rules.CHOICES["dataset.name"]) == {*readers.READERS, "imagenet"}
 
 
 def test_rules_name_real_settings() -> None:
-    assert {*checks.RULES, *checks.CHOICES} <= set(known_settings())
+    assert {*rules.RULES, *rules.CHOICES} <= set(known_settings())
 
 
 def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
     common = {"profile", "stages"}
     for name in names("schedule"):
         held = yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text())
-        assert set(held) - common == set(checks.PARAMETERS[held["profile"]]), name
+        assert set(held) - common == set(rules.PARAMETERS[held["profile"]]), name
 
 
 def test_one_stage_an_epoch_is_the_default(make_config: Make) -> None:

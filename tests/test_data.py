@@ -19,9 +19,17 @@ from scipy import stats
 from torch import Tensor
 from torchvision import transforms
 
-from igo import readers
-from igo.config import AugmentConfig, Config, DatasetConfig
-from igo.data import Data, FolderData, Normalise, TensorData, epoch_batches, open_data, subset
+from igo.config.schema import AugmentConfig, Config, DatasetConfig
+from igo.data import readers
+from igo.data.datasets import (
+    Data,
+    FolderData,
+    Normalise,
+    TensorData,
+    epoch_batches,
+    open_data,
+    subset,
+)
 from igo.errors import ConfigError, UserError
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
@@ -184,7 +192,7 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igo.data.MADE_AT_ONCE", at_once)
+    monkeypatch.setattr("igo.data.datasets.MADE_AT_ONCE", at_once)
     whole, _ = by_index(tensor_data(), epoch_batches(40, 40, 3, 1), seed=5)
     parts, labels = by_index(tensor_data(device=device), epoch_batches(40, b, 0, 2), seed=5)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)

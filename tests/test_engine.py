@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from igo import engine, models, optim
-from igo.config import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.engine import Engine
+from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.errors import ConfigError
 from igo.seeds import generator
+from igo.train import engine, models, optim
+from igo.train.engine import Engine
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 SLACK = {"fp32": 1e-6, "bf16": 2**-8, "fp16": 2**-10}  # half a unit in the last place, about

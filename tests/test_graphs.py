@@ -20,19 +20,20 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
-from igo import assemble, graphs, loop, optim
-from igo.config import Config, result_settings
+from igo.config.schema import Config, result_settings
 from igo.errors import ConfigError
-from igo.graphs import Graphs, Rehearsal, Step
-from igo.loop import Progress, Training
+from igo.files import Record
+from igo.method.schedule import make_plan
 from igo.ranks import ALONE, Ranks
-from igo.record import Record
-from igo.schedule import make_plan
+from igo.runs import assemble
+from igo.train import cudagraphs, loop, optim
+from igo.train.cudagraphs import Graphs, Rehearsal, Step
+from igo.train.state import Progress, Training
 
 Make = Callable[..., Config]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 EAGER = 2  # steps before a graph, in the place of EAGER_STEPS
-FIRST = EAGER + graphs.REHEARSALS
+FIRST = EAGER + cudagraphs.REHEARSALS
 
 
 class Quiet:
@@ -103,7 +104,7 @@ class Recorder:
 def tensor_rates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Learning rates as on a GPU, and graphs after fewer steps."""
     monkeypatch.setattr(optim, "_on_gpu", lambda device: True)
-    monkeypatch.setattr(graphs, "EAGER_STEPS", EAGER)
+    monkeypatch.setattr(cudagraphs, "EAGER_STEPS", EAGER)
 
 
 def prepared(config: Config, **recorder: Any) -> tuple[Training, Recorder]:
@@ -173,7 +174,7 @@ def test_a_run_with_graphs_is_the_run_without_to_the_bit(
     assert train(training) == wanted
     assert same_state(training, plain)
     assert recorder.captures == captures
-    assert recorder.rehearsals == captures * graphs.REHEARSALS
+    assert recorder.rehearsals == captures * cudagraphs.REHEARSALS
     full = sum(stage.epochs * (96 // stage.b_m) for stage in plain.plan.stages)
     assert recorder.replays == full - captures * FIRST > full / 3
 
@@ -259,7 +260,7 @@ def test_a_graph_is_made_where_it_gains(
     training, recorder = prepared(config, **shown)
     train(training)
     assert recorder.captures == captures
-    assert recorder.rehearsals <= graphs.REHEARSALS  # each waits for the GPU
+    assert recorder.rehearsals <= cudagraphs.REHEARSALS  # each waits for the GPU
 
 
 @pytest.mark.usefixtures("tensor_rates")
@@ -306,7 +307,7 @@ def test_asked_for_by_name_a_graph_is_made_at_once_or_an_error(make_config: Make
         optim.apply(training.optimizer, 0.1, 0.0, config.optimizer)
         made.begin_epoch(10, training.optimizer)
         if captures:
-            for _ in range(graphs.REHEARSALS):
+            for _ in range(cudagraphs.REHEARSALS):
                 step(training)
         else:
             with pytest.raises(ConfigError, match=r"engine\.graphs=true .*it waits.*graphs=auto"):
@@ -318,13 +319,13 @@ def test_where_graphs_cannot_be_they_are_none_or_an_error() -> None:
     two = Ranks(size=2)
     cases = [(CPU, False, ALONE, "CPU"), (GPU, True, ALONE, "fp16"), (GPU, False, two, "several")]
     for device, scaled, ranks, why in cases:
-        assert graphs.build("auto", device, scaled, ranks) is None
-        assert graphs.build(False, device, scaled, ranks) is None
+        assert cudagraphs.build("auto", device, scaled, ranks) is None
+        assert cudagraphs.build(False, device, scaled, ranks) is None
         with pytest.raises(ConfigError, match=rf"engine\.graphs=true .*{why}.*graphs=auto"):
-            graphs.build(True, device, scaled, ranks)
-    assert graphs.build(False, GPU, False, ALONE) is None
-    assert graphs.build("false", GPU, False, ALONE) is None
-    chosen, forced = (graphs.build(setting, GPU, False, ALONE) for setting in ("auto", True))
+            cudagraphs.build(True, device, scaled, ranks)
+    assert cudagraphs.build(False, GPU, False, ALONE) is None
+    assert cudagraphs.build("false", GPU, False, ALONE) is None
+    chosen, forced = (cudagraphs.build(setting, GPU, False, ALONE) for setting in ("auto", True))
     assert chosen is not None
     assert forced is not None
     assert (chosen.always, forced.always) == (False, True)
@@ -332,10 +333,10 @@ def test_where_graphs_cannot_be_they_are_none_or_an_error() -> None:
 
 def test_numbers_drawn_on_the_cpu_are_noticed() -> None:
     for draw in (lambda: torch.rand(1), random.random):
-        before = graphs._cpu_draws()
-        assert graphs._cpu_draws() == before
+        before = cudagraphs._cpu_draws()
+        assert cudagraphs._cpu_draws() == before
         draw()
-        assert graphs._cpu_draws() != before
+        assert cudagraphs._cpu_draws() != before
 
 
 # --- Learning rates in memory ---------------------------------------------------------------------

@@ -12,10 +12,11 @@ from conftest import TINY
 from test_graphs import train
 from torch import Tensor, nn
 
-from igo import assemble, engine, graphs, optim
-from igo.config import Config, EngineConfig, OptimizerConfig
-from igo.engine import Engine
-from igo.schedule import make_plan
+from igo.config.schema import Config, EngineConfig, OptimizerConfig
+from igo.method.schedule import make_plan
+from igo.runs import assemble
+from igo.train import cudagraphs, engine, optim
+from igo.train.engine import Engine
 
 Make = Callable[..., Config]
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
@@ -110,7 +111,7 @@ def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
         for b in sizes:
             run.begin_epoch(b, optimizer)
             batch = samples(b, size=32)
-            for _ in range(graphs.REHEARSALS + 2):
+            for _ in range(cudagraphs.REHEARSALS + 2):
                 run.step(network, optimizer, batch)
             most = max(most, torch.cuda.memory_reserved())
         return most
@@ -147,8 +148,8 @@ class Reads(nn.Module):
 def test_a_model_that_cannot_be_captured_trains_on_without(
     what: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(graphs, "EAGER_STEPS", 2)
-    monkeypatch.setattr(graphs, "LAUNCH_BOUND", float("inf"))
+    monkeypatch.setattr(cudagraphs, "EAGER_STEPS", 2)
+    monkeypatch.setattr(cudagraphs, "LAUNCH_BOUND", float("inf"))
     with pytest.warns(UserWarning, match=said):
         losses = steps(build("auto"), Reads(what), 0.1, 12)
     assert losses == pytest.approx(steps(build(False), Reads(what), 0.1, 12), rel=1e-4)

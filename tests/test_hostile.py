@@ -29,13 +29,14 @@ from test_readers import write_cifar
 from torchvision.datasets import CIFAR10
 from wandb_server import KEY
 
-from igo import cache, readers, targets
+from igo.analysis.table import table
+from igo.config import guard
+from igo.config.load import of_file
+from igo.data import cache, readers
 from igo.errors import UserError
-from igo.load import of_file
-from igo.record import RunFolder, last_record, read_status
-from igo.schedule import make_plan
-from igo.sweep import table
-from igo.sweep.book import Book, Entry, find_book, read_book
+from igo.method.schedule import make_plan
+from igo.runs.folder import RunFolder, last_record, read_status
+from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -132,24 +133,26 @@ def test_records_that_are_none_end_in_a_row_that_says_so(
 # --- Paths ----------------------------------------------------------------------------------------
 
 
-def a_book() -> dict[str, Any]:
+def a_manifest() -> dict[str, Any]:
     entries = [Entry("digits-a", ["p=0.5"], "p=0.5", 3)]
-    return asdict(Book("x-1", "python src/train.py -m", "2026-01-01", entries, {"digits-a": "7_1"}))
+    return asdict(
+        Manifest("x-1", "python src/train.py -m", "2026-01-01", entries, {"digits-a": "7_1"})
+    )
 
 
-def write_book(runs_dir: Path, book: dict[str, Any]) -> Path:
+def write_book(runs_dir: Path, manifest: dict[str, Any]) -> Path:
     path = runs_dir / "sweeps" / "x-1" / "sweep.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(book))
+    path.write_text(json.dumps(manifest))
     return path
 
 
 def changed(**to: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda book: book.update(to)
+    return lambda manifest: manifest.update(to)
 
 
 def changed_run(**to: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda book: book["runs"][0].update(to)
+    return lambda manifest: manifest["runs"][0].update(to)
 
 
 BOOKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
@@ -168,26 +171,26 @@ BOOKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "jobs": (changed(queue={"digits-a": 7}), "7 is no text"),
     "command": (changed(command={}), r"\{\} is no text"),
     "more": (changed(more=1), "unexpected keyword argument 'more'"),
-    "fewer": (lambda book: book.pop("runs"), "runs"),
+    "fewer": (lambda manifest: manifest.pop("runs"), "runs"),
 }
 
 
 @pytest.mark.parametrize("case", BOOKS)
 def test_a_sweeps_record_leads_nowhere_else(case: str, tmp_path: Path) -> None:
     change, reason = BOOKS[case]
-    book = a_book()
-    path = write_book(tmp_path, book)
-    assert asdict(read_book(path)) == book
-    change(book)
-    write_book(tmp_path, book)
+    manifest = a_manifest()
+    path = write_book(tmp_path, manifest)
+    assert asdict(read_manifest(path)) == manifest
+    change(manifest)
+    write_book(tmp_path, manifest)
     with pytest.raises(UserError, match=rf"sweep.json is not the record of a sweep .*{reason}"):
-        read_book(path)
+        read_manifest(path)
 
 
 def test_a_sweep_is_named_by_its_folder(tmp_path: Path) -> None:
     """Its table is written to sweeps/NAME, so NAME must not be what a file says."""
-    write_book(tmp_path, {**a_book(), "name": "../../elsewhere"})
-    assert find_book(tmp_path, None).name == "x-1"
+    write_book(tmp_path, {**a_manifest(), "name": "../../elsewhere"})
+    assert find_manifest(tmp_path, None).name == "x-1"
 
 
 @pytest.mark.parametrize("name", [".lock", ".metrics.jsonl.partial", "output.log", "status.json"])
@@ -339,7 +342,7 @@ FORBIDDEN = [
 @pytest.mark.parametrize("settings", FORBIDDEN, ids=range(len(FORBIDDEN)))
 def test_what_calls_or_tells_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="is not allowed"):
-        targets.check(OmegaConf.create(settings))
+        guard.check(OmegaConf.create(settings))
 
 
 def test_every_launcher_sweeper_and_logger_of_the_project_is_allowed() -> None:
@@ -351,14 +354,14 @@ def test_every_launcher_sweeper_and_logger_of_the_project_is_allowed() -> None:
                     composed = compose(
                         "config", [f"hydra/{group}={option}"], return_hydra_config=True
                     )
-                    targets.check(composed)
+                    guard.check(composed)
 
 
 # --- Keys -----------------------------------------------------------------------------------------
 
 
 def test_a_run_that_fails_leaves_no_key_behind(forge: Forge, tmp_path: Path) -> None:
-    death = Death("igo.checkpoint.save", call=2, error="no space")
+    death = Death("igo.runs.checkpoint.save", call=2, error="no space")
     ended = forge.run(
         tmp_path, *TINY, death=death, WANDB_API_KEY=KEY, HF_TOKEN=KEY, WANDB_MODE="offline"
     )

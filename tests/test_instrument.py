@@ -15,10 +15,11 @@ import torch
 from conftest import ROOT, TINY, clean_environment, command, records, run_folder
 from torch import nn
 
-from igo import assemble, measure
-from igo.config import Config
-from igo.load import of_file
-from igo.schedule import make_plan
+from igo.config.load import of_file
+from igo.config.schema import Config
+from igo.method.measure import draw
+from igo.method.schedule import make_plan
+from igo.runs import assemble
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 Make = Callable[..., Config]
@@ -61,9 +62,7 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
     training.network.load_state_dict(state["model"])
     from igo.seeds import derive_seed
 
-    drawn = measure.draw(
-        "disjoint", n=96, batch_size=12, batches=5, seed=derive_seed(0, "instrument")
-    )
+    drawn = draw("disjoint", n=96, batch_size=12, batches=5, seed=derive_seed(0, "instrument"))
     gradients = []
     for x, y in training.data.train_batches(drawn, 0):
         loss = nn.functional.cross_entropy(training.network(x), y)

@@ -10,9 +10,11 @@ import pytest
 import torch
 from conftest import TINY
 
-from igo import assemble, loop
-from igo.config import Config
-from igo.schedule import make_plan
+from igo.config.schema import Config
+from igo.method.schedule import make_plan
+from igo.runs import assemble
+from igo.train import loop
+from igo.train.state import Progress
 
 Make = Callable[..., Config]
 
@@ -49,11 +51,11 @@ class Watched:
         self.order.append("step")
 
 
-def trained(config: Config) -> tuple[loop.Progress, Watched, Any]:
+def trained(config: Config) -> tuple[Progress, Watched, Any]:
     plan = make_plan(config)
     training = assemble.prepare(config, plan)
     watched = Watched(training)
-    progress = loop.Progress()
+    progress = Progress()
     loop.train(training, progress, Quiet(), lambda record: None, lambda: None)  # type: ignore[arg-type]
     return progress, watched, plan
 
@@ -125,7 +127,7 @@ def test_every_epoch_is_a_fresh_permutation_and_the_seed_decides(make_config: Ma
     assert timeless(one) != timeless(other)
 
 
-def timeless(progress: loop.Progress) -> list[dict[str, Any]]:
+def timeless(progress: Progress) -> list[dict[str, Any]]:
     return [
         {k: v for k, v in record.items() if k not in ("seconds", "images_per_second")}
         for record in progress.records
@@ -162,7 +164,7 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
 
     training.network.register_forward_hook(watch)
     training.data.train_batches = spy
-    progress = loop.Progress()
+    progress = Progress()
     loop.train(training, progress, Quiet(), lambda record: None, lambda: None)  # type: ignore[arg-type]
     for logits, answers in list(zip(outputs, labels, strict=True))[config.noise.batches :]:
         losses += torch.nn.functional.cross_entropy(logits, answers, reduction="none").tolist()

@@ -18,9 +18,12 @@ from test_noise import linear_gradients
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from igo import data, engine, measure, models, noise, online
-from igo.config import Config, EngineConfig
+from igo.config.schema import Config, EngineConfig
+from igo.data import datasets
 from igo.errors import UserError
+from igo.method import noise
+from igo.method.measure import draw, measure_noise, per_sample, per_sample_gradients
+from igo.train import engine, measure, models, online
 
 Make = Callable[..., Config]
 cross_entropy = nn.functional.cross_entropy
@@ -60,7 +63,7 @@ def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str) -> No
 
 @pytest.mark.parametrize("sampling", noise.SAMPLINGS)
 def test_draws_are_what_their_sampling_says(sampling: str) -> None:
-    drawn = measure.draw(sampling, n=40, batch_size=8, batches=5, seed=1)
+    drawn = draw(sampling, n=40, batch_size=8, batches=5, seed=1)
     assert [len(one) for one in drawn] == [8] * 5
     union = torch.cat(drawn).unique()
     within = [len(one.unique()) for one in drawn]
@@ -71,7 +74,7 @@ def test_draws_are_what_their_sampling_says(sampling: str) -> None:
         assert len(union) < 40
     counts = torch.stack(
         [torch.bincount(one, minlength=40) for s in range(400)
-         for one in measure.draw(sampling, n=40, batch_size=8, batches=5, seed=s)]
+         for one in draw(sampling, n=40, batch_size=8, batches=5, seed=s)]
     ).sum(dim=0)  # fmt: skip
     assert counts.min() > 0.8 * 400
     assert counts.max() < 1.2 * 400
@@ -118,7 +121,7 @@ def test_impossible_samplings_are_refused() -> None:
     with pytest.raises(ValueError, match="bootstrap"):
         noise.estimate(torch.randn(3, 3), batch_size=1, n=10, sampling="bootstrap")
     with pytest.raises(UserError, match="with_replacement"):
-        measure.draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
+        draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
 
 
 def small_network() -> nn.Module:
@@ -126,16 +129,14 @@ def small_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
 
 
-def digits(make_config: Make) -> data.Data:
-    return data.open_data(make_config("dataset.samples=300"), torch.device("cpu"))
+def digits(make_config: Make) -> datasets.Data:
+    return datasets.open_data(make_config("dataset.samples=300"), torch.device("cpu"))
 
 
 def test_per_sample_gradients_are_those_of_a_plain_loop(make_config: Make) -> None:
     network, images = small_network(), digits(make_config)
     (batch,) = images.train_batches([torch.arange(20)], seed=0)
-    rows = torch.cat(
-        list(measure.per_sample_gradients(network, cross_entropy, [batch], memory=60_000))
-    )
+    rows = torch.cat(list(per_sample_gradients(network, cross_entropy, [batch], memory=60_000)))
     for row, x, y in zip(rows, *batch, strict=True):
         loss = cross_entropy(network(x[None]), y[None])
         by_hand = torch.cat([
@@ -146,7 +147,7 @@ def test_per_sample_gradients_are_those_of_a_plain_loop(make_config: Make) -> No
 
 def test_per_sample_and_mini_batch_agree_without_batchnorm(make_config: Make) -> None:
     network, images = small_network(), digits(make_config)
-    exact = measure.per_sample(
+    exact = per_sample(
         network, cross_entropy, lambda: images.train_batches([torch.arange(300)], 0), n=300
     )
     on = engine.build(EngineConfig(device="cpu", precision="fp32"))
@@ -164,11 +165,11 @@ def test_per_sample_and_mini_batch_agree_without_batchnorm(make_config: Make) ->
 def test_per_sample_of_a_whole_data_set_is_exact(make_config: Make) -> None:
     network, images = small_network(), digits(make_config)
     batches = [torch.arange(0, 150), torch.arange(150, 300)]
-    found = measure.per_sample(
+    found = per_sample(
         network, cross_entropy, lambda: images.train_batches(batches, 0), n=300, memory=10**7
     )
     rows = torch.cat(
-        list(measure.per_sample_gradients(network, cross_entropy, images.train_batches(batches, 0)))
+        list(per_sample_gradients(network, cross_entropy, images.train_batches(batches, 0)))
     ).double()
     variance, square = moments(rows)
     assert found.variance == pytest.approx(variance, rel=1e-6)
@@ -180,8 +181,8 @@ def test_per_sample_gradients_through_training_batchnorm_are_refused(make_config
     network = models.build(config.model, config.dataset)
     (batch,) = digits(make_config).train_batches([torch.arange(8)], 0)
     with pytest.raises(UserError, match=r"BatchNorm in train mode.*batchnorm=eval"):
-        list(measure.per_sample_gradients(network, cross_entropy, [batch]))
-    rows = list(measure.per_sample_gradients(network.eval(), cross_entropy, [batch]))
+        list(per_sample_gradients(network, cross_entropy, [batch]))
+    rows = list(per_sample_gradients(network.eval(), cross_entropy, [batch]))
     assert sum(map(len, rows)) == 8
 
 
@@ -194,14 +195,14 @@ def test_a_users_own_model_and_loader() -> None:
     rows = torch.cat([(scores.unsqueeze(2) * x.unsqueeze(1)).flatten(1), scores], dim=1).double()
     variance, _ = moments(rows)
     loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True, drop_last=True)
-    found = measure.measure_noise(model, cross_entropy, loader, n=4096, batches=128)
+    found = measure_noise(model, cross_entropy, loader, n=4096, batches=128)
     assert found.variance == pytest.approx(variance, rel=0.1)
     assert all(p.grad is None for p in model.parameters())
     with pytest.raises(ValueError, match="only 128"):
-        measure.measure_noise(model, cross_entropy, loader, n=4096, batches=129)
+        measure_noise(model, cross_entropy, loader, n=4096, batches=129)
     ragged = DataLoader(TensorDataset(x[:40], y[:40]), batch_size=32)
     with pytest.raises(ValueError, match="one size"):
-        measure.measure_noise(model, cross_entropy, ragged, n=40, batches=2)
+        measure_noise(model, cross_entropy, ragged, n=40, batches=2)
 
 
 @settings(deadline=None, max_examples=300)
@@ -270,7 +271,7 @@ def test_measured_at_one_size_throughout_a_run(make_config: Make) -> None:
     seen: list[int] = []
     spied = measure.training_gradient
 
-    def spy(engine_: engine.Engine, network: nn.Module, batch: data.Batch) -> torch.Tensor:
+    def spy(engine_: engine.Engine, network: nn.Module, batch: datasets.Batch) -> torch.Tensor:
         seen.append(len(batch[1]))
         return spied(engine_, network, batch)
 

@@ -15,10 +15,12 @@ from conftest import TINY, records, run_folder
 from forked import Death, shared_forge
 from torch import nn
 
-from igo import data, engine, loop, memory, models, optim
-from igo.config import Config
+from igo.config.schema import Config
+from igo.data import datasets
 from igo.errors import UserError
-from igo.schedule import make_plan
+from igo.method.schedule import make_plan
+from igo.train import engine, loop, micro_batch, models, optim
+from igo.train.state import Progress, Training
 
 MakeConfig = Callable[..., Config]
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -39,7 +41,7 @@ def test_a_chain_keeps_the_inputs_of_its_layers(make_config: MakeConfig) -> None
         nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10), nn.Sigmoid()
     )
     dataset = make_config().dataset
-    assert memory.bytes_per_sample(chain, dataset) == 4 * (pixels + hidden + 10)
+    assert micro_batch.bytes_per_sample(chain, dataset) == 4 * (pixels + hidden + 10)
 
 
 @pytest.mark.parametrize("model", ["resnet8", "resnet18"])
@@ -58,7 +60,7 @@ def test_the_count_is_that_of_real_tensors(model: str, make_config: MakeConfig) 
         logits = network(torch.randn(b, 1, 8, 8))
     real = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in own)
     del logits
-    counted = memory.bytes_per_sample(network, config.dataset)
+    counted = micro_batch.bytes_per_sample(network, config.dataset)
     assert real / b == pytest.approx(counted, rel=0.03)  # BatchNorm's statistics are in it
 
 
@@ -69,22 +71,22 @@ def test_it_is_the_largest_power_of_two_that_fits(
 ) -> None:
     config = make_config(f"model={model}", f"engine.memory={gib}")
     network = models.build(config.model, config.dataset)
-    size = memory.micro_batch_size(config, network)
-    each, allowed = memory.bytes_per_sample(network, config.dataset), gib * 2**30
+    size = micro_batch.size_for(config, network)
+    each, allowed = micro_batch.bytes_per_sample(network, config.dataset), gib * 2**30
     assert size in [2**k for k in range(11)]
     assert size * each <= allowed or size == 1
-    assert 2 * size * each > allowed or size == memory.MOST
+    assert 2 * size * each > allowed or size == micro_batch.MOST
 
 
 def test_the_published_experiments_go_through_whole(make_config: MakeConfig) -> None:
     config = make_config("experiment=cifar100_method3")
     network = models.build(config.model, config.dataset)
-    assert memory.micro_batch_size(config, network) >= 512
+    assert micro_batch.size_for(config, network) >= 512
 
 
 def test_a_set_size_is_taken(make_config: MakeConfig) -> None:
     config = make_config("engine.micro_batch_size=3")
-    assert memory.micro_batch_size(config, nn.Identity()) == 3
+    assert micro_batch.size_for(config, nn.Identity()) == 3
 
 
 def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
@@ -133,18 +135,18 @@ ERRORS = [
 GROWING = (*TINY, "batch_size=16", "epochs=4", "schedule.stages=2", "p=1", "optimizer=shb")
 
 
-def trained(config: Config, network: nn.Module) -> tuple[loop.Progress, nn.Module, list[Any]]:
+def trained(config: Config, network: nn.Module) -> tuple[Progress, nn.Module, list[Any]]:
     """Train a model of one's own; progress, model, and what was said of its memory."""
     built = engine.build(config.engine)
     torch.manual_seed(0)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     said: list[Any] = []
-    training = loop.Training(
-        config, make_plan(config), data.open_data(config, built.device), network,
+    training = Training(
+        config, make_plan(config), datasets.open_data(config, built.device), network,
         optim.build(config.optimizer, network.parameters()), built,
     )  # fmt: skip
-    progress = loop.Progress()
+    progress = Progress()
     loop.train(
         training, progress, Quiet(), lambda _: None, lambda: None, lambda *s: said.append(s)  # type: ignore[arg-type]
     )  # fmt: skip
@@ -159,7 +161,7 @@ def test_out_of_memory_halves_what_goes_through_at_once(
 
     Evaluation alone fails at first, after an epoch of training.
     """
-    monkeypatch.setattr(data, "TEST_BATCH", 100)
+    monkeypatch.setattr(datasets, "TEST_BATCH", 100)
     progress, network, said = trained(make_config(*GROWING), Small(30, error))
     assert said == [(1024, 50), (50, 25)]
     assert progress.micro_batch_size == 25
@@ -219,7 +221,7 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
     assert size < 1024
 
     bounded = {**BOUNDED}
-    death = Death("igo.checkpoint.save", 1, "after")
+    death = Death("igo.runs.checkpoint.save", 1, "after")
     assert forge.run(broken, *FULL, **BOUNDED, death=death).returncode == -signal.SIGKILL
     del bounded["room"]  # now with all the memory that there is
     ended = forge.run(broken, *FULL, **bounded)

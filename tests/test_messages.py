@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from conftest import composing
 
-from igo.checks import CHOICES, RULES
-from igo.config import Config
+from igo.config.rules import CHOICES, RULES
+from igo.config.schema import Config
 from igo.errors import UserError
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 from torchvision.models import resnet34
 
-from igo import models
-from igo.config import Config, DatasetConfig, ModelConfig
+from igo.config.schema import Config, DatasetConfig, ModelConfig
 from igo.errors import ConfigError
+from igo.train import models
 
 MakeConfig = Callable[..., Config]
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")

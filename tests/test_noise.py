@@ -12,8 +12,10 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from igo import data, engine, measure, models, noise
-from igo.config import Config, EngineConfig
+from igo.config.schema import Config, EngineConfig
+from igo.data import datasets
+from igo.method import noise
+from igo.train import engine, measure, models
 
 Make = Callable[..., Config]
 
@@ -139,7 +141,7 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Ma
     """Digits, ResNet-8 with BatchNorm: the same pieces by hand, and the network as it was."""
     config = make_config("dataset.samples=200", "model.width=4", "engine.precision=fp32")
     on = engine.build(EngineConfig(device="cpu", precision="fp32"))
-    images = data.open_data(config, on.device)
+    images = datasets.open_data(config, on.device)
     torch.manual_seed(3)
     network = models.build(config.model, config.dataset)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -156,7 +158,7 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Ma
 
 
 def plain_gradients(
-    network: nn.Module, images: data.Data, batches: int, b: int, seed: int
+    network: nn.Module, images: datasets.Data, batches: int, b: int, seed: int
 ) -> list[Tensor]:
     from igo.seeds import generator
 
@@ -175,7 +177,7 @@ def test_measured_variance_does_not_depend_on_the_batch_size_without_batchnorm(
     """A linear model on digits: C² from batches of 8 and of 64 agrees with every sample's own."""
     config = make_config("engine.precision=fp32")
     on = engine.build(EngineConfig(device="cpu", precision="fp32"))
-    images = data.open_data(config, on.device)
+    images = datasets.open_data(config, on.device)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
     ((x, y),) = images.train_batches([torch.arange(images.n)], seed=0)

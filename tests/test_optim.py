@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from igo import engine, optim
-from igo.config import EngineConfig, OptimizerConfig
+from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.seeds import generator
+from igo.train import engine, optim
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 STEPS = 12

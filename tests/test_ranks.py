@@ -24,14 +24,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from igo import batchnorm, checkpoint, data, engine, models, optim, ranks, readers
-from igo.batchnorm import SyncedBatchNorm
-from igo.config import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.engine import Engine
+from igo import ranks
+from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.data import datasets, readers
 from igo.errors import ConfigError
 from igo.ranks import Ranks
-from igo.record import signature
-from igo.tracking import history
+from igo.runs import checkpoint
+from igo.runs.folder import signature
+from igo.runs.tracking import history
+from igo.train import batchnorm, engine, models, optim
+from igo.train.batchnorm import SyncedBatchNorm
+from igo.train.engine import Engine
 
 # Sums over ranks are rounded in another order, 1e-7 a sum, and some twenty updates carry it on.
 ROUNDING = 2e-5
@@ -130,7 +133,7 @@ def test_ranks_hold_each_part_of_a_batch_together_and_once(b: int, size: int, mi
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_the_test_set_is_seen_once_by_all_ranks_together(size: int) -> None:
-    opened = data.open_data(configure("dataset=digits"), torch.device("cpu"))
+    opened = datasets.open_data(configure("dataset=digits"), torch.device("cpu"))
     whole = torch.cat([images for images, _ in opened.test_batches()])
     shares = [list(opened.test_batches(one)) for one in everyone(size)]
     for one, share in zip(everyone(size), shares, strict=True):
@@ -149,7 +152,7 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
             pixels = draw.integers(0, 256, (9, 9, 3), np.uint8)
             Image.fromarray(pixels).save(place / f"{number}.png")
     facts = DatasetConfig("imagenet", 2, 3, 8, 6, [0.5] * 3, [0.5] * 3, workers=0)
-    opened = data.FolderData(facts, tmp_path, torch.device("cpu"))
+    opened = datasets.FolderData(facts, tmp_path, torch.device("cpu"))
     drawn = [torch.tensor([4, 0, 3, 1]), torch.tensor([2])]
     whole = list(opened.train_batches(drawn, seed=5))
     read: list[int] = []
@@ -542,7 +545,7 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
     forge: Forge, tmp_path: Path, alone: Path
 ) -> None:
     """Two ranks, of which the second gets SIGTERM in epoch 2; one, killed; three, to the end."""
-    stop = Death("igo.terminal.ProgressBar.advance", 7, signal=signal.SIGTERM, rank=1)
+    stop = Death("igo.runs.terminal.ProgressBar.advance", 7, signal=signal.SIGTERM, rank=1)
     ended = forge.run(tmp_path, *BASE, death=stop, ranks=2)
     assert codes(ended) == [143, 143]
     assert_quiet(ended)
@@ -550,7 +553,7 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
     assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGTERM")
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1]
 
-    killed = forge.run(tmp_path, *BASE, death=Death("igo.checkpoint.save", 1, "after"))
+    killed = forge.run(tmp_path, *BASE, death=Death("igo.runs.checkpoint.save", 1, "after"))
     assert killed.returncode == -signal.SIGKILL
 
     ended = forge.run(tmp_path, *BASE, ranks=3)
@@ -566,7 +569,7 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
 
 # --- Endings --------------------------------------------------------------------------------------
 
-SECOND = "igo.terminal.ProgressBar.advance"
+SECOND = "igo.runs.terminal.ProgressBar.advance"
 
 
 @pytest.mark.parametrize(
@@ -576,7 +579,11 @@ SECOND = "igo.terminal.ProgressBar.advance"
         (Death(SECOND, 2, error="an image is bad", cure=True, rank=0), "an image is bad", [2, 2]),
         (Death(SECOND, 2, error="the roof fell in", rank=2), "the roof fell in", [2, 1]),
         (Death(SECOND, 2, rank=1), "a process of this run ended", [-signal.SIGKILL, 2]),
-        (Death("igo.data.open_data", 1, error="no files", cure=True, rank=2), "no files", [2, 2]),
+        (
+            Death("igo.data.datasets.open_data", 1, error="no files", cure=True, rank=2),
+            "no files",
+            [2, 2],
+        ),
     ],
 )
 def test_what_ends_one_rank_ends_all_with_one_line(
@@ -598,7 +605,7 @@ def test_what_ends_one_rank_ends_all_with_one_line(
 def test_a_folder_in_use_and_a_wrong_setting_are_one_line(forge: Forge, tmp_path: Path) -> None:
     import fcntl
 
-    forge.run(tmp_path, *TINY, SILENT, death=Death("igo.checkpoint.save", 1, "after"))
+    forge.run(tmp_path, *TINY, SILENT, death=Death("igo.runs.checkpoint.save", 1, "after"))
     with (run_folder(tmp_path) / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         ended = forge.run(tmp_path, *TINY, SILENT, ranks=2)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
-from igo import readers
+from igo.data import readers
 from igo.errors import UserError
 
 TRAIN, TEST = 20, 10  # images written by these tests

@@ -24,10 +24,11 @@ import yaml
 from conftest import ROOT, TINY, records, run_folder
 from forked import Ended, Forge, shared_forge
 
-from igo.config import Config, known_settings
+from igo.config.schema import Config, known_settings
 from igo.errors import Busy, UserError
-from igo.record import RunFolder, signature, write_atomically
-from igo.schedule import make_plan
+from igo.files import write_atomically
+from igo.method.schedule import make_plan
+from igo.runs.folder import RunFolder, signature
 
 # What may differ between two computations of the same result.
 WITHOUT_EFFECT = {

@@ -16,11 +16,11 @@ import pytest
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
-from igo.report import band, content, curves, delta, grid, numbers, published, runs, words
-from igo.report.families import Family, families
-from igo.report.runs import Material
-from igo.study.statistics import rejected
-from igo.sweep.program import find
+from igo.analysis.noise_study.statistics import rejected
+from igo.analysis.report import band, content, curves, delta, grid, numbers, published, runs, words
+from igo.analysis.report.families import Family, families
+from igo.analysis.report.runs import Material
+from igo.runs.find import find
 
 
 def read(root: Path) -> Material:
@@ -93,7 +93,7 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
 
 
 def test_holm_rejects_exactly_what_the_step_down_procedure_does() -> None:
-    """Against igo.study.statistics.rejected, an implementation of its own, just beside each."""
+    """Against noise_study.statistics.rejected, an implementation of its own, just beside each."""
     drawn = random.Random(2)
     for _ in range(50):
         p = [drawn.random() ** 3 for _ in range(drawn.randint(1, 7))]

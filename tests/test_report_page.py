@@ -21,8 +21,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
 
+from igo.analysis.report import draw, program, runs
 from igo.errors import ConfigError, UserError
-from igo.report import draw, program, runs
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)

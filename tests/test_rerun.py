@@ -12,8 +12,8 @@ import yaml
 from conftest import TINY, records, run_folder
 from forked import Death, Forge, shared_forge
 
-from igo.config import NO_EFFECT, Config, result_settings
-from igo.load import of_file
+from igo.config.load import of_file
+from igo.config.schema import NO_EFFECT, Config, result_settings
 
 ODD = (
     *TINY,
@@ -50,7 +50,7 @@ def start(
 def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(
     forge: Forge, finished: Path, tmp_path: Path
 ) -> None:
-    death = Death("igo.checkpoint.save", 1, "after")
+    death = Death("igo.runs.checkpoint.save", 1, "after")
     assert forge.run(tmp_path, *ODD, "tracking=none", death=death).returncode == -signal.SIGKILL
     folder = run_folder(tmp_path)
     code, text = start(forge, tmp_path, f"run={folder.relative_to(tmp_path)}", "engine.threads=1")
@@ -67,7 +67,7 @@ def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(
 def test_a_run_begun_afresh_goes_on_in_its_folder_and_is_not_begun_again(
     forge: Forge, tmp_path: Path
 ) -> None:
-    death = Death("igo.checkpoint.save", 2, "after")
+    death = Death("igo.runs.checkpoint.save", 2, "after")
     assert forge.run(tmp_path, *ODD, "tracking=none", "fresh=true", death=death).returncode < 0
     code, text = start(forge, tmp_path, f"run={run_folder(tmp_path)}")
     assert code == 0, text
@@ -128,7 +128,7 @@ def test_what_the_run_is_cannot_be_typed(
 
 def test_every_setting_without_effect_may_be_typed(make_config: Callable[..., Config]) -> None:
     """The list that decides it is the one that the signature uses; runs_dir is the folder's."""
-    from igo.rerun import MOVABLE
+    from igo.runs.rerun import MOVABLE
 
     assert {*MOVABLE, "runs_dir"} == {*NO_EFFECT}
 

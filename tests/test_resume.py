@@ -21,10 +21,13 @@ from conftest import TINY, clean_environment, command, records, run_folder
 from forked import Death, Forge, shared_forge
 from torch import nn
 
-from igo import assemble, checkpoint, data, engine, loop, optim, stopping
-from igo.config import Config
-from igo.schedule import make_plan
-from igo.tracking import history
+from igo.config.schema import Config
+from igo.data import datasets
+from igo.method.schedule import make_plan
+from igo.runs import assemble, checkpoint, stopping
+from igo.runs.tracking import history
+from igo.train import engine, loop, optim
+from igo.train.state import Progress, Training
 
 SILENT = "tracking=none"
 BASE = (*TINY, "epochs=4", "schedule.stages=2")  # the boundary is after epoch 2; 6 + 4 updates
@@ -107,21 +110,25 @@ def assert_equal(a: Any, b: Any) -> None:
 
 
 DEATHS = [
-    Death("igo.engine.Engine.backward", 1, "after"),  # while C² is measured at the start
-    Death("igo.terminal.ProgressBar.advance", 2, "after"),  # inside the first epoch
-    Death("igo.record.RunFolder.append_record", 1, "before"),  # trained, not recorded
-    Death("igo.record.RunFolder.append_record", 1, "after"),  # recorded, no checkpoint
+    Death("igo.train.engine.Engine.backward", 1, "after"),  # while C² is measured at the start
+    Death("igo.runs.terminal.ProgressBar.advance", 2, "after"),  # inside the first epoch
+    Death("igo.runs.folder.RunFolder.append_record", 1, "before"),  # trained, not recorded
+    Death("igo.runs.folder.RunFolder.append_record", 1, "after"),  # recorded, no checkpoint
     Death("torch.save", 1, "inside"),  # half a first checkpoint
-    Death("igo.checkpoint.save", 1, "after"),  # epoch 1 is complete
+    Death("igo.runs.checkpoint.save", 1, "after"),  # epoch 1 is complete
     Death("torch.save", 1, "inside"),  # half a second one
-    Death("igo.checkpoint.sync_folder", 1, "before"),  # epoch 2, the stage's last
-    Death("igo.engine.Engine.backward", 1, "before"),  # at the stage boundary, C² to be measured
-    Death("igo.engine.Engine.backward", 2, "after"),  # there too, C² measured
-    Death("igo.engine.Engine.evaluate", 1, "after"),
+    Death("igo.runs.checkpoint.sync_folder", 1, "before"),  # epoch 2, the stage's last
+    Death(
+        "igo.train.engine.Engine.backward", 1, "before"
+    ),  # at the stage boundary, C² to be measured
+    Death("igo.train.engine.Engine.backward", 2, "after"),  # there too, C² measured
+    Death("igo.train.engine.Engine.evaluate", 1, "after"),
     Death("hashlib.file_digest", 1, "before"),
-    Death("igo.checkpoint.previous", 2, "after"),  # the first call is the load's
-    Death("igo.record.RunFolder.write_records", 1, "after"),  # while starting again
-    Death("igo.record.RunFolder.update_status", 1, "before"),  # trained to the end, not "finished"
+    Death("igo.runs.checkpoint.previous", 2, "after"),  # the first call is the load's
+    Death("igo.runs.folder.RunFolder.write_records", 1, "after"),  # while starting again
+    Death(
+        "igo.runs.folder.RunFolder.update_status", 1, "before"
+    ),  # trained to the end, not "finished"
 ]
 
 
@@ -150,7 +157,7 @@ def test_killed_between_the_two_renames_it_continues_from_the_one_before(
 ) -> None:
     arguments = KINDS["sgd"]
     assert forge.run(
-        tmp_path, *arguments, death=Death("igo.checkpoint.save", 2, "after")
+        tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after")
     ).returncode
     # config, plan, metrics, status; then the old checkpoint makes room for the new one
     death = Death("pathlib.Path.replace", 5, "after")
@@ -176,7 +183,7 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:
     arguments = KINDS["sgd"]
-    forge.run(tmp_path, *arguments, death=Death("igo.checkpoint.save", 3, "after"))
+    forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"))
     damaged = run_folder(tmp_path) / "checkpoint.pt"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 16
@@ -193,7 +200,7 @@ def test_without_any_whole_checkpoint_it_starts_over_and_says_so(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:
     arguments = KINDS["sgd"]
-    forge.run(tmp_path, *arguments, death=Death("igo.checkpoint.save", 3, "after"))
+    forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"))
     for damaged in run_folder(tmp_path).glob("*checkpoint.pt"):
         damaged.write_bytes(b"")
     ended = forge.run(tmp_path, *arguments)
@@ -216,7 +223,7 @@ def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
     assert "finished before" in lines[1]
     assert f"{last:.2%}, best {best:.2%}" in lines[1]
     imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
-    assert "igo.run" in imported
+    assert "igo.runs.session" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -264,7 +271,7 @@ def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     uninterrupted: Callable[[tuple[str, ...]], Outcome],
     number: signal.Signals,
 ) -> None:
-    death = Death("igo.terminal.ProgressBar.advance", 8, "before", number)  # in epoch 3
+    death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", number)  # in epoch 3
     ended = forge.run(tmp_path, *BASE, death=death)
     assert ended.returncode == 128 + number
     assert ended.stderr == ""
@@ -343,7 +350,7 @@ def test_a_signal_after_the_last_update_stops_what_would_come_next() -> None:
 
 
 def test_told_to_stop_while_it_finishes_a_run_is_finished(forge: Forge, tmp_path: Path) -> None:
-    death = Death("igo.record.RunFolder.digests", signal=signal.SIGTERM)
+    death = Death("igo.runs.folder.RunFolder.digests", signal=signal.SIGTERM)
     ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
     assert (ended.returncode, ended.stderr) == (143, "")
     assert "stopped by SIGTERM\n" in ended.stdout
@@ -363,7 +370,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "checkpoint.pt"
         for first, second in ((plain, scaled), (scaled, plain)):
-            assemble.save(path, "one run", None, first, loop.Progress())
+            assemble.save(path, "one run", None, first, Progress())
             assert assemble.load(path, "one run", second, pytest.fail)[0] is not None
     assert scaled.engine.scaler.state_dict() == fresh
 
@@ -372,7 +379,7 @@ def test_a_crash_is_recorded_and_the_command_continues(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:
     arguments = KINDS["sgd"]
-    death = Death("igo.terminal.ProgressBar.advance", 8, "before", error="the roof fell in")
+    death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", error="the roof fell in")
     ended = forge.run(tmp_path, *arguments, death=death)
     assert ended.returncode == 1
     assert "the roof fell in" in ended.stderr
@@ -400,7 +407,7 @@ def test_a_tracker_that_cannot_start_is_a_recorded_failure(forge: Forge, tmp_pat
 
 def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path) -> None:
     """No later start would bring what is missing: finished runs are skipped."""
-    finished = Death("igo.record.RunFolder.update_status", 2, "after")  # the first: the W&B id
+    finished = Death("igo.runs.folder.RunFolder.update_status", 2, "after")  # the first: the W&B id
     assert forge.run(tmp_path, *TINY, death=finished).returncode == -signal.SIGKILL
     assert status(tmp_path)["state"] == "finished"
     (folder,) = offline_folders(tmp_path)
@@ -413,9 +420,9 @@ def test_killed_several_times_wandb_has_every_epoch_once(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:
     for death in (
-        Death("igo.checkpoint.save", 2, "after"),  # epoch 2 is saved, not yet in W&B
-        Death("igo.tracking.WandbTracker.log", 3, "after"),  # 1 and 2 again, then epoch 3
-        Death("igo.record.RunFolder.update_status", 1, "before"),  # all in W&B, not "finished"
+        Death("igo.runs.checkpoint.save", 2, "after"),  # epoch 2 is saved, not yet in W&B
+        Death("igo.runs.tracking.WandbTracker.log", 3, "after"),  # 1 and 2 again, then epoch 3
+        Death("igo.runs.folder.RunFolder.update_status", 1, "before"),  # all in W&B, not "finished"
     ):
         assert forge.run(tmp_path, *BASE, death=death).returncode == -signal.SIGKILL
     # as a torn file that takes the newest checkpoint away: epoch 4 is trained twice
@@ -451,15 +458,15 @@ def test_dropout_draws_the_same_after_a_resume(
 ) -> None:
     config = make_config(*BASE, SILENT)
 
-    def training() -> loop.Training:
+    def training() -> Training:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
         built = engine.build(config.engine)
-        images = data.open_data(config, built.device)
+        images = datasets.open_data(config, built.device)
         optimizer = optim.build(config.optimizer, network.parameters())
-        return loop.Training(config, make_plan(config), images, network, optimizer, built)
+        return Training(config, make_plan(config), images, network, optimizer, built)
 
-    def train(run: loop.Training, progress: loop.Progress, last: int) -> None:
+    def train(run: Training, progress: Progress, last: int) -> None:
         def done(record: dict[str, Any]) -> None:
             if record["epoch"] == last:
                 raise Enough
@@ -467,9 +474,9 @@ def test_dropout_draws_the_same_after_a_resume(
         with pytest.raises(Enough):
             loop.train(run, progress, Quiet(), done, lambda: None)  # type: ignore[arg-type]
 
-    straight, progress = training(), loop.Progress()
+    straight, progress = training(), Progress()
     train(straight, progress, 4)
-    first, there = training(), loop.Progress()
+    first, there = training(), Progress()
     train(first, there, 2)
     second = training()
     second.network.load_state_dict(first.network.state_dict())
@@ -494,7 +501,7 @@ def test_the_whole_way_as_a_user_walks_it(
     uninterrupted: Callable[[tuple[str, ...]], Outcome],
 ) -> None:
     """A fork and a program of its own compute the same bits: the other tests here rest on it."""
-    ended = forge.run(tmp_path, *KINDS["sgd"], death=Death("igo.checkpoint.save", 2, "after"))
+    ended = forge.run(tmp_path, *KINDS["sgd"], death=Death("igo.runs.checkpoint.save", 2, "after"))
     assert ended.returncode == -signal.SIGKILL
     assert program(*KINDS["sgd"]).returncode == 0
     assert_same(outcome(tmp_path), uninterrupted(KINDS["sgd"]))

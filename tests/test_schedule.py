@@ -13,9 +13,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
-from igo.config import Config
+from igo.config.schema import Config
 from igo.errors import ConfigError
-from igo.schedule import Plan, make_plan
+from igo.method.schedule import Plan, make_plan
 
 Make = Callable[..., Config]
 

@@ -24,10 +24,10 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from igo import assemble
+from igo.analysis.sharpness import curvature, worst_case
+from igo.analysis.sharpness.surface import Surface
 from igo.errors import UserError
-from igo.sharpness import curvature, worst_case
-from igo.sharpness.surface import Surface
+from igo.runs import assemble
 
 # --- Curvature ------------------------------------------------------------------------------------
 
@@ -361,7 +361,7 @@ def test_the_same_settings_are_not_measured_twice(forge: Forge, tmp_path: Path) 
 @pytest.mark.slow
 def test_killed_it_goes_on_with_the_runs_that_are_left(forge: Forge, tmp_path: Path) -> None:
     first, second = sorted(trained(forge, tmp_path, f"seed={seed}") for seed in (0, 1))
-    death = Death("igo.sharpness.program.write_atomically", call=2, signal=signal.SIGKILL)
+    death = Death("igo.analysis.sharpness.program.write_atomically", call=2, signal=signal.SIGKILL)
     assert sharpness(forge, tmp_path, death=death).returncode == -signal.SIGKILL
     before = (first / "sharpness.json").stat().st_ino
     assert not (second / "sharpness.json").exists()
@@ -376,7 +376,7 @@ def test_what_cannot_be_measured_is_said_and_the_others_go_on(forge: Forge, tmp_
     folders = {name: trained(forge, tmp_path, f"seed={i}") for i, name in enumerate(BROKEN)}
     for name, folder in folders.items():
         BROKEN[name][0](folder)
-    stop = Death("igo.checkpoint.save", call=2, moment="after", signal=signal.SIGKILL)
+    stop = Death("igo.runs.checkpoint.save", call=2, moment="after", signal=signal.SIGKILL)
     forge.run(tmp_path, *TINY, *NEW, "seed=100", death=stop)
     (tmp_path / "runs" / "notes").mkdir()
     ended = sharpness(forge, tmp_path)
@@ -405,7 +405,7 @@ def damage(folder: Path, *names: str) -> None:
 
 def diverged(folder: Path) -> None:
     """A whole checkpoint with a parameter that is not a number."""
-    from igo import checkpoint
+    from igo.runs import checkpoint
 
     state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
     assert state is not None

@@ -19,11 +19,11 @@ from hydra import compose, initialize_config_dir
 from scipy import integrate, special, stats
 from test_noise import linear_gradients
 
-from igo.config import Config
+from igo.analysis.noise_study import feedback, lemma, networks, omega, report, statistics
+from igo.analysis.noise_study.program import settings
+from igo.analysis.noise_study.statistics import Estimate
+from igo.config.schema import Config
 from igo.errors import UserError
-from igo.study import feedback, lemma, networks, omega, report, statistics
-from igo.study.program import settings
-from igo.study.statistics import Estimate
 
 Make = Callable[..., Config]
 

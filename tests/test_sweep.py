@@ -20,12 +20,13 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igo.errors import ConfigError, UserError
-from igo.record import RunFolder, state_of
+from igo.runs.folder import RunFolder, state_of
+from igo.runs.manifest import find_manifest, read_manifest
 from igo.sweep import local
-from igo.sweep.book import find_book, open_book, read_book
 from igo.sweep.grid import combinations
 from igo.sweep.jobs import Composer, distinct, labels
 from igo.sweep.local import LocalSettings, Slot
+from igo.sweep.state import open_manifest
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 SMALL = (*TINY, "tracking=none")
@@ -268,7 +269,7 @@ def test_a_sweep_without_m_is_an_error(program: Program) -> None:
 
 def test_runs_of_a_sweep_are_one_group_in_wandb(program: Program, tmp_path: Path) -> None:
     assert program("-m", *TINY, "epochs=1", "seed=0,1").returncode == 0
-    name = find_book(tmp_path / "runs", None).name
+    name = find_manifest(tmp_path / "runs", None).name
     for folder in folders(tmp_path):
         assert yaml.safe_load((folder / "config.yaml").read_text())["tracking"]["group"] == name
 
@@ -404,18 +405,18 @@ def test_no_gpu_is_one_that_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_epochs_of_the_final_stage_count(composer: Composer, tmp_path: Path) -> None:
     job = composer.job([*SMALL, "schedule.final_updates=5"])
-    assert [entry.epochs for entry in open_book(tmp_path, "name", "", [job]).runs] == [3 + 5]
+    assert [entry.epochs for entry in open_manifest(tmp_path, "name", "", [job]).runs] == [3 + 5]
 
 
 def test_a_sweep_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no sweep was started"):
-        find_book(tmp_path, None)
+        find_manifest(tmp_path, None)
     other = tmp_path / "sweeps" / "p-1" / "sweep.json"
     other.parent.mkdir(parents=True)
     other.write_text('{"name": "p-1"}')
     with pytest.raises(UserError, match="begins with q; there are p-1"):
-        find_book(tmp_path, "q")
+        find_manifest(tmp_path, "q")
     with pytest.raises(UserError, match="begins with /p; there are p-1"):
-        find_book(tmp_path, "/p")
+        find_manifest(tmp_path, "/p")
     with pytest.raises(UserError, match="not the record of a sweep"):
-        read_book(other)
+        read_manifest(other)

@@ -15,8 +15,8 @@ import pytest
 from conftest import ROOT, TINY, clean_environment
 
 from igo.errors import ConfigError, UserError
+from igo.runs.manifest import find_manifest
 from igo.sweep import queue
-from igo.sweep.book import find_book
 from igo.sweep.slurm import SlurmSettings
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -116,9 +116,9 @@ def test_sbatch_is_asked_for_what_was_set(
     (srun,) = (index for index, line in enumerate(lines) if line.startswith("srun "))
     assert lines.index("module load cuda") < lines.index("ulimit -c 0") < srun
     assert "--cpus-per-task=6" in lines[srun]
-    book = find_book(tmp_path / "runs", None)
-    assert asked["job-name"] == book.name
-    assert list(book.queue.values()) == ["7_0", "7_1", "7_2"]
+    manifest = find_manifest(tmp_path / "runs", None)
+    assert asked["job-name"] == manifest.name
+    assert list(manifest.queue.values()) == ["7_0", "7_1", "7_2"]
 
 
 def test_a_default_of_the_cluster_is_not_asked_for(

@@ -20,7 +20,9 @@ from test_tracking import NOWHERE, assert_key_is_nowhere, when_rows_are_there
 from wandb_server import KEY, OnlineRun, WandbServer
 
 RUN = (*TINY, "epochs=6", "schedule.stages=2")
-LOG = "igo.tracking.WandbTracker.log"  # src/sync.py's; training hands its rows to OpeningTracker
+LOG = (
+    "igo.runs.tracking.WandbTracker.log"  # src/sync.py's; training hands its rows to OpeningTracker
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +46,7 @@ def sync(forge: Forge, place: Path, url: str, key: str = KEY, **more: Any) -> En
 def stopped(forge: Forge, place: Path, rows: int, number: int = signal.SIGTERM) -> None:
     """Train offline, or go on, until that many more rows are logged."""
     ended = forge.run(
-        place, *RUN, death=Death("igo.tracking.OpeningTracker.log", rows, "after", number)
+        place, *RUN, death=Death("igo.runs.tracking.OpeningTracker.log", rows, "after", number)
     )
     assert ended.returncode in (128 + number, -number), ended.stderr
 
@@ -90,7 +92,7 @@ def test_all_runs_are_sent_once(forge: Forge, offline: Path, tmp_path: Path) -> 
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: no W&B key is known here; run `wandb login`")
     assert ended.stderr.count("\n") == 1
-    ended = sync(forge, place, NOWHERE, settings={"igo.tracking.INIT_TIMEOUT": 1})
+    ended = sync(forge, place, NOWHERE, settings={"igo.runs.tracking.INIT_TIMEOUT": 1})
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: W&B does not answer (")
     assert ended.stderr.count("\n") == 1
@@ -181,7 +183,7 @@ def test_a_server_lost_on_the_way_loses_nothing(
 
     with WandbServer() as server, when_rows_are_there(server, 3, cut_off):
         ended = sync(
-            forge, place, server.url, death=pause, settings={"igo.tracking.FINISH_TIMEOUT": 1},
+            forge, place, server.url, death=pause, settings={"igo.runs.tracking.FINISH_TIMEOUT": 1},
             WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL="1",
         )  # fmt: skip
     assert ended.returncode == 2

@@ -24,12 +24,12 @@ from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 from scipy import stats
 
-from igo.config import known_settings
+from igo.analysis.table import program as table_program
+from igo.analysis.table import show, table
+from igo.config.schema import known_settings
 from igo.errors import UserError
-from igo.record import RunFolder
-from igo.schedule import make_plan
-from igo.sweep import program as table_program
-from igo.sweep import show, table
+from igo.method.schedule import make_plan
+from igo.runs.folder import RunFolder
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))

@@ -18,7 +18,7 @@ from conftest import TINY, records, run_folder
 from forked import Death, Forge, shared_forge
 from wandb_server import KEY, WandbServer
 
-from igo.tracking import folders_of, history
+from igo.runs.tracking import folders_of, history
 
 EPOCHS = [1, 2, 3]
 FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
@@ -206,7 +206,9 @@ def when_rows_are_there(server: WandbServer, rows: int, act: Callable[[], None])
 
 
 LONGER = (*TINY, "epochs=6", "schedule.stages=2")
-PAUSE = Death("igo.tracking.WandbTracker.log", 4, "after", signal.SIGSTOP)  # W&B's process goes on
+PAUSE = Death(
+    "igo.runs.tracking.WandbTracker.log", 4, "after", signal.SIGSTOP
+)  # W&B's process goes on
 
 
 def send(place: Path, number: signal.Signals) -> None:
@@ -239,7 +241,7 @@ def test_killed_online_it_sends_each_row_once(forge: Forge, tmp_path: Path) -> N
 def test_an_unreachable_server_costs_no_training_and_no_row(forge: Forge, tmp_path: Path) -> None:
     ended = forge.run(
         tmp_path, *TINY, "tracking.mode=online",
-        settings={"igo.tracking.INIT_TIMEOUT": 1},
+        settings={"igo.runs.tracking.INIT_TIMEOUT": 1},
         WANDB_BASE_URL=NOWHERE, WANDB_API_KEY=KEY,
     )  # fmt: skip
     assert ended.returncode == 0
@@ -260,7 +262,7 @@ def test_a_server_lost_on_the_way_does_not_hold_the_end_up(forge: Forge, tmp_pat
     with WandbServer() as server, when_rows_are_there(server, 3, cut_off):
         ended = forge.run(
             tmp_path, *LONGER, death=PAUSE,
-            settings={"igo.tracking.FINISH_TIMEOUT": 1},
+            settings={"igo.runs.tracking.FINISH_TIMEOUT": 1},
             WANDB_MODE="online", WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST,
         )  # fmt: skip
     assert ended.returncode == 0

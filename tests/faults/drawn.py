@@ -10,7 +10,7 @@ from typing import get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from igo.config import Config, known_settings
+from igo.config.schema import Config, known_settings
 
 Settings = dict[str, object]
 

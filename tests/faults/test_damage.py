@@ -65,7 +65,7 @@ DAMAGES: tuple[Damage, ...] = (truncated, empty, flipped, foreign, missing)
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run that was killed after epoch 3 of 4, one that is finished, and another finished one."""
     made = {name: tmp_path_factory.mktemp(name) for name in ("killed", "finished", "foreign")}
-    ended = start(made["killed"], "sgd", Death("igo.checkpoint.save", 3, "after"))
+    ended = start(made["killed"], "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
     assert ended.returncode == -signal.SIGKILL
     assert start(made["finished"], "sgd").returncode == 0
     assert start(made["foreign"], "feedback").returncode == 0

@@ -20,7 +20,7 @@ from conftest import run_folder
 from forked import Death, Ended, Forge, shared_forge
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
-from igo.record import write_atomically
+from igo.files import write_atomically
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
 
@@ -100,7 +100,7 @@ def test_a_read_only_disk_is_said_before_any_compute(
     tmp_path: Path, record_property: Record
 ) -> None:
     with small_disk(tmp_path, 2000) as disk:
-        death = Death("igo.checkpoint.save", 2, "after")
+        death = Death("igo.runs.checkpoint.save", 2, "after")
         assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
         subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
@@ -157,7 +157,7 @@ def test_a_folder_that_vanishes_under_a_run(
         run_folder(tmp_path).rename(away)
         os.kill(pid, signal.SIGCONT)
 
-    pause = Death("igo.terminal.ProgressBar.advance", update, "before", signal.SIGSTOP)
+    pause = Death("igo.runs.terminal.ProgressBar.advance", update, "before", signal.SIGSTOP)
     thread = threading.Thread(target=take_away)
     thread.start()
     ended = start(tmp_path, "sgd", pause)

@@ -20,14 +20,15 @@ from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, settings
 from omegaconf.errors import OmegaConfBaseException
 
-from igo import assemble, loop
-from igo.cli import _composition
-from igo.config import known_settings
+from igo.config.cli import _composition
+from igo.config.guard import guard_composition
+from igo.config.load import load
+from igo.config.schema import known_settings
 from igo.errors import UserError
-from igo.load import load
-from igo.loop import Training
-from igo.schedule import Plan, make_plan
-from igo.targets import guard_composition
+from igo.method.schedule import Plan, make_plan
+from igo.runs import assemble
+from igo.train import loop
+from igo.train.state import Progress, Training
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[[str, object], None]
@@ -55,7 +56,7 @@ class Silent:
     """A bar that shows nothing."""
 
     def begin_epoch(self, *_: object) -> None:
-        """See igo.terminal.ProgressBar."""
+        """See igo.runs.terminal.ProgressBar."""
 
     advance = end_epoch = begin_epoch
 
@@ -94,7 +95,7 @@ def step(training: Training) -> int:
 
     bar, ignore = Silent(), lambda _: None
     try:
-        loop.train(training, loop.Progress(), bar, ignore, stop_after_one)  # type: ignore[arg-type]
+        loop.train(training, Progress(), bar, ignore, stop_after_one)  # type: ignore[arg-type]
     except OneStep:
         asked -= 1
     return asked

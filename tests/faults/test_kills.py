@@ -48,14 +48,14 @@ def test_killed_inside_each_write_of_a_run(
 
 
 BOUNDARIES = [
-    Death("igo.loop._begin", 1, "after"),  # a stage begins, its C² is measured
-    Death("igo.loop._begin", 3, "before"),  # the second stage
-    Death("igo.engine.Engine.begin_epoch", 2, "after"),
-    Death("igo.engine.Engine.step", 9, "after"),
-    Death("igo.batchnorm.average", 2, "before"),  # an epoch is trained, not evaluated
-    Death("igo.terminal.ProgressBar.end_epoch", 2, "after"),  # a stage is over, and saved
-    Death("igo.record.RunFolder.append_record", 3, "after"),
-    Death("igo.record.RunFolder.update_status", 1, "before"),  # trained, not called finished
+    Death("igo.train.loop._begin", 1, "after"),  # a stage begins, its C² is measured
+    Death("igo.train.loop._begin", 3, "before"),  # the second stage
+    Death("igo.train.engine.Engine.begin_epoch", 2, "after"),
+    Death("igo.train.engine.Engine.step", 9, "after"),
+    Death("igo.train.batchnorm.average", 2, "before"),  # an epoch is trained, not evaluated
+    Death("igo.runs.terminal.ProgressBar.end_epoch", 2, "after"),  # a stage is over, and saved
+    Death("igo.runs.folder.RunFolder.append_record", 3, "after"),
+    Death("igo.runs.folder.RunFolder.update_status", 1, "before"),  # trained, not called finished
 ]
 
 
@@ -71,13 +71,13 @@ def test_killed_at_the_boundaries_of_stages_and_epochs(
 
 
 TRACKER = [
-    *(Death("igo.tracking._init", 1, moment) for moment in ("before", "after")),
+    *(Death("igo.runs.tracking._init", 1, moment) for moment in ("before", "after")),
     *(
-        Death("igo.tracking.WandbTracker.log", call, moment)
+        Death("igo.runs.tracking.WandbTracker.log", call, moment)
         for call in (1, 2, 3, 4)
         for moment in ("before", "after")
     ),
-    *(Death("igo.tracking.WandbTracker.finish", 1, moment) for moment in ("before", "after")),
+    *(Death("igo.runs.tracking.WandbTracker.finish", 1, moment) for moment in ("before", "after")),
 ]
 
 

@@ -19,7 +19,7 @@ import torch
 from cluster import cluster, missing, slurm, wait
 from conftest import ROOT, TINY, clean_environment, command, records
 
-from igo import checkpoint
+from igo.runs import checkpoint
 
 pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=missing())]
 
@@ -68,8 +68,10 @@ def sweep_status(place: Path) -> str:
 def queue(place: Path) -> dict[str, str]:
     """The SLURM job of each run, by the overrides that tell it from the others."""
     (path,) = place.glob("runs/sweeps/*/sweep.json")
-    book = json.loads(path.read_text())
-    return {one["label"]: book["queue"][one["run"]] for one in book["runs"] if book["queue"]}
+    manifest = json.loads(path.read_text())
+    return {
+        one["label"]: manifest["queue"][one["run"]] for one in manifest["runs"] if manifest["queue"]
+    }
 
 
 def folder(place: Path, label: str) -> Path:

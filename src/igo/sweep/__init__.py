@@ -1,1 +1,4 @@
-"""Many runs: from grids to jobs, on this machine or a SLURM cluster, to one table."""
+"""Many runs: a grid, its jobs, and where they run, here or through SLURM.
+
+Imports analysis, for the table at a sweep's end, and what is below it.
+"""

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import NoReturn
 
 from hydra import compose
@@ -20,15 +19,17 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config import Config
+from igo.config.guard import check_text
+from igo.config.load import load
+from igo.config.schema import Config
 from igo.errors import Busy, UserError, first_line
-from igo.load import load
+from igo.files import refuse_links
+from igo.method.schedule import make_plan
+from igo.paths import ROOT
 from igo.ranks import Ranks
-from igo.record import RunFolder, refuse_links
-from igo.schedule import make_plan
-from igo.targets import check_text
+from igo.runs.folder import RunFolder
 
-TRAIN = Path(__file__).parents[2] / "train.py"
+TRAIN = ROOT / "src" / "train.py"
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def execute(job: Job) -> None:
     Ends the process with that program's exit code, unless the run finishes. A run that fails
     before it has a record gets one, so that a sweep can say what was wrong.
     """
-    from igo.run import run  # torch
+    from igo.runs.session import run  # torch
 
     sys.argv = [os.path.relpath(TRAIN), *job.overrides]  # the command that status.json keeps
     before = job.folder.status()

@@ -20,7 +20,7 @@ from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
 from igo.sweep.overview import Overview
 
-IMPORTED = ("igo.assemble", "igo.run", "igo.tracking", "wandb")
+IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.tracking", "wandb")
 LOOK = 0.5  # seconds between two looks at what runs
 
 

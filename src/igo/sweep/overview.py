@@ -8,11 +8,11 @@ from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from igo.config import total_epochs
-from igo.record import last_record, read_status, state_of
-from igo.sweep.book import counts
+from igo.config.schema import total_epochs
+from igo.runs.folder import last_record, read_status, state_of
 from igo.sweep.jobs import Job, labels
 from igo.sweep.launch import Sweep
+from igo.sweep.state import counts
 
 
 class Overview:

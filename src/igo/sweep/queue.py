@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from igo.errors import UserError
-from igo.record import read_status
+from igo.runs.folder import read_status
 
 TIMEOUT = 10  # seconds for squeue to answer
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")

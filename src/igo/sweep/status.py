@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from igo.analysis.table import table
+from igo.analysis.table.show import show_summary
 from igo.errors import UserError
-from igo.record import last_record, read_status
-from igo.sweep import table
-from igo.sweep.book import FOLDER, Book, counts, find_book
-from igo.sweep.show import show_summary
+from igo.runs.folder import last_record, read_status
+from igo.runs.manifest import FOLDER, Manifest, find_manifest
+from igo.sweep.state import counts, sweep_states
 
 
 @dataclass
@@ -30,23 +31,25 @@ def report(settings: StatusSettings) -> None:
     """
     runs_dir = Path(settings.runs_dir)
     console = Console(highlight=False, soft_wrap=True)
-    book = find_book(runs_dir, settings.sweep)
-    console.print(f"sweep {book.name}, started {book.started}: {book.command}", markup=False)
-    show(book, runs_dir, console)
+    manifest = find_manifest(runs_dir, settings.sweep)
+    console.print(
+        f"sweep {manifest.name}, started {manifest.started}: {manifest.command}", markup=False
+    )
+    show(manifest, runs_dir, console)
 
 
-def show(book: Book, runs_dir: Path, console: Console) -> dict[str, str]:
+def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]:
     """Print what runs, what failed and why, and the table, which is written to the sweep's folder.
 
     Returns:
         How each run stands.
     """
     try:
-        states = book.states(runs_dir)
+        states = sweep_states(manifest, runs_dir)
     except UserError as unseen:
         console.print(f"warning: {unseen}; what follows is from the records alone", markup=False)
-        states = book.recorded(runs_dir)
-    for entry in book.runs:
+        states = manifest.recorded(runs_dir)
+    for entry in manifest.runs:
         state, folder = states[entry.run], runs_dir / entry.run
         if state == "running":
             epoch = last_record(folder).get("epoch", 0)
@@ -57,9 +60,9 @@ def show(book: Book, runs_dir: Path, console: Console) -> dict[str, str]:
         elif state == "interrupted":
             console.print(f"interrupted: {entry.label} ({folder})", markup=False)
     if "finished" in states.values():
-        runs = table.read_runs(runs_dir / entry.run for entry in book.runs)
-        table.write(runs, runs_dir / FOLDER / book.name)
+        runs = table.read_runs(runs_dir / entry.run for entry in manifest.runs)
+        table.write(runs, runs_dir / FOLDER / manifest.name)
         show_summary(runs)
-        console.print(f"table {runs_dir / FOLDER / book.name}/table.csv", markup=False)
-    console.print(f"sweep {book.name}: {counts(states)}", markup=False)
+        console.print(f"table {runs_dir / FOLDER / manifest.name}/table.csv", markup=False)
+    console.print(f"sweep {manifest.name}: {counts(states)}", markup=False)
     return states

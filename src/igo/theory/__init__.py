@@ -1,5 +1,4 @@
-"""The theory laboratory: smoothing, σ-nice functions, explicit and implicit graduated optimization.
+"""The laboratory: every statement of the source that is not network training, run and judged.
 
-NumPy and SciPy throughout: every gradient here is short enough to be written down, leading
-dimensions batch starts, seeds and perturbations, and the package imports in a quarter second.
+Imports method and the ground files.
 """

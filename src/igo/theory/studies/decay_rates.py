@@ -5,8 +5,8 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from igo.config import ScheduleConfig
-from igo.schedule import PROFILES, Position
+from igo.config.schema import ScheduleConfig
+from igo.method.schedule import PROFILES, Position
 from igo.theory import propositions as props
 from igo.theory.functions import Array
 from igo.theory.row import Check, Frames, Seen, Settings, Study, frame, statement

@@ -1,0 +1,219 @@
+"""The noise of a run's checkpoint, or of a fresh model, as a table and as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from igo.config.load import load, split_off
+from igo.config.schema import Config
+from igo.errors import ConfigError, nearest
+from igo.files import write_atomically
+from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
+from igo.runs.rerun import moved
+from igo.runs.terminal import Terminal
+
+if TYPE_CHECKING:
+    from igo.train.state import Training
+
+
+@dataclass
+class Instrument:
+    """The settings of src/measure_noise.py beside those of a run; see conf/measure_noise.yaml."""
+
+    run: str | None = None
+    batch_sizes: list[int] = field(default_factory=lambda: [32])
+    batches: int = 32
+    sampling: str = "disjoint"
+    estimator: str = "mini_batch"
+    batchnorm: str = "train"
+    memory_mb: int = 1024
+    output: str | None = None
+
+
+CHOICES = {
+    "sampling": SAMPLINGS,
+    "estimator": ("mini_batch", "per_sample"),
+    "batchnorm": ("train", "eval"),
+}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is measured: a network with its data and engine, and the η and β that δ is for."""
+
+    of: dict[str, Any]
+    training: Training
+    learning_rate: float
+    momentum: float
+
+
+def run(composed: DictConfig, typed: Collection[str]) -> list[dict[str, Any]]:
+    """Measure as configured; print a table, write ``output``, return its rows.
+
+    Raises:
+        UserError: a bad setting, or no usable checkpoint.
+    """
+    instrument, rest = split_off(composed, Instrument)
+    _check(instrument)
+    what = _fresh(load(rest, typed)) if instrument.run is None else _of_run(instrument, rest, typed)
+    _check_sizes(instrument, what)
+    rows = [
+        _row(instrument, _measure(instrument, what, b), b, what) for b in instrument.batch_sizes
+    ]
+    print(table(rows, what.of))
+    if instrument.output:
+        content = rows[0] if len(rows) == 1 else rows
+        write_atomically(Path(instrument.output), json.dumps(content, indent=2) + "\n")
+    return rows
+
+
+def _check(instrument: Instrument) -> None:
+    for name, choices in CHOICES.items():
+        value = getattr(instrument, name)
+        if value not in choices:
+            allowed = f"it must be one of {', '.join(choices)}.{nearest(value, choices)}"
+            raise ConfigError(name, value, allowed)
+    if instrument.batches < LEAST_FOR_INTERVAL:
+        allowed = f"an interval needs {LEAST_FOR_INTERVAL} mini-batches or more"
+        raise ConfigError("batches", instrument.batches, allowed)
+    if not instrument.batch_sizes or min(instrument.batch_sizes) < 1:
+        raise ConfigError("batch_sizes", instrument.batch_sizes, "each must be 1 or more")
+    if instrument.memory_mb < 1:
+        raise ConfigError("memory_mb", instrument.memory_mb, "it must be 1 or more")
+    if instrument.output:
+        path = Path(instrument.output)
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            raise ConfigError("output", path, "it must be a file in a folder that is there")
+
+
+def _check_sizes(instrument: Instrument, what: Measured) -> None:
+    from igo.train import models
+
+    config, largest = what.training.config, max(instrument.batch_sizes)
+    if instrument.sampling == "independent" and largest >= config.dataset.samples:
+        allowed = f"batches of all {config.dataset.samples} samples never vary; take fewer"
+        raise ConfigError("batch_sizes", instrument.batch_sizes, allowed)
+    if instrument.estimator == "mini_batch" and instrument.batchnorm == "train":
+        least = what.training.engine.smallest_part(instrument.batch_sizes, largest)
+        models.check_fits(what.training.network, config.model.name, config.dataset, least)
+
+
+def _fresh(config: Config) -> Measured:
+    from igo.method.schedule import make_plan
+    from igo.runs import assemble
+
+    training = assemble.prepare(config, make_plan(config))
+    of = {"model": f"fresh {config.model.name}", "dataset": config.dataset.name}
+    eta, beta = config.learning_rate, config.optimizer.momentum
+    return Measured({**of, "seed": config.seed}, training, eta, beta)
+
+
+def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) -> Measured:
+    """A run at its newest checkpoint; what was typed may change where it is measured, and η."""
+    from igo.runs import assemble
+
+    names = [name for name in typed if name not in {one.name for one in fields(Instrument)}]
+    changed = [name for name in names if name != "learning_rate"]
+    folder, move = moved(
+        str(instrument.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
+    )
+    training, progress = assemble.of_folder(folder, move, Terminal().warn)
+    last = progress.records[-1]
+    eta = load(rest).learning_rate if "learning_rate" in names else last["eta_m"]
+    of = {"run": str(instrument.run), "epoch": progress.epoch}
+    return Measured(of, training, eta, last["beta_m"])
+
+
+def _measure(instrument: Instrument, what: Measured, batch_size: int) -> Noise:
+    from torch.nn.functional import cross_entropy
+
+    from igo.method.measure import check_per_sample, draw, joined, per_sample
+    from igo.seeds import derive_seed
+    from igo.train import measure
+
+    training, network = what.training, what.training.network
+    network.train(instrument.batchnorm == "train")
+    seed = derive_seed(training.config.seed, "instrument")
+    if instrument.estimator == "mini_batch":
+        return measure.mini_batch(
+            training.engine,
+            network,
+            training.data,
+            batch_size=batch_size,
+            batches=instrument.batches,
+            seed=seed,
+            sampling=instrument.sampling,
+        )
+    check_per_sample(network)
+    samples = instrument.batches * batch_size
+    drawn = draw(instrument.sampling, n=training.data.n, batch_size=1, batches=samples, seed=seed)
+    together = joined(drawn, 256)
+    return per_sample(
+        network,
+        cross_entropy,
+        lambda: training.data.train_batches(together, derive_seed(seed, "augmentation")),
+        n=training.data.n,
+        sampling=instrument.sampling,
+        memory=instrument.memory_mb * 2**20,
+    )
+
+
+def _row(instrument: Instrument, found: Noise, batch_size: int, what: Measured) -> dict[str, Any]:
+    from igo.train import control
+
+    config, eta, beta = what.training.config, what.learning_rate, what.momentum
+    return {
+        "of": what.of,
+        "variance": found.variance,
+        "interval": list(found.interval or ()),
+        "gradient_norm": found.gradient_norm,
+        "noise_scale": found.noise_scale,
+        "batch_size": found.batch_size,
+        "batches": found.batches,
+        "sampling": found.sampling,
+        "estimator": instrument.estimator,
+        "batchnorm": instrument.batchnorm,
+        "delta": {
+            "learning_rate": eta,
+            "batch_size": batch_size,
+            "optimizer": config.optimizer.name,
+            "momentum": beta,
+            "value": control.level(config, eta, batch_size, beta, found),
+        },
+        "config": asdict(config),
+    }
+
+
+def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
+    """The rows as text, aligned."""
+    first = rows[0]
+    titles = ["b", "K", "C²", "95 % interval", "‖∇f‖", "B_simple", f"δ at η = {_eta(first):.4g}"]
+    cells = [titles]
+    for row in rows:
+        low, high = row["interval"]
+        scale = row["noise_scale"]
+        cells.append([
+            str(row["batch_size"]),
+            str(row["batches"]),
+            f"{row['variance']:.5g}",
+            f"{low:.5g} to {high:.5g}" if math.isfinite(high) else "not known",
+            f"{row['gradient_norm']:.4g}",
+            "∞" if scale is None else f"{scale:,.0f}",
+            f"{row['delta']['value']:.4g} (b = {row['delta']['batch_size']})",
+        ])  # fmt: skip
+    widths = [max(len(line[i]) for line in cells) for i in range(len(titles))]
+    lines = ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
+    what = ", ".join(f"{key} {value}" for key, value in of.items())
+    how = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"
+    return "\n".join([f"noise of {what} ({how})", *lines])
+
+
+def _eta(row: dict[str, Any]) -> float:
+    return float(row["delta"]["learning_rate"])

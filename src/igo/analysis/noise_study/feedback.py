@@ -1,0 +1,99 @@
+"""Does ``schedule.feedback=measured`` keep δ on its curve, and what does that do to training?"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+from scipy import stats
+
+from igo.analysis.noise_study import Found, Row, Study, statistics
+from igo.config.schema import Config
+from igo.files import Record
+from igo.runs.folder import read_records
+from igo.runs.session import run as run_program
+from igo.train import online
+
+
+def feedback(study: Study, config: Config) -> Found:
+    """Open loop and ``schedule.feedback=measured``, the same seeds, by the program itself."""
+    rows: list[Row] = []
+    for seed in range(config.seed, config.seed + study.seeds):
+        for kind in ("none", "measured"):
+            schedule = replace(config.schedule, feedback=kind)
+            one = replace(config, seed=seed, schedule=schedule)
+            rows += [feedback_row(one, record) for record in read_records(run_program(one))]
+    return Found({"feedback": rows, "feedback_seeds": by_seed(rows)}, feedback_facts(rows), {})
+
+
+def feedback_row(config: Config, record: Record) -> Row:
+    """An epoch; ``delta_pairs`` is from its online pairs alone, which the feedback never saw.
+
+    The recorded δ_measured averages them with the measurement at the stage's start, by which the
+    feedback has chosen η and b: that part agrees with the target by construction.
+    """
+    eta, b = record["eta_m"], record["b_m"]
+    pairs = len(online.Online.of_epoch(config, b).positions)
+    kept = min(config.noise.batches - 1, online.Average.WINDOW)
+    start = (record["delta_start"] / eta) ** 2 * b
+    alone = ((kept + pairs) * record["gradient_variance"] - kept * start) / max(pairs, 1)
+    return {
+        "seed": config.seed, "feedback": config.schedule.feedback, "epoch": record["epoch"],
+        "stage": record["stage"], "updates": record["updates"], "eta_m": eta, "b_m": b,
+        "delta_target": record["delta_m"], "delta_start": record["delta_start"],
+        "delta_measured": record["delta_measured"],
+        "delta_pairs": eta * math.sqrt(max(alone, 0.0) / b), "c2": record["gradient_variance"],
+        "deviation": record["delta_measured"] / record["delta_m"] - 1,
+        "train/loss": record["train/loss"], "test/accuracy": record["test/accuracy"],
+    }  # fmt: skip
+
+
+def by_seed(rows: list[Row]) -> list[Row]:
+    """Each run's largest deviation over stages 2..M, and where it ended."""
+    result = []
+    for seed, kind in sorted({(row["seed"], row["feedback"]) for row in rows}):
+        own = [row for row in rows if (row["seed"], row["feedback"]) == (seed, kind)]
+        later = [row for row in own if row["stage"] > 1 and row["delta_target"] > 0]
+        pairs = [row["delta_pairs"] / row["delta_target"] - 1 for row in later]
+        result.append({
+            "seed": seed, "feedback": kind,
+            "largest_deviation": max(abs(row["deviation"]) for row in later),
+            "largest_deviation_pairs": max(map(abs, pairs)), "mean_deviation_pairs": np.mean(pairs),
+            "updates": own[-1]["updates"], "last_b_m": own[-1]["b_m"],
+            "train/loss": own[-1]["train/loss"], "test/accuracy": own[-1]["test/accuracy"],
+        })  # fmt: skip
+    return result
+
+
+def feedback_facts(rows: list[Row]) -> Row:
+    """Means with intervals, and paired differences measured - none."""
+    ends = by_seed(rows)
+    facts: Row = {}
+    names = ("largest_deviation", "largest_deviation_pairs", "mean_deviation_pairs",
+             "test/accuracy", "train/loss", "updates")  # fmt: skip
+    for name in names:
+        kinds = {
+            kind: np.array([row[name] for row in ends if row["feedback"] == kind], dtype=float)
+            for kind in ("none", "measured")
+        }
+        for kind, values in kinds.items():
+            facts[f"{name}, {kind}"] = statistics.mean_of(values)
+        if name in ("test/accuracy", "train/loss"):
+            differences = kinds["measured"] - kinds["none"]
+            facts[f"{name}, difference"] = statistics.mean_of(differences)
+            facts[f"{name}, p"] = float(stats.ttest_rel(kinds["measured"], kinds["none"]).pvalue)
+    reference = {
+        row["seed"]: (row["delta_target"] / row["eta_m"]) ** 2 * row["b_m"]
+        for row in rows
+        if row["epoch"] == 1
+    }
+    last = max(row["epoch"] for row in rows)
+    for kind in ("none", "measured"):
+        facts[f"C² at the end / before training, {kind}"] = statistics.mean_of([
+            row["c2"] / reference[row["seed"]]
+            for row in rows if (row["epoch"], row["feedback"]) == (last, kind)
+        ])  # fmt: skip
+    worst = [row["largest_deviation"] for row in ends if row["feedback"] == "measured"]
+    facts["worst seed, measured"] = max(worst)
+    return facts

@@ -1,0 +1,260 @@
+"""The chapters of results/noise/README.md, from the numbers: what holds and what does not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from igo.analysis.noise_study import Found, Row
+from igo.analysis.noise_study.statistics import Estimate
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def verdict(holds: bool) -> str:
+    """One word, the same everywhere."""
+    return "**holds**" if holds else "**does not hold**"
+
+
+def lemma(found: Found, dataset: str) -> tuple[str, str]:
+    """Slopes, agreement, and train-mode BatchNorm."""
+    facts = found.facts
+    slopes = [(k, v) for k, v in facts.items() if isinstance(v, Estimate)]
+    rows = [(k, v, _slope_verdict(k, v)) for k, v in slopes]
+    draws = found.tables["lemma"][0]["draws"]
+    points, score = facts["of so many points"], facts["largest |mean - lemma| in standard errors"]
+    bn = [
+        (r["b"], Estimate(r["c2"], r["c2_low"], r["c2_high"]), r["mean"],
+         r["bias_square"] / r["mean"])
+        for r in found.tables["lemma_batchnorm"]
+    ]  # fmt: skip
+    body = [
+        f"C² = {facts['C²']:.5g} from all n = {facts['n']:,} one-sample gradients (BatchNorm in"
+        " eval mode with the statistics of the training images, images not augmented)."
+        f" Each mean is over {draws:,} draws.",
+        table(["fit", "log–log slope", "−1 ± 0.02"], rows),
+        f"E‖∇f_S − ∇f‖² is C²/b with replacement, (C²/b)(n − b)/(n − 1) without: of {points} points"
+        f" the farthest is {score:.2f} standard errors from it"
+        f" ({verdict(score < 3.5)}; about 2.5 is expected of so many). Without replacement and at"
+        f" b = n it is {facts['draws at b = n without replacement, ‖ω‖²']:.1e}: zero. The lemma is"
+        " a bound, so both are within it; that the slope without replacement is steeper than −1"
+        " before it is divided by the factor is the sampling and no failure.",
+        "**Train-mode BatchNorm**, the gradients that SGD uses. f_S is then no mean of one-sample"
+        " losses, the lemma's premise fails, and E∇f_S need not be ∇f (the gradient of all n as one"
+        " batch). The distance is without replacement, C²(b) has that factor taken out:",
+        table(["b", "C²(b)", "E‖∇f_S − ∇f‖²", "share of it that is bias², ‖E∇f_S − ∇f‖²"], bn),
+        _batchnorm_verdict(found.tables["lemma_batchnorm"], facts["C²"]),
+    ]
+    return f"Lemma 2.1 on {dataset}", "\n\n".join(body)
+
+
+def _slope_verdict(name: str, slope: Estimate) -> str:
+    within = abs(slope.value + 1) <= 0.02
+    if "as it is" in name or "BatchNorm" in name:
+        return "yes" if within else "no, nor need it be"
+    return "yes" if within else "no"
+
+
+def _batchnorm_verdict(rows: list[Row], frozen: float) -> str:
+    values = {row["b"]: row["c2"] for row in rows}
+    least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
+    biased = [row["b"] for row in rows if row["bias_square"] > 0.1 * row["mean"]]
+    said = f"more than a tenth of the distance at b = {', '.join(map(str, biased))}"
+    return (
+        f"C²(b) is no constant: from {values[least]:.4g} at b = {least} to {values[most]:.4g} at"
+        f" b = {most}, a factor of {values[most] / values[least]:.2f}; the bias is"
+        f" {said if biased else 'below a tenth of the distance at every b'}. A C² belongs to the"
+        " batch size that it was measured at. Nor is it that of eval mode, where BatchNorm's"
+        f" statistics do not move with the parameters: {frozen:.4g}, {frozen / rows[-1]['c2']:.2f}"
+        f" times the {rows[-1]['c2']:.4g} at b = {rows[-1]['b']}. The two must not be mixed."
+    )
+
+
+def omega(found: Found, dataset: str) -> tuple[str, str]:
+    """Radius, directions, normality, tails."""
+    rows, shares = found.tables["omega"], found.tables["omega_directions"]
+    radius = [
+        (r["epoch"], r["b"],
+         Estimate(r["radius_mean"], r["radius_mean_low"], r["radius_mean_high"]),
+         r["radius_sd"], Estimate(r["tail"], r["tail_low"], r["tail_high"]),
+         r["not_gaussian"], r["not_gaussian_ks"], r["excess_kurtosis_random"],
+         r["excess_kurtosis_leading"], r["ks_to_ball_median"])
+        for r in rows
+    ]  # fmt: skip
+    directions = [
+        (s["epoch"], s["c2"], s["share_1"], s["share_10"], s["effective_rank"],
+         s["isotropic_rank"],
+         f"{s['sd_along_random_least']:.2f} to {s['sd_along_random_most']:.2f}",
+         Estimate(s["sample_tail"], s["sample_tail_low"], s["sample_tail_high"]),
+         s["sample_largest"])
+        for s in shares
+    ]  # fmt: skip
+    body = [
+        f"ω = ∇f_S − ∇f of {rows[0]['draws']:,} mini-batches for each b, with replacement, from all"
+        f" n = {found.facts['n']:,} one-sample gradients (BatchNorm in eval mode, images not"
+        " augmented; statistics of the training images at the same parameters); epoch 0 is the"
+        " initialisation."
+        " If ω is (C/√b)·u, ‖ω‖√b/C is 1 on the sphere and d/(d + 1) on average in the ball.",
+        table(["epoch", "b", "mean ‖ω‖√b/C", "its sd", "tail index of ‖ω‖",
+               "random directions of 20 not Gaussian: skewness and kurtosis", "… KS",
+               "excess kurtosis, random (median)", "…, leading direction",
+               "KS distance to the isotropic ball's marginal (median)"], radius),
+        table(["epoch", "C²", "share of C² in the first direction", "in the first 10",
+               "effective rank", "of an isotropic one",
+               "sd along 20 random directions, isotropic = 1",
+               "tail index of one-sample ‖g − ∇f‖", "the largest of them, in C"], directions),
+        "Tests at 5 % for the whole table (Holm); KS with the exact variance along each direction."
+        " In so many dimensions the ball's marginal is the Gaussian N(0, 1/(d + 2)) to the eye and"
+        " to every test here: projections cannot tell the ball from a Gaussian, the radius can.",
+        _omega_verdict(rows, shares),
+    ]  # fmt: skip
+    return f"The noise ω on {dataset}", "\n\n".join(body)
+
+
+def _omega_verdict(rows: list[Row], shares: list[Row]) -> str:
+    def spread(some: list[Row], key: str, form: str = ".3g") -> str:
+        values = [row[key] for row in some]
+        return f"{min(values):{form}} to {max(values):{form}}"
+
+    largest = max(row["b"] for row in rows)
+    small = [r for r in rows if r["b"] < largest]
+    big = [r for r in rows if r["b"] == largest]
+    isotropic = all(s["effective_rank"] > 0.5 * s["isotropic_rank"] for s in shares)
+    shell = all(r["radius_sd"] < 0.05 for r in rows)
+    sds = [(2 * s["effective_rank"]) ** -0.5 for s in shares]
+    gaussian = ", ".join(f"{sd:.3f}" for sd in sds) + " at these epochs"
+    lines = [
+        f"- Size: E‖ω‖² = C²/b {verdict(all(abs(r['radius_rms'] - 1) < 0.1 for r in rows))}"
+        f" (rms of ‖ω‖√b/C {spread(rows, 'radius_rms')}).",
+        f"- One radius, as for u in a ball of many dimensions: {verdict(shell)}; the sd of ‖ω‖√b/C"
+        f" is {spread(rows, 'radius_sd')}, and its mean {spread(rows, 'radius_mean')}. The"
+        " sd falls with b no further than to that of Gaussian noise of the same spectrum, about"
+        f" 1/√(2r) for an effective rank r: {gaussian}.",
+        f"- Isotropy: {verdict(isotropic)}; the effective rank of the noise is"
+        f" {spread(shares, 'effective_rank')}, and its first direction alone has"
+        f" {spread(shares, 'share_1')} of C².",
+        "- Gaussian along random directions (skewness and kurtosis): rejected for"
+        f" {sum(r['not_gaussian'] for r in small)} of {20 * len(small)}"
+        f" below b = {largest}, and for {sum(r['not_gaussian'] for r in big)} of"
+        f" {20 * len(big)} at it: the central limit theorem at work, slowly.",
+        f"- Heavy tails: the tail index of ‖ω‖ is {spread(rows, 'tail')} and of one-sample"
+        f" gradients {spread(shares, 'sample_tail')}; infinite variance (below 2)"
+        f" {_heavy(rows, shares)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _heavy(rows: list[Row], shares: list[Row]) -> str:
+    lows = [r["tail_low"] for r in rows] + [s["sample_tail_low"] for s in shares]
+    highs = [r["tail_high"] for r in rows] + [s["sample_tail_high"] for s in shares]
+    if min(highs) < 2:
+        return "is seen somewhere: an interval lies below it"
+    if min(lows) < 2:
+        return "cannot be excluded everywhere: an interval reaches below it"
+    return "is excluded by every interval"
+
+
+def feedback(found: Found, dataset: str) -> tuple[str, str]:
+    """Deviation from the target, and what it does to training."""
+    facts, ends = found.facts, found.tables["feedback_seeds"]
+    names = {
+        "largest_deviation": "largest abs(δ_measured/δ_target − 1), stages 2..M",
+        "largest_deviation_pairs": "the same from the epoch's online pairs alone",
+        "mean_deviation_pairs": "mean δ/δ_target − 1 of these pairs",
+        "test/accuracy": "test accuracy at the end", "train/loss": "training loss at the end",
+        "updates": "updates",
+    }  # fmt: skip
+    rows = [
+        (label, facts[f"{name}, none"], facts[f"{name}, measured"],
+         f"{facts[f'{name}, difference']}, p = {facts[f'{name}, p']:.2g}"
+         if f"{name}, p" in facts else "")
+        for name, label in names.items()
+    ]  # fmt: skip
+    seeds = [
+        (r["seed"], r["feedback"], r["largest_deviation"], r["largest_deviation_pairs"],
+         r["last_b_m"], r["test/accuracy"], r["train/loss"])
+        for r in ends
+    ]  # fmt: skip
+    worst = facts["worst seed, measured"]
+    body = [
+        f"Target δ_m = δ_1 φ_m with the C² of the initialisation; {len(ends) // 2} seeds, mean and"
+        " 95 % interval (Student), paired t-test.",
+        table(["", "open loop", "feedback", "feedback − open loop (paired)"], rows),
+        f"The demand, ≤ 0.15 with feedback: {verdict(worst <= 0.15)} (worst seed {worst:.3f}). The"
+        " recorded δ_measured averages the epoch's online pairs with the measurement at the stage's"
+        " start, from which the feedback chose η and b; the pairs alone are independent of that"
+        " choice. They are few (at most three an epoch here) and noisy, so their largest"
+        " deviation is mostly chance; their mean says whether δ is on its curve.",
+        table(["seed", "schedule.feedback", "largest deviation", "pairs alone", "last b_m",
+               "test accuracy", "training loss"], seeds),
+        _feedback_verdict(facts),
+    ]  # fmt: skip
+    return f"Feedback on {dataset}", "\n\n".join(body)
+
+
+def _feedback_verdict(facts: Row) -> str:
+    lines = []
+    for name, label, better in (
+        ("test/accuracy", "test accuracy", 1),
+        ("train/loss", "training loss", -1),
+    ):
+        gap, p = facts[f"{name}, difference"], facts[f"{name}, p"]
+        how = "better" if gap.value * better > 0 else "worse"
+        clear = f"{how} with feedback" if p < 0.05 else "no difference that 5 % would call one"
+        lines.append(f"- {label}: {clear} ({gap}, p = {p:.2g}).")
+    fewer = facts["updates, measured"].value < facts["updates, none"].value
+    lines.append(
+        f"- At the end C² is {facts['C² at the end / before training, none'].value:.3g} times that"
+        " before training in open loop and"
+        f" {facts['C² at the end / before training, measured'].value:.3g} times with feedback. To"
+        f" hold δ on its curve the feedback makes {'fewer' if fewer else 'more'} updates:"
+        f" {facts['updates, measured'].value:,.0f} instead of"
+        f" {facts['updates, none'].value:,.0f} in the same epochs."
+    )
+    return "\n".join(lines)
+
+
+def online_cost(found: Found, dataset: str) -> tuple[str, str]:
+    """The share of training time, call by call and by epochs; a stage's start apart."""
+    facts = found.facts
+    cases = [key for key in facts if key.startswith("b = ")]
+    rows = [
+        (case, f"{one['pairs']} in {one['updates']} updates", f"{100 * one['samples']:.2f} %",
+         one["step_ms"], one["measure_ms"], _percent(one["cost"]), _percent(one["cost_whole"]))
+        for case, one in ((case, facts[case]) for case in cases)
+    ]  # fmt: skip
+    epochs = [
+        (case, facts[f"ratio, {case}"], facts[f"epoch without, {case}"])
+        for case in cases
+    ]  # fmt: skip
+    worst = max(facts[case][kind].high for case in cases if case.endswith("cpu")
+                for kind in ("cost", "cost_whole"))  # fmt: skip
+    starts = ", ".join(f"{facts[f'stage start, {c}']:.2f} s at {c}"
+                       for c in sorted({case.split(",")[0] for case in cases}))  # fmt: skip
+    body = [
+        "Training steps and measurements on the same batches, in turns in one process; medians with"
+        " bootstrap intervals, and the cost of an epoch's measurements as a share of its steps."
+        " Other programs share these cores: process CPU time is the fair clock, wall time beside"
+        " it.",
+        table(["b, clock", "measured pairs", "samples measured once more", "ms of a step",
+               "ms of a measurement", "cost", "cost for large n, the whole share in use"], rows),
+        f"At most 3 % of training time: {verdict(worst <= 0.03)} (highest end of the intervals, CPU"
+        f" time: {100 * worst:.2f} %). The measurement at a stage's start is apart from this, the"
+        f" same however long the stage is: {starts} (CPU time).",
+        "The same as whole epochs with and without, in turns. One such ratio varies by several per"
+        " cent on shared cores, more than what is measured, so this is only a check:",
+        table(["b, clock", "time with / without", "seconds of an epoch without"], epochs),
+    ]  # fmt: skip
+    return f"What measuring C² online costs on {dataset}", "\n\n".join(body)
+
+
+def _percent(share: Estimate) -> str:
+    return f"{100 * share.value:.2f} % [{100 * share.low:.2f}, {100 * share.high:.2f}]"

@@ -1,0 +1,111 @@
+"""Decay rates γ_m of every schedule among the runs, against the band of Proposition 3.3."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from igo.analysis.report.chart import PALETTE, Axis, Figure, Panel, Series, Strip, Style
+from igo.analysis.report.families import schedule_name
+from igo.analysis.report.runs import Material
+from igo.theory.propositions import largest_a, printed_width_bounds
+
+MOST = 14  # schedules drawn
+WIDTHS = (1.5, 2.0, 4.0)  # a_m for which the band is shaded
+
+
+@dataclass(frozen=True)
+class Rates:
+    """γ_m for m = 1, …, of one schedule with M stages, and the settings that have it."""
+
+    label: str
+    stages: int
+    gamma: tuple[float, ...]
+    settings: tuple[int, ...]
+
+    @property
+    def smallest(self) -> tuple[float, int]:
+        """The smallest γ_m and its m."""
+        least = min(self.gamma)
+        return least, self.gamma.index(least) + 1
+
+
+def floor(a: float) -> float:
+    """The lowest 1/d_m for a given a_m, (√(a² - 1) - 1)/a (slides, Prop. 3.1)."""
+    return float(1 / printed_width_bounds(a)[1])
+
+
+def rates(material: Material) -> list[Rates]:
+    """Every schedule once, whatever its split, data set or seed; constant noise has no decay."""
+    found: dict[tuple[float, ...], list[int]] = {}
+    names: dict[tuple[float, ...], tuple[str, int]] = {}
+    for row in material.settings.filter(pl.col("n") > 0).iter_rows(named=True):
+        if row["schedule.profile"] == "constant":
+            continue
+        gamma = _recorded(material, row["setting"])
+        if gamma:
+            found.setdefault(gamma, []).append(row["setting"])
+            names.setdefault(gamma, (schedule_name(row), row["schedule.stages"]))
+    labels = [name for name, _ in names.values()]
+    return [
+        Rates(
+            f"{name} (M = {stages})" if labels.count(name) > 1 else name,
+            stages,
+            gamma,
+            tuple(found[gamma]),
+        )
+        for gamma, (name, stages) in names.items()
+    ]
+
+
+def _recorded(material: Material, setting: int) -> tuple[float, ...]:
+    """γ_m of the stages as recorded, to nine digits; none into a stage at δ = 0."""
+    stages = (
+        material.epochs.filter(pl.col("gamma_m") > 0, setting=setting)
+        .group_by("stage")
+        .agg(pl.col("gamma_m").first())
+        .sort("stage")
+    )
+    return tuple(float(f"{gamma:.9g}") for gamma in stages["gamma_m"])
+
+
+def decay_rates(found: list[Rates]) -> Figure:
+    """γ_m over the course of each schedule, with the band shaded for some a_m."""
+    series = [
+        Series(
+            one.label,
+            Style(PALETTE[i % len(PALETTE)], dash=i // len(PALETTE)),
+            {"": [(m + 1) / one.stages for m in range(len(one.gamma))]},
+            one.gamma,
+            markers=one.stages <= 12,
+            notes=[f"{one.label}, m = {m + 1}" for m in range(len(one.gamma))],
+        )
+        for i, one in enumerate(found[:MOST])
+    ]
+    strips = [Strip(f"a = {a:g}", floor(a), 1.0) for a in WIDTHS]
+    left_out = f" {MOST} of {len(found)} schedules are drawn; the CSV has all." if (
+        len(found) > MOST) else ""  # fmt: skip
+    return Figure(
+        "decay_rates",
+        "Decay rates γₘ and the band of Proposition 3.3",
+        "γₘ = δₘ₊₁/δₘ of every schedule among the runs, m = 1 … M − 1. The proposition needs"
+        " γₘ in (1/dₘ₊₁, 1), where 1/d may be as low as (√(a² − 1) − 1)/a, a > √2; shaded from"
+        f" there to 1 for a = {', '.join(f'{a:g}' for a in WIDTHS)}. The larger a, the wider the"
+        " strongly convex region, and the narrower the band." + left_out,
+        _table(found),
+        [setting for one in found[:MOST] for setting in one.settings],
+        [Panel({"": Axis("m/M")}, Axis("γₘ"), series, strips)],
+    )
+
+
+def _table(found: list[Rates]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"label": one.label, "M": one.stages, "m": m, "gamma_m": gamma,
+             "largest_a": float(np.float64(largest_a(gamma)))}
+            for one in found
+            for m, gamma in enumerate(one.gamma, 1)
+        ]
+    )  # fmt: skip

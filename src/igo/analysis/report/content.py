@@ -1,0 +1,189 @@
+"""What a report says: its sections, made of the runs, and what it leaves out and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from igo.analysis.report import band, curves, delta, grid, words
+from igo.analysis.report.chart import Figure
+from igo.analysis.report.families import Family, families
+from igo.analysis.report.numbers import Pair, compare
+from igo.analysis.report.runs import SHARPNESS, Material, Row, commands
+from igo.analysis.report.sharpness import sharpness
+from igo.analysis.report.words import Finding
+from igo.config.schema import NO_EFFECT
+
+MOST_FAMILIES = 4  # of one kind
+MOST_TESTED = 16  # settings compared pair by pair
+MOST_COMMANDS = 60
+TESTED = {"test/accuracy": "Test accuracy", "train/loss": "Training loss"}
+KINDS = {
+    "methods": "Methods 1–4",
+    "schedules": "Learning-rate schedules",
+    "grid": "Noise decay p × split",
+    "constant": "Constant noise: is it δ that decides?",
+    "others": "Other settings",
+}
+# What a kind of section needs, for a reader who misses it.
+NEEDED = {
+    "methods": "Methods 1–4: no two of them have finished runs that are alike in all else"
+    " (make sweep SWEEP=methods).",
+    "schedules": "Learning-rate schedules: fewer than two schedules with split=1 have finished runs"
+    " that are alike in all else (make sweep SWEEP=schedules).",
+    "grid": "The map over p × split: there are no two values of each with finished runs that are"
+    " alike in all else (make sweep SWEEP=p_split).",
+    "constant": "Accuracy against δ: there are no three finished settings of constant noise at two"
+    " levels of η/√b (python src/train.py -m schedule=constant learning_rate=0.05,0.1,0.2"
+    " batch_size=8,32,128 seed=0,1,2).",
+}
+
+
+@dataclass(frozen=True)
+class Tests:
+    """Paired tests of one metric, labels in the place of numbers."""
+
+    title: str
+    metric: str
+    pairs: list[tuple[str, str, Pair]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: what it found, its figures, results, tests and commands."""
+
+    name: str
+    title: str
+    ground: str
+    finding: Finding
+    figures: list[Figure]
+    results: list[tuple[str, Row]]
+    tests: list[Tests]
+    commands: list[str]
+    more_commands: int = 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All sections in order, and a sentence for each thing that is left out."""
+
+    sections: list[Section]
+    left_out: list[str]
+
+
+def compose(material: Material) -> Report:
+    """Make every section that the runs allow."""
+    found = families(material.settings)
+    seen: Counter[str] = Counter()
+    sections = []
+    for family in found:
+        seen[family.kind] += 1
+        if seen[family.kind] <= MOST_FAMILIES:
+            sections.append(_section(material, family))
+    left_out = [sentence for kind, sentence in NEEDED.items() if not seen[kind]]
+    left_out += [
+        f"{KINDS[kind]}: {count - MOST_FAMILIES} more groups of comparable settings; name fewer"
+        " runs to see them."
+        for kind, count in seen.items()
+        if count > MOST_FAMILIES
+    ]
+    for more, missing in (_decay_rates(material), _sharpness(material)):
+        sections += more
+        left_out += missing
+    if not any("Dashed: as published" in f.caption for s in sections for f in s.figures):
+        left_out.append(
+            "The published curves: no schedule among the runs is in the published setting"
+            " (ResNet18, CIFAR-100, SGD, η 0.1, 200 epochs, split=1)."
+        )
+    return Report(sections, left_out)
+
+
+def _section(material: Material, family: Family) -> Section:
+    tested = family.settings if len(family.settings) <= MOST_TESTED else ()
+    if not tested:
+        ranked = [row["setting"] for row in words.ranking(material, family)]
+        tested = tuple(ranked[:MOST_TESTED])
+    tests = {m: compare(material.runs, tested, m) for m in TESTED}
+    cut = f"{len(tested)} settings of highest accuracy"
+    scope = "all pairs" if len(tested) == len(family.settings) else f"pairs of the {cut}"
+    told, more = _commands(material, family.settings)
+    return Section(
+        family.name,
+        KINDS[family.kind],
+        family.ground,
+        words.findings(material, family, tests["test/accuracy"]),
+        _figures(material, family),
+        [(family.labels[setting], material.of(setting)) for setting in family.settings],
+        [
+            Tests(f"{title}, {scope}", metric, [
+                (family.labels[pair.first], family.labels[pair.second], pair)
+                for pair in tests[metric]
+            ])
+            for metric, title in TESTED.items()
+            if len(tested) > 1
+        ],
+        told,
+        more,
+    )  # fmt: skip
+
+
+def _figures(material: Material, family: Family) -> list[Figure]:
+    if family.kind == "constant":
+        return [delta.against_delta(material, family)]
+    first = [grid.maps(material, family)] if family.kind == "grid" else []
+    return [*first, curves.training(material, family), curves.applied(material, family)]
+
+
+def _commands(material: Material, settings: Sequence[int]) -> tuple[list[str], int]:
+    """The first commands, and how many more there are."""
+    own = material.runs.filter("counted", pl.col("setting").is_in(settings))
+    found = commands(own)
+    return found[:MOST_COMMANDS], max(0, len(found) - MOST_COMMANDS)
+
+
+def _decay_rates(material: Material) -> tuple[list[Section], list[str]]:
+    found = band.rates(material)
+    if not found:
+        reason = "Decay rates γₘ: no finished run has a noise level that decays by stages."
+        return [], [reason]
+    figure = band.decay_rates(found)
+    section = Section(
+        "decay_rates", "Decay rates against Proposition 3.3", "of every schedule among the runs",
+        words.decay_band(found), [figure], [], [], *_commands(material, figure.settings),
+    )  # fmt: skip
+    return [section], []
+
+
+def _sharpness(material: Material) -> tuple[list[Section], list[str]]:
+    found = sharpness(material)
+    if not found:
+        reason = (
+            "Sharpness against δ and accuracy: no two settings have runs with a sharpness.json"
+            " (python src/sharpness.py runs=…)."
+        )
+        return [], [reason]
+    figures = [one.figure for one in found]
+    settings = sorted({setting for figure in figures for setting in figure.settings})
+    section = Section(
+        "sharpness", "Sharpness", "as measured after training", words.flatness(found), figures,
+        [], [], *_commands(material, settings),
+    )  # fmt: skip
+    return [section], []
+
+
+def tables(material: Material) -> dict[str, pl.DataFrame]:
+    """runs.csv, settings.csv and epochs.csv: all that was read, less where it lay on a machine."""
+    local = [
+        name
+        for name in material.runs.columns
+        if f"{name}.".startswith(tuple(f"{one}." for one in NO_EFFECT)) or name == "host"
+    ]
+    empty = [name for name in SHARPNESS if material.runs[name].null_count() == len(material.runs)]
+    return {
+        "runs": material.runs.drop(local + empty).sort("setting", "seed", "run", nulls_last=True),
+        "settings": material.settings,
+        "epochs": material.curves,
+    }

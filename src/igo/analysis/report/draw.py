@@ -1,0 +1,222 @@
+"""Figures as PNG and PDF, the same bytes for the same data."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from PIL import Image
+
+from igo.analysis.report.chart import Axis, Figure, Map, Panel, Series, Strip
+
+STYLE: Any = {
+    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,
+    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 10,
+    "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.5, "pdf.fonttype": 42,
+    "axes.edgecolor": "#666666", "text.color": "#222222", "axes.labelcolor": "#222222",
+}  # fmt: skip
+SIZE = (4.6, 3.3)  # inches, of a panel
+LEGEND_LINE = 0.2  # inches
+MAP_COLOURS = "cividis"
+DEPTH = 1e4  # of a logarithmic y axis: what lies further below the largest value leaves the frame
+BROKEN: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
+
+
+def render(figure: Figure) -> dict[str, bytes]:
+    """Draw a figure; return the content of its PNG and PDF files by their suffix."""
+    with mpl.rc_context(STYLE):
+        drawing = _maps(figure) if figure.maps else _panels(figure)
+        png, pdf = io.BytesIO(), io.BytesIO()
+        drawing.savefig(png, format="png", dpi=150, metadata={"Software": None})
+        small = io.BytesIO()  # 256 colours are enough, in a third of the bytes
+        Image.open(png).convert("RGB").quantize(256).save(small, format="png", optimize=True)
+        dateless = {"Creator": None, "Producer": None, "CreationDate": None}
+        drawing.savefig(pdf, format="pdf", metadata=dateless)
+    return {"png": small.getvalue(), "pdf": pdf.getvalue()}
+
+
+def _panels(figure: Figure) -> Drawing:
+    """A row of panels; several views are columns of their own."""
+    views, panels = list(figure.views), list(figure.panels)
+    if len(views) > 1:
+        cells = [(panel, view) for panel in panels for view in views]
+        columns = len(views)
+    else:
+        cells = [(panel, views[0]) for panel in panels]
+        columns = len(cells) if len(cells) < 4 else 2
+    rows = -(-len(cells) // columns)
+    names = _legend(panels)
+    lines = -(-len(names) // _legend_columns(columns))
+    height = SIZE[1] * rows + LEGEND_LINE * lines + 0.5
+    drawing = Drawing(figsize=(SIZE[0] * columns, height), layout="constrained")
+    axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
+    for ax, (panel, view) in zip(axes, cells, strict=False):
+        _panel(ax, panel, view)
+    for ax in axes[len(cells) :]:
+        ax.remove()
+    drawing.suptitle(figure.title, fontsize=11.5)
+    if len(names) > 1:
+        drawing.legend(
+            list(names.values()), list(names), loc="outside lower center",
+            ncols=_legend_columns(columns),
+        )  # fmt: skip
+    return drawing
+
+
+def _legend_columns(columns: int) -> int:
+    return 2 * columns if columns > 1 else 2
+
+
+def _legend(panels: Sequence[Panel]) -> dict[str, Any]:
+    """A handle for each label, once for all panels."""
+    handles: dict[str, Any] = {}
+    for panel in panels:
+        for series in panel.series:
+            handles.setdefault(
+                series.label,
+                mpl.lines.Line2D([], [], **_look(series)),
+            )
+    return handles
+
+
+def _look(series: Series) -> dict[str, Any]:
+    return {
+        "color": series.style.colour.light,
+        "ls": BROKEN[series.style.dash] if series.line else "none",
+        "drawstyle": "steps-mid" if series.steps else "default",
+        "marker": "o" if series.markers else None,
+        "ms": 4,
+    }
+
+
+def _panel(ax: Axes, panel: Panel, view: str) -> None:
+    axis = panel.x[view]
+    for strip in panel.strips:
+        _strip(ax, strip)
+    for series in panel.series:
+        if view in series.x:
+            _draw_series(ax, series, view, panel.y)
+    ax.set_xlabel(axis.label)
+    ax.set_ylabel(panel.y.label)
+    if panel.title:
+        ax.set_title(panel.title)
+    for one, where, log in ((axis, ax.xaxis, axis.log), (panel.y, ax.yaxis, panel.y.log)):
+        if log:
+            ax.set(**{"xscale" if one is axis else "yscale": "log"})
+            where.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+            where.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            where.set_minor_formatter(NullFormatter())
+    if not axis.log:
+        ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    if panel.strips:
+        ax.set_xlim(0, 1)
+    low, high = limits(panel)
+    if low is not None:
+        ax.set_ylim(low, high)
+    if panel.y.percent:
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+
+
+def _thousands(value: float, _position: int) -> str:
+    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
+
+
+def limits(panel: Panel) -> tuple[float | None, float | None]:
+    """Range of y that shows the means: intervals and an accuracy's first epochs may lie outside.
+
+    Of lines with many points the first tenth is left out below, or the differences at the end would
+    be hairlines. None where matplotlib is to choose.
+    """
+    kept = []
+    for series in panel.series:
+        skipped = len(series.y) // 10 if panel.y.percent and series.line else 0
+        kept += [y for y in series.y[skipped:] if y is not None and not (panel.y.log and y <= 0)]
+    if not kept or panel.strips:
+        return (0.0, 1.03) if panel.strips else (None, None)
+    low, high = min(kept), max(kept)
+    if panel.y.log:
+        return (high / DEPTH, high * 1.5) if low < high / DEPTH else (None, None)
+    edge = 0.08 * ((high - low) or abs(high) or 1)
+    return low - edge, high + edge
+
+
+def _strip(ax: Axes, strip: Strip) -> None:
+    ax.axhspan(strip.low, strip.high, color="#009E73", alpha=0.09, lw=0)
+    ax.text(1.01, strip.low, strip.label, va="bottom", fontsize=8, color="#00664A",
+            transform=ax.get_yaxis_transform())  # fmt: skip
+
+
+def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis) -> None:
+    x = _array(series.x[view])
+    y = _array(series.y)
+    look = _look(series)
+    ax.plot(x, y, **look)
+    if not any(low is not None for low in series.low):
+        return
+    low, high = _array(series.low), _array(series.high)
+    if y_axis.log:  # an interval may reach below zero
+        low = np.where(low > 0, low, y / 1e3)
+    if series.markers:
+        ax.errorbar(x, y, yerr=[y - low, high - y], ls="none", capsize=2, lw=1, color=look["color"])
+        return
+    step: Literal["mid"] | None = "mid" if series.steps else None
+    ax.fill_between(x, low, high, color=look["color"], alpha=0.13, lw=0, step=step)
+
+
+def _array(values: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def _maps(figure: Figure) -> Drawing:
+    shape = figure.maps[0]
+    width = max(4.2, 1.0 * len(shape.columns) + 1.8)
+    height = max(3.0, 0.55 * len(shape.rows) + 1.6)
+    drawing = Drawing(figsize=(width * len(figure.maps), height), layout="constrained")
+    axes = list(drawing.subplots(1, len(figure.maps), squeeze=False).ravel())
+    for ax, one in zip(axes, figure.maps, strict=True):
+        _map(ax, one)
+    drawing.suptitle(figure.title, fontsize=11.5)
+    return drawing
+
+
+def _map(ax: Axes, one: Map) -> None:
+    colours = cell_colours(one)
+    ax.imshow([[mpl.colors.to_rgb(c) for c in row] for row in colours], aspect="auto")
+    for i, row in enumerate(one.texts):
+        for j, text in enumerate(row):
+            ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink_on(colours[i][j]))
+    ax.set_xticks(range(len(one.columns)), one.columns)
+    ax.set_yticks(range(len(one.rows)), one.rows)
+    ax.set(xlabel=one.column_label, ylabel=one.row_label, title=one.title)
+    ax.grid(visible=False)
+
+
+def cell_colours(one: Map) -> list[list[str]]:
+    """A colour for each cell, #rrggbb: light is better; grey where there is no value."""
+    values = [v for row in one.values for v in row if v is not None]
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+
+    def colour(value: float | None) -> str:
+        if value is None:
+            return "#cccccc"
+        share = (value - low) / (high - low) if high > low else 1.0
+        share = 1 - share if one.small_is_good else share
+        return str(mpl.colors.to_hex(mpl.colormaps[MAP_COLOURS](0.12 + 0.83 * share)))
+
+    return [[colour(value) for value in row] for row in one.values]
+
+
+def ink_on(background: str) -> str:
+    """Black or white, whichever is read more easily on a colour (its relative luminance, WCAG)."""
+    channels = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+        for c in mpl.colors.to_rgb(background)
+    ]
+    luminance = float(np.dot([0.2126, 0.7152, 0.0722], channels))
+    return "#111111" if luminance > 0.18 else "#ffffff"

@@ -1,0 +1,298 @@
+"""The report as one HTML page: styles, script and data inside, nothing fetched."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from igo.analysis.report import families
+from igo.analysis.report.chart import Axis, Figure, Map, Panel, Series
+from igo.analysis.report.content import Report, Section, Tests
+from igo.analysis.report.draw import cell_colours, ink_on
+from igo.analysis.report.runs import Material, Row
+from igo.analysis.report.words import p_value, signed
+from igo.analysis.table.table import constants
+
+HERE = Path(__file__).parent
+MARK = "igo report"
+MOST_RUNS, MOST_SETTINGS, MOST_UNCOUNTED = 500, 200, 30
+LONG = 6  # points of a line, from which its second half can be looked at by itself
+DIGITS = 5  # significant ones, of what is drawn
+
+
+def render(report: Report, material: Material, command: str) -> str:
+    """The page of a report.
+
+    Args:
+        report: what to show.
+        material: the runs behind it.
+        command: what makes the page again.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "ensure_ascii": False}
+    environment.filters |= {
+        "plain": lambda value: "" if value is None else f"{value:.6g}",
+        "number": _number,
+        "p_value": p_value,
+        "tied": _tied,
+        "place": _place,
+        "frame": _frame,
+    }
+    labels = _labels(material)
+    counted = Counter(section.title for section in report.sections)
+    return environment.get_template("page.html").render(
+        mark=MARK,
+        css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
+        js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
+        command=command,
+        sections=[_section(one, counted[one.title] > 1) for one in report.sections],
+        left_out=report.left_out,
+        all_settings=[
+            (labels[row["setting"]], row)
+            for row in material.settings.head(MOST_SETTINGS).iter_rows(named=True)
+        ],
+        runs=_runs(material, labels),
+        uncounted=_uncounted(material),
+        facts=_facts(material),
+        how=_how(material, command),
+    )
+
+
+def _tied(text: str) -> str:
+    """Keep ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` on one line."""
+    text = re.sub(r"([₁βM]) (\d)", "\\1\u00a0\\2", text)
+    for loose in (" = ", " %", " ≤ ", " > ", " × "):
+        text = text.replace(loose, loose.replace(" ", "\u00a0"))
+    return text
+
+
+def _number(value: float | None, form: str, factor: float = 1) -> str:
+    if value is None:
+        return "–"
+    return signed(value * factor, form[1:]) if form[0] == "+" else f"{value * factor:{form}}"
+
+
+def _frame(rows: Iterable[tuple[str, Row]]) -> tuple[float, float]:
+    """From where to where the intervals of a table are drawn."""
+    found = [
+        row[f"test/accuracy_{what}"]
+        for _, row in rows
+        for what in ("low", "mean", "high")
+        if row[f"test/accuracy_{what}"] is not None
+    ]
+    return (min(found), max(found)) if found else (0.0, 1.0)
+
+
+def _place(value: float, frame: tuple[float, float]) -> float:
+    """Where in the frame, in per cent."""
+    low, high = frame
+    return round(100 * (value - low) / (high - low), 2) if high > low else 50.0
+
+
+def _labels(material: Material) -> dict[int, str]:
+    """A name for each setting that tells it from all others here."""
+    names = material.settings.columns[1 : material.settings.columns.index("n")]
+    found = families.of_kind("all", material.settings, names, lambda _: True, bool)
+    return found[0].labels if found else {}
+
+
+def _section(section: Section, repeated: bool) -> dict[str, Any]:
+    own = {**section.__dict__, "repeated": repeated, "where": section.ground.split(", ")[0]}
+    own["figures"] = [_figure(figure) for figure in section.figures]
+    own["tests"] = [_tests(test) for test in section.tests]
+    return own
+
+
+def _tests(test: Tests) -> dict[str, Any]:
+    points = "accuracy" in test.metric
+    return {**test.__dict__, "points": points, "form": "+.2f" if points else "+.4f",
+            "factor": 100 if points else 1}  # fmt: skip
+
+
+def _figure(figure: Figure) -> dict[str, Any]:
+    return {
+        "name": figure.name,
+        "title": figure.title,
+        "caption": figure.caption,
+        "data": _data(figure) if figure.panels else None,
+        "maps": [_map(one) for one in figure.maps],
+    }
+
+
+def _map(one: Map) -> dict[str, Any]:
+    colours = cell_colours(one)
+    cells = [
+        [(text, colour, ink_on(colour)) for text, colour in zip(texts, row, strict=True)]
+        for texts, row in zip(one.texts, colours, strict=True)
+    ]
+    return {**one.__dict__, "cells": cells}
+
+
+def _data(figure: Figure) -> dict[str, Any]:
+    """What page.js draws."""
+    lines = [s for p in figure.panels for s in p.series if s.line and not s.markers]
+    return {
+        "views": list(figure.views),
+        "long": any(len(series.y) >= LONG for series in lines),
+        "panels": [_panel(panel) for panel in figure.panels],
+    }
+
+
+def _panel(panel: Panel) -> dict[str, Any]:
+    factor = 100 if panel.y.percent else 1
+    return {
+        "title": panel.title,
+        "x": {view: _axis(axis) for view, axis in panel.x.items()},
+        "y": {**_axis(panel.y), "skip": panel.y.percent},
+        "strips": [strip.__dict__ for strip in panel.strips],
+        "series": [_series(series, panel, factor) for series in panel.series],
+    }
+
+
+def _axis(axis: Axis) -> dict[str, Any]:
+    return {"label": axis.label, "log": axis.log}
+
+
+def _series(series: Series, panel: Panel, factor: float) -> dict[str, Any]:
+    return {
+        "label": series.label,
+        "colour": list(series.style.colour),
+        "dash": series.style.dash,
+        "line": series.line,
+        "steps": series.steps,
+        "markers": series.markers,
+        "x": {
+            view: _rounded(values, 100 if panel.x[view].percent else 1)
+            for view, values in series.x.items()
+        },
+        "y": _rounded(series.y, factor),
+        "low": _rounded(series.low, factor),
+        "high": _rounded(series.high, factor),
+        "notes": list(series.notes),
+    }
+
+
+def _rounded(values: Sequence[float | None], factor: float) -> list[float | None]:
+    return [None if v is None else _short(v * factor) for v in values]
+
+
+def _short(value: float) -> float | int | None:
+    if not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{DIGITS}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _runs(material: Material, labels: dict[int, str]) -> list[Row]:
+    ordered = material.runs.sort("setting", "seed", "run", nulls_last=True).head(MOST_RUNS)
+    return [
+        {**row, "label": labels.get(row["setting"], "–")} for row in ordered.iter_rows(named=True)
+    ]
+
+
+def _uncounted(material: Material) -> list[str]:
+    """A line for each run that is in no mean, and why."""
+    rows = material.runs.filter(~pl.col("counted")).sort("run").to_dicts()
+    lines = [
+        f"{row['run']}: "
+        + (
+            "the same setting and seed as another run"
+            if row["state"] == "finished"
+            else row["state"]
+        )
+        + (f" ({row['error']})" if row["error"] else "")
+        for row in rows[:MOST_UNCOUNTED]
+    ]
+    more = len(rows) - MOST_UNCOUNTED
+    return [*lines, f"{more:,} more in runs.csv"] if more > 0 else lines
+
+
+def _facts(material: Material) -> dict[str, Any]:
+    runs, settings = material.runs, material.settings
+    counts = settings.filter(pl.col("n") > 0)["n"].to_list()
+    low, high = min(counts, default=0), max(counts, default=0)
+    states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
+    seconds = float(runs["seconds"].sum())
+    names = settings["dataset.name"].unique().sort().to_list()
+    return {
+        "runs": len(runs),
+        "counted": int(runs["counted"].sum()),
+        "settings": len(settings),
+        "seeds": str(low) if low == high else f"{low}–{high}",
+        "datasets": ", ".join(families.DATASETS.get(name, name) for name in names) or "–",
+        "models": ", ".join(settings["model.name"].unique().sort()) or "–",
+        "time": _duration(seconds),
+        "states": ", ".join(f"{count:,} {state}" for state, count in states.iter_rows()),
+    }
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+
+
+def _how(material: Material, command: str) -> list[tuple[str, str]]:
+    """Name and value of all that a reader needs to judge or repeat it."""
+    common = constants(material.runs.drop("setting", "counted", "command"))
+    hardware = [_hardware(status.get("hardware")) for status in material.statuses]
+    versions = [_versions(status) for status in material.statuses]
+    commits = material.runs.filter("counted")["commit"].fill_null("unknown")
+    started = sorted(
+        s for status in material.statuses if isinstance(s := status.get("started"), str)
+    )
+    rows = [
+        ("This page", command),
+        ("All settings in common", ", ".join(f"{k}={_typed(v)}" for k, v in common.items())),
+        ("Hardware", _counts(hardware)),
+        ("Software", _counts(versions)),
+        ("Commit", _counts(commits.to_list())),
+        ("Runs started", f"{started[0][:10]} to {started[-1][:10]}" if started else ""),
+        ("Seeds", ", ".join(map(str, material.runs.filter("counted")["seed"].unique().sort()))),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _typed(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _counts(values: Sequence[str]) -> str:
+    """Each value once, with how many runs have it where they differ."""
+    counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    if len(counted) == 1:
+        return counted[0][0]
+    return "; ".join(f"{value} ({count} runs)" for value, count in counted)
+
+
+def _hardware(facts: object) -> str:
+    if not isinstance(facts, dict):
+        return "unknown"
+    parts = [str(facts[name]) for name in ("gpu", "cpu") if name in facts]
+    parts += [
+        f"{facts[name]} {name.removesuffix('s') if facts[name] == 1 else name}"
+        for name in ("cores", "threads")
+        if name in facts
+    ]
+    if facts.get("ranks", 1) != 1:
+        parts.append(f"{facts['ranks']} processes")
+    return ", ".join([*parts, str(facts.get("precision", ""))])
+
+
+def _versions(status: Row) -> str:
+    found = status.get("versions")
+    known = found if isinstance(found, dict) else {}
+    parts = [f"{name} {known[name]}" for name in ("torch", "torchvision", "timm") if name in known]
+    python = status.get("python")
+    return ", ".join([f"Python {python}"] * bool(python) + parts) or "unknown"

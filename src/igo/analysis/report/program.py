@@ -1,0 +1,94 @@
+"""From the settings of src/report.py to the report's folder."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+from igo.analysis.report import content, draw, page, runs
+from igo.analysis.table.show import say
+from igo.errors import ConfigError, UserError
+from igo.runs.find import find
+
+PAGE = "index.html"
+FIGURES = "figures"
+OWN_LINK = r'href="(figures/[\w.-]+\.(?:png|pdf|csv))"'  # in a page of before: files of ours
+
+
+def run(composed: DictConfig) -> None:
+    """Read the runs, write page, figures and tables, and say where they are.
+
+    Raises:
+        ConfigError: naming the setting, such as a folder without runs.
+    """
+    names = list(composed.runs) if isinstance(composed.runs, ListConfig) else [composed.runs]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ConfigError("runs", composed.runs, "it must be a folder, or a list of folders")
+    output = _output(composed.output)
+    folders = find(names)
+    with _writing(output):
+        (output / FIGURES).mkdir(parents=True, exist_ok=True)
+    material = runs.read(folders)
+    report = content.compose(material)
+    typed = ["python", "src/report.py", f"runs={_shown(names)}", f"output={composed.output}"]
+    files: dict[str, bytes] = {
+        f"{name}.csv": table.write_csv().encode()
+        for name, table in content.tables(material).items()
+    }
+    for figure in (figure for section in report.sections for figure in section.figures):
+        drawn = draw.render(figure) | {"csv": figure.table.write_csv().encode()}
+        files |= {f"{FIGURES}/{figure.name}.{suffix}": data for suffix, data in drawn.items()}
+    files[PAGE] = page.render(report, material, shlex.join(typed)).encode()
+    _write(output, files)
+    left_out = len(material.runs) - int(material.runs["counted"].sum())
+    say(
+        f"{len(material.runs):,} runs, {left_out:,} of them in no mean;"
+        f" {sum(len(s.figures) for s in report.sections)} figures; {len(report.left_out)} left out"
+    )
+    for section in report.sections:
+        say(f"{section.finding.kicker}: {section.finding.headline}")
+    say(f"wrote {output / PAGE}")
+
+
+def _shown(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"[{','.join(names)}]"
+
+
+def _output(output: object) -> Path:
+    if not isinstance(output, str) or not output or Path(output).is_file():
+        raise ConfigError("output", output, "it must be the name of a folder")
+    return Path(output)
+
+
+def _write(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write each file whole, the page last; remove what only the page of before links to."""
+    stale = _linked(folder / PAGE) - files.keys()
+    with _writing(folder):
+        for name, data in files.items():
+            partial = (folder / name).with_name(f".{Path(name).name}.partial")
+            partial.write_bytes(data)
+            partial.replace(folder / name)
+        for name in stale:
+            (folder / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """A UserError for what keeps the folder from being written."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
+
+
+def _linked(page_of_before: Path) -> set[str]:
+    """The figure files that a report of before made."""
+    if not page_of_before.is_file():
+        return set()
+    text = page_of_before.read_text(encoding="utf-8", errors="replace")
+    return set(re.findall(OWN_LINK, text)) if page.MARK in text else set()

@@ -1,0 +1,142 @@
+"""Sharpness against δ against accuracy, where the runs have a sharpness.json."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from igo.analysis.report import families, numbers
+from igo.analysis.report.chart import PALETTE, Axis, Figure, Panel, Series, Style
+from igo.analysis.report.families import Family
+from igo.analysis.report.runs import SHARPNESS, Material
+from igo.analysis.table.table import of_all, with_intervals
+
+NAMES = {
+    "worst_case": "adaptive worst-case sharpness",
+    "largest_eigenvalue": "largest eigenvalue of the Hessian",
+    "trace": "trace of the Hessian",
+}
+TOLD_APART = len(PALETTE)  # settings, up to which each has a colour of its own
+
+
+@dataclass(frozen=True)
+class Found:
+    """A measure: its figure, and Spearman's ρ with accuracy over settings (None for under four)."""
+
+    measure: str
+    figure: Figure
+    rho: float | None
+    p: float | None
+    settings: int
+
+
+def sharpness(material: Material) -> list[Found]:
+    """Three panels for each data set with model, and each measure that two settings have."""
+    results = []
+    for measure in SHARPNESS:
+        has = material.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
+        usable = material.settings.filter(pl.col("setting").is_in(has.to_list()))
+        free = [
+            name
+            for name in usable.columns[1 : usable.columns.index("n")]
+            if name not in ("dataset.name", "dataset.samples", "model.name", "model.width")
+        ]
+        found = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
+        for family in found:
+            points = _points(material, family, measure)
+            rho, p, count = _correlation(points, measure, "test/accuracy")
+            figure = _figure(points, family, measure)
+            results.append(Found(NAMES[measure], figure, rho, p, count))
+    return results
+
+
+def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
+    names = {"delta": Axis("δₘ, mean over epochs", log=True), measure: _axis(points, measure),
+             "test/accuracy": Axis("test accuracy, %", percent=True)}  # fmt: skip
+    pairs = (("delta", measure), (measure, "test/accuracy"), ("delta", "test/accuracy"))
+    panels = [
+        Panel({"": names[x]}, names[y], _series(points, x, y)) for x, y in pairs
+    ]  # fmt: skip
+    return Figure(
+        f"{family.name}_{measure}",
+        f"{NAMES[measure][:1].upper()}{NAMES[measure][1:]}, δ and test accuracy",
+        f"Means of {len(points)} settings over their seeds ({_seeds(points)}) with 95 % intervals."
+        " Spearman's rank correlation with test accuracy:"
+        f" {_told(points, measure, 'test/accuracy')};"
+        f" with δ: {_told(points, measure, 'delta')}.",
+        points.drop("setting"),
+        family.settings,
+        panels,
+    )
+
+
+def _seeds(points: pl.DataFrame) -> str:
+    counts = sorted(points["n"].to_list())
+    low, high = counts[0], counts[-1]
+    return f"n = {low}" if low == high else f"n = {low} to {high}"
+
+
+def _points(material: Material, family: Family, measure: str) -> pl.DataFrame:
+    """A row a setting: label, n, and of δ, sharpness and accuracy mean and interval."""
+    metrics = ("delta", measure, "test/accuracy")
+    level = material.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
+    runs = material.runs.filter(
+        "counted", pl.col("setting").is_in(family.settings), pl.col(measure).is_not_null()
+    )
+    by_setting = (
+        runs.join(level, on=["setting", "seed"], how="left")
+        .group_by("setting")
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            *(of_all(m, pl.Expr.mean).alias(f"{m}_mean") for m in metrics),
+            *(of_all(m, pl.Expr.std).alias(f"{m}_sd") for m in metrics),
+        )
+    )
+    labels = pl.DataFrame(
+        {"setting": list(family.labels), "label": list(family.labels.values())},
+        schema={"setting": pl.Int64, "label": pl.String},
+    )
+    statistics = [f"{m}_{what}" for m in metrics for what in ("mean", "sd", "low", "high")]
+    found = labels.join(with_intervals(by_setting, metrics), on="setting", maintain_order="left")
+    return found.select("setting", "label", "n", *statistics)
+
+
+def _axis(points: pl.DataFrame, measure: str) -> Axis:
+    lowest = points[f"{measure}_mean"].min()
+    return Axis(NAMES[measure], log=isinstance(lowest, float) and lowest > 0)
+
+
+def _series(points: pl.DataFrame, x: str, y: str) -> list[Series]:
+    """A series for each setting where colours tell them apart, else one for all."""
+    parts = points.partition_by("setting") if len(points) <= TOLD_APART else [points]
+    return [
+        Series(
+            part["label"][0] if len(parts) > 1 else "settings",
+            Style(PALETTE[i % len(PALETTE)]),
+            {"": part[f"{x}_mean"].to_list()},
+            part[f"{y}_mean"].to_list(),
+            part[f"{y}_low"].to_list(),
+            part[f"{y}_high"].to_list(),
+            line=False,
+            markers=True,
+            notes=[f"{label} (n = {n})" for label, n in part.select("label", "n").rows()],
+        )
+        for i, part in enumerate(parts)
+    ]
+
+
+def _correlation(points: pl.DataFrame, x: str, y: str) -> tuple[float | None, float | None, int]:
+    """Spearman's ρ, its p-value, and over how many settings; None for fewer than four, no order."""
+    both = points.select(f"{x}_mean", f"{y}_mean").drop_nulls()
+    if len(both) < 4 or min(both[name].n_unique() for name in both.columns) < 2:
+        return None, None, len(both)
+    rho, p = numbers.rank_correlation(*both.to_numpy().T)
+    return rho, p, len(both)
+
+
+def _told(points: pl.DataFrame, x: str, y: str) -> str:
+    rho, p, count = _correlation(points, x, y)
+    if rho is None or p is None:
+        return f"none for {count} settings"
+    return f"{rho:+.2f} (p = {p:.2g}, {count} settings)".replace("-", "−", 1)

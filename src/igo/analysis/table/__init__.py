@@ -1,0 +1,1 @@
+"""Many runs as one table: a row a run, a summary a setting."""

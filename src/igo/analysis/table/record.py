@@ -1,0 +1,222 @@
+"""One run folder as one row: its settings, how it ended, and what it reached."""
+
+from __future__ import annotations
+
+import json
+import re
+import statistics
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+
+from igo.config.load import record_values
+from igo.config.schema import Config
+from igo.errors import UserError
+from igo.files import from_json
+from igo.runs.folder import state_of
+
+Row = dict[str, Any]
+
+# What the last record of a run says of the whole.
+LAST: dict[str, type] = {
+    "updates": int,
+    "samples": int,
+    "test/accuracy": float,
+    "test/loss": float,
+    "train/loss": float,
+    "train/accuracy": float,
+    "delta_m": float,
+    "delta_measured": float,
+    "eta_m": float,
+    "b_m": int,
+}
+# Columns of a row before and after its settings.
+HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
+RESULTS: dict[str, type] = {
+    "epochs_done": int,
+    **LAST,
+    "test/accuracy_best": float,
+    "test/accuracy_best_epoch": int,
+    "seconds": float,
+    "images_per_second": float,
+    "commit": str,
+    "host": str,
+    "device": str,
+}
+
+
+def read_run(folder: Path) -> Row:
+    """Read one run folder; what is missing or damaged makes ``state`` unreadable.
+
+    Returns:
+        ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
+        first line, or why it is unreadable); every setting by its full name, ``p`` for
+        ``schedule.p``, lists as JSON; and RESULTS, as far as the run came. There are no settings
+        where there is no folder yet (``new``), or config.yaml itself cannot be read. Accuracies are
+        shares of 1, ``images_per_second`` is the median epoch's.
+    """
+    row: Row = {"run": folder.name}
+    if not folder.exists():
+        return row | {"state": "new"}
+    try:
+        row |= _settings(_text(folder / "config.yaml"))
+        status = _object(_text(folder / "status.json"), "status.json")
+        row |= _status(status)  # before the records: those of a finished run are complete
+        if row["state"] == "running":
+            row["state"] = state_of(folder)  # it may be dead
+        row |= _results(_text(folder / "metrics.jsonl"), row)
+    except UserError as error:
+        row |= {"state": "unreadable", "error": str(error)}
+    return row
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path.name} is missing") from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise UserError(f"{path.name} cannot be read ({reason})") from None
+
+
+def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object]]:
+    """Full name, type and default of every setting; MISSING where none.
+
+    The type is str for a list (JSON), and for a setting of several types, such as ``true`` or auto.
+    """
+    types = get_type_hints(of)
+    for one in fields(of):
+        name, kind = prefix + one.name, types[one.name]
+        if is_dataclass(kind):
+            yield from _leaves(kind, f"{name}.")  # type: ignore[arg-type]
+        elif get_origin(kind) is list:
+            yield name, str, MISSING if one.default_factory is MISSING else "[]"
+        else:
+            kinds = [a for a in get_args(kind) if a is not type(None)] or [kind]
+            yield name, kinds[0] if len(kinds) == 1 else str, one.default
+
+
+SETTINGS: dict[str, type] = {name: kind for name, kind, _ in _leaves(Config)}
+DEFAULTS = {name: default for name, _, default in _leaves(Config) if default is not MISSING}
+REQUIRED = SETTINGS.keys() - DEFAULTS.keys()
+
+
+def _settings(text: str) -> Row:
+    """Every setting by its full name; one that was not yet there has its default, as in a start."""
+    row = dict(DEFAULTS)
+    for block in re.split(r"^(?=\w+:)", text, flags=re.MULTILINE):
+        row.update(_block(block))
+    missing = sorted(REQUIRED - row.keys())
+    if missing:
+        raise UserError(f"config.yaml is not of a run: it has no {missing[0]}")
+    row["p"] = row.pop("schedule.p")
+    return row
+
+
+@cache
+def _block(text: str) -> Row:
+    """The settings of one top-level entry of config.yaml.
+
+    Most entries are the same in all runs of a sweep, so each text is parsed once: a third of a
+    millisecond a run otherwise.
+    """
+    try:
+        values = record_values(text)
+    except ValueError as error:
+        raise UserError(f"config.yaml cannot be read ({str(error).splitlines()[0]})") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise UserError("config.yaml does not hold settings")
+    return {name: _setting(name, value) for name, value in _flat(values)}
+
+
+def _flat(values: Mapping[object, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _setting(name: str, value: Any) -> Any:
+    if isinstance(value, list):
+        value = json.dumps(value, default=str)
+    if name not in SETTINGS:  # of another version: as text
+        return value if isinstance(value, str | None) else json.dumps(value, default=str)
+    if value is None and DEFAULTS.get(name, MISSING) is not None:
+        raise UserError(f"config.yaml: {name} is null")
+    if isinstance(value, bool) and SETTINGS[name] is str:
+        value = json.dumps(value)
+    return _typed(value, SETTINGS[name], f"config.yaml: {name}")
+
+
+def _typed(value: object, kind: type, where: str) -> Any:
+    """The value, a whole number where a float is due made one.
+
+    Raises:
+        UserError: it is of another type.
+    """
+    if value is None or type(value) is kind:
+        return value
+    if kind is float and type(value) is int:
+        return float(value)
+    raise UserError(f"{where} is {value!r}, not of type {kind.__name__}")
+
+
+def _object(text: str, where: str) -> Row:
+    try:
+        found = from_json(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{where} is damaged: no JSON object")
+    return found
+
+
+def _status(status: Row) -> Row:
+    hardware = status.get("hardware")
+    status = {**status, "device": hardware.get("device") if isinstance(hardware, dict) else None}
+    row = {
+        name: _typed(status.get(name), {**HEAD, **RESULTS}[name], f"status.json: {name}")
+        for name in ("state", "error", "seconds", "commit", "host", "device")
+    }
+    if row["state"] is None:
+        raise UserError("status.json has no state")
+    row["error"] = (row["error"] or "").partition("\n")[0] or None
+    return row
+
+
+def _results(text: str, row: Row) -> Row:
+    """What metrics.jsonl says; its last line may be torn while a run is not finished."""
+    *lines, torn = text.split("\n")
+    records = [_object(line, f"metrics.jsonl, line {i}") for i, line in enumerate(lines, 1)]
+    if [record.get("epoch") for record in records] != list(range(1, len(records) + 1)):
+        raise UserError("metrics.jsonl is damaged: its epochs are not 1, 2, 3, …")
+    planned = row["epochs"] + row["schedule.final_updates"]
+    if row["state"] == "finished" and (torn or len(records) < planned):
+        raise UserError(f"metrics.jsonl has {len(records)} of {planned} epochs, though finished")
+    if not records:
+        return {"epochs_done": 0}
+    accuracies = _numbers(records, "test/accuracy")
+    best = max(accuracies, default=None)
+    rates = _numbers(records, "images_per_second")
+    return {
+        "epochs_done": len(records),
+        **{name: _typed(records[-1].get(name), LAST[name], f"metrics.jsonl: {name}")
+           for name in LAST},
+        "test/accuracy_best": best,
+        "test/accuracy_best_epoch": next(
+            (r["epoch"] for r in records if r.get("test/accuracy") == best), None
+        ),
+        "images_per_second": statistics.median(rates) if rates else None,
+    }  # fmt: skip
+
+
+def _numbers(records: list[Row], name: str) -> list[float]:
+    """One entry of all records, without those that are null."""
+    found = [_typed(r.get(name), float, f"metrics.jsonl: {name}") for r in records]
+    return [value for value in found if value is not None]

@@ -1,0 +1,166 @@
+"""The summary of many runs as a table for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from igo.analysis.table.record import Row
+from igo.analysis.table.table import constants, summarise
+
+MOST_SETTINGS = 100  # rows shown; all are in summary.csv
+MOST_FAILURES = 10
+SHOWN = (  # statistics from the most to the least important: name, factor, format
+    ("test/accuracy", 100, ".2f"),
+    ("test/accuracy_best", 100, ".2f"),
+    ("test/loss", 1, ".4f"),
+    ("train/loss", 1, ".4f"),
+    ("updates", 1, ",.0f"),
+    ("seconds", 1, ",.1f"),
+)
+GAP = 2  # between columns
+Column = tuple[str, list[str]]
+
+
+def show(runs: pl.DataFrame) -> None:
+    """Print the summary of the runs, and what went wrong."""
+    show_summary(runs)
+    _show_failures(runs)
+
+
+def show_summary(runs: pl.DataFrame) -> None:
+    """Print what the runs have in common, and a row for each setting.
+
+    In a terminal the last columns are left out where they do not fit, and it says which.
+    """
+    console = _console()
+    summary = summarise(runs)
+    states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
+    counts = ", ".join(f"{count} {state}" for state, count in states.iter_rows())
+    say(f"{len(runs):,} runs ({counts}), {len(summary):,} settings")
+    common = [f"{name}={_value(value)}" for name, value in constants(runs).items()]
+    console.print(Text(f"all: {'  '.join(common)}", style="dim"), soft_wrap=not console.is_terminal)
+    columns = _columns(summary.head(MOST_SETTINGS))
+    shown, left_out = _fitting(columns, console.width)
+    console.print(_table(shown))
+    if left_out:
+        say(f"no room for: {', '.join(left_out)} (all in summary.csv)")
+    if len(summary) > MOST_SETTINGS:
+        say(f"{len(summary) - MOST_SETTINGS:,} more settings in summary.csv")
+    say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
+
+
+def say(text: str) -> None:
+    """Print a line as it is."""
+    print(text)
+
+
+def _console() -> Console:
+    """The terminal at its width; a file or pipe takes lines of any length."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=100_000)
+
+
+def _columns(summary: pl.DataFrame) -> list[Column]:
+    """Titles and cells: the settings that differ, n, then the statistics."""
+    rows = summary.to_dicts()
+    settings = summary.columns[: summary.columns.index("n")]
+    columns = [_column(name, rows, _setting(name)) for name in telling(summary, settings)]
+    columns.append(_column("n", rows, lambda row: str(row["n"])))
+    columns += [
+        _column(name, rows, _setting(name))
+        for name in ("unfinished", "repeated")
+        if any(row[name] for row in rows)
+    ]
+    for name, factor, form in SHOWN:
+        columns.append(_column(_title(name), rows, _statistic(name, factor, form)))
+        if name != "updates":  # which the settings decide
+            columns.append(_column("95 %", rows, _interval(name, factor, form)))
+    return columns
+
+
+def _title(metric: str) -> str:
+    return f"{metric} %" if "accuracy" in metric else metric
+
+
+def telling(summary: pl.DataFrame, settings: Sequence[str]) -> Iterable[str]:
+    """Leave out what comes with another column: a data set's facts, stages that are epochs."""
+    for name in settings:
+        group = f"{name.partition('.')[0]}.name"
+        if name == "schedule.stages" and "epochs" in settings:
+            if summary[name].equals(summary["epochs"]):
+                continue
+        elif name != group and group in settings:
+            pairs = summary.select(pl.struct(group, name).n_unique()).item()
+            if pairs == summary[group].n_unique():
+                continue
+        yield name
+
+
+def _column(title: str, rows: Sequence[Row], cell: Callable[[Row], str]) -> Column:
+    return title, [cell(row) for row in rows]
+
+
+def _setting(name: str) -> Callable[[Row], str]:
+    return lambda row: _value(row[name])
+
+
+def _value(value: object) -> str:
+    """As it would be typed on the command line, numbers to six digits."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _statistic(name: str, factor: float, form: str) -> Callable[[Row], str]:
+    """``mean ± sd``; a deviation of zero, as of updates, is left out."""
+
+    def cell(row: Row) -> str:
+        mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
+        if mean is None:
+            return "–"
+        spread = f" ± {deviation * factor:{form}}" if deviation else ""
+        return f"{mean * factor:{form}}{spread}"
+
+    return cell
+
+
+def _interval(name: str, factor: float, form: str) -> Callable[[Row], str]:
+    def cell(row: Row) -> str:
+        low, high = row[f"{name}_low"], row[f"{name}_high"]
+        return "–" if low is None else f"[{low * factor:{form}}, {high * factor:{form}}]"
+
+    return cell
+
+
+def _fitting(columns: Sequence[Column], width: int) -> tuple[Sequence[Column], list[str]]:
+    """The first columns, as many as fit, but no fewer than to the first statistic; the others."""
+    titles = [title for title, _ in columns]
+    end = titles.index(_title(SHOWN[0][0])) + 1
+    widths = [max(len(text) for text in (title, *cells)) + GAP for title, cells in columns]
+    while end < len(columns) and sum(widths[: end + 1]) - GAP <= width:
+        end += 1
+    return columns[:end], [title for title in titles[end:] if title != "95 %"]
+
+
+def _table(columns: Sequence[Column]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
+    for title, _ in columns:
+        table.add_column(Text(title), justify="right", overflow="fold")
+    for row in zip(*(cells for _, cells in columns), strict=True):
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _show_failures(runs: pl.DataFrame) -> None:
+    broken = runs.filter(pl.col("error").is_not_null())
+    for name, state, error in broken.select("run", "state", "error").head(MOST_FAILURES).rows():
+        say(f"{state}: {name}: {error}")
+    if len(broken) > MOST_FAILURES:
+        say(f"{len(broken) - MOST_FAILURES:,} more in table.csv")

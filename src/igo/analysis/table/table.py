@@ -1,0 +1,148 @@
+"""The table of many runs: a row a run, and the statistics of each setting over its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import polars as pl
+from scipy.special import stdtrit
+
+from igo.analysis.table.record import HEAD, RESULTS, SETTINGS, Row, read_run
+from igo.config.schema import NO_EFFECT
+from igo.errors import UserError
+
+METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds")
+CONFIDENCE = 0.95
+MANY = 2000  # runs, from which several processes read them
+FILES = ("table.csv", "table.parquet", "summary.csv")
+
+
+def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
+    """Read run folders, a row each; none is left out (see igo.analysis.table.record.read_run).
+
+    Columns: run, state, error; the settings by their full names; the results. A setting that this
+    version does not know is a column of text after those that it does.
+    """
+    rows = _read_all(list(folders))
+    known = {name: kind for name, kind in SETTINGS.items() if name != "schedule.p"}  # p is
+    schema = {**HEAD, **known}
+    schema |= {name: str for row in rows for name in row if name not in {**schema, **RESULTS}}
+    schema |= RESULTS
+    columns = {name: [row.get(name) for row in rows] for name in schema}
+    return pl.DataFrame(columns, schema=schema)
+
+
+def _read_all(folders: Sequence[Path]) -> list[Row]:
+    if len(folders) < MANY:
+        return [read_run(folder) for folder in folders]
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        return list(pool.map(read_run, folders, chunksize=200))
+
+
+def effective(runs: pl.DataFrame) -> list[str]:
+    """The columns that are settings which change a result, the seed aside."""
+    without = tuple(f"{name}." for name in NO_EFFECT)
+    return [
+        name
+        for name in runs.columns
+        if name not in {*HEAD, *RESULTS, "seed"} and not f"{name}.".startswith(without)
+    ]
+
+
+def with_settings(runs: pl.DataFrame) -> pl.DataFrame:
+    """The runs whose config.yaml could be read."""
+    return runs.filter(pl.col("schedule.profile").is_not_null())
+
+
+def constants(runs: pl.DataFrame) -> Row:
+    """The settings that all runs have in common, null ones left out."""
+    first = with_settings(runs).select(effective(runs)).unique()
+    return {
+        name: first[name][0]
+        for name in first.columns
+        if first[name].n_unique() == 1 and first[name][0] is not None
+    }
+
+
+def summarise(runs: pl.DataFrame) -> pl.DataFrame:
+    """One row for each setting: the runs of one row differ in the seed alone.
+
+    Args:
+        runs: as read_runs makes it.
+
+    Returns:
+        The settings that differ among the runs, sorted by them; ``n``, finished runs of different
+        seeds, which the statistics are over; ``unfinished`` and ``repeated`` (finished ones whose
+        seed is counted already); and of each of METRICS its mean (``…_mean``), sample standard
+        deviation (``…_sd``) and Student's 95 % interval of the mean (``…_low``, ``…_high``).
+        With n = 1 there is no deviation and no interval; where a run has no value, as for a loss
+        that overflowed, there is no mean either.
+    """
+    settings = effective(runs)
+    known = count_once(with_settings(runs))
+    varied = [name for name in settings if known[name].n_unique() > 1]
+    counted = pl.col("counted").sum()
+    statistics = [
+        expression
+        for metric in METRICS
+        for expression in (
+            of_all(metric, pl.Expr.mean).alias(f"{metric}_mean"),
+            of_all(metric, pl.Expr.std).alias(f"{metric}_sd"),
+        )
+    ]
+    summary = known.group_by(settings).agg(
+        counted.cast(pl.Int64).alias("n"),
+        (~pl.col("finished")).sum().cast(pl.Int64).alias("unfinished"),
+        (pl.col("finished").sum() - counted).cast(pl.Int64).alias("repeated"),
+        *statistics,
+    )
+    shown = [f"{m}_{what}" for m in METRICS for what in ("mean", "sd", "low", "high")]
+    counts = ["n", "unfinished", "repeated"]
+    return with_intervals(summary, METRICS).sort(varied or "n").select(*varied, *counts, *shown)
+
+
+def count_once(runs: pl.DataFrame) -> pl.DataFrame:
+    """Add ``finished``, and ``counted``: the finished runs, each seed of a setting once."""
+    finished = runs.with_columns(finished=pl.col("state") == "finished")
+    once = pl.struct(*effective(runs), "seed", "finished").is_first_distinct()
+    return finished.with_columns(counted=pl.col("finished") & once)
+
+
+def of_all(metric: str, statistic: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
+    """A statistic over the counted runs, null where one of them has no value."""
+    values = pl.col(metric).filter(pl.col("counted"))
+    return pl.when(values.null_count() == 0).then(statistic(values))
+
+
+def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
+    """Add mean ± t s/√n, Student's 95 % interval, for each metric; n = 1 has no s, hence none."""
+    n = summary["n"].to_numpy().clip(min=2)
+    factor = pl.Series(stdtrit(n - 1, (1 + CONFIDENCE) / 2) / n**0.5)
+    return summary.with_columns(
+        (pl.col(f"{metric}_mean") + sign * factor * pl.col(f"{metric}_sd")).alias(name)
+        for metric in metrics
+        for sign, name in ((-1, f"{metric}_low"), (1, f"{metric}_high"))
+    )
+
+
+def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
+    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    paths = [folder / name for name in FILES]
+    partial = [path.with_name(f".{path.name}.partial") for path in paths]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        runs.write_csv(partial[0])
+        runs.write_parquet(partial[1])
+        summarise(runs).write_csv(partial[2])
+        for path, final in zip(partial, paths, strict=True):
+            path.replace(final)
+    except OSError as error:
+        raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
+    return paths

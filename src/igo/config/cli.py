@@ -1,0 +1,151 @@
+"""From a command line to a program's function: Hydra, its errors in one line, and --help."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, cast
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from igo.config.guard import guard_composition
+from igo.config.help import group_names, help_text, option_files, setting_names
+from igo.config.load import explain
+from igo.errors import ConfigError, UserError, nearest
+from igo.paths import CONF
+from igo.ranks import Ranks
+
+EXIT_USER_ERROR = 2
+# Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
+FLAGS = {
+    "-m",
+    "--multirun",
+    "-c",
+    "--cfg",
+    "--resolve",
+    "-cd",
+    "--config-dir",
+    "-i",
+    "--info",
+    "--hydra-help",
+    "--version",
+}
+
+
+def hydra_program(program: Callable[[DictConfig, list[str]], object], config_name: str) -> None:
+    """Compose conf/CONFIG_NAME.yaml with the command line and call the program with it.
+
+    The program gets the composed configuration and the names of the settings that were typed; what
+    it returns, a search maximises. A UserError, or an error in the configuration, ends in one line
+    on stderr and exit code 2.
+    """
+    die_at_once_of_control_c()
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        script = Path(sys.argv[0]).resolve()
+        print(help_text(f"{script.parent.name}/{script.name}", config_name))
+        return
+    for flag in (one.split("=")[0] for one in sys.argv[1:] if one.startswith("-")):
+        if flag not in FLAGS:
+            fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
+
+    guard_composition()
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+    def main(composed: DictConfig) -> object:
+        task = HydraConfig.get().overrides.task
+        overrides = cast(list[str], OmegaConf.to_container(task, resolve=False))
+        sweep = HydraConfig.get().runtime.choices.get("sweep")
+        if sweep and HydraConfig.get().mode is hydra.types.RunMode.RUN:
+            allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
+            fail(str(ConfigError("sweep", sweep, allowed)))
+        try:
+            return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
+        except UserError as error:
+            if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:
+                raise
+            fail(str(error))
+
+    try:
+        main()
+    except UserError as error:
+        fail(str(error))
+    except MissingConfigException as error:
+        fail(_missing(error))
+    except (HydraException, OmegaConfBaseException) as error:
+        no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
+        fail(no_option or _composition(error, config_name))
+
+
+def die_at_once_of_control_c() -> None:
+    """Until a run or a sweep listens to signals itself, there is nothing that needs closing.
+
+    Python's KeyboardInterrupt would be lost, or become another error, in OmegaConf's own cleaning.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def fail(message: str) -> NoReturn:
+    """End the program with one readable line; of the processes of a run, one says it."""
+    if Ranks.of_environment().first:
+        print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(EXIT_USER_ERROR)
+
+
+def _no_option() -> str:
+    """What to say of ``dataset=null``, ``dataset=5`` and the like, which Hydra cannot compose."""
+    for one in sys.argv[1:]:
+        group, _, option = one.partition("=")
+        options = [path.stem for path in option_files(group)]
+        for chosen in option.split(",") if options else ():
+            if chosen not in options:
+                return str(ConfigError(group, chosen, f"it must be one of {', '.join(options)}"))
+    return ""
+
+
+def _missing(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = error.options or []
+    if not options:
+        groups = ", ".join(group_names())
+        return f"{str(error).splitlines()[0]}. The groups are {groups}."
+    allowed = f"it must be one of {', '.join(options)}.{nearest(name, options)}"
+    return str(ConfigError(group, name, allowed))
+
+
+def _composition(error: Exception, config_name: str) -> str:
+    text = str(error)
+    groups = group_names()
+    known = setting_names(config_name) + groups
+    unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
+    if unknown:
+        name = unknown[1].split("=")[0]
+        elsewhere = _groups_with(name)
+        if name in known and elsewhere:
+            return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
+        if name in groups:
+            return f"{name} is a group of settings: choose one of its options"
+        return f"there is no setting '{name}'.{nearest(name, known)} (--help lists all)"
+    if isinstance(error, OmegaConfBaseException):
+        return str(explain(error))
+    cause = error.__cause__
+    first = text.splitlines()[0]
+    if "parsing override" in first:
+        return f"{first}; settings are written NAME=VALUE, special characters quoted"
+    return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
+
+
+def _groups_with(setting: str) -> list[str]:
+    """The options of a group that have this setting, as typed: ``schedule=step``."""
+    group, _, key = setting.partition(".")
+    files = option_files(group) if key else []
+    return [f"{group}={f.stem}" for f in files if re.search(rf"^{key}:", f.read_text(), re.M)]

@@ -1,0 +1,122 @@
+"""The text of --help: every group and knob with its comment, read from conf/ itself."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from igo.paths import CONF, LAUNCH
+
+GROUPS = r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)"
+DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line ``key: value  # comment`` of a YAML file, its name in full."""
+
+    name: str
+    value: str
+    comment: str
+
+
+def help_text(program: str, config_name: str) -> str:
+    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml."""
+    own = (CONF / f"{config_name}.yaml").read_text()
+    texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
+    groups = [one for text in texts for one in re.findall(GROUPS, _defaults(text), re.M)]
+    options = "[GROUP=OPTION] " if groups else ""
+    lines = [
+        _heading(own),
+        "",
+        f"usage: python {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
+        "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
+        "",
+        "Settings",
+    ]
+    for text in texts:
+        body = re.sub(DEFAULTS, "", text, flags=re.M).split("\nhydra:")[0]
+        lines += [_line(s.name, s.value, s.comment) for s in _settings(body)]
+    for group, default in groups:
+        lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
+        lines += _group(group)
+    return "\n".join(lines)
+
+
+def _defaults(text: str) -> str:
+    found = re.search(DEFAULTS, text, re.M)
+    return found[1] if found else ""
+
+
+def _included(text: str) -> list[str]:
+    """Whole configurations in a defaults list, by name: ``- config``."""
+    return [name for name in re.findall(r"^  - (\w+)$", _defaults(text), re.M) if name != "_self_"]
+
+
+def option_files(group: str) -> list[Path]:
+    """The files of a group's options, in conf/ or launch/; none where there is no such group."""
+    return sorted([*(CONF / group).glob("*.yaml"), *(LAUNCH / group).glob("*.yaml")])
+
+
+def group_names() -> list[str]:
+    """All groups, in conf/ and launch/."""
+    parents = {(root, path.parent) for root in (CONF, LAUNCH) for path in root.glob("*/**/*.yaml")}
+    return sorted(str(folder.relative_to(root)) for root, folder in parents)
+
+
+def setting_names(config_name: str) -> list[str]:
+    """Full names of all settings that conf/ explains for a program."""
+    own = (CONF / f"{config_name}.yaml").read_text()
+    texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
+    names = [s.name for text in texts for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
+    for group in group_names():
+        prefix = f"{group.replace('/', '.')}."
+        for path in option_files(group):
+            names += [s.name for s in _settings(path.read_text(), prefix)]
+    return names
+
+
+def _group(group: str) -> list[str]:
+    """The options of a group, then each of their settings once with the options that have it."""
+    texts = {path.stem: path.read_text() for path in option_files(group)}
+    lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
+    found: dict[str, str] = {}
+    having: dict[str, list[str]] = {}
+    for option, text in texts.items():
+        if "@package _global_" in text:
+            continue
+        for setting in _settings(text, prefix=f"{group.replace('/', '.')}."):
+            having.setdefault(setting.name, []).append(option)
+            found[setting.name] = found.get(setting.name) or setting.comment
+    for name, options in having.items():
+        where = "" if len(options) == len(texts) else f"[{', '.join(options)}] "
+        lines.append(_line(f"  {name}", "", where + found[name]))
+    return lines
+
+
+def _line(name: str, value: str, comment: str) -> str:
+    return f"  {name + ('=' + value if value else ''):<32}{comment}".rstrip()
+
+
+def _heading(text: str) -> str:
+    """The comment at the top of a file."""
+    lines = [line[2:] for line in text.splitlines() if line.startswith("# ")]
+    return next(line for line in lines if not line.startswith("@package"))
+
+
+def _settings(text: str, prefix: str = "") -> list[Setting]:
+    """All settings of a YAML file, those nested one level deeper with their full names."""
+    settings, parent = [], ""
+    for line in text.splitlines():
+        found = re.match(r"( *)([a-z]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
+        if not found:
+            continue
+        indent, key, value, comment = found.groups()
+        if not indent:
+            parent = "" if value else f"{key}."
+        if value:
+            settings.append(
+                Setting(f"{prefix}{parent if indent else ''}{key}", value, comment or "")
+            )
+    return settings

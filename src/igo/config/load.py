@@ -1,0 +1,161 @@
+"""From what Hydra composed, or a run's config.yaml, to a checked configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigKeyError,
+    InterpolationResolutionError,
+    OmegaConfBaseException,
+)
+
+from igo.config import rules
+from igo.config.schema import Config, known_settings
+from igo.errors import ConfigError, UserError, nearest
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Own = TypeVar("Own", bound="DataclassInstance")
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where libyaml is: a tenth of the time
+
+
+def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
+    """Type, complete and check a composed configuration.
+
+    Args:
+        composed: what Hydra made of conf/ and the command line.
+        typed: full names of the settings that the user typed; a typed setting that would have no
+            effect, or that contradicts another one, is an error rather than silently ignored.
+
+    Raises:
+        ConfigError: naming the setting, its value and what is allowed.
+    """
+    if composed.get("run") is not None:
+        allowed = "it is one run, which has its configuration; leave -m out"
+        raise ConfigError("run", composed["run"], allowed)
+    try:
+        values = OmegaConf.to_container(composed, resolve=True)
+        _check_plain(values)
+        values.pop("run", None)  # type: ignore[union-attr, call-arg, arg-type]
+        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+    except OmegaConfBaseException as error:
+        raise explain(error, composed) from None
+    if not isinstance(config, Config):
+        raise TypeError(f"a Config was expected, not {type(config)}")
+    rules.check_values(config)
+    rules.complete(config, typed)
+    rules.check_combinations(config, typed)
+    return config
+
+
+def _check_plain(values: object, name: str = "") -> None:
+    """See that each value is one, and no whole number has more than 63 bits, as tensors allow.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    if isinstance(values, dict):
+        for key, value in values.items():
+            _check_plain(value, f"{name}.{key}" if name else str(key))
+    elif isinstance(values, list):
+        for value in values:
+            _check_plain(value, name)
+    elif isinstance(values, int) and abs(values) >= 2**63:
+        raise ConfigError(name, f"a number of {values.bit_length()} bits", "it is too large")
+    elif values == "???":
+        raise ConfigError(name, values, "it needs a value")
+
+
+def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:
+    """Type the settings that are fields of ``kind``; return them and the rest, which is a run's.
+
+    Raises:
+        UserError: a value of the wrong type.
+    """
+    names = {one.name for one in fields(kind)}
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
+        own: Own = OmegaConf.to_object(typed)  # type: ignore[assignment]
+    except OmegaConfBaseException as error:
+        raise explain(error, composed) from None
+    rest = [str(name) for name in composed if name not in names]
+    return own, OmegaConf.masked_copy(composed, rest)
+
+
+def of_file(path: Path) -> Config:
+    """The configuration of a run, from its config.yaml, complete and checked as it was written.
+
+    A record holds values alone: nothing in it is computed here, from the environment least of all.
+
+    Raises:
+        UserError: the file cannot be read, or is of another version of this project.
+    """
+    try:
+        values = record_values(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
+    if not isinstance(values, dict) or "dataset" not in values:
+        raise UserError(f"{path} does not hold a run's configuration")
+    try:
+        return load(OmegaConf.create(values))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{path}: {explain(error)}") from None
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def record_values(text: str) -> Any:
+    """The plain values in a YAML file that somebody else may have written.
+
+    Tags, which make objects, and references, by which a page of text stands for more than memory
+    holds, are as little part of a record as ``${…}``, which OmegaConf would resolve.
+
+    Raises:
+        ValueError: the text is not YAML, or holds one of these.
+    """
+    if "${" in text:
+        raise ValueError("it holds ${…}; a record has values alone")
+    try:
+        if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
+            raise ValueError("it holds a reference; a record has values alone")
+        return yaml.load(text, YAML)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except yaml.YAMLError as error:
+        raise ValueError(getattr(error, "problem", None) or str(error).splitlines()[0]) from None
+
+
+# What OmegaConf says of a value, and what a person should know.
+WORDS = {
+    "could not be converted to Integer": "it must be a whole number",
+    "could not be converted to Float": "it must be a number",
+    "is not a valid bool": "it must be true or false",
+    "to string": "it must be text",
+    "not a ListConfig": "it must be a list, such as [16] or [16,64]",
+    "value 'None'": "it needs a value",
+    "not Optional": "it needs a value",
+    "missing mandatory value": "it needs a value",
+}
+
+
+def explain(error: OmegaConfBaseException, composed: DictConfig | None = None) -> UserError:
+    """One readable line for an error of OmegaConf's about a key or a value."""
+    name, reason = error.full_key or "", str(error).splitlines()[0]
+    if isinstance(error, ConfigKeyError):
+        return UserError(f"there is no setting '{name}'.{nearest(name, known_settings())}")
+    if isinstance(error, InterpolationResolutionError) or composed is None:
+        return UserError(f"{name}: {reason}" if name else reason)
+    value = OmegaConf.select(composed, name, throw_on_missing=False)
+    if name in rules.CHOICES:
+        return ConfigError(name, value, f"it must be one of {', '.join(rules.CHOICES[name])}")
+    for theirs, ours in WORDS.items():
+        if theirs in reason:
+            return ConfigError(name, value, ours)
+    return UserError(f"{name}: {reason}")

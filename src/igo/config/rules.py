@@ -1,0 +1,281 @@
+"""Every rule that a configuration must keep, checked before any compute is spent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from functools import reduce
+
+from igo.config.schema import Config
+from igo.errors import ConfigError, nearest
+
+# Which parameters of conf/schedule/*.yaml each profile reads.
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "constant": (),
+    "graduated": ("p",),
+    "polynomial": ("p",),
+    "step": ("gamma", "kappa", "lam"),
+    "exponential": ("decay",),
+    "cosine": (),
+    "cosine_power": ("power",),
+    "diminishing": ("form", "a"),
+}
+DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "schedule.profile": tuple(PARAMETERS),
+    "schedule.form": ("inverse_sqrt", "inverse_time"),
+    "schedule.feedback": ("none", "measured"),
+    "dataset.name": ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"),
+    "model.stem": ("cifar", "imagenet"),
+    "optimizer.name": ("sgd", "shb", "nshb"),
+    "engine.device": ("auto", "cpu", "cuda"),
+    "engine.precision": ("auto", "fp32", "bf16", "fp16"),
+    "engine.batchnorm": ("synced", "local"),
+    "engine.graphs": ("auto", "true", "false"),
+    "engine.non_finite": ("stop", "skip"),
+    "tracking.tool": ("wandb", "none"),
+    "tracking.mode": ("offline", "online", "disabled"),
+}
+# The built-in models, and which setting of conf/model each one reads.
+MODEL_PARTS = {"resnet8": "width", "resnet18": "stem", "resnet34": "stem", "wide_resnet28_10": ""}
+
+Rule = tuple[Callable[[float], bool], str]
+POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
+NOT_NEGATIVE: Rule = (lambda x: x >= 0, "it must be 0 or more")
+AT_LEAST_ONE: Rule = (lambda x: x >= 1, "it must be 1 or more")
+MOST_EPOCHS = 1_000_000  # the plan and the record have a line for each
+
+
+def _within(low: float, high: float) -> Rule:
+    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
+
+
+RULES: dict[str, Rule] = {
+    "p": POSITIVE,
+    "split": (
+        lambda s: 0 <= s <= 1,
+        "it must be in [0, 1]: 1 = all of the decay in the learning rate, 0 = all in the batch",
+    ),
+    "seed": (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)"),
+    "epochs": _within(1, MOST_EPOCHS),
+    "learning_rate": POSITIVE,
+    "batch_size": AT_LEAST_ONE,
+    "max_batch_size": AT_LEAST_ONE,
+    "schedule.stages": AT_LEAST_ONE,
+    "schedule.batch_multiple": AT_LEAST_ONE,
+    "schedule.final_updates": _within(0, MOST_EPOCHS),
+    "schedule.feedback_limit": (lambda r: r > 1, "it must be above 1"),
+    "schedule.p": POSITIVE,
+    "schedule.gamma": (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)"),
+    "schedule.kappa": (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"),
+    "schedule.lam": (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more"),
+    "schedule.decay": (lambda g: 0 < g < 1, "the decay per epoch must be in (0, 1)"),
+    "schedule.power": (lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)"),
+    "schedule.a": POSITIVE,
+    "dataset.classes": (lambda c: c >= 2, "it must be 2 or more"),
+    "dataset.channels": AT_LEAST_ONE,
+    "dataset.image_size": AT_LEAST_ONE,
+    "dataset.samples": (lambda n: n >= 2, "it must be 2 or more"),
+    "dataset.workers": _within(0, 1024),
+    "dataset.augment.crop": NOT_NEGATIVE,
+    "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
+    "model.width": _within(1, 1024),
+    "optimizer.momentum": (lambda b: 0 <= b < 1, "β must be in [0, 1)"),
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "noise.batches": (lambda k: k >= 2, "a variance needs 2 mini-batches or more"),
+    "noise.batch_size": AT_LEAST_ONE,
+    "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
+    "engine.micro_batch_size": AT_LEAST_ONE,
+    "engine.memory": POSITIVE,
+    "engine.threads": _within(1, 1024),
+}
+
+
+def value_of(config: Config, setting: str) -> object:
+    """The value behind a full name such as ``schedule.gamma``."""
+    return reduce(getattr, setting.split("."), config)
+
+
+def check_values(config: Config) -> None:
+    """Check each setting by itself: its choices, and the range of its numbers."""
+    for setting, choices in CHOICES.items():
+        value = value_of(config, setting)
+        if isinstance(value, bool):
+            value = str(value).lower()
+        if value is not None and value not in choices:
+            allowed = f"it must be one of {', '.join(choices)}.{nearest(str(value), choices)}"
+            raise ConfigError(setting, value, allowed)
+    for setting, (holds, allowed) in RULES.items():
+        value = value_of(config, setting)
+        if value is None:
+            continue
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
+            raise ConfigError(setting, value, allowed)
+    _check_names(config)
+
+
+def _check_names(config: Config) -> None:
+    """What W&B takes as names; it would say so amid the run."""
+    project = config.tracking.project
+    if not 1 <= len(project) <= 128 or {*project} & {*"/\\#?%:"}:
+        allowed = "W&B's projects have names of 1 to 128 characters, none of them / \\ # ? % :"
+        raise ConfigError("tracking.project", project, allowed)
+    for tag in config.tracking.tags:
+        if not 1 <= len(tag) <= 64:
+            raise ConfigError("tracking.tags", tag, "W&B's tags have 1 to 64 characters")
+
+
+def complete(config: Config, typed: Collection[str]) -> None:
+    """Fill in what follows from other settings, so that each run has one full description.
+
+    κ and λ, where given, say what γ and split are: γ = κ/√λ and split = ln κ/ln γ, the share of
+    the decay that the learning rate carries.
+    """
+    schedule = config.schedule
+    if config.optimizer.decay_momentum:
+        _check_decay_momentum(config, typed)  # while what was typed is there to be named
+    if schedule.stages is None:
+        schedule.stages = config.epochs
+    if config.max_batch_size is not None and config.max_batch_size >= config.dataset.samples:
+        config.max_batch_size = None  # n is a cap anyway
+    if schedule.profile == "constant":
+        if "split" in typed:
+            allowed = "constant noise has no decay to split; leave it out"
+            raise ConfigError("split", config.split, allowed)
+        config.split = 1.0
+    if config.optimizer.decay_momentum and "split" not in typed:
+        config.split = 1.0
+    if schedule.profile != "step":
+        return
+    if schedule.kappa is None and schedule.lam is None:
+        schedule.gamma = DEFAULT_GAMMA if schedule.gamma is None else schedule.gamma
+        return
+    kappa = 1.0 if schedule.kappa is None else schedule.kappa
+    lam = 1.0 if schedule.lam is None else schedule.lam
+    gamma = kappa / math.sqrt(lam)
+    both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
+    if gamma == 0:
+        allowed = f"{both} give κ/√λ = 0 to float precision; it must be above 0"
+        raise ConfigError("schedule.kappa", schedule.kappa, allowed)
+    if gamma >= 1:
+        raise ConfigError(
+            "schedule.kappa", schedule.kappa, f"{both} give κ/√λ = {gamma:g}: the noise would not"
+            " fall; it must be below 1 (for constant noise use schedule=constant)"
+        )  # fmt: skip
+    if schedule.gamma is not None and not math.isclose(schedule.gamma, gamma, rel_tol=1e-9):
+        raise ConfigError(
+            "schedule.gamma", schedule.gamma, f"{both} give γ = κ/√λ = {gamma:g}; leave one out"
+        )
+    split = min(1.0, abs(math.log(kappa) / math.log(gamma)))  # abs: not -0.0
+    if "split" in typed and not math.isclose(config.split, split, abs_tol=1e-9):
+        raise ConfigError("split", config.split, f"{both} make it {split:.5g}; leave one out")
+    schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
+    config.split = split
+
+
+def check_combinations(config: Config, typed: Collection[str]) -> None:
+    """Check what settings must keep together."""
+    _check_schedule(config, typed)
+    _check_batches(config)
+    _check_data_and_model(config)
+    momentum, name = config.optimizer.momentum, config.optimizer.name
+    if name == "sgd" and momentum != 0:
+        allowed = "optimizer=sgd has no momentum; use optimizer=shb or optimizer=nshb"
+        raise ConfigError("optimizer.momentum", momentum, allowed)
+    if "engine.memory" in typed and config.engine.micro_batch_size is not None:
+        allowed = "engine.micro_batch_size is set, which it would choose; leave one out"
+        raise ConfigError("engine.memory", config.engine.memory, allowed)
+    if config.schedule.feedback == "measured" and name != "sgd":
+        allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
+        raise ConfigError("schedule.feedback", "measured", allowed)
+
+
+def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
+    if config.optimizer.name == "sgd" or config.optimizer.momentum == 0:
+        allowed = "it needs optimizer=shb or optimizer=nshb with a momentum above 0"
+        raise ConfigError("optimizer.decay_momentum", True, allowed)
+    for name in ("split", "max_batch_size", "schedule.kappa", "schedule.lam"):
+        if name in typed:
+            allowed = "optimizer.decay_momentum=true leaves the decay to the momentum; leave it out"
+            raise ConfigError(name, value_of(config, name), allowed)
+
+
+def _check_schedule(config: Config, typed: Collection[str]) -> None:
+    schedule, profile = config.schedule, config.schedule.profile
+    if profile == "graduated" and schedule.p is not None and schedule.p > 1:
+        raise ConfigError(
+            "p", schedule.p, "schedule=graduated needs p in (0, 1], the range of the optimal decay;"
+            " use schedule=polynomial for any p > 0"
+        )  # fmt: skip
+    if "p" in typed and schedule.p != config.p:
+        raise ConfigError(
+            "p", config.p, f"profile '{profile}' has its own p or none: this would change nothing;"
+            " p belongs to schedule=graduated and schedule=polynomial"
+        )  # fmt: skip
+    if "schedule.a" in typed and schedule.form != "inverse_time":
+        raise ConfigError("schedule.a", schedule.a, "only schedule.form=inverse_time has it")
+    if "schedule.feedback_limit" in typed and schedule.feedback == "none":
+        allowed = "only schedule.feedback=measured has a limit"
+        raise ConfigError("schedule.feedback_limit", schedule.feedback_limit, allowed)
+    needed = {"graduated": "p", "polynomial": "p", "exponential": "decay",
+              "cosine_power": "power", "diminishing": "form"}.get(profile)  # fmt: skip
+    if profile == "diminishing" and schedule.form == "inverse_time":
+        needed = "a"
+    if needed and getattr(schedule, needed) is None:
+        raise ConfigError(f"schedule.{needed}", None, f"the profile '{profile}' needs it")
+    if schedule.stages is not None and schedule.stages > config.epochs:
+        raise ConfigError(
+            "schedule.stages", schedule.stages, f"each stage needs an epoch of its own, and"
+            f" epochs={config.epochs}; it must be at most that"
+        )  # fmt: skip
+
+
+def _check_batches(config: Config) -> None:
+    n, b_1, b_max = config.dataset.samples, config.batch_size, config.max_batch_size
+    if b_1 > n:
+        raise ConfigError("batch_size", b_1, f"{config.dataset.name} has {n} training samples")
+    if b_max is not None and b_max < b_1:
+        raise ConfigError("max_batch_size", b_max, f"it must be at least batch_size={b_1}")
+    multiple = config.schedule.batch_multiple
+    if b_1 % multiple:
+        near = max(round(b_1 / multiple), 1) * multiple
+        allowed = f"schedule.batch_multiple={multiple} puts batches on a grid; {near} is on it"
+        raise ConfigError("batch_size", b_1, allowed)
+    if config.noise.batches > n:
+        allowed = f"it must be at most the {n} training samples"
+        raise ConfigError("noise.batches", config.noise.batches, allowed)
+
+
+def _check_data_and_model(config: Config) -> None:
+    dataset, model = config.dataset, config.model
+    for setting, values in (("dataset.mean", dataset.mean), ("dataset.std", dataset.std)):
+        if len(values) != dataset.channels:
+            allowed = f"dataset.channels={dataset.channels}; it must have a number for each"
+            raise ConfigError(setting, values, allowed)
+    if not all(0 <= mean <= 1 for mean in dataset.mean):
+        raise ConfigError("dataset.mean", dataset.mean, "pixels are in [0, 1]; so must each be")
+    if not all(1e-6 <= std <= 1e6 for std in dataset.std):
+        raise ConfigError("dataset.std", dataset.std, "each must be in [0.000001, 1,000,000]")
+    if dataset.augment.crop >= dataset.image_size:
+        allowed = f"it must be below the image size, {dataset.image_size}"
+        raise ConfigError("dataset.augment.crop", dataset.augment.crop, allowed)
+    for part in ("crop", "rotation"):
+        value = getattr(dataset.augment, part)
+        if dataset.name == "imagenet" and value:
+            allowed = "imagenet has random resized crops and flips instead; it must be 0"
+            raise ConfigError(f"dataset.augment.{part}", value, allowed)
+    if not model.timm and model.name not in MODEL_PARTS:
+        raise ConfigError(
+            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}, or a name"
+            f" that timm knows, with model=timm.{nearest(model.name, MODEL_PARTS)}"
+        )  # fmt: skip
+    for part in ("width", "stem"):
+        if not model.timm and (getattr(model, part) is None) != (MODEL_PARTS[model.name] != part):
+            allowed = f"its settings come with it; choose it as model={model.name}"
+            raise ConfigError("model.name", model.name, allowed)
+    if model.stem == "imagenet" and dataset.image_size < 32:
+        raise ConfigError(
+            "model.stem", model.stem, f"it divides an image's side by 32, and {dataset.name} has"
+            f" {dataset.image_size} pixels; use model.stem=cifar"
+        )  # fmt: skip

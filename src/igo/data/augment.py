@@ -1,0 +1,115 @@
+"""Random crop, flip and rotation of whole batches, each image with its own parameters.
+
+The published form, in the published order: zero-pad and crop, mirror, rotate (nearest neighbour,
+zeros outside). All three only move pixels, so one gather does them together: each output pixel
+asks where it comes from. Parameters are drawn for a whole epoch on the CPU, so that an epoch is
+the same on every device and for every batch size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from igo.config.schema import AugmentConfig
+
+
+@dataclass(frozen=True)
+class Moves:
+    """What happens to each of n images.
+
+    ``shift`` (n, 2) int64: rows and columns by which the crop is moved, in [-crop, crop];
+    ``flip`` (n,) bool; ``angle`` (n,) float32, degrees counter-clockwise. None: not done.
+    """
+
+    shift: Tensor | None
+    flip: Tensor | None
+    angle: Tensor | None
+
+    def of(self, index: Tensor) -> Moves:
+        """The moves of some of the images, index (b,) int64."""
+        picked = (None if t is None else t[index] for t in (self.shift, self.flip, self.angle))
+        return Moves(*picked)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to do."""
+        return not (self.shift is None and self.flip is None and self.angle is None)
+
+
+def draw_moves(
+    augment: AugmentConfig, n: int, generator: torch.Generator, device: torch.device
+) -> Moves:
+    """Draw uniform parameters for n images, as torchvision's transforms do one by one."""
+    shift = flip = angle = None
+    if augment.crop:
+        shift = torch.randint(-augment.crop, augment.crop + 1, (n, 2), generator=generator)
+    if augment.flip:
+        flip = torch.rand(n, generator=generator) < 0.5
+    if augment.rotation:
+        angle = (torch.rand(n, generator=generator) * 2 - 1) * augment.rotation
+    return Moves(*(None if t is None else t.to(device) for t in (shift, flip, angle)))
+
+
+def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
+    """Pick images and move their pixels.
+
+    Args:
+        images: (n, H, W, C) uint8.
+        index: (b,) int64, which images.
+        moves: of those b images.
+
+    Returns:
+        (b, C, H, W) uint8 in channels_last memory; pixels from outside an image are 0.
+    """
+    if not moves.any:
+        return images[index].permute(0, 3, 1, 2)
+    _, height, width, channels = images.shape
+    rows, columns, inside = _sources(height, width, moves, index.device)
+    source = (index * (height * width)).view(-1, 1, 1) + rows * width + columns
+    if inside is not None:
+        source = torch.where(inside, source, 0)
+    pixels = images.view(-1, channels).index_select(0, source.view(-1))
+    pixels = pixels.view(*source.shape, channels)
+    if inside is not None:
+        pixels = pixels * inside.unsqueeze(-1)
+    return pixels.permute(0, 3, 1, 2)
+
+
+def _sources(
+    height: int, width: int, moves: Moves, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Where each output pixel comes from: rows and columns (b, H, W) int64, and if they exist."""
+    rows = torch.arange(height, device=device).view(1, -1, 1)
+    columns = torch.arange(width, device=device).view(1, 1, -1)
+    inside = None
+    if moves.angle is not None:
+        rows, columns = _rotate(rows, columns, moves.angle, height, width)
+        inside = _within(rows, columns, height, width)
+    if moves.flip is not None:
+        columns = torch.where(moves.flip.view(-1, 1, 1), width - 1 - columns, columns)
+    if moves.shift is not None:
+        rows = rows + moves.shift[:, 0].view(-1, 1, 1)
+        columns = columns + moves.shift[:, 1].view(-1, 1, 1)
+        cropped = _within(rows, columns, height, width)
+        inside = cropped if inside is None else inside & cropped
+    return rows, columns, inside
+
+
+def _within(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
+    return (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+
+
+def _rotate(
+    rows: Tensor, columns: Tensor, angle: Tensor, height: int, width: int
+) -> tuple[Tensor, Tensor]:
+    """Nearest source of each pixel when the image is turned by ``angle`` about its centre."""
+    turn = (angle * (math.pi / 180)).view(-1, 1, 1)
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    y, x = rows - (height - 1) / 2, columns - (width - 1) / 2
+    source_x = cos * x - sin * y + (width - 1) / 2
+    source_y = sin * x + cos * y + (height - 1) / 2
+    return source_y.round().long(), source_x.round().long()

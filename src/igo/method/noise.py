@@ -1,0 +1,210 @@
+"""C², the variance of a one-sample stochastic gradient, and the noise level δ that it makes.
+
+δ = η √(C²/b) is how strongly SGD smooths the loss (slides, "SGD's smoothing property"). The
+formulas here take numbers and gradients from anywhere; igo.train.measure makes the gradients.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.special import stdtrit  # scipy.stats would take half a second to import
+from torch import Tensor
+
+SAMPLINGS = ("with_replacement", "independent", "disjoint")
+ROUNDING = 1e-12  # of a sum, below which its difference from another is 0
+LEAST_FOR_INTERVAL = 3  # leaving one of two batches out leaves no variance
+
+
+class Moments:
+    """C² and the estimate of ‖∇f‖², and what follows from them."""
+
+    variance: float
+    gradient_square: float
+
+    @property
+    def gradient_norm(self) -> float:
+        """‖∇f‖, loss per parameter; 0 where the estimate of its square is negative."""
+        return math.sqrt(max(self.gradient_square, 0.0))
+
+    @property
+    def noise_scale(self) -> float | None:
+        """B_simple = tr Σ/‖∇f‖² in samples (McCandlish et al. 2018); None without a ‖∇f‖."""
+        return self.variance / self.gradient_square if self.gradient_square > 0 else None
+
+
+@dataclass(frozen=True)
+class Noise(Moments):
+    """A measurement at fixed parameters.
+
+    ``variance`` is C², (loss per parameter)²; ``interval`` its 95 % confidence interval, None where
+    there are too few batches for one; ``gradient_square`` the unbiased estimate of ‖∇f‖², which
+    chance can make negative; ``batches`` K of ``batch_size`` b samples drawn as ``sampling`` says.
+    """
+
+    variance: float
+    interval: tuple[float, float] | None
+    gradient_square: float
+    batch_size: int
+    batches: int
+    sampling: str
+
+
+def momentum_factor(momentum: float) -> float:
+    """β̂ = β(β² - β + 1)/(1 - β)² of the stochastic heavy ball (arXiv 2402.02325)."""
+    return momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
+
+
+def noise_level(
+    learning_rate: float,
+    batch_size: int,
+    variance: float,
+    *,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    gradient_norm: float = 0.0,
+) -> float:
+    """δ, in units of the parameter norm; without a finite-sample factor, as published.
+
+    SGD: η √(C²/b) (slides). Heavy ball: η √((1 + β̂) C²/b + β̂ K²). Normalised heavy ball:
+    η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). K = ‖∇f‖.
+
+    Raises:
+        ValueError: an unknown optimizer.
+    """
+    per_batch, k_squared = variance / batch_size, gradient_norm**2
+    if optimizer == "sgd":
+        return learning_rate * math.sqrt(per_batch)
+    if optimizer == "shb":
+        factor = momentum_factor(momentum)
+        return learning_rate * math.sqrt((1 + factor) * per_batch + factor * k_squared)
+    if optimizer == "nshb":
+        return learning_rate * math.sqrt(per_batch + 4 * momentum**2 * (per_batch + k_squared))
+    raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
+
+
+def momentum_for(
+    target: float,
+    learning_rate: float,
+    batch_size: int,
+    variance: float,
+    *,
+    optimizer: str,
+    gradient_norm: float,
+    largest: float,
+) -> float:
+    """The β in [0, largest] whose δ is ``target`` at this η and b, or the nearest one.
+
+    With u = (δ² - η²C²/b)/(η²(K² + C²/b)), heavy ball: the root of
+    β³ - (1 + u)β² + (1 + 2u)β - u = 0, which is β̂ = u; normalised heavy ball: 4β² = u. A target
+    below the noise of β = 0 gives 0.
+
+    Raises:
+        ValueError: an optimizer without momentum.
+    """
+    if optimizer not in ("shb", "nshb"):
+        raise ValueError(f"optimizer={optimizer!r}: it must be shb or nshb")
+    per_batch = variance / batch_size
+    own = learning_rate**2 * (gradient_norm**2 + per_batch)
+    u = (target**2 - learning_rate**2 * per_batch) / own
+    if u <= 0:
+        return 0.0
+    if optimizer == "nshb":
+        return min(math.sqrt(u) / 2, largest)
+    roots = np.roots([1.0, -(1 + u), 1 + 2 * u, -u])
+    real = [float(r.real) for r in roots if abs(r.imag) < 1e-9 and 0 <= r.real < 1]
+    return min(min(real, default=largest), largest)  # β̂ rises with β: there is one in [0, 1)
+
+
+def sampling_factor(sampling: str, batch_size: int, n: int) -> float:
+    """F that makes b · Σ‖g_k - ḡ‖²/(K - 1) · F unbiased for C² = tr Cov of a one-sample gradient.
+
+    with_replacement: 1. independent, each batch by itself without replacement: (n - 1)/(n - b).
+    disjoint, pieces of one epoch: (n - 1)/n.
+
+    Raises:
+        ValueError: an unknown sampling, or independent batches of all n samples, which do not vary.
+    """
+    if sampling == "with_replacement":
+        return 1.0
+    if sampling == "disjoint":
+        return (n - 1) / n
+    if sampling != "independent":
+        raise ValueError(f"sampling={sampling!r}: it must be one of {', '.join(SAMPLINGS)}")
+    if batch_size >= n:
+        raise ValueError(f"batch_size={batch_size}: it must be below n={n}, all samples never vary")
+    return (n - 1) / (n - batch_size)
+
+
+def estimate(gradients: Tensor, *, batch_size: int, n: int, sampling: str = "disjoint") -> Noise:
+    """C² with its interval and ‖∇f‖² from mini-batch gradients at the same parameters.
+
+    Args:
+        gradients: (K, d), K ≥ 2.
+        batch_size: b, samples in each.
+        n: training samples that the batches were drawn from.
+        sampling: how, see ``sampling_factor``.
+    """
+    mean = gradients.mean(dim=0, dtype=torch.float64)
+    spreads = [float((one.double() - mean).square().sum()) for one in gradients]
+    square = float(mean.square().sum())
+    return from_spreads(spreads, square, batch_size=batch_size, n=n, sampling=sampling)
+
+
+def from_spreads(
+    spreads: Sequence[float], mean_square: float, *, batch_size: int, n: int, sampling: str
+) -> Noise:
+    """``estimate`` from ‖g_k - ḡ‖² of each batch and ‖ḡ‖², for gradients too many to keep.
+
+    The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees.
+    ‖∇f‖² is ‖ḡ‖² less the variance that ḡ itself has.
+
+    Raises:
+        ValueError: fewer than two batches, or more samples in disjoint ones than there are.
+    """
+    k, b = len(spreads), batch_size
+    if k < 2:
+        raise ValueError(f"batches={k}: a variance needs 2 or more")
+    if sampling == "disjoint" and k * b > n:
+        raise ValueError(f"batches={k} of {b} samples: disjoint pieces need at most n={n} samples")
+    factor = sampling_factor(sampling, b, n)
+    variance = b * math.fsum(spreads) / (k - 1) * factor
+    finite = {
+        "with_replacement": 1.0,
+        "independent": (n - b) / (n - 1),
+        "disjoint": (n - b * k) / (n - 1),
+    }[sampling]
+    square = mean_square - variance / (b * k) * finite
+    return Noise(variance, _jackknife(spreads, variance), square, b, k, sampling)
+
+
+def _jackknife(spreads: Sequence[float], variance: float) -> tuple[float, float] | None:
+    k = len(spreads)
+    if k < LEAST_FOR_INTERVAL:
+        return None
+    # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
+    without = math.fsum(spreads) - np.asarray(spreads) * (k / (k - 1))
+    if variance <= 0 or without.min() <= ROUNDING * math.fsum(spreads):
+        return (0.0, math.inf)
+    logs = np.log(without)
+    error = math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
+    reach = float(stdtrit(k - 1, 0.975)) * error
+    return variance * math.exp(-reach), variance * math.exp(reach)
+
+
+def from_halves(first: Tensor, second: Tensor, batch_size: int) -> Tensor:
+    """Unbiased C² and ‖∇f‖², (2,) float64, from the gradients of two halves of one batch.
+
+    Args:
+        first, second: (d,), of b/2 different samples each.
+        batch_size: b, samples in both.
+
+    C² = (b/4)‖g_1 - g_2‖², ‖∇f‖² = g_1·g_2, as both halves were drawn from very many samples; from
+    n samples without replacement the two differ from these by the factor 1 - 1/n and by C²/n.
+    """
+    first, second = first.double(), second.double()
+    return torch.stack(((first - second).square().sum() * (batch_size / 4), first @ second))

@@ -1,0 +1,112 @@
+"""Put a run together from its configuration, and move its state in and out of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+
+from igo import seeds
+from igo.config.load import of_file
+from igo.config.schema import Config
+from igo.data import datasets
+from igo.errors import UserError
+from igo.method.schedule import Plan, make_plan
+from igo.ranks import ALONE, Ranks
+from igo.runs import checkpoint
+from igo.runs.folder import RunFolder
+from igo.train import engine, micro_batch, models, online, optim, recovery
+from igo.train.state import Progress, Training
+
+
+def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
+    """Read the data, build model and optimizer, and check that they fit.
+
+    Raises:
+        UserError: data that is missing or damaged, a model that cannot take it, no such device.
+    """
+    built = engine.build(config.engine, config.dataset.image_size, ranks)
+    images = datasets.open_data(config, built.device)
+    torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
+    network = models.build(config.model, config.dataset)
+    built = replace(built, micro_batch_size=micro_batch.size_for(config, network))
+    smallest = min(
+        built.smallest_part([stage.b_m for stage in plan.stages], plan.n),
+        online.measured_size(config),
+    )
+    if config.engine.batchnorm == "local":
+        smallest = max(smallest // ranks.size, 1)
+    if models.check_fits(network, config.model.name, config.dataset, smallest):
+        built = engine.without_bf16(built, config.engine)
+    if ranks.size > 1:  # one start, whatever machine drew it
+        network.load_state_dict(ranks.broadcast(network.state_dict()))
+    network = built.prepare(network)
+    optimizer = optim.build(config.optimizer, network.parameters())
+    return Training(config, plan, images, network, optimizer, built)
+
+
+def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: Progress) -> None:
+    """Write all that a bit-identical resume needs; random streams need no state, see seeds."""
+    state = {
+        "signature": signature,
+        "wandb_id": wandb_id,
+        "model": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.engine.scaler.state_dict(),
+        "progress": asdict(now),
+    }
+    checkpoint.save(path, state)
+
+
+def load(
+    path: Path, signature: str, run: Training, warn: Callable[[str], None]
+) -> tuple[Progress | None, str | None]:
+    """Bring a run to its newest whole checkpoint, which rank 0 alone has to see.
+
+    Returns:
+        Where it stands, None where there is no checkpoint; and its W&B id.
+    """
+    ranks = run.engine.ranks
+    state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
+    for warning in warnings:
+        warn(warning)
+    state = ranks.broadcast(state)
+    if state is None:
+        return None, None
+    try:
+        run.network.load_state_dict(state["model"])
+    except RuntimeError:
+        raise UserError(f"{path} holds another model than {run.config.model.name}") from None
+    run.optimizer.load_state_dict(state["optimizer"])
+    if state["scaler"]:  # empty of a start whose device needed no scaling
+        run.engine.scaler.load_state_dict(state["scaler"])
+    return Progress.of_state(state["progress"]), state["wandb_id"]
+
+
+def of_folder(
+    folder: Path, here: Callable[[Config], None], warn: Callable[[str], None]
+) -> tuple[Training, Progress]:
+    """A run as its newest whole checkpoint left it, for measuring.
+
+    Args:
+        folder: the run's.
+        here: changes where, and in which precision, its configuration computes.
+        warn: told of a damaged checkpoint that an older one is taken for.
+
+    Raises:
+        UserError: no usable checkpoint, another version's configuration, data that is missing.
+    """
+    config = of_file(folder / "config.yaml")
+    name = RunFolder(config).path.name  # whose checkpoint it must be, as it was trained
+    here(config)
+    training = prepare(config, make_plan(config))
+    reasons: list[str] = []
+    progress, _ = load(folder / "checkpoint.pt", name, training, reasons.append)
+    if progress is None:
+        why = "; ".join(reasons) or "wait for its first epoch"
+        raise UserError(f"{folder} has no usable checkpoint: {why}")
+    for reason in reasons:
+        warn(f"{reason}; taken as it was after epoch {progress.epoch}")
+    return recovery.with_parts_of(training, progress.micro_batch_size), progress

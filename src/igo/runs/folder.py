@@ -1,0 +1,248 @@
+"""The folder of a run: a run is its config, and its folder is named from it.
+
+config.yaml, plan.csv, metrics.jsonl (one record an epoch), status.json, checkpoint.pt. Every file
+is written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+from omegaconf import OmegaConf
+
+from igo.config.schema import Config, result_settings
+from igo.errors import Busy, UserError
+from igo.files import Record, from_json, make_writable, refuse_links, write_atomically
+from igo.method.schedule import STAGE_COLUMNS, Plan
+
+CARRIED_ON = ("wandb_id", "seconds")  # entries of status.json that outlive a start
+
+
+def signature(config: Config) -> str:
+    """Ten hexadecimal digits of everything that changes a run's result."""
+    canonical = json.dumps(result_settings(config), sort_keys=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+
+class RunFolder:
+    """Reads and writes the files of one run under ``runs_dir``."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        profile = config.schedule.profile
+        name = f"{config.dataset.name}-{config.model.name}-{profile}-{signature(config)}"
+        self.path = Path(config.runs_dir) / name.replace("/", "_")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the newest checkpoint is."""
+        return self.path / "checkpoint.pt"
+
+    @property
+    def metrics(self) -> Path:
+        """Where the records are, one epoch a line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def _status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder and hold it: one process at a time works on a run.
+
+        Raises:
+            Busy: another process holds it.
+            UserError: a file in it is a link, through which one outside would be written; the file
+                system knows no locks.
+        """
+        make_writable(self.path)
+        refuse_links(self.path)
+        with self.writing():
+            lock = (self.path / ".lock").open("w")
+        with lock:
+            self._take(lock)
+            yield
+
+    def _take(self, lock: TextIO) -> None:
+        for attempt in range(10):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:  # perhaps somebody who only looks, see state_of
+                if attempt == 9:
+                    raise Busy(f"{self.path} is being worked on by another process") from None
+                time.sleep(0.05)
+            except OSError as error:
+                raise UserError(
+                    f"{self.path} cannot be locked ({error.strerror or error}): its file system has"
+                    " no flock; set runs_dir to another one"
+                ) from None
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Tell a person what to do where the body cannot write in the folder.
+
+        Raises:
+            UserError: for an OSError: a disk that is full or read-only, a folder that is gone.
+        """
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path} cannot be written in ({error.strerror or error}); once it can, the"
+                " same command continues after the last epoch that is complete there"
+            ) from error
+
+    def start_over(self) -> None:
+        """Forget all that an earlier start left, the lock aside."""
+        self._status_file.unlink(missing_ok=True)  # first: a part of a run is never "finished"
+        for entry in self.path.iterdir():
+            if entry.name == ".lock":
+                continue
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry)
+            else:
+                entry.unlink()
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
+        write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(asdict(self._config)))
+        text = io.StringIO()
+        rows = csv.DictWriter(text, STAGE_COLUMNS, lineterminator="\n")
+        rows.writeheader()
+        rows.writerows(asdict(stage) for stage in plan.stages)
+        write_atomically(self.path / "plan.csv", text.getvalue())
+
+    def write_records(self, records: Sequence[Record]) -> None:
+        """Make metrics.jsonl hold exactly these records."""
+        lines = "".join(_line(record) for record in records)
+        write_atomically(self.metrics, lines)
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that people and programs read; empty for one that is missing."""
+        found = {}
+        for name in ("config.yaml", "plan.csv", "metrics.jsonl"):
+            file = self.path / name
+            content = file.read_bytes() if file.is_file() else None
+            found[name] = "" if content is None else hashlib.sha256(content).hexdigest()
+        return found
+
+    def damaged(self) -> list[str]:
+        """Files of a finished run that are not what it wrote; those of old versions are taken."""
+        written, found = self.status().get("sha256"), self.digests()
+        if not isinstance(written, dict):  # a version without
+            return [] if found["metrics.jsonl"] else ["metrics.jsonl"]
+        return [name for name in found if found[name] != written.get(name)]
+
+    def append_record(self, record: Record) -> None:
+        """Add one line to metrics.jsonl. A torn line is mended at the next start."""
+        with self.metrics.open("a") as file:
+            file.write(_line(record))
+            file.flush()
+            os.fsync(file.fileno())
+
+    def status(self) -> Record:
+        """The content of status.json, see ``read_status``; none if it is that of another run."""
+        found = read_status(self.path)
+        return found if found.get("run", self.path.name) == self.path.name else {}
+
+    def begin_status(self, **entries: object) -> None:
+        """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
+        kept = {key: value for key, value in self.status().items() if key in CARRIED_ON}
+        (self.path / "error.txt").unlink(missing_ok=True)
+        write_atomically(
+            self._status_file,
+            json.dumps({"run": self.path.name, **entries, **kept}, indent=2) + "\n",
+        )
+
+    def update_status(self, **changes: object) -> None:
+        """Change entries of status.json."""
+        status = {**self.status(), **changes}
+        write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
+
+    def write_error(self, traceback: str) -> None:
+        """Keep the traceback of a failed run in error.txt."""
+        write_atomically(self.path / "error.txt", traceback)
+
+
+def read_status(folder: Path) -> Record:
+    """The content of a run's status.json, empty where there is none or it cannot be read."""
+    try:
+        found = from_json((folder / "status.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    run_id = found.get("wandb_id", "")
+    if not (isinstance(run_id, str) and re.fullmatch(r"[\w-]+", run_id)):  # it is part of paths
+        found.pop("wandb_id", None)
+    return found
+
+
+def state_of(folder: Path) -> str:
+    """How a run stands: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
+
+    A run whose process died without a word is interrupted: status.json still says "running", and
+    nobody holds its lock.
+    """
+    state = str(read_status(folder).get("state", "new"))
+    if state == "finished":
+        return state
+    try:
+        with (folder / ".lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return "running"
+    except OSError:  # no lock file: never started, or another machine's copy
+        pass
+    return "interrupted" if state == "running" else state
+
+
+def last_record(folder: Path) -> Record:
+    """The record of a run's last finished epoch, empty where there is none."""
+    try:
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        return dict(from_json(lines[-1])) if lines else {}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _line(record: Record) -> str:
+    """JSON has no NaN and no infinity: null stands for them, as for a test loss that overflows."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(plain, allow_nan=False) + "\n"
+
+
+def read_records(folder: Path) -> list[Record]:
+    """The records in a run's metrics.jsonl, none where there is no such file."""
+    file = folder / "metrics.jsonl"
+    return [from_json(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """One line about an epoch."""
+    return (
+        f"epoch {record['epoch']}  stage {record['stage']}  δ {record['delta_m']:.4g}"
+        f"  η {record['eta_m']:.4g}  b {record['b_m']}"
+        f"  train {record['train/loss']:.4f} {record['train/accuracy']:.2%}"
+        f"  test {record['test/loss']:.4f} {record['test/accuracy']:.2%}"
+        f"  {record['images_per_second']:,.0f} images/s"
+    )

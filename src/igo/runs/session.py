@@ -1,0 +1,236 @@
+"""One run from its configuration to its finished record: plan, data, model, loop, folder, W&B."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from igo.config.schema import Config
+from igo.errors import first_line
+from igo.files import Record
+from igo.method.schedule import Plan, make_plan
+from igo.ranks import Ranks
+from igo.runs.folder import RunFolder, last_record, read_records
+from igo.runs.provenance import now, provenance
+from igo.runs.stopping import Stopped, signals
+from igo.runs.terminal import Terminal
+
+if TYPE_CHECKING:
+    from igo.runs.tracking import Tracker
+    from igo.train.state import Progress, Training
+
+
+def run(config: Config) -> Path:
+    """Train, continue or skip the run that the configuration describes; return its folder.
+
+    Of several processes that torchrun or srun started, each trains its share of every batch, and
+    rank 0 has the record, W&B and the terminal.
+
+    Raises:
+        UserError: something that the user can mend, before any compute where it can be known then.
+        Stopped: the process was told to end; the same command continues.
+    """
+    own = Ranks.of_environment()
+    terminal = Terminal(quiet=not own.first)
+    plan = make_plan(config)
+    folder = RunFolder(config)
+    terminal.say(f"run {folder.path}")
+    if config.dry_run:
+        terminal.show_plan(config, plan)
+        return folder.path
+    how = "finished"
+    try:
+        with own.together() as ranks:
+            finished = ranks.first and not config.fresh and _is_finished(folder, plan, terminal)
+            if ranks.broadcast(finished):
+                how = "finished before; fresh=true runs it again"
+                if ranks.first:
+                    _tell_sweep(config, folder, terminal)
+            else:
+                with signals(ranks) as check_stop:
+                    _train(config, plan, folder, terminal, check_stop, ranks)
+    except Stopped as stop:
+        typed = " without fresh=true" if config.fresh else ""
+        left = "" if _ended(folder) else f"; the same command{typed} continues"
+        terminal.say(f"stopped by {stop.signal_name}{left}")
+        terminal.say(f"run {folder.path}")
+        raise
+    if ranks.first:
+        _report(terminal, folder, how)
+    return folder.path
+
+
+def _ended(folder: RunFolder) -> bool:
+    return folder.status().get("state") == "finished"
+
+
+def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
+    """Whether there is nothing left to do; a damaged file of a finished run is written again."""
+    if not _ended(folder):
+        return False
+    damaged = folder.damaged()
+    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
+        damaged = ["metrics.jsonl"]
+    for name in damaged:
+        terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
+    if "metrics.jsonl" in damaged:  # a checkpoint has the records
+        return False
+    if damaged:
+        with folder.held(), folder.writing():
+            folder.write_plan(plan)
+            folder.update_status(sha256=folder.digests())
+    return True
+
+
+def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
+    """Under `wandb agent`, send its W&B run the record of before: a sweep knows nothing else."""
+    from igo.runs import tracking
+
+    if tracking.sweep_run():
+        tracking.check_login(config.tracking)
+        with folder.held():
+            tracking.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
+
+
+def _train(
+    config: Config,
+    plan: Plan,
+    folder: RunFolder,
+    terminal: Terminal,
+    check_stop: Callable[[], None],
+    ranks: Ranks,
+) -> None:
+    from igo.runs import assemble, tracking
+    from igo.train import loop  # torch; a dry run answers without
+    from igo.train.state import Progress
+
+    if ranks.first:
+        tracking.check_login(config.tracking)
+    training = assemble.prepare(config, plan, ranks)
+    if training.engine.note:
+        terminal.warn(training.engine.note)
+    terminal.show_plan(config, plan)
+    parts = training.engine.micro_batch_size
+    if parts < max(stage.b_m for stage in plan.stages):
+        terminal.say(f"larger batches go through the model in parts of at most {parts}")
+    if ranks.first:
+        _train_recorded(training, folder, terminal, check_stop)
+        return
+    progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
+    with terminal.progress(plan, 0) as bar:
+        loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
+
+
+def _train_recorded(
+    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
+) -> None:
+    """Train, and keep the record: rank 0's part."""
+    from igo.runs import assemble, tracking
+    from igo.train import engine, loop, recovery
+
+    config, plan = training.config, training.plan
+    with folder.held():
+        if config.fresh:
+            with folder.writing():
+                folder.start_over()
+        progress = _resume(folder, training, terminal)
+        hardware = engine.hardware(training.engine)
+        if progress.micro_batch_size:
+            hardware["micro_batch_size"] = progress.micro_batch_size
+        with folder.writing():
+            folder.write_plan(plan)
+            folder.write_records(progress.records)
+            folder.begin_status(state="running", started=now(), **provenance(), hardware=hardware)
+        with _recorded_end(folder) as tracked:
+            tracker = tracking.start(config, folder, progress.records, terminal.warn)
+            tracked.append(tracker)
+
+            def epoch_done(record: Record) -> None:
+                with folder.writing():
+                    folder.append_record(record)
+                    wandb_id = folder.status().get("wandb_id")
+                    assemble.save(folder.checkpoint, folder.path.name, wandb_id, training, progress)
+                tracker.log(record)
+
+            def shrunk(tried: int, fits: int) -> None:
+                terminal.warn(recovery.describe(training.network, tried, fits))
+                with folder.writing():
+                    folder.update_status(hardware={**hardware, "micro_batch_size": fits})
+
+            with terminal.progress(plan, progress.updates) as bar:
+                loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
+
+
+def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
+    """Bring the run to its last complete epoch, and say so."""
+    from igo.runs import assemble, checkpoint
+    from igo.train.state import Progress
+
+    damaged: list[str] = []
+    progress, wandb_id = assemble.load(
+        folder.checkpoint, folder.path.name, training, damaged.append
+    )
+    for one in damaged:
+        terminal.warn(one)
+    with folder.writing():
+        if damaged and progress:
+            checkpoint.set_aside(folder.checkpoint)
+        if wandb_id and not folder.status().get("wandb_id"):
+            folder.update_status(wandb_id=wandb_id)
+    if progress is None:
+        if folder.checkpoint.exists():
+            terminal.warn("no whole checkpoint is left: the run starts over")
+        return Progress()
+    terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
+    return progress
+
+
+@contextmanager
+def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
+    """Whatever ends the run, status.json and W&B say how it ended.
+
+    Yields:
+        An empty list, for the tracker as soon as there is one.
+    """
+    started = time.perf_counter()
+    spent = float(folder.status().get("seconds", 0))
+
+    tracked: list[Tracker] = []
+
+    def end(state: str, **more: Any) -> None:
+        seconds = round(spent + time.perf_counter() - started, 3)
+        folder.update_status(state=state, ended=now(), seconds=seconds, **more)
+
+    def finish(exit_code: int) -> None:
+        for tracker in tracked:
+            tracker.finish(exit_code)
+
+    try:
+        yield tracked
+        finish(0)  # before "finished", after which no start would bring the last rows into W&B
+    except Stopped as stop:
+        with contextlib.suppress(OSError):  # the signal ends it, whatever can be written
+            end("interrupted", signal=stop.signal_name)
+        with contextlib.suppress(Exception):
+            finish(int(stop.code or 1))
+        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # as on a full disk, which may be this error itself
+            folder.write_error(traceback.format_exc())
+            end("failed", error=first_line(error))
+        with contextlib.suppress(Exception):  # the run's error is the one to tell
+            finish(1)
+        raise
+    with folder.writing():
+        end("finished", sha256=folder.digests())
+
+
+def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
+    accuracies = [record["test/accuracy"] for record in read_records(folder.path)]
+    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
+    terminal.say(f"run {folder.path}")

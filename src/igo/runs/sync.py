@@ -1,0 +1,172 @@
+"""Bring offline runs to W&B: each run's epochs that the server has not got, in their order.
+
+`wandb sync` alone is not enough (0.31): a run that was killed in its first second leaves a file
+that stops it for all runs, with exit code 0; and stopped on the way, it sends every row of a run
+again. Its marks are kept: what has one is not sent, by it or here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from igo.config.load import of_file, split_off
+from igo.errors import ConfigError, UserError
+from igo.files import Record, from_json
+from igo.runs import tracking
+from igo.runs.folder import read_status, state_of
+from igo.runs.terminal import Terminal
+
+NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in what W&B says of a silent server
+
+
+class Unanswered(UserError):
+    """The server does not answer, so no other run can be sent either."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"W&B does not answer ({reason}); all runs are kept, start this again")
+
+
+@dataclass
+class SyncSettings:
+    """What src/sync.py can be told (conf/sync.yaml)."""
+
+    runs_dir: str = "runs"
+
+
+@dataclass(frozen=True)
+class Offline:
+    """A run to send: the arguments of wandb.init, a record an epoch, and how it ended."""
+
+    made: dict[str, Any]
+    records: list[Record]
+    exit_code: int
+
+
+def run(composed: DictConfig) -> None:
+    """Send every run that has no mark.
+
+    Raises:
+        UserError: no such folder, no key, or no server that answers.
+        SystemExit: 1 where a run could not be sent; the others were.
+    """
+    settings, _ = split_off(composed, SyncSettings)
+    root = Path(settings.runs_dir).resolve()
+    if not root.is_dir():
+        raise ConfigError("runs_dir", settings.runs_dir, "there is no such folder")
+    terminal, failed = Terminal(), 0
+    ids = unsent(root)
+    if not ids:
+        terminal.say(f"nothing to send: W&B has every run of {root / 'wandb'}")
+        return
+    _log_in()
+    statuses = sorted(root.glob("*/status.json"))
+    owners = {read_status(file.parent).get("wandb_id"): file.parent for file in statuses}
+    for place, run_id in enumerate(ids, 1):
+        folder = owners.get(run_id)
+        try:
+            said = _send(root, run_id, folder)
+        except Unanswered:
+            raise
+        except UserError as error:
+            said, failed = f"failed: {error}", failed + 1
+        terminal.say(f"[{place}/{len(ids)}] {folder.name if folder else run_id}: {said}")
+    if failed:
+        raise SystemExit(1)
+
+
+def unsent(root: Path) -> list[str]:
+    """Ids of the runs with a W&B file in root/wandb that has no mark, by the time of the first."""
+    files = [
+        file for file in (root / "wandb").glob("*run-*/run-*.wandb")
+        if not (file.parent.is_symlink() or file.with_suffix(tracking.MARK).exists())
+    ]  # fmt: skip
+    files.sort(key=lambda file: file.parent.name.removeprefix("offline-"))
+    return list(dict.fromkeys(file.stem.removeprefix("run-") for file in files))
+
+
+def _log_in() -> None:
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))  # its warnings advise what would send rows twice
+    with contextlib.redirect_stderr(io.StringIO()):
+        known = wandb.login(prompt=False, verify=False)  # whether a server answers, init finds out
+    if not known:
+        raise UserError(
+            "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
+            " again. Nothing was sent, and all runs are kept"
+        )
+
+
+def _send(root: Path, run_id: str, folder: Path | None) -> str:
+    """Send one run, and mark its files once the server has everything; say what was done.
+
+    Raises:
+        Unanswered: by the server.
+        UserError: this run cannot be sent.
+    """
+    import wandb
+    from wandb.errors import CommError
+
+    if folder and state_of(folder) == "running":
+        return "left for later, it is running"
+    offline = _of_folder(folder, run_id) if folder else _of_files(root, run_id)
+    if offline is None:
+        return "passed over: its file is empty, and it has no run folder"
+    try:
+        opened = tracking.open_run("online", root, offline.made)
+    except CommError as error:
+        wandb.teardown()  # else the id is still in use by the attempt
+        reason = str(error).splitlines()[0]
+        kind = Unanswered if any(word in reason for word in NO_ANSWER) else UserError
+        raise kind(reason) from None
+    complaints: list[str] = []
+    tracker = tracking.of_run(opened, root, offline.records, complaints.append)
+    tracker.finish(offline.exit_code)
+    if complaints:
+        kind = UserError if tracker.answered else Unanswered
+        raise kind(f"it did not take all of {offline.made['name']}")
+    there = len(offline.records) - tracker.sent
+    return f"{tracker.sent} epochs sent" + (f", {there} were there" if there else "")
+
+
+def _of_folder(folder: Path, run_id: str) -> Offline:
+    """A run by its own record, which has every epoch.
+
+    Raises:
+        UserError: config.yaml or metrics.jsonl cannot be read.
+    """
+    made = tracking.identity(of_file(folder / "config.yaml"), folder.name, run_id)
+    file = folder / "metrics.jsonl"
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        records = [from_json(line) for line in lines if line.endswith("\n")]  # not a torn one
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read ({error})") from None
+    return Offline(made, records, int(read_status(folder).get("state") != "finished"))
+
+
+def _of_files(root: Path, run_id: str) -> Offline | None:
+    """A run whose folder is gone, or has another W&B run since, by W&B's own files."""
+    made, records, exit_code = None, dict[int, Record](), 1
+    for folder in tracking.folders_of(root, run_id):
+        for kind, entry in tracking.entries(folder):
+            if kind == "run":
+                made = entry
+            elif kind == "history" and "epoch" in entry["item"]:
+                row = {key: value for key, value in entry["item"].items() if key[0] != "_"}
+                records[int(row["epoch"])] = row
+            elif kind == "exit":
+                exit_code = int(entry.get("exit_code", 0))
+    if made is None:
+        return None
+    config = {k: v for k, v in made.get("config", {}).get("update", {}).items() if k != "_wandb"}
+    names = {"project": "project", "entity": "entity", "group": "run_group", "tags": "tags",
+             "name": "display_name", "id": "run_id"}  # fmt: skip
+    arguments = {ours: made.get(theirs) for ours, theirs in names.items()} | {"config": config}
+    return Offline(arguments, [records[epoch] for epoch in sorted(records)], exit_code)

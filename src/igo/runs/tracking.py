@@ -1,0 +1,304 @@
+"""Weights & Biases: a sink beside the run folder, never the source of anything.
+
+Each epoch is one row, logged once however often the run was killed: at a start, the rows that an
+earlier start brought into W&B are read back, and only the others are sent. Under `wandb agent` the
+W&B run is the one that the agent was given, so that the sweep sees what it asked for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from igo.config.schema import Config, TrackingConfig
+from igo.errors import ConfigError
+from igo.files import Record
+from igo.runs.folder import RunFolder
+
+INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
+FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
+COUNT_TRIES = 5  # seconds that the end waits for a server to count them
+MARK = ".wandb.synced"  # beside a .wandb file all of which a server has, as `wandb sync` says it
+
+
+class Tracker(Protocol):
+    """Where records go beside the run folder."""
+
+    def log(self, record: Record) -> None:
+        """Take the record of one epoch."""
+        ...
+
+    def finish(self, exit_code: int) -> None:
+        """Close the run; 0 means that it is finished."""
+        ...
+
+
+class NoTracker:
+    """Records go nowhere else."""
+
+    def log(self, record: Record) -> None:
+        """See Tracker."""
+
+    def finish(self, exit_code: int) -> None:
+        """See Tracker."""
+
+
+def check_login(tracking: TrackingConfig) -> None:
+    """Ask, before any compute, whether an online run could log in at all.
+
+    Raises:
+        ConfigError: mode=online without an API key.
+    """
+    if tracking.tool != "wandb" or tracking.mode != "online":
+        return
+    import wandb
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        known = wandb.login(prompt=False, verify=False)  # whether a server answers, init finds out
+    if not known:
+        raise ConfigError(
+            "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
+            " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
+        )  # fmt: skip
+
+
+def sweep_run() -> str | None:
+    """Id of the W&B run that `wandb agent` started this process for, None without an agent."""
+    return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def start(
+    config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
+) -> Tracker:
+    """Open the run's W&B run and bring it up to the given records.
+
+    Args:
+        config: the checked configuration.
+        folder: its status.json keeps the W&B id, so that every start continues the same run.
+        records: those of the epochs that are complete.
+        warn: told when an unreachable server makes the run go on offline.
+    """
+    if config.tracking.tool == "none" or config.tracking.mode == "disabled":
+        return NoTracker()
+    root = Path(config.runs_dir).resolve()
+    name = folder.path.name
+    known = folder.status().get("wandb_id")
+    run_id = sweep_run() or known
+    if not run_id:
+        import secrets
+
+        run_id = f"{name[-10:]}-{secrets.token_hex(3)}"  # a deleted id can never be used again
+    if run_id != known:
+        with folder.writing():
+            folder.update_status(wandb_id=run_id)
+    known_records = list(records)  # as they are now
+
+    def opened() -> Tracker:
+        return of_run(_init(config, root, name, run_id, warn), root, known_records, warn)
+
+    forks = config.dataset.name == "imagenet"  # workers, which must not start amid this
+    return opened() if forks else OpeningTracker(opened)
+
+
+def of_run(
+    run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
+) -> WandbTracker:
+    """A tracker of an open W&B run, brought up to the given records."""
+    run.define_metric("*", step_metric="epoch")
+    run.define_metric("updates", summary="last")
+    run.define_metric("test/accuracy", summary="max,last")
+    run.define_metric("test/loss", summary="min,last")
+    tracker = WandbTracker(run, root, warn)
+    for record in records:
+        tracker.log(record)
+    return tracker
+
+
+class OpeningTracker:
+    """A tracker that opens, and takes records, beside training, which waits for no server.
+
+    One thread does all, in order. What goes wrong there ends the run at the next record.
+    """
+
+    def __init__(self, opened: Callable[[], Tracker]) -> None:
+        self._thread = ThreadPoolExecutor(1, "W&B")
+        self._tracker = self._thread.submit(opened)
+        self._logged: list[Future[None]] = []
+
+    def log(self, record: Record) -> None:
+        """See Tracker."""
+        if self._tracker.done():
+            self._tracker.result()  # its error
+        while self._logged and self._logged[0].done():
+            self._logged.pop(0).result()
+        self._logged.append(self._thread.submit(lambda: self._tracker.result().log(record)))
+
+    def finish(self, exit_code: int) -> None:
+        """See Tracker. A run that failed has its own error to tell, not that of opening."""
+        self._thread.shutdown()
+        for one in self._logged:
+            if exit_code == 0:
+                one.result()
+        if exit_code == 0 or self._tracker.exception() is None:
+            self._tracker.result().finish(exit_code)
+
+
+class WandbTracker:
+    """One W&B run, online or offline, that has the rows of some epochs already."""
+
+    def __init__(self, run: Any, root: Path, warn: Callable[[str], None]) -> None:
+        self._run, self._root, self._warn = run, root, warn
+        self._there = _epochs_there(root, run)
+        self.sent = 0  # rows
+        self.answered = True  # whether the server did, at the end
+
+    def log(self, record: Record) -> None:
+        """See Tracker. An epoch whose row is there is passed over, even if it was trained again."""
+        if record["epoch"] in self._there:
+            return
+        self._there.add(record["epoch"])
+        self.sent += 1
+        self._run.log({key: value for key, value in record.items() if value is not None})
+
+    def finish(self, exit_code: int) -> None:
+        """See Tracker. Rows count as sent once the server says that it has them."""
+        online = self._run.settings.mode == "online"
+        try:
+            self._run.finish(exit_code=exit_code)
+            whole = online and _has_rows(self._run, len(self._there))
+        except TimeoutError:
+            self.answered = whole = False
+        if whole:
+            mark_sent(self._root, self._run.id)
+        elif online:
+            self._warn("W&B did not take all rows; `make sync` brings them there later")
+
+
+def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[str], None]) -> Any:
+    import wandb  # a third of a second that --help need not pay
+    from wandb.errors import CommError
+
+    made = identity(config, name, run_id)
+    if config.tracking.mode == "online":
+        try:
+            return open_run("online", root, made)
+        except CommError as error:
+            reason = str(error).splitlines()[0]
+            warn(f"no W&B run online ({reason}); this one goes on offline, `make sync` later")
+            wandb.teardown()  # else the id is still in use by the attempt
+    return open_run("offline", root, made)
+
+
+def identity(config: Config, name: str, run_id: str) -> dict[str, Any]:
+    """What a run is called in W&B, by the arguments of wandb.init."""
+    tracking = config.tracking
+    parts = f"{config.dataset.name}-{config.model.name}-{config.schedule.profile}"
+    return {
+        "project": tracking.project,
+        "entity": tracking.entity,
+        "group": tracking.group or os.environ.get("WANDB_SWEEP_ID") or parts,
+        "tags": [*tracking.tags, config.schedule.profile],
+        "name": name,
+        "id": run_id,
+        "config": asdict(config),
+    }
+
+
+def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, Any]) -> Any:
+    """Open or resume a W&B run whose files are in root/wandb.
+
+    Raises:
+        CommError: no server answers, or it refuses the run.
+    """
+    import wandb
+
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_code=True,
+        x_disable_stats=True,
+        x_transaction_log_flush_interval=1,  # SIGKILL loses a second, not fifteen
+        init_timeout=INIT_TIMEOUT,
+        finish_timeout=FINISH_TIMEOUT,
+        finish_timeout_raises=True,
+    )
+    return wandb.init(mode=mode, settings=settings, resume="allow", dir=str(root), **made)
+
+
+def _has_rows(run: Any, count: int) -> bool:
+    """Whether the server has so many rows of a run, by its own word.
+
+    The client calls a row sent that a proxy answered (0.31: any answer with the code 200). A server
+    may take a moment to count them.
+    """
+    import wandb
+    from wandb.errors import Error
+
+    try:
+        for _ in range(COUNT_TRIES):  # an Api keeps its first answer
+            api = wandb.Api(timeout=INIT_TIMEOUT)
+            there = api.run(f"{run.entity}/{run.project}/{run.id}")
+            if int(there.historyLineCount or 0) >= count:
+                return True
+            time.sleep(1)
+    except Error:
+        pass
+    return False
+
+
+def _epochs_there(root: Path, run: Any) -> set[int]:
+    """Epochs that this W&B run has already: on the server, else in the files of earlier starts.
+
+    Rows go to a server in the order of the epochs, one an epoch, so it has as many as it counts.
+    """
+    if run.settings.mode == "online":
+        return set(range(1, int(run.starting_step or 0) + 1))
+    there: set[int] = set()
+    for folder in folders_of(root, run.id):
+        if folder.resolve() != Path(run.dir).resolve().parent:
+            there |= {int(row["epoch"]) for row in history(folder) if "epoch" in row}
+    return there
+
+
+def folders_of(root: Path, run_id: str) -> list[Path]:
+    """The local W&B folders of all starts of one run, in the order of their time.
+
+    Their names end in the id, or, of a second start within a second, in a number behind it.
+    """
+    found = {file.parent for file in (root / "wandb").glob(f"*run-*/run-{run_id}.wandb")}
+    return sorted(found, key=lambda folder: folder.name.removeprefix("offline-"))
+
+
+def mark_sent(root: Path, run_id: str) -> None:
+    """Mark all local W&B folders of a run as `wandb sync` does: the server has what is in them."""
+    for folder in folders_of(root, run_id):
+        for file in folder.glob("*.wandb"):
+            file.with_suffix(MARK).touch()
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The rows in a local W&B run folder."""
+    return [entry["item"] for kind, entry in entries(folder) if kind == "history"]
+
+
+def entries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
+    """All in a local W&B run folder, type and content, by `wandb leet inspect`; no torn end."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    read = []
+    for line in found.stdout.splitlines():
+        with contextlib.suppress(ValueError, LookupError):
+            entry = json.loads(line)
+            read.append((entry["type"], entry[entry["type"]]))
+    return read

@@ -1,0 +1,57 @@
+"""The gradients of mini-batches as training makes them, and the C² that they have."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from igo.data.datasets import Batch, Data
+from igo.method import noise
+from igo.method.measure import draw, untouched
+from igo.method.noise import Noise
+from igo.seeds import derive_seed
+from igo.train.engine import Engine
+
+
+def mini_batch(
+    engine: Engine,
+    network: nn.Module,
+    data: Data,
+    *,
+    batch_size: int,
+    batches: int,
+    seed: int,
+    sampling: str = "disjoint",
+) -> Noise:
+    """C² from mini-batch gradients as training makes them, augmentation and BatchNorm included."""
+    drawn = draw(sampling, n=data.n, batch_size=batch_size, batches=batches, seed=seed)
+    stream = data.train_batches(engine.ranks.share(drawn), derive_seed(seed, "augmentation"))
+    with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
+        torch.manual_seed(derive_seed(seed, "dropout", *engine.ranks.own))
+        whole = range(batch_size)
+        found = [training_gradient(engine, network, (*batch, whole)) for batch in stream]
+        gradients = torch.stack(found)
+    return noise.estimate(gradients, batch_size=batch_size, n=data.n, sampling=sampling)
+
+
+def training_gradient(
+    engine: Engine, network: nn.Module, batch: Batch | tuple[Tensor, Tensor, range]
+) -> Tensor:
+    """The gradient of a batch's mean loss as training computes it, (d,) float32.
+
+    The batch, or this rank's share and the span of the whole one. Where training needs loss scaling
+    (fp16), in fp32: a scaled gradient may overflow.
+    """
+    if engine.scaler.is_enabled():
+        off = torch.amp.GradScaler(engine.device.type, enabled=False)
+        engine = replace(engine, autocast=None, scaler=off)
+    engine.backward(network, *batch)
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).float()
+
+
+def gpus(engine: Engine) -> Sequence[torch.device]:
+    """The devices beside the CPU whose random state a measurement must leave alone."""
+    return [engine.device] if engine.device.type == "cuda" else []

@@ -1,0 +1,168 @@
+"""Models by name, made for a data set's images and classes; never pretrained or downloaded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet as torchvision_resnet
+from torchvision.models.resnet import BasicBlock
+
+from igo.config.schema import DatasetConfig, ModelConfig
+from igo.errors import ConfigError, nearest
+
+# What models raise when images do not fit them.
+MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError,
+          ArithmeticError)  # fmt: skip
+
+
+def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    """Build a model that maps (b, C, H, W) images to (b, classes) logits.
+
+    Raises:
+        ConfigError: timm does not know the name, or cannot make it for images of this size.
+    """
+    if model.timm:
+        return _timm(model, dataset)
+    return BUILDERS[model.name](model, dataset)
+
+
+def check_fits(network: nn.Module, name: str, dataset: DatasetConfig, smallest: int) -> bool:
+    """Push the smallest batch of the plan through on the meta device: shapes without arithmetic.
+
+    Returns:
+        Whether a strided convolution sees single pixels. Its bf16 gradient on a CPU is wrong (seen
+        in PyTorch 2.13: 29 of 30 draws, from 10 % off to infinite), so training needs fp32 there.
+
+    Raises:
+        ConfigError: the model cannot take such images, or so small a batch.
+    """
+    size = dataset.image_size
+    images = torch.empty(smallest, dataset.channels, size, size, device="meta")
+    given = f"{smallest} x {dataset.channels} x {size} x {size} images of {dataset.name}"
+    single_pixels: list[bool] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:
+            single_pixels.append(inputs[0].shape[-2:] == (1, 1))
+
+    pushed = copy.deepcopy(network).to("meta").train()
+    for module in pushed.modules():
+        module.register_forward_pre_hook(look)
+    try:
+        shape = pushed(images).shape
+    except MISFIT as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            "model.name", name, f"it cannot take a batch of {given}: {reason}"
+        ) from None
+    if tuple(shape) != (smallest, dataset.classes):
+        allowed = f"it makes outputs {tuple(shape)} of {given}; (b, {dataset.classes}) are needed"
+        raise ConfigError("model.name", name, allowed)
+    return any(single_pixels)
+
+
+def _resnet8(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    """He et al. 2016, section 4.2, n = 1: three stages of one block, widths w, 2w, 4w."""
+    width = model.width or 16
+    layers: list[nn.Module] = [
+        nn.Conv2d(dataset.channels, width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.ReLU(inplace=True),
+        BasicBlock(width, width),
+    ]
+    for wide in (width, 2 * width):
+        shortcut = nn.Sequential(
+            nn.Conv2d(wide, 2 * wide, 1, stride=2, bias=False), nn.BatchNorm2d(2 * wide)
+        )
+        layers.append(BasicBlock(wide, 2 * wide, stride=2, downsample=shortcut))
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * width, dataset.classes)]
+    return _he_initialised(nn.Sequential(*layers))
+
+
+def _torchvision_resnet(
+    make: Callable[..., Any],
+) -> Callable[[ModelConfig, DatasetConfig], nn.Module]:
+    def built(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+        network: nn.Module = make(weights=None, num_classes=dataset.classes)
+        if model.stem == "cifar":  # 3x3, stride 1, and no max-pool: the published model
+            network.conv1 = nn.Conv2d(dataset.channels, 64, 3, padding=1, bias=False)
+            network.maxpool = nn.Identity()
+        elif dataset.channels != 3:
+            network.conv1 = nn.Conv2d(dataset.channels, 64, 7, stride=2, padding=3, bias=False)
+        return _he_initialised(network)
+
+    return built
+
+
+class _PreactivationBlock(nn.Module):
+    """BN-ReLU-conv twice, the block of Wide ResNets (Zagoruyko and Komodakis 2016)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.shortcut = (
+            None if inputs == outputs else nn.Conv2d(inputs, outputs, 1, stride=stride, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, inputs, H, W) to (b, outputs, H/stride, W/stride)."""
+        activated = torch.relu(self.norm1(x))
+        kept = x if self.shortcut is None else self.shortcut(activated)
+        hidden: Tensor = self.conv2(torch.relu(self.norm2(self.conv1(activated))))
+        return hidden + kept
+
+
+def _wide_resnet28_10(_: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    layers: list[nn.Module] = [nn.Conv2d(dataset.channels, 16, 3, padding=1, bias=False)]
+    inputs = 16
+    for outputs, stride in ((160, 1), (320, 2), (640, 2)):
+        for block in range(4):
+            layers.append(_PreactivationBlock(inputs, outputs, stride if block == 0 else 1))
+            inputs = outputs
+    layers += [nn.BatchNorm2d(640), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return _he_initialised(nn.Sequential(*layers, nn.Linear(640, dataset.classes)))
+
+
+BUILDERS: dict[str, Callable[[ModelConfig, DatasetConfig], nn.Module]] = {
+    "resnet8": _resnet8,
+    "resnet18": _torchvision_resnet(torchvision_resnet.resnet18),
+    "resnet34": _torchvision_resnet(torchvision_resnet.resnet34),
+    "wide_resnet28_10": _wide_resnet28_10,
+}
+
+
+def _he_initialised(network: nn.Module) -> nn.Module:
+    """Convolutions N(0, 2/fan_out), as in torchvision's ResNets; the rest as PyTorch makes it."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return network
+
+
+def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    import timm  # seconds, and only for this
+
+    known = timm.list_models()
+    if model.name.split(".")[0] not in known:
+        allowed = f"timm {timm.__version__} has no such model.{nearest(model.name, known)}"
+        raise ConfigError("model.name", model.name, allowed)
+    made: dict[str, Any] = {"num_classes": dataset.classes, "in_chans": dataset.channels}
+    try:
+        try:  # models with a fixed input size are told it, the others do not take the argument
+            network = timm.create_model(model.name, img_size=dataset.image_size, **made)
+        except TypeError:
+            network = timm.create_model(model.name, **made)
+    except MISFIT as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        allowed = f"timm cannot make it for {dataset.name}: {reason}"
+        raise ConfigError("model.name", model.name, allowed) from None
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"timm made a {type(network)}")
+    return network

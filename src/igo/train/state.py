@@ -1,0 +1,85 @@
+"""What training works with, where it stands, what an epoch did, and who watches it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from igo.config.schema import Config
+from igo.data.datasets import Data
+from igo.files import Record
+from igo.method.noise import Noise
+from igo.method.schedule import Plan
+from igo.train.control import Applied
+from igo.train.engine import Engine
+from igo.train.online import Average
+
+
+class Watcher(Protocol):
+    """Told of every update, as a progress bar is; reads nothing from the device."""
+
+    def begin_epoch(self, epoch: int, applied: Applied) -> None:
+        """An epoch begins, with these η, b and β."""
+        ...
+
+    def advance(self, images: int) -> None:
+        """One update on so many images."""
+        ...
+
+    def end_epoch(self, record: Record) -> None:
+        """An epoch is recorded."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """What the loop works with."""
+
+    config: Config
+    plan: Plan
+    data: Data
+    network: nn.Module
+    optimizer: torch.optim.SGD
+    engine: Engine
+
+
+@dataclass
+class Progress:
+    """Where a run stands: all that changes besides parameters and optimizer state."""
+
+    epoch: int = 0
+    updates: int = 0
+    samples: int = 0
+    # C² and ‖∇f‖ at the start of training: the planned δ_m uses them
+    reference: Noise | None = None
+    applied: Applied | None = None  # what the present stage trains with
+    average: Average | None = None  # C² and ‖∇f‖ as they are: the measured δ_m uses them
+    micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
+    records: list[Record] = field(default_factory=list)
+
+    @staticmethod
+    def of_state(state: dict[str, Any]) -> Progress:
+        """What ``dataclasses.asdict`` made plain, from a checkpoint."""
+        parts = {"reference": Noise, "applied": Applied, "average": Average}
+        built = {name: part(**state[name]) for name, part in parts.items() if state[name]}
+        return Progress(**{**state, **built})
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What one epoch did (sums over samples divided by samples), and with what."""
+
+    loss: float
+    accuracy: float
+    updates: int
+    skipped: int  # updates that were not made, as their loss or gradient was not finite
+    samples: int
+    learning_rate: float  # of the optimizer at its last step
+    batch_size: int  # the largest batch that reached the model
+    seconds: float
+    variances: float  # Σ C² over the measured pairs
+    gradient_squares: float  # Σ ‖∇f‖² over them
+    pairs: int
