@@ -173,16 +173,14 @@ def largest_curvature(network: Network, parameters: Tensor, data: Digits, steps:
 
     It is L_g at the point. `parameters` is one vector (P,).
     """
-
-    def slope(point: Tensor) -> Tensor:
-        found: Tensor = torch.func.grad(lambda x: network.loss(x, *data.train))(point)
-        return found
-
+    point = parameters.detach().requires_grad_()
+    loss = network.loss(point, *data.train)
+    (slope,) = torch.autograd.grad(loss, point, create_graph=True)
     source = torch.Generator().manual_seed(0)
     v = torch.randn(parameters.shape, generator=source, dtype=parameters.dtype)
     value = 0.0
     for _ in range(steps):
         v = v / v.norm()
-        _, product = torch.func.jvp(slope, (parameters,), (v,))
+        (product,) = torch.autograd.grad(slope @ v, point, retain_graph=True)
         value, v = float(v @ product), product
     return value

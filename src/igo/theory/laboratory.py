@@ -12,6 +12,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from igo.errors import ConfigError, nearest
+from igo.files import write_atomically
 from igo.theory.row import Settings, Study
 
 STUDIES = (
@@ -132,9 +133,7 @@ def run_study(name: str, settings: Settings) -> float:
     began = time.perf_counter()
     study = load(name)
     for table, one in study.measure(settings).items():
-        unfinished = settings.output / f".{table}.csv"
-        one.write_csv(unfinished)
-        unfinished.replace(settings.output / f"{table}.csv")
+        write_atomically(settings.output / f"{table}.csv", one.write_csv())
     frames = read_frames(settings.output, study.frames)
     for picture, draw in study.figures.items():
         style.save(draw(frames), settings.output / picture)

@@ -12,6 +12,7 @@ import numpy as np
 import scipy
 import torch
 
+from igo.files import write_atomically
 from igo.theory.row import VERDICTS, Check, Frames, Row, Seen, Settings, Study
 
 HEAD = """# The theory, stated and seen
@@ -67,10 +68,7 @@ def write(folder: Path, found: list[Entry], settings: Settings, seconds: float) 
         stated = _cell(entry.row.stated)
         index.append(f"| [{number}](#row-{number}) | {stated} | **{entry.seen.verdict}** |")
         sections.append(_section(number, entry, drawn))
-    text = "\n".join([head, *index, "", *sections])
-    unfinished = folder / ".README.md"
-    unfinished.write_text(text)
-    unfinished.replace(folder / "README.md")
+    write_atomically(folder / "README.md", "\n".join([head, *index, "", *sections]))
 
 
 def _counts(found: list[Entry]) -> str:

@@ -1,11 +1,13 @@
 """Study: the band allowed for the decay rate γ_m, with every schedule's rates in it."""
 
+from types import SimpleNamespace as Schedule
+from typing import Any, cast
+
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from igo.config.schema import ScheduleConfig
 from igo.method.schedule import PROFILES, Position
 from igo.theory import propositions as props
 from igo.theory.functions import Array
@@ -16,21 +18,23 @@ STAGES = 200
 PICTURE = "decay_rate_band.png"
 A_SHADED = 2.0
 SCHEDULES = {  # the profiles of conf/schedule with their parameters
-    **{f"p = {p:g}": ScheduleConfig("polynomial", p=p) for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)},
-    "cosine": ScheduleConfig("cosine"),
-    "cosine power 10": ScheduleConfig("cosine_power", power=10),
-    "exponential 0.9": ScheduleConfig("exponential", decay=0.9),
-    "1/√m": ScheduleConfig("diminishing", form="inverse_sqrt"),
-    "1/(1 + 10t)": ScheduleConfig("diminishing", form="inverse_time", a=10),
-    "γ = 1/2 (Alg. 1)": ScheduleConfig("step", gamma=0.5),
-    "γ = 1/√2 (Methods 2–4)": ScheduleConfig("step", gamma=2**-0.5),
+    **{f"p = {p:g}": Schedule(profile="polynomial", p=p) for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)},
+    "cosine": Schedule(profile="cosine"),
+    "cosine power 10": Schedule(profile="cosine_power", power=10),
+    "exponential 0.9": Schedule(profile="exponential", decay=0.9),
+    "1/√m": Schedule(profile="diminishing", form="inverse_sqrt"),
+    "1/(1 + 10t)": Schedule(profile="diminishing", form="inverse_time", a=10),
+    "γ = 1/2 (Alg. 1)": Schedule(profile="step", gamma=0.5),
+    "γ = 1/√2 (Methods 2–4)": Schedule(profile="step", gamma=2**-0.5),
 }
 
 
-def decay_rates(schedule: ScheduleConfig, stages: int) -> Array:
+def decay_rates(schedule: Schedule, stages: int) -> Array:
     """γ_m = φ_{m+1}/φ_m, m = 1..M−1, of a schedule of src/train.py with one stage an epoch."""
     profile = PROFILES[schedule.profile]
-    levels = np.array([profile(Position(m, stages, m - 1), schedule) for m in range(1, stages + 1)])
+    levels = np.array(
+        [profile(Position(m, stages, m - 1), cast(Any, schedule)) for m in range(1, stages + 1)]
+    )
     return np.asarray(levels[1:] / levels[:-1])
 
 

@@ -108,7 +108,11 @@ def noise_is_free(frames: Frames) -> Seen:
                 (loss[rival] / loss[best]).log(),
                 0,
             ),
-            mean(f"test accuracy, “{best}” less “{rival}”", accuracy[best] - accuracy[rival], 0),
+            mean(
+                f"test accuracy, “{best}” less “{rival}”, at most half a point worse",
+                accuracy[best] - accuracy[rival],
+                -0.005,
+            ),
         ],
         [
             mean(

@@ -17,6 +17,7 @@ from igo.theory.smoothed import Smoothed
 from igo.theory.studies import style
 
 SIGMA = 0.1
+REACH = 8.0  # above the domain's corner and 3δ beyond a minimiser near 0
 KERNELS: tuple[Name, ...] = ("ball", "gaussian")
 FUNCTIONS = ("rastrigin", "drop_wave")
 PICTURE = "curvature_at_minimiser.png"
@@ -69,7 +70,10 @@ def _reports() -> list[tuple[str, NiceReport]]:
     halving, optimal = list(halving_levels(2.0, 7)), list(optimal_levels(2.0, 10, 0.5))
     ones, reports = [1.0] * 20, []
     for dimension, name, kernel in product((1, 2), FUNCTIONS, KERNELS):
-        function, case = _function(name, kernel, dimension), f"{name}, {kernel}, d = {dimension}"
+        function, case = (
+            _function(name, kernel, dimension, REACH),
+            f"{name}, {kernel}, d = {dimension}",
+        )
         reports.append((f"σ-nice: {case}", check_sigma_nice(function, halving, SIGMA)))
         new = check_new_sigma_nice(function, optimal, ones[:10], SIGMA)
         reports.append((f"new: {case}", new))

@@ -12,7 +12,7 @@ from igo.theory import digits
 from igo.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
 from igo.theory.studies import style
 
-RATE, BATCH, DRAWS, CHUNK = 0.15, 32, 2000, 250
+RATE, BATCH, DRAWS, CHUNK = 0.15, 32, 800, 200
 POINTS = {"start": 0, "after 1 epoch": 1, "after 20 epochs": 20}
 OWN, OWN_GAUSSIAN, BALL, ROUND, LARGE = (
     "its own mini-batches",
