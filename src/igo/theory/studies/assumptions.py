@@ -182,7 +182,7 @@ def lipschitz(frames: Frames) -> Seen:
     return Seen(
         f"{RAN}; parameters scaled by up to {SCALES[-1]:g}, labels moved by one",
         [*parts, growth("tanh"), growth("ReLU")],
-        [Check("x²/2: |f'(100x)| over |f'(x)|", 100.0 * 1.0, high=5)],
+        [Check("x²/2: |f'(100x)| over |f'(x)|", SCALES[-1] / SCALES[0], high=5)],
         note="With two layers of ReLU the logits grow as the square of the parameters' size, so "
         "‖∇f‖ "
         "grows with it; a bounded activation leaves the last layer linear.",

@@ -186,17 +186,12 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
     PICTURE,
 )
 def falling_beats_constant(frames: Frames) -> Seen:
-    """Compare success rates of Algorithm 3 with both."""
-    rivals = ("gradient descent", "SGD, constant noise", "SGD, a third of the noise")
-    parts = [
-        rate_gap(
-            f"{OURS[1]} less {rival}, d = {d}",
-            _wins(frames, d, OURS[1]),
-            _wins(frames, d, rival),
-        )
-        for rival in rivals
-        for d in DIMENSIONS
-    ]
+    """Compare success rates of Algorithm 3 with both; in d = 10 with its small η."""
+    parts = []
+    for rival in ("gradient descent", "SGD, constant noise", "SGD, a third of the noise"):
+        for d, ours in zip(DIMENSIONS, (OURS[1], OURS[1], f"{OURS[1]}, η/4"), strict=True):
+            what = f"{ours}, less {rival}, d = {d}"
+            parts.append(rate_gap(what, _wins(frames, d, ours), _wins(frames, d, rival)))
     return Seen(
         RAN,
         parts,
@@ -261,8 +256,7 @@ def lengths_matter(frames: Frames) -> Seen:
         "∝ 1/φ_m² (h = 0)",
         parts,
         note="h stands for H_3 η_1/(σδ_1)². Lengths exist only while φ_m² > h·η_m/η_1.",
-        no_control="the rates are compared pair by pair, with no sign asked for but the "
-        "statement's",
+        no_control="of no other rule of lengths is it known that it must be worse",
     )
 
 

@@ -26,6 +26,7 @@ H3 = (0.0, 0.01, 0.1, 1.0)
 MOST, FIRST_LEVEL, CHAINS = 199, 0.2, 200
 PICTURE = "theorem_3_4.png"
 PROBLEM = Ripple()
+LOOSE = 1.3  # largest slope over 1/p that still counts as it
 Mode = Literal["exact", "sgd", "constant noise", "no noise"]
 MODES: tuple[Mode, ...] = ("exact", "sgd", "constant noise", "no noise")
 
@@ -153,7 +154,7 @@ def rounds_against_error(frames: Frames) -> Seen:
         slope, (low, high) = _fit(frames, power, mode, "rounds")
         text = f"slope times p, p = {power:g}, {mode}"
         interval = (low * power, high * power)
-        parts.append(Check(text, slope * power, high=1.15, interval=interval))
+        parts.append(Check(text, slope * power, high=LOOSE, interval=interval))
     others: tuple[Mode, ...] = ("constant noise", "no noise")
     return Seen(
         f"{RAN}; error reached against rounds M, least squares in log–log",
@@ -181,7 +182,7 @@ def steps_against_error(frames: Frames) -> Seen:
         slope, (low, high) = _fit(frames, power, "exact", "steps")
         what = f"slope times p, p = {power:g}"
         interval = (low * power, high * power)
-        parts.append(Check(what, slope * power, high=1.15, interval=interval))
+        parts.append(Check(what, slope * power, high=LOOSE, interval=interval))
     return Seen(
         "Σ T_F of the same runs (closed-form ∇f̂), T_F = H_4/ε_m with H_3 = 0, against the error",
         parts,

@@ -94,9 +94,7 @@ def draw(frames: Frames) -> Figure:
     left = np.zeros(len(METHODS))
     for mode, colour in zip(range(len(CENTRES)), style.COLOURS, strict=False):
         share = table.filter(mode=mode)["chains"].to_numpy() / CHAINS
-        axes[3].barh(
-            [*DESCENT, *LANGEVIN], share, left=left, color=colour, label=f"mode {mode + 1}"
-        )
+        axes[3].barh(METHODS, share, left=left, color=colour, label=f"mode {mode + 1}")
         left += share
     axes[3].invert_yaxis()
     axes[3].set(title="where the chains end; blue: the global minimum", xlabel="share")
