@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.worker import Turns, synchronise
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data import datasets
-from igo.method.schedule import make_plan
 
 TRIAL_SECONDS = 0.5
 Step = Callable[[], Tensor]

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.worker import Turns
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 
 PRECISION = {None: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.worker import Turns
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import make_plan
 
 
 def train(config: Config, turns: Turns) -> nn.Module:

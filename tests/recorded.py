@@ -13,8 +13,9 @@ from typing import Any
 from conftest import ROOT, TINY
 from hydra import initialize_config_dir
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 from igo.runs.folder import RunFolder
 from igo.sweep.jobs import Composer
 

@@ -11,11 +11,11 @@ import yaml
 from conftest import ROOT
 
 from igo.config import rules
+from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings, result_settings
 from igo.data import readers
 from igo.errors import ConfigError
 from igo.method import schedule
-from igo.method.schedule import make_plan
 from igo.train import models
 
 Make = Callable[..., Config]

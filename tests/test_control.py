@@ -12,11 +12,11 @@ from conftest import configure, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import UserError
 from igo.method import noise
 from igo.method.noise import Noise
-from igo.method.schedule import make_plan
 from igo.train import control
 
 Make = Callable[..., Config]

@@ -16,10 +16,10 @@ from conftest import TINY, run_folder
 from forked import Forge, shared_forge
 from torch import Tensor, nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config, OptimizerConfig
 from igo.data import datasets
 from igo.errors import UserError
-from igo.method.schedule import make_plan
 from igo.ranks import Ranks
 from igo.runs import assemble
 from igo.train import engine, finite, loop, optim

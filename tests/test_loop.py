@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import TINY
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import make_plan
 from igo.runs import assemble
 from igo.train import loop
 from igo.train.state import Progress

@@ -24,10 +24,10 @@ import yaml
 from conftest import ROOT, TINY, records, run_folder
 from forked import Ended, Forge, shared_forge
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings
 from igo.errors import Busy, UserError
 from igo.files import write_atomically
-from igo.method.schedule import make_plan
 from igo.runs.folder import RunFolder, signature
 
 # What may differ between two computations of the same result.

@@ -13,9 +13,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import ConfigError
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 
 Make = Callable[..., Config]
 

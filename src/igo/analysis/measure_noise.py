@@ -101,12 +101,12 @@ def _check_sizes(instrument: Instrument, what: Measured) -> None:
         allowed = f"batches of all {config.dataset.samples} samples never vary; take fewer"
         raise ConfigError("batch_sizes", instrument.batch_sizes, allowed)
     if instrument.estimator == "mini_batch" and instrument.batchnorm == "train":
-        least = what.training.engine.smallest_part(instrument.batch_sizes, largest)
+        least = what.training.engine.smallest_part(instrument.batch_sizes)
         models.check_fits(what.training.network, config.model.name, config.dataset, least)
 
 
 def _fresh(config: Config) -> Measured:
-    from igo.method.schedule import make_plan
+    from igo.config.plan import make_plan
     from igo.runs import assemble
 
     training = assemble.prepare(config, make_plan(config))

@@ -11,7 +11,7 @@ from igo.config.load import load, of_file
 from igo.config.rules import value_of
 from igo.config.schema import NO_EFFECT, Config
 from igo.errors import ConfigError, UserError
-from igo.runs.folder import RunFolder, read_status
+from igo.runs.folder import RunFolder, read_status, refuse_older
 
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
@@ -38,6 +38,7 @@ def moved(
     folder = Path(run).resolve()
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
+    refuse_older(folder)
     here = load(composed)
     # of the group engine, whose other settings say what the run is, the device alone
     names = ["engine.device" if name == "engine" else name for name in typed]

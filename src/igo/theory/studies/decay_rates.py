@@ -1,49 +1,74 @@
 """Study: the band allowed for the decay rate γ_m, with every schedule's rates in it."""
 
-from types import SimpleNamespace as Schedule
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from igo.method.schedule import PROFILES, Position
+from igo.method.plan import plan
+from igo.method.profiles import PROFILES, Position
 from igo.theory import propositions as props
+from igo.theory.explicit import optimal_levels
 from igo.theory.functions import Array
+from igo.theory.implicit import length_shares
 from igo.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
 from igo.theory.studies import style
 
 STAGES = 200
 PICTURE = "decay_rate_band.png"
 A_SHADED = 2.0
-SCHEDULES = {  # the profiles of conf/schedule with their parameters
-    **{f"p = {p:g}": Schedule(profile="polynomial", p=p) for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)},
-    "cosine": Schedule(profile="cosine"),
-    "cosine power 10": Schedule(profile="cosine_power", power=10),
-    "exponential 0.9": Schedule(profile="exponential", decay=0.9),
-    "1/√m": Schedule(profile="diminishing", form="inverse_sqrt"),
-    "1/(1 + 10t)": Schedule(profile="diminishing", form="inverse_time", a=10),
-    "γ = 1/2 (Alg. 1)": Schedule(profile="step", gamma=0.5),
-    "γ = 1/√2 (Methods 2–4)": Schedule(profile="step", gamma=2**-0.5),
+LENGTHS, EPOCHS, LENGTHENED = "stage_lengths.png", 2000, 20
+CASES = ((0.5, 0.0), (0.5, 0.15), (1.0, 0.0), (1.0, 0.03))  # p and h, all decay in η
+SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {  # profiles with their parameters
+    **{f"p = {p:g}": ("polynomial", {"p": p}) for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)},
+    "cosine": ("cosine", {}),
+    "cosine power 10": ("cosine_power", {"power": 10}),
+    "exponential 0.9": ("exponential", {"decay": 0.9}),
+    "1/√m": ("diminishing", {"form": "inverse_sqrt"}),
+    "1/(1 + 10t)": ("diminishing", {"form": "inverse_time", "a": 10}),
+    "γ = 1/2 (Alg. 1)": ("step", {"gamma": 0.5}),
+    "γ = 1/√2 (Methods 2–4)": ("step", {"gamma": 2**-0.5}),
 }
 
 
-def decay_rates(schedule: Schedule, stages: int) -> Array:
-    """γ_m = φ_{m+1}/φ_m, m = 1..M−1, of a schedule of src/train.py with one stage an epoch."""
-    profile = PROFILES[schedule.profile]
-    levels = np.array(
-        [profile(Position(m, stages, m - 1), cast(Any, schedule)) for m in range(1, stages + 1)]
-    )
+def decay_rates(profile: str, stages: int, **parameters: Any) -> Array:
+    """γ_m = φ_{m+1}/φ_m, m = 1..M−1, of a profile with one stage an epoch."""
+    phi = PROFILES[profile]
+    levels = np.array([phi(Position(m, stages, m - 1), **parameters) for m in range(1, stages + 1)])
     return np.asarray(levels[1:] / levels[:-1])
+
+
+def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
+    """Return each stage's share of the updates: equal, of a training plan, and by the formula."""
+    phi = optimal_levels(1.0, LENGTHENED, power)
+    planned = plan(
+        "graduated",
+        n=50_000,
+        epochs=EPOCHS,
+        learning_rate=0.1,
+        batch_size=128,
+        split=1.0,
+        stages=LENGTHENED,
+        lengths="algorithm3",
+        h=h,
+        p=power,
+    )
+    shares = zip(planned.stages, length_shares(phi, phi, h), strict=True)
+    case = {"p": power, "h": h, "equal": 1 / LENGTHENED}
+    return [
+        case | {"m": s.stage, "plan": s.updates / planned.updates, "formula": float(share)}
+        for s, share in shares
+    ]
 
 
 def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
     """Return γ_m of every schedule, and the product of the optimal ones."""
     rates = [
         {"schedule": name, "m": m, "gamma": float(gamma)}
-        for name, one in SCHEDULES.items()
-        for m, gamma in enumerate(decay_rates(one, STAGES), 1)
+        for name, (profile, own) in SCHEDULES.items()
+        for m, gamma in enumerate(decay_rates(profile, STAGES, **own), 1)
     ]
     telescoped = [
         {"M": stages, "p": p, "m": m, "product": float(value), "phi": (1 - m / stages) ** p}
@@ -51,7 +76,12 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
         for p in (0.1, 0.5, 1.0)
         for m, value in enumerate(np.cumprod(props.optimal_decay_rates(stages, p)), 1)
     ]
-    return {"decay_rates": frame(rates), "telescoped": frame(telescoped)}
+    lengths = [one for power, h in CASES for one in stage_lengths(power, h)]
+    return {
+        "decay_rates": frame(rates),
+        "telescoped": frame(telescoped),
+        "stage_lengths": frame(lengths),
+    }
 
 
 def draw(frames: Frames) -> Figure:
@@ -93,6 +123,49 @@ def _draw_band(right: Axes) -> None:
     right.set(xlim=(1.2, 6.9), xlabel=r"$a_m$", ylabel=r"$1/d_m$", title=title)
     text = "dashed: smallest $\\gamma_m$ of p"
     right.legend(title=text, fontsize=8.5, loc="center right", bbox_to_anchor=(1.0, 0.4))
+
+
+def draw_lengths(frames: Frames) -> Figure:
+    """Draw Algorithm 3's stage lengths beside equal ones; dots are a plan's whole epochs."""
+    figure, axes = style.panels(2, width=4.6)
+    for axis, p in zip(axes, (0.5, 1.0), strict=True):
+        table = frames["stage_lengths"].filter(p=p)
+        for one, colour in zip(
+            table.partition_by("h", maintain_order=True), style.COLOURS, strict=False
+        ):
+            label = f"algorithm3, h = {one['h'][0]:g}"
+            axis.step(one["m"], one["formula"], where="mid", color=colour, label=label)
+            axis.plot(one["m"], one["plan"], "o", color=colour, markersize=3)
+        axis.axhline(1 / LENGTHENED, color=style.BLACK, label="equal")
+        axis.set(title=f"p = {p:g}", xlabel="stage m", ylabel="share of all updates", yscale="log")
+        axis.legend()
+    figure.suptitle(r"Stage lengths $\propto 1/(\varphi_m^2 - h\,\eta_m/\eta_1)$, decay in η")
+    return figure
+
+
+@statement(
+    "Algorithm 3",
+    "T_F = H_4/(ε_m − H_3 η_m): later stages are longer, and a training plan has these lengths",
+    LENGTHS,
+)
+def later_stages_are_longer(frames: Frames) -> Seen:
+    """Compare lengths of neighbouring stages, and a plan's updates with the formula."""
+    parts, equal = [], 0.0
+    for (p, h), one in frames["stage_lengths"].group_by(["p", "h"], maintain_order=True):
+        formula, planned = one["formula"].to_numpy(), one["plan"].to_numpy()
+        name = f"p = {p:g}, h = {h:g}"
+        parts.append(Check(f"least T_F of a stage over the one before, {name}",
+                           (formula[1:] / formula[:-1]).min(), low=1))  # fmt: skip
+        gap = EPOCHS * float(np.abs(planned - formula).max())
+        parts.append(Check(f"plan less formula, in epochs of {EPOCHS:,}, {name}", gap, high=1.5))
+        equal = EPOCHS * float(np.abs(one["equal"].to_numpy() - formula).max())
+    return Seen(
+        f"M = {LENGTHENED}, all of the decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), "
+        f'and `plan(lengths="algorithm3")` of src/train.py with {EPOCHS:,} epochs',
+        parts,
+        [Check("equal lengths less formula, in epochs", equal, high=1.5)],
+        note="h stands for H_3 η_1/(σδ_1)². Lengths exist only while φ_m² > h·η_m/η_1.",
+    )
 
 
 @statement(
@@ -142,5 +215,8 @@ def rates_telescope(frames: Frames) -> Seen:
 
 
 STUDY = Study(
-    measure, ("decay_rates", "telescoped"), {PICTURE: draw}, (powers_are_allowed, rates_telescope)
+    measure,
+    ("decay_rates", "telescoped", "stage_lengths"),
+    {PICTURE: draw, LENGTHS: draw_lengths},
+    (powers_are_allowed, rates_telescope, later_stages_are_longer),
 )

@@ -27,7 +27,7 @@ BUDGETS = (500, 1000, 2000, 4000)
 BUDGET = 4000
 BALL = Kernel("ball")
 LENGTHENED = ("Algorithm 3, b grows", "Algorithm 3, b grows, T_F")
-PICTURE, LENGTHS = "escape.png", "stage_lengths.png"
+PICTURE = "escape.png"
 
 
 @dataclass(frozen=True)
@@ -94,13 +94,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
                 value = float(PROBLEM.value(x).sum(1).mean())
                 case = {"d": d, "method": name, "steps": budget, "chains": CHAINS}
                 records.append(case | {"successes": won, "mean_f": value})
-    lengths = [
-        {"p": p, "h": h, "m": m, "equal": 1 / STAGES, "algorithm3": float(share)}
-        for p, h in ((0.5, 0.0), (0.5, 0.04), (1.0, 0.0), (1.0, 0.002))
-        for phi in [optimal_levels(1.0, STAGES, p)]
-        for m, share in enumerate(length_shares(phi, np.ones(STAGES), h), 1)
-    ]
-    return {"escape": frame(records), "stage_lengths": frame(lengths)}
+    return {"escape": frame(records)}
 
 
 def draw(frames: Frames) -> Figure:
@@ -125,22 +119,6 @@ def draw(frames: Frames) -> Figure:
             axes[-1].semilogx(one["steps"], share, line, color=colour, label=label, markersize=4)
     axes[-1].set(xlabel="gradient steps", title="equal stages, and T_F", ylim=(0, 1.02))
     axes[-1].legend()
-    return figure
-
-
-def draw_lengths(frames: Frames) -> Figure:
-    """Draw Algorithm 3's stage lengths beside equal ones."""
-    figure, axes = style.panels(2, width=4.6)
-    for axis, p in zip(axes, (0.5, 1.0), strict=True):
-        table = frames["stage_lengths"].filter(p=p)
-        axis.step(range(1, STAGES + 1), table["equal"][:STAGES], where="mid", color=style.BLACK,
-                  label="equal")  # fmt: skip
-        for one in table.partition_by("h", maintain_order=True):
-            label = f"algorithm3, h = {one['h'][0]:g}"
-            axis.step(one["m"], one["algorithm3"], where="mid", label=label)
-        axis.set(title=f"p = {p:g}", xlabel="stage m", ylabel="share of all updates", yscale="log")
-        axis.legend()
-    figure.suptitle(r"Stage lengths $\propto 1/(\varphi_m^2 - h\,\eta_m/\eta_1)$, batch growing")
     return figure
 
 
@@ -238,7 +216,7 @@ def sgd_follows_the_closed_form(frames: Frames) -> Seen:
 @statement(
     "Algorithm 3",
     "stages of T_F = H_4/ε_m updates, later ones longer, do better than equal ones",
-    LENGTHS,
+    PICTURE,
 )
 def lengths_matter(frames: Frames) -> Seen:
     """Compare the success of both stage lengths at every budget in d = 2."""
@@ -255,15 +233,14 @@ def lengths_matter(frames: Frames) -> Seen:
         f"{RAN}; the same with {', '.join(f'{b:,}' for b in BUDGETS)} steps; shares of the updates "
         "∝ 1/φ_m² (h = 0)",
         parts,
-        note="h stands for H_3 η_1/(σδ_1)². Lengths exist only while φ_m² > h·η_m/η_1.",
         no_control="of no other rule of lengths is it known that it must be worse",
     )
 
 
 STUDY = Study(
     measure,
-    ("escape", "stage_lengths"),
-    {PICTURE: draw, LENGTHS: draw_lengths},
+    ("escape",),
+    {PICTURE: draw},
     (
         reaches_the_global_minimum,
         falling_beats_constant,
