@@ -77,7 +77,8 @@ class Network:
         w1, b1, w2, b2 = parameters.split(self.sizes, -1)
         first = images @ w1.unflatten(-1, (PIXELS, self.hidden)) + b1[..., None, :]
         hidden: Tensor = self.activation(first)
-        return hidden @ w2.unflatten(-1, (self.hidden, CLASSES)) + b2[..., None, :]
+        found: Tensor = hidden @ w2.unflatten(-1, (self.hidden, CLASSES)) + b2[..., None, :]
+        return found
 
     def losses(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of each sample, shape (..., b); labels are (..., b)."""

@@ -12,7 +12,7 @@ from igo.theory.functions import Array
 
 def initial(runs: int, k: int, seed: int) -> Array:
     """Return student weights N(0, 1/k), shape (runs, k, k): a row a unit, as many as inputs."""
-    return np.random.default_rng(seed).standard_normal((runs, k, k)) / np.sqrt(k)
+    return np.asarray(np.random.default_rng(seed).standard_normal((runs, k, k)) / np.sqrt(k))
 
 
 def _angles(w: Array, v: Array) -> tuple[Array, Array, Array]:

@@ -118,6 +118,8 @@ def draw(frames: Frames) -> Figure:
             share = one["successes"] / one["chains"]
             axes[-1].semilogx(one["steps"], share, line, color=colour, label=label, markersize=4)
     axes[-1].set(xlabel="gradient steps", title="equal stages, and T_F", ylim=(0, 1.02))
+    axes[-1].set_xticks(BUDGETS, [f"{steps:,}" for steps in BUDGETS])
+    axes[-1].minorticks_off()
     axes[-1].legend()
     return figure
 

@@ -87,7 +87,7 @@ def printed_step_rule(frames: Frames) -> Seen:
 
     def checks(one: pl.DataFrame, name: str) -> list[Check]:
         fall = one["mean_error"][-1] / one["mean_error"][0] / 0.5 ** (STAGES - 1)
-        least = float(one["steps_asked"].min())
+        least = float(one["steps_asked"].to_numpy().min())
         return [
             Check(f"fewest steps of a stage, {name}", least, low=1),
             Check(f"fall of the error over that of δ, {name}", fall, high=2),

@@ -89,7 +89,7 @@ def draw(frames: Frames) -> Figure:
             down = -slope(arrows, level) if level else -MIXTURE.slope(arrows)
             axis.quiver(*arrows.T, *down.T, color=colour, width=0.005)
         axis.set(title=f"−log p_σ, σ = {level:g}", xticks=[], yticks=[], aspect="equal")
-    axes[0].set_xlabel("white: −∇(−log p_σ); red: of the smoothed −log p")
+    figure.suptitle("arrows: white −∇(−log p_σ), red −∇ of the smoothed −log p", fontsize=10)
     table = frames["langevin_modes"]
     left = np.zeros(len(METHODS))
     for mode, colour in zip(range(len(CENTRES)), style.COLOURS, strict=False):
@@ -97,7 +97,7 @@ def draw(frames: Frames) -> Figure:
         axes[3].barh(METHODS, share, left=left, color=colour, label=f"mode {mode + 1}")
         left += share
     axes[3].invert_yaxis()
-    axes[3].set(title="where the chains end; blue: the global minimum", xlabel="share")
+    axes[3].set(title="ends; blue: global minimum", xlabel="share of the chains")
     return figure
 
 

@@ -12,7 +12,7 @@ from igo.theory.row import Check, Frames, Seen, Settings, Study, frame, statemen
 from igo.theory.studies import style
 
 PICTURE = "minimisers_move.png"
-COUNT = 1000
+COUNT = 600
 
 
 def _case(rng: np.random.Generator) -> tuple[smoothed.Smoothed, Array]:

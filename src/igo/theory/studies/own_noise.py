@@ -38,15 +38,18 @@ def noise(kernel: str, gradients: Tensor, count: int, source: torch.Generator) -
         rows = torch.randint(n, (count, b), generator=source)
         weights = torch.zeros(count, n, dtype=gradients.dtype)
         weights.scatter_add_(1, rows, torch.ones(rows.shape, dtype=gradients.dtype) / b)
-        return weights @ gradients
-    if kernel == OWN_GAUSSIAN:
+        drawn = weights @ gradients
+    elif kernel == OWN_GAUSSIAN:
         normal = torch.randn(count, n, generator=source, dtype=gradients.dtype)
-        return normal @ gradients / (n * BATCH) ** 0.5
-    normal = torch.randn(count, p, generator=source, dtype=gradients.dtype)
-    if kernel == ROUND:
-        return scale * normal / p**0.5
-    radius = torch.rand(count, 1, generator=source, dtype=gradients.dtype) ** (1 / p)
-    return scale * radius * normal / normal.norm(dim=1, keepdim=True)
+        drawn = normal @ gradients / (n * BATCH) ** 0.5
+    else:
+        normal = torch.randn(count, p, generator=source, dtype=gradients.dtype)
+        length = torch.full((count, 1), float(p) ** 0.5, dtype=gradients.dtype)
+        if kernel == BALL:
+            radius = torch.rand(count, 1, generator=source, dtype=gradients.dtype) ** (1 / p)
+            length = normal.norm(dim=1, keepdim=True) / radius
+        drawn = scale * normal / length
+    return drawn
 
 
 def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
@@ -100,8 +103,8 @@ def draw(frames: Frames) -> Figure:
         one = frames["own_noise"].filter(point=name)
         bars = {"xerr": 1.96 * one["standard_error"], "color": style.COLOURS[: len(one)]}
         axis.barh(one["kernel"], one["rise"], **bars)
-        title = f"{name}: f = {one['loss'][0]:.3g}, δ = {one['delta'][0]:.2g}"
-        axis.set(title=title, xlabel=r"$E f(y - \eta\omega) - f(y)$")
+        title = f"{name}: f = {one['loss'][0]:.2g}, δ = {one['delta'][0]:.2g}"
+        axis.set(title=title, xlabel=r"$E f(y - \eta\omega) - f(y)$", xscale="log")
     axes[0].invert_yaxis()
     return figure
 
