@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import records, run_folder
+from conftest import DEVICES, records, run_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -32,7 +32,6 @@ from igo.data.datasets import (
 )
 from igo.errors import ConfigError, UserError
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
