@@ -9,9 +9,9 @@ from __future__ import annotations
 from torch import nn
 
 from benchmarks.worker import Turns
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.files import Record
-from igo.method.schedule import make_plan
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop

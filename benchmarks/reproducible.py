@@ -21,9 +21,9 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 from igo.config.load import load
+from igo.config.plan import make_plan
 from igo.config.schema import DatasetConfig, ModelConfig
 from igo.files import Record
-from igo.method.schedule import make_plan
 from igo.runs import assemble
 from igo.train import loop, models
 from igo.train.state import Progress

@@ -13,7 +13,8 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 
 from igo.config.load import load
-from igo.method.schedule import Plan, make_plan
+from igo.config.plan import make_plan
+from igo.method.plan import Plan
 from igo.paths import CONF
 
 mpl.use("Agg")

@@ -278,12 +278,12 @@ def _load_everything() -> None:
     for module in PRELOADED:
         importlib.import_module(module)
     from igo.config import load
-    from igo.method import schedule
+    from igo.config.plan import make_plan
     from igo.runs import assemble
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         checked = load.load(compose("config", [*TINY, "tracking=none"]))
-    assemble.prepare(checked, schedule.make_plan(checked))
+    assemble.prepare(checked, make_plan(checked))
 
 
 def _serve() -> None:

@@ -20,10 +20,10 @@ import torch
 from conftest import TINY
 from torch import Tensor, nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config, result_settings
 from igo.errors import ConfigError
 from igo.files import Record
-from igo.method.schedule import make_plan
 from igo.ranks import ALONE, Ranks
 from igo.runs import assemble
 from igo.train import cudagraphs, loop, optim

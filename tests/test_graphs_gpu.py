@@ -12,8 +12,8 @@ from conftest import TINY
 from test_graphs import train
 from torch import Tensor, nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config, EngineConfig, OptimizerConfig
-from igo.method.schedule import make_plan
 from igo.runs import assemble
 from igo.train import cudagraphs, engine, optim
 from igo.train.engine import Engine

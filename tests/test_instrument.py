@@ -17,9 +17,9 @@ from conftest import ROOT, TINY, clean_environment, command, records, run_folder
 from torch import nn
 
 from igo.config.load import of_file
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.method.measure import draw
-from igo.method.schedule import make_plan
 from igo.runs import assemble
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -15,10 +15,10 @@ from conftest import TINY, records, run_folder
 from forked import Death, shared_forge
 from torch import nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data import datasets
 from igo.errors import UserError
-from igo.method.schedule import make_plan
 from igo.train import engine, loop, micro_batch, models, optim
 from igo.train.state import Progress, Training
 

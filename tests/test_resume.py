@@ -21,9 +21,9 @@ from conftest import TINY, clean_environment, command, records, run_folder
 from forked import Death, Forge, shared_forge
 from torch import nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data import datasets
-from igo.method.schedule import make_plan
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.tracking import history
 from igo.train import engine, loop, optim

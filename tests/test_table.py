@@ -26,9 +26,9 @@ from scipy import stats
 
 from igo.analysis.table import program as table_program
 from igo.analysis.table import show, table
+from igo.config.plan import make_plan
 from igo.config.schema import known_settings
 from igo.errors import UserError
-from igo.method.schedule import make_plan
 from igo.runs.folder import RunFolder
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]

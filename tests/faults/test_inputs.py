@@ -23,9 +23,10 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.config.cli import _composition
 from igo.config.guard import guard_composition
 from igo.config.load import load
+from igo.config.plan import make_plan
 from igo.config.schema import known_settings
 from igo.errors import UserError
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 from igo.runs import assemble
 from igo.train import loop
 from igo.train.state import Progress, Training

@@ -8,22 +8,14 @@ from functools import reduce
 
 from igo.config.schema import Config
 from igo.errors import ConfigError, nearest
+from igo.method.plan import LENGTHS, PUBLISHED
+from igo.method.profiles import PROFILES, parameters
 
-# Which parameters of conf/schedule/*.yaml each profile reads.
-PARAMETERS: dict[str, tuple[str, ...]] = {
-    "constant": (),
-    "graduated": ("p",),
-    "polynomial": ("p",),
-    "step": ("gamma", "kappa", "lam"),
-    "exponential": ("decay",),
-    "cosine": (),
-    "cosine_power": ("power",),
-    "diminishing": ("form", "a"),
-}
 DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "schedule.profile": tuple(PARAMETERS),
+    "schedule.profile": tuple(PROFILES),
+    "schedule.lengths": LENGTHS,
     "schedule.form": ("inverse_sqrt", "inverse_time"),
     "schedule.feedback": ("none", "measured"),
     "dataset.name": ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"),
@@ -68,6 +60,8 @@ RULES: dict[str, Rule] = {
     "schedule.feedback_limit": (lambda r: r > 1, "it must be above 1"),
     "schedule.p": POSITIVE,
     "schedule.gamma": (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)"),
+    "schedule.noise_exponent": (lambda r: 0 < r <= 1, "ρ of δ = η C b^(-ρ) must be in (0, 1]"),
+    "schedule.h": NOT_NEGATIVE,
     "schedule.kappa": (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"),
     "schedule.lam": (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more"),
     "schedule.decay": (lambda g: 0 < g < 1, "the decay per epoch must be in (0, 1)"),
@@ -189,6 +183,17 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     if config.schedule.feedback == "measured" and name != "sgd":
         allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
         raise ConfigError("schedule.feedback", "measured", allowed)
+    _check_noise_exponent(config)
+
+
+def _check_noise_exponent(config: Config) -> None:
+    rho = config.schedule.noise_exponent
+    if rho == PUBLISHED:
+        return
+    for setting in ("schedule.feedback", "optimizer.decay_momentum"):
+        if value_of(config, setting) not in ("none", False):
+            allowed = f"{setting} follows the published δ = η √(C²/b); leave one of the two out"
+            raise ConfigError("schedule.noise_exponent", rho, allowed)
 
 
 def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
@@ -210,7 +215,7 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
         )  # fmt: skip
     if "p" in typed and schedule.p != config.p:
         raise ConfigError(
-            "p", config.p, f"profile '{profile}' has its own p or none: this would change nothing;"
+            "p", config.p, f"p has no effect with profile '{profile}', which has its own or none;"
             " p belongs to schedule=graduated and schedule=polynomial"
         )  # fmt: skip
     if "schedule.a" in typed and schedule.form != "inverse_time":
@@ -218,12 +223,11 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
     if "schedule.feedback_limit" in typed and schedule.feedback == "none":
         allowed = "only schedule.feedback=measured has a limit"
         raise ConfigError("schedule.feedback_limit", schedule.feedback_limit, allowed)
-    needed = {"graduated": "p", "polynomial": "p", "exponential": "decay",
-              "cosine_power": "power", "diminishing": "form"}.get(profile)  # fmt: skip
-    if profile == "diminishing" and schedule.form == "inverse_time":
-        needed = "a"
-    if needed and getattr(schedule, needed) is None:
-        raise ConfigError(f"schedule.{needed}", None, f"the profile '{profile}' needs it")
+    if "schedule.h" in typed and schedule.lengths == "equal":
+        raise ConfigError("schedule.h", schedule.h, "only schedule.lengths=algorithm3 has it")
+    for name, one in parameters(profile).items():
+        if one.default is one.empty and getattr(schedule, name) is None:
+            raise ConfigError(f"schedule.{name}", None, f"the profile '{profile}' needs it")
     if schedule.stages is not None and schedule.stages > config.epochs:
         raise ConfigError(
             "schedule.stages", schedule.stages, f"each stage needs an epoch of its own, and"
@@ -240,7 +244,7 @@ def _check_batches(config: Config) -> None:
     multiple = config.schedule.batch_multiple
     if b_1 % multiple:
         near = max(round(b_1 / multiple), 1) * multiple
-        allowed = f"schedule.batch_multiple={multiple} puts batches on a grid; {near} is on it"
+        allowed = f"it must be a multiple of schedule.batch_multiple={multiple}, e.g. {near}"
         raise ConfigError("batch_size", b_1, allowed)
     if config.noise.batches > n:
         allowed = f"it must be at most the {n} training samples"

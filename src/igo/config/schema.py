@@ -6,7 +6,8 @@ conf/ holds the values and explains them; these classes hold the types, ``rules`
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, get_type_hints
 
 
@@ -64,6 +65,9 @@ class ScheduleConfig:
     final_updates: int = 0
     feedback: str = "none"
     feedback_limit: float = 2.0
+    noise_exponent: float = 0.5  # ρ
+    lengths: str = "equal"
+    h: float = 0.0  # of lengths=algorithm3
     p: float | None = None
     gamma: float | None = None
     kappa: float | None = None
@@ -76,11 +80,11 @@ class ScheduleConfig:
 
 @dataclass
 class NoiseConfig:
-    """How C² is measured: K mini-batches at the start of each stage, pairs of parts online."""
+    """How C² is measured: K mini-batches at the start, pairs of parts of batches online."""
 
     batches: int = 8
-    batch_size: int = 64
-    online: float = 0.02
+    batch_size: int | None = None
+    online: float = 0.025
 
 
 @dataclass
@@ -134,6 +138,10 @@ class Config:
     fresh: bool = False
 
 
+# What the settings mean. Raised where the same ones come to mean another result, as when epochs
+# came to be equal batches (2): runs of an earlier rule are never continued under a later one.
+RULE = 2
+
 # Settings that change no result: where a run computes, and where its files and records go.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh",
@@ -148,19 +156,31 @@ def total_epochs(config: Config) -> int:
 
 
 def result_settings(config: Config) -> dict[str, Any]:
-    """The settings that change a run's result: all but device, tracking, paths and the like."""
-    settings = asdict(config)
-    for name in NO_EFFECT:
-        group, _, key = name.rpartition(".")
-        del (settings[group] if group else settings)[key]
-    if config.engine.batchnorm == "synced":  # local statistics depend on the number of ranks
-        del settings["engine"]["batchnorm"]
-    if config.engine.non_finite == "stop":  # no result has such an update in it
-        del settings["engine"]["non_finite"]
+    """The settings that make a run's result what it is, by full name.
+
+    Without those that change no result, and without those at their neutral value, the default of
+    their field here: so a new setting renames no run. A default here can therefore never change.
+    """
+    settings = dict(_leaves(config))
+    without = {name for name in settings for one in NO_EFFECT if f"{name}.".startswith(f"{one}.")}
     if config.engine.micro_batch_size is not None:  # else memory decides it
-        del settings["engine"]["memory"]
-    del settings["p"]  # schedule.p holds it where it is used
-    return settings
+        without.add("engine.memory")
+    without.add("p")  # schedule.p holds it where it is used
+    return {
+        name: value for name, (value, neutral) in settings.items()
+        if name not in without and value != neutral
+    }  # fmt: skip
+
+
+def _leaves(config: object, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Full name, value and default of every setting; MISSING where there is no default."""
+    for one in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{one.name}.")
+        else:
+            default = [] if one.default_factory is list else one.default
+            yield f"{prefix}{one.name}", (value, default)
 
 
 def known_settings(of: type = Config, prefix: str = "") -> list[str]:

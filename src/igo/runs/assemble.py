@@ -10,14 +10,16 @@ import torch
 
 from igo import seeds
 from igo.config.load import of_file
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data import datasets
 from igo.errors import UserError
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 from igo.ranks import ALONE, Ranks
 from igo.runs import checkpoint
-from igo.runs.folder import RunFolder
-from igo.train import engine, micro_batch, models, online, optim, recovery
+from igo.runs.folder import RunFolder, refuse_older
+from igo.train import engine, measure, micro_batch, models, optim, recovery
+from igo.train.online import Online
 from igo.train.state import Progress, Training
 
 
@@ -32,10 +34,9 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
     built = replace(built, micro_batch_size=micro_batch.size_for(config, network))
-    smallest = min(
-        built.smallest_part([stage.b_m for stage in plan.stages], plan.n),
-        online.measured_size(config),
-    )
+    measured = [Online.of_epoch(config.noise, plan.n, one.batches).size for one in plan.stages]
+    sizes = [*plan.batch_sizes, *measured, measure.size_at_start(config, None)]
+    smallest = built.smallest_part(sizes)
     if config.engine.batchnorm == "local":
         smallest = max(smallest // ranks.size, 1)
     if models.check_fits(network, config.model.name, config.dataset, smallest):
@@ -99,6 +100,7 @@ def of_folder(
         UserError: no usable checkpoint, another version's configuration, data that is missing.
     """
     config = of_file(folder / "config.yaml")
+    refuse_older(folder)
     name = RunFolder(config).path.name  # whose checkpoint it must be, as it was trained
     here(config)
     training = prepare(config, make_plan(config))

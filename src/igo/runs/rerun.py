@@ -11,7 +11,7 @@ from igo.config.load import load, of_file
 from igo.config.rules import value_of
 from igo.config.schema import NO_EFFECT, Config
 from igo.errors import ConfigError, UserError
-from igo.runs.folder import RunFolder, read_status
+from igo.runs.folder import RunFolder, read_status, refuse_older
 
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
@@ -62,6 +62,7 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     except UserError as error:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None
+    refuse_older(folder)
     config.fresh = config.dry_run = False  # whatever it began with, unless typed
     move(config)
     config.runs_dir = str(folder.parent)

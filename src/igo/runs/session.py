@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import first_line
 from igo.files import Record
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 from igo.ranks import Ranks
 from igo.runs.folder import RunFolder, last_record, read_records
 from igo.runs.provenance import now, provenance
@@ -46,6 +47,8 @@ def run(config: Config) -> Path:
     how = "finished"
     try:
         with own.together() as ranks:
+            if ranks.first and not config.fresh:
+                folder.check_plan(plan)
             finished = ranks.first and not config.fresh and _is_finished(folder, plan, terminal)
             if ranks.broadcast(finished):
                 how = "finished before; fresh=true runs it again"

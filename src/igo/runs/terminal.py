@@ -14,7 +14,7 @@ from rich.table import Table
 
 from igo.config.schema import Config
 from igo.files import Record
-from igo.method.schedule import Plan, Stage
+from igo.method.plan import Plan, Stage
 from igo.runs.folder import describe
 
 if TYPE_CHECKING:  # control needs torch, which a dry run does without
@@ -47,7 +47,9 @@ class Terminal:
             f" (n = {plan.n:,}) with {config.model.name} and {config.optimizer.name}:"
             f" {plan.epochs} epochs, {plan.updates:,} updates"
         )
-        titles = ["stage", "epochs", "updates", "δ_m/δ_1", "γ_m", "κ_m", "λ_m", "η_m", "b_m"]
+        titles = [
+            "stage", "epochs", "updates", "batches", "δ_m/δ_1", "γ_m", "κ_m", "λ_m", "η_m", "b_m",
+        ]  # fmt: skip
         if not self._console.is_terminal:
             self._plain_plan(titles, plan)
             return
@@ -92,7 +94,7 @@ class ProgressBar:
     def begin_epoch(self, epoch: int, applied: Applied) -> None:
         """Say where the run is."""
         eta, b = applied.learning_rate, applied.batch_size
-        self._where = f"epoch {epoch}  δ {applied.delta:.4g}  η {eta:.4g}  b {b}"
+        self._where = f"epoch {epoch}  δ {applied.delta:.4g}  η {eta:.4g}  b {b:.4g}"
         self._start, self._images = time.perf_counter(), 0
 
     def advance(self, images: int) -> None:
@@ -114,7 +116,7 @@ def _rows(plan: Plan) -> list[list[str]]:
     if len(stages) > MOST_ROWS:
         half = MOST_ROWS // 2
         stages = [*stages[:half], None, *stages[-half:]]
-    return [["…"] * 9 if stage is None else _row(stage) for stage in stages]
+    return [["…"] * 10 if stage is None else _row(stage) for stage in stages]
 
 
 def _row(stage: Stage) -> list[str]:
@@ -124,6 +126,6 @@ def _row(stage: Stage) -> list[str]:
         "" if r is None else f"{r:.4f}" for r in (stage.gamma_m, stage.kappa_m, stage.lambda_m)
     ]
     return [
-        str(stage.stage), span, f"{stage.updates:,}", f"{stage.phi_m:.4f}",
-        *rates, f"{stage.eta_m:.5g}", f"{stage.b_m:,}",
+        str(stage.stage), span, f"{stage.updates:,}", f"{stage.batches:,}", f"{stage.phi_m:.4f}",
+        *rates, f"{stage.eta_m:.5g}", f"{stage.b_m:,.1f}",
     ]  # fmt: skip

@@ -21,10 +21,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.guard import check_text
 from igo.config.load import load
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import Busy, UserError, first_line
 from igo.files import refuse_links
-from igo.method.schedule import make_plan
 from igo.paths import ROOT
 from igo.ranks import Ranks
 from igo.runs.folder import RunFolder

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
+from igo.method import batches
 from igo.ranks import ALONE, Ranks
 from igo.train import batchnorm, cudagraphs, finite, micro_batch
 from igo.train.cudagraphs import Graphs
@@ -86,11 +87,12 @@ class Engine:
         self.ranks.sum_gradients(network.parameters())
         return totals
 
-    def begin_epoch(self, batch_size: int, optimizer: torch.optim.Optimizer) -> None:
-        """Hear of the steps to come: b of all but the last of an epoch."""
+    def begin_epoch(self, n: int, k: int, optimizer: torch.optim.Optimizer) -> None:
+        """Hear of the steps to come, on k equal batches of n samples."""
         if self.graphs is not None:
-            whole = batch_size <= self.micro_batch_size
-            self.graphs.begin(batch_size if whole else 0, optimizer)
+            largest = batches.sizes(n, k)[0]
+            whole = largest <= self.micro_batch_size
+            self.graphs.begin(largest if whole else 0, optimizer)
 
     def step(
         self,
@@ -142,19 +144,18 @@ class Engine:
         for start, end in pairwise(end - ends[0] for end in ends):
             yield images[start:end], labels[start:end]
 
-    def smallest_part(self, batch_sizes: Sequence[int], n: int) -> int:
-        """The fewest samples that the model will see at once, ragged last batches included."""
-        sizes = {size for b in batch_sizes for size in (b, n % b or b)}
-        return min(size // math.ceil(size / self.micro_batch_size) for size in sizes)
+    def smallest_part(self, batch_sizes: Iterable[int]) -> int:
+        """The fewest samples that the model will see at once, of batches of these sizes."""
+        return min(size // math.ceil(size / self.micro_batch_size) for size in batch_sizes)
 
     @torch.no_grad()
     def evaluate(
-        self, network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]
+        self, network: nn.Module, stream: Iterator[tuple[Tensor, Tensor]]
     ) -> tuple[float, float]:
         """Mean loss and accuracy over all ranks' samples, with BatchNorm's running statistics."""
         network.eval()
         totals, samples = torch.zeros(2, device=self.device), 0
-        for images, labels in batches:
+        for images, labels in stream:
             for part, answers in self.parts(images, labels):
                 totals += torch.stack(self._forward(network, part, answers))
             samples += len(labels)

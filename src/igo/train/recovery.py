@@ -18,6 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo.data import datasets
 from igo.errors import ConfigError, UserError
+from igo.method import batches
 from igo.train import models
 
 if TYPE_CHECKING:
@@ -39,19 +40,20 @@ def is_exhausted(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTED)
 
 
-def smaller(run: Training, batch_size: int, reason: str) -> int:
-    """Half of what has just been too much at once, training by ``batch_size`` or in evaluation.
+def smaller(run: Training, k: int, reason: str) -> int:
+    """Half of what has just been too much at once, in training or in evaluation.
 
     Args:
         run: with the micro-batches that were too large.
-        batch_size: of the stage.
+        k: batches of an epoch of the stage.
         reason: the error, for a person, where there is no half.
 
     Raises:
         UserError: there is no half that can be trained, or other processes take part, which would
             have to begin again at the same moment.
     """
-    tried = min(run.engine.micro_batch_size, max(batch_size, datasets.TEST_BATCH))
+    largest = batches.sizes(run.plan.n, k)[0]
+    tried = min(run.engine.micro_batch_size, max(largest, datasets.TEST_BATCH))
     if run.engine.ranks.size > 1:
         allowed = f"out of memory; take fewer samples at once: engine.micro_batch_size={tried // 2}"
         raise UserError(f"{allowed} (this begins another run, as BatchNorm sees them)")
@@ -59,7 +61,7 @@ def smaller(run: Training, batch_size: int, reason: str) -> int:
     if not size:
         raise UserError(f"out of memory with a single sample ({reason[:80]}); use a smaller model")
     engine = replace(run.engine, micro_batch_size=size)
-    smallest = engine.smallest_part([stage.b_m for stage in run.plan.stages], run.plan.n)
+    smallest = engine.smallest_part(run.plan.batch_sizes)
     try:
         models.check_fits(run.network, run.config.model.name, run.config.dataset, smallest)
     except ConfigError as error:
@@ -112,7 +114,7 @@ class Snapshot:
             setattr(progress, name, value)
 
 
-CHANGED = ("reference", "applied", "average")  # of Progress, amid an epoch
+CHANGED = ("reference", "applied")  # of Progress, amid an epoch
 
 
 def _copied(state: Any) -> Any:

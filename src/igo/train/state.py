@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -11,11 +11,10 @@ from torch import nn
 from igo.config.schema import Config
 from igo.data.datasets import Data
 from igo.files import Record
-from igo.method.noise import Noise
-from igo.method.schedule import Plan
+from igo.method.noise import Noise, TailIndex
+from igo.method.plan import Plan
 from igo.train.control import Applied
 from igo.train.engine import Engine
-from igo.train.online import Average
 
 
 class Watcher(Protocol):
@@ -56,15 +55,17 @@ class Progress:
     # C² and ‖∇f‖ at the start of training: the planned δ_m uses them
     reference: Noise | None = None
     applied: Applied | None = None  # what the present stage trains with
-    average: Average | None = None  # C² and ‖∇f‖ as they are: the measured δ_m uses them
     micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
     records: list[Record] = field(default_factory=list)
 
     @staticmethod
     def of_state(state: dict[str, Any]) -> Progress:
         """What ``dataclasses.asdict`` made plain, from a checkpoint."""
-        parts = {"reference": Noise, "applied": Applied, "average": Average}
-        built = {name: part(**state[name]) for name, part in parts.items() if state[name]}
+        parts = {"reference": Noise, "applied": Applied}
+        built: dict[str, Any] = {n: part(**state[n]) for n, part in parts.items() if state[n]}
+        reference = built.get("reference")
+        if reference is not None and reference.tail:
+            built["reference"] = replace(reference, tail=TailIndex(**reference.tail))
         return Progress(**{**state, **built})
 
 
@@ -78,8 +79,6 @@ class Epoch:
     skipped: int  # updates that were not made, as their loss or gradient was not finite
     samples: int
     learning_rate: float  # of the optimizer at its last step
-    batch_size: int  # the largest batch that reached the model
+    batch_size: float  # mean size of the batches that reached the model
     seconds: float
-    variances: float  # Σ C² over the measured pairs
-    gradient_squares: float  # Σ ‖∇f‖² over them
-    pairs: int
+    noise: Noise | None  # of the epoch's pairs

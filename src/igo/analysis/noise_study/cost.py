@@ -14,12 +14,13 @@ from scipy import stats
 
 from igo.analysis.noise_study import Found, Row, Study
 from igo.analysis.noise_study.statistics import Array, Estimate
+from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data.datasets import Batch
-from igo.method.schedule import make_plan
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
-from igo.train import control, loop, measure, online, optim
+from igo.train import control, measure, online, optim
+from igo.train.epoch import train_epoch
 from igo.train.state import Training
 
 BATCH_SIZES = (32, 128)
@@ -54,19 +55,20 @@ def online_cost(study: Study, config: Config) -> Found:
 def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     """Milliseconds of a training step and of a measurement on the same batch, in turns."""
     config = training.config
-    plan = online.Online.of_epoch(config, batch_size)
+    k = math.ceil(training.data.n / batch_size)
+    size = online.Online.of_epoch(config.noise, training.data.n, k).size
     optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     random = torch.Generator().manual_seed(config.seed)
     drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
     rows: list[Row] = []
-    before: Batch | None = None
+    pair = online.Online(size, {0: 1}, within=2 * size <= batch_size)
     for batch in training.data.train_batches(drawn, 0):
         found = _timed(training, partial(_step, batch))
-        again = _timed(training, partial(_pair, plan.parts(batch, before or batch)))
-        before = batch
+        (parts,) = pair.parts(0, batch, batch)
+        again = _timed(training, partial(_pair, parts))
         for clock in ("cpu", "wall"):
             step, spent = 1000 * found[clock], 1000 * again[clock]
-            rows.append({"b": batch_size, "size": plan.size, "clock": clock, "step_ms": step,
+            rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step,
                          "measure_ms": spent})  # fmt: skip
     return rows[4:]  # the first two calls allocate
 
@@ -74,8 +76,9 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
 def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
     """The cost of an epoch's measurements as a share of its steps, from medians."""
     n = config.dataset.samples
-    plan = online.Online.of_epoch(replace(config, batch_size=batch_size), batch_size)
-    pairs, updates = len(plan.positions), math.ceil(n / batch_size)
+    updates = math.ceil(n / batch_size)
+    plan = online.Online.of_epoch(config.noise, n, updates)
+    pairs = sum(plan.at.values())
     facts: Row = {}
     for clock in ("cpu", "wall"):
         own = [row for row in rows if row["clock"] == clock]
@@ -112,15 +115,16 @@ def _pair(parts: tuple[online.Part, online.Part], run: Training) -> object:
 def _epoch(training: Training) -> object:
     """One epoch's training, without its evaluation."""
     config = training.config
-    applied = control.Applied(config.learning_rate, config.batch_size, 0.0, 0.0, 0.0)
+    (stage, *_) = training.plan.stages
+    applied = control.Applied(stage.eta_m, stage.batches, stage.b_m, momentum=0.0, delta=0.0)
     optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     with Terminal().progress(training.plan, 0) as bar:
-        return loop._train_epoch(training, 1, applied, bar, lambda: None)
+        return train_epoch(training, 1, applied, bar, check_stop=lambda: None)
 
 
 def _stage_start(training: Training) -> object:
     settings = training.config.noise
-    size = online.measured_size(training.config)
+    size = measure.size_at_start(training.config, None)
     return measure.mini_batch(
         training.engine, training.network, training.data,
         batch_size=size, batches=settings.batches, seed=0,

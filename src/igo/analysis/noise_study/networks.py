@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import AugmentConfig, Config
 from igo.data import datasets
 from igo.files import Record
 from igo.method.measure import per_sample_gradients
-from igo.method.schedule import make_plan
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop

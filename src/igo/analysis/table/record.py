@@ -15,7 +15,7 @@ from igo.config.load import record_values
 from igo.config.schema import Config
 from igo.errors import UserError
 from igo.files import from_json
-from igo.runs.folder import state_of
+from igo.runs.folder import refuse_older, state_of
 
 Row = dict[str, Any]
 
@@ -63,6 +63,7 @@ def read_run(folder: Path) -> Row:
     try:
         row |= _settings(_text(folder / "config.yaml"))
         status = _object(_text(folder / "status.json"), "status.json")
+        refuse_older(folder)
         row |= _status(status)  # before the records: those of a finished run are complete
         if row["state"] == "running":
             row["state"] = state_of(folder)  # it may be dead

@@ -1,40 +1,42 @@
 """Study: the band allowed for the decay rate γ_m, with every schedule's rates in it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 
-from igo.config.schema import ScheduleConfig
-from igo.method.schedule import PROFILES, Position
+from igo.method.profiles import PROFILES, Position
 from igo.theory import propositions as props
 from igo.theory.functions import Array
 from igo.theory.studies import style
 from igo.theory.studies.report import Row, Settings, write_csv
 
 STAGES = 200
-SCHEDULES = {  # the profiles of conf/schedule with their parameters
-    **{f"p = {p:g}": ScheduleConfig("polynomial", p=p) for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)},
-    "cosine": ScheduleConfig("cosine"),
-    "cosine power 10": ScheduleConfig("cosine_power", power=10),
-    "exponential 0.9": ScheduleConfig("exponential", decay=0.9),
-    "1/√m": ScheduleConfig("diminishing", form="inverse_sqrt"),
-    "1/(1 + 10t)": ScheduleConfig("diminishing", form="inverse_time", a=10),
-    "γ = 1/2 (Alg. 1)": ScheduleConfig("step", gamma=0.5),
-    "γ = 1/√2 (Methods 2–4)": ScheduleConfig("step", gamma=2**-0.5),
+SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {  # profiles with their parameters
+    **{f"p = {p:g}": ("polynomial", {"p": p}) for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)},
+    "cosine": ("cosine", {}),
+    "cosine power 10": ("cosine_power", {"power": 10}),
+    "exponential 0.9": ("exponential", {"decay": 0.9}),
+    "1/√m": ("diminishing", {"form": "inverse_sqrt"}),
+    "1/(1 + 10t)": ("diminishing", {"form": "inverse_time", "a": 10}),
+    "γ = 1/2 (Alg. 1)": ("step", {"gamma": 0.5}),
+    "γ = 1/√2 (Methods 2–4)": ("step", {"gamma": 2**-0.5}),
 }
 
 
-def decay_rates(schedule: ScheduleConfig, stages: int) -> Array:
-    """γ_m = φ_{m+1}/φ_m, m = 1..M−1, of a schedule of src/train.py with one stage an epoch."""
-    profile = PROFILES[schedule.profile]
-    levels = np.array([profile(Position(m, stages, m - 1), schedule) for m in range(1, stages + 1)])
+def decay_rates(profile: str, stages: int, **parameters: Any) -> Array:
+    """γ_m = φ_{m+1}/φ_m, m = 1..M−1, of a profile with one stage an epoch."""
+    phi = PROFILES[profile]
+    levels = np.array([phi(Position(m, stages, m - 1), **parameters) for m in range(1, stages + 1)])
     return np.asarray(levels[1:] / levels[:-1])
 
 
 def run(settings: Settings) -> list[Row]:
     """Draw every schedule's γ_m against the band, and list the smallest."""
-    schedules = {name: decay_rates(one, STAGES) for name, one in SCHEDULES.items()}
+    schedules = {
+        name: decay_rates(profile, STAGES, **own) for name, (profile, own) in SCHEDULES.items()
+    }
     records = [
         {
             "schedule": name,
