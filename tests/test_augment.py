@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from conftest import DEVICES
 from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomCrop, RandomRotation
@@ -15,7 +16,6 @@ from igo.config.schema import AugmentConfig
 from igo.data.augment import Moves, draw_moves, gather
 from igo.seeds import generator
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
 SIZES = [(8, 8), (28, 28), (32, 32), (32, 20), (7, 12), (1, 1)]
 CROP = 4

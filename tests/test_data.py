@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import records, run_folder
+from conftest import DEVICES, records, run_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -36,7 +36,6 @@ from igo.images.source import Place, Source, Split
 from igo.method import batches as equal
 from igo.method.batches import epoch_batches
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

@@ -54,7 +54,7 @@ def test_the_hooks_ruff_is_the_locked_one() -> None:
 def test_links_and_paths_lead_somewhere(name: str) -> None:
     text = (ROOT / name).read_text()
     links = [one for one in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in one]
-    paths = [one for one in re.findall(r"`((?:src|conf|tests|docs)/[^`]+)`", text)]
+    paths = re.findall(r"`((?:src|conf|tests|docs)/[^`]+)`", text)
     for link in links:
         assert ((ROOT / name).parent / link).exists(), link
     for path in paths:
