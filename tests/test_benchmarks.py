@@ -15,9 +15,9 @@ from conftest import DEVICES, ROOT, clean_environment
 from torch import Tensor, nn
 
 from igo.config.schema import Config
+from igo.data import readers
+from igo.data.source import Place
 from igo.errors import UserError
-from igo.images import readers
-from igo.images.source import Place
 from igo.train import models
 
 sys.path.insert(0, str(ROOT))

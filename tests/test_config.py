@@ -13,8 +13,8 @@ from conftest import ROOT
 from igo.config import rules
 from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings, result_settings
+from igo.data import readers
 from igo.errors import ConfigError
-from igo.images import readers
 from igo.method.profiles import PROFILES, parameters
 from igo.train import models
 

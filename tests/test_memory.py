@@ -17,9 +17,8 @@ from torch import nn
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.errors import UserError
-from igo.train import engine, loop, micro_batch, models, optim
+from igo.train import datasets, engine, loop, micro_batch, models, optim
 from igo.train.state import Progress, Training
 
 MakeConfig = Callable[..., Config]

@@ -28,13 +28,12 @@ from torch import Tensor, nn
 
 from igo import ranks
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.data import datasets, on_disk
 from igo.errors import ConfigError
 from igo.ranks import Ranks
 from igo.runs import checkpoint
 from igo.runs.folder import signature
 from igo.runs.tracking import history
-from igo.train import batchnorm, engine, models, optim
+from igo.train import batchnorm, datasets, engine, models, on_disk, optim
 from igo.train.batchnorm import SyncedBatchNorm
 from igo.train.engine import Engine
 
@@ -587,7 +586,7 @@ SECOND = "igo.runs.terminal.ProgressBar.advance"
         (Death(SECOND, 2, error="the roof fell in", rank=2), "the roof fell in", [2, 1]),
         (Death(SECOND, 2, rank=1), "a process of this run ended", [-signal.SIGKILL, 2]),
         (
-            Death("igo.data.datasets.open_data", 1, error="no files", cure=True, rank=2),
+            Death("igo.train.datasets.open_data", 1, error="no files", cure=True, rank=2),
             "no files",
             [2, 2],
         ),

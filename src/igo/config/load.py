@@ -17,9 +17,9 @@ from omegaconf.errors import (
 
 from igo.config import rules
 from igo.config.schema import Config, known_settings
+from igo.data import facts, readers
+from igo.data.source import Place
 from igo.errors import ConfigError, UserError, nearest
-from igo.images import facts, readers
-from igo.images.source import Place
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from functools import reduce
 
 from igo.config.schema import Config, DatasetConfig, held_out, training_samples
+from igo.data import readers
 from igo.errors import ConfigError, nearest
-from igo.images import readers
 from igo.method.plan import LENGTHS, PUBLISHED
 from igo.method.profiles import PROFILES, parameters
 

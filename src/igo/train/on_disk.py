@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
+from igo.data.class_folders import File, Images, decode
+from igo.data.source import one_line
 from igo.errors import UserError
-from igo.images.class_folders import File, Images, decode
-from igo.images.source import one_line
 
 
 class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):

@@ -1,6 +1,6 @@
 """Files of each data set → arrays. torchvision reads the genuine formats.
 
-What was read is kept in data_dir/cache, see igo.images.cache.
+What was read is kept in data_dir/cache, see igo.data.cache.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
+from igo.data import class_folders, npz
+from igo.data.cache import cached
+from igo.data.source import Place, Source, Split, Splits, missing, one_line
 from igo.errors import UserError
-from igo.images import class_folders, npz
-from igo.images.cache import cached
-from igo.images.source import Place, Source, Split, Splits, missing, one_line
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (

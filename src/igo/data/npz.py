@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from igo.data import strata
+from igo.data.source import Missing, Place, Source, Split, Splits, one_line
 from igo.errors import UserError
-from igo.images import strata
-from igo.images.source import Missing, Place, Source, Split, Splits, one_line
 
 
 def arrays(place: Place) -> Source:

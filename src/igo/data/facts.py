@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from igo.images import class_folders, readers
-from igo.images.cache import Facts, remembered
-from igo.images.source import Place, Splits
+from igo.data import class_folders, readers
+from igo.data.cache import Facts, remembered
+from igo.data.source import Place, Splits
 
 NAMES = ("classes", "channels", "image_size", "samples", "mean", "std")
 

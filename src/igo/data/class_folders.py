@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from igo.data import strata
+from igo.data.source import Missing, Place, Source, Split, Splits, one_line
 from igo.errors import UserError
-from igo.images import strata
-from igo.images.source import Missing, Place, Source, Split, Splits, one_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from igo.images import class_folders, readers
-from igo.images.cache import remembered
-from igo.images.source import Place, Splits
+from igo.data import class_folders, readers
+from igo.data.cache import remembered
+from igo.data.source import Place, Splits
 
 SIZE = 8  # bytes of a fingerprint
 

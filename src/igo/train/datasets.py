@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from igo.config.schema import Config, DatasetConfig, held_out, place_of
-from igo.data import augment, on_disk
+from igo.data import class_folders, readers
+from igo.data.source import Split
+from igo.data.strata import subset
 from igo.errors import ConfigError, UserError
-from igo.images import class_folders, readers
-from igo.images.source import Split
-from igo.images.strata import subset
 from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
+from igo.train import augment, on_disk
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 TEST_BATCH = 500  # a third less time than 1000 on a CPU, whose cache it fits
