@@ -48,7 +48,7 @@ def run(config: Config) -> Path:
         return folder.path
     how = "finished"
     try:
-        with own.together() as ranks:
+        with own.joined() as ranks:
             begun = ranks.first and not config.fresh
             if begun:
                 folder.check_plan(plan)
