@@ -109,7 +109,7 @@ def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(
     )
     monkeypatch.setattr(bare, "update", counted)
     heard, _ = trained("bare", tiny(data_dir, "dataset.samples=50", "epochs=1"))
-    assert sizes == [20, 20, 10]
+    assert sizes == [17, 17, 16]
     assert heard.images == [50]
 
 

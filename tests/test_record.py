@@ -329,7 +329,8 @@ def test_a_new_start_forgets_how_the_last_one_ended(
     folder.write_error("Traceback")
     folder.begin_status(state="running")
     kept = {"wandb_id": "abc", "seconds": 1.5}
-    assert folder.status() == {"run": folder.path.name, "state": "running", **kept}
+    made = {"run": folder.path.name, "rule": 2, "plan": ""}
+    assert folder.status() == {**made, "state": "running", **kept}
     assert not (folder.path / "error.txt").exists()
 
 

@@ -187,17 +187,14 @@ def test_states_are_of_the_epochs_asked_for(make_config: Make) -> None:
     torch.testing.assert_close(rows.mean(dim=0), whole, rtol=1e-3, atol=1e-5)
 
 
-def test_online_pairs_are_taken_out_of_the_average(make_config: Make) -> None:
-    """An average built by hand: 7 parts 50 from the start, 3 pairs of 80 within the epoch."""
-    config = make_config("dataset=fashion_mnist", "dataset.samples=12000", "batch_size=32")
-    eta, b, start = 0.1, 32, 50.0
+def test_an_epoch_departs_from_its_target_by_its_own_pairs(make_config: Make) -> None:
     record = {
-        "epoch": 1, "stage": 1, "updates": 375, "eta_m": eta, "b_m": b, "delta_m": 0.1,
-        "delta_start": eta * math.sqrt(start / b), "gradient_variance": (7 * start + 3 * 80.0) / 10,
-        "delta_measured": 0.1, "train/loss": 1.0, "test/accuracy": 0.5,
+        "epoch": 1, "stage": 1, "updates": 375, "eta_m": 0.1, "b_m": 32.0, "delta_m": 0.1,
+        "gradient_variance": 80.0, "delta_measured": 0.12, "train/loss": 1.0, "test/accuracy": 0.5,
     }  # fmt: skip
-    row = feedback.feedback_row(config, record)
-    assert row["delta_pairs"] == pytest.approx(eta * math.sqrt(80 / b), rel=1e-9)
+    row = feedback.feedback_row(make_config("seed=4"), record)
+    assert (row["seed"], row["c2"], row["delta_target"]) == (4, 80.0, 0.1)
+    assert row["deviation"] == pytest.approx(0.2, rel=1e-9)
 
 
 def test_chapters_replace_themselves_and_keep_their_order() -> None:

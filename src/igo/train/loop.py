@@ -11,6 +11,7 @@ import torch
 
 from igo.errors import UserError
 from igo.files import Record
+from igo.method import batches
 from igo.method.plan import Stage
 from igo.seeds import derive_seed
 from igo.train import batchnorm, control, measure, optim, recovery
@@ -57,8 +58,8 @@ def train(
                 reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
-            batches = progress.applied.batches if progress.applied else stage.batches
-            size = recovery.smaller(run, batches, reason)
+            k = progress.applied.batches if progress.applied else stage.batches
+            size = recovery.smaller(run, k, reason)
             before.restore(run, progress)
             run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
@@ -83,7 +84,7 @@ def _one_epoch(
     optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
 
     torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    run.engine.begin_epoch(run.data.n, applied.batches, run.optimizer)
+    run.engine.begin_epoch(batches.sizes(run.data.n, applied.batches), run.optimizer)
     bar.begin_epoch(epoch, applied)
     try:
         trained = train_epoch(run, epoch, applied, bar, check_stop)
