@@ -67,6 +67,8 @@ def run(config: Config) -> Path:
         terminal.say(f"run {folder.path}")
         raise
     if ranks.first:
+        if config.save_model:
+            _export(config, folder)
         _report(terminal, folder, how)
     return folder.path
 
@@ -173,6 +175,15 @@ def _train_recorded(
 
             with terminal.progress(plan, progress.updates) as bar:
                 loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
+            if config.tracking.artifact:
+                tracker.attach(_export(config, folder))
+
+
+def _export(config: Config, folder: RunFolder) -> Path:
+    from igo.runs import trained
+
+    with folder.writing():
+        return trained.export(folder.path, config)
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
