@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Collection
 from functools import reduce
 
+from igo.config import hints
 from igo.config.schema import Config
-from igo.errors import ConfigError, nearest
+from igo.errors import ConfigError
 from igo.method.plan import LENGTHS, PUBLISHED
 from igo.method.profiles import PROFILES, parameters
 
@@ -98,7 +99,8 @@ def check_values(config: Config) -> None:
         if isinstance(value, bool):
             value = str(value).lower()
         if value is not None and value not in choices:
-            allowed = f"it must be one of {', '.join(choices)}.{nearest(str(value), choices)}"
+            hint = hints.choice(setting, str(value), choices)
+            allowed = f"it must be one of {', '.join(choices)}{hint}"
             raise ConfigError(setting, value, allowed)
     for setting, (holds, allowed) in RULES.items():
         value = value_of(config, setting)
@@ -271,8 +273,8 @@ def _check_data_and_model(config: Config) -> None:
             raise ConfigError(f"dataset.augment.{part}", value, allowed)
     if not model.timm and model.name not in MODEL_PARTS:
         raise ConfigError(
-            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}, or a name"
-            f" that timm knows, with model=timm.{nearest(model.name, MODEL_PARTS)}"
+            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}"
+            f"{hints.choice('model.name', model.name, MODEL_PARTS)}"
         )  # fmt: skip
     for part in ("width", "stem"):
         if not model.timm and (getattr(model, part) is None) != (MODEL_PARTS[model.name] != part):

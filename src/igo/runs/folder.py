@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from omegaconf import OmegaConf
 
@@ -298,14 +298,3 @@ def read_records(folder: Path) -> list[Record]:
     """The records in a run's metrics.jsonl, none where there is no such file."""
     file = folder / "metrics.jsonl"
     return [from_json(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def describe(record: Mapping[str, Any]) -> str:
-    """One line about an epoch."""
-    return (
-        f"epoch {record['epoch']}  stage {record['stage']}  δ {record['delta_m']:.4g}"
-        f"  η {record['eta_m']:.4g}  b {record['b_m']:.4g}"
-        f"  train {record['train/loss']:.4f} {record['train/accuracy']:.2%}"
-        f"  test {record['test/loss']:.4f} {record['test/accuracy']:.2%}"
-        f"  {record['images_per_second']:,.0f} images/s"
-    )
