@@ -71,9 +71,10 @@ bench: setup  ## this project beside a plain script, Lightning, timm and the bar
 
 test: lint types unit  ## lint, types and every test
 
-lint: setup  ## ruff: style and format
+lint: setup  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: setup  ## mypy, strict
 	$(BIN)/mypy

@@ -146,7 +146,8 @@ def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path
     assert lines[0] == lines[-1] == f"run {folder}"
     with (folder / "plan.csv").open() as file:
         plan = list(csv.DictReader(file))
-    assert [row["b_m"] for row in plan] == ["32", "39", "55"]  # 32/√φ², φ = 1, √(2/3), √(1/3)
+    assert [row["batches"] for row in plan] == ["3", "2", "1"]  # ⌈3φ⌉, φ² = 1, 2/3, 1/3
+    assert [row["b_m"] for row in plan] == ["32.0", "48.0", "96.0"]
     names = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert names == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",

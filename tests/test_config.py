@@ -15,7 +15,7 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings, result_settings
 from igo.data import readers
 from igo.errors import ConfigError
-from igo.method import schedule
+from igo.method.profiles import PROFILES, parameters
 from igo.train import models
 
 Make = Callable[..., Config]
@@ -45,7 +45,7 @@ def test_the_issues_groups_and_options_are_there() -> None:
 
 
 def test_choices_checked_are_choices_there_are() -> None:
-    assert set(rules.PARAMETERS) == set(schedule.PROFILES)
+    assert set(rules.CHOICES["schedule.profile"]) == set(PROFILES)
     assert set(rules.MODEL_PARTS) == set(models.BUILDERS)
     assert set(rules.CHOICES["dataset.name"]) == {*readers.READERS, "imagenet"}
 
@@ -58,7 +58,8 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
     common = {"profile", "stages"}
     for name in names("schedule"):
         held = yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text())
-        assert set(held) - common == set(rules.PARAMETERS[held["profile"]]), name
+        own = {*parameters(held["profile"]), *(("kappa", "lam") if name == "step" else ())}
+        assert set(held) - common == own, name
 
 
 def test_one_stage_an_epoch_is_the_default(make_config: Make) -> None:
@@ -107,12 +108,14 @@ def test_config_error_carries_its_setting(make_config: Make) -> None:
 
 def test_a_setting_counts_where_it_changes_the_result(make_config: Callable[..., Config]) -> None:
     """Statistics of BatchNorm that are no rank's own, and updates that all were made, are one."""
-    engine = result_settings(make_config())["engine"]
-    assert not {"batchnorm", "non_finite"} & engine.keys()
-    engine = result_settings(make_config("engine.batchnorm=local"))["engine"]
-    assert (engine["batchnorm"], "non_finite" in engine) == ("local", False)
-    engine = result_settings(make_config("engine.non_finite=skip"))["engine"]
-    assert (engine["non_finite"], "batchnorm" in engine) == ("skip", False)
-    sized = result_settings(make_config("engine.micro_batch_size=64"))["engine"]
-    assert "memory" in engine
-    assert "memory" not in sized
+
+    def changed(*overrides: str) -> dict[str, object]:
+        plain, other = (result_settings(make_config(*one)) for one in ((), overrides))
+        return {name: other[name] for name in other if other[name] != plain.get(name)}
+
+    assert not changed("engine.batchnorm=synced", "engine.non_finite=stop", "engine.threads=1")
+    assert changed("engine.batchnorm=local") == {"engine.batchnorm": "local"}
+    assert changed("engine.non_finite=skip") == {"engine.non_finite": "skip"}
+    assert changed("engine.memory=4") == {"engine.memory": 4.0}
+    sized = "engine.micro_batch_size"
+    assert changed(f"{sized}=64") == {sized: 64}

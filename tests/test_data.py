@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from igo.data.datasets import (
     FolderData,
     Normalise,
     TensorData,
-    epoch_batches,
     open_data,
     subset,
 )
 from igo.errors import ConfigError, UserError
+from igo.method import batches as equal
+from igo.method.batches import epoch_batches
 
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
@@ -101,13 +103,16 @@ def test_augmentation_of_cifar100_is_the_published_one(make_config: MakeConfig) 
 @given(
     n=st.integers(1, 300), b=st.integers(1, 320), seed=st.integers(0, 9), epoch=st.integers(1, 9)
 )
-def test_an_epoch_is_a_permutation_in_pieces_of_b_with_the_ragged_last_one_kept(
-    n: int, b: int, seed: int, epoch: int
-) -> None:
-    pieces = epoch_batches(n, b, seed, epoch)
-    assert [len(piece) for piece in pieces[:-1]] == [b] * (math.ceil(n / b) - 1)
-    assert 1 <= len(pieces[-1]) <= b
-    assert sorted(torch.cat(pieces).tolist()) == list(range(n))
+def test_an_epoch_is_a_permutation_in_equal_parts(n: int, b: int, seed: int, epoch: int) -> None:
+    k = math.ceil(n / b)
+    pieces = [len(piece) for piece in epoch_batches(n, k, seed, epoch)]
+    assert len(pieces) == k == equal.count(n, b)
+    assert max(pieces) <= b
+    assert max(pieces) - min(pieces) <= 1
+    assert (max(pieces), min(pieces)) == equal.sizes(n, k)
+    assert sorted(torch.cat(epoch_batches(n, k, seed, epoch)).tolist()) == list(range(n))
+    ends = np.cumsum([0, *pieces]).tolist()
+    assert list(equal.spans(n, k)) == [range(a, b) for a, b in pairwise(ends)]
 
 
 def test_the_permutation_is_fresh_for_each_epoch_and_seed_and_the_same_for_each_batch_size() -> (
@@ -115,8 +120,8 @@ def test_the_permutation_is_fresh_for_each_epoch_and_seed_and_the_same_for_each_
 ):
     orders = [torch.cat(epoch_batches(50, 7, s, e)) for s in (0, 1) for e in (1, 2, 3)]
     assert len({tuple(order.tolist()) for order in orders}) == len(orders)
-    for b in (1, 8, 50, 99):
-        assert torch.equal(torch.cat(epoch_batches(50, b, 0, 1)), orders[0])
+    for k in (1, 8, 50):
+        assert torch.equal(torch.cat(epoch_batches(50, k, 0, 1)), orders[0])
 
 
 def test_every_sample_comes_first_equally_often() -> None:
@@ -193,14 +198,16 @@ def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("igo.data.datasets.MADE_AT_ONCE", at_once)
-    whole, _ = by_index(tensor_data(), epoch_batches(40, 40, 3, 1), seed=5)
-    parts, labels = by_index(tensor_data(device=device), epoch_batches(40, b, 0, 2), seed=5)
+    whole, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
+    parts, labels = by_index(
+        tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5
+    )
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
     assert torch.equal(labels, torch.arange(40) % 10)
 
 
 def test_augmentation_differs_by_image_and_epoch_and_is_reproducible_from_the_seed() -> None:
-    data, batches = tensor_data(same=True), epoch_batches(40, 8, 0, 1)
+    data, batches = tensor_data(same=True), epoch_batches(40, 5, 0, 1)
     images, _ = by_index(data, batches, seed=5)
     again, _ = by_index(data, batches, seed=5)
     other, _ = by_index(data, batches, seed=6)
@@ -231,7 +238,7 @@ def test_a_training_subset_holds_the_images_of_its_indices(
     data = open_data(config, CPU)
     train, test = readers.digits(tmp_path)
     kept = subset(train.labels, 100)
-    images, labels = by_index(data, epoch_batches(100, 30, 0, 1), seed=0)
+    images, labels = by_index(data, epoch_batches(100, 4, 0, 1), seed=0)
     mean, std = config.dataset.mean[0], config.dataset.std[0]
     wanted = (torch.from_numpy(train.images[kept]).permute(0, 3, 1, 2) / 255 - mean) / std
     torch.testing.assert_close(images, wanted, rtol=1e-5, atol=1e-5)
@@ -304,7 +311,7 @@ def folder_facts(**changes: Any) -> DatasetConfig:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, device: str) -> None:
-    batches, after = epoch_batches(21, 8, 0, 1), []
+    batches, after = epoch_batches(21, 3, 0, 1), []
     drawn = []
     for workers, where in ((0, "cpu"), (2, device)):
         torch.manual_seed(1)
@@ -320,9 +327,9 @@ def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, d
 
 def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
     data = FolderData(folder_facts(), folders, CPU)
-    images, labels = by_index(data, epoch_batches(21, 8, 0, 1), seed=4)
+    images, labels = by_index(data, epoch_batches(21, 3, 0, 1), seed=4)
     again, _ = by_index(data, epoch_batches(21, 5, 0, 2), seed=4)
-    other, _ = by_index(data, epoch_batches(21, 8, 0, 1), seed=5)
+    other, _ = by_index(data, epoch_batches(21, 3, 0, 1), seed=5)
     assert torch.equal(images, again)
     assert (images != other).flatten(1).any(dim=1).all()
     assert torch.equal(labels, torch.arange(3).repeat_interleave(7))
@@ -408,7 +415,7 @@ def test_without_flip_no_folder_image_is_mirrored(tmp_path: Path) -> None:
 def test_a_folder_subset_is_stratified(folders: Path) -> None:
     data = FolderData(folder_facts(samples=9), folders, CPU)
     assert data.n == 9
-    _, labels = by_index(data, epoch_batches(9, 4, 0, 1), seed=0)
+    _, labels = by_index(data, epoch_batches(9, 3, 0, 1), seed=0)
     assert labels.bincount().tolist() == [3, 3, 3]
 
 
@@ -430,7 +437,7 @@ def test_a_damaged_image_is_named(damage: str, workers: int, copied: Path) -> No
     )
     data = FolderData(folder_facts(workers=workers), copied, CPU)
     with pytest.raises(UserError, match=rf"^{path} is damaged \(.+\)") as caught:
-        list(data.train_batches(epoch_batches(21, 8, 0, 1), seed=4))
+        list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=4))
     assert "\n" not in str(caught.value)
 
 

@@ -175,6 +175,8 @@ def _row(instrument: Instrument, found: Noise, batch_size: int, what: Measured) 
         "interval": list(found.interval or ()),
         "gradient_norm": found.gradient_norm,
         "noise_scale": found.noise_scale,
+        "tail_index": None if found.tail is None else asdict(found.tail),
+        "noise_exponent": None if found.tail is None else found.tail.noise_exponent,
         "batch_size": found.batch_size,
         "batches": found.batches,
         "sampling": found.sampling,
@@ -194,7 +196,16 @@ def _row(instrument: Instrument, found: Noise, batch_size: int, what: Measured) 
 def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
     """The rows as text, aligned."""
     first = rows[0]
-    titles = ["b", "K", "C²", "95 % interval", "‖∇f‖", "B_simple", f"δ at η = {_eta(first):.4g}"]
+    titles = [
+        "b",
+        "K",
+        "C²",
+        "95 % interval",
+        "‖∇f‖",
+        "B_simple",
+        "tail index α",
+        f"δ at η = {_eta(first):.4g}",
+    ]
     cells = [titles]
     for row in rows:
         low, high = row["interval"]
@@ -206,6 +217,7 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
             f"{low:.5g} to {high:.5g}" if math.isfinite(high) else "not known",
             f"{row['gradient_norm']:.4g}",
             "∞" if scale is None else f"{scale:,.0f}",
+            _tail(row),
             f"{row['delta']['value']:.4g} (b = {row['delta']['batch_size']})",
         ])  # fmt: skip
     widths = [max(len(line[i]) for line in cells) for i in range(len(titles))]
@@ -213,6 +225,18 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
     what = ", ".join(f"{key} {value}" for key, value in of.items())
     how = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"
     return "\n".join([f"noise of {what} ({how})", *lines])
+
+
+def _tail(row: dict[str, Any]) -> str:
+    """α with its interval, and the ρ of δ = η C b^(-ρ) that would follow."""
+    tail = row["tail_index"]
+    if tail is None:
+        return "not known"
+    low, high = tail["interval"]
+    rho = row["noise_exponent"]
+    return (
+        f"{tail['alpha']:.2f} ({low:.2f} to {high:.2f}), ρ {'-' if rho is None else f'{rho:.2f}'}"
+    )
 
 
 def _eta(row: dict[str, Any]) -> float:

@@ -17,7 +17,7 @@ from igo.errors import UserError
 from igo.method.plan import Plan
 from igo.ranks import ALONE, Ranks
 from igo.runs import checkpoint
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, refuse_older
 from igo.train import engine, measure, micro_batch, models, optim, recovery
 from igo.train.online import Online
 from igo.train.state import Progress, Training
@@ -100,6 +100,7 @@ def of_folder(
         UserError: no usable checkpoint, another version's configuration, data that is missing.
     """
     config = of_file(folder / "config.yaml")
+    refuse_older(folder)
     name = RunFolder(config).path.name  # whose checkpoint it must be, as it was trained
     here(config)
     training = prepare(config, make_plan(config))

@@ -38,7 +38,6 @@ def moved(
     folder = Path(run).resolve()
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
-    refuse_older(folder)
     here = load(composed)
     # of the group engine, whose other settings say what the run is, the device alone
     names = ["engine.device" if name == "engine" else name for name in typed]
@@ -63,6 +62,7 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     except UserError as error:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None
+    refuse_older(folder)
     config.fresh = config.dry_run = False  # whatever it began with, unless typed
     move(config)
     config.runs_dir = str(folder.parent)

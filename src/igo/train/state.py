@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -11,7 +11,7 @@ from torch import nn
 from igo.config.schema import Config
 from igo.data.datasets import Data
 from igo.files import Record
-from igo.method.noise import Noise
+from igo.method.noise import Noise, TailIndex
 from igo.method.plan import Plan
 from igo.train.control import Applied
 from igo.train.engine import Engine
@@ -62,7 +62,10 @@ class Progress:
     def of_state(state: dict[str, Any]) -> Progress:
         """What ``dataclasses.asdict`` made plain, from a checkpoint."""
         parts = {"reference": Noise, "applied": Applied}
-        built = {name: part(**state[name]) for name, part in parts.items() if state[name]}
+        built: dict[str, Any] = {n: part(**state[n]) for n, part in parts.items() if state[n]}
+        reference = built.get("reference")
+        if reference is not None and reference.tail:
+            built["reference"] = replace(reference, tail=TailIndex(**reference.tail))
         return Progress(**{**state, **built})
 
 
