@@ -43,12 +43,12 @@ def columns(width: int, *, momentum: bool = False, validation: bool = False) -> 
     shown = [
         Column("epoch", 5, lambda r: str(r["epoch"])),
         Column("stage", 5, lambda r: str(r["stage"]), leaves=3),
-        Column("δ_m", 8, lambda r: f"{r['delta_m']:.4g}"),
-        Column("measured", 8, _measured),
-        Column("95 % interval", 17, _interval, leaves=2),
+        Column("δ_m", 9, lambda r: f"{r['delta_m']:.4g}"),
+        Column("measured", 9, _measured),
+        Column("95 % interval", 19, _interval, leaves=2),
         Column("η_m", 9, lambda r: f"{r['eta_m']:.4g}"),
         Column("b_m", 8, lambda r: f"{r['b_m']:,.1f}"),
-        Column("train loss", 10, lambda r: f"{r['train/loss']:.4f}"),
+        Column("train loss", 10, lambda r: f"{r['train/loss']:.4f}", leaves=6),
         Column("accuracy", 8, lambda r: f"{r['train/accuracy']:.2%}", leaves=5),
         Column("test loss", 9, lambda r: f"{r['test/loss']:.4f}", leaves=4),
         Column("test", 7, lambda r: f"{r['test/accuracy']:.2%}"),
@@ -58,7 +58,7 @@ def columns(width: int, *, momentum: bool = False, validation: bool = False) -> 
         shown.insert(7, Column("β_m", 6, lambda r: f"{r['beta_m']:.3g}"))
     if validation:
         shown.insert(-2, Column("validation", 10, lambda r: f"{r['validation/accuracy']:.2%}"))
-    for step in range(1, 6):
+    for step in range(1, 7):
         if len(heading(shown)) <= width:
             break
         shown = [one for one in shown if one.leaves != step]
