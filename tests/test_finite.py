@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import rounding
 import torch
 import torch.nn.functional as F
 from conftest import TINY, run_folder
@@ -217,7 +218,7 @@ def test_skipped_updates_are_as_if_their_batches_had_not_been(make_config: Make)
     assert [row["updates"] for row in rows] == [2, 5, 7]
     assert [row["samples"] for row in rows] == [64, 160, 224]
     for row, total, made in zip(rows, losses, (64, 96, 64), strict=True):
-        assert row["train/loss"] == pytest.approx(total / made, rel=1e-6)
+        assert row["train/loss"] == pytest.approx(total / made, rel=rounding.bound(3))
 
 
 def test_an_epoch_without_any_update_stops_even_if_skipping(make_config: Make) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from igo.config.load import load, split_off
-from igo.config.schema import Config
+from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError, nearest
 from igo.files import write_atomically
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
@@ -97,8 +97,8 @@ def _check_sizes(instrument: Instrument, what: Measured) -> None:
     from igo.train import models
 
     config, largest = what.training.config, max(instrument.batch_sizes)
-    if instrument.sampling == "independent" and largest >= config.dataset.samples:
-        allowed = f"batches of all {config.dataset.samples} samples never vary; take fewer"
+    if instrument.sampling == "independent" and largest >= training_samples(config):
+        allowed = f"batches of all {training_samples(config)} samples never vary; take fewer"
         raise ConfigError("batch_sizes", instrument.batch_sizes, allowed)
     if instrument.estimator == "mini_batch" and instrument.batchnorm == "train":
         least = what.training.engine.smallest_part(instrument.batch_sizes)

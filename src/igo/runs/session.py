@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from igo.errors import first_line
 from igo.files import Record
 from igo.method.plan import Plan
 from igo.ranks import Ranks
+from igo.runs import same_data
 from igo.runs.folder import RunFolder, last_record, read_records
 from igo.runs.provenance import code, commit, now, provenance
 from igo.runs.stopping import Stopped, signals
@@ -48,9 +50,10 @@ def run(config: Config) -> Path:
     how = "finished"
     try:
         with own.together() as ranks:
-            if ranks.first and not config.fresh:
+            begun = ranks.first and not config.fresh
+            if begun:
                 folder.check_plan(plan)
-            finished = ranks.first and not config.fresh and _is_finished(folder, plan, terminal)
+            finished = begun and _is_finished(config, folder, plan, terminal)
             if ranks.broadcast(finished):
                 how = f"finished before{_other_code(folder)}; fresh=true runs it again"
                 if ranks.first:
@@ -73,10 +76,11 @@ def _ended(folder: RunFolder) -> bool:
     return folder.status().get("state") == "finished"
 
 
-def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
+def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
     """Whether there is nothing left to do; a damaged file of a finished run is written again."""
     if not _ended(folder):
         return False
+    same_data.Comparison(terminal.warn).finished(folder.path, config)
     damaged = folder.damaged()
     if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
         damaged = ["metrics.jsonl"]
@@ -145,12 +149,14 @@ def _train_recorded(
                 folder.start_over()
         progress = _resume(folder, training, terminal)
         hardware = engine.hardware(training.engine)
+        data = asdict(training.identity) if training.identity else None
         if progress.micro_batch_size:
             hardware["micro_batch_size"] = progress.micro_batch_size
         with folder.writing():
             folder.write_plan(plan)
             folder.write_records(progress.records)
-            folder.begin_status(state="running", started=now(), **provenance(), hardware=hardware)
+            entries = {**provenance(), "hardware": hardware, "data": data}
+            folder.begin_status(state="running", started=now(), **entries)
         with _recorded_end(folder) as tracked:
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
@@ -250,7 +256,9 @@ def _short(commit: str | None) -> str:
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
     records = read_records(folder.path)
     accuracies = [record["test/accuracy"] for record in records]
-    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
+    validation = records[-1].get("validation/accuracy")
+    more = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{more}")
     skipped = sum(record.get("skipped") or 0 for record in records)
     if skipped:
         of = f"{skipped:,} of {counted(records[-1]['updates'] + skipped, 'update')}"
