@@ -9,7 +9,7 @@ from functools import reduce
 from igo.config import hints
 from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.data import readers
-from igo.errors import ConfigError
+from igo.errors import ConfigError, NoEffect
 from igo.method.plan import LENGTHS, PUBLISHED
 from igo.method.profiles import PROFILES, parameters
 
@@ -140,7 +140,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
-            raise ConfigError("split", config.split, allowed)
+            raise NoEffect("split", config.split, allowed)
         config.split = 1.0
     if config.optimizer.decay_momentum and "split" not in typed:
         config.split = 1.0
@@ -219,7 +219,7 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
             " use schedule=polynomial for any p > 0"
         )  # fmt: skip
     if "p" in typed and schedule.p != config.p:
-        raise ConfigError(
+        raise NoEffect(
             "p", config.p, f"p has no effect with profile '{profile}', which has its own or none;"
             " p belongs to schedule=graduated and schedule=polynomial"
         )  # fmt: skip
