@@ -8,6 +8,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import struct
 import subprocess
 import sys
@@ -20,12 +21,16 @@ import pytest
 from conftest import ROOT, TINY, clean_environment, command
 from rich.console import Console
 
+from igo.config.help import help_text
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.files import Record
 from igo.method import noise
-from igo.runs import epoch_line, plan_table
+from igo.runs import epoch_line, plan_table, provenance
+from igo.runs.folder import RunFolder
+from igo.runs.session import run
 from igo.runs.terminal import Terminal
+from igo.words import counted
 
 Make = Callable[..., Config]
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -240,3 +245,66 @@ def test_a_run_whose_output_nobody_reads_can_be_continued(tmp_path: Path) -> Non
     status = json.loads((folder / "status.json").read_text())
     assert status["state"] == "interrupted"
     assert status["signal"] == "SIGPIPE"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_help_wraps_between_words(width: int) -> None:
+    whole, wrapped = (help_text("src/train.py", "config", w) for w in (0, width))
+    assert wrapped.split() == whole.split()
+    long = [line for line in wrapped.splitlines() if len(line) > width]
+    assert all(len(line.split()) <= 2 for line in long)  # a name that is longer than the room
+    assert len(long) < 3
+
+
+def test_one_of_many_is_singular() -> None:
+    assert [counted(n, "epoch") for n in (0, 1, 2, 1200)] == [
+        "0 epochs", "1 epoch", "2 epochs", "1,200 epochs",
+    ]  # fmt: skip
+
+
+def finished_run(tmp_path: Path, config: Config, last: Record) -> RunFolder:
+    """A folder whose record says that the run is finished."""
+    folder = RunFolder(config)
+    folder.path.mkdir(parents=True)
+    records = [{**RECORD, "epoch": 1, "skipped": 2}, {**RECORD, "epoch": 2, "updates": 97, **last}]
+    folder.write_plan(make_plan(config))
+    folder.write_records(records)
+    folder.begin_status(state="finished", code=provenance.code(), commit="a" * 40)
+    folder.update_status(sha256=folder.digests())
+    return folder
+
+
+def test_skipped_updates_and_a_model_that_broke_are_said_at_the_end(
+    make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config("epochs=2", f"runs_dir={tmp_path}")
+    finished_run(tmp_path, config, {"skipped": 1, "test/loss": float("nan")})
+    run(config)
+    said = capfd.readouterr()
+    assert "skipped: 3 of 100 updates, as their loss or gradient was not finite" in said.out
+    assert "warning: the test loss is not a number" in said.err
+
+
+def test_a_finished_run_says_that_the_code_has_changed(
+    make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config("epochs=2", f"runs_dir={tmp_path}")
+    folder = finished_run(tmp_path, config, {})
+    run(config)
+    said = capfd.readouterr().out
+    assert "finished before; fresh=true runs it again: test accuracy 97.53%" in said
+    assert "skipped: 2 of 99 updates" in said
+    folder.update_status(code="0123456789")
+    run(config)
+    said = capfd.readouterr().out
+    assert re.search(r"finished before with other code \(commit a{10}, now [0-9a-f]{10}", said)
+
+
+def test_the_code_is_the_packages_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = provenance.code()
+    shutil.copytree(ROOT / "src/igo", tmp_path / "igo")
+    monkeypatch.setattr(provenance.igo, "__file__", str(tmp_path / "igo/__init__.py"))
+    assert provenance.code() == here
+    with (tmp_path / "igo/method/profiles.py").open("a") as file:
+        file.write("\n")
+    assert provenance.code() != here

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -53,7 +54,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     if {"--help", "-h"} & set(sys.argv[1:]):
         script = Path(sys.argv[0]).resolve()
         try:
-            print(help_text(f"{script.parent.name}/{script.name}", config_name), flush=True)
+            width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
+            name = f"{script.parent.name}/{script.name}"
+            print(help_text(name, config_name, width), flush=True)
         except BrokenPipeError:
             _end_quietly()
         return

@@ -30,7 +30,7 @@ from igo.errors import Busy, UserError
 from igo.files import Record, from_json, make_writable, refuse_links, write_atomically
 from igo.method.plan import STAGE_COLUMNS, Plan
 
-CARRIED_ON = ("wandb_id", "seconds")  # entries of status.json that outlive a start
+CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
 
 
 def signature(config: Config) -> str:
@@ -187,7 +187,10 @@ class RunFolder:
 
     def begin_status(self, **entries: object) -> None:
         """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
-        kept = {key: value for key, value in self.status().items() if key in CARRIED_ON}
+        before = self.status()
+        kept = {key: value for key, value in before.items() if key in CARRIED_ON}
+        if "command" in before:
+            kept.setdefault("began", before["command"])
         (self.path / "error.txt").unlink(missing_ok=True)
         plan = self.path / "plan.csv"
         digest = hashlib.sha256(plan.read_bytes()).hexdigest() if plan.is_file() else ""
