@@ -44,8 +44,8 @@ train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset
 sweep: setup  ## many runs, none twice (SWEEP=methods LAUNCHER=slurm ARGS="seed=0,1"; files in launch/sweep)
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
 
-sweep-status: setup  ## how the newest sweep stands (another: ARGS="sweep=methods")
-	$(BIN)/python src/sweep_status.py $(ARGS)
+sweep-status: setup  ## how the newest sweep stands (another: SWEEP=methods, or all of its name)
+	$(BIN)/python src/sweep_status.py $(if $(filter command environment,$(firstword $(origin SWEEP))),name=$(SWEEP)) $(ARGS)
 
 table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
 	$(BIN)/python src/table.py $(ARGS)

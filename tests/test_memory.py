@@ -214,7 +214,7 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
     assert ended.returncode == 0, ended.stderr
     lines = ended.stderr.splitlines()
     assert all(line.startswith("warning: out of memory with ") for line in lines)
-    assert "which BatchNorm sees by themselves" in lines[-1]
+    assert "BatchNorm statistics are per part" in lines[-1]
     size = status_of(straight)["hardware"]["micro_batch_size"]
     assert f"it is {size} at most" in lines[-1]
     assert size < 1024

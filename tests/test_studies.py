@@ -209,7 +209,7 @@ def test_chapters_replace_themselves_and_keep_their_order() -> None:
 
 def program(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     script = str(ROOT / "src" / "noise_study.py")
-    folders = (f"runs_dir={tmp_path}/runs", f"output_dir={tmp_path}/o")
+    folders = (f"runs_dir={tmp_path}/runs", f"output={tmp_path}/o")
     return subprocess.run(
         [sys.executable, script, *arguments, *folders],
         cwd=tmp_path, env=clean_environment(MPLCONFIGDIR=str(tmp_path)), capture_output=True,

@@ -22,6 +22,12 @@ from igo.runs.terminal import Terminal
 if TYPE_CHECKING:
     from igo.train.state import Training
 
+# Said where the unbiased estimate of ‖∇f‖² is not above 0, as chance can make it.
+HIDDEN = (
+    "‖∇f‖ 0: the gradient is too small beside the noise of these batches to be seen, so B_simple ="
+    " C²/‖∇f‖² is not known; more batches (batches=…) or larger ones show it"
+)
+
 
 @dataclass
 class NoiseSettings:
@@ -214,7 +220,7 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
             f"{row['variance']:.5g}",
             f"{low:.5g} to {high:.5g}" if math.isfinite(high) else "not known",
             f"{row['gradient_norm']:.4g}",
-            "∞" if scale is None else f"{scale:,.0f}",
+            "not known" if scale is None else f"{scale:,.0f}",
             _tail(row),
             f"{row['delta']['value']:.4g} (b = {row['delta']['batch_size']})",
         ])  # fmt: skip
@@ -222,7 +228,8 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
     lines = ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
     what = ", ".join(f"{key} {value}" for key, value in of.items())
     how = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"
-    return "\n".join([f"noise of {what} ({how})", *lines])
+    notes = [HIDDEN] if any(row["noise_scale"] is None for row in rows) else []
+    return "\n".join([f"noise of {what} ({how})", *lines, *notes])
 
 
 def _tail(row: dict[str, Any]) -> str:

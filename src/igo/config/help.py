@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 from igo.paths import CONF, LAUNCH
 
 GROUPS = r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)"
+LONGEST_NAME = 34  # characters before the second column
 DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
 
 
@@ -21,8 +23,14 @@ class Setting:
     comment: str
 
 
-def help_text(program: str, config_name: str) -> str:
-    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml."""
+def help_text(program: str, config_name: str, width: int = 0) -> str:
+    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml.
+
+    Args:
+        program: what is typed after ``python``.
+        config_name: its configuration.
+        width: characters in a line, wrapped between words; 0: as long as they are.
+    """
     own = (CONF / f"{config_name}.yaml").read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     groups = [one for text in texts for one in re.findall(GROUPS, _defaults(text), re.M)]
@@ -41,7 +49,18 @@ def help_text(program: str, config_name: str) -> str:
     for group, default in groups:
         lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
         lines += _group(group)
-    return "\n".join(lines)
+    return "\n".join(_wrapped(line, width) for line in lines)
+
+
+def _wrapped(line: str, width: int) -> str:
+    """A line in several, the later ones below its second column."""
+    if not 0 < width < len(line):
+        return line
+    first = re.match(r" *\S+ *", line)
+    indent = min(len(first[0]) if first else 0, LONGEST_NAME, width // 2)
+    return textwrap.fill(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _defaults(text: str) -> str:

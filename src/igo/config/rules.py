@@ -6,9 +6,10 @@ import math
 from collections.abc import Collection
 from functools import reduce
 
+from igo.config import hints
 from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.data import readers
-from igo.errors import ConfigError, nearest
+from igo.errors import ConfigError, NoEffect
 from igo.method import arguments
 from igo.method.arguments import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 from igo.method.plan import PUBLISHED
@@ -76,7 +77,8 @@ def check_values(config: Config) -> None:
         if isinstance(value, bool):
             value = str(value).lower()
         if value is not None and value not in choices:
-            allowed = f"it must be one of {', '.join(choices)}.{nearest(str(value), choices)}"
+            hint = hints.choice(setting, str(value), choices)
+            allowed = f"it must be one of {', '.join(choices)}{hint}"
             raise ConfigError(setting, value, allowed)
     for setting, (holds, allowed) in RULES.items():
         value = value_of(config, setting)
@@ -114,7 +116,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
-            raise ConfigError("split", config.split, allowed)
+            raise NoEffect("split", config.split, allowed)
         config.split = 1.0
     if config.optimizer.decay_momentum and "split" not in typed:
         config.split = 1.0
@@ -193,7 +195,7 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
             " use schedule=polynomial for any p > 0"
         )  # fmt: skip
     if "p" in typed and schedule.p != config.p:
-        raise ConfigError(
+        raise NoEffect(
             "p", config.p, f"p has no effect with profile '{profile}', which has its own or none;"
             " p belongs to schedule=graduated and schedule=polynomial"
         )  # fmt: skip
@@ -261,8 +263,8 @@ def _check_data_and_model(config: Config) -> None:
             raise ConfigError(f"dataset.augment.{part}", value, allowed)
     if not model.timm and model.name not in MODEL_PARTS:
         raise ConfigError(
-            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}, or a name"
-            f" that timm knows, with model=timm.{nearest(model.name, MODEL_PARTS)}"
+            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}"
+            f"{hints.choice('model.name', model.name, MODEL_PARTS)}"
         )  # fmt: skip
     for part in ("width", "stem"):
         if not model.timm and (getattr(model, part) is None) != (MODEL_PARTS[model.name] != part):

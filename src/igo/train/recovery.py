@@ -72,7 +72,7 @@ def describe(network: nn.Module, tried: int, now: int) -> str:
     """One line for a person about smaller parts."""
     text = f"out of memory with {tried:,} samples at once; from here on it is {now:,} at most"
     norms = any(isinstance(module, _BatchNorm) for module in network.modules())
-    return f"{text}, which BatchNorm sees by themselves" if norms else f"{text}, to the same result"
+    return f"{text}; BatchNorm statistics are per part" if norms else f"{text}, to the same result"
 
 
 def with_parts_of(run: Training, size: int | None) -> Training:

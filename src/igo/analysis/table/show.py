@@ -13,6 +13,7 @@ from rich.text import Text
 from igo.analysis.names import PARAMETERS, differing, schedule_name, shared, short, telling
 from igo.analysis.table.record import Row
 from igo.analysis.table.table import constants, summarise
+from igo.words import counted
 
 MOST_SETTINGS = 100  # rows shown; all are in summary.csv
 MOST_FAILURES = 10
@@ -46,7 +47,7 @@ def show_summary(runs: pl.DataFrame) -> None:
     summary = summarise(runs)
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     counts = ", ".join(f"{count} {state}" for state, count in states.iter_rows())
-    say(f"{len(runs):,} runs ({counts}), {len(summary):,} settings")
+    say(f"{counted(len(runs), 'run')} ({counts}), {counted(len(summary), 'setting')}")
     common = constants(runs)
     if len(common):
         text = Text(f"all: {', '.join(shared(common, common))}", style="dim")
@@ -57,7 +58,7 @@ def show_summary(runs: pl.DataFrame) -> None:
     if left_out:
         say(f"no room for: {', '.join(left_out)} (all in summary.csv)")
     if len(summary) > MOST_SETTINGS:
-        say(f"{len(summary) - MOST_SETTINGS:,} more settings in summary.csv")
+        say(f"{counted(len(summary) - MOST_SETTINGS, 'more setting')} in summary.csv")
     say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
 
 
