@@ -65,8 +65,10 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
     done = program("experiment=cifar100_method3", "dry_run=true")
     assert done.returncode == 0
-    rows = [line.split() for line in done.stdout.splitlines()[-5:]]
-    assert [(row[0], row[1], row[3]) for row in rows] == [
+    lines = done.stdout.splitlines()
+    (start,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["stage", "epochs"]]
+    rows = [line.split() for line in lines[start + 1 : start + 6]]
+    assert [(row[0], row[1], row[lines[start].split().index("batches/epoch")]) for row in rows] == [
         ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
         ("4", "121-160", "196"), ("5", "161-200", "98"),
     ]  # fmt: skip
@@ -100,10 +102,10 @@ BAD = {  # what is typed: what the message must say
     "schedule": r"NAME=VALUE",
     "--p=0.9": r"no flag --p; settings are written NAME=VALUE",
     "-p 0.9": r"no flag -p",
-    "dataset=null": r"dataset=null .*one of cifar10, cifar100, digits",
-    "-m dataset=digits,null": r"dataset=null .*one of cifar10, cifar100, digits",
+    "dataset=null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
+    "-m dataset=digits,null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
     "p=0.5 p": r"NAME=VALUE",
-    "dataset=5": r"dataset=5 .*one of cifar10, cifar100, digits",
+    "dataset=5": r"dataset=5 .*one of arrays, cifar10, cifar100, digits",
     "p=${nope}": r"p: Interpolation key 'nope' not found",
     "hydra.launcher._target_=os.system": r"hydra.launcher._target_=os.system .*not code to call",
     "+hydra.callbacks.x={_target_:os.mkdir,_args_:[ran]}": r"hydra.callbacks.x._target_=os.mkdir",

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config import hints
 from igo.config.guard import guard_composition
-from igo.config.help import group_names, help_text, option_files, setting_names
+from igo.config.help import group_names, help_text, option_files, options_with, setting_names
 from igo.config.load import explain
 from igo.errors import ConfigError, UserError
 from igo.paths import CONF
@@ -170,16 +170,9 @@ def _unknown(name: str, config_name: str) -> str:
     """What to say of a setting that this program does not have, or not here."""
     groups = group_names()
     known = setting_names(config_name) + groups
-    elsewhere = _groups_with(name)
+    elsewhere = options_with(name)
     if name in known and elsewhere:
         return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
     if name in groups:
         return f"{name} is a group of settings: choose one of its options"
     return f"there is no setting '{name}'.{hints.setting(name, known)} (--help lists all)"
-
-
-def _groups_with(setting: str) -> list[str]:
-    """The options of a group that have this setting, as typed: ``schedule=step``."""
-    group, _, key = setting.partition(".")
-    files = option_files(group) if key else []
-    return [f"{group}={f.stem}" for f in files if re.search(rf"^{key}:", f.read_text(), re.M)]

@@ -92,29 +92,36 @@ def setting_names(config_name: str) -> list[str]:
     for group in group_names():
         prefix = f"{group.replace('/', '.')}."
         for path in option_files(group):
-            names += [s.name for s in _settings(_with_base(path), prefix)]
+            names += [s.name for s in _settings(path.read_text(), prefix)]
     return names
 
 
-def _with_base(path: Path) -> str:
-    """An option's text, with that of the option of its group that it builds on."""
-    own = path.read_text()
-    bases = [path.with_name(f"{name}.yaml") for name in _included(own)]
-    texts = [re.sub(DEFAULTS, "", one, flags=re.M) for one in (own, *map(_with_base, bases))]
-    return "\n".join(texts) if "@package _global_" not in own else own
+def options_with(setting: str) -> list[str]:
+    """The options of a group that explain this setting, as typed: ``schedule=step``."""
+    group, _, key = setting.partition(".")
+    files = option_files(group) if key else []
+    texts = {f.stem: f.read_text() for f in files}
+    return [
+        f"{group}={option}" for option, text in texts.items()
+        if re.search(rf"^{key}:", text, re.M) and not _included(text)
+    ]  # fmt: skip
 
 
 def _group(group: str) -> list[str]:
-    """The options of a group, then each of their settings once with the options that have it."""
-    texts = {path.stem: _with_base(path) for path in option_files(group)}
+    """The options of a group, then each of their settings once with the options that have it.
+
+    An option that builds on another has the settings of that one.
+    """
+    texts = {path.stem: path.read_text() for path in option_files(group)}
     lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
+    if not any("@package _global_" in text for text in texts.values()):
+        texts = {option: text for option, text in texts.items() if not _included(text)}
     found: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():
         if "@package _global_" in text:
             continue
-        own = _settings(text, prefix=f"{group.replace('/', '.')}.")
-        for setting in {one.name: one for one in own}.values():  # the base's words come last
+        for setting in _settings(text, prefix=f"{group.replace('/', '.')}."):
             having.setdefault(setting.name, []).append(option)
             found[setting.name] = found.get(setting.name) or setting.comment
     for name, options in having.items():

@@ -114,9 +114,9 @@ class Composer:
                     left_out[error.setting] += 1
                     without = [one for one in without if _name(one) != error.setting]
         of_use = {_name(one) for job in jobs for one in job.overrides}
-        for name, error in refused.items():
+        for name, refusal in refused.items():
             if name not in of_use:
-                raise error
+                raise refusal
         return jobs, dict(left_out)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
