@@ -25,11 +25,11 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import Busy, UserError, first_line
 from igo.files import refuse_links
-from igo.paths import ROOT
+from igo.paths import PACKAGE
 from igo.ranks import Ranks
 from igo.runs.folder import RunFolder
 
-TRAIN = ROOT / "src" / "train.py"
+TRAIN = PACKAGE.parent / "train.py"
 
 
 @dataclass(frozen=True)
