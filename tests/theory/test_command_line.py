@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "src" / "theory.py"
-
 
 def theory(folder, *arguments, timeout=120):
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
+        [sys.executable, "-m", "igo", "theory", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -37,7 +35,7 @@ def test_studies_write_their_files_and_the_table_keeps_rows_of_earlier_runs(tmp_
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 
-COMMITTED = SCRIPT.parents[1] / "results" / "theory"
+COMMITTED = Path(__file__).parents[2] / "results" / "theory"
 NOT_AGAIN = ("comparison.csv", "comparison_summary.csv")  # run with fewer starts here
 
 

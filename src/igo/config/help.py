@@ -21,8 +21,13 @@ class Setting:
     comment: str
 
 
+def summary(config_name: str) -> str:
+    """What a program does, in one line."""
+    return _heading((CONF / f"{config_name}.yaml").read_text())
+
+
 def help_text(program: str, config_name: str) -> str:
-    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml."""
+    """Explain the program, as it is typed, whose defaults are in conf/CONFIG_NAME.yaml."""
     own = (CONF / f"{config_name}.yaml").read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     groups = [one for text in texts for one in re.findall(GROUPS, _defaults(text), re.M)]
@@ -30,7 +35,7 @@ def help_text(program: str, config_name: str) -> str:
     lines = [
         _heading(own),
         "",
-        f"usage: python {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
+        f"usage: {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
         "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
         "",
         "Settings",

@@ -221,7 +221,7 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 def _say(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
-    status = f"python src/sweep_status.py sweep={sweep.manifest.name} runs_dir={sweep.runs_dir}"
+    status = f"igo sweep-status sweep={sweep.manifest.name} runs_dir={sweep.runs_dir}"
     for line in (
         f"submitted {_counted(len(sweep.jobs), 'run')} in {_counted(jobs, 'SLURM job')}",
         f"status  {status}",

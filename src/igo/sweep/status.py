@@ -17,7 +17,7 @@ from igo.sweep.state import counts, sweep_states
 
 @dataclass
 class StatusSettings:
-    """What src/sweep_status.py can be told (conf/sweep_status.yaml)."""
+    """What `igo sweep-status` can be told (conf/sweep_status.yaml)."""
 
     sweep: str | None
     runs_dir: str

@@ -82,7 +82,7 @@ def write_readme(output: Path, settings: Settings, seconds: Mapping[str, float])
         "Written by the run from the numbers it measured; edit the studies, not this file.",
         "",
         "```",
-        f"python src/theory.py study=all seed={settings.seed} starts={settings.starts} "
+        f"igo theory study=all seed={settings.seed} starts={settings.starts} "
         f"budget={settings.budget} workers={settings.workers}   # make theory",
         "```",
         "",
