@@ -82,9 +82,10 @@ bench: $(READY)-bench  ## this project beside a plain script, Lightning, timm an
 
 test: lint types unit  ## lint, types and every test
 
-lint: $(READY)-dev  ## ruff: style and format
+lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy

@@ -66,9 +66,9 @@ def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: P
     done = program("experiment=cifar100_method3", "dry_run=true")
     assert done.returncode == 0
     rows = [line.split() for line in done.stdout.splitlines()[-5:]]
-    assert [(row[0], row[1], row[-1]) for row in rows] == [
-        ("1", "1-40", "32"), ("2", "41-80", "64"), ("3", "81-120", "128"),
-        ("4", "121-160", "256"), ("5", "161-200", "512"),
+    assert [(row[0], row[1], row[3]) for row in rows] == [
+        ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
+        ("4", "121-160", "196"), ("5", "161-200", "98"),
     ]  # fmt: skip
     assert "121,200 updates" in done.stdout
     assert not (tmp_path / "runs").exists()
@@ -146,8 +146,8 @@ def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path
     assert lines[0] == lines[-1] == f"run {folder}"
     with (folder / "plan.csv").open() as file:
         plan = list(csv.DictReader(file))
-    assert [row["batches"] for row in plan] == ["3", "2", "1"]  # ⌈3φ⌉, φ² = 1, 2/3, 1/3
-    assert [row["b_m"] for row in plan] == ["32.0", "48.0", "96.0"]
+    assert [row["batches"] for row in plan] == ["3", "3", "2"]  # ⌈3φ⌉, φ = 1, √(2/3), √(1/3)
+    assert [row["b_m"] for row in plan] == ["32.0", "32.0", "48.0"]
     names = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert names == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",

@@ -7,11 +7,8 @@ import subprocess
 import sys
 import tomllib
 
-import pytest
 import yaml
 from conftest import ROOT
-
-from igo.__main__ import COMMANDS
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -52,29 +49,8 @@ def test_the_hooks_ruff_is_the_locked_one() -> None:
     assert said.stdout == f"ruff {locked[1]}\n"
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/log.md"])
-def test_links_and_paths_lead_somewhere(name: str) -> None:
-    text = (ROOT / name).read_text()
-    links = [one for one in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in one]
-    paths = re.findall(r"`((?:src|conf|tests|docs)/[^`]+)`", text)
-    for link in links:
-        assert ((ROOT / name).parent / link).exists(), link
-    for path in paths:
-        assert (ROOT / path).exists() or "NAME" in path, path
-
-
-def test_commands_in_the_docs_exist() -> None:
-    files = [
-        ROOT / "README.md",
-        ROOT / "Makefile",
-        *ROOT.glob("docs/*.md"),
-        *ROOT.glob("*/*/README.md"),
-    ]
-    texts = {path: path.read_text() for path in [*files, *(ROOT / "conf").rglob("*.yaml")]}
-    typed = {
-        (path, word)
-        for path, text in texts.items()
-        for word in re.findall(r"(?:^ +|`|/)igo ([a-z-]+)", text, re.MULTILINE)
-    }
-    assert len(typed) > 20
-    assert [one for one in typed if one[1] not in COMMANDS] == []
+def test_the_files_that_a_contributor_is_sent_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:src|conf|tests)/[^`]+)`", text)
+    assert len(paths) > 10
+    assert [path for path in paths if not ((ROOT / path).exists() or "NAME" in path)] == []

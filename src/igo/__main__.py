@@ -22,7 +22,7 @@ from igo.errors import nearest
 
 
 def train(composed: DictConfig, typed: list[str]) -> float | None:
-    """One run, or a sweep with -m; the final test accuracy, for a search."""
+    """One run, or a sweep with -m; the final validation accuracy, for a search."""
     from igo.config.load import load
     from igo.runs.rerun import continued
 
@@ -33,7 +33,7 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
     from igo.runs.folder import last_record
     from igo.runs.session import run
 
-    return last_record(run(checked)).get("test/accuracy")
+    return last_record(run(checked)).get("validation/accuracy")
 
 
 def sweep_status(composed: DictConfig, _typed: list[str]) -> None:

@@ -78,20 +78,29 @@ def setting_names(config_name: str) -> list[str]:
     for group in group_names():
         prefix = f"{group.replace('/', '.')}."
         for path in option_files(group):
-            names += [s.name for s in _settings(path.read_text(), prefix)]
+            names += [s.name for s in _settings(_with_base(path), prefix)]
     return names
+
+
+def _with_base(path: Path) -> str:
+    """An option's text, with that of the option of its group that it builds on."""
+    own = path.read_text()
+    bases = [path.with_name(f"{name}.yaml") for name in _included(own)]
+    texts = [re.sub(DEFAULTS, "", one, flags=re.M) for one in (own, *map(_with_base, bases))]
+    return "\n".join(texts) if "@package _global_" not in own else own
 
 
 def _group(group: str) -> list[str]:
     """The options of a group, then each of their settings once with the options that have it."""
-    texts = {path.stem: path.read_text() for path in option_files(group)}
+    texts = {path.stem: _with_base(path) for path in option_files(group)}
     lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
     found: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():
         if "@package _global_" in text:
             continue
-        for setting in _settings(text, prefix=f"{group.replace('/', '.')}."):
+        own = _settings(text, prefix=f"{group.replace('/', '.')}.")
+        for setting in {one.name: one for one in own}.values():  # the base's words come last
             having.setdefault(setting.name, []).append(option)
             found[setting.name] = found.get(setting.name) or setting.comment
     for name, options in having.items():

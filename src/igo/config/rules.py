@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Collection
 from functools import reduce
 
-from igo.config.schema import Config
+from igo.config.schema import Config, DatasetConfig, held_out, training_samples
+from igo.data import readers
 from igo.errors import ConfigError, nearest
 from igo.method.plan import LENGTHS, PUBLISHED
 from igo.method.profiles import PROFILES, parameters
@@ -18,7 +19,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.lengths": LENGTHS,
     "schedule.form": ("inverse_sqrt", "inverse_time"),
     "schedule.feedback": ("none", "measured"),
-    "dataset.name": ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"),
+    "dataset.name": readers.NAMES,
     "model.stem": ("cifar", "imagenet"),
     "optimizer.name": ("sgd", "shb", "nshb"),
     "engine.device": ("auto", "cpu", "cuda"),
@@ -71,6 +72,7 @@ RULES: dict[str, Rule] = {
     "dataset.channels": AT_LEAST_ONE,
     "dataset.image_size": AT_LEAST_ONE,
     "dataset.samples": (lambda n: n >= 2, "it must be 2 or more"),
+    "dataset.validation": (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)"),
     "dataset.workers": _within(0, 1024),
     "dataset.augment.crop": NOT_NEGATIVE,
     "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
@@ -131,7 +133,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         _check_decay_momentum(config, typed)  # while what was typed is there to be named
     if schedule.stages is None:
         schedule.stages = config.epochs
-    if config.max_batch_size is not None and config.max_batch_size >= config.dataset.samples:
+    if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":
         if "split" in typed:
@@ -172,6 +174,7 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     """Check what settings must keep together."""
     _check_schedule(config, typed)
     _check_batches(config)
+    _check_place(config.dataset)
     _check_data_and_model(config)
     momentum, name = config.optimizer.momentum, config.optimizer.name
     if name == "sgd" and momentum != 0:
@@ -236,7 +239,11 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
 
 
 def _check_batches(config: Config) -> None:
-    n, b_1, b_max = config.dataset.samples, config.batch_size, config.max_batch_size
+    n, b_1, b_max = training_samples(config), config.batch_size, config.max_batch_size
+    share, samples = config.dataset.validation, config.dataset.samples
+    if share > 0 and not (held_out(config.dataset) > 0 and n >= 2):
+        allowed = f"of {samples} samples that leaves {samples - n} to validate and {n} to train on"
+        raise ConfigError("dataset.validation", share, allowed)
     if b_1 > n:
         raise ConfigError("batch_size", b_1, f"{config.dataset.name} has {n} training samples")
     if b_max is not None and b_max < b_1:
@@ -249,6 +256,13 @@ def _check_batches(config: Config) -> None:
     if config.noise.batches > n:
         allowed = f"it must be at most the {n} training samples"
         raise ConfigError("noise.batches", config.noise.batches, allowed)
+
+
+def _check_place(dataset: DatasetConfig) -> None:
+    for setting, owner in (("root", "folder"), ("file", "arrays")):
+        value = getattr(dataset, setting)
+        if value is not None and dataset.name != owner:
+            raise ConfigError(f"dataset.{setting}", value, f"only dataset={owner} has it")
 
 
 def _check_data_and_model(config: Config) -> None:

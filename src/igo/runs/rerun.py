@@ -16,7 +16,7 @@ from igo.runs.folder import RunFolder, read_status, refuse_older
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
 
-def moved(
+def of_command(
     run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
 ) -> tuple[Path, Callable[[Config], None]]:
     """The folder of a run, and what moves its configuration to where it computes now, as typed.
@@ -38,7 +38,6 @@ def moved(
     folder = Path(run).resolve()
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
-    refuse_older(folder)
     here = load(composed)
     # of the group engine, whose other settings say what the run is, the device alone
     names = ["engine.device" if name == "engine" else name for name in typed]
@@ -57,12 +56,13 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     Raises:
         UserError: see ``moved``; the configuration is damaged, or not that of the folder.
     """
-    folder, move = moved(run, composed, typed)
+    folder, move = of_command(run, composed, typed)
     try:
         config = of_file(folder / "config.yaml")
     except UserError as error:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None
+    refuse_older(folder)
     config.fresh = config.dry_run = False  # whatever it began with, unless typed
     move(config)
     config.runs_dir = str(folder.parent)

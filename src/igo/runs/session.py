@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from igo.errors import first_line
 from igo.files import Record
 from igo.method.plan import Plan
 from igo.ranks import Ranks
+from igo.runs import same_data
 from igo.runs.folder import RunFolder, last_record, read_records
 from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped, signals
@@ -46,10 +48,11 @@ def run(config: Config) -> Path:
         return folder.path
     how = "finished"
     try:
-        with own.together() as ranks:
-            if ranks.first and not config.fresh:
+        with own.joined() as ranks:
+            begun = ranks.first and not config.fresh
+            if begun:
                 folder.check_plan(plan)
-            finished = ranks.first and not config.fresh and _is_finished(folder, plan, terminal)
+            finished = begun and _is_finished(config, folder, plan, terminal)
             if ranks.broadcast(finished):
                 how = "finished before; fresh=true runs it again"
                 if ranks.first:
@@ -72,10 +75,11 @@ def _ended(folder: RunFolder) -> bool:
     return folder.status().get("state") == "finished"
 
 
-def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
+def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
     """Whether there is nothing left to do; a damaged file of a finished run is written again."""
     if not _ended(folder):
         return False
+    same_data.Comparison(terminal.warn).finished(folder.path, config)
     damaged = folder.damaged()
     if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
         damaged = ["metrics.jsonl"]
@@ -143,12 +147,14 @@ def _train_recorded(
                 folder.start_over()
         progress = _resume(folder, training, terminal)
         hardware = engine.hardware(training.engine)
+        data = asdict(training.identity) if training.identity else None
         if progress.micro_batch_size:
             hardware["micro_batch_size"] = progress.micro_batch_size
         with folder.writing():
             folder.write_plan(plan)
             folder.write_records(progress.records)
-            folder.begin_status(state="running", started=now(), **provenance(), hardware=hardware)
+            entries = {**provenance(), "hardware": hardware, "data": data}
+            folder.begin_status(state="running", started=now(), **entries)
         with _recorded_end(folder) as tracked:
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
@@ -234,6 +240,9 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
 
 
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
-    accuracies = [record["test/accuracy"] for record in read_records(folder.path)]
-    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
+    records = read_records(folder.path)
+    accuracies = [record["test/accuracy"] for record in records]
+    validation = records[-1].get("validation/accuracy")
+    more = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{more}")
     terminal.say(f"run {folder.path}")

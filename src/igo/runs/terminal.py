@@ -107,6 +107,8 @@ class ProgressBar:
     def end_epoch(self, record: Record) -> None:
         """Show the epoch's losses and accuracies: in the bar, or as a line where there is none."""
         self._last = f"  loss {record['train/loss']:.4f}  test {record['test/accuracy']:.2%}"
+        if "validation/accuracy" in record:
+            self._last += f"  validation {record['validation/accuracy']:.2%}"
         if self._bar.disable:
             self._terminal.say(describe(record))
 

@@ -116,8 +116,9 @@ def of_run(
     """A tracker of an open W&B run, brought up to the given records."""
     run.define_metric("*", step_metric="epoch")
     run.define_metric("updates", summary="last")
-    run.define_metric("test/accuracy", summary="max,last")
-    run.define_metric("test/loss", summary="min,last")
+    for split in ("test", "validation"):
+        run.define_metric(f"{split}/accuracy", summary="max,last")
+        run.define_metric(f"{split}/loss", summary="min,last")
     tracker = WandbTracker(run, root, warn)
     for record in records:
         tracker.log(record)

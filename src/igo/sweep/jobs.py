@@ -162,7 +162,8 @@ def execute(job: Job) -> None:
     except Busy as busy:
         _end(busy)
     except Exception as error:
-        if Ranks.of_environment().first and job.folder.status() == before:
+        untouched = job.folder.status() == before and before.get("state") != "finished"
+        if Ranks.of_environment().first and untouched:
             with suppress(OSError, UserError), job.folder.held():  # the error itself is to be told
                 job.folder.write_plan(make_plan(job.config))
                 job.folder.begin_status(state="failed", error=first_line(error))

@@ -16,6 +16,7 @@ from igo.ranks import Ranks
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.manifest import Manifest
 from igo.runs.provenance import command
+from igo.runs.same_data import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
 
@@ -108,6 +109,10 @@ class Launch:
             job.config.tracking.group = job.config.tracking.group or manifest.name
         known = sweep_states(manifest, runs_dir)
         states = {job.name: _state(job, known[job.name]) for job in jobs}
+        data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
+        for job in jobs:
+            if states[job.name] == "finished":
+                data.finished(job.folder.path, job.config)
         skipped = {"finished", "running", "queued"} | (set() if self._retry else {"failed"})
         to_do = [job for job in jobs if states[job.name] not in skipped]
         self._console.print(
@@ -149,11 +154,11 @@ def _cleared(job: Job) -> Job:
 
 
 def _returned(job: Job, ended: bool) -> JobReturn:
-    """What Hydra's sweepers want to know; a search maximises the final test accuracy."""
+    """What Hydra's sweepers want to know; a search maximises the final validation accuracy."""
     status, value = JobStatus.COMPLETED, None
     state = state_of(job.folder.path)
     if state == "finished":
-        value = last_record(job.folder.path).get("test/accuracy")
+        value = last_record(job.folder.path).get("validation/accuracy")
     elif ended:
         status = JobStatus.FAILED
         reason = read_status(job.folder.path).get("error", state)

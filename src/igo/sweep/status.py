@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from igo.analysis.report import power
 from igo.analysis.table import table
 from igo.analysis.table.show import show_summary
 from igo.errors import UserError
@@ -63,6 +64,8 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
         runs = table.read_runs(runs_dir / entry.run for entry in manifest.runs)
         table.write(runs, runs_dir / FOLDER / manifest.name)
         show_summary(runs)
+        if said := power.sentence(runs):
+            console.print(said, markup=False)
         console.print(f"table {runs_dir / FOLDER / manifest.name}/table.csv", markup=False)
     console.print(f"sweep {manifest.name}: {counts(states)}", markup=False)
     return states

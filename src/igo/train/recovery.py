@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from igo.data import datasets
 from igo.errors import ConfigError, UserError
 from igo.method import batches
-from igo.train import models
+from igo.train import datasets, models
 
 if TYPE_CHECKING:
     from igo.train.state import Progress, Training

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from igo.analysis.noise_study import Found, Row, Study, figures, text
-from igo.config.schema import Config
+from igo.config.schema import Config, training_samples
 from igo.files import write_atomically
 from igo.train import engine
 
@@ -95,8 +95,8 @@ def setting(config: Config) -> str:
     return (
         f"{config.model.name}"
         + (f" of width {config.model.width}" if config.model.width else "")
-        + f" on {config.dataset.name}, n = {config.dataset.samples:,}, {config.epochs} epochs from"
-        f" seed {config.seed}, η_1 = {config.learning_rate:g}, b_1 = {config.batch_size}."
+        + f" on {config.dataset.name}, n = {training_samples(config):,}, {config.epochs} epochs"
+        f" from seed {config.seed}, η_1 = {config.learning_rate:g}, b_1 = {config.batch_size}."
         f" {where}, {torch.get_num_threads()} thread(s), training in {facts['precision']};"
         f" PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}."
     )
