@@ -45,16 +45,16 @@ sweep: setup  ## many runs, none twice (SWEEP=methods LAUNCHER=slurm ARGS="seed=
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
 
 sweep-status: setup  ## how the newest sweep stands (another: SWEEP=methods, or all of its name)
-	$(BIN)/python src/sweep_status.py $(if $(filter command environment,$(firstword $(origin SWEEP))),name=$(SWEEP)) $(ARGS)
+	$(BIN)/igo sweep-status $(if $(filter command environment,$(firstword $(origin SWEEP))),name=$(SWEEP)) $(ARGS)
 
 table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
-	$(BIN)/python src/table.py $(ARGS)
+	$(BIN)/igo table $(ARGS)
 
 report: setup  ## figures of many runs with intervals and tests, and a page that opens from disk (RUNS=runs OUT=report)
-	$(BIN)/python src/report.py runs=$(RUNS) output=$(OUT) $(ARGS)
+	$(BIN)/igo report runs=$(RUNS) output=$(OUT) $(ARGS)
 
 sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
-	$(BIN)/python src/sharpness.py runs=$(RUNS) $(ARGS)
+	$(BIN)/igo sharpness runs=$(RUNS) $(ARGS)
 
 dashboard: report  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
@@ -64,18 +64,18 @@ dashboard: report  ## the runs here without an account: the report in a browser,
 	else echo "every epoch's charts, in a terminal: $(BIN)/wandb leet $(RUNS)/wandb"; fi
 
 sync: setup  ## send offline runs to W&B, once, however often it is started or stopped (RUNS=runs)
-	$(BIN)/python src/sync.py runs_dir=$(RUNS) $(ARGS)
+	$(BIN)/igo sync runs_dir=$(RUNS) $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
-	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)
-	$(BIN)/python src/noise_study.py study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
-	$(BIN)/python src/noise_study.py study=omega dataset=digits epochs=10 $(ARGS)
-	$(BIN)/python src/noise_study.py study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
-	$(BIN)/python src/noise_study.py study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
-	$(BIN)/python src/noise_study.py study=online_cost dataset=fashion_mnist dataset.samples=12000 $(ARGS)
+	$(BIN)/igo noise-study study=lemma dataset=digits epochs=3 $(ARGS)
+	$(BIN)/igo noise-study study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
+	$(BIN)/igo noise-study study=omega dataset=digits epochs=10 $(ARGS)
+	$(BIN)/igo noise-study study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
+	$(BIN)/igo noise-study study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
+	$(BIN)/igo noise-study study=online_cost dataset=fashion_mnist dataset.samples=12000 $(ARGS)
 
 theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
-	OMP_NUM_THREADS=1 $(BIN)/python src/theory.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/igo theory $(ARGS)
 
 bench: $(READY)-bench  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)

@@ -13,11 +13,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from igo.__main__ import COMMANDS
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.sweep.grid import combinations
 
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
 PLACEHOLDERS = ("…", "NAME", "FOLDER", "FILE", "N)", "/path/", "my_images", "mine.npz")
 
 
@@ -34,19 +36,18 @@ def commands(pattern: str) -> list[str]:
     return list(found)
 
 
-PROGRAMS = commands(r"python src/\w+\.py")
+PROGRAMS = commands(r"(python src/train\.py|igo [a-z])")
 MAKE = commands(r"make [a-z-]+( |$)")
 
 
 @pytest.mark.parametrize("command", PROGRAMS)
 def test_a_command_of_the_pages_composes(command: str) -> None:
-    """Every setting is there; what src/train.py is told makes a plan."""
-    _, script, *words = shlex.split(command)
-    assert (ROOT / script).is_file(), script
+    """Every setting is there; what training is told makes a plan."""
+    _, program, *words = shlex.split(command)
     words = [word for word in words if word not in ("-m", "--help")]
     if any(mark in command for mark in PLACEHOLDERS):
         words = [word for word in words if not any(mark in word for mark in PLACEHOLDERS)]
-    name = "config" if script == "src/train.py" else Path(script).stem
+    name = COMMANDS["train" if program == "src/train.py" else program]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         groups = [word for word in words if "/" in word.split("=")[0]]

@@ -1,4 +1,4 @@
-"""src/measure_noise.py as a user meets it."""
+"""`igo measure-noise` as a user meets it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import rounding
 import torch
-from conftest import ROOT, TINY, clean_environment, command, records, run_folder
+from conftest import TINY, clean_environment, command, records, run_folder
 from torch import nn
 
 from igo.analysis.measure_noise import table
@@ -29,7 +29,7 @@ Make = Callable[..., Config]
 
 def measured(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "measure_noise.py"), *arguments],
+        [sys.executable, "-m", "igo", "measure-noise", *arguments],
         cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
 

@@ -208,10 +208,9 @@ def test_chapters_replace_themselves_and_keep_their_order() -> None:
 
 
 def program(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    script = str(ROOT / "src" / "noise_study.py")
     folders = (f"runs_dir={tmp_path}/runs", f"output={tmp_path}/o")
     return subprocess.run(
-        [sys.executable, script, *arguments, *folders],
+        [sys.executable, "-m", "igo", "noise-study", *arguments, *folders],
         cwd=tmp_path, env=clean_environment(MPLCONFIGDIR=str(tmp_path)), capture_output=True,
         text=True, timeout=240, check=False,
     )  # fmt: skip
@@ -229,7 +228,7 @@ def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     done = program(tmp_path, "study=feedback", "seeds=2", *SMALL)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "o" / "README.md").read_text()
-    assert "python src/noise_study.py study=feedback seeds=2" in page
+    assert "igo noise-study study=feedback seeds=2" in page
     assert str(tmp_path) not in page
     assert (tmp_path / "o" / "feedback_digits.png").stat().st_size > 10_000
     rows = table(tmp_path / "o" / "feedback_digits.csv")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, clean_environment
+from conftest import TINY, clean_environment
 
 from igo.errors import ConfigError, UserError
 from igo.runs.manifest import find_manifest
@@ -246,7 +246,7 @@ def test_sweep_status_shows_the_records_where_the_queue_does_not_answer(
 ) -> None:
     def status(path: str) -> str:
         return subprocess.run(
-            [sys.executable, str(ROOT / "src/sweep_status.py"), f"runs_dir={tmp_path / 'runs'}"],
+            [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}"],
             env=clean_environment(PATH=path), capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 

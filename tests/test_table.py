@@ -528,7 +528,7 @@ def test_a_run_that_failed_before_its_first_epoch_says_why(tmp_path: Path) -> No
 
 def run_table(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "table.py"), *arguments],
+        [sys.executable, "-m", "igo", "table", *arguments],
         cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -585,12 +585,12 @@ def test_help_and_errors_from_the_command_line(tmp_path: Path) -> None:
 def test_the_table_needs_no_torch(tmp_path: Path) -> None:
     make_run(tmp_path / "runs")
     code = (
-        "import sys, runpy; sys.argv = sys.argv[1:]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "import sys, igo.__main__\n"
+        "igo.__main__.main()\n"
         "print('HEAVY', sorted({'torch', 'timm', 'wandb', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "src" / "table.py"), f"runs={tmp_path / 'runs'}"],
+        [sys.executable, "-c", code, "table", f"runs={tmp_path / 'runs'}"],
         cwd=tmp_path, env=clean_environment(PYTHONPATH=str(ROOT / "src")),
         capture_output=True, text=True, check=True,
     )  # fmt: skip

@@ -31,7 +31,7 @@ HIDDEN = (
 
 @dataclass
 class NoiseSettings:
-    """The settings of src/measure_noise.py beside those of a run; see conf/measure_noise.yaml."""
+    """The settings of `igo measure-noise` beside those of a run; see conf/measure_noise.yaml."""
 
     run: str | None = None
     batch_sizes: list[int] = field(default_factory=lambda: [32])

@@ -52,11 +52,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     """
     die_at_once_of_control_c()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        script = Path(sys.argv[0]).resolve()
         try:
             width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
-            name = f"{script.parent.name}/{script.name}"
-            print(help_text(name, config_name, width), flush=True)
+            print(help_text(_program(), config_name, width), flush=True)
         except BrokenPipeError:
             _end_quietly()
         return
@@ -96,6 +94,14 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
         fail(no_option or _composition(error, config_name))
+
+
+def _program() -> str:
+    """This program as a person types it, from the project's folder."""
+    if sys.argv[0].startswith("igo "):  # see igo.__main__
+        return sys.argv[0]
+    script = Path(sys.argv[0]).resolve()
+    return f"python {script.parent.name}/{script.name}"
 
 
 def die_at_once_of_control_c() -> None:

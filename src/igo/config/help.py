@@ -23,11 +23,16 @@ class Setting:
     comment: str
 
 
+def summary(config_name: str) -> str:
+    """What a program does, in one line."""
+    return _heading((CONF / f"{config_name}.yaml").read_text())
+
+
 def help_text(program: str, config_name: str, width: int = 0) -> str:
-    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml.
+    """Explain the program, as it is typed, whose defaults are in conf/CONFIG_NAME.yaml.
 
     Args:
-        program: what is typed after ``python``.
+        program: what is typed for it.
         config_name: its configuration.
         width: characters in a line, wrapped between words; 0: as long as they are.
     """
@@ -38,7 +43,7 @@ def help_text(program: str, config_name: str, width: int = 0) -> str:
     lines = [
         _heading(own),
         "",
-        f"usage: python {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
+        f"usage: {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
         "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
         "",
         "Settings",

@@ -35,7 +35,7 @@ class Unanswered(UserError):
 
 @dataclass
 class SyncSettings:
-    """What src/sync.py can be told (conf/sync.yaml)."""
+    """What `igo sync` can be told (conf/sync.yaml)."""
 
     runs_dir: str = "runs"
 

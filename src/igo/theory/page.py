@@ -56,7 +56,7 @@ def entries(studies: Mapping[str, Study], frames: Frames) -> list[Entry]:
 
 def write(folder: Path, found: list[Entry], settings: Settings, seconds: float) -> None:
     """Write README.md into the results folder, whole or not at all."""
-    command = f"python src/theory.py seed={settings.seed} starts={settings.starts}"
+    command = f"igo theory seed={settings.seed} starts={settings.starts}"
     head = HEAD.format(
         counts=_counts(found),
         command=f"{command} budget={settings.budget} workers={settings.workers}",
@@ -98,7 +98,7 @@ def _section(number: int, entry: Entry, drawn: set[str]) -> str:
         lines += [f"No control: {seen.no_control}.", ""]
     data = " ".join(f"[{name}.csv]({name}.csv)" for name in entry.data)
     code = f"[{entry.study}.py](../../src/igo/theory/studies/{entry.study}.py)"
-    again = f"`python src/theory.py study={entry.study}`"
+    again = f"`igo theory study={entry.study}`"
     lines += [f"{code} (`{row.look.__name__}`) · {again} · {data}", ""]
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""From the settings of src/sharpness.py to a sharpness.json in the folder of each finished run."""
+"""From the settings of `igo sharpness` to a sharpness.json in the folder of each finished run."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class EngineChoice:
 
 @dataclass
 class Settings:
-    """What src/sharpness.py can be told (conf/sharpness.yaml)."""
+    """What `igo sharpness` can be told (conf/sharpness.yaml)."""
 
     runs: Any = "runs"
     samples: int = 500
