@@ -21,8 +21,8 @@ TRAIN, TEST = 20_000, 1_000  # images of Fashion-MNIST written
 
 def write(data_dir: Path) -> None:
     """Write both data sets from Fashion-MNIST as found on this machine."""
-    from igo.images import readers
-    from igo.images.source import Place, Split
+    from igo.data import readers
+    from igo.data.source import Place, Split
 
     train, test = readers.read("fashion_mnist", Place(Path("data")))
     train = Split(train.images[:TRAIN], train.labels[:TRAIN])

@@ -27,8 +27,8 @@ BOUND = 1.5
 READ = """
 import sys, time
 from pathlib import Path
-from igo.images import readers
-from igo.images.source import Place
+from igo.data import readers
+from igo.data.source import Place
 readers.read(sys.argv[1], Place(Path("data")))
 started = time.perf_counter()
 readers.read(sys.argv[1], Place(Path("data")))
@@ -117,9 +117,13 @@ def _child() -> None:
 
         return wrapped
 
-    from igo.data import datasets  # what a run imports anyway, earlier
     from igo.runs import tracking
-    from igo.train import engine, measure, models
+    from igo.train import (
+        datasets,  # what a run imports anyway, earlier
+        engine,
+        measure,
+        models,
+    )
 
     marks["imports of the loop"] = time.time() - started
     for module, function, name in (

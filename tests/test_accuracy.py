@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import records, run_folder
 
-from igo.images.readers import DEBIAN_FASHION_MNIST
+from igo.data.readers import DEBIAN_FASHION_MNIST
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igo.images import cache, readers
-from igo.images.cache import Arrays, cached
-from igo.images.source import Place
+from igo.data import cache, readers
+from igo.data.cache import Arrays, cached
+from igo.data.source import Place
 
 IMAGES = np.arange(3 * 4096, dtype=np.uint8).reshape(3, 4096)
 
@@ -85,8 +85,8 @@ def test_where_nothing_can_be_written_reading_goes_on(tmp_path: Path) -> None:
 
 def test_many_at_once_agree(tmp_path: Path) -> None:
     code = (
-        "import sys, hashlib; from pathlib import Path; from igo.images import readers;"
-        "from igo.images.source import Place;"
+        "import sys, hashlib; from pathlib import Path; from igo.data import readers;"
+        "from igo.data.source import Place;"
         "train, test = readers.read('digits', Place(Path(sys.argv[1])));"
         "print(hashlib.sha256(train.images.tobytes() + test.labels.tobytes()).hexdigest())"
     )

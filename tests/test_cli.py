@@ -84,6 +84,15 @@ BAD = {  # what is typed: what the message must say
     "experiment=cifar100_method5": r"experiment=cifar100_method5 .*Did you mean 'cifar100_method",
     "schedule.kappa=0.5": r"schedule.kappa is no setting here: it belongs to schedule=step",
     "learning_rat=0.1": r"no setting 'learning_rat'. Did you mean 'learning_rate'",
+    "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
+    "bs=32": r"no setting 'bs'. Did you mean 'batch_size'",
+    "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",
+    "optimizer=adam": r"optimizer=adam .*one of nshb, sgd, shb: SGD, heavy ball .* δ is known",
+    "model=resnet50": r"model=resnet50 .*any model of timm's: model=timm model.name=resnet50",
+    "p=0.1,0.5": r"p=0.1,0.5 .*several values: add -m for a run of each$",
+    "learning_rate=0,1": r"learning_rate=0,1 .*add -m .*decimal number with a point, 0.1$",
+    "schedule=graduated,cosine": r"schedule=graduated,cosine .*add -m for a run of each$",
+    "dataset.mean=0.1,0.2": r"dataset.mean=0.1,0.2 .*add -m .*or write a list, \[0.1,0.2\]$",
     "+optimizer.nesterov=true": r"no setting 'optimizer.nesterov'",
     "optimizers=sgd": r"no setting 'optimizers'. Did you mean 'optimizer'",
     "dataset.mean=[0.1,0.2]": r"dataset.mean=.*dataset.channels=1",
@@ -133,6 +142,7 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     done = program(*typed.split())
     assert done.returncode == 2
     assert re.match(f"error: .*{SLOW_BAD[typed]}", done.stderr.splitlines()[-1]), done.stderr
+    assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import records, run_folder
+from conftest import DEVICES, records, run_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,8 +21,13 @@ from torch import Tensor
 from torchvision import transforms
 
 from igo.config.schema import AugmentConfig, Config, DatasetConfig
-from igo.data import on_disk
-from igo.data.datasets import (
+from igo.data import readers
+from igo.data.source import Place, Source, Split
+from igo.errors import ConfigError, UserError
+from igo.method import batches as equal
+from igo.method.batches import epoch_batches
+from igo.train import on_disk
+from igo.train.datasets import (
     Data,
     FolderData,
     Normalise,
@@ -30,13 +35,7 @@ from igo.data.datasets import (
     open_data,
     subset,
 )
-from igo.errors import ConfigError, UserError
-from igo.images import readers
-from igo.images.source import Place, Source, Split
-from igo.method import batches as equal
-from igo.method.batches import epoch_batches
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -199,7 +198,7 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igo.data.datasets.MADE_AT_ONCE", at_once)
+    monkeypatch.setattr("igo.train.datasets.MADE_AT_ONCE", at_once)
     whole, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
     parts, labels = by_index(
         tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5

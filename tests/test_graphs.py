@@ -363,7 +363,6 @@ def test_a_checkpoint_goes_from_either_device_to_the_other(
 # --- The command line -----------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 @pytest.mark.parametrize(
     ("setting", "said"),
     [("true", "need a GPU.*use engine.graphs=auto"), ("maybe", "must be one of auto, true, false"),

@@ -19,7 +19,7 @@ from igo.train import cudagraphs, engine, optim
 from igo.train.engine import Engine
 
 Make = Callable[..., Config]
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+pytestmark = pytest.mark.gpu
 SGD = OptimizerConfig("sgd")
 
 

@@ -33,9 +33,9 @@ from igo.analysis.table import table
 from igo.config import guard
 from igo.config.load import of_file
 from igo.config.plan import make_plan
+from igo.data import cache, readers
+from igo.data.source import Place
 from igo.errors import UserError
-from igo.images import cache, readers
-from igo.images.source import Place
 from igo.runs.folder import RunFolder, last_record, read_status
 from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
 

@@ -270,15 +270,20 @@ MESSAGES = {  # what is typed: the answer
     ),
     "model.name=resnet9": (
         "model.name=resnet9 is not allowed: it must be one of resnet8, resnet18, resnet34, "
-        "wide_resnet28_10, or a name that timm knows, with model=timm. Did you mean "
+        "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet9. Did you mean "
         "'resnet8'?"
+    ),
+    "model.name=resnet50": (
+        "model.name=resnet50 is not allowed: it must be one of resnet8, resnet18, resnet34, "
+        "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet50."
     ),
     "model.name=wide_resnet28_10": (
         "model.name=wide_resnet28_10 is not allowed: its settings come with it; choose it as "
         "model=wide_resnet28_10"
     ),
     "optimizer.name=adam": (
-        "optimizer.name=adam is not allowed: it must be one of sgd, shb, nshb."
+        "optimizer.name=adam is not allowed: it must be one of sgd, shb, nshb: SGD, heavy ball and "
+        "normalised heavy ball, whose noise level δ is known."
     ),
     "optimizer.momentum=0.9": (
         "optimizer.momentum=0.9 is not allowed: optimizer=sgd has no momentum; use "
@@ -328,8 +333,8 @@ MESSAGES = {  # what is typed: the answer
         "engine.device=gpu is not allowed: it must be one of auto, cpu, cuda. Did you mean 'cpu'?"
     ),
     "engine.precision=fp8": (
-        "engine.precision=fp8 is not allowed: it must be one of auto, fp32, bf16, fp16. Did "
-        "you mean 'fp32'?"
+        "engine.precision=fp8 is not allowed: it must be one of auto, fp32, bf16, fp16. Nothing "
+        "here computes in 8 bits"
     ),
     "engine.batchnorm=global": (
         "engine.batchnorm=global is not allowed: it must be one of synced, local. Did you "
@@ -386,6 +391,8 @@ MESSAGES = {  # what is typed: the answer
         "there is no setting 'optimizer.nesterov'. Did you mean 'optimizer.name'?"
     ),
     "+foo=1": "there is no setting 'foo'.",
+    "+lr=0.1": "there is no setting 'lr'. Did you mean 'learning_rate'?",
+    "+optimizer.lr=0.1": "there is no setting 'optimizer.lr'. Did you mean 'learning_rate'?",
     "dataset=imagenet model=resnet18 dataset.workers=-1": (
         "dataset.workers=-1 is not allowed: it must be in [0, 1,024]"
     ),

@@ -18,11 +18,11 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.config.schema import Config
-from igo.data.datasets import StreamedData, TensorData, open_data
+from igo.data import class_folders, facts, readers
+from igo.data.source import Place
 from igo.errors import UserError
-from igo.images import class_folders, facts, readers
-from igo.images.source import Place
 from igo.runs.folder import signature
+from igo.train.datasets import StreamedData, TensorData, open_data
 
 CPU = torch.device("cpu")
 SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "noise.batch_size=4",

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
+from igo.data import readers
+from igo.data.source import Place, Splits
 from igo.errors import UserError
-from igo.images import readers
-from igo.images.source import Place, Splits
 
 TRAIN, TEST = 20, 10  # images written by these tests
 IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in

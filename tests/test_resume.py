@@ -23,10 +23,9 @@ from torch import nn
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.tracking import history
-from igo.train import engine, loop, optim
+from igo.train import datasets, engine, loop, optim
 from igo.train.state import Progress, Training
 
 SILENT = "tracking=none"

@@ -19,8 +19,8 @@ from forked import Death, Ended, Forge, shared_forge
 from PIL import Image
 from test_readers import write_idx
 
-from igo.images import identity, readers
-from igo.images.source import Place, Source, Split
+from igo.data import identity, readers
+from igo.data.source import Place, Source, Split
 
 CHOSEN = {
     "fashion_mnist": ("dataset=fashion_mnist",),

@@ -15,11 +15,11 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from igo.config import rules
+from igo.config import hints, rules
 from igo.config.schema import Config, known_settings
-from igo.errors import ConfigError, UserError, nearest
-from igo.images import facts, readers
-from igo.images.source import Place
+from igo.data import facts, readers
+from igo.data.source import Place
+from igo.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -177,7 +177,7 @@ def explain(error: OmegaConfBaseException, composed: DictConfig | None = None) -
     """One readable line for an error of OmegaConf's about a key or a value."""
     name, reason = error.full_key or "", str(error).splitlines()[0]
     if isinstance(error, ConfigKeyError):
-        return UserError(f"there is no setting '{name}'.{nearest(name, known_settings())}")
+        return UserError(f"there is no setting '{name}'.{hints.setting(name, known_settings())}")
     if isinstance(error, InterpolationResolutionError) or composed is None:
         return UserError(f"{name}: {reason}" if name else reason)
     value = OmegaConf.select(composed, name, throw_on_missing=False)

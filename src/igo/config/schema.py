@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from igo.images.source import Place
+from igo.data.source import Place
 
 
 @dataclass

@@ -12,14 +12,13 @@ from igo import seeds
 from igo.config.load import of_file
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
+from igo.data.identity import Identity
 from igo.errors import UserError
-from igo.images.identity import Identity
 from igo.method.plan import Plan
 from igo.ranks import ALONE, Ranks
 from igo.runs import checkpoint, same_data
 from igo.runs.folder import RunFolder, refuse_older
-from igo.train import engine, measure, micro_batch, models, optim, recovery
+from igo.train import datasets, engine, measure, micro_batch, models, optim, recovery
 from igo.train.online import Online
 from igo.train.state import Progress, Training
 

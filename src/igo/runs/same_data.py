@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from igo.config.schema import Config, place_of
+from igo.data.identity import Identity, identify
+from igo.data.source import Missing
 from igo.errors import UserError
-from igo.images.identity import Identity, identify
-from igo.images.source import Missing
 from igo.runs.folder import read_status
 
 

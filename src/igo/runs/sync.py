@@ -21,6 +21,7 @@ from igo.files import Record, from_json
 from igo.runs import tracking, trained
 from igo.runs.folder import read_status, state_of
 from igo.runs.terminal import Terminal
+from igo.words import counted
 
 NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in what W&B says of a silent server
 
@@ -135,7 +136,7 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
         kind = UserError if tracker.answered else Unanswered
         raise kind(f"it did not take all of {offline.made['name']}")
     there = len(offline.records) - tracker.sent
-    return f"{tracker.sent} epochs sent" + (f", {there} were there" if there else "")
+    return f"{counted(tracker.sent, 'epoch')} sent" + (f", {there} were there" if there else "")
 
 
 def _of_folder(folder: Path, run_id: str) -> Offline:

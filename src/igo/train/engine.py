@@ -82,7 +82,7 @@ class Engine:
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
         if self.ranks.size > 1 or self.scaler.is_enabled():
-            finite.spoil(network, totals)
+            finite.mark_gradient(network, totals)
         self.ranks.sum_gradients(network.parameters())
         return totals
 

@@ -115,8 +115,8 @@ def _evaluate(run: Training) -> Record:
     if run.config.dataset.validation:
         splits["validation"] = run.data.validation_batches
     found: Record = {}
-    for name, batches in splits.items():
-        loss, accuracy = run.engine.evaluate(run.network, batches(run.engine.ranks))
+    for name, stream in splits.items():
+        loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
         found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
     return found
 

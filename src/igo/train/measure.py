@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from igo.config.schema import Config, training_samples
-from igo.data.datasets import Batch, Data
 from igo.method import batches as equal
 from igo.method import noise
 from igo.method.measure import draw, untouched
 from igo.method.noise import Noise
 from igo.seeds import derive_seed
 from igo.train.control import Applied
+from igo.train.datasets import Batch, Data
 from igo.train.engine import Engine
 
 

@@ -16,10 +16,10 @@ from igo.analysis.noise_study import Found, Row, Study
 from igo.analysis.noise_study.statistics import Array, Estimate
 from igo.config.plan import make_plan
 from igo.config.schema import Config, training_samples
-from igo.data.datasets import Batch
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import control, measure, online, optim
+from igo.train.datasets import Batch
 from igo.train.epoch import train_epoch
 from igo.train.state import Training
 

@@ -41,7 +41,7 @@ TEXT: dict[str, Callable[[Found, str], tuple[str, str]]] = {
 
 def write(study: Study, config: Config, found: Found) -> Path:
     """Write tables, figure and chapter; return the page."""
-    folder = Path(study.output_dir)
+    folder = Path(study.output)
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in found.tables.items():
         write_atomically(folder / f"{name}_{config.dataset.name}.csv", csv_text(rows))
@@ -82,7 +82,7 @@ def with_chapter(page: str, chapter: str) -> str:
 
 def command() -> str:
     """The command that was typed, less where it reads and writes."""
-    local = ("output_dir=", "data_dir=", "runs_dir=")
+    local = ("output=", "data_dir=", "runs_dir=")
     typed = [one for one in sys.argv[1:] if not one.startswith(local)]
     return shlex.join(["python", "src/noise_study.py", *typed])
 

@@ -1,0 +1,189 @@
+"""Files of each data set → arrays. torchvision reads the genuine formats.
+
+What was read is kept in data_dir/cache, see igo.data.cache.
+"""
+
+from __future__ import annotations
+
+import gzip
+import tempfile
+import zlib
+from collections.abc import Callable
+from functools import partial
+from http.client import HTTPException
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from igo.data import class_folders, npz
+from igo.data.cache import cached
+from igo.data.source import Place, Source, Split, Splits, missing, one_line
+from igo.errors import UserError
+
+DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+FASHION_MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+ARRAYS = {"train_images", "train_labels", "test_images", "test_labels"}
+
+
+def read(name: str, place: Place) -> Splits:
+    """Two splits of a data set by name, from the cache or read and left there.
+
+    Raises:
+        Missing: it is not there.
+        UserError: a file is damaged.
+    """
+    return splits_of(name, place, READERS[name](place))
+
+
+def splits_of(name: str, place: Place, source: Source) -> Splits:
+    """The same of a source that was found already."""
+
+    def arrays() -> dict[str, np.ndarray]:
+        train, test = source.read()
+        return {
+            "train_images": train.images, "train_labels": train.labels,
+            "test_images": test.images, "test_labels": test.labels,
+        }  # fmt: skip
+
+    found = cached(place.cache, name, source.parts, arrays)
+    if not found.keys() >= ARRAYS:  # whole, and of something else
+        found = arrays()
+    train = Split(found["train_images"], found["train_labels"])
+    return train, Split(found["test_images"], found["test_labels"])
+
+
+def digits(_: Place) -> Source:
+    """scikit-learn's 1,797 digits; a fixed, stratified fifth of them (360) is the test set."""
+    package = version("scikit-learn")
+    return Source(f"scikit-learn {package}", (package,), _digits)
+
+
+def _digits() -> Splits:
+    from sklearn.datasets import load_digits  # a second that others need not pay
+    from sklearn.model_selection import train_test_split
+
+    found = load_digits()
+    images = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None]
+    parts = train_test_split(
+        images, found.target, test_size=360, stratify=found.target, random_state=0
+    )
+    return Split(parts[0], parts[2]), Split(parts[1], parts[3])
+
+
+def fashion_mnist(place: Place) -> Source:
+    """The idx files in data_dir/FashionMNIST/raw or Debian's package, else a download."""
+    ours = place.data_dir / "FashionMNIST" / "raw"
+    for folder in (ours, DEBIAN_FASHION_MNIST):
+        if all(_idx_file(folder, name) for name in FASHION_MNIST_FILES):
+            return _idx_source(folder)
+    absent = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name))
+    what = f"{ours / absent} is missing"
+    cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files there"
+    if not place.download:
+        raise missing(place, what, cure)
+    from torchvision.datasets import FashionMNIST
+
+    _fetched(place, lambda: FashionMNIST(str(place.data_dir), download=True), what, cure)
+    return _idx_source(ours)
+
+
+def cifar10(place: Place) -> Source:
+    """CIFAR-10 in torchvision's format, data_dir/cifar-10-batches-py; downloaded where missing."""
+    return _cifar("CIFAR10", place, "cifar-10-batches-py", "cifar-10-python.tar.gz")
+
+
+def cifar100(place: Place) -> Source:
+    """CIFAR-100 in torchvision's format, data_dir/cifar-100-python; downloaded where missing."""
+    return _cifar("CIFAR100", place, "cifar-100-python", "cifar-100-python.tar.gz")
+
+
+READERS: dict[str, Callable[[Place], Source]] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "arrays": npz.arrays,
+    "folder": class_folders.folder,
+}
+NAMES = (*READERS, "imagenet")  # which is read from disk alone
+
+
+def _cifar(kind: str, place: Place, folder: str, archive: str) -> Source:
+    inside = place.data_dir / folder
+    what = f"{inside} is missing or damaged"
+    cure = f"download {archive} elsewhere and unpack it in {place.data_dir}"
+
+    def get(train: bool) -> Any:
+        from torchvision import datasets
+
+        made = partial(getattr(datasets, kind), str(place.data_dir), train=train)
+        return _fetched(place, lambda: made(download=place.download), what, cure)
+
+    def read() -> Splits:
+        train, test = get(True), get(False)
+        return Split(train.data, np.array(train.targets)), Split(test.data, np.array(test.targets))
+
+    if not any(inside.glob("*")):
+        if not place.download:
+            raise missing(place, what, cure)
+        get(True)
+    return Source(str(inside), tuple(sorted(inside.glob("*"))), read)
+
+
+def _fetched(place: Place, get: Callable[[], Any], what: str, cure: str) -> Any:
+    """Let torchvision find or download; its checksums are verified before a file is read."""
+    try:
+        return get()
+    except (OSError, RuntimeError, HTTPException) as error:
+        failed = f" and could not be downloaded ({one_line(error)})" if place.download else ""
+        raise missing(place, f"{what}{failed}", cure) from None
+
+
+def _idx_file(folder: Path, name: str) -> Path | None:
+    return next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
+
+
+def _idx_source(folder: Path) -> Source:
+    files = tuple(_idx_file(folder, name) for name in FASHION_MNIST_FILES)
+    return Source(str(folder), files, partial(_idx_splits, folder))
+
+
+def _idx_splits(folder: Path) -> Splits:
+    return _idx_split(folder, "train"), _idx_split(folder, "t10k")
+
+
+def _idx_split(folder: Path, part: str) -> Split:
+    images = _read_idx(folder, f"{part}-images-idx3-ubyte", dimensions=3)
+    labels = _read_idx(folder, f"{part}-labels-idx1-ubyte", dimensions=1)
+    if len(images) != len(labels):
+        raise UserError(
+            f"{folder}: {len(images)} {part} images, {len(labels)} labels; get it again"
+        )
+    return Split(images[..., None], labels)
+
+
+def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
+    """One idx file, plain as torchvision reads it or compressed as Debian has it."""
+    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
+
+    path = _idx_file(folder, name) or folder / name
+    try:
+        with tempfile.NamedTemporaryFile() as plain:
+            if path.suffix == ".gz":
+                plain.write(gzip.decompress(path.read_bytes()))
+                plain.flush()
+            source = plain.name if path.suffix == ".gz" else str(path)
+            values: np.ndarray = read_sn3_pascalvincent_tensor(source).numpy()
+    except (OSError, EOFError, zlib.error, ValueError, RuntimeError, AssertionError, KeyError) as e:
+        raise UserError(f"{path} is damaged ({one_line(e)}); get it again") from None
+    if values.ndim != dimensions or values.dtype != np.uint8:
+        found = f"{values.ndim}-dimensional {values.dtype}"
+        raise UserError(f"{path} holds {found}, not {name}; get it again")
+    return values
