@@ -95,6 +95,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "run": folder.name, "state": "finished", "error": None, "epochs_done": 3, "updates": 135,
         "samples": 288, "test/accuracy": 0.625, "test/accuracy_best": 0.75,
         "test/accuracy_best_epoch": 2, "test/loss": 4 / 3, "train/loss": 1.0,
+            "validation/accuracy": None, "validation/loss": None,
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
         "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "commit": "c0ffee",
         "host": "here", "device": "cpu",

@@ -13,11 +13,11 @@ import pytest
 import torch
 from conftest import ROOT, TINY, clean_environment, records, run_folder
 from forked import Death, Forge, shared_forge
-from igo.data.datasets import open_data
 
 import igo
 from igo.errors import UserError
 from igo.runs import tracking
+from igo.train.datasets import open_data
 
 OFFLINE = (*TINY, "tracking.mode=offline")
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection
 from functools import reduce
 
+import yaml
+
 from igo.config import hints
 from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.data import readers
@@ -14,6 +16,7 @@ from igo.method import arguments
 from igo.method.arguments import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 from igo.method.plan import PUBLISHED
 from igo.method.profiles import parameters
+from igo.paths import CONF
 
 DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
 
@@ -31,8 +34,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tracking.tool": ("wandb", "none"),
     "tracking.mode": ("offline", "online", "disabled"),
 }
-# The built-in models, and which setting of conf/model each one reads.
-MODEL_PARTS = {"resnet8": "width", "resnet18": "stem", "resnet34": "stem", "wide_resnet28_10": ""}
+PARTS = ("width", "stem")  # settings that some models have and others have not
+
+
+def _model_parts() -> dict[str, set[str]]:
+    """The built-in models, and which of PARTS each one reads: those that its conf/model has."""
+    options = (yaml.safe_load(file.read_text()) for file in sorted((CONF / "model").glob("*.yaml")))
+    return {one["name"]: {*PARTS} & {*one} for one in options if not one.get("timm")}
+
+
+MODEL_PARTS = _model_parts()
 
 OF_PLAN = ("p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size")
 OF_SCHEDULE = ("stages", "batch_multiple", "final_updates", "p", "gamma", "noise_exponent", "h",
@@ -266,8 +277,8 @@ def _check_data_and_model(config: Config) -> None:
             "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}"
             f"{hints.choice('model.name', model.name, MODEL_PARTS)}"
         )  # fmt: skip
-    for part in ("width", "stem"):
-        if not model.timm and (getattr(model, part) is None) != (MODEL_PARTS[model.name] != part):
+    for part in PARTS:
+        if not model.timm and (getattr(model, part) is None) == (part in MODEL_PARTS[model.name]):
             allowed = f"its settings come with it; choose it as model={model.name}"
             raise ConfigError("model.name", model.name, allowed)
     if model.stem == "imagenet" and dataset.image_size < 32:
