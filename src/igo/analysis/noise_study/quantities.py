@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
-Array = NDArray[np.float64]
+from igo.analysis.statistics import Array, Estimate
+
 TAIL_SHARE = 0.05  # of the largest values, for Hill's estimator
 
 
@@ -58,26 +58,6 @@ def squared_noise(gram: Array, counts: Array, batch_size: int) -> Array:
     """‖ω‖² = ‖∇f_S - ∇f‖² of each mini-batch, (draws,)."""
     squares: Array = np.einsum("ri,ri->r", counts @ gram, counts) / batch_size**2
     return np.maximum(squares, 0.0)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its 95 % confidence interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
-
-
-def mean_of(values: Sequence[float] | Array) -> Estimate:
-    """The mean, with Student's t interval."""
-    x = np.asarray(values, dtype=np.float64)
-    mean, n = float(x.mean()), len(x)
-    reach = float(stats.t.ppf(0.975, n - 1) * x.std(ddof=1)) / math.sqrt(n)
-    return Estimate(mean, mean - reach, mean + reach)
 
 
 def fit_slope(batch_sizes: Sequence[float], values: Sequence[Estimate]) -> Estimate:
@@ -146,13 +126,3 @@ def normality(projections: Array, scale: float) -> tuple[float, float]:
         float(stats.normaltest(projections).pvalue),
         float(stats.kstest(projections / scale, "norm").pvalue),
     )
-
-
-def rejected(p_values: Sequence[float], level: float = 0.05) -> NDArray[np.bool_]:
-    """Which hypotheses fall, with at most ``level`` chance of any false fall (Holm 1979)."""
-    p = np.asarray(p_values)
-    order = np.argsort(p)
-    falls = p[order] <= level / np.arange(len(p), 0, -1)
-    result = np.zeros(len(p), dtype=bool)
-    result[order] = np.logical_and.accumulate(falls)
-    return result
