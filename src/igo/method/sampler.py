@@ -129,9 +129,10 @@ class BatchSampler(Sampler[list[int]]):
                 " call schedule.step() (or advance() of the sampler) before each update",
                 stacklevel=2,
             )
-        return self._epoch(self.updates)
+        return self.epoch_from(self.updates)
 
-    def _epoch(self, start: int) -> Iterator[list[int]]:
+    def epoch_from(self, start: int) -> Iterator[list[int]]:
+        """This rank's batches from after ``start`` updates to the end of that epoch."""
         if start >= self.plan.updates:
             return
         stage, epoch, first = self.plan.locate(start + 1)

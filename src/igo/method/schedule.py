@@ -52,12 +52,8 @@ class Schedule:
         self.optimizer, self.batches = optimizer, batches
         self.learning_rate: float | None = None
         self.momentum: float | None = None
-        rates = [_initial(group, "lr") for group in optimizer.param_groups]
         self._first = batches.plan.stages[0].eta_m
-        if not any(math.isclose(rate, self._first, rel_tol=1e-6) for rate in rates):
-            own = ", ".join(dict.fromkeys(f"{rate:g}" for rate in rates))
-            allowed = f"the optimizer was made with {own}; give both the same"
-            raise PlanError("learning_rate", self._first, allowed)
+        check_rate(optimizer, self._first)
         self._by_momentum = momentum.rates(batches.plan, _kind(self, noise), noise)
 
     def step(self) -> Update:
@@ -85,6 +81,19 @@ class Schedule:
                     group["dampening"] = self.momentum
                 group["momentum"] = self.momentum
         return update
+
+
+def check_rate(optimizer: Optimizer, first: float) -> None:
+    """Refuse an optimizer without a parameter group whose own rate is the plan's η_1.
+
+    Raises:
+        PlanError: says which rates it has.
+    """
+    rates = [_initial(group, "lr") for group in optimizer.param_groups]
+    if not any(math.isclose(rate, first, rel_tol=1e-6) for rate in rates):
+        own = ", ".join(dict.fromkeys(f"{rate:g}" for rate in rates))
+        allowed = f"the optimizer was made with {own}; give both the same"
+        raise PlanError("learning_rate", first, allowed)
 
 
 def _initial(group: dict[str, Any], name: str) -> float:
