@@ -184,8 +184,9 @@ def test_what_a_run_is_cannot_be_changed(trained: Path, tmp_path: Path) -> None:
 def test_a_gradient_that_the_noise_hides_is_said() -> None:
     row = {
         "batch_size": 32, "batches": 4, "variance": 2.0, "interval": [1.0, 3.0],
-        "noise_scale": None, "gradient_norm": 0.0, "estimator": "mini_batch", "sampling": "disjoint",
-        "batchnorm": "train", "delta": {"learning_rate": 0.1, "value": 0.025, "batch_size": 32},
+        "noise_scale": None, "gradient_norm": 0.0, "estimator": "mini_batch",
+        "sampling": "disjoint", "batchnorm": "train",
+        "delta": {"learning_rate": 0.1, "value": 0.025, "batch_size": 32},
     }  # fmt: skip
     hidden = table([row], {"run": "here"})
     assert "∞" not in hidden
