@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import programs
+from igo.config.schema import RULE
 
 EPOCHS = 30
 DISTINCT = 100  # contents of metrics.jsonl; the files are each a file of its own
@@ -51,7 +52,7 @@ def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
 def records(drawn: random.Random, epochs: int) -> list[dict[str, float]]:
     """Records with the entries of a run's, their numbers drawn."""
     names = (
-        "beta_m", "gamma_m", "delta_m", "delta_start", "delta_measured", "gradient_variance",
+        "beta_m", "gamma_m", "delta_m", "reference_variance", "delta_measured", "gradient_variance",
         "noise_scale", "eta_m", "train/loss", "train/accuracy", "test/loss", "test/accuracy",
         "images_per_second", "seconds",
     )  # fmt: skip
@@ -65,6 +66,7 @@ def records(drawn: random.Random, epochs: int) -> list[dict[str, float]]:
 def status(drawn: random.Random) -> dict[str, object]:
     """status.json of a finished run."""
     return {
+        "rule": RULE,
         "state": "finished",
         "started": "2025-01-01T00:00:00+0000",
         "command": "python src/train.py -m p=0.1,0.5,1 seed=0,1,2",

@@ -8,7 +8,7 @@ from igo.config.cli import hydra_program
 
 
 def train(config: DictConfig, typed: list[str]) -> float | None:
-    """Check the configuration, then run it; return the final test accuracy, for a search."""
+    """Check the configuration, then run it; return the final validation accuracy, for a search."""
     from igo.config.load import load  # --help and --cfg answer without these imports
     from igo.runs.rerun import continued
 
@@ -19,7 +19,7 @@ def train(config: DictConfig, typed: list[str]) -> float | None:
     from igo.runs.folder import last_record
     from igo.runs.session import run
 
-    return last_record(run(checked)).get("test/accuracy")
+    return last_record(run(checked)).get("validation/accuracy")
 
 
 if __name__ == "__main__":

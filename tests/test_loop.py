@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import rounding
 import torch
 from conftest import TINY
 
@@ -180,7 +181,8 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
         losses += torch.nn.functional.cross_entropy(logits, answers, reduction="none").tolist()
         right += (logits.argmax(dim=1) == answers).float().tolist()
     assert len(losses) == 96
-    assert progress.records[0]["train/loss"] == pytest.approx(sum(losses) / 96, rel=1e-5)
+    close = rounding.bound(10, 96)
+    assert progress.records[0]["train/loss"] == pytest.approx(sum(losses) / 96, rel=close)
     assert progress.records[0]["train/accuracy"] == pytest.approx(sum(right) / 96, rel=1e-6)
 
 

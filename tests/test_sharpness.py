@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rounding
 import torch
 from conftest import ROOT, TINY, clean_environment
 from forked import Death, Ended, Forge, shared_forge
@@ -321,9 +322,11 @@ def test_a_finished_run_gets_its_sharpness(forge: Forge, tmp_path: Path) -> None
     ((images, labels),) = training.data.plain_batches([torch.arange(96)])
     loss = cross_entropy(network(images), labels)
     gradients = torch.autograd.grad(loss, list(network.parameters()))
-    assert found["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    close = rounding.bound(rounding.terms(network, images, backward=False), 10)
+    assert found["loss"] == pytest.approx(loss.item(), rel=close)
     norm = torch.cat([g.flatten() for g in gradients]).norm()
-    assert found["gradient_norm"] == pytest.approx(float(norm), rel=1e-4)
+    close = rounding.bound(rounding.terms(network, images))
+    assert found["gradient_norm"] == pytest.approx(float(norm), rel=close)
     assert found["samples"] == 96
     assert found["parameters"] == sum(p.numel() for p in network.parameters())
     assert found["settings"]["norm"] == "2"

@@ -484,8 +484,46 @@ def test_what_follows_from_another_column_is_not_shown(
     ]
     runs = table.read_runs(folders)
     (title,) = (one for one in shown(runs, 200, monkeypatch, capsys) if "test/accuracy %" in one)
-    assert title.split()[:4] == ["dataset.name", "dataset.samples", "epochs", "n"]
+    assert title.split()[:4] == ["data", "images", "epochs", "n"]
     assert "dataset.image_size" in table.summarise(runs).columns
+
+
+def test_many_settings_that_differ_are_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [
+        make_run(tmp_path, "p=0.5", "optimizer.weight_decay=1e-4"),
+        make_run(tmp_path, "schedule=cosine", "split=1", "epochs=2", accuracies=(0.1, 0.2)),
+        make_run(tmp_path, "dataset=fashion_mnist", "dataset.samples=200", "noise.batches=4"),
+        make_run(tmp_path, "schedule=constant", "learning_rate=0.2", "batch_size=8"),
+    ]
+    runs = table.read_runs(folders)
+    for width in (60, 70):
+        lines = shown(runs, width, monkeypatch, capsys)
+        (end,) = (i for i, line in enumerate(lines) if line.startswith("no room for: "))
+        assert max(len(line) for line in lines[:end]) <= width
+        (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
+        assert lines[title].split()[:2] == ["setting", "n"]
+        text = re.sub(r"\s+", " ", " ".join(lines[title + 1 :]))
+        for said in ("Fashion-MNIST", "cosine", "0.0001", "η₁", "b₁"):
+            assert said in text, said
+        assert "0.286" not in text  # a mean of pixels
+    assert lines[1] == "all: resnet8 of width 4, SGD"
+    (title,) = (one for one in shown(runs, 250, monkeypatch, capsys) if "test/accuracy %" in one)
+    assert title.split()[:2] == ["data", "images"]
+    assert not {"p", "mean", "std", "profile"} & set(title.split())
+
+
+def test_a_run_that_failed_before_its_first_epoch_says_why(tmp_path: Path) -> None:
+    known = make_run(tmp_path, state="failed", error="it burst", accuracies=())
+    unknown = make_run(tmp_path, "seed=1", state="failed", accuracies=())
+    for folder in (known, unknown):
+        (folder / "metrics.jsonl").unlink()
+        (folder / "error.txt").write_text("Traceback …\n  File x\nValueError: no »data«\n\n")
+    runs = table.read_runs([known, unknown])
+    assert runs["state"].to_list() == ["failed", "failed"]
+    assert runs["error"].to_list() == ["it burst", "ValueError: no »data«"]
+    assert runs["epochs_done"].to_list() == [0, 0]
 
 
 def run_table(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

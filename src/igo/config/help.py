@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 from igo.paths import CONF, LAUNCH
 
 GROUPS = r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)"
+LONGEST_NAME = 34  # characters before the second column
 DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
 
 
@@ -21,8 +23,14 @@ class Setting:
     comment: str
 
 
-def help_text(program: str, config_name: str) -> str:
-    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml."""
+def help_text(program: str, config_name: str, width: int = 0) -> str:
+    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml.
+
+    Args:
+        program: what is typed after ``python``.
+        config_name: its configuration.
+        width: characters in a line, wrapped between words; 0: as long as they are.
+    """
     own = (CONF / f"{config_name}.yaml").read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     groups = [one for text in texts for one in re.findall(GROUPS, _defaults(text), re.M)]
@@ -41,7 +49,18 @@ def help_text(program: str, config_name: str) -> str:
     for group, default in groups:
         lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
         lines += _group(group)
-    return "\n".join(lines)
+    return "\n".join(_wrapped(line, width) for line in lines)
+
+
+def _wrapped(line: str, width: int) -> str:
+    """A line in several, the later ones below its second column."""
+    if not 0 < width < len(line):
+        return line
+    first = re.match(r" *\S+ *", line)
+    indent = min(len(first[0]) if first else 0, LONGEST_NAME, width // 2)
+    return textwrap.fill(
+        line, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _defaults(text: str) -> str:
@@ -73,20 +92,29 @@ def setting_names(config_name: str) -> list[str]:
     for group in group_names():
         prefix = f"{group.replace('/', '.')}."
         for path in option_files(group):
-            names += [s.name for s in _settings(path.read_text(), prefix)]
+            names += [s.name for s in _settings(_with_base(path), prefix)]
     return names
+
+
+def _with_base(path: Path) -> str:
+    """An option's text, with that of the option of its group that it builds on."""
+    own = path.read_text()
+    bases = [path.with_name(f"{name}.yaml") for name in _included(own)]
+    texts = [re.sub(DEFAULTS, "", one, flags=re.M) for one in (own, *map(_with_base, bases))]
+    return "\n".join(texts) if "@package _global_" not in own else own
 
 
 def _group(group: str) -> list[str]:
     """The options of a group, then each of their settings once with the options that have it."""
-    texts = {path.stem: path.read_text() for path in option_files(group)}
+    texts = {path.stem: _with_base(path) for path in option_files(group)}
     lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
     found: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():
         if "@package _global_" in text:
             continue
-        for setting in _settings(text, prefix=f"{group.replace('/', '.')}."):
+        own = _settings(text, prefix=f"{group.replace('/', '.')}.")
+        for setting in {one.name: one for one in own}.values():  # the base's words come last
             having.setdefault(setting.name, []).append(option)
             found[setting.name] = found.get(setting.name) or setting.comment
     for name, options in having.items():

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import polars as pl
 
 from igo.analysis.report.families import Family
-from igo.analysis.report.runs import Row
+from igo.analysis.report.results import Row
 
 Numbers = Sequence[float | None]
 
@@ -92,7 +92,11 @@ class Panel:
 
 @dataclass(frozen=True)
 class Map:
-    """A value for each pair of a row and a column; None where there is no run."""
+    """A value for each pair of a row and a column; None where there is no run.
+
+    ``spread`` is the usual width of a value's interval: colours span no less, or they would show
+    noise as contrast.
+    """
 
     title: str
     rows: Sequence[str]
@@ -102,6 +106,15 @@ class Map:
     values: Sequence[Numbers]
     texts: Sequence[Sequence[str]]
     small_is_good: bool = False
+    spread: float = 0.0
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """The values at the ends of the colours."""
+        values = [v for row in self.values for v in row if v is not None]
+        low, high = (min(values), max(values)) if values else (0.0, 1.0)
+        more = max(0.0, (self.spread or 1.0 * (high == low)) - (high - low)) / 2
+        return low - more, high + more
 
 
 @dataclass(frozen=True)

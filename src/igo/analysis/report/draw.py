@@ -23,7 +23,8 @@ STYLE: Any = {
 }  # fmt: skip
 SIZE = (4.6, 3.3)  # inches, of a panel
 LEGEND_LINE = 0.2  # inches
-MAP_COLOURS = "cividis"
+MAP_COLOURS, DARKEST, DEEP = "cividis", 0.12, 0.83
+MOST_BANDS = 4  # lines with a shaded interval in one panel
 DEPTH = 1e4  # of a logarithmic y axis: what lies further below the largest value leaves the frame
 BROKEN: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
@@ -99,9 +100,10 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
     axis = panel.x[view]
     for strip in panel.strips:
         _strip(ax, strip)
+    bands = banded(panel)
     for series in panel.series:
         if view in series.x:
-            _draw_series(ax, series, view, panel.y)
+            _draw_series(ax, series, view, panel.y, bands)
     ax.set_xlabel(axis.label)
     ax.set_ylabel(panel.y.label)
     if panel.title:
@@ -152,7 +154,12 @@ def _strip(ax: Axes, strip: Strip) -> None:
             transform=ax.get_yaxis_transform())  # fmt: skip
 
 
-def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis) -> None:
+def banded(panel: Panel) -> bool:
+    """Whether intervals are shaded along the lines: many shades make mud."""
+    return sum(any(low is not None for low in s.low) for s in panel.series) <= MOST_BANDS
+
+
+def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis, bands: bool) -> None:
     x = _array(series.x[view])
     y = _array(series.y)
     look = _look(series)
@@ -162,8 +169,10 @@ def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis) -> None:
     low, high = _array(series.low), _array(series.high)
     if y_axis.log:  # an interval may reach below zero
         low = np.where(low > 0, low, y / 1e3)
-    if series.markers:
-        ax.errorbar(x, y, yerr=[y - low, high - y], ls="none", capsize=2, lw=1, color=look["color"])
+    shown = slice(None) if series.markers else slice(-1, None)  # a line's: at its end
+    if series.markers or not bands:
+        reach = np.array([y - low, high - y])[:, shown]
+        ax.errorbar(x[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1, color=look["color"])
         return
     step: Literal["mid"] | None = "mid" if series.steps else None
     ax.fill_between(x, low, high, color=look["color"], alpha=0.13, lw=0, step=step)
@@ -188,6 +197,12 @@ def _maps(figure: Figure) -> Drawing:
 def _map(ax: Axes, one: Map) -> None:
     colours = cell_colours(one)
     ax.imshow([[mpl.colors.to_rgb(c) for c in row] for row in colours], aspect="auto")
+    ramp = mpl.colors.ListedColormap([colour_at(i / 63) for i in range(64)])
+    key = mpl.cm.ScalarMappable(mpl.colors.Normalize(*one.range), ramp)
+    better = "smaller" if one.small_is_good else "larger"
+    drawn = ax.figure.colorbar(key, ax=ax, fraction=0.05, pad=0.02)
+    drawn.set_label(f"{better} is better", fontsize=8)
+    drawn.outline.set_visible(False)
     for i, row in enumerate(one.texts):
         for j, text in enumerate(row):
             ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink_on(colours[i][j]))
@@ -198,18 +213,18 @@ def _map(ax: Axes, one: Map) -> None:
 
 
 def cell_colours(one: Map) -> list[list[str]]:
-    """A colour for each cell, #rrggbb: light is better; grey where there is no value."""
-    values = [v for row in one.values for v in row if v is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    """A colour for each cell, #rrggbb: the larger the lighter; grey where there is no value."""
+    low, high = one.range
 
     def colour(value: float | None) -> str:
-        if value is None:
-            return "#cccccc"
-        share = (value - low) / (high - low) if high > low else 1.0
-        share = 1 - share if one.small_is_good else share
-        return str(mpl.colors.to_hex(mpl.colormaps[MAP_COLOURS](0.12 + 0.83 * share)))
+        return "#cccccc" if value is None else colour_at((value - low) / (high - low))
 
     return [[colour(value) for value in row] for row in one.values]
+
+
+def colour_at(share: float) -> str:
+    """The colour of a map at a share of its range."""
+    return str(mpl.colors.to_hex(mpl.colormaps[MAP_COLOURS](DARKEST + DEEP * share)))
 
 
 def ink_on(background: str) -> str:

@@ -6,7 +6,7 @@ from functools import cache
 
 import polars as pl
 
-from igo.analysis.report.runs import Row
+from igo.analysis.report.results import Row
 from igo.paths import ROOT
 
 FILE = ROOT / "results" / "published" / "resnet18_cifar100.csv"

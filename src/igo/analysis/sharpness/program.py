@@ -15,11 +15,12 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from igo.config.load import split_off
+from igo.config.load import of_file, split_off
 from igo.errors import ConfigError, UserError
 from igo.files import from_json, write_atomically
 from igo.runs.find import find, is_run, named
 from igo.runs.folder import last_record, state_of
+from igo.runs.same_data import Comparison
 
 if TYPE_CHECKING:
     from igo.analysis.sharpness.surface import Surface
@@ -77,12 +78,14 @@ def run(composed: DictConfig) -> None:
     folders = find(named(settings.runs))
     counts = {"measured": 0, "measured before": 0, "failed": 0}
     with _overview(len(folders)) as (say, doing, done):
+        data = Comparison(say)
         for place, folder in enumerate(folders, 1):
             doing(folder.name)
             if not settings.fresh and _measured_before(folder, settings):
-                how, said = "measured before", ""
+                how, said = _attempt_to_compare(folder, settings, data)
             else:
                 how, said = _attempt(folder, settings, doing)
+            if said:
                 say(f"[{place}/{len(folders)}] {how}: {folder.name}: {said}")
             counts[how] += 1
             done()
@@ -138,6 +141,17 @@ def _measured_before(folder: Path, settings: Settings) -> bool:
         return bool((found["version"], found["settings"]) == (VERSION, settings.of_result()))
     except (OSError, ValueError, LookupError, TypeError):  # none, damaged, or of something else
         return False
+
+
+def _attempt_to_compare(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
+    """What was measured before counts if it was on the data that are here."""
+    try:
+        config = of_file(folder / "config.yaml")
+        config.data_dir = settings.data_dir or config.data_dir
+        data.finished(folder, config)
+    except UserError as error:
+        return "failed", str(error)
+    return "measured before", ""
 
 
 def _attempt(folder: Path, settings: Settings, doing: Say) -> tuple[str, str]:

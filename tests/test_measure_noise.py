@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import rounding
 import torch
 from conftest import ROOT, TINY, clean_environment, command, records, run_folder
 from torch import nn
 
+from igo.analysis.measure_noise import table
 from igo.config.load import of_file
 from igo.config.plan import make_plan
 from igo.config.schema import Config
@@ -70,10 +72,11 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
         gradients.append(torch.cat([p.flatten() for p in parts]).double())
     rows = torch.stack(gradients)
     variance = 12 * float((rows - rows.mean(dim=0)).square().sum()) / 4 * 95 / 96
-    assert found["variance"] == pytest.approx(variance, rel=1e-4)
+    close = 2 * rounding.bound(rounding.terms(training.network, x))  # of squares
+    assert found["variance"] == pytest.approx(variance, rel=close)
     eta = records(folder)[-1]["eta_m"]
     assert found["delta"]["learning_rate"] == eta
-    assert found["delta"]["value"] == pytest.approx(eta * (variance / 12) ** 0.5, rel=1e-4)
+    assert found["delta"]["value"] == pytest.approx(eta * (variance / 12) ** 0.5, rel=close)
     assert found["of"] == {"run": str(folder), "epoch": 3}
     assert (found["batch_size"], found["batches"], found["sampling"]) == (12, 5, "disjoint")
     assert found["estimator"] == "mini_batch"
@@ -176,3 +179,16 @@ def test_what_a_run_is_cannot_be_changed(trained: Path, tmp_path: Path) -> None:
     done = measured(tmp_path, f"run={trained}", "dataset.samples=90", "batches=3")
     assert done.returncode == 2
     assert "dataset.samples=90" in done.stderr
+
+
+def test_a_gradient_that_the_noise_hides_is_said() -> None:
+    row = {
+        "batch_size": 32, "batches": 4, "variance": 2.0, "interval": [1.0, 3.0], "noise_scale": None,
+        "gradient_norm": 0.0, "estimator": "mini_batch", "sampling": "disjoint",
+        "batchnorm": "train", "delta": {"learning_rate": 0.1, "value": 0.025, "batch_size": 32},
+    }  # fmt: skip
+    hidden = table([row], {"run": "here"})
+    assert "∞" not in hidden
+    assert "‖∇f‖ 0: the gradient is too small beside the noise" in hidden.splitlines()[-1]
+    seen = table([{**row, "gradient_norm": 0.5, "noise_scale": 8.0}], {"run": "here"})
+    assert len(seen.splitlines()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ MEASURED: dict[str, type] = {  # of an epoch's record
     "train/accuracy": float,
     "delta_m": float,
     "delta_measured": float,
+    "delta_measured_low": float,
+    "delta_measured_high": float,
     "eta_m": float,
     "b_m": float,
     "gamma_m": float,
@@ -33,24 +36,36 @@ MEASURED: dict[str, type] = {  # of an epoch's record
 EPOCH: dict[str, type] = {
     "setting": int, "seed": int, "epoch": int, "stage": int, "updates": float, **MEASURED,
 }  # fmt: skip
-AVERAGED = ("updates", *(name for name in MEASURED if name != "gamma_m"))
+ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval of a run's own measurement
+AVERAGED = ("updates", *(name for name in MEASURED if name not in ("gamma_m", *ENDS)))
 SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # of sharpness.json
+# What acts on training through the plan alone.
+THROUGH_PLAN = (
+    "p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.profile",
+    "schedule.stages", "schedule.batch_multiple", "schedule.final_updates", "schedule.gamma",
+    "schedule.kappa", "schedule.lam", "schedule.decay", "schedule.power", "schedule.form",
+    "schedule.a",
+)  # fmt: skip
+# Of profiles that make one plan, the one whose name is shown.
+SPELLINGS = {name: i for i, name in enumerate(("constant", "graduated", "polynomial", "linear"))}
 LOCAL = re.compile(r"(runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=")  # of a place, not a result
 
 
 @dataclass(frozen=True)
-class Material:
+class Results:
     """What was read.
 
     Attributes:
         runs: a row a run, as table.read_runs makes it, with ``setting`` (a number; runs
             of one setting differ in the seed alone; null where config.yaml cannot be read),
-            ``counted`` (finished, its seed for the first time), ``command`` and SHARPNESS.
+            ``counted`` (finished, its seed for the first time), ``folder``, ``command`` and
+            SHARPNESS.
         settings: a row a setting: ``setting``, all that changes a result by its full name, ``n``
             (counted runs), and the statistics of METRICS over them, see table.summarise.
         epochs: a row an epoch of a counted run, columns EPOCH.
         curves: a row an epoch of a setting: ``n``, and of each of AVERAGED ``…_mean``, ``…_sd``,
-            ``…_low``, ``…_high`` over its counted runs.
+            ``…_low``, ``…_high`` over its counted runs; of the measured δ of a single run the ends
+            of its measurement.
         statuses: status.json of each counted run.
     """
 
@@ -65,30 +80,26 @@ class Material:
         return self.settings.row(by_predicate=pl.col("setting") == setting, named=True)
 
 
-def read(folders: Sequence[Path]) -> Material:
+def read(folders: Sequence[Path]) -> Results:
     """Read run folders; a damaged one is a row that says so and enters no statistics."""
-    runs = table.read_runs(folders)
-    settings = _settings(runs)
-    numbered = runs.join(
-        settings.select("setting", *effective(runs)),
-        on=effective(runs),
-        how="left",
-        nulls_equal=True,
-        maintain_order="left",
-    )
-    counted = table.count_once(runs).select("run", "counted")["counted"]
-    has_settings = numbered["schedule.profile"].is_not_null()
-    numbered = numbered.with_columns(
-        counted & has_settings, pl.when(has_settings).then("setting").alias("setting")
-    )
     statuses = [read_status(folder) for folder in folders]
-    numbered = numbered.with_columns(
+    runs = table.read_runs(folders)
+    names = effective(runs)
+    runs = runs.with_columns(
+        pl.Series("plan", [_plan(folder) for folder in folders], dtype=pl.String),
+        pl.Series("folder", [str(folder) for folder in folders], dtype=pl.String),
         pl.Series("command", [command(status) for status in statuses], dtype=pl.String),
         *_sharpness(folders),
     )
+    settings, numbers = _settings(runs, names)
+    finished = (runs["state"] == "finished") & numbers.is_not_null()
+    numbered = runs.with_columns(numbers.alias("setting"), finished=finished).with_columns(
+        counted=pl.col("finished") & pl.struct("setting", "seed", "finished").is_first_distinct()
+    )
+    numbered = numbered.drop("plan", "finished")
     kept = numbered["counted"].to_list()
     epochs = _epochs(numbered, folders)
-    return Material(
+    return Results(
         runs=numbered,
         settings=_with_statistics(settings, numbered),
         epochs=epochs,
@@ -97,11 +108,46 @@ def read(folders: Sequence[Path]) -> Material:
     )
 
 
-def _settings(runs: pl.DataFrame) -> pl.DataFrame:
-    """Each setting once, numbered in the order of its values: the same whatever the folders."""
-    names = effective(runs)
-    distinct = table.with_settings(runs).select(names).unique().sort(names, nulls_last=True)
-    return distinct.with_row_index("setting").with_columns(pl.col("setting").cast(pl.Int64))
+def _plan(folder: Path) -> str | None:
+    """What was to be applied, stage by stage: the digest of plan.csv; None where it is missing."""
+    try:
+        return hashlib.sha256((folder / "plan.csv").read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
+    """Each setting once, numbered in the order of its values; and the number of each run's.
+
+    Runs are of one setting where all that changes a result is the same, the seed aside. Settings
+    that act through the plan alone, such as the profile and p, are the same where the plan is:
+    ``graduated`` at split 1 is ``polynomial``. The first of such spellings stands for all.
+    """
+    through_plan = [name for name in names if name in THROUGH_PLAN]
+    plan = pl.col("plan").drop_nulls().first().over(names)
+    unknown = [
+        pl.when(pl.col("plan").is_null()).then(name).alias(f"unplanned {name}")
+        for name in through_plan
+    ]
+    key = ["plan", *(n for n in names if n not in through_plan)]
+    keyed = runs.select(plan, *names).with_columns(unknown)
+    key += [name for name in keyed.columns if name.startswith("unplanned ")]
+    spelt = pl.col("schedule.profile").replace_strict(SPELLINGS, default=len(SPELLINGS))
+    distinct = (
+        table.with_settings(keyed)
+        .sort(spelt, *names, nulls_last=True)
+        .unique(key, keep="first", maintain_order=True)
+        .sort(names, nulls_last=True)
+        .with_row_index("setting")
+        .with_columns(pl.col("setting").cast(pl.Int64))
+    )
+    found = keyed.join(
+        distinct.select("setting", *key), on=key, how="left", nulls_equal=True,
+        maintain_order="left",
+    )  # fmt: skip
+    has_settings = pl.col("schedule.profile").is_not_null()
+    numbers = found.select(pl.when(has_settings).then("setting"))["setting"]
+    return distinct.select("setting", *names), numbers
 
 
 def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
@@ -147,9 +193,17 @@ def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
     by_epoch = (
         epochs.with_columns(counted=pl.lit(value=True))
         .group_by("setting", "epoch")
-        .agg(pl.len().cast(pl.Int64).alias("n"), *_means(AVERAGED))
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            *(pl.col(name).first().alias(f"{name}_of_one") for name in ENDS),
+            *_means(AVERAGED),
+        )
     )
-    return with_intervals(by_epoch, AVERAGED).sort("setting", "epoch")
+    curves = with_intervals(by_epoch, AVERAGED).with_columns(
+        pl.when(pl.col("n") == 1).then(f"{name}_of_one").otherwise(name).alias(name)
+        for name in ENDS
+    )  # fmt: skip
+    return curves.drop(f"{name}_of_one" for name in ENDS).sort("setting", "epoch")
 
 
 def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:

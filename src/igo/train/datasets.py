@@ -15,11 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.config.schema import Config, DatasetConfig
-from igo.data import augment, readers
+from igo.config.schema import Config, DatasetConfig, held_out, place_of
+from igo.data import class_folders, readers
+from igo.data.source import Split
+from igo.data.strata import subset
 from igo.errors import ConfigError, UserError
 from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
+from igo.train import augment, on_disk
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 TEST_BATCH = 500  # a third less time than 1000 on a CPU, whose cache it fits
@@ -46,6 +49,10 @@ class Data(Protocol):
         """Yield a rank's share of the test set, not augmented, in its own order."""
         ...
 
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """Yield the training images that are held out, as ``test_batches`` does the test set."""
+        ...
+
 
 def open_data(config: Config, device: torch.device) -> Data:
     """Read the configured data set.
@@ -56,25 +63,24 @@ def open_data(config: Config, device: torch.device) -> Data:
     dataset = config.dataset
     if dataset.name == "imagenet":
         return FolderData(dataset, Path(config.data_dir) / "imagenet", device)
-    train, test = readers.READERS[dataset.name](Path(config.data_dir))
+    place = place_of(config)
+    if dataset.name == "folder" and not (images := class_folders.images(place)).fit_in_memory:
+        return StreamedData(dataset, images, device)
+    train, test = readers.read(dataset.name, place)
     _check_facts(dataset, train, test)
     _check_samples(dataset, len(train.labels))
-    if dataset.samples < len(train.labels):  # else no copy: the arrays are shared between runs
-        keep = subset(train.labels, dataset.samples)
-        train = readers.Split(train.images[keep], train.labels[keep])
-    return TensorData(dataset, train, test, device)
+    used, held = shares(train.labels, dataset)
+    validation = Split(train.images[held], train.labels[held]) if len(held) else None
+    if len(used) < len(train.labels):  # else no copy: the arrays are shared between runs
+        train = Split(train.images[used], train.labels[used])
+    return TensorData(dataset, train, test, device, validation)
 
 
-def subset(labels: np.ndarray, samples: int) -> np.ndarray:
-    """Indices of a fixed, stratified part of the data, in order; all where samples = n."""
-    if samples == len(labels):
-        return np.arange(len(labels))
-    order = np.random.default_rng(0).permutation(len(labels))
-    rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
-    return np.sort(order[np.argsort(rank[order], kind="stable")][:samples])
+def shares(labels: np.ndarray, dataset: DatasetConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the samples to train on and of those held out, both fixed and stratified."""
+    used = subset(labels, dataset.samples)
+    held = subset(labels[used], held_out(dataset))
+    return np.delete(used, held), used[held]
 
 
 def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
@@ -89,14 +95,16 @@ class TensorData:
     def __init__(
         self,
         dataset: DatasetConfig,
-        train: readers.Split,
-        test: readers.Split,
+        train: Split,
+        test: Split,
         device: torch.device,
+        validation: Split | None = None,
     ) -> None:
         self.n = len(train.labels)
         self._augment, self._device = dataset.augment, device
         self._train = _on_device(train, device)
         self._test = _on_device(test, device)
+        self._validation = _on_device(validation, device) if validation else None
         self._normalise = Normalise(dataset, device)
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
@@ -119,7 +127,14 @@ class TensorData:
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
-        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in self._test)
+        return self._evaluated(self._test, ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._validation, ranks) if self._validation else iter(())
+
+    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Iterator[Batch]:
+        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in split)
         for images, labels in zip(*share, strict=True):
             yield self._normalise(images.permute(0, 3, 1, 2)), labels
 
@@ -128,14 +143,14 @@ class FolderData:
     """Images that DataLoader workers read from root/train/CLASS/* and root/val/CLASS/*."""
 
     def __init__(self, dataset: DatasetConfig, root: Path, device: torch.device) -> None:
-        self._train = readers.image_folder(root / "train", readers.train_transform(dataset))
-        self._test = readers.image_folder(root / "val", readers.test_transform(dataset))
+        self._train = on_disk.image_folder(root / "train", on_disk.train_transform(dataset))
+        self._test = on_disk.image_folder(root / "val", on_disk.test_transform(dataset))
         labels = np.array(self._train.targets)
         _check_folders(dataset, root, self._train.classes, self._test.classes)
         _check_samples(dataset, len(labels))
-        self._keep = torch.from_numpy(subset(labels, dataset.samples))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
         self.n = len(self._keep)
-        self._plain_transform = readers.test_transform(dataset)
+        self._plain_transform = on_disk.test_transform(dataset)
         self._workers, self._device = dataset.workers, device
         self._normalise = Normalise(dataset, device)
         shape = (0, dataset.channels, dataset.image_size, dataset.image_size)
@@ -153,26 +168,102 @@ class FolderData:
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
-        (order,) = ranks.share([torch.arange(len(self._test))])
-        return self._load(self._test, [index.tolist() for index in order.split(TEST_BATCH // 4)])
+        return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
 
-    def _load(self, images: readers.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
-        loader = torch.utils.data.DataLoader(
-            images,
-            batch_sampler=[batch for batch in batches if batch],
-            collate_fn=readers.collate,
-            num_workers=self._workers,
-            pin_memory=self._device.type == "cuda",
-        )
-        loaded = iter(loader)
-        for indices in batches:
-            batch = next(loaded) if indices else self._nothing
-            if isinstance(batch, UserError):
-                raise batch
-            yield (
-                self._normalise(batch[0].to(self._device, non_blocking=True)),
-                batch[1].to(self._device, non_blocking=True),
-            )
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data. As test images are seen."""
+        plain = self._train.transformed(self._plain_transform)
+        return self._evaluated(plain, self._held, ranks)
+
+    def _evaluated(
+        self, images: on_disk.ImageFolder, which: Tensor, ranks: Ranks
+    ) -> Iterator[Batch]:
+        (order,) = ranks.share([which])
+        return self._load(images, [index.tolist() for index in order.split(TEST_BATCH // 4)])
+
+    def _load(self, images: on_disk.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
+        for pixels, labels in _loaded(images, batches, self._nothing, self._workers, self._device):
+            yield self._normalise(pixels), labels
+
+
+class StreamedData:
+    """Own images in folders, too many for memory: as TensorData, each decoded when it is needed."""
+
+    def __init__(
+        self, dataset: DatasetConfig, images: class_folders.Images, device: torch.device
+    ) -> None:
+        labels = images.labels(images.train)
+        _check_samples(dataset, len(labels))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
+        self.n = len(self._keep)
+        self._train = on_disk.Decoded(images, images.train)
+        self._test = on_disk.Decoded(images, images.test)
+        self._augment, self._workers, self._device = dataset.augment, dataset.workers, device
+        self._normalise = Normalise(dataset, device)
+        shape = (0, dataset.image_size, dataset.image_size, dataset.channels)
+        self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. The parameters are those that TensorData draws."""
+        drawn = generator(seed, "augmentation")
+        moves = augment.draw_moves(self._augment, self.n, drawn, self._device)
+        loaded = self._load(self._train, [self._keep[index] for index in index_batches])
+        for index, (pixels, labels) in zip(index_batches, loaded, strict=True):
+            own = torch.arange(len(index), device=self._device)
+            moved = augment.gather(pixels, own, moves.of(index.to(self._device)))
+            yield self._normalise(moved), labels
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data."""
+        return self._plain(self._train, [self._keep[index] for index in index_batches])
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._train, self._held, ranks)
+
+    def _evaluated(self, images: on_disk.Decoded, which: Tensor, ranks: Ranks) -> Iterator[Batch]:
+        (order,) = ranks.share([which])
+        return self._plain(images, order.split(TEST_BATCH))
+
+    def _plain(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        for pixels, labels in self._load(images, batches):
+            yield self._normalise(pixels.permute(0, 3, 1, 2)), labels
+
+    def _load(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        listed = [index.tolist() for index in batches]
+        return _loaded(images, listed, self._nothing, self._workers, self._device)
+
+
+def _loaded(
+    images: on_disk.ImageFolder | on_disk.Decoded,
+    batches: list[list[int]],
+    nothing: Batch,
+    workers: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """Batches of images that workers read, on the device, uint8; ``nothing`` for an empty one.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    loader = torch.utils.data.DataLoader(
+        images,
+        batch_sampler=[batch for batch in batches if batch],
+        collate_fn=on_disk.collate,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    loaded = iter(loader)
+    for indices in batches:
+        batch = next(loaded) if indices else nothing
+        if isinstance(batch, UserError):
+            raise batch
+        pixels, labels = (part.to(device, non_blocking=True) for part in batch)
+        yield pixels, labels
 
 
 def _together(index_batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
@@ -204,12 +295,12 @@ class Normalise:
         return torch.addcmul(self._offset, images, self._scale)
 
 
-def _on_device(split: readers.Split, device: torch.device) -> tuple[Tensor, Tensor]:
+def _on_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
     images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
     return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
 
 
-def _check_facts(dataset: DatasetConfig, *splits: readers.Split) -> None:
+def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
     """Hold conf/dataset against the files."""
     classes = max(int(split.labels.max()) for split in splits) + 1
     if dataset.classes != classes:
