@@ -54,13 +54,13 @@ def entries(studies: Mapping[str, Study], frames: Frames) -> list[Entry]:
     ]
 
 
-def write(folder: Path, found: list[Entry], settings: Settings, seconds: float) -> None:
+def write(folder: Path, found: list[Entry], settings: Settings) -> None:
     """Write README.md into the results folder, whole or not at all."""
     command = f"igo theory seed={settings.seed} starts={settings.starts}"
     head = HEAD.format(
         counts=_counts(found),
         command=f"{command} budget={settings.budget} workers={settings.workers}",
-        hardware=f"Last run: {seconds:.0f} s on {_hardware()}.",
+        hardware=f"Hardware of the last run: {_hardware()}.",
     )
     index = ["| # | stated | verdict |", "|---|---|---|"]
     sections, drawn = [], set[str]()
@@ -73,7 +73,7 @@ def write(folder: Path, found: list[Entry], settings: Settings, seconds: float) 
 
 def _counts(found: list[Entry]) -> str:
     verdicts = [entry.seen.verdict for entry in found]
-    parts = ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS)
+    parts = ", ".join(f"{v} {verdicts.count(v)}" for v in VERDICTS)
     return f"**{len(found)} statements: {parts}.**"
 
 
