@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from hydra import compose, initialize_config_dir
 
-from igo.config.help import CONF
 from igo.config.load import load
 from igo.config.schema import Config
+from igo.paths import CONF
 
 # C² and evaluation are measured apart (apart.py): here, little of them runs between timed epochs.
 COMMON = ("noise.online=0", "noise.batches=2", "noise.batch_size=16", "tracking=none")

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.worker import Turns
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 
 PRECISION = {None: "32-true", torch.bfloat16: "bf16-mixed", torch.float16: "16-mixed"}
 
@@ -69,7 +70,7 @@ class Epochs(lightning.Callback):
         self, trainer: lightning.Trainer, _: lightning.LightningModule
     ) -> None:
         epoch, stage = next(self._stages)
-        self._batches.batch_size, self._batches.epoch = stage.b_m, epoch
+        self._batches.count, self._batches.epoch = stage.batches, epoch
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = stage.eta_m
         self._turns.begin()

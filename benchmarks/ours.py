@@ -9,13 +9,13 @@ from __future__ import annotations
 from torch import nn
 
 from benchmarks.worker import Turns
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import make_plan
+from igo.files import Record
 from igo.runs import assemble
-from igo.runs.folder import Record
 from igo.runs.terminal import Terminal
 from igo.train import loop
-from igo.train.loop import Progress
+from igo.train.state import Progress
 
 
 def train(config: Config, turns: Turns, every: int = 1) -> nn.Module:

@@ -21,11 +21,12 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
 from igo.config.load import load
+from igo.config.plan import make_plan
 from igo.config.schema import DatasetConfig, ModelConfig
-from igo.method.schedule import make_plan
+from igo.files import Record
 from igo.runs import assemble
-from igo.runs.folder import Record
 from igo.train import loop, models
+from igo.train.state import Progress
 
 CONF = str(Path(__file__).parents[1] / "conf")
 BASE = ("tracking=none", "batch_size=64", "engine.device=cpu")
@@ -119,7 +120,7 @@ def trained(settings: Sequence[str], network: str = "as it is") -> Trace:
         trace.epochs.append(_flat(run.network))
         trace.records.append(record)
 
-    loop.train(run, loop.Progress(), Quiet(), epoch_done, look)  # type: ignore[arg-type]
+    loop.train(run, Progress(), Quiet(), epoch_done, look)  # type: ignore[arg-type]
     return trace
 
 

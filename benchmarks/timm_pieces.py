@@ -19,8 +19,8 @@ from torch import nn
 
 from benchmarks import peers
 from benchmarks.worker import Turns
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import make_plan
 
 LOG_INTERVAL = 50  # timm's default
 
@@ -39,7 +39,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     )
     network.train()
     for epoch, stage in make_plan(config).epochs_of_stages(0):
-        batches.batch_size, batches.epoch = stage.b_m, epoch
+        batches.count, batches.epoch = stage.batches, epoch
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m
         turns.begin()

@@ -12,9 +12,10 @@ import matplotlib as mpl
 import numpy as np
 from hydra import compose, initialize_config_dir
 
-from igo.config.help import CONF
 from igo.config.load import load
-from igo.method.schedule import Plan, make_plan
+from igo.config.plan import make_plan
+from igo.method.plan import Plan
+from igo.paths import CONF
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from igo.config.cli import hydra_program
 from igo.config.load import split_off
 from igo.errors import ConfigError, UserError
-from igo.runs.folder import write_atomically
+from igo.files import write_atomically
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

@@ -13,8 +13,9 @@ from typing import Any
 from conftest import ROOT, TINY
 from hydra import initialize_config_dir
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 from igo.runs.folder import RunFolder
 from igo.sweep.jobs import Composer
 
@@ -83,7 +84,7 @@ def _records(
             {
                 "epoch": epoch, "stage": stage.stage, "updates": updates,
                 "samples": config.dataset.samples * epoch, "eta_m": stage.eta_m, "b_m": stage.b_m,
-                "gamma_m": stage.gamma_m, "delta_m": delta,
+                "gamma_m": stage.gamma_m, "delta_m": delta, "reference_variance": VARIANCE,
                 "delta_measured": delta * drawn.uniform(0.8, 1.2), "gradient_variance": VARIANCE,
                 "train/loss": drawn.uniform(1, 1.2) / epoch, "train/accuracy": drawn.random(),
                 "test/loss": drawn.uniform(1, 2), "images_per_second": 1000.0, "seconds": 1.0,

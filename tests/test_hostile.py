@@ -32,11 +32,12 @@ from wandb_server import KEY
 from igo.analysis.table import table
 from igo.config import guard
 from igo.config.load import of_file
+from igo.config.plan import make_plan
 from igo.data import cache, readers
+from igo.data.source import Place
 from igo.errors import UserError
-from igo.method.schedule import make_plan
 from igo.runs.folder import RunFolder, last_record, read_status
-from igo.sweep.manifest import Book, Entry, find_book, read_book
+from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
 
 
 @pytest.fixture(scope="module")
@@ -133,24 +134,26 @@ def test_records_that_are_none_end_in_a_row_that_says_so(
 # --- Paths ----------------------------------------------------------------------------------------
 
 
-def a_book() -> dict[str, Any]:
+def a_manifest() -> dict[str, Any]:
     entries = [Entry("digits-a", ["p=0.5"], "p=0.5", 3)]
-    return asdict(Book("x-1", "python src/train.py -m", "2026-01-01", entries, {"digits-a": "7_1"}))
+    return asdict(
+        Manifest("x-1", "python src/train.py -m", "2026-01-01", entries, {"digits-a": "7_1"})
+    )
 
 
-def write_book(runs_dir: Path, book: dict[str, Any]) -> Path:
+def write_book(runs_dir: Path, manifest: dict[str, Any]) -> Path:
     path = runs_dir / "sweeps" / "x-1" / "sweep.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(book))
+    path.write_text(json.dumps(manifest))
     return path
 
 
 def changed(**to: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda book: book.update(to)
+    return lambda manifest: manifest.update(to)
 
 
 def changed_run(**to: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda book: book["runs"][0].update(to)
+    return lambda manifest: manifest["runs"][0].update(to)
 
 
 BOOKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
@@ -169,26 +172,26 @@ BOOKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "jobs": (changed(queue={"digits-a": 7}), "7 is no text"),
     "command": (changed(command={}), r"\{\} is no text"),
     "more": (changed(more=1), "unexpected keyword argument 'more'"),
-    "fewer": (lambda book: book.pop("runs"), "runs"),
+    "fewer": (lambda manifest: manifest.pop("runs"), "runs"),
 }
 
 
 @pytest.mark.parametrize("case", BOOKS)
 def test_a_sweeps_record_leads_nowhere_else(case: str, tmp_path: Path) -> None:
     change, reason = BOOKS[case]
-    book = a_book()
-    path = write_book(tmp_path, book)
-    assert asdict(read_book(path)) == book
-    change(book)
-    write_book(tmp_path, book)
+    manifest = a_manifest()
+    path = write_book(tmp_path, manifest)
+    assert asdict(read_manifest(path)) == manifest
+    change(manifest)
+    write_book(tmp_path, manifest)
     with pytest.raises(UserError, match=rf"sweep.json is not the record of a sweep .*{reason}"):
-        read_book(path)
+        read_manifest(path)
 
 
 def test_a_sweep_is_named_by_its_folder(tmp_path: Path) -> None:
     """Its table is written to sweeps/NAME, so NAME must not be what a file says."""
-    write_book(tmp_path, {**a_book(), "name": "../../elsewhere"})
-    assert find_book(tmp_path, None).name == "x-1"
+    write_book(tmp_path, {**a_manifest(), "name": "../../elsewhere"})
+    assert find_manifest(tmp_path, None).name == "x-1"
 
 
 @pytest.mark.parametrize("name", [".lock", ".metrics.jsonl.partial", "output.log", "status.json"])
@@ -240,13 +243,13 @@ def test_code_in_cifars_pickles_is_never_run(
     """torchvision compares checksums before it unpickles, also where it downloads first."""
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     folder = write_cifar(tmp_path / "data", 10, monkeypatch)
-    readers.cifar10(tmp_path / "data")
+    readers.read("cifar10", Place(tmp_path / "data"))
     trap = pickle.dumps({"data": Trap(proof), "labels": []})
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
         path.write_bytes(trap)
         with pytest.raises(UserError, match="missing or damaged"):
-            readers.cifar10(tmp_path / "data")
+            readers.read("cifar10", Place(tmp_path / "data"))
         path.write_bytes(whole)
     assert not proof.exists()
     pickle.loads(trap)
@@ -266,7 +269,7 @@ def test_an_archive_with_other_content_is_not_unpacked(
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     with pytest.raises(UserError, match="could not be downloaded"):
-        readers.cifar10(data)
+        readers.read("cifar10", Place(data))
     assert not proof.exists()
     assert [path.name for path in data.parent.rglob("*")] == ["data", "cifar-10-python.tar.gz"]
 
@@ -283,21 +286,21 @@ def test_cifar_that_only_looks_right_was_made_with_torchvisions_own_sums() -> No
 
 
 def test_a_pickle_in_the_cache_is_never_run(tmp_path: Path, proof: Path) -> None:
-    readers.digits(tmp_path)
+    readers.read("digits", Place(tmp_path))
     (kept,) = (tmp_path / "cache").iterdir()
     file = kept / "train_images.npy"
     whole = np.load(file)
     np.save(file, np.array([Trap(proof)], dtype=object), allow_pickle=True)
     sums = json.loads((kept / cache.CHECKSUMS).read_text())
     (kept / cache.CHECKSUMS).write_text(json.dumps({**sums, file.name: cache._checksum(file)}))
-    train, _ = readers.digits(tmp_path)
+    train, _ = readers.read("digits", Place(tmp_path))
     np.testing.assert_array_equal(train.images, whole)
     assert not proof.exists()
 
 
 @pytest.mark.parametrize("change", ["up", "absolute", "fewer", "other", "list", "number"])
 def test_a_cache_that_leads_elsewhere_is_made_again(change: str, tmp_path: Path) -> None:
-    readers.digits(tmp_path)
+    readers.read("digits", Place(tmp_path))
     (kept,) = (tmp_path / "cache").iterdir()
     file, outside = kept / "train_images.npy", tmp_path / "train_images.npy"
     whole = np.load(file)
@@ -314,7 +317,7 @@ def test_a_cache_that_leads_elsewhere_is_made_again(change: str, tmp_path: Path)
         "number": dict.fromkeys(sums, 3),
     }[change]
     (kept / cache.CHECKSUMS).write_text(json.dumps(content))
-    train, _ = readers.digits(tmp_path)
+    train, _ = readers.read("digits", Place(tmp_path))
     np.testing.assert_array_equal(train.images, whole)
 
 

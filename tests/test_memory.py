@@ -15,11 +15,11 @@ from conftest import TINY, records, run_folder
 from forked import Death, shared_forge
 from torch import nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.errors import UserError
-from igo.method.schedule import make_plan
-from igo.train import engine, loop, memory, models, optim
+from igo.train import datasets, engine, loop, micro_batch, models, optim
+from igo.train.state import Progress, Training
 
 MakeConfig = Callable[..., Config]
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -40,7 +40,7 @@ def test_a_chain_keeps_the_inputs_of_its_layers(make_config: MakeConfig) -> None
         nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10), nn.Sigmoid()
     )
     dataset = make_config().dataset
-    assert memory.bytes_per_sample(chain, dataset) == 4 * (pixels + hidden + 10)
+    assert micro_batch.bytes_per_sample(chain, dataset) == 4 * (pixels + hidden + 10)
 
 
 @pytest.mark.parametrize("model", ["resnet8", "resnet18"])
@@ -59,7 +59,7 @@ def test_the_count_is_that_of_real_tensors(model: str, make_config: MakeConfig) 
         logits = network(torch.randn(b, 1, 8, 8))
     real = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in own)
     del logits
-    counted = memory.bytes_per_sample(network, config.dataset)
+    counted = micro_batch.bytes_per_sample(network, config.dataset)
     assert real / b == pytest.approx(counted, rel=0.03)  # BatchNorm's statistics are in it
 
 
@@ -70,31 +70,31 @@ def test_it_is_the_largest_power_of_two_that_fits(
 ) -> None:
     config = make_config(f"model={model}", f"engine.memory={gib}")
     network = models.build(config.model, config.dataset)
-    size = memory.micro_batch_size(config, network)
-    each, allowed = memory.bytes_per_sample(network, config.dataset), gib * 2**30
+    size = micro_batch.size_for(config, network)
+    each, allowed = micro_batch.bytes_per_sample(network, config.dataset), gib * 2**30
     assert size in [2**k for k in range(11)]
     assert size * each <= allowed or size == 1
-    assert 2 * size * each > allowed or size == memory.MOST
+    assert 2 * size * each > allowed or size == micro_batch.MOST
 
 
 def test_the_published_experiments_go_through_whole(make_config: MakeConfig) -> None:
     config = make_config("experiment=cifar100_method3")
     network = models.build(config.model, config.dataset)
-    assert memory.micro_batch_size(config, network) >= 512
+    assert micro_batch.size_for(config, network) >= 512
 
 
 def test_a_set_size_is_taken(make_config: MakeConfig) -> None:
     config = make_config("engine.micro_batch_size=3")
-    assert memory.micro_batch_size(config, nn.Identity()) == 3
+    assert micro_batch.size_for(config, nn.Identity()) == 3
 
 
 def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
-    sizes = ("batch_size=40", "tracking=none", "epochs=1", "schedule.stages=1")
+    sizes = ("batch_size=48", "tracking=none", "epochs=1", "schedule.stages=1")
     done = program(*TINY, *sizes, "engine.memory=0.0005")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads((run_folder(tmp_path) / "status.json").read_text())
     size = found["hardware"]["micro_batch_size"]
-    assert size < 40
+    assert size < 48
     assert f"in parts of at most {size}" in done.stdout
     again = program(*TINY, *sizes, f"engine.micro_batch_size={size}")
     assert again.returncode == 0
@@ -134,18 +134,18 @@ ERRORS = [
 GROWING = (*TINY, "batch_size=16", "epochs=4", "schedule.stages=2", "p=1", "optimizer=shb")
 
 
-def trained(config: Config, network: nn.Module) -> tuple[loop.Progress, nn.Module, list[Any]]:
+def trained(config: Config, network: nn.Module) -> tuple[Progress, nn.Module, list[Any]]:
     """Train a model of one's own; progress, model, and what was said of its memory."""
     built = engine.build(config.engine)
     torch.manual_seed(0)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
     said: list[Any] = []
-    training = loop.Training(
+    training = Training(
         config, make_plan(config), datasets.open_data(config, built.device), network,
         optim.build(config.optimizer, network.parameters()), built,
     )  # fmt: skip
-    progress = loop.Progress()
+    progress = Progress()
     loop.train(
         training, progress, Quiet(), lambda _: None, lambda: None, lambda *s: said.append(s)  # type: ignore[arg-type]
     )  # fmt: skip
@@ -214,7 +214,7 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
     assert ended.returncode == 0, ended.stderr
     lines = ended.stderr.splitlines()
     assert all(line.startswith("warning: out of memory with ") for line in lines)
-    assert "which BatchNorm sees by themselves" in lines[-1]
+    assert "BatchNorm statistics are per part" in lines[-1]
     size = status_of(straight)["hardware"]["micro_batch_size"]
     assert f"it is {size} at most" in lines[-1]
     assert size < 1024

@@ -21,12 +21,12 @@ from conftest import TINY, clean_environment, command, records, run_folder
 from forked import Death, Forge, shared_forge
 from torch import nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
-from igo.method.schedule import make_plan
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.tracking import history
-from igo.train import engine, loop, optim
+from igo.train import datasets, engine, loop, optim
+from igo.train.state import Progress, Training
 
 SILENT = "tracking=none"
 BASE = (*TINY, "epochs=4", "schedule.stages=2")  # the boundary is after epoch 2; 6 + 4 updates
@@ -369,7 +369,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "checkpoint.pt"
         for first, second in ((plain, scaled), (scaled, plain)):
-            assemble.save(path, "one run", None, first, loop.Progress())
+            assemble.save(path, "one run", None, first, Progress())
             assert assemble.load(path, "one run", second, pytest.fail)[0] is not None
     assert scaled.engine.scaler.state_dict() == fresh
 
@@ -388,7 +388,7 @@ def test_a_crash_is_recorded_and_the_command_continues(
     traceback = (folder / "error.txt").read_text()
     assert traceback.startswith("Traceback (most recent call last)")
     assert traceback.endswith("RuntimeError: the roof fell in\n")
-    assert "in _train_epoch" in traceback
+    assert "in train_epoch" in traceback
     assert [row["epoch"] for row in records(folder)] == [1, 2]
 
     assert forge.run(tmp_path, *arguments).returncode == 0
@@ -457,15 +457,15 @@ def test_dropout_draws_the_same_after_a_resume(
 ) -> None:
     config = make_config(*BASE, SILENT)
 
-    def training() -> loop.Training:
+    def training() -> Training:
         torch.manual_seed(0)
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
         built = engine.build(config.engine)
         images = datasets.open_data(config, built.device)
         optimizer = optim.build(config.optimizer, network.parameters())
-        return loop.Training(config, make_plan(config), images, network, optimizer, built)
+        return Training(config, make_plan(config), images, network, optimizer, built)
 
-    def train(run: loop.Training, progress: loop.Progress, last: int) -> None:
+    def train(run: Training, progress: Progress, last: int) -> None:
         def done(record: dict[str, Any]) -> None:
             if record["epoch"] == last:
                 raise Enough
@@ -473,9 +473,9 @@ def test_dropout_draws_the_same_after_a_resume(
         with pytest.raises(Enough):
             loop.train(run, progress, Quiet(), done, lambda: None)  # type: ignore[arg-type]
 
-    straight, progress = training(), loop.Progress()
+    straight, progress = training(), Progress()
     train(straight, progress, 4)
-    first, there = training(), loop.Progress()
+    first, there = training(), Progress()
     train(first, there, 2)
     second = training()
     second.network.load_state_dict(first.network.state_dict())

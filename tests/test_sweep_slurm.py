@@ -15,8 +15,8 @@ import pytest
 from conftest import ROOT, TINY, clean_environment
 
 from igo.errors import ConfigError, UserError
+from igo.runs.manifest import find_manifest
 from igo.sweep import queue
-from igo.sweep.manifest import find_book
 from igo.sweep.slurm import SlurmSettings
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -116,9 +116,44 @@ def test_sbatch_is_asked_for_what_was_set(
     (srun,) = (index for index, line in enumerate(lines) if line.startswith("srun "))
     assert lines.index("module load cuda") < lines.index("ulimit -c 0") < srun
     assert "--cpus-per-task=6" in lines[srun]
-    book = find_book(tmp_path / "runs", None)
-    assert asked["job-name"] == book.name
-    assert list(book.queue.values()) == ["7_0", "7_1", "7_2"]
+    manifest = find_manifest(tmp_path / "runs", None)
+    assert asked["job-name"] == manifest.name
+    assert list(manifest.queue.values()) == ["7_0", "7_1", "7_2"]
+
+
+def test_what_slurm_refuses_is_no_sweep(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    submitted(tmp_path, program, stand_in)
+    newest = find_manifest(tmp_path / "runs", None).name
+    path = stand_in(sbatch="echo sbatch: error: invalid partition >&2; exit 1")
+    ended = program("-m", *TINY, "hydra/launcher=slurm", "seed=3,4", PATH=path)
+    assert ended.returncode == 2
+    assert "invalid partition" in ended.stderr
+    assert find_manifest(tmp_path / "runs", None).name == newest
+    assert [path.parent.name for path in (tmp_path / "runs/sweeps").glob("*/sweep.json")] == [
+        newest
+    ]
+
+
+def test_any_sweep_can_be_watched_by_its_name(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    submitted(tmp_path, program, stand_in)
+    first = find_manifest(tmp_path / "runs", None).name
+    ended = program("-m", *TINY, "hydra/launcher=slurm", "seed=5", PATH=str(tmp_path / "bin"))
+    assert ended.returncode == 0, ended.stderr
+    assert find_manifest(tmp_path / "runs", None).name != first
+    shown = subprocess.run(
+        [sys.executable, "-m", "igo", "sweep-status", f"name={first}",
+         f"runs_dir={tmp_path / 'runs'}"],
+        env=clean_environment(PATH=str(tmp_path / "bin")), capture_output=True, text=True,
+        check=True,
+    ).stdout  # fmt: skip
+    assert shown.startswith(f"sweep {first}, started ")
+    made = ["make", "-n", "sweep-status", "SWEEP=methods"]
+    asked = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "igo sweep-status name=methods" in asked
 
 
 def test_a_default_of_the_cluster_is_not_asked_for(
@@ -211,7 +246,7 @@ def test_sweep_status_shows_the_records_where_the_queue_does_not_answer(
 ) -> None:
     def status(path: str) -> str:
         return subprocess.run(
-            [sys.executable, str(ROOT / "src/sweep_status.py"), f"runs_dir={tmp_path / 'runs'}"],
+            [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}"],
             env=clean_environment(PATH=path), capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 

@@ -6,7 +6,6 @@ Hydra imports this module at every start, so it imports nothing heavy; igo.sweep
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -19,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-LAUNCH = Path(__file__).parents[2] / "launch"
+from igo.paths import LAUNCH
 
 
 class LaunchFolder(SearchPathPlugin):

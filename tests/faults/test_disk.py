@@ -20,7 +20,7 @@ from conftest import run_folder
 from forked import Death, Ended, Forge, shared_forge
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
-from igo.runs.folder import write_atomically
+from igo.files import write_atomically
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
 

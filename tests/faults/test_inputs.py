@@ -23,12 +23,13 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.config.cli import _composition
 from igo.config.guard import guard_composition
 from igo.config.load import load
+from igo.config.plan import make_plan
 from igo.config.schema import known_settings
 from igo.errors import UserError
-from igo.method.schedule import Plan, make_plan
+from igo.method.plan import Plan
 from igo.runs import assemble
 from igo.train import loop
-from igo.train.loop import Training
+from igo.train.state import Progress, Training
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
 Record = Callable[[str, object], None]
@@ -95,7 +96,7 @@ def step(training: Training) -> int:
 
     bar, ignore = Silent(), lambda _: None
     try:
-        loop.train(training, loop.Progress(), bar, ignore, stop_after_one)  # type: ignore[arg-type]
+        loop.train(training, Progress(), bar, ignore, stop_after_one)  # type: ignore[arg-type]
     except OneStep:
         asked -= 1
     return asked

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from cluster import cluster, missing, slurm, wait
-from conftest import ROOT, TINY, clean_environment, command, records
+from conftest import TINY, clean_environment, command, records
 
 from igo.runs import checkpoint
 
@@ -58,9 +58,8 @@ def sweep(place: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 def sweep_status(place: Path) -> str:
-    script = str(ROOT / "src" / "sweep_status.py")
     return subprocess.run(
-        [sys.executable, script, f"runs_dir={place / 'runs'}"],
+        [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={place / 'runs'}"],
         env=clean_environment(), capture_output=True, text=True, timeout=60, check=True,
     ).stdout  # fmt: skip
 
@@ -68,8 +67,10 @@ def sweep_status(place: Path) -> str:
 def queue(place: Path) -> dict[str, str]:
     """The SLURM job of each run, by the overrides that tell it from the others."""
     (path,) = place.glob("runs/sweeps/*/sweep.json")
-    book = json.loads(path.read_text())
-    return {one["label"]: book["queue"][one["run"]] for one in book["runs"] if book["queue"]}
+    manifest = json.loads(path.read_text())
+    return {
+        one["label"]: manifest["queue"][one["run"]] for one in manifest["runs"] if manifest["queue"]
+    }
 
 
 def folder(place: Path, label: str) -> Path:

@@ -6,8 +6,12 @@ conf/ holds the values and explains them; these classes hold the types, ``rules`
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
+
+from igo.data.source import Place
 
 
 @dataclass
@@ -27,11 +31,14 @@ class DatasetConfig:
     classes: int
     channels: int
     image_size: int
-    samples: int  # n, training samples in use
+    samples: int  # training images in use, those held out for validation among them
     mean: list[float]
     std: list[float]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 4  # DataLoader processes, where images are read from disk
+    validation: float = 0.0  # share of the samples that is held out to tune on
+    root: str | None = None  # of dataset=folder
+    file: str | None = None  # of dataset=arrays
 
 
 @dataclass
@@ -64,6 +71,9 @@ class ScheduleConfig:
     final_updates: int = 0
     feedback: str = "none"
     feedback_limit: float = 2.0
+    noise_exponent: float = 0.5  # ρ
+    lengths: str = "equal"
+    h: float = 0.0  # of lengths=algorithm3
     p: float | None = None
     gamma: float | None = None
     kappa: float | None = None
@@ -76,11 +86,11 @@ class ScheduleConfig:
 
 @dataclass
 class NoiseConfig:
-    """How C² is measured: K mini-batches at the start of each stage, pairs of parts online."""
+    """How C² is measured: K mini-batches at the start, pairs of parts of batches online."""
 
     batches: int = 8
-    batch_size: int = 64
-    online: float = 0.02
+    batch_size: int | None = None
+    online: float = 0.025
 
 
 @dataclass
@@ -108,6 +118,7 @@ class TrackingConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    artifact: bool = False
 
 
 @dataclass
@@ -132,14 +143,42 @@ class Config:
     runs_dir: str = "runs"
     dry_run: bool = False
     fresh: bool = False
+    save_model: bool = False
 
+
+# What the settings mean. Raised where the same ones come to mean another result, as when epochs
+# came to be equal batches (2): runs of an earlier rule are never continued under a later one.
+RULE = 2
 
 # Settings that change no result: where a run computes, and where its files and records go.
 NO_EFFECT = (
-    "tracking", "data_dir", "runs_dir", "dry_run", "fresh",
+    "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
     "engine.device", "engine.threads", "engine.deterministic", "engine.graphs",
-    "dataset.workers",
+    "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
+
+
+def place_of(config: Config, *, download: bool = True) -> Place:
+    """Where the configured data set is looked for."""
+    dataset = config.dataset
+    return Place(
+        Path(config.data_dir),
+        root=Path(dataset.root) if dataset.root else None,
+        file=Path(dataset.file) if dataset.file else None,
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        download=download,
+    )
+
+
+def held_out(dataset: DatasetConfig) -> int:
+    """How many of the samples are for validation."""
+    return round(dataset.samples * dataset.validation)
+
+
+def training_samples(config: Config) -> int:
+    """n, the samples that are trained on: those in use without those held out for validation."""
+    return config.dataset.samples - held_out(config.dataset)
 
 
 def total_epochs(config: Config) -> int:
@@ -148,19 +187,31 @@ def total_epochs(config: Config) -> int:
 
 
 def result_settings(config: Config) -> dict[str, Any]:
-    """The settings that change a run's result: all but device, tracking, paths and the like."""
-    settings = asdict(config)
-    for name in NO_EFFECT:
-        group, _, key = name.rpartition(".")
-        del (settings[group] if group else settings)[key]
-    if config.engine.batchnorm == "synced":  # local statistics depend on the number of ranks
-        del settings["engine"]["batchnorm"]
-    if config.engine.non_finite == "stop":  # no result has such an update in it
-        del settings["engine"]["non_finite"]
+    """The settings that make a run's result what it is, by full name.
+
+    Without those that change no result, and without those at their neutral value, the default of
+    their field here: so a new setting renames no run. A default here can therefore never change.
+    """
+    settings = dict(_leaves(config))
+    without = {name for name in settings for one in NO_EFFECT if f"{name}.".startswith(f"{one}.")}
     if config.engine.micro_batch_size is not None:  # else memory decides it
-        del settings["engine"]["memory"]
-    del settings["p"]  # schedule.p holds it where it is used
-    return settings
+        without.add("engine.memory")
+    without.add("p")  # schedule.p holds it where it is used
+    return {
+        name: value for name, (value, neutral) in settings.items()
+        if name not in without and value != neutral
+    }  # fmt: skip
+
+
+def _leaves(config: object, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """Full name, value and default of every setting; MISSING where there is no default."""
+    for one in fields(config):  # type: ignore[arg-type]
+        value = getattr(config, one.name)
+        if is_dataclass(value):
+            yield from _leaves(value, f"{prefix}{one.name}.")
+        else:
+            default = [] if one.default_factory is list else one.default
+            yield f"{prefix}{one.name}", (value, default)
 
 
 def known_settings(of: type = Config, prefix: str = "") -> list[str]:

@@ -17,14 +17,45 @@ from torch import Tensor
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 ROUNDING = 1e-12  # of a sum, below which its difference from another is 0
+LEAST_FOR_TAIL = 32
 LEAST_FOR_INTERVAL = 3  # leaving one of two batches out leaves no variance
 
 
-class Moments:
-    """C² and the estimate of ‖∇f‖², and what follows from them."""
+@dataclass(frozen=True)
+class TailIndex:
+    """How heavy the tail of the noise's norm is: P(‖g − ḡ‖ > x) ∝ x^(−α) for large x.
+
+    ``alpha`` is Hill's estimate from the ``largest`` of the norms, ``interval`` its 95 % one.
+    """
+
+    alpha: float
+    interval: tuple[float, float]
+    largest: int
+
+    @property
+    def noise_exponent(self) -> float | None:
+        """ρ = (α − 1)/α of δ = η C b^(−ρ), 1/2 from α = 2 on; None where α ≤ 1 has no mean."""
+        alpha = min(self.alpha, 2.0)
+        return (alpha - 1) / alpha if alpha > 1 else None
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A measurement of C² and ‖∇f‖².
+
+    ``variance`` is C², (loss per parameter)²; ``interval`` its 95 % confidence interval, None where
+    there are too few batches for one; ``gradient_square`` the unbiased estimate of ‖∇f‖², which
+    chance can make negative; ``batches`` K of ``batch_size`` b samples drawn as ``sampling`` says,
+    or the number of ``pairs`` of parts of b samples.
+    """
 
     variance: float
+    interval: tuple[float, float] | None
     gradient_square: float
+    batch_size: int
+    batches: int
+    sampling: str
+    tail: TailIndex | None = None
 
     @property
     def gradient_norm(self) -> float:
@@ -37,23 +68,6 @@ class Moments:
         return self.variance / self.gradient_square if self.gradient_square > 0 else None
 
 
-@dataclass(frozen=True)
-class Noise(Moments):
-    """A measurement at fixed parameters.
-
-    ``variance`` is C², (loss per parameter)²; ``interval`` its 95 % confidence interval, None where
-    there are too few batches for one; ``gradient_square`` the unbiased estimate of ‖∇f‖², which
-    chance can make negative; ``batches`` K of ``batch_size`` b samples drawn as ``sampling`` says.
-    """
-
-    variance: float
-    interval: tuple[float, float] | None
-    gradient_square: float
-    batch_size: int
-    batches: int
-    sampling: str
-
-
 def momentum_factor(momentum: float) -> float:
     """β̂ = β(β² - β + 1)/(1 - β)² of the stochastic heavy ball (arXiv 2402.02325)."""
     return momentum * (momentum**2 - momentum + 1) / (1 - momentum) ** 2
@@ -61,7 +75,7 @@ def momentum_factor(momentum: float) -> float:
 
 def noise_level(
     learning_rate: float,
-    batch_size: int,
+    batch_size: float,
     variance: float,
     *,
     optimizer: str = "sgd",
@@ -69,6 +83,9 @@ def noise_level(
     gradient_norm: float = 0.0,
 ) -> float:
     """δ, in units of the parameter norm; without a finite-sample factor, as published.
+
+    >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32 and C² = 1280 of the slides
+    0.632
 
     SGD: η √(C²/b) (slides). Heavy ball: η √((1 + β̂) C²/b + β̂ K²). Normalised heavy ball:
     η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). K = ‖∇f‖.
@@ -90,7 +107,7 @@ def noise_level(
 def momentum_for(
     target: float,
     learning_rate: float,
-    batch_size: int,
+    batch_size: float,
     variance: float,
     *,
     optimizer: str,
@@ -179,21 +196,81 @@ def from_spreads(
         "disjoint": (n - b * k) / (n - 1),
     }[sampling]
     square = mean_square - variance / (b * k) * finite
-    return Noise(variance, _jackknife(spreads, variance), square, b, k, sampling)
+    tail = tail_index([math.sqrt(max(one, 0.0)) for one in spreads])
+    return Noise(variance, _jackknife(spreads, variance), square, b, k, sampling, tail)
+
+
+def tail_index(norms: Sequence[float]) -> TailIndex | None:
+    """Hill's estimate (1975) of the tail index from the largest tenth of the norms, at least ten.
+
+    1/α̂ is the mean of log(X_(i)/X_(k+1)) over the k largest; α̂ (1 ± 1.96/√k) its interval. None
+    for fewer than 32 norms, or a tail of equal ones. It is an upper tail's index only: light tails
+    give a large one, and a few dozen mini-batches of many samples are Gaussian whatever a sample's
+    gradient is.
+    """
+    k = max(10, len(norms) // 10)
+    if len(norms) < LEAST_FOR_TAIL:
+        return None
+    top = sorted(norms, reverse=True)[: k + 1]
+    if top[k] <= 0 or top[0] == top[k]:
+        return None
+    alpha = k / math.fsum(math.log(one / top[k]) for one in top[:k])
+    root = math.sqrt(k)
+    return TailIndex(alpha, (alpha * (1 - 1.96 / root), alpha * (1 + 1.96 / root)), k)
 
 
 def _jackknife(spreads: Sequence[float], variance: float) -> tuple[float, float] | None:
-    k = len(spreads)
+    k, total = len(spreads), math.fsum(spreads)
+    # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
+    return log_jackknife([total - one * (k / (k - 1)) for one in spreads], total, variance)
+
+
+def log_jackknife(
+    without: Sequence[float], total: float, value: float
+) -> tuple[float, float] | None:
+    """The 95 % interval of a positive value by a jackknife of its logarithm, Student's t.
+
+    Args:
+        without: what ``total``, a sum of K terms, is without each of them, up to a factor.
+        total: the sum.
+        value: what is proportional to it.
+
+    Returns:
+        None for fewer than LEAST_FOR_INTERVAL terms. It covers 92 to 95 % from K = 8 on where the
+        terms have a variance, and about 73 % where the gradient's norm has tail index 3, so that
+        they have none (docs/noise.md).
+    """
+    k = len(without)
     if k < LEAST_FOR_INTERVAL:
         return None
-    # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
-    without = math.fsum(spreads) - np.asarray(spreads) * (k / (k - 1))
-    if variance <= 0 or without.min() <= ROUNDING * math.fsum(spreads):
+    if value <= 0 or min(without) <= ROUNDING * total:
         return (0.0, math.inf)
-    logs = np.log(without)
+    logs = np.log(np.asarray(without))
     error = math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
     reach = float(stdtrit(k - 1, 0.975)) * error
-    return variance * math.exp(-reach), variance * math.exp(reach)
+    return value * math.exp(-reach), value * math.exp(reach)
+
+
+def from_pairs(
+    variances: Sequence[float], gradient_squares: Sequence[float], batch_size: int
+) -> Noise | None:
+    """The mean of pairs that each have an unbiased C² and ‖∇f‖², see ``from_halves``.
+
+    Args:
+        variances: C² of each pair.
+        gradient_squares: ‖∇f‖² of each.
+        batch_size: samples of a part, of which a pair has two.
+
+    Returns:
+        None where there are no pairs.
+    """
+    k, total = len(variances), math.fsum(variances)
+    if k == 0:
+        return None
+    variance = total / k
+    interval = log_jackknife([total - one for one in variances], total, variance)
+    square = math.fsum(gradient_squares) / k
+    return Noise(variance, interval, square, batch_size, k, "pairs")
 
 
 def from_halves(first: Tensor, second: Tensor, batch_size: int) -> Tensor:

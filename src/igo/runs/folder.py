@@ -6,7 +6,6 @@ is written whole or not at all.
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import fcntl
 import hashlib
@@ -20,22 +19,23 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from omegaconf import OmegaConf
 
-from igo.config.schema import Config, result_settings
+from igo.config.schema import RULE, Config, result_settings
 from igo.errors import Busy, UserError
-from igo.method.schedule import STAGE_COLUMNS, Plan
+from igo.files import Record, from_json, make_writable, refuse_links, write_atomically
+from igo.method.plan import STAGE_COLUMNS, Plan
 
-Record = dict[str, Any]
-CARRIED_ON = ("wandb_id", "seconds")  # entries of status.json that outlive a start
+CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
 
 
 def signature(config: Config) -> str:
     """Ten hexadecimal digits of everything that changes a run's result."""
-    canonical = json.dumps(result_settings(config), sort_keys=True)
+    canonical = json.dumps({"rule": RULE, **result_settings(config)}, sort_keys=True)
     return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
 
@@ -129,6 +129,29 @@ class RunFolder:
         rows.writerows(asdict(stage) for stage in plan.stages)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
+    def check_plan(self, plan: Plan) -> None:
+        """Hold the recorded plan against the one computed now; write nothing.
+
+        Raises:
+            UserError: they differ, so that the run would go on by another schedule.
+        """
+        file, known = self.path / "plan.csv", self.status()
+        written = known.get("plan") or dict(known.get("sha256") or {}).get("plan.csv")
+        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != written:
+            return  # never started, or damaged: it is written again
+        with file.open(newline="") as text:
+            stages = list(csv.DictReader(text))
+        for was, stage in zip_longest(stages, plan.stages):
+            row = None if stage is None else {n: _cell(v) for n, v in asdict(stage).items()}
+            if was is None or row is None or not _same(was, row):
+                number = (was or row or {})["stage"]
+                raise UserError(
+                    f"{self.path}: the plan is another one than it was when this run began: stage"
+                    f" {number} was {_shown(was)}, now {_shown(row)}. The code of the schedule was"
+                    " changed; nothing recorded is: bring the code back to continue, or begin anew"
+                    " with fresh=true"
+                )
+
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
         lines = "".join(_line(record) for record in records)
@@ -164,11 +187,16 @@ class RunFolder:
 
     def begin_status(self, **entries: object) -> None:
         """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
-        kept = {key: value for key, value in self.status().items() if key in CARRIED_ON}
+        before = self.status()
+        kept = {key: value for key, value in before.items() if key in CARRIED_ON}
+        if "command" in before:
+            kept.setdefault("began", before["command"])
         (self.path / "error.txt").unlink(missing_ok=True)
+        plan = self.path / "plan.csv"
+        digest = hashlib.sha256(plan.read_bytes()).hexdigest() if plan.is_file() else ""
+        made = {"run": self.path.name, "rule": RULE, "plan": digest}
         write_atomically(
-            self._status_file,
-            json.dumps({"run": self.path.name, **entries, **kept}, indent=2) + "\n",
+            self._status_file, json.dumps({**made, **entries, **kept}, indent=2) + "\n"
         )
 
     def update_status(self, **changes: object) -> None:
@@ -179,6 +207,43 @@ class RunFolder:
     def write_error(self, traceback: str) -> None:
         """Keep the traceback of a failed run in error.txt."""
         write_atomically(self.path / "error.txt", traceback)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else str(value)
+
+
+LEADING_ON = ("gamma_m", "kappa_m", "lambda_m")  # columns that say how the next stage differs
+
+
+def _same(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether two rows of plan.csv are one stage, but for another machine's rounding."""
+    if was.keys() != now.keys():
+        return False
+    own = [(float(was[name]), float(now[name])) for name in now if name not in LEADING_ON]
+    return all(math.isclose(one, other, rel_tol=1e-9) for one, other in own)
+
+
+def _shown(row: Mapping[str, str] | None) -> str:
+    if row is None:
+        return "not there"
+    names = {"epochs": "epochs", "eta_m": "η", "b_m": "b", "phi_m": "δ_m/δ_1"}
+    return ", ".join(f"{said} {float(row[name]):.6g}" for name, said in names.items())
+
+
+def refuse_older(folder: Path) -> None:
+    """See that a run was made by the present rule of what settings mean.
+
+    Raises:
+        UserError: it is a run of an earlier version.
+    """
+    status = read_status(folder)
+    if status and status.get("rule") != RULE:
+        raise UserError(
+            f"{folder} was made by an earlier version, whose epochs ended in a shorter batch at the"
+            f" full learning rate; such runs are not continued. It began as:"
+            f" {status.get('command', 'status.json does not say')}"
+        )
 
 
 def read_status(folder: Path) -> Record:
@@ -193,14 +258,6 @@ def read_status(folder: Path) -> Record:
     if not (isinstance(run_id, str) and re.fullmatch(r"[\w-]+", run_id)):  # it is part of paths
         found.pop("wandb_id", None)
     return found
-
-
-def from_json(text: str) -> Any:
-    """``json.loads`` for files of others: nesting too deep for Python is a ValueError as well."""
-    try:
-        return json.loads(text)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def state_of(folder: Path) -> str:
@@ -244,54 +301,3 @@ def read_records(folder: Path) -> list[Record]:
     """The records in a run's metrics.jsonl, none where there is no such file."""
     file = folder / "metrics.jsonl"
     return [from_json(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content: readers see the old or the new, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
-        raise
-    partial.replace(path)
-
-
-def make_writable(folder: Path) -> None:
-    """Make a folder under runs_dir.
-
-    Raises:
-        UserError: it cannot be made or written in.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(f"no permission to write in {folder}")
-    except OSError as error:
-        raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
-
-
-def refuse_links(folder: Path) -> None:
-    """See that what is written in a run folder stays in it, wherever the folder came from.
-
-    Raises:
-        UserError: naming the link.
-    """
-    for entry in folder.iterdir():
-        if entry.is_symlink():
-            raise UserError(f"{entry} is a link, which no file of a run is; remove it")
-
-
-def describe(record: Mapping[str, Any]) -> str:
-    """One line about an epoch."""
-    return (
-        f"epoch {record['epoch']}  stage {record['stage']}  δ {record['delta_m']:.4g}"
-        f"  η {record['eta_m']:.4g}  b {record['b_m']}"
-        f"  train {record['train/loss']:.4f} {record['train/accuracy']:.2%}"
-        f"  test {record['test/loss']:.4f} {record['test/accuracy']:.2%}"
-        f"  {record['images_per_second']:,.0f} images/s"
-    )

@@ -21,6 +21,7 @@ from igo.ranks import Ranks
 from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
 from igo.sweep.queue import one_line
+from igo.words import counted
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
@@ -184,8 +185,8 @@ def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
         array = works[first : first + settings.array_size]
         ids = _submit_array(sweep, settings, array)
         for work, job_id in zip(array, ids, strict=True):
-            sweep.book.queue |= {job.name: job_id for job in work.jobs}
-        sweep.book.write(sweep.runs_dir)
+            sweep.manifest.queue |= {job.name: job_id for job in work.jobs}
+        sweep.manifest.write(sweep.runs_dir)
         submitted.append(ids[0].split("_")[0])
     _say(sweep, len(works), submitted)
     return False
@@ -199,7 +200,7 @@ def _submit_array(sweep: Sweep, settings: SlurmSettings, array: Sequence[Work]) 
     executor = submitit.AutoExecutor(
         sweep.folder / "slurm", cluster="slurm", slurm_max_num_timeout=settings.max_num_timeout
     )
-    executor.update_parameters(**settings.parameters(sweep.book.name))
+    executor.update_parameters(**settings.parameters(sweep.manifest.name))
     try:
         with _outside_of_jobs(), redirect_stderr(io.StringIO()):  # the error says the same
             return [job.job_id for job in executor.submit_array(array)]
@@ -221,16 +222,12 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 def _say(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
-    status = f"python src/sweep_status.py sweep={sweep.book.name} runs_dir={sweep.runs_dir}"
+    status = f"igo sweep-status name={sweep.manifest.name} runs_dir={sweep.runs_dir}"
     for line in (
-        f"submitted {_counted(len(sweep.jobs), 'run')} in {_counted(jobs, 'SLURM job')}",
+        f"submitted {counted(len(sweep.jobs), 'run')} in {counted(jobs, 'SLURM job')}",
         f"status  {status}",
         f"queue   squeue -j {','.join(submitted)}",
         f"logs    output.log in each run's folder; SLURM's own in {sweep.folder / 'slurm'}",
         f"cancel  scancel {' '.join(submitted)}",
     ):
         sweep.console.print(line, markup=False)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -10,26 +10,34 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from igo.config.plan import batching as make_batching
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.method import noise, schedule
-from igo.method.noise import Moments, Noise
-from igo.method.schedule import Stage
+from igo.method import momentum, noise
+from igo.method.noise import Noise
+from igo.method.plan import Stage
 
 
 @dataclass(frozen=True)
 class Applied:
     """One stage as applied.
 
-    ``delta`` is the δ_m aimed at; ``delta_start`` the one that the C² at the stage's start makes of
-    η, b and β. Both in units of the parameter norm.
+    ``batches`` is k_m, of an epoch, and ``batch_size`` b_m = n/k_m. ``delta`` is the δ_m aimed at;
+    ``delta_start``, where the schedule follows C², the one that the C² at the stage's start makes
+    of η, b and β. Both in units of the parameter norm.
     """
 
     learning_rate: float
-    batch_size: int
+    batches: int
+    batch_size: float
     momentum: float
     delta: float
-    delta_start: float
+    delta_start: float | None = None
+
+
+def follows_noise(config: Config) -> bool:
+    """Whether C² is measured at the start of every stage, not of training alone."""
+    return config.schedule.feedback == "measured"
 
 
 def decide(
@@ -41,29 +49,29 @@ def decide(
         config: says which of the three ways.
         stage: the plan's row.
         reference: the measurement at the start of training.
-        current: the one at the start of this stage.
+        current: the newest one, at the start of this stage if the schedule follows it.
         before: the stage before as applied, None in the first.
 
     Raises:
         UserError: there is no noise to follow.
     """
+    beta = config.optimizer.momentum
     if stage.phi_m == 0:  # gradient descent on f itself, with the last η
         eta = stage.eta_m if before is None else before.learning_rate
-        beta = config.optimizer.momentum if before is None else before.momentum
-        return Applied(eta, stage.b_m, beta, 0.0, 0.0)
-    follows = config.optimizer.decay_momentum or config.schedule.feedback == "measured"
+        beta = beta if before is None else before.momentum
+        return Applied(eta, stage.batches, stage.b_m, beta, delta=0.0)
+    follows = config.optimizer.decay_momentum or follows_noise(config)
     if follows and reference.variance <= 0:
         raise UserError("C² is 0 at the start of training: there is no noise to follow")
     if config.optimizer.decay_momentum:
         return _by_momentum(config, stage, reference, before)
-    if config.schedule.feedback == "measured":
+    if follows_noise(config):
         return _by_feedback(config, stage, reference, current, before)
-    eta, b, beta = stage.eta_m, stage.b_m, config.optimizer.momentum
-    planned = level(config, eta, b, beta, reference)
-    return Applied(eta, b, beta, planned, level(config, eta, b, beta, current))
+    planned = level(config, stage.eta_m, stage.b_m, beta, reference)
+    return Applied(stage.eta_m, stage.batches, stage.b_m, beta, planned)
 
 
-def level(config: Config, eta: float, batch_size: int, momentum: float, measured: Moments) -> float:
+def level(config: Config, eta: float, batch_size: float, momentum: float, measured: Noise) -> float:
     """δ of the configured optimizer at a measured C² and ‖∇f‖."""
     return noise.noise_level(
         eta,
@@ -75,29 +83,14 @@ def level(config: Config, eta: float, batch_size: int, momentum: float, measured
     )
 
 
-def measured_level(config: Config, applied: Applied, measured: Moments) -> float:
-    """δ as it is in a stage; 0 in gradient descent on f itself, whose batches are all samples."""
-    if applied.delta == 0:
-        return 0.0
-    return level(config, applied.learning_rate, applied.batch_size, applied.momentum, measured)
-
-
 def _by_momentum(config: Config, stage: Stage, reference: Noise, before: Applied | None) -> Applied:
     """β_m carries the decay, C² and ‖∇f‖ frozen at the reference; once β = 0, η takes the rest."""
-    eta, b = config.learning_rate, config.batch_size
-    target = level(config, eta, b, config.optimizer.momentum, reference) * stage.phi_m
-    beta = noise.momentum_for(
-        target,
-        eta,
-        b,
-        reference.variance,
-        optimizer=config.optimizer.name,
-        gradient_norm=reference.gradient_norm,
-        largest=config.optimizer.momentum if before is None else before.momentum,
-    )
-    if beta == 0:
-        eta *= min(1.0, target / level(config, eta, b, 0.0, reference))
-    return Applied(eta, b, beta, target, level(config, eta, b, beta, reference))
+    eta, b = config.learning_rate, stage.b_m
+    first = momentum.Optimizer(config.optimizer.name, config.optimizer.momentum)
+    target = level(config, eta, b, first.momentum, reference) * stage.phi_m
+    largest = first.momentum if before is None else before.momentum
+    eta, beta = momentum.decay(stage.phi_m, eta, b, first, largest, reference)
+    return Applied(eta, stage.batches, b, beta, target)
 
 
 def _by_feedback(
@@ -110,16 +103,18 @@ def _by_feedback(
     the plan's γ, and b never shrinks. δ at the start of a stage never exceeds that of the stage
     before, unless C² rose by more than the limit can take back in one stage.
     """
-    eta_1, b_1 = config.learning_rate, config.batch_size
-    target = level(config, eta_1, b_1, 0.0, reference) * stage.phi_m
-    one = level(config, eta_1, b_1, 0.0, current)  # δ of now for ψ = 1
+    batching = make_batching(config)
+    eta_1, k_1, n = config.learning_rate, batching.first, batching.n
+    target = level(config, eta_1, n / k_1, 0.0, reference) * stage.phi_m
+    one = level(config, eta_1, n / k_1, 0.0, current)  # δ of now for ψ = 1
     psi = stage.phi_m
-    if before is not None:
+    if before is not None and before.delta_start is not None:
         psi = min(target, before.delta_start) / one if one > 0 else math.inf
-        last = before.learning_rate / eta_1 * math.sqrt(b_1 / before.batch_size)
+        last = before.learning_rate / eta_1 * math.sqrt(before.batches / k_1)
         planned = last * target / before.delta
         limit = config.schedule.feedback_limit
         psi = min(max(psi, planned / limit), planned * limit)
-    b = schedule.whole_batch_size(config, psi, least=before.batch_size if before else b_1)
-    eta = eta_1 * psi * math.sqrt(b / b_1)
-    return Applied(eta, b, 0.0, target, level(config, eta, b, 0.0, current))
+    k = batching.count(psi, before.batches if before else k_1)
+    eta = batching.learning_rate(eta_1, psi, k)
+    start = level(config, eta, n / k, 0.0, current)
+    return Applied(eta, k, n / k, 0.0, target, delta_start=start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
-from igo.train import batchnorm, cudagraphs, finite, memory, pointwise
+from igo.train import batchnorm, cudagraphs, finite, micro_batch, pointwise
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -84,15 +84,15 @@ class Engine:
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
         if self.ranks.size > 1 or self.scaler.is_enabled():
-            finite.spoil(network, totals)
+            finite.mark_gradient(network, totals)
         self.ranks.sum_gradients(network.parameters())
         return totals
 
-    def begin_epoch(self, batch_size: int, optimizer: torch.optim.Optimizer) -> None:
-        """Hear of the steps to come: b of all but the last of an epoch."""
+    def begin_epoch(self, sizes: Sequence[int], optimizer: torch.optim.Optimizer) -> None:
+        """Hear of the steps to come, and of the sizes of their batches."""
         if self.graphs is not None:
-            whole = batch_size <= self.micro_batch_size
-            self.graphs.begin(batch_size if whole else 0, optimizer)
+            whole = max(sizes) <= self.micro_batch_size
+            self.graphs.begin(max(sizes) if whole else 0, optimizer)
 
     def step(
         self,
@@ -144,19 +144,18 @@ class Engine:
         for start, end in pairwise(end - ends[0] for end in ends):
             yield images[start:end], labels[start:end]
 
-    def smallest_part(self, batch_sizes: Sequence[int], n: int) -> int:
-        """The fewest samples that the model will see at once, ragged last batches included."""
-        sizes = {size for b in batch_sizes for size in (b, n % b or b)}
-        return min(size // math.ceil(size / self.micro_batch_size) for size in sizes)
+    def smallest_part(self, batch_sizes: Iterable[int]) -> int:
+        """The fewest samples that the model will see at once, of batches of these sizes."""
+        return min(size // math.ceil(size / self.micro_batch_size) for size in batch_sizes)
 
     @torch.no_grad()
     def evaluate(
-        self, network: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]
+        self, network: nn.Module, stream: Iterator[tuple[Tensor, Tensor]]
     ) -> tuple[float, float]:
         """Mean loss and accuracy over all ranks' samples, with BatchNorm's running statistics."""
         network.eval()
         totals, samples = torch.zeros(2, device=self.device), 0
-        for images, labels in batches:
+        for images, labels in stream:
             for part, answers in self.parts(images, labels):
                 totals += torch.stack(self._forward(network, part, answers))
             samples += len(labels)
@@ -213,7 +212,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     captured = cudagraphs.build(config.graphs, device, scaler.is_enabled(), ranks)
-    size = config.micro_batch_size or memory.MOST  # null: memory.micro_batch_size, with a model
+    size = config.micro_batch_size or micro_batch.MOST  # null: micro_batch.size_for, with a model
     norm, skip = config.batchnorm, config.non_finite == "skip"
     if skip and scaler.is_enabled() and ranks.size > 1:
         allowed = "loss scaling (fp16) over several processes cannot tell which updates those are"

@@ -19,14 +19,15 @@ from igo.ranks import ALONE, Ranks
 
 
 class NotFinite(ArithmeticError):
-    """The loss or gradient of an update, the ``update``-th of its epoch from 1 on."""
+    """What is not finite: of an update, the ``update``-th of its epoch from 1 on, or in words."""
 
-    def __init__(self, update: int) -> None:
-        self.update = update
-        super().__init__(f"the loss or the gradient is not finite at update {update}")
+    def __init__(self, what: int | str) -> None:
+        if isinstance(what, int):
+            what = f"the loss or its gradient is not finite at update {what}"
+        super().__init__(what)
 
 
-def spoil(network: nn.Module, totals: Tensor) -> None:
+def mark_gradient(network: nn.Module, totals: Tensor) -> None:
     """Make a gradient not finite where the loss (``totals[0]``) is not, so that all ranks hear."""
     gradient = next((p.grad for p in network.parameters() if p.grad is not None), None)
     if gradient is not None:

@@ -5,85 +5,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
 
-from igo.config.schema import Config
-from igo.data.datasets import Batch, Data, epoch_batches
 from igo.errors import UserError
-from igo.method.noise import Noise
-from igo.method.schedule import Plan, Stage
-from igo.runs.folder import Record
-from igo.runs.terminal import ProgressBar
+from igo.files import Record
+from igo.method import batches
+from igo.method.plan import Stage
 from igo.seeds import derive_seed
-from igo.train import batchnorm, control, measure, memory, online, optim
+from igo.train import batchnorm, control, measure, optim, recovery
 from igo.train.control import Applied
-from igo.train.engine import Engine
-from igo.train.finite import NotFinite, Tally
-from igo.train.online import Average, Online
+from igo.train.epoch import train_epoch
+from igo.train.finite import NotFinite
+from igo.train.state import Epoch, Progress, Training, Watcher
 
 LEAST_SCALE = 2.0**-20  # of an fp16 loss; 2^16 to begin with, halved at each overflow
-
-
-@dataclass
-class Progress:
-    """Where a run stands: all that changes besides parameters and optimizer state."""
-
-    epoch: int = 0
-    updates: int = 0
-    samples: int = 0
-    reference: Noise | None = (
-        None  # C² and ‖∇f‖ at the start of training: the planned δ_m uses them
-    )
-    applied: Applied | None = None  # what the present stage trains with
-    average: Average | None = None  # C² and ‖∇f‖ as they are: the measured δ_m uses them
-    micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
-    records: list[Record] = field(default_factory=list)
-
-    @staticmethod
-    def of_state(state: dict[str, Any]) -> Progress:
-        """What ``dataclasses.asdict`` made plain, from a checkpoint."""
-        parts = {"reference": Noise, "applied": Applied, "average": Average}
-        built = {name: part(**state[name]) for name, part in parts.items() if state[name]}
-        return Progress(**{**state, **built})
-
-
-@dataclass(frozen=True)
-class Training:
-    """What the loop works with."""
-
-    config: Config
-    plan: Plan
-    data: Data
-    network: nn.Module
-    optimizer: torch.optim.SGD
-    engine: Engine
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch did (sums over samples divided by samples), and with what."""
-
-    loss: float
-    accuracy: float
-    updates: int
-    skipped: int  # updates that were not made, as their loss or gradient was not finite
-    samples: int
-    learning_rate: float  # of the optimizer at its last step
-    batch_size: int  # the largest batch that reached the model
-    seconds: float
-    variances: float  # Σ C² over the measured pairs
-    gradient_squares: float  # Σ ‖∇f‖² over them
-    pairs: int
 
 
 def train(
     run: Training,
     progress: Progress,
-    bar: ProgressBar,
+    bar: Watcher,
     epoch_done: Callable[[Record], None],
     check_stop: Callable[[], None],
     shrunk: Callable[[int, int], None] = lambda *_: None,
@@ -103,22 +46,22 @@ def train(
     """
     run.network.train()
     for epoch, stage in run.plan.epochs_of_stages(progress.epoch):
-        run = memory.with_parts_of(run, progress.micro_batch_size)
+        run = recovery.with_parts_of(run, progress.micro_batch_size)
         while True:
-            before = memory.Snapshot.of(run, progress)
+            before = recovery.Snapshot.of(run, progress)
             try:
                 record = _one_epoch(run, stage, epoch, progress, bar, check_stop)
                 break
             except (RuntimeError, MemoryError) as error:
-                if not memory.is_exhausted(error):
+                if not recovery.is_exhausted(error):
                     raise
                 reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
-            batch_size = progress.applied.batch_size if progress.applied else stage.b_m
-            size = memory.smaller(run, batch_size, reason)
+            k = progress.applied.batches if progress.applied else stage.batches
+            size = recovery.smaller(run, k, reason)
             before.restore(run, progress)
-            run = memory.with_parts_of(run, size)
+            run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
             shrunk(largest, size)
         progress.records.append(record)
@@ -131,67 +74,65 @@ def _one_epoch(
     stage: Stage,
     epoch: int,
     progress: Progress,
-    bar: ProgressBar,
+    bar: Watcher,
     check_stop: Callable[[], None],
 ) -> Record:
-    """Train and evaluate, and make the record. ``progress`` moves on when all of it succeeded."""
+    """Measure and decide, train, evaluate, record. ``progress`` moves on when all succeeded."""
     started = time.perf_counter()
-    applied, average = _begin(run, stage, epoch, progress)
+
+    applied = _measure_and_decide(run, stage, epoch, progress)
     optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
+
     torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    run.engine.begin_epoch(applied.batch_size, run.optimizer)
+    run.engine.begin_epoch(batches.sizes(run.data.n, applied.batches), run.optimizer)
     bar.begin_epoch(epoch, applied)
     try:
-        trained = _train_epoch(run, epoch, applied, bar, check_stop)
+        trained = train_epoch(run, epoch, applied, bar, check_stop)
+        _check_finite(run, trained)
     except NotFinite as error:
-        what = f"the loss or its gradient is not finite at update {error.update}"
-        raise UserError(_not_finite(what, applied, epoch, stage, progress)) from None
-    average.add(trained.variances, trained.gradient_squares, trained.pairs)
-    for name, value in (("training loss", trained.loss), ("C²", average.variance)):
-        if not math.isfinite(value):
-            what = f"the {name} is {value}"
-            raise UserError(_not_finite(what, applied, epoch, stage, progress))
-    if run.engine.scaler.is_enabled() and run.engine.scaler.get_scale() < LEAST_SCALE:
-        what = "the gradient overflows fp16 at any scale of the loss"
-        raise UserError(_not_finite(what, applied, epoch, stage, progress))
+        raise UserError(_not_finite(error, applied, epoch, stage, progress)) from None
+
     batchnorm.average(run.network, run.engine.ranks)
-    tests = run.data.test_batches(run.engine.ranks)
-    test_loss, test_accuracy = run.engine.evaluate(run.network, tests)
+    evaluated = _evaluate(run)
+
     progress.epoch, progress.updates = epoch, progress.updates + trained.updates
     progress.samples += trained.samples
     return {
-        "epoch": epoch,
-        "stage": stage.stage,
-        "updates": progress.updates,
-        "samples": progress.samples,
-        "eta_m": trained.learning_rate,
-        "b_m": trained.batch_size,
-        "beta_m": optim.momentum(run.optimizer),
-        "gamma_m": stage.gamma_m,
-        "delta_m": applied.delta,
-        "delta_start": applied.delta_start,
-        "delta_measured": control.measured_level(run.config, applied, average),
-        "gradient_variance": average.variance,
-        "noise_scale": average.noise_scale,
+        **_where_and_with_what(run, stage, applied, trained, progress),
+        **_noise(run, applied, trained, progress),
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
-        "test/loss": test_loss,
-        "test/accuracy": test_accuracy,
+        **evaluated,
         "skipped": trained.skipped,
         "images_per_second": trained.samples / trained.seconds,
         "seconds": time.perf_counter() - started,
     }
 
 
-def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple[Applied, Average]:
-    """At the start of a stage, measure C² and decide what the stage trains with."""
-    if epoch == stage.first_epoch or progress.applied is None or progress.average is None:
+def _evaluate(run: Training) -> Record:
+    """Loss and accuracy on the test set and, where some are held out, the validation images."""
+    splits = {"test": run.data.test_batches}
+    if run.config.dataset.validation:
+        splits["validation"] = run.data.validation_batches
+    found: Record = {}
+    for name, stream in splits.items():
+        loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
+        found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+    return found
+
+
+def _measure_and_decide(run: Training, stage: Stage, epoch: int, progress: Progress) -> Applied:
+    """At the start of a stage decide what it trains with, by C² as it is where the plan asks."""
+    if epoch != stage.first_epoch and progress.applied is not None:
+        return progress.applied
+    current = progress.reference
+    if current is None or control.follows_noise(run.config):
         current = measure.mini_batch(
             run.engine,
             run.network,
             run.data,
             batches=run.config.noise.batches,
-            batch_size=online.measured_size(run.config),
+            batch_size=measure.size_at_start(run.config, progress.applied),
             seed=derive_seed(run.config.seed, "noise", stage.stage),
         )
         current = run.engine.ranks.broadcast(current)  # ranks that round apart would part for good
@@ -201,67 +142,77 @@ def _begin(run: Training, stage: Stage, epoch: int, progress: Progress) -> tuple
                 " learning_rate, or engine.precision=fp32, may help. The last good checkpoint is of"
                 f" epoch {progress.epoch}"
             )
-        progress.reference = progress.reference or current
-        progress.average = Average.starting(current)
-        progress.applied = control.decide(
-            run.config, stage, progress.reference, current, progress.applied
-        )
-    return progress.applied, progress.average
-
-
-def _train_epoch(
-    run: Training,
-    epoch: int,
-    applied: Applied,
-    bar: ProgressBar,
-    check_stop: Callable[[], None],
-) -> Epoch:
-    started = time.perf_counter()
-    index_batches = epoch_batches(run.data.n, applied.batch_size, run.config.seed, epoch)
-    plan = Online.of_epoch(run.config, applied.batch_size)
-    ranks, seed = run.engine.ranks, derive_seed(run.config.seed, "epoch", epoch)
-    batches = run.data.train_batches(ranks.share(index_batches), seed)
-    tally = Tally(len(index_batches), run.engine.device, run.engine.skip)
-    pairs: list[Tensor] = []  # (2,) each, C² and ‖∇f‖²
-    shares: list[int] = []  # of each batch, as it reached the model
-    before: Batch | None = None
-    for update, (index, batch) in enumerate(zip(index_batches, batches, strict=True)):
-        check_stop()
-        if update in plan.positions:
-            pairs.append(online.pair(run.engine, run.network, plan.parts(batch, before, ranks)))
-        tally.add(update, run.engine.step(run.network, run.optimizer, batch, range(len(index))))
-        before = batch
-        shares.append(len(batch[1]))
-        bar.advance(len(index))
-    sizes = ranks.sum_(torch.tensor(shares))  # fails where a rank has left; a GPU would wait for it
-    sums, made = tally.sums(ranks)
-    samples = int(sizes[made].sum())
-    if not samples:
-        raise NotFinite(1)
-    loss, correct = (total / samples for total in ranks.sum_(sums.double()).tolist())
-    if run.engine.skip:
-        pairs = [pair for pair in pairs if pair.isfinite().all()]
-    zeros = torch.zeros(2, dtype=torch.float64, device=run.engine.device)
-    variances, gradient_squares = sum(pairs, zeros).tolist()
-    return Epoch(
-        loss=loss,
-        accuracy=correct,
-        updates=int(made.sum()),
-        skipped=int((~made).sum()),
-        samples=samples,
-        learning_rate=optim.learning_rate(run.optimizer),
-        batch_size=int(sizes.max()),
-        seconds=time.perf_counter() - started,
-        variances=variances,
-        gradient_squares=gradient_squares,
-        pairs=len(pairs),
+    progress.reference = progress.reference or current
+    progress.applied = control.decide(
+        run.config, stage, progress.reference, current, progress.applied
     )
+    return progress.applied
 
 
-def _not_finite(what: str, applied: Applied, epoch: int, stage: Stage, progress: Progress) -> str:
+def _where_and_with_what(
+    run: Training, stage: Stage, applied: Applied, trained: Epoch, progress: Progress
+) -> Record:
+    return {
+        "epoch": progress.epoch,
+        "stage": stage.stage,
+        "updates": progress.updates,
+        "samples": progress.samples,
+        "eta_m": trained.learning_rate,
+        "b_m": trained.batch_size,
+        "beta_m": optim.momentum(run.optimizer),
+        "gamma_m": stage.gamma_m,
+        # a GPU's learning rate is a float32: δ is that of the rate that was applied
+        "delta_m": applied.delta * (trained.learning_rate / applied.learning_rate),
+    }
+
+
+def _noise(run: Training, applied: Applied, trained: Epoch, progress: Progress) -> Record:
+    """δ and C² of this epoch's own pairs, and the C² that the planned δ_m is of."""
+    found, reference = trained.noise, progress.reference
+
+    def level(variance: float | None) -> float | None:
+        if found is None or variance is None or math.isinf(variance):
+            return None
+        if applied.delta == 0:  # gradient descent on f itself: a batch is all samples
+            return 0.0
+        eta, b, beta = trained.learning_rate, trained.batch_size, applied.momentum
+        return control.level(run.config, eta, b, beta, replace(found, variance=variance))
+
+    low, high = found.interval if found and found.interval else (None, None)
+    return {
+        "delta_measured": level(found.variance if found else None),
+        "delta_measured_low": level(low),
+        "delta_measured_high": level(high),
+        "gradient_variance": found.variance if found else None,
+        "gradient_norm": found.gradient_norm if found else None,
+        "noise_scale": found.noise_scale if found else None,
+        "variance_pairs": found.batches if found else 0,
+        "variance_batch_size": found.batch_size if found else None,
+        "reference_variance": reference.variance if reference else None,
+        "reference_gradient_norm": reference.gradient_norm if reference else None,
+    }
+
+
+def _check_finite(run: Training, trained: Epoch) -> None:
+    """See that an epoch's sums are numbers.
+
+    Raises:
+        NotFinite: naming what is not.
+    """
+    variance = trained.noise.variance if trained.noise else 0.0
+    for name, value in (("training loss", trained.loss), ("C²", variance)):
+        if not math.isfinite(value):
+            raise NotFinite(f"the {name} is {value}")
+    if run.engine.scaler.is_enabled() and run.engine.scaler.get_scale() < LEAST_SCALE:
+        raise NotFinite("the gradient overflows fp16 at any scale of the loss")
+
+
+def _not_finite(
+    what: NotFinite, applied: Applied, epoch: int, stage: Stage, progress: Progress
+) -> str:
     return (
         f"{what} in epoch {epoch} (stage {stage.stage}, η {applied.learning_rate:.4g}, b"
-        f" {applied.batch_size}, δ {applied.delta:.4g}); a smaller learning_rate or"
+        f" {applied.batch_size:.4g}, δ {applied.delta:.4g}); a smaller learning_rate or"
         " engine.precision=fp32 may help, and engine.non_finite=skip passes single such updates"
         f" over. The last good checkpoint is of epoch {progress.epoch}"
     )

@@ -1,97 +1,33 @@
-"""Measuring the noise of a network: mini-batch gradients as SGD uses them, or per-sample ones.
-
-Both are estimates of C² = tr Cov of a one-sample gradient. They are the same quantity only where a
-sample's gradient does not depend on the rest of its batch: under BatchNorm in train mode it does,
-per-sample gradients do not exist there, and the two are never mixed.
-"""
+"""The gradients of mini-batches as training makes them, and the C² that they have."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from igo.data.datasets import Batch, Data
-from igo.errors import UserError
+from igo.config.schema import Config, training_samples
+from igo.method import batches as equal
 from igo.method import noise
+from igo.method.measure import draw, untouched
 from igo.method.noise import Noise
-from igo.seeds import derive_seed, generator
+from igo.seeds import derive_seed
+from igo.train.control import Applied
+from igo.train.datasets import Batch, Data
 from igo.train.engine import Engine
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) to the mean loss of the batch
-Gradient = Callable[[Batch], Tensor]  # (d,) gradient of a batch's mean loss
 
+def size_at_start(config: Config, before: Applied | None) -> int:
+    """b of the measurement at the start of a stage: the batch as it is, if K of them fit in n.
 
-def measure_noise(
-    network: nn.Module,
-    loss: Loss,
-    loader: Iterable[Batch],
-    *,
-    n: int,
-    batches: int = 32,
-    sampling: str = "disjoint",
-) -> Noise:
-    """Measure C² and ‖∇f‖ of any model on any loader, and leave no trace in the model.
-
-    Args:
-        network: in the mode that it is trained in.
-        loss: mean loss of a batch, e.g. ``torch.nn.functional.cross_entropy``.
-        loader: (inputs, targets) batches of one size, shuffled; a DataLoader with ``drop_last``.
-        n: training samples that the loader draws from.
-        batches: K, how many of the loader's batches to use.
-        sampling: how the loader draws, see ``igo.method.noise.sampling_factor``.
-
-    Raises:
-        ValueError: too few batches, batches of different sizes, an unknown sampling.
+    Under BatchNorm C² depends on the size of the batch that it is measured with.
     """
-
-    def gradient(batch: Batch) -> Tensor:
-        value = loss(network(batch[0]), batch[1])
-        found = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-        return torch.cat([one.flatten() for one in found])
-
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    used = list(itertools.islice(loader, batches))
-    sizes = {len(targets) for _, targets in used}
-    if len(sizes) > 1:
-        raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
-    if batches < 2:
-        raise ValueError(f"batches={batches}: a variance needs 2 or more")
-    if len(used) < batches:
-        raise ValueError(f"batches={batches}: the loader has only {len(used)}")
-    with untouched(network):
-        gradients = torch.stack([gradient(batch) for batch in used])
-    return noise.estimate(gradients, batch_size=sizes.pop(), n=n, sampling=sampling)
-
-
-def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> list[Tensor]:
-    """Index batches (b,) int64, K of them, drawn from [0, n) as ``sampling`` says.
-
-    Raises:
-        UserError: more samples asked for than there are.
-    """
-    random = generator(seed, "pieces")
-    needed = batches * batch_size if sampling == "disjoint" else batch_size
-    if sampling != "with_replacement" and needed > n:
-        raise UserError(
-            f"{batches} batches of {batch_size} samples, {sampling}, need {needed} samples and"
-            f" there are {n}; use fewer or smaller batches, or sampling=with_replacement"
-        )
-    if sampling == "with_replacement":
-        return list(torch.randint(n, (batches, batch_size), generator=random))
-    if sampling == "independent":
-        return [torch.randperm(n, generator=random)[:batch_size] for _ in range(batches)]
-    return list(torch.randperm(n, generator=random)[:needed].split(batch_size))
-
-
-def joined(drawn: Sequence[Tensor], size: int) -> list[Tensor]:
-    """The same indices in batches of ``size``."""
-    return list(torch.cat(list(drawn)).split(size))
+    n, cap = training_samples(config), config.noise.batch_size
+    k = before.batches if before else equal.count(n, config.batch_size)
+    b = equal.sizes(n, k)[1]
+    return max(1, min(b, cap or b, n // config.noise.batches))
 
 
 def mini_batch(
@@ -128,95 +64,6 @@ def training_gradient(
         engine = replace(engine, autocast=None, scaler=off)
     engine.backward(network, *batch)
     return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).float()
-
-
-@contextmanager
-def untouched(network: nn.Module) -> Iterator[None]:
-    """Leave buffers (BatchNorm's running statistics) and gradients as they were before."""
-    buffers = [buffer.clone() for buffer in network.buffers()]
-    gradients = [parameter.grad for parameter in network.parameters()]
-    try:
-        yield
-    finally:
-        for buffer, before in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-            parameter.grad = gradient
-
-
-def per_sample(
-    network: nn.Module,
-    loss: Loss,
-    batches: Callable[[], Iterable[Batch]],
-    *,
-    n: int,
-    sampling: str = "disjoint",
-    memory: int = 2**30,
-) -> Noise:
-    """C² from one-sample gradients by torch.func, in chunks that fit in ``memory`` bytes.
-
-    Args:
-        network: without BatchNorm, or in eval mode.
-        loss: mean loss of a batch.
-        batches: called twice, for the mean and for the spread about it; gives the same samples.
-        n: training samples that these were drawn from.
-        sampling: how, see ``igo.method.noise.sampling_factor``, for batches of one sample.
-        memory: bytes that the gradients of one chunk may take.
-
-    Raises:
-        UserError: BatchNorm in train mode, under which one-sample gradients do not exist.
-    """
-    total, count = torch.zeros(0, dtype=torch.float64), 0
-    for rows in per_sample_gradients(network, loss, batches(), memory):
-        total = rows.sum(dim=0, dtype=torch.float64) + (total if count else 0)
-        count += len(rows)
-    mean = total / count
-    spreads: list[float] = []
-    for rows in per_sample_gradients(network, loss, batches(), memory):
-        spreads += (rows.double() - mean).square().sum(dim=1).tolist()
-    square = float(mean.square().sum())
-    return noise.from_spreads(spreads, square, batch_size=1, n=n, sampling=sampling)
-
-
-def per_sample_gradients(
-    network: nn.Module, loss: Loss, batches: Iterable[Batch], memory: int = 2**30
-) -> Iterator[Tensor]:
-    """Yield the gradients of single samples, (c, d) at a time, c d floats within ``memory`` bytes.
-
-    Raises:
-        UserError: BatchNorm in train mode.
-    """
-    check_per_sample(network)
-    parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-    buffers = dict(network.named_buffers())
-    width = sum(p.numel() for p in parameters.values())
-    chunk = max(
-        1, memory // (3 * 4 * width)
-    )  # the gradients, their concatenation, and room to work
-
-    def sample_loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
-        logits = torch.func.functional_call(network, (values, buffers), (image.unsqueeze(0),))
-        return loss(logits, label.unsqueeze(0))
-
-    gradient = torch.func.vmap(torch.func.grad(sample_loss), in_dims=(None, 0, 0))
-    for images, labels in batches:
-        for part, answers in zip(images.split(chunk), labels.split(chunk), strict=True):
-            found = gradient(parameters, part, answers)
-            yield torch.cat([found[name].flatten(1) for name in parameters], dim=1)
-
-
-def check_per_sample(network: nn.Module) -> None:
-    """Refuse a network whose samples see each other.
-
-    Raises:
-        UserError: BatchNorm in train mode.
-    """
-    if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
-        raise UserError(
-            "estimator=per_sample: the model has BatchNorm in train mode, where a sample's gradient"
-            " depends on its batch and one-sample gradients do not exist; use estimator=mini_batch,"
-            " or batchnorm=eval to measure with the running statistics"
-        )
 
 
 def gpus(engine: Engine) -> Sequence[torch.device]:

@@ -1,68 +1,86 @@
-"""C² during training: from pairs of parts of ordinary batches, averaged."""
+"""C² while training goes on: from pairs of parts of ordinary batches, before the update on them.
+
+Both parts of a pair are unseen by the parameters that they are measured at: two pieces of the
+present batch, or the present batch and the next. (A pair with the batch before, which the
+parameters have just been updated on, is biased low, by 44 % on digits at b = 16.)
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from igo.config.schema import Config
-from igo.data.datasets import Batch
-from igo.method import noise
-from igo.method.noise import Moments, Noise
+from igo.config.schema import NoiseConfig
+from igo.method import batches, noise
+from igo.method.measure import untouched
+from igo.method.noise import Noise
 from igo.ranks import ALONE, Ranks
 from igo.train import measure
+from igo.train.datasets import Batch
 from igo.train.engine import Engine
 
 Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
-
-
-def measured_size(config: Config) -> int:
-    """The b of every measurement of a run: min(noise.batch_size, b_1, n/K).
-
-    One b throughout, because under BatchNorm C² depends on it: the values of a run can then be
-    compared with each other and with the reference.
-    """
-    n = config.dataset.samples
-    return max(1, min(config.noise.batch_size, config.batch_size, n // config.noise.batches))
+LEAST_PAIRS = 8  # of an epoch, for an interval
+LEAST_SIZE = 8  # samples of a part: under BatchNorm, fewer have another C² altogether
 
 
 @dataclass(frozen=True)
 class Online:
-    """Which updates of an epoch are measured, from two parts of ``size`` samples each.
+    """The pairs of an epoch: ``at`` has the number of them before each update.
 
-    Measuring costs forward and backward of the parts on top of the step, so the number of pairs
-    keeps their samples within ``noise.online`` of the epoch's; at least one where possible.
+    A part is ``size`` samples; ``within`` says that a batch holds both parts of its pairs.
     """
 
     size: int
-    positions: frozenset[int]
-    within: bool  # whether a batch holds both parts
+    at: Mapping[int, int]
+    within: bool
 
     @staticmethod
-    def of_epoch(config: Config, batch_size: int) -> Online:
-        """Plan one epoch. Both parts are of the present batch, or one of the batch before it."""
-        share, size, n = config.noise.online, measured_size(config), config.dataset.samples
-        within = 2 * size <= batch_size
-        if share == 0:
-            return Online(size, frozenset(), within)
-        full = n // batch_size  # the last, shorter batch is never measured
-        first = 0 if within else 1
-        pairs = min(max(int(share * n / (2 * size)), 1), full - first)
-        chosen = (first + j * (full - first) // pairs for j in range(pairs))
-        return Online(size, frozenset(chosen), within)
+    def of_epoch(config: NoiseConfig, n: int, k: int) -> Online:
+        """Plan the pairs of an epoch of k equal batches of n samples.
 
-    def parts(self, batch: Batch, before: Batch | None, ranks: Ranks = ALONE) -> tuple[Part, Part]:
-        """Two parts of different samples, from this batch alone where it is large enough.
-
-        The batches are a rank's shares, and so are the parts.
+        Measuring costs forward and backward of the parts on top of the steps. Within
+        ``noise.online`` of the epoch's samples, there are LEAST_PAIRS pairs of the largest parts
+        that fit, at most a batch, and more pairs once the parts are whole batches. A small data set
+        costs more than that, as it has LEAST_PAIRS pairs of LEAST_SIZE too.
         """
-        first = _part(batch, range(self.size), ranks)
-        if before is None or self.within:
-            return first, _part(batch, range(self.size, 2 * self.size), ranks)
-        return _part(before, range(self.size), ranks), first
+        b = batches.sizes(n, k)[1]
+        budget = config.online * n / 2  # samples in first parts
+        if budget == 0 or n < 2:
+            return Online(1, {}, True)
+        size = min(b, config.batch_size or b, max(int(budget / LEAST_PAIRS), LEAST_SIZE))
+        if _room(size, b, k) < LEAST_PAIRS:  # smaller ones, several pairs a batch
+            size = max(b // (2 * batches.count(LEAST_PAIRS, k)), min(2, b // 2), 1)
+        room = _room(size, b, k)
+        pairs = min(max(int(budget / size), LEAST_PAIRS), room)
+        each = max(b // (2 * size), 1)
+        places = Counter((j * room // pairs) // each for j in range(pairs))
+        return Online(size, dict(places), within=2 * size <= b)
+
+    def parts(
+        self, update: int, batch: Batch, after: Batch | None, ranks: Ranks = ALONE
+    ) -> list[tuple[Part, Part]]:
+        """The pairs before an update, each two parts of different samples.
+
+        The batches, the present and the next one, are a rank's shares, and so are the parts.
+        """
+        count, s = self.at.get(update, 0), self.size
+        if not self.within:
+            if after is None:
+                return []
+            return [(_part(batch, range(s), ranks), _part(after, range(s), ranks))] * count
+        starts = [range(i * s, (i + 1) * s) for i in range(2 * count)]
+        found = [_part(batch, span, ranks) for span in starts]
+        return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _room(size: int, b: int, k: int) -> int:
+    """Pairs of parts of different samples that k batches of b have, within or between them."""
+    return k * (b // (2 * size)) if 2 * size <= b else k - 1
 
 
 def _part(batch: Batch, span: range, ranks: Ranks) -> Part:
@@ -70,40 +88,19 @@ def _part(batch: Batch, span: range, ranks: Ranks) -> Part:
     return batch[0][own], batch[1][own], span
 
 
-@dataclass
-class Average(Moments):
-    """C² and ‖∇f‖² over about the last ``WINDOW`` pairs, or over one epoch's where it has more.
-
-    ``weight`` counts pairs; a stage starts from the measurement with K mini-batches, which counts
-    as K - 1.
-    """
-
-    variance: float
-    gradient_square: float
-    weight: float
-
-    WINDOW: ClassVar[int] = 8
-
-    @staticmethod
-    def starting(measured: Noise) -> Average:
-        """The average at the start of a stage."""
-        return Average(measured.variance, measured.gradient_square, measured.batches - 1)
-
-    def add(self, variances: float, gradient_squares: float, pairs: int) -> None:
-        """Take the sums over some pairs."""
-        if not pairs:
-            return
-        kept = min(self.weight, self.WINDOW)
-        self.weight = kept + pairs
-        self.variance = (kept * self.variance + variances) / self.weight
-        self.gradient_square = (kept * self.gradient_square + gradient_squares) / self.weight
-
-
 def pair(engine: Engine, network: nn.Module, parts: tuple[Part, Part]) -> Tensor:
-    """C² and ‖∇f‖², (2,) on the device, from two parts of ordinary training batches (online).
+    """C² and ‖∇f‖², (2,) on the device, from two parts of ordinary training batches.
 
     The update that follows is made as if nothing had been measured.
     """
-    with measure.untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
+    with untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
         first, second = (measure.training_gradient(engine, network, part) for part in parts)
     return noise.from_halves(first, second, 2 * len(parts[0][2]))
+
+
+def gathered(rows: Sequence[Tensor], size: int, *, finite: bool) -> Noise | None:
+    """The pairs of an epoch, off the device; ``finite`` leaves out those that are not."""
+    found = torch.stack(list(rows)).cpu() if rows else torch.zeros(0, 2, dtype=torch.float64)
+    if finite:
+        found = found[found.isfinite().all(dim=1)]
+    return noise.from_pairs(found[:, 0].tolist(), found[:, 1].tolist(), size)

@@ -13,14 +13,15 @@ import torch
 from scipy import stats
 
 from igo.analysis.noise_study import Found, Row, Study
-from igo.analysis.noise_study.statistics import Array, Estimate
-from igo.config.schema import Config
-from igo.data.datasets import Batch
-from igo.method.schedule import make_plan
+from igo.analysis.statistics import Array, Estimate
+from igo.config.plan import make_plan
+from igo.config.schema import Config, training_samples
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
-from igo.train import control, loop, measure, online, optim
-from igo.train.loop import Training
+from igo.train import control, measure, online, optim
+from igo.train.datasets import Batch
+from igo.train.epoch import train_epoch
+from igo.train.state import Training
 
 BATCH_SIZES = (32, 128)
 
@@ -29,15 +30,15 @@ def online_cost(study: Study, config: Config) -> Found:
     """The measurement call by call beside the steps, and whole epochs with and without it."""
     calls: list[Row] = []
     epochs: list[Row] = []
-    facts: Row = {}
+    facts: Row = {"calls": {}, "starts": {}}
     for b in BATCH_SIZES:
         with_it = replace(config, batch_size=b)
         training = assemble.prepare(with_it, make_plan(with_it))
         training.network.train()
         own = call_rows(training, b, study.calls)
         calls += own
-        facts |= call_facts(own, config, b)
-        facts[f"stage start, b = {b}"] = _timed(training, _stage_start)["cpu"]
+        facts["calls"] |= call_facts(own, config, b)
+        facts["starts"][b] = _timed(training, _stage_start)["cpu"]
         off = replace(training, config=replace(with_it, noise=replace(config.noise, online=0.0)))
         for repeat in range(study.repeats):
             arms = {"online": training, "off": off}
@@ -54,29 +55,31 @@ def online_cost(study: Study, config: Config) -> Found:
 def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     """Milliseconds of a training step and of a measurement on the same batch, in turns."""
     config = training.config
-    plan = online.Online.of_epoch(config, batch_size)
+    k = math.ceil(training.data.n / batch_size)
+    size = online.Online.of_epoch(config.noise, training.data.n, k).size
     optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     random = torch.Generator().manual_seed(config.seed)
     drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
     rows: list[Row] = []
-    before: Batch | None = None
+    pair = online.Online(size, {0: 1}, within=2 * size <= batch_size)
     for batch in training.data.train_batches(drawn, 0):
         found = _timed(training, partial(_step, batch))
-        again = _timed(training, partial(_pair, plan.parts(batch, before or batch)))
-        before = batch
+        (parts,) = pair.parts(0, batch, batch)
+        again = _timed(training, partial(_pair, parts))
         for clock in ("cpu", "wall"):
             step, spent = 1000 * found[clock], 1000 * again[clock]
-            rows.append({"b": batch_size, "size": plan.size, "clock": clock, "step_ms": step,
+            rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step,
                          "measure_ms": spent})  # fmt: skip
     return rows[4:]  # the first two calls allocate
 
 
-def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
-    """The cost of an epoch's measurements as a share of its steps, from medians."""
-    n = config.dataset.samples
-    plan = online.Online.of_epoch(replace(config, batch_size=batch_size), batch_size)
-    pairs, updates = len(plan.positions), math.ceil(n / batch_size)
-    facts: Row = {}
+def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[int, str], Row]:
+    """The cost of an epoch's measurements as a share of its steps, from medians, by clock."""
+    n = training_samples(config)
+    updates = math.ceil(n / batch_size)
+    plan = online.Online.of_epoch(config.noise, n, updates)
+    pairs = sum(plan.at.values())
+    facts: dict[tuple[int, str], Row] = {}
     for clock in ("cpu", "wall"):
         own = [row for row in rows if row["clock"] == clock]
         step = np.array([row["step_ms"] for row in own])
@@ -92,7 +95,7 @@ def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
         ratio = share(step, spent)
         by = pairs / updates
         whole = config.noise.online * batch_size / (2 * plan.size)  # pairs an update, n large
-        facts[f"b = {batch_size}, {clock}"] = {
+        facts[batch_size, clock] = {
             "pairs": pairs, "updates": updates, "samples": 2 * plan.size * pairs / n,
             "step_ms": float(np.median(step)), "measure_ms": float(np.median(spent)),
             "cost": Estimate(by * ratio, by * float(drawn.low), by * float(drawn.high)),
@@ -112,15 +115,16 @@ def _pair(parts: tuple[online.Part, online.Part], run: Training) -> object:
 def _epoch(training: Training) -> object:
     """One epoch's training, without its evaluation."""
     config = training.config
-    applied = control.Applied(config.learning_rate, config.batch_size, 0.0, 0.0, 0.0)
+    (stage, *_) = training.plan.stages
+    applied = control.Applied(stage.eta_m, stage.batches, stage.b_m, momentum=0.0, delta=0.0)
     optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     with Terminal().progress(training.plan, 0) as bar:
-        return loop._train_epoch(training, 1, applied, bar, lambda: None)
+        return train_epoch(training, 1, applied, bar, check_stop=lambda: None)
 
 
 def _stage_start(training: Training) -> object:
     settings = training.config.noise
-    size = online.measured_size(training.config)
+    size = measure.size_at_start(training.config, None)
     return measure.mini_batch(
         training.engine, training.network, training.data,
         batch_size=size, batches=settings.batches, seed=0,
@@ -138,7 +142,7 @@ def _timed(training: Training, work: Callable[[Training], object]) -> dict[str, 
 
 def epoch_facts(rows: list[Row]) -> Row:
     """Medians of the ratios of whole epochs, with bootstrap intervals."""
-    facts: Row = {}
+    facts: Row = {"ratios": {}, "seconds": {}}
     for b in sorted({row["b"] for row in rows}):
         for clock in ("cpu", "wall"):
             own = [row for row in rows if (row["b"], row["clock"]) == (b, clock)]
@@ -146,9 +150,9 @@ def epoch_facts(rows: list[Row]) -> Row:
             drawn = stats.bootstrap(
                 (ratios,), np.median, n_resamples=2000, method="percentile", rng=0
             ).confidence_interval
-            facts[f"ratio, b = {b}, {clock}"] = Estimate(
+            facts["ratios"][b, clock] = Estimate(
                 float(np.median(ratios)), float(drawn.low), float(drawn.high)
             )
             seconds = float(np.median([row["off_s"] for row in own]))
-            facts[f"epoch without, b = {b}, {clock}"] = seconds
+            facts["seconds"][b, clock] = seconds
     return facts

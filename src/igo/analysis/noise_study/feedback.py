@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
-from igo.analysis.noise_study import Found, Row, Study, statistics
+from igo.analysis import statistics
+from igo.analysis.noise_study import Found, Row, Study
 from igo.config.schema import Config
-from igo.runs.folder import Record, read_records
+from igo.files import Record
+from igo.runs.folder import read_records
 from igo.runs.session import run as run_program
-from igo.train import online
 
 
 def feedback(study: Study, config: Config) -> Found:
@@ -27,24 +26,14 @@ def feedback(study: Study, config: Config) -> Found:
 
 
 def feedback_row(config: Config, record: Record) -> Row:
-    """An epoch; ``delta_pairs`` is from its online pairs alone, which the feedback never saw.
-
-    The recorded δ_measured averages them with the measurement at the stage's start, by which the
-    feedback has chosen η and b: that part agrees with the target by construction.
-    """
-    eta, b = record["eta_m"], record["b_m"]
-    pairs = len(online.Online.of_epoch(config, b).positions)
-    kept = min(config.noise.batches - 1, online.Average.WINDOW)
-    start = (record["delta_start"] / eta) ** 2 * b
-    alone = ((kept + pairs) * record["gradient_variance"] - kept * start) / max(pairs, 1)
+    """An epoch, whose δ_measured is from its own pairs, which the feedback never saw."""
+    names = ("epoch", "stage", "updates", "eta_m", "b_m", "delta_measured", "train/loss",
+             "test/accuracy")  # fmt: skip
     return {
-        "seed": config.seed, "feedback": config.schedule.feedback, "epoch": record["epoch"],
-        "stage": record["stage"], "updates": record["updates"], "eta_m": eta, "b_m": b,
-        "delta_target": record["delta_m"], "delta_start": record["delta_start"],
-        "delta_measured": record["delta_measured"],
-        "delta_pairs": eta * math.sqrt(max(alone, 0.0) / b), "c2": record["gradient_variance"],
+        "seed": config.seed, "feedback": config.schedule.feedback,
+        **{name: record[name] for name in names},
+        "delta_target": record["delta_m"], "c2": record["gradient_variance"],
         "deviation": record["delta_measured"] / record["delta_m"] - 1,
-        "train/loss": record["train/loss"], "test/accuracy": record["test/accuracy"],
     }  # fmt: skip
 
 
@@ -54,11 +43,10 @@ def by_seed(rows: list[Row]) -> list[Row]:
     for seed, kind in sorted({(row["seed"], row["feedback"]) for row in rows}):
         own = [row for row in rows if (row["seed"], row["feedback"]) == (seed, kind)]
         later = [row for row in own if row["stage"] > 1 and row["delta_target"] > 0]
-        pairs = [row["delta_pairs"] / row["delta_target"] - 1 for row in later]
         result.append({
             "seed": seed, "feedback": kind,
             "largest_deviation": max(abs(row["deviation"]) for row in later),
-            "largest_deviation_pairs": max(map(abs, pairs)), "mean_deviation_pairs": np.mean(pairs),
+            "mean_deviation": np.mean([row["deviation"] for row in later]),
             "updates": own[-1]["updates"], "last_b_m": own[-1]["b_m"],
             "train/loss": own[-1]["train/loss"], "test/accuracy": own[-1]["test/accuracy"],
         })  # fmt: skip
@@ -66,10 +54,10 @@ def by_seed(rows: list[Row]) -> list[Row]:
 
 
 def feedback_facts(rows: list[Row]) -> Row:
-    """Means with intervals, and paired differences measured - none."""
+    """Means with intervals, paired differences measured - none, and how far C² grew."""
     ends = by_seed(rows)
-    facts: Row = {}
-    names = ("largest_deviation", "largest_deviation_pairs", "mean_deviation_pairs",
+    facts: Row = {"means": {}, "differences": {}, "p": {}, "growth": {}}
+    names = ("largest_deviation", "mean_deviation",
              "test/accuracy", "train/loss", "updates")  # fmt: skip
     for name in names:
         kinds = {
@@ -77,11 +65,11 @@ def feedback_facts(rows: list[Row]) -> Row:
             for kind in ("none", "measured")
         }
         for kind, values in kinds.items():
-            facts[f"{name}, {kind}"] = statistics.mean_of(values)
+            facts["means"][name, kind] = statistics.mean_of(values)
         if name in ("test/accuracy", "train/loss"):
             differences = kinds["measured"] - kinds["none"]
-            facts[f"{name}, difference"] = statistics.mean_of(differences)
-            facts[f"{name}, p"] = float(stats.ttest_rel(kinds["measured"], kinds["none"]).pvalue)
+            facts["differences"][name] = statistics.mean_of(differences)
+            facts["p"][name] = statistics.sign_flip(differences)
     reference = {
         row["seed"]: (row["delta_target"] / row["eta_m"]) ** 2 * row["b_m"]
         for row in rows
@@ -89,10 +77,10 @@ def feedback_facts(rows: list[Row]) -> Row:
     }
     last = max(row["epoch"] for row in rows)
     for kind in ("none", "measured"):
-        facts[f"C² at the end / before training, {kind}"] = statistics.mean_of([
+        facts["growth"][kind] = statistics.mean_of([
             row["c2"] / reference[row["seed"]]
             for row in rows if (row["epoch"], row["feedback"]) == (last, kind)
         ])  # fmt: skip
     worst = [row["largest_deviation"] for row in ends if row["feedback"] == "measured"]
-    facts["worst seed, measured"] = max(worst)
+    facts["worst"] = max(worst)
     return facts

@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from igo.config.plan import make_plan
 from igo.config.schema import AugmentConfig, Config
-from igo.data import datasets
-from igo.method.schedule import make_plan
+from igo.files import Record
+from igo.method.measure import per_sample_gradients
 from igo.runs import assemble
-from igo.runs.folder import Record
 from igo.runs.terminal import Terminal
-from igo.train import loop, measure
-from igo.train.loop import Progress, Training
+from igo.train import datasets, loop
+from igo.train.state import Progress, Training
 
 
 def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dict[str, Tensor]]]:
@@ -64,7 +64,7 @@ def unaugmented(config: Config, device: torch.device) -> datasets.Data:
 def sample_gradients(network: nn.Module, images: datasets.Data) -> Tensor:
     """The gradient of each training sample, (n, d) float32 on the CPU, BatchNorm in eval mode."""
     batches = images.train_batches(list(torch.arange(images.n).split(500)), 0)
-    chunks = measure.per_sample_gradients(
+    chunks = per_sample_gradients(
         network.eval(), nn.functional.cross_entropy, batches, memory=2**28
     )
     return torch.cat([rows.cpu() for rows in chunks])

@@ -1,0 +1,56 @@
+"""The plan that a configuration means."""
+
+from __future__ import annotations
+
+from igo.config.schema import Config, training_samples
+from igo.errors import ConfigError
+from igo.method import batches
+from igo.method.arguments import PlanError
+from igo.method.plan import Batching, Plan, plan
+from igo.method.profiles import parameters
+
+SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}  # by argument
+
+
+def make_plan(config: Config) -> Plan:
+    """Compute every stage of a run from its checked configuration.
+
+    Raises:
+        ConfigError: the noise level or the learning rate underflows to zero before the last stage,
+            or Algorithm 3 has no lengths for these stages.
+    """
+    schedule = config.schedule
+    own = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
+    try:
+        return plan(
+            schedule.profile,
+            n=training_samples(config),
+            epochs=config.epochs,
+            learning_rate=config.learning_rate,
+            batch_size=config.batch_size,
+            split=config.split,
+            stages=schedule.stages,
+            max_batch_size=config.max_batch_size,
+            batch_multiple=schedule.batch_multiple,
+            noise_exponent=schedule.noise_exponent,
+            lengths=schedule.lengths,
+            h=schedule.h,
+            final_updates=schedule.final_updates,
+            by_momentum=config.optimizer.decay_momentum,
+            **{name: value for name, value in own.items() if value is not None},
+        )
+    except PlanError as error:
+        setting = SETTINGS.get(error.argument, error.argument)
+        raise ConfigError(setting, error.value, error.allowed) from None
+
+
+def batching(config: Config) -> Batching:
+    """How the configuration makes batches of a noise level, for schedules that follow C²."""
+    n = training_samples(config)
+    return Batching(
+        n,
+        batches.count(n, config.batch_size),
+        batches.count(n, min(config.max_batch_size or n, n)),
+        config.split,
+        multiple=config.schedule.batch_multiple,
+    )

@@ -1,0 +1,61 @@
+"""Files that are written whole or not at all, and read as values of somebody else's."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from igo.errors import UserError
+
+Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
+
+
+def from_json(text: str) -> Any:
+    """``json.loads`` for files of others: nesting too deep for Python is a ValueError as well."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content: readers see the old or the new, never a part."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
+        raise
+    partial.replace(path)
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder under runs_dir.
+
+    Raises:
+        UserError: it cannot be made or written in.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(f"no permission to write in {folder}")
+    except OSError as error:
+        raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
+
+
+def refuse_links(folder: Path) -> None:
+    """See that what is written in a run folder stays in it, wherever the folder came from.
+
+    Raises:
+        UserError: naming the link.
+    """
+    for entry in folder.iterdir():
+        if entry.is_symlink():
+            raise UserError(f"{entry} is a link, which no file of a run is; remove it")

@@ -1,0 +1,115 @@
+"""The manifest of a sweep, RUNS_DIR/sweeps/NAME/sweep.json: its runs and their queue.
+
+A sweep is its set of runs, as a run is its configuration: the same runs make the same sweep.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from igo.errors import UserError
+from igo.files import from_json, make_writable, write_atomically
+from igo.runs.folder import state_of
+
+FOLDER = "sweeps"  # under runs_dir
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a sweep: its folder's name, what was typed for it, and how to tell it apart."""
+
+    run: str
+    overrides: list[str]
+    label: str
+    epochs: int
+
+
+@dataclass
+class Manifest:
+    """A sweep's record. ``queue`` holds the SLURM job of each run that was handed to SLURM."""
+
+    name: str
+    command: str
+    started: str
+    runs: list[Entry]
+    queue: dict[str, str] = field(default_factory=dict)
+
+    def folder(self, runs_dir: Path) -> Path:
+        """The sweep's own."""
+        return runs_dir / FOLDER / self.name
+
+    def write(self, runs_dir: Path) -> None:
+        """Write sweep.json: the sweep is the newest one.
+
+        Raises:
+            UserError: the folder cannot be written in.
+        """
+        folder = self.folder(runs_dir)
+        make_writable(folder)
+        write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
+
+    def recorded(self, runs_dir: Path) -> dict[str, str]:
+        """How each run stands by its own record, see ``igo.runs.folder.state_of``."""
+        return {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read a sweep.json. Its folder gives the sweep its name, whatever is written inside.
+
+    Raises:
+        UserError: it cannot be read, is something else, or names a run outside RUNS_DIR.
+    """
+    try:
+        found = from_json(path.read_text())
+        runs = [Entry(**one) for one in found.pop("runs")]
+        manifest = Manifest(runs=runs, **{**found, "name": path.parent.name})
+        _check(manifest)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"{path} is not the record of a sweep ({error})") from None
+    return manifest
+
+
+def _check(manifest: Manifest) -> None:
+    """Hold a record against what this project writes; somebody else may have written it.
+
+    Raises:
+        ValueError: a run that is no folder's name, which could lead out of RUNS_DIR, or no job id.
+        TypeError: a value of another type.
+    """
+    texts = [manifest.command, manifest.started, *manifest.queue, *manifest.queue.values()]
+    for entry in manifest.runs:
+        texts += [entry.run, entry.label, *entry.overrides]
+        if not isinstance(entry.epochs, int):
+            raise TypeError(f"epochs={entry.epochs!r}")
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is no text")
+    for run in [*manifest.queue, *(entry.run for entry in manifest.runs)]:
+        if run in ("", "..", ".") or not {"/", "\0"}.isdisjoint(run):
+            raise ValueError(f"{run!r} is no run's name")
+    for job in manifest.queue.values():
+        if not re.fullmatch(r"\d+(_\d+)?", job):
+            raise ValueError(f"{job!r} is no job")
+
+
+def find_manifest(runs_dir: Path, name: str | None) -> Manifest:
+    """The sweep whose name begins so; the newest one for None.
+
+    Raises:
+        UserError: there is none.
+    """
+    manifests = [
+        path
+        for path in (runs_dir / FOLDER).glob("*/sweep.json")
+        if path.parent.name.startswith(name or "")
+    ]
+    found = sorted(manifests, key=lambda p: p.stat().st_mtime)
+    if not found:
+        known = sorted(path.parent.name for path in (runs_dir / FOLDER).glob("*/sweep.json"))
+        there = f"there are {', '.join(known)}" if known else "no sweep was started there"
+        which = f" whose name begins with {name}" if name else ""
+        raise UserError(f"runs_dir={runs_dir} holds no sweep{which}; {there}")
+    return read_manifest(found[-1])

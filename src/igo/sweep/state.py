@@ -1,0 +1,77 @@
+"""Which runs a sweep has, and how they stand by their records and SLURM's queue.
+
+A sweep is its set of runs, as a run is its configuration: the same runs make the same sweep.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from igo.config.schema import total_epochs
+from igo.errors import UserError
+from igo.runs.manifest import FOLDER, Entry, Manifest, read_manifest
+from igo.sweep.jobs import Job, labels
+from igo.sweep.queue import queue_states, with_queue
+
+
+def sweep_name(choice: str, jobs: Sequence[Job]) -> str:
+    """The name of a sweep of these runs."""
+    names = sorted(job.name for job in jobs)
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()[:8]
+    return f"{choice}-{digest}"
+
+
+def open_manifest(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> Manifest:
+    """The manifest of these runs, with the SLURM jobs that this sweep or another has for them."""
+    told_apart = labels(jobs)
+    entries = [
+        Entry(job.name, list(job.overrides), told_apart[job.name], total_epochs(job.config))
+        for job in jobs
+    ]
+    queue = {run: job for run, job in _queued(runs_dir).items() if run in told_apart}
+    return Manifest(name, command, time.strftime("%Y-%m-%dT%H:%M:%S%z"), entries, queue)
+
+
+def _queued(runs_dir: Path) -> dict[str, str]:
+    """The newest SLURM job of each run of any sweep whose record can be read."""
+    queue: dict[str, str] = {}
+    for path in sorted((runs_dir / FOLDER).glob("*/sweep.json"), key=lambda p: p.stat().st_mtime):
+        with contextlib.suppress(UserError):
+            queue |= read_manifest(path).queue
+    return queue
+
+
+def sweep_states(manifest: Manifest, runs_dir: Path) -> dict[str, str]:
+    """How each run stands, by its record and SLURM's queue.
+
+    Raises:
+        UserError: the queue cannot be read.
+    """
+    recorded = manifest.recorded(runs_dir)
+    jobs = {
+        run: job
+        for run, job in manifest.queue.items()
+        if recorded.get(run) not in (None, "finished")
+    }
+    in_queue = queue_states(jobs.values())
+    seen = {
+        run: with_queue(recorded[run], runs_dir / run, in_queue.get(job))
+        for run, job in jobs.items()
+    }
+    return recorded | seen
+
+
+def counts(states: Mapping[str, str]) -> str:
+    """``12 finished, 2 running, …``, in this order, what is 0 left out."""
+    order = ("finished", "running", "queued", "interrupted", "damaged", "failed", "new")
+    values = list(states.values())
+    parts = [
+        f"{values.count(state)} {'to go' if state == 'new' else state}"
+        for state in order
+        if state in values
+    ]
+    return ", ".join(parts) or "no runs"

@@ -1,0 +1,125 @@
+"""How many samples may go through a model at once: as counted, and fewer where that was too many.
+
+Memory may still run out: other programs have some of it, or a library's workspace was not counted.
+Then the epoch is begun again, as if it never had, with half the samples at once. An epoch is
+trained with one size throughout, so that a run that is killed and continued has the same bits.
+"""
+
+from __future__ import annotations
+
+import copy
+import gc
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from igo.errors import ConfigError, UserError
+from igo.method import batches
+from igo.train import datasets, models
+
+if TYPE_CHECKING:
+    from igo.train.state import Progress, Training
+
+# What is said in a RuntimeError: PyTorch's allocator on a CPU, C++'s, cuBLAS and cuDNN, oneDNN
+# (which says no more than that).
+EXHAUSTED = (
+    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
+    "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",
+    "could not execute a primitive",
+)  # fmt: skip
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, the CPU's or the GPU's."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTED)
+
+
+def smaller(run: Training, k: int, reason: str) -> int:
+    """Half of what has just been too much at once, in training or in evaluation.
+
+    Args:
+        run: with the micro-batches that were too large.
+        k: batches of an epoch of the stage.
+        reason: the error, for a person, where there is no half.
+
+    Raises:
+        UserError: there is no half that can be trained, or other processes take part, which would
+            have to begin again at the same moment.
+    """
+    largest = batches.sizes(run.plan.n, k)[0]
+    tried = min(run.engine.micro_batch_size, max(largest, datasets.TEST_BATCH))
+    if run.engine.ranks.size > 1:
+        allowed = f"out of memory; take fewer samples at once: engine.micro_batch_size={tried // 2}"
+        raise UserError(f"{allowed} (this begins another run, as BatchNorm sees them)")
+    size = tried // 2
+    if not size:
+        raise UserError(f"out of memory with a single sample ({reason[:80]}); use a smaller model")
+    engine = replace(run.engine, micro_batch_size=size)
+    smallest = engine.smallest_part(run.plan.batch_sizes)
+    try:
+        models.check_fits(run.network, run.config.model.name, run.config.dataset, smallest)
+    except ConfigError as error:
+        raise UserError(f"out of memory with {tried} samples at once, and fewer: {error}") from None
+    return size
+
+
+def describe(network: nn.Module, tried: int, now: int) -> str:
+    """One line for a person about smaller parts."""
+    text = f"out of memory with {tried:,} samples at once; from here on it is {now:,} at most"
+    norms = any(isinstance(module, _BatchNorm) for module in network.modules())
+    return f"{text}; BatchNorm statistics are per part" if norms else f"{text}, to the same result"
+
+
+def with_parts_of(run: Training, size: int | None) -> Training:
+    """The same run with at most so many samples at once; None leaves it as it is."""
+    if size is None or size >= run.engine.micro_batch_size:
+        return run
+    return replace(run, engine=replace(run.engine, micro_batch_size=size))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that an epoch changes before it succeeds, in the CPU's memory."""
+
+    network: dict[str, Any]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    progress: dict[str, Any]
+
+    @staticmethod
+    def of(run: Training, progress: Progress) -> Snapshot:
+        """Copy it."""
+        changed = {name: copy.copy(getattr(progress, name)) for name in CHANGED}
+        states = (run.network, run.optimizer, run.engine.scaler)
+        network, optimizer, scaler = (_copied(one.state_dict()) for one in states)
+        return Snapshot(network, optimizer, scaler, changed)
+
+    def restore(self, run: Training, progress: Progress) -> None:
+        """Put it back, once what the failed try had in memory is free again."""
+        run.optimizer.zero_grad(set_to_none=True)
+        gc.collect()
+        if run.engine.device.type == "cuda":
+            torch.cuda.empty_cache()
+        run.network.load_state_dict(self.network)
+        run.optimizer.load_state_dict(self.optimizer)
+        run.engine.scaler.load_state_dict(self.scaler)
+        run.network.train()
+        for name, value in self.progress.items():
+            setattr(progress, name, value)
+
+
+CHANGED = ("reference", "applied")  # of Progress, amid an epoch
+
+
+def _copied(state: Any) -> Any:
+    """The same containers with copies of their tensors."""
+    if isinstance(state, Tensor):
+        return state.to("cpu", copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    return [_copied(one) for one in state] if isinstance(state, list) else state
