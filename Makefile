@@ -56,12 +56,13 @@ report: setup  ## figures of many runs with intervals and tests, and a page that
 sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
 	$(BIN)/igo sharpness runs=$(RUNS) $(ARGS)
 
-dashboard: report  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
+dashboard: setup  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
+	$(BIN)/python src/report.py runs=$(RUNS) output=$(OUT) if_new=true $(ARGS)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
 	else echo "open $(abspath $(OUT))/index.html in a browser"; fi
-	@if [ -t 0 ] && [ -t 1 ] && [ -d $(RUNS)/wandb ]; then $(BIN)/wandb leet $(RUNS)/wandb; \
-	else echo "every epoch's charts, in a terminal: $(BIN)/wandb leet $(RUNS)/wandb"; fi
+	@if [ -t 0 ] && [ -t 1 ] && [ -d $(RUNS)/wandb ]; then $(BIN)/python launch/charts.py runs_dir=$(RUNS); \
+	else echo "every epoch's charts, in a terminal: $(BIN)/python launch/charts.py runs_dir=$(RUNS)"; fi
 
 sync: setup  ## send offline runs to W&B, once, however often it is started or stopped (RUNS=runs)
 	$(BIN)/igo sync runs_dir=$(RUNS) $(ARGS)
