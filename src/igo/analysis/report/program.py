@@ -42,6 +42,7 @@ def run(composed: DictConfig) -> None:
     results = read(folders)
     report = content.compose(results, margin)
     typed = ["python", "src/report.py", f"runs={_shown(names)}", f"output={composed.output}"]
+    typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     files: dict[str, bytes] = {
         f"{name}.csv": table.write_csv().encode() for name, table in content.tables(results).items()
     }
