@@ -65,10 +65,12 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
     done = program("experiment=cifar100_method3", "dry_run=true")
     assert done.returncode == 0
-    rows = [line.split() for line in done.stdout.splitlines()[-5:]]
-    assert [(row[0], row[1], row[-1]) for row in rows] == [
-        ("1", "1-40", "32"), ("2", "41-80", "64"), ("3", "81-120", "128"),
-        ("4", "121-160", "256"), ("5", "161-200", "512"),
+    lines = done.stdout.splitlines()
+    (start,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["stage", "epochs"]]
+    rows = [line.split() for line in lines[start + 1 : start + 6]]
+    assert [(row[0], row[1], row[lines[start].split().index("batches/epoch")]) for row in rows] == [
+        ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
+        ("4", "121-160", "196"), ("5", "161-200", "98"),
     ]  # fmt: skip
     assert "121,200 updates" in done.stdout
     assert not (tmp_path / "runs").exists()
@@ -84,6 +86,15 @@ BAD = {  # what is typed: what the message must say
     "experiment=cifar100_method5": r"experiment=cifar100_method5 .*Did you mean 'cifar100_method",
     "schedule.kappa=0.5": r"schedule.kappa is no setting here: it belongs to schedule=step",
     "learning_rat=0.1": r"no setting 'learning_rat'. Did you mean 'learning_rate'",
+    "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
+    "bs=32": r"no setting 'bs'. Did you mean 'batch_size'",
+    "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",
+    "optimizer=adam": r"optimizer=adam .*one of nshb, sgd, shb: SGD, heavy ball .* δ is known",
+    "model=resnet50": r"model=resnet50 .*any model of timm's: model=timm model.name=resnet50",
+    "p=0.1,0.5": r"p=0.1,0.5 .*several values: add -m for a run of each$",
+    "learning_rate=0,1": r"learning_rate=0,1 .*add -m .*decimal number with a point, 0.1$",
+    "schedule=graduated,cosine": r"schedule=graduated,cosine .*add -m for a run of each$",
+    "dataset.mean=0.1,0.2": r"dataset.mean=0.1,0.2 .*add -m .*or write a list, \[0.1,0.2\]$",
     "+optimizer.nesterov=true": r"no setting 'optimizer.nesterov'",
     "optimizers=sgd": r"no setting 'optimizers'. Did you mean 'optimizer'",
     "dataset.mean=[0.1,0.2]": r"dataset.mean=.*dataset.channels=1",
@@ -91,10 +102,10 @@ BAD = {  # what is typed: what the message must say
     "schedule": r"NAME=VALUE",
     "--p=0.9": r"no flag --p; settings are written NAME=VALUE",
     "-p 0.9": r"no flag -p",
-    "dataset=null": r"dataset=null .*one of cifar10, cifar100, digits",
-    "-m dataset=digits,null": r"dataset=null .*one of cifar10, cifar100, digits",
+    "dataset=null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
+    "-m dataset=digits,null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
     "p=0.5 p": r"NAME=VALUE",
-    "dataset=5": r"dataset=5 .*one of cifar10, cifar100, digits",
+    "dataset=5": r"dataset=5 .*one of arrays, cifar10, cifar100, digits",
     "p=${nope}": r"p: Interpolation key 'nope' not found",
     "hydra.launcher._target_=os.system": r"hydra.launcher._target_=os.system .*not code to call",
     "+hydra.callbacks.x={_target_:os.mkdir,_args_:[ran]}": r"hydra.callbacks.x._target_=os.mkdir",
@@ -133,6 +144,7 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     done = program(*typed.split())
     assert done.returncode == 2
     assert re.match(f"error: .*{SLOW_BAD[typed]}", done.stderr.splitlines()[-1]), done.stderr
+    assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 
@@ -146,7 +158,8 @@ def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path
     assert lines[0] == lines[-1] == f"run {folder}"
     with (folder / "plan.csv").open() as file:
         plan = list(csv.DictReader(file))
-    assert [row["b_m"] for row in plan] == ["32", "39", "55"]  # 32/√φ², φ = 1, √(2/3), √(1/3)
+    assert [row["batches"] for row in plan] == ["3", "3", "2"]  # ⌈3φ⌉, φ = 1, √(2/3), √(1/3)
+    assert [row["b_m"] for row in plan] == ["32.0", "32.0", "48.0"]
     names = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert names == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",

@@ -95,6 +95,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "run": folder.name, "state": "finished", "error": None, "epochs_done": 3, "updates": 135,
         "samples": 288, "test/accuracy": 0.625, "test/accuracy_best": 0.75,
         "test/accuracy_best_epoch": 2, "test/loss": 4 / 3, "train/loss": 1.0,
+            "validation/accuracy": None, "validation/loss": None,
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
         "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "commit": "c0ffee",
         "host": "here", "device": "cpu",
@@ -528,7 +529,7 @@ def test_a_run_that_failed_before_its_first_epoch_says_why(tmp_path: Path) -> No
 
 def run_table(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / "table.py"), *arguments],
+        [sys.executable, "-m", "igo", "table", *arguments],
         cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
 
@@ -585,12 +586,12 @@ def test_help_and_errors_from_the_command_line(tmp_path: Path) -> None:
 def test_the_table_needs_no_torch(tmp_path: Path) -> None:
     make_run(tmp_path / "runs")
     code = (
-        "import sys, runpy; sys.argv = sys.argv[1:]\n"
-        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "import sys, igo.__main__\n"
+        "igo.__main__.main()\n"
         "print('HEAVY', sorted({'torch', 'timm', 'wandb', 'sklearn'} & set(sys.modules)))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(ROOT / "src" / "table.py"), f"runs={tmp_path / 'runs'}"],
+        [sys.executable, "-c", code, "table", f"runs={tmp_path / 'runs'}"],
         cwd=tmp_path, env=clean_environment(PYTHONPATH=str(ROOT / "src")),
         capture_output=True, text=True, check=True,
     )  # fmt: skip

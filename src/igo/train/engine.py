@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
-from igo.method import batches
 from igo.ranks import ALONE, Ranks
 from igo.train import batchnorm, cudagraphs, finite, micro_batch
 from igo.train.cudagraphs import Graphs
@@ -83,16 +82,15 @@ class Engine:
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
         if self.ranks.size > 1 or self.scaler.is_enabled():
-            finite.spoil(network, totals)
+            finite.mark_gradient(network, totals)
         self.ranks.sum_gradients(network.parameters())
         return totals
 
-    def begin_epoch(self, n: int, k: int, optimizer: torch.optim.Optimizer) -> None:
-        """Hear of the steps to come, on k equal batches of n samples."""
+    def begin_epoch(self, sizes: Sequence[int], optimizer: torch.optim.Optimizer) -> None:
+        """Hear of the steps to come, and of the sizes of their batches."""
         if self.graphs is not None:
-            largest = batches.sizes(n, k)[0]
-            whole = largest <= self.micro_batch_size
-            self.graphs.begin(largest if whole else 0, optimizer)
+            whole = max(sizes) <= self.micro_batch_size
+            self.graphs.begin(max(sizes) if whole else 0, optimizer)
 
     def step(
         self,

@@ -15,11 +15,11 @@ from scipy import stats
 from igo.analysis.noise_study import Found, Row, Study
 from igo.analysis.statistics import Array, Estimate
 from igo.config.plan import make_plan
-from igo.config.schema import Config
-from igo.data.datasets import Batch
+from igo.config.schema import Config, training_samples
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import control, measure, online, optim
+from igo.train.datasets import Batch
 from igo.train.epoch import train_epoch
 from igo.train.state import Training
 
@@ -75,7 +75,7 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
 
 def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[int, str], Row]:
     """The cost of an epoch's measurements as a share of its steps, from medians, by clock."""
-    n = config.dataset.samples
+    n = training_samples(config)
     updates = math.ceil(n / batch_size)
     plan = online.Online.of_epoch(config.noise, n, updates)
     pairs = sum(plan.at.values())

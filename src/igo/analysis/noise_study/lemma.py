@@ -14,11 +14,10 @@ from igo.analysis.noise_study import Found, Row, Study, quantities
 from igo.analysis.noise_study.networks import sample_gradients, trained, unaugmented
 from igo.analysis.statistics import Array, Estimate
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.method import noise
 from igo.method.measure import draw, untouched
 from igo.seeds import derive_seed
-from igo.train import measure
+from igo.train import datasets, measure
 from igo.train.state import Training
 
 

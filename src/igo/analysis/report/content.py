@@ -192,7 +192,7 @@ def _sharpness(results: Results) -> tuple[list[Section], list[str]]:
     if not found:
         reason = (
             "Sharpness against δ and accuracy: no two settings have runs with a sharpness.json"
-            " (python src/sharpness.py runs=…)."
+            " (igo sharpness runs=…)."
         )
         return [], [reason]
     figures = [one.figure for one in found]

@@ -35,7 +35,7 @@ class EngineChoice:
 
 @dataclass
 class Settings:
-    """What src/sharpness.py can be told (conf/sharpness.yaml)."""
+    """What `igo sharpness` can be told (conf/sharpness.yaml)."""
 
     runs: Any = "runs"
     samples: int = 500

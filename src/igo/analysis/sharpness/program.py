@@ -1,4 +1,4 @@
-"""From the settings of src/sharpness.py to a sharpness.json in the folder of each finished run."""
+"""From the settings of `igo sharpness` to a sharpness.json in the folder of each finished run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from igo.analysis.sharpness.measure import VERSION, Say, Settings, measure
-from igo.config.load import split_off
+from igo.config.load import of_file, split_off
 from igo.errors import ConfigError, UserError
 from igo.files import from_json, write_atomically
 from igo.runs.find import find, named
+from igo.runs.same_data import Comparison
 
 FILE = "sharpness.json"
 LEAST = {"samples": 1, "steps": 1, "starts": 1, "eigenvalues": 1, "probes": 2, "batch_size": 1}
@@ -34,12 +35,14 @@ def run(composed: DictConfig) -> None:
     folders = find(named(settings.runs))
     counts = {"measured": 0, "measured before": 0, "failed": 0}
     with _overview(len(folders)) as (say, doing, done):
+        data = Comparison(say)
         for place, folder in enumerate(folders, 1):
             doing(folder.name)
             if not settings.fresh and _measured_before(folder, settings):
-                how, said = "measured before", ""
+                how, said = _attempt_to_compare(folder, settings, data)
             else:
                 how, said = _attempt(folder, settings, doing)
+            if said:
                 say(f"[{place}/{len(folders)}] {how}: {folder.name}: {said}")
             counts[how] += 1
             done()
@@ -95,6 +98,17 @@ def _measured_before(folder: Path, settings: Settings) -> bool:
         return bool((found["version"], found["settings"]) == (VERSION, settings.of_result()))
     except (OSError, ValueError, LookupError, TypeError):  # none, damaged, or of something else
         return False
+
+
+def _attempt_to_compare(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
+    """What was measured before counts if it was on the data that are here."""
+    try:
+        config = of_file(folder / "config.yaml")
+        config.data_dir = settings.data_dir or config.data_dir
+        data.finished(folder, config)
+    except UserError as error:
+        return "failed", str(error)
+    return "measured before", ""
 
 
 def _attempt(folder: Path, settings: Settings, doing: Say) -> tuple[str, str]:

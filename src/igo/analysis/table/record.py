@@ -24,6 +24,8 @@ LAST: dict[str, type] = {
     "samples": int,
     "test/accuracy": float,
     "test/loss": float,
+    "validation/accuracy": float,
+    "validation/loss": float,
     "train/loss": float,
     "train/accuracy": float,
     "delta_m": float,

@@ -13,13 +13,16 @@ from rich.text import Text
 from igo.analysis.names import PARAMETERS, differing, schedule_name, shared, short, telling
 from igo.analysis.table.record import Row
 from igo.analysis.table.table import constants, summarise
+from igo.words import counted
 
 MOST_SETTINGS = 100  # rows shown; all are in summary.csv
 MOST_FAILURES = 10
 SHOWN = (  # statistics from the most to the least important: name, factor, format
     ("test/accuracy", 100, ".2f"),
     ("test/accuracy_best", 100, ".2f"),
+    ("validation/accuracy", 100, ".2f"),
     ("test/loss", 1, ".4f"),
+    ("validation/loss", 1, ".4f"),
     ("train/loss", 1, ".4f"),
     ("updates", 1, ",.0f"),
     ("seconds", 1, ",.1f"),
@@ -44,7 +47,7 @@ def show_summary(runs: pl.DataFrame) -> None:
     summary = summarise(runs)
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     counts = ", ".join(f"{count} {state}" for state, count in states.iter_rows())
-    say(f"{len(runs):,} runs ({counts}), {len(summary):,} settings")
+    say(f"{counted(len(runs), 'run')} ({counts}), {counted(len(summary), 'setting')}")
     common = constants(runs)
     if len(common):
         text = Text(f"all: {', '.join(shared(common, common))}", style="dim")
@@ -55,7 +58,7 @@ def show_summary(runs: pl.DataFrame) -> None:
     if left_out:
         say(f"no room for: {', '.join(left_out)} (all in summary.csv)")
     if len(summary) > MOST_SETTINGS:
-        say(f"{len(summary) - MOST_SETTINGS:,} more settings in summary.csv")
+        say(f"{counted(len(summary) - MOST_SETTINGS, 'more setting')} in summary.csv")
     say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
 
 
@@ -86,6 +89,8 @@ def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
     ]
     statistics = []
     for name, factor, form in SHOWN:
+        if name.startswith("validation") and all(row[f"{name}_mean"] is None for row in rows):
+            continue  # nothing was held out
         statistics.append(_column(_title(name), rows, _statistic(name, factor, form)))
         if name != "updates":  # which the settings decide
             statistics.append(_column("95 %", rows, _interval(name, factor, form)))
