@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-faults test-slurm coverage mutants reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench test lint types unit test-slow test-faults test-slurm coverage mutants reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,9 @@ table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a s
 
 report: setup  ## figures of many runs with intervals and tests, and a page that opens from disk (RUNS=runs OUT=report)
 	$(BIN)/igo report runs=$(RUNS) output=$(OUT) $(ARGS)
+
+power: setup  ## what the spread of these runs lets a study detect: seeds for a difference, for equality (ARGS="difference=1 margin=0.5")
+	$(BIN)/python src/report.py runs=$(RUNS) power=true $(ARGS)
 
 sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
 	$(BIN)/igo sharpness runs=$(RUNS) $(ARGS)

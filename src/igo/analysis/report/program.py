@@ -46,6 +46,7 @@ def run(composed: DictConfig) -> None:
     results = read(folders)
     report = content.compose(results, margin)
     typed = ["igo", "report", f"runs={_shown(names)}", f"output={composed.output}"]
+    typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     files: dict[str, bytes] = {
         f"{name}.csv": table.write_csv().encode() for name, table in content.tables(results).items()
     }
