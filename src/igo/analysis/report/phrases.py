@@ -112,7 +112,7 @@ def tally(pairs: Sequence[Pair], margin: float | None = None) -> str:
     sentence = (
         f"Of {plural(len(pairs), 'difference')} in test accuracy {len(tested)} can be tested and"
         f" {sum(pair.decided for pair in tested)} are decided at 5 %"
-        + (equal if margin is not None else "")
+        + (equal if margin is not None and alike else "")
         + " (exact sign-flip tests over common seeds, t tests for equality, Holm)"
         + (f"; {why}." if why else ".")
     )

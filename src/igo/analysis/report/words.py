@@ -37,12 +37,18 @@ class Finding:
     details: tuple[str, ...]
 
 
-def findings(results: Results, family: Family, pairs: list[Pair], margin: float) -> Finding:
-    """What a family of settings showed; ``pairs`` of test accuracy, margin in points of it."""
+def findings(
+    results: Results, family: Family, pairs: list[Pair], margin: float, where: str = ""
+) -> Finding:
+    """What a family of settings showed; ``pairs`` of test accuracy, margin in points of it.
+
+    ``where`` says what the family is about, if not the data that it is on.
+    """
+    where = where or family.shared.split(", ")[0]
     if family.kind == "constant":
-        return _constant(results, family)
+        return _constant(results, family, where)
     ranked = ranking(results, family)
-    title = f"{TITLES[family.kind]}, {family.shared.split(', ')[0]}"
+    title = f"{TITLES[family.kind]}, {where}"
     if not ranked:
         return Finding(title, "No setting has a final test accuracy.", ())
     own: list[str] = []
@@ -187,8 +193,8 @@ def _levels(results: Results, ranked: list[Row], name: str, other: str) -> str:
     )
 
 
-def _constant(results: Results, family: Family) -> Finding:
-    title = f"Constant noise, {family.shared.split(', ')[0]}"
+def _constant(results: Results, family: Family, where: str) -> Finding:
+    title = f"Constant noise, {where}"
     shares = delta.explained(results, family)
     groups = delta.equal_noise(results, family)
     known = {name: share for name, share in shares.of.items() if share is not None}
