@@ -54,7 +54,7 @@ report: setup  ## figures of many runs with intervals and tests, and a page that
 	$(BIN)/igo report runs=$(RUNS) output=$(OUT) $(ARGS)
 
 power: setup  ## what the spread of these runs lets a study detect: seeds for a difference, for equality (ARGS="difference=1 margin=0.5")
-	$(BIN)/python src/report.py runs=$(RUNS) power=true $(ARGS)
+	$(BIN)/igo report runs=$(RUNS) power=true $(ARGS)
 
 sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
 	$(BIN)/igo sharpness runs=$(RUNS) $(ARGS)
