@@ -20,7 +20,17 @@ from igo.sweep.grid import combinations
 
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = ("…", "logarithmic", "NAME", "FOLDER", "FILE", "N)", "/path/", "my_images", "mine.npz")
+PLACEHOLDERS = (
+    "…",
+    "logarithmic",
+    "NAME",
+    "FOLDER",
+    "FILE",
+    "N)",
+    "/path/",
+    "my_images",
+    "mine.npz",
+)
 
 
 def commands(pattern: str) -> list[str]:
