@@ -21,8 +21,8 @@ from benchmarks import peers
 from benchmarks.worker import Turns, synchronise
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.method.batches import epoch_batches
+from igo.train import datasets
 
 TRIAL_SECONDS = 0.5
 Step = Callable[[], Tensor]

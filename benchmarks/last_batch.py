@@ -21,12 +21,11 @@ from scipy import stats
 from torch import Tensor
 
 from igo.config.load import load
-from igo.data import datasets
 from igo.files import write_atomically
 from igo.method import batches
 from igo.paths import CONF, ROOT
 from igo.seeds import generator
-from igo.train import models
+from igo.train import datasets, models
 
 FOLDER = ROOT / "results" / "last_batch"
 B, ETA, EPOCHS, SEEDS = 54, 0.2, 12, range(5)

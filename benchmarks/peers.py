@@ -14,9 +14,9 @@ from torchvision import datasets, transforms
 
 from igo import seeds
 from igo.config.schema import Config, DatasetConfig
-from igo.data.datasets import subset
 from igo.method import batches
 from igo.train import engine, models
+from igo.train.datasets import subset
 
 
 def network(config: Config) -> nn.Module:

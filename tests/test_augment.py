@@ -13,8 +13,8 @@ from torchvision.transforms import InterpolationMode, RandomCrop, RandomRotation
 from torchvision.transforms import functional as tv
 
 from igo.config.schema import AugmentConfig
-from igo.data.augment import Moves, draw_moves, gather
 from igo.seeds import generator
+from igo.train.augment import Moves, draw_moves, gather
 
 CPU = torch.device("cpu")
 SIZES = [(8, 8), (28, 28), (32, 32), (32, 20), (7, 12), (1, 1)]

@@ -16,13 +16,13 @@ from torch import Tensor, nn
 
 from igo.config.schema import Config
 from igo.data import readers
+from igo.data.source import Place
 from igo.errors import UserError
 from igo.train import models
 
 sys.path.insert(0, str(ROOT))
 from benchmarks import bare, cells, files, peers, programs, ratios, rounds, run
 
-PEERS = ("plain", "lightning_trainer", "timm_pieces", "ours")
 pytestmark = pytest.mark.skipif(
     not readers.DEBIAN_FASHION_MNIST.is_dir(), reason="Fashion-MNIST is not here"
 )
@@ -72,7 +72,17 @@ def trained(name: str, config: Config) -> tuple[Heard, Tensor]:
 
 
 @pytest.mark.filterwarnings("default")  # of Lightning's own making
-def test_contenders_make_the_same_updates(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("lightning_trainer", marks=pytest.mark.slow),  # which `make test` has not got
+        "timm_pieces",
+        "ours",
+    ],
+)
+def test_contenders_make_the_same_updates(
+    name: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without augmentation, through a batch size that grows, eight updates in all.
 
     In float64: in float32 memory layouts sum in another order, which ReLU and BatchNorm amplify.
@@ -80,15 +90,13 @@ def test_contenders_make_the_same_updates(data_dir: Path, monkeypatch: pytest.Mo
     """
     monkeypatch.setattr(models, "build", in_double.doubled(models.build))
     config = tiny(data_dir)
-    found = {name: trained(name, config) for name in PEERS}
-    heard, parameters = found["plain"]
     start = flat(peers.network(config))
-    for name in PEERS[1:]:
-        own, own_parameters = found[name]
-        assert own.images == heard.images == [60, 60, 60], name
-        assert own.losses == pytest.approx(heard.losses, rel=rounding.bound(10, 60)), name
-        apart = (own_parameters - parameters).norm() / (parameters - start).norm()
-        assert apart < 1e-9, f"{name}: {apart}"
+    heard, parameters = trained("plain", config)
+    own, own_parameters = trained(name, config)
+    assert own.images == heard.images == [60, 60, 60]
+    assert own.losses == pytest.approx(heard.losses, rel=rounding.bound(10, 60))
+    apart = (own_parameters - parameters).norm() / (parameters - start).norm()
+    assert apart < 8 * 2**-24, f"{name}: {apart}"  # float32 losses, in each of eight updates
 
 
 def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(
@@ -112,7 +120,7 @@ def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(
     )
     monkeypatch.setattr(bare, "update", counted)
     heard, _ = trained("bare", tiny(data_dir, "dataset.samples=50", "epochs=1"))
-    assert sizes == [20, 20, 10]
+    assert sizes == [17, 17, 16]
     assert heard.images == [50]
 
 
@@ -139,8 +147,8 @@ def test_the_files_are_what_torchvision_and_this_project_read(
     for name in ("train_list", "test_list", "meta"):
         monkeypatch.setattr(CIFAR100, name, getattr(CIFAR100, name))  # put back afterwards
     files.accept(data_dir)
-    small, _ = readers.fashion_mnist(data_dir)
-    large, test = readers.cifar100(data_dir)
+    small, _ = readers.read("fashion_mnist", Place(data_dir))
+    large, test = readers.read("cifar100", Place(data_dir))
     assert large.images.shape == (10_000, 32, 32, 3)
     assert (large.labels == small.labels[:10_000]).all()
     assert len(test.labels) == files.TEST

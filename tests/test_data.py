@@ -22,7 +22,12 @@ from torchvision import transforms
 
 from igo.config.schema import AugmentConfig, Config, DatasetConfig
 from igo.data import readers
-from igo.data.datasets import (
+from igo.data.source import Place, Source, Split
+from igo.errors import ConfigError, UserError
+from igo.method import batches as equal
+from igo.method.batches import epoch_batches
+from igo.train import on_disk
+from igo.train.datasets import (
     Data,
     FolderData,
     Normalise,
@@ -30,9 +35,6 @@ from igo.data.datasets import (
     open_data,
     subset,
 )
-from igo.errors import ConfigError, UserError
-from igo.method import batches as equal
-from igo.method.batches import epoch_batches
 
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
@@ -70,7 +72,7 @@ def test_the_statistics_are_those_of_the_training_images(
     if name == "fashion_mnist" and not DEBIAN.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     dataset = make_config(f"dataset={name}").dataset
-    train, test = readers.READERS[name](tmp_path)
+    train, test = readers.read(name, Place(tmp_path))
     scaled = train.images.astype(np.float64) / 255
     assert dataset.mean == [pytest.approx(scaled.mean(), abs=5e-5)]  # four decimals
     assert dataset.std == [pytest.approx(scaled.std(), abs=5e-5)]
@@ -177,7 +179,7 @@ def tensor_data(n: int = 40, device: str = "cpu", same: bool = False, test: int 
     train, held_out = (draw.integers(1, 256, (k, 12, 12, 3), dtype=np.uint8) for k in (n, test))
     if same:
         train[:] = train[0]
-    splits = readers.Split(train, np.arange(n) % 10), readers.Split(held_out, np.arange(test) % 10)
+    splits = Split(train, np.arange(n) % 10), Split(held_out, np.arange(test) % 10)
     return TensorData(facts(samples=n), *splits, torch.device(device))
 
 
@@ -196,7 +198,7 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igo.data.datasets.MADE_AT_ONCE", at_once)
+    monkeypatch.setattr("igo.train.datasets.MADE_AT_ONCE", at_once)
     whole, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
     parts, labels = by_index(
         tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5
@@ -221,7 +223,7 @@ def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, devic
     draw = np.random.default_rng(1)
     pixels = draw.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8)
     labels = draw.integers(0, 10, n)
-    split = readers.Split(pixels, labels)
+    split = Split(pixels, labels)
     data = TensorData(facts(), split, split, torch.device(device))
     batches = list(data.test_batches())
     seen = torch.cat([images for images, _ in batches]).cpu()
@@ -235,7 +237,7 @@ def test_a_training_subset_holds_the_images_of_its_indices(
 ) -> None:
     config = make_config("dataset.samples=100")
     data = open_data(config, CPU)
-    train, test = readers.digits(tmp_path)
+    train, test = readers.read("digits", Place(tmp_path))
     kept = subset(train.labels, 100)
     images, labels = by_index(data, epoch_batches(100, 4, 0, 1), seed=0)
     mean, std = config.dataset.mean[0], config.dataset.std[0]
@@ -265,14 +267,15 @@ def test_wrong_facts_in_conf_are_named(
 def test_a_test_set_of_another_kind_is_an_error(
     what: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    train, test = readers.digits(tmp_path)
+    train, test = readers.read("digits", Place(tmp_path))
     wrong = {
-        "classes": readers.Split(test.images, test.labels + 5),
-        "image_size": readers.Split(test.images[:, :7], test.labels),
+        "classes": Split(test.images, test.labels + 5),
+        "image_size": Split(test.images[:, :7], test.labels),
     }[what]
-    monkeypatch.setitem(readers.READERS, "digits", lambda _: (train, wrong))
+    source = Source("made here", (what,), lambda: (train, wrong))
+    monkeypatch.setitem(readers.READERS, "digits", lambda _: source)
     with pytest.raises(ConfigError, match=f"dataset.{what}"):
-        open_data(make_config(), CPU)
+        open_data(make_config(f"data_dir={tmp_path}"), CPU)
 
 
 # --- Image folders --------------------------------------------------------------------------------
@@ -360,7 +363,7 @@ def test_folders_are_tested_with_resize_and_centre_crop(folders: Path, part: str
 def test_plain_batches_are_the_images_as_they_are(device: str, make_config: MakeConfig) -> None:
     config = make_config("dataset.augment.flip=true", "dataset.augment.crop=2")
     data = open_data(config, torch.device(device))
-    train, _ = readers.digits(Path("/nonexistent"))
+    train, _ = readers.read("digits", Place(Path("/nonexistent")))
     draw = torch.tensor([5, 3, 1000, 5, 77])
     (one, labels), (other, _) = data.plain_batches([draw, torch.arange(2)])
     mean, std = config.dataset.mean[0], config.dataset.std[0]
@@ -370,7 +373,7 @@ def test_plain_batches_are_the_images_as_they_are(device: str, make_config: Make
     assert len(other) == 2
 
 
-def pixels_of(images: readers.ImageFolder, seed: int) -> Tensor:
+def pixels_of(images: on_disk.ImageFolder, seed: int) -> Tensor:
     """The first image, (C, H, W)."""
     sample = images.seeded(seed)[0]
     assert not isinstance(sample, UserError)
@@ -383,7 +386,7 @@ def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped(tmp_p
     ramps = np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8)
     (tmp_path / "one").mkdir()
     Image.fromarray(ramps).save(tmp_path / "one" / "a.png")
-    images = readers.image_folder(tmp_path, readers.train_transform(folder_facts()))
+    images = on_disk.image_folder(tmp_path, on_disk.train_transform(folder_facts()))
     drawn = torch.stack([pixels_of(images, seed) for seed in range(300)]).double()
     right, down = (
         (drawn[:, 0, 14, -1] - drawn[:, 0, 14, 0]),
@@ -405,7 +408,7 @@ def test_without_flip_no_folder_image_is_mirrored(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     Image.fromarray(ramp.copy()).save(tmp_path / "one" / "a.png")
     dataset = folder_facts(augment=AugmentConfig(flip=False))
-    images = readers.image_folder(tmp_path, readers.train_transform(dataset))
+    images = on_disk.image_folder(tmp_path, on_disk.train_transform(dataset))
     for seed in range(20):
         pixels = pixels_of(images, seed)
         assert pixels[0, 0, 0] < pixels[0, 0, -1]

@@ -22,11 +22,10 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from igo.config.schema import Config, EngineConfig, NoiseConfig
-from igo.data import datasets
 from igo.errors import UserError
 from igo.method import noise
 from igo.method.measure import draw, measure_noise, per_sample, per_sample_gradients
-from igo.train import engine, measure, models, online
+from igo.train import datasets, engine, measure, models, online
 
 Make = Callable[..., Config]
 cross_entropy = nn.functional.cross_entropy

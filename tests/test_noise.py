@@ -13,9 +13,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from igo.config.schema import Config, EngineConfig
-from igo.data import datasets
 from igo.method import noise
-from igo.train import engine, measure, models
+from igo.train import datasets, engine, measure, models
 
 Make = Callable[..., Config]
 

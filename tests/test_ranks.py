@@ -28,13 +28,12 @@ from torch import Tensor, nn
 
 from igo import ranks
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.data import datasets, readers
 from igo.errors import ConfigError
 from igo.ranks import Ranks
 from igo.runs import checkpoint
 from igo.runs.folder import signature
 from igo.runs.tracking import history
-from igo.train import batchnorm, engine, models, optim
+from igo.train import batchnorm, datasets, engine, models, on_disk, optim
 from igo.train.batchnorm import SyncedBatchNorm
 from igo.train.engine import Engine
 
@@ -54,7 +53,7 @@ BASE = (
     "optimizer=shb",
     "learning_rate=0.02",
     "dataset.augment.crop=1",
-)  # fmt: skip  (b is 20, then 40, of 96: both end in a ragged batch, each has several parts)
+)  # fmt: skip  (5 batches of 96, then 3: of two sizes, each in several parts)
 SMALL = ("dataset.samples=21", "batch_size=2", "noise.batches=2", "epochs=2", "schedule.stages=2")
 
 
@@ -158,13 +157,13 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
     drawn = [torch.tensor([4, 0, 3, 1]), torch.tensor([2])]
     whole = list(opened.train_batches(drawn, seed=5))
     read: list[int] = []
-    original = readers.ImageFolder.__getitem__
+    original = on_disk.ImageFolder.__getitem__
 
     def spy(self: Any, index: int) -> Any:
         read.append(index)
         return original(self, index)
 
-    monkeypatch.setattr(readers.ImageFolder, "__getitem__", spy)
+    monkeypatch.setattr(on_disk.ImageFolder, "__getitem__", spy)
     second = Ranks(1, 2)
     (first, labels), (nothing, none) = opened.train_batches(second.share(drawn), seed=5)
     assert read == [0, 1]
@@ -186,7 +185,7 @@ def test_one_process_never_touches_torch_distributed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.distributed", None)  # an import of it fails
     value, parameter = torch.tensor([1.0]), nn.Parameter(torch.zeros(1))
-    with Ranks().together() as alone:
+    with Ranks().joined() as alone:
         assert alone.sum_(value) is value
         assert alone.broadcast(value) is value
         assert alone.largest(3) == 3
@@ -229,7 +228,7 @@ def passed(norm: nn.Module, x: Tensor, slope: Tensor) -> dict[str, Tensor]:
 def normed_on_ranks() -> list[dict[str, Tensor]]:
     """One result for each split, kind and dtype."""
     results = []
-    with Ranks.of_environment().together() as own:
+    with Ranks.of_environment().joined() as own:
         for split in SPLITS:
             for kind in range(len(KINDS)):
                 for dtype in (torch.float32, torch.float64):
@@ -341,7 +340,7 @@ def gradient(network: nn.Module) -> Tensor:
 def gradients_on_ranks() -> dict[str, Tensor]:
     """Gradients and totals of batches of 2 (one rank of three has none) and 17 (four parts)."""
     found = {}
-    with Ranks.of_environment().together() as own:
+    with Ranks.of_environment().joined() as own:
         for kind in ("plain", "normed"):
             for b in (2, 17):
                 for norm in ("synced", "local"):
@@ -404,7 +403,7 @@ def overflow_on_ranks() -> list[Tensor]:
     Before them, one on a single sample: two ranks have none.
     """
     found = []
-    with Ranks.of_environment().together() as own:
+    with Ranks.of_environment().joined() as own:
         run = engine_of(own, "fp16")
         network = run.prepare(network_of("plain"))
         optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters())
@@ -495,7 +494,7 @@ def test_ranks_train_what_one_process_trains(
     assert codes(ended) == [0] * size
     assert_quiet(ended)
     assert_same_run(tmp_path, alone)
-    assert {row["b_m"] for row in records(run_folder(tmp_path))} == {20, 40}
+    assert {row["b_m"] for row in records(run_folder(tmp_path))} == {19.2, 32.0}
     assert (status(tmp_path)["hardware"]["ranks"], status(alone)["hardware"]["ranks"]) == (size, 1)
     assert status(tmp_path)["hardware"]["batchnorm"] == "synced"
     assert run_folder(tmp_path).name == run_folder(alone).name
@@ -587,7 +586,7 @@ SECOND = "igo.runs.terminal.ProgressBar.advance"
         (Death(SECOND, 2, error="the roof fell in", rank=2), "the roof fell in", [2, 1]),
         (Death(SECOND, 2, rank=1), "a process of this run ended", [-signal.SIGKILL, 2]),
         (
-            Death("igo.data.datasets.open_data", 1, error="no files", cure=True, rank=2),
+            Death("igo.train.datasets.open_data", 1, error="no files", cure=True, rank=2),
             "no files",
             [2, 2],
         ),
@@ -643,9 +642,9 @@ def test_a_sweep_trains_its_runs_one_after_the_other(forge: Forge, tmp_path: Pat
 def test_names_of_runs_stay_as_they_are(make_config: Callable[..., Config]) -> None:
     """The README names its first run; local statistics are another run."""
     plain = make_config("schedule=graduated", "p=0.5")
-    assert signature(plain) == "2df1753310"
-    assert signature(make_config("engine.batchnorm=synced")) == "2df1753310"
-    assert signature(make_config("engine.batchnorm=local")) != "2df1753310"
+    assert signature(plain) == "21d3f239a2"
+    assert signature(make_config("engine.batchnorm=synced")) == "21d3f239a2"
+    assert signature(make_config("engine.batchnorm=local")) != "21d3f239a2"
     with pytest.raises(ConfigError, match=r"engine\.batchnorm=global .* synced, local"):
         make_config("engine.batchnorm=global")
 

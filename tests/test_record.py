@@ -34,6 +34,7 @@ WITHOUT_EFFECT = {
     "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "dataset.workers",
     "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity", "tracking.group",
     "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
+    "save_model", "tracking.artifact", "dataset.root", "dataset.file",
     "p",  # as written; where a profile uses it, schedule.p has its value
 }  # fmt: skip
 
@@ -324,7 +325,8 @@ def test_a_new_start_forgets_how_the_last_one_ended(
     folder.write_error("Traceback")
     folder.begin_status(state="running")
     kept = {"wandb_id": "abc", "seconds": 1.5}
-    assert folder.status() == {"run": folder.path.name, "state": "running", **kept}
+    made = {"run": folder.path.name, "rule": 2, "plan": ""}
+    assert folder.status() == {**made, "state": "running", **kept}
     assert not (folder.path / "error.txt").exists()
 
 

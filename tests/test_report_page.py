@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, clean_environment
+from conftest import TINY, clean_environment
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
@@ -75,7 +75,7 @@ addEventListener("load", () => setTimeout(() => {
 
 
 def command(runs: Path, output: Path) -> list[str]:
-    return [sys.executable, str(ROOT / "src" / "report.py"), f"runs={runs}", f"output={output}"]
+    return [sys.executable, "-m", "igo", "report", f"runs={runs}", f"output={output}"]
 
 
 def report(runs: Path, output: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import signal
 import subprocess
@@ -128,6 +129,17 @@ def test_what_the_run_is_cannot_be_typed(
     assert code == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert said in line
+
+
+def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path) -> None:
+    """What is offered is the run's own command with the setting changed, for that shell."""
+    text = start(forge, finished, f"run={run_folder(finished)}", "seed=8", "epochs=4")[1]
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    offered = shlex.split(line.partition("or train another run: ")[2])
+    assert offered[1].endswith("train.py")
+    typed = [one for one in offered[2:] if not one.startswith("runs_dir=")]
+    wanted = [one for one in ODD if not one.startswith(("seed=", "epochs="))]
+    assert typed == [*wanted, "tracking=none", "seed=8", "epochs=4"]
 
 
 def test_every_setting_without_effect_may_be_typed(make_config: Callable[..., Config]) -> None:

@@ -23,10 +23,9 @@ from torch import nn
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.tracking import history
-from igo.train import engine, loop, optim
+from igo.train import datasets, engine, loop, optim
 from igo.train.state import Progress, Training
 
 SILENT = "tracking=none"
@@ -389,7 +388,7 @@ def test_a_crash_is_recorded_and_the_command_continues(
     traceback = (folder / "error.txt").read_text()
     assert traceback.startswith("Traceback (most recent call last)")
     assert traceback.endswith("RuntimeError: the roof fell in\n")
-    assert "in _train_epoch" in traceback
+    assert "in train_epoch" in traceback
     assert [row["epoch"] for row in records(folder)] == [1, 2]
 
     assert forge.run(tmp_path, *arguments).returncode == 0

@@ -7,8 +7,10 @@ Every epoch's permutation, augmentation and dropout start from a seed of their o
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # a plan is made and printed without torch
+    import torch
 
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
@@ -19,4 +21,6 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:
     """A CPU generator for one purpose."""
+    import torch
+
     return torch.Generator().manual_seed(derive_seed(seed, *purpose))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from igo.config.schema import Config
+from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError
 from igo.method import batches
-from igo.method.plan import Batching, Plan, PlanError, plan
+from igo.method.arguments import PlanError
+from igo.method.plan import Batching, Plan, plan
 from igo.method.profiles import parameters
 
 SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}  # by argument
@@ -23,7 +24,7 @@ def make_plan(config: Config) -> Plan:
     try:
         return plan(
             schedule.profile,
-            n=config.dataset.samples,
+            n=training_samples(config),
             epochs=config.epochs,
             learning_rate=config.learning_rate,
             batch_size=config.batch_size,
@@ -45,7 +46,7 @@ def make_plan(config: Config) -> Plan:
 
 def batching(config: Config) -> Batching:
     """How the configuration makes batches of a noise level, for schedules that follow C²."""
-    n = config.dataset.samples
+    n = training_samples(config)
     return Batching(
         n,
         batches.count(n, config.batch_size),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from igo.seeds import generator
+
+if TYPE_CHECKING:  # a plan is made and printed without torch
+    from torch import Tensor
 
 CLOSE = 1e-9  # of a whole number: what float rounding can have added to it
 
@@ -34,6 +35,8 @@ def epoch_batches(n: int, batches: int, seed: int, epoch: int) -> list[Tensor]:
     Returns:
         k int64 tensors of indices, which depend on (seed, epoch) alone.
     """
+    import torch
+
     order = torch.randperm(n, generator=generator(seed, "permutation", epoch))
     return list(order.tensor_split(batches))
 
@@ -46,3 +49,10 @@ def spans(n: int, batches: int) -> Iterator[range]:
         size = large if index < larger else small
         yield range(start, start + size)
         start += size
+
+
+def share(size: int, rank: int, ranks: int) -> range:
+    """Which samples of a batch are a rank's: contiguous, of sizes that differ by at most one."""
+    small, larger = divmod(size, ranks)
+    start = rank * small + min(rank, larger)
+    return range(start, start + small + (rank < larger))

@@ -38,6 +38,10 @@ class Tracker(Protocol):
         """Take the record of one epoch."""
         ...
 
+    def attach(self, model: Path) -> None:
+        """Take the file of the trained model."""
+        ...
+
     def finish(self, exit_code: int) -> None:
         """Close the run; 0 means that it is finished."""
         ...
@@ -47,6 +51,9 @@ class NoTracker:
     """Records go nowhere else."""
 
     def log(self, record: Record) -> None:
+        """See Tracker."""
+
+    def attach(self, model: Path) -> None:
         """See Tracker."""
 
     def finish(self, exit_code: int) -> None:
@@ -116,8 +123,9 @@ def of_run(
     """A tracker of an open W&B run, brought up to the given records."""
     run.define_metric("*", step_metric="epoch")
     run.define_metric("updates", summary="last")
-    run.define_metric("test/accuracy", summary="max,last")
-    run.define_metric("test/loss", summary="min,last")
+    for split in ("test", "validation"):
+        run.define_metric(f"{split}/accuracy", summary="max,last")
+        run.define_metric(f"{split}/loss", summary="min,last")
     tracker = WandbTracker(run, root, warn)
     for record in records:
         tracker.log(record)
@@ -142,6 +150,10 @@ class OpeningTracker:
         while self._logged and self._logged[0].done():
             self._logged.pop(0).result()
         self._logged.append(self._thread.submit(lambda: self._tracker.result().log(record)))
+
+    def attach(self, model: Path) -> None:
+        """See Tracker."""
+        self._logged.append(self._thread.submit(lambda: self._tracker.result().attach(model)))
 
     def finish(self, exit_code: int) -> None:
         """See Tracker. A run that failed has its own error to tell, not that of opening."""
@@ -169,6 +181,14 @@ class WandbTracker:
         self._there.add(record["epoch"])
         self.sent += 1
         self._run.log({key: value for key, value in record.items() if value is not None})
+
+    def attach(self, model: Path) -> None:
+        """See Tracker. W&B makes one version of what has the same content, however often."""
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
+        artifact.add_file(str(model))
+        self._run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
         """See Tracker. Rows count as sent once the server says that it has them."""
@@ -222,6 +242,7 @@ def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, 
     """
     import wandb
 
+    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # what waits there to be sent
     settings = wandb.Settings(
         silent=True,
         console="off",

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from igo.config.schema import NoiseConfig
-from igo.data.datasets import Batch
 from igo.method import batches, noise
 from igo.method.measure import untouched
 from igo.method.noise import Noise
 from igo.ranks import ALONE, Ranks
 from igo.train import measure
+from igo.train.datasets import Batch
 from igo.train.engine import Engine
 
 Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch

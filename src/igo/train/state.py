@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from igo.config.schema import Config
-from igo.data.datasets import Data
+from igo.data.identity import Identity
 from igo.files import Record
 from igo.method.noise import Noise, TailIndex
 from igo.method.plan import Plan
 from igo.train.control import Applied
+from igo.train.datasets import Data
 from igo.train.engine import Engine
 
 
@@ -43,6 +44,7 @@ class Training:
     network: nn.Module
     optimizer: torch.optim.SGD
     engine: Engine
+    identity: Identity | None = None  # of the data; None where there is no record
 
 
 @dataclass
