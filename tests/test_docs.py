@@ -20,7 +20,7 @@ from igo.sweep.grid import combinations
 
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = ("…", "NAME", "FOLDER", "FILE", "N)", "/path/", "my_images", "mine.npz")
+PLACEHOLDERS = ("…", "logarithmic", "NAME", "FOLDER", "FILE", "N)", "/path/", "my_images", "mine.npz")
 
 
 def commands(pattern: str) -> list[str]:
@@ -38,6 +38,9 @@ def commands(pattern: str) -> list[str]:
 
 PROGRAMS = commands(r"(python src/train\.py|igo [a-z])")
 MAKE = commands(r"make [a-z-]+( |$)")
+
+
+TRAINING = {("python", "src/train.py"), ("igo", "train")}
 
 
 @pytest.mark.parametrize("command", PROGRAMS)
