@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import first_line
-from igo.files import Record
+from igo.files import Record, check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
 from igo.runs import same_data
@@ -44,6 +44,7 @@ def run(config: Config) -> Path:
     plan = make_plan(config)
     folder = RunFolder(config)
     if config.dry_run:
+        check_can_be_made(folder.path)
         terminal.say(f"run {folder.path}")
         terminal.show_plan(config, plan)
         return folder.path
@@ -120,6 +121,7 @@ def _train(
     from igo.train.state import Progress
 
     if ranks.first:
+        check_can_be_made(folder.path)
         tracking.check_login(config.tracking)
     training = assemble.prepare(config, plan, ranks)
     terminal.say(f"run {folder.path}")  # now that it can begin
