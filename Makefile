@@ -11,7 +11,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-faults test-slurm coverage mutants reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-faults test-slurm examples contract coverage mutants reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -90,6 +90,13 @@ test-faults: setup  ## runs killed, starved, cut off, given damaged files; with 
 test-slurm: setup  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
 	tests/slurm/install.sh
 	$(BIN)/pytest -m slurm tests/slurm $(ARGS)
+
+examples: setup  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
+	$(BIN)/pytest -m examples tests/test_examples.py tests/contract $(ARGS)
+
+contract: setup  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
+	$(BIN)/pytest -m contract tests/contract $(ARGS)
+	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: setup  ## lines of src/igo that the tests run, slow ones and programs that they start included
