@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench test lint types unit test-lesser test-gpu test-slow test-faults test-slurm coverage mutants reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -121,6 +121,13 @@ test-faults: $(READY)-dev  ## runs killed, starved, cut off, given damaged files
 test-slurm: $(READY)-dev  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
 	tests/slurm/install.sh
 	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
+
+examples: $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
+	$(BIN)/pytest -m examples tests/test_examples.py tests/contract $(ARGS)
+
+contract: $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
+	$(BIN)/pytest -m contract tests/contract $(ARGS)
+	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo that the tests run, slow ones and programs that they start included
