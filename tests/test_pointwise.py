@@ -117,8 +117,8 @@ def compare_gradients() -> None:
         inward = torch.zeros(3, channels, 24, 24, dtype=torch.float64)
         inward[:, :, ::down, ::across] = torch.einsum("bohw,oc->bchw", outward.double(), weight)
         where = f"{channels} channels, strides {down, across}"
-        slope = torch.einsum("bohw,bchw->oc", outward.double(), seen)
-        _near(convolution.weight.grad.flatten(1), slope, f"{where}: weight")
+        wanted = torch.einsum("bohw,bchw->oc", outward.double(), seen)
+        _near(convolution.weight.grad.flatten(1), wanted, f"{where}: weight")
         _near(inputs.grad, inward, f"{where}: input")
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from igo.train.state import Progress, Training
 
 
-def run(config: Config) -> Path:
+def run(config: Config, terminal: Terminal | None = None) -> Path:
     """Train, continue or skip the run that the configuration describes; return its folder.
 
     Of several processes that torchrun or srun started, each trains its share of every batch, and
@@ -40,7 +40,7 @@ def run(config: Config) -> Path:
         Stopped: the process was told to end; the same command continues.
     """
     own = Ranks.of_environment()
-    terminal = Terminal(quiet=not own.first)
+    terminal = terminal or Terminal(quiet=not own.first)
     plan = make_plan(config)
     folder = RunFolder(config)
     if config.dry_run:

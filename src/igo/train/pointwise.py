@@ -32,6 +32,6 @@ def _overruns(convolution: nn.Conv2d) -> bool:
     )
 
 
-def _seen(stride: tuple[int, int], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+def _seen(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     down, across = stride
     return inputs[0][..., ::down, ::across]

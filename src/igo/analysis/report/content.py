@@ -124,7 +124,7 @@ def _section(results: Results, family: Family, margin: float, where: str) -> Sec
         family.name,
         KINDS[family.kind],
         family.shared,
-        words.findings(results, family, tests["test/accuracy"], margin),
+        words.findings(results, family, tests["test/accuracy"], margin, where),
         _figures(results, family),
         rows,
         [
