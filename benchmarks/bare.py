@@ -21,7 +21,8 @@ from benchmarks import peers
 from benchmarks.worker import Turns, synchronise
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
+from igo.method.batches import epoch_batches
+from igo.train import datasets
 
 TRIAL_SECONDS = 0.5
 Step = Callable[[], Tensor]
@@ -41,7 +42,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     device, autocast = peers.device_and_precision(config)
     plan = make_plan(config)
     images = datasets.open_data(config, device)
-    first = datasets.epoch_batches(plan.n, plan.stages[0].b_m, config.seed, 1)[:1]
+    first = epoch_batches(plan.n, plan.stages[0].batches, config.seed, 1)[:1]
     form = fastest(config, device, autocast, next(images.train_batches(first, 0)))
     network: nn.Module = peers.network(config).to(device).to(memory_format=form.layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, fused=True)
@@ -50,7 +51,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     for epoch, stage in plan.epochs_of_stages(0):
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m
-        order = datasets.epoch_batches(plan.n, stage.b_m, config.seed, epoch)
+        order = epoch_batches(plan.n, stage.batches, config.seed, epoch)
         sizes = [len(index) for index in order]
         # The last batch, which may be shorter, and the first, which stands for all the others.
         kept = images.train_batches([order[-1], order[0]], 0)

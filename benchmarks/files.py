@@ -22,10 +22,11 @@ TRAIN, TEST = 20_000, 1_000  # images of Fashion-MNIST written
 def write(data_dir: Path) -> None:
     """Write both data sets from Fashion-MNIST as found on this machine."""
     from igo.data import readers
+    from igo.data.source import Place, Split
 
-    train, test = readers.fashion_mnist(Path("data"))
-    train = readers.Split(train.images[:TRAIN], train.labels[:TRAIN])
-    test = readers.Split(test.images[:TEST], test.labels[:TEST])
+    train, test = readers.read("fashion_mnist", Place(Path("data")))
+    train = Split(train.images[:TRAIN], train.labels[:TRAIN])
+    test = Split(test.images[:TEST], test.labels[:TEST])
     raw = data_dir / "FashionMNIST" / "raw"
     raw.mkdir(parents=True)
     for part, split in (("train", train), ("t10k", test)):

@@ -70,7 +70,7 @@ class Epochs(lightning.Callback):
         self, trainer: lightning.Trainer, _: lightning.LightningModule
     ) -> None:
         epoch, stage = next(self._stages)
-        self._batches.batch_size, self._batches.epoch = stage.b_m, epoch
+        self._batches.count, self._batches.epoch = stage.batches, epoch
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = stage.eta_m
         self._turns.begin()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,8 +14,9 @@ from torchvision import datasets, transforms
 
 from igo import seeds
 from igo.config.schema import Config, DatasetConfig
-from igo.data.datasets import epoch_batches, subset
+from igo.method import batches
 from igo.train import engine, models
+from igo.train.datasets import subset
 
 
 def network(config: Config) -> nn.Module:
@@ -32,31 +32,31 @@ def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | No
 
 
 class EpochBatches:
-    """A batch sampler with this project's batches; ``batch_size`` may change between epochs.
+    """A batch sampler with this project's batches; their ``count`` may change between epochs.
 
     So the peers' worker processes live on when the batch size changes, which is better than the
     new DataLoader that people make then.
     """
 
     def __init__(self, config: Config) -> None:
-        self.batch_size, self.epoch = config.batch_size, 1
         self._n, self._seed = config.dataset.samples, config.seed
+        self.count, self.epoch = batches.count(self._n, config.batch_size), 1
 
     def __iter__(self) -> Iterator[list[int]]:
-        batches = epoch_batches(self._n, self.batch_size, self._seed, self.epoch)
-        return iter([index.tolist() for index in batches])
+        drawn = batches.epoch_batches(self._n, self.count, self._seed, self.epoch)
+        return iter([index.tolist() for index in drawn])
 
     def __len__(self) -> int:
-        return math.ceil(self._n / self.batch_size)
+        return self.count
 
 
 def loader(
-    config: Config, batches: EpochBatches, finish: list[Any], collate: Callable[..., Any] | None
+    config: Config, sampler: EpochBatches, finish: list[Any], collate: Callable[..., Any] | None
 ) -> DataLoader[Any]:
     """PyTorch's DataLoader as its tuning guide says: workers that stay, pinned memory on a GPU."""
     return DataLoader(
         training_images(config, finish),
-        batch_sampler=batches,
+        batch_sampler=sampler,
         num_workers=min(os.cpu_count() or 1, 8),
         persistent_workers=True,
         pin_memory=torch.cuda.is_available(),

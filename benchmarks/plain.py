@@ -20,7 +20,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     loader = peers.loader(config, batches, peers.to_float(config.dataset), collate=None)
     network.train()
     for epoch, stage in make_plan(config).epochs_of_stages(0):
-        batches.batch_size, batches.epoch = stage.b_m, epoch
+        batches.count, batches.epoch = stage.batches, epoch
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m
         turns.begin()

@@ -28,10 +28,10 @@ READ = """
 import sys, time
 from pathlib import Path
 from igo.data import readers
-read = readers.READERS[sys.argv[1]]
-read(Path("data"))
+from igo.data.source import Place
+readers.read(sys.argv[1], Place(Path("data")))
 started = time.perf_counter()
-read(Path("data"))
+readers.read(sys.argv[1], Place(Path("data")))
 print(time.perf_counter() - started)
 """
 OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)"
@@ -117,9 +117,13 @@ def _child() -> None:
 
         return wrapped
 
-    from igo.data import datasets  # what a run imports anyway, earlier
     from igo.runs import tracking
-    from igo.train import engine, measure, models
+    from igo.train import (
+        datasets,  # what a run imports anyway, earlier
+        engine,
+        measure,
+        models,
+    )
 
     marks["imports of the loop"] = time.time() - started
     for module, function, name in (

@@ -1,4 +1,4 @@
-"""Seconds and memory of `python src/table.py`: `python -m benchmarks.table [FOLDERS ...]`.
+"""Seconds and memory of `igo table`: `python -m benchmarks.table [FOLDERS ...]`.
 
 The folders are made for it, 30 epochs each, each file a file of its own. They are read once as they
 are in memory after writing, and once from the disk, where the cache can be dropped (root, Linux).
@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks import programs
+from igo.config.schema import RULE
 
 EPOCHS = 30
 DISTINCT = 100  # contents of metrics.jsonl; the files are each a file of its own
 P, SPLIT = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
-TABLE = str(programs.ROOT / "src" / "table.py")
 
 
 def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
@@ -51,7 +51,7 @@ def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
 def records(drawn: random.Random, epochs: int) -> list[dict[str, float]]:
     """Records with the entries of a run's, their numbers drawn."""
     names = (
-        "beta_m", "gamma_m", "delta_m", "delta_start", "delta_measured", "gradient_variance",
+        "beta_m", "gamma_m", "delta_m", "reference_variance", "delta_measured", "gradient_variance",
         "noise_scale", "eta_m", "train/loss", "train/accuracy", "test/loss", "test/accuracy",
         "images_per_second", "seconds",
     )  # fmt: skip
@@ -65,6 +65,7 @@ def records(drawn: random.Random, epochs: int) -> list[dict[str, float]]:
 def status(drawn: random.Random) -> dict[str, object]:
     """status.json of a finished run."""
     return {
+        "rule": RULE,
         "state": "finished",
         "started": "2025-01-01T00:00:00+0000",
         "command": "python src/train.py -m p=0.1,0.5,1 seed=0,1,2",
@@ -88,7 +89,8 @@ def drop_caches() -> bool:
 
 def run_table(runs: Path, output: Path) -> programs.Usage:
     """What the whole command took, Python's start included."""
-    return programs.watched([sys.executable, TABLE, f"runs={runs}", f"output={output}"])
+    program = [sys.executable, "-m", "igo", "table"]
+    return programs.watched([*program, f"runs={runs}", f"output={output}"])
 
 
 def main(sizes: list[int]) -> None:

@@ -30,7 +30,29 @@ TINY = (
     "noise.batch_size=8",
 )
 
+pytest_plugins = ["limits"]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
 torch.set_num_threads(1)  # tests run side by side
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide GPUs from tests and from what they start, but for `make test-gpu`."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Warnings of CUDA's libraries differ from card to card, and fail no test."""
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(pytest.mark.filterwarnings("default"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Say where there is no GPU."""
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("there is no GPU here")
 
 
 def examples(count: int) -> int:

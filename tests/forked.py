@@ -109,19 +109,31 @@ class Forge:
     """Starts runs as forks of one process; usable as a context manager."""
 
     def __init__(self) -> None:
-        self._server = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=clean_environment(PYTHONPATH=os.pathsep.join(map(str, PYTHONPATH))),
-            text=True,
-        )
+        self._server = self._start()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.communicate(timeout=60)
+        try:
+            self._server.communicate(timeout=60)
+        except subprocess.TimeoutExpired:
+            self._kill()
+
+    def _start(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=clean_environment(PYTHONPATH=os.pathsep.join(map(str, PYTHONPATH))),
+            text=True,
+            process_group=0,  # that of its runs, too
+        )
+
+    def _kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._server.pid, signal.SIGKILL)
+        self._server.communicate()
 
     def run(
         self,
@@ -167,17 +179,26 @@ class Forge:
             "function": function,
             "environment": environment,
         }
+        try:
+            codes, cpu = self._answer(job)
+        except BaseException:  # out of time: the answer yet to come would be taken for the next
+            self._kill()
+            self._server = self._start()
+            raise
+        ended = [
+            (code, *((folder / _output(name, rank)).read_text() for name in ("out", "err")))
+            for rank, code in enumerate(codes)
+        ]
+        return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu)
+
+    def _answer(self, job: dict[str, Any]) -> tuple[list[int], float]:
         pipes = self._server.stdin, self._server.stdout
         if pipes[0] is None or pipes[1] is None:
             raise TypeError("the server has no pipes")
         pipes[0].write(json.dumps(job) + "\n")
         pipes[0].flush()
         codes, cpu = json.loads(pipes[1].readline())
-        ended = [
-            (code, *((folder / _output(name, rank)).read_text() for name in ("out", "err")))
-            for rank, code in enumerate(codes)
-        ]
-        return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu)
+        return codes, cpu
 
     def results(self, folder: Path, ranks: int, function: str, *arguments: str) -> list[Any]:
         """What a function returns on each rank: tensors, in plain containers."""

@@ -84,7 +84,7 @@ def _records(
             {
                 "epoch": epoch, "stage": stage.stage, "updates": updates,
                 "samples": config.dataset.samples * epoch, "eta_m": stage.eta_m, "b_m": stage.b_m,
-                "gamma_m": stage.gamma_m, "delta_m": delta,
+                "gamma_m": stage.gamma_m, "delta_m": delta, "reference_variance": VARIANCE,
                 "delta_measured": delta * drawn.uniform(0.8, 1.2), "gradient_variance": VARIANCE,
                 "train/loss": drawn.uniform(1, 1.2) / epoch, "train/accuracy": drawn.random(),
                 "test/loss": drawn.uniform(1, 2), "images_per_second": 1000.0, "seconds": 1.0,

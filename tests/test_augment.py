@@ -6,16 +6,16 @@ import math
 
 import pytest
 import torch
+from conftest import DEVICES
 from scipy import stats
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, RandomCrop, RandomRotation
 from torchvision.transforms import functional as tv
 
 from igo.config.schema import AugmentConfig
-from igo.data.augment import Moves, draw_moves, gather
 from igo.seeds import generator
+from igo.train.augment import Moves, draw_moves, gather
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
 SIZES = [(8, 8), (28, 28), (32, 32), (32, 20), (7, 12), (1, 1)]
 CROP = 4

@@ -7,19 +7,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import in_double
 import pytest
+import rounding
 import torch
-from conftest import ROOT, clean_environment
+from conftest import DEVICES, ROOT, clean_environment
 from torch import Tensor, nn
 
 from igo.config.schema import Config
 from igo.data import readers
+from igo.data.source import Place
 from igo.errors import UserError
+from igo.train import models
 
 sys.path.insert(0, str(ROOT))
 from benchmarks import bare, cells, files, peers, programs, ratios, rounds, run
 
-PEERS = ("plain", "lightning_trainer", "timm_pieces", "ours")
 pytestmark = pytest.mark.skipif(
     not readers.DEBIAN_FASHION_MNIST.is_dir(), reason="Fashion-MNIST is not here"
 )
@@ -69,22 +72,31 @@ def trained(name: str, config: Config) -> tuple[Heard, Tensor]:
 
 
 @pytest.mark.filterwarnings("default")  # of Lightning's own making
-def test_contenders_make_the_same_updates(data_dir: Path) -> None:
-    """In fp32 without augmentation, through a batch size that grows, eight updates in all.
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("lightning_trainer", marks=pytest.mark.slow),  # which `make test` has not got
+        "timm_pieces",
+        "ours",
+    ],
+)
+def test_contenders_make_the_same_updates(
+    name: str, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without augmentation, through a batch size that grows, eight updates in all.
 
-    Rounding leaves contenders 1 or 2 % of the way apart that the parameters have gone (memory
-    layouts sum in another order, and ReLU and BatchNorm amplify it); a step missed is 12 %.
+    In float64: in float32 memory layouts sum in another order, which ReLU and BatchNorm amplify.
+    Images and losses are in float32 yet; a step missed is 12 % of the way.
     """
+    monkeypatch.setattr(models, "build", in_double.doubled(models.build))
     config = tiny(data_dir)
-    found = {name: trained(name, config) for name in PEERS}
-    heard, parameters = found["plain"]
     start = flat(peers.network(config))
-    for name in PEERS[1:]:
-        own, own_parameters = found[name]
-        assert own.images == heard.images == [60, 60, 60], name
-        assert own.losses == pytest.approx(heard.losses, rel=3e-4), name
-        apart = (own_parameters - parameters).norm() / (parameters - start).norm()
-        assert apart < 0.05, f"{name}: {apart}"
+    heard, parameters = trained("plain", config)
+    own, own_parameters = trained(name, config)
+    assert own.images == heard.images == [60, 60, 60]
+    assert own.losses == pytest.approx(heard.losses, rel=rounding.bound(10, 60))
+    apart = (own_parameters - parameters).norm() / (parameters - start).norm()
+    assert apart < 8 * 2**-24, f"{name}: {apart}"  # float32 losses, in each of eight updates
 
 
 def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(
@@ -108,7 +120,7 @@ def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(
     )
     monkeypatch.setattr(bare, "update", counted)
     heard, _ = trained("bare", tiny(data_dir, "dataset.samples=50", "epochs=1"))
-    assert sizes == [20, 20, 10]
+    assert sizes == [17, 17, 16]
     assert heard.images == [50]
 
 
@@ -118,11 +130,13 @@ def test_steady_counts_the_second_epoch_of_each_stage(data_dir: Path) -> None:
     assert heard.losses == whole.losses[1::2]
 
 
-def test_without_graphs_this_project_trains_the_same(data_dir: Path) -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_without_graphs_this_project_trains_the_same(device: str, data_dir: Path) -> None:
     """Exactly so on a CPU, which has none; on a GPU within rounding."""
-    (eager, own), (ours, theirs) = (trained(name, tiny(data_dir)) for name in ("eager", "ours"))
+    config = tiny(data_dir, f"engine.device={device}")
+    (eager, own), (ours, theirs) = (trained(name, config) for name in ("eager", "ours"))
     assert eager.losses == pytest.approx(ours.losses, rel=1e-4)
-    assert torch.cuda.is_available() or torch.equal(own, theirs)
+    assert device == "cuda" or torch.equal(own, theirs)
 
 
 def test_the_files_are_what_torchvision_and_this_project_read(
@@ -133,8 +147,8 @@ def test_the_files_are_what_torchvision_and_this_project_read(
     for name in ("train_list", "test_list", "meta"):
         monkeypatch.setattr(CIFAR100, name, getattr(CIFAR100, name))  # put back afterwards
     files.accept(data_dir)
-    small, _ = readers.fashion_mnist(data_dir)
-    large, test = readers.cifar100(data_dir)
+    small, _ = readers.read("fashion_mnist", Place(data_dir))
+    large, test = readers.read("cifar100", Place(data_dir))
     assert large.images.shape == (10_000, 32, 32, 3)
     assert (large.labels == small.labels[:10_000]).all()
     assert len(test.labels) == files.TEST

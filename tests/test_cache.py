@@ -13,6 +13,7 @@ import pytest
 
 from igo.data import cache, readers
 from igo.data.cache import Arrays, cached
+from igo.data.source import Place
 
 IMAGES = np.arange(3 * 4096, dtype=np.uint8).reshape(3, 4096)
 
@@ -84,8 +85,9 @@ def test_where_nothing_can_be_written_reading_goes_on(tmp_path: Path) -> None:
 
 def test_many_at_once_agree(tmp_path: Path) -> None:
     code = (
-        "import sys, hashlib; from pathlib import Path; from igo.data.datasets import readers;"
-        "train, test = readers.digits(Path(sys.argv[1]));"
+        "import sys, hashlib; from pathlib import Path; from igo.data import readers;"
+        "from igo.data.source import Place;"
+        "train, test = readers.read('digits', Place(Path(sys.argv[1])));"
         "print(hashlib.sha256(train.images.tobytes() + test.labels.tobytes()).hexdigest())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
@@ -97,8 +99,8 @@ def test_many_at_once_agree(tmp_path: Path) -> None:
 
 def test_pages_are_the_files_own_until_written_to(tmp_path: Path) -> None:
     """Linux says of each mapping how much of it belongs to this process alone."""
-    readers.digits(tmp_path)
-    train, _ = readers.digits(tmp_path)
+    readers.read("digits", Place(tmp_path))
+    train, _ = readers.read("digits", Place(tmp_path))
     assert isinstance(train.images, np.memmap)
     assert int(train.images.sum()) > 0  # all of it was touched
     assert copied_kilobytes("train_images.npy") == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, run_folder
+from conftest import ROOT, TINY, clean_environment, command, run_folder
 
 from igo.config.schema import known_settings
 
@@ -65,10 +66,12 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
     done = program("experiment=cifar100_method3", "dry_run=true")
     assert done.returncode == 0
-    rows = [line.split() for line in done.stdout.splitlines()[-5:]]
-    assert [(row[0], row[1], row[-1]) for row in rows] == [
-        ("1", "1-40", "32"), ("2", "41-80", "64"), ("3", "81-120", "128"),
-        ("4", "121-160", "256"), ("5", "161-200", "512"),
+    lines = done.stdout.splitlines()
+    (start,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["stage", "epochs"]]
+    rows = [line.split() for line in lines[start + 1 : start + 6]]
+    assert [(row[0], row[1], row[lines[start].split().index("batches/epoch")]) for row in rows] == [
+        ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
+        ("4", "121-160", "196"), ("5", "161-200", "98"),
     ]  # fmt: skip
     assert "121,200 updates" in done.stdout
     assert not (tmp_path / "runs").exists()
@@ -84,6 +87,15 @@ BAD = {  # what is typed: what the message must say
     "experiment=cifar100_method5": r"experiment=cifar100_method5 .*Did you mean 'cifar100_method",
     "schedule.kappa=0.5": r"schedule.kappa is no setting here: it belongs to schedule=step",
     "learning_rat=0.1": r"no setting 'learning_rat'. Did you mean 'learning_rate'",
+    "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
+    "bs=32": r"no setting 'bs'. Did you mean 'batch_size'",
+    "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",
+    "optimizer=adam": r"optimizer=adam .*one of nshb, sgd, shb: SGD, heavy ball .* δ is known",
+    "model=resnet50": r"model=resnet50 .*any model of timm's: model=timm model.name=resnet50",
+    "p=0.1,0.5": r"p=0.1,0.5 .*several values: add -m for a run of each$",
+    "learning_rate=0,1": r"learning_rate=0,1 .*add -m .*decimal number with a point, 0.1$",
+    "schedule=graduated,cosine": r"schedule=graduated,cosine .*add -m for a run of each$",
+    "dataset.mean=0.1,0.2": r"dataset.mean=0.1,0.2 .*add -m .*or write a list, \[0.1,0.2\]$",
     "+optimizer.nesterov=true": r"no setting 'optimizer.nesterov'",
     "optimizers=sgd": r"no setting 'optimizers'. Did you mean 'optimizer'",
     "dataset.mean=[0.1,0.2]": r"dataset.mean=.*dataset.channels=1",
@@ -91,10 +103,10 @@ BAD = {  # what is typed: what the message must say
     "schedule": r"NAME=VALUE",
     "--p=0.9": r"no flag --p; settings are written NAME=VALUE",
     "-p 0.9": r"no flag -p",
-    "dataset=null": r"dataset=null .*one of cifar10, cifar100, digits",
-    "-m dataset=digits,null": r"dataset=null .*one of cifar10, cifar100, digits",
+    "dataset=null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
+    "-m dataset=digits,null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
     "p=0.5 p": r"NAME=VALUE",
-    "dataset=5": r"dataset=5 .*one of cifar10, cifar100, digits",
+    "dataset=5": r"dataset=5 .*one of arrays, cifar10, cifar100, digits",
     "p=${nope}": r"p: Interpolation key 'nope' not found",
     "hydra.launcher._target_=os.system": r"hydra.launcher._target_=os.system .*not code to call",
     "+hydra.callbacks.x={_target_:os.mkdir,_args_:[ran]}": r"hydra.callbacks.x._target_=os.mkdir",
@@ -133,8 +145,26 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     done = program(*typed.split())
     assert done.returncode == 2
     assert re.match(f"error: .*{SLOW_BAD[typed]}", done.stderr.splitlines()[-1]), done.stderr
+    assert done.stdout == ""
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("typed", ["", "dry_run=true"])
+def test_a_runs_dir_that_cannot_be_made_is_refused_before_the_plan(
+    typed: str, tmp_path: Path
+) -> None:
+    """Tried, not asked: to root every folder seems writable."""
+    (tmp_path / "file").touch()
+    for place in (Path("/proc/nope"), tmp_path / "file"):
+        line = [*command(tmp_path, *typed.split())[:-1], f"runs_dir={place}"]
+        done = subprocess.run(
+            line, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, ""), done.stdout
+        (said,) = done.stderr.splitlines()
+        assert said.startswith(f"error: runs_dir={place} is not allowed: it cannot be made")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path) -> None:
@@ -146,12 +176,29 @@ def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path
     assert lines[0] == lines[-1] == f"run {folder}"
     with (folder / "plan.csv").open() as file:
         plan = list(csv.DictReader(file))
-    assert [row["b_m"] for row in plan] == ["32", "39", "55"]  # 32/√φ², φ = 1, √(2/3), √(1/3)
+    assert [row["batches"] for row in plan] == ["3", "3", "2"]  # ⌈3φ⌉, φ = 1, √(2/3), √(1/3)
+    assert [row["b_m"] for row in plan] == ["32.0", "32.0", "48.0"]
     names = {path.name for path in folder.iterdir() if path.name != ".lock"}
     assert names == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
         "previous-checkpoint.pt",
     }  # fmt: skip
+
+
+def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(
+    program: Program, tmp_path: Path
+) -> None:
+    """As on a CPU without AVX512: ``auto`` takes fp32 there."""
+    tiny = (*TINY, "epochs=1", "tracking=none")
+    done = program(*tiny, "engine.precision=bf16", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert done.returncode == 0, done.stderr
+    (said,) = done.stderr.splitlines()
+    assert "engine.precision=bf16 is emulated on this CPU, which is slow: fp32 is faster" in said
+    status = run_folder(tmp_path) / "status.json"
+    assert json.loads(status.read_text())["hardware"]["precision"] == "bfloat16"
+    done = program(*tiny, "fresh=true", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(status.read_text())["hardware"]["precision"] == "fp32"
 
 
 def test_a_multirun_trains_each_combination(program: Program, tmp_path: Path) -> None:

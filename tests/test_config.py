@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from test_own_data import write_images, write_npz
 
 from igo.config import rules
 from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings, result_settings
 from igo.data import readers
 from igo.errors import ConfigError
-from igo.method import schedule
+from igo.method.profiles import PROFILES, parameters
 from igo.train import models
 
 Make = Callable[..., Config]
@@ -30,14 +32,22 @@ def names(group: str) -> list[str]:
     "option",
     [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))],
 )
-def test_every_option_composes_checks_and_plans(option: str, make_config: Make) -> None:
-    larger = ["dataset=cifar10"] if option == "model=resnet34" else []
-    plan = make_plan(make_config(option, *larger))
+def test_every_option_composes_checks_and_plans(
+    option: str, make_config: Make, tmp_path: Path
+) -> None:
+    more = {
+        "model=resnet34": lambda: ["dataset=cifar10"],
+        "dataset=arrays": lambda: [f"dataset.file={write_npz(tmp_path / 'own.npz')}"],
+        "dataset=folder": lambda: [f"dataset.root={write_images(tmp_path / 'own')}"],
+    }.get(option, list)()
+    plan = make_plan(make_config(option, f"data_dir={tmp_path}", *more))
     assert plan.updates > 0
 
 
 def test_the_issues_groups_and_options_are_there() -> None:
-    assert set(names("dataset")) == {"digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"}
+    assert set(names("dataset")) == {
+        "digits", "fashion_mnist", "cifar10", "cifar100", "imagenet", "folder", "arrays",
+    }  # fmt: skip
     assert set(names("model")) == {"resnet8", "resnet18", "wide_resnet28_10", "resnet34", "timm"}
     assert set(names("optimizer")) == {"sgd", "shb", "nshb"}
     assert {"auto", "cpu", "gpu"} == set(names("engine"))
@@ -45,7 +55,7 @@ def test_the_issues_groups_and_options_are_there() -> None:
 
 
 def test_choices_checked_are_choices_there_are() -> None:
-    assert set(rules.PARAMETERS) == set(schedule.PROFILES)
+    assert set(rules.CHOICES["schedule.profile"]) == set(PROFILES)
     assert set(rules.MODEL_PARTS) == set(models.BUILDERS)
     assert set(rules.CHOICES["dataset.name"]) == {*readers.READERS, "imagenet"}
 
@@ -58,7 +68,10 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
     common = {"profile", "stages"}
     for name in names("schedule"):
         held = yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text())
-        assert set(held) - common == set(rules.PARAMETERS[held["profile"]]), name
+        if "defaults" in held:  # it builds on another one
+            continue
+        own = {*parameters(held["profile"]), *(("kappa", "lam") if name == "step" else ())}
+        assert set(held) - common == own, name
 
 
 def test_one_stage_an_epoch_is_the_default(make_config: Make) -> None:
@@ -107,12 +120,14 @@ def test_config_error_carries_its_setting(make_config: Make) -> None:
 
 def test_a_setting_counts_where_it_changes_the_result(make_config: Callable[..., Config]) -> None:
     """Statistics of BatchNorm that are no rank's own, and updates that all were made, are one."""
-    engine = result_settings(make_config())["engine"]
-    assert not {"batchnorm", "non_finite"} & engine.keys()
-    engine = result_settings(make_config("engine.batchnorm=local"))["engine"]
-    assert (engine["batchnorm"], "non_finite" in engine) == ("local", False)
-    engine = result_settings(make_config("engine.non_finite=skip"))["engine"]
-    assert (engine["non_finite"], "batchnorm" in engine) == ("skip", False)
-    sized = result_settings(make_config("engine.micro_batch_size=64"))["engine"]
-    assert "memory" in engine
-    assert "memory" not in sized
+
+    def changed(*overrides: str) -> dict[str, object]:
+        plain, other = (result_settings(make_config(*one)) for one in ((), overrides))
+        return {name: other[name] for name in other if other[name] != plain.get(name)}
+
+    assert not changed("engine.batchnorm=synced", "engine.non_finite=stop", "engine.threads=1")
+    assert changed("engine.batchnorm=local") == {"engine.batchnorm": "local"}
+    assert changed("engine.non_finite=skip") == {"engine.non_finite": "skip"}
+    assert changed("engine.memory=4") == {"engine.memory": 4.0}
+    sized = "engine.micro_batch_size"
+    assert changed(f"{sized}=64") == {sized: 64}

@@ -40,7 +40,8 @@ def test_open_loop_applies_the_plan_whatever_is_measured(make_config: Make) -> N
     applied = walk(config, [9.0, 90.0, 0.1, 5.0, 5.0, 5.0])
     for stage, one in zip(make_plan(config).stages, applied, strict=True):
         assert (one.learning_rate, one.batch_size) == (stage.eta_m, stage.b_m)
-        assert one.delta == pytest.approx(0.1 * math.sqrt(9 / 32) * stage.phi_m, rel=1e-12)
+        b_1 = make_plan(config).stages[0].b_m
+        assert one.delta == pytest.approx(0.1 * math.sqrt(9 / b_1) * stage.phi_m, rel=1e-12)
 
 
 @pytest.mark.parametrize("optimizer", ["shb", "nshb"])
@@ -52,14 +53,15 @@ def test_momentum_alone_follows_the_noise_curve(optimizer: str, make_config: Mak
     betas = [one.momentum for one in applied]
     assert betas[0] == pytest.approx(0.9, abs=1e-9)
     assert betas == sorted(betas, reverse=True)
-    first = noise.noise_level(0.1, 32, 9.0, optimizer=optimizer, momentum=0.9, gradient_norm=2.0)
+    b_1 = make_plan(config).stages[0].b_m
+    first = noise.noise_level(0.1, b_1, 9.0, optimizer=optimizer, momentum=0.9, gradient_norm=2.0)
     for stage, one in zip(make_plan(config).stages, applied, strict=True):
         made = noise.noise_level(
             one.learning_rate, one.batch_size, 9.0,
             optimizer=optimizer, momentum=one.momentum, gradient_norm=2.0,
         )  # fmt: skip
         assert made == pytest.approx(first * stage.phi_m, rel=1e-9)
-        assert one.batch_size == 32
+        assert one.batch_size == b_1
         assert one.learning_rate == 0.1 or one.momentum == 0
 
 
@@ -118,7 +120,8 @@ def test_feedback_keeps_its_promises(changes: list[float], split: float, limit: 
     applied = walk(config, variances)
     plan = make_plan(config)
     for stage, one, variance in zip(plan.stages, applied, variances, strict=True):
-        assert one.delta == pytest.approx(0.1 * math.sqrt(50 / 32) * stage.phi_m, rel=1e-12)
+        b_1 = plan.stages[0].b_m
+        assert one.delta == pytest.approx(0.1 * math.sqrt(50 / b_1) * stage.phi_m, rel=1e-12)
         real = one.learning_rate * math.sqrt(variance / one.batch_size)
         assert one.delta_start == pytest.approx(real, rel=1e-9)
         assert 1 <= one.batch_size <= plan.n

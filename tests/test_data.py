@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import records, run_folder
+from conftest import DEVICES, records, run_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -21,18 +22,20 @@ from torchvision import transforms
 
 from igo.config.schema import AugmentConfig, Config, DatasetConfig
 from igo.data import readers
-from igo.data.datasets import (
+from igo.data.source import Place, Source, Split
+from igo.errors import ConfigError, UserError
+from igo.method import batches as equal
+from igo.method.batches import epoch_batches
+from igo.train import on_disk
+from igo.train.datasets import (
     Data,
     FolderData,
     Normalise,
     TensorData,
-    epoch_batches,
     open_data,
     subset,
 )
-from igo.errors import ConfigError, UserError
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -69,7 +72,7 @@ def test_the_statistics_are_those_of_the_training_images(
     if name == "fashion_mnist" and not DEBIAN.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
     dataset = make_config(f"dataset={name}").dataset
-    train, test = readers.READERS[name](tmp_path)
+    train, test = readers.read(name, Place(tmp_path))
     scaled = train.images.astype(np.float64) / 255
     assert dataset.mean == [pytest.approx(scaled.mean(), abs=5e-5)]  # four decimals
     assert dataset.std == [pytest.approx(scaled.std(), abs=5e-5)]
@@ -101,13 +104,16 @@ def test_augmentation_of_cifar100_is_the_published_one(make_config: MakeConfig) 
 @given(
     n=st.integers(1, 300), b=st.integers(1, 320), seed=st.integers(0, 9), epoch=st.integers(1, 9)
 )
-def test_an_epoch_is_a_permutation_in_pieces_of_b_with_the_ragged_last_one_kept(
-    n: int, b: int, seed: int, epoch: int
-) -> None:
-    pieces = epoch_batches(n, b, seed, epoch)
-    assert [len(piece) for piece in pieces[:-1]] == [b] * (math.ceil(n / b) - 1)
-    assert 1 <= len(pieces[-1]) <= b
-    assert sorted(torch.cat(pieces).tolist()) == list(range(n))
+def test_an_epoch_is_a_permutation_in_equal_parts(n: int, b: int, seed: int, epoch: int) -> None:
+    k = math.ceil(n / b)
+    pieces = [len(piece) for piece in epoch_batches(n, k, seed, epoch)]
+    assert len(pieces) == k == equal.count(n, b)
+    assert max(pieces) <= b
+    assert max(pieces) - min(pieces) <= 1
+    assert (max(pieces), min(pieces)) == equal.sizes(n, k)
+    assert sorted(torch.cat(epoch_batches(n, k, seed, epoch)).tolist()) == list(range(n))
+    ends = np.cumsum([0, *pieces]).tolist()
+    assert list(equal.spans(n, k)) == [range(a, b) for a, b in pairwise(ends)]
 
 
 def test_the_permutation_is_fresh_for_each_epoch_and_seed_and_the_same_for_each_batch_size() -> (
@@ -115,8 +121,8 @@ def test_the_permutation_is_fresh_for_each_epoch_and_seed_and_the_same_for_each_
 ):
     orders = [torch.cat(epoch_batches(50, 7, s, e)) for s in (0, 1) for e in (1, 2, 3)]
     assert len({tuple(order.tolist()) for order in orders}) == len(orders)
-    for b in (1, 8, 50, 99):
-        assert torch.equal(torch.cat(epoch_batches(50, b, 0, 1)), orders[0])
+    for k in (1, 8, 50):
+        assert torch.equal(torch.cat(epoch_batches(50, k, 0, 1)), orders[0])
 
 
 def test_every_sample_comes_first_equally_often() -> None:
@@ -173,7 +179,7 @@ def tensor_data(n: int = 40, device: str = "cpu", same: bool = False, test: int 
     train, held_out = (draw.integers(1, 256, (k, 12, 12, 3), dtype=np.uint8) for k in (n, test))
     if same:
         train[:] = train[0]
-    splits = readers.Split(train, np.arange(n) % 10), readers.Split(held_out, np.arange(test) % 10)
+    splits = Split(train, np.arange(n) % 10), Split(held_out, np.arange(test) % 10)
     return TensorData(facts(samples=n), *splits, torch.device(device))
 
 
@@ -192,15 +198,17 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igo.data.datasets.MADE_AT_ONCE", at_once)
-    whole, _ = by_index(tensor_data(), epoch_batches(40, 40, 3, 1), seed=5)
-    parts, labels = by_index(tensor_data(device=device), epoch_batches(40, b, 0, 2), seed=5)
+    monkeypatch.setattr("igo.train.datasets.MADE_AT_ONCE", at_once)
+    whole, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
+    parts, labels = by_index(
+        tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5
+    )
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
     assert torch.equal(labels, torch.arange(40) % 10)
 
 
 def test_augmentation_differs_by_image_and_epoch_and_is_reproducible_from_the_seed() -> None:
-    data, batches = tensor_data(same=True), epoch_batches(40, 8, 0, 1)
+    data, batches = tensor_data(same=True), epoch_batches(40, 5, 0, 1)
     images, _ = by_index(data, batches, seed=5)
     again, _ = by_index(data, batches, seed=5)
     other, _ = by_index(data, batches, seed=6)
@@ -215,7 +223,7 @@ def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, devic
     draw = np.random.default_rng(1)
     pixels = draw.integers(0, 256, (n, 12, 12, 3), dtype=np.uint8)
     labels = draw.integers(0, 10, n)
-    split = readers.Split(pixels, labels)
+    split = Split(pixels, labels)
     data = TensorData(facts(), split, split, torch.device(device))
     batches = list(data.test_batches())
     seen = torch.cat([images for images, _ in batches]).cpu()
@@ -229,9 +237,9 @@ def test_a_training_subset_holds_the_images_of_its_indices(
 ) -> None:
     config = make_config("dataset.samples=100")
     data = open_data(config, CPU)
-    train, test = readers.digits(tmp_path)
+    train, test = readers.read("digits", Place(tmp_path))
     kept = subset(train.labels, 100)
-    images, labels = by_index(data, epoch_batches(100, 30, 0, 1), seed=0)
+    images, labels = by_index(data, epoch_batches(100, 4, 0, 1), seed=0)
     mean, std = config.dataset.mean[0], config.dataset.std[0]
     wanted = (torch.from_numpy(train.images[kept]).permute(0, 3, 1, 2) / 255 - mean) / std
     torch.testing.assert_close(images, wanted, rtol=1e-5, atol=1e-5)
@@ -259,14 +267,15 @@ def test_wrong_facts_in_conf_are_named(
 def test_a_test_set_of_another_kind_is_an_error(
     what: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    train, test = readers.digits(tmp_path)
+    train, test = readers.read("digits", Place(tmp_path))
     wrong = {
-        "classes": readers.Split(test.images, test.labels + 5),
-        "image_size": readers.Split(test.images[:, :7], test.labels),
+        "classes": Split(test.images, test.labels + 5),
+        "image_size": Split(test.images[:, :7], test.labels),
     }[what]
-    monkeypatch.setitem(readers.READERS, "digits", lambda _: (train, wrong))
+    source = Source("made here", (what,), lambda: (train, wrong))
+    monkeypatch.setitem(readers.READERS, "digits", lambda _: source)
     with pytest.raises(ConfigError, match=f"dataset.{what}"):
-        open_data(make_config(), CPU)
+        open_data(make_config(f"data_dir={tmp_path}"), CPU)
 
 
 # --- Image folders --------------------------------------------------------------------------------
@@ -304,7 +313,7 @@ def folder_facts(**changes: Any) -> DatasetConfig:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, device: str) -> None:
-    batches, after = epoch_batches(21, 8, 0, 1), []
+    batches, after = epoch_batches(21, 3, 0, 1), []
     drawn = []
     for workers, where in ((0, "cpu"), (2, device)):
         torch.manual_seed(1)
@@ -320,9 +329,9 @@ def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, d
 
 def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
     data = FolderData(folder_facts(), folders, CPU)
-    images, labels = by_index(data, epoch_batches(21, 8, 0, 1), seed=4)
+    images, labels = by_index(data, epoch_batches(21, 3, 0, 1), seed=4)
     again, _ = by_index(data, epoch_batches(21, 5, 0, 2), seed=4)
-    other, _ = by_index(data, epoch_batches(21, 8, 0, 1), seed=5)
+    other, _ = by_index(data, epoch_batches(21, 3, 0, 1), seed=5)
     assert torch.equal(images, again)
     assert (images != other).flatten(1).any(dim=1).all()
     assert torch.equal(labels, torch.arange(3).repeat_interleave(7))
@@ -354,7 +363,7 @@ def test_folders_are_tested_with_resize_and_centre_crop(folders: Path, part: str
 def test_plain_batches_are_the_images_as_they_are(device: str, make_config: MakeConfig) -> None:
     config = make_config("dataset.augment.flip=true", "dataset.augment.crop=2")
     data = open_data(config, torch.device(device))
-    train, _ = readers.digits(Path("/nonexistent"))
+    train, _ = readers.read("digits", Place(Path("/nonexistent")))
     draw = torch.tensor([5, 3, 1000, 5, 77])
     (one, labels), (other, _) = data.plain_batches([draw, torch.arange(2)])
     mean, std = config.dataset.mean[0], config.dataset.std[0]
@@ -364,7 +373,7 @@ def test_plain_batches_are_the_images_as_they_are(device: str, make_config: Make
     assert len(other) == 2
 
 
-def pixels_of(images: readers.ImageFolder, seed: int) -> Tensor:
+def pixels_of(images: on_disk.ImageFolder, seed: int) -> Tensor:
     """The first image, (C, H, W)."""
     sample = images.seeded(seed)[0]
     assert not isinstance(sample, UserError)
@@ -377,7 +386,7 @@ def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped(tmp_p
     ramps = np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8)
     (tmp_path / "one").mkdir()
     Image.fromarray(ramps).save(tmp_path / "one" / "a.png")
-    images = readers.image_folder(tmp_path, readers.train_transform(folder_facts()))
+    images = on_disk.image_folder(tmp_path, on_disk.train_transform(folder_facts()))
     drawn = torch.stack([pixels_of(images, seed) for seed in range(300)]).double()
     right, down = (
         (drawn[:, 0, 14, -1] - drawn[:, 0, 14, 0]),
@@ -399,7 +408,7 @@ def test_without_flip_no_folder_image_is_mirrored(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     Image.fromarray(ramp.copy()).save(tmp_path / "one" / "a.png")
     dataset = folder_facts(augment=AugmentConfig(flip=False))
-    images = readers.image_folder(tmp_path, readers.train_transform(dataset))
+    images = on_disk.image_folder(tmp_path, on_disk.train_transform(dataset))
     for seed in range(20):
         pixels = pixels_of(images, seed)
         assert pixels[0, 0, 0] < pixels[0, 0, -1]
@@ -408,7 +417,7 @@ def test_without_flip_no_folder_image_is_mirrored(tmp_path: Path) -> None:
 def test_a_folder_subset_is_stratified(folders: Path) -> None:
     data = FolderData(folder_facts(samples=9), folders, CPU)
     assert data.n == 9
-    _, labels = by_index(data, epoch_batches(9, 4, 0, 1), seed=0)
+    _, labels = by_index(data, epoch_batches(9, 3, 0, 1), seed=0)
     assert labels.bincount().tolist() == [3, 3, 3]
 
 
@@ -430,7 +439,7 @@ def test_a_damaged_image_is_named(damage: str, workers: int, copied: Path) -> No
     )
     data = FolderData(folder_facts(workers=workers), copied, CPU)
     with pytest.raises(UserError, match=rf"^{path} is damaged \(.+\)") as caught:
-        list(data.train_batches(epoch_batches(21, 8, 0, 1), seed=4))
+        list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=4))
     assert "\n" not in str(caught.value)
 
 

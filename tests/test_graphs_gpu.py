@@ -19,7 +19,7 @@ from igo.train import cudagraphs, engine, optim
 from igo.train.engine import Engine
 
 Make = Callable[..., Config]
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+pytestmark = pytest.mark.gpu
 SGD = OptimizerConfig("sgd")
 
 
@@ -45,7 +45,7 @@ def steps(run: Engine, network: nn.Module, eta: float, count: int, b: int = 16) 
     network = run.prepare(network)
     optimizer = optim.build(SGD, network.parameters())
     optim.apply(optimizer, eta, 0.0, SGD)
-    run.begin_epoch(b, optimizer)
+    run.begin_epoch([b], optimizer)
     torch.manual_seed(1)
     return [run.step(network, optimizer, samples(b))[0].item() for _ in range(count)]
 
@@ -109,7 +109,7 @@ def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
         optimizer = optim.build(SGD, network.parameters())
         optim.apply(optimizer, 0.01, 0.0, SGD)
         for b in sizes:
-            run.begin_epoch(b, optimizer)
+            run.begin_epoch([b], optimizer)
             batch = samples(b, size=32)
             for _ in range(cudagraphs.REHEARSALS + 2):
                 run.step(network, optimizer, batch)
@@ -166,7 +166,7 @@ def test_an_update_that_is_not_finite_is_skipped_in_a_graph_too(setting: bool) -
     network = run.prepare(network)
     optimizer = optim.build(SGD, network.parameters())
     optim.apply(optimizer, 0.1, 0.0, SGD)
-    run.begin_epoch(16, optimizer)
+    run.begin_epoch([16], optimizer)
     images, labels = samples(16)
     for step in range(12):
         before = [value.clone() for value in network.state_dict().values()]

@@ -34,6 +34,7 @@ from igo.config import guard
 from igo.config.load import of_file
 from igo.config.plan import make_plan
 from igo.data import cache, readers
+from igo.data.source import Place
 from igo.errors import UserError
 from igo.runs.folder import RunFolder, last_record, read_status
 from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
@@ -242,13 +243,13 @@ def test_code_in_cifars_pickles_is_never_run(
     """torchvision compares checksums before it unpickles, also where it downloads first."""
     monkeypatch.setattr("urllib.request.urlopen", no_network)
     folder = write_cifar(tmp_path / "data", 10, monkeypatch)
-    readers.cifar10(tmp_path / "data")
+    readers.read("cifar10", Place(tmp_path / "data"))
     trap = pickle.dumps({"data": Trap(proof), "labels": []})
     for path in sorted(folder.iterdir()):
         whole = path.read_bytes()
         path.write_bytes(trap)
         with pytest.raises(UserError, match="missing or damaged"):
-            readers.cifar10(tmp_path / "data")
+            readers.read("cifar10", Place(tmp_path / "data"))
         path.write_bytes(whole)
     assert not proof.exists()
     pickle.loads(trap)
@@ -268,7 +269,7 @@ def test_an_archive_with_other_content_is_not_unpacked(
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     with pytest.raises(UserError, match="could not be downloaded"):
-        readers.cifar10(data)
+        readers.read("cifar10", Place(data))
     assert not proof.exists()
     assert [path.name for path in data.parent.rglob("*")] == ["data", "cifar-10-python.tar.gz"]
 
@@ -285,21 +286,21 @@ def test_cifar_that_only_looks_right_was_made_with_torchvisions_own_sums() -> No
 
 
 def test_a_pickle_in_the_cache_is_never_run(tmp_path: Path, proof: Path) -> None:
-    readers.digits(tmp_path)
+    readers.read("digits", Place(tmp_path))
     (kept,) = (tmp_path / "cache").iterdir()
     file = kept / "train_images.npy"
     whole = np.load(file)
     np.save(file, np.array([Trap(proof)], dtype=object), allow_pickle=True)
     sums = json.loads((kept / cache.CHECKSUMS).read_text())
     (kept / cache.CHECKSUMS).write_text(json.dumps({**sums, file.name: cache._checksum(file)}))
-    train, _ = readers.digits(tmp_path)
+    train, _ = readers.read("digits", Place(tmp_path))
     np.testing.assert_array_equal(train.images, whole)
     assert not proof.exists()
 
 
 @pytest.mark.parametrize("change", ["up", "absolute", "fewer", "other", "list", "number"])
 def test_a_cache_that_leads_elsewhere_is_made_again(change: str, tmp_path: Path) -> None:
-    readers.digits(tmp_path)
+    readers.read("digits", Place(tmp_path))
     (kept,) = (tmp_path / "cache").iterdir()
     file, outside = kept / "train_images.npy", tmp_path / "train_images.npy"
     whole = np.load(file)
@@ -316,7 +317,7 @@ def test_a_cache_that_leads_elsewhere_is_made_again(change: str, tmp_path: Path)
         "number": dict.fromkeys(sums, 3),
     }[change]
     (kept / cache.CHECKSUMS).write_text(json.dumps(content))
-    train, _ = readers.digits(tmp_path)
+    train, _ = readers.read("digits", Place(tmp_path))
     np.testing.assert_array_equal(train.images, whole)
 
 

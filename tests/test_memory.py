@@ -17,9 +17,8 @@ from torch import nn
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.errors import UserError
-from igo.train import engine, loop, micro_batch, models, optim
+from igo.train import datasets, engine, loop, micro_batch, models, optim
 from igo.train.state import Progress, Training
 
 MakeConfig = Callable[..., Config]
@@ -90,12 +89,12 @@ def test_a_set_size_is_taken(make_config: MakeConfig) -> None:
 
 
 def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
-    sizes = ("batch_size=40", "tracking=none", "epochs=1", "schedule.stages=1")
+    sizes = ("batch_size=48", "tracking=none", "epochs=1", "schedule.stages=1")
     done = program(*TINY, *sizes, "engine.memory=0.0005")
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads((run_folder(tmp_path) / "status.json").read_text())
     size = found["hardware"]["micro_batch_size"]
-    assert size < 40
+    assert size < 48
     assert f"in parts of at most {size}" in done.stdout
     again = program(*TINY, *sizes, f"engine.micro_batch_size={size}")
     assert again.returncode == 0
@@ -215,7 +214,7 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
     assert ended.returncode == 0, ended.stderr
     lines = ended.stderr.splitlines()
     assert all(line.startswith("warning: out of memory with ") for line in lines)
-    assert "which BatchNorm sees by themselves" in lines[-1]
+    assert "BatchNorm statistics are per part" in lines[-1]
     size = status_of(straight)["hardware"]["micro_batch_size"]
     assert f"it is {size} at most" in lines[-1]
     assert size < 1024

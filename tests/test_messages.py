@@ -53,15 +53,13 @@ MESSAGES = {  # what is typed: the answer
     "max_batch_size=8": "max_batch_size=8 is not allowed: it must be at least batch_size=16",
     "schedule.batch_multiple=0": "schedule.batch_multiple=0 is not allowed: it must be 1 or more",
     "schedule.batch_multiple=12": (
-        "batch_size=16 is not allowed: schedule.batch_multiple=12 puts batches on a grid; 12 "
-        "is on it"
+        "batch_size=16 is not allowed: it must be a multiple of schedule.batch_multiple=12, e.g. 12"
     ),
     "batch_size=30 schedule.batch_multiple=20": (
-        "batch_size=30 is not allowed: schedule.batch_multiple=20 puts batches on a grid; 40 "
-        "is on it"
+        "batch_size=30 is not allowed: it must be a multiple of schedule.batch_multiple=20, e.g. 40"
     ),
     "batch_size=2 schedule.batch_multiple=8": (
-        "batch_size=2 is not allowed: schedule.batch_multiple=8 puts batches on a grid; 8 is on it"
+        "batch_size=2 is not allowed: it must be a multiple of schedule.batch_multiple=8, e.g. 8"
     ),
     "schedule.stages=0": "schedule.stages=0 is not allowed: it must be 1 or more",
     "schedule.stages=31": (
@@ -95,15 +93,28 @@ MESSAGES = {  # what is typed: the answer
     "schedule=cosine_power schedule.power=1": (
         "schedule.power=1.0 is not allowed: it must be above 1 (towards 1 it is plain cosine)"
     ),
-    "schedule=diminishing schedule.form=null": (
-        "schedule.form=null is not allowed: the profile 'diminishing' needs it"
-    ),
     "schedule=diminishing schedule.form=inverse_cube": (
         "schedule.form=inverse_cube is not allowed: it must be one of inverse_sqrt, "
         "inverse_time. Did you mean 'inverse_time'?"
     ),
-    "schedule=diminishing schedule.form=inverse_time schedule.a=null": (
-        "schedule.a=null is not allowed: the profile 'diminishing' needs it"
+    "schedule=polynomial schedule.p=null": (
+        "schedule.p=null is not allowed: the profile 'polynomial' needs it"
+    ),
+    "schedule.noise_exponent=0": (
+        "schedule.noise_exponent=0.0 is not allowed: ρ of δ = η C b^(-ρ) must be in (0, 1]"
+    ),
+    "schedule.noise_exponent=1 schedule.feedback=measured": (
+        "schedule.noise_exponent=1.0 is not allowed: schedule.feedback follows the published "
+        "δ = η √(C²/b); leave one of the two out"
+    ),
+    "schedule.lengths=even": (
+        "schedule.lengths=even is not allowed: it must be one of equal, algorithm3."
+    ),
+    "schedule.h=-1": "schedule.h=-1.0 is not allowed: it must be 0 or more",
+    "schedule.h=0.1": ("schedule.h=0.1 is not allowed: only schedule.lengths=algorithm3 has it"),
+    "schedule=exponential schedule.lengths=algorithm3": (
+        "schedule.lengths=algorithm3 is not allowed: exponential decays by the epoch, so its "
+        "stages have no lengths of their own"
     ),
     "schedule=diminishing schedule.form=inverse_time schedule.a=0": (
         "schedule.a=0.0 is not allowed: it must be above 0"
@@ -159,12 +170,12 @@ MESSAGES = {  # what is typed: the answer
         "split=0.5 is not allowed: constant noise has no decay to split; leave it out"
     ),
     "schedule=cosine p=0.3": (
-        "p=0.3 is not allowed: profile 'cosine' has its own p or none: this would change "
-        "nothing; p belongs to schedule=graduated and schedule=polynomial"
+        "p=0.3 is not allowed: p has no effect with profile 'cosine', which has its "
+        "own or none; p belongs to schedule=graduated and schedule=polynomial"
     ),
     "schedule=linear p=0.7": (
-        "p=0.7 is not allowed: profile 'polynomial' has its own p or none: this would change "
-        "nothing; p belongs to schedule=graduated and schedule=polynomial"
+        "p=0.7 is not allowed: p has no effect with profile 'polynomial', which has its "
+        "own or none; p belongs to schedule=graduated and schedule=polynomial"
     ),
     "schedule.feedback_limit=3": (
         "schedule.feedback_limit=3.0 is not allowed: only schedule.feedback=measured has a limit"
@@ -182,16 +193,19 @@ MESSAGES = {  # what is typed: the answer
     ),
     "schedule.profile=gradated": (
         "schedule.profile=gradated is not allowed: it must be one of constant, graduated, "
-        "polynomial, step, exponential, cosine, cosine_power, diminishing. Did you mean "
+        "polynomial, linear, step, exponential, cosine, cosine_power, diminishing. Did you mean "
         "'graduated'?"
     ),
     "schedule.profile=null": (
         "schedule.profile=null is not allowed: it must be one of constant, graduated, "
-        "polynomial, step, exponential, cosine, cosine_power, diminishing"
+        "polynomial, linear, step, exponential, cosine, cosine_power, diminishing"
     ),
     "dataset.name=cifar11": (
         "dataset.name=cifar11 is not allowed: it must be one of digits, fashion_mnist, "
-        "cifar10, cifar100, imagenet. Did you mean 'cifar10'?"
+        "cifar10, cifar100, arrays, folder, imagenet. Did you mean 'cifar10'?"
+    ),
+    "dataset.validation=1": (
+        "dataset.validation=1.0 is not allowed: it is a share and must be in [0, 1)"
     ),
     "dataset.classes=1": "dataset.classes=1 is not allowed: it must be 2 or more",
     "dataset.channels=0": "dataset.channels=0 is not allowed: it must be 1 or more",
@@ -258,16 +272,21 @@ MESSAGES = {  # what is typed: the answer
         "model.name=resnet18 is not allowed: its settings come with it; choose it as model=resnet18"
     ),
     "model.name=resnet9": (
-        "model.name=resnet9 is not allowed: it must be one of resnet8, resnet18, resnet34, "
-        "wide_resnet28_10, or a name that timm knows, with model=timm. Did you mean "
+        "model.name=resnet9 is not allowed: it must be one of resnet18, resnet34, resnet8, "
+        "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet9. Did you mean "
         "'resnet8'?"
+    ),
+    "model.name=resnet50": (
+        "model.name=resnet50 is not allowed: it must be one of resnet18, resnet34, resnet8, "
+        "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet50."
     ),
     "model.name=wide_resnet28_10": (
         "model.name=wide_resnet28_10 is not allowed: its settings come with it; choose it as "
         "model=wide_resnet28_10"
     ),
     "optimizer.name=adam": (
-        "optimizer.name=adam is not allowed: it must be one of sgd, shb, nshb."
+        "optimizer.name=adam is not allowed: it must be one of sgd, shb, nshb: SGD, heavy ball and "
+        "normalised heavy ball, whose noise level δ is known."
     ),
     "optimizer.momentum=0.9": (
         "optimizer.momentum=0.9 is not allowed: optimizer=sgd has no momentum; use "
@@ -317,8 +336,8 @@ MESSAGES = {  # what is typed: the answer
         "engine.device=gpu is not allowed: it must be one of auto, cpu, cuda. Did you mean 'cpu'?"
     ),
     "engine.precision=fp8": (
-        "engine.precision=fp8 is not allowed: it must be one of auto, fp32, bf16, fp16. Did "
-        "you mean 'fp32'?"
+        "engine.precision=fp8 is not allowed: it must be one of auto, fp32, bf16, fp16. Nothing "
+        "here computes in 8 bits"
     ),
     "engine.batchnorm=global": (
         "engine.batchnorm=global is not allowed: it must be one of synced, local. Did you "
@@ -360,10 +379,12 @@ MESSAGES = {  # what is typed: the answer
     "data_dir=[a]": "data_dir=['a'] is not allowed: it must be text",
     "runs_dir=null": "runs_dir=null is not allowed: it needs a value",
     "model.name=null": "model.name=null is not allowed: it needs a value",
-    "dataset.mean=null": "dataset.mean=null is not allowed: it needs a value",
     "engine.device=null": "engine.device=null is not allowed: it must be one of auto, cpu, cuda",
     "engine.graphs=[1]": "engine.graphs=[1] is not allowed: it must be one of auto, true, false",
-    "~dataset": "dataset=null is not allowed: it needs a value",
+    "~dataset": (
+        "dataset.name=null is not allowed: it must be one of digits, fashion_mnist, cifar10, "
+        "cifar100, arrays, folder, imagenet"
+    ),
     "seed={a:1}": "seed={'a': 1} is not allowed: it must be a whole number",
     "seed=???": "seed=??? is not allowed: it needs a value",
     "p=${p}": "p: Recursive interpolation detected",
@@ -375,6 +396,8 @@ MESSAGES = {  # what is typed: the answer
         "there is no setting 'optimizer.nesterov'. Did you mean 'optimizer.name'?"
     ),
     "+foo=1": "there is no setting 'foo'.",
+    "+lr=0.1": "there is no setting 'lr'. Did you mean 'learning_rate'?",
+    "+optimizer.lr=0.1": "there is no setting 'optimizer.lr'. Did you mean 'learning_rate'?",
     "dataset=imagenet model=resnet18 dataset.workers=-1": (
         "dataset.workers=-1 is not allowed: it must be in [0, 1,024]"
     ),

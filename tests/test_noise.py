@@ -13,9 +13,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from igo.config.schema import Config, EngineConfig
-from igo.data import datasets
 from igo.method import noise
-from igo.train import engine, measure, models
+from igo.train import datasets, engine, measure, models
 
 Make = Callable[..., Config]
 
@@ -196,3 +195,28 @@ def test_measured_variance_does_not_depend_on_the_batch_size_without_batchnorm(
 def test_momentum_belongs_to_optimizers_that_have_it() -> None:
     with pytest.raises(ValueError, match="optimizer='sgd': it must be shb or nshb"):
         noise.momentum_for(0.1, 0.1, 8, 1.0, optimizer="sgd", gradient_norm=1.0, largest=0.9)
+
+
+@pytest.mark.parametrize("alpha", [1.2, 1.5, 3.0])
+def test_hills_estimate_covers_a_known_tail_index(alpha: float) -> None:
+    """Pareto norms, whose tail is exact: 2,000 norms, 500 draws; the interval holds 95 %."""
+    random, hits, found = np.random.default_rng(0), 0, []
+    for _ in range(500):
+        tail = noise.tail_index((1 + random.pareto(alpha, 2000)).tolist())
+        assert tail is not None
+        assert tail.largest == 200
+        found.append(tail.alpha)
+        hits += tail.interval[0] <= alpha <= tail.interval[1]
+    assert np.mean(found) == pytest.approx(alpha, rel=0.02)
+    assert 0.92 <= hits / 500 <= 0.98
+
+
+def test_the_exponent_that_follows_from_a_tail() -> None:
+    def exponent(alpha: float) -> float | None:
+        return noise.TailIndex(alpha, (0.0, 9.0), 10).noise_exponent
+
+    assert exponent(1.5) == pytest.approx(1 / 3)
+    assert exponent(2.0) == exponent(7.0) == 0.5
+    assert exponent(0.9) is None
+    assert noise.tail_index([1.0] * 31) is None
+    assert noise.tail_index([1.0] * 100) is None

@@ -21,6 +21,7 @@ import pytest
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from igo.data import readers
+from igo.data.source import Place, Splits
 from igo.errors import UserError
 
 TRAIN, TEST = 20, 10  # images written by these tests
@@ -138,7 +139,8 @@ def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -
     return folder
 
 
-READ_CIFAR = {10: readers.cifar10, 100: readers.cifar100}
+def read_cifar(classes: int, data_dir: Path) -> Splits:
+    return readers.read(f"cifar{classes}", Place(data_dir))
 
 
 @pytest.mark.parametrize("classes", [10, 100])
@@ -146,7 +148,7 @@ def test_cifar_files_are_read_as_their_authors_wrote_them(
     classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cifar(tmp_path, classes, monkeypatch)
-    train, test = READ_CIFAR[classes](tmp_path)
+    train, test = read_cifar(classes, tmp_path)
     files = 5 if classes == 10 else 1
     wanted = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
     assert train.images.dtype == np.uint8
@@ -168,14 +170,14 @@ def test_cifar_is_downloaded_where_it_is_missing(
         packing.add(folder, folder.name)
     monkeypatch.setattr(dataset, "url", f"{server[1]}/{dataset.filename}")
     monkeypatch.setattr(dataset, "tgz_md5", md5(archive))
-    train, test = READ_CIFAR[classes](tmp_path / "data")
+    train, test = read_cifar(classes, tmp_path / "data")
     assert (len(train.labels), len(test.labels)) == (TRAIN, TEST)
 
 
 @pytest.mark.parametrize("classes", [10, 100])
 def test_missing_cifar_without_a_network_says_what_to_do(classes: int, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        READ_CIFAR[classes](tmp_path)
+        read_cifar(classes, tmp_path)
     said = str(caught.value)
     for part in (f"cifar-{classes}-python.tar.gz", "Network is unreachable", str(tmp_path)):
         assert part in said
@@ -191,7 +193,7 @@ def test_damaged_cifar_files_are_noticed(
     folder = write_cifar(tmp_path, 10, monkeypatch)
     harm(folder / which, damage)
     with pytest.raises(UserError, match=rf"{folder}.*missing or damaged.*cifar-10-python.tar.gz"):
-        readers.cifar10(tmp_path)
+        readers.read("cifar10", Place(tmp_path))
 
 
 def harm(path: Path, damage: str) -> None:
@@ -234,7 +236,7 @@ def write_fashion(folder: Path, suffix: str) -> None:
         write_idx(folder / f"{part}-labels-idx1-ubyte{suffix}", labels)
 
 
-def check_fashion(splits: tuple[readers.Split, readers.Split]) -> None:
+def check_fashion(splits: Splits) -> None:
     for split, n in zip(splits, (TRAIN, TEST), strict=True):
         images, labels = clothes(n)
         assert split.images.dtype == np.uint8
@@ -245,13 +247,13 @@ def check_fashion(splits: tuple[readers.Split, readers.Split]) -> None:
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_files_are_read_plain_and_compressed(suffix: str, tmp_path: Path) -> None:
     write_fashion(tmp_path / "FashionMNIST" / "raw", suffix)
-    check_fashion(readers.fashion_mnist(tmp_path))
+    check_fashion(readers.read("fashion_mnist", Place(tmp_path)))
 
 
 def test_debians_files_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_fashion(tmp_path / "debian", ".gz")
     monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
-    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
 
 
 def offer_fashion(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +267,7 @@ def test_fashion_mnist_is_downloaded_where_it_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
 ) -> None:
     offer_fashion(server, monkeypatch)
-    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
 
 
 def test_an_interrupted_download_is_completed(
@@ -275,7 +277,7 @@ def test_an_interrupted_download_is_completed(
     ours = tmp_path / "data" / "FashionMNIST" / "raw"
     write_idx(ours / IDX[0], clothes(TRAIN)[0])
     (ours / f"{IDX[1]}.gz").write_bytes((server[0] / f"{IDX[1]}.gz").read_bytes()[:20])
-    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
 
 
 def test_an_interrupted_download_does_not_hide_debians_files(
@@ -285,12 +287,12 @@ def test_an_interrupted_download_does_not_hide_debians_files(
     monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
     ours = tmp_path / "data" / "FashionMNIST" / "raw"
     write_idx(ours / IDX[0], clothes(TRAIN)[0])
-    check_fashion(readers.fashion_mnist(tmp_path / "data"))
+    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
 
 
 def test_missing_fashion_mnist_without_a_network_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        readers.fashion_mnist(tmp_path)
+        readers.read("fashion_mnist", Place(tmp_path))
     said = str(caught.value)
     raw = str(tmp_path / "FashionMNIST" / "raw")
     assert all(part in said for part in ("dataset-fashion-mnist", raw, "data_dir=", "unreachable"))
@@ -303,7 +305,7 @@ def test_a_missing_idx_file_is_named(missing: str, tmp_path: Path) -> None:
     write_fashion(folder, ".gz")
     (folder / f"{missing}.gz").unlink()
     with pytest.raises(UserError, match=missing):
-        readers.fashion_mnist(tmp_path)
+        readers.read("fashion_mnist", Place(tmp_path))
 
 
 # Changed values in a plain file cannot be noticed: there is no checksum.
@@ -317,7 +319,7 @@ def test_a_damaged_idx_file_is_named(which: str, damage: str, suffix: str, tmp_p
     write_fashion(path.parent, suffix)
     harm(path, damage)
     with pytest.raises(UserError, match=rf"{path} is damaged \(.+\)") as caught:
-        readers.fashion_mnist(tmp_path)
+        readers.read("fashion_mnist", Place(tmp_path))
     assert "\n" not in str(caught.value)
 
 
@@ -326,7 +328,7 @@ def test_images_and_labels_of_different_number_are_an_error(tmp_path: Path) -> N
     write_fashion(folder, "")
     write_idx(folder / "train-labels-idx1-ubyte", np.arange(TRAIN - 1) % 10)
     with pytest.raises(UserError, match=rf"{folder}: {TRAIN} train images, {TRAIN - 1} labels"):
-        readers.fashion_mnist(tmp_path)
+        readers.read("fashion_mnist", Place(tmp_path))
 
 
 @pytest.mark.parametrize("which", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
@@ -337,7 +339,7 @@ def test_an_idx_file_of_another_kind_is_named(which: str, tmp_path: Path) -> Non
     images, labels = clothes(TRAIN)
     write_idx(folder / which, labels if "images" in which else images)
     with pytest.raises(UserError, match=str(folder / which)):
-        readers.fashion_mnist(tmp_path)
+        readers.read("fashion_mnist", Place(tmp_path))
 
 
 # --- What every reader shares ---------------------------------------------------------------------
@@ -346,8 +348,8 @@ def test_an_idx_file_of_another_kind_is_named(which: str, tmp_path: Path) -> Non
 def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
-    train, test = readers.digits(tmp_path)
-    again, _ = readers.digits(tmp_path)
+    train, test = readers.read("digits", Place(tmp_path))
+    again, _ = readers.read("digits", Place(tmp_path))
     assert (train.images.shape, test.images.shape) == ((1437, 8, 8, 1), (360, 8, 8, 1))
     np.testing.assert_array_equal(train.images, again.images)
     both = np.concatenate([train.images, test.images]).reshape(-1, 64)
@@ -370,10 +372,9 @@ def test_whatever_ends_a_download_the_message_is_one_line(
         raise failure
 
     monkeypatch.setattr(urllib.request, "urlopen", broken)
-    for read in (readers.cifar10, readers.fashion_mnist):
-        reader: Callable[[Path], Any] = read
+    for name in ("cifar10", "fashion_mnist"):
         with pytest.raises(UserError, match="could not be downloaded") as caught:
-            reader(tmp_path)
+            readers.read(name, Place(tmp_path))
         assert "\n" not in str(caught.value)
 
 

@@ -6,8 +6,8 @@ import itertools
 import json
 import math
 import random
+import shutil
 import statistics
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +16,27 @@ import pytest
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
-from igo.analysis.noise_study.statistics import rejected
-from igo.analysis.report import band, content, curves, delta, grid, numbers, published, runs, words
+from igo.analysis import statistics as own
+from igo.analysis.report import (
+    band,
+    comparison,
+    content,
+    curves,
+    delta,
+    grid,
+    phrases,
+    power,
+    published,
+    words,
+)
+from igo.analysis.report import results as runs
 from igo.analysis.report.families import Family, families
-from igo.analysis.report.runs import Material
+from igo.analysis.report.results import Results
+from igo.analysis.table import table
 from igo.runs.find import find
 
 
-def read(root: Path) -> Material:
+def read(root: Path) -> Results:
     return runs.read(find([str(root)]))
 
 
@@ -45,10 +58,10 @@ def methods(root: Path, seeds: int = 4) -> dict[str, list[Path]]:
 
 def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
     folders = methods(tmp_path)
-    material = read(tmp_path)
-    family = only(families(material.settings), "methods")
+    results = read(tmp_path)
+    family = only(families(results.settings), "methods")
     assert sorted(family.labels.values()) == list(METHODS)
-    table = curves.training(material, family).table
+    table = curves.training(results, family).table
     assert len(table) == 4 * 3
     for row in table.iter_rows(named=True):
         records = [epochs_of(folder)[row["epoch"] - 1] for folder in folders[row["label"]]]
@@ -60,7 +73,7 @@ def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
             low, high = stats.t.interval(0.95, 3, loc=mean, scale=deviation / 2)
             found = [row[f"{metric}_{what}"] for what in ("mean", "sd", "low", "high")]
             assert found == pytest.approx([mean, deviation, low, high], rel=1e-9)
-    noise = curves.applied(material, family).table.filter(epoch=3)
+    noise = curves.applied(results, family).table.filter(epoch=3)
     planned = dict(noise.select("label", "delta_m_mean").iter_rows())
     start = 0.1 * math.sqrt(VARIANCE / 32)
     assert planned["Method 1"] == pytest.approx(start)
@@ -74,9 +87,9 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
     for p, values in truth.items():
         seeds = range(5) if p != "1" else range(1, 6)  # four seeds in common with the others
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=values)
-    material = read(tmp_path)
-    family = only(families(material.settings), "schedules")
-    pairs = numbers.compare(material.runs, family.settings, "test/accuracy")
+    results = read(tmp_path)
+    family = only(families(results.settings), "schedules")
+    pairs = comparison.compare(results.runs, family.settings, "test/accuracy")
     assert len(pairs) == 3
     for pair in pairs:
         a, b = (family.labels[one].removeprefix("p = ") for one in (pair.first, pair.second))
@@ -86,48 +99,48 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
         d = np.array(x) - np.array(y)
         n, error = len(d), d.std(ddof=1) / math.sqrt(len(d))
         assert (pair.n, pair.difference) == (n, pytest.approx(d.mean()))
-        assert pair.p == pytest.approx(2 * stats.t.sf(abs(d.mean() / error), n - 1))
+        assert pair.p_t == pytest.approx(2 * stats.t.sf(abs(d.mean() / error), n - 1))
+        flips = [abs(sum(s * d)) for s in itertools.product((-1, 1), repeat=n)]
+        assert pair.p == pytest.approx(np.mean([one >= abs(sum(d)) - 1e-12 for one in flips]))
+        assert pair.sd == pytest.approx(d.std(ddof=1))
         reach = stats.t.ppf(0.975, n - 1) * error
         assert (pair.low, pair.high) == pytest.approx((d.mean() - reach, d.mean() + reach))
-    assert [pair.p_holm for pair in pairs] == numbers.holm([pair.p for pair in pairs])
-
-
-def test_holm_rejects_exactly_what_the_step_down_procedure_does() -> None:
-    """Against noise_study.statistics.rejected, an implementation of its own, just beside each."""
-    drawn = random.Random(2)
-    for _ in range(50):
-        p = [drawn.random() ** 3 for _ in range(drawn.randint(1, 7))]
-        adjusted = numbers.holm(p)
-        for i, one in enumerate(adjusted):
-            assert one is not None
-            if one < 1:
-                assert rejected(p, level=one * (1 + 1e-9))[i]
-            assert not rejected(p, level=one * (1 - 1e-9))[i]
-    assert numbers.holm([None, 0.02, None, 0.01]) == [None, 0.02, None, 0.02]
-
-
-def test_share_explained_is_what_an_analysis_of_variance_says() -> None:
-    random_ = np.random.default_rng(0)
-    groups = [random_.normal(loc, 1, size) for loc, size in ((0, 4), (1, 3), (3, 5))]
-    f = stats.f_oneway(*groups).statistic
-    n, k = 12, 3
-    expected = (k - 1) * (f - 1) / ((k - 1) * f + n - k)  # ε² by F
-    assert numbers.share_explained(groups) == pytest.approx(expected)
-    by_chance = [
-        numbers.share_explained(random_.normal(size=(4, 3)).tolist()) or 0 for _ in range(2000)
-    ]
-    assert abs(statistics.fmean(by_chance)) < 0.02
-    assert numbers.share_explained([[1.0], [2.0]]) is None
-    assert numbers.share_explained([[1.0, 1.0], [1.0]]) is None
+    assert [pair.p_holm for pair in pairs] == own.holm([pair.p for pair in pairs])
 
 
 def test_no_spread_no_test(tmp_path: Path) -> None:
     record_runs(tmp_path, "p=0.5", "split=1", accuracies=[0.5, 0.75, 0.5])
     record_runs(tmp_path, "p=1", "split=1", accuracies=[0.25, 0.5, 0.25])
-    material = read(tmp_path)
-    pairs = numbers.compare(material.runs, [0, 1], "test/accuracy")
-    assert pairs == [numbers.Pair(0, 1, 3, pytest.approx(0.25), None, None, None, None)]
-    assert numbers.equal_means([[0.5, 0.5], [0.5, 0.6]]) is None
+    results = read(tmp_path)
+    pairs = comparison.compare(results.runs, [0, 1], "test/accuracy")
+    (pair,) = pairs
+    assert (pair.n, pair.difference, pair.sd) == (3, pytest.approx(0.25), 0)
+    assert (pair.low, pair.high, pair.p_t) == (None, None, None)
+    assert pair.p == pair.p_holm == 0.25  # two of eight signs
+
+
+def test_one_plan_is_one_setting(tmp_path: Path) -> None:
+    """graduated at split 1 is polynomial is, at p = 1, linear; at one epoch all schedules are."""
+    for profile, seeds in (("graduated", range(3)), ("polynomial", range(1, 5))):
+        record_runs(tmp_path, f"schedule={profile}", "p=1", "split=1", seeds=seeds)
+    record_runs(tmp_path, "schedule=linear", "split=1", seeds=[7])
+    record_runs(tmp_path, "schedule=polynomial", "p=2", "split=1", seeds=range(3))
+    record_runs(tmp_path, "p=1", "split=1", "noise.batches=3", seeds=[0])  # measured otherwise
+    results = read(tmp_path)
+    counts = results.settings.select("schedule.profile", "p", "noise.batches", "n").rows()
+    expected = [("graduated", 1, 2, 6), ("graduated", 1, 3, 1), ("polynomial", 2, 2, 3)]
+    assert sorted(counts) == expected
+    family = only(families(results.settings), "schedules")
+    assert list(family.labels.values()) == ["p = 1", "p = 2"]
+    once = tmp_path / "once"
+    for overrides in (("p=0.1", "split=0"), ("p=1", "split=1"), ("schedule=cosine",)):
+        record_runs(once, *overrides, "epochs=1", seeds=range(2))
+    results = read(once)
+    assert results.settings["n"].to_list() == [2]
+    assert results.runs["counted"].to_list().count(True) == 2
+    for folder in once.iterdir():
+        (folder / "plan.csv").unlink()
+    assert len(read(once).settings) == 3  # then what was typed has to tell
 
 
 def test_only_finished_runs_enter_and_each_seed_once(tmp_path: Path) -> None:
@@ -137,28 +150,28 @@ def test_only_finished_runs_enter_and_each_seed_once(tmp_path: Path) -> None:
     edit(other[0] / "status.json", state="failed", error="ValueError: no")
     edit(other[1] / "status.json", state="interrupted")
     (other[2] / "metrics.jsonl").write_text("{}")
-    material = runs.read(find([str(tmp_path / "a"), str(tmp_path / "b")]))
-    assert len(material.runs) == 9
-    (first,) = material.settings.filter(p=0.5).iter_rows(named=True)
+    results = runs.read(find([str(tmp_path / "a"), str(tmp_path / "b")]))
+    assert len(results.runs) == 9
+    (first,) = results.settings.filter(p=0.5).iter_rows(named=True)
     assert first["n"] == 3
     assert first["test/accuracy_mean"] == pytest.approx(0.6)
-    (second,) = material.settings.filter(p=1).iter_rows(named=True)
+    (second,) = results.settings.filter(p=1).iter_rows(named=True)
     assert second["n"] == 2
     assert second["unfinished"] == 3
-    assert len(material.epochs) == 3 * 3 + 2 * 3
-    assert set(material.epochs.filter(setting=first["setting"])["seed"]) == {0, 1, 2}
-    assert kept[0].name in material.runs["run"].to_list()
+    assert len(results.epochs) == 3 * 3 + 2 * 3
+    assert set(results.epochs.filter(setting=first["setting"])["seed"]) == {0, 1, 2}
+    assert kept[0].name in results.runs["run"].to_list()
 
 
 def test_what_is_not_alike_is_not_compared(tmp_path: Path) -> None:
     for dataset in ((), ("dataset.samples=64",)):
         for p, split in itertools.product((0.5, 1), (0, 1)):
-            record_runs(tmp_path, f"p={p}", f"split={split}", *dataset, seeds=[0])
+            record_runs(tmp_path, f"p={p}", f"split={split}", "batch_size=4", *dataset, seeds=[0])
     record_runs(tmp_path, "schedule=cosine", "split=1", "learning_rate=0.2", seeds=[0])
     found = families(read(tmp_path).settings)
     assert [family.kind for family in found] == ["grid", "grid", "others"]
     assert {"n = 96", "n = 64"} == {
-        family.ground.split(")")[0].split("(")[1] for family in found[:2]
+        family.shared.split(")")[0].split("(")[1] for family in found[:2]
     }
     assert found[0].name == "grid"
     assert found[1].name == "grid_2"
@@ -189,9 +202,10 @@ def test_map_has_each_pair_in_its_place(tmp_path: Path) -> None:
     for p, split in itertools.product((0.25, 1), (0, 0.5, 1)):
         if (p, split) != (1, 0.5):
             truth[p, split] = [0.8 + 0.1 * p * (1 - split), 0.7, 0.75]
-            record_runs(tmp_path, f"p={p}", f"split={split}", accuracies=truth[p, split])
-    material = read(tmp_path)
-    figure = grid.maps(material, only(families(material.settings), "grid"))
+            overrides = (f"p={p}", f"split={split}", "batch_size=4", "epochs=4")
+            record_runs(tmp_path, *overrides, accuracies=truth[p, split])
+    results = read(tmp_path)
+    figure = grid.maps(results, only(families(results.settings), "grid"))
     accuracy, loss = figure.maps
     assert (accuracy.rows, accuracy.columns) == (["0.25", "1"], ["0", "0.5", "1"])
     assert accuracy.values[1][1] is None
@@ -203,7 +217,8 @@ def test_map_has_each_pair_in_its_place(tmp_path: Path) -> None:
             mean = 100 * statistics.fmean(values)
             reach = 100 * stats.t.ppf(0.975, 2) * statistics.stdev(values) / math.sqrt(3)
             assert accuracy.values[i][j] == pytest.approx(mean)
-            assert accuracy.texts[i][j] == f"{mean:.2f}\n± {reach:.2f}"
+            shown = f"± {reach:.2f}" if mean + reach < 100 else f"[{mean - reach:.3g}, 100]"
+            assert accuracy.texts[i][j] == f"{mean:.2f}\n{shown}"
 
 
 def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
@@ -211,26 +226,29 @@ def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
     for (eta, b), values in truth.items():
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, accuracies=values)
-    material = read(tmp_path)
-    family = only(families(material.settings), "constant")
-    table = delta.against_delta(material, family).table
+    results = read(tmp_path)
+    family = only(families(results.settings), "constant")
+    table = delta.against_delta(results, family).table
     for row in table.iter_rows(named=True):
-        assert row["delta_planned"] == pytest.approx(row["eta"] * math.sqrt(VARIANCE / row["b"]))
+        assert row["delta_planned"] == pytest.approx(row["eta"] * math.sqrt(VARIANCE / row["b_m"]))
         assert row["test/accuracy_mean"] == pytest.approx(
             statistics.fmean(truth[row["eta"], row["b"]])
         )
-    equal = table.filter(pl.col("eta_over_sqrt_b") < 0.02)
-    assert equal["delta_planned"].n_unique() == 1
-    (group,) = delta.equal_noise(material, family)
+    equal = table.filter(pl.col("delta_planned") < 0.02 * math.sqrt(VARIANCE))
+    assert len(equal) == 2
+    assert np.ptp(equal["delta_planned"].to_numpy()) < 1e-12
+    (group,) = delta.equal_noise(results, family)
     assert group.labels == ["η = 0.05, b = 8", "η = 0.1, b = 32"]
     assert group.p == pytest.approx(_alexander_govern(truth[0.05, 8], truth[0.1, 32]))
     assert group.p_holm == group.p
-    shares = delta.explained(material, family)
+    shares = delta.explained(results, family)
     means = [statistics.fmean(values) for values in truth.values()]
     within = (means[0] - means[1]) ** 2 / 2  # of the two with one δ; one degree of freedom
-    assert shares["δ"] == pytest.approx(1 - within / statistics.variance(means))
-    told = words.findings(material, family, [])
-    assert told.headline == "η alone tells the final accuracy better than δ does."
+    assert shares.of["δ"] == pytest.approx(1 - within / statistics.variance(means))
+    told = words.findings(results, family, [], 0.5)
+    assert told.headline == "Equal δ does not always mean equal accuracy."
+    assert shares.best is None
+    assert "n = 3 is too few" in shares.why
 
 
 def _alexander_govern(*samples: list[float]) -> float:
@@ -257,8 +275,8 @@ def test_decay_rates_and_band_have_their_closed_forms(tmp_path: Path) -> None:
     record_runs(tmp_path, "p=0.5", "epochs=6", "split=0", seeds=[0])  # the same δ, another split
     record_runs(tmp_path, "schedule=polynomial", "p=3", *longer, seeds=[0])
     record_runs(tmp_path, "schedule=constant", "epochs=6", seeds=[0])
-    material = read(tmp_path)
-    found = band.rates(material)
+    results = read(tmp_path)
+    found = band.rates(results)
     assert [one.label for one in found] == ["p = 0.5", "p = 3"]
     assert [len(one.settings) for one in found] == [2, 1]
     table = band.decay_rates(found).table
@@ -292,9 +310,9 @@ def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) 
             tmp_path, "experiment=cifar100_polynomial", f"p={p}", seeds=[0], tiny=False
         )  # fmt: skip
     record_runs(tmp_path, "experiment=cifar100_exponential", seeds=[0], tiny=False)
-    material = read(tmp_path)
-    family = only(families(material.settings), "schedules")
-    figure = curves.training(material, family)
+    results = read(tmp_path)
+    family = only(families(results.settings), "schedules")
+    figure = curves.training(results, family)
     accuracy, loss = ({s.label: s for s in panel.series} for panel in figure.panels)
     assert [label for label in accuracy if "published" in label] == [
         "p = 0.5, published", "p = 2, published",
@@ -302,17 +320,17 @@ def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) 
     assert accuracy["p = 0.5, published"].y[-1] == pytest.approx(0.7225)
     assert loss["p = 2, published"].y[-1] == pytest.approx(0.0052169)
     assert "Dashed: as published" in figure.caption
-    assert not any("published curves" in one for one in content.compose(material).left_out)
+    assert not any("published curves" in one for one in content.compose(results).left_out)
 
     other = tmp_path / "other"
     for p in (0.5, 2):
         record_runs(other, "schedule=polynomial", f"p={p}", "split=1", seeds=[0])
-    material = read(other)
+    results = read(other)
     assert (
         "published"
-        not in curves.training(material, only(families(material.settings), "schedules")).caption
+        not in curves.training(results, only(families(results.settings), "schedules")).caption
     )
-    assert any("published curves" in one for one in content.compose(material).left_out)
+    assert any("published curves" in one for one in content.compose(results).left_out)
 
 
 def test_order_is_compared_with_the_published_one(tmp_path: Path) -> None:
@@ -327,15 +345,15 @@ def test_order_is_compared_with_the_published_one(tmp_path: Path) -> None:
         record_runs(
             tmp_path, "schedule=polynomial", f"p={p}", "split=1", accuracies=[accuracy], seeds=[0]
         )
-    material = read(tmp_path)
-    (section,) = (s for s in content.compose(material).sections if s.name == "schedules")
+    results = read(tmp_path)
+    (section,) = (s for s in content.compose(results).sections if s.name == "schedules")
     told = " ".join(section.finding.details)
     assert "agrees with the published one" in told
     assert "τ = +1.00" in told
-    assert "slower decay is better here" in told
-    assert "nothing can be tested" in told  # one seed
+    assert "p ≤ 1 averages 85.00 % and p > 1 60.00 %: +25.00 points (one seed in common)" in told
+    assert "Nothing can be tested: 10 pairs have one seed in common." in told
     assert section.finding.headline == (
-        "p = 1 ends with the highest mean test accuracy, 90.00 % (n = 1)."
+        "Undecided which is best: p = 1 has the highest mean test accuracy, 90.00 % (n = 1)."
     )
 
 
@@ -346,8 +364,8 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
             entries = {"worst_case": 5.0 - i, "largest_eigenvalue": {"value": [3, 1, 2, 5, 4][i]}}
             (folder / "sharpness.json").write_text(json.dumps({"settings": {}} | entries))
     (folders[0] / "sharpness.json").write_text("{")
-    material = read(tmp_path)
-    (section,) = (s for s in content.compose(material).sections if s.name == "sharpness")
+    results = read(tmp_path)
+    (section,) = (s for s in content.compose(results).sections if s.name == "sharpness")
     assert [figure.name for figure in section.figures] == [
         "sharpness_worst_case", "sharpness_largest_eigenvalue",
     ]  # fmt: skip
@@ -378,19 +396,22 @@ def test_commands_are_those_of_the_runs_with_all_seeds() -> None:
         " hydra.launcher.threads=1"
     }
     assert runs.command(typed) == "python src/train.py p=0.5 'a=x y'"
+    assert runs.command({"command": "igo train -m p=0.5 seed=3"}) == "igo train p=0.5"
     assert runs.command({"command": 3}) is None
     assert runs.command({"command": "python 'torn"}) is None
     frame = pl.DataFrame({"command": ["python src/train.py p=1"] * 3, "seed": [2, 0, 1]})
     assert runs.commands(frame) == ["python src/train.py -m p=1 seed=0,1,2"]
     assert runs.commands(frame.head(1)) == ["python src/train.py p=1 seed=2"]
+    frame = pl.DataFrame({"command": ["igo train p=1"] * 2, "seed": [1, 0]})
+    assert runs.commands(frame) == ["igo train -m p=1 seed=0,1"]
 
 
 def test_many_settings_are_cut_and_it_is_said(tmp_path: Path) -> None:
     for i in range(curves.MOST + 2):
         record_runs(tmp_path, f"p={(i + 1) / 20}", "split=1", seeds=[0], accuracies=[0.5 + i / 100])
-    material = read(tmp_path)
-    family = only(families(material.settings), "schedules")
-    figure = curves.training(material, family)
+    results = read(tmp_path)
+    family = only(families(results.settings), "schedules")
+    figure = curves.training(results, family)
     assert len(figure.panels[0].series) == curves.MOST
     assert [family.labels[one] for one in family.settings if one not in figure.settings] == [
         "p = 0.05", "p = 0.1",
@@ -399,16 +420,154 @@ def test_many_settings_are_cut_and_it_is_said(tmp_path: Path) -> None:
     assert figure.table["label"].n_unique() == 14
 
 
-@pytest.mark.parametrize("pairs", [4, 5, 6])
-def test_the_p_value_of_a_rank_correlation_counts_all_orders(pairs: int) -> None:
-    x, y = np.arange(float(pairs)), np.array([0.1, 0.3, 0.2, 0.9, 0.5, 0.7][:pairs])
+def section_of(root: Path, name: str = "schedules") -> content.Section:
+    (section,) = (s for s in content.compose(read(root)).sections if s.name == name)
+    return section
 
-    def rho(order: Sequence[float]) -> float:
-        ranks = np.argsort(np.argsort(order)), np.argsort(np.argsort(y))
-        return float(np.corrcoef(*ranks)[0, 1])
 
-    own = rho(x)
-    all_orders = [rho(order) for order in itertools.permutations(x)]
-    wanted = np.mean([abs(one) >= abs(own) - 1e-12 for one in all_orders])
-    assert numbers.rank_correlation(x, y) == (pytest.approx(own), pytest.approx(wanted))
-    assert numbers.rank_correlation(np.arange(4.0), np.arange(4.0))[1] == pytest.approx(1 / 12)
+def test_a_verdict_is_given_where_a_test_decides(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    base = drawn.normal(0.7, 0.02, size=12)
+    apart = {"0.25": base + 0.05, "0.5": base, "1": base + drawn.normal(0, 0.001, size=12)}
+    for p, values in apart.items():
+        noise = drawn.normal(0, 0.001, size=12)
+        record_runs(tmp_path, f"p={p}", "split=1", seeds=range(12), accuracies=list(values + noise))
+    section = section_of(tmp_path)
+    assert section.finding.headline.startswith("p = 0.25 ends highest, ")
+    assert section.finding.headline.endswith(", above the 2 others by test.")
+    text = " ".join(section.finding.details)
+    assert "Of 3 differences in test accuracy 3 can be tested and 2 are decided at 5 %" in text
+    assert ", 1 is equal within ±0.5 points" in text
+    (accuracy, _) = section.tests
+    shown = {(a, b): phrases.verdict(pair, accuracy.margin) for a, b, pair in accuracy.pairs}
+    assert shown == {
+        ("p = 0.25", "p = 0.5"): "higher",
+        ("p = 0.25", "p = 1"): "higher",
+        ("p = 0.5", "p = 1"): "equal within ±0.5 points",
+    }
+
+
+def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
+    """However far apart: two of 2^n signs are the least p, three times that after Holm."""
+    for n, said in ((5, "too few for any verdict"), (8, "undecided with n = 8, detectable")):
+        root = tmp_path / str(n)
+        for i, p in enumerate((0.25, 0.5, 1)):
+            noise = np.random.default_rng(i).normal(0, 0.02, size=n)
+            values = list(0.5 + 0.001 * i + noise)
+            record_runs(root, f"p={p}", "split=1", seeds=range(n), accuracies=values)
+        section = section_of(root)
+        assert section.finding.headline.startswith("Undecided which is best: ")
+        assert said in section.finding.details[0]
+        for word in ("as published", "better", "significantly"):
+            assert word not in " ".join(section.finding.details)
+        for pair in (pair for _, _, pair in section.tests[0].pairs):
+            assert pair.sd is not None
+            found = own.detectable(pair.sd, n, 0.05 / 3)
+            assert pair.detectable == (None if n == 5 else pytest.approx(found))
+    few = " ".join(section_of(tmp_path / "5").finding.details)
+    assert "With 5 seeds no verdict is possible" in few
+
+
+def test_ties_and_single_settings_are_called_so(tmp_path: Path) -> None:
+    for name, others in (("two", (0.5, 0.6)), ("all", (0.75, 0.75))):
+        for p, accuracy in zip((0.25, 0.5, 1), (0.75, *others), strict=True):
+            both = [accuracy, accuracy]
+            record_runs(tmp_path / name, f"p={p}", "split=1", seeds=range(2), accuracies=both)
+    record_runs(tmp_path / "two", "p=0.75", "split=1", seeds=range(2), accuracies=[0.7, 0.8])
+    record_runs(tmp_path / "one", "p=0.75", seeds=range(2), accuracies=[0.7, 0.8])
+    two = section_of(tmp_path / "two").finding.headline
+    assert two == "p = 0.25 and p = 0.75 are tied at the highest mean, 75.00 %."
+    every = section_of(tmp_path / "all").finding
+    assert every.headline == "All 3 settings are tied at a mean test accuracy of 75.00 %."
+    assert "Nothing can be tested: 3 pairs have the same value in every seed." in every.details
+    one = section_of(tmp_path / "one", "others").finding.headline
+    assert one.startswith("p = 0.75, split 0.5: test accuracy 75.00 % [")
+    assert "highest" not in one
+
+
+def test_pairs_without_a_common_seed_are_counted(tmp_path: Path) -> None:
+    for p, seeds in ((0.25, (0, 1, 2)), (0.5, (1, 2, 3)), (1, (3, 4, 5))):
+        record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds)
+    text = " ".join(section_of(tmp_path).finding.details)
+    assert "Of 3 differences in test accuracy 1 can be tested and 0 are decided" in text
+    assert "; 1 pair has no seed in common; 1 pair has one seed in common." in text
+
+
+def test_averages_are_over_cells_and_seeds_that_all_have(tmp_path: Path) -> None:
+    """A level with a better extra cell, and a setting with a worse extra seed, gain nothing."""
+    for p, split in itertools.product((0.25, 1), (0, 0.5, 1)):
+        if (p, split) != (1, 0.5):
+            values = [0.5 + p / 10, 0.6 + p / 10, 0.1][: 3 if p == 1 else 2]
+            values = [0.99, 0.99] if split == 0.5 else values
+            seeds = range(len(values))
+            overrides = (f"p={p}", f"split={split}", "batch_size=4", "epochs=4")
+            record_runs(tmp_path, *overrides, seeds=seeds, accuracies=values)
+    by_p, by_split = section_of(tmp_path, "grid").finding.details[1:3]
+    assert by_p == (
+        "By p, over split 0, 1 and 2 seeds, which all have: 57.50 % at 0.25, 65.00 % at 1."
+    )
+    assert by_split.startswith("By split, over p 0.25 and 2 seeds, which all have: 57.50 % at 0,")
+
+
+def test_unlike_runs_are_not_ranked_together(tmp_path: Path) -> None:
+    for overrides in ((), ("epochs=4",), ("dataset.samples=64",), ("model.width=6",)):
+        record_runs(tmp_path, "p=0.5", *overrides, seeds=[0])
+        record_runs(tmp_path, "schedule=constant", "optimizer=shb", *overrides, seeds=[0])
+    found = families(read(tmp_path).settings)
+    assert [(one.kind, len(one.settings)) for one in found] == [("others", 2)] * 4
+    sections = content.compose(read(tmp_path)).sections
+    places = [one.where for one in sections if one.title == "Other settings"]
+    assert len(set(places)) == len(places) == 4
+    assert "digits (n = 96), resnet8 of width 4, 4 epochs" in places
+
+
+def test_what_decides_under_constant_noise_is_what_the_bootstrap_says(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    for eta, b in itertools.product((0.05, 0.1, 0.2), (8, 32)):
+        values = 0.8 - 2 * eta + drawn.normal(0, 0.003, size=6)  # η alone
+        overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
+        record_runs(tmp_path, *overrides, seeds=range(6), accuracies=list(values))
+    finding = section_of(tmp_path, "constant").finding
+    assert finding.headline == (
+        "η tells the final accuracy better than δ or b alone,"
+        " and equal δ does not always mean equal accuracy."
+    )
+    assert "b is the number of updates as well" in finding.details[0].replace("\n", " ")
+
+
+def test_the_power_of_pilot_runs(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(3)
+    truth = {p: drawn.normal(0.8, 0.01, size=9) for p in (0.25, 0.5, 1)}
+    for p, values in truth.items():
+        record_runs(tmp_path, f"p={p}", "split=1", seeds=range(9), accuracies=list(values))
+    lines = list(power.lines(read(tmp_path), 1.5, 0.5))
+    assert lines[0].endswith(": 3 pairs, 5 % after Holm")
+    row = next(line for line in lines if line.startswith("  p = 0.25 − p = 1"))
+    sd = 100 * float((truth[0.25] - truth[1]).std(ddof=1))
+    level = 0.05 / 3
+    detectable = own.detectable(sd, 9, level)
+    seeds = own.seeds_to_detect(1.5, sd, level), own.seeds_to_equate(0.5, sd, level)
+    expected = ["9", f"{sd:.2f}", f"{detectable:.2f}", *map(str, seeds)]
+    assert row.split("p = 1", 1)[1].split() == expected
+
+
+def test_a_sweep_says_what_it_can_detect(tmp_path: Path) -> None:
+    """The spread by two-way analysis of variance is the pairs' root mean square."""
+    drawn = np.random.default_rng(3)
+    truth = {p: drawn.normal(0.8, 0.01, size=8) for p in (0.25, 0.5, 1)}
+    for p, values in truth.items():
+        record_runs(tmp_path, f"p={p}", "split=1", seeds=range(8), accuracies=list(values))
+    pairs = itertools.combinations(truth.values(), 2)
+    sd = 100 * math.sqrt(np.mean([(a - b).var(ddof=1) for a, b in pairs]))
+    assert power.sentence(table.read_runs(find([str(tmp_path)]))) == (
+        f"what these seeds can show: 3 settings, 8 seeds, s.d. of a paired difference {sd:.2f}"
+        f" points of accuracy: 80 % power for {own.detectable(sd, 8):.2f} points in one comparison,"
+        f" {own.detectable(sd, 8, 0.05 / 3):.2f} over all 3 pairs"
+    )
+    for folder in find([str(tmp_path)]):
+        if json.loads((folder / "status.json").read_text())["command"].endswith(("5", "6", "7")):
+            shutil.rmtree(folder)
+    said = power.sentence(table.read_runs(find([str(tmp_path)])))
+    assert said.endswith("too few for a verdict; 6 seeds is the least, 7 for all 3 pairs at once")
+    record_runs(tmp_path / "one", "p=1", seeds=range(2))
+    assert power.sentence(table.read_runs(find([str(tmp_path / "one")]))) == ""

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import TINY, records, run_folder
+from conftest import ROOT, TINY, clean_environment, records, run_folder
 from forked import Death, Forge, shared_forge
 
+from igo.analysis.table.record import read_run
 from igo.config.load import of_file
 from igo.config.schema import NO_EFFECT, Config, result_settings
 
@@ -126,6 +131,17 @@ def test_what_the_run_is_cannot_be_typed(
     assert said in line
 
 
+def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path) -> None:
+    """What is offered is the run's own command with the setting changed, for that shell."""
+    text = start(forge, finished, f"run={run_folder(finished)}", "seed=8", "epochs=4")[1]
+    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    offered = shlex.split(line.partition("or train another run: ")[2])
+    assert offered[1].endswith("train.py")
+    typed = [one for one in offered[2:] if not one.startswith("runs_dir=")]
+    wanted = [one for one in ODD if not one.startswith(("seed=", "epochs="))]
+    assert typed == [*wanted, "tracking=none", "seed=8", "epochs=4"]
+
+
 def test_every_setting_without_effect_may_be_typed(make_config: Callable[..., Config]) -> None:
     """The list that decides it is the one that the signature uses; runs_dir is the folder's."""
     from igo.runs.rerun import MOVABLE
@@ -175,3 +191,54 @@ def test_no_such_folder_and_many_of_them(forge: Forge, tmp_path: Path) -> None:
     code, text = start(forge, tmp_path, "-m", "run=one,two")
     assert code == 2
     assert "it is one run, which has its configuration; leave -m out" in text
+
+
+def edited(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The program with an edited formula of a profile: γ^(m-1) has become γ^(m²-1)."""
+    tree = place / "edited"
+    for name in ("src", "conf", "launch"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.egg-info"))
+    profiles = tree / "src" / "igo" / "method" / "profiles.py"
+    formula = "return math.pow(gamma, at.m - 1)"
+    assert formula in profiles.read_text()
+    profiles.write_text(
+        profiles.read_text().replace(formula, "return math.pow(gamma, at.m**2 - 1)")
+    )
+    return subprocess.run(
+        [sys.executable, str(tree / "src" / "train.py"), *arguments, f"runs_dir={place}/runs"],
+        cwd=place, env=clean_environment(PYTHONPATH=str(tree / "src")), capture_output=True,
+        text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_an_edited_schedule_is_refused_and_nothing_recorded_changes(
+    forge: Forge, tmp_path: Path, epochs: int
+) -> None:
+    """An unfinished run of 1 epoch and a finished one."""
+    death = Death("igo.runs.checkpoint.save", 1, "after") if epochs == 1 else None
+    forge.run(tmp_path, *ODD, "tracking=none", death=death)
+    folder = run_folder(tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    ended = edited(tmp_path, *ODD, "tracking=none")
+    assert ended.returncode == 2
+    (line,) = [one for one in ended.stderr.splitlines() if one.startswith("error: ")]
+    assert "stage 2 was " in line
+    assert "fresh=true" in line
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    code, text = start(forge, tmp_path, f"run={folder}")
+    assert code == 0, text
+
+
+def test_a_run_of_an_earlier_rule_is_never_continued(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / run_folder(finished).name
+    shutil.copytree(run_folder(finished), folder)
+    status = json.loads((folder / "status.json").read_text())
+    del status["rule"], status["plan"]
+    (folder / "status.json").write_text(json.dumps(status))
+    code, text = start(shared_forge(), tmp_path, f"run={folder}")
+    assert code == 2
+    assert f"{folder} was made by an earlier version" in text
+    row = read_run(folder)
+    assert row["state"] == "unreadable"
+    assert "earlier version" in row["error"]

@@ -23,10 +23,9 @@ from torch import nn
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.tracking import history
-from igo.train import engine, loop, optim
+from igo.train import datasets, engine, loop, optim
 from igo.train.state import Progress, Training
 
 SILENT = "tracking=none"
@@ -219,9 +218,9 @@ def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
     best = max(row["test/accuracy"] for row in records(folder))
     last = records(folder)[-1]["test/accuracy"]
     lines = again.stdout.splitlines()
-    assert lines[0] == lines[-1] == f"run {folder}"
-    assert "finished before" in lines[1]
-    assert f"{last:.2%}, best {best:.2%}" in lines[1]
+    assert lines[-1] == f"run {folder}"
+    (line,) = [one for one in lines if "finished before" in one]
+    assert f"{last:.2%}, best {best:.2%}" in line
     imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
     assert "igo.runs.session" in imported
     assert not imported & {"torch", "timm", "wandb", "sklearn"}
@@ -389,7 +388,7 @@ def test_a_crash_is_recorded_and_the_command_continues(
     traceback = (folder / "error.txt").read_text()
     assert traceback.startswith("Traceback (most recent call last)")
     assert traceback.endswith("RuntimeError: the roof fell in\n")
-    assert "in _train_epoch" in traceback
+    assert "in train_epoch" in traceback
     assert [row["epoch"] for row in records(folder)] == [1, 2]
 
     assert forge.run(tmp_path, *arguments).returncode == 0

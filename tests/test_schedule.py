@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch.optim import lr_scheduler
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import ConfigError
+from igo.method.batches import epoch_batches
 from igo.method.plan import Plan
 
 Make = Callable[..., Config]
@@ -63,7 +65,7 @@ def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(
     plan = make_plan(config)
     wanted = pytorch_rates(PYTORCH[overrides], 20)
     assert [stage.eta_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
-    assert {stage.b_m for stage in plan.stages} == {config.batch_size}
+    assert {stage.batches for stage in plan.stages} == {math.ceil(plan.n / config.batch_size)}
 
 
 def test_cosine_power_is_between_its_published_end_points(make_config: Make) -> None:
@@ -80,13 +82,13 @@ def test_cosine_power_is_between_its_published_end_points(make_config: Make) -> 
 
 
 GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0.1, b_1 = 32
-    "cifar100_method1": ([32] * 5, [0.1] * 5, 200 * 1563),
-    "cifar100_method2": ([32] * 5, [0.1 / math.sqrt(2) ** m for m in range(5)], 200 * 1563),
-    "cifar100_method3": ([32, 64, 128, 256, 512], [0.1] * 5, 121_200),
-    "cifar100_method4": (
-        [32, 48, 72, 108, 162],
+    "cifar100_method1": ([1563] * 5, [0.1] * 5, 312_600),
+    "cifar100_method2": ([1563] * 5, [0.1 / math.sqrt(2) ** m for m in range(5)], 312_600),
+    "cifar100_method3": ([1563, 782, 391, 196, 98], [0.1] * 5, 121_200),
+    "cifar100_method4": (  # 1563 (2/3)^m = 1563, 1042, 694.7, 463.1, 308.7, counted by hand
+        [1563, 1042, 695, 464, 309],
         [0.1 * (math.sqrt(3) / 2) ** m for m in range(5)],
-        162_880,  # 40 · Σ ceil(50000/b), counted by hand: 1563 + 1042 + 695 + 463 + 309
+        162_920,
     ),
 }
 
@@ -95,8 +97,11 @@ GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0
 def test_published_methods_have_their_published_numbers(experiment: str, make_config: Make) -> None:
     plan = make_plan(make_config(f"experiment={experiment}"))
     batches, rates, updates = GOLDEN[experiment]
-    assert [stage.b_m for stage in plan.stages] == batches
-    assert [stage.eta_m for stage in plan.stages] == pytest.approx(rates, rel=1e-9)
+    assert [stage.batches for stage in plan.stages] == batches
+    assert [stage.b_m for stage in plan.stages] == [50_000 / k for k in batches]
+    published = [stage.eta_m for stage in plan.stages]
+    assert published == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
+    assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(published, rates, strict=True))
     assert plan.updates == updates
     assert [(stage.first_epoch, stage.epochs) for stage in plan.stages] == [
         (1, 40), (41, 40), (81, 40), (121, 40), (161, 40),
@@ -139,6 +144,7 @@ def test_final_stage_is_full_batch_descent_with_the_last_learning_rate(make_conf
     plan = make_plan(make_config("schedule.final_updates=5", "epochs=4"))
     last, before = plan.stages[-1], plan.stages[-2]
     assert (last.stage, last.phi_m, last.b_m, last.updates, last.epochs) == (5, 0.0, 1437, 5, 5)
+    assert last.batches == 1
     assert last.eta_m == before.eta_m
     assert before.gamma_m == 0.0
     assert plan.epochs == 9
@@ -214,7 +220,7 @@ def check_final_stage(config: Config, plan: Plan) -> Plan:
     assert (last.gamma_m, last.kappa_m, last.lambda_m) == (None, None, None)
     before = noisy[-1]
     assert (before.gamma_m, before.kappa_m) == (0.0, 1.0)
-    assert before.lambda_m == plan.n / before.b_m
+    assert before.lambda_m == pytest.approx(plan.n / before.b_m, rel=1e-12)
     assert plan.epochs == config.epochs + updates
     assert plan.updates == sum(stage.updates for stage in noisy) + updates
     noisy[-1] = replace(before, gamma_m=None, kappa_m=None, lambda_m=None)
@@ -269,7 +275,7 @@ def test_optimal_decay_rates_telescope_to_pytorchs_polynomial_for_any_p_and_m() 
 
 def test_momentum_that_decays_leaves_learning_rate_and_batches(make_config: Make) -> None:
     plan = make_plan(make_config("optimizer=shb", "optimizer.decay_momentum=true", "epochs=9"))
-    assert {(stage.eta_m, stage.b_m) for stage in plan.stages} == {(0.1, 16)}
+    assert {(stage.eta_m, stage.batches) for stage in plan.stages} == {(0.1, 90)}
     wanted = [math.sqrt((10 - m) / 9) for m in range(1, 10)]
     assert [stage.phi_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
 
@@ -289,8 +295,8 @@ def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:
     lengths = {stage.epochs for stage in plan.stages}
     assert max(lengths) - min(lengths) <= 1  # as even as can be
     for stage in plan.stages:
-        batches = -(-plan.n // stage.b_m)
-        assert stage.updates == stage.epochs * batches
+        assert stage.updates == stage.epochs * stage.batches
+        assert stage.b_m == plan.n / stage.batches
 
 
 def check_noise_curve(config: Config, plan: Plan) -> None:
@@ -305,23 +311,117 @@ def check_noise_curve(config: Config, plan: Plan) -> None:
         assert after.phi_m < stage.phi_m
         assert stage.gamma_m == pytest.approx(after.phi_m / stage.phi_m, rel=1e-12)
         assert stage.kappa_m == pytest.approx(after.eta_m / stage.eta_m, rel=1e-12)
-        assert stage.lambda_m == after.b_m / stage.b_m
-        grid = config.schedule.batch_multiple
-        assert stage.kappa_m is not None
-        assert stage.kappa_m <= 1 + grid / stage.b_m  # above 1 by rounding alone
+        assert stage.lambda_m == pytest.approx(after.b_m / stage.b_m, rel=1e-12)
+        assert stage.kappa_m is not None  # above 1 where a whole k falls further than φ asks for
+        assert stage.kappa_m <= math.sqrt(stage.batches / after.batches) * (1 + 1e-12)
     last = plan.stages[-1]
     assert (last.gamma_m, last.kappa_m, last.lambda_m) == (None, None, None)
 
 
 def check_batches(config: Config, plan: Plan) -> None:
-    multiple = config.schedule.batch_multiple
-    cap = min(config.max_batch_size or plan.n, plan.n)
-    assert plan.stages[0].b_m == config.batch_size
+    """k_m = ⌈k_1 φ_m^(2(1-s))⌉ in its bounds, or the next k whose larger batch is on the grid."""
+    multiple, n, s = config.schedule.batch_multiple, plan.n, config.split
+    cap = min(config.max_batch_size or n, n)
+    first = -(-n // config.batch_size)
+    assert plan.stages[0].batches == first
+    before = first
     for stage in plan.stages:
-        assert stage.b_m % multiple == 0
-        assert 1 <= stage.b_m <= cap
-        exact = config.batch_size * stage.phi_m ** (-2 * (1 - config.split))
-        if exact <= cap - multiple:
-            assert abs(stage.b_m - exact) <= multiple / 2 * (1 + 1e-9) + 1e-9 * exact
-    for stage, after in zip(plan.stages, plan.stages[1:], strict=False):
-        assert after.b_m >= stage.b_m
+        k, largest = stage.batches, -(-n // stage.batches)
+        assert largest <= cap
+        assert k <= before
+        exact = Fraction(first) * Fraction(stage.phi_m ** (2 * (1 - s)))
+        needed = min(max(math.ceil(exact * Fraction(1 - 1e-9)), -(-n // cap), 1), before)
+        assert k >= needed
+        if multiple == 1 or largest % multiple:
+            assert k == needed  # and no k up to the last one has its larger batch on the grid
+        if multiple > 1:
+            on_grid = [j for j in range(needed, before + 1) if -(-n // j) % multiple == 0]
+            assert k == (on_grid[0] if on_grid else needed)
+        assert stage.eta_m <= config.learning_rate * stage.phi_m**s * (1 + 1e-9) or k == -(
+            -n // cap
+        )
+        before = k
+
+
+def test_every_update_is_on_the_curve_within_one_sample() -> None:
+    """|η_t √(1/b_t)| of every update of random plans, and every sample once an epoch."""
+    with composing() as make:
+
+        @settings(max_examples=examples(60), deadline=None)
+        @given(
+            overrides=settings_of_plans(), samples=st.integers(130, 400), epoch=st.integers(1, 99)
+        )
+        def check(overrides: list[str], samples: int, epoch: int) -> None:
+            plan = make_plan(make(*overrides, f"dataset.samples={samples}"))
+            one = plan.stages[0].eta_m / math.sqrt(plan.stages[0].b_m)
+            for stage in plan.stages:
+                drawn = epoch_batches(samples, stage.batches, 0, epoch)
+                assert sorted(torch.cat(drawn).tolist()) == list(range(samples))
+                for b in {len(batch) for batch in drawn}:
+                    assert abs(b - stage.b_m) < 1
+                    if stage.phi_m == 0:
+                        continue
+                    applied = stage.eta_m / math.sqrt(b) / one
+                    low, high = (
+                        stage.phi_m * math.sqrt(stage.b_m / (b + d)) for d in (1, -1 + 1e-9)
+                    )
+                    assert low <= applied <= high
+
+        check()
+
+
+@pytest.mark.parametrize("rho", [0.2, 0.5, 1.0])
+@pytest.mark.parametrize("split", [0.0, 0.4, 1.0])
+def test_the_noise_law_is_a_dial(rho: float, split: float, make_config: Make) -> None:
+    """η_m b_m^(-ρ) is on the curve; at split 0 and ρ = 1 the batch is × 1/κ (Smith et al. 2018)."""
+    config = make_config(
+        "schedule=step", "schedule.gamma=0.5", "schedule.stages=4", "epochs=4", "batch_size=2",
+        f"split={split}", f"schedule.noise_exponent={rho}",
+    )  # fmt: skip
+    plan = make_plan(config)
+    first = plan.stages[0]
+    for stage in plan.stages:
+        applied = stage.eta_m * stage.b_m**-rho / (first.eta_m * first.b_m**-rho)
+        assert applied == pytest.approx(0.5 ** (stage.stage - 1), rel=1e-12)
+        wanted = first.batches * stage.phi_m ** ((1 - split) / rho)
+        assert stage.batches == max(1, math.ceil(wanted - 1e-6))
+
+
+@pytest.mark.parametrize("stages", range(1, 9))
+def test_seesaw_is_cosine_with_half_the_split(stages: int, make_config: Make) -> None:
+    """arXiv 2510.14717: where cosine would halve η, take η/√2 and 2b."""
+    plan = make_plan(make_config("experiment=seesaw", "epochs=40", f"schedule.stages={stages}"))
+    for stage in plan.stages:
+        cosine = (1 + math.cos(math.pi * (stage.stage - 1) / stages)) / 2
+        assert stage.phi_m == pytest.approx(cosine, rel=1e-12)
+        assert stage.batches == max(1, math.ceil(plan.stages[0].batches * cosine - 1e-6))
+        root = math.sqrt(plan.stages[0].batches / stage.batches)
+        assert stage.eta_m == pytest.approx(0.1 * cosine * root, rel=1e-12)
+
+
+def test_stage_lengths_of_algorithm_3(make_config: Make) -> None:
+    """Updates ∝ 1/(φ_m² - h η_m/η_1), by hand for M = 3, p = 1, all decay in η: 1, 9/4, 9."""
+    config = make_config(
+        "schedule=graduated", "p=1", "split=1", "epochs=49", "schedule.stages=3",
+        "schedule.lengths=algorithm3",
+    )  # fmt: skip
+    assert [stage.epochs for stage in make_plan(config).stages] == [4, 9, 36]  # of 49 = 4·(1+9/4+9)
+    config.schedule.h = 0.25  # brackets 1 - 1/4, 4/9 - 1/6, 1/9 - 1/12
+    exact = [1 / (3 / 4), 1 / (5 / 18), 1 / (1 / 36)]
+    lengths = [stage.epochs for stage in make_plan(config).stages]
+    assert sum(lengths) == 49
+    for length, share in zip(lengths, exact, strict=True):
+        assert abs(length - 49 * share / sum(exact)) < 1.5
+    config.schedule.h = 0.34
+    with pytest.raises(ConfigError, match=r"schedule\.h=0\.34 .* stage 3 of 3"):
+        make_plan(config)
+
+
+def test_algorithm_3_has_lengths_of_updates_where_batches_grow(make_config: Make) -> None:
+    growing = ("schedule=step", "split=0", "epochs=400", "schedule.stages=3")
+    plan = make_plan(make_config(*growing, "schedule.lengths=algorithm3"))
+    first = plan.stages[0]
+    for stage in plan.stages:
+        wanted = first.updates / stage.phi_m**2
+        assert stage.updates == pytest.approx(wanted, rel=0.05)
+    assert plan.epochs == 400

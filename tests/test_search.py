@@ -1,4 +1,4 @@
-"""A search through the command line: Optuna draws runs, and learns the final test accuracy."""
+"""A search through the command line: Optuna draws runs, and learns the validation accuracy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from forked import Ended, Forge, shared_forge
 
 optuna = pytest.importorskip("optuna", reason="the extra `search` is not installed")
 
-PLAIN = (*TINY, "tracking.mode=disabled")
+PLAIN = (*TINY, "tracking.mode=disabled", "dataset.validation=0.25")
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def trials(place: Path) -> dict[str, dict[str, Any]]:
         found[folder.name] = {
             "config": yaml.safe_load((folder / "config.yaml").read_text()),
             "written": (folder / "checkpoint.pt").stat().st_mtime_ns,
-            "accuracy": records(folder)[-1]["test/accuracy"],
+            "accuracy": records(folder)[-1]["validation/accuracy"],
         }
     return found
 
@@ -76,7 +76,7 @@ def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]
     assert [one["accuracy"] for one in best] == [found["best_value"]]
     *_, said, where = ended.stdout.splitlines()
     assert said.startswith(f"best trial: p={found['best_params']['p']} split=")
-    assert said.endswith(f"test accuracy {found['best_value']:.2%}")
+    assert said.endswith(f"validation accuracy {found['best_value']:.2%}")
     assert yaml.safe_load(Path(where.removeprefix("written to ")).read_text()) == found
 
 
@@ -152,6 +152,7 @@ def test_a_trial_that_fails_does_not_end_the_search(forge: Forge, tmp_path: Path
 def test_a_search_is_refused_in_one_line(forge: Forge, tmp_path: Path) -> None:
     for typed, wanted in {
         "dry_run=true": "error: dry_run=true is not allowed: a search draws its runs",
+        "dataset.validation=0": "error: dataset.validation=0 is not allowed: a search needs images",
         "hydra.sweeper.n_trials=0": "error: hydra.sweeper.n_trials=0 is not allowed: it must be",
         "hydra.sweeper.n_jobs=x": "error: hydra.sweeper.n_jobs=x is not allowed: it must be",
     }.items():

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -22,10 +25,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from igo.errors import ConfigError, UserError
 from igo.runs.folder import RunFolder, state_of
 from igo.runs.manifest import find_manifest, read_manifest
-from igo.sweep import local
+from igo.sweep import local, overview
 from igo.sweep.grid import combinations
 from igo.sweep.jobs import Composer, distinct, labels
 from igo.sweep.local import LocalSettings, Slot
+from igo.sweep.overview import Pace
 from igo.sweep.state import open_manifest
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -115,6 +119,18 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
     assert status(bad)["started"] != started
 
 
+def test_a_reason_that_many_runs_share_is_said_once(program: Program, tmp_path: Path) -> None:
+    absent = ("dataset=imagenet", "model=resnet18", f"data_dir={tmp_path / 'none'}", "epochs=1")
+    ended = program("-m", *absent, "engine=cpu", "tracking=none", "seed=0,1,2")
+    assert ended.returncode == 1
+    lines = [line for line in ended.stdout.splitlines() if "imagenet" in line]
+    said = [line for line in lines if re.match(r"\[\d/3\] failed seed=\d: ", line)]
+    assert len(said) == 3
+    assert sum(bool(re.match(r"\[\d/3\] failed seed=\d: as seed=\d \(", one)) for one in said) == 2
+    (summary,) = (line for line in lines if line.startswith("failed: "))
+    assert summary.startswith("failed: 3 runs (seed=0; seed=1; seed=2): ")
+
+
 def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1")
     assert program(*sweep).returncode == 0
@@ -196,7 +212,7 @@ def test_a_killed_run_stops_no_other_and_resumes(
 def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     number: int, started: subprocess.Popen[str], program: Program, tmp_path: Path
 ) -> None:
-    assert "running" in program_text(program, "sweep_status.py", tmp_path)
+    assert "running" in status_text(tmp_path)
     started.send_signal(number)
     said, _ = started.communicate(timeout=60)
     assert started.returncode == 128 + number
@@ -205,10 +221,9 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     finish(program, tmp_path)
 
 
-def program_text(program: Program, script: str, tmp_path: Path) -> str:
-    """The output of another entry point on these runs."""
-    line = [*command(tmp_path)]
-    line[1] = str(ROOT / "src" / script)
+def status_text(tmp_path: Path) -> str:
+    """What `igo sweep-status` says of these runs."""
+    line = [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}"]
     done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
     return done.stdout
 
@@ -305,6 +320,50 @@ def test_composing_many_runs_gives_what_hydra_gives_for_each() -> None:
 def test_a_wrong_run_is_named_with_what_is_wrong(composer: Composer) -> None:
     with pytest.raises(UserError, match=r"the run seed=1 split=2: split=2.0 is not allowed"):
         composer.job(["seed=1", "split=2"])
+
+
+def test_a_setting_is_left_out_where_it_has_no_effect(composer: Composer) -> None:
+    lines = [
+        [f"schedule={schedule}", f"p={p}", f"split={split}"]
+        for schedule in ("graduated", "cosine", "constant")
+        for p in (0.1, 0.5)
+        for split in (0, 1)
+    ]
+    jobs, left_out = composer.jobs(lines)
+    assert left_out == {"p": 8, "split": 4}
+    assert [job.overrides for job in distinct(jobs)] == [
+        *(tuple(line) for line in lines[:4]),
+        ("schedule=cosine", "split=0"), ("schedule=cosine", "split=1"), ("schedule=constant",),
+    ]  # fmt: skip
+
+
+def test_a_setting_that_no_run_has_is_refused(composer: Composer) -> None:
+    with pytest.raises(UserError, match=r"the run schedule=cosine p=0.1: p=0.1 .* no effect"):
+        composer.jobs([["schedule=cosine", f"p={p}"] for p in (0.1, 0.5)])
+    with pytest.raises(UserError, match=r"p=2.0 is not allowed"):  # wrong is not without effect
+        composer.jobs([["schedule=graduated", "p=2"], ["schedule=polynomial", "p=2"]])
+
+
+def test_the_time_left_is_what_runs_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four runs of 10 epochs on two slots: 6 s of start-up, a first epoch of 5 s, then 2 s each."""
+    now = 0.0
+    monkeypatch.setattr(overview, "time", SimpleNamespace(perf_counter=lambda: now))
+    pace = Pace()
+    pace.started("a", 0)
+    pace.started("b", 4)  # continued
+    assert pace.seconds() is None
+    pace.at("b", 4, 99.0)  # an epoch of an earlier start
+    assert pace.seconds() is None
+    pace.at("a", 1, 5.0)
+    assert pace.seconds() == 5.0
+    pace.at("a", 2, 2.0)
+    pace.at("b", 5, 5.0)
+    assert pace.seconds() == 2.0  # the first one warmed up
+    now = 6 + 5 + 9 * 2.0
+    pace.finished("a", 10)
+    assert pace.seconds() == 2.9
+    pace.finished("b", 10)
+    assert pace.seconds() == pytest.approx((29 + 29) / (10 + 6))
 
 
 GRIDS: list[dict[str, object]] = [

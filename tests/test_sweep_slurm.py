@@ -121,6 +121,41 @@ def test_sbatch_is_asked_for_what_was_set(
     assert list(manifest.queue.values()) == ["7_0", "7_1", "7_2"]
 
 
+def test_what_slurm_refuses_is_no_sweep(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    submitted(tmp_path, program, stand_in)
+    newest = find_manifest(tmp_path / "runs", None).name
+    path = stand_in(sbatch="echo sbatch: error: invalid partition >&2; exit 1")
+    ended = program("-m", *TINY, "hydra/launcher=slurm", "seed=3,4", PATH=path)
+    assert ended.returncode == 2
+    assert "invalid partition" in ended.stderr
+    assert find_manifest(tmp_path / "runs", None).name == newest
+    assert [path.parent.name for path in (tmp_path / "runs/sweeps").glob("*/sweep.json")] == [
+        newest
+    ]
+
+
+def test_any_sweep_can_be_watched_by_its_name(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    submitted(tmp_path, program, stand_in)
+    first = find_manifest(tmp_path / "runs", None).name
+    ended = program("-m", *TINY, "hydra/launcher=slurm", "seed=5", PATH=str(tmp_path / "bin"))
+    assert ended.returncode == 0, ended.stderr
+    assert find_manifest(tmp_path / "runs", None).name != first
+    shown = subprocess.run(
+        [sys.executable, "-m", "igo", "sweep-status", f"name={first}",
+         f"runs_dir={tmp_path / 'runs'}"],
+        env=clean_environment(PATH=str(tmp_path / "bin")), capture_output=True, text=True,
+        check=True,
+    ).stdout  # fmt: skip
+    assert shown.startswith(f"sweep {first}, started ")
+    made = ["make", "-n", "sweep-status", "SWEEP=methods"]
+    asked = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "igo sweep-status name=methods" in asked
+
+
 def test_a_default_of_the_cluster_is_not_asked_for(
     program: Program, stand_in: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -211,7 +246,7 @@ def test_sweep_status_shows_the_records_where_the_queue_does_not_answer(
 ) -> None:
     def status(path: str) -> str:
         return subprocess.run(
-            [sys.executable, str(ROOT / "src/sweep_status.py"), f"runs_dir={tmp_path / 'runs'}"],
+            [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}"],
             env=clean_environment(PATH=path), capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 

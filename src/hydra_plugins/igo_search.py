@@ -15,7 +15,8 @@ from igo.errors import ConfigError, UserError
 
 
 class SearchSweeper(Sweeper):
-    """conf/hydra/sweeper/search.yaml: maximise what src/train.py returns, the final test accuracy.
+    """conf/hydra/sweeper/search.yaml: maximise what src/train.py returns, the final accuracy on the
+    validation images: the test set is for what was chosen.
 
     A trial that fails is one without a result; the search goes on.
     """
@@ -42,6 +43,12 @@ class SearchSweeper(Sweeper):
                 "dry_run", "true", "a search draws its runs from the results of others; plan one of"
                 " them, such as p=0.5 split=0.5 dry_run=true, without hydra/sweeper=search"
             )  # fmt: skip
+        if not config.dataset.validation:
+            raise ConfigError(
+                "dataset.validation", config.dataset.validation, "a search needs images to choose"
+                " by, as the test set must not be tuned on; hold some of the training images out,"
+                " such as dataset.validation=0.1"
+            )  # fmt: skip
         self._config = config
         self._optuna = self._sweeper()
         self._optuna.setup(hydra_context=hydra_context, task_function=task_function, config=config)
@@ -61,7 +68,7 @@ class SearchSweeper(Sweeper):
         file = Path(self._config.hydra.sweep.dir) / "optimization_results.yaml"
         best = OmegaConf.load(file)
         values = " ".join(f"{name}={value}" for name, value in best.best_params.items())
-        print(f"best trial: {values}: test accuracy {best.best_value:.2%}")
+        print(f"best trial: {values}: validation accuracy {best.best_value:.2%}")
         print(f"written to {file}")
 
     def _sweeper(self) -> Sweeper:

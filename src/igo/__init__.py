@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
     from igo.method.schedule import Schedule as Schedule
+    from igo.runs.trained import load_run as load_run
 
 # Imported when first used: `import igo` costs nothing, and a plan is made without torch.
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "PlanError": "igo.method.arguments",
     "Schedule": "igo.method.schedule",
+    "load_run": "igo.runs.trained",
     "measure_noise": "igo.method.measure",
     "noise_level": "igo.method.noise",
     "plan": "igo.method.plan",

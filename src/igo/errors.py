@@ -29,6 +29,10 @@ class ConfigError(UserError):
         super().__init__(f"{setting}={shown} is not allowed: {allowed}")
 
 
+class NoEffect(ConfigError):
+    """A setting that was typed, is sound by itself, and changes nothing here."""
+
+
 def first_line(error: BaseException) -> str:
     """What an error says, in a line; its kind where it says nothing."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -76,7 +76,7 @@ class Ranks:
         return [index[self.rank :: self.size] for index in index_batches]
 
     @contextmanager
-    def together(self) -> Iterator[Ranks]:
+    def joined(self) -> Iterator[Ranks]:
         """Join the other ranks; whatever ends one of them ends all.
 
         Raises:
@@ -89,7 +89,7 @@ class Ranks:
 
         run = next(_runs)
         everywhere, store, on_gpu = _reached(
-            lambda: self._join(run), lambda why: f"the processes of this run do not meet ({why})"
+            lambda: self._join(run), lambda why: f"could not connect the run's processes ({why})"
         )
         try:
             yield replace(self, store=store, pace=GPU_PACE if on_gpu else 1)

@@ -18,7 +18,7 @@ from igo.theory.implicit import Constants, fitted_exponent, plan, rounds_for, ru
 from igo.theory.kernels import Kernel
 from igo.theory.peers import PEERS, BudgetSpentError, Counted, best_value
 from igo.theory.ripple import Ripple
-from igo.theory.studies.implicit import ROUNDS, constants, measure
+from igo.theory.studies.implicit import ROUNDS, constants, rounds_and_errors
 
 KNOWN = Constants(
     sigma=2.0,
@@ -121,8 +121,8 @@ def test_sgd_mode_is_the_exact_step_in_expectation():
 
 @pytest.mark.parametrize("power", [0.25, 0.5, 0.75, 1.0])
 def test_rounds_grow_as_theorem_3_4_says(power):
-    rounds, errors, _ = measure(power, "exact", ROUNDS[power][:4], seed=1)
-    slope, _ = fitted_exponent(rounds, errors)
+    found = rounds_and_errors(power, "exact", ROUNDS[power][:4], seed=1)
+    slope, _ = fitted_exponent([r["rounds"] for r in found], [r["error"] for r in found])
     assert slope == pytest.approx(1 / power, rel=0.1)
 
 

@@ -115,7 +115,9 @@ def test_largest_a_is_where_the_lower_bound_of_one_over_d_meets_the_rate(rate):
 
 def test_only_powers_up_to_one_keep_half_the_noise_each_stage():
     smallest = {
-        p: decay_rates(SCHEDULES[f"p = {p}"], 200).min() for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)
+        p: decay_rates(profile, 200, **own).min()
+        for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)
+        for profile, own in [SCHEDULES[f"p = {p}"]]
     }
     for p, rate in smallest.items():
         assert rate == pytest.approx(0.5**p, rel=1e-12)  # at m = M - 1: (1/2)^p

@@ -6,7 +6,6 @@ from igo.theory import smoothed
 from igo.theory.functions import get_function
 from igo.theory.kernels import Kernel
 from igo.theory.smoothing import (
-    gradient_from_values,
     smooth,
     smooth_by_quadrature,
     smooth_by_quantiles,
@@ -109,15 +108,6 @@ def test_sobol_and_antithetic_points_reduce_the_variance():
 
     assert error("quasi") < error("plain") / 4
     assert error("antithetic") < error("plain")
-
-
-@pytest.mark.parametrize("kernel", ["ball", "gaussian"])
-@pytest.mark.parametrize("dimension", [1, 2, 5])
-def test_gradient_from_values_is_the_gradient(kernel, dimension):
-    x = np.full((1, dimension), 0.3)
-    exact = smoothed.rastrigin(Kernel(kernel), dimension).gradient(x, 0.5)
-    estimate = gradient_from_values(RASTRIGIN.value, x, 0.5, Kernel(kernel), samples=2**15)
-    assert (np.abs(estimate.value - exact) < 5 * np.maximum(estimate.standard_error, 1e-9)).all()
 
 
 @pytest.mark.parametrize(
@@ -238,5 +228,3 @@ def test_bad_arguments_are_named(arguments, message):
 def test_unknown_kernel_is_named():
     with pytest.raises(ValueError, match="kernel='box' must be one of ball"):
         Kernel("box")
-    with pytest.raises(ValueError, match="only ball and gaussian"):
-        gradient_from_values(RASTRIGIN.value, ZERO, 1.0, Kernel("cauchy"))

@@ -118,8 +118,8 @@ class Trainer(transformers.Trainer):
         def factor(done: int) -> float:
             return plan.locate(min(done + 1, plan.updates))[0].eta_m / first
 
-        if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(chosen, factor)
+        if getattr(self, "lr_scheduler", None) is None:
+            self.lr_scheduler: LambdaLR = LambdaLR(chosen, factor)
         return self.lr_scheduler
 
     def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:

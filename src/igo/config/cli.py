@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -16,10 +18,11 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from igo.config import hints
 from igo.config.guard import guard_composition
-from igo.config.help import group_names, help_text, option_files, setting_names
+from igo.config.help import group_names, help_text, option_files, options_with, setting_names
 from igo.config.load import explain
-from igo.errors import ConfigError, UserError, nearest
+from igo.errors import ConfigError, UserError
 from igo.paths import CONF
 from igo.ranks import Ranks
 
@@ -45,12 +48,15 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
 
     The program gets the composed configuration and the names of the settings that were typed; what
     it returns, a search maximises. A UserError, or an error in the configuration, ends in one line
-    on stderr and exit code 2.
+    on stderr and exit code 2. A closed pipe ends it without a word.
     """
     die_at_once_of_control_c()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        script = Path(sys.argv[0]).resolve()
-        print(help_text(f"{script.parent.name}/{script.name}", config_name))
+        try:
+            width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
+            print(help_text(_program(), config_name, width), flush=True)
+        except BrokenPipeError:
+            _end_quietly()
         return
     for flag in (one.split("=")[0] for one in sys.argv[1:] if one.startswith("-")):
         if flag not in FLAGS:
@@ -76,6 +82,11 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
 
     try:
         main()
+        sys.stdout.flush()  # what cannot be said any more is found out here, not at the exit
+    except BrokenPipeError:
+        if not _is_unread():
+            raise
+        _end_quietly()
     except UserError as error:
         fail(str(error))
     except MissingConfigException as error:
@@ -85,6 +96,14 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
         fail(no_option or _composition(error, config_name))
 
 
+def _program() -> str:
+    """This program as a person types it, from the project's folder."""
+    if sys.argv[0].startswith("igo "):  # see igo.__main__
+        return sys.argv[0]
+    script = Path(sys.argv[0]).resolve()
+    return f"python {script.parent.name}/{script.name}"
+
+
 def die_at_once_of_control_c() -> None:
     """Until a run or a sweep listens to signals itself, there is nothing that needs closing.
 
@@ -92,6 +111,19 @@ def die_at_once_of_control_c() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _is_unread() -> bool:
+    """Whether it is this program's own output that nobody reads any more."""
+    poll = select.poll()
+    poll.register(1, select.POLLOUT)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _end_quietly() -> NoReturn:
+    """End as SIGPIPE ends other programs, behind ``| head`` for one."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
+    raise SystemExit(128 + signal.SIGPIPE)
 
 
 def fail(message: str) -> NoReturn:
@@ -118,23 +150,19 @@ def _missing(error: MissingConfigException) -> str:
     if not options:
         groups = ", ".join(group_names())
         return f"{str(error).splitlines()[0]}. The groups are {groups}."
-    allowed = f"it must be one of {', '.join(options)}.{nearest(name, options)}"
+    allowed = f"it must be one of {', '.join(options)}{hints.choice(group, name, options)}"
     return str(ConfigError(group, name, allowed))
 
 
 def _composition(error: Exception, config_name: str) -> str:
     text = str(error)
-    groups = group_names()
-    known = setting_names(config_name) + groups
     unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
     if unknown:
-        name = unknown[1].split("=")[0]
-        elsewhere = _groups_with(name)
-        if name in known and elsewhere:
-            return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
-        if name in groups:
-            return f"{name} is a group of settings: choose one of its options"
-        return f"there is no setting '{name}'.{nearest(name, known)} (--help lists all)"
+        return _unknown(unknown[1].split("=")[0], config_name)
+    ambiguous = re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text)
+    if ambiguous:
+        name, value = ambiguous.groups()
+        return str(ConfigError(name, value, hints.several(name, value)))
     if isinstance(error, OmegaConfBaseException):
         return str(explain(error))
     cause = error.__cause__
@@ -144,8 +172,13 @@ def _composition(error: Exception, config_name: str) -> str:
     return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
 
 
-def _groups_with(setting: str) -> list[str]:
-    """The options of a group that have this setting, as typed: ``schedule=step``."""
-    group, _, key = setting.partition(".")
-    files = option_files(group) if key else []
-    return [f"{group}={f.stem}" for f in files if re.search(rf"^{key}:", f.read_text(), re.M)]
+def _unknown(name: str, config_name: str) -> str:
+    """What to say of a setting that this program does not have, or not here."""
+    groups = group_names()
+    known = setting_names(config_name) + groups
+    elsewhere = options_with(name)
+    if name in known and elsewhere:
+        return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
+    if name in groups:
+        return f"{name} is a group of settings: choose one of its options"
+    return f"there is no setting '{name}'.{hints.setting(name, known)} (--help lists all)"

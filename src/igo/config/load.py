@@ -15,9 +15,11 @@ from omegaconf.errors import (
     OmegaConfBaseException,
 )
 
-from igo.config import rules
+from igo.config import hints, rules
 from igo.config.schema import Config, known_settings
-from igo.errors import ConfigError, UserError, nearest
+from igo.data import facts, readers
+from igo.data.source import Place
+from igo.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,6 +46,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         values = OmegaConf.to_container(composed, resolve=True)
         _check_plain(values)
         values.pop("run", None)  # type: ignore[union-attr, call-arg, arg-type]
+        _find_facts(values)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except OmegaConfBaseException as error:
         raise explain(error, composed) from None
@@ -53,6 +56,31 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     rules.complete(config, typed)
     rules.check_combinations(config, typed)
     return config
+
+
+def _find_facts(values: Any) -> None:
+    """Fill in what is null of a data set's facts, by looking into its files.
+
+    Raises:
+        UserError: they are missing, damaged, or do not fit together.
+    """
+    dataset = values.get("dataset")
+    if not isinstance(dataset, dict) or dataset.get("name") not in readers.READERS:
+        return
+    unknown = [name for name in facts.NAMES if dataset.get(name) is None]
+    texts = [values.get("data_dir"), dataset.get("root") or "", dataset.get("file") or ""]
+    numbers = [dataset.get(name) for name in ("image_size", "channels")]
+    typed = all(isinstance(one, str) for one in texts)
+    if not (unknown and typed and all(one is None or _is_size(one) for one in numbers)):
+        return  # what is wrong is said where types are checked
+    data_dir, root, file = (Path(one) if one else None for one in texts)
+    place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
+    found = facts.find(dataset["name"], place)
+    dataset |= {name: found[name] for name in unknown}
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and value > 0
 
 
 def _check_plain(values: object, name: str = "") -> None:
@@ -149,7 +177,7 @@ def explain(error: OmegaConfBaseException, composed: DictConfig | None = None) -
     """One readable line for an error of OmegaConf's about a key or a value."""
     name, reason = error.full_key or "", str(error).splitlines()[0]
     if isinstance(error, ConfigKeyError):
-        return UserError(f"there is no setting '{name}'.{nearest(name, known_settings())}")
+        return UserError(f"there is no setting '{name}'.{hints.setting(name, known_settings())}")
     if isinstance(error, InterpolationResolutionError) or composed is None:
         return UserError(f"{name}: {reason}" if name else reason)
     value = OmegaConf.select(composed, name, throw_on_missing=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from igo.config.schema import Config
+from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError
 from igo.method import batches
 from igo.method.arguments import PlanError
@@ -24,7 +24,7 @@ def make_plan(config: Config) -> Plan:
     try:
         return plan(
             schedule.profile,
-            n=config.dataset.samples,
+            n=training_samples(config),
             epochs=config.epochs,
             learning_rate=config.learning_rate,
             batch_size=config.batch_size,
@@ -46,7 +46,7 @@ def make_plan(config: Config) -> Plan:
 
 def batching(config: Config) -> Batching:
     """How the configuration makes batches of a noise level, for schedules that follow C²."""
-    n = config.dataset.samples
+    n = training_samples(config)
     return Batching(
         n,
         batches.count(n, config.batch_size),

@@ -6,19 +6,24 @@ import math
 from collections.abc import Collection
 from functools import reduce
 
-from igo.config.schema import Config
-from igo.errors import ConfigError, nearest
+import yaml
+
+from igo.config import hints
+from igo.config.schema import Config, DatasetConfig, held_out, training_samples
+from igo.data import readers
+from igo.errors import ConfigError, NoEffect
 from igo.method import arguments
 from igo.method.arguments import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 from igo.method.plan import PUBLISHED
 from igo.method.profiles import parameters
+from igo.paths import CONF
 
 DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
 
 CHOICES: dict[str, tuple[str, ...]] = {
     **{f"schedule.{name}": choices for name, choices in arguments.CHOICES.items()},
     "schedule.feedback": ("none", "measured"),
-    "dataset.name": ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"),
+    "dataset.name": readers.NAMES,
     "model.stem": ("cifar", "imagenet"),
     "optimizer.name": ("sgd", "shb", "nshb"),
     "engine.device": ("auto", "cpu", "cuda"),
@@ -29,8 +34,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tracking.tool": ("wandb", "none"),
     "tracking.mode": ("offline", "online", "disabled"),
 }
-# The built-in models, and which setting of conf/model each one reads.
-MODEL_PARTS = {"resnet8": "width", "resnet18": "stem", "resnet34": "stem", "wide_resnet28_10": ""}
+PARTS = ("width", "stem")  # settings that some models have and others have not
+
+
+def _model_parts() -> dict[str, set[str]]:
+    """The built-in models, and which of PARTS each one reads: those that its conf/model has."""
+    options = (yaml.safe_load(file.read_text()) for file in sorted((CONF / "model").glob("*.yaml")))
+    return {one["name"]: {*PARTS} & {*one} for one in options if not one.get("timm")}
+
+
+MODEL_PARTS = _model_parts()
 
 OF_PLAN = ("p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size")
 OF_SCHEDULE = ("stages", "batch_multiple", "final_updates", "p", "gamma", "noise_exponent", "h",
@@ -47,6 +60,7 @@ RULES: dict[str, Rule] = {
     "dataset.channels": AT_LEAST_ONE,
     "dataset.image_size": AT_LEAST_ONE,
     "dataset.samples": (lambda n: n >= 2, "it must be 2 or more"),
+    "dataset.validation": (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)"),
     "dataset.workers": within(0, 1024),
     "dataset.augment.crop": NOT_NEGATIVE,
     "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
@@ -74,7 +88,8 @@ def check_values(config: Config) -> None:
         if isinstance(value, bool):
             value = str(value).lower()
         if value is not None and value not in choices:
-            allowed = f"it must be one of {', '.join(choices)}.{nearest(str(value), choices)}"
+            hint = hints.choice(setting, str(value), choices)
+            allowed = f"it must be one of {', '.join(choices)}{hint}"
             raise ConfigError(setting, value, allowed)
     for setting, (holds, allowed) in RULES.items():
         value = value_of(config, setting)
@@ -107,12 +122,12 @@ def complete(config: Config, typed: Collection[str]) -> None:
         _check_decay_momentum(config, typed)  # while what was typed is there to be named
     if schedule.stages is None:
         schedule.stages = config.epochs
-    if config.max_batch_size is not None and config.max_batch_size >= config.dataset.samples:
+    if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
-            raise ConfigError("split", config.split, allowed)
+            raise NoEffect("split", config.split, allowed)
         config.split = 1.0
     if config.optimizer.decay_momentum and "split" not in typed:
         config.split = 1.0
@@ -148,6 +163,7 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     """Check what settings must keep together."""
     _check_schedule(config, typed)
     _check_batches(config)
+    _check_place(config.dataset)
     _check_data_and_model(config)
     momentum, name = config.optimizer.momentum, config.optimizer.name
     if name == "sgd" and momentum != 0:
@@ -190,7 +206,7 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
             " use schedule=polynomial for any p > 0"
         )  # fmt: skip
     if "p" in typed and schedule.p != config.p:
-        raise ConfigError(
+        raise NoEffect(
             "p", config.p, f"p has no effect with profile '{profile}', which has its own or none;"
             " p belongs to schedule=graduated and schedule=polynomial"
         )  # fmt: skip
@@ -212,7 +228,11 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
 
 
 def _check_batches(config: Config) -> None:
-    n, b_1, b_max = config.dataset.samples, config.batch_size, config.max_batch_size
+    n, b_1, b_max = training_samples(config), config.batch_size, config.max_batch_size
+    share, samples = config.dataset.validation, config.dataset.samples
+    if share > 0 and not (held_out(config.dataset) > 0 and n >= 2):
+        allowed = f"of {samples} samples that leaves {samples - n} to validate and {n} to train on"
+        raise ConfigError("dataset.validation", share, allowed)
     if b_1 > n:
         raise ConfigError("batch_size", b_1, f"{config.dataset.name} has {n} training samples")
     if b_max is not None and b_max < b_1:
@@ -225,6 +245,13 @@ def _check_batches(config: Config) -> None:
     if config.noise.batches > n:
         allowed = f"it must be at most the {n} training samples"
         raise ConfigError("noise.batches", config.noise.batches, allowed)
+
+
+def _check_place(dataset: DatasetConfig) -> None:
+    for setting, owner in (("root", "folder"), ("file", "arrays")):
+        value = getattr(dataset, setting)
+        if value is not None and dataset.name != owner:
+            raise ConfigError(f"dataset.{setting}", value, f"only dataset={owner} has it")
 
 
 def _check_data_and_model(config: Config) -> None:
@@ -247,11 +274,11 @@ def _check_data_and_model(config: Config) -> None:
             raise ConfigError(f"dataset.augment.{part}", value, allowed)
     if not model.timm and model.name not in MODEL_PARTS:
         raise ConfigError(
-            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}, or a name"
-            f" that timm knows, with model=timm.{nearest(model.name, MODEL_PARTS)}"
+            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}"
+            f"{hints.choice('model.name', model.name, MODEL_PARTS)}"
         )  # fmt: skip
-    for part in ("width", "stem"):
-        if not model.timm and (getattr(model, part) is None) != (MODEL_PARTS[model.name] != part):
+    for part in PARTS:
+        if not model.timm and (getattr(model, part) is None) == (part in MODEL_PARTS[model.name]):
             allowed = f"its settings come with it; choose it as model={model.name}"
             raise ConfigError("model.name", model.name, allowed)
     if model.stem == "imagenet" and dataset.image_size < 32:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, get_type_hints
+
+from igo.data.source import Place
 
 
 @dataclass
@@ -28,11 +31,14 @@ class DatasetConfig:
     classes: int
     channels: int
     image_size: int
-    samples: int  # n, training samples in use
+    samples: int  # training images in use, those held out for validation among them
     mean: list[float]
     std: list[float]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 4  # DataLoader processes, where images are read from disk
+    validation: float = 0.0  # share of the samples that is held out to tune on
+    root: str | None = None  # of dataset=folder
+    file: str | None = None  # of dataset=arrays
 
 
 @dataclass
@@ -112,6 +118,7 @@ class TrackingConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    artifact: bool = False
 
 
 @dataclass
@@ -136,6 +143,7 @@ class Config:
     runs_dir: str = "runs"
     dry_run: bool = False
     fresh: bool = False
+    save_model: bool = False
 
 
 # What the settings mean. Raised where the same ones come to mean another result, as when epochs
@@ -144,10 +152,33 @@ RULE = 2
 
 # Settings that change no result: where a run computes, and where its files and records go.
 NO_EFFECT = (
-    "tracking", "data_dir", "runs_dir", "dry_run", "fresh",
+    "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
     "engine.device", "engine.threads", "engine.deterministic", "engine.graphs",
-    "dataset.workers",
+    "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
+
+
+def place_of(config: Config, *, download: bool = True) -> Place:
+    """Where the configured data set is looked for."""
+    dataset = config.dataset
+    return Place(
+        Path(config.data_dir),
+        root=Path(dataset.root) if dataset.root else None,
+        file=Path(dataset.file) if dataset.file else None,
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        download=download,
+    )
+
+
+def held_out(dataset: DatasetConfig) -> int:
+    """How many of the samples are for validation."""
+    return round(dataset.samples * dataset.validation)
+
+
+def training_samples(config: Config) -> int:
+    """n, the samples that are trained on: those in use without those held out for validation."""
+    return config.dataset.samples - held_out(config.dataset)
 
 
 def total_epochs(config: Config) -> int:

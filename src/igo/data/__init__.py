@@ -1,4 +1,4 @@
-"""Images: read from files, cached, augmented, and handed out as normalised batches on a device.
+"""Data sets as files: where they are, what they hold, and by which fingerprint they are known.
 
-Imports config and what is below it.
+Imports the ground files alone: a dry run asks here too, without torch.
 """

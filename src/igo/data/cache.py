@@ -16,7 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from igo.files import from_json, write_atomically
+
 Arrays = dict[str, np.ndarray]
+Facts = dict[str, Any]
 CHECKSUMS = "sha256.json"
 
 
@@ -31,13 +34,40 @@ def cached(
         sources: what the content depends on: files (their size and time count) or versions.
         read: called where there is nothing whole; its arrays are kept.
     """
-    digest = hashlib.sha256(repr([_identity(one) for one in sources]).encode()).hexdigest()
-    kept = folder / f"{name}-{digest[:12]}"
+    kept = folder / f"{name}-{_digest(sources)}"
     found = _load(kept)
     if found is None:
         found = read()
         _keep(kept, found)
     return found
+
+
+def remembered(
+    folder: Path, name: str, sources: Iterable[object], find: Callable[[], Facts]
+) -> Facts:
+    """What ``find`` says of the same sources, from a small file beside the arrays.
+
+    Its numbers and texts must follow from the sources alone.
+    """
+    file = folder / f"{name}-{_digest(sources)}.json"
+    try:
+        found = from_json(file.read_text())
+        if isinstance(found, dict):
+            return found
+    except (OSError, ValueError):
+        pass
+    found = find()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, json.dumps(found) + "\n")
+    except OSError:  # no place to write: it is found again the next time
+        pass
+    return found
+
+
+def _digest(sources: Iterable[object]) -> str:
+    known = repr([_identity(one) for one in sources])
+    return hashlib.sha256(known.encode()).hexdigest()[:12]
 
 
 def _identity(source: object) -> object:

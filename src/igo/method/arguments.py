@@ -106,7 +106,8 @@ def _check_names(profile: str, of_profile: Mapping[str, Any], known: Collection[
             raise PlanError(name, value, f"there is no such argument; {has}.{nearest(name, known)}")
     for name, one in own.items():
         if one.default is one.empty and of_profile.get(name) is None:
-            raise PlanError(name, None, f"{profile} needs it, e.g. {EXAMPLES[name]}")
+            example = EXAMPLES.get(name, f"{name}=1")
+            raise PlanError(name, None, f"{profile} needs it, e.g. {example}")
 
 
 def _check_number(name: str, value: Any) -> None:

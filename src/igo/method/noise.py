@@ -17,7 +17,26 @@ from torch import Tensor
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 ROUNDING = 1e-12  # of a sum, below which its difference from another is 0
+LEAST_FOR_TAIL = 32
 LEAST_FOR_INTERVAL = 3  # leaving one of two batches out leaves no variance
+
+
+@dataclass(frozen=True)
+class TailIndex:
+    """How heavy the tail of the noise's norm is: P(‖g − ḡ‖ > x) ∝ x^(−α) for large x.
+
+    ``alpha`` is Hill's estimate from the ``largest`` of the norms, ``interval`` its 95 % one.
+    """
+
+    alpha: float
+    interval: tuple[float, float]
+    largest: int
+
+    @property
+    def noise_exponent(self) -> float | None:
+        """ρ = (α − 1)/α of δ = η C b^(−ρ), 1/2 from α = 2 on; None where α ≤ 1 has no mean."""
+        alpha = min(self.alpha, 2.0)
+        return (alpha - 1) / alpha if alpha > 1 else None
 
 
 @dataclass(frozen=True)
@@ -36,6 +55,7 @@ class Noise:
     batch_size: int
     batches: int
     sampling: str
+    tail: TailIndex | None = None
 
     @property
     def gradient_norm(self) -> float:
@@ -176,7 +196,27 @@ def from_spreads(
         "disjoint": (n - b * k) / (n - 1),
     }[sampling]
     square = mean_square - variance / (b * k) * finite
-    return Noise(variance, _jackknife(spreads, variance), square, b, k, sampling)
+    tail = tail_index([math.sqrt(max(one, 0.0)) for one in spreads])
+    return Noise(variance, _jackknife(spreads, variance), square, b, k, sampling, tail)
+
+
+def tail_index(norms: Sequence[float]) -> TailIndex | None:
+    """Hill's estimate (1975) of the tail index from the largest tenth of the norms, at least ten.
+
+    1/α̂ is the mean of log(X_(i)/X_(k+1)) over the k largest; α̂ (1 ± 1.96/√k) its interval. None
+    for fewer than 32 norms, or a tail of equal ones. It is an upper tail's index only: light tails
+    give a large one, and a few dozen mini-batches of many samples are Gaussian whatever a sample's
+    gradient is.
+    """
+    k = max(10, len(norms) // 10)
+    if len(norms) < LEAST_FOR_TAIL:
+        return None
+    top = sorted(norms, reverse=True)[: k + 1]
+    if top[k] <= 0 or top[0] == top[k]:
+        return None
+    alpha = k / math.fsum(math.log(one / top[k]) for one in top[:k])
+    root = math.sqrt(k)
+    return TailIndex(alpha, (alpha * (1 - 1.96 / root), alpha * (1 + 1.96 / root)), k)
 
 
 def _jackknife(spreads: Sequence[float], variance: float) -> tuple[float, float] | None:
@@ -196,7 +236,7 @@ def log_jackknife(
         value: what is proportional to it.
 
     Returns:
-        None for fewer than LEAST_FOR_INTERVAL terms. It covers 93 to 95 % from K = 8 on where the
+        None for fewer than LEAST_FOR_INTERVAL terms. It covers 92 to 95 % from K = 8 on where the
         terms have a variance, and about 73 % where the gradient's norm has tail index 3, so that
         they have none (docs/noise.md).
     """

@@ -164,7 +164,7 @@ class Batching:
         """The least k from here to ``before`` whose larger batch is on the grid; k without one."""
         largest = batches.sizes(self.n, k)[0] // self.multiple * self.multiple
         for size in range(largest, 0, -self.multiple):
-            found = batches.count(self.n, size)
+            found = max(batches.count(self.n, size), k)
             if found > before:
                 break
             if batches.sizes(self.n, found)[0] == size:

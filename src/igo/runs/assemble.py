@@ -12,13 +12,13 @@ from igo import seeds
 from igo.config.load import of_file
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.data import datasets
+from igo.data.identity import Identity
 from igo.errors import UserError
 from igo.method.plan import Plan
 from igo.ranks import ALONE, Ranks
-from igo.runs import checkpoint
-from igo.runs.folder import RunFolder
-from igo.train import engine, measure, micro_batch, models, optim, recovery
+from igo.runs import checkpoint, same_data
+from igo.runs.folder import RunFolder, refuse_older
+from igo.train import datasets, engine, measure, micro_batch, models, optim, recovery
 from igo.train.online import Online
 from igo.train.state import Progress, Training
 
@@ -45,7 +45,22 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
         network.load_state_dict(ranks.broadcast(network.state_dict()))
     network = built.prepare(network)
     optimizer = optim.build(config.optimizer, network.parameters())
-    return Training(config, plan, images, network, optimizer, built)
+    return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
+
+
+def _identity(config: Config, ranks: Ranks) -> Identity:
+    """Which data were read: the same on all ranks.
+
+    Raises:
+        UserError: this rank has others than the first.
+    """
+    own = same_data.of(config)
+    first: str = ranks.broadcast(own.fingerprint)
+    if own.fingerprint != first:
+        raise UserError(
+            f"process {ranks.rank} has other data than the first: {own.told()}, not {first}"
+        )
+    return own
 
 
 def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: Progress) -> None:
@@ -56,6 +71,7 @@ def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: P
         "model": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.engine.scaler.state_dict(),
+        "data": asdict(run.identity) if run.identity else None,
         "progress": asdict(now),
     }
     checkpoint.save(path, state)
@@ -68,9 +84,14 @@ def load(
 
     Returns:
         Where it stands, None where there is no checkpoint; and its W&B id.
+
+    Raises:
+        UserError: it is a checkpoint of another model, or was trained on other data.
     """
     ranks = run.engine.ranks
     state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
+    if state and run.identity:
+        same_data.check(str(path.parent), state.get("data"), run.identity)
     for warning in warnings:
         warn(warning)
     state = ranks.broadcast(state)
@@ -100,6 +121,7 @@ def of_folder(
         UserError: no usable checkpoint, another version's configuration, data that is missing.
     """
     config = of_file(folder / "config.yaml")
+    refuse_older(folder)
     name = RunFolder(config).path.name  # whose checkpoint it must be, as it was trained
     here(config)
     training = prepare(config, make_plan(config))

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from omegaconf import OmegaConf
 
@@ -30,7 +30,7 @@ from igo.errors import Busy, UserError
 from igo.files import Record, from_json, make_writable, refuse_links, write_atomically
 from igo.method.plan import STAGE_COLUMNS, Plan
 
-CARRIED_ON = ("wandb_id", "seconds")  # entries of status.json that outlive a start
+CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
 
 
 def signature(config: Config) -> str:
@@ -187,7 +187,10 @@ class RunFolder:
 
     def begin_status(self, **entries: object) -> None:
         """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
-        kept = {key: value for key, value in self.status().items() if key in CARRIED_ON}
+        before = self.status()
+        kept = {key: value for key, value in before.items() if key in CARRIED_ON}
+        if "command" in before:
+            kept.setdefault("began", before["command"])
         (self.path / "error.txt").unlink(missing_ok=True)
         plan = self.path / "plan.csv"
         digest = hashlib.sha256(plan.read_bytes()).hexdigest() if plan.is_file() else ""
@@ -210,15 +213,15 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
+LEADING_ON = ("gamma_m", "kappa_m", "lambda_m")  # columns that say how the next stage differs
+
+
 def _same(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
     """Whether two rows of plan.csv are one stage, but for another machine's rounding."""
     if was.keys() != now.keys():
         return False
-    return all(
-        one == now[name] or (one and now[name] and math.isclose(float(one), float(now[name]),
-                                                                rel_tol=1e-9))
-        for name, one in was.items()
-    )  # fmt: skip
+    own = [(float(was[name]), float(now[name])) for name in now if name not in LEADING_ON]
+    return all(math.isclose(one, other, rel_tol=1e-9) for one, other in own)
 
 
 def _shown(row: Mapping[str, str] | None) -> str:
@@ -298,14 +301,3 @@ def read_records(folder: Path) -> list[Record]:
     """The records in a run's metrics.jsonl, none where there is no such file."""
     file = folder / "metrics.jsonl"
     return [from_json(line) for line in file.read_text().splitlines()] if file.is_file() else []
-
-
-def describe(record: Mapping[str, Any]) -> str:
-    """One line about an epoch."""
-    return (
-        f"epoch {record['epoch']}  stage {record['stage']}  δ {record['delta_m']:.4g}"
-        f"  η {record['eta_m']:.4g}  b {record['b_m']:.4g}"
-        f"  train {record['train/loss']:.4f} {record['train/accuracy']:.2%}"
-        f"  test {record['test/loss']:.4f} {record['test/accuracy']:.2%}"
-        f"  {record['images_per_second']:,.0f} images/s"
-    )

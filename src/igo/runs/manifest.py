@@ -37,16 +37,19 @@ class Manifest:
     runs: list[Entry]
     queue: dict[str, str] = field(default_factory=dict)
 
-    def write(self, runs_dir: Path) -> Path:
-        """Write sweep.json; return the sweep's folder.
+    def folder(self, runs_dir: Path) -> Path:
+        """The sweep's own."""
+        return runs_dir / FOLDER / self.name
+
+    def write(self, runs_dir: Path) -> None:
+        """Write sweep.json: the sweep is the newest one.
 
         Raises:
             UserError: the folder cannot be written in.
         """
-        folder = runs_dir / FOLDER / self.name
+        folder = self.folder(runs_dir)
         make_writable(folder)
         write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
-        return folder
 
     def recorded(self, runs_dir: Path) -> dict[str, str]:
         """How each run stands by its own record, see ``igo.runs.folder.state_of``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import shlex
@@ -12,15 +13,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import igo
+
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
+
+
+def command() -> str:
+    """What was typed to start this process, as it can be typed again."""
+    program = [Path(sys.executable).name, sys.argv[0]]
+    if sys.argv[0].startswith("igo "):  # see igo.__main__
+        program = sys.argv[0].split()
+    return shlex.join([*program, *sys.argv[1:]])
 
 
 def provenance() -> dict[str, Any]:
     """Command and where it was typed, commit, versions; the configuration is in config.yaml."""
     return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": command(),
         "directory": str(Path.cwd()),
-        "commit": _commit(),
+        "commit": commit(),
+        "code": code(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "host": platform.node(),
@@ -28,11 +40,11 @@ def provenance() -> dict[str, Any]:
     }
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The project's commit, with ``+changes`` where the working tree differs from it."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        commit = subprocess.run(
+        head = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
         )
         status = subprocess.run(
@@ -41,7 +53,15 @@ def _commit() -> str | None:
         )  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         return None
-    return commit.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+    return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
+
+
+def code() -> str:
+    """Ten hexadecimal digits of this package's own sources, whatever git knows of them."""
+    root, found = Path(igo.__file__).parent, hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        found.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest()[:10]
 
 
 def now() -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from igo.runs.folder import RunFolder, read_status, refuse_older
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
 
-def moved(
+def of_command(
     run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
 ) -> tuple[Path, Callable[[Config], None]]:
     """The folder of a run, and what moves its configuration to where it computes now, as typed.
@@ -31,14 +33,15 @@ def moved(
         UserError: no such folder, or a setting that would make it another run.
     """
     composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
+    folder = Path(run).resolve()
     for name in typed:
         if not {name, name.split(".")[0]} & {*movable} and name != "engine":
-            allowed = "with run=… the run says what it is; leave it out"
+            allowed = (
+                f"with run=… the run says what it is; leave it out{_as_its_own(folder, typed)}"
+            )
             raise ConfigError(name, OmegaConf.select(composed, name), allowed)
-    folder = Path(run).resolve()
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
-    refuse_older(folder)
     here = load(composed)
     # of the group engine, whose other settings say what the run is, the device alone
     names = ["engine.device" if name == "engine" else name for name in typed]
@@ -51,18 +54,32 @@ def moved(
     return folder, move
 
 
+def _as_its_own(folder: Path, typed: Collection[str]) -> str:
+    """The command that trains the run with what was typed, where the run says how it began."""
+    status = read_status(folder)
+    began = shlex.split(str(status.get("began", status.get("command", ""))))
+    if Path(sys.argv[0]).name != "train.py" or any(one.startswith("run=") for one in began):
+        return ""
+    own = [one for one in sys.argv[1:] if not one.startswith("run=")]
+    other = {*typed, "fresh", "dry_run"}
+    kept = [one for one in began[2:] if one.split("=")[0].lstrip("+~") not in other]
+    command = shlex.join([*began[:2], *kept, *own])
+    return f", or train another run: {command}" if began else ""
+
+
 def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     """The configuration with which ``src/train.py`` goes on in a run's folder.
 
     Raises:
         UserError: see ``moved``; the configuration is damaged, or not that of the folder.
     """
-    folder, move = moved(run, composed, typed)
+    folder, move = of_command(run, composed, typed)
     try:
         config = of_file(folder / "config.yaml")
     except UserError as error:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None
+    refuse_older(folder)
     config.fresh = config.dry_run = False  # whatever it began with, unless typed
     move(config)
     config.runs_dir = str(folder.parent)

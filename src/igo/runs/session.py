@@ -7,26 +7,29 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import first_line
-from igo.files import Record
+from igo.files import Record, check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
+from igo.runs import same_data
 from igo.runs.folder import RunFolder, last_record, read_records
-from igo.runs.provenance import now, provenance
+from igo.runs.provenance import code, commit, now, provenance
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
+from igo.words import counted
 
 if TYPE_CHECKING:
     from igo.runs.tracking import Tracker
     from igo.train.state import Progress, Training
 
 
-def run(config: Config) -> Path:
+def run(config: Config, terminal: Terminal | None = None) -> Path:
     """Train, continue or skip the run that the configuration describes; return its folder.
 
     Of several processes that torchrun or srun started, each trains its share of every batch, and
@@ -37,21 +40,23 @@ def run(config: Config) -> Path:
         Stopped: the process was told to end; the same command continues.
     """
     own = Ranks.of_environment()
-    terminal = Terminal(quiet=not own.first)
+    terminal = terminal or Terminal(quiet=not own.first)
     plan = make_plan(config)
     folder = RunFolder(config)
-    terminal.say(f"run {folder.path}")
     if config.dry_run:
+        check_can_be_made(folder.path)
+        terminal.say(f"run {folder.path}")
         terminal.show_plan(config, plan)
         return folder.path
     how = "finished"
     try:
-        with own.together() as ranks:
-            if ranks.first and not config.fresh:
+        with own.joined() as ranks:
+            begun = ranks.first and not config.fresh
+            if begun:
                 folder.check_plan(plan)
-            finished = ranks.first and not config.fresh and _is_finished(folder, plan, terminal)
+            finished = begun and _is_finished(config, folder, plan, terminal)
             if ranks.broadcast(finished):
-                how = "finished before; fresh=true runs it again"
+                how = f"finished before{_other_code(folder)}; fresh=true runs it again"
                 if ranks.first:
                     _tell_sweep(config, folder, terminal)
             else:
@@ -64,6 +69,8 @@ def run(config: Config) -> Path:
         terminal.say(f"run {folder.path}")
         raise
     if ranks.first:
+        if config.save_model:
+            _export(config, folder)
         _report(terminal, folder, how)
     return folder.path
 
@@ -72,10 +79,11 @@ def _ended(folder: RunFolder) -> bool:
     return folder.status().get("state") == "finished"
 
 
-def _is_finished(folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
+def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
     """Whether there is nothing left to do; a damaged file of a finished run is written again."""
     if not _ended(folder):
         return False
+    same_data.Comparison(terminal.warn).finished(folder.path, config)
     damaged = folder.damaged()
     if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
         damaged = ["metrics.jsonl"]
@@ -113,11 +121,13 @@ def _train(
     from igo.train.state import Progress
 
     if ranks.first:
+        check_can_be_made(folder.path)
         tracking.check_login(config.tracking)
     training = assemble.prepare(config, plan, ranks)
+    terminal.say(f"run {folder.path}")  # now that it can begin
     if training.engine.note:
         terminal.warn(training.engine.note)
-    terminal.show_plan(config, plan)
+    terminal.show_plan(config, plan, folder.path / "plan.csv")
     parts = training.engine.micro_batch_size
     if parts < max(stage.b_m for stage in plan.stages):
         terminal.say(f"larger batches go through the model in parts of at most {parts}")
@@ -125,7 +135,7 @@ def _train(
         _train_recorded(training, folder, terminal, check_stop)
         return
     progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
-    with terminal.progress(plan, 0) as bar:
+    with terminal.progress(plan) as bar:
         loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
 
 
@@ -143,12 +153,14 @@ def _train_recorded(
                 folder.start_over()
         progress = _resume(folder, training, terminal)
         hardware = engine.hardware(training.engine)
+        data = asdict(training.identity) if training.identity else None
         if progress.micro_batch_size:
             hardware["micro_batch_size"] = progress.micro_batch_size
         with folder.writing():
             folder.write_plan(plan)
             folder.write_records(progress.records)
-            folder.begin_status(state="running", started=now(), **provenance(), hardware=hardware)
+            entries = {**provenance(), "hardware": hardware, "data": data}
+            folder.begin_status(state="running", started=now(), **entries)
         with _recorded_end(folder) as tracked:
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
@@ -165,8 +177,17 @@ def _train_recorded(
                 with folder.writing():
                     folder.update_status(hardware={**hardware, "micro_batch_size": fits})
 
-            with terminal.progress(plan, progress.updates) as bar:
+            with terminal.progress(plan, progress.epoch) as bar:
                 loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
+            if config.tracking.artifact:
+                tracker.attach(_export(config, folder))
+
+
+def _export(config: Config, folder: RunFolder) -> Path:
+    from igo.runs import trained
+
+    with folder.writing():
+        return trained.export(folder.path, config)
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
@@ -233,7 +254,31 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
         end("finished", sha256=folder.digests())
 
 
+def _other_code(folder: RunFolder) -> str:
+    """Of a finished run, that the code has changed since, where it has."""
+    status = folder.status()
+    if status.get("code") in (None, code()):
+        return ""
+    return f" with other code (commit {_short(status.get('commit'))}, now {_short(commit())})"
+
+
+def _short(commit: str | None) -> str:
+    return "unknown" if commit is None else f"{commit[:10]}{'+changes' * ('+' in commit)}"
+
+
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
-    accuracies = [record["test/accuracy"] for record in read_records(folder.path)]
-    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}")
+    records = read_records(folder.path)
+    accuracies = [record["test/accuracy"] for record in records]
+    validation = records[-1].get("validation/accuracy")
+    more = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{more}")
+    skipped = sum(record.get("skipped") or 0 for record in records)
+    if skipped:
+        of = f"{skipped:,} of {counted(records[-1]['updates'] + skipped, 'update')}"
+        terminal.say(f"skipped: {of}, as their loss or gradient was not finite")
+    if records[-1]["test/loss"] is None:
+        terminal.warn(
+            "the test loss is not a number: the model's outputs are not finite, so that its"
+            " accuracy means nothing; a smaller learning_rate may help"
+        )
     terminal.say(f"run {folder.path}")

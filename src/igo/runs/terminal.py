@@ -1,37 +1,68 @@
-"""What a person sees: the plan as a table, a bar while it runs, plain lines without a terminal."""
+"""What a person sees: the plan, a line an epoch above one bar, plain lines without a terminal."""
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from igo.config.schema import Config
 from igo.files import Record
-from igo.method.plan import Plan, Stage
-from igo.runs.folder import describe
+from igo.method.plan import Plan
+from igo.runs import epoch_line, plan_table
+from igo.runs.stopping import Stopped
 
 if TYPE_CHECKING:  # control needs torch, which a dry run does without
     from igo.train.control import Applied
 
-MOST_ROWS = 24  # of the plan; a longer one shows its beginning and its end
+HEADING_EVERY = 20  # epochs, so that one is in sight
+UNBOUND = 10_000  # characters, more than any table has
+
+
+class Speech(Console):
+    """A console whose reader may leave, as ``| head`` does."""
+
+    def on_broken_pipe(self) -> NoReturn:
+        """Called by Rich. It stops the run as a signal does: quietly, and to be continued.
+
+        Raises:
+            Stopped: always.
+        """
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
+        raise Stopped(signal.SIGPIPE)
 
 
 class Terminal:
     """Output of one run; ``quiet`` for a process that is not the one to speak."""
 
-    def __init__(self, quiet: bool = False) -> None:
-        self._console = Console(highlight=False, soft_wrap=True, quiet=quiet)
+    def __init__(
+        self,
+        quiet: bool = False,
+        console: Console | None = None,
+        bar: type[ProgressBar] | None = None,
+    ) -> None:
+        self._console = console or Speech(highlight=False, soft_wrap=True, quiet=quiet)
+        self._bar = bar or ProgressBar
 
-    def say(self, text: str) -> None:
-        """Print a line, above the bar if there is one."""
-        self._console.print(text, markup=False)
+    def print(self, shown: RenderableType) -> None:
+        """Print something of Rich's."""
+        self._console.print(shown)
+
+    def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
+        """Print a line, above the bar if there is one; sentences may wrap, in a terminal."""
+        whole = not (wrap and self._console.is_terminal)
+        self._console.print(text, markup=False, style=style, soft_wrap=whole)
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
@@ -40,92 +71,111 @@ class Terminal:
         self._console.file.flush()
         print(f"warning: {text}", file=sys.stderr, flush=True)
 
-    def show_plan(self, config: Config, plan: Plan) -> None:
-        """Print the schedule and its stages."""
-        self.say(
-            f"{config.schedule.profile} noise, split {config.split:.5g}, on {config.dataset.name}"
-            f" (n = {plan.n:,}) with {config.model.name} and {config.optimizer.name}:"
-            f" {plan.epochs} epochs, {plan.updates:,} updates"
-        )
-        titles = [
-            "stage", "epochs", "updates", "batches", "δ_m/δ_1", "γ_m", "κ_m", "λ_m", "η_m", "b_m",
-        ]  # fmt: skip
-        if not self._console.is_terminal:
-            self._plain_plan(titles, plan)
-            return
-        table = Table(*titles, header_style="bold")
-        for column in table.columns:
-            column.justify = "right"
-        for row in _rows(plan):
-            table.add_row(*row)
-        self._console.print(table)
+    def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
+        """Print the schedule and its stages, with notes.
 
-    def _plain_plan(self, titles: list[str], plan: Plan) -> None:
-        rows = [titles, *_rows(plan)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(titles))]
-        for row in rows:
-            self.say("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+        Args:
+            config: the checked configuration.
+            plan: its plan.
+            file: where the plan is whole; None: here, every stage is shown.
+        """
+        self.say(plan_table.title(config, plan), wrap=True)
+        most = None if file is None else plan_table.MOST_ROWS
+        columns = plan_table.columns(config)
+        if self._console.is_terminal:
+            shown = self._boxed(columns, plan, most)
+        else:
+            shown = columns
+            self._plain(columns, plan, most)
+        if any(one.leaves == 1 for one in shown) and len(plan.stages) > 1:
+            self.say(plan_table.RATES)
+        for note in plan_table.notes(config, plan):
+            self.say(note, wrap=True)
+        cut = len(shown) < len(columns) or (most is not None and len(plan.stages) > most)
+        if file is not None and cut:
+            self.say(plan_table.full(file))
+
+    def _boxed(
+        self, columns: list[plan_table.Column], plan: Plan, most: int | None
+    ) -> list[plan_table.Column]:
+        """Print as many of the columns as there is room for, and return them."""
+        for step in range(3):
+            shown = plan_table.without(columns, step)
+            table = Table(*(one.title for one in shown), header_style="bold")
+            for column in table.columns:
+                column.justify, column.no_wrap = "right", True
+            for row in plan_table.rows(shown, plan, most):
+                table.add_row(*row)
+            unbound = self._console.options.update(max_width=UNBOUND)
+            if Measurement.get(self._console, unbound, table).maximum <= self._console.width:
+                break
+        self.print(table)
+        return shown
+
+    def _plain(self, columns: list[plan_table.Column], plan: Plan, most: int | None) -> None:
+        lines = [[one.title for one in columns], *plan_table.rows(columns, plan, most)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for cells in lines:
+            self.say("  ".join(c.rjust(width) for c, width in zip(cells, widths, strict=True)))
 
     @contextmanager
-    def progress(self, plan: Plan, updates_done: int) -> Iterator[ProgressBar]:
-        """A bar over all updates of the run."""
+    def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
+        """A line an epoch, and in a terminal a bar over all images of the run."""
         bar = Progress(
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
+            TextColumn("left"),
             console=self._console,
             transient=True,
             disable=not self._console.is_terminal,
         )
         with bar:
-            yield ProgressBar(
-                self, bar, bar.add_task("", total=plan.updates, completed=updates_done)
-            )
+            task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
+            yield self._bar(self, bar, task, plan)
+
+    def columns(self, record: Record) -> list[epoch_line.Column] | None:
+        """Those of the lines of epochs like this one; None where there is no terminal."""
+        if not self._console.is_terminal:
+            return None
+        return epoch_line.columns(
+            self._console.width,
+            momentum=bool(record.get("beta_m")),
+            validation="validation/accuracy" in record,
+        )
 
 
 class ProgressBar:
     """The bar of a run; reads nothing from the device."""
 
-    def __init__(self, terminal: Terminal, bar: Progress, task: TaskID) -> None:
-        self._terminal, self._bar, self._task = terminal, bar, task
-        self._last, self._where, self._start, self._images = "", "", time.perf_counter(), 0
+    def __init__(self, terminal: Terminal, bar: Progress, task: TaskID, plan: Plan) -> None:
+        self._terminal, self._bar, self._task, self._plan = terminal, bar, task, plan
+        self._start, self._images, self._where = time.perf_counter(), 0, ""
+        self._lines = 0
+        self._columns: list[epoch_line.Column] | None = None
 
     def begin_epoch(self, epoch: int, applied: Applied) -> None:
         """Say where the run is."""
-        eta, b = applied.learning_rate, applied.batch_size
-        self._where = f"epoch {epoch}  δ {applied.delta:.4g}  η {eta:.4g}  b {b:.4g}"
+        self._where = f"epoch {epoch}/{self._plan.epochs}  δ {applied.delta:.3g}"
         self._start, self._images = time.perf_counter(), 0
+        self._bar.update(self._task, completed=self._plan.n * (epoch - 1), description=self._where)
 
     def advance(self, images: int) -> None:
         """Count one update on so many images."""
         self._images += images
         rate = self._images / max(time.perf_counter() - self._start, 1e-9)
-        text = f"{self._where}  {rate:,.0f} images/s{self._last}"
-        self._bar.update(self._task, advance=1, description=text)
+        text = f"{self._where}  {rate:,.0f} images/s"
+        self._bar.update(self._task, advance=images, description=text)
 
     def end_epoch(self, record: Record) -> None:
-        """Show the epoch's losses and accuracies: in the bar, or as a line where there is none."""
-        self._last = f"  loss {record['train/loss']:.4f}  test {record['test/accuracy']:.2%}"
-        if self._bar.disable:
-            self._terminal.say(describe(record))
-
-
-def _rows(plan: Plan) -> list[list[str]]:
-    stages: list[Stage | None] = list(plan.stages)
-    if len(stages) > MOST_ROWS:
-        half = MOST_ROWS // 2
-        stages = [*stages[:half], None, *stages[-half:]]
-    return [["…"] * 10 if stage is None else _row(stage) for stage in stages]
-
-
-def _row(stage: Stage) -> list[str]:
-    last = stage.first_epoch + stage.epochs - 1
-    span = str(last) if stage.epochs == 1 else f"{stage.first_epoch}-{last}"
-    rates = [
-        "" if r is None else f"{r:.4f}" for r in (stage.gamma_m, stage.kappa_m, stage.lambda_m)
-    ]
-    return [
-        str(stage.stage), span, f"{stage.updates:,}", f"{stage.batches:,}", f"{stage.phi_m:.4f}",
-        *rates, f"{stage.eta_m:.5g}", f"{stage.b_m:,.1f}",
-    ]  # fmt: skip
+        """A line that stays; in a terminal now and then a heading above it."""
+        if self._lines % HEADING_EVERY == 0:
+            self._columns = self._terminal.columns(record)
+            if self._columns:
+                self._terminal.say(epoch_line.heading(self._columns), style="bold")
+        self._lines += 1
+        if self._columns is None:
+            self._terminal.say(epoch_line.describe(record))
+        else:
+            self._terminal.say(epoch_line.line(self._columns, record))

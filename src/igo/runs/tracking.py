@@ -28,6 +28,7 @@ from igo.runs.folder import RunFolder
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 COUNT_TRIES = 5  # seconds that the end waits for a server to count them
+MOST_OF_A_NAME = 128  # characters that W&B takes
 MARK = ".wandb.synced"  # beside a .wandb file all of which a server has, as `wandb sync` says it
 
 
@@ -36,6 +37,10 @@ class Tracker(Protocol):
 
     def log(self, record: Record) -> None:
         """Take the record of one epoch."""
+        ...
+
+    def attach(self, model: Path) -> None:
+        """Take the file of the trained model."""
         ...
 
     def finish(self, exit_code: int) -> None:
@@ -47,6 +52,9 @@ class NoTracker:
     """Records go nowhere else."""
 
     def log(self, record: Record) -> None:
+        """See Tracker."""
+
+    def attach(self, model: Path) -> None:
         """See Tracker."""
 
     def finish(self, exit_code: int) -> None:
@@ -114,10 +122,12 @@ def of_run(
     run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
 ) -> WandbTracker:
     """A tracker of an open W&B run, brought up to the given records."""
+    run.pin_config_keys(("p", "split", "seed", "epochs", "learning_rate", "batch_size"))
     run.define_metric("*", step_metric="epoch")
     run.define_metric("updates", summary="last")
-    run.define_metric("test/accuracy", summary="max,last")
-    run.define_metric("test/loss", summary="min,last")
+    for split in ("test", "validation"):
+        run.define_metric(f"{split}/accuracy", summary="max,last")
+        run.define_metric(f"{split}/loss", summary="min,last")
     tracker = WandbTracker(run, root, warn)
     for record in records:
         tracker.log(record)
@@ -142,6 +152,10 @@ class OpeningTracker:
         while self._logged and self._logged[0].done():
             self._logged.pop(0).result()
         self._logged.append(self._thread.submit(lambda: self._tracker.result().log(record)))
+
+    def attach(self, model: Path) -> None:
+        """See Tracker."""
+        self._logged.append(self._thread.submit(lambda: self._tracker.result().attach(model)))
 
     def finish(self, exit_code: int) -> None:
         """See Tracker. A run that failed has its own error to tell, not that of opening."""
@@ -169,6 +183,14 @@ class WandbTracker:
         self._there.add(record["epoch"])
         self.sent += 1
         self._run.log({key: value for key, value in record.items() if value is not None})
+
+    def attach(self, model: Path) -> None:
+        """See Tracker. W&B makes one version of what has the same content, however often."""
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
+        artifact.add_file(str(model))
+        self._run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
         """See Tracker. Rows count as sent once the server says that it has them."""
@@ -208,10 +230,17 @@ def identity(config: Config, name: str, run_id: str) -> dict[str, Any]:
         "entity": tracking.entity,
         "group": tracking.group or os.environ.get("WANDB_SWEEP_ID") or parts,
         "tags": [*tracking.tags, config.schedule.profile],
-        "name": name,
+        "name": title(config, name),
         "id": run_id,
         "config": asdict(config),
     }
+
+
+def title(config: Config, name: str) -> str:
+    """The name that W&B shows: what tells the run from others, then its folder's."""
+    p = "" if config.schedule.p is None else f" p={config.schedule.p:g}"
+    told = f"{config.schedule.profile}{p} split={config.split:.4g} seed={config.seed} {name}"
+    return told[:MOST_OF_A_NAME]
 
 
 def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, Any]) -> Any:
@@ -222,6 +251,7 @@ def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, 
     """
     import wandb
 
+    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # what waits there to be sent
     settings = wandb.Settings(
         silent=True,
         console="off",

@@ -6,6 +6,7 @@ import copy
 import os
 import sys
 import traceback
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -23,13 +24,13 @@ from igo.config.guard import check_text
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import Busy, UserError, first_line
+from igo.errors import Busy, NoEffect, UserError, first_line
 from igo.files import refuse_links
-from igo.paths import ROOT
+from igo.paths import PACKAGE
 from igo.ranks import Ranks
 from igo.runs.folder import RunFolder
 
-TRAIN = ROOT / "src" / "train.py"
+TRAIN = PACKAGE.parent / "train.py"  # in a clone
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ class Job:
     def name(self) -> str:
         """The name of its folder: the same for the same configuration."""
         return self.folder.path.name
+
+
+class RunWithout(UserError):
+    """A run with a setting that changes nothing in it."""
+
+    def __init__(self, text: str, setting: str) -> None:
+        self.setting = setting
+        super().__init__(text)
 
 
 class Composer:
@@ -69,15 +78,46 @@ class Composer:
         Raises:
             UserError: naming the run and what is wrong with it.
         """
-        typed = [one.split("=")[0].lstrip("+~") for one in overrides]
+        typed = [_name(one) for one in overrides]
         try:
             for one in overrides:
                 check_text(one)
             config = load(self._compose(overrides), typed)
             make_plan(config)
+        except NoEffect as error:
+            raise RunWithout(f"the run {' '.join(overrides)}: {error}", error.setting) from None
         except UserError as error:
             raise UserError(f"the run {' '.join(overrides)}: {error}") from None
         return Job(tuple(overrides), config)
+
+    def jobs(self, lines: Iterable[Sequence[str]]) -> tuple[list[Job], dict[str, int]]:
+        """Compose the runs of a sweep. A setting that changes nothing in some of them, and is right
+        in others, as p where one schedule of several has none, is left out of the former.
+
+        Returns:
+            The runs, and in how many of them each setting was left out.
+
+        Raises:
+            UserError: naming the run and what is wrong with it.
+        """
+        jobs: list[Job] = []
+        left_out: Counter[str] = Counter()
+        refused: dict[str, UserError] = {}
+        for line in lines:
+            without = list(line)
+            while True:
+                try:
+                    jobs.append(self.job(without))
+                    break
+                except RunWithout as error:
+                    refused.setdefault(error.setting, error)
+                    left_out[error.setting] += 1
+                    without = [one for one in without if _name(one) != error.setting]
+        of_use = {_name(one) for job in jobs for one in job.overrides}
+        for name, refusal in refused.items():
+            if name not in of_use:
+                raise refusal
+        return jobs, dict(left_out)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         values = [one for one in overrides if self._is_value(one)]
@@ -101,6 +141,11 @@ class Composer:
     def _is_value(self, line: str) -> bool:
         name = line.split("=", maxsplit=1)[0]
         return name not in self._groups and name[0] not in "+~" and not {"/", "@"} & set(name)
+
+
+def _name(override: str) -> str:
+    """The setting that an override is of."""
+    return override.split("=", maxsplit=1)[0].lstrip("+~")
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
@@ -147,21 +192,23 @@ def _send_to(*handles: int) -> None:
 
 
 def execute(job: Job) -> None:
-    """Carry out one run in this process, as ``python src/train.py OVERRIDES`` would.
+    """Carry out one run in this process, as ``igo train OVERRIDES`` would.
 
     Ends the process with that program's exit code, unless the run finishes. A run that fails
     before it has a record gets one, so that a sweep can say what was wrong.
     """
     from igo.runs.session import run  # torch
 
-    sys.argv = [os.path.relpath(TRAIN), *job.overrides]  # the command that status.json keeps
+    program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
+    sys.argv = [program, *job.overrides]  # the command that status.json keeps
     before = job.folder.status()
     try:
         run(job.config)
     except Busy as busy:
         _end(busy)
     except Exception as error:
-        if Ranks.of_environment().first and job.folder.status() == before:
+        untouched = job.folder.status() == before and before.get("state") != "finished"
+        if Ranks.of_environment().first and untouched:
             with suppress(OSError, UserError), job.folder.held():  # the error itself is to be told
                 job.folder.write_plan(make_plan(job.config))
                 job.folder.begin_status(state="failed", error=first_line(error))

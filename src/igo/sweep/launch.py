@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +12,15 @@ from rich.console import Console
 from rich.progress import track
 
 from igo.errors import ConfigError, UserError
+from igo.files import make_writable
 from igo.ranks import Ranks
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.manifest import Manifest
+from igo.runs.provenance import command
+from igo.runs.same_data import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
+from igo.words import counted
 
 SLOW = 200  # runs, from which composing them is worth a progress bar
 
@@ -69,7 +71,11 @@ class Launch:
             self._list(distinct(jobs))
             return []
         sweep = self._open(distinct(jobs))
-        self._ended = runner(sweep) if sweep.jobs else True
+        if sweep.jobs:
+            self._ended = runner(sweep)  # writes the manifest once the runs are accepted
+        else:
+            sweep.manifest.write(sweep.runs_dir)
+            self._ended = True
         return [_returned(job, self._ended) for job in jobs]
 
     def conclude(self) -> None:
@@ -89,7 +95,14 @@ class Launch:
             lines, "checking the runs", console=self._console, transient=True,
             disable=len(lines) < SLOW or not self._console.is_terminal,
         )  # fmt: skip
-        jobs = [composer.job([o for o in line if not o.startswith("sweep=")]) for line in shown]
+        found = ([o for o in line if not o.startswith("sweep=")] for line in shown)
+        jobs, left_out = composer.jobs(found)
+        for name, runs in left_out.items():
+            self._console.print(
+                f"{name} has no effect in {runs:,} of {counted(len(jobs), 'combination')}:"
+                " it is left out there",
+                markup=False,
+            )
         for setting in ("runs_dir", "dry_run", "fresh"):
             values = dict.fromkeys(getattr(job.config, setting) for job in jobs)  # in their order
             if len(values) > 1:
@@ -100,9 +113,8 @@ class Launch:
     def _open(self, jobs: list[Job]) -> Sweep:
         """Write the manifest, and decide what is to be done."""
         runs_dir = Path(jobs[0].config.runs_dir)
-        command = shlex.join([Path(sys.executable).name, *sys.argv])
         self._name = self._name or sweep_name(self._choice(), self._jobs)
-        manifest = open_manifest(runs_dir, self._name, command, self._jobs)
+        manifest = open_manifest(runs_dir, self._name, command(), self._jobs)
         self._manifest = manifest
         if jobs[0].config.fresh:
             jobs = [_cleared(job) for job in jobs]
@@ -110,17 +122,22 @@ class Launch:
             job.config.tracking.group = job.config.tracking.group or manifest.name
         known = sweep_states(manifest, runs_dir)
         states = {job.name: _state(job, known[job.name]) for job in jobs}
+        data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
+        for job in jobs:
+            if states[job.name] == "finished":
+                data.finished(job.folder.path, job.config)
         skipped = {"finished", "running", "queued"} | (set() if self._retry else {"failed"})
         to_do = [job for job in jobs if states[job.name] not in skipped]
         self._console.print(
-            f"sweep {manifest.name}: {len(jobs)} runs, {counts(states)}", markup=False
+            f"sweep {manifest.name}: {counted(len(jobs), 'run')}, {counts(states)}", markup=False
         )
         if "failed" in states.values() and not self._retry:
             self._console.print(
                 "failed runs are not tried again; hydra.launcher.retry_failed=true does",
                 markup=False,
             )
-        folder = manifest.write(runs_dir)
+        folder = manifest.folder(runs_dir)
+        make_writable(folder)
         self._hydra.sweep.dir = str(folder)  # where Optuna's sweeper writes its result
         return Sweep(to_do, manifest, runs_dir, folder, self._console)
 
@@ -151,11 +168,11 @@ def _cleared(job: Job) -> Job:
 
 
 def _returned(job: Job, ended: bool) -> JobReturn:
-    """What Hydra's sweepers want to know; a search maximises the final test accuracy."""
+    """What Hydra's sweepers want to know; a search maximises the final validation accuracy."""
     status, value = JobStatus.COMPLETED, None
     state = state_of(job.folder.path)
     if state == "finished":
-        value = last_record(job.folder.path).get("test/accuracy")
+        value = last_record(job.folder.path).get("validation/accuracy")
     elif ended:
         status = JobStatus.FAILED
         reason = read_status(job.folder.path).get("error", state)

@@ -66,6 +66,7 @@ def run_all(sweep: Sweep, settings: LocalSettings) -> bool:
     Raises:
         SystemExit: the sweep was told to stop; its runs have stopped with it, resumable.
     """
+    sweep.manifest.write(sweep.runs_dir)
     context = _server(sweep.jobs)
     free, waiting, running = slots(settings, sweep.jobs), list(sweep.jobs), list[Running]()
     with _signals() as told, Overview(sweep, parallel=len(free)) as overview:

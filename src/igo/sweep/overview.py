@@ -25,8 +25,8 @@ class Overview:
         self._states = dict.fromkeys(self._labels, "new")
         self._epochs = {job.name: total_epochs(job.config) for job in sweep.jobs}
         self._done = {job.name: _epoch(job) for job in sweep.jobs}
-        self._there = sum(self._done.values())  # epochs of earlier starts
-        self._start = time.perf_counter()
+        self._pace = Pace()
+        self._said: dict[str, str] = {}  # an error, and the run that had it first
         self._bars: dict[str, tuple[Job, TaskID]] = {}
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"),
@@ -53,6 +53,7 @@ class Overview:
         total = self._epochs[job.name]
         self._bars[job.name] = job, self._progress.add_task(f"  {label}", total=total, said="")
         self._states[job.name] = "running"
+        self._pace.started(job.name, _epoch(job))
 
     def ended(self, job: Job, how: str) -> None:
         """Say how a run ended; ``how`` where its process was killed."""
@@ -62,10 +63,11 @@ class Overview:
         self._done[job.name] = self._epochs[job.name]
         record, status = last_record(job.folder.path), read_status(job.folder.path)
         if state == "finished":
+            self._pace.finished(job.name, int(record["epoch"]))
             said = f"test accuracy {record['test/accuracy']:.2%} ({status.get('seconds', 0):.0f} s)"
         else:
-            said = f"{how or status.get('error', '')} ({job.folder.path})"
-        ended = sum(state not in ("new", "running") for state in self._states.values())
+            said = f"{self._reason(job, how or status.get('error', ''))} ({job.folder.path})"
+        ended = len(self._states) - self._to_come()
         line = f"[{ended}/{len(self._states)}] {state} {self._labels[job.name]}: {said}"
         self._console.print(line, markup=False)
 
@@ -75,21 +77,65 @@ class Overview:
             record = last_record(job.folder.path)
             if record:
                 self._done[name] = int(record["epoch"])
+                self._pace.at(name, self._done[name], float(record["seconds"]))
                 said = f"epoch {record['epoch']}  test {record['test/accuracy']:.2%}"
                 self._progress.update(bar, completed=record["epoch"], said=said)
         done = sum(self._done.values())
         said = f"{counts(self._states)}, {self._time_left(done)}"
         self._progress.update(self._total, completed=done, said=said)
 
+    def _to_come(self) -> int:
+        return sum(state in ("new", "running") for state in self._states.values())
+
+    def _reason(self, job: Job, reason: str) -> str:
+        """The reason itself once, then the run that had it before."""
+        first = self._said.setdefault(reason, job.name)
+        return reason if first == job.name else f"as {self._labels[first]}"
+
     def _time_left(self, done: int) -> str:
-        """From the epochs of this start, whose runs share the machine as those to come will."""
-        passed = done - self._there
-        if passed <= 0:
+        pace = self._pace.seconds()
+        if pace is None:
             return "time left unknown"
         left = sum(self._epochs.values()) - done
-        seconds = round((time.perf_counter() - self._start) * left / passed)
+        seconds = round(pace * left / max(1, min(self._parallel, self._to_come())))
         hours, rest = divmod(seconds, 3600)
         return f"about {hours}:{rest // 60:02}:{rest % 60:02} left"
+
+
+class Pace:
+    """How long an epoch of a run takes, of this start, whose runs share the machine as those to
+    come will: by the runs that finished, start and end included; before the first of them, by the
+    epochs that are over, a run's first one only where there is no other, as it warms up.
+    """
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, int]] = {}  # when, and after which epoch
+        self._latest: dict[str, tuple[int, float]] = {}  # epoch, and its seconds
+        self._runs = self._epochs = 0.0  # seconds and epochs of those that finished
+
+    def started(self, run: str, epoch: int) -> None:
+        """A run starts after an epoch."""
+        self._begun[run] = time.perf_counter(), epoch
+
+    def at(self, run: str, epoch: int, seconds: float) -> None:
+        """The run's newest epoch took so long."""
+        if epoch > self._begun[run][1]:
+            self._latest[run] = epoch, seconds
+
+    def finished(self, run: str, epoch: int) -> None:
+        """It is over, with that epoch."""
+        when, first = self._begun[run]
+        if epoch > first:
+            self._runs += time.perf_counter() - when
+            self._epochs += epoch - first
+
+    def seconds(self) -> float | None:
+        """An epoch's, None while nothing is known."""
+        if self._epochs:
+            return self._runs / self._epochs
+        warm = [s for run, (epoch, s) in self._latest.items() if epoch > self._begun[run][1] + 1]
+        known = warm or [s for _, s in self._latest.values()]
+        return sum(known) / len(known) if known else None
 
 
 def _epoch(job: Job) -> int:

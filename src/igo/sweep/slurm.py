@@ -21,6 +21,7 @@ from igo.ranks import Ranks
 from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
 from igo.sweep.queue import one_line
+from igo.words import counted
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission
@@ -221,16 +222,12 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 def _say(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
-    status = f"python src/sweep_status.py sweep={sweep.manifest.name} runs_dir={sweep.runs_dir}"
+    status = f"igo sweep-status name={sweep.manifest.name} runs_dir={sweep.runs_dir}"
     for line in (
-        f"submitted {_counted(len(sweep.jobs), 'run')} in {_counted(jobs, 'SLURM job')}",
+        f"submitted {counted(len(sweep.jobs), 'run')} in {counted(jobs, 'SLURM job')}",
         f"status  {status}",
         f"queue   squeue -j {','.join(submitted)}",
         f"logs    output.log in each run's folder; SLURM's own in {sweep.folder / 'slurm'}",
         f"cancel  scancel {' '.join(submitted)}",
     ):
         sweep.console.print(line, markup=False)
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")

@@ -7,19 +7,23 @@ from pathlib import Path
 
 from rich.console import Console
 
+from igo.analysis.report import power
 from igo.analysis.table import table
 from igo.analysis.table.show import show_summary
 from igo.errors import UserError
 from igo.runs.folder import last_record, read_status
-from igo.runs.manifest import FOLDER, Manifest, find_manifest
+from igo.runs.manifest import FOLDER, Entry, Manifest, find_manifest
 from igo.sweep.state import counts, sweep_states
+from igo.words import counted
+
+SHOWN = 3  # of the runs that failed alike
 
 
 @dataclass
 class StatusSettings:
-    """What src/sweep_status.py can be told (conf/sweep_status.yaml)."""
+    """What `igo sweep-status` can be told (conf/sweep_status.yaml)."""
 
-    sweep: str | None
+    name: str | None
     runs_dir: str
 
 
@@ -31,7 +35,7 @@ def report(settings: StatusSettings) -> None:
     """
     runs_dir = Path(settings.runs_dir)
     console = Console(highlight=False, soft_wrap=True)
-    manifest = find_manifest(runs_dir, settings.sweep)
+    manifest = find_manifest(runs_dir, settings.name)
     console.print(
         f"sweep {manifest.name}, started {manifest.started}: {manifest.command}", markup=False
     )
@@ -49,20 +53,29 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
     except UserError as unseen:
         console.print(f"warning: {unseen}; what follows is from the records alone", markup=False)
         states = manifest.recorded(runs_dir)
+    failed: dict[str, list[Entry]] = {}  # by what they say, which may be the same for all
     for entry in manifest.runs:
         state, folder = states[entry.run], runs_dir / entry.run
         if state == "running":
             epoch = last_record(folder).get("epoch", 0)
             console.print(f"running: {entry.label}: epoch {epoch}/{entry.epochs}", markup=False)
         elif state == "failed":
-            error = read_status(folder).get("error", "")
-            console.print(f"failed: {entry.label}: {error} ({folder}/error.txt)", markup=False)
+            failed.setdefault(str(read_status(folder).get("error", "")), []).append(entry)
         elif state == "interrupted":
             console.print(f"interrupted: {entry.label} ({folder})", markup=False)
+    for error, entries in failed.items():
+        which = "; ".join(entry.label for entry in entries[:SHOWN])
+        if len(entries) > 1:
+            more = "; …" if len(entries) > SHOWN else ""
+            which = f"{counted(len(entries), 'run')} ({which}{more})"
+        file = runs_dir / entries[0].run / "error.txt"
+        console.print(f"failed: {which}: {error} ({file})", markup=False)
     if "finished" in states.values():
         runs = table.read_runs(runs_dir / entry.run for entry in manifest.runs)
         table.write(runs, runs_dir / FOLDER / manifest.name)
         show_summary(runs)
+        if said := power.sentence(runs):
+            console.print(said, markup=False)
         console.print(f"table {runs_dir / FOLDER / manifest.name}/table.csv", markup=False)
     console.print(f"sweep {manifest.name}: {counts(states)}", markup=False)
     return states

@@ -101,9 +101,10 @@ def algorithm1(
 class Descent:
     """How a gradient method spends a budget of function evaluations on a test function.
 
-    Stage m has noise level δ_m and learning rate η_m = `rates[m]`. `samples` = 0: one gradient at
-    x − δ_m u a step and the point moves on with the noise (SGD; gradient descent where δ = 0).
-    Otherwise the mean of that many antithetic gradients: explicit smoothing.
+    Stage m has noise level δ_m and learning rate η_m = `rates[m]`; further axes of both, shape
+    (stages, ...), are settings run side by side. `samples` = 0: one gradient at x − δ_m u a step
+    and the point moves on with the noise (SGD; gradient descent where δ = 0). Otherwise the mean of
+    that many antithetic gradients: explicit smoothing.
     """
 
     noise_levels: Array
@@ -119,27 +120,27 @@ def descend(
     gradient_cost: int,
     seed: int = 0,
 ) -> Array:
-    """Run from `start` (n, d), stop at `budget` evaluations each, return best values seen (n,).
+    """Run from `start` (n, d), stop at `budget` evaluations each, return best values seen (..., n).
 
     Every stage gets an equal share; a gradient counts as `gradient_cost` evaluations; f is looked
     at, for 1, after each stage and at the start. Points are cut to the domain.
     """
     rng = np.random.default_rng(seed)
-    x = np.array(start, float)
+    x = np.broadcast_to(start, (*descent.rates.shape[1:], *start.shape)).astype(float)
     best = function.value(x)
     stages = len(descent.noise_levels)
     share = (budget - 1 - stages) // stages
-    for level, rate in zip(descent.noise_levels, descent.rates, strict=True):
-        samples = descent.samples if level > 0 else 0
+    levels, rates = descent.noise_levels[..., None, None], descent.rates[..., None, None]
+    for level, rate in zip(levels, rates, strict=True):
+        samples = descent.samples if level.any() else 0
         for _ in range(share // (gradient_cost * max(1, samples))):
             if samples:
                 half = rng.standard_normal((samples // 2, *x.shape))
                 u = np.concatenate([half, -half])
                 slope = function.gradient(x - level * u).mean(0)
-                x = x - rate * slope
             else:
-                noisy = x - level * rng.standard_normal(x.shape) if level > 0 else x
-                x = noisy - rate * function.gradient(noisy)
-            x = np.clip(x, *function.domain)
+                x = x - level * rng.standard_normal(x.shape) if level.any() else x
+                slope = function.gradient(x)
+            x = np.clip(x - rate * slope, *function.domain)
         best = np.minimum(best, function.value(x))
-    return best
+    return np.asarray(best)

@@ -98,6 +98,18 @@ def plan(constants: Constants, rounds: int, power: float, split: float = 1.0) ->
     return stages
 
 
+def length_shares(phi: Array, rates: Array, h: float = 0.0) -> Array:
+    """Return each stage's share of all updates, ∝ 1/(φ_m² − h·η_m/η_1), h ≥ 0.
+
+    T_F = H_4/(ε_m − H_3 η_m) with ε_m = σ²δ_m², up to a factor [derived]. ValueError where the
+    bracket is not positive, as the slides demand ε_m > H_3 η_m.
+    """
+    bracket = np.asarray(phi, float) ** 2 - h * np.asarray(rates) / rates[0]
+    if not (bracket > 0).all():
+        raise ValueError(f"h={h} must be below φ_m²·η_1/η_m of every stage: no length exists")
+    return np.asarray(1 / bracket / (1 / bracket).sum())
+
+
 def run(
     problem: Ripple,
     stages: list[Stage],

@@ -14,27 +14,22 @@ every coordinate a fair random sign instead.
 """
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from igo.theory.functions import Array
 
 Name = Literal["ball", "sphere", "gaussian", "exponential", "rayleigh", "cauchy", "levy", "pareto"]
+LAWS = {
+    "gaussian": stats.norm(),
+    "exponential": stats.expon(),
+    "rayleigh": stats.rayleigh(),
+    "cauchy": stats.cauchy(),
+    "levy": stats.levy(),
+}
 ONE_SIDED = ("exponential", "rayleigh", "levy", "pareto")
-
-
-def _quantile(name: str, q: Array, tail: float) -> Array:
-    if name == "exponential":
-        return np.asarray(-np.log1p(-q))
-    if name == "rayleigh":
-        return np.asarray(np.sqrt(-2 * np.log1p(-q)))
-    if name == "levy":
-        return np.asarray(special.ndtri(q / 2) ** -2)
-    if name == "pareto":
-        return np.asarray((1 - q) ** (-1 / tail))
-    return np.asarray(np.tan(np.pi * (q - 0.5)))  # cauchy
 
 
 @dataclass(frozen=True)
@@ -55,6 +50,11 @@ class Kernel:
     def tail_index(self) -> float:
         """E|u|^k is finite exactly for k below this: ∞ for a light tail."""
         return {"cauchy": 1.0, "levy": 0.5, "pareto": self.tail}.get(self.name, np.inf)
+
+    @property
+    def _law(self) -> Any:
+        """The law of one coordinate by SciPy, for kernels of independent ones."""
+        return stats.pareto(self.tail) if self.name == "pareto" else LAWS[self.name]
 
     def cube_dimension(self, dimension: int) -> int:
         """Return how many uniform numbers one u takes."""
@@ -77,8 +77,8 @@ class Kernel:
             return z if self.name == "sphere" else z * points[:, -1:] ** (1 / dimension)
         if self.symmetric and self.name in ONE_SIDED:
             centred = 2 * direction - 1
-            return np.sign(centred) * _quantile(self.name, np.abs(centred), self.tail)
-        return _quantile(self.name, direction, self.tail)
+            return np.asarray(np.sign(centred) * self._law.ppf(np.abs(centred)))
+        return np.asarray(self._law.ppf(direction))
 
     def sample(self, count: int, dimension: int, rng: np.random.Generator) -> Array:
         """Draw u, shape (count, dimension)."""
@@ -89,14 +89,8 @@ class Kernel:
         """Return E[u_i²] of one coordinate; ∞ where it does not exist."""
         if self.tail_index <= 2:
             return np.inf
-        return {
-            "ball": 1 / (dimension + 2),
-            "sphere": 1 / dimension,
-            "gaussian": 1.0,
-            "exponential": 2.0,
-            "rayleigh": 2.0,
-            "pareto": self.tail / (self.tail - 2) if self.tail > 2 else np.inf,
-        }[self.name]
+        of_radius = {"ball": 1 / (dimension + 2), "sphere": 1 / dimension}
+        return of_radius.get(self.name) or float(self._law.moment(2))
 
     def cosine_mean(self, t: Array | float, dimension: int) -> Array:
         """Return E[cos(t·u_i)], t ≥ 0: the factor by which smoothing damps a wave.

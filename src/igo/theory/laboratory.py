@@ -1,18 +1,19 @@
 """Which studies there are, and how a list of them is run into a results folder."""
 
+import multiprocessing
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import polars as pl
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from igo.errors import ConfigError, nearest
-from igo.theory.studies import report
-from igo.theory.studies.report import Row, Settings
+from igo.files import write_atomically
+from igo.theory.row import Settings, Study
 
 STUDIES = (
     "smoothing",
@@ -24,14 +25,17 @@ STUDIES = (
     "decay_rates",
     "explicit",
     "implicit",
+    "escape",
     "pictures",
     "comparison",
     "digits",
-    "remaining",
+    "teacher",
+    "langevin",
+    "tails",
+    "own_noise",
+    "assumptions",
+    "optimizers",
 )
-PARALLEL = "comparison"  # the one that uses every worker by itself
-
-
 RANGES = {"starts": (2, 10_000), "budget": (100, 10**7), "workers": (1, 1024), "seed": (0, 2**32)}
 
 
@@ -48,9 +52,9 @@ def run(composed: DictConfig) -> None:
     output = composed.output
     if not isinstance(output, str) or not output or Path(output).is_file():
         raise ConfigError("output", output, "it must be the name of a folder")
-    settings = Settings(Path(output), progress=lambda text: console.print(f"  {text}"), **numbers)
+    settings = Settings(Path(output), **numbers)
     seconds = run_studies(names, settings, console.print)
-    console.print(f"{sum(seconds.values()):.0f} s, results in {settings.output}/README.md")
+    console.print(f"{seconds:.0f} s, results in {settings.output}/README.md")
 
 
 def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
@@ -76,36 +80,60 @@ def _number(name: str, value: object) -> int:
     return value
 
 
-def run_studies(
-    names: Sequence[str], settings: Settings, announce: Callable[[str], None]
-) -> dict[str, float]:
-    """Run the studies into `settings.output`; return the seconds that each took.
+def load(name: str) -> Study:
+    """Return a study by name."""
+    study: Study = import_module(f"igo.theory.studies.{name}").STUDY
+    return study
 
-    The comparison first, by itself; then the others, `workers` of them at a time.
-    Rows of studies that were not run stay as the last run left them.
+
+def read_frames(folder: Path, names: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Return those of the named frames that the folder has."""
+    return {
+        name: pl.read_csv(folder / f"{name}.csv", infer_schema_length=None)
+        for name in names
+        if (folder / f"{name}.csv").exists()
+    }
+
+
+def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[str], None]) -> float:
+    """Run the studies into `settings.output` and write its page; return the seconds taken.
+
+    First those that use all workers, then the others, `workers` at a time. The page has the rows
+    of every study whose tables are in the folder, those of earlier runs too.
     """
-    settings.output.mkdir(parents=True, exist_ok=True)
-    seconds = {}
-    alone = [name for name in names if name == PARALLEL or len(names) == 1]
-    side_by_side = [name for name in names if name not in alone]
-    for name in alone:
-        announce(f"{name} …")
-        rows, seconds[name] = run_study(name, settings)
-        report.save_rows(settings.output, name, rows, STUDIES)
-    with ProcessPoolExecutor(settings.workers) as pool:
-        quiet = replace(settings, progress=report.silent)
-        running = {pool.submit(run_study, name, quiet): name for name in side_by_side}
-        for done, future in enumerate(as_completed(running), 1):
-            name = running[future]
-            rows, seconds[name] = future.result()
-            report.save_rows(settings.output, name, rows, STUDIES)
-            announce(f"{name}: {seconds[name]:.0f} s ({done}/{len(running)})")
-    report.write_readme(settings.output, settings, seconds)
-    return seconds
+    from igo.theory import page
 
-
-def run_study(name: str, settings: Settings) -> tuple[list[Row], float]:
-    """Run one study; return its rows and the seconds it took."""
     began = time.perf_counter()
-    rows: list[Row] = import_module(f"igo.theory.studies.{name}").run(settings)
-    return rows, time.perf_counter() - began
+    settings.output.mkdir(parents=True, exist_ok=True)
+    for done, (name, seconds) in enumerate(_measured(names, settings), 1):
+        announce(f"{name}: {seconds:.0f} s ({done}/{len(names)})")
+    studies = {name: load(name) for name in STUDIES}
+    frames = read_frames(settings.output, [f for s in studies.values() for f in s.frames])
+    page.write(settings.output, page.entries(studies, frames), settings)
+    return time.perf_counter() - began
+
+
+def _measured(names: Sequence[str], settings: Settings) -> Iterator[tuple[str, float]]:
+    alone = [name for name in names if len(names) == 1 or load(name).all_workers]
+    for name in alone:
+        yield name, run_study(name, settings)
+    # spawned, as a forked process would share PyTorch's state
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(settings.workers, context) as pool:
+        running = {pool.submit(run_study, n, settings): n for n in names if n not in alone}
+        for future in as_completed(running):
+            yield running[future], future.result()
+
+
+def run_study(name: str, settings: Settings) -> float:
+    """Measure, write the tables, and draw from what was written; return the seconds taken."""
+    from igo.theory.studies import style
+
+    began = time.perf_counter()
+    study = load(name)
+    for table, one in study.measure(settings).items():
+        write_atomically(settings.output / f"{table}.csv", one.write_csv())
+    frames = read_frames(settings.output, study.frames)
+    for picture, draw in study.figures.items():
+        style.save(draw(frames), settings.output / picture)
+    return time.perf_counter() - began

@@ -87,40 +87,6 @@ def smooth(
     return Estimate(replicate_means.mean(0), error, REPLICATES * per_replicate)
 
 
-def gradient_from_values(
-    function: Callable[[Array], Array],
-    x: Array,
-    noise_level: float,
-    kernel: Kernel,
-    *,
-    samples: int = 4096,
-    method: Method = "quasi",
-    seed: int = 0,
-) -> Estimate:
-    """Estimate ∇f̂_δ(x) from values of f alone, shape of `x`; ball and Gaussian kernels.
-
-    Ball: (d/δ) E[f(x + δv) v] with v on the unit sphere (Flaxman et al. 2005; Hazan et al.
-    2016). Gaussian: E[f(x + δu) u]/δ (Stein). ValueError for δ = 0 or another kernel.
-    """
-    _check_noise_level(noise_level)
-    if noise_level == 0:
-        raise ValueError("noise_level=0: values at one point tell nothing of the gradient")
-    d = np.asarray(x).shape[-1]
-    if kernel.name == "ball":
-        sampler, scale = Kernel("sphere"), d / noise_level
-    elif kernel.name == "gaussian":
-        sampler, scale = kernel, 1 / noise_level
-    else:
-        raise ValueError(f"kernel={kernel.name!r}: only ball and gaussian have this identity")
-    origin = np.asarray(x, float)
-
-    def weighted(moved: Array) -> Array:
-        direction = (origin - moved) / noise_level
-        return np.asarray(-scale * function(moved)[..., None] * direction)
-
-    return smooth(weighted, origin, noise_level, sampler, samples=samples, method=method, seed=seed)
-
-
 def nodes(kernel: Kernel, dimension: int, order: int) -> tuple[Array, Array]:
     """Return quadrature points u (n, d) and weights (n,) of a ball, sphere or Gaussian kernel.
 

@@ -1,4 +1,4 @@
-"""Training: the loop, the engine that executes a step, models, optimizers, C² while it trains.
+"""Training: images on the device, the loop, the engine of a step, models, C² while it trains.
 
-Imports data and what is below it; knows no run folder, no W&B and no terminal.
+Imports config and what is below it; knows no run folder, no W&B and no terminal.
 """

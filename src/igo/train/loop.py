@@ -11,6 +11,7 @@ import torch
 
 from igo.errors import UserError
 from igo.files import Record
+from igo.method import batches
 from igo.method.plan import Stage
 from igo.seeds import derive_seed
 from igo.train import batchnorm, control, measure, optim, recovery
@@ -57,8 +58,8 @@ def train(
                 reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
-            batches = progress.applied.batches if progress.applied else stage.batches
-            size = recovery.smaller(run, batches, reason)
+            k = progress.applied.batches if progress.applied else stage.batches
+            size = recovery.smaller(run, k, reason)
             before.restore(run, progress)
             run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
@@ -83,7 +84,7 @@ def _one_epoch(
     optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
 
     torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    run.engine.begin_epoch(run.data.n, applied.batches, run.optimizer)
+    run.engine.begin_epoch(batches.sizes(run.data.n, applied.batches), run.optimizer)
     bar.begin_epoch(epoch, applied)
     try:
         trained = train_epoch(run, epoch, applied, bar, check_stop)
@@ -92,7 +93,7 @@ def _one_epoch(
         raise UserError(_not_finite(error, applied, epoch, stage, progress)) from None
 
     batchnorm.average(run.network, run.engine.ranks)
-    test = run.engine.evaluate(run.network, run.data.test_batches(run.engine.ranks))
+    evaluated = _evaluate(run)
 
     progress.epoch, progress.updates = epoch, progress.updates + trained.updates
     progress.samples += trained.samples
@@ -101,12 +102,23 @@ def _one_epoch(
         **_noise(run, applied, trained, progress),
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
-        "test/loss": test[0],
-        "test/accuracy": test[1],
+        **evaluated,
         "skipped": trained.skipped,
         "images_per_second": trained.samples / trained.seconds,
         "seconds": time.perf_counter() - started,
     }
+
+
+def _evaluate(run: Training) -> Record:
+    """Loss and accuracy on the test set and, where some are held out, the validation images."""
+    splits = {"test": run.data.test_batches}
+    if run.config.dataset.validation:
+        splits["validation"] = run.data.validation_batches
+    found: Record = {}
+    for name, stream in splits.items():
+        loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
+        found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+    return found
 
 
 def _measure_and_decide(run: Training, stage: Stage, epoch: int, progress: Progress) -> Applied:

@@ -8,14 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from igo.config.schema import Config
-from igo.data.datasets import Batch, Data
+from igo.config.schema import Config, training_samples
 from igo.method import batches as equal
 from igo.method import noise
 from igo.method.measure import draw, untouched
 from igo.method.noise import Noise
 from igo.seeds import derive_seed
 from igo.train.control import Applied
+from igo.train.datasets import Batch, Data
 from igo.train.engine import Engine
 
 
@@ -24,7 +24,7 @@ def size_at_start(config: Config, before: Applied | None) -> int:
 
     Under BatchNorm C² depends on the size of the batch that it is measured with.
     """
-    n, cap = config.dataset.samples, config.noise.batch_size
+    n, cap = training_samples(config), config.noise.batch_size
     k = before.batches if before else equal.count(n, config.batch_size)
     b = equal.sizes(n, k)[1]
     return max(1, min(b, cap or b, n // config.noise.batches))

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from igo.config.schema import NoiseConfig
-from igo.data.datasets import Batch
 from igo.method import batches, noise
 from igo.method.measure import untouched
 from igo.method.noise import Noise
 from igo.ranks import ALONE, Ranks
 from igo.train import measure
+from igo.train.datasets import Batch
 from igo.train.engine import Engine
 
 Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
@@ -53,14 +53,13 @@ class Online:
         if budget == 0 or n < 2:
             return Online(1, {}, True)
         size = min(b, config.batch_size or b, max(int(budget / LEAST_PAIRS), LEAST_SIZE))
-        if 2 * size > b and k - 1 < LEAST_PAIRS:  # too few neighbours: pairs within batches
+        if _room(size, b, k) < LEAST_PAIRS:  # smaller ones, several pairs a batch
             size = max(b // (2 * batches.count(LEAST_PAIRS, k)), min(2, b // 2), 1)
-        within = 2 * size <= b
-        each = b // (2 * size) if within else 1  # pairs that a batch has room for
-        room = k * each if within else k - 1
+        room = _room(size, b, k)
         pairs = min(max(int(budget / size), LEAST_PAIRS), room)
+        each = max(b // (2 * size), 1)
         places = Counter((j * room // pairs) // each for j in range(pairs))
-        return Online(size, dict(places), within)
+        return Online(size, dict(places), within=2 * size <= b)
 
     def parts(
         self, update: int, batch: Batch, after: Batch | None, ranks: Ranks = ALONE
@@ -77,6 +76,11 @@ class Online:
         starts = [range(i * s, (i + 1) * s) for i in range(2 * count)]
         found = [_part(batch, span, ranks) for span in starts]
         return list(zip(found[::2], found[1::2], strict=True))
+
+
+def _room(size: int, b: int, k: int) -> int:
+    """Pairs of parts of different samples that k batches of b have, within or between them."""
+    return k * (b // (2 * size)) if 2 * size <= b else k - 1
 
 
 def _part(batch: Batch, span: range, ranks: Ranks) -> Part:

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from igo.data import datasets
 from igo.errors import ConfigError, UserError
 from igo.method import batches
-from igo.train import models
+from igo.train import datasets, models
 
 if TYPE_CHECKING:
     from igo.train.state import Progress, Training
@@ -73,7 +72,7 @@ def describe(network: nn.Module, tried: int, now: int) -> str:
     """One line for a person about smaller parts."""
     text = f"out of memory with {tried:,} samples at once; from here on it is {now:,} at most"
     norms = any(isinstance(module, _BatchNorm) for module in network.modules())
-    return f"{text}, which BatchNorm sees by themselves" if norms else f"{text}, to the same result"
+    return f"{text}; BatchNorm statistics are per part" if norms else f"{text}, to the same result"
 
 
 def with_parts_of(run: Training, size: int | None) -> Training:

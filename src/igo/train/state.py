@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
 from torch import nn
 
 from igo.config.schema import Config
-from igo.data.datasets import Data
+from igo.data.identity import Identity
 from igo.files import Record
-from igo.method.noise import Noise
+from igo.method.noise import Noise, TailIndex
 from igo.method.plan import Plan
 from igo.train.control import Applied
+from igo.train.datasets import Data
 from igo.train.engine import Engine
 
 
@@ -43,6 +44,7 @@ class Training:
     network: nn.Module
     optimizer: torch.optim.SGD
     engine: Engine
+    identity: Identity | None = None  # of the data; None where there is no record
 
 
 @dataclass
@@ -62,7 +64,10 @@ class Progress:
     def of_state(state: dict[str, Any]) -> Progress:
         """What ``dataclasses.asdict`` made plain, from a checkpoint."""
         parts = {"reference": Noise, "applied": Applied}
-        built = {name: part(**state[name]) for name, part in parts.items() if state[name]}
+        built: dict[str, Any] = {n: part(**state[n]) for n, part in parts.items() if state[n]}
+        reference = built.get("reference")
+        if reference is not None and reference.tail:
+            built["reference"] = replace(reference, tail=TailIndex(**reference.tail))
         return Progress(**{**state, **built})
 
 

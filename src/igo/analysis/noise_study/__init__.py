@@ -14,10 +14,10 @@ STUDIES = ("lemma", "omega", "feedback", "online_cost")
 
 @dataclass
 class Study:
-    """The settings of src/noise_study.py beside those of a run; see conf/noise_study.yaml."""
+    """The settings of `igo noise-study` beside those of a run; see conf/noise_study.yaml."""
 
     study: str = "lemma"
-    output_dir: str = "results/noise"
+    output: str = "results/noise"
     seeds: int = 5
     draws: int = 1000
     calls: int = 300

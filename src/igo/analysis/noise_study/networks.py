@@ -10,12 +10,11 @@ from torch import Tensor, nn
 
 from igo.config.plan import make_plan
 from igo.config.schema import AugmentConfig, Config
-from igo.data import datasets
 from igo.files import Record
 from igo.method.measure import per_sample_gradients
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
-from igo.train import loop
+from igo.train import datasets, loop
 from igo.train.state import Progress, Training
 
 

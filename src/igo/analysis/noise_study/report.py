@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from igo.analysis.noise_study import Found, Row, Study, figures, text
-from igo.config.schema import Config
+from igo.config.schema import Config, training_samples
 from igo.files import write_atomically
 from igo.train import engine
 
 TITLE = """# The noise of SGD, measured
 
-Every number, table and figure here is written by `python src/noise_study.py` (`make noise` runs all
+Every number, table and figure here is written by `igo noise-study` (`make noise` runs all
 of it); the command is at the head of each chapter. Values in brackets are 95 % intervals.
 """
 ORDER = ("Lemma 2.1", "The noise ω", "Feedback", "What measuring")
@@ -41,7 +41,7 @@ TEXT: dict[str, Callable[[Found, str], tuple[str, str]]] = {
 
 def write(study: Study, config: Config, found: Found) -> Path:
     """Write tables, figure and chapter; return the page."""
-    folder = Path(study.output_dir)
+    folder = Path(study.output)
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in found.tables.items():
         write_atomically(folder / f"{name}_{config.dataset.name}.csv", csv_text(rows))
@@ -82,9 +82,9 @@ def with_chapter(page: str, chapter: str) -> str:
 
 def command() -> str:
     """The command that was typed, less where it reads and writes."""
-    local = ("output_dir=", "data_dir=", "runs_dir=")
+    local = ("output=", "data_dir=", "runs_dir=")
     typed = [one for one in sys.argv[1:] if not one.startswith(local)]
-    return shlex.join(["python", "src/noise_study.py", *typed])
+    return shlex.join(["igo", "noise-study", *typed])
 
 
 def setting(config: Config) -> str:
@@ -95,8 +95,8 @@ def setting(config: Config) -> str:
     return (
         f"{config.model.name}"
         + (f" of width {config.model.width}" if config.model.width else "")
-        + f" on {config.dataset.name}, n = {config.dataset.samples:,}, {config.epochs} epochs from"
-        f" seed {config.seed}, η_1 = {config.learning_rate:g}, b_1 = {config.batch_size}."
+        + f" on {config.dataset.name}, n = {training_samples(config):,}, {config.epochs} epochs"
+        f" from seed {config.seed}, η_1 = {config.learning_rate:g}, b_1 = {config.batch_size}."
         f" {where}, {torch.get_num_threads()} thread(s), training in {facts['precision']};"
         f" PyTorch {torch.__version__.split('+')[0]}, Python {platform.python_version()}."
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from igo.analysis.report.chart import PALETTE, Axis, Figure, Panel, Series, Strip, Style
-from igo.analysis.report.families import schedule_name
-from igo.analysis.report.runs import Material
+from igo.analysis.names import schedule_name
+from igo.analysis.report.chart import Axis, Figure, Panel, Series, Strip, Style
+from igo.analysis.report.results import Results
+from igo.analysis.style import PALETTE
 from igo.theory.propositions import largest_a, printed_width_bounds
 
 MOST = 14  # schedules drawn
@@ -37,14 +38,14 @@ def floor(a: float) -> float:
     return float(1 / printed_width_bounds(a)[1])
 
 
-def rates(material: Material) -> list[Rates]:
+def rates(results: Results) -> list[Rates]:
     """Every schedule once, whatever its split, data set or seed; constant noise has no decay."""
     found: dict[tuple[float, ...], list[int]] = {}
     names: dict[tuple[float, ...], tuple[str, int]] = {}
-    for row in material.settings.filter(pl.col("n") > 0).iter_rows(named=True):
+    for row in results.settings.filter(pl.col("n") > 0).iter_rows(named=True):
         if row["schedule.profile"] == "constant":
             continue
-        gamma = _recorded(material, row["setting"])
+        gamma = _recorded(results, row["setting"])
         if gamma:
             found.setdefault(gamma, []).append(row["setting"])
             names.setdefault(gamma, (schedule_name(row), row["schedule.stages"]))
@@ -60,10 +61,10 @@ def rates(material: Material) -> list[Rates]:
     ]
 
 
-def _recorded(material: Material, setting: int) -> tuple[float, ...]:
+def _recorded(results: Results, setting: int) -> tuple[float, ...]:
     """γ_m of the stages as recorded, to nine digits; none into a stage at δ = 0."""
     stages = (
-        material.epochs.filter(pl.col("gamma_m") > 0, setting=setting)
+        results.epochs.filter(pl.col("gamma_m") > 0, setting=setting)
         .group_by("stage")
         .agg(pl.col("gamma_m").first())
         .sort("stage")

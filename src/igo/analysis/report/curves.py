@@ -7,7 +7,7 @@ import polars as pl
 from igo.analysis.report import published
 from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style, styles
 from igo.analysis.report.families import Family
-from igo.analysis.report.runs import Material
+from igo.analysis.report.results import Results
 
 MOST = 12  # settings in one figure; more cannot be told apart
 VIEWS = {"epochs": Axis("epoch"), "updates": Axis("updates")}
@@ -25,66 +25,69 @@ QUANTITIES = {
 }
 
 
-def training(material: Material, family: Family) -> Figure:
+def training(results: Results, family: Family) -> Figure:
     """Test accuracy and training loss, against epochs and against updates."""
-    shown = best(material, family)
+    shown = best(results, family)
     drawn = {"test/accuracy": Axis("test accuracy, %", percent=True)}
-    drawn["train/loss"] = _scale("training loss", material, shown, "train/loss")
+    drawn["train/loss"] = _scale("training loss", results, shown, "train/loss")
     panels = [
-        Panel(VIEWS, axis, [*_series(material, family, shown, metric), *_published(
-            material, family, shown, metric)])
+        Panel(VIEWS, axis, [*_series(results, family, shown, metric), *_published(
+            results, family, shown, metric)])
         for metric, axis in drawn.items()
     ]  # fmt: skip
     return Figure(
         f"{family.name}_training",
         f"{TITLES[family.kind]}: accuracy and loss",
-        f"Lines are means over seeds ({seeds_of(material, shown)}), shades their 95 % intervals"
-        " (Student's t). Against updates, settings that raise the batch size end earlier."
+        f"Lines are means over seeds ({seeds_of(results, shown)}) with 95 % intervals (Student's"
+        " t), of more than four lines at their ends. Against updates, settings that raise the"
+        " batch size end earlier."
         + _left_out(family, shown)
-        + _published_note(material, family, shown),
-        _table(material, family, tuple(drawn)),
+        + _published_note(results, family, shown),
+        _table(results, family, tuple(drawn)),
         shown,
         panels,
         tuple(VIEWS),
     )
 
 
-def applied(material: Material, family: Family) -> Figure:
+def applied(results: Results, family: Family) -> Figure:
     """δ_m, δ as measured, η_m and b_m, as recorded in every epoch."""
-    shown = best(material, family)
+    shown = best(results, family)
     panels = [
-        Panel(VIEWS, _scale(label, material, shown, metric), _series(
-            material, family, shown, metric))
+        Panel(VIEWS, _scale(label, results, shown, metric), _series(
+            results, family, shown, metric))
         for metric, label in QUANTITIES.items()
     ]  # fmt: skip
     return Figure(
         f"{family.name}_noise",
         f"{TITLES[family.kind]}: the noise, and what makes it",
         "What was applied, as recorded. δₘ = ηₘ√(C²/bₘ) takes C² as measured before training;"
-        " δ measured takes C² as it was in that epoch. Means over seeds"
-        f" ({seeds_of(material, shown)}) with 95 % intervals. Below a 10,000th of the largest value"
+        " δ measured takes C² as it was in that epoch (of a single run: with the interval of that"
+        " measurement). Means over seeds"
+        f" ({seeds_of(results, shown)}) with 95 % intervals, of more than four lines at"
+        " their ends. Below a 10,000th of the largest value"
         " a line leaves the frame." + _left_out(family, shown),
-        _table(material, family, tuple(QUANTITIES)),
+        _table(results, family, tuple(QUANTITIES)),
         shown,
         panels,
         tuple(VIEWS),
     )
 
 
-def best(material: Material, family: Family) -> tuple[int, ...]:
+def best(results: Results, family: Family) -> tuple[int, ...]:
     """The family's settings in order; where there are more than MOST, those of highest accuracy."""
     if len(family.settings) <= MOST:
         return family.settings
-    ranked = material.settings.filter(pl.col("setting").is_in(family.settings)).sort(
+    ranked = results.settings.filter(pl.col("setting").is_in(family.settings)).sort(
         "test/accuracy_mean", "setting", descending=[True, False], nulls_last=True
     )
     kept = set(ranked["setting"].head(MOST))
     return tuple(setting for setting in family.settings if setting in kept)
 
 
-def seeds_of(material: Material, settings: tuple[int, ...]) -> str:
+def seeds_of(results: Results, settings: tuple[int, ...]) -> str:
     """``n = 5``, or ``n = 3 to 5`` where settings differ."""
-    counts = [material.of(setting)["n"] for setting in settings]
+    counts = [results.of(setting)["n"] for setting in settings]
     low, high = min(counts), max(counts)
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
@@ -98,39 +101,42 @@ def _left_out(family: Family, shown: tuple[int, ...]) -> str:
     )
 
 
-def _scale(label: str, material: Material, shown: tuple[int, ...], metric: str) -> Axis:
+def _scale(label: str, results: Results, shown: tuple[int, ...], metric: str) -> Axis:
     """Logarithmic where all is above zero and it spans a factor of three or more."""
-    values = material.curves.filter(pl.col("setting").is_in(shown))[f"{metric}_mean"].drop_nulls()
+    values = results.curves.filter(pl.col("setting").is_in(shown))[f"{metric}_mean"].drop_nulls()
     wide = len(values) > 0 and values.min() > 0 and values.max() / values.min() >= 3  # type: ignore[operator]
     return Axis(label, log=bool(wide))
 
 
-def _series(
-    material: Material, family: Family, shown: tuple[int, ...], metric: str
-) -> list[Series]:
-    looks = styles(family, {setting: material.of(setting) for setting in family.settings})
+def _series(results: Results, family: Family, shown: tuple[int, ...], metric: str) -> list[Series]:
+    looks = styles(family, {setting: results.of(setting) for setting in family.settings})
     found = []
     for setting in shown:
-        points = material.curves.filter(setting=setting)
+        points = results.curves.filter(setting=setting)
         found.append(
             Series(
-                f"{family.labels[setting]} (n = {material.of(setting)['n']})",
+                f"{family.labels[setting]} (n = {results.of(setting)['n']})",
                 looks[setting],
                 {"epochs": points["epoch"].to_list(), "updates": points["updates_mean"].to_list()},
-                points[f"{metric}_mean"].to_list(),
-                points[f"{metric}_low"].to_list(),
-                points[f"{metric}_high"].to_list(),
+                _drawn(points[f"{metric}_mean"], metric),
+                _drawn(points[f"{metric}_low"], metric),
+                _drawn(points[f"{metric}_high"], metric),
                 steps=metric in ("delta_m", "eta_m", "b_m"),
             )
         )
     return found
 
 
-def _laid_beside(material: Material, family: Family, shown: tuple[int, ...]) -> dict[int, str]:
+def _drawn(values: pl.Series, metric: str) -> list[float | None]:
+    """As drawn and read on the page: b_m = n/k_m to a tenth of a sample."""
+    return (values.round(1) if metric == "b_m" else values).to_list()
+
+
+def _laid_beside(results: Results, family: Family, shown: tuple[int, ...]) -> dict[int, str]:
     """The settings that are published, and their published names."""
     if family.kind != "schedules":
         return {}
-    rows = {setting: material.of(setting) for setting in shown}
+    rows = {setting: results.of(setting) for setting in shown}
     return {
         setting: name
         for setting, row in rows.items()
@@ -139,12 +145,12 @@ def _laid_beside(material: Material, family: Family, shown: tuple[int, ...]) -> 
 
 
 def _published(
-    material: Material, family: Family, shown: tuple[int, ...], metric: str
+    results: Results, family: Family, shown: tuple[int, ...], metric: str
 ) -> list[Series]:
     """Published curves, dashed, in the colour of ours; their updates are not published."""
-    looks = styles(family, {setting: material.of(setting) for setting in family.settings})
+    looks = styles(family, {setting: results.of(setting) for setting in family.settings})
     found = []
-    for setting, name in _laid_beside(material, family, shown).items():
+    for setting, name in _laid_beside(results, family, shown).items():
         points = published.of(name)
         accuracy = (points["test_accuracy_percent"] / 100).to_list()
         y = accuracy if metric == "test/accuracy" else points["train_loss"].to_list()
@@ -154,13 +160,13 @@ def _published(
     return found
 
 
-def _published_note(material: Material, family: Family, shown: tuple[int, ...]) -> str:
-    if not _laid_beside(material, family, shown):
+def _published_note(results: Results, family: Family, shown: tuple[int, ...]) -> str:
+    if not _laid_beside(results, family, shown):
         return ""
     return f" Dashed: as published ({published.SOURCE}; the batch size is not stated)."
 
 
-def _table(material: Material, family: Family, metrics: tuple[str, ...]) -> pl.DataFrame:
+def _table(results: Results, family: Family, metrics: tuple[str, ...]) -> pl.DataFrame:
     """All settings of the family, epoch by epoch."""
     labels = pl.DataFrame(
         {
@@ -170,7 +176,7 @@ def _table(material: Material, family: Family, metrics: tuple[str, ...]) -> pl.D
         schema={"setting": pl.Int64, "label": pl.String},
     )
     statistics = [f"{m}_{what}" for m in metrics for what in ("mean", "sd", "low", "high")]
-    joined = labels.join(material.curves, on="setting", maintain_order="left_right")
+    joined = labels.join(results.curves, on="setting", maintain_order="left_right")
     return joined.select(
         "label", "epoch", pl.col("updates_mean").alias("updates"), "n", *statistics
     )

@@ -14,18 +14,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from igo.analysis.report.chart import Axis, Figure, Map, Panel, Series, Strip
+from igo.analysis.style import DASHES, GREEN, MAP, STYLE
 
-STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 10,
-    "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.5, "pdf.fonttype": 42,
-    "axes.edgecolor": "#666666", "text.color": "#222222", "axes.labelcolor": "#222222",
-}  # fmt: skip
 SIZE = (4.6, 3.3)  # inches, of a panel
 LEGEND_LINE = 0.2  # inches
-MAP_COLOURS = "cividis"
+DARKEST, DEEP = 0.12, 0.83  # of the map's colours: its ends are lost on paper
+MOST_BANDS = 4  # lines with a shaded interval in one panel
 DEPTH = 1e4  # of a logarithmic y axis: what lies further below the largest value leaves the frame
-BROKEN: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
 def render(figure: Figure) -> dict[str, bytes]:
@@ -88,7 +83,7 @@ def _legend(panels: Sequence[Panel]) -> dict[str, Any]:
 def _look(series: Series) -> dict[str, Any]:
     return {
         "color": series.style.colour.light,
-        "ls": BROKEN[series.style.dash] if series.line else "none",
+        "ls": DASHES[series.style.dash] if series.line else "none",
         "drawstyle": "steps-mid" if series.steps else "default",
         "marker": "o" if series.markers else None,
         "ms": 4,
@@ -99,9 +94,10 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
     axis = panel.x[view]
     for strip in panel.strips:
         _strip(ax, strip)
+    bands = banded(panel)
     for series in panel.series:
         if view in series.x:
-            _draw_series(ax, series, view, panel.y)
+            _draw_series(ax, series, view, panel.y, bands)
     ax.set_xlabel(axis.label)
     ax.set_ylabel(panel.y.label)
     if panel.title:
@@ -147,12 +143,17 @@ def limits(panel: Panel) -> tuple[float | None, float | None]:
 
 
 def _strip(ax: Axes, strip: Strip) -> None:
-    ax.axhspan(strip.low, strip.high, color="#009E73", alpha=0.09, lw=0)
+    ax.axhspan(strip.low, strip.high, color=GREEN.light, alpha=0.09, lw=0)
     ax.text(1.01, strip.low, strip.label, va="bottom", fontsize=8, color="#00664A",
             transform=ax.get_yaxis_transform())  # fmt: skip
 
 
-def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis) -> None:
+def banded(panel: Panel) -> bool:
+    """Whether intervals are shaded along the lines: many shades make mud."""
+    return sum(any(low is not None for low in s.low) for s in panel.series) <= MOST_BANDS
+
+
+def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis, bands: bool) -> None:
     x = _array(series.x[view])
     y = _array(series.y)
     look = _look(series)
@@ -162,8 +163,10 @@ def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis) -> None:
     low, high = _array(series.low), _array(series.high)
     if y_axis.log:  # an interval may reach below zero
         low = np.where(low > 0, low, y / 1e3)
-    if series.markers:
-        ax.errorbar(x, y, yerr=[y - low, high - y], ls="none", capsize=2, lw=1, color=look["color"])
+    shown = slice(None) if series.markers else slice(-1, None)  # a line's: at its end
+    if series.markers or not bands:
+        reach = np.array([y - low, high - y])[:, shown]
+        ax.errorbar(x[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1, color=look["color"])
         return
     step: Literal["mid"] | None = "mid" if series.steps else None
     ax.fill_between(x, low, high, color=look["color"], alpha=0.13, lw=0, step=step)
@@ -188,6 +191,12 @@ def _maps(figure: Figure) -> Drawing:
 def _map(ax: Axes, one: Map) -> None:
     colours = cell_colours(one)
     ax.imshow([[mpl.colors.to_rgb(c) for c in row] for row in colours], aspect="auto")
+    ramp = mpl.colors.ListedColormap([colour_at(i / 63) for i in range(64)])
+    key = mpl.cm.ScalarMappable(mpl.colors.Normalize(*one.range), ramp)
+    better = "smaller" if one.small_is_good else "larger"
+    drawn = ax.figure.colorbar(key, ax=ax, fraction=0.05, pad=0.02)
+    drawn.set_label(f"{better} is better", fontsize=8)
+    drawn.outline.set_visible(False)
     for i, row in enumerate(one.texts):
         for j, text in enumerate(row):
             ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink_on(colours[i][j]))
@@ -198,18 +207,18 @@ def _map(ax: Axes, one: Map) -> None:
 
 
 def cell_colours(one: Map) -> list[list[str]]:
-    """A colour for each cell, #rrggbb: light is better; grey where there is no value."""
-    values = [v for row in one.values for v in row if v is not None]
-    low, high = (min(values), max(values)) if values else (0.0, 1.0)
+    """A colour for each cell, #rrggbb: the larger the lighter; grey where there is no value."""
+    low, high = one.range
 
     def colour(value: float | None) -> str:
-        if value is None:
-            return "#cccccc"
-        share = (value - low) / (high - low) if high > low else 1.0
-        share = 1 - share if one.small_is_good else share
-        return str(mpl.colors.to_hex(mpl.colormaps[MAP_COLOURS](0.12 + 0.83 * share)))
+        return "#cccccc" if value is None else colour_at((value - low) / (high - low))
 
     return [[colour(value) for value in row] for row in one.values]
+
+
+def colour_at(share: float) -> str:
+    """The colour of a map at a share of its range."""
+    return str(mpl.colors.to_hex(mpl.colormaps[MAP](DARKEST + DEEP * share)))
 
 
 def ink_on(background: str) -> str:

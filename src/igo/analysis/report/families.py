@@ -9,32 +9,24 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report.runs import Row
-from igo.analysis.table.show import telling
+from igo.analysis.names import differing, schedule_name, shared, telling
+from igo.analysis.report.results import Row
 
-# What makes a schedule; all else, M included, is the ground on which schedules are compared.
+# What makes a schedule; all else, M included, is the shared on which schedules are compared.
 SCHEDULE = (
     "p", "split", "schedule.profile", "schedule.gamma", "schedule.kappa", "schedule.lam",
     "schedule.decay", "schedule.power", "schedule.form", "schedule.a",
 )  # fmt: skip
 # What makes constant noise; its number of stages changes no training, only where C² is measured.
 CONSTANT = (*SCHEDULE, "learning_rate", "batch_size", "max_batch_size", "schedule.stages")
+# What is learned, by what, and for how long: settings that differ in it are not ranked together.
+TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4
 SPLITS = {  # of γ = 1/√2: κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
     "Method 2": 1.0,
     "Method 3": 0.0,
     "Method 4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
 }
-SHORT = {
-    "learning_rate": "η₁", "batch_size": "b₁", "max_batch_size": "b max", "schedule.stages": "M",
-    "dataset.name": "", "model.name": "", "optimizer.name": "", "dataset.samples": "n",
-    "model.width": "width", "optimizer.momentum": "β", "optimizer.weight_decay": "weight decay",
-    "schedule.feedback": "feedback",
-}  # fmt: skip
-DATASETS = {
-    "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100", "imagenet": "ImageNet",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -47,14 +39,14 @@ class Family:
         number: 1, 2, … among those of its kind.
         settings: the numbers of its settings, in the order to show them in.
         labels: of each setting, what tells it apart in this family.
-        ground: what they have in common, in words.
+        shared: what they have in common, in words.
     """
 
     kind: str
     number: int
     settings: tuple[int, ...]
     labels: dict[int, str]
-    ground: str
+    shared: str
 
     @property
     def name(self) -> str:
@@ -66,7 +58,7 @@ def families(settings: pl.DataFrame) -> list[Family]:
     """Every family among the settings that have a finished run.
 
     Args:
-        settings: as in igo.analysis.report.runs.Material.
+        settings: as in igo.analysis.report.results.Results.
     """
     usable = settings.filter(pl.col("n") > 0)
     grids = of_kind("grid", usable, SCHEDULE, _is_power, _two_by_two)
@@ -84,8 +76,8 @@ def families(settings: pl.DataFrame) -> list[Family]:
     ]  # fmt: skip
     inside = {setting for family in found for setting in family.settings}
     rest = usable.filter(~pl.col("setting").is_in(list(inside)))
-    on_model = [name for name in _names(rest) if name not in ("dataset.name", "model.name")]
-    return [*found, *of_kind("others", rest, on_model, lambda _: True, bool)]
+    free = [name for name in _names(rest) if not name.startswith(TASK)]
+    return [*found, *of_kind("others", rest, free, lambda _: True, bool)]
 
 
 def of_kind(
@@ -96,13 +88,13 @@ def of_kind(
     enough: Callable[[list[Row]], bool],
 ) -> list[Family]:
     """The families of a kind: settings that belong, alike in all but ``free``, and enough."""
-    ground = [name for name in _names(settings) if name not in free]
+    alike = [name for name in _names(settings) if name not in free]
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in settings.iter_rows(named=True):
         if belongs(row):
-            groups[tuple(row[name] for name in ground)].append(row)
+            groups[tuple(row[name] for name in alike)].append(row)
     kept = [rows for rows in groups.values() if enough(rows)]
-    return [_family(kind, number, rows, settings, ground) for number, rows in enumerate(kept, 1)]
+    return [_family(kind, number, rows, settings, alike) for number, rows in enumerate(kept, 1)]
 
 
 def _names(settings: pl.DataFrame) -> list[str]:
@@ -111,14 +103,18 @@ def _names(settings: pl.DataFrame) -> list[str]:
 
 
 def _family(
-    kind: str, number: int, rows: list[Row], settings: pl.DataFrame, ground: Sequence[str]
+    kind: str, number: int, rows: list[Row], settings: pl.DataFrame, alike: Sequence[str]
 ) -> Family:
     rows = sorted(rows, key=_order)
     chosen = settings.filter(pl.col("setting").is_in([row["setting"] for row in rows]))
     varied = [name for name in _names(settings) if chosen[name].n_unique() > 1]
     labels = _distinct({row["setting"]: _label(kind, row, varied, chosen) for row in rows})
     return Family(
-        kind, number, tuple(row["setting"] for row in rows), labels, _ground(rows[0], ground)
+        kind,
+        number,
+        tuple(row["setting"] for row in rows),
+        labels,
+        ", ".join(shared(rows[0], alike)),
     )
 
 
@@ -185,23 +181,6 @@ def _two_levels(rows: list[Row]) -> bool:
     return len(pairs) > 2 and len({noise_ratio(row) for row in rows}) > 1
 
 
-def schedule_name(row: Row) -> str:
-    """A schedule by its profile and parameters: ``p = 0.5``, ``cosine``, ``γ = 0.7071``."""
-    profile = str(row["schedule.profile"])
-    if profile in ("graduated", "polynomial"):
-        return f"p = {row['p']:g}"
-    if profile == "step":
-        return f"γ = {row['schedule.gamma']:.4g}"
-    if profile == "exponential":
-        return f"exponential {row['schedule.decay']:g}"
-    if profile == "cosine_power":
-        return f"cosine power {row['schedule.power']:g}"
-    if profile == "diminishing":
-        rate = row["schedule.a"]
-        return "1/√m" if row["schedule.form"] == "inverse_sqrt" else f"1/(1 + {rate:g} t)"
-    return profile
-
-
 def _label(kind: str, row: Row, varied: Iterable[str], chosen: pl.DataFrame) -> str:
     """What tells a setting from the others of its family."""
     if kind == "methods":
@@ -212,46 +191,21 @@ def _label(kind: str, row: Row, varied: Iterable[str], chosen: pl.DataFrame) -> 
         parts = [f"η = {row['learning_rate']:g}, b = {row['batch_size']}"]
         varied = [name for name in varied if name not in CONSTANT]
     else:
-        parts = [schedule_name(row)]
-        if "split" in varied and row["schedule.profile"] != "constant":
-            parts.append(f"split {row['split']:.4g}")
-    told = [name for name in telling(chosen, list(varied)) if name not in SCHEDULE]
+        parts = []
+    varied = list(telling(chosen, list(varied)))
+    if kind == "constant":
+        varied = [name for name in varied if name not in SCHEDULE]
+    else:  # a setting is named by its schedule in any case
+        varied += [name for name in ("schedule.profile", "split") if name not in varied]
     if row["schedule.stages"] == row["epochs"] or row["schedule.profile"] == "constant":
-        told = [name for name in told if name != "schedule.stages"]
-    return ", ".join(parts + [_value(name, row[name]) for name in told if row[name] is not None])
-
-
-def _value(name: str, value: object) -> str:
-    shown = f"{value:g}" if isinstance(value, float) else str(value)
-    if name == "dataset.name":
-        shown = DATASETS.get(shown, shown)
-    return f"{SHORT.get(name, name)} {shown}".strip()
+        varied = [name for name in varied if name != "schedule.stages"]
+    return ", ".join(parts + differing(row, varied))
 
 
 def _distinct(labels: dict[int, str]) -> dict[int, str]:
-    """Number the settings whose labels are the same, such as two spellings of one schedule."""
+    """Number the settings whose labels are the same, as what differs has no word."""
     count = Counter(labels.values())
     return {
         setting: f"{label} (setting {setting})" if count[label] > 1 else label
         for setting, label in labels.items()
     }
-
-
-def _ground(row: Row, ground: Sequence[str]) -> str:
-    """``Fashion-MNIST (n = 60,000), resnet8, sgd, 20 epochs, η₁ 0.1, b₁ 32``."""
-    name = str(row["dataset.name"])
-    parts = [DATASETS.get(name, name)]
-    if "dataset.samples" in ground:
-        parts[0] += f" (n = {row['dataset.samples']:,})"
-    parts.append(str(row["model.name"]))
-    if "model.width" in ground and row["model.width"]:
-        parts[-1] += f" of width {row['model.width']}"
-    if "optimizer.name" in ground:
-        parts.append(row["optimizer.name"].upper())
-    if "epochs" in ground:
-        parts.append(f"{row['epochs']} epochs")
-    if "schedule.stages" in ground and row["schedule.stages"] != row["epochs"]:
-        parts.append(f"M = {row['schedule.stages']} stages")
-    named = ("learning_rate", "batch_size", "max_batch_size", "optimizer.momentum")
-    parts += [_value(name, row[name]) for name in named if name in ground and row[name]]
-    return ", ".join(parts)

@@ -132,27 +132,35 @@
       el("text", { x: x1 + 4, y: Y(strip.low) }, svg, strip.label);
     }
     const inside = el("g", { "clip-path": `url(#${clip})` }, svg);
-    for (const points of drawn) if (points.length) drawSeries(inside, points, X, Y, panel.y.log, low);
+    for (const points of drawn) if (points.length) {
+      const label = points[0].series.label, near = state.near === label;
+      const group = drawSeries(inside, points, X, Y, panel.y.log, low, panel.bands || near);
+      if (state.near && !near) group.setAttribute("opacity", 0.2);
+    }
     pointing(holder, svg, panel, drawn, X, Y, [x0, x1, y0, y1], axis);
   }
-  function drawSeries(parent, points, X, Y, log, lowest) {
+  function drawSeries(parent, points, X, Y, log, lowest, bands) {
     const s = points[0].series;
     const group = el("g", { class: "s", style: `--l:${s.colour[0]};--d:${s.colour[1]}` }, parent);
     const path = (at) => at.map(([x, y]) => `${X(x).toFixed(1)},${y.toFixed(1)}`).join(" ");
     const bottom = (p) => Y(log && p.low <= 0 ? lowest : p.low);
     const ranged = points.filter((p) => given(p.low));
-    if (ranged.length && !s.markers) {
+    if (ranged.length && !s.markers && !bands) {  // at its end alone: many shades make mud
+      const last = ranged[ranged.length - 1], at = X(last.x) - 1;
+      el("path", { d: `M${at},${bottom(last)}V${Y(last.high)}m-3,0h6M${at - 3},${bottom(last)}h6`, stroke: "currentColor", "stroke-width": 1.2, opacity: 0.75 }, group);
+    } else if (ranged.length && !s.markers) {
       const upper = corners(ranged, (p) => Y(p.high)), lower = corners(ranged, bottom).reverse();
       el("polygon", { points: path([...upper, ...lower]), fill: "currentColor", opacity: 0.13 }, group);
     }
     if (s.line) {
       el("polyline", { points: path(corners(points, (p) => Y(p.y))), fill: "none", stroke: "currentColor", "stroke-width": 1.9, "stroke-linejoin": "round", ...dashes(s) }, group);
     }
-    if (!s.markers && points.length > 1) return;
+    if (!s.markers && points.length > 1) return group;
     for (const p of points) {
       if (given(p.low)) el("line", { x1: X(p.x), x2: X(p.x), y1: bottom(p), y2: Y(p.high), stroke: "currentColor", "stroke-width": 1.3, opacity: 0.65 }, group);
       el("circle", { cx: X(p.x), cy: Y(p.y), r: 3.6, fill: "currentColor" }, group);
     }
+    return group;
   }
   const valueText = (p) => short(p.y) + (given(p.low) ? ` [${short(p.low)}, ${short(p.high)}]` : "");
   function pointing(holder, svg, panel, drawn, X, Y, [x0, x1, y0, y1], axis) {
@@ -224,13 +232,17 @@
         button.setAttribute("aria-pressed", String(!state.hidden.has(label)));
         redraw();
       });
+      // Pointed at, a line stands out with its whole interval.
+      for (const [event, near] of [["pointerenter", label], ["pointerleave", null], ["focus", label], ["blur", null]]) {
+        button.addEventListener(event, () => { state.near = near; redraw(); });
+      }
       holder.append(button);
     }
     return holder;
   }
   function chart(figure) {
     const data = JSON.parse(figure.querySelector("script").textContent);
-    const state = { view: data.views[0], late: false, hidden: new Set() };
+    const state = { view: data.views[0], late: false, near: null, hidden: new Set() };
     const plots = figure.querySelector(".plots");
     const holders = data.panels.map(() => plots.appendChild(tag("div", "plot")));
     plots.classList.toggle("alone", data.panels.length === 1);

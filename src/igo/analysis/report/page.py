@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
+import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from igo.analysis.report import families
+from igo.analysis.report import facts, families
 from igo.analysis.report.chart import Axis, Figure, Map, Panel, Series
+from igo.analysis.report.comparison import Pair
 from igo.analysis.report.content import Report, Section, Tests
-from igo.analysis.report.draw import cell_colours, ink_on
-from igo.analysis.report.runs import Material, Row
-from igo.analysis.report.words import p_value, signed
-from igo.analysis.table.table import constants
+from igo.analysis.report.draw import banded, cell_colours, colour_at, ink_on
+from igo.analysis.report.phrases import p_value, signed, verdict
+from igo.analysis.report.results import Results, Row
 
 HERE = Path(__file__).parent
 MARK = "igo report"
@@ -28,13 +29,14 @@ LONG = 6  # points of a line, from which its second half can be looked at by its
 DIGITS = 5  # significant ones, of what is drawn
 
 
-def render(report: Report, material: Material, command: str) -> str:
+def render(report: Report, results: Results, command: str, folder: Path | None = None) -> str:
     """The page of a report.
 
     Args:
         report: what to show.
-        material: the runs behind it.
+        results: the runs behind it.
         command: what makes the page again.
+        folder: where the page will lie, for links to the run folders; None for none.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
@@ -49,23 +51,23 @@ def render(report: Report, material: Material, command: str) -> str:
         "place": _place,
         "frame": _frame,
     }
-    labels = _labels(material)
-    counted = Counter(section.title for section in report.sections)
+    labels = _labels(results)
     return environment.get_template("page.html").render(
         mark=MARK,
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         js=Markup((HERE / "page.js").read_text(encoding="utf-8")),
         command=command,
-        sections=[_section(one, counted[one.title] > 1) for one in report.sections],
+        sections=[_section(one) for one in report.sections],
         left_out=report.left_out,
         all_settings=[
             (labels[row["setting"]], row)
-            for row in material.settings.head(MOST_SETTINGS).iter_rows(named=True)
+            for row in results.settings.head(MOST_SETTINGS).iter_rows(named=True)
         ],
-        runs=_runs(material, labels),
-        uncounted=_uncounted(material),
-        facts=_facts(material),
-        how=_how(material, command),
+        runs=_runs(results, labels, folder),
+        linked=_linked(results),
+        uncounted=_uncounted(results),
+        facts=facts.facts(results),
+        how=facts.how(results, command),
     )
 
 
@@ -100,15 +102,15 @@ def _place(value: float, frame: tuple[float, float]) -> float:
     return round(100 * (value - low) / (high - low), 2) if high > low else 50.0
 
 
-def _labels(material: Material) -> dict[int, str]:
+def _labels(results: Results) -> dict[int, str]:
     """A name for each setting that tells it from all others here."""
-    names = material.settings.columns[1 : material.settings.columns.index("n")]
-    found = families.of_kind("all", material.settings, names, lambda _: True, bool)
+    names = results.settings.columns[1 : results.settings.columns.index("n")]
+    found = families.of_kind("all", results.settings, names, lambda _: True, bool)
     return found[0].labels if found else {}
 
 
-def _section(section: Section, repeated: bool) -> dict[str, Any]:
-    own = {**section.__dict__, "repeated": repeated, "where": section.ground.split(", ")[0]}
+def _section(section: Section) -> dict[str, Any]:
+    own = dict(section.__dict__)
     own["figures"] = [_figure(figure) for figure in section.figures]
     own["tests"] = [_tests(test) for test in section.tests]
     return own
@@ -116,8 +118,14 @@ def _section(section: Section, repeated: bool) -> dict[str, Any]:
 
 def _tests(test: Tests) -> dict[str, Any]:
     points = "accuracy" in test.metric
-    return {**test.__dict__, "points": points, "form": "+.2f" if points else "+.4f",
-            "factor": 100 if points else 1}  # fmt: skip
+    pairs = [(*row, _verdict(row[2], test)) for row in test.pairs]
+    return {**test.__dict__, "pairs": pairs, "points": points,
+            "form": "+.2f" if points else "+.4f", "factor": 100 if points else 1}  # fmt: skip
+
+
+def _verdict(pair: Pair, test: Tests) -> str:
+    """In a table, whose other columns say n and what is detectable."""
+    return verdict(pair, test.margin).partition(" with n")[0]
 
 
 def _figure(figure: Figure) -> dict[str, Any]:
@@ -136,7 +144,14 @@ def _map(one: Map) -> dict[str, Any]:
         [(text, colour, ink_on(colour)) for text, colour in zip(texts, row, strict=True)]
         for texts, row in zip(one.texts, colours, strict=True)
     ]
-    return {**one.__dict__, "cells": cells}
+    low, high = one.range
+    key = {
+        "low": f"{low:.4g}",
+        "high": f"{high:.4g}",
+        "colours": [colour_at(i / 8) for i in range(9)],
+        "better": "smaller" if one.small_is_good else "larger",
+    }
+    return {**one.__dict__, "cells": cells, "key": key}
 
 
 def _data(figure: Figure) -> dict[str, Any]:
@@ -156,6 +171,7 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "x": {view: _axis(axis) for view, axis in panel.x.items()},
         "y": {**_axis(panel.y), "skip": panel.y.percent},
         "strips": [strip.__dict__ for strip in panel.strips],
+        "bands": banded(panel),
         "series": [_series(series, panel, factor) for series in panel.series],
     }
 
@@ -194,20 +210,34 @@ def _short(value: float) -> float | int | None:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _runs(material: Material, labels: dict[int, str]) -> list[Row]:
-    ordered = material.runs.sort("setting", "seed", "run", nulls_last=True).head(MOST_RUNS)
+def _runs(results: Results, labels: dict[int, str], folder: Path | None) -> list[Row]:
+    ordered = results.runs.sort("setting", "seed", "run", nulls_last=True).head(MOST_RUNS)
     return [
-        {**row, "label": labels.get(row["setting"], "–")} for row in ordered.iter_rows(named=True)
+        {**row, "label": labels.get(row["setting"], "–"), "link": _link(row["folder"], folder)}
+        for row in ordered.iter_rows(named=True)
     ]
 
 
-def _uncounted(material: Material) -> list[str]:
+def _link(run: str, folder: Path | None) -> str:
+    """The address of a run's folder, seen from the page's."""
+    if folder is None:
+        return ""
+    return quote(f"{os.path.relpath(Path(run).resolve(), folder.resolve())}/")
+
+
+def _linked(results: Results) -> set[int]:
+    """The settings whose first run stands in the table of runs."""
+    shown = results.runs.sort("setting", "seed", "run", nulls_last=True).head(MOST_RUNS)
+    return set(shown["setting"].drop_nulls())
+
+
+def _uncounted(results: Results) -> list[str]:
     """A line for each run that is in no mean, and why."""
-    rows = material.runs.filter(~pl.col("counted")).sort("run").to_dicts()
+    rows = results.runs.filter(~pl.col("counted")).sort("run").to_dicts()
     lines = [
         f"{row['run']}: "
         + (
-            "the same setting and seed as another run"
+            "the same plan, settings and seed as another run"
             if row["state"] == "finished"
             else row["state"]
         )
@@ -216,83 +246,3 @@ def _uncounted(material: Material) -> list[str]:
     ]
     more = len(rows) - MOST_UNCOUNTED
     return [*lines, f"{more:,} more in runs.csv"] if more > 0 else lines
-
-
-def _facts(material: Material) -> dict[str, Any]:
-    runs, settings = material.runs, material.settings
-    counts = settings.filter(pl.col("n") > 0)["n"].to_list()
-    low, high = min(counts, default=0), max(counts, default=0)
-    states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
-    seconds = float(runs["seconds"].sum())
-    names = settings["dataset.name"].unique().sort().to_list()
-    return {
-        "runs": len(runs),
-        "counted": int(runs["counted"].sum()),
-        "settings": len(settings),
-        "seeds": str(low) if low == high else f"{low}–{high}",
-        "datasets": ", ".join(families.DATASETS.get(name, name) for name in names) or "–",
-        "models": ", ".join(settings["model.name"].unique().sort()) or "–",
-        "time": _duration(seconds),
-        "states": ", ".join(f"{count:,} {state}" for state, count in states.iter_rows()),
-    }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-
-
-def _how(material: Material, command: str) -> list[tuple[str, str]]:
-    """Name and value of all that a reader needs to judge or repeat it."""
-    common = constants(material.runs.drop("setting", "counted", "command"))
-    hardware = [_hardware(status.get("hardware")) for status in material.statuses]
-    versions = [_versions(status) for status in material.statuses]
-    commits = material.runs.filter("counted")["commit"].fill_null("unknown")
-    started = sorted(
-        s for status in material.statuses if isinstance(s := status.get("started"), str)
-    )
-    rows = [
-        ("This page", command),
-        ("All settings in common", ", ".join(f"{k}={_typed(v)}" for k, v in common.items())),
-        ("Hardware", _counts(hardware)),
-        ("Software", _counts(versions)),
-        ("Commit", _counts(commits.to_list())),
-        ("Runs started", f"{started[0][:10]} to {started[-1][:10]}" if started else ""),
-        ("Seeds", ", ".join(map(str, material.runs.filter("counted")["seed"].unique().sort()))),
-    ]
-    return [(name, value) for name, value in rows if value]
-
-
-def _typed(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _counts(values: Sequence[str]) -> str:
-    """Each value once, with how many runs have it where they differ."""
-    counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
-    if len(counted) == 1:
-        return counted[0][0]
-    return "; ".join(f"{value} ({count} runs)" for value, count in counted)
-
-
-def _hardware(facts: object) -> str:
-    if not isinstance(facts, dict):
-        return "unknown"
-    parts = [str(facts[name]) for name in ("gpu", "cpu") if name in facts]
-    parts += [
-        f"{facts[name]} {name.removesuffix('s') if facts[name] == 1 else name}"
-        for name in ("cores", "threads")
-        if name in facts
-    ]
-    if facts.get("ranks", 1) != 1:
-        parts.append(f"{facts['ranks']} processes")
-    return ", ".join([*parts, str(facts.get("precision", ""))])
-
-
-def _versions(status: Row) -> str:
-    found = status.get("versions")
-    known = found if isinstance(found, dict) else {}
-    parts = [f"{name} {known[name]}" for name in ("torch", "torchvision", "timm") if name in known]
-    python = status.get("python")
-    return ", ".join([f"Python {python}"] * bool(python) + parts) or "unknown"

@@ -1,4 +1,4 @@
-"""From the settings of src/report.py to the report's folder."""
+"""From the settings of `igo report` to the report's folder."""
 
 from __future__ import annotations
 
@@ -10,18 +10,20 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from igo.analysis.report import content, draw, page, runs
+from igo.analysis.report import content, draw, inputs, page, power
+from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
 from igo.runs.find import find
 
 PAGE = "index.html"
+DEFAULTS = {"margin": content.MARGIN, "difference": 1.0}  # points of test accuracy
 FIGURES = "figures"
 OWN_LINK = r'href="(figures/[\w.-]+\.(?:png|pdf|csv))"'  # in a page of before: files of ours
 
 
 def run(composed: DictConfig) -> None:
-    """Read the runs, write page, figures and tables, and say where they are.
+    """Read the runs, write page, figures and tables, and say where they are; or print their power.
 
     Raises:
         ConfigError: naming the setting, such as a folder without runs.
@@ -30,29 +32,61 @@ def run(composed: DictConfig) -> None:
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigError("runs", composed.runs, "it must be a folder, or a list of folders")
     output = _output(composed.output)
+    margin, difference = (_points(composed, name) for name in ("margin", "difference"))
     folders = find(names)
+    if composed.get("power", False):
+        _say_power(read(folders), difference, margin)
+        return
+    made_of = inputs.fingerprint(folders, (names, str(output), margin, composed.get("links", True)))
+    if composed.get("if_new", False) and inputs.is_current(output / PAGE, made_of):
+        say(f"{output / PAGE} is made of these runs as they are")
+        return
     with _writing(output):
         (output / FIGURES).mkdir(parents=True, exist_ok=True)
-    material = runs.read(folders)
-    report = content.compose(material)
-    typed = ["python", "src/report.py", f"runs={_shown(names)}", f"output={composed.output}"]
+    results = read(folders)
+    report = content.compose(results, margin)
+    typed = ["igo", "report", f"runs={_shown(names)}", f"output={composed.output}"]
+    typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     files: dict[str, bytes] = {
-        f"{name}.csv": table.write_csv().encode()
-        for name, table in content.tables(material).items()
+        f"{name}.csv": table.write_csv().encode() for name, table in content.tables(results).items()
     }
     for figure in (figure for section in report.sections for figure in section.figures):
         drawn = draw.render(figure) | {"csv": figure.table.write_csv().encode()}
         files |= {f"{FIGURES}/{figure.name}.{suffix}": data for suffix, data in drawn.items()}
-    files[PAGE] = page.render(report, material, shlex.join(typed)).encode()
+    files[PAGE] = page.render(
+        report, results, shlex.join(typed), output if composed.get("links", True) else None
+    ).encode()
     _write(output, files)
-    left_out = len(material.runs) - int(material.runs["counted"].sum())
+    if composed.get("if_new", False):
+        inputs.keep(output / PAGE, made_of)
+    left_out = len(results.runs) - int(results.runs["counted"].sum())
     say(
-        f"{len(material.runs):,} runs, {left_out:,} of them in no mean;"
+        f"{len(results.runs):,} runs, {left_out:,} of them in no mean;"
         f" {sum(len(s.figures) for s in report.sections)} figures; {len(report.left_out)} left out"
     )
     for section in report.sections:
         say(f"{section.finding.kicker}: {section.finding.headline}")
     say(f"wrote {output / PAGE}")
+
+
+def _say_power(results: Results, difference: float, margin: float) -> None:
+    shown = list(power.lines(results, difference, margin))
+    for line in shown:
+        say(line)
+    if not shown:
+        say("no two comparable settings have two finished seeds in common: nothing to go by")
+        return
+    say(
+        "detectable: the true difference that n seeds find with a chance of 80 %; the last two:"
+        " seeds that find the difference, and that call equal settings equal within the margin"
+    )
+
+
+def _points(composed: DictConfig, name: str) -> float:
+    value = composed.get(name, DEFAULTS[name])
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 100:
+        raise ConfigError(name, value, "it must be points of test accuracy, above 0")
+    return float(value)
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report import families, numbers
-from igo.analysis.report.chart import PALETTE, Axis, Figure, Panel, Series, Style
+from igo.analysis import statistics
+from igo.analysis.report import families
+from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style
 from igo.analysis.report.families import Family
-from igo.analysis.report.runs import SHARPNESS, Material
+from igo.analysis.report.results import SHARPNESS, Results
+from igo.analysis.style import PALETTE
 from igo.analysis.table.table import of_all, with_intervals
 
 NAMES = {
@@ -22,49 +24,68 @@ TOLD_APART = len(PALETTE)  # settings, up to which each has a colour of its own
 
 @dataclass(frozen=True)
 class Found:
-    """A measure: its figure, and Spearman's ρ with accuracy over settings (None for under four)."""
+    """A measure: its figure, and Spearman's ρ with accuracy over settings (None for under four).
+
+    ``within`` is ρ over runs, each less its setting's mean.
+    """
 
     measure: str
     figure: Figure
     rho: float | None
     p: float | None
     settings: int
+    within: float | None
 
 
-def sharpness(material: Material) -> list[Found]:
+def sharpness(results: Results) -> list[Found]:
     """Three panels for each data set with model, and each measure that two settings have."""
-    results = []
+    found: list[Found] = []
     for measure in SHARPNESS:
-        has = material.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
-        usable = material.settings.filter(pl.col("setting").is_in(has.to_list()))
+        has = results.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
+        usable = results.settings.filter(pl.col("setting").is_in(has.to_list()))
         free = [
             name
             for name in usable.columns[1 : usable.columns.index("n")]
             if name not in ("dataset.name", "dataset.samples", "model.name", "model.width")
         ]
-        found = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
-        for family in found:
-            points = _points(material, family, measure)
+        groups = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
+        for family in groups:
+            points = _points(results, family, measure)
             rho, p, count = _correlation(points, measure, "test/accuracy")
             figure = _figure(points, family, measure)
-            results.append(Found(NAMES[measure], figure, rho, p, count))
-    return results
+            within = _within(results, family, measure)
+            found.append(Found(NAMES[measure], figure, rho, p, count, within))
+    return found
+
+
+def _within(results: Results, family: Family, measure: str) -> float | None:
+    names = (measure, "test/accuracy")
+    runs = results.runs.filter(
+        "counted",
+        pl.col("setting").is_in(family.settings),
+        *(pl.col(n).is_not_null() for n in names),
+    )
+    apart = runs.select("setting", *(pl.col(n) - pl.col(n).mean().over("setting") for n in names))
+    apart = apart.filter(pl.len().over("setting") > 1)
+    if len(apart) < 4 or min(apart[name].n_unique() for name in names) < 2:
+        return None
+    return float(apart.select(pl.corr(*names, method="spearman")).item())
 
 
 def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
-    names = {"delta": Axis("δₘ, mean over epochs", log=True), measure: _axis(points, measure),
+    axes = {"delta": Axis("δₘ, mean over epochs", log=True), measure: _axis(points, measure),
              "test/accuracy": Axis("test accuracy, %", percent=True)}  # fmt: skip
     pairs = (("delta", measure), (measure, "test/accuracy"), ("delta", "test/accuracy"))
     panels = [
-        Panel({"": names[x]}, names[y], _series(points, x, y)) for x, y in pairs
+        Panel({"": axes[x]}, axes[y], _series(points, x, y)) for x, y in pairs
     ]  # fmt: skip
     return Figure(
         f"{family.name}_{measure}",
         f"{NAMES[measure][:1].upper()}{NAMES[measure][1:]}, δ and test accuracy",
         f"Means of {len(points)} settings over their seeds ({_seeds(points)}) with 95 % intervals."
         " Spearman's rank correlation with test accuracy:"
-        f" {_told(points, measure, 'test/accuracy')};"
-        f" with δ: {_told(points, measure, 'delta')}.",
+        f" {_correlation_text(points, measure, 'test/accuracy')};"
+        f" with δ: {_correlation_text(points, measure, 'delta')}.",
         points.drop("setting"),
         family.settings,
         panels,
@@ -77,11 +98,11 @@ def _seeds(points: pl.DataFrame) -> str:
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
-def _points(material: Material, family: Family, measure: str) -> pl.DataFrame:
+def _points(results: Results, family: Family, measure: str) -> pl.DataFrame:
     """A row a setting: label, n, and of δ, sharpness and accuracy mean and interval."""
     metrics = ("delta", measure, "test/accuracy")
-    level = material.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
-    runs = material.runs.filter(
+    level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
+    runs = results.runs.filter(
         "counted", pl.col("setting").is_in(family.settings), pl.col(measure).is_not_null()
     )
     by_setting = (
@@ -131,11 +152,11 @@ def _correlation(points: pl.DataFrame, x: str, y: str) -> tuple[float | None, fl
     both = points.select(f"{x}_mean", f"{y}_mean").drop_nulls()
     if len(both) < 4 or min(both[name].n_unique() for name in both.columns) < 2:
         return None, None, len(both)
-    rho, p = numbers.rank_correlation(*both.to_numpy().T)
+    rho, p = statistics.rank_correlation(*both.to_numpy().T)
     return rho, p, len(both)
 
 
-def _told(points: pl.DataFrame, x: str, y: str) -> str:
+def _correlation_text(points: pl.DataFrame, x: str, y: str) -> str:
     rho, p, count = _correlation(points, x, y)
     if rho is None or p is None:
         return f"none for {count} settings"

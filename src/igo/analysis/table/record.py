@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import statistics
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields, is_dataclass
@@ -25,12 +24,14 @@ LAST: dict[str, type] = {
     "samples": int,
     "test/accuracy": float,
     "test/loss": float,
+    "validation/accuracy": float,
+    "validation/loss": float,
     "train/loss": float,
     "train/accuracy": float,
     "delta_m": float,
     "delta_measured": float,
     "eta_m": float,
-    "b_m": int,
+    "b_m": float,
 }
 # Columns of a row before and after its settings.
 HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
@@ -67,10 +68,24 @@ def read_run(folder: Path) -> Row:
         row |= _status(status)  # before the records: those of a finished run are complete
         if row["state"] == "running":
             row["state"] = state_of(folder)  # it may be dead
-        row |= _results(_text(folder / "metrics.jsonl"), row)
+        if row["state"] != "finished" and not (folder / "metrics.jsonl").exists():
+            row["epochs_done"] = 0  # it ended before its first epoch
+        else:
+            row |= _results(_text(folder / "metrics.jsonl"), row)
     except UserError as error:
         row |= {"state": "unreadable", "error": str(error)}
+    if row["state"] == "failed" and not row["error"]:
+        row["error"] = _last_line(folder / "error.txt")
     return row
+
+
+def _last_line(path: Path) -> str | None:
+    """Where a traceback says what went wrong."""
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        return None
+    return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
 def _text(path: Path) -> str:
@@ -107,9 +122,10 @@ REQUIRED = SETTINGS.keys() - DEFAULTS.keys()
 
 def _settings(text: str) -> Row:
     """Every setting by its full name; one that was not yet there has its default, as in a start."""
-    row = dict(DEFAULTS)
-    for block in re.split(r"^(?=\w+:)", text, flags=re.MULTILINE):
-        row.update(_block(block))
+    # The runs of a setting differ in this line alone: the rest is parsed once for all of them.
+    before, mark, rest = text.partition("\nseed:")
+    seed, _, after = rest.partition("\n")
+    row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
     missing = sorted(REQUIRED - row.keys())
     if missing:
         raise UserError(f"config.yaml is not of a run: it has no {missing[0]}")
@@ -118,12 +134,8 @@ def _settings(text: str) -> Row:
 
 
 @cache
-def _block(text: str) -> Row:
-    """The settings of one top-level entry of config.yaml.
-
-    Most entries are the same in all runs of a sweep, so each text is parsed once: a third of a
-    millisecond a run otherwise.
-    """
+def _values(text: str) -> Row:
+    """The settings in (a part of) a config.yaml by their full names: a third of a millisecond."""
     try:
         values = record_values(text)
     except ValueError as error:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import polars as pl
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from igo.analysis.names import PARAMETERS, differing, schedule_name, shared, short, telling
 from igo.analysis.table.record import Row
 from igo.analysis.table.table import constants, summarise
+from igo.words import counted
 
 MOST_SETTINGS = 100  # rows shown; all are in summary.csv
 MOST_FAILURES = 10
 SHOWN = (  # statistics from the most to the least important: name, factor, format
     ("test/accuracy", 100, ".2f"),
     ("test/accuracy_best", 100, ".2f"),
+    ("validation/accuracy", 100, ".2f"),
     ("test/loss", 1, ".4f"),
+    ("validation/loss", 1, ".4f"),
     ("train/loss", 1, ".4f"),
     ("updates", 1, ",.0f"),
     ("seconds", 1, ",.1f"),
 )
 GAP = 2  # between columns
+IN_WORDS = "setting"  # the column that stands for those of many settings
 Column = tuple[str, list[str]]
 
 
@@ -41,16 +47,18 @@ def show_summary(runs: pl.DataFrame) -> None:
     summary = summarise(runs)
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     counts = ", ".join(f"{count} {state}" for state, count in states.iter_rows())
-    say(f"{len(runs):,} runs ({counts}), {len(summary):,} settings")
-    common = [f"{name}={_value(value)}" for name, value in constants(runs).items()]
-    console.print(Text(f"all: {'  '.join(common)}", style="dim"), soft_wrap=not console.is_terminal)
-    columns = _columns(summary.head(MOST_SETTINGS))
+    say(f"{counted(len(runs), 'run')} ({counts}), {counted(len(summary), 'setting')}")
+    common = constants(runs)
+    if len(common):
+        text = Text(f"all: {', '.join(shared(common, common))}", style="dim")
+        console.print(text, soft_wrap=not console.is_terminal)
+    columns = _columns(summary.head(MOST_SETTINGS), common, console.width)
     shown, left_out = _fitting(columns, console.width)
     console.print(_table(shown))
     if left_out:
         say(f"no room for: {', '.join(left_out)} (all in summary.csv)")
     if len(summary) > MOST_SETTINGS:
-        say(f"{len(summary) - MOST_SETTINGS:,} more settings in summary.csv")
+        say(f"{counted(len(summary) - MOST_SETTINGS, 'more setting')} in summary.csv")
     say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
 
 
@@ -65,40 +73,45 @@ def _console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=100_000)
 
 
-def _columns(summary: pl.DataFrame) -> list[Column]:
-    """Titles and cells: the settings that differ, n, then the statistics."""
-    rows = summary.to_dicts()
-    settings = summary.columns[: summary.columns.index("n")]
-    columns = [_column(name, rows, _setting(name)) for name in telling(summary, settings)]
-    columns.append(_column("n", rows, lambda row: str(row["n"])))
-    columns += [
+def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
+    """Titles and cells: the settings that differ, n, then the statistics.
+
+    Settings that leave no room for a statistic are said in one column, what is set alone.
+    """
+    rows = [common | row for row in summary.to_dicts()]
+    names = list(telling(summary, summary.columns[: summary.columns.index("n")]))
+    settings = _settings(names, rows)
+    counts = [_column("n", rows, lambda row: str(row["n"]))]
+    counts += [
         _column(name, rows, _setting(name))
         for name in ("unfinished", "repeated")
         if any(row[name] for row in rows)
     ]
+    statistics = []
     for name, factor, form in SHOWN:
-        columns.append(_column(_title(name), rows, _statistic(name, factor, form)))
+        if name.startswith("validation") and all(row[f"{name}_mean"] is None for row in rows):
+            continue  # nothing was held out
+        statistics.append(_column(_title(name), rows, _statistic(name, factor, form)))
         if name != "updates":  # which the settings decide
-            columns.append(_column("95 %", rows, _interval(name, factor, form)))
-    return columns
+            statistics.append(_column("95 %", rows, _interval(name, factor, form)))
+    if _width([*settings, *counts, statistics[0]]) > width:
+        settings = [_column(IN_WORDS, rows, lambda row: ", ".join(differing(row, names)))]
+    return [*settings, *counts, *statistics]
+
+
+def _settings(names: Sequence[str], rows: Sequence[Row]) -> list[Column]:
+    """A column for each setting; one for a schedule's profile with its parameters."""
+    if "schedule.profile" not in names:
+        return [_column(short(name), rows, _setting(name)) for name in names]
+    kept = [name for name in names if name not in PARAMETERS]
+    return [
+        _column(short(name), rows, schedule_name if name == "schedule.profile" else _setting(name))
+        for name in kept
+    ]
 
 
 def _title(metric: str) -> str:
     return f"{metric} %" if "accuracy" in metric else metric
-
-
-def telling(summary: pl.DataFrame, settings: Sequence[str]) -> Iterable[str]:
-    """Leave out what comes with another column: a data set's facts, stages that are epochs."""
-    for name in settings:
-        group = f"{name.partition('.')[0]}.name"
-        if name == "schedule.stages" and "epochs" in settings:
-            if summary[name].equals(summary["epochs"]):
-                continue
-        elif name != group and group in settings:
-            pairs = summary.select(pl.struct(group, name).n_unique()).item()
-            if pairs == summary[group].n_unique():
-                continue
-        yield name
 
 
 def _column(title: str, rows: Sequence[Row], cell: Callable[[Row], str]) -> Column:
@@ -143,16 +156,21 @@ def _fitting(columns: Sequence[Column], width: int) -> tuple[Sequence[Column], l
     """The first columns, as many as fit, but no fewer than to the first statistic; the others."""
     titles = [title for title, _ in columns]
     end = titles.index(_title(SHOWN[0][0])) + 1
-    widths = [max(len(text) for text in (title, *cells)) + GAP for title, cells in columns]
-    while end < len(columns) and sum(widths[: end + 1]) - GAP <= width:
+    while end < len(columns) and _width(columns[: end + 1]) <= width:
         end += 1
     return columns[:end], [title for title in titles[end:] if title != "95 %"]
+
+
+def _width(columns: Sequence[Column]) -> int:
+    widths = [max(len(text) for text in (title, *cells)) + GAP for title, cells in columns]
+    return sum(widths) - GAP
 
 
 def _table(columns: Sequence[Column]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, GAP, 0, 0))
     for title, _ in columns:
-        table.add_column(Text(title), justify="right", overflow="fold")
+        side: Literal["left", "right"] = "left" if title == IN_WORDS else "right"
+        table.add_column(Text(title), justify=side, overflow="fold", no_wrap=side == "right")
     for row in zip(*(cells for _, cells in columns), strict=True):
         table.add_row(*(Text(cell) for cell in row))
     return table

@@ -8,14 +8,14 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import polars as pl
-from scipy.special import stdtrit
 
+from igo.analysis import statistics
 from igo.analysis.table.record import HEAD, RESULTS, SETTINGS, Row, read_run
 from igo.config.schema import NO_EFFECT
 from igo.errors import UserError
 
-METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds")
-CONFIDENCE = 0.95
+METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
+           "validation/accuracy", "validation/loss")  # fmt: skip
 MANY = 2000  # runs, from which several processes read them
 FILES = ("table.csv", "table.parquet", "summary.csv")
 
@@ -85,7 +85,7 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
     known = count_once(with_settings(runs))
     varied = [name for name in settings if known[name].n_unique() > 1]
     counted = pl.col("counted").sum()
-    statistics = [
+    averages = [
         expression
         for metric in METRICS
         for expression in (
@@ -97,7 +97,7 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
         counted.cast(pl.Int64).alias("n"),
         (~pl.col("finished")).sum().cast(pl.Int64).alias("unfinished"),
         (pl.col("finished").sum() - counted).cast(pl.Int64).alias("repeated"),
-        *statistics,
+        *averages,
     )
     shown = [f"{m}_{what}" for m in METRICS for what in ("mean", "sd", "low", "high")]
     counts = ["n", "unfinished", "repeated"]
@@ -118,14 +118,20 @@ def of_all(metric: str, statistic: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
 
 
 def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
-    """Add mean ± t s/√n, Student's 95 % interval, for each metric; n = 1 has no s, hence none."""
-    n = summary["n"].to_numpy().clip(min=2)
-    factor = pl.Series(stdtrit(n - 1, (1 + CONFIDENCE) / 2) / n**0.5)
+    """Add Student's 95 % interval for each metric; n = 1 has no deviation, hence none.
+
+    An accuracy is a share: its interval ends at 0 and 1.
+    """
+    half = pl.Series(statistics.reach(1.0, summary["n"].to_numpy())).fill_nan(None)
     return summary.with_columns(
-        (pl.col(f"{metric}_mean") + sign * factor * pl.col(f"{metric}_sd")).alias(name)
+        _within(metric, pl.col(f"{metric}_mean") + sign * half * pl.col(f"{metric}_sd")).alias(name)
         for metric in metrics
         for sign, name in ((-1, f"{metric}_low"), (1, f"{metric}_high"))
     )
+
+
+def _within(metric: str, end: pl.Expr) -> pl.Expr:
+    return end.clip(0.0, 1.0) if "accuracy" in metric else end
 
 
 def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:

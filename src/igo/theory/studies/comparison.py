@@ -4,20 +4,20 @@ The published script spends 51 stages × 20 steps × 100 samples × 2d finite di
 evaluations a run. The default budget here is one that a user of a global optimizer has.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
 
 from igo.theory.explicit import Descent, descend, halving_levels, optimal_levels
 from igo.theory.functions import FUNCTIONS, Array, TestFunction, get_function
 from igo.theory.peers import PEERS, best_value
+from igo.theory.row import Frames, Seen, Settings, Study, frame, rate_gap, statement
 from igo.theory.studies import style
-from igo.theory.studies.report import Row, Settings, wilson, write_csv
-
-Record = dict[str, Any]
 
 DIMENSIONS = (2, 10, 50)
 STAGES, SAMPLES = 10, 4
@@ -28,43 +28,38 @@ TUNING_SEED = 10_000
 STEP_SIZES = 10.0 ** np.arange(-4, 1.1, 0.5)
 WIDTHS = (0.02, 0.1, 0.3)  # δ_1 as a share of half the domain
 OURS = ("gradient_descent", "sgd", "explicit_halving", "explicit_optimal", "implicit_optimal")
+METHODS = (*OURS, *PEERS)
+PICTURE = "comparison.png"
 
 
-def _descent(method: str, step: float, width: float) -> Descent:
+def _descent(method: str, step: Array, width: Array) -> Descent:
     """Return a method's noise and learning rates; η falls with δ, as in the published script."""
-    if method == "gradient_descent":
-        return Descent(np.zeros(STAGES), np.full(STAGES, step))
-    if method == "sgd":
-        return Descent(np.full(STAGES, width), np.full(STAGES, step))
-    samples = 0 if method == "implicit_optimal" else SAMPLES
+    samples = SAMPLES if method.startswith("explicit") else 0
+    levels = np.ones(STAGES)
     if method == "explicit_halving":
-        levels = halving_levels(width, STAGES)
-        return Descent(levels, step * levels / width, samples)
-    # Algorithm 3 ends with a stage of gradient descent on f itself, here at the last η.
-    levels = optimal_levels(width, STAGES - 1, 1.0)
-    rates = step * np.append(levels, levels[-1]) / width
-    return Descent(np.append(levels, 0.0), rates, samples)
-
-
-def _settings_to_try(method: str, function: TestFunction, start: Array) -> list[Descent]:
-    """Return the grid: first steps of 1e-4 to 10 half domains for a typical slope, three δ_1."""
-    half = (function.domain[1] - function.domain[0]) / 2
-    slope = float(np.median(np.linalg.norm(function.gradient(start), axis=1)))
-    widths = (0.0,) if method == "gradient_descent" else WIDTHS
-    return [
-        _descent(method, step * half / max(slope, 1e-12), width * half)
-        for step in STEP_SIZES
-        for width in widths
-    ]
+        levels = halving_levels(1.0, STAGES)
+    elif method.endswith("optimal"):
+        # Algorithm 3 ends with a stage of gradient descent on f itself, here at the last η.
+        levels = np.append(optimal_levels(1.0, STAGES - 1, 1.0), 0.0)
+    rates = np.where(levels > 0, levels, levels[-2])
+    return Descent(np.multiply.outer(levels, width), np.multiply.outer(rates, step), samples)
 
 
 def tuned_best(method: str, function: TestFunction, start: Array, budget: int, seed: int) -> Array:
-    """Tune on 5 other starts (mean rank of the best value), then run; best values (n,)."""
+    """Tune on 5 other starts (mean rank of the best value), then run; best values (n,).
+
+    The grid: first steps of 1e-4 to 10 half domains for a typical slope, three δ_1.
+    """
     trial = function.starts(5, start.shape[1], TUNING_SEED + seed)
-    grid = _settings_to_try(method, function, trial)
-    tried = np.array([descend(function, trial, budget, g, GRADIENT_COST, seed) for g in grid])
-    chosen = grid[int(tried.argsort(0).argsort(0).mean(1).argmin())]
-    return descend(function, start, budget, chosen, GRADIENT_COST, seed)
+    half = (function.domain[1] - function.domain[0]) / 2
+    slope = float(np.median(np.linalg.norm(function.gradient(trial), axis=1)))
+    widths = np.array([0.0] if method == "gradient_descent" else WIDTHS) * half
+    step, width = np.meshgrid(STEP_SIZES * half / max(slope, 1e-12), widths)
+    grid = _descent(method, step.ravel(), width.ravel())
+    tried = descend(function, trial, budget, grid, GRADIENT_COST, seed)
+    chosen = int(tried.argsort(0).argsort(0).mean(1).argmin())
+    best = Descent(grid.noise_levels[:, chosen], grid.rates[:, chosen], grid.samples)
+    return descend(function, start, budget, best, GRADIENT_COST, seed)
 
 
 @dataclass(frozen=True)
@@ -73,39 +68,33 @@ class Task:
 
     function: str
     dimension: int
-    starts: int
-    budget: int
-    seed: int
+    settings: Settings
 
 
-def solve(task: Task) -> list[Record]:
-    """Return one record a method: success rate with its interval, quartiles of the best value."""
-    function = get_function(task.function)
-    start = function.starts(task.starts, task.dimension, task.seed)
+def solve(task: Task) -> list[dict[str, Any]]:
+    """Return one record a method: successes, quartiles of the best value."""
+    function, settings = get_function(task.function), task.settings
+    seed, budget = settings.seed, settings.budget
+    start = function.starts(settings.starts, task.dimension, seed)
     records = []
-    for method in (*OURS, *PEERS):
+    for method in METHODS:
         if method in PEERS:
-            best = np.array(
-                [
-                    best_value(method, function, x, task.budget, GRADIENT_COST, task.seed + i)[0]
-                    for i, x in enumerate(start)
-                ]
-            )
+            runs = [
+                best_value(method, function, x, budget, GRADIENT_COST, seed + i)[0]
+                for i, x in enumerate(start)
+            ]
+            best = np.array(runs)
         else:
-            best = tuned_best(method, function, start, task.budget, task.seed)
-        wins = int((best - function.minimum <= TOLERANCE).sum())
-        low, high = wilson(wins, task.starts)
+            best = tuned_best(method, function, start, budget, seed)
         quartiles = np.quantile(best, (0.25, 0.5, 0.75))
         records.append(
             {
                 "function": task.function,
                 "d": task.dimension,
                 "method": method,
-                "starts": task.starts,
-                "evaluations": task.budget,
-                "success": wins / task.starts,
-                "success_low": low,
-                "success_high": high,
+                "starts": settings.starts,
+                "evaluations": budget,
+                "successes": int((best - function.minimum <= TOLERANCE).sum()),
                 "best_median": quartiles[1],
                 "best_q25": quartiles[0],
                 "best_q75": quartiles[2],
@@ -115,153 +104,129 @@ def solve(task: Task) -> list[Record]:
     return records
 
 
-def run(settings: Settings) -> list[Row]:
-    """Run every method on every function in dimension 2, 10, 50, and rank them."""
-    tasks = [
-        Task(name, d, settings.starts, settings.budget, settings.seed)
-        for d in reversed(DIMENSIONS)
-        for name in FUNCTIONS
-    ]
-    records: list[Record] = []
-    with ProcessPoolExecutor(settings.workers) as pool:
-        for done, (task, found) in enumerate(zip(tasks, pool.map(solve, tasks), strict=True), 1):
-            records += found
-            settings.progress(f"{task.function}, d = {task.dimension} ({done}/{len(tasks)})")
-    write_csv(settings.output / "comparison.csv", records)
-    summary = _summary(records)
-    write_csv(settings.output / "comparison_summary.csv", summary)
-    _draw(settings, records)
-    return _rows(settings, summary)
+def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+    """Run every method on every function in dimension 2, 10, 50."""
+    tasks = [Task(name, d, settings) for d in reversed(DIMENSIONS) for name in FUNCTIONS]
+    with ProcessPoolExecutor(settings.workers, get_context("spawn")) as pool:
+        return {"comparison": frame([r for found in pool.map(solve, tasks) for r in found])}
 
 
-def _of(records: Sequence[Record], **keys: object) -> list[Record]:
-    return [r for r in records if all(r[k] == v for k, v in keys.items())]
-
-
-def _summary(records: list[Record]) -> list[Record]:
-    """Pool the functions: success over all runs, and the mean rank of the median best value."""
-    summary = []
-    for d in DIMENSIONS:
-        ranks: dict[str, list[float]] = {m: [] for m in (*OURS, *PEERS)}
-        for name in FUNCTIONS:
-            of_function = _of(records, d=d, function=name)
-            medians = np.array([float(r["best_median"]) for r in of_function])
-            for r, value in zip(of_function, medians, strict=True):
-                below, equal = (medians < value).sum(), (medians == value).sum()
-                ranks[str(r["method"])].append(1 + below + (equal - 1) / 2)
-        for method, rank in ranks.items():
-            of_method = _of(records, d=d, method=method)
-            trials = sum(int(r["starts"]) for r in of_method)
-            wins = round(sum(float(r["success"]) * int(r["starts"]) for r in of_method))
-            low, high = wilson(wins, trials)
-            half = 1.96 * np.std(rank, ddof=1) / np.sqrt(len(rank))
-            summary.append(
-                {
-                    "d": d,
-                    "method": method,
-                    "success": wins / trials,
-                    "success_low": low,
-                    "success_high": high,
-                    "mean_rank": float(np.mean(rank)),
-                    "rank_half_interval": float(half),
-                }
-            )
-    return summary
-
-
-def _draw(settings: Settings, records: list[Record]) -> None:
-    methods = [*OURS, *PEERS]
+def draw(frames: Frames) -> Figure:
+    """Draw the success of every method on every function, a panel for each dimension."""
+    table = frames["comparison"]
     figure, axes = style.panels(3, width=4.6, height=5.4, sharey=True)
     for axis, d in zip(axes, DIMENSIONS, strict=True):
-        table = np.array(
-            [
-                [float(_of(records, d=d, method=m, function=f)[0]["success"]) for m in methods]
-                for f in FUNCTIONS
-            ]
+        share = (pl.col("successes") / pl.col("starts")).alias("share")
+        wide = (
+            table.filter(d=d).with_columns(share).pivot("method", index="function", values="share")
         )
-        axis.imshow(table, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (row, column), rate in np.ndenumerate(table):
-            axis.text(
-                column,
-                row,
-                f"{100 * rate:.0f}",
-                ha="center",
-                va="center",
-                fontsize=7.5,
-                color="white" if rate > 0.6 else "black",
-            )
-        axis.set_xticks(
-            range(len(methods)),
-            [m.replace("_", " ") for m in methods],
-            rotation=60,
-            ha="right",
-            fontsize=8.5,
-        )
-        axis.set_yticks(range(len(FUNCTIONS)), [f.replace("_", " ") for f in FUNCTIONS])
+        image = wide.select(METHODS).to_numpy()
+        axis.imshow(image, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for (row, column), one in np.ndenumerate(image):
+            colour = "white" if one > 0.6 else "black"
+            place = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
+            axis.text(column, row, f"{100 * one:.0f}", **place)
+        names = [m.replace("_", " ") for m in METHODS]
+        axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8.5)
+        axis.set_yticks(range(len(wide)), [f.replace("_", " ") for f in wide["function"]])
         axis.set_title(f"d = {d}")
         axis.grid(visible=False)
         axis.axvline(len(OURS) - 0.5, color=style.RED, linewidth=1)
-    figure.suptitle(
-        f"Success in % (f − f* ≤ {TOLERANCE:g}), {settings.starts} starts, "
-        f"{settings.budget:,} evaluations"
+    figure.suptitle(f"Success in % (f − f* ≤ {TOLERANCE:g}); right of the line: peers")
+    return figure
+
+
+def _pooled(frames: Frames, d: int, method: str) -> tuple[int, int]:
+    """Return successes and trials of a method over the functions in dimension d."""
+    chosen = frames["comparison"].filter(d=d, method=method)
+    return int(chosen["successes"].sum()), int(chosen["starts"].sum())
+
+
+def _ran(frames: Frames) -> str:
+    table = frames["comparison"]
+    return (
+        f"16 functions, d = 2, 10, 50, {table['starts'][0]} starts uniform in the domain, "
+        f"{table['evaluations'][0]:,} evaluations (a gradient counts {GRADIENT_COST}), success = "
+        f"within {TOLERANCE:g} of the minimum; learning rate and δ_1 tuned on 5 other starts, "
+        "uncounted; the peers have their defaults"
     )
-    style.save(figure, settings.output / "comparison.png")
 
 
-def _rows(settings: Settings, summary: list[Record]) -> list[Row]:
-    def cell(d: int, method: str) -> str:
-        r = _of(summary, d=d, method=method)[0]
-        return (
-            f"{method.replace('_', ' ')} {float(r['success']):.0%} "
-            f"[{float(r['success_low']):.0%}, {float(r['success_high']):.0%}]"
+@statement(
+    "slide: 段階的最適化",
+    "graduated optimization is a method of global optimization; plain gradients get stuck",
+    PICTURE,
+)
+def graduated_beats_descent(frames: Frames) -> Seen:
+    """Compare success of explicit graduated optimization and gradient descent."""
+    parts = [
+        rate_gap(
+            f"success above gradient descent's, d = {d}",
+            _pooled(frames, d, "explicit_optimal"),
+            _pooled(frames, d, "gradient_descent"),
         )
-
-    def rate(d: int, method: str) -> float:
-        return float(_of(summary, d=d, method=method)[0]["success"])
-
-    ran = (
-        f"16 functions, d = 2, 10, 50, {settings.starts} starts uniform in the domain, "
-        f"{settings.budget:,} evaluations (a gradient counts {GRADIENT_COST}), success = within "
-        f"{TOLERANCE:g} of the minimum. Learning rate and δ_1 tuned on 5 other starts, uncounted; "
-        "the peers have their defaults"
-    )
-    files = "comparison.png comparison.csv comparison_summary.csv"
-    better = sum(rate(d, "explicit_optimal") > rate(d, "gradient_descent") for d in DIMENSIONS)
-    beats_halving = sum(
-        rate(d, "explicit_optimal") >= rate(d, "explicit_halving") for d in DIMENSIONS
-    )
-    best_peer = {d: max(rate(d, m) for m in PEERS) for d in DIMENSIONS}
-    ahead = sum(rate(d, "explicit_optimal") >= best_peer[d] for d in DIMENSIONS)
-    return [
-        Row(
-            "slide: 段階的最適化",
-            "graduated optimization is a method of global optimization; plain gradients get stuck",
-            ran,
-            "; ".join(f"d = {d}: " + ", ".join(cell(d, m) for m in OURS) for d in DIMENSIONS),
-            "agrees" if better == 3 else "in part",
-            files,
-        ),
-        Row(
-            "paper: optimal noise scheduling",
-            "γ_m = ((M − m)/(M − m + 1))^p is better than halving (Algorithm 1)",
-            "the same runs, p = 1, M = 9 stages and the last one on f itself; halving: 10 stages",
-            "success, optimal against halving: "
-            + ", ".join(
-                f"d = {d}: {rate(d, 'explicit_optimal'):.0%} and {rate(d, 'explicit_halving'):.0%}"
-                for d in DIMENSIONS
-            ),
-            "agrees" if beats_halving == 3 else "in part" if beats_halving else "disagrees",
-            files,
-        ),
-        Row(
-            "(not in the source)",
-            "what a user would pick instead",
-            "the same evaluations for SciPy's dual annealing, differential evolution and basin "
-            "hopping, and for CMA-ES with restarts",
-            "; ".join(f"d = {d}: " + ", ".join(cell(d, m) for m in PEERS) for d in DIMENSIONS)
-            + f". Explicit graduated optimization is at least as good as the best peer in {ahead} "
-            "of 3 dimensions",
-            "agrees" if ahead == 3 else "in part" if ahead else "disagrees",
-            files,
-        ),
+        for d in DIMENSIONS
     ]
+    controls = [
+        rate_gap(
+            f"the same for noise that never falls (SGD), d = {d}",
+            _pooled(frames, d, "sgd"),
+            _pooled(frames, d, "gradient_descent"),
+        )
+        for d in DIMENSIONS
+    ]
+    return Seen(_ran(frames), parts, controls)
+
+
+@statement(
+    "paper: optimal noise scheduling",
+    "γ_m = ((M − m)/(M − m + 1))^p is better than halving (Algorithm 1)",
+    PICTURE,
+)
+def optimal_beats_halving(frames: Frames) -> Seen:
+    """Compare the two noise schedules of explicit graduated optimization."""
+    parts = [
+        rate_gap(
+            f"success above halving's, d = {d}",
+            _pooled(frames, d, "explicit_optimal"),
+            _pooled(frames, d, "explicit_halving"),
+        )
+        for d in DIMENSIONS
+    ]
+    ran = f"{_ran(frames)}; p = 1, M = 9 stages and the last one on f itself; halving: 10 stages"
+    controls = [
+        rate_gap(
+            "a constant noise level (SGD) above halving, d = 10",
+            _pooled(frames, 10, "sgd"),
+            _pooled(frames, 10, "explicit_halving"),
+        )
+    ]
+    return Seen(ran, parts, controls)
+
+
+@statement("(not in the source)", "it is what a user should pick", PICTURE)
+def better_than_peers(frames: Frames) -> Seen:
+    """Compare explicit graduated optimization with the best of the global optimizers."""
+    parts, controls = [], []
+    for d in DIMENSIONS:
+        peer = max(PEERS, key=lambda m: _pooled(frames, d, m)[0])
+        against = f"success against the best peer, {peer.replace('_', ' ')}, d = {d}"
+        reached = _pooled(frames, d, peer)
+        ours, sgd = (_pooled(frames, d, method) for method in ("explicit_optimal", "sgd"))
+        parts.append(rate_gap(against, ours, reached))
+        controls.append(rate_gap(f"SGD's {against}", sgd, reached))
+    return Seen(
+        f"{_ran(frames)}. Peers: SciPy's dual annealing, differential evolution and basin hopping, "
+        "and CMA-ES with restarts",
+        parts,
+        controls,
+    )
+
+
+STUDY = Study(
+    measure,
+    ("comparison",),
+    {PICTURE: draw},
+    (graduated_beats_descent, optimal_beats_halving, better_than_peers),
+    all_workers=True,
+)

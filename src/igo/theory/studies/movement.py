@@ -1,13 +1,18 @@
 """Study: Propositions 3.2 and 3.3: how far the minimisers of f̂_δm move."""
 
 import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
 
 from igo.theory import propositions as props
 from igo.theory import smoothed
 from igo.theory.functions import Array
 from igo.theory.kernels import Kernel
+from igo.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
 from igo.theory.studies import style
-from igo.theory.studies.report import Row, Settings, write_csv
+
+PICTURE = "minimisers_move.png"
+COUNT = 600
 
 
 def _case(rng: np.random.Generator) -> tuple[smoothed.Smoothed, Array]:
@@ -72,25 +77,22 @@ def movement_checks(rng: np.random.Generator, count: int) -> list[dict[str, floa
     return records
 
 
-def run(settings: Settings) -> list[Row]:
-    """Sample functions and noise sequences, and look for violations."""
-    records = movement_checks(np.random.default_rng(settings.seed), 3000)
-    r = {key: np.array([rec[key] for rec in records]) for key in records[0]}
-    premise = r["needed"] <= r["delta"]
-    conclusion = r["moved"] <= r["allowed"] + 1e-9
+def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+    """Sample functions and noise sequences."""
+    return {"minimisers_move": frame(movement_checks(np.random.default_rng(settings.seed), COUNT))}
+
+
+def draw(frames: Frames) -> Figure:
+    """Draw both propositions: what is bounded over its bound."""
+    table = frames["minimisers_move"]
     figure, (left, right) = style.panels(2, width=4.6)
-    for chosen, colour, label in (
-        (premise, style.BLUE, "condition met"),
-        (~premise, style.ORANGE, "not met"),
-    ):
-        left.loglog(
-            r["needed"][chosen] / r["delta"][chosen],
-            np.maximum(r["moved"] / r["allowed"], 1e-6)[chosen],
-            ".",
-            markersize=2,
-            color=colour,
-            label=label,
-        )
+    met = pl.col("needed") <= pl.col("delta")
+    chosen = ((met, style.BLUE, "condition met"), (~met, style.ORANGE, "not met"))
+    for condition, colour, label in chosen:
+        one = table.filter(condition)
+        moved = (one["moved"] / one["allowed"]).clip(1e-6)
+        dots = {"markersize": 2, "color": colour, "label": label}
+        left.loglog(one["needed"] / one["delta"], moved, ".", **dots)
     left.axhline(1, color=style.BLACK, linewidth=0.8)
     left.axvline(1, color=style.BLACK, linewidth=0.8)
     left.set(
@@ -99,38 +101,63 @@ def run(settings: Settings) -> list[Row]:
         ylabel=r"$\|x^*_{\delta_m} - x^*_{\delta_{m+1}}\|\,/\,(|\delta_m| - |\delta_{m+1}|)$",
     )
     left.legend(markerscale=5)
-    held = r["steps_hold"] > 0
-    ratio = r["from_optimum"] / r["delta"]
-    right.plot(r["gamma"][held], ratio[held], ".", markersize=2, color=style.BLUE)
+    held = table.filter(pl.col("steps_hold") > 0)
+    ratio = held["from_optimum"] / held["delta"]
+    right.plot(held["gamma"], ratio, ".", markersize=2, color=style.BLUE)
     right.axhline(1, color=style.BLACK, linewidth=0.8)
-    right.set(
-        title="Proposition 3.3",
-        xlabel=r"$\gamma_m$",
-        ylabel=r"$\|x^*_{\delta_m} - x^*\|\,/\,|\delta_m|$",
+    labels = r"$\gamma_m$", r"$\|x^*_{\delta_m} - x^*\|\,/\,|\delta_m|$"
+    right.set(title="Proposition 3.3", xlabel=labels[0], ylabel=labels[1])
+    return figure
+
+
+def _violations(table: pl.DataFrame, condition: pl.Expr) -> int:
+    """Count the cases that meet a condition and yet move farther than (i) allows."""
+    too_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
+    return len(table.filter(condition & too_far))
+
+
+@statement(
+    "命題 3.2",
+    "2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| is sufficient for condition (i) of new σ-nice",
+    PICTURE,
+)
+def slope_bounds_the_move(frames: Frames) -> Seen:
+    """Count violations of (i) where the condition is met, and where it is not."""
+    table = frames["minimisers_move"]
+    met = pl.col("needed") <= pl.col("delta")
+    return Seen(
+        f"{len(table):,} (function, δ_m, γ_m): x²/2 + A sin(ωx + φ) at random, ball and Gaussian "
+        "kernels, closed forms",
+        [
+            Check("cases that meet the condition", len(table.filter(met)), low=1000),
+            Check("of these, cases that break (i)", _violations(table, met), high=0),
+        ],
+        [Check("cases that do not meet it and break (i)", _violations(table, ~met), high=0)],
     )
-    style.save(figure, settings.output / "minimisers_move.png")
-    write_csv(settings.output / "minimisers_move.csv", records[:2000])
-    violated = int((premise & ~conclusion).sum())
-    beyond = int((ratio[held] > 1 + 1e-9).sum())
-    return [
-        Row(
-            "命題 3.2",
-            "2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| is sufficient for condition (i) of new σ-nice",
-            f"{len(records):,} (function, δ_m, γ_m): x²/2 + A sin(ωx + φ) at random (CSV: 2,000), "
-            "ball and Gaussian kernels, closed forms",
-            f"the condition was met {premise.sum():,} times and (i) failed {violated} times then. "
-            f"(i) held in {(~premise & conclusion).sum():,} of the {(~premise).sum():,} cases in "
-            "which it was not met: sufficient, not necessary",
-            "agrees" if violated == 0 else "disagrees",
-            "minimisers_move.png minimisers_move.csv",
-        ),
-        Row(
-            "命題 3.3",
-            "‖x*_δm − x*‖ < d_{m+1}|δ_{m+1}|: a stage starts in the next strongly convex region",
-            f"the {int(held.sum()):,} of them in which (i) held from stage m to the end",
-            f"‖x*_δm − x*‖ exceeded |δ_m| {beyond} times (largest ratio {ratio[held].max():.3f}); "
-            "with γ_m > 1/d_{m+1} that is the proposition, since then d_{m+1}|δ_{m+1}| > |δ_m|",
-            "agrees" if beyond == 0 else "disagrees",
-            "minimisers_move.png",
-        ),
-    ]
+
+
+@statement(
+    "命題 3.3",
+    "‖x*_δm − x*‖ < d_{m+1}|δ_{m+1}|: a stage starts in the next strongly convex region",
+    PICTURE,
+)
+def next_stage_starts_inside(frames: Frames) -> Seen:
+    """Count the stages that end farther from x* than δ_m although (i) holds to the end."""
+    table = frames["minimisers_move"]
+    held = pl.col("steps_hold") > 0
+    beyond = pl.col("from_optimum") > pl.col("delta") * (1 + 1e-5)
+    return Seen(
+        f"the {len(table.filter(held)):,} of these cases in which (i) holds from stage m to the "
+        "end",
+        [Check("‖x*_δm − x*‖ above |δ_m|", len(table.filter(held & beyond)), high=0)],
+        [Check("the same where (i) fails on the way", len(table.filter(~held & beyond)), high=0)],
+        note="With γ_m > 1/d_{m+1} that is the proposition, since then d_{m+1}|δ_{m+1}| > |δ_m|.",
+    )
+
+
+STUDY = Study(
+    measure,
+    ("minimisers_move",),
+    {PICTURE: draw},
+    (slope_bounds_the_move, next_stage_starts_inside),
+)

@@ -3,17 +3,27 @@
 from itertools import combinations, product
 
 import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
 
 from igo.theory.functions import Array, get_function
+from igo.theory.row import Check, Frames, Seen, Settings, Study, frame, rate_gap, statement
 from igo.theory.studies import style
-from igo.theory.studies.report import Row, Settings, wilson, write_csv
 
 CHAINS, STEPS, NOISE = 2000, 2000, 400.0  # SGD chains, steps, and C of the controlled gradient
-
-
-def run(settings: Settings) -> list[Row]:
-    """Check Lemma 2.1 by enumeration, and SGD of different batch sizes and schedules."""
-    return [_lemma(settings), *_batches(settings)]
+ETA, SAMPLES = 0.002, 7
+PICTURE = "noise_and_batch.png"
+STAGE = np.repeat(np.arange(5), STEPS // 5)
+ONES = np.ones(STEPS)
+METHODS = {  # learning rates over η_1 and batch sizes over b_1, a step each
+    "1 constant": (ONES, ONES),
+    "2 decaying learning rate": (0.5 ** (STAGE / 2), ONES),
+    "3 increasing batch": (ONES, 2.0**STAGE),
+    "4 hybrid": ((np.sqrt(3) / 2) ** STAGE, 1.5**STAGE),
+    "polynomial p = 1/2": ((1 - STAGE / 5) ** 0.5, ONES),
+    "growing noise": ((2.0 ** ((STAGE - 4) / 2)), ONES),
+}
+RAN = f"{CHAINS:,} SGD chains of {STEPS} steps on Rastrigin, d = 1, noise (C/√b)·u"
 
 
 def minibatch_variances(gradients: Array, batch: int) -> tuple[float, float]:
@@ -23,42 +33,9 @@ def minibatch_variances(gradients: Array, batch: int) -> tuple[float, float]:
     """
     centred = gradients - gradients.mean(0)
     index = range(len(gradients))
-    drawn = [centred[list(s)].mean(0) for s in product(index, repeat=batch)]
-    subsets = [centred[list(s)].mean(0) for s in combinations(index, batch)]
-    return float((np.array(drawn) ** 2).sum(1).mean()), float(
-        (np.array(subsets) ** 2).sum(1).mean()
-    )
-
-
-def _lemma(settings: Settings) -> Row:
-    rng = np.random.default_rng(settings.seed)
-    gradients = rng.exponential(size=(7, 3))
-    c2 = float(((gradients - gradients.mean(0)) ** 2).sum(1).mean())
-    records = []
-    for b in (1, 2, 3, 4, 5, 6):
-        drawn, subset = minibatch_variances(gradients, b)
-        records.append(
-            {
-                "b": b,
-                "with_replacement": drawn,
-                "without_replacement": subset,
-                "C2/b": c2 / b,
-                "C2/b*(n-b)/(n-1)": c2 / b * (7 - b) / 6,
-            }
-        )
-    write_csv(settings.output / "lemma_2_1.csv", records)
-    worst = max(abs(r["with_replacement"] / r["C2/b"] - 1) for r in records)
-    without = max(abs(r["without_replacement"] / r["C2/b*(n-b)/(n-1)"] - 1) for r in records)
-    return Row(
-        "補題 2.1",
-        "E‖∇f_S − ∇f‖² ≤ C²/b",
-        "every mini-batch of 7 samples enumerated, b = 1…6, with and without replacement",
-        f"with replacement it equals C²/b (relative difference {worst:.0e}); without, "
-        f"(C²/b)(n − b)/(n − 1) ({without:.0e}): the bound holds and is loose near b = n, where "
-        "δ = η√(C²/b) overstates the noise",
-        "agrees" if worst < 1e-9 and without < 1e-9 else "disagrees",
-        "lemma_2_1.csv",
-    )
+    drawn = np.array([centred[list(s)].mean(0) for s in product(index, repeat=batch)])
+    subsets = np.array([centred[list(s)].mean(0) for s in combinations(index, batch)])
+    return float((drawn**2).sum(1).mean()), float((subsets**2).sum(1).mean())
 
 
 def controlled_sgd(start: Array, rates: Array, batches: Array, seed: int) -> Array:
@@ -66,110 +43,130 @@ def controlled_sgd(start: Array, rates: Array, batches: Array, seed: int) -> Arr
 
     Returns the last points; both sequences have one entry a step.
     """
-    gradient = get_function("rastrigin").gradient
     rng = np.random.default_rng(seed)
     x = start.copy()
-    for rate, b in zip(rates, batches, strict=True):
-        noise = NOISE / np.sqrt(b) * rng.uniform(-1, 1, x.shape)
-        x = x - rate * (gradient(x) + noise)
+    for step, b in zip(rates, batches, strict=True):
+        slope = 2 * x + 20 * np.pi * np.sin(2 * np.pi * x)
+        x = x - step * (slope + NOISE / np.sqrt(b) * rng.uniform(-1, 1, x.shape))
     return x
 
 
-def _success(x: Array) -> tuple[int, str]:
-    wins = int((np.abs(x) < 0.5).sum())
-    low, high = wilson(wins, x.size)
-    return wins, f"{wins / x.size:.0%} [{low:.0%}, {high:.0%}]"
-
-
-def _batches(settings: Settings) -> list[Row]:
+def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+    """Enumerate Lemma 2.1's mini-batches; run SGD of different batch sizes and schedules."""
+    gradients = np.random.default_rng(settings.seed).exponential(size=(SAMPLES, 3))
+    c2 = float(((gradients - gradients.mean(0)) ** 2).sum(1).mean())
+    names = ("with_replacement", "without_replacement")
+    lemma = [
+        {"b": b, "C2/b": c2 / b} | dict(zip(names, minibatch_variances(gradients, b), strict=True))
+        for b in range(1, SAMPLES)
+    ]
     start = np.random.default_rng(settings.seed).uniform(-5.12, 5.12, CHAINS)
-    ones, eta = np.ones(STEPS), 0.002
-    sizes = 2 ** np.arange(0, 15, 2)
-    records: list[dict[str, object]] = []
-    share: list[float] = []
-    text: dict[object, str] = {}
-    for b in sizes:
-        x = controlled_sgd(start, eta * ones, b * ones, settings.seed)
-        wins, text[int(b)] = _success(x)
-        share.append(wins / CHAINS)
-        records.append(
-            {
-                "schedule": "constant",
-                "b": int(b),
-                "delta_1": eta * NOISE / np.sqrt(b),
-                "in_global_basin": share[-1],
-                "median_f": _median(x),
-            }
-        )
-    stage = np.repeat(np.arange(5), STEPS // 5)
-    methods = {
-        "1 constant": (ones, ones),
-        "2 decaying learning rate": (np.asarray(0.5 ** (stage / 2), float), ones),
-        "3 increasing batch": (ones, np.asarray(2.0**stage, float)),
-        "4 hybrid": (np.asarray((np.sqrt(3) / 2) ** stage, float), 1.5**stage),
-        "polynomial p = 1/2": ((1 - stage / 5) ** 0.5, ones),
-    }
-    for name, (rate, growth) in methods.items():
-        x = controlled_sgd(start, eta * rate, growth, settings.seed)
-        wins, text_of = _success(x)
-        text[name] = text_of
+    runs = {f"constant, b = {b}": (ONES, b * ONES) for b in 2 ** np.arange(0, 15, 2)} | METHODS
+    value, records = get_function("rastrigin").value, []
+    for name, (step, b) in runs.items():
+        x = controlled_sgd(start, ETA * np.asarray(step), np.asarray(b), settings.seed)
         records.append(
             {
                 "schedule": name,
-                "b": 1,
-                "delta_1": eta * NOISE,
-                "in_global_basin": wins / CHAINS,
-                "median_f": _median(x),
+                "delta_1": ETA * float(step[0]) * NOISE / np.sqrt(b[0]),
+                "in_global_basin": int((np.abs(x) < 0.5).sum()),
+                "median_f": float(np.median(value(x[:, None]))),
             }
         )
-    write_csv(settings.output / "noise_and_batch.csv", records)
-    _draw(settings, eta * NOISE / np.sqrt(sizes), share, records[len(sizes) :])
-    best = int(sizes[int(np.argmax(share))])
-    named = {r["schedule"]: r for r in records[len(sizes) :]}
-    ran = f"{CHAINS:,} SGD chains of {STEPS} steps on Rastrigin, d = 1, noise (C/√b)·u"
-    medians = {n: float(r["median_f"]) for n, r in named.items()}  # type: ignore[arg-type]
-    decays = [medians[n] for n in list(methods)[1:4]]
-    return [
-        Row(
-            "slide: 背景 (gradient methods cannot climb)",
-            "large batches follow the original function and stay in bad local minima",
-            f"{ran}, η = {eta}, b = 1 … {sizes[-1]}",
-            f"in the global basin at the end: {text[1]} (b = 1, δ = {eta * NOISE:.2g}), "
-            f"{text[best]} (b = {best}, the best), {text[int(sizes[-1])]} (b = {sizes[-1]}, "
-            f"δ = {eta * NOISE / np.sqrt(sizes[-1]):.2g}; plain gradient descent)"
-            + (". Too much noise, b = 1, is no better" if share[0] < max(share) / 1.5 else ""),
-            "agrees" if share[-1] < max(share) / 1.5 else "disagrees",
-            "noise_and_batch.png noise_and_batch.csv",
-        ),
-        Row(
-            "slide: SGDの挙動についての理論的洞察",
-            "a decaying learning rate or a growing batch is better than constants; both lower δ",
-            f"{ran}; Methods 1–4 in 5 stages from b = 1 with equal δ_m for 2–4",
-            "median f at the end: "
-            + ", ".join(f"{n}: {v:.3g}" for n, v in medians.items())
-            + ". Equal δ_m do not give equal results: a larger η_m also moves farther. Share "
-            "in the global basin: " + ", ".join(f"{n}: {text[n]}" for n in methods),
-            "agrees" if max(decays) < medians["1 constant"] else "in part",
-            "noise_and_batch.png noise_and_batch.csv",
-        ),
-    ]
+    return {"lemma_2_1": frame(lemma), "noise_and_batch": frame(records)}
 
 
-def _median(x: Array) -> float:
-    return float(np.median(get_function("rastrigin").value(x[:, None])))
-
-
-def _draw(settings: Settings, levels: Array, share: list[float], methods: list[dict]) -> None:  # type: ignore[type-arg]
+def draw(frames: Frames) -> Figure:
+    """Draw success against δ, and the schedules' results."""
+    table = frames["noise_and_batch"]
     figure, (left, right) = style.panels(2, width=4.8)
-    left.semilogx(levels, share, "o-", color=style.BLUE)
-    left.set(
-        xlabel="δ = ηC/√b",
-        ylabel="share in the global basin",
-        ylim=(0, 0.3),
-        title="SGD on Rastrigin, constant η and b",
-    )
-    names = [m["schedule"] for m in methods]
-    right.barh(names, [m["median_f"] for m in methods], color=style.COLOURS[: len(names)])
+    constant = table.filter(pl.col("schedule").str.starts_with("constant, b"))
+    left.semilogx(constant["delta_1"], constant["in_global_basin"] / CHAINS, "o-", color=style.BLUE)
+    labels = {"xlabel": "δ = ηC/√b", "ylabel": "share in the global basin", "ylim": (0, 0.3)}
+    left.set(title="SGD on Rastrigin, constant η and b", **labels)
+    schedules = table.filter(pl.col("schedule").is_in(list(METHODS)))
+    right.barh(schedules["schedule"], schedules["median_f"], color=style.COLOURS[: len(METHODS)])
     right.invert_yaxis()
     right.set(xlabel="median f at the end", title=r"Schedules; 2–4 have the same $\delta_m$")
-    style.save(figure, settings.output / "noise_and_batch.png")
+    return figure
+
+
+@statement("補題 2.1", "E‖∇f_S − ∇f‖² ≤ C²/b")
+def lemma_2_1(frames: Frames) -> Seen:
+    """Compare every enumerated mini-batch variance with C²/b."""
+    table, n = frames["lemma_2_1"], SAMPLES
+    bound = table["C2/b"]
+    over = float((table["with_replacement"] / bound).max())  # type: ignore[arg-type]
+    finite = bound * (n - table["b"]) / (n - 1)
+    without = float((table["without_replacement"] / finite - 1).abs().max())  # type: ignore[arg-type]
+    below = float((bound / 2 / table["with_replacement"]).min())  # type: ignore[arg-type]
+    return Seen(
+        f"every mini-batch of {n} samples enumerated, b = 1…{n - 1}, with and without replacement",
+        [
+            Check("largest variance over C²/b, with replacement", over, high=1 + 1e-5),
+            Check("difference from (C²/b)(n − b)/(n − 1), without", without, high=1e-5),
+        ],
+        [Check("C²/(2b) over the variance: would half the bound hold?", below, low=1)],
+        note="With replacement the variance equals C²/b. Without, the bound is loose near b = n, "
+        "where δ = η√(C²/b) overstates the noise.",
+    )
+
+
+def _wins(frames: Frames, schedule: str) -> tuple[int, int]:
+    found = frames["noise_and_batch"].filter(schedule=schedule)
+    return int(found["in_global_basin"][0]), CHAINS
+
+
+@statement(
+    "slide: 背景 (gradient methods cannot climb)",
+    "large batches follow the original function and stay in bad local minima",
+    PICTURE,
+)
+def large_batches_stay(frames: Frames) -> Seen:
+    """Compare the success of a medium batch with the largest one's, and the smallest one's."""
+    large = _wins(frames, "constant, b = 16384")
+    return Seen(
+        f"{RAN}, η = {ETA}, constant b = 1 … 16384, success = the global basin at the end",
+        [
+            rate_gap(
+                "success at b = 4 above b = 16384", _wins(frames, "constant, b = 4"), large, 0.03
+            )
+        ],
+        [rate_gap("b = 4096 above b = 16384", _wins(frames, "constant, b = 4096"), large, 0.03)],
+        note="The control has a quarter of the batch, and still too little noise to leave a "
+        "minimum. "
+        "Too much noise (b = 1) is no better than none.",
+    )
+
+
+@statement(
+    "slide: SGDの挙動についての理論的洞察",
+    "a decaying learning rate or a growing batch is better than constants; both lower δ",
+    PICTURE,
+)
+def falling_noise_is_better(frames: Frames) -> Seen:
+    """Compare each schedule's success with that of constants."""
+    names, constant = list(METHODS), _wins(frames, "1 constant")
+    spread = [_wins(frames, name)[0] / CHAINS for name in names[1:4]]
+    return Seen(
+        f"{RAN}; Methods 1–4 in 5 stages from b = 1 with equal δ_m for 2–4",
+        [
+            *(
+                rate_gap(f"success of {n} above constant", _wins(frames, n), constant)
+                for n in names[1:5]
+            ),
+            Check(
+                "equal δ_m, equal success: largest difference", max(spread) - min(spread), 0, 0.03
+            ),
+        ],
+        [rate_gap("the same with growing noise", _wins(frames, names[5]), constant, low=0.03)],
+        note="Equal δ_m need not give equal results: a larger η_m also moves farther.",
+    )
+
+
+STUDY = Study(
+    measure,
+    ("lemma_2_1", "noise_and_batch"),
+    {PICTURE: draw},
+    (lemma_2_1, large_batches_stay, falling_noise_is_better),
+)

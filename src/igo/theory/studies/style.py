@@ -7,6 +7,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -43,15 +44,15 @@ def panels(
     return figure, np.atleast_1d(axes).ravel()
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write the figure as PNG and free it."""
-    figure.savefig(path, metadata={"Software": ""})
-    close(figure)
-
-
-def close(figure: Figure) -> None:
-    """Free a figure."""
-    plt.close(figure)
+def save(drawn: Figure | FuncAnimation, path: Path) -> None:
+    """Write a figure as PNG, or an animation as GIF, whole or not at all, and free it."""
+    unfinished = path.with_name(f".{path.name}")
+    if isinstance(drawn, Figure):
+        drawn.savefig(unfinished, metadata={"Software": ""})
+    else:
+        drawn.save(unfinished, writer=PillowWriter(fps=12), dpi=80)
+    unfinished.replace(path)
+    plt.close("all")
 
 
 def noise_colours(count: int) -> NDArray[np.float64]:

@@ -1,0 +1,132 @@
+"""Short names that a reader knows, of settings and schedules, and what a set of runs shares."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import polars as pl
+
+from igo.analysis.table.record import DEFAULTS
+
+Row = dict[str, Any]
+
+# What makes a schedule beside its profile, p included.
+PARAMETERS = (
+    "p", "schedule.gamma", "schedule.kappa", "schedule.lam", "schedule.decay", "schedule.power",
+    "schedule.form", "schedule.a",
+)  # fmt: skip
+SHORT = {
+    "dataset.name": "data", "dataset.samples": "images", "model.name": "model",
+    "optimizer.name": "optimizer", "schedule.profile": "schedule", "learning_rate": "η₁",
+    "batch_size": "b₁", "max_batch_size": "b max", "schedule.stages": "M",
+    "optimizer.momentum": "β", "optimizer.decay_momentum": "decaying β", "schedule.gamma": "γ",
+    "schedule.kappa": "κ", "schedule.lam": "λ", "noise.batches": "noise K",
+    "noise.batch_size": "noise b", "noise.online": "noise online",
+}  # fmt: skip
+BY_VALUE = ("dataset.name", "model.name", "optimizer.name", "schedule.profile")  # no name needed
+ALWAYS = ("optimizer.name", "epochs", "learning_rate", "batch_size")  # said as defaults too
+FACTS = tuple(f"dataset.{one}" for one in ("classes", "channels", "image_size", "mean", "std"))
+DATASETS = {
+    "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100", "imagenet": "ImageNet",
+}  # fmt: skip
+
+
+def short(name: str) -> str:
+    """A setting's short name: ``η₁`` for ``learning_rate``, ``width`` for ``model.width``."""
+    return SHORT.get(name, name.rpartition(".")[2].replace("_", " "))
+
+
+def phrase(name: str, value: object) -> str:
+    """A setting with its value, in words: ``η₁ 0.1``, ``Fashion-MNIST``, ``no flip``."""
+    if isinstance(value, bool):
+        return short(name) if value else f"no {short(name)}"
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
+    if name == "dataset.name":
+        return DATASETS.get(shown, shown)
+    if name == "dataset.samples":
+        return f"n = {value:,}"
+    if name == "epochs":
+        return "1 epoch" if value == 1 else f"{shown} epochs"
+    if name == "optimizer.name":
+        return shown.upper()
+    return shown if name in BY_VALUE else f"{short(name)} {shown}"
+
+
+def schedule_name(row: Row) -> str:
+    """A schedule by its profile and parameters: ``p = 0.5``, ``cosine``, ``γ = 0.7071``."""
+    profile = str(row["schedule.profile"])
+    if profile in ("graduated", "polynomial"):
+        return f"p = {row['p']:g}"
+    if profile == "step":
+        return f"γ = {row['schedule.gamma']:.4g}"
+    if profile == "exponential":
+        return f"exponential {row['schedule.decay']:g}"
+    if profile == "cosine_power":
+        return f"cosine power {row['schedule.power']:g}"
+    if profile == "diminishing":
+        rate = row["schedule.a"]
+        return "1/√m" if row["schedule.form"] == "inverse_sqrt" else f"1/(1 + {rate:g} t)"
+    return profile
+
+
+def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
+    """Leave out what comes with another column: a data set's facts, stages that are epochs."""
+    for name in names:
+        group = f"{name.partition('.')[0]}.name"
+        if name in FACTS and "dataset.name" in names:
+            continue
+        if name == "schedule.stages" and "epochs" in names:
+            if settings[name].equals(settings["epochs"]):
+                continue
+        elif name != group and group in names:
+            pairs = settings.select(pl.struct(group, name).n_unique()).item()
+            if pairs == settings[group].n_unique():
+                continue
+        yield name
+
+
+def shared(row: Row, names: Collection[str]) -> list[str]:
+    """What settings have in common, in words: the data first, then all that is no default.
+
+    Args:
+        row: one of them.
+        names: the settings that are the same in all.
+    """
+    first = [str(phrase("dataset.name", row["dataset.name"]))] if "dataset.name" in names else []
+    if first and "dataset.samples" in names:
+        first[0] += f" ({phrase('dataset.samples', row['dataset.samples'])})"
+    if "model.name" in names:
+        first.append(str(row["model.name"]))
+        if row.get("model.width") and "model.width" in names:
+            first[-1] += f" of width {row['model.width']}"
+    said = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm", "split",
+            "schedule.profile", *FACTS, *PARAMETERS}  # fmt: skip
+    always = [name for name in ALWAYS if name in names]
+    first += [phrase(name, row[name]) for name in always]
+    if "schedule.profile" in names and {"p", "split"} <= set(names):
+        constant = row["schedule.profile"] == "constant"
+        first += [schedule_name(row)] + [f"split {row['split']:.4g}"] * (not constant)
+    if row.get("schedule.stages") == row.get("epochs"):
+        said.add("schedule.stages")
+    rest = (
+        name for name in names
+        if name not in said and name not in always and row[name] is not None
+        and not name.startswith("noise.")  # how C² is measured, which is no part of training
+    )  # fmt: skip
+    return first + [phrase(name, row[name]) for name in rest if row[name] != DEFAULTS.get(name)]
+
+
+def differing(row: Row, names: Collection[str]) -> list[str]:
+    """What tells a setting from others that differ in ``names``, in words, defaults left out."""
+    first = [name for name in BY_VALUE[:3] if name in names]
+    apart = {*first, *PARAMETERS, "schedule.profile", "split"}
+    rest = [name for name in names if name not in apart and row[name] is not None]
+    parts = [phrase(name, row[name]) for name in first]
+    if {"schedule.profile", *PARAMETERS} & set(names):
+        parts.append(schedule_name(row))
+    if "split" in names and row["schedule.profile"] != "constant":
+        parts.append(f"split {row['split']:.4g}")
+    shown = (name for name in rest if name in ALWAYS or row[name] != DEFAULTS.get(name))
+    return parts + [phrase(name, row[name]) for name in shown]

@@ -1,0 +1,266 @@
+"""What a report is made of: tables of runs, settings and epochs, and their provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from igo.analysis.table import table
+from igo.analysis.table.table import METRICS, effective, of_all, with_intervals
+from igo.files import from_json
+from igo.runs.folder import read_records, read_status
+
+Row = dict[str, Any]
+
+MEASURED: dict[str, type] = {  # of an epoch's record
+    "test/accuracy": float,
+    "test/loss": float,
+    "train/loss": float,
+    "train/accuracy": float,
+    "delta_m": float,
+    "delta_measured": float,
+    "delta_measured_low": float,
+    "delta_measured_high": float,
+    "eta_m": float,
+    "b_m": float,
+    "gamma_m": float,
+    "gradient_variance": float,
+}
+EPOCH: dict[str, type] = {
+    "setting": int, "seed": int, "epoch": int, "stage": int, "updates": float, **MEASURED,
+}  # fmt: skip
+ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval of a run's own measurement
+AVERAGED = ("updates", *(name for name in MEASURED if name not in ("gamma_m", *ENDS)))
+SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # of sharpness.json
+# What acts on training through the plan alone.
+THROUGH_PLAN = (
+    "p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.profile",
+    "schedule.stages", "schedule.batch_multiple", "schedule.final_updates", "schedule.gamma",
+    "schedule.kappa", "schedule.lam", "schedule.decay", "schedule.power", "schedule.form",
+    "schedule.a",
+)  # fmt: skip
+# Of profiles that make one plan, the one whose name is shown.
+SPELLINGS = {name: i for i, name in enumerate(("constant", "graduated", "polynomial", "linear"))}
+LOCAL = re.compile(r"(runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=")  # of a place, not a result
+
+
+@dataclass(frozen=True)
+class Results:
+    """What was read.
+
+    Attributes:
+        runs: a row a run, as table.read_runs makes it, with ``setting`` (a number; runs
+            of one setting differ in the seed alone; null where config.yaml cannot be read),
+            ``counted`` (finished, its seed for the first time), ``folder``, ``command`` and
+            SHARPNESS.
+        settings: a row a setting: ``setting``, all that changes a result by its full name, ``n``
+            (counted runs), and the statistics of METRICS over them, see table.summarise.
+        epochs: a row an epoch of a counted run, columns EPOCH.
+        curves: a row an epoch of a setting: ``n``, and of each of AVERAGED ``…_mean``, ``…_sd``,
+            ``…_low``, ``…_high`` over its counted runs; of the measured δ of a single run the ends
+            of its measurement.
+        statuses: status.json of each counted run.
+    """
+
+    runs: pl.DataFrame
+    settings: pl.DataFrame
+    epochs: pl.DataFrame
+    curves: pl.DataFrame
+    statuses: list[Row]
+
+    def of(self, setting: int) -> Row:
+        """One setting's row."""
+        return self.settings.row(by_predicate=pl.col("setting") == setting, named=True)
+
+
+def read(folders: Sequence[Path]) -> Results:
+    """Read run folders; a damaged one is a row that says so and enters no statistics."""
+    statuses = [read_status(folder) for folder in folders]
+    runs = table.read_runs(folders)
+    names = effective(runs)
+    runs = runs.with_columns(
+        pl.Series("plan", [_plan(folder) for folder in folders], dtype=pl.String),
+        pl.Series("folder", [str(folder) for folder in folders], dtype=pl.String),
+        pl.Series("command", [command(status) for status in statuses], dtype=pl.String),
+        *_sharpness(folders),
+    )
+    settings, numbers = _settings(runs, names)
+    finished = (runs["state"] == "finished") & numbers.is_not_null()
+    numbered = runs.with_columns(numbers.alias("setting"), finished=finished).with_columns(
+        counted=pl.col("finished") & pl.struct("setting", "seed", "finished").is_first_distinct()
+    )
+    numbered = numbered.drop("plan", "finished")
+    kept = numbered["counted"].to_list()
+    epochs = _epochs(numbered, folders)
+    return Results(
+        runs=numbered,
+        settings=_with_statistics(settings, numbered),
+        epochs=epochs,
+        curves=_curves(epochs),
+        statuses=[status for status, counts in zip(statuses, kept, strict=True) if counts],
+    )
+
+
+def _plan(folder: Path) -> str | None:
+    """What was to be applied, stage by stage: the digest of plan.csv; None where it is missing."""
+    try:
+        return hashlib.sha256((folder / "plan.csv").read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
+def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
+    """Each setting once, numbered in the order of its values; and the number of each run's.
+
+    Runs are of one setting where all that changes a result is the same, the seed aside. Settings
+    that act through the plan alone, such as the profile and p, are the same where the plan is:
+    ``graduated`` at split 1 is ``polynomial``. The first of such spellings stands for all.
+    """
+    through_plan = [name for name in names if name in THROUGH_PLAN]
+    plan = pl.col("plan").drop_nulls().first().over(names)
+    unknown = [
+        pl.when(pl.col("plan").is_null()).then(name).alias(f"unplanned {name}")
+        for name in through_plan
+    ]
+    key = ["plan", *(n for n in names if n not in through_plan)]
+    keyed = runs.select(plan, *names).with_columns(unknown)
+    key += [name for name in keyed.columns if name.startswith("unplanned ")]
+    spelt = pl.col("schedule.profile").replace_strict(SPELLINGS, default=len(SPELLINGS))
+    distinct = (
+        table.with_settings(keyed)
+        .sort(spelt, *names, nulls_last=True)
+        .unique(key, keep="first", maintain_order=True)
+        .sort(names, nulls_last=True)
+        .with_row_index("setting")
+        .with_columns(pl.col("setting").cast(pl.Int64))
+    )
+    found = keyed.join(
+        distinct.select("setting", *key), on=key, how="left", nulls_equal=True,
+        maintain_order="left",
+    )  # fmt: skip
+    has_settings = pl.col("schedule.profile").is_not_null()
+    numbers = found.select(pl.when(has_settings).then("setting"))["setting"]
+    return distinct.select("setting", *names), numbers
+
+
+def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
+    counts = runs.filter(pl.col("setting").is_not_null()).group_by("setting").agg(
+        pl.col("counted").sum().cast(pl.Int64).alias("n"),
+        (pl.col("state") != "finished").sum().cast(pl.Int64).alias("unfinished"),
+        pl.col("counted").sum().alias("_"),
+        *_means(METRICS),
+    )  # fmt: skip
+    return settings.join(
+        with_intervals(counts, METRICS).drop("_"), on="setting", maintain_order="left"
+    )
+
+
+def _means(metrics: Sequence[str]) -> list[pl.Expr]:
+    return [
+        expression
+        for metric in metrics
+        for expression in (
+            of_all(metric, pl.Expr.mean).alias(f"{metric}_mean"),
+            of_all(metric, pl.Expr.std).alias(f"{metric}_sd"),
+        )
+    ]
+
+
+def _epochs(runs: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
+    rows: list[Row] = []
+    for folder, (setting, seed, counted) in zip(
+        folders, runs.select("setting", "seed", "counted").iter_rows(), strict=True
+    ):
+        if counted:
+            rows += [record | {"setting": setting, "seed": seed} for record in read_records(folder)]
+    columns = {name: [_number(row.get(name), kind) for row in rows] for name, kind in EPOCH.items()}
+    return pl.DataFrame(columns, schema=EPOCH)
+
+
+def _number(value: object, kind: type) -> Any:
+    ok = isinstance(value, int | float) and not isinstance(value, bool)
+    return kind(value) if ok else None
+
+
+def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
+    by_epoch = (
+        epochs.with_columns(counted=pl.lit(value=True))
+        .group_by("setting", "epoch")
+        .agg(
+            pl.len().cast(pl.Int64).alias("n"),
+            *(pl.col(name).first().alias(f"{name}_of_one") for name in ENDS),
+            *_means(AVERAGED),
+        )
+    )
+    curves = with_intervals(by_epoch, AVERAGED).with_columns(
+        pl.when(pl.col("n") == 1).then(f"{name}_of_one").otherwise(name).alias(name)
+        for name in ENDS
+    )  # fmt: skip
+    return curves.drop(f"{name}_of_one" for name in ENDS).sort("setting", "epoch")
+
+
+def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:
+    found = [_sharpness_of(folder) for folder in folders]
+    return [
+        pl.Series(name, [one.get(name) for one in found], dtype=pl.Float64) for name in SHARPNESS
+    ]
+
+
+def _sharpness_of(folder: Path) -> dict[str, float]:
+    """The numbers of a run's sharpness.json, each plain or under ``value``; none where damaged."""
+    try:
+        found = from_json((folder / "sharpness.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    values = {}
+    for name in SHARPNESS:
+        entry = found.get(name)
+        value = _number(entry.get("value") if isinstance(entry, dict) else entry, float)
+        if value is not None:
+            values[name] = value
+    return values
+
+
+def command(status: Row) -> str | None:
+    """The command that a run was started with, less the seed and where it read and wrote."""
+    typed = status.get("command")
+    if not isinstance(typed, str):
+        return None
+    try:
+        words = shlex.split(typed)
+    except ValueError:
+        return None
+    if words[:2] == ["igo", "train"]:
+        program, rest = words[:2], words[2:]
+    elif len(words) > 1 and words[1].endswith("train.py"):
+        program, rest = ["python", "src/train.py"], words[2:]
+    else:
+        return None
+    rest = [w for w in rest if w != "-m" and not LOCAL.match(w) and not w.startswith("seed=")]
+    return shlex.join([*program, *rest])
+
+
+def commands(runs: pl.DataFrame) -> list[str]:
+    """The commands behind some runs, each once, with all of its seeds."""
+    by_command = (
+        runs.filter(pl.col("command").is_not_null())
+        .group_by("command")
+        .agg(pl.col("seed").unique().sort())
+        .sort("command")
+    )
+    return [_with_seeds(text, seeds) for text, seeds in by_command.iter_rows()]
+
+
+def _with_seeds(text: str, seeds: Sequence[int]) -> str:
+    if len(seeds) > 1:  # after the program, two words
+        text = " ".join([*(words := text.split(" "))[:2], "-m", *words[2:]])
+    return f"{text} seed={','.join(map(str, seeds))}"

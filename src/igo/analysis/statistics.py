@@ -1,0 +1,255 @@
+"""The statistics of all that reads runs: intervals, paired tests, equivalence, power, ranks.
+
+Numbers in, numbers out. ``scipy.stats`` takes half a second to import, and what a sweep prints at
+its end needs none of it, so each function that does imports it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import nctdtr, ndtr, stdtr, stdtrit
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.05  # of every test
+POWER = 0.8  # that "detectable" and "seeds needed" stand for
+CONFIDENCE = 0.95
+NO_SPREAD = 1e-12  # differences that are all the same, but for rounding
+MOST_SIGNS = 22  # differences, up to which the sign-flip test counts all 2^n signs
+DRAWN_SIGNS = 99_999
+MOST_SEEDS = 10_000  # that a search for the number of seeds looks at
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"
+
+
+def reach(sd: ArrayLike, n: ArrayLike) -> Array:
+    """Half the width of Student's 95 % interval of a mean, t s/√n; NaN for n < 2."""
+    n = np.asarray(n, dtype=np.float64)
+    free = np.where(n > 1, n - 1, np.nan)
+    return np.asarray(stdtrit(free, (1 + CONFIDENCE) / 2) * np.asarray(sd) / np.sqrt(n))
+
+
+def mean_of(values: ArrayLike) -> Estimate:
+    """The mean of two values or more, with Student's t interval."""
+    x = np.asarray(values, dtype=np.float64)
+    mean, half = float(x.mean()), float(reach(x.std(ddof=1), len(x)))
+    return Estimate(mean, mean - half, mean + half)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjusted p-values (1979): max over the smaller ones of (k - rank + 1) p, at most 1."""
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    least = 0.0
+    for rank, (p, i) in enumerate(known):
+        least = max(least, min(1.0, (len(known) - rank) * p))
+        adjusted[i] = least
+    return adjusted
+
+
+def t_test(differences: ArrayLike) -> float | None:
+    """p that the mean is 0 (Student, two-sided); None for n < 2, or no spread: t is infinite."""
+    d = np.asarray(differences, dtype=np.float64)
+    if len(d) < 2 or np.ptp(d) < NO_SPREAD:
+        return None
+    t = d.mean() / d.std(ddof=1) * math.sqrt(len(d))
+    return float(2 * stdtr(len(d) - 1, -abs(t)))
+
+
+def sign_flip(differences: ArrayLike) -> float | None:
+    """p that the differences are as likely with the other sign (Fisher 1935), two-sided.
+
+    Exact, and of no assumption on their distribution but symmetry under the hypothesis: the share
+    of all 2^n signs for which the mean is as far from 0. It is never below ``least_p(n)``. For more
+    than MOST_SIGNS differences DRAWN_SIGNS random signs stand for all. None for no differences, or
+    where all are 0.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    d = d[d != 0]
+    if not len(d):
+        return None
+    bound = abs(d.sum()) - 1e-9 * np.abs(d).sum()
+    if len(d) > MOST_SIGNS:
+        random = np.random.default_rng(0)
+        sums = (random.integers(0, 2, (DRAWN_SIGNS, len(d)), dtype=np.int8) * 2.0 - 1) @ d
+        return float((1 + (np.abs(sums) >= bound).sum()) / (1 + DRAWN_SIGNS))
+    first, second = (_signed_sums(part) for part in (d[: len(d) // 2], d[len(d) // 2 :]))
+    return float((np.abs(first[:, None] + second) >= bound).mean())
+
+
+def _signed_sums(values: Array) -> Array:
+    """The sums of all signs of some values, (2^n,)."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums - value, sums + value])
+    return sums
+
+
+def least_p(n: int) -> float:
+    """The smallest p that the sign-flip test has for n differences: two of 2^n signs."""
+    return max(2.0 ** (1 - n), 1 / (1 + DRAWN_SIGNS)) if n else 1.0
+
+
+def equivalence(differences: ArrayLike, margin: float) -> float | None:
+    """p that the mean is not within ±margin: the larger of two one-sided t tests (TOST).
+
+    Schuirmann (1987). None for n < 2.
+    """
+    d = np.asarray(differences, dtype=np.float64)
+    if len(d) < 2:
+        return None
+    error = d.std(ddof=1) / math.sqrt(len(d))
+    away = margin - abs(d.mean())  # from the nearer end
+    if error < NO_SPREAD:
+        return float(away <= 0)
+    return float(stdtr(len(d) - 1, -away / error))
+
+
+def power(difference: float, sd: float, n: int, level: float = LEVEL) -> float:
+    """Chance that a paired t test finds a true difference: P(|T| > t), T noncentral.
+
+    Args:
+        difference: the true mean of the differences.
+        sd: their true standard deviation.
+        n: pairs, 2 or more.
+        level: of the two-sided test.
+    """
+    shift, bound = abs(difference) / sd * math.sqrt(n), float(stdtrit(n - 1, 1 - level / 2))
+    below = nctdtr(n - 1, shift, bound)
+    other = nctdtr(n - 1, shift, -bound)  # NaN where it is nothing
+    return float(1 - below + (other if math.isfinite(other) else 0.0))
+
+
+def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
+    """The smallest true difference that n pairs find with a chance of POWER.
+
+    None where n allows no verdict at this level: n < 2, or too few signs (``least_p``).
+    """
+    from scipy.optimize import brentq
+
+    if n < 2 or least_p(n) > level:
+        return None
+    if sd < NO_SPREAD:
+        return 0.0
+    unit = float(stdtrit(n - 1, 1 - level / 2)) / math.sqrt(n)  # found about half of the time
+    return sd * float(brentq(lambda d: power(d, 1.0, n, level) - POWER, unit / 4, unit * 8))
+
+
+def seeds_to_detect(difference: float, sd: float, level: float = LEVEL) -> int | None:
+    """Pairs with which a true difference is found with a chance of POWER; None above MOST_SEEDS."""
+    least = next(n for n in itertools.count(2) if least_p(n) <= level or n > MOST_SIGNS)
+    if sd < NO_SPREAD:
+        return least
+    if not difference:
+        return None
+    return _first(least, lambda n: power(difference, sd, n, level) >= POWER)
+
+
+def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) -> float:
+    """Chance that TOST says "within ±margin" where the true difference is 0.
+
+    P(|mean| + t s/√n < margin), the mean normal and s² a χ²: one integral over s.
+    """
+    from scipy.integrate import quad
+    from scipy.stats import chi
+
+    free, bound = n - 1, float(stdtrit(n - 1, 1 - level))
+    most = margin * math.sqrt(n) / (bound * sd) * math.sqrt(free)  # of √(n - 1) s/σ
+
+    def at(root: float) -> float:
+        room = (margin * math.sqrt(n) / sd) - bound * root / math.sqrt(free)
+        return float((2 * ndtr(room) - 1) * chi.pdf(root, free))
+
+    top = min(most, math.sqrt(free) + 12)  # χ beyond it is nothing
+    return float(quad(at, 0, top, limit=200)[0])
+
+
+def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
+    """Pairs with which equal settings are found equal, within ±margin, with a chance of POWER."""
+    if sd < NO_SPREAD:
+        return 2
+    return _first(2, lambda n: equivalence_power(margin, sd, n, level) >= POWER)
+
+
+def _first(least: int, enough: Callable[[int], bool]) -> int | None:
+    """The smallest n from ``least`` on for which ``enough(n)``, which stays so; by bisection."""
+    high = least
+    while not enough(high):
+        if high >= MOST_SEEDS:
+            return None
+        high = min(2 * high, MOST_SEEDS)
+    low = least
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle + 1, high)
+    return high
+
+
+def equal_means(samples: Sequence[Sequence[float]]) -> float | None:
+    """p of the hypothesis that all means are equal, variances free (Alexander and Govern 1994).
+
+    None where a sample has fewer than two values or no spread.
+    """
+    from scipy.stats import alexandergovern
+
+    if len(samples) < 2 or any(len(one) < 2 or np.ptp(one) < NO_SPREAD for one in samples):
+        return None
+    return float(alexandergovern(*samples).pvalue)
+
+
+def share_explained(groups: Sequence[Sequence[float]]) -> float | None:
+    """Share of the variance among all values that lies between groups, corrected for their number.
+
+    Kelley's ε² (1935), 1 - (SS_within/(N - k))/(SS_total/(N - 1)): about 0 for groups by chance.
+    None for no variance, or where no group has two values.
+    """
+    values = np.concatenate([np.asarray(group, float) for group in groups])
+    total = float(((values - values.mean()) ** 2).sum())
+    free = len(values) - len(groups)
+    if total <= 0 or free < 1:
+        return None
+    within = sum(float(((np.asarray(g) - np.mean(g)) ** 2).sum()) for g in groups)
+    return 1 - (within / free) / (total / (len(values) - 1))
+
+
+def rank_agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float] | None:
+    """Kendall's τ of two orders and its p-value; None for fewer than three values, or no order."""
+    from scipy.stats import kendalltau
+
+    if len(ours) < 3:
+        return None
+    result = kendalltau(ours, theirs)
+    tau, p = float(result.statistic), float(result.pvalue)
+    return None if math.isnan(tau) else (tau, p)
+
+
+def rank_correlation(x: Array, y: Array) -> tuple[float, float]:
+    """Spearman's ρ and its p-value by permutations: all of them for up to seven pairs, else 9,999.
+
+    The usual p-value is for many pairs: of four in one order it says 0, where it is 1/12.
+    """
+    from scipy.stats import permutation_test, spearmanr
+
+    def rho(order: Array) -> float:
+        return float(spearmanr(order, y).statistic)
+
+    found = permutation_test(
+        (x,), rho, permutation_type="pairings", n_resamples=9_999, rng=np.random.default_rng(0)
+    )
+    return float(found.statistic), float(found.pvalue)

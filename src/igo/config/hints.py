@@ -1,0 +1,79 @@
+"""What a person probably meant who typed something else: names and values from other programs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from typing import Any, get_args, get_type_hints
+
+from igo.config.schema import Config
+from igo.errors import nearest
+
+ALIASES = {  # what settings are called elsewhere
+    "lr": "learning_rate", "eta": "learning_rate", "eta_1": "learning_rate",
+    "base_lr": "learning_rate", "bs": "batch_size", "batch": "batch_size", "b": "batch_size",
+    "b_1": "batch_size", "batchsize": "batch_size", "train_batch_size": "batch_size",
+    "max_epochs": "epochs", "num_epochs": "epochs", "n_epochs": "epochs", "ep": "epochs",
+    "arch": "model", "net": "model", "network": "model", "data": "dataset", "ds": "dataset",
+    "opt": "optimizer", "optim": "optimizer", "beta": "optimizer.momentum",
+    "wd": "optimizer.weight_decay", "l2": "optimizer.weight_decay",
+    "sched": "schedule", "scheduler": "schedule", "lr_scheduler": "schedule",
+    "lambda": "schedule.lam", "m": "schedule.stages", "rho": "schedule.noise_exponent",
+    "gpu": "engine.device", "amp": "engine.precision", "dtype": "engine.precision",
+    "num_workers": "dataset.workers", "random_seed": "seed", "wandb": "tracking",
+    "output": "runs_dir", "output_dir": "runs_dir", "save_dir": "runs_dir", "log_dir": "runs_dir",
+    "resume": "run", "checkpoint": "run",
+}  # fmt: skip
+
+
+def setting(name: str, known: Collection[str]) -> str:
+    """`` Did you mean 'x'?`` for a setting that is not there; empty where nothing is like it.
+
+    Args:
+        name: as typed, ``lr`` or ``optimizer.lr``.
+        known: full names of all settings.
+    """
+    last = name.rpartition(".")[2]
+    alias = ALIASES.get(last.lower())
+    same = [one for one in known if one.rpartition(".")[2] == last]
+    meant = [alias] if alias in known and not same else list(dict.fromkeys(same))
+    return f" Did you mean {' or '.join(map(repr, meant))}?" if meant else nearest(name, known)
+
+
+def choice(group: str, value: str, options: Collection[str]) -> str:
+    """What to say after the options of a group, or of a setting, that ``value`` is none of."""
+    if group in ("optimizer", "optimizer.name"):
+        return (
+            f": SGD, heavy ball and normalised heavy ball, whose noise level δ is"
+            f" known.{nearest(value, options)}"
+        )
+    if group == "engine.precision" and "8" in value:
+        return ". Nothing here computes in 8 bits"
+    if group in ("model", "model.name"):
+        close = nearest(value, options) if not _is_timms(value) else ""
+        return f", or any model of timm's: model=timm model.name={value}.{close}"
+    return f".{nearest(value, options)}"
+
+
+def several(name: str, value: str) -> str:
+    """What to do about ``NAME=1,2`` for a single run."""
+    kinds = {kind for one in (_type(name),) for kind in (one, *get_args(one))}
+    allowed = "these are several values: add -m for a run of each"
+    if float in kinds and re.fullmatch(r"\d+,\d+", value):
+        return f"{allowed}, or write a decimal number with a point, {value.replace(',', '.')}"
+    if any(getattr(kind, "__origin__", None) is list for kind in kinds):
+        return f"{allowed}, or write a list, [{value}]"
+    return allowed
+
+
+def _is_timms(name: str) -> bool:
+    """Whether a name is none of ours by its number, as resnet50 is; timm itself takes seconds."""
+    return bool(re.search(r"\d{2}|_", name))
+
+
+def _type(name: str) -> Any:
+    """The type of a setting, None of what is none."""
+    of: Any = Config
+    for part in name.split("."):
+        of = get_type_hints(of).get(part) if isinstance(of, type) else None
+    return of

@@ -1,0 +1,258 @@
+"""Images in folders, ROOT/SPLIT/CLASS/*: what is there, how it is decoded, its fingerprint."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from igo.data import strata
+from igo.data.source import Missing, Place, Source, Split, Splits, one_line
+from igo.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
+SAMPLE = 1_000  # files whose contents are in a fingerprint, evenly spread over the names
+LOOKED_AT = 10_000  # images that size, channels, mean and std are found from, evenly spread
+MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
+AT_ONCE = 512  # images that are decoded together
+DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises of a bad file
+
+
+@dataclass(frozen=True)
+class File:
+    """An image file: its name under the root, SPLIT/CLASS/…, its size and when it was written."""
+
+    name: str
+    size: int
+    time: int
+
+    @property
+    def label(self) -> str:
+        """The class folder that it is in."""
+        return self.name.split("/")[1]
+
+
+@dataclass(frozen=True)
+class Images:
+    """A folder's images in two splits; labels count the classes in the order of their names."""
+
+    place: Place
+    root: Path
+    files: list[File]
+    classes: list[str]
+    train: list[File]
+    test: list[File]
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        """What decoded images, and facts about them, depend on."""
+        own = tuple((file.name, file.size, file.time) for file in self.files)
+        return (str(self.root.resolve()), own, self.place.image_size, self.place.channels)
+
+    def labels(self, files: Sequence[File]) -> np.ndarray:
+        """(n,) int64."""
+        number = {name: label for label, name in enumerate(self.classes)}
+        return np.array([number[file.label] for file in files], dtype=np.int64)
+
+    def sample(self) -> list[File]:
+        """Training images to find facts from: all, or as many as LOOKED_AT says."""
+        return spread(self.train, LOOKED_AT)
+
+    @cached_property
+    def form(self) -> tuple[int, int]:
+        """Height (and width) and channels: as set, else as the images themselves have them.
+
+        Raises:
+            UserError: no size is set, and they differ or are not square.
+        """
+        size, channels = self.place.image_size, self.place.channels
+        if size is None or channels is None:
+            looked = _parallel(self._look, self.sample())
+            sizes = sorted({found[0] for found in looked})
+            if size is None and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
+                shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
+                raise UserError(
+                    f"the images in {self.root} are of sizes {shown}{', …' * (len(sizes) > 3)}; set"
+                    " dataset.image_size, such as dataset.image_size=64, and each is resized, its"
+                    " longer side cropped"
+                )
+            size = size or sizes[0][0]
+            channels = channels or (1 if all(mode in GREY for _, mode in looked) else 3)
+        return size, channels
+
+    @property
+    def fit_in_memory(self) -> bool:
+        """Whether all of them, decoded, are few enough to be kept."""
+        size, channels = self.form
+        return (len(self.train) + len(self.test)) * size * size * channels <= MOST_BYTES
+
+    def decoded(self, files: Sequence[File]) -> Iterator[np.ndarray]:
+        """Each image (H, W, C) uint8, in order."""
+        form = self.form
+        for start in range(0, len(files), AT_ONCE):
+            some = files[start : start + AT_ONCE]
+            yield from _parallel(lambda file: decode(self.root / file.name, *form), some)
+
+    def _look(self, file: File) -> tuple[tuple[int, int], str]:
+        with _opened(self.root / file.name) as image:
+            return image.size, image.mode
+
+
+def images(place: Place) -> Images:
+    """The images of dataset=folder: ROOT/train/CLASS/* and ROOT/val/CLASS/*, or a split made here.
+
+    Raises:
+        Missing: there are none.
+        UserError: fewer than two classes, or others in val than in train.
+    """
+    root = place.root or place.data_dir
+    splits = ("train", "val") if (root / "val").is_dir() else ("train",)
+    files = listing(root, splits, place)
+    train, test = ([f for f in files if f.name.startswith(f"{s}/")] for s in ("train", "val"))
+    classes = sorted({file.label for file in train})
+    if len(classes) < 2:
+        raise UserError(f"{root / 'train'} holds one class folder, {classes[0]}; two are needed")
+    if test and (odd := {file.label for file in test} ^ {*classes}):
+        raise UserError(
+            f"{root / 'train'} and {root / 'val'} must hold the same class folders; {min(odd)} is"
+            " in one of them only"
+        )
+    found = Images(place, root, files, classes, train, test)
+    if test:
+        return found
+    kept, tested = strata.split(found.labels(train))
+    return Images(place, root, files, classes, [train[i] for i in kept], [train[i] for i in tested])
+
+
+def folder(place: Place) -> Source:
+    """dataset=folder as arrays, for images that fit in memory."""
+    found = images(place)
+    return Source(str(found.root), found.parts, lambda: _arrays(found))
+
+
+def _arrays(found: Images) -> Splits:
+    size, channels = found.form
+
+    def split(files: Sequence[File]) -> Split:
+        pixels = np.empty((len(files), size, size, channels), dtype=np.uint8)
+        for place, image in enumerate(found.decoded(files)):
+            pixels[place] = image
+        return Split(pixels, found.labels(files))
+
+    return split(found.train), split(found.test)
+
+
+def decode(path: Path, size: int, channels: int) -> np.ndarray:
+    """One image, its shorter side resized to ``size`` and its longer one cropped, in the middle.
+
+    Returns:
+        (size, size, channels) uint8.
+
+    Raises:
+        UserError: the file is damaged, or no 8-bit image.
+    """
+    from PIL import Image, ImageOps
+
+    with _opened(path) as image:
+        try:
+            plain = image.convert("L" if channels == 1 else "RGB")
+        except DAMAGED as error:
+            raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
+    if plain.size != (size, size):
+        plain = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(plain).reshape(size, size, channels)
+
+
+def _opened(path: Path) -> Any:
+    """The image of a file, its pixels not read yet.
+
+    Raises:
+        UserError: the file is damaged, or no 8-bit image.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(path)
+    except (*DAMAGED, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
+    if image.mode not in (*GREY, *COLOUR):
+        mode = image.mode
+        image.close()
+        raise UserError(f"{path} is of Pillow's mode {mode}; images of 8 bits a channel are needed")
+    return image
+
+
+def _parallel(work: Any, files: Sequence[File]) -> list[Any]:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow decodes without the GIL
+        return list(pool.map(work, files))
+
+
+def spread(files: Sequence[File], most: int) -> list[File]:
+    """All of them, or at most so many at equal distances."""
+    return list(files[:: max(-(-len(files) // most), 1)])
+
+
+def listing(root: Path, splits: Sequence[str], place: Place) -> list[File]:
+    """All image files of some splits, by name.
+
+    Raises:
+        Missing: there is no such folder, or no image in it.
+    """
+    files = sorted(_walk(root, splits), key=lambda file: file.name)
+    for split in splits:
+        if not any(file.name.startswith(f"{split}/") for file in files):
+            gone = "" if place.data_dir.is_dir() else f" (data_dir={place.data_dir} does not exist)"
+            raise Missing(
+                f"no images to read in {root / split}{gone}; put its class folders there, as"
+                f" {split}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a"
+                " folder that has them"
+            )
+    return files
+
+
+def _walk(root: Path, splits: Sequence[str]) -> list[File]:
+    found = []
+    folders = [entry for split in splits for entry in _entries(root / split) if entry.is_dir()]
+    while folders:
+        for entry in _entries(Path(folders.pop().path)):
+            if entry.is_dir():
+                folders.append(entry)
+            elif entry.name.lower().endswith(SUFFIXES):
+                facts = entry.stat()
+                name = Path(entry.path).relative_to(root).as_posix()
+                found.append(File(name, facts.st_size, facts.st_mtime_ns))
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def fingerprint(root: Path, files: Sequence[File], size: int) -> str:
+    """BLAKE2b of all names and sizes and of a sample of contents, in hexadecimal digits.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    digest = hashlib.blake2b(digest_size=size)
+    for file in files:
+        digest.update(f"{file.name}\0{file.size}\n".encode())
+    for file in spread(files, SAMPLE):
+        try:
+            digest.update((root / file.name).read_bytes())
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{root / file.name} cannot be read ({reason})") from None
+    return digest.hexdigest()

@@ -1,0 +1,68 @@
+"""What a data set holds, for settings of conf/dataset that are null: found once, and remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from igo.data import class_folders, readers
+from igo.data.cache import Facts, remembered
+from igo.data.source import Place, Splits
+
+NAMES = ("classes", "channels", "image_size", "samples", "mean", "std")
+
+
+def find(name: str, place: Place) -> Facts:
+    """The facts of a data set by name: NAMES, as conf/dataset has them.
+
+    Raises:
+        Missing: it is not there.
+        UserError: a file is damaged, or images do not fit together.
+    """
+    if name == "folder":
+        images = class_folders.images(place)
+        parts, look = images.parts, lambda: _of_folder(images)
+    else:
+        source = readers.READERS[name](place)
+        parts, look = source.parts, lambda: _of_splits(readers.splits_of(name, place, source))
+    return remembered(place.cache, f"{name}-facts", parts, look)
+
+
+def _of_splits(splits: Splits) -> Facts:
+    train, test = splits
+    mean, std = moments([train.images])
+    return {
+        "classes": int(max(train.labels.max(), test.labels.max())) + 1,
+        "channels": int(train.images.shape[3]),
+        "image_size": int(train.images.shape[1]),
+        "samples": len(train.labels),
+        "mean": mean,
+        "std": std,
+    }
+
+
+def _of_folder(images: class_folders.Images) -> Facts:
+    size, channels = images.form
+    mean, std = moments(images.decoded(images.sample()))
+    return {
+        "classes": len(images.classes), "channels": channels, "image_size": size,
+        "samples": len(images.train), "mean": mean, "std": std,
+    }  # fmt: skip
+
+
+def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of all pixels by channel, scaled to [0, 1], to four decimals.
+
+    Args:
+        images: any number of arrays (…, C) uint8.
+    """
+    counts: Any = 0  # (C, 256), how often each level is there: exact, and small
+    for some in images:
+        channels = some.reshape(-1, some.shape[-1])
+        counts = counts + np.stack([np.bincount(one, minlength=256) for one in channels.T])
+    levels = np.arange(256) / 255
+    mean = counts @ levels / counts.sum(axis=1)
+    variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
+    return mean.round(4).tolist(), np.sqrt(variance.clip(0)).round(4).tolist()

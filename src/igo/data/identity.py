@@ -1,0 +1,84 @@
+"""Which data a run read: a fingerprint of their content, wherever they are."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from igo.data import class_folders, readers
+from igo.data.cache import remembered
+from igo.data.source import Place, Splits
+
+SIZE = 8  # bytes of a fingerprint
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Data as they were read.
+
+    ``n`` counts the training images that are there, in use or not; ``fingerprint`` is of all
+    images and labels, or, of images that stay on disk, of names, sizes and a sample of contents.
+    """
+
+    name: str
+    n: int
+    fingerprint: str
+    read_from: str
+
+    def told(self) -> str:
+        """For a person: which data, from where."""
+        what = f"{self.n} training images, fingerprint {self.fingerprint}"
+        return f"{self.name} in {self.read_from} ({what})"
+
+
+def identify(name: str, place: Place) -> Identity:
+    """Know a data set by its content. What was found is kept by the files' sizes and times.
+
+    Raises:
+        Missing: it is not there.
+        UserError: a file is damaged.
+    """
+    if name == "imagenet":
+        return _of_folders(name, place.data_dir / "imagenet", place)
+    if name == "folder":
+        return _of_folders(name, place.root or place.data_dir, place)
+    source = readers.READERS[name](place)
+
+    def find() -> dict[str, Any]:
+        splits = readers.splits_of(name, place, source)
+        return {"n": len(splits[0].labels), "fingerprint": of_arrays(splits)}
+
+    found = remembered(place.cache, name, source.parts, find)
+    return Identity(name, int(found["n"]), str(found["fingerprint"]), absolute(source.where))
+
+
+def of_arrays(splits: Splits) -> str:
+    """BLAKE2b of shapes, images and labels (as int64), in hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=SIZE)
+    for split in splits:
+        for array in (np.asarray(split.images), split.labels.astype(np.int64)):
+            digest.update(repr((array.shape, str(array.dtype))).encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _of_folders(name: str, root: Path, place: Place) -> Identity:
+    with_test = name == "imagenet" or (root / "val").is_dir()
+    files = class_folders.listing(root, ("train", "val") if with_test else ("train",), place)
+    found = remembered(
+        place.cache,
+        name,
+        [(file.name, file.size, file.time) for file in files],
+        lambda: {"fingerprint": class_folders.fingerprint(root, files, SIZE)},
+    )
+    n = sum(file.name.startswith("train/") for file in files)
+    return Identity(name, n, str(found["fingerprint"]), absolute(str(root)))
+
+
+def absolute(where: str) -> str:
+    """A path in full; what is none, such as the name of a package, as it is."""
+    return str(Path(where).resolve()) if Path(where).exists() else where

@@ -1,0 +1,58 @@
+"""Own data as one .npz file: images and labels, and a test set or a split made here."""
+
+from __future__ import annotations
+
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from igo.data import strata
+from igo.data.source import Missing, Place, Source, Split, Splits, one_line
+from igo.errors import UserError
+
+
+def arrays(place: Place) -> Source:
+    """The file of dataset.file; its path is taken as typed."""
+    if place.file is None:
+        raise Missing("dataset=arrays needs dataset.file, an .npz of images and labels")
+    if not place.file.is_file():
+        raise Missing(f"dataset.file={place.file} is missing")
+    return Source(str(place.file), (place.file,), partial(_read, place.file))
+
+
+def _read(file: Path) -> Splits:
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            held = {name: found[name] for name in found.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+        raise UserError(f"{file} cannot be read ({one_line(error)})") from None
+    train = _split(file, held, "images", "labels")
+    if "test_images" in held or "test_labels" in held:
+        test = _split(file, held, "test_images", "test_labels")
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise UserError(f"{file}: images and test_images differ in size or channels")
+        return train, test
+    kept, tested = strata.split(train.labels)
+    return tuple(Split(train.images[i], train.labels[i]) for i in (kept, tested))  # type: ignore[return-value]
+
+
+def _split(file: Path, held: dict[str, np.ndarray], images: str, labels: str) -> Split:
+    for name in (images, labels):
+        if name not in held:
+            there = ", ".join(held) or "nothing"
+            raise UserError(f"{file} has no {name}; it has {there}")
+    pixels, classes = held[images], held[labels]
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[1] != pixels.shape[2]:
+        raise UserError(
+            f"{file}: {images} is {pixels.dtype} of shape {pixels.shape}; it must be uint8, (n,"
+            " H, H) for grey or (n, H, H, C) for colour images"
+        )
+    whole = np.issubdtype(classes.dtype, np.integer)
+    if not whole or classes.shape != (len(pixels),) or len(pixels) < 2 or classes.min() < 0:
+        raise UserError(
+            f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
+            f" 0 upwards for each of the {len(pixels)} images, two of them at least"
+        )
+    return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))

@@ -1,0 +1,89 @@
+"""An epoch in a line: named numbers for a pipe, columns under a heading for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+GAP = "  "
+
+
+@dataclass(frozen=True)
+class Column:
+    """A title, what stands below it, and how soon it makes room, 0: never."""
+
+    title: str
+    width: int
+    cell: Callable[[Mapping[str, Any]], str]
+    leaves: int = 0
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """One line about an epoch that needs no heading."""
+    parts = [
+        f"epoch {record['epoch']}",
+        f"stage {record['stage']}",
+        f"δ {record['delta_m']:.4g}",
+        f"measured {_measured(record)}",
+        f"η {record['eta_m']:.4g}",
+        f"b {record['b_m']:.4g}",
+    ]
+    if record.get("beta_m"):
+        parts.append(f"β {record['beta_m']:.3g}")
+    for part in ("train", "validation", "test"):
+        if f"{part}/loss" in record:
+            parts.append(f"{part} {record[f'{part}/loss']:.4f} {record[f'{part}/accuracy']:.2%}")
+    parts.append(f"{record['images_per_second']:,.0f} images/s")
+    return GAP.join(parts) + _skipped(record)
+
+
+def columns(width: int, *, momentum: bool = False, validation: bool = False) -> list[Column]:
+    """Those that ``width`` characters have room for, the more important ones."""
+    shown = [
+        Column("epoch", 5, lambda r: str(r["epoch"])),
+        Column("stage", 5, lambda r: str(r["stage"]), leaves=3),
+        Column("δ_m", 9, lambda r: f"{r['delta_m']:.4g}"),
+        Column("measured", 9, _measured),
+        Column("95 % interval", 19, _interval, leaves=2),
+        Column("η_m", 9, lambda r: f"{r['eta_m']:.4g}"),
+        Column("b_m", 8, lambda r: f"{r['b_m']:,.1f}"),
+        Column("train loss", 10, lambda r: f"{r['train/loss']:.4f}", leaves=6),
+        Column("train", 7, lambda r: f"{r['train/accuracy']:.2%}", leaves=5),
+        Column("test loss", 9, lambda r: f"{r['test/loss']:.4f}", leaves=4),
+        Column("test", 7, lambda r: f"{r['test/accuracy']:.2%}"),
+        Column("images/s", 9, lambda r: f"{r['images_per_second']:,.0f}", leaves=1),
+    ]
+    if momentum:
+        shown.insert(7, Column("β_m", 6, lambda r: f"{r['beta_m']:.3g}"))
+    if validation:
+        shown.insert(-2, Column("validation", 10, lambda r: f"{r['validation/accuracy']:.2%}"))
+    for step in range(1, 7):
+        if len(heading(shown)) <= width:
+            break
+        shown = [one for one in shown if one.leaves != step]
+    return shown
+
+
+def heading(columns: Sequence[Column]) -> str:
+    """The titles."""
+    return GAP.join(one.title.rjust(one.width) for one in columns)
+
+
+def line(columns: Sequence[Column], record: Mapping[str, Any]) -> str:
+    """An epoch under the heading."""
+    return GAP.join(one.cell(record).rjust(one.width) for one in columns) + _skipped(record)
+
+
+def _measured(record: Mapping[str, Any]) -> str:
+    measured = record.get("delta_measured")
+    return "–" if measured is None else f"{measured:.4g}"
+
+
+def _interval(record: Mapping[str, Any]) -> str:
+    low, high = record.get("delta_measured_low"), record.get("delta_measured_high")
+    return "–" if low is None or high is None else f"{low:.4g}-{high:.4g}"
+
+
+def _skipped(record: Mapping[str, Any]) -> str:
+    return f"{GAP}{record['skipped']} skipped" if record.get("skipped") else ""

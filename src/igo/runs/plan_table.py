@@ -1,0 +1,137 @@
+"""The plan as a person reads it: a row a stage, as many columns as there is room for, and notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from igo.config.schema import Config
+from igo.method import batches
+from igo.method.plan import Plan, Stage
+from igo.words import counted
+
+MOST_ROWS = 24  # of the plan of a run that trains; a longer one shows its beginning and its end
+RATES = "γ_m, κ_m and λ_m lead from a stage to the next"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A title and what stands below it; ``leaves`` says how soon it makes room, 0: never."""
+
+    title: str
+    cell: Callable[[Stage], str]
+    leaves: int = 0
+
+
+def columns(config: Config) -> list[Column]:
+    """All columns of a configuration's plan: β_m where the momentum carries the decay."""
+    shown = [
+        Column("stage", lambda s: str(s.stage)),
+        Column("epochs", _span),
+        Column("updates", lambda s: f"{s.updates:,}", leaves=2),
+        Column("batches/epoch", lambda s: f"{s.batches:,}"),
+        Column("δ_m/δ_1", lambda s: f"{s.phi_m:.4f}"),
+        Column("γ_m", lambda s: _rate(s.gamma_m), leaves=1),
+        Column("κ_m", lambda s: _rate(s.kappa_m), leaves=1),
+        Column("λ_m", lambda s: _rate(s.lambda_m), leaves=1),
+        Column("η_m", lambda s: f"{s.eta_m:.5g}"),
+        Column("b_m", lambda s: f"{s.b_m:,.1f}"),
+    ]
+    if config.optimizer.decay_momentum:
+        shown.append(Column("β_m", lambda s: _momentum(config, s)))
+    return shown
+
+
+def without(columns: Sequence[Column], steps: int) -> list[Column]:
+    """The columns that are left when those that leave in the first ``steps`` steps are gone."""
+    return [one for one in columns if not 0 < one.leaves <= steps]
+
+
+def rows(columns: Sequence[Column], plan: Plan, most: int | None) -> list[list[str]]:
+    """A row a stage; of more than ``most`` the first and the last, and "…" for those between."""
+    stages: list[Stage | None] = list(plan.stages)
+    if most is not None and len(stages) > most:
+        stages = [*stages[: most // 2], None, *stages[-(most // 2) :]]
+    return [["…" if one is None else column.cell(one) for column in columns] for one in stages]
+
+
+def title(config: Config, plan: Plan) -> str:
+    """The run in a line."""
+    p = "" if config.schedule.p is None else f", p {config.schedule.p:.5g}"
+    return (
+        f"{config.schedule.profile} noise{p}, split {config.split:.5g}, on {config.dataset.name}"
+        f" (n = {plan.n:,}) with {config.model.name} and {config.optimizer.name}:"
+        f" {counted(plan.epochs, 'epoch')}, {counted(plan.updates, 'update')}"
+    )
+
+
+def notes(config: Config, plan: Plan) -> list[str]:
+    """What the numbers of a plan do not say by themselves."""
+    told = [_one_stage(config, plan), _rising(plan), _cap(config, plan)]
+    if config.optimizer.decay_momentum:
+        told.append(
+            "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, within"
+            " these bounds whatever they are"
+        )
+    return [one for one in told if one]
+
+
+def full(file: Path) -> str:
+    """Where the plan is whole."""
+    return f"full: {file}"
+
+
+def _one_stage(config: Config, plan: Plan) -> str:
+    decaying = [stage for stage in plan.stages if stage.phi_m > 0]
+    if len(decaying) > 1 or config.schedule.profile == "constant":
+        return ""
+    what = "p and split do" if config.schedule.p is not None else "the schedule and split do"
+    return f"one stage (M = 1): the noise stays at δ_1, so {what} nothing"
+
+
+def _rising(plan: Plan) -> str:
+    if not plan.rising:
+        return ""
+    rises = f"η rises after {counted(plan.rising, 'stage')} (κ_m > 1)"
+    return f"{rises}: a whole number of batches cannot follow δ_m closer, and η makes up for it"
+
+
+def _cap(config: Config, plan: Plan) -> str:
+    """From which stage on b_m cannot grow, where η takes over its part of the decay."""
+    decaying = [stage for stage in plan.stages if stage.phi_m > 0]
+    least = batches.count(plan.n, config.max_batch_size or plan.n)
+    meets = next((stage.stage for stage in decaying if stage.batches == least), None)
+    falls = meets is not None and decaying[-1].phi_m < decaying[meets - 1].phi_m
+    if meets is None or not falls or config.split == 1:
+        return ""
+    limit = config.max_batch_size
+    cap = f"n = {plan.n:,}" if limit is None else f"max_batch_size={limit:,}"
+    return f"b meets its cap, {cap}, in stage {meets}: from there on η carries the whole decay"
+
+
+def _span(stage: Stage) -> str:
+    last = stage.first_epoch + stage.epochs - 1
+    return str(last) if stage.epochs == 1 else f"{stage.first_epoch}-{last}"
+
+
+def _rate(rate: float | None) -> str:
+    return "" if rate is None else f"{rate:.4f}"
+
+
+def _momentum(config: Config, stage: Stage) -> str:
+    """The bounds of β_m: those of no gradient (K = 0) and of no noise (C² = 0) at the start.
+
+    β̂_m and, of the normalised heavy ball, β_m² are monotone in K²b/C².
+    """
+    from igo.method import noise  # torch, which other plans do without
+
+    optimizer, beta = config.optimizer.name, config.optimizer.momentum
+    bounds = []
+    for variance, norm in ((1.0, 0.0), (0.0, 1.0)):
+        of: dict[str, Any] = {"optimizer": optimizer, "gradient_norm": norm}
+        target = noise.noise_level(1.0, 1, variance, momentum=beta, **of) * stage.phi_m
+        bounds.append(noise.momentum_for(target, 1.0, 1, variance, largest=beta, **of))
+    low, high = (f"{one:.3g}" for one in sorted(bounds))
+    return low if low == high else f"{low}-{high}"

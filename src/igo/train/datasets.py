@@ -1,0 +1,333 @@
+"""Data sets as batches on the device: the same two calls whether they fit in memory or not.
+
+``train_batches`` takes index batches, so that the caller decides what a batch is (a piece of an
+epoch's permutation, a draw for measuring C²); ``plain_batches`` and ``test_batches`` never augment.
+Adding a data set that fits in memory takes one function in READERS and one file in conf/dataset/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from igo.config.schema import Config, DatasetConfig, held_out, place_of
+from igo.data import class_folders, readers
+from igo.data.source import Split
+from igo.data.strata import subset
+from igo.errors import ConfigError, UserError
+from igo.ranks import ALONE, Ranks
+from igo.seeds import derive_seed, generator
+from igo.train import augment, on_disk
+
+Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
+TEST_BATCH = 500  # a third less time than 1000 on a CPU, whose cache it fits
+MADE_AT_ONCE = 256  # training images: halves what a batch of 16 costs, and more gains nothing
+
+
+class Data(Protocol):
+    """A data set with n training images."""
+
+    n: int
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
+
+        b may be 0: a rank's share of a small batch.
+        """
+        ...
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """Yield training batches as ``train_batches`` does, not augmented."""
+        ...
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """Yield a rank's share of the test set, not augmented, in its own order."""
+        ...
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """Yield the training images that are held out, as ``test_batches`` does the test set."""
+        ...
+
+
+def open_data(config: Config, device: torch.device) -> Data:
+    """Read the configured data set.
+
+    Raises:
+        UserError: files are missing or damaged, or do not hold what conf/dataset says.
+    """
+    dataset = config.dataset
+    if dataset.name == "imagenet":
+        return FolderData(dataset, Path(config.data_dir) / "imagenet", device)
+    place = place_of(config)
+    if dataset.name == "folder" and not (images := class_folders.images(place)).fit_in_memory:
+        return StreamedData(dataset, images, device)
+    train, test = readers.read(dataset.name, place)
+    _check_facts(dataset, train, test)
+    _check_samples(dataset, len(train.labels))
+    used, held = shares(train.labels, dataset)
+    validation = Split(train.images[held], train.labels[held]) if len(held) else None
+    if len(used) < len(train.labels):  # else no copy: the arrays are shared between runs
+        train = Split(train.images[used], train.labels[used])
+    return TensorData(dataset, train, test, device, validation)
+
+
+def shares(labels: np.ndarray, dataset: DatasetConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the samples to train on and of those held out, both fixed and stratified."""
+    used = subset(labels, dataset.samples)
+    held = subset(labels[used], held_out(dataset))
+    return np.delete(used, held), used[held]
+
+
+def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
+    """A fresh permutation of [0, n) in pieces of b; the last, shorter one is kept."""
+    order = torch.randperm(n, generator=generator(seed, "permutation", epoch))
+    return list(order.split(batch_size))
+
+
+class TensorData:
+    """A data set that lives on the device as uint8, (n, H, W, C); batches are made there."""
+
+    def __init__(
+        self,
+        dataset: DatasetConfig,
+        train: Split,
+        test: Split,
+        device: torch.device,
+        validation: Split | None = None,
+    ) -> None:
+        self.n = len(train.labels)
+        self._augment, self._device = dataset.augment, device
+        self._train = _on_device(train, device)
+        self._test = _on_device(test, device)
+        self._validation = _on_device(validation, device) if validation else None
+        self._normalise = Normalise(dataset, device)
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. The parameters of all n images are drawn once, before the first batch."""
+        images, labels = self._train
+        moves = augment.draw_moves(
+            self._augment, self.n, generator(seed, "augmentation"), self._device
+        )
+        for some in _together(index_batches):
+            index = torch.cat(some).to(self._device)
+            made = self._normalise(augment.gather(images, index, moves.of(index)))
+            sizes = [len(one) for one in some]
+            yield from zip(made.split(sizes), labels[index].split(sizes), strict=True)
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data."""
+        images, labels = self._train
+        for index in (one.to(self._device) for one in index_batches):
+            yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._test, ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._validation, ranks) if self._validation else iter(())
+
+    def _evaluated(self, split: tuple[Tensor, Tensor], ranks: Ranks) -> Iterator[Batch]:
+        share = (t[ranks.rank :: ranks.size].split(TEST_BATCH) for t in split)
+        for images, labels in zip(*share, strict=True):
+            yield self._normalise(images.permute(0, 3, 1, 2)), labels
+
+
+class FolderData:
+    """Images that DataLoader workers read from root/train/CLASS/* and root/val/CLASS/*."""
+
+    def __init__(self, dataset: DatasetConfig, root: Path, device: torch.device) -> None:
+        self._train = on_disk.image_folder(root / "train", on_disk.train_transform(dataset))
+        self._test = on_disk.image_folder(root / "val", on_disk.test_transform(dataset))
+        labels = np.array(self._train.targets)
+        _check_folders(dataset, root, self._train.classes, self._test.classes)
+        _check_samples(dataset, len(labels))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
+        self.n = len(self._keep)
+        self._plain_transform = on_disk.test_transform(dataset)
+        self._workers, self._device = dataset.workers, device
+        self._normalise = Normalise(dataset, device)
+        shape = (0, dataset.channels, dataset.image_size, dataset.image_size)
+        self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. Each image's crop and flip depend on the seed and the image alone."""
+        batches = [self._keep[index].tolist() for index in index_batches]
+        return self._load(self._train.seeded(derive_seed(seed, "augmentation")), batches)
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data. The centre of each image, as of a test image."""
+        batches = [self._keep[index].tolist() for index in index_batches]
+        return self._load(self._train.transformed(self._plain_transform), batches)
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data. As test images are seen."""
+        plain = self._train.transformed(self._plain_transform)
+        return self._evaluated(plain, self._held, ranks)
+
+    def _evaluated(
+        self, images: on_disk.ImageFolder, which: Tensor, ranks: Ranks
+    ) -> Iterator[Batch]:
+        (order,) = ranks.share([which])
+        return self._load(images, [index.tolist() for index in order.split(TEST_BATCH // 4)])
+
+    def _load(self, images: on_disk.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
+        for pixels, labels in _loaded(images, batches, self._nothing, self._workers, self._device):
+            yield self._normalise(pixels), labels
+
+
+class StreamedData:
+    """Own images in folders, too many for memory: as TensorData, each decoded when it is needed."""
+
+    def __init__(
+        self, dataset: DatasetConfig, images: class_folders.Images, device: torch.device
+    ) -> None:
+        labels = images.labels(images.train)
+        _check_samples(dataset, len(labels))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
+        self.n = len(self._keep)
+        self._train = on_disk.Decoded(images, images.train)
+        self._test = on_disk.Decoded(images, images.test)
+        self._augment, self._workers, self._device = dataset.augment, dataset.workers, device
+        self._normalise = Normalise(dataset, device)
+        shape = (0, dataset.image_size, dataset.image_size, dataset.channels)
+        self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. The parameters are those that TensorData draws."""
+        drawn = generator(seed, "augmentation")
+        moves = augment.draw_moves(self._augment, self.n, drawn, self._device)
+        loaded = self._load(self._train, [self._keep[index] for index in index_batches])
+        for index, (pixels, labels) in zip(index_batches, loaded, strict=True):
+            own = torch.arange(len(index), device=self._device)
+            moved = augment.gather(pixels, own, moves.of(index.to(self._device)))
+            yield self._normalise(moved), labels
+
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data."""
+        return self._plain(self._train, [self._keep[index] for index in index_batches])
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        return self._evaluated(self._train, self._held, ranks)
+
+    def _evaluated(self, images: on_disk.Decoded, which: Tensor, ranks: Ranks) -> Iterator[Batch]:
+        (order,) = ranks.share([which])
+        return self._plain(images, order.split(TEST_BATCH))
+
+    def _plain(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        for pixels, labels in self._load(images, batches):
+            yield self._normalise(pixels.permute(0, 3, 1, 2)), labels
+
+    def _load(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        listed = [index.tolist() for index in batches]
+        return _loaded(images, listed, self._nothing, self._workers, self._device)
+
+
+def _loaded(
+    images: on_disk.ImageFolder | on_disk.Decoded,
+    batches: list[list[int]],
+    nothing: Batch,
+    workers: int,
+    device: torch.device,
+) -> Iterator[Batch]:
+    """Batches of images that workers read, on the device, uint8; ``nothing`` for an empty one.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    loader = torch.utils.data.DataLoader(
+        images,
+        batch_sampler=[batch for batch in batches if batch],
+        collate_fn=on_disk.collate,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    loaded = iter(loader)
+    for indices in batches:
+        batch = next(loaded) if indices else nothing
+        if isinstance(batch, UserError):
+            raise batch
+        pixels, labels = (part.to(device, non_blocking=True) for part in batch)
+        yield pixels, labels
+
+
+def _together(index_batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbouring batches until they have MADE_AT_ONCE images: small ones cost calls, not work."""
+    some: list[Tensor] = []
+    images = 0
+    for index in index_batches:
+        some.append(index)
+        images += len(index)
+        if images >= MADE_AT_ONCE:
+            yield some
+            some, images = [], 0
+    if some:
+        yield some
+
+
+class Normalise:
+    """(x/255 - mean)/std for uint8 images (b, C, H, W), to float32, on the device."""
+
+    def __init__(self, dataset: DatasetConfig, device: torch.device) -> None:
+        mean = torch.tensor(dataset.mean, dtype=torch.float64).view(1, -1, 1, 1)
+        std = torch.tensor(dataset.std, dtype=torch.float64).view(1, -1, 1, 1)
+        self._scale = (1 / (255 * std)).to(device, torch.float32)
+        self._offset = (-mean / std).to(device, torch.float32)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise a batch; channels_last memory, which convolutions are fastest on."""
+        images = images.to(torch.float32, memory_format=torch.channels_last)
+        return torch.addcmul(self._offset, images, self._scale)
+
+
+def _on_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+    return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
+
+
+def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
+    """Hold conf/dataset against the files."""
+    classes = max(int(split.labels.max()) for split in splits) + 1
+    if dataset.classes != classes:
+        raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
+    wanted = (dataset.image_size, dataset.image_size, dataset.channels)
+    for shape in (split.images.shape[1:] for split in splits):
+        if shape != wanted:
+            found = "x".join(map(str, shape))
+            allowed = f"the files hold images of {found} (height x width x channels)"
+            raise ConfigError("dataset.image_size", dataset.image_size, allowed)
+
+
+def _check_folders(dataset: DatasetConfig, root: Path, train: list[str], test: list[str]) -> None:
+    """Hold conf/dataset against the class folders, and these against each other."""
+    if train != test:
+        odd = min(set(train) ^ set(test))
+        raise UserError(
+            f"{root / 'train'} and {root / 'val'} must hold the same class folders;"
+            f" {odd} is in one of them only"
+        )
+    if dataset.classes != len(train):
+        raise ConfigError("dataset.classes", dataset.classes, f"{root} holds {len(train)}")
+    if dataset.channels != 3:
+        allowed = "images are read from folders in colour; it must be 3"
+        raise ConfigError("dataset.channels", dataset.channels, allowed)
+
+
+def _check_samples(dataset: DatasetConfig, n: int) -> None:
+    if dataset.samples > n:
+        raise ConfigError("dataset.samples", dataset.samples, f"{dataset.name} has {n}")

@@ -1,0 +1,286 @@
+"""Your own images, in folders or an .npz, without code: what is in them is found and told."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import records, run_folder
+from forked import Ended, Forge, shared_forge
+from PIL import Image
+from torchvision.transforms.v2 import functional as torchvision
+
+from igo.config.schema import Config
+from igo.data import class_folders, facts, readers
+from igo.data.source import Place
+from igo.errors import UserError
+from igo.runs.folder import signature
+from igo.train.datasets import StreamedData, TensorData, open_data
+
+CPU = torch.device("cpu")
+SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "noise.batch_size=4",
+         "tracking=none")  # fmt: skip
+MakeConfig = Callable[..., Config]
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test: int = 0) -> Path:
+    draw = np.random.default_rng(n)
+    held = {
+        "images": draw.integers(0, 200, (n, *shape), dtype=np.uint8),
+        "labels": np.arange(n) % 3,
+    }
+    if test:
+        held["test_images"] = draw.integers(0, 200, (test, *shape), dtype=np.uint8)
+        held["test_labels"] = np.arange(test) % 3
+    np.savez(file, **held)  # type: ignore[arg-type]
+    return file
+
+
+def write_images(
+    root: Path,
+    *,
+    val: int = 0,
+    size: tuple[int, int] = (12, 12),
+    mode: str = "RGB",
+    train: int = 20,
+) -> Path:
+    draw = np.random.default_rng(train)
+    for part, n in (("train", train), ("val", val)):
+        for label in ("cat", "cow", "dog")[: 3 if n else 0]:
+            (root / part / label).mkdir(parents=True)
+            for number in range(n):
+                pixels = draw.integers(0, 256, (*size, 3), dtype=np.uint8)
+                image = Image.fromarray(pixels).convert(mode)
+                image.save(root / part / label / f"{number:03}.png")
+    return root
+
+
+def found(place: Path) -> dict[str, Any]:
+    values: dict[str, Any] = yaml.safe_load((run_folder(place) / "config.yaml").read_text())
+    return dict(values["dataset"])
+
+
+def train(forge: Forge, place: Path, *typed: str) -> Ended:
+    ended = forge.run(place, *SHORT, *typed)
+    assert ended.returncode == 0, ended.stderr
+    return ended
+
+
+def refusal(forge: Forge, place: Path, *typed: str) -> str:
+    ended = forge.run(place, *SHORT, *typed)
+    assert ended.returncode == 2, ended
+    (line,) = ended.stderr.splitlines()
+    assert not (place / "runs").exists()
+    return line
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((8, 8), 1), ((8, 8, 3), 3)])
+def test_arrays_train_and_their_facts_are_recorded(
+    shape: tuple[int, ...], channels: int, forge: Forge, tmp_path: Path
+) -> None:
+    file = write_npz(tmp_path / "mine.npz", shape=shape, test=15)
+    own = ("dataset=arrays", f"dataset.file={file}")
+    plan = forge.run(tmp_path, *SHORT, *own, "dry_run=true")
+    assert "n = 60" in plan.stdout
+    assert not (tmp_path / "runs").exists()
+    train(forge, tmp_path, *own)
+    told = found(tmp_path)
+    assert {name: told[name] for name in ("classes", "channels", "image_size", "samples")} == {
+        "classes": 3, "channels": channels, "image_size": 8, "samples": 60,
+    }  # fmt: skip
+    pixels = np.load(file)["images"].reshape(-1, channels) / 255
+    np.testing.assert_allclose(told["mean"], pixels.mean(axis=0), atol=5e-5)
+    np.testing.assert_allclose(told["std"], pixels.std(axis=0), atol=5e-5)
+    status = json.loads((run_folder(tmp_path) / "status.json").read_text())
+    assert status["data"]["read_from"] == str(file)
+    assert records(run_folder(tmp_path))[-1]["samples"] == 120
+    assert "finished before" in train(forge, tmp_path, *own).stdout
+
+
+def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> None:
+    place = Place(tmp_path, file=write_npz(tmp_path / "mine.npz"))
+    kept, held = readers.read("arrays", place)
+    assert np.bincount(kept.labels).tolist() == [16, 16, 16]
+    assert np.bincount(held.labels).tolist() == [4, 4, 4]
+    both = np.concatenate([kept.images, held.images])
+    everything = np.load(tmp_path / "mine.npz")["images"][..., None]
+    assert sorted(map(bytes, both)) == sorted(map(bytes, everything))
+
+
+def test_images_in_folders_train_and_their_facts_are_recorded(forge: Forge, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine", val=4)
+    train(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
+    told = found(tmp_path)
+    facts_told = {name: told[name] for name in ("classes", "channels", "image_size", "samples")}
+    assert facts_told == {"classes": 3, "channels": 3, "image_size": 12, "samples": 60}
+    files = sorted(root.glob("train/*/*.png"))
+    pixels = np.stack([np.asarray(Image.open(file)) for file in files]).reshape(-1, 3) / 255
+    np.testing.assert_allclose(told["mean"], pixels.mean(axis=0), atol=5e-5)
+    np.testing.assert_allclose(told["std"], pixels.std(axis=0), atol=5e-5)
+
+
+def test_the_name_of_a_run_does_not_say_where_its_images_are(forge: Forge, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine", val=4)
+    train(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
+    shutil.copytree(root, tmp_path / "copy")
+    again = train(forge, tmp_path, "dataset=folder", f"dataset.root={tmp_path / 'copy'}")
+    assert "finished before" in again.stdout
+    shutil.copy(root / "val/cat/000.png", tmp_path / "copy" / "val" / "cow" / "000.png")
+    other = forge.run(tmp_path, *SHORT, "dataset=folder", f"dataset.root={tmp_path / 'copy'}")
+    assert other.returncode == 2
+    assert str(root) in other.stderr
+    assert str(tmp_path / "copy") in other.stderr
+    assert len(list((tmp_path / "runs").glob("folder-*"))) == 1
+
+
+def test_without_val_a_stratified_fifth_of_train_is_the_test_set(tmp_path: Path) -> None:
+    images = class_folders.images(Place(write_images(tmp_path / "mine")))
+    assert [len(images.train), len(images.test)] == [48, 12]
+    assert np.bincount(images.labels(images.test)).tolist() == [4, 4, 4]
+    assert not {file.name for file in images.train} & {file.name for file in images.test}
+
+
+def test_grey_images_have_one_channel_unless_told_otherwise(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    root = write_images(tmp_path / "mine", mode="L")
+    own = ("dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8")
+    grey, colour = make_config(*own), make_config(*own, "dataset.channels=3")
+    assert (grey.dataset.channels, colour.dataset.channels) == (1, 3)
+    assert colour.dataset.mean == grey.dataset.mean * 3
+    one, three = (next(open_data(c, CPU).test_batches())[0] for c in (grey, colour))
+    torch.testing.assert_close(three, one.expand(-1, 3, -1, -1))
+
+
+def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(
+    tmp_path: Path, forge: Forge
+) -> None:
+    root = write_images(tmp_path / "mine", size=(30, 20), train=5)
+    Image.new("RGB", (9, 9)).save(root / "train/cat/small.png")
+    said = refusal(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
+    assert "20x30" in said
+    assert "dataset.image_size=" in said
+    smooth = Image.fromarray(np.linspace(0, 255, 60 * 40).reshape(60, 40).astype(np.uint8))
+    smooth.save(root / "train/cat/000.png")
+    ours = class_folders.decode(root / "train/cat/000.png", 20, 1)
+    theirs = torchvision.center_crop(torchvision.resize(smooth, [20], antialias=True), [20, 20])
+    assert np.abs(ours[..., 0].astype(int) - np.asarray(theirs).astype(int)).max() <= 2
+    train(forge, tmp_path, "dataset=folder", f"dataset.root={root}", "dataset.image_size=16")
+    assert found(tmp_path)["image_size"] == 16
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_images_that_do_not_fit_in_memory_give_the_same_batches(
+    workers: int, tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_images(tmp_path / "mine", val=4, size=(14, 13))
+    config = make_config(
+        "dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8",
+        "dataset.image_size=10", "dataset.validation=0.2", "dataset.augment.crop=2",
+        "dataset.augment.flip=true", "dataset.augment.rotation=10", f"dataset.workers={workers}",
+    )  # fmt: skip
+    kept = open_data(config, CPU)
+    monkeypatch.setattr(class_folders, "MOST_BYTES", 0)
+    streamed = open_data(config, CPU)
+    assert isinstance(kept, TensorData)
+    assert isinstance(streamed, StreamedData)
+    assert kept.n == streamed.n == 48
+    order = [*torch.randperm(48).split(20), torch.tensor([], dtype=torch.int64)]
+    for name, arguments in {
+        "train_batches": (order, 3), "plain_batches": (order,), "test_batches": (),
+        "validation_batches": (),
+    }.items():  # fmt: skip
+        both = zip(*(getattr(d, name)(*arguments) for d in (kept, streamed)), strict=True)
+        for one, other in both:
+            torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert facts.find("folder", Place(tmp_path, root, image_size=10))["mean"] == config.dataset.mean
+
+
+def test_what_was_found_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(tmp_path, write_images(tmp_path / "mine", val=2))
+    first = facts.find("folder", place)
+    monkeypatch.setattr(class_folders, "_opened", lambda _: pytest.fail("opened again"))
+    assert facts.find("folder", place) == first
+
+
+def test_own_settings_belong_to_own_data(make_config: MakeConfig, tmp_path: Path) -> None:
+    file = write_npz(tmp_path / "a.npz")
+    shutil.copy(file, tmp_path / "b.npz")
+    a, b = (
+        make_config("dataset=arrays", f"dataset.file={one}", f"data_dir={tmp_path}", "batch_size=8")
+        for one in (file, tmp_path / "b.npz")
+    )
+    assert signature(a) == signature(b)
+    with pytest.raises(UserError, match="only dataset=folder has it"):
+        make_config("+dataset.root=x")
+
+
+# --- What is wrong is said in one line, before anything is written --------------------------------
+
+
+def spoil(file: Path, **changes: Any) -> None:
+    held = {**np.load(file), **changes}
+    np.savez(file, **{name: value for name, value in held.items() if value is not None})
+
+
+WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
+    "no labels": ({"labels": None}, "has no labels; it has images"),
+    "floats": ({"images": np.zeros((60, 8, 8))}, "it must be uint8"),
+    "oblong": ({"images": np.zeros((60, 8, 9), dtype=np.uint8)}, r"shape \(60, 8, 9\)"),
+    "too few labels": ({"labels": np.zeros(5, dtype=int)}, "for each of the 60 images"),
+    "negative": ({"labels": np.full(60, -1)}, "from 0 upwards"),
+    "pickle": ({"labels": np.array([None] * 60)}, "cannot be read"),
+    "half a test set": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8)}, "has no test_labels"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_ARRAYS)
+def test_wrong_arrays_are_refused(wrong: str, tmp_path: Path) -> None:
+    file = write_npz(tmp_path / "mine.npz")
+    changes, message = WRONG_ARRAYS[wrong]
+    spoil(file, **changes)
+    with pytest.raises(UserError, match=message) as caught:
+        readers.read("arrays", Place(tmp_path, file=file))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_own_data_are_said(forge: Forge, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere"
+    for typed, wanted in {
+        ("dataset=arrays",): "needs dataset.file",
+        ("dataset=arrays", f"dataset.file={nowhere}"): f"dataset.file={nowhere} is missing",
+        ("dataset=folder", f"data_dir={nowhere}"): f"data_dir={nowhere} does not exist",
+        ("dataset=folder", f"dataset.root={nowhere}"): f"no images to read in {nowhere}/train",
+    }.items():
+        assert wanted in refusal(forge, tmp_path, *typed)
+    assert not nowhere.exists()
+
+
+def test_a_damaged_or_deep_image_is_named(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine", val=2)
+    (root / "train/cow/003.png").write_bytes(b"\x89PNG, but no more")
+    with pytest.raises(UserError, match=r"003.png is damaged"):
+        facts.find("folder", Place(tmp_path, root))
+    Image.fromarray(np.zeros((12, 12), dtype=np.uint16)).save(root / "train/cow/003.png")
+    with pytest.raises(UserError, match=r"003.png is of Pillow's mode I;16"):
+        facts.find("folder", Place(tmp_path, root))
+
+
+def test_other_classes_in_val_are_named(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine", val=2)
+    (root / "val/dog").rename(root / "val/fox")
+    with pytest.raises(UserError, match="the same class folders; dog"):
+        class_folders.images(Place(tmp_path, root))

@@ -1,0 +1,292 @@
+"""The data are part of a run: other data never get, nor go on with, what these were given."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import ROOT, TINY, clean_environment, records, run_folder
+from forked import Death, Ended, Forge, shared_forge
+from PIL import Image
+from test_readers import write_idx
+
+from igo.data import identity, readers
+from igo.data.source import Place, Source, Split
+
+CHOSEN = {
+    "fashion_mnist": ("dataset=fashion_mnist",),
+    "imagenet": (
+        "dataset=imagenet", "dataset.classes=3", "dataset.image_size=8", "dataset.workers=0",
+        "batch_size=16", "dataset.samples=48",
+    ),
+}  # fmt: skip
+KINDS = list(CHOSEN)
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+def write_data(data_dir: Path, kind: str, seed: int) -> Path:
+    """A small data set in the genuine format; another seed, other pixels or labels."""
+    draw = np.random.default_rng(seed)
+    if kind == "fashion_mnist":
+        for part, n in (("train", 120), ("t10k", 20)):
+            raw = data_dir / "FashionMNIST" / "raw"
+            write_idx(raw / f"{part}-images-idx3-ubyte", draw.integers(0, 256, (n, 28, 28)))
+            write_idx(raw / f"{part}-labels-idx1-ubyte", draw.permutation(np.arange(n) % 10))
+        return data_dir
+    for part, n in (("train", 17), ("val", 3)):
+        for label in ("cat", "cow", "dog"):
+            folder = data_dir / "imagenet" / part / label
+            folder.mkdir(parents=True)
+            for image in range(n):
+                pixels = draw.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{image}.png")
+    return data_dir
+
+
+def start(
+    forge: Forge, place: Path, kind: str, data_dir: Path, *typed: str, death: Death | None = None
+) -> Ended:
+    own = ("tracking=none", f"data_dir={data_dir}", *typed)
+    return forge.run(place, *TINY, *CHOSEN[kind], *own, death=death)
+
+
+def refusal(ended: Ended) -> str:
+    """The one line in which a start ended."""
+    assert ended.returncode == 2, ended
+    assert "test accuracy" not in ended.stdout
+    (line,) = ended.stderr.splitlines()
+    return line
+
+
+def fingerprint(place: Path) -> str:
+    return str(json.loads((run_folder(place) / "status.json").read_text())["data"]["fingerprint"])
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def finished(
+    request: pytest.FixtureRequest, forge: Forge, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """Where a finished run and the data ``a`` and ``b`` are; no test changes it."""
+    place, kind = tmp_path_factory.mktemp("finished"), request.param
+    for seed, name in enumerate("ab"):
+        write_data(place / name, kind, seed)
+    ended = start(forge, place, kind, place / "a")
+    assert ended.returncode == 0, ended.stderr
+    return place, kind
+
+
+def test_status_says_which_data_were_read(finished: tuple[Path, str]) -> None:
+    place, kind = finished
+    told = json.loads((run_folder(place) / "status.json").read_text())["data"]
+    inside = {"fashion_mnist": "a/FashionMNIST/raw", "imagenet": "a/imagenet"}[kind]
+    assert told["read_from"] == str(place / inside)
+    assert told["n"] == {"fashion_mnist": 120, "imagenet": 51}[kind]
+    assert told["name"] == kind
+    assert len(bytes.fromhex(told["fingerprint"])) == 8
+
+
+def test_a_finished_run_does_not_answer_for_other_data(
+    finished: tuple[Path, str], forge: Forge
+) -> None:
+    place, kind = finished
+    said = refusal(start(forge, place, kind, place / "b"))
+    assert all(part in said for part in (str(place / "a"), str(place / "b"), "data_dir", "fresh"))
+    assert fingerprint(place) in said
+    again = start(forge, place, kind, place / "a")
+    assert again.returncode == 0
+    assert "finished before" in again.stdout
+    assert not again.stderr
+
+
+def test_the_same_data_elsewhere_are_the_same(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    place, kind = finished
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    shutil.copytree(place / "a", tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
+    ended = start(forge, tmp_path, kind, tmp_path / "moved")
+    assert "finished before" in ended.stdout
+    assert not ended.stderr
+
+
+def test_data_that_are_not_here_are_said_not_to_be_compared(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, kind = finished
+    if kind == "fashion_mnist" and readers.DEBIAN_FASHION_MNIST.is_dir():
+        said = refusal(start(forge, place, kind, tmp_path / "nowhere"))  # those are others
+        assert str(readers.DEBIAN_FASHION_MNIST) in said
+        return
+    ended = start(forge, place, kind, tmp_path / "nowhere")
+    assert ended.returncode == 0
+    assert "finished before" in ended.stdout
+    (warning,) = ended.stderr.splitlines()
+    assert "not there to compare" in warning
+    assert f"data_dir={tmp_path / 'nowhere'} does not exist" in warning
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_data_changed_in_their_place_are_noticed(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    place, kind = finished
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    shutil.copytree(place / "a", tmp_path / "a")
+    assert "finished before" in start(forge, tmp_path, kind, tmp_path / "a").stdout
+    if kind == "fashion_mnist":
+        file = tmp_path / "a" / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
+        content = file.read_bytes()
+        file.write_bytes(content[:8] + content[8:][::-1])
+    else:
+        (tmp_path / "a/imagenet/train/cat/0.png").rename(tmp_path / "a/imagenet/train/dog/x.png")
+    refusal(start(forge, tmp_path, kind, tmp_path / "a"))
+
+
+def test_fresh_trains_on_the_other_data(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    place, kind = finished
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    ended = start(forge, tmp_path, kind, place / "b", "fresh=true")
+    assert ended.returncode == 0, ended.stderr
+    assert fingerprint(tmp_path) != fingerprint(place)
+    assert records(run_folder(tmp_path)) != records(run_folder(place))
+    assert "finished before" in start(forge, tmp_path, kind, place / "b").stdout
+
+
+def test_an_unfinished_run_does_not_go_on_with_other_data(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    place, kind = finished
+    death = Death("igo.runs.checkpoint.save", 1, "after")
+    ended = start(forge, tmp_path, kind, place / "a", death=death)
+    assert ended.returncode == -signal.SIGKILL
+    before = records(run_folder(tmp_path))
+    said = start(forge, tmp_path, kind, place / "b")
+    assert said.returncode == 2
+    (line,) = said.stderr.splitlines()
+    assert str(place / "a") in line
+    assert str(place / "b") in line
+    assert records(run_folder(tmp_path)) == before
+    (run_folder(tmp_path) / "status.json").unlink()  # the checkpoint knows it too
+    assert start(forge, tmp_path, kind, place / "b").returncode == 2
+    assert start(forge, tmp_path, kind, place / "a").returncode == 0
+    assert records(run_folder(tmp_path)) == records(run_folder(place))
+
+
+def test_a_sweep_does_not_skip_runs_of_other_data(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    place, kind = finished
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    typed = (*TINY, *CHOSEN[kind], "tracking=none", "seed=0")
+    said = forge.run(tmp_path, "-m", *typed, f"data_dir={place / 'b'}")
+    assert said.returncode == 2
+    assert fingerprint(place) in said.stderr.splitlines()[-1]
+    again = forge.run(tmp_path, "-m", *typed, f"data_dir={place / 'a'}")
+    assert again.returncode == 0, again.stderr
+    assert "1 finished" in again.stdout
+
+
+def igo(command: str, place: Path, *typed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "igo", command, *typed], cwd=place, capture_output=True,
+        text=True, env=clean_environment(PYTHONPATH=str(ROOT / "src")), check=False,
+    )  # fmt: skip
+
+
+def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str]) -> None:
+    place, kind = finished
+    if kind == "imagenet":
+        pytest.skip("one kind is enough here")
+    folder = run_folder(place)
+    run = (f"run={folder}", "batches=3", "batch_sizes=[8]")
+    said = igo("measure-noise", place, *run, f"data_dir={place / 'b'}")
+    assert said.returncode == 2
+    assert fingerprint(place) in said.stderr
+    assert "C²" not in said.stdout
+    assert igo("measure-noise", place, *run).returncode == 0
+    few = (f"runs={folder}", "samples=20", "steps=1", "probes=2", "eigenvalues=1")
+    assert igo("sharpness", place, *few).returncode == 0
+    for own in ((), ("fresh=true",)):
+        said = igo("sharpness", place, *few, f"data_dir={place / 'b'}", *own)
+        assert said.returncode == 1
+        assert "1 failed" in said.stdout
+        assert fingerprint(place) in said.stdout
+    assert "1 measured before" in igo("sharpness", place, *few).stdout
+
+
+def test_a_record_without_data_says_that_it_could_not_be_compared(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    place, kind = finished
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    file = run_folder(tmp_path) / "status.json"
+    status = json.loads(file.read_text())
+    del status["data"]
+    file.write_text(json.dumps(status))
+    ended = start(forge, tmp_path, kind, place / "a")
+    assert "finished before" in ended.stdout
+    assert "does not say which data" in ended.stderr
+
+
+# --- The fingerprint itself -----------------------------------------------------------------------
+
+
+def made(change: Callable[[dict[str, Any]], None] = lambda _: None) -> tuple[Split, Split]:
+    arrays = {
+        "train": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1), "labels": np.array([0, 1, 0]),
+        "test": np.zeros((2, 4, 4, 1), dtype=np.uint8), "test_labels": np.array([1, 0]),
+    }  # fmt: skip
+    change(arrays)
+    return Split(arrays["train"], arrays["labels"]), Split(arrays["test"], arrays["test_labels"])
+
+
+def test_a_fingerprint_is_of_all_pixels_labels_and_shapes() -> None:
+    def pixel(arrays: dict[str, Any]) -> None:
+        arrays["test"][1, 3, 3, 0] = 1
+
+    def label(arrays: dict[str, Any]) -> None:
+        arrays["labels"][2] = 1
+
+    def shape(arrays: dict[str, Any]) -> None:
+        arrays["train"] = arrays["train"].reshape(3, 2, 8, 1)
+
+    def kind(arrays: dict[str, Any]) -> None:
+        arrays["labels"] = arrays["labels"].astype(np.uint8)
+
+    found = {identity.of_arrays(made(change)) for change in (pixel, label, shape)}
+    assert len(found | {identity.of_arrays(made())}) == 4
+    assert identity.of_arrays(made(kind)) == identity.of_arrays(made())
+
+
+def test_a_fingerprint_is_found_once_for_files_that_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, reads = tmp_path / "file", []
+
+    def reader(_: Place) -> Source:
+        return Source(str(file), (file,), lambda: (reads.append(1), made())[1])
+
+    monkeypatch.setitem(readers.READERS, "made", reader)
+    file.write_text("a")
+    first = identity.identify("made", Place(tmp_path))
+    shutil.rmtree(next(path for path in (tmp_path / "cache").iterdir() if path.is_dir()))
+    assert identity.identify("made", Place(tmp_path)) == first
+    assert len(reads) == 1
+    os.utime(file, ns=(1, 1))
+    assert identity.identify("made", Place(tmp_path)) == first
+    assert len(reads) == 2

@@ -1,0 +1,190 @@
+"""The statistics against SciPy, statsmodels, counting, and simulation; on the committed results."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics as standard
+import warnings
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+from conftest import ROOT
+from scipy import stats
+
+from igo.analysis import statistics
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its own imports
+    from statsmodels.stats.multitest import multipletests
+    from statsmodels.stats.power import TTestPower
+    from statsmodels.stats.weightstats import ttost_paired
+
+# The tables that the report wrote of committed results.
+RESULTS = [one.with_name("runs.csv") for one in sorted(ROOT.glob("results/*/epochs.csv"))]
+METRIC = "test/accuracy"
+
+
+@cache
+def differences() -> list[np.ndarray]:
+    """Of every pair of settings in the committed results: accuracy seed by seed, in points."""
+    found = []
+    for path in RESULTS:
+        runs = pl.read_csv(path, infer_schema_length=None).filter("counted")
+        for own in runs.partition_by("dataset.name", "epochs"):
+            by_setting = own.partition_by("setting", as_dict=True)
+            for first, second in itertools.combinations(by_setting.values(), 2):
+                both = first.join(second, on="seed").sort("seed")
+                found.append(100 * (both[METRIC] - both[f"{METRIC}_right"]).to_numpy())
+    return [one for one in found if len(one) > 1 and np.ptp(one) > 1e-9]
+
+
+def test_there_is_real_data() -> None:
+    assert len(differences()) > 100
+    assert len({len(one) for one in differences()}) > 1
+
+
+def test_committed_intervals_are_students() -> None:
+    for path in RESULTS:
+        epochs = pl.read_csv(path.with_name("epochs.csv"), infer_schema_length=None)
+        kept = epochs.filter(pl.col("n") > 1, pl.col(f"{METRIC}_sd") > 0)
+        assert len(kept) > 100
+        n, mean, sd = (kept[name].to_numpy() for name in ("n", f"{METRIC}_mean", f"{METRIC}_sd"))
+        low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=sd / np.sqrt(n))
+        for what, wanted in (("low", low), ("high", high)):  # of a share of 1
+            found = kept[f"{METRIC}_{what}"].to_numpy()
+            np.testing.assert_allclose(np.clip(found, 0, 1), np.clip(wanted, 0, 1), rtol=1e-9)
+        np.testing.assert_allclose(statistics.reach(sd, n), (high - low) / 2, rtol=1e-9)
+
+
+def test_means_and_t_tests_are_scipys() -> None:
+    for one in differences():
+        found, wanted = statistics.mean_of(one), stats.ttest_1samp(one, 0)
+        low, high = wanted.confidence_interval(0.95)
+        np.testing.assert_allclose((found.value, found.low, found.high), (one.mean(), low, high))
+        assert statistics.t_test(one) == pytest.approx(wanted.pvalue, rel=1e-9)
+    assert statistics.t_test([1.0]) is None
+    assert statistics.t_test([0.5, 0.5, 0.5]) is None
+
+
+def test_sign_flips_are_counted_as_scipy_counts_them() -> None:
+    for one in differences()[::7]:
+        wanted = stats.permutation_test(
+            (one,), np.mean, permutation_type="samples", n_resamples=np.inf
+        )
+        assert statistics.sign_flip(one) == pytest.approx(wanted.pvalue, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 11, 12])
+def test_sign_flips_by_hand(n: int) -> None:
+    drawn = np.round(np.random.default_rng(n).normal(0.5, size=n), 1)  # with ties and zeros
+    sums = [
+        abs(sum(s * d for s, d in zip(signs, drawn, strict=True)))
+        for signs in itertools.product((-1, 1), repeat=n)
+    ]
+    wanted = np.mean([one >= abs(drawn.sum()) - 1e-9 for one in sums])
+    assert statistics.sign_flip(drawn) == pytest.approx(wanted)
+    assert statistics.sign_flip(np.arange(1.0, n + 1)) == statistics.least_p(n) == 2 ** (1 - n)
+
+
+def test_sign_flips_of_many_are_drawn_and_of_none_are_nothing() -> None:
+    drawn = np.random.default_rng(0).normal(0.4, size=30)
+    by_t = stats.ttest_1samp(drawn, 0).pvalue
+    assert statistics.sign_flip(drawn) == pytest.approx(by_t, rel=0.1, abs=1e-3)
+    assert statistics.sign_flip(drawn) == statistics.sign_flip(-drawn)
+    assert statistics.sign_flip([]) is None
+    assert statistics.sign_flip([0.0, 0.0]) is None
+    assert statistics.least_p(5) > 0.05 > statistics.least_p(6)
+
+
+def test_holm_is_statsmodels() -> None:
+    p = [stats.ttest_1samp(one, 0).pvalue for one in differences()]
+    for some in (p[:1], p[:6], p[10:46], p):
+        wanted = multipletests(some, method="holm")[1]
+        np.testing.assert_allclose(np.array(statistics.holm(some), float), wanted, rtol=1e-12)
+    assert statistics.holm([None, 0.02, None, 0.01]) == [None, 0.02, None, 0.02]
+
+
+@pytest.mark.parametrize("margin", [0.5, 1.0, 3.0])
+def test_equivalence_is_statsmodels(margin: float) -> None:
+    for one in differences()[::5]:
+        wanted = ttost_paired(one, np.zeros(len(one)), -margin, margin)[0]
+        assert statistics.equivalence(one, margin) == pytest.approx(wanted, rel=1e-9)
+    assert statistics.equivalence([0.1, 0.1], 0.5) == 0
+    assert statistics.equivalence([0.7, 0.7], 0.5) == 1
+    assert statistics.equivalence([0.1], 0.5) is None
+
+
+@pytest.mark.parametrize("level", [0.05, 0.05 / 3, 0.05 / 36])
+def test_power_is_statsmodels(level: float) -> None:
+    theirs = TTestPower()
+    for n, effect in itertools.product((2, 3, 5, 12, 40), (0.0, 0.3, 1.0, 2.5)):
+        found = statistics.power(2 * effect, 2, n, level)
+        bound = stats.t.ppf(1 - level / 2, n - 1)
+        by_f = stats.ncf.sf(bound**2, 1, n - 1, n * effect**2) if effect else level  # T² is F
+        assert found == pytest.approx(by_f, abs=1e-6)
+        wanted = theirs.power(effect, n, level)  # NaN where one of its tails is nothing
+        assert math.isnan(wanted) or found == pytest.approx(wanted, abs=1e-6)
+    for n in (13, 20, 50):
+        effect = theirs.solve_power(nobs=n, alpha=level, power=0.8)
+        assert statistics.detectable(0.7, n, level) == pytest.approx(0.7 * effect, rel=1e-4)
+        needed = statistics.seeds_to_detect(0.7 * effect * 1.0001, 0.7, level)
+        assert needed == n
+        assert statistics.seeds_to_detect(0.7 * effect * 0.999, 0.7, level) == n + 1
+
+
+def test_too_few_signs_detect_nothing() -> None:
+    """Two of 2^n signs is the least p: n = 5 has no verdict at 5 %, n = 6 none of six at once."""
+    assert statistics.detectable(1.0, 5) is None
+    assert statistics.detectable(1.0, 6) is not None
+    assert statistics.detectable(1.0, 6, 0.05 / 6) is None
+    assert statistics.seeds_to_detect(100.0, 1.0) == 6
+    assert statistics.seeds_to_detect(100.0, 1.0, 0.05 / 36) == 11
+    assert statistics.seeds_to_detect(0.0, 1.0) is None
+    assert statistics.detectable(0.0, 8) == 0
+
+
+def test_seeds_for_equality_are_those_of_a_simulation() -> None:
+    random = np.random.default_rng(0)
+    for sd in (0.34, 0.5, 0.8):
+        needed = statistics.seeds_to_equate(0.5, sd)
+        assert needed is not None
+        for n, enough in ((needed, True), (needed - 1, False)):
+            drawn = random.normal(scale=sd, size=(40_000, n))
+            half = stats.t.ppf(0.95, n - 1) * drawn.std(axis=1, ddof=1) / math.sqrt(n)
+            share = float((np.abs(drawn.mean(axis=1)) + half < 0.5).mean())
+            assert share == pytest.approx(statistics.equivalence_power(0.5, sd, n), abs=0.01)
+            assert (statistics.equivalence_power(0.5, sd, n) >= 0.8) is enough
+
+
+def test_share_explained_is_what_an_analysis_of_variance_says() -> None:
+    random_ = np.random.default_rng(0)
+    groups = [random_.normal(loc, 1, size) for loc, size in ((0, 4), (1, 3), (3, 5))]
+    f = stats.f_oneway(*groups).statistic
+    n, k = 12, 3
+    expected = (k - 1) * (f - 1) / ((k - 1) * f + n - k)  # ε² by F
+    assert statistics.share_explained(groups) == pytest.approx(expected)
+    by_chance = [
+        statistics.share_explained(random_.normal(size=(4, 3)).tolist()) or 0 for _ in range(2000)
+    ]
+    assert abs(standard.fmean(by_chance)) < 0.02
+    assert statistics.share_explained([[1.0], [2.0]]) is None
+    assert statistics.share_explained([[1.0, 1.0], [1.0]]) is None
+    assert statistics.equal_means([[0.5, 0.5], [0.5, 0.6]]) is None
+
+
+@pytest.mark.parametrize("pairs", [4, 5, 6])
+def test_the_p_value_of_a_rank_correlation_counts_all_orders(pairs: int) -> None:
+    x, y = np.arange(float(pairs)), np.array([0.1, 0.3, 0.2, 0.9, 0.5, 0.7][:pairs])
+
+    def rho(order: object) -> float:
+        ranks = np.argsort(np.argsort(order)), np.argsort(np.argsort(y))
+        return float(np.corrcoef(*ranks)[0, 1])
+
+    own = rho(x)
+    all_orders = [rho(order) for order in itertools.permutations(x)]
+    wanted = np.mean([abs(one) >= abs(own) - 1e-12 for one in all_orders])
+    assert statistics.rank_correlation(x, y) == (pytest.approx(own), pytest.approx(wanted))
+    assert statistics.rank_correlation(np.arange(4.0), np.arange(4.0))[1] == pytest.approx(1 / 12)

@@ -1,0 +1,310 @@
+"""What a person sees: at 80 and 140 columns, in a real terminal, through a pipe that closes."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pty
+import re
+import shutil
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, TINY, clean_environment, command
+from rich.console import Console
+
+from igo.config.help import help_text
+from igo.config.plan import make_plan
+from igo.config.schema import Config
+from igo.files import Record
+from igo.method import noise
+from igo.runs import epoch_line, plan_table, provenance
+from igo.runs.folder import RunFolder
+from igo.runs.session import run
+from igo.runs.terminal import Terminal
+from igo.words import counted
+
+Make = Callable[..., Config]
+Program = Callable[..., "subprocess.CompletedProcess[str]"]
+CUT = "…"
+RECORD: Record = {
+    "epoch": 137, "stage": 137, "updates": 191_234, "eta_m": 0.0056234132, "b_m": 1437 / 36,
+    "beta_m": 0.0, "delta_m": 0.0012345, "delta_measured": 0.00098765,
+    "delta_measured_low": 0.00087654, "delta_measured_high": 0.0010987,
+    "train/loss": 12.3456, "train/accuracy": 0.98765, "test/loss": 0.045678,
+    "test/accuracy": 0.97531, "skipped": 0, "images_per_second": 123_456.7,
+}  # fmt: skip
+
+
+def plan_lines(config: Config, width: int, file: Path | None = None) -> list[str]:
+    """The plan as a terminal of this width shows it."""
+    text = io.StringIO()
+    console = Console(
+        file=text, width=width, force_terminal=True, color_system=None, highlight=False,
+        soft_wrap=True, legacy_windows=False,
+    )  # fmt: skip
+    Terminal(console=console).show_plan(config, make_plan(config), file)
+    return text.getvalue().splitlines()
+
+
+def boxed(lines: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Titles and rows of a boxed table."""
+    cells = [[c.strip() for c in re.split("[│┃]", line)[1:-1]] for line in lines if line[0] in "│┃"]
+    return cells[0], cells[1:]
+
+
+@pytest.mark.parametrize("typed", [
+    (), ("split=0",), ("dataset=imagenet", "model=resnet18", "epochs=90", "batch_size=256"),
+    ("optimizer=nshb", "optimizer.decay_momentum=true"), ("experiment=cifar100_method4",),
+])  # fmt: skip
+def test_at_80_columns_the_plan_keeps_what_matters_whole(
+    typed: tuple[str, ...], make_config: Make
+) -> None:
+    config = make_config(*typed)
+    lines = [line for line in plan_lines(config, 80) if line[:1] in {*"│┃┏├└"}]
+    assert max(map(len, lines)) <= 80
+    titles, rows = boxed(lines)
+    assert {"stage", "epochs", "batches/epoch", "δ_m/δ_1", "η_m", "b_m"} <= {*titles}
+    assert not {"γ_m", "κ_m", "λ_m"} & {*titles}
+    assert CUT not in "".join(cell for row in [titles, *rows] for cell in row)
+    assert [row[0] for row in rows] == [str(s.stage) for s in make_plan(config).stages]
+    assert ("β_m" in titles) == config.optimizer.decay_momentum
+
+
+def test_at_140_columns_the_plan_has_all(make_config: Make) -> None:
+    config = make_config("split=0", "epochs=10")
+    lines = plan_lines(config, 140)
+    titles, rows = boxed(lines)
+    assert titles == [
+        "stage", "epochs", "updates", "batches/epoch", "δ_m/δ_1", "γ_m", "κ_m", "λ_m", "η_m", "b_m",
+    ]  # fmt: skip
+    for row, after in pairwise(rows):  # γ_m, κ_m and λ_m lead to the next stage
+        of, to = dict(zip(titles, row, strict=True)), dict(zip(titles, after, strict=True))
+        for rate, quantity in (("γ_m", "δ_m/δ_1"), ("κ_m", "η_m"), ("λ_m", "b_m")):
+            here, there = (float(one[quantity].replace(",", "")) for one in (of, to))
+            assert float(of[rate]) == pytest.approx(there / here, rel=5e-3)
+    assert plan_table.RATES in lines
+
+
+def test_a_long_plan_shows_its_ends_and_where_the_rest_is(
+    make_config: Make, tmp_path: Path
+) -> None:
+    lines = plan_lines(make_config("epochs=40"), 140, tmp_path / "plan.csv")
+    stages = [row[0] for row in boxed(lines)[1]]
+    assert stages == [*map(str, range(1, 13)), CUT, *map(str, range(29, 41))]
+    assert lines[-1] == f"full: {tmp_path}/plan.csv"
+
+
+def test_notes_say_what_the_numbers_do_not(make_config: Make) -> None:
+    def notes(*typed: str) -> str:
+        config = make_config(*typed)
+        return "\n".join(plan_table.notes(config, make_plan(config)))
+
+    assert notes("epochs=5", "batch_size=64") == ""
+    assert "(M = 1): the noise stays at δ_1, so p and split do nothing" in notes("epochs=1")
+    assert "so the schedule and split do nothing" in notes("epochs=1", "schedule=cosine")
+    assert notes("epochs=1", "schedule=constant") == ""
+    # φ_m² = (11 - m)/10, k_1 = 90: 90 φ² is 27 and 18 in stages 8 and 9; the cap allows 23 or more
+    capped = notes("epochs=10", "split=0", "max_batch_size=64")
+    assert "b meets its cap, max_batch_size=64, in stage 9:" in capped
+    # φ_m² = (11 - m)/10, k = ⌈3 φ⌉ is 3 in stage 6 and 2 in stage 7: κ_6 = √(0.4/0.5) √(3/2) > 1
+    rising = notes("epochs=10", "split=0.5", "batch_size=479")
+    assert "η rises after 1 stage (κ_m > 1): a whole number of batches" in rising
+
+
+@pytest.mark.parametrize("optimizer", ["shb", "nshb"])
+def test_the_momentum_that_trains_lies_in_the_bounds_of_the_plan(
+    optimizer: str, make_config: Make
+) -> None:
+    """Held against δ(β) = φ_m δ(β_1) solved by bisection for C² and K far apart."""
+    config = make_config(f"optimizer={optimizer}", "optimizer.decay_momentum=true", "epochs=8")
+    plan = make_plan(config)
+    column = plan_table.columns(config)[-1]
+    for stage in plan.stages:
+        low, _, high = column.cell(stage).partition("-")
+        for variance, norm in ((1.0, 1e-4), (3.0, 0.2), (1.0, 1.0), (1e-3, 2.0)):
+            beta = bisected(optimizer, stage.phi_m, variance, norm)
+            assert float(low) - 1e-3 <= beta <= float(high or low) + 1e-3
+
+
+def bisected(optimizer: str, phi: float, variance: float, norm: float) -> float:
+    """The β in [0, 0.9] whose δ is φ times that of 0.9; 0 where none is so small."""
+
+    def level(beta: float) -> float:
+        return noise.noise_level(
+            0.1, 16, variance, optimizer=optimizer, momentum=beta, gradient_norm=norm
+        )
+
+    low, high = 0.0, 0.9
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if level(middle) < phi * level(0.9) else (low, middle)
+    return high
+
+
+def test_an_epochs_line_fits_and_has_planned_and_measured_side_by_side() -> None:
+    wide, narrow = epoch_line.columns(140), epoch_line.columns(80)
+    for columns, width in ((wide, 140), (narrow, 80)):
+        heading, line = epoch_line.heading(columns), epoch_line.line(columns, RECORD)
+        assert len(heading) == len(line) <= width
+        planned = heading.index("δ_m") + 3
+        assert heading[planned:].split()[0] == "measured"
+        assert line[:planned].split()[-1] == "0.001234"
+        assert "0.0009877" in line
+        assert "97.53%" in line
+        assert "0.005623" in line
+        assert "39.9" in line
+        assert "12.3456" in line
+    assert "0.0008765-0.001099" in epoch_line.line(wide, RECORD)
+    with_more = {**RECORD, "beta_m": 0.875, "validation/accuracy": 0.25, "skipped": 3}
+    columns = epoch_line.columns(80, momentum=True, validation=True)
+    assert len(epoch_line.heading(columns)) <= 80
+    line = epoch_line.line(columns, with_more)
+    assert "0.875" in line
+    assert "25.00%" in line
+    assert line.endswith("  3 skipped")
+
+
+def test_an_epoch_that_was_not_measured_says_so() -> None:
+    unmeasured = {**RECORD, "delta_measured": None}
+    assert "  δ 0.001234  measured –  η 0.005623  " in epoch_line.describe(unmeasured)
+    assert " – " in epoch_line.line(epoch_line.columns(80), unmeasured)
+
+
+def in_terminal(width: int, arguments: list[str], folder: Path) -> str:
+    """What a program writes to a real terminal of this width."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    environment = clean_environment(TERM="xterm-256color")
+    for name in ("COLUMNS", "LINES", "NO_COLOR"):
+        environment.pop(name, None)
+    with subprocess.Popen(
+        arguments, cwd=folder, env=environment, stdin=follower, stdout=follower, stderr=follower
+    ) as process:
+        os.close(follower)
+        written = b""
+        while True:
+            try:
+                written += os.read(leader, 65536)
+            except OSError:  # the program has ended
+                break
+    os.close(leader)
+    assert process.returncode == 0, written.decode()
+    return written.decode()
+
+
+def test_in_a_real_terminal_epochs_stay_above_one_bar(tmp_path: Path) -> None:
+    shown = in_terminal(80, command(tmp_path, *TINY, "tracking=none"), tmp_path)
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    lines = [line for part in plain.split("\n") for line in part.split("\r") if line.strip()]
+    epochs = [line for line in lines if re.match(r" +[123]  +\d\.\d+", line)]
+    assert [line.split()[0] for line in epochs] == ["1", "2", "3"]
+    bars = [line for line in lines if "━" in line and "epoch" in line]
+    assert bars
+    assert all(re.search(r"epoch \d/3.* left$", line.rstrip()) for line in bars)
+    assert max(map(len, [*epochs, *bars])) <= 80
+    assert CUT not in "".join([*epochs, *bars])
+
+
+@pytest.mark.parametrize("typed", [("dry_run=true", "epochs=3000"), ("--help",)])
+def test_a_closed_pipe_ends_quietly(typed: tuple[str, ...], tmp_path: Path) -> None:
+    with subprocess.Popen(
+        command(tmp_path, *typed) if typed != ("--help",) else
+        [sys.executable, str(ROOT / "src/train.py"), "--help"],
+        cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_run_whose_output_nobody_reads_can_be_continued(tmp_path: Path) -> None:
+    arguments = command(tmp_path, *TINY, "tracking=none")
+    with subprocess.Popen(
+        arguments, cwd=tmp_path, env=clean_environment(), text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout
+        assert process.stderr
+        for line in process.stdout:
+            if line.startswith("epoch 1"):
+                break
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    (folder,) = (tmp_path / "runs").glob("digits-*")
+    status = json.loads((folder / "status.json").read_text())
+    assert status["state"] == "interrupted"
+    assert status["signal"] == "SIGPIPE"
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_help_wraps_between_words(width: int) -> None:
+    whole, wrapped = (help_text("src/train.py", "config", w) for w in (0, width))
+    assert wrapped.split() == whole.split()
+    long = [line for line in wrapped.splitlines() if len(line) > width]
+    assert all(len(line.split()) <= 2 for line in long)  # a name that is longer than the room
+    assert len(long) < 3
+
+
+def test_one_of_many_is_singular() -> None:
+    assert [counted(n, "epoch") for n in (0, 1, 2, 1200)] == [
+        "0 epochs", "1 epoch", "2 epochs", "1,200 epochs",
+    ]  # fmt: skip
+
+
+def finished_run(tmp_path: Path, config: Config, last: Record) -> RunFolder:
+    """A folder whose record says that the run is finished."""
+    folder = RunFolder(config)
+    folder.path.mkdir(parents=True)
+    records = [{**RECORD, "epoch": 1, "skipped": 2}, {**RECORD, "epoch": 2, "updates": 97, **last}]
+    folder.write_plan(make_plan(config))
+    folder.write_records(records)
+    folder.begin_status(state="finished", code=provenance.code(), commit="a" * 40)
+    folder.update_status(sha256=folder.digests())
+    return folder
+
+
+def test_skipped_updates_and_a_model_that_broke_are_said_at_the_end(
+    make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config("epochs=2", f"runs_dir={tmp_path}")
+    finished_run(tmp_path, config, {"skipped": 1, "test/loss": float("nan")})
+    run(config)
+    said = capfd.readouterr()
+    assert "skipped: 3 of 100 updates, as their loss or gradient was not finite" in said.out
+    assert "warning: the test loss is not a number" in said.err
+
+
+def test_a_finished_run_says_that_the_code_has_changed(
+    make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config("epochs=2", f"runs_dir={tmp_path}")
+    folder = finished_run(tmp_path, config, {})
+    run(config)
+    said = capfd.readouterr().out
+    assert "finished before; fresh=true runs it again: test accuracy 97.53%" in said
+    assert "skipped: 2 of 99 updates" in said
+    folder.update_status(code="0123456789")
+    run(config)
+    said = capfd.readouterr().out
+    assert re.search(r"finished before with other code \(commit a{10}, now [0-9a-f]{10}", said)
+
+
+def test_the_code_is_the_packages_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    here = provenance.code()
+    shutil.copytree(ROOT / "src/igo", tmp_path / "igo")
+    monkeypatch.setattr(provenance.igo, "__file__", str(tmp_path / "igo/__init__.py"))
+    assert provenance.code() == here
+    with (tmp_path / "igo/method/profiles.py").open("a") as file:
+        file.write("\n")
+    assert provenance.code() != here

@@ -1,0 +1,175 @@
+"""Images held out to tune on: always the same, never trained on, and n is what is left."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, records, run_folder
+from forked import Forge, shared_forge
+from torch import Tensor
+
+from igo.config.plan import make_plan
+from igo.config.schema import Config, training_samples
+from igo.errors import ConfigError
+from igo.runs import assemble
+from igo.runs.folder import signature
+from igo.train.datasets import Data, open_data, shares
+
+CPU = torch.device("cpu")
+MakeConfig = Callable[..., Config]
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+@pytest.mark.parametrize("draw", range(50))
+def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
+    random = np.random.default_rng(draw)
+    counts = random.integers(2, 60, size=random.integers(2, 7)).tolist()
+    validation = float(random.uniform(0, 0.9))
+    labels = random.permutation([c for c, count in enumerate(counts) for _ in range(count)])
+    n = len(labels)
+    dataset = facts(samples=n, validation=validation)
+    used, held = shares(labels, dataset)
+    assert len(held) == round(validation * n)
+    assert sorted([*used, *held]) == list(range(n))
+    for one, again in zip((used, held), shares(labels, dataset), strict=True):
+        np.testing.assert_array_equal(one, again)
+    found = np.bincount(labels[held], minlength=len(counts))
+    low = max((k - 0.5) / c for k, c in zip(found, counts, strict=True))
+    high = min((k + 0.5) / c for k, c in zip(found, counts, strict=True))
+    assert low <= high + 1e-12, "each class gives the same share, but for rounding"
+
+
+def facts(samples: int, validation: float) -> Any:
+    from igo.config.schema import DatasetConfig
+
+    return DatasetConfig("made", 10, 1, 8, samples, [0.0], [1.0], validation=validation)
+
+
+def pixels(batches: Iterator[tuple[Tensor, Tensor]]) -> list[bytes]:
+    return [image.numpy().tobytes() for images, _ in batches for image in images]
+
+
+def test_training_and_validation_images_share_none_and_are_all(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    own = f"data_dir={tmp_path}"
+    parts = ["dataset.samples=400", "dataset.validation=0.25"]
+    whole: Data = open_data(make_config(own, "dataset.samples=400"), CPU)
+    opened: list[Data] = [open_data(make_config(own, *parts, f"seed={s}"), CPU) for s in (0, 1)]
+    assert (whole.n, opened[0].n) == (400, 300)
+    everything = pixels(whole.plain_batches([torch.arange(400)]))
+    trained = pixels(opened[0].plain_batches([torch.arange(300)]))
+    held = pixels(opened[0].validation_batches())
+    assert sorted(trained + held) == sorted(everything)
+    assert held == pixels(opened[1].validation_batches()), "whatever the seed"
+    assert list(whole.validation_batches()) == []
+
+
+def test_everything_that_counts_samples_counts_those_that_are_trained_on(
+    make_config: MakeConfig,
+) -> None:
+    config = make_config("dataset.samples=400", "dataset.validation=0.1", "split=0", "p=1")
+    assert training_samples(config) == 360
+    plan = make_plan(config)
+    assert plan.n == 360
+    assert plan.stages[0].updates == 360 / 16 // 1 + 1
+    assert max(stage.b_m for stage in plan.stages) <= 360
+    with pytest.raises(ConfigError, match=r"batch_size=361.*360 training samples"):
+        make_config("dataset.samples=400", "dataset.validation=0.1", "batch_size=361")
+    with pytest.raises(ConfigError, match=r"noise.batches=361.*360"):
+        make_config("dataset.samples=400", "dataset.validation=0.1", "noise.batches=361")
+
+
+REFUSED = {
+    "-0.1": r"in \[0, 1\)",
+    "1": r"in \[0, 1\)",
+    "0.001": "leaves 0",
+    "0.999": "leaves 400 to validate and 0",
+}
+
+
+@pytest.mark.parametrize(("share", "wanted"), REFUSED.items())
+def test_a_share_that_leaves_nothing_is_refused(
+    share: str, wanted: str, make_config: MakeConfig
+) -> None:
+    with pytest.raises(ConfigError, match=wanted):
+        make_config("dataset.samples=400", "batch_size=1", f"dataset.validation={share}")
+
+
+def test_without_it_nothing_has_another_name(make_config: MakeConfig) -> None:
+    assert signature(make_config("dataset.validation=0")) == signature(make_config())
+    assert signature(make_config("dataset.validation=0.1")) != signature(make_config())
+
+
+@pytest.fixture(scope="module")
+def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Where a run with validation is, and what it said; no test changes it."""
+    place = tmp_path_factory.mktemp("validated")
+    ended = forge.run(place, *TINY, "dataset.validation=0.25", "tracking=none")
+    assert ended.returncode == 0, ended.stderr
+    return place, ended.stdout
+
+
+def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path, str]) -> None:
+    place, said = finished
+    rows = records(run_folder(place))
+    assert [row["samples"] for row in rows] == [72, 144, 216], "n = 96 - 24"
+    training, progress = assemble.of_folder(run_folder(place), lambda _: None, print)
+    assert progress.epoch == 3
+    images, labels = next(iter(training.data.validation_batches()))
+    assert len(labels) == 24
+    logits = training.network.eval()(images).double()
+    loss = torch.nn.functional.cross_entropy(logits, labels).item()
+    assert rows[-1]["validation/loss"] == pytest.approx(loss, rel=2e-2)  # bf16, where it has it
+    assert rows[-1]["validation/accuracy"] * 24 == pytest.approx(
+        (logits.argmax(1) == labels).sum().item(), abs=1.01
+    )
+    assert f"validation accuracy {rows[-1]['validation/accuracy']:.2%}" in said
+
+
+def test_the_table_shows_validation_where_there_is_any(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    from igo.analysis.table import table
+    from igo.analysis.table.record import read_run
+
+    place, _ = finished
+    row = read_run(run_folder(place))
+    last = records(run_folder(place))[-1]
+    assert row["validation/accuracy"] == last["validation/accuracy"]
+    assert row["validation/loss"] == last["validation/loss"]
+    table.write(table.read_runs([run_folder(place)]), tmp_path)
+    (summary,) = csv.DictReader((tmp_path / "summary.csv").read_text().splitlines())
+    assert float(summary["validation/accuracy_mean"]) == last["validation/accuracy"]
+
+
+def test_rows_in_wandb_have_validation(forge: Forge, tmp_path: Path) -> None:
+    from igo.runs import tracking
+
+    own = ("dataset.validation=0.25", "epochs=2", "tracking.mode=offline")
+    assert forge.run(tmp_path, *TINY, *own).returncode == 0
+    status = json.loads((run_folder(tmp_path) / "status.json").read_text())
+    (folder,) = tracking.folders_of(tmp_path / "runs", status["wandb_id"])
+    wanted = [row["validation/accuracy"] for row in records(run_folder(tmp_path))]
+    assert [row["validation/accuracy"] for row in tracking.history(folder)] == wanted
+
+
+def test_ranks_validate_their_shares_of_the_same_images(
+    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+) -> None:
+    place, _ = finished
+    typed = (*TINY, "dataset.validation=0.25", "tracking=none")
+    assert forge.run(tmp_path, *typed, ranks=2).returncode == 0
+    for two, one in zip(records(run_folder(tmp_path)), records(run_folder(place)), strict=True):
+        assert two["validation/loss"] == pytest.approx(one["validation/loss"], rel=2e-2)
