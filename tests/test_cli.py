@@ -201,7 +201,7 @@ def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(
     assert precisions(tmp_path) == {
         "bfloat16",
         "fp32",
-    }  # it names the run, as it changes the result
+    }  # it names the run
 
 
 def precisions(tmp_path: Path) -> set[str]:
