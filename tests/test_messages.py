@@ -272,12 +272,12 @@ MESSAGES = {  # what is typed: the answer
         "model.name=resnet18 is not allowed: its settings come with it; choose it as model=resnet18"
     ),
     "model.name=resnet9": (
-        "model.name=resnet9 is not allowed: it must be one of resnet8, resnet18, resnet34, "
+        "model.name=resnet9 is not allowed: it must be one of resnet18, resnet34, resnet8, "
         "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet9. Did you mean "
         "'resnet8'?"
     ),
     "model.name=resnet50": (
-        "model.name=resnet50 is not allowed: it must be one of resnet8, resnet18, resnet34, "
+        "model.name=resnet50 is not allowed: it must be one of resnet18, resnet34, resnet8, "
         "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet50."
     ),
     "model.name=wide_resnet28_10": (

@@ -115,7 +115,7 @@ def test_all_runs_are_sent_once(forge: Forge, offline: Path, tmp_path: Path) -> 
         for run in server.runs.values():
             assert run.exit_code == 0
             assert json.loads(run.settings["config"])["p"]["value"] == 0.5
-        assert server.runs[ids[0]].settings["displayName"] == longer.name
+        assert server.runs[ids[0]].settings["displayName"].endswith(f" {longer.name}")
         assert sorted(server.runs[ids[0]].settings["tags"]) == ["graduated", "tagged"]
 
         server.operations.clear()
@@ -245,7 +245,7 @@ def test_runs_without_a_folder_go_by_wandbs_files(
             assert {key: row.get(key) for key in record} == record
         assert run.received == [1, 2, 3, 4, 5, 6]
         assert run.exit_code == 0
-        assert run.settings["displayName"] == folder.name
+        assert run.settings["displayName"].endswith(f" {folder.name}")
         assert sorted(run.settings["tags"]) == ["graduated", "tagged"]
         assert json.loads(run.settings["config"])["p"]["value"] == 0.5
         assert other.received == [1, 2, 3]

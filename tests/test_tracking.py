@@ -67,7 +67,8 @@ def test_a_finished_offline_run_read_back_by_wandb_is_complete(offline: Path) ->
         }
 
     (run,) = entries["run"]
-    assert run["display_name"] == run_folder(offline).name
+    name = run_folder(offline).name
+    assert run["display_name"] == f"graduated p=0.5 split=0.5 seed=0 {name}"
     assert run["project"] == "igo"
     assert run["run_group"] == "digits-resnet8-graduated"
     assert sorted(run["tags"]) == ["first", "graduated", "try"]
@@ -183,7 +184,7 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(
         assert {key: row.get(key) for key in record} == record
     assert run.exit_code == 0
     assert run.settings["groupName"] == "digits-resnet8-graduated"
-    assert run.settings["displayName"] == run_folder(tmp_path).name
+    assert run.settings["displayName"].endswith(f" seed=0 {run_folder(tmp_path).name}")
     assert sorted(run.settings["tags"]) == ["graduated", "tagged"]
     assert json.loads(run.settings["config"])["p"]["value"] == 0.5
     accuracies = [record["test/accuracy"] for record in expected]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_environment
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2", "noise.batch_size=8")
 
 
@@ -21,7 +21,7 @@ def done(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]
     environment.pop("PYTHONPATH", None)
     return subprocess.run(
         [str(one) for one in command],
-        cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=240,
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
 
 

@@ -14,6 +14,10 @@ Way = Callable[[Job], Ran]
 RAGGED = 60  # samples, no multiple of a batch
 STOP = 18  # updates: two into the third epoch, where b is 16
 RANKS = 2
+PATIENCE = 1200  # seconds: two processes that import their libraries on a busy machine
+
+
+SIGNS = {True: "kept", False: "**broken**", None: "–"}
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def _sizes(batches: Sequence[Sequence[int]]) -> Found:
     sizes, wanted = [len(batch) for batch in batches], [SMALL] * 16 + [LARGE] * 8
     if sizes == wanted:
         return Found(True, f"{SMALL} in 16 updates, then {LARGE} in 8")
-    return Found(False, f"batches of {_runs(sizes)}; asked for: {_runs(wanted)}")
+    return Found(False, f"batches of {runs_of(sizes)}; asked for: {runs_of(wanted)}")
 
 
 def resumes_to_the_sample(one: Contender, folder: Path) -> Found:
@@ -86,8 +90,8 @@ def _resumed(before: Sequence[Row], after: Sequence[Row]) -> str:
     epoch = [sample for row in before[16:] for sample in row.samples]
     rest = [sample for row in after for sample in row.samples][: 64 - len(epoch)]
     again = len({*epoch} & {*rest})
-    sizes = _runs([len(row.samples) for row in after])
-    logged = _runs([int(row.logged) for row in after])
+    sizes = runs_of([len(row.samples) for row in after])
+    logged = runs_of([int(row.logged) for row in after])
     return f"after: batches of {sizes}, logged {logged}; {again} samples of the epoch seen again"
 
 
@@ -131,13 +135,13 @@ def on_ranks(name: str, job: Job) -> list[Ran]:
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone",
                f"--nproc-per-node={RANKS}", "-m", "contract.rank", name, job.folder,
                str(int(job.rate))]  # fmt: skip
-    done = subprocess.run(program, capture_output=True, text=True, timeout=280, check=False)
+    done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
     if done.returncode:
         raise RuntimeError(done.stderr[-3000:])
     return [Ran.read(job.path / f"rank-{rank}.json") for rank in range(RANKS)]
 
 
-def _runs(sizes: Sequence[int]) -> str:
+def runs_of(sizes: Sequence[int]) -> str:
     """8 × 16, 16 × 8: sizes with how often they came in a row."""
     found: list[list[int]] = []
     for size in sizes:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from contract import ours
-from contract.checks import CHECKS, Contender, Found
+from contract.checks import CHECKS, SIGNS, Contender, Found
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 ON_RANKS = ("ranks see the global batch", "η changes once")
+PUBLISHED = ("bs-scheduler", "ignite", "mutated", "Accelerate, split_batches")
 FOREIGN = ("lightning", "transformers", "accelerate")
 
 
@@ -28,6 +29,7 @@ def cases() -> list[pytest.param]:
     return found
 
 
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("way", "check"), cases())
 def test_the_contract_is_kept(
     way: str, check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -39,6 +41,24 @@ def test_the_contract_is_kept(
         warnings.simplefilter("ignore")  # theirs: about settings that the contract fixes
     found = CHECKS[check](Contender(way, ours.WAYS[way]), tmp_path)
     assert found.kept, found.seen
+
+
+@pytest.mark.contract
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_the_page_says_of_others_is_so(name: str, tmp_path: Path) -> None:
+    """docs/contract.md is fair: a check that it calls kept is kept, a broken one is broken."""
+    others = pytest.importorskip("contract.others")
+    pytest.importorskip(others.PACKAGES[name].replace("-", "_").replace("pytorch_", ""))
+    warnings.simplefilter("ignore")
+    page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
+    (line,) = (line for line in page.splitlines() if line.startswith(f"| {name} ("))
+    cells = [cell.strip() for cell in line.split("|")[2:-1]]
+    one = Contender(name, others.WAYS[name], ranks=name not in others.ALONE)
+    for cell, (check, of) in zip(cells, CHECKS.items(), strict=True):
+        if check not in ON_RANKS and check != "b changes at the update":  # minutes with workers
+            folder = tmp_path / check.replace(" ", "-")
+            folder.mkdir()
+            assert SIGNS[of(one, folder).kept] == cell, check
 
 
 def test_a_wrong_batch_is_seen(tmp_path: Path) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
-from igo.errors import UserError
-
 
 def need(library: str) -> ModuleType:
     """Import a library.
 
     Raises:
-        UserError: it is not installed; the line says what to install.
+        ModuleNotFoundError: in one line, what to install.
     """
     try:
         return import_module(library)
@@ -20,4 +18,4 @@ def need(library: str) -> ModuleType:
         if error.name != library.partition(".")[0]:
             raise
         name = error.name
-    raise UserError(f"igo.adapters.{name} needs {name}: pip install {name}")
+    raise ModuleNotFoundError(f"igo.adapters.{name} needs {name}: pip install {name}", name=name)

@@ -49,7 +49,7 @@ def columns(width: int, *, momentum: bool = False, validation: bool = False) -> 
         Column("η_m", 9, lambda r: f"{r['eta_m']:.4g}"),
         Column("b_m", 8, lambda r: f"{r['b_m']:,.1f}"),
         Column("train loss", 10, lambda r: f"{r['train/loss']:.4f}", leaves=6),
-        Column("accuracy", 8, lambda r: f"{r['train/accuracy']:.2%}", leaves=5),
+        Column("train", 7, lambda r: f"{r['train/accuracy']:.2%}", leaves=5),
         Column("test loss", 9, lambda r: f"{r['test/loss']:.4f}", leaves=4),
         Column("test", 7, lambda r: f"{r['test/accuracy']:.2%}"),
         Column("images/s", 9, lambda r: f"{r['images_per_second']:,.0f}", leaves=1),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import first_line
-from igo.files import Record
+from igo.files import Record, check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
 from igo.runs import same_data
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from igo.train.state import Progress, Training
 
 
-def run(config: Config) -> Path:
+def run(config: Config, terminal: Terminal | None = None) -> Path:
     """Train, continue or skip the run that the configuration describes; return its folder.
 
     Of several processes that torchrun or srun started, each trains its share of every batch, and
@@ -40,10 +40,11 @@ def run(config: Config) -> Path:
         Stopped: the process was told to end; the same command continues.
     """
     own = Ranks.of_environment()
-    terminal = Terminal(quiet=not own.first)
+    terminal = terminal or Terminal(quiet=not own.first)
     plan = make_plan(config)
     folder = RunFolder(config)
     if config.dry_run:
+        check_can_be_made(folder.path)
         terminal.say(f"run {folder.path}")
         terminal.show_plan(config, plan)
         return folder.path
@@ -120,6 +121,7 @@ def _train(
     from igo.train.state import Progress
 
     if ranks.first:
+        check_can_be_made(folder.path)
         tracking.check_login(config.tracking)
     training = assemble.prepare(config, plan, ranks)
     terminal.say(f"run {folder.path}")  # now that it can begin

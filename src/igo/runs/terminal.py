@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -46,12 +46,23 @@ class Speech(Console):
 class Terminal:
     """Output of one run; ``quiet`` for a process that is not the one to speak."""
 
-    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        quiet: bool = False,
+        console: Console | None = None,
+        bar: type[ProgressBar] | None = None,
+    ) -> None:
         self._console = console or Speech(highlight=False, soft_wrap=True, quiet=quiet)
+        self._bar = bar or ProgressBar
 
-    def say(self, text: str, style: str | None = None) -> None:
-        """Print a line, above the bar if there is one."""
-        self._console.print(text, markup=False, style=style)
+    def print(self, shown: RenderableType) -> None:
+        """Print something of Rich's."""
+        self._console.print(shown)
+
+    def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
+        """Print a line, above the bar if there is one; sentences may wrap, in a terminal."""
+        whole = not (wrap and self._console.is_terminal)
+        self._console.print(text, markup=False, style=style, soft_wrap=whole)
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
@@ -68,7 +79,7 @@ class Terminal:
             plan: its plan.
             file: where the plan is whole; None: here, every stage is shown.
         """
-        self.say(plan_table.title(config, plan))
+        self.say(plan_table.title(config, plan), wrap=True)
         most = None if file is None else plan_table.MOST_ROWS
         columns = plan_table.columns(config)
         if self._console.is_terminal:
@@ -79,7 +90,7 @@ class Terminal:
         if any(one.leaves == 1 for one in shown) and len(plan.stages) > 1:
             self.say(plan_table.RATES)
         for note in plan_table.notes(config, plan):
-            self.say(note)
+            self.say(note, wrap=True)
         cut = len(shown) < len(columns) or (most is not None and len(plan.stages) > most)
         if file is not None and cut:
             self.say(plan_table.full(file))
@@ -98,7 +109,7 @@ class Terminal:
             unbound = self._console.options.update(max_width=UNBOUND)
             if Measurement.get(self._console, unbound, table).maximum <= self._console.width:
                 break
-        self._console.print(table)
+        self.print(table)
         return shown
 
     def _plain(self, columns: list[plan_table.Column], plan: Plan, most: int | None) -> None:
@@ -112,7 +123,7 @@ class Terminal:
         """A line an epoch, and in a terminal a bar over all images of the run."""
         bar = Progress(
             BarColumn(bar_width=16),
-            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.description}"),
             TimeRemainingColumn(),
             TextColumn("left"),
@@ -122,7 +133,7 @@ class Terminal:
         )
         with bar:
             task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
-            yield ProgressBar(self, bar, task, plan)
+            yield self._bar(self, bar, task, plan)
 
     def columns(self, record: Record) -> list[epoch_line.Column] | None:
         """Those of the lines of epochs like this one; None where there is no terminal."""

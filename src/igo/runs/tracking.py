@@ -28,6 +28,7 @@ from igo.runs.folder import RunFolder
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 COUNT_TRIES = 5  # seconds that the end waits for a server to count them
+MOST_OF_A_NAME = 128  # characters that W&B takes
 MARK = ".wandb.synced"  # beside a .wandb file all of which a server has, as `wandb sync` says it
 
 
@@ -121,6 +122,7 @@ def of_run(
     run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
 ) -> WandbTracker:
     """A tracker of an open W&B run, brought up to the given records."""
+    run.pin_config_keys(("p", "split", "seed", "epochs", "learning_rate", "batch_size"))
     run.define_metric("*", step_metric="epoch")
     run.define_metric("updates", summary="last")
     for split in ("test", "validation"):
@@ -228,10 +230,17 @@ def identity(config: Config, name: str, run_id: str) -> dict[str, Any]:
         "entity": tracking.entity,
         "group": tracking.group or os.environ.get("WANDB_SWEEP_ID") or parts,
         "tags": [*tracking.tags, config.schedule.profile],
-        "name": name,
+        "name": title(config, name),
         "id": run_id,
         "config": asdict(config),
     }
+
+
+def title(config: Config, name: str) -> str:
+    """The name that W&B shows: what tells the run from others, then its folder's."""
+    p = "" if config.schedule.p is None else f" p={config.schedule.p:g}"
+    told = f"{config.schedule.profile}{p} split={config.split:.4g} seed={config.seed} {name}"
+    return told[:MOST_OF_A_NAME]
 
 
 def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, Any]) -> Any:

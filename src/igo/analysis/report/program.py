@@ -10,7 +10,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
-from igo.analysis.report import content, draw, page, power
+from igo.analysis.report import content, draw, inputs, page, power
 from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
@@ -37,6 +37,10 @@ def run(composed: DictConfig) -> None:
     if composed.get("power", False):
         _say_power(read(folders), difference, margin)
         return
+    made_of = inputs.fingerprint(folders, (names, str(output), margin, composed.get("links", True)))
+    if composed.get("if_new", False) and inputs.is_current(output / PAGE, made_of):
+        say(f"{output / PAGE} is made of these runs as they are")
+        return
     with _writing(output):
         (output / FIGURES).mkdir(parents=True, exist_ok=True)
     results = read(folders)
@@ -53,6 +57,8 @@ def run(composed: DictConfig) -> None:
         report, results, shlex.join(typed), output if composed.get("links", True) else None
     ).encode()
     _write(output, files)
+    if composed.get("if_new", False):
+        inputs.keep(output / PAGE, made_of)
     left_out = len(results.runs) - int(results.runs["counted"].sum())
     say(
         f"{len(results.runs):,} runs, {left_out:,} of them in no mean;"

@@ -1,0 +1,93 @@
+"""W&B's charts in this terminal, with the runs by p, split and seed.
+
+    python launch/charts.py runs_dir=runs
+
+`wandb leet` (0.31) lists runs by the names of their folders, which begin with a date, and shows the
+first 32 characters: of offline-run-20260131_120000-2df1753310-ab12cd no more than the date. So it
+is given folders named run-20260131_120000-p0.5 s1 #0 …, each with a link to the file of the run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from igo.config.cli import hydra_program
+from igo.config.load import of_file, split_off
+from igo.config.schema import Config
+from igo.errors import ConfigError, UserError
+from igo.runs.folder import read_status
+
+VIEW = ".by-name"  # in RUNS_DIR/wandb
+LOCAL = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")  # time and id, in a folder's name
+
+
+@dataclass
+class Settings:
+    """What launch/charts.py can be told (conf/charts.yaml)."""
+
+    runs_dir: str
+
+
+def label(config: Config) -> str:
+    """A run in a dozen characters: its schedule, split and seed."""
+    p, profile = config.schedule.p, config.schedule.profile
+    shown = f"p{p:g}" if profile in ("graduated", "polynomial") else profile
+    return f"{shown} s{config.split:.3g} #{config.seed}"
+
+
+def labels(runs_dir: Path) -> dict[str, str]:
+    """The label of each W&B run, by its id; those whose record cannot be read left out."""
+    found = {}
+    for file in runs_dir.glob("*/status.json"):
+        run_id = read_status(file.parent).get("wandb_id")
+        if run_id:
+            try:
+                config = of_file(file.parent / "config.yaml")
+            except UserError:
+                continue
+            found[run_id] = f"{label(config)} {file.parent.name}"
+    return found
+
+
+def view(runs_dir: Path) -> Path:
+    """Make the folder that leet is to show, anew; return it.
+
+    Raises:
+        ConfigError: W&B has no runs there.
+    """
+    root = (runs_dir / "wandb").resolve()
+    local = {path: LOCAL.fullmatch(path.name) for path in root.glob("*run-*")}
+    if not any(local.values()):
+        raise ConfigError("runs_dir", runs_dir, "W&B has no runs there (tracking.tool=wandb)")
+    named, folder = labels(runs_dir), root / VIEW
+    shutil.rmtree(folder, ignore_errors=True)
+    for path, found in local.items():
+        if found is None:
+            continue
+        time, run_id = found.groups()
+        name = named.get(run_id, run_id)
+        for file in path.glob(f"run-{run_id}.wandb"):
+            place = folder / f"run-{time}-{name}"
+            place.mkdir(parents=True, exist_ok=True)
+            (place / f"run-{name}.wandb").symlink_to(file)
+    return folder
+
+
+def program(composed: DictConfig, _typed: list[str]) -> None:
+    """Make the view, and let leet show it in place of this program."""
+    settings, _ = split_off(composed, Settings)
+    folder = view(Path(settings.runs_dir))
+    print("in it: / finds metrics, as accuracy|delta; space shows a run; f finds runs; q ends")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
+
+
+if __name__ == "__main__":
+    hydra_program(program, config_name="charts")
