@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, clean_environment
 
+HERE = {"PYTHONPATH": str(ROOT / "src")}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 # what is needed, how it is started, and the least accuracy, in per cent, that it must print last
 EXAMPLES = {
@@ -24,7 +25,7 @@ EXAMPLES = {
 def run(tmp_path: Path, *arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=1200,
-        env=clean_environment(TMPDIR=str(tmp_path), HF_HUB_OFFLINE="1"), check=False,
+        env=clean_environment(TMPDIR=str(tmp_path), HF_HUB_OFFLINE="1", **HERE), check=False,
     )  # fmt: skip
     assert not done.returncode, done.stderr[-3000:]
     return done.stdout
@@ -74,8 +75,8 @@ def test_an_adapter_without_its_library_says_what_to_install(library: str, tmp_p
     program = tmp_path / "without.py"
     program.write_text(code)
     done = subprocess.run(
-        [sys.executable, str(program)], env=clean_environment(), capture_output=True, text=True,
-        timeout=240, check=False,
+        [sys.executable, str(program)], env=clean_environment(**HERE), capture_output=True,
+        text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode
     last = done.stderr.strip().splitlines()[-1]

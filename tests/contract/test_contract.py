@@ -31,11 +31,7 @@ def cases() -> list[pytest.param]:
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("way", "check"), cases())
-def test_the_contract_is_kept(
-    way: str, check: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = Path(__file__).parents[2]
-    monkeypatch.setenv("PYTHONPATH", f"{root / 'src'}:{root / 'tests'}")
+def test_the_contract_is_kept(way: str, check: str, tmp_path: Path) -> None:
     if way in FOREIGN:
         pytest.importorskip(way)
         warnings.simplefilter("ignore")  # theirs: about settings that the contract fixes
