@@ -71,7 +71,19 @@ def test_the_page_a_person_copies_from_runs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("library", ["lightning", "transformers", "accelerate"])
 def test_an_adapter_without_its_library_says_what_to_install(library: str, tmp_path: Path) -> None:
-    code = f"import sys\nsys.modules[{library!r}] = None\nimport igo.adapters.{library}\n"
+    code = f"""
+import sys
+
+class Found:  # as if it were not installed: nothing finds it
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, *more):
+        known = name.partition(".")[0] != {library!r}
+        return self.finder.find_spec(name, *more) if known else None
+
+sys.meta_path[:] = [Found(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
+import igo.adapters.{library}
+"""
     program = tmp_path / "without.py"
     program.write_text(code)
     done = subprocess.run(
