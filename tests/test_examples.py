@@ -17,7 +17,7 @@ EXAMPLES = {
     "plain.py": ("torch", (), 90.0),
     "noise_over_time.py": ("matplotlib", (), 90.0),
     "lightning_trainer.py": ("lightning", (), 90.0),
-    "transformers_trainer.py": ("transformers", (), 50.0),
+    "transformers_trainer.py": ("transformers", (), 65.0),
     "accelerate_loop.py": ("accelerate", TORCHRUN, 90.0),
 }
 

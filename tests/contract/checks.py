@@ -101,7 +101,7 @@ def _resumed(before: Sequence[Row], after: Sequence[Row]) -> str:
 def ranks_see_the_batch(one: Contender, folder: Path) -> Found:
     """Two processes share each batch: together they see what one would."""
     if not one.ranks:
-        return Found(None, "no support for several processes")
+        return Found(None, "nothing of its own for several processes")
     parts = on_ranks(one.way, Job(str(folder)))
     if len({len(part.rows) for part in parts}) > 1:
         return Found(False, f"{[len(part.rows) for part in parts]} updates on the ranks")
@@ -124,7 +124,7 @@ def updates_are_known(one: Contender, folder: Path) -> Found:
 def rate_changes_once(one: Contender, folder: Path) -> Found:
     """In two processes η changes at the update that was asked for, not at half of it."""
     if not one.ranks:
-        return Found(None, "no support for several processes")
+        return Found(None, "nothing of its own for several processes")
     parts = on_ranks(one.way, Job(str(folder), rate=True))
     rates = [round(row.rate, 9) for row in parts[0].rows]
     changed = rates.index(SECOND_RATE) if SECOND_RATE in rates else None

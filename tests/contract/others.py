@@ -283,20 +283,20 @@ def accelerate_growing(job: Job) -> Ran:
 WAYS = {
     "bs-scheduler": bs_scheduler,
     "ignite": ignite,
-    "mutated": mutated,
+    "a mutated DataLoader": mutated,
     "GradientAccumulationScheduler": lightning,
     "Accelerate, split_batches": accelerate,
     "Accelerate, by default": accelerate_default,
     "Accelerate, a sampler that grows": accelerate_growing,
 }
-ALONE = ("bs-scheduler", "ignite", "mutated")  # they know nothing of other processes
+ALONE = ("bs-scheduler", "ignite", "a mutated DataLoader")  # they know nothing of other processes
 NOT_ASKED = {  # its batches alone are the question
     "Accelerate, a sampler that grows": ("resumes to the sample", "η changes once"),
 }
 PACKAGES = {
     "bs-scheduler": "bs-scheduler",
     "ignite": "pytorch-ignite",
-    "mutated": "torch",
+    "a mutated DataLoader": "torch",
     "GradientAccumulationScheduler": "lightning",
     "Accelerate, split_batches": "accelerate",
     "Accelerate, by default": "accelerate",

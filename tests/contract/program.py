@@ -31,7 +31,8 @@ HEAD = """# What a batch size schedule has to keep
 Written by `make contract`, which runs every check anew. The schedule is one for all: 64 samples,
 four epochs, b = 8 in the first two and 16 in the others; checks of single batches and of epochs
 have 60 samples, so that n is no multiple of b. (A loader that keeps its shorter last batch breaks
-the first check; with `drop_last=True` it breaks the second instead.) The checks are in
+the first check; with `drop_last=True` it breaks the second instead.) "–" is what a library has
+nothing of its own for, or was not asked. The checks are in
 [tests/contract/checks.py](../tests/contract/checks.py), what each library was asked in
 [others.py](../tests/contract/others.py): its documented use, and where it has a choice, both.
 Our own ways, in [ours.py](../tests/contract/ours.py), are held to the same checks by the tests.
@@ -99,7 +100,7 @@ def page(table: dict[str, dict[str, Found]]) -> str:
         f"- {title}, *{name}*: {one.seen}"
         for title, row in table.items()
         for name, one in row.items()
-        if not one.kept
+        if one.kept is False
     ]
     return head + "\n".join(rows) + "\n\n## What was seen\n\n" + "\n".join(seen) + "\n"
 

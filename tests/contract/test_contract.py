@@ -12,7 +12,7 @@ from contract.checks import CHECKS, SIGNS, Contender, Found
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 ON_RANKS = ("ranks see the global batch", "η changes once")
-PUBLISHED = ("bs-scheduler", "ignite", "mutated", "Accelerate, split_batches")
+PUBLISHED = ("bs-scheduler", "ignite", "a mutated DataLoader", "Accelerate, split_batches")
 FOREIGN = ("lightning", "transformers", "accelerate")
 
 
