@@ -123,11 +123,11 @@ test-slurm: $(READY)-dev  ## sweeps through a real SLURM daemon, installed where
 	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
 
 examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
-	$(BIN)/pytest -m examples tests/test_examples.py tests/contract $(ARGS)
+	$(PYTEST) -m examples tests/test_examples.py tests/contract $(ARGS)
 
 contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
-	$(BIN)/pytest -m contract tests/contract $(ARGS)
 	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program
+	$(PYTEST) -m contract tests/contract $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo that the tests run, slow ones and programs that they start included

@@ -1,7 +1,4 @@
-"""The schedule in Hugging Face's Trainer: a tiny BERT, made from its configuration, reads digits.
-
-An image is a sentence of 64 words, one of 17 grey values each.
-"""
+"""The schedule in Hugging Face's Trainer: a tiny vision transformer, from its configuration."""
 
 from __future__ import annotations
 
@@ -9,35 +6,35 @@ import tempfile
 
 import torch
 from digits import digits
-from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+from transformers import TrainingArguments, ViTConfig, ViTForImageClassification
 
 import igo
 from igo.adapters.transformers import Trainer
 
 
-def main(epochs: int = 4) -> float:
+def main(epochs: int = 10) -> float:
     torch.manual_seed(0)
     train, test = (
         [
-            {"input_ids": (image * 16).long().flatten(), "labels": label}
+            {"pixel_values": image, "labels": label}
             for image, label in zip(*data.tensors, strict=True)
         ]
         for data in digits()
     )
-    model = BertForSequenceClassification(
-        BertConfig(
-            vocab_size=17, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
-            intermediate_size=64, max_position_embeddings=64, num_labels=10,
+    model = ViTForImageClassification(
+        ViTConfig(
+            image_size=8, patch_size=2, num_channels=1, hidden_size=32, num_hidden_layers=2,
+            num_attention_heads=2, intermediate_size=64, num_labels=10,
             hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         )
     )  # fmt: skip
     plan = igo.plan(
-        "graduated", n=len(train), epochs=epochs, learning_rate=0.002, batch_size=16, p=1
+        "graduated", n=len(train), epochs=epochs, learning_rate=0.003, batch_size=16, p=0.5
     )
     print(plan)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
-            folder, learning_rate=0.002, eval_strategy="epoch", logging_strategy="epoch",
+            folder, learning_rate=0.003, eval_strategy="epoch", logging_strategy="epoch",
             save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, seed=0,
         )  # fmt: skip
         trainer = Trainer(

@@ -66,7 +66,7 @@ def assert_close(
         magnitude: Σ|x_i|, where the sums cancel; else the largest entry that is wanted.
         name: of the tensors, for the message.
     """
-    slack = bound(*terms) * (magnitude or float(wanted.abs().max()))
+    slack = bound(*terms) * (magnitude or float(wanted.detach().abs().max()))
     torch.testing.assert_close(
         found.double(), wanted.double(), rtol=0, atol=slack, msg=lambda text: f"{name} {text}"
     )

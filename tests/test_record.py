@@ -271,7 +271,7 @@ def test_runs_dir_that_is_a_file_is_one_clear_error(forge: Forge, tmp_path: Path
     (tmp_path / "runs").write_text("mine")
     ended = forge.run(tmp_path, *TINY, "tracking=none")
     assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: runs_dir: {tmp_path / 'runs'}")
+    assert ended.stderr.startswith(f"error: runs_dir={tmp_path / 'runs'} is not allowed")
     assert ended.stderr.count("\n") == 1
     assert (tmp_path / "runs").read_text() == "mine"
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
+import multiprocessing
+import os
+import socket
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +17,7 @@ Way = Callable[[Job], Ran]
 RAGGED = 60  # samples, no multiple of a batch
 STOP = 18  # updates: two into the third epoch, where b is 16
 RANKS = 2
-PATIENCE = 1200  # seconds: two processes that import their libraries on a busy machine
+PATIENCE = 600  # seconds
 
 
 SIGNS = {True: "kept", False: "**broken**", None: "–"}
@@ -30,7 +33,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Contender:
-    """``name`` is how ``contract.program`` finds it; ``ranks`` whether it trains in several."""
+    """``ranks``: whether it trains in several processes."""
 
     name: str
     way: Way
@@ -98,8 +101,8 @@ def _resumed(before: Sequence[Row], after: Sequence[Row]) -> str:
 def ranks_see_the_batch(one: Contender, folder: Path) -> Found:
     """Two processes share each batch: together they see what one would."""
     if not one.ranks:
-        return Found(None, "no support for several processes")
-    parts = on_ranks(one.name, Job(str(folder)))
+        return Found(None, "nothing of its own for several processes")
+    parts = on_ranks(one.way, Job(str(folder)))
     if len({len(part.rows) for part in parts}) > 1:
         return Found(False, f"{[len(part.rows) for part in parts]} updates on the ranks")
     both = [
@@ -121,8 +124,8 @@ def updates_are_known(one: Contender, folder: Path) -> Found:
 def rate_changes_once(one: Contender, folder: Path) -> Found:
     """In two processes η changes at the update that was asked for, not at half of it."""
     if not one.ranks:
-        return Found(None, "no support for several processes")
-    parts = on_ranks(one.name, Job(str(folder), rate=True))
+        return Found(None, "nothing of its own for several processes")
+    parts = on_ranks(one.way, Job(str(folder), rate=True))
     rates = [round(row.rate, 9) for row in parts[0].rows]
     changed = rates.index(SECOND_RATE) if SECOND_RATE in rates else None
     first = set(rates[:changed]) == {FIRST_RATE}
@@ -130,15 +133,43 @@ def rate_changes_once(one: Contender, folder: Path) -> Found:
     return Found(first and changed == 16 and len(rates) == 32, seen)
 
 
-def on_ranks(name: str, job: Job) -> list[Ran]:
-    """Train in two processes by torchrun; what each saw."""
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone",
-               f"--nproc-per-node={RANKS}", "-m", "contract.rank", name, job.folder,
-               str(int(job.rate))]  # fmt: skip
-    done = subprocess.run(program, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-3000:])
+def on_ranks(way: Way, job: Job) -> list[Ran]:
+    """Train in two forked processes, with the environment that torchrun gives; what each saw."""
+    port = _free_port()
+    context = multiprocessing.get_context("fork")  # the libraries are imported already
+    ranks = [
+        context.Process(target=_rank, args=(way, job, rank, port), daemon=True)
+        for rank in range(RANKS)
+    ]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(PATIENCE)
+    for path in sorted(job.path.glob("error-*.txt")):
+        raise RuntimeError(path.read_text())
     return [Ran.read(job.path / f"rank-{rank}.json") for rank in range(RANKS)]
+
+
+def _rank(way: Way, job: Job, rank: int, port: int) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=str(RANKS),
+        LOCAL_WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="contract",
+    )  # fmt: skip
+    if "accelerate" in sys.modules:  # it remembers that this process was alone
+        state = sys.modules["accelerate.state"]
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        way(job).write(job.path / f"rank-{rank}.json")
+    except BaseException:
+        (job.path / f"error-{rank}.txt").write_text(traceback.format_exc())
+        raise
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
 
 
 def runs_of(sizes: Sequence[int]) -> str:

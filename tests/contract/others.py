@@ -156,6 +156,9 @@ def lightning(job: Job) -> Ran:
             }
 
     class Recorder(Callback):
+        def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+            ran.promised = int(trainer.estimated_stepping_batches)
+
         def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
             if job.stop and not job.resume and trainer.global_step == job.stop:
                 raise Killed
@@ -180,67 +183,54 @@ def lightning(job: Job) -> Ran:
     try:
         saved = str(job.path / "c.ckpt") if job.resume else None
         trainer.fit(Module(), _loader(job, SMALL // ranks), ckpt_path=saved)
-        ran.promised = int(trainer.estimated_stepping_batches)
     except Killed:
         pass
     return ran
 
 
-class Growing:
-    """A batch sampler of one's own whose batch size changes between epochs."""
-
-    drop_last = False
-
-    def __init__(self, job: Job) -> None:
-        self.job, self.epoch, self.batch_size = job, 1, SMALL
-        generator = torch.Generator().manual_seed(0)
-        self.sampler = RandomSampler(range(job.n), generator=generator)
-
-    def __len__(self) -> int:
-        return math.ceil(self.job.n / self.batch_size)
-
-    def __iter__(self) -> Iterator[list[int]]:
-        return iter(BatchSampler(self.sampler, self.batch_size, drop_last=False))
-
-
 def accelerate(job: Job) -> Ran:
-    """``prepare`` of all four, split_batches=True: batch sizes are the global ones."""
+    """A loader prepared for each stage; split_batches: sizes are global; its seedable sampler."""
     return _accelerate(job, split=True)
 
 
 def accelerate_default(job: Job) -> Ran:
-    """``prepare`` of all four as it is by default: batch sizes are a process's own."""
+    """The same with Accelerate's default, by which a loader's batch is a process's own."""
     return _accelerate(job, split=False)
 
 
 def _accelerate(job: Job, split: bool) -> Ran:
     from accelerate import Accelerator, DataLoaderConfiguration, skip_first_batches
 
-    configuration = DataLoaderConfiguration(split_batches=split)
+    configuration = DataLoaderConfiguration(
+        split_batches=split, use_seedable_sampler=True, data_seed=0
+    )
     accelerator = Accelerator(cpu=True, dataloader_config=configuration)
     made = network()
     optimizer: Any = torch.optim.SGD(made.parameters(), lr=FIRST_RATE)
     scheduler: Any = torch.optim.lr_scheduler.MultiStepLR(
         optimizer, [16 if job.rate else 10**6], gamma=SECOND_RATE / FIRST_RATE
     )
-    sampler = Growing(job)
-    ranks = accelerator.num_processes
-    divided = 1 if split else ranks  # what a process's own batch is of the global one
-    sampler.batch_size = SMALL // divided
-    loader: Any = DataLoader(Numbers(job.n), batch_sampler=sampler, num_workers=job.workers)
-    model, optimizer, loader, scheduler = accelerator.prepare(made, optimizer, loader, scheduler)
+    model, optimizer, scheduler = accelerator.prepare(made, optimizer, scheduler)
+    processes = accelerator.num_processes
+    loaders: dict[int, Any] = {  # by the global batch size
+        size: accelerator.prepare(_loader(job, size if split else size // processes))
+        for size in (SMALL, LARGE)
+    }
     start, done = 1, 0
     if job.resume:
         accelerator.load_state(str(job.path / "state"))
         start, done = CHANGE, (job.stop or 0) - 16
-    ran = Ran()
+    ran = Ran(promised=sum(len(loaders[job.batch_size(e)]) for e in range(1, EPOCHS + 1)))
     for epoch in range(start, EPOCHS + 1):
-        sampler.batch_size = job.batch_size(epoch) // divided
-        here = skip_first_batches(loader, done) if done and epoch == start else loader
-        for batch in here:
+        size = job.batch_size(epoch)
+        loader = loaders[size]
+        loader.set_epoch(epoch)
+        if done and epoch == start:
+            loader = skip_first_batches(loader, done)
+        for batch in loader:
             accelerator.backward(loss_of(model, batch))
             optimizer.step()
-            ran.add(batch, sampler.batch_size * divided / ranks, optimizer.param_groups[0]["lr"])
+            ran.add(batch, size / processes, optimizer.param_groups[0]["lr"])
             scheduler.step()
             optimizer.zero_grad()
             if len(ran.rows) == job.stop and not job.resume:
@@ -251,20 +241,64 @@ def _accelerate(job: Job, split: bool) -> Ran:
     return ran
 
 
+class Growing:
+    """A batch sampler of one's own, whose batch size changes between epochs."""
+
+    drop_last = False
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.batch_size = job, SMALL
+        generator = torch.Generator().manual_seed(0)
+        self.sampler = RandomSampler(range(job.n), generator=generator)
+
+    def __len__(self) -> int:
+        return math.ceil(self.job.n / self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter(BatchSampler(self.sampler, self.batch_size, drop_last=False))
+
+
+def accelerate_growing(job: Job) -> Ran:
+    """One loader whose batch sampler grows, prepared once, split_batches."""
+    from accelerate import Accelerator, DataLoaderConfiguration
+
+    configuration = DataLoaderConfiguration(split_batches=True)
+    accelerator = Accelerator(cpu=True, dataloader_config=configuration)
+    made, sampler = network(), Growing(job)
+    optimizer: Any = torch.optim.SGD(made.parameters(), lr=FIRST_RATE)
+    loader: Any = DataLoader(Numbers(job.n), batch_sampler=sampler, num_workers=job.workers)
+    model, optimizer, loader = accelerator.prepare(made, optimizer, loader)
+    ran = Ran(promised=sum(-(-job.n // job.batch_size(e)) for e in range(1, EPOCHS + 1)))
+    for epoch in range(1, EPOCHS + 1):
+        sampler.batch_size = job.batch_size(epoch)
+        for batch in loader:
+            accelerator.backward(loss_of(model, batch))
+            optimizer.step()
+            optimizer.zero_grad()
+            ran.add(batch, sampler.batch_size / accelerator.num_processes, FIRST_RATE)
+    accelerator.free_memory()
+    return ran
+
+
 WAYS = {
     "bs-scheduler": bs_scheduler,
     "ignite": ignite,
-    "mutated": mutated,
+    "a mutated DataLoader": mutated,
     "GradientAccumulationScheduler": lightning,
     "Accelerate, split_batches": accelerate,
     "Accelerate, by default": accelerate_default,
+    "Accelerate, a sampler that grows": accelerate_growing,
 }
-ALONE = ("bs-scheduler", "ignite", "mutated")  # they know nothing of other processes
+ALONE = ("bs-scheduler", "ignite", "a mutated DataLoader")  # they know nothing of other processes
+NOT_ASKED = {  # its batches alone are the question
+    "Accelerate, a sampler that grows": ("resumes to the sample", "η changes once"),
+}
 PACKAGES = {
     "bs-scheduler": "bs-scheduler",
     "ignite": "pytorch-ignite",
-    "mutated": "torch",
+    "a mutated DataLoader": "torch",
     "GradientAccumulationScheduler": "lightning",
     "Accelerate, split_batches": "accelerate",
     "Accelerate, by default": "accelerate",
+    "Accelerate, a sampler that grows": "accelerate",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ def plain(job: Job) -> Ran:
     plan = job.plan
     model: torch.nn.Module = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=FIRST_RATE)
-    if torch.distributed.is_initialized():
+    if ranks() > 1:
+        torch.distributed.init_process_group("gloo")
         model = DistributedDataParallel(model)
     batches = igo.BatchSampler(plan, seed=0)
     loader = DataLoader(Numbers(job.n), batch_sampler=batches, num_workers=job.workers)
@@ -83,10 +85,9 @@ def lightning(job: Job) -> Ran:
             ran.add(batch, float(metrics["b_m"]), group["lr"])
 
     saving = ModelCheckpoint(job.path, filename="c", every_n_train_steps=job.stop or 10**6)
-    ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else _ranks()
     trainer = Trainer(
         max_epochs=EPOCHS, callbacks=[graduated, saving, Recorder()], accelerator="cpu",
-        devices=ranks, strategy="ddp" if ranks > 1 else "auto", use_distributed_sampler=False,
+        devices=ranks(), strategy="ddp" if ranks() > 1 else "auto", use_distributed_sampler=False,
         logger=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=job.path,
     )  # fmt: skip
@@ -172,9 +173,8 @@ def accelerate(job: Job) -> Ran:
     return ran
 
 
-def _ranks() -> int:
-    import os
-
+def ranks() -> int:
+    """How many processes torchrun has started, or what stands for it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
