@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench test lint types unit test-slow test-faults test-slurm coverage mutants reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -45,16 +45,19 @@ sweep: setup  ## many runs, none twice (SWEEP=methods LAUNCHER=slurm ARGS="seed=
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
 
 sweep-status: setup  ## how the newest sweep stands (another: SWEEP=methods, or all of its name)
-	$(BIN)/python src/sweep_status.py $(if $(filter command environment,$(firstword $(origin SWEEP))),name=$(SWEEP)) $(ARGS)
+	$(BIN)/igo sweep-status $(if $(filter command environment,$(firstword $(origin SWEEP))),name=$(SWEEP)) $(ARGS)
 
 table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
-	$(BIN)/python src/table.py $(ARGS)
+	$(BIN)/igo table $(ARGS)
 
 report: setup  ## figures of many runs with intervals and tests, and a page that opens from disk (RUNS=runs OUT=report)
-	$(BIN)/python src/report.py runs=$(RUNS) output=$(OUT) $(ARGS)
+	$(BIN)/igo report runs=$(RUNS) output=$(OUT) $(ARGS)
+
+power: setup  ## what the spread of these runs lets a study detect: seeds for a difference, for equality (ARGS="difference=1 margin=0.5")
+	$(BIN)/igo report runs=$(RUNS) power=true $(ARGS)
 
 sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
-	$(BIN)/python src/sharpness.py runs=$(RUNS) $(ARGS)
+	$(BIN)/igo sharpness runs=$(RUNS) $(ARGS)
 
 dashboard: setup  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
 	$(BIN)/python src/report.py runs=$(RUNS) output=$(OUT) if_new=true $(ARGS)
@@ -65,18 +68,18 @@ dashboard: setup  ## the runs here without an account: the report in a browser, 
 	else echo "every epoch's charts, in a terminal: $(BIN)/python launch/charts.py runs_dir=$(RUNS)"; fi
 
 sync: setup  ## send offline runs to W&B, once, however often it is started or stopped (RUNS=runs)
-	$(BIN)/python src/sync.py runs_dir=$(RUNS) $(ARGS)
+	$(BIN)/igo sync runs_dir=$(RUNS) $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
-	$(BIN)/python src/noise_study.py study=lemma dataset=digits epochs=3 $(ARGS)
-	$(BIN)/python src/noise_study.py study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
-	$(BIN)/python src/noise_study.py study=omega dataset=digits epochs=10 $(ARGS)
-	$(BIN)/python src/noise_study.py study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
-	$(BIN)/python src/noise_study.py study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
-	$(BIN)/python src/noise_study.py study=online_cost dataset=fashion_mnist dataset.samples=12000 $(ARGS)
+	$(BIN)/igo noise-study study=lemma dataset=digits epochs=3 $(ARGS)
+	$(BIN)/igo noise-study study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
+	$(BIN)/igo noise-study study=omega dataset=digits epochs=10 $(ARGS)
+	$(BIN)/igo noise-study study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
+	$(BIN)/igo noise-study study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
+	$(BIN)/igo noise-study study=online_cost dataset=fashion_mnist dataset.samples=12000 $(ARGS)
 
 theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
-	OMP_NUM_THREADS=1 $(BIN)/python src/theory.py $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/igo theory $(ARGS)
 
 bench: $(READY)-bench  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
@@ -91,23 +94,45 @@ lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports onl
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
 
+# The guard ends what tests leave behind, and the run itself after so many seconds.
+GUARD  := $(BIN)/python tests/guard.py --seconds
+PYTEST := $(GUARD) 3600 $(BIN)/pytest -n 2
+
 unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
-	$(BIN)/pytest -n 2 $(ARGS)
+	$(PYTEST) $(ARGS)
+
+LESSER  := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
+COMPUTE := engine models loop resume ranks measure finite graphs optim sharpness studies
+
+test-lesser: $(READY)-dev  ## the tests that compute, as a CPU without AVX512 does (where this one has it)
+	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
+		$(LESSER) $(PYTEST) $(COMPUTE:%=tests/test_%.py) $(ARGS); \
+	else echo "this CPU has no AVX512: make unit is this test"; fi
+
+test-gpu: $(READY)-dev  ## the tests of the GPU, which no other test sees
+	$(PYTEST) -n 0 -m gpu $(ARGS)
 
 test-slow: $(READY)-dev $(READY)-bench  ## the tests that take minutes: Fashion-MNIST to 90 %, every study, W&B agents, the report in a browser
-	$(BIN)/pytest -n 2 -m slow $(ARGS)
+	$(PYTEST) -m slow $(ARGS)
 
 test-faults: $(READY)-dev  ## runs killed, starved, cut off, given damaged files; with a tally, about 10 minutes
-	$(BIN)/pytest -n 2 -m faults $(ARGS)
+	$(PYTEST) -m faults $(ARGS)
 
 test-slurm: $(READY)-dev  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
 	tests/slurm/install.sh
-	$(BIN)/pytest -m slurm tests/slurm $(ARGS)
+	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
+
+examples: $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
+	$(BIN)/pytest -m examples tests/test_examples.py tests/contract $(ARGS)
+
+contract: $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
+	$(BIN)/pytest -m contract tests/contract $(ARGS)
+	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo that the tests run, slow ones and programs that they start included
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run -m pytest -n 2 -m 'not slurm and not faults' $(ARGS)
+	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

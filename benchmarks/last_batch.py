@@ -23,11 +23,11 @@ from torch import Tensor
 from igo.config.load import load
 from igo.files import write_atomically
 from igo.method import batches
-from igo.paths import CONF, ROOT
+from igo.paths import CONF
 from igo.seeds import generator
 from igo.train import datasets, models
 
-FOLDER = ROOT / "results" / "last_batch"
+FOLDER = Path(__file__).parents[1] / "results" / "last_batch"
 B, ETA, EPOCHS, SEEDS = 54, 0.2, 12, range(5)
 REMAINDERS = {"none": 1998, "1": 1999, "2": 2000, "8": 2006}  # r and the n that has it
 WAYS = ("kept", "dropped", "equal")

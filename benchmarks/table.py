@@ -1,4 +1,4 @@
-"""Seconds and memory of `python src/table.py`: `python -m benchmarks.table [FOLDERS ...]`.
+"""Seconds and memory of `igo table`: `python -m benchmarks.table [FOLDERS ...]`.
 
 The folders are made for it, 30 epochs each, each file a file of its own. They are read once as they
 are in memory after writing, and once from the disk, where the cache can be dropped (root, Linux).
@@ -20,7 +20,6 @@ from igo.config.schema import RULE
 EPOCHS = 30
 DISTINCT = 100  # contents of metrics.jsonl; the files are each a file of its own
 P, SPLIT = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
-TABLE = str(programs.ROOT / "src" / "table.py")
 
 
 def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
@@ -90,7 +89,8 @@ def drop_caches() -> bool:
 
 def run_table(runs: Path, output: Path) -> programs.Usage:
     """What the whole command took, Python's start included."""
-    return programs.watched([sys.executable, TABLE, f"runs={runs}", f"output={output}"])
+    program = [sys.executable, "-m", "igo", "table"]
+    return programs.watched([*program, f"runs={runs}", f"output={output}"])
 
 
 def main(sizes: list[int]) -> None:

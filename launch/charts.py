@@ -3,8 +3,8 @@
     python launch/charts.py runs_dir=runs
 
 `wandb leet` (0.31) lists runs by the names of their folders, which begin with a date, and shows the
-first 32 characters: little more than the date of offline-run-20260131_120000-2df1753310-ab12cd. So
-it is given folders named run-20260131_120000-p0.5 s1 #0 …, each with a link to the run's file.
+first 32 characters: of offline-run-20260131_120000-2df1753310-ab12cd no more than the date. So it
+is given folders named run-20260131_120000-p0.5 s1 #0 …, each with a link to the file of the run.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ TINY = (
     "noise.batch_size=8",
 )
 
+pytest_plugins = ["limits"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 torch.set_num_threads(1)  # tests run side by side

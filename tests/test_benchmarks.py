@@ -96,7 +96,7 @@ def test_contenders_make_the_same_updates(
     assert own.images == heard.images == [60, 60, 60]
     assert own.losses == pytest.approx(heard.losses, rel=rounding.bound(10, 60))
     apart = (own_parameters - parameters).norm() / (parameters - start).norm()
-    assert apart < 1e-9, f"{name}: {apart}"
+    assert apart < 8 * 2**-24, f"{name}: {apart}"  # float32 losses, in each of eight updates
 
 
 def test_the_bare_limit_begins_with_the_same_loss_and_makes_as_many_updates(

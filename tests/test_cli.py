@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, run_folder
+from conftest import ROOT, TINY, clean_environment, command, run_folder
 
 from igo.config.schema import known_settings
 
@@ -65,8 +66,10 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
     done = program("experiment=cifar100_method3", "dry_run=true")
     assert done.returncode == 0
-    rows = [line.split() for line in done.stdout.splitlines()[-5:]]
-    assert [(row[0], row[1], row[3]) for row in rows] == [
+    lines = done.stdout.splitlines()
+    (start,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["stage", "epochs"]]
+    rows = [line.split() for line in lines[start + 1 : start + 6]]
+    assert [(row[0], row[1], row[lines[start].split().index("batches/epoch")]) for row in rows] == [
         ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
         ("4", "121-160", "196"), ("5", "161-200", "98"),
     ]  # fmt: skip
@@ -100,10 +103,10 @@ BAD = {  # what is typed: what the message must say
     "schedule": r"NAME=VALUE",
     "--p=0.9": r"no flag --p; settings are written NAME=VALUE",
     "-p 0.9": r"no flag -p",
-    "dataset=null": r"dataset=null .*one of cifar10, cifar100, digits",
-    "-m dataset=digits,null": r"dataset=null .*one of cifar10, cifar100, digits",
+    "dataset=null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
+    "-m dataset=digits,null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
     "p=0.5 p": r"NAME=VALUE",
-    "dataset=5": r"dataset=5 .*one of cifar10, cifar100, digits",
+    "dataset=5": r"dataset=5 .*one of arrays, cifar10, cifar100, digits",
     "p=${nope}": r"p: Interpolation key 'nope' not found",
     "hydra.launcher._target_=os.system": r"hydra.launcher._target_=os.system .*not code to call",
     "+hydra.callbacks.x={_target_:os.mkdir,_args_:[ran]}": r"hydra.callbacks.x._target_=os.mkdir",
@@ -147,6 +150,23 @@ def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("typed", ["", "dry_run=true"])
+def test_a_runs_dir_that_cannot_be_made_is_refused_before_the_plan(
+    typed: str, tmp_path: Path
+) -> None:
+    """Tried, not asked: to root every folder seems writable."""
+    (tmp_path / "file").touch()
+    for place in (Path("/proc/nope"), tmp_path / "file"):
+        line = [*command(tmp_path, *typed.split())[:-1], f"runs_dir={place}"]
+        done = subprocess.run(
+            line, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stdout) == (2, ""), done.stdout
+        (said,) = done.stderr.splitlines()
+        assert said.startswith(f"error: runs_dir={place} is not allowed: it cannot be made")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path) -> None:
     done = program(*TINY, "tracking=none", "schedule=graduated", "p=0.5")
     assert done.returncode == 0, done.stderr
@@ -163,6 +183,22 @@ def test_a_run_leaves_its_record_and_says_where(program: Program, tmp_path: Path
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
         "previous-checkpoint.pt",
     }  # fmt: skip
+
+
+def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(
+    program: Program, tmp_path: Path
+) -> None:
+    """As on a CPU without AVX512: ``auto`` takes fp32 there."""
+    tiny = (*TINY, "epochs=1", "tracking=none")
+    done = program(*tiny, "engine.precision=bf16", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert done.returncode == 0, done.stderr
+    (said,) = done.stderr.splitlines()
+    assert "engine.precision=bf16 is emulated on this CPU, which is slow: fp32 is faster" in said
+    status = run_folder(tmp_path) / "status.json"
+    assert json.loads(status.read_text())["hardware"]["precision"] == "bfloat16"
+    done = program(*tiny, "fresh=true", ONEDNN_MAX_CPU_ISA="AVX2")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(status.read_text())["hardware"]["precision"] == "fp32"
 
 
 def test_a_multirun_trains_each_combination(program: Program, tmp_path: Path) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from test_own_data import write_images, write_npz
 
 from igo.config import rules
 from igo.config.plan import make_plan
@@ -30,14 +32,22 @@ def names(group: str) -> list[str]:
     "option",
     [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))],
 )
-def test_every_option_composes_checks_and_plans(option: str, make_config: Make) -> None:
-    larger = ["dataset=cifar10"] if option == "model=resnet34" else []
-    plan = make_plan(make_config(option, *larger))
+def test_every_option_composes_checks_and_plans(
+    option: str, make_config: Make, tmp_path: Path
+) -> None:
+    more = {
+        "model=resnet34": lambda: ["dataset=cifar10"],
+        "dataset=arrays": lambda: [f"dataset.file={write_npz(tmp_path / 'own.npz')}"],
+        "dataset=folder": lambda: [f"dataset.root={write_images(tmp_path / 'own')}"],
+    }.get(option, list)()
+    plan = make_plan(make_config(option, f"data_dir={tmp_path}", *more))
     assert plan.updates > 0
 
 
 def test_the_issues_groups_and_options_are_there() -> None:
-    assert set(names("dataset")) == {"digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"}
+    assert set(names("dataset")) == {
+        "digits", "fashion_mnist", "cifar10", "cifar100", "imagenet", "folder", "arrays",
+    }  # fmt: skip
     assert set(names("model")) == {"resnet8", "resnet18", "wide_resnet28_10", "resnet34", "timm"}
     assert set(names("optimizer")) == {"sgd", "shb", "nshb"}
     assert {"auto", "cpu", "gpu"} == set(names("engine"))
@@ -58,6 +68,8 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
     common = {"profile", "stages"}
     for name in names("schedule"):
         held = yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text())
+        if "defaults" in held:  # it builds on another one
+            continue
         own = {*parameters(held["profile"]), *(("kappa", "lam") if name == "step" else ())}
         assert set(held) - common == own, name
 

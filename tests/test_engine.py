@@ -255,14 +255,18 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
 def test_auto_precision_is_bf16_only_where_the_cpu_multiplies_in_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for flags, wanted in (
-        ({"avx512_bf16": True}, torch.bfloat16),
-        ({"amx_bf16": True}, torch.bfloat16),
-        ({"avx512_bf16": False, "avx2": True}, None),
-        ({}, None),
+    for flags, taken, wanted in (
+        ({"avx512_bf16": True}, True, torch.bfloat16),
+        ({"amx_bf16": True}, True, torch.bfloat16),
+        ({"avx512_bf16": True}, False, None),  # ONEDNN_MAX_CPU_ISA forbids it
+        ({"avx512_bf16": False, "avx2": True}, True, None),
+        ({}, True, None),
     ):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=flags: found)
+        monkeypatch.setattr(engine, "_onednn_takes_bf16", lambda found=taken: found)
         assert build(precision="auto").autocast == wanted
+        assert build(precision="auto").note == build(precision="fp32").note == ""
+        assert ("emulated" in build(precision="bf16").note) == (wanted is None)
 
 
 @pytest.mark.parametrize(

@@ -256,7 +256,7 @@ def test_diverging_from_the_command_line(tmp_path: Path) -> None:
 def bad_on_one_rank() -> list[Tensor]:
     """A good step, one whose loss is not finite on the last rank alone, and a good one."""
     found = []
-    with Ranks.of_environment().together() as own:
+    with Ranks.of_environment().joined() as own:
         run, network, optimizer = built(skip=True)
         run = replace(run, ranks=own)
         network = run.prepare(network)

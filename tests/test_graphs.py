@@ -6,7 +6,6 @@ Where there is no GPU, ``Recorder`` stands for one: it has for fixed what a grap
 from __future__ import annotations
 
 import contextlib
-import gc
 import random
 import re
 import weakref
@@ -62,7 +61,7 @@ class Recorder:
         self.network, self.optimizer = network, optimizer
         self.shown = launching, whole, obstacle
         self.fails = fails
-        self.rehearsals = self.captures = self.replays = 0
+        self.rehearsals = self.captures = self.replays = self.released = 0
         self.last: Callable[[], Step | None] = lambda: None
 
     def rehearse(self, step: Step) -> Rehearsal:
@@ -93,6 +92,10 @@ class Recorder:
 
         self.last = weakref.ref(replay)
         return replay
+
+    def release(self) -> None:
+        assert self.last() is None  # or its memory would stay
+        self.released += 1
 
     def tensors(self) -> list[Tensor]:
         states = self.optimizer.state.values()
@@ -275,9 +278,10 @@ def test_the_graph_of_a_stage_ends_with_it(make_config: Make) -> None:
     step(training, b=6)  # the ragged one
     training.engine.begin_epoch([10], training.optimizer)
     assert recorder.last() is not None
+    assert recorder.released == 0
     training.engine.begin_epoch([11], training.optimizer)
-    gc.collect()
     assert recorder.last() is None
+    assert recorder.released == 1
 
 
 @pytest.mark.usefixtures("tensor_rates")

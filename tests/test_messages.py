@@ -202,7 +202,10 @@ MESSAGES = {  # what is typed: the answer
     ),
     "dataset.name=cifar11": (
         "dataset.name=cifar11 is not allowed: it must be one of digits, fashion_mnist, "
-        "cifar10, cifar100, imagenet. Did you mean 'cifar10'?"
+        "cifar10, cifar100, arrays, folder, imagenet. Did you mean 'cifar10'?"
+    ),
+    "dataset.validation=1": (
+        "dataset.validation=1.0 is not allowed: it is a share and must be in [0, 1)"
     ),
     "dataset.classes=1": "dataset.classes=1 is not allowed: it must be 2 or more",
     "dataset.channels=0": "dataset.channels=0 is not allowed: it must be 1 or more",
@@ -269,12 +272,12 @@ MESSAGES = {  # what is typed: the answer
         "model.name=resnet18 is not allowed: its settings come with it; choose it as model=resnet18"
     ),
     "model.name=resnet9": (
-        "model.name=resnet9 is not allowed: it must be one of resnet8, resnet18, resnet34, "
+        "model.name=resnet9 is not allowed: it must be one of resnet18, resnet34, resnet8, "
         "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet9. Did you mean "
         "'resnet8'?"
     ),
     "model.name=resnet50": (
-        "model.name=resnet50 is not allowed: it must be one of resnet8, resnet18, resnet34, "
+        "model.name=resnet50 is not allowed: it must be one of resnet18, resnet34, resnet8, "
         "wide_resnet28_10, or any model of timm's: model=timm model.name=resnet50."
     ),
     "model.name=wide_resnet28_10": (
@@ -376,10 +379,12 @@ MESSAGES = {  # what is typed: the answer
     "data_dir=[a]": "data_dir=['a'] is not allowed: it must be text",
     "runs_dir=null": "runs_dir=null is not allowed: it needs a value",
     "model.name=null": "model.name=null is not allowed: it needs a value",
-    "dataset.mean=null": "dataset.mean=null is not allowed: it needs a value",
     "engine.device=null": "engine.device=null is not allowed: it must be one of auto, cpu, cuda",
     "engine.graphs=[1]": "engine.graphs=[1] is not allowed: it must be one of auto, true, false",
-    "~dataset": "dataset=null is not allowed: it needs a value",
+    "~dataset": (
+        "dataset.name=null is not allowed: it must be one of digits, fashion_mnist, cifar10, "
+        "cifar100, arrays, folder, imagenet"
+    ),
     "seed={a:1}": "seed={'a': 1} is not allowed: it must be a whole number",
     "seed=???": "seed=??? is not allowed: it needs a value",
     "p=${p}": "p: Recursive interpolation detected",

@@ -185,7 +185,7 @@ def test_one_process_never_touches_torch_distributed(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.distributed", None)  # an import of it fails
     value, parameter = torch.tensor([1.0]), nn.Parameter(torch.zeros(1))
-    with Ranks().together() as alone:
+    with Ranks().joined() as alone:
         assert alone.sum_(value) is value
         assert alone.broadcast(value) is value
         assert alone.largest(3) == 3
@@ -228,7 +228,7 @@ def passed(norm: nn.Module, x: Tensor, slope: Tensor) -> dict[str, Tensor]:
 def normed_on_ranks() -> list[dict[str, Tensor]]:
     """One result for each split, kind and dtype."""
     results = []
-    with Ranks.of_environment().together() as own:
+    with Ranks.of_environment().joined() as own:
         for split in SPLITS:
             for kind in range(len(KINDS)):
                 for dtype in (torch.float32, torch.float64):
@@ -340,7 +340,7 @@ def gradient(network: nn.Module) -> Tensor:
 def gradients_on_ranks() -> dict[str, Tensor]:
     """Gradients and totals of batches of 2 (one rank of three has none) and 17 (four parts)."""
     found = {}
-    with Ranks.of_environment().together() as own:
+    with Ranks.of_environment().joined() as own:
         for kind in ("plain", "normed"):
             for b in (2, 17):
                 for norm in ("synced", "local"):
@@ -403,7 +403,7 @@ def overflow_on_ranks() -> list[Tensor]:
     Before them, one on a single sample: two ranks have none.
     """
     found = []
-    with Ranks.of_environment().together() as own:
+    with Ranks.of_environment().joined() as own:
         run = engine_of(own, "fp16")
         network = run.prepare(network_of("plain"))
         optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters())

@@ -396,11 +396,14 @@ def test_commands_are_those_of_the_runs_with_all_seeds() -> None:
         " hydra.launcher.threads=1"
     }
     assert runs.command(typed) == "python src/train.py p=0.5 'a=x y'"
+    assert runs.command({"command": "igo train -m p=0.5 seed=3"}) == "igo train p=0.5"
     assert runs.command({"command": 3}) is None
     assert runs.command({"command": "python 'torn"}) is None
     frame = pl.DataFrame({"command": ["python src/train.py p=1"] * 3, "seed": [2, 0, 1]})
     assert runs.commands(frame) == ["python src/train.py -m p=1 seed=0,1,2"]
     assert runs.commands(frame.head(1)) == ["python src/train.py p=1 seed=2"]
+    frame = pl.DataFrame({"command": ["igo train p=1"] * 2, "seed": [1, 0]})
+    assert runs.commands(frame) == ["igo train -m p=1 seed=0,1"]
 
 
 def test_many_settings_are_cut_and_it_is_said(tmp_path: Path) -> None:

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT, TINY, clean_environment
+from conftest import TINY, clean_environment
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
 
-from igo.analysis.report import draw, program, runs
+from igo.analysis.report import chart, draw, program
 from igo.errors import ConfigError, UserError
 
 Program = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -75,7 +76,7 @@ addEventListener("load", () => setTimeout(() => {
 
 
 def command(runs: Path, output: Path) -> list[str]:
-    return [sys.executable, str(ROOT / "src" / "report.py"), f"runs={runs}", f"output={output}"]
+    return [sys.executable, "-m", "igo", "report", f"runs={runs}", f"output={output}"]
 
 
 def report(runs: Path, output: Path) -> None:
@@ -164,6 +165,8 @@ def test_the_page_fetches_nothing_and_its_links_lead_somewhere(made: Path) -> No
     for link in page.links:
         if link.startswith("#"):
             assert link[1:] in page.ids
+        elif link.endswith("/"):
+            assert (made / link / "status.json").is_file(), link  # of a run
         elif link != "data:,":
             assert (made / link).is_file(), link
     addresses = set(re.findall(r"https?://[^\s\"'<)]+", text))
@@ -230,7 +233,7 @@ def test_one_seed_has_neither_interval_nor_test(tmp_path: Path) -> None:
     text = (tmp_path / "report" / "index.html").read_text()
     data = json.loads(Links(text).scripts[0])
     assert all(low is None for p in data["panels"] for s in p["series"] for low in s["low"])
-    assert "nothing can be tested" in text
+    assert "Nothing can be tested" in text
     assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
 
 
@@ -269,6 +272,7 @@ def test_a_report_takes_the_figures_of_the_one_before_away_and_nothing_else(tmp_
         ({"runs": []}, "runs=[] is not allowed: it must be a folder, or a list of folders"),
         ({"output": ""}, "output= is not allowed: it must be the name of a folder"),
         ({"output": "a.txt"}, "output=a.txt is not allowed: it must be the name of a folder"),
+        ({"margin": 0}, "margin=0 is not allowed: it must be points of test accuracy, above 0"),
     ],
 )
 def test_what_cannot_be_is_said_before_anything_is_read(
@@ -299,7 +303,7 @@ def test_an_output_that_cannot_be_written_is_said_first(
 ) -> None:
     record_runs(tmp_path / "runs", "schedule=constant", seeds=[0])
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(runs, "read", lambda _: pytest.fail("it is said before runs are read"))
+    monkeypatch.setattr(program, "read", lambda _: pytest.fail("it is said before runs are read"))
     with pytest.raises(UserError, match=r"output: .*/file/report cannot be written \(Not a dir"):
         report(tmp_path / "runs", tmp_path / "file" / "report")
 
@@ -402,3 +406,81 @@ def test_runs_that_were_trained(program: Program, tmp_path: Path) -> None:
     ]
     mean = sum(record["test/accuracy"] for record in records) / 2
     assert float(rows[2]["test/accuracy_mean"]) == pytest.approx(mean)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_epoch_is_a_number(tmp_path: Path) -> None:
+    """Four schedules of one epoch are one plan, hence one setting, and no chart of one point."""
+    for overrides in (("p=0.1", "split=0"), ("p=1", "split=1"), ("schedule=cosine",)):
+        record_runs(tmp_path / "runs", *overrides, "epochs=1", seeds=[0], accuracies=[0.4924])
+    report(tmp_path / "runs", tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert list((tmp_path / "report" / "figures").iterdir()) == []
+    assert "<svg" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert re.search(r"<dd>49\.24 % <small>n = 1</small></dd>", text)
+    plain = html.unescape(re.sub(r"<[^>]+>", " ", text)).replace("\u00a0", " ")
+    assert "the same plan, settings and seed as another run" in plain
+    assert "highest" not in plain.partition("How the numbers are made")[0]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_settings_lead_to_their_runs(tmp_path: Path) -> None:
+    folders = record_runs(tmp_path / "a b" / "runs", "p=0.5", seeds=range(2))
+    report(tmp_path / "a b" / "runs", tmp_path / "c" / "report")
+    page = Links((tmp_path / "c" / "report" / "index.html").read_text())
+    assert {"#runs-0"} <= set(page.links)
+    found = {unquote(link) for link in page.links if link.endswith("/")}
+    assert found == {f"../../a b/runs/{folder.name}/" for folder in folders}
+    settings = {"runs": str(tmp_path / "a b" / "runs"), "output": str(tmp_path / "d")}
+    program.run(OmegaConf.create({**settings, "links": False}))
+    page = Links((tmp_path / "d" / "index.html").read_text())
+    assert not [link for link in page.links if link.endswith("/")]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_map_has_a_key_and_one_direction(tmp_path: Path) -> None:
+    for p in (0.25, 1):
+        for split in (0, 1):
+            overrides = (f"p={p}", f"split={split}", "batch_size=4")
+            record_runs(tmp_path / "runs", *overrides, accuracies=[0.7 + p / 10, 0.7, 0.75])
+    report(tmp_path / "runs", tmp_path / "report")
+    text = (tmp_path / "report" / "index.html").read_text()
+    assert re.findall(r"<em>(\w+) is better</em>", text) == ["larger", "smaller"]
+    keys = re.findall(r"linear-gradient\(90deg,([^)]+)\)", text)
+    assert len(keys) == 2
+    assert len(set(keys)) == 1  # the larger the lighter, in both
+
+
+def test_colours_span_no_less_than_the_intervals() -> None:
+    one = chart.Map("", ["a"], ["b", "c"], "", "", [[1.0, 1.1]], [["", ""]], spread=2.0)
+    assert one.range == pytest.approx((0.05, 2.05))
+    first, second = draw.cell_colours(one)[0]
+    assert first == draw.colour_at(0.475)
+    assert second == draw.colour_at(0.525)
+    tied = chart.Map("", ["a"], ["b"], "", "", [[1.0]], [[""]])
+    assert draw.cell_colours(tied) == [[draw.colour_at(0.5)]]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_bands_are_for_a_few_lines(tmp_path: Path) -> None:
+    for count, bands in ((4, True), (5, False)):
+        for i in range(count):
+            record_runs(tmp_path / str(count), f"p={(i + 1) / 10}", "split=1", seeds=range(2))
+        report(tmp_path / str(count), tmp_path / f"report{count}")
+        data = json.loads(
+            Links((tmp_path / f"report{count}" / "index.html").read_text()).scripts[0]
+        )
+        assert [panel["bands"] for panel in data["panels"]] == [bands, bands]
+
+
+def test_power_is_printed_and_nothing_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for p in (0.25, 1):
+        record_runs(tmp_path / "runs", f"p={p}", "split=1", seeds=range(4))
+    settings = {"runs": str(tmp_path / "runs"), "output": str(tmp_path / "report"), "power": True}
+    program.run(OmegaConf.create({**settings, "difference": 2.0}))
+    said = capsys.readouterr().out
+    assert "2 points" in said
+    assert "p = 0.25 − p = 1" in said
+    assert not (tmp_path / "report").exists()

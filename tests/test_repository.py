@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 
-import pytest
 import yaml
 from conftest import ROOT
 
@@ -50,12 +49,8 @@ def test_the_hooks_ruff_is_the_locked_one() -> None:
     assert said.stdout == f"ruff {locked[1]}\n"
 
 
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "CHANGELOG.md", "docs/log.md"])
-def test_links_and_paths_lead_somewhere(name: str) -> None:
-    text = (ROOT / name).read_text()
-    links = [one for one in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in one]
-    paths = re.findall(r"`((?:src|conf|tests|docs)/[^`]+)`", text)
-    for link in links:
-        assert ((ROOT / name).parent / link).exists(), link
-    for path in paths:
-        assert (ROOT / path).exists() or "NAME" in path, path
+def test_the_files_that_a_contributor_is_sent_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    paths = re.findall(r"`((?:src|conf|tests)/[^`]+)`", text)
+    assert len(paths) > 5
+    assert [path for path in paths if not ((ROOT / path).exists() or "NAME" in path)] == []

@@ -201,9 +201,9 @@ def test_a_sweep_does_not_skip_runs_of_other_data(
     assert "1 finished" in again.stdout
 
 
-def script(name: str, place: Path, *typed: str) -> subprocess.CompletedProcess[str]:
+def igo(command: str, place: Path, *typed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(ROOT / "src" / name), *typed], cwd=place, capture_output=True,
+        [sys.executable, "-m", "igo", command, *typed], cwd=place, capture_output=True,
         text=True, env=clean_environment(PYTHONPATH=str(ROOT / "src")), check=False,
     )  # fmt: skip
 
@@ -214,19 +214,19 @@ def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str]) -> 
         pytest.skip("one kind is enough here")
     folder = run_folder(place)
     run = (f"run={folder}", "batches=3", "batch_sizes=[8]")
-    said = script("measure_noise.py", place, *run, f"data_dir={place / 'b'}")
+    said = igo("measure-noise", place, *run, f"data_dir={place / 'b'}")
     assert said.returncode == 2
     assert fingerprint(place) in said.stderr
     assert "C²" not in said.stdout
-    assert script("measure_noise.py", place, *run).returncode == 0
+    assert igo("measure-noise", place, *run).returncode == 0
     few = (f"runs={folder}", "samples=20", "steps=1", "probes=2", "eigenvalues=1")
-    assert script("sharpness.py", place, *few).returncode == 0
+    assert igo("sharpness", place, *few).returncode == 0
     for own in ((), ("fresh=true",)):
-        said = script("sharpness.py", place, *few, f"data_dir={place / 'b'}", *own)
+        said = igo("sharpness", place, *few, f"data_dir={place / 'b'}", *own)
         assert said.returncode == 1
         assert "1 failed" in said.stdout
         assert fingerprint(place) in said.stdout
-    assert "1 measured before" in script("sharpness.py", place, *few).stdout
+    assert "1 measured before" in igo("sharpness", place, *few).stdout
 
 
 def test_a_record_without_data_says_that_it_could_not_be_compared(

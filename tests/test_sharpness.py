@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import runpy
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import rounding
 import torch
-from conftest import ROOT, TINY, clean_environment
+from conftest import TINY, clean_environment
 from forked import Death, Ended, Forge, shared_forge
 from scipy.optimize import brentq
 from torch import Tensor, nn
@@ -25,6 +24,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
+from igo.__main__ import main
 from igo.analysis.sharpness import curvature, worst_case
 from igo.analysis.sharpness.surface import Surface
 from igo.errors import UserError
@@ -282,10 +282,9 @@ def forge() -> Forge:
 
 
 def program_as_typed(*arguments: str) -> None:
-    """src/sharpness.py in a process that has torch already (see forked.Forge)."""
-    script = str(ROOT / "src" / "sharpness.py")
-    sys.argv = [script, *arguments]
-    runpy.run_path(script, run_name="__main__")
+    """`igo sharpness` in a process that has torch already (see forked.Forge)."""
+    sys.argv = ["igo", "sharpness", *arguments]
+    main()
 
 
 def sharpness(forge: Forge, place: Path, *arguments: str, death: Death | None = None) -> Ended:
@@ -310,7 +309,7 @@ def test_a_finished_run_gets_its_sharpness(forge: Forge, tmp_path: Path) -> None
     """As started by a user; loss and gradient as of its checkpoint on the images as they are."""
     folder = trained(forge, tmp_path, "dataset.augment.crop=2", "seed=5")
     done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "sharpness.py"), *QUICK, "samples=96", "norm=2"],
+        [sys.executable, "-m", "igo", "sharpness", *QUICK, "samples=96", "norm=2"],
         cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_a_killed_run_stops_no_other_and_resumes(
 def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     number: int, started: subprocess.Popen[str], program: Program, tmp_path: Path
 ) -> None:
-    assert "running" in program_text(program, "sweep_status.py", tmp_path)
+    assert "running" in status_text(tmp_path)
     started.send_signal(number)
     said, _ = started.communicate(timeout=60)
     assert started.returncode == 128 + number
@@ -220,10 +221,9 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     finish(program, tmp_path)
 
 
-def program_text(program: Program, script: str, tmp_path: Path) -> str:
-    """The output of another entry point on these runs."""
-    line = [*command(tmp_path)]
-    line[1] = str(ROOT / "src" / script)
+def status_text(tmp_path: Path) -> str:
+    """What `igo sweep-status` says of these runs."""
+    line = [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}"]
     done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
     return done.stdout
 

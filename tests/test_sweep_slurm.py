@@ -145,7 +145,7 @@ def test_any_sweep_can_be_watched_by_its_name(
     assert ended.returncode == 0, ended.stderr
     assert find_manifest(tmp_path / "runs", None).name != first
     shown = subprocess.run(
-        [sys.executable, str(ROOT / "src/sweep_status.py"), f"name={first}",
+        [sys.executable, "-m", "igo", "sweep-status", f"name={first}",
          f"runs_dir={tmp_path / 'runs'}"],
         env=clean_environment(PATH=str(tmp_path / "bin")), capture_output=True, text=True,
         check=True,
@@ -153,7 +153,7 @@ def test_any_sweep_can_be_watched_by_its_name(
     assert shown.startswith(f"sweep {first}, started ")
     made = ["make", "-n", "sweep-status", "SWEEP=methods"]
     asked = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "src/sweep_status.py name=methods" in asked
+    assert "igo sweep-status name=methods" in asked
 
 
 def test_a_default_of_the_cluster_is_not_asked_for(
@@ -246,7 +246,7 @@ def test_sweep_status_shows_the_records_where_the_queue_does_not_answer(
 ) -> None:
     def status(path: str) -> str:
         return subprocess.run(
-            [sys.executable, str(ROOT / "src/sweep_status.py"), f"runs_dir={tmp_path / 'runs'}"],
+            [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}"],
             env=clean_environment(PATH=path), capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import runpy
 import shutil
 import signal
 import subprocess
@@ -14,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, clean_environment, records, run_folder
+from conftest import TINY, clean_environment, records, run_folder
 from forked import Death, Ended, Forge, shared_forge
 from test_tracking import NOWHERE, assert_key_is_nowhere, when_rows_are_there
 from wandb_server import KEY, OnlineRun, WandbServer
 
+from igo.__main__ import main
+
 RUN = (*TINY, "epochs=6", "schedule.stages=2")
 LOG = (
-    "igo.runs.tracking.WandbTracker.log"  # src/sync.py's; training hands its rows to OpeningTracker
+    "igo.runs.tracking.WandbTracker.log"  # `igo sync`'s; training hands its rows to OpeningTracker
 )
 
 
@@ -31,11 +32,10 @@ def forge() -> Forge:
 
 
 def program_as_typed(*arguments: str) -> None:
-    """src/sync.py in a process that has wandb already (see forked.Forge)."""
-    script = str(ROOT / "src" / "sync.py")
-    sys.argv = [script, *arguments]
+    """`igo sync` in a process that has wandb already (see forked.Forge)."""
+    sys.argv = ["igo", "sync", *arguments]
     Path("pid").write_text(str(os.getpid()))
-    runpy.run_path(script, run_name="__main__")
+    main()
 
 
 def sync(forge: Forge, place: Path, url: str, key: str = KEY, **more: Any) -> Ended:
@@ -273,7 +273,7 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(
 
 def test_no_runs_are_one_line(tmp_path: Path) -> None:
     """As a user starts it."""
-    command = [sys.executable, str(ROOT / "src" / "sync.py"), f"runs_dir={tmp_path}"]
+    command = [sys.executable, "-m", "igo", "sync", f"runs_dir={tmp_path}"]
     said = [
         subprocess.run(
             line, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False

@@ -1,1 +1,49 @@
-"""Implicit graduated optimization: SGD's own noise smooths the loss; schedule the noise."""
+"""Implicit graduated optimization: SGD's own noise smooths the loss; schedule the noise.
+
+In a training loop of one's own (docs/own-loop.md):
+
+    plan = igo.plan("graduated", n=len(data), epochs=30, learning_rate=0.1, batch_size=16, p=0.5)
+    batches = igo.BatchSampler(plan, seed=0)
+    loader = DataLoader(data, batch_sampler=batches, num_workers=4)
+    schedule = igo.Schedule(optimizer, batches)
+    for epoch in batches.epochs():
+        for inputs, targets in loader:
+            schedule.step()  # before each update: sets η_m
+            ...
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from igo.method.arguments import PlanError as PlanError
+    from igo.method.measure import measure_noise as measure_noise
+    from igo.method.noise import noise_level as noise_level
+    from igo.method.plan import plan as plan
+    from igo.method.sampler import BatchSampler as BatchSampler
+    from igo.method.schedule import Schedule as Schedule
+    from igo.runs.trained import load_run as load_run
+
+# Imported when first used: `import igo` costs nothing, and a plan is made without torch.
+PUBLIC = {
+    "BatchSampler": "igo.method.sampler",
+    "PlanError": "igo.method.arguments",
+    "Schedule": "igo.method.schedule",
+    "load_run": "igo.runs.trained",
+    "measure_noise": "igo.method.measure",
+    "noise_level": "igo.method.noise",
+    "plan": "igo.method.plan",
+}
+__all__ = list(PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PUBLIC})

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from igo.errors import UserError
+from igo.errors import ConfigError, UserError
 
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
 
@@ -48,6 +49,23 @@ def make_writable(folder: Path) -> None:
             raise PermissionError(f"no permission to write in {folder}")
     except OSError as error:
         raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
+
+
+def check_can_be_made(folder: Path) -> None:
+    """See that a folder of runs_dir is there or can be made, and leave no trace.
+
+    Raises:
+        ConfigError: runs_dir cannot be made, or not written in.
+    """
+    place = folder.parent
+    try:
+        if not folder.is_dir():  # tried, not asked: root seems to have every permission
+            standing = next(one for one in (place, *place.parents) if os.path.lexists(one))
+            with tempfile.TemporaryDirectory(prefix=".trial-", dir=standing):
+                pass
+    except OSError as error:
+        why = f"it cannot be made or written in ({error.strerror or error})"
+        raise ConfigError("runs_dir", place, f"{why}; name a folder that can be") from None
 
 
 def refuse_links(folder: Path) -> None:

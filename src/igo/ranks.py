@@ -76,7 +76,7 @@ class Ranks:
         return [index[self.rank :: self.size] for index in index_batches]
 
     @contextmanager
-    def together(self) -> Iterator[Ranks]:
+    def joined(self) -> Iterator[Ranks]:
         """Join the other ranks; whatever ends one of them ends all.
 
         Raises:

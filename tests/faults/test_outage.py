@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, clean_environment, records, run_folder
+from conftest import clean_environment, records, run_folder
 from forked import shared_forge
 from test_resume import assert_same, outcome
 from wandb_server import KEY, WandbServer
@@ -112,7 +112,7 @@ def test_an_outage_costs_nothing_but_patience(
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:
     """Bring what is in the local W&B folders to the server; the one run's rows there."""
     done = subprocess.run(
-        [sys.executable, str(ROOT / "src" / "sync.py")],
+        [sys.executable, "-m", "igo", "sync"],
         env=clean_environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST),
         cwd=place,
         capture_output=True,

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 from cluster import cluster, missing, slurm, wait
-from conftest import ROOT, TINY, clean_environment, command, records
+from conftest import TINY, clean_environment, command, records
 
 from igo.runs import checkpoint
 
@@ -58,9 +58,8 @@ def sweep(place: Path, *arguments: str, **environment: str) -> subprocess.Comple
 
 
 def sweep_status(place: Path) -> str:
-    script = str(ROOT / "src" / "sweep_status.py")
     return subprocess.run(
-        [sys.executable, script, f"runs_dir={place / 'runs'}"],
+        [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={place / 'runs'}"],
         env=clean_environment(), capture_output=True, text=True, timeout=60, check=True,
     ).stdout  # fmt: skip
 

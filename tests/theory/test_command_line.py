@@ -9,12 +9,10 @@ import pytest
 
 from igo.theory import laboratory
 
-SCRIPT = Path(__file__).parents[2] / "src" / "theory.py"
-
 
 def theory(folder, *arguments, timeout=120):
     return subprocess.run(
-        [sys.executable, str(SCRIPT), *arguments],
+        [sys.executable, "-m", "igo", "theory", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -41,7 +39,7 @@ def test_studies_write_their_files_and_the_page_keeps_rows_of_earlier_runs(tmp_p
         assert (tmp_path / "out" / name).stat().st_size > 0
 
 
-COMMITTED = SCRIPT.parents[1] / "results" / "theory"
+COMMITTED = Path(__file__).parents[2] / "results" / "theory"
 
 
 def test_links_of_the_committed_page_lead_somewhere():

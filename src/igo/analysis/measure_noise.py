@@ -16,7 +16,7 @@ from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError, nearest
 from igo.files import write_atomically
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
-from igo.runs.rerun import moved
+from igo.runs.rerun import of_command
 from igo.runs.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ HIDDEN = (
 
 
 @dataclass
-class Instrument:
-    """The settings of src/measure_noise.py beside those of a run; see conf/measure_noise.yaml."""
+class NoiseSettings:
+    """The settings of `igo measure-noise` beside those of a run; see conf/measure_noise.yaml."""
 
     run: str | None = None
     batch_sizes: list[int] = field(default_factory=lambda: [32])
@@ -66,48 +66,46 @@ def run(composed: DictConfig, typed: Collection[str]) -> list[dict[str, Any]]:
     Raises:
         UserError: a bad setting, or no usable checkpoint.
     """
-    instrument, rest = split_off(composed, Instrument)
-    _check(instrument)
-    what = _fresh(load(rest, typed)) if instrument.run is None else _of_run(instrument, rest, typed)
-    _check_sizes(instrument, what)
-    rows = [
-        _row(instrument, _measure(instrument, what, b), b, what) for b in instrument.batch_sizes
-    ]
+    settings, rest = split_off(composed, NoiseSettings)
+    _check(settings)
+    what = _fresh(load(rest, typed)) if settings.run is None else _of_run(settings, rest, typed)
+    _check_sizes(settings, what)
+    rows = [_row(settings, _measure(settings, what, b), b, what) for b in settings.batch_sizes]
     print(table(rows, what.of))
-    if instrument.output:
+    if settings.output:
         content = rows[0] if len(rows) == 1 else rows
-        write_atomically(Path(instrument.output), json.dumps(content, indent=2) + "\n")
+        write_atomically(Path(settings.output), json.dumps(content, indent=2) + "\n")
     return rows
 
 
-def _check(instrument: Instrument) -> None:
+def _check(settings: NoiseSettings) -> None:
     for name, choices in CHOICES.items():
-        value = getattr(instrument, name)
+        value = getattr(settings, name)
         if value not in choices:
             allowed = f"it must be one of {', '.join(choices)}.{nearest(value, choices)}"
             raise ConfigError(name, value, allowed)
-    if instrument.batches < LEAST_FOR_INTERVAL:
+    if settings.batches < LEAST_FOR_INTERVAL:
         allowed = f"an interval needs {LEAST_FOR_INTERVAL} mini-batches or more"
-        raise ConfigError("batches", instrument.batches, allowed)
-    if not instrument.batch_sizes or min(instrument.batch_sizes) < 1:
-        raise ConfigError("batch_sizes", instrument.batch_sizes, "each must be 1 or more")
-    if instrument.memory_mb < 1:
-        raise ConfigError("memory_mb", instrument.memory_mb, "it must be 1 or more")
-    if instrument.output:
-        path = Path(instrument.output)
+        raise ConfigError("batches", settings.batches, allowed)
+    if not settings.batch_sizes or min(settings.batch_sizes) < 1:
+        raise ConfigError("batch_sizes", settings.batch_sizes, "each must be 1 or more")
+    if settings.memory_mb < 1:
+        raise ConfigError("memory_mb", settings.memory_mb, "it must be 1 or more")
+    if settings.output:
+        path = Path(settings.output)
         if path.is_dir() or not path.absolute().parent.is_dir():
             raise ConfigError("output", path, "it must be a file in a folder that is there")
 
 
-def _check_sizes(instrument: Instrument, what: Measured) -> None:
+def _check_sizes(settings: NoiseSettings, what: Measured) -> None:
     from igo.train import models
 
-    config, largest = what.training.config, max(instrument.batch_sizes)
-    if instrument.sampling == "independent" and largest >= training_samples(config):
+    config, largest = what.training.config, max(settings.batch_sizes)
+    if settings.sampling == "independent" and largest >= training_samples(config):
         allowed = f"batches of all {training_samples(config)} samples never vary; take fewer"
-        raise ConfigError("batch_sizes", instrument.batch_sizes, allowed)
-    if instrument.estimator == "mini_batch" and instrument.batchnorm == "train":
-        least = what.training.engine.smallest_part(instrument.batch_sizes)
+        raise ConfigError("batch_sizes", settings.batch_sizes, allowed)
+    if settings.estimator == "mini_batch" and settings.batchnorm == "train":
+        least = what.training.engine.smallest_part(settings.batch_sizes)
         models.check_fits(what.training.network, config.model.name, config.dataset, least)
 
 
@@ -121,23 +119,23 @@ def _fresh(config: Config) -> Measured:
     return Measured({**of, "seed": config.seed}, training, eta, beta)
 
 
-def _of_run(instrument: Instrument, rest: DictConfig, typed: Collection[str]) -> Measured:
+def _of_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str]) -> Measured:
     """A run at its newest checkpoint; what was typed may change where it is measured, and η."""
     from igo.runs import assemble
 
-    names = [name for name in typed if name not in {one.name for one in fields(Instrument)}]
+    names = [name for name in typed if name not in {one.name for one in fields(NoiseSettings)}]
     changed = [name for name in names if name != "learning_rate"]
-    folder, move = moved(
-        str(instrument.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
+    folder, move = of_command(
+        str(settings.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
     )
     training, progress = assemble.of_folder(folder, move, Terminal().warn)
     last = progress.records[-1]
     eta = load(rest).learning_rate if "learning_rate" in names else last["eta_m"]
-    of = {"run": str(instrument.run), "epoch": progress.epoch}
+    of = {"run": str(settings.run), "epoch": progress.epoch}
     return Measured(of, training, eta, last["beta_m"])
 
 
-def _measure(instrument: Instrument, what: Measured, batch_size: int) -> Noise:
+def _measure(settings: NoiseSettings, what: Measured, batch_size: int) -> Noise:
     from torch.nn.functional import cross_entropy
 
     from igo.method.measure import check_per_sample, draw, joined, per_sample
@@ -145,33 +143,33 @@ def _measure(instrument: Instrument, what: Measured, batch_size: int) -> Noise:
     from igo.train import measure
 
     training, network = what.training, what.training.network
-    network.train(instrument.batchnorm == "train")
+    network.train(settings.batchnorm == "train")
     seed = derive_seed(training.config.seed, "instrument")
-    if instrument.estimator == "mini_batch":
+    if settings.estimator == "mini_batch":
         return measure.mini_batch(
             training.engine,
             network,
             training.data,
             batch_size=batch_size,
-            batches=instrument.batches,
+            batches=settings.batches,
             seed=seed,
-            sampling=instrument.sampling,
+            sampling=settings.sampling,
         )
     check_per_sample(network)
-    samples = instrument.batches * batch_size
-    drawn = draw(instrument.sampling, n=training.data.n, batch_size=1, batches=samples, seed=seed)
+    samples = settings.batches * batch_size
+    drawn = draw(settings.sampling, n=training.data.n, batch_size=1, batches=samples, seed=seed)
     together = joined(drawn, 256)
     return per_sample(
         network,
         cross_entropy,
         lambda: training.data.train_batches(together, derive_seed(seed, "augmentation")),
         n=training.data.n,
-        sampling=instrument.sampling,
-        memory=instrument.memory_mb * 2**20,
+        sampling=settings.sampling,
+        memory=settings.memory_mb * 2**20,
     )
 
 
-def _row(instrument: Instrument, found: Noise, batch_size: int, what: Measured) -> dict[str, Any]:
+def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured) -> dict[str, Any]:
     from igo.train import control
 
     config, eta, beta = what.training.config, what.learning_rate, what.momentum
@@ -186,8 +184,8 @@ def _row(instrument: Instrument, found: Noise, batch_size: int, what: Measured) 
         "batch_size": found.batch_size,
         "batches": found.batches,
         "sampling": found.sampling,
-        "estimator": instrument.estimator,
-        "batchnorm": instrument.batchnorm,
+        "estimator": settings.estimator,
+        "batchnorm": settings.batchnorm,
         "delta": {
             "learning_rate": eta,
             "batch_size": batch_size,

@@ -110,7 +110,11 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
         first += [schedule_name(row)] + [f"split {row['split']:.4g}"] * (not constant)
     if row.get("schedule.stages") == row.get("epochs"):
         said.add("schedule.stages")
-    rest = (n for n in names if n not in said and n not in always and row[n] is not None)
+    rest = (
+        name for name in names
+        if name not in said and name not in always and row[name] is not None
+        and not name.startswith("noise.")  # how C² is measured, which is no part of training
+    )  # fmt: skip
     return first + [phrase(name, row[name]) for name in rest if row[name] != DEFAULTS.get(name)]
 
 

@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config import hints
 from igo.config.guard import guard_composition
-from igo.config.help import group_names, help_text, option_files, setting_names
+from igo.config.help import group_names, help_text, option_files, options_with, setting_names
 from igo.config.load import explain
 from igo.errors import ConfigError, UserError
 from igo.paths import CONF
@@ -52,11 +52,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     """
     die_at_once_of_control_c()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        script = Path(sys.argv[0]).resolve()
         try:
             width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
-            name = f"{script.parent.name}/{script.name}"
-            print(help_text(name, config_name, width), flush=True)
+            print(help_text(_program(), config_name, width), flush=True)
         except BrokenPipeError:
             _end_quietly()
         return
@@ -96,6 +94,14 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
         fail(no_option or _composition(error, config_name))
+
+
+def _program() -> str:
+    """This program as a person types it, from the project's folder."""
+    if sys.argv[0].startswith("igo "):  # see igo.__main__
+        return sys.argv[0]
+    script = Path(sys.argv[0]).resolve()
+    return f"python {script.parent.name}/{script.name}"
 
 
 def die_at_once_of_control_c() -> None:
@@ -170,16 +176,9 @@ def _unknown(name: str, config_name: str) -> str:
     """What to say of a setting that this program does not have, or not here."""
     groups = group_names()
     known = setting_names(config_name) + groups
-    elsewhere = _groups_with(name)
+    elsewhere = options_with(name)
     if name in known and elsewhere:
         return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
     if name in groups:
         return f"{name} is a group of settings: choose one of its options"
     return f"there is no setting '{name}'.{hints.setting(name, known)} (--help lists all)"
-
-
-def _groups_with(setting: str) -> list[str]:
-    """The options of a group that have this setting, as typed: ``schedule=step``."""
-    group, _, key = setting.partition(".")
-    files = option_files(group) if key else []
-    return [f"{group}={f.stem}" for f in files if re.search(rf"^{key}:", f.read_text(), re.M)]

@@ -23,11 +23,16 @@ class Setting:
     comment: str
 
 
+def summary(config_name: str) -> str:
+    """What a program does, in one line."""
+    return _heading((CONF / f"{config_name}.yaml").read_text())
+
+
 def help_text(program: str, config_name: str, width: int = 0) -> str:
-    """Explain the program whose defaults are in conf/CONFIG_NAME.yaml.
+    """Explain the program, as it is typed, whose defaults are in conf/CONFIG_NAME.yaml.
 
     Args:
-        program: what is typed after ``python``.
+        program: what is typed for it.
         config_name: its configuration.
         width: characters in a line, wrapped between words; 0: as long as they are.
     """
@@ -38,7 +43,7 @@ def help_text(program: str, config_name: str, width: int = 0) -> str:
     lines = [
         _heading(own),
         "",
-        f"usage: python {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
+        f"usage: {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
         "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
         "",
         "Settings",
@@ -96,10 +101,26 @@ def setting_names(config_name: str) -> list[str]:
     return names
 
 
+def options_with(setting: str) -> list[str]:
+    """The options of a group that explain this setting, as typed: ``schedule=step``."""
+    group, _, key = setting.partition(".")
+    files = option_files(group) if key else []
+    texts = {f.stem: f.read_text() for f in files}
+    return [
+        f"{group}={option}" for option, text in texts.items()
+        if re.search(rf"^{key}:", text, re.M) and not _included(text)
+    ]  # fmt: skip
+
+
 def _group(group: str) -> list[str]:
-    """The options of a group, then each of their settings once with the options that have it."""
+    """The options of a group, then each of their settings once with the options that have it.
+
+    An option that builds on another has the settings of that one.
+    """
     texts = {path.stem: path.read_text() for path in option_files(group)}
     lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
+    if not any("@package _global_" in text for text in texts.values()):
+        texts = {option: text for option, text in texts.items() if not _included(text)}
     found: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import reduce
+
+import yaml
 
 from igo.config import hints
 from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.data import readers
 from igo.errors import ConfigError, NoEffect
-from igo.method.plan import LENGTHS, PUBLISHED
-from igo.method.profiles import PROFILES, parameters
+from igo.method import arguments
+from igo.method.arguments import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
+from igo.method.plan import PUBLISHED
+from igo.method.profiles import parameters
+from igo.paths import CONF
 
 DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
 
 CHOICES: dict[str, tuple[str, ...]] = {
-    "schedule.profile": tuple(PROFILES),
-    "schedule.lengths": LENGTHS,
-    "schedule.form": ("inverse_sqrt", "inverse_time"),
+    **{f"schedule.{name}": choices for name, choices in arguments.CHOICES.items()},
     "schedule.feedback": ("none", "measured"),
     "dataset.name": readers.NAMES,
     "model.stem": ("cifar", "imagenet"),
@@ -31,53 +34,37 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "tracking.tool": ("wandb", "none"),
     "tracking.mode": ("offline", "online", "disabled"),
 }
-# The built-in models, and which setting of conf/model each one reads.
-MODEL_PARTS = {"resnet8": "width", "resnet18": "stem", "resnet34": "stem", "wide_resnet28_10": ""}
-
-Rule = tuple[Callable[[float], bool], str]
-POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
-NOT_NEGATIVE: Rule = (lambda x: x >= 0, "it must be 0 or more")
-AT_LEAST_ONE: Rule = (lambda x: x >= 1, "it must be 1 or more")
-MOST_EPOCHS = 1_000_000  # the plan and the record have a line for each
+PARTS = ("width", "stem")  # settings that some models have and others have not
 
 
-def _within(low: float, high: float) -> Rule:
-    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
+def _model_parts() -> dict[str, set[str]]:
+    """The built-in models, and which of PARTS each one reads: those that its conf/model has."""
+    options = (yaml.safe_load(file.read_text()) for file in sorted((CONF / "model").glob("*.yaml")))
+    return {one["name"]: {*PARTS} & {*one} for one in options if not one.get("timm")}
 
+
+MODEL_PARTS = _model_parts()
+
+OF_PLAN = ("p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size")
+OF_SCHEDULE = ("stages", "batch_multiple", "final_updates", "p", "gamma", "noise_exponent", "h",
+               "decay", "power", "a")  # fmt: skip
 
 RULES: dict[str, Rule] = {
-    "p": POSITIVE,
-    "split": (
-        lambda s: 0 <= s <= 1,
-        "it must be in [0, 1]: 1 = all of the decay in the learning rate, 0 = all in the batch",
-    ),
+    **{name: arguments.RULES[name] for name in OF_PLAN},
+    **{f"schedule.{name}": arguments.RULES[name] for name in OF_SCHEDULE},
     "seed": (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)"),
-    "epochs": _within(1, MOST_EPOCHS),
-    "learning_rate": POSITIVE,
-    "batch_size": AT_LEAST_ONE,
-    "max_batch_size": AT_LEAST_ONE,
-    "schedule.stages": AT_LEAST_ONE,
-    "schedule.batch_multiple": AT_LEAST_ONE,
-    "schedule.final_updates": _within(0, MOST_EPOCHS),
     "schedule.feedback_limit": (lambda r: r > 1, "it must be above 1"),
-    "schedule.p": POSITIVE,
-    "schedule.gamma": (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)"),
-    "schedule.noise_exponent": (lambda r: 0 < r <= 1, "ρ of δ = η C b^(-ρ) must be in (0, 1]"),
-    "schedule.h": NOT_NEGATIVE,
     "schedule.kappa": (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"),
     "schedule.lam": (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more"),
-    "schedule.decay": (lambda g: 0 < g < 1, "the decay per epoch must be in (0, 1)"),
-    "schedule.power": (lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)"),
-    "schedule.a": POSITIVE,
     "dataset.classes": (lambda c: c >= 2, "it must be 2 or more"),
     "dataset.channels": AT_LEAST_ONE,
     "dataset.image_size": AT_LEAST_ONE,
     "dataset.samples": (lambda n: n >= 2, "it must be 2 or more"),
     "dataset.validation": (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)"),
-    "dataset.workers": _within(0, 1024),
+    "dataset.workers": within(0, 1024),
     "dataset.augment.crop": NOT_NEGATIVE,
     "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
-    "model.width": _within(1, 1024),
+    "model.width": within(1, 1024),
     "optimizer.momentum": (lambda b: 0 <= b < 1, "β must be in [0, 1)"),
     "optimizer.weight_decay": NOT_NEGATIVE,
     "noise.batches": (lambda k: k >= 2, "a variance needs 2 mini-batches or more"),
@@ -85,7 +72,7 @@ RULES: dict[str, Rule] = {
     "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
     "engine.micro_batch_size": AT_LEAST_ONE,
     "engine.memory": POSITIVE,
-    "engine.threads": _within(1, 1024),
+    "engine.threads": within(1, 1024),
 }
 
 
@@ -290,8 +277,8 @@ def _check_data_and_model(config: Config) -> None:
             "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}"
             f"{hints.choice('model.name', model.name, MODEL_PARTS)}"
         )  # fmt: skip
-    for part in ("width", "stem"):
-        if not model.timm and (getattr(model, part) is None) != (MODEL_PARTS[model.name] != part):
+    for part in PARTS:
+        if not model.timm and (getattr(model, part) is None) == (part in MODEL_PARTS[model.name]):
             allowed = f"its settings come with it; choose it as model={model.name}"
             raise ConfigError("model.name", model.name, allowed)
     if model.stem == "imagenet" and dataset.image_size < 32:

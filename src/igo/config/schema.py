@@ -118,6 +118,7 @@ class TrackingConfig:
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
+    artifact: bool = False
 
 
 @dataclass
@@ -142,6 +143,7 @@ class Config:
     runs_dir: str = "runs"
     dry_run: bool = False
     fresh: bool = False
+    save_model: bool = False
 
 
 # What the settings mean. Raised where the same ones come to mean another result, as when epochs
@@ -150,7 +152,7 @@ RULE = 2
 
 # Settings that change no result: where a run computes, and where its files and records go.
 NO_EFFECT = (
-    "tracking", "data_dir", "runs_dir", "dry_run", "fresh",
+    "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
     "engine.device", "engine.threads", "engine.deterministic", "engine.graphs",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip

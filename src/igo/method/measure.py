@@ -35,6 +35,15 @@ def measure_noise(
 ) -> Noise:
     """Measure C² and ‖∇f‖ of any model on any loader, and leave no trace in the model.
 
+    >>> x = torch.randn(64, 3, generator=torch.manual_seed(0))
+    >>> data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
+    >>> loader = torch.utils.data.DataLoader(data, batch_size=8, shuffle=True, drop_last=True)
+    >>> noise = igo.measure_noise(
+    ...     torch.nn.Linear(3, 1), torch.nn.functional.mse_loss, loader, n=64, batches=8
+    ... )
+    >>> noise.variance > 0 and noise.interval[0] < noise.variance < noise.interval[1]
+    True
+
     Args:
         network: in the mode that it is trained in.
         loss: mean loss of a batch, e.g. ``torch.nn.functional.cross_entropy``.

@@ -84,6 +84,9 @@ def noise_level(
 ) -> float:
     """δ, in units of the parameter norm; without a finite-sample factor, as published.
 
+    >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32 and C² = 1280 of the slides
+    0.632
+
     SGD: η √(C²/b) (slides). Heavy ball: η √((1 + β̂) C²/b + β̂ K²). Normalised heavy ball:
     η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). K = ‖∇f‖.
 

@@ -9,27 +9,21 @@ but for one sample more or less.
 
 from __future__ import annotations
 
+import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
-from igo.method import batches
+from igo.method import arguments, batches, table
+from igo.method.arguments import PlanError
+from igo.method.lengths import lengths_of_stages
 from igo.method.profiles import BY_EPOCH, PROFILES, Position
 
 PUBLISHED = 0.5  # ρ of δ = η C b^(-ρ)
-LENGTHS = ("equal", "algorithm3")
-
-
-class PlanError(ValueError):
-    """An argument of ``plan`` that cannot be planned with.
-
-    Attributes: ``argument`` its name, ``value``, and ``allowed``: what would be right.
-    """
-
-    def __init__(self, argument: str, value: object, allowed: str) -> None:
-        self.argument, self.value, self.allowed = argument, value, allowed
-        super().__init__(f"{argument}={value} is not allowed: {allowed}")
 
 
 @dataclass(frozen=True)
@@ -64,10 +58,17 @@ STAGE_COLUMNS = tuple(field.name for field in fields(Stage))
 
 @dataclass(frozen=True)
 class Plan:
-    """All stages of a run, in order; n is the number of training samples."""
+    """All stages of a run, in order; ``print(plan)`` shows them as a table.
+
+    ``n`` is the number of training samples. ``by_momentum``: β carries the decay, η and b stay.
+    """
 
     stages: tuple[Stage, ...]
     n: int
+    by_momentum: bool = False
+
+    def __str__(self) -> str:
+        return table.of_plan(self)
 
     @property
     def epochs(self) -> int:
@@ -77,7 +78,7 @@ class Plan:
     @property
     def updates(self) -> int:
         """Parameter updates in all."""
-        return sum(stage.updates for stage in self.stages)
+        return self._ends[-1] if self.stages else 0
 
     @property
     def batch_sizes(self) -> list[int]:
@@ -89,6 +90,39 @@ class Plan:
     def rising(self) -> int:
         """Stages after which η rises, κ_m > 1, as a whole k_m cannot follow φ_m more closely."""
         return sum(stage.kappa_m is not None and stage.kappa_m > 1 + 1e-12 for stage in self.stages)
+
+    def stage_of_epoch(self, epoch: int) -> Stage:
+        """The stage that an epoch, counted from 1, belongs to; its ``batches`` are the epoch's.
+
+        Raises:
+            IndexError: the plan has no such epoch.
+        """
+        if not 1 <= epoch <= self.epochs:
+            raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
+        return self.stages[bisect_right(self.stages, epoch, key=lambda one: one.first_epoch) - 1]
+
+    def locate(self, update: int) -> tuple[Stage, int, int]:
+        """Where an update, counted from 1, is: its stage, its epoch, and its batch in the epoch.
+
+        Raises:
+            IndexError: the plan has no such update.
+        """
+        if not 1 <= update <= self.updates:
+            raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
+        index = bisect_right(self._ends, update - 1)
+        stage = self.stages[index]
+        epochs, batch = divmod(update - 1 - (self._ends[index] - stage.updates), stage.batches)
+        return stage, stage.first_epoch + epochs, batch + 1
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(stage.updates for stage in self.stages))
+
+    @cached_property
+    def digest(self) -> str:
+        """What tells this plan from others, for checkpoints."""
+        told = (self.n, self.by_momentum, [(s.epochs, s.batches, s.eta_m) for s in self.stages])
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     def epochs_of_stages(self, start: int = 0) -> Iterator[tuple[int, Stage]]:
         """Yield (epoch, its stage) for every epoch after the first ``start`` ones."""
@@ -158,6 +192,21 @@ def plan(
 ) -> Plan:
     """Compute every stage of a training run.
 
+    >>> plan = igo.plan("graduated", n=50_000, epochs=5, learning_rate=0.1, batch_size=32, p=0.5)
+    >>> print(plan)
+    stage  epochs  batches  updates  δ_m/δ_1       η_m   b_m
+        1       1    1,563    1,563   1.0000       0.1  32.0
+        2       2    1,398    1,398   0.8944  0.094574  35.8
+        3       3    1,211    1,211   0.7746     0.088  41.3
+        4       4      989      989   0.6325  0.079508  50.6
+        5       5      699      699   0.4472  0.066874  71.5
+    5 epochs of 50,000 samples: 5,860 updates
+    >>> plan.updates, plan.stage_of_epoch(2).batches
+    (5860, 1398)
+    >>> stage, epoch, batch = plan.locate(update=1600)
+    >>> stage.stage, epoch, batch
+    (2, 2, 37)
+
     Args:
         profile: one of ``igo.method.profiles.PROFILES``.
         n: training samples.
@@ -179,7 +228,12 @@ def plan(
     Raises:
         PlanError: naming the argument, its value and what would be right.
     """
-    _check(profile, split, batch_size, n, lengths)
+    given = {"profile": profile, "n": n, "epochs": epochs, "learning_rate": learning_rate,
+             "batch_size": batch_size, "split": split, "stages": stages,
+             "max_batch_size": max_batch_size, "batch_multiple": batch_multiple,
+             "noise_exponent": noise_exponent, "lengths": lengths, "h": h,
+             "final_updates": final_updates, "by_momentum": by_momentum}  # fmt: skip
+    arguments.check(given, of_profile)
     count = epochs if stages is None else stages
     first, cap = batches.count(n, batch_size), min(max_batch_size or n, n)
     batching = Batching(n, first, batches.count(n, cap), split, noise_exponent, batch_multiple)
@@ -206,22 +260,11 @@ def plan(
         if profile in BY_EPOCH:
             allowed = f"{profile} decays by the epoch, so its stages have no lengths of their own"
             raise PlanError("lengths", lengths, allowed)
-        each = _lengths(phis, [eta / learning_rate for eta in etas], ks, epochs, h)
+        each = lengths_of_stages(phis, [eta / learning_rate for eta in etas], ks, epochs, h)
     if final_updates:  # stage M + 1: δ = 0, gradient descent on f itself; a full batch is an epoch
         phis, ks = [*phis, 0.0], [*ks, 1]
         etas, each = [*etas, etas[-1]], [*each, final_updates]
-    return Plan(tuple(_rows(phis, etas, ks, each, n)), n)
-
-
-def _check(profile: str, split: float, batch_size: int, n: int, lengths: str) -> None:
-    if profile not in PROFILES:
-        raise PlanError("profile", profile, f"it must be one of {', '.join(PROFILES)}")
-    if not 0 <= split <= 1:
-        raise PlanError("split", split, "it must be in [0, 1]")
-    if not 1 <= batch_size <= n:
-        raise PlanError("batch_size", batch_size, f"it must be in [1, {n}], the training samples")
-    if lengths not in LENGTHS:
-        raise PlanError("lengths", lengths, f"it must be one of {', '.join(LENGTHS)}")
+    return Plan(tuple(_rows(phis, etas, ks, each, n)), n, by_momentum)
 
 
 def _check_phis(profile: str, phis: Sequence[float]) -> None:
@@ -233,42 +276,6 @@ def _check_phis(profile: str, phis: Sequence[float]) -> None:
                 f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {len(phis)}, which must be"
                 " in (0, 1]; use fewer stages or a slower decay",
             )
-
-
-def _lengths(
-    phis: Sequence[float], rates: Sequence[float], ks: Sequence[int], epochs: int, h: float
-) -> list[int]:
-    """Epochs of each stage for updates ∝ 1/(φ_m² - h η_m/η_1), T_F of Algorithm 3 [derived].
-
-    Whole epochs, at least one each, by largest remainders; an epoch of stage m has k_m updates.
-
-    Raises:
-        PlanError: the bracket is not positive somewhere, where T_F has no meaning.
-    """
-    brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
-    for m, bracket in enumerate(brackets, 1):
-        if bracket <= 0:
-            allowed = (
-                f"φ_{m}² - h η_{m}/η_1 = {bracket:.3g} in stage {m} of {len(phis)}, and Algorithm 3"
-                " needs it positive (ε_m > H_3 η_m); use a smaller h"
-            )
-            raise PlanError("h", h, allowed)
-    shares = [1 / (bracket * k) for bracket, k in zip(brackets, ks, strict=True)]
-    return _apportioned(shares, epochs)
-
-
-def _apportioned(shares: Sequence[float], total: int) -> list[int]:
-    """Whole numbers, at least 1 each, that add up to ``total`` nearly in proportion."""
-    lengths = [1] * len(shares)
-    spare = total - len(shares)  # after one each
-    exact = [max(0.0, share / math.fsum(shares) * total - 1) for share in shares]
-    scale = spare / math.fsum(exact) if spare else 0.0
-    exact = [one * scale for one in exact]
-    lengths = [1 + math.floor(one) for one in exact]
-    by_remainder = sorted(range(len(exact)), key=lambda m: math.floor(exact[m]) - exact[m])
-    for m in by_remainder[: total - sum(lengths)]:
-        lengths[m] += 1
-    return lengths
 
 
 def _rows(

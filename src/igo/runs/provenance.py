@@ -18,10 +18,18 @@ import igo
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 
 
+def command() -> str:
+    """What was typed to start this process, as it can be typed again."""
+    program = [Path(sys.executable).name, sys.argv[0]]
+    if sys.argv[0].startswith("igo "):  # see igo.__main__
+        program = sys.argv[0].split()
+    return shlex.join([*program, *sys.argv[1:]])
+
+
 def provenance() -> dict[str, Any]:
     """Command and where it was typed, commit, versions; the configuration is in config.yaml."""
     return {
-        "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "command": command(),
         "directory": str(Path.cwd()),
         "commit": commit(),
         "code": code(),

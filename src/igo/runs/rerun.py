@@ -18,7 +18,7 @@ from igo.runs.folder import RunFolder, read_status, refuse_older
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
 
-def moved(
+def of_command(
     run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
 ) -> tuple[Path, Callable[[Config], None]]:
     """The folder of a run, and what moves its configuration to where it computes now, as typed.
@@ -73,7 +73,7 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     Raises:
         UserError: see ``moved``; the configuration is damaged, or not that of the folder.
     """
-    folder, move = moved(run, composed, typed)
+    folder, move = of_command(run, composed, typed)
     try:
         config = of_file(folder / "config.yaml")
     except UserError as error:

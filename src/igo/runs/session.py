@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import first_line
-from igo.files import Record
+from igo.files import Record, check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
 from igo.runs import same_data
@@ -44,12 +44,13 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     plan = make_plan(config)
     folder = RunFolder(config)
     if config.dry_run:
+        check_can_be_made(folder.path)
         terminal.say(f"run {folder.path}")
         terminal.show_plan(config, plan)
         return folder.path
     how = "finished"
     try:
-        with own.together() as ranks:
+        with own.joined() as ranks:
             begun = ranks.first and not config.fresh
             if begun:
                 folder.check_plan(plan)
@@ -68,6 +69,8 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
         terminal.say(f"run {folder.path}")
         raise
     if ranks.first:
+        if config.save_model:
+            _export(config, folder)
         _report(terminal, folder, how)
     return folder.path
 
@@ -118,6 +121,7 @@ def _train(
     from igo.train.state import Progress
 
     if ranks.first:
+        check_can_be_made(folder.path)
         tracking.check_login(config.tracking)
     training = assemble.prepare(config, plan, ranks)
     terminal.say(f"run {folder.path}")  # now that it can begin
@@ -175,6 +179,15 @@ def _train_recorded(
 
             with terminal.progress(plan, progress.epoch) as bar:
                 loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
+            if config.tracking.artifact:
+                tracker.attach(_export(config, folder))
+
+
+def _export(config: Config, folder: RunFolder) -> Path:
+    from igo.runs import trained
+
+    with folder.writing():
+        return trained.export(folder.path, config)
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from igo.config.load import of_file, split_off
 from igo.errors import ConfigError, UserError
 from igo.files import Record, from_json
-from igo.runs import tracking
+from igo.runs import tracking, trained
 from igo.runs.folder import read_status, state_of
 from igo.runs.terminal import Terminal
 from igo.words import counted
@@ -35,7 +35,7 @@ class Unanswered(UserError):
 
 @dataclass
 class SyncSettings:
-    """What src/sync.py can be told (conf/sync.yaml)."""
+    """What `igo sync` can be told (conf/sync.yaml)."""
 
     runs_dir: str = "runs"
 
@@ -47,6 +47,7 @@ class Offline:
     made: dict[str, Any]
     records: list[Record]
     exit_code: int
+    model: Path | None = None  # to attach
 
 
 def run(composed: DictConfig) -> None:
@@ -128,6 +129,8 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
         raise kind(reason) from None
     complaints: list[str] = []
     tracker = tracking.of_run(opened, root, offline.records, complaints.append)
+    if offline.model:
+        tracker.attach(offline.model)
     tracker.finish(offline.exit_code)
     if complaints:
         kind = UserError if tracker.answered else Unanswered
@@ -142,14 +145,18 @@ def _of_folder(folder: Path, run_id: str) -> Offline:
     Raises:
         UserError: config.yaml or metrics.jsonl cannot be read.
     """
-    made = tracking.identity(of_file(folder / "config.yaml"), folder.name, run_id)
+    config = of_file(folder / "config.yaml")
+    made = tracking.identity(config, folder.name, run_id)
     file = folder / "metrics.jsonl"
     try:
         lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
         records = [from_json(line) for line in lines if line.endswith("\n")]  # not a torn one
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
-    return Offline(made, records, int(read_status(folder).get("state") != "finished"))
+    model = folder / trained.FILE
+    finished = read_status(folder).get("state") == "finished"
+    attached = model if finished and config.tracking.artifact and model.is_file() else None
+    return Offline(made, records, int(not finished), attached)
 
 
 def _of_files(root: Path, run_id: str) -> Offline | None:

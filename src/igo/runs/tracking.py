@@ -39,6 +39,10 @@ class Tracker(Protocol):
         """Take the record of one epoch."""
         ...
 
+    def attach(self, model: Path) -> None:
+        """Take the file of the trained model."""
+        ...
+
     def finish(self, exit_code: int) -> None:
         """Close the run; 0 means that it is finished."""
         ...
@@ -48,6 +52,9 @@ class NoTracker:
     """Records go nowhere else."""
 
     def log(self, record: Record) -> None:
+        """See Tracker."""
+
+    def attach(self, model: Path) -> None:
         """See Tracker."""
 
     def finish(self, exit_code: int) -> None:
@@ -146,6 +153,10 @@ class OpeningTracker:
             self._logged.pop(0).result()
         self._logged.append(self._thread.submit(lambda: self._tracker.result().log(record)))
 
+    def attach(self, model: Path) -> None:
+        """See Tracker."""
+        self._logged.append(self._thread.submit(lambda: self._tracker.result().attach(model)))
+
     def finish(self, exit_code: int) -> None:
         """See Tracker. A run that failed has its own error to tell, not that of opening."""
         self._thread.shutdown()
@@ -172,6 +183,14 @@ class WandbTracker:
         self._there.add(record["epoch"])
         self.sent += 1
         self._run.log({key: value for key, value in record.items() if value is not None})
+
+    def attach(self, model: Path) -> None:
+        """See Tracker. W&B makes one version of what has the same content, however often."""
+        import wandb
+
+        artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
+        artifact.add_file(str(model))
+        self._run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
         """See Tracker. Rows count as sent once the server says that it has them."""
@@ -232,6 +251,7 @@ def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, 
     """
     import wandb
 
+    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # what waits there to be sent
     settings = wandb.Settings(
         silent=True,
         console="off",

@@ -26,11 +26,11 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import Busy, NoEffect, UserError, first_line
 from igo.files import refuse_links
-from igo.paths import ROOT
+from igo.paths import PACKAGE
 from igo.ranks import Ranks
 from igo.runs.folder import RunFolder
 
-TRAIN = ROOT / "src" / "train.py"
+TRAIN = PACKAGE.parent / "train.py"  # in a clone
 
 
 @dataclass(frozen=True)
@@ -114,9 +114,9 @@ class Composer:
                     left_out[error.setting] += 1
                     without = [one for one in without if _name(one) != error.setting]
         of_use = {_name(one) for job in jobs for one in job.overrides}
-        for name, error in refused.items():
+        for name, refusal in refused.items():
             if name not in of_use:
-                raise error
+                raise refusal
         return jobs, dict(left_out)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
@@ -192,14 +192,15 @@ def _send_to(*handles: int) -> None:
 
 
 def execute(job: Job) -> None:
-    """Carry out one run in this process, as ``python src/train.py OVERRIDES`` would.
+    """Carry out one run in this process, as ``igo train OVERRIDES`` would.
 
     Ends the process with that program's exit code, unless the run finishes. A run that fails
     before it has a record gets one, so that a sweep can say what was wrong.
     """
     from igo.runs.session import run  # torch
 
-    sys.argv = [os.path.relpath(TRAIN), *job.overrides]  # the command that status.json keeps
+    program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
+    sys.argv = [program, *job.overrides]  # the command that status.json keeps
     before = job.folder.status()
     try:
         run(job.config)

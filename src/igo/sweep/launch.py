@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from igo.files import make_writable
 from igo.ranks import Ranks
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.manifest import Manifest
+from igo.runs.provenance import command
 from igo.runs.same_data import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
@@ -114,9 +113,8 @@ class Launch:
     def _open(self, jobs: list[Job]) -> Sweep:
         """Write the manifest, and decide what is to be done."""
         runs_dir = Path(jobs[0].config.runs_dir)
-        command = shlex.join([Path(sys.executable).name, *sys.argv])
         self._name = self._name or sweep_name(self._choice(), self._jobs)
-        manifest = open_manifest(runs_dir, self._name, command, self._jobs)
+        manifest = open_manifest(runs_dir, self._name, command(), self._jobs)
         self._manifest = manifest
         if jobs[0].config.fresh:
             jobs = [_cleared(job) for job in jobs]

@@ -222,7 +222,7 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 def _say(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
-    status = f"python src/sweep_status.py name={sweep.manifest.name} runs_dir={sweep.runs_dir}"
+    status = f"igo sweep-status name={sweep.manifest.name} runs_dir={sweep.runs_dir}"
     for line in (
         f"submitted {counted(len(sweep.jobs), 'run')} in {counted(jobs, 'SLURM job')}",
         f"status  {status}",

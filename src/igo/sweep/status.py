@@ -21,7 +21,7 @@ SHOWN = 3  # of the runs that failed alike
 
 @dataclass
 class StatusSettings:
-    """What src/sweep_status.py can be told (conf/sweep_status.yaml)."""
+    """What `igo sweep-status` can be told (conf/sweep_status.yaml)."""
 
     name: str | None
     runs_dir: str

@@ -109,9 +109,8 @@ def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[st
         announce(f"{name}: {seconds:.0f} s ({done}/{len(names)})")
     studies = {name: load(name) for name in STUDIES}
     frames = read_frames(settings.output, [f for s in studies.values() for f in s.frames])
-    taken = time.perf_counter() - began
-    page.write(settings.output, page.entries(studies, frames), settings, taken)
-    return taken
+    page.write(settings.output, page.entries(studies, frames), settings)
+    return time.perf_counter() - began
 
 
 def _measured(names: Sequence[str], settings: Settings) -> Iterator[tuple[str, float]]:

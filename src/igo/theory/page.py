@@ -54,13 +54,13 @@ def entries(studies: Mapping[str, Study], frames: Frames) -> list[Entry]:
     ]
 
 
-def write(folder: Path, found: list[Entry], settings: Settings, seconds: float) -> None:
+def write(folder: Path, found: list[Entry], settings: Settings) -> None:
     """Write README.md into the results folder, whole or not at all."""
-    command = f"python src/theory.py seed={settings.seed} starts={settings.starts}"
+    command = f"igo theory seed={settings.seed} starts={settings.starts}"
     head = HEAD.format(
         counts=_counts(found),
         command=f"{command} budget={settings.budget} workers={settings.workers}",
-        hardware=f"Last run: {seconds:.0f} s on {_hardware()}.",
+        hardware=f"Hardware of the last run: {_hardware()}.",
     )
     index = ["| # | stated | verdict |", "|---|---|---|"]
     sections, drawn = [], set[str]()
@@ -73,7 +73,7 @@ def write(folder: Path, found: list[Entry], settings: Settings, seconds: float) 
 
 def _counts(found: list[Entry]) -> str:
     verdicts = [entry.seen.verdict for entry in found]
-    parts = ", ".join(f"{verdicts.count(v)} {v}" for v in VERDICTS)
+    parts = ", ".join(f"{v} {verdicts.count(v)}" for v in VERDICTS)
     return f"**{len(found)} statements: {parts}.**"
 
 
@@ -98,7 +98,7 @@ def _section(number: int, entry: Entry, drawn: set[str]) -> str:
         lines += [f"No control: {seen.no_control}.", ""]
     data = " ".join(f"[{name}.csv]({name}.csv)" for name in entry.data)
     code = f"[{entry.study}.py](../../src/igo/theory/studies/{entry.study}.py)"
-    again = f"`python src/theory.py study={entry.study}`"
+    again = f"`igo theory study={entry.study}`"
     lines += [f"{code} (`{row.look.__name__}`) · {again} · {data}", ""]
     return "\n".join(lines)
 

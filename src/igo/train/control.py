@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from igo.config.plan import batching as make_batching
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.method import noise
+from igo.method import momentum, noise
 from igo.method.noise import Noise
 from igo.method.plan import Stage
 
@@ -86,18 +86,10 @@ def level(config: Config, eta: float, batch_size: float, momentum: float, measur
 def _by_momentum(config: Config, stage: Stage, reference: Noise, before: Applied | None) -> Applied:
     """β_m carries the decay, C² and ‖∇f‖ frozen at the reference; once β = 0, η takes the rest."""
     eta, b = config.learning_rate, stage.b_m
-    target = level(config, eta, b, config.optimizer.momentum, reference) * stage.phi_m
-    beta = noise.momentum_for(
-        target,
-        eta,
-        b,
-        reference.variance,
-        optimizer=config.optimizer.name,
-        gradient_norm=reference.gradient_norm,
-        largest=config.optimizer.momentum if before is None else before.momentum,
-    )
-    if beta == 0:
-        eta *= min(1.0, target / level(config, eta, b, 0.0, reference))
+    first = momentum.Optimizer(config.optimizer.name, config.optimizer.momentum)
+    target = level(config, eta, b, first.momentum, reference) * stage.phi_m
+    largest = first.momentum if before is None else before.momentum
+    eta, beta = momentum.decay(stage.phi_m, eta, b, first, largest, reference)
     return Applied(eta, stage.batches, b, beta, target)
 
 

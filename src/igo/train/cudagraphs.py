@@ -63,6 +63,10 @@ class Backend(Protocol):
         """Record a step without doing it; what is returned does it on the same addresses."""
         ...
 
+    def release(self) -> None:
+        """Give back the memory of a graph that has been dropped."""
+        ...
+
 
 @dataclass
 class Graphs:
@@ -102,7 +106,9 @@ class Graphs:
             return
         self._frozen, self._batch_size, self._steps = frozen, batch_size, 0
         self._launching = self._whole = math.inf
-        self._inputs = self._replay = None
+        if self._replay is not None:
+            self._inputs = self._replay = None
+            self.backend.release()
 
     def step(self, update: Update, optimizer: torch.optim.Optimizer, batch: Batch) -> Tensor:
         """One step, by the graph if there is one for this batch; what ``update`` returns.
@@ -214,11 +220,12 @@ class Cuda:
         return Rehearsal(totals, launching, whole, obstacle)
 
     def capture(self, step: Step) -> Step:
-        """See Backend. Each graph has a memory pool of its own, which ends with it.
+        """See Backend. Each graph has a memory pool of its own.
 
-        The one before is gone by now, and torch.cuda.graph gives back what is unused before it
-        begins: so the largest stage bounds the memory. (A pool that outlives its graphs would keep
-        each stage's segments, and its handle cannot be used again once its last graph is gone.)
+        The one before has been released, and torch.cuda.graph gives back what else is unused before
+        it begins: so the largest stage bounds the memory. (A pool that outlives its graphs would
+        keep each stage's segments, and its handle cannot be used again once its last graph is
+        gone.)
         """
         graph = torch.cuda.CUDAGraph()
         # thread_local: a DataLoader's thread that pins memory may go on meanwhile.
@@ -233,6 +240,10 @@ class Cuda:
             return totals
 
         return replay
+
+    def release(self) -> None:
+        """See Backend. The pool of a dropped graph is unused, and yet nobody else's until then."""
+        torch.cuda.empty_cache()
 
     @contextmanager
     def _aside(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
-from igo.train import batchnorm, cudagraphs, finite, micro_batch
+from igo.train import batchnorm, cudagraphs, finite, micro_batch, pointwise
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -49,6 +49,8 @@ class Engine:
         """Move a model to the device, convolutions in channels_last memory; join its ranks."""
         moved: Any = network.to(self.device)
         moved = moved.to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":
+            pointwise.unstrided(moved)
         if self.batchnorm == "synced":
             moved = batchnorm.synced(moved, self.ranks, self.device)
         return cast(nn.Module, moved)
@@ -82,7 +84,7 @@ class Engine:
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
         if self.ranks.size > 1 or self.scaler.is_enabled():
-            finite.spoil(network, totals)
+            finite.mark_gradient(network, totals)
         self.ranks.sum_gradients(network.parameters())
         return totals
 
@@ -201,7 +203,12 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     # write: no result changes, and a small model's update took 4 % longer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not config.deterministic
-    precision = _best_precision(device) if config.precision == "auto" else config.precision
+    best = _best_precision(device)
+    precision = best if config.precision == "auto" else config.precision
+    note = ""
+    if precision == "bf16" != best:
+        here = "GPU" if on_gpu else "CPU"
+        note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     captured = cudagraphs.build(config.graphs, device, scaler.is_enabled(), ranks)
@@ -211,7 +218,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         allowed = "loss scaling (fp16) over several processes cannot tell which updates those are"
         raise ConfigError("engine.non_finite", "skip", f"{allowed}; use engine.precision=bf16")
     return Engine(
-        device, autocast, scaler, size, ranks=ranks, batchnorm=norm, graphs=captured, skip=skip
+        device, autocast, scaler, size, note, ranks, batchnorm=norm, graphs=captured, skip=skip
     )
 
 
@@ -238,7 +245,13 @@ def _best_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return "bf16" if flags.get("avx512_bf16") or flags.get("amx_bf16") else "fp32"
+    there = flags.get("avx512_bf16") or flags.get("amx_bf16")
+    return "bf16" if there and _onednn_takes_bf16() else "fp32"
+
+
+def _onednn_takes_bf16() -> bool:
+    """Whether oneDNN, which multiplies, may use what the CPU has: ONEDNN_MAX_CPU_ISA bounds it."""
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def hardware(engine: Engine) -> dict[str, str | int]:

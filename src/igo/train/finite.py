@@ -27,7 +27,7 @@ class NotFinite(ArithmeticError):
         super().__init__(what)
 
 
-def spoil(network: nn.Module, totals: Tensor) -> None:
+def mark_gradient(network: nn.Module, totals: Tensor) -> None:
     """Make a gradient not finite where the loss (``totals[0]``) is not, so that all ranks hear."""
     gradient = next((p.grad for p in network.parameters() if p.grad is not None), None)
     if gradient is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +28,9 @@ def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     """
     if model.timm:
         return _timm(model, dataset)
+    if model.name not in BUILDERS:
+        allowed = f"conf/model has it, and BUILDERS in {Path(__file__).name} has not"
+        raise ConfigError("model.name", model.name, allowed)
     return BUILDERS[model.name](model, dataset)
 
 

@@ -14,7 +14,7 @@ STUDIES = ("lemma", "omega", "feedback", "online_cost")
 
 @dataclass
 class Study:
-    """The settings of src/noise_study.py beside those of a run; see conf/noise_study.yaml."""
+    """The settings of `igo noise-study` beside those of a run; see conf/noise_study.yaml."""
 
     study: str = "lemma"
     output: str = "results/noise"

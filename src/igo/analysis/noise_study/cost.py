@@ -13,7 +13,7 @@ import torch
 from scipy import stats
 
 from igo.analysis.noise_study import Found, Row, Study
-from igo.analysis.noise_study.statistics import Array, Estimate
+from igo.analysis.statistics import Array, Estimate
 from igo.config.plan import make_plan
 from igo.config.schema import Config, training_samples
 from igo.runs import assemble
@@ -30,15 +30,15 @@ def online_cost(study: Study, config: Config) -> Found:
     """The measurement call by call beside the steps, and whole epochs with and without it."""
     calls: list[Row] = []
     epochs: list[Row] = []
-    facts: Row = {}
+    facts: Row = {"calls": {}, "starts": {}}
     for b in BATCH_SIZES:
         with_it = replace(config, batch_size=b)
         training = assemble.prepare(with_it, make_plan(with_it))
         training.network.train()
         own = call_rows(training, b, study.calls)
         calls += own
-        facts |= call_facts(own, config, b)
-        facts[f"stage start, b = {b}"] = _timed(training, _stage_start)["cpu"]
+        facts["calls"] |= call_facts(own, config, b)
+        facts["starts"][b] = _timed(training, _stage_start)["cpu"]
         off = replace(training, config=replace(with_it, noise=replace(config.noise, online=0.0)))
         for repeat in range(study.repeats):
             arms = {"online": training, "off": off}
@@ -73,13 +73,13 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     return rows[4:]  # the first two calls allocate
 
 
-def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
-    """The cost of an epoch's measurements as a share of its steps, from medians."""
+def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[int, str], Row]:
+    """The cost of an epoch's measurements as a share of its steps, from medians, by clock."""
     n = training_samples(config)
     updates = math.ceil(n / batch_size)
     plan = online.Online.of_epoch(config.noise, n, updates)
     pairs = sum(plan.at.values())
-    facts: Row = {}
+    facts: dict[tuple[int, str], Row] = {}
     for clock in ("cpu", "wall"):
         own = [row for row in rows if row["clock"] == clock]
         step = np.array([row["step_ms"] for row in own])
@@ -95,7 +95,7 @@ def call_facts(rows: list[Row], config: Config, batch_size: int) -> Row:
         ratio = share(step, spent)
         by = pairs / updates
         whole = config.noise.online * batch_size / (2 * plan.size)  # pairs an update, n large
-        facts[f"b = {batch_size}, {clock}"] = {
+        facts[batch_size, clock] = {
             "pairs": pairs, "updates": updates, "samples": 2 * plan.size * pairs / n,
             "step_ms": float(np.median(step)), "measure_ms": float(np.median(spent)),
             "cost": Estimate(by * ratio, by * float(drawn.low), by * float(drawn.high)),
@@ -142,7 +142,7 @@ def _timed(training: Training, work: Callable[[Training], object]) -> dict[str, 
 
 def epoch_facts(rows: list[Row]) -> Row:
     """Medians of the ratios of whole epochs, with bootstrap intervals."""
-    facts: Row = {}
+    facts: Row = {"ratios": {}, "seconds": {}}
     for b in sorted({row["b"] for row in rows}):
         for clock in ("cpu", "wall"):
             own = [row for row in rows if (row["b"], row["clock"]) == (b, clock)]
@@ -150,9 +150,9 @@ def epoch_facts(rows: list[Row]) -> Row:
             drawn = stats.bootstrap(
                 (ratios,), np.median, n_resamples=2000, method="percentile", rng=0
             ).confidence_interval
-            facts[f"ratio, b = {b}, {clock}"] = Estimate(
+            facts["ratios"][b, clock] = Estimate(
                 float(np.median(ratios)), float(drawn.low), float(drawn.high)
             )
             seconds = float(np.median([row["off_s"] for row in own]))
-            facts[f"epoch without, b = {b}, {clock}"] = seconds
+            facts["seconds"][b, clock] = seconds
     return facts

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy import stats
 
-from igo.analysis.noise_study import Found, Row, Study, statistics
+from igo.analysis import statistics
+from igo.analysis.noise_study import Found, Row, Study
 from igo.config.schema import Config
 from igo.files import Record
 from igo.runs.folder import read_records
@@ -54,9 +54,9 @@ def by_seed(rows: list[Row]) -> list[Row]:
 
 
 def feedback_facts(rows: list[Row]) -> Row:
-    """Means with intervals, and paired differences measured - none."""
+    """Means with intervals, paired differences measured - none, and how far C² grew."""
     ends = by_seed(rows)
-    facts: Row = {}
+    facts: Row = {"means": {}, "differences": {}, "p": {}, "growth": {}}
     names = ("largest_deviation", "mean_deviation",
              "test/accuracy", "train/loss", "updates")  # fmt: skip
     for name in names:
@@ -65,11 +65,11 @@ def feedback_facts(rows: list[Row]) -> Row:
             for kind in ("none", "measured")
         }
         for kind, values in kinds.items():
-            facts[f"{name}, {kind}"] = statistics.mean_of(values)
+            facts["means"][name, kind] = statistics.mean_of(values)
         if name in ("test/accuracy", "train/loss"):
             differences = kinds["measured"] - kinds["none"]
-            facts[f"{name}, difference"] = statistics.mean_of(differences)
-            facts[f"{name}, p"] = float(stats.ttest_rel(kinds["measured"], kinds["none"]).pvalue)
+            facts["differences"][name] = statistics.mean_of(differences)
+            facts["p"][name] = statistics.sign_flip(differences)
     reference = {
         row["seed"]: (row["delta_target"] / row["eta_m"]) ** 2 * row["b_m"]
         for row in rows
@@ -77,10 +77,10 @@ def feedback_facts(rows: list[Row]) -> Row:
     }
     last = max(row["epoch"] for row in rows)
     for kind in ("none", "measured"):
-        facts[f"C² at the end / before training, {kind}"] = statistics.mean_of([
+        facts["growth"][kind] = statistics.mean_of([
             row["c2"] / reference[row["seed"]]
             for row in rows if (row["epoch"], row["feedback"]) == (last, kind)
         ])  # fmt: skip
     worst = [row["largest_deviation"] for row in ends if row["feedback"] == "measured"]
-    facts["worst seed, measured"] = max(worst)
+    facts["worst"] = max(worst)
     return facts

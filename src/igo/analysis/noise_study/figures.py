@@ -13,21 +13,21 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
+from igo.analysis import style
+from igo.analysis.names import DATASETS
 from igo.analysis.noise_study import Found, Row
-from igo.analysis.noise_study.statistics import Array, ball_marginal, finite_factor, mean_of
+from igo.analysis.noise_study.quantities import ball_marginal, finite_factor
+from igo.analysis.statistics import Array, mean_of
 
-BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#777777"
-STYLE: Any = {
-    "font.size": 10, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
-    "grid.alpha": 0.25, "legend.frameon": False, "legend.fontsize": 8.5, "axes.titlesize": 10.5,
-}  # fmt: skip
-NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
+BLUE, ORANGE, GREEN, PURPLE, GREY = (
+    colour.light for colour in (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.GREY)
+)
 
 
 def _drawn(
     panels: int, path: Path, title: str, draw: Callable[[list[Axes]], None], rows: int = 1
 ) -> None:
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context(style.STYLE):
         figure = Figure(figsize=(4.6 * panels, 4.1 * rows), layout="constrained")
         draw(list(figure.subplots(rows, panels, squeeze=False).ravel()))
         figure.suptitle(title, fontsize=11.5)
@@ -39,14 +39,14 @@ def lemma(found: Found, dataset: str, path: Path) -> None:
 
     def draw(axes: list[Axes]) -> None:
         _lemma_points(axes[0], found)
-        _batchnorm_points(axes[1], found.tables["lemma_batchnorm"], found.facts["C²"])
+        _batchnorm_points(axes[1], found.tables["lemma_batchnorm"], found.facts["variance"])
 
     n = found.facts["n"]
-    _drawn(2, path, f"Lemma 2.1 on {NAMES.get(dataset, dataset)}, n = {n:,}", draw)
+    _drawn(2, path, f"Lemma 2.1 on {DATASETS.get(dataset, dataset)}, n = {n:,}", draw)
 
 
 def _lemma_points(ax: Axes, found: Found) -> None:
-    n, variance = found.facts["n"], found.facts["C²"]
+    n, variance = found.facts["n"], found.facts["variance"]
     grid = np.unique(np.geomspace(1, n - 1, 400))
     ax.plot(grid, variance / grid, color=GREY, lw=1.2, label="$C^2/b$ (slope $-1$)")
     finite = [variance / b * finite_factor(b, n) for b in grid]
@@ -103,7 +103,7 @@ def omega(found: Found, dataset: str, path: Path) -> None:
         _leading_direction(axes[2], arrays)
         _spectra(axes[3], found)
 
-    title = f"The noise ω on {NAMES.get(dataset, dataset)}, n = {found.facts['n']:,}"
+    title = f"The noise ω on {DATASETS.get(dataset, dataset)}, n = {found.facts['n']:,}"
     _drawn(2, path, f"{title}; the first three panels are after epoch {last}", draw, rows=2)
 
 
@@ -193,7 +193,7 @@ def feedback(found: Found, dataset: str, path: Path) -> None:
         _plain_ticks(axes[0])
 
     seeds = len({row["seed"] for row in rows})
-    title = f"schedule.feedback=measured on {NAMES.get(dataset, dataset)}: {seeds} seeds"
+    title = f"schedule.feedback=measured on {DATASETS.get(dataset, dataset)}: {seeds} seeds"
     _drawn(3, path, f"{title}, mean and 95 % interval", draw)
 
 
@@ -229,11 +229,11 @@ def online_cost(found: Found, dataset: str, path: Path) -> None:
                 axes[0].plot(place + shift + spread, values, ".", color=colour, ms=3, alpha=0.5,
                              label=label if place == 0 else None)  # fmt: skip
                 axes[0].plot(place + shift, np.median(values), "_", color="black", ms=22, mew=2)
-            cost = found.facts[f"b = {b}, cpu"]["cost"]
+            cost = found.facts["calls"][b, "cpu"]["cost"]
             errors = [[100 * (cost.value - cost.low)], [100 * (cost.high - cost.value)]]
             axes[1].errorbar(place, 100 * cost.value, yerr=errors, color=BLUE, marker="o",
                              capsize=4)  # fmt: skip
-            whole = found.facts[f"b = {b}, cpu"]["cost_whole"].value
+            whole = found.facts["calls"][b, "cpu"]["cost_whole"].value
             axes[1].plot(place, 100 * whole, color=GREEN, marker="s", mfc="none", ls="none",
                          label="for large n" if place == 0 else None)  # fmt: skip
         axes[1].axhline(3, color=ORANGE, ls="--", lw=1.3, label="3 %")
@@ -247,5 +247,5 @@ def online_cost(found: Found, dataset: str, path: Path) -> None:
                    xlim=(-0.6, len(sizes) - 0.4))  # fmt: skip
             ax.legend()
 
-    title = f"Cost of the online measurement on {NAMES.get(dataset, dataset)}"
+    title = f"Cost of the online measurement on {DATASETS.get(dataset, dataset)}"
     _drawn(2, path, title, draw)

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.analysis.noise_study import Found, Row, Study, statistics
+from igo.analysis import statistics
+from igo.analysis.noise_study import Found, Row, Study, quantities
 from igo.analysis.noise_study.networks import sample_gradients, trained, unaugmented
-from igo.analysis.noise_study.statistics import Array, Estimate
+from igo.analysis.statistics import Array, Estimate
 from igo.config.schema import Config
 from igo.method import noise
 from igo.method.measure import draw, untouched
@@ -25,7 +26,7 @@ def lemma(study: Study, config: Config) -> Found:
     training, states = trained(config, [config.epochs])
     training.network.load_state_dict(states[config.epochs])
     images = unaugmented(config, training.engine.device)
-    gram = statistics.centred_gram(sample_gradients(training.network, images))
+    gram = quantities.centred_gram(sample_gradients(training.network, images))
     random = np.random.default_rng(config.seed)
     rows = [
         lemma_row(gram, sampling, b, study.draws, random)
@@ -35,7 +36,7 @@ def lemma(study: Study, config: Config) -> Found:
     batchnorm = batchnorm_rows(training, images, config.seed)
     return Found(
         {"lemma": rows, "lemma_batchnorm": batchnorm},
-        lemma_facts(rows, batchnorm, images.n, statistics.variance_of(gram)),
+        lemma_facts(rows, batchnorm, images.n, quantities.variance_of(gram)),
         {},
     )
 
@@ -51,10 +52,10 @@ def lemma_row(
 ) -> Row:
     """One point of the lemma: the mean over draws, and what the lemma says."""
     n = len(gram)
-    variance = statistics.variance_of(gram)
-    counts = statistics.draw_counts(sampling, n, batch_size, draws, random)
-    found = statistics.mean_of(statistics.squared_noise(gram, counts, batch_size))
-    factor = 1.0 if sampling == "with_replacement" else statistics.finite_factor(batch_size, n)
+    variance = quantities.variance_of(gram)
+    counts = quantities.draw_counts(sampling, n, batch_size, draws, random)
+    found = statistics.mean_of(quantities.squared_noise(gram, counts, batch_size))
+    factor = 1.0 if sampling == "with_replacement" else quantities.finite_factor(batch_size, n)
     return {
         "sampling": sampling, "b": batch_size, "draws": draws, "mean": found.value,
         "low": found.low, "high": found.high, "c2_over_b": variance / batch_size,
@@ -66,7 +67,7 @@ def slope_of(rows: list[Row], factored: bool = False) -> Estimate:
     """Log-log slope of rows; ``factored`` divides by (n - b)/(n - 1) first; b = n left out then."""
     kept = [row for row in rows if row["mean"] > 1e-9 * row["c2_over_b"]]
     divisors = [row["c2_over_b_finite"] / row["c2_over_b"] if factored else 1.0 for row in kept]
-    return statistics.fit_slope(
+    return quantities.fit_slope(
         [row["b"] for row in kept],
         [
             Estimate(row["mean"] / by, row["low"] / by, row["high"] / by)
@@ -106,7 +107,7 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     found = noise.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
     if found.interval is None:
         raise ValueError("three batches or more give an interval")
-    finite = statistics.finite_factor(batch_size, n)
+    finite = quantities.finite_factor(batch_size, n)
     spread = found.variance / batch_size * finite  # E‖g_S - E g_S‖²
     gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())
     squares = [float((one.double() - full).square().sum()) for one in gradients]
@@ -132,27 +133,27 @@ def lemma_facts(rows: list[Row], batchnorm: list[Row], n: int, variance: float) 
         for row in checked
     ]
     facts: Row = {
-        "n": n, "C²": variance,
-        "slope, with replacement": slope_of(drawn),
-        "slope, without replacement, divided by (n - b)/(n - 1)": slope_of(pieces, factored=True),
-        "slope, without replacement, as it is": slope_of(pieces),
-        "slope, without replacement, as it is, b ≤ n/20":
-            slope_of([row for row in pieces if row["b"] <= n / 20]),
-        "largest |mean - lemma| in standard errors": max(scores),
-        "of so many points": len(scores),
-        "draws at b = n without replacement, ‖ω‖²": pieces[-1]["mean"],
-    }  # fmt: skip
-    for name, least in (("b ≥ 2", 2), ("b ≥ 32", 32)):
+        "n": n,
+        "variance": variance,
+        "slopes": {
+            "with": slope_of(drawn),
+            "without_factored": slope_of(pieces, factored=True),
+            "without": slope_of(pieces),
+            "without_small": slope_of([row for row in pieces if row["b"] <= n / 20]),
+        },
+        "farthest": max(scores),  # |mean - lemma| in standard errors
+        "points": len(scores),
+        "at_n": pieces[-1]["mean"],  # ‖ω‖² at b = n without replacement
+    }
+    for least in (2, 32):
         some = [row for row in batchnorm if row["b"] >= least]
         if len(some) > 2:
-            finite = [statistics.finite_factor(row["b"], n) for row in some]
-            facts[f"slope, train-mode BatchNorm, divided by the factor, {name}"] = (
-                statistics.fit_slope(
-                    [row["b"] for row in some],
-                    [
-                        Estimate(row["mean"] / by, row["low"] / by, row["high"] / by)
-                        for row, by in zip(some, finite, strict=True)
-                    ],
-                )
+            finite = [quantities.finite_factor(row["b"], n) for row in some]
+            facts["slopes"][f"batchnorm_{least}"] = quantities.fit_slope(
+                [row["b"] for row in some],
+                [
+                    Estimate(row["mean"] / by, row["low"] / by, row["high"] / by)
+                    for row, by in zip(some, finite, strict=True)
+                ],
             )
     return facts

@@ -10,9 +10,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from igo.analysis.noise_study import Found, Row, Study, statistics
+from igo.analysis import statistics
+from igo.analysis.noise_study import Found, Row, Study, quantities
 from igo.analysis.noise_study.networks import sample_gradients, trained, unaugmented
-from igo.analysis.noise_study.statistics import Array
+from igo.analysis.statistics import Array
 from igo.config.schema import Config
 
 DIRECTIONS = 20  # random ones that ω is projected on
@@ -34,7 +35,8 @@ def omega(study: Study, config: Config) -> Found:
         found, shares, drawn[str(epoch)] = omega_at(gradients, study.draws, random, epoch)
         rows += found
         spectra.append(shares)
-    falls = statistics.rejected([p for row in rows for p in row["p"]])
+    adjusted = statistics.holm([p for row in rows for p in row["p"]])
+    falls = np.array([p is not None and p <= statistics.LEVEL for p in adjusted])
     for index, row in enumerate(rows):
         count = len(row["p"])
         mine = falls[index * count : (index + 1) * count]
@@ -56,23 +58,23 @@ def omega_at(
         epoch: when.
     """
     n, d = gradients.shape
-    gram = statistics.centred_gram(gradients)
-    c = math.sqrt(statistics.variance_of(gram))
-    spectrum = statistics.spectrum(gram)
+    gram = quantities.centred_gram(gradients)
+    c = math.sqrt(quantities.variance_of(gram))
+    spectrum = quantities.spectrum(gram)
     directions = torch.from_numpy(random.normal(size=(d, DIRECTIONS)))
     directions = (directions / directions.norm(dim=0)).float()
     along = ((gradients - gradients.mean(dim=0)) @ directions).double().numpy()  # (n, DIRECTIONS)
     along -= along.mean(axis=0)
     rows, arrays = [], {}
     for b in BATCH_SIZES:
-        counts = statistics.draw_counts("with_replacement", n, b, draws, random)
-        radii = np.sqrt(statistics.squared_noise(gram, counts, b) * b) / c  # ‖ω‖√b/C
+        counts = quantities.draw_counts("with_replacement", n, b, draws, random)
+        radii = np.sqrt(quantities.squared_noise(gram, counts, b) * b) / c  # ‖ω‖√b/C
         projections = counts @ along / math.sqrt(b) / c * math.sqrt(d)  # 1 in rms if isotropic
         leading = counts @ spectrum.leading / math.sqrt(b) / c
         rows.append(omega_row(epoch, b, radii, projections, leading, along / c * math.sqrt(d), d))
         arrays[str(b)] = {"radii": radii, "projections": projections, "leading": leading}
     norms = np.sqrt(np.maximum(np.diag(gram), 0.0))
-    tail = statistics.tail_index(norms)
+    tail = quantities.tail_index(norms)
     shares: Row = {
         "epoch": epoch, "d": d, "c2": c * c, "share_1": spectrum.shares[0],
         "share_10": spectrum.shares[:10].sum(), "share_100": spectrum.shares[:100].sum(),
@@ -90,13 +92,13 @@ def omega_row(
     population: Array, dimension: int,
 ) -> Row:  # fmt: skip
     """Moments, tail and normality of ω at one b; ``p`` holds the tests' p-values."""
-    tail, mean = statistics.tail_index(radii), statistics.mean_of(radii)
+    tail, mean = quantities.tail_index(radii), statistics.mean_of(radii)
     scales = population.std(axis=0)
     tested = [
-        statistics.normality(column, scale)
+        quantities.normality(column, scale)
         for column, scale in zip(projections.T, scales, strict=True)
     ]
-    ball = statistics.ball_marginal(dimension)
+    ball = quantities.ball_marginal(dimension)
     apart = [
         stats.kstest(column / math.sqrt(dimension), ball.cdf).statistic for column in projections.T
     ]

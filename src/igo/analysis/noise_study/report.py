@@ -20,7 +20,7 @@ from igo.train import engine
 
 TITLE = """# The noise of SGD, measured
 
-Every number, table and figure here is written by `python src/noise_study.py` (`make noise` runs all
+Every number, table and figure here is written by `igo noise-study` (`make noise` runs all
 of it); the command is at the head of each chapter. Values in brackets are 95 % intervals.
 """
 ORDER = ("Lemma 2.1", "The noise ω", "Feedback", "What measuring")
@@ -84,7 +84,7 @@ def command() -> str:
     """The command that was typed, less where it reads and writes."""
     local = ("output=", "data_dir=", "runs_dir=")
     typed = [one for one in sys.argv[1:] if not one.startswith(local)]
-    return shlex.join(["python", "src/noise_study.py", *typed])
+    return shlex.join(["igo", "noise-study", *typed])
 
 
 def setting(config: Config) -> str:

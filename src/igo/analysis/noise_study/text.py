@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from scipy.stats import norm
+
 from igo.analysis.noise_study import Found, Row
-from igo.analysis.noise_study.statistics import Estimate
+from igo.analysis.report.phrases import p_is
+from igo.analysis.statistics import LEVEL, Estimate, least_p
+
+SLOPES = {  # of the fits, in words
+    "with": "with replacement",
+    "without_factored": "without replacement, divided by (n − b)/(n − 1)",
+    "without": "without replacement, as it is",
+    "without_small": "without replacement, as it is, b ≤ n/20",
+    "batchnorm_2": "train-mode BatchNorm, divided by the factor, b ≥ 2",
+    "batchnorm_32": "train-mode BatchNorm, divided by the factor, b ≥ 32",
+}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -27,38 +39,52 @@ def verdict(holds: bool) -> str:
 def lemma(found: Found, dataset: str) -> tuple[str, str]:
     """Slopes, agreement, and train-mode BatchNorm."""
     facts = found.facts
-    slopes = [(k, v) for k, v in facts.items() if isinstance(v, Estimate)]
-    rows = [(k, v, _slope_verdict(k, v)) for k, v in slopes]
+    slopes = facts["slopes"]
+    rows = [(SLOPES[name], slope, _slope_verdict(name, slope)) for name, slope in slopes.items()]
     draws = found.tables["lemma"][0]["draws"]
-    points, score = facts["of so many points"], facts["largest |mean - lemma| in standard errors"]
+    points, score = facts["points"], facts["farthest"]
+    bound, usual = (norm.isf(share / 2 / points) for share in (0.05, 1.0))
     bn = [
         (r["b"], Estimate(r["c2"], r["c2_low"], r["c2_high"]), r["mean"],
          r["bias_square"] / r["mean"])
         for r in found.tables["lemma_batchnorm"]
     ]  # fmt: skip
     body = [
-        f"C² = {facts['C²']:.5g} from all n = {facts['n']:,} one-sample gradients (BatchNorm in"
-        " eval mode with the statistics of the training images, images not augmented)."
+        f"C² = {facts['variance']:.5g} from all n = {facts['n']:,} one-sample gradients (BatchNorm"
+        " in eval mode with the statistics of the training images, images not augmented)."
         f" Each mean is over {draws:,} draws.",
         table(["fit", "log–log slope", "−1 ± 0.02"], rows),
         f"E‖∇f_S − ∇f‖² is C²/b with replacement, (C²/b)(n − b)/(n − 1) without: of {points} points"
         f" the farthest is {score:.2f} standard errors from it"
-        f" ({verdict(score < 3.5)}; about 2.5 is expected of so many). Without replacement and at"
-        f" b = n it is {facts['draws at b = n without replacement, ‖ω‖²']:.1e}: zero. The lemma is"
-        " a bound, so both are within it; that the slope without replacement is steeper than −1"
-        " before it is divided by the factor is the sampling and no failure.",
+        f" ({verdict(score < bound)}: about {usual:.1f} is expected of so many, above {bound:.1f}"
+        " would be 1 in 20). Without replacement and at"
+        f" b = n it is {facts['at_n']:.1e}{_zero(facts)}. The lemma is"
+        f" a bound, so both are within it{_steeper(slopes)}.",
         "**Train-mode BatchNorm**, the gradients that SGD uses. f_S is then no mean of one-sample"
         " losses, the lemma's premise fails, and E∇f_S need not be ∇f (the gradient of all n as one"
         " batch). The distance is without replacement, C²(b) has that factor taken out:",
         table(["b", "C²(b)", "E‖∇f_S − ∇f‖²", "share of it that is bias², ‖E∇f_S − ∇f‖²"], bn),
-        _batchnorm_verdict(found.tables["lemma_batchnorm"], facts["C²"]),
+        _batchnorm_verdict(found.tables["lemma_batchnorm"], facts["variance"]),
     ]
     return f"Lemma 2.1 on {dataset}", "\n\n".join(body)
 
 
+def _zero(facts: Row) -> str:
+    return ": zero, to rounding" if facts["at_n"] < 1e-6 * facts["variance"] / facts["n"] else ""
+
+
+def _steeper(slopes: dict[str, Estimate]) -> str:
+    if slopes["without"].high >= -1:
+        return ""
+    return (
+        "; that the slope without replacement is steeper than −1 before it is divided by the"
+        " factor is the sampling and no failure"
+    )
+
+
 def _slope_verdict(name: str, slope: Estimate) -> str:
     within = abs(slope.value + 1) <= 0.02
-    if "as it is" in name or "BatchNorm" in name:
+    if name not in ("with", "without_factored"):
         return "yes" if within else "no, nor need it be"
     return "yes" if within else "no"
 
@@ -112,8 +138,8 @@ def omega(found: Found, dataset: str) -> tuple[str, str]:
                "sd along 20 random directions, isotropic = 1",
                "tail index of one-sample ‖g − ∇f‖", "the largest of them, in C"], directions),
         "Tests at 5 % for the whole table (Holm); KS with the exact variance along each direction."
-        " In so many dimensions the ball's marginal is the Gaussian N(0, 1/(d + 2)) to the eye and"
-        " to every test here: projections cannot tell the ball from a Gaussian, the radius can.",
+        " In d dimensions the ball's marginal is near the Gaussian N(0, 1/(d + 2)), the nearer the"
+        " larger d: projections hardly tell the ball from a Gaussian, the radius does.",
         _omega_verdict(rows, shares),
     ]  # fmt: skip
     return f"The noise ω on {dataset}", "\n\n".join(body)
@@ -135,16 +161,16 @@ def _omega_verdict(rows: list[Row], shares: list[Row]) -> str:
         f"- Size: E‖ω‖² = C²/b {verdict(all(abs(r['radius_rms'] - 1) < 0.1 for r in rows))}"
         f" (rms of ‖ω‖√b/C {spread(rows, 'radius_rms')}).",
         f"- One radius, as for u in a ball of many dimensions: {verdict(shell)}; the sd of ‖ω‖√b/C"
-        f" is {spread(rows, 'radius_sd')}, and its mean {spread(rows, 'radius_mean')}. The"
-        " sd falls with b no further than to that of Gaussian noise of the same spectrum, about"
-        f" 1/√(2r) for an effective rank r: {gaussian}.",
+        f" is {spread(rows, 'radius_sd')}, and its mean {spread(rows, 'radius_mean')}. Gaussian"
+        f" noise of the same spectrum has about 1/√(2r) for an effective rank r: {gaussian}; at"
+        f" b = {largest} the sd is {spread(big, 'radius_sd')}.",
         f"- Isotropy: {verdict(isotropic)}; the effective rank of the noise is"
         f" {spread(shares, 'effective_rank')}, and its first direction alone has"
         f" {spread(shares, 'share_1')} of C².",
         "- Gaussian along random directions (skewness and kurtosis): rejected for"
         f" {sum(r['not_gaussian'] for r in small)} of {20 * len(small)}"
         f" below b = {largest}, and for {sum(r['not_gaussian'] for r in big)} of"
-        f" {20 * len(big)} at it: the central limit theorem at work, slowly.",
+        f" {20 * len(big)} at it.",
         f"- Heavy tails: the tail index of ‖ω‖ is {spread(rows, 'tail')} and of one-sample"
         f" gradients {spread(shares, 'sample_tail')}; infinite variance (below 2)"
         f" {_heavy(rows, shares)}.",
@@ -172,9 +198,8 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
         "updates": "updates",
     }  # fmt: skip
     rows = [
-        (label, facts[f"{name}, none"], facts[f"{name}, measured"],
-         f"{facts[f'{name}, difference']}, p = {facts[f'{name}, p']:.2g}"
-         if f"{name}, p" in facts else "")
+        (label, facts["means"][name, "none"], facts["means"][name, "measured"],
+         f"{facts['differences'][name]}, {p_is(facts['p'][name])}" if name in facts["p"] else "")
         for name, label in names.items()
     ]  # fmt: skip
     seeds = [
@@ -182,10 +207,11 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
          r["test/accuracy"], r["train/loss"])
         for r in ends
     ]  # fmt: skip
-    worst = facts["worst seed, measured"]
+    worst = facts["worst"]
     body = [
         f"Target δ_m = δ_1 φ_m with the C² of the initialisation; {len(ends) // 2} seeds, mean and"
-        " 95 % interval (Student), paired t-test.",
+        " 95 % interval (Student), exact sign-flip test of paired differences"
+        f" (its least p with {len(ends) // 2} seeds is {least_p(len(ends) // 2):.2g}).",
         table(["", "open loop", "feedback", "feedback − open loop (paired)"], rows),
         f"The demand, ≤ 0.15 with feedback: {verdict(worst <= 0.15)} (worst seed {worst:.3f})."
         " δ_measured is of each epoch's own pairs, which the feedback never saw.",
@@ -202,18 +228,20 @@ def _feedback_verdict(facts: Row) -> str:
         ("test/accuracy", "test accuracy", 1),
         ("train/loss", "training loss", -1),
     ):
-        gap, p = facts[f"{name}, difference"], facts[f"{name}, p"]
+        gap, p = facts["differences"][name], facts["p"][name]
         how = "better" if gap.value * better > 0 else "worse"
-        clear = f"{how} with feedback" if p < 0.05 else "no difference that 5 % would call one"
-        lines.append(f"- {label}: {clear} ({gap}, p = {p:.2g}).")
-    fewer = facts["updates, measured"].value < facts["updates, none"].value
+        decided = p is not None and p <= LEVEL
+        lines.append(f"- {label}: {f'{how} with feedback' if decided else 'undecided'}"
+                     f" ({gap}, {p_is(p)}).")  # fmt: skip
+    updates = {kind: facts["means"]["updates", kind].value for kind in ("none", "measured")}
+    growth = {kind: facts["growth"][kind].value for kind in ("none", "measured")}
+    change = "as many" if updates["measured"] == updates["none"] else (
+        "fewer" if updates["measured"] < updates["none"] else "more")  # fmt: skip
     lines.append(
-        f"- At the end C² is {facts['C² at the end / before training, none'].value:.3g} times that"
-        " before training in open loop and"
-        f" {facts['C² at the end / before training, measured'].value:.3g} times with feedback. To"
-        f" hold δ on its curve the feedback makes {'fewer' if fewer else 'more'} updates:"
-        f" {facts['updates, measured'].value:,.0f} instead of"
-        f" {facts['updates, none'].value:,.0f} in the same epochs."
+        f"- At the end C² is {growth['none']:.3g} times that before training in open loop and"
+        f" {growth['measured']:.3g} times with feedback. To hold δ on its curve the feedback makes"
+        f" {change} updates: {updates['measured']:,.0f}, in open loop {updates['none']:,.0f} in"
+        " the same epochs."
     )
     return "\n".join(lines)
 
@@ -221,20 +249,19 @@ def _feedback_verdict(facts: Row) -> str:
 def online_cost(found: Found, dataset: str) -> tuple[str, str]:
     """The share of training time, call by call and by epochs; a stage's start apart."""
     facts = found.facts
-    cases = [key for key in facts if key.startswith("b = ")]
+    calls = {f"b = {b}, {clock}": one for (b, clock), one in facts["calls"].items()}
     rows = [
         (case, f"{one['pairs']} in {one['updates']} updates", f"{100 * one['samples']:.2f} %",
          one["step_ms"], one["measure_ms"], _percent(one["cost"]), _percent(one["cost_whole"]))
-        for case, one in ((case, facts[case]) for case in cases)
+        for case, one in calls.items()
     ]  # fmt: skip
     epochs = [
-        (case, facts[f"ratio, {case}"], facts[f"epoch without, {case}"])
-        for case in cases
-    ]  # fmt: skip
-    worst = max(facts[case][kind].high for case in cases if case.endswith("cpu")
+        (f"b = {b}, {clock}", ratio, facts["seconds"][b, clock])
+        for (b, clock), ratio in facts["ratios"].items()
+    ]
+    worst = max(one[kind].high for (_, clock), one in facts["calls"].items() if clock == "cpu"
                 for kind in ("cost", "cost_whole"))  # fmt: skip
-    starts = ", ".join(f"{facts[f'stage start, {c}']:.2f} s at {c}"
-                       for c in sorted({case.split(",")[0] for case in cases}))  # fmt: skip
+    starts = ", ".join(f"{seconds:.2f} s at b = {b}" for b, seconds in facts["starts"].items())
     body = [
         "Training steps and measurements on the same batches, in turns in one process; medians with"
         " bootstrap intervals, and the cost of an epoch's measurements as a share of its steps."
@@ -245,11 +272,15 @@ def online_cost(found: Found, dataset: str) -> tuple[str, str]:
         f"At most 3 % of training time: {verdict(worst <= 0.03)} (highest end of the intervals, CPU"
         f" time: {100 * worst:.2f} %). The measurement at a stage's start is apart from this, the"
         f" same however long the stage is: {starts} (CPU time).",
-        "The same as whole epochs with and without, in turns. One such ratio varies by several per"
-        " cent on shared cores, more than what is measured, so this is only a check:",
+        "The same as whole epochs with and without, in turns: a check, as these ratios vary by"
+        f" {_widest(facts['ratios'])} on cores that others share:",
         table(["b, clock", "time with / without", "seconds of an epoch without"], epochs),
     ]  # fmt: skip
     return f"What measuring C² online costs on {dataset}", "\n\n".join(body)
+
+
+def _widest(ratios: dict[tuple[int, str], Estimate]) -> str:
+    return f"up to ±{50 * max(one.high - one.low for one in ratios.values()):.1f} %"
 
 
 def _percent(share: Estimate) -> str:

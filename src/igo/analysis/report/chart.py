@@ -4,37 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import polars as pl
 
 from igo.analysis.report.families import Family
 from igo.analysis.report.results import Row
+from igo.analysis.style import DASHES, PALETTE, RAMP_DARK, RAMP_LIGHT, Colour
 
 Numbers = Sequence[float | None]
-
-
-class Colour(NamedTuple):
-    """One colour on white paper and on a dark screen."""
-
-    light: str
-    dark: str
-
-
-# Okabe and Ito's palette, which colour-blind readers tell apart; lightened for dark screens.
-BLUE = Colour("#0072B2", "#56A9E0")
-VERMILION = Colour("#D55E00", "#F28A45")
-GREEN = Colour("#009E73", "#3CC79C")
-PURPLE = Colour("#B8608F", "#DE9BC1")
-AMBER = Colour("#C98A00", "#EFBC4A")
-SKY = Colour("#3C9BCB", "#8CCDF2")
-INK = Colour("#333333", "#DDDDDD")
-GREY = Colour("#8A8A8A", "#9A9A9A")
-PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
-DASHES = 4
-# cividis, dark to light: the order of p. Its lightest is too light for paper, its darkest for dark.
-RAMP_LIGHT = ("#00224E", "#1F3E6E", "#434E6C", "#666970", "#8A8678", "#AF9F6E", "#C9AE4A")
-RAMP_DARK = ("#5B7FC0", "#7A8FB5", "#94A0AC", "#ACAFA3", "#C7BE91", "#DFCE78", "#FBE45B")
 
 
 @dataclass(frozen=True)
@@ -145,7 +122,7 @@ def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
     if family.kind == "grid":
         powers_of = sorted({rows[s]["p"] for s in family.settings})
         splits = sorted({rows[s]["split"] for s in family.settings}, reverse=True)
-        if len(powers_of) <= len(PALETTE) and len(splits) <= DASHES:
+        if len(powers_of) <= len(PALETTE) and len(splits) <= len(DASHES):
             return {
                 s: Style(PALETTE[powers_of.index(row["p"])], splits.index(row["split"]))
                 for s, row in rows.items()
@@ -157,7 +134,7 @@ def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
     found = {s: Style(_ramp(i, len(powers))) for i, s in enumerate(powers)}
     for i, setting in enumerate(others):
         palette = PALETTE[1:4:2] + PALETTE[2:3] + PALETTE[5:] if powers else PALETTE
-        found[setting] = Style(palette[i % len(palette)], dash=i // len(palette) % DASHES)
+        found[setting] = Style(palette[i % len(palette)], dash=i // len(palette) % len(DASHES))
     return found
 
 

@@ -124,7 +124,7 @@ def _section(results: Results, family: Family, margin: float, where: str) -> Sec
         family.name,
         KINDS[family.kind],
         family.shared,
-        words.findings(results, family, tests["test/accuracy"], margin),
+        words.findings(results, family, tests["test/accuracy"], margin, where),
         _figures(results, family),
         rows,
         [
@@ -192,7 +192,7 @@ def _sharpness(results: Results) -> tuple[list[Section], list[str]]:
     if not found:
         reason = (
             "Sharpness against δ and accuracy: no two settings have runs with a sharpness.json"
-            " (python src/sharpness.py runs=…)."
+            " (igo sharpness runs=…)."
         )
         return [], [reason]
     figures = [one.figure for one in found]

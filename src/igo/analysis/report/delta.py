@@ -12,12 +12,13 @@ import numpy as np
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.report.chart import DASHES, PALETTE, Axis, Figure, Panel, Series, Style
+from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style
 from igo.analysis.report.comparison import by_seed
 from igo.analysis.report.curves import seeds_of
 from igo.analysis.report.families import Family, noise_ratio
 from igo.analysis.report.results import Results, Row
 from igo.analysis.statistics import Array
+from igo.analysis.style import DASHES, PALETTE
 
 FEWEST_SEEDS, DRAWS = 5, 1000  # of the bootstrap
 VIEWS = {
@@ -48,7 +49,7 @@ def against_delta(results: Results, family: Family) -> Figure:
     table = _table(results, family, rows)
     batch_sizes = sorted({row["batch_size"] for row in rows})
     looks = {
-        b: Style(PALETTE[i % len(PALETTE)], dash=i // len(PALETTE) % DASHES)
+        b: Style(PALETTE[i % len(PALETTE)], dash=i // len(PALETTE) % len(DASHES))
         for i, b in enumerate(batch_sizes)
     }
     panels = [

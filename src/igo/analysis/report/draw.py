@@ -14,19 +14,13 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
 from igo.analysis.report.chart import Axis, Figure, Map, Panel, Series, Strip
+from igo.analysis.style import DASHES, GREEN, MAP, STYLE
 
-STYLE: Any = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 10,
-    "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.5, "pdf.fonttype": 42,
-    "axes.edgecolor": "#666666", "text.color": "#222222", "axes.labelcolor": "#222222",
-}  # fmt: skip
 SIZE = (4.6, 3.3)  # inches, of a panel
 LEGEND_LINE = 0.2  # inches
-MAP_COLOURS, DARKEST, DEEP = "cividis", 0.12, 0.83
+DARKEST, DEEP = 0.12, 0.83  # of the map's colours: its ends are lost on paper
 MOST_BANDS = 4  # lines with a shaded interval in one panel
 DEPTH = 1e4  # of a logarithmic y axis: what lies further below the largest value leaves the frame
-BROKEN: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 
 
 def render(figure: Figure) -> dict[str, bytes]:
@@ -89,7 +83,7 @@ def _legend(panels: Sequence[Panel]) -> dict[str, Any]:
 def _look(series: Series) -> dict[str, Any]:
     return {
         "color": series.style.colour.light,
-        "ls": BROKEN[series.style.dash] if series.line else "none",
+        "ls": DASHES[series.style.dash] if series.line else "none",
         "drawstyle": "steps-mid" if series.steps else "default",
         "marker": "o" if series.markers else None,
         "ms": 4,
@@ -149,7 +143,7 @@ def limits(panel: Panel) -> tuple[float | None, float | None]:
 
 
 def _strip(ax: Axes, strip: Strip) -> None:
-    ax.axhspan(strip.low, strip.high, color="#009E73", alpha=0.09, lw=0)
+    ax.axhspan(strip.low, strip.high, color=GREEN.light, alpha=0.09, lw=0)
     ax.text(1.01, strip.low, strip.label, va="bottom", fontsize=8, color="#00664A",
             transform=ax.get_yaxis_transform())  # fmt: skip
 
@@ -224,7 +218,7 @@ def cell_colours(one: Map) -> list[list[str]]:
 
 def colour_at(share: float) -> str:
     """The colour of a map at a share of its range."""
-    return str(mpl.colors.to_hex(mpl.colormaps[MAP_COLOURS](DARKEST + DEEP * share)))
+    return str(mpl.colors.to_hex(mpl.colormaps[MAP](DARKEST + DEEP * share)))
 
 
 def ink_on(background: str) -> str:

@@ -203,7 +203,7 @@ def _label(kind: str, row: Row, varied: Iterable[str], chosen: pl.DataFrame) -> 
 
 
 def _distinct(labels: dict[int, str]) -> dict[int, str]:
-    """Number the settings whose labels are the same, such as two spellings of one schedule."""
+    """Number the settings whose labels are the same, as what differs has no word."""
     count = Counter(labels.values())
     return {
         setting: f"{label} (setting {setting})" if count[label] > 1 else label

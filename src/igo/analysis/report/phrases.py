@@ -8,6 +8,7 @@ from itertools import count
 from igo.analysis.report.comparison import Pair
 from igo.analysis.report.results import Row
 from igo.analysis.statistics import LEVEL, least_p
+from igo.words import counted
 
 MINUS = "−"
 
@@ -43,11 +44,6 @@ def listed(names: Iterable[str]) -> str:
     """``a, b and c``."""
     *rest, last = names
     return f"{', '.join(rest)} and {last}" if rest else last
-
-
-def plural(number: int, name: str) -> str:
-    """``1 seed``, ``3 seeds``."""
-    return f"{number:,} {name}{'' if number == 1 else 's'}"
 
 
 def least_seeds(tests: int) -> int:
@@ -101,7 +97,7 @@ def tally(pairs: Sequence[Pair], margin: float | None = None) -> str:
         "the same value in every seed": sum(pair.identical for pair in pairs),
     }
     why = "; ".join(
-        f"{plural(number, 'pair')} {'has' if number == 1 else 'have'} {reason}"
+        f"{counted(number, 'pair')} {'has' if number == 1 else 'have'} {reason}"
         for reason, number in apart.items()
         if number
     )
@@ -110,9 +106,9 @@ def tally(pairs: Sequence[Pair], margin: float | None = None) -> str:
     alike = sum(pair.equal for pair in pairs)
     equal = f", {alike} {'is' if alike == 1 else 'are'} equal within ±{margin or 0:g} points"
     sentence = (
-        f"Of {plural(len(pairs), 'difference')} in test accuracy {len(tested)} can be tested and"
+        f"Of {counted(len(pairs), 'difference')} in test accuracy {len(tested)} can be tested and"
         f" {sum(pair.decided for pair in tested)} are decided at 5 %"
-        + (equal if margin is not None else "")
+        + (equal if margin is not None and alike else "")
         + " (exact sign-flip tests over common seeds, t tests for equality, Holm)"
         + (f"; {why}." if why else ".")
     )
@@ -124,7 +120,7 @@ def reach(tested: Sequence[Pair]) -> str:
     low, high = min(pair.n for pair in tested), max(pair.n for pair in tested)
     seeds = f"{low} seeds" if low == high else f"{low} to {high} seeds"
     seen = sorted(100 * pair.detectable for pair in tested if pair.detectable is not None)
-    over = f", adjusted for {plural(len(tested), 'pair')}" if len(tested) > 1 else ""
+    over = f", adjusted for {counted(len(tested), 'pair')}" if len(tested) > 1 else ""
     if not seen:
         return (
             f"With {seeds} no verdict is possible{over}: the smallest p that there is,"

@@ -14,10 +14,11 @@ import polars as pl
 from igo.analysis import statistics
 from igo.analysis.report.comparison import by_seed, compare
 from igo.analysis.report.families import families
-from igo.analysis.report.phrases import least_seeds, plural
+from igo.analysis.report.phrases import least_seeds
 from igo.analysis.report.results import Results
 from igo.analysis.statistics import LEVEL
 from igo.analysis.table import table
+from igo.words import counted
 
 METRIC = "test/accuracy"
 MOST_SETTINGS = 16  # of a family whose pairs are all listed
@@ -39,7 +40,7 @@ def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
             continue
         level = LEVEL / len(pairs)
         columns = (f"{difference:g} points", f"±{margin:g} points")
-        yield f"{family.shared}: {plural(len(pairs), 'pair')}, 5 % after Holm"
+        yield f"{family.shared}: {counted(len(pairs), 'pair')}, 5 % after Holm"
         wanted = max(len(f"{family.labels[p.first]} − {family.labels[p.second]}") for p in pairs)
         heads = "".join(f"{name:>12}" for name in (*HEAD, *columns))
         yield f"  {'':{wanted}}{heads}"
@@ -80,7 +81,7 @@ def sentence(runs: pl.DataFrame) -> str:
     pairs = math.comb(len(values), 2)
     start = f"what these seeds can show: {len(values)} settings"
     if len(seeds) < 2:
-        return f"{start} with {plural(len(seeds), 'common seed')}: no difference can be tested"
+        return f"{start} with {counted(len(seeds), 'common seed')}: no difference can be tested"
     cells = 100 * np.array([[own[seed] for seed in seeds] for own in values.values()])
     cells = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
     free = (len(values) - 1) * (len(seeds) - 1)

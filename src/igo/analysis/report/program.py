@@ -1,4 +1,4 @@
-"""From the settings of src/report.py to the report's folder."""
+"""From the settings of `igo report` to the report's folder."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ def run(composed: DictConfig) -> None:
         (output / FIGURES).mkdir(parents=True, exist_ok=True)
     results = read(folders)
     report = content.compose(results, margin)
-    typed = ["python", "src/report.py", f"runs={_shown(names)}", f"output={composed.output}"]
+    typed = ["igo", "report", f"runs={_shown(names)}", f"output={composed.output}"]
+    typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     files: dict[str, bytes] = {
         f"{name}.csv": table.write_csv().encode() for name, table in content.tables(results).items()
     }

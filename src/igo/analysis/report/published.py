@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import polars as pl
 
 from igo.analysis.report.results import Row
-from igo.paths import ROOT
 
-FILE = ROOT / "results" / "published" / "resnet18_cifar100.csv"
+FILE = Path(__file__).with_name("published.csv")  # results/published/resnet18_cifar100.csv
 SOURCE = "Sato and Iiduka, arXiv 2311.08745: ResNet18, CIFAR-100, means of three runs"
 # What is published of the setting; the batch size is not.
 SETTING = {
@@ -22,11 +22,11 @@ SETTING = {
 def curves() -> pl.DataFrame:
     """``schedule``, ``epoch`` from 1, ``test_accuracy_percent``, ``train_loss``.
 
-    Null where nothing is published. Empty where the package was installed without the repository.
+    Null where nothing is published.
     """
     schema = {"schedule": pl.String, "epoch": pl.Int64, "test_accuracy_percent": pl.Float64,
               "train_loss": pl.Float64}  # fmt: skip
-    return pl.read_csv(FILE, schema=schema) if FILE.is_file() else pl.DataFrame(schema=schema)
+    return pl.read_csv(FILE, schema=schema)
 
 
 def name_of(row: Row) -> str | None:

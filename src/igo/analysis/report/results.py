@@ -239,11 +239,14 @@ def command(status: Row) -> str | None:
         words = shlex.split(typed)
     except ValueError:
         return None
-    first = next((i for i, word in enumerate(words) if word.endswith("train.py")), None)
-    if first is None:
+    if words[:2] == ["igo", "train"]:
+        program, rest = words[:2], words[2:]
+    elif len(words) > 1 and words[1].endswith("train.py"):
+        program, rest = ["python", "src/train.py"], words[2:]
+    else:
         return None
-    rest = [w for w in words[first + 1 :] if not LOCAL.match(w) and not w.startswith("seed=")]
-    return shlex.join(["python", "src/train.py", *(word for word in rest if word != "-m")])
+    rest = [w for w in rest if w != "-m" and not LOCAL.match(w) and not w.startswith("seed=")]
+    return shlex.join([*program, *rest])
 
 
 def commands(runs: pl.DataFrame) -> list[str]:
@@ -258,7 +261,6 @@ def commands(runs: pl.DataFrame) -> list[str]:
 
 
 def _with_seeds(text: str, seeds: Sequence[int]) -> str:
-    listed = ",".join(map(str, seeds))
-    return f"{text} seed={listed}" if len(seeds) == 1 else (
-        f"{text.replace('src/train.py', 'src/train.py -m', 1)} seed={listed}"
-    )  # fmt: skip
+    if len(seeds) > 1:  # after the program, two words
+        text = " ".join([*(words := text.split(" "))[:2], "-m", *words[2:]])
+    return f"{text} seed={','.join(map(str, seeds))}"

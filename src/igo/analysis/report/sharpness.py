@@ -8,9 +8,10 @@ import polars as pl
 
 from igo.analysis import statistics
 from igo.analysis.report import families
-from igo.analysis.report.chart import PALETTE, Axis, Figure, Panel, Series, Style
+from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style
 from igo.analysis.report.families import Family
 from igo.analysis.report.results import SHARPNESS, Results
+from igo.analysis.style import PALETTE
 from igo.analysis.table.table import of_all, with_intervals
 
 NAMES = {

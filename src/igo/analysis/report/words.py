@@ -17,13 +17,13 @@ from igo.analysis.report.phrases import (
     gap,
     listed,
     p_is,
-    plural,
     signed,
     tally,
 )  # fmt: skip
 from igo.analysis.report.results import Results, Row
 from igo.analysis.report.sharpness import Found
 from igo.analysis.statistics import LEVEL
+from igo.words import counted
 
 BAND = 2.0  # the a_m at which the page says which schedules are in the band
 
@@ -37,12 +37,18 @@ class Finding:
     details: tuple[str, ...]
 
 
-def findings(results: Results, family: Family, pairs: list[Pair], margin: float) -> Finding:
-    """What a family of settings showed; ``pairs`` of test accuracy, margin in points of it."""
+def findings(
+    results: Results, family: Family, pairs: list[Pair], margin: float, where: str = ""
+) -> Finding:
+    """What a family of settings showed; ``pairs`` of test accuracy, margin in points of it.
+
+    ``where`` says what the family is about, if not the data that it is on.
+    """
+    where = where or family.shared.split(", ")[0]
     if family.kind == "constant":
-        return _constant(results, family)
+        return _constant(results, family, where)
     ranked = ranking(results, family)
-    title = f"{TITLES[family.kind]}, {family.shared.split(', ')[0]}"
+    title = f"{TITLES[family.kind]}, {where}"
     if not ranked:
         return Finding(title, "No setting has a final test accuracy.", ())
     own: list[str] = []
@@ -126,7 +132,7 @@ def _methods(family: Family, pairs: list[Pair], margin: float) -> list[str]:
         equal = sum(pair.equal for pair in among)
         sentences.append(
             f"Methods {listed(n for n in numbers if n != '1')} have one planned noise curve:"
-            f" {equal} of their {plural(len(among), 'difference')} {'is' if equal == 1 else 'are'}"
+            f" {equal} of their {counted(len(among), 'difference')} {'is' if equal == 1 else 'are'}"
             f" equal within ±{margin:g} points by test. The widest is {names},"
             f" {gap(widest, widest.first, margin)}."
         )
@@ -145,7 +151,7 @@ def _schedules(results: Results, ranked: list[Row], margin: float) -> list[str]:
         both = means[0].keys() & means[1].keys()
         first, second = (100 * sum(one[s] for s in both) / len(both) for one in means)
         sentences.append(
-            f"Over the {plural(pair.n, 'seed')} that all of these have, p ≤ 1 averages"
+            f"Over the {counted(pair.n, 'seed')} that all of these have, p ≤ 1 averages"
             f" {first:.2f} % and p > 1 {second:.2f} %: {gap(pair, 0, margin)}."
         )
     named = [(row, name) for row in ranked if (name := published.name_of(row))]
@@ -183,12 +189,13 @@ def _levels(results: Results, ranked: list[Row], name: str, other: str) -> str:
     shown = ", ".join(f"{mean:.2f} % at {x:.4g}" for x, mean in zip(levels, means, strict=True))
     over = ", ".join(f"{one:.4g}" for one in common)
     return (
-        f"By {name}, over {other} {over} and {plural(len(seeds), 'seed')}, which all have: {shown}."
+        f"By {name}, over {other} {over} and {counted(len(seeds), 'seed')}, which all have:"
+        f" {shown}."
     )
 
 
-def _constant(results: Results, family: Family) -> Finding:
-    title = f"Constant noise, {family.shared.split(', ')[0]}"
+def _constant(results: Results, family: Family, where: str) -> Finding:
+    title = f"Constant noise, {where}"
     shares = delta.explained(results, family)
     groups = delta.equal_noise(results, family)
     known = {name: share for name, share in shares.of.items() if share is not None}
@@ -206,7 +213,7 @@ def _constant(results: Results, family: Family) -> Finding:
         wide = max(groups, key=lambda one: max(one.means) - min(one.means))
         high, low = max(wide.means), min(wide.means)
         details.append(
-            f"{plural(len(groups), 'level')} of δ reached by two or more pairs"
+            f"{counted(len(groups), 'level')} of δ reached by two or more pairs"
             f" of η and b: accuracies differ significantly at {len(clear)} of them (Alexander and"
             f" Govern's test, Holm); the widest gap is {100 * (high - low):.2f} points, between"
             f" {wide.labels[wide.means.index(high)]} and {wide.labels[wide.means.index(low)]}"

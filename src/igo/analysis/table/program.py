@@ -1,4 +1,4 @@
-"""From the settings of src/table.py to run folders, their table on disk, and the summary shown."""
+"""From the settings of `igo table` to run folders, their table on disk, and the summary shown."""
 
 from __future__ import annotations
 

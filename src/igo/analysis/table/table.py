@@ -14,8 +14,8 @@ from igo.analysis.table.record import HEAD, RESULTS, SETTINGS, Row, read_run
 from igo.config.schema import NO_EFFECT
 from igo.errors import UserError
 
-METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "validation/accuracy",
-           "validation/loss", "train/loss", "updates", "seconds")  # fmt: skip
+METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
+           "validation/accuracy", "validation/loss")  # fmt: skip
 MANY = 2000  # runs, from which several processes read them
 FILES = ("table.csv", "table.parquet", "summary.csv")
 

@@ -136,7 +136,8 @@ def _success(frames: Frames, d: int, name: str, low: float = 0.0, steps: int = B
 RAN = (
     f"Σ g(x_i), g a ripple with three minima, {CHAINS} starts uniform in [−1, 1]^d, d = 1, 2, 10, "
     f"δ_1 = {FIRST:g} a coordinate, M = {STAGES}, p = 1 but where it says 1/2, {BUDGET:,} steps, "
-    f"then {LAST} of plain descent for all; success = the basin of the global minimum"
+    f"then {LAST} of plain descent for all (η/4: four times the steps); success = the basin of the "
+    "global minimum"
 )
 OURS = ("Algorithm 3, η falls", "Algorithm 3, b grows")
 

@@ -1,0 +1,98 @@
+"""What sampler and schedule cost a plain loop at b = 16: python -m benchmarks.own_loop [rounds].
+
+The same small ResNet, images and number of updates, with PyTorch's own sampler and constant η, and
+with a plan's, by turns in one process. CPU seconds of the process, which other programs on the
+machine leave nearly alone; the ratio is taken round by round.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+import igo
+from benchmarks import report
+from benchmarks.ratios import Spread
+from igo.config.schema import DatasetConfig, ModelConfig
+from igo.train import models
+
+N, BATCH, RATE = 1600, 16, 0.05
+
+
+def main(rounds: int) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    data = TensorDataset(torch.randn(N, 1, 28, 28), torch.randint(10, (N,)))
+    network = models.build(ModelConfig(name="resnet8", width=16), facts())
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
+    plan = igo.plan("constant", n=N, epochs=2 * rounds + 2, learning_rate=RATE, batch_size=BATCH)
+    batches = igo.BatchSampler(plan)
+    planned = DataLoader(data, batch_sampler=batches)
+    plain = DataLoader(data, BATCH, shuffle=True)
+    schedule = igo.Schedule(optimizer, batches)
+
+    def turn(loader: DataLoader[Any], step: Callable[[], object]) -> float:
+        start = time.process_time()
+        for images, labels in loader:
+            step()
+            loss = cross_entropy(network(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return time.process_time() - start
+
+    turns: list[tuple[float, float]] = []
+    for index in range(rounds + 1):
+        both = [
+            ("theirs", lambda: turn(plain, int)),
+            ("ours", lambda: turn(planned, schedule.step)),
+        ]
+        found = {name: call() for name, call in (both if index % 2 else both[::-1])}
+        if index:  # the first is warm-up
+            turns.append((found["ours"], found["theirs"]))
+    alone = batches_alone(plan)
+    result = {
+        "updates_a_turn": N // BATCH,
+        "ours_over_plain": Spread.of([ours / theirs for ours, theirs in turns]),
+        "seconds_an_update": Spread.of([theirs / (N // BATCH) for _, theirs in turns]),
+        "sampler_and_schedule_alone": alone,
+        "pytorchs_sampler_alone": pytorch_alone(),
+    }
+    report.show("Sampler and schedule in a plain loop, b = 16", result)
+    command = "python -m benchmarks.own_loop"
+    report.save({"facts": report.facts(command), **result}, report.RESULTS / "own-loop.json")
+
+
+def batches_alone(plan: Any) -> float:
+    """CPU seconds an update of sampler and schedule without any training."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    batches = igo.BatchSampler(plan)
+    schedule = igo.Schedule(torch.optim.SGD([parameter], lr=RATE), batches)
+    start = time.process_time()
+    for _ in batches.epochs():
+        for _ in batches:
+            schedule.step()
+    return (time.process_time() - start) / plan.updates
+
+
+def pytorch_alone() -> float:
+    """The same of PyTorch's own batch sampler."""
+    loader = DataLoader(range(N), BATCH, shuffle=True)  # type: ignore[arg-type, var-annotated]
+    sampler = loader.batch_sampler
+    start = time.process_time()
+    count = sum(1 for _ in range(20) for _ in sampler)  # type: ignore[union-attr]
+    return (time.process_time() - start) / count
+
+
+def facts() -> DatasetConfig:
+    return DatasetConfig(name="fashion_mnist", classes=10, channels=1, image_size=28, samples=N)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)

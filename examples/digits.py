@@ -1,0 +1,38 @@
+"""What the examples share: real images without a download, and a network for them."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+TEST = 360  # of 1,797 images, the last ones: other writers than the first
+
+
+def digits() -> tuple[TensorDataset, TensorDataset]:
+    """Training and test images, (N, 1, 8, 8) in [0, 1], with labels."""
+    found = load_digits()
+    images = torch.tensor(found.images, dtype=torch.float32).unsqueeze(1) / 16
+    labels = torch.tensor(found.target)
+    train = TensorDataset(images[:-TEST], labels[:-TEST])
+    return train, TensorDataset(images[-TEST:], labels[-TEST:])
+
+
+def small_network() -> nn.Module:
+    """Two convolutions and a linear layer: 9,930 parameters."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(128, 10),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def accuracy(model: nn.Module, test: TensorDataset) -> float:
+    """Share of the test images that are classified right."""
+    images, labels = test.tensors
+    was = model.training
+    logits: Tensor = model.eval()(images)
+    model.train(was)
+    return float((logits.argmax(1) == labels).float().mean())

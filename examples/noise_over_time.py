@@ -1,0 +1,70 @@
+"""Plan, train, measure C² after every epoch, and draw δ planned against δ measured.
+
+python examples/noise_over_time.py writes noise_over_time.png beside it, or where it is told.
+"""
+
+# %% Plan
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import torch
+from digits import accuracy, digits, small_network
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+import igo
+
+torch.manual_seed(0)
+train, test = digits()
+plan = igo.plan("graduated", n=len(train), epochs=12, learning_rate=0.1, batch_size=16, p=0.5)
+print(plan)
+
+# %% Train, and measure before the first epoch and after each
+model = small_network()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+batches = igo.BatchSampler(plan, seed=0)
+loader = DataLoader(train, batch_sampler=batches)
+schedule = igo.Schedule(optimizer, batches)
+draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # for the measurement, of one size
+measured = [igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64)]
+for epoch in batches.epochs():
+    for images, labels in loader:
+        schedule.step()
+        loss = cross_entropy(model(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    measured.append(igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64))
+    variance, (low, high) = measured[-1].variance, measured[-1].interval
+    print(f"after epoch {epoch:2}  C² {variance:.3g} [{low:.3g}, {high:.3g}]"
+          f"  test {accuracy(model, test):.2%}")  # fmt: skip
+
+# %% Draw: each epoch's η and b with the C² of the start (planned) and with that of its own start
+stages = [plan.stage_of_epoch(epoch) for epoch in range(1, plan.epochs + 1)]
+planned = [igo.noise_level(s.eta_m, s.b_m, measured[0].variance) for s in stages]
+found = [
+    igo.noise_level(s.eta_m, s.b_m, now.variance) for s, now in zip(stages, measured, strict=False)
+]
+figure, (above, below) = plt.subplots(2, sharex=True, figsize=(6, 5), layout="constrained")
+above.plot(range(1, plan.epochs + 1), planned, label="δ planned: C² of the start")
+above.plot(range(1, plan.epochs + 1), found, "o-", label="δ measured: C² of now")
+above.set(ylabel="δ = η √(C²/b)", yscale="log")
+above.legend()
+below.errorbar(
+    range(plan.epochs + 1),
+    [one.variance for one in measured],
+    [[one.variance - one.interval[0] for one in measured],
+     [one.interval[1] - one.variance for one in measured]],
+    fmt="o-", capsize=3,
+)  # fmt: skip
+below.set(ylabel="C², 95 % interval", xlabel="epochs done", yscale="log")
+target = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).with_suffix(".png"))
+figure.savefig(target, dpi=150)
+print(f"written: {target}")

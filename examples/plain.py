@@ -1,0 +1,41 @@
+"""The schedule in a plain PyTorch loop, on scikit-learn's digits: python examples/plain.py."""
+
+from __future__ import annotations
+
+import torch
+from digits import accuracy, digits, small_network
+from torch import nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader
+
+import igo
+
+
+def main(epochs: int = 10) -> float:
+    torch.manual_seed(0)
+    train, test = digits()
+    model: nn.Module = small_network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    plan = igo.plan(
+        "graduated", n=len(train), epochs=epochs, learning_rate=0.1, batch_size=16, p=0.5
+    )
+    print(plan)
+    batches = igo.BatchSampler(plan, seed=0)
+    loader = DataLoader(train, batch_sampler=batches)
+    schedule = igo.Schedule(optimizer, batches)
+    for epoch in batches.epochs():
+        for images, labels in loader:
+            update = schedule.step()  # sets η of the update that follows
+            loss = cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        rate, size = schedule.learning_rate, update.stage.b_m
+        print(f"epoch {epoch:2}  η {rate:.4f}  b {size:5.1f}  test {accuracy(model, test):.2%}")
+    assert batches.updates == plan.updates
+    return accuracy(model, test)
+
+
+if __name__ == "__main__":
+    main()

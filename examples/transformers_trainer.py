@@ -1,0 +1,57 @@
+"""The schedule in Hugging Face's Trainer: a tiny BERT, made from its configuration, reads digits.
+
+An image is a sentence of 64 words, one of 17 grey values each.
+"""
+
+from __future__ import annotations
+
+import tempfile
+
+import torch
+from digits import digits
+from transformers import BertConfig, BertForSequenceClassification, TrainingArguments
+
+import igo
+from igo.adapters.transformers import Trainer
+
+
+def main(epochs: int = 4) -> float:
+    torch.manual_seed(0)
+    train, test = (
+        [
+            {"input_ids": (image * 16).long().flatten(), "labels": label}
+            for image, label in zip(*data.tensors, strict=True)
+        ]
+        for data in digits()
+    )
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=17, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=64, max_position_embeddings=64, num_labels=10,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        )
+    )  # fmt: skip
+    plan = igo.plan(
+        "graduated", n=len(train), epochs=epochs, learning_rate=0.002, batch_size=16, p=1
+    )
+    print(plan)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            folder, learning_rate=0.002, eval_strategy="epoch", logging_strategy="epoch",
+            save_strategy="no", report_to="none", use_cpu=True, disable_tqdm=True, seed=0,
+        )  # fmt: skip
+        trainer = Trainer(
+            model, arguments, train_dataset=train, eval_dataset=test, plan=plan,
+            compute_metrics=lambda told: {
+                "accuracy": float((told.predictions.argmax(1) == told.label_ids).mean())
+            },
+        )  # fmt: skip
+        trainer.train()
+    assert trainer.state.global_step == plan.updates
+    evaluated = [row for row in trainer.state.log_history if "eval_accuracy" in row]
+    assert [row["epoch"] for row in evaluated] == list(range(1, epochs + 1))
+    return float(evaluated[-1]["eval_accuracy"])
+
+
+if __name__ == "__main__":
+    main()

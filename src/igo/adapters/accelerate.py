@@ -1,0 +1,55 @@
+"""The plan's batches under Accelerate, which by itself would shard them once more.
+
+    accelerator = Accelerator()
+    batches = igo.BatchSampler(plan, seed=0)
+    model, optimizer = accelerator.prepare(model, optimizer)
+    loader = prepare(accelerator, DataLoader(data, batch_sampler=batches))
+    schedule = igo.Schedule(optimizer, batches)
+
+``accelerator.prepare(loader)`` gives each process another batch, so that the batch trained with has
+as many times the samples as there are processes. The sampler shares each batch among them already.
+``save_state`` and ``load_state`` of the accelerator hold where training stands, in mid-epoch too.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from igo.adapters.needed import need
+from igo.errors import UserError
+from igo.method.sampler import BatchSampler
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch.utils.data import DataLoader
+
+_data_loader = need("accelerate.data_loader")
+
+
+def prepare(accelerator: Accelerator, loader: DataLoader[Any]) -> DataLoader[Any]:
+    """Put batches on the accelerator's device, without sharding; register the sampler's state.
+
+    Args:
+        accelerator: made before, so that the sampler knows its rank.
+        loader: a DataLoader with ``batch_sampler=igo.BatchSampler(…)``.
+
+    Raises:
+        UserError: another sampler, or accumulation, which would change what an update is.
+    """
+    batches = loader.batch_sampler
+    if not isinstance(batches, BatchSampler):
+        raise UserError("the loader needs batch_sampler=igo.BatchSampler(plan)")
+    if accelerator.gradient_accumulation_steps != 1:
+        raise UserError(
+            "gradient_accumulation_steps must be 1: the plan says how large batches are"
+        )
+    accelerator.register_for_checkpointing(batches)
+    prepared: DataLoader[Any] = _data_loader.prepare_data_loader(
+        loader,
+        device=accelerator.device,
+        num_processes=1,  # the sampler has shared each batch already
+        process_index=0,
+        put_on_device=accelerator.device_placement,
+        dispatch_batches=False,
+    )
+    return prepared

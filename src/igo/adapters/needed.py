@@ -1,0 +1,21 @@
+"""What an adapter says where its library is missing."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+
+def need(library: str) -> ModuleType:
+    """Import a library.
+
+    Raises:
+        ModuleNotFoundError: in one line, what to install.
+    """
+    try:
+        return import_module(library)
+    except ModuleNotFoundError as error:
+        if error.name != library.partition(".")[0]:
+            raise
+        name = error.name
+    raise ModuleNotFoundError(f"igo.adapters.{name} needs {name}: pip install {name}", name=name)

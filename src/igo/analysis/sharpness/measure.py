@@ -1,0 +1,210 @@
+"""How sharp the loss is where one run ended: the settings, and all that is measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from igo.errors import UserError
+from igo.runs.find import is_run
+from igo.runs.folder import last_record, state_of
+
+if TYPE_CHECKING:
+    import torch
+
+    from igo.analysis.sharpness.surface import Surface
+    from igo.config.schema import Config
+    from igo.train.state import Training
+
+VERSION = 1  # of what is measured: another one is measured again
+NO_EFFECT = ("runs", "batch_size", "data_dir", "fresh", "engine")
+Say = Callable[[str], None]
+
+
+@dataclass
+class EngineChoice:
+    """Where it computes; the precision is fp32."""
+
+    device: str = "auto"
+    threads: int | None = None
+
+
+@dataclass
+class Settings:
+    """What `igo sharpness` can be told (conf/sharpness.yaml)."""
+
+    runs: Any = "runs"
+    samples: int = 500
+    norm: str = "inf"
+    radius: float = 0.002
+    steps: int = 20
+    starts: int = 1
+    eigenvalues: int = 3
+    tolerance: float = 1e-3
+    probes: int = 10
+    seed: int = 0
+    batch_size: int = 250
+    data_dir: str | None = None
+    fresh: bool = False
+    engine: EngineChoice = field(default_factory=EngineChoice)
+
+    def of_result(self) -> dict[str, Any]:
+        """Those that change what is measured."""
+        return {name: value for name, value in asdict(self).items() if name not in NO_EFFECT}
+
+
+def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
+    """What sharpness.json holds of a finished run; ``doing`` is told how far it is.
+
+    Raises:
+        UserError: it is not finished, its checkpoint is damaged, or its loss is not finite.
+    """
+    started = time.perf_counter()
+    _check_finished(folder)
+    from igo.analysis.sharpness.surface import Surface
+    from igo.runs import assemble
+    from igo.train import engine
+
+    def here(config: Config) -> None:
+        config.engine.device, config.engine.threads = (
+            settings.engine.device,
+            settings.engine.threads,
+        )
+        config.engine.precision = "fp32"
+        config.data_dir = settings.data_dir or config.data_dir
+
+    training, progress = assemble.of_folder(folder, here, warn=lambda _: None)  # an error below
+    if progress.epoch < training.plan.epochs:
+        raise UserError(
+            f"its last checkpoint is damaged and the one before is of epoch {progress.epoch} of"
+            f" {training.plan.epochs}; train it again with fresh=true"
+        )
+    surface = Surface(training.network.eval(), _cross_entropy(), _images(training, settings))
+    return {
+        "version": VERSION,
+        "settings": settings.of_result(),
+        "epoch": progress.epoch,
+        "samples": sum(len(labels) for _, labels in surface.batches),
+        **_numbers(surface, settings, lambda text: doing(f"{folder.name}: {text}")),
+        "of": "mean cross-entropy of training images, without weight decay",
+        "batchnorm": "eval, running statistics",
+        "augmentation": "none",
+        "precision": "fp32",
+        "worst_case_by": f"auto-PGD on delta/|w| in the {settings.norm}-ball, a lower bound",
+        "eigenvalues_by": "Lanczos (ARPACK), Hessian products by differentiating twice",
+        "trace_by": "Hutchinson, random signs, the largest eigenvectors projected out",
+        "hardware": engine.hardware(training.engine),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+def _check_finished(folder: Path) -> None:
+    """Only a finished run has an end to look at.
+
+    Raises:
+        UserError: it is not finished.
+    """
+    if not is_run(folder):
+        raise UserError("it has no files of a run")
+    state = state_of(folder)
+    if state != "finished":
+        epoch = last_record(folder).get("epoch", 0)
+        raise UserError(f"it is {state}, after epoch {epoch}; only finished runs are measured")
+
+
+def _cross_entropy() -> Callable[..., Any]:
+    from torch.nn.functional import cross_entropy
+
+    return cross_entropy
+
+
+def _images(training: Training, settings: Settings) -> list[Any]:
+    """The drawn training images, not augmented, kept on the device for all passes over them."""
+    import torch
+
+    from igo.seeds import generator
+
+    n = training.data.n
+    drawn = torch.randperm(n, generator=generator(settings.seed, "sharpness"))[: settings.samples]
+    return list(training.data.plain_batches(list(drawn.split(settings.batch_size))))
+
+
+@dataclass
+class _Passes:
+    """Counts the passes over the images, and says so."""
+
+    doing: Say
+    phase: str = ""
+    count: int = 0
+
+    def __call__(self) -> None:
+        self.count += 1
+        self.doing(f"{self.phase}, {self.count} passes over the images")
+
+
+def _numbers(surface: Surface, settings: Settings, doing: Say) -> dict[str, Any]:
+    """All that is measured, in the order of its cost.
+
+    Raises:
+        UserError: a loss that is not finite, or eigenvalues that are not found.
+    """
+    import torch
+
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is what is said, and ten bits are not that
+    passes = _Passes(doing)
+    surface = replace(surface, work=passes)
+    return _worst_case(surface, settings, passes) | _curvature(surface, settings, passes)
+
+
+def _worst_case(surface: Surface, settings: Settings, passes: _Passes) -> dict[str, Any]:
+    """Loss and gradient at the end, and how far the loss rises around it."""
+    from igo.analysis.sharpness import worst_case
+
+    passes.phase = "worst case"
+    at = surface.here
+    loss, gradient = surface.value_and_gradient(at)
+    if not math.isfinite(loss):
+        raise UserError(f"its loss is {loss}: the run diverged")
+    rise, rises = worst_case.worst_rise(
+        surface.value_and_gradient, at, radius=settings.radius, norm=settings.norm,
+        steps=settings.steps, starts=settings.starts, seed=settings.seed,
+    )  # fmt: skip
+    if not math.isfinite(rise):
+        raise UserError(f"the loss overflows within radius={settings.radius:g}; take a smaller one")
+    return {
+        "parameters": len(at),
+        "loss": loss,
+        "gradient_norm": float(gradient.norm()),
+        "worst_case": rise,
+        "worst_case_of_starts": rises,
+    }
+
+
+def _curvature(surface: Surface, settings: Settings, passes: _Passes) -> dict[str, Any]:
+    """The largest eigenvalues of the Hessian, and its trace."""
+    from igo.analysis.sharpness import curvature
+
+    passes.phase, before, at = "eigenvalues", passes.count, surface.here
+
+    def product(vector: torch.Tensor) -> torch.Tensor:
+        return surface.curvature(at, vector)
+
+    top = curvature.largest(
+        product,
+        curvature.random_direction(at, settings.seed),
+        count=min(settings.eigenvalues, len(at) - 1),
+        tolerance=settings.tolerance,
+    )
+    passes.phase, products = "trace", passes.count - before
+    trace, error = curvature.trace(product, top, probes=settings.probes, seed=settings.seed)
+    return {
+        "largest_eigenvalue": float(top.values[0]),
+        "largest_eigenvalues": top.values.tolist(),
+        "eigenvalue_products": products,
+        "trace": trace,
+        "trace_standard_error": error,
+    }

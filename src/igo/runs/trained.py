@@ -1,0 +1,94 @@
+"""A trained model from its run folder: for prediction, or as a plain file of parameters."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from igo.config.load import of_file
+from igo.config.schema import Config
+from igo.errors import UserError
+from igo.files import Record
+from igo.runs import checkpoint
+from igo.runs.folder import RunFolder, read_records, refuse_older
+from igo.train import models
+
+FILE = "model.pt"
+
+
+@dataclass(frozen=True)
+class TrainedRun:
+    """A run as its newest checkpoint left it.
+
+    ``model`` maps normalised images (b, C, H, W) float32 to logits (b, classes); it is on the CPU,
+    in eval mode. ``records`` has an entry for each epoch.
+    """
+
+    model: nn.Module
+    config: Config
+    records: list[Record]
+
+
+def load_run(folder: str | Path) -> TrainedRun:
+    """The trained model of a run folder, its configuration and its records. Needs no data.
+
+    A run that is not finished gives the model of its last complete epoch.
+
+    Raises:
+        UserError: no run folder, no usable checkpoint, or one of an earlier version.
+    """
+    folder = Path(folder).resolve()
+    config = of_file(folder / "config.yaml")
+    with torch.random.fork_rng(devices=[]):  # a first state is drawn, and replaced
+        network = models.build(config.model, config.dataset)
+    try:
+        network.load_state_dict(_parameters(folder, config))
+    except RuntimeError:
+        raise UserError(f"{folder} holds another model than {config.model.name}") from None
+    return TrainedRun(network.eval(), config, read_records(folder))
+
+
+def export(folder: Path, config: Config) -> Path:
+    """Write the model's state_dict as FILE, where it is not there yet; return its path.
+
+    ``torch.load(path, weights_only=True)`` reads it.
+
+    Raises:
+        OSError: it cannot be written.
+        UserError: no usable checkpoint.
+    """
+    file, partial = folder / FILE, folder / f".{FILE}.partial"
+    if file.exists():
+        return file
+    state = _parameters(folder, config)
+    try:
+        with partial.open("wb") as written:
+            torch.save(state, written)
+            written.flush()
+            os.fsync(written.fileno())
+    except (OSError, RuntimeError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
+        cause = error.__context__  # torch.save hides a full disk behind an error of its own
+        raise cause if isinstance(cause, OSError) else error from None
+    partial.replace(file)
+    return file
+
+
+def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:
+    refuse_older(folder)
+    state, reasons = checkpoint.load(folder / "checkpoint.pt", RunFolder(config).path.name)
+    if state is None:
+        why = "; ".join(reasons) or "it has none yet"
+        raise UserError(f"{folder} has no usable checkpoint: {why}")
+    for reason in reasons:
+        warnings.warn(f"{reason}; the model is an epoch older", stacklevel=3)
+    parameters: Any = state["model"]
+    return {name: one.contiguous() for name, one in parameters.items()}

@@ -1,0 +1,37 @@
+"""Strided 1x1 convolutions of few channels, in a form that PyTorch's CPU kernels compute right."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor, nn
+
+LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU has
+
+
+def unstrided(network: nn.Module) -> None:
+    """Show such a convolution the pixels that it looks at, with stride 1: the same function.
+
+    With its stride, oneDNN (3.12 in PyTorch 2.13; its issue 6035) makes the workspace of the
+    weight's gradient too small where the channels do not fill a vector, in channels_last memory:
+    wrong gradients, or writes over other memory, until the process dies or hangs.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d) and _overruns(module):
+            module.register_forward_pre_hook(partial(_seen, module.stride))
+            module.stride = (1, 1)
+
+
+def _overruns(convolution: nn.Conv2d) -> bool:
+    return (
+        set(convolution.kernel_size) == {1}
+        and max(convolution.stride) > 1
+        and convolution.in_channels < LANES
+        and convolution.groups == 1
+        and convolution.padding in ((0, 0), "valid")
+    )
+
+
+def _seen(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    down, across = stride
+    return inputs[0][..., ::down, ::across]

@@ -1,0 +1,190 @@
+"""This project's ways: a plain loop, Lightning, Hugging Face's Trainer, Accelerate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+import igo
+from contract.job import EPOCHS, FIRST_RATE, Job, Killed, Numbers, Ran, loss_of, network
+
+
+def plain(job: Job) -> Ran:
+    """The five lines."""
+    plan = job.plan
+    model: torch.nn.Module = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=FIRST_RATE)
+    if torch.distributed.is_initialized():
+        model = DistributedDataParallel(model)
+    batches = igo.BatchSampler(plan, seed=0)
+    loader = DataLoader(Numbers(job.n), batch_sampler=batches, num_workers=job.workers)
+    schedule = igo.Schedule(optimizer, batches)
+    kept = job.path / "plain.pt"
+    if job.resume:
+        saved = torch.load(kept, weights_only=True)
+        optimizer.load_state_dict(saved["optimizer"])
+        batches.load_state_dict(saved["batches"])
+    ran = Ran(promised=plan.updates)
+    for _ in batches.epochs():
+        for batch in loader:
+            update = schedule.step()
+            loss = loss_of(model, batch) * update.weight
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
+            if update.number == job.stop:
+                state = {"optimizer": optimizer.state_dict(), "batches": batches.state_dict()}
+                torch.save(state, kept)
+                return ran
+    return ran
+
+
+def lightning(job: Job) -> Ran:
+    """The callback and its loader."""
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from igo.adapters.lightning import Graduated
+
+    ran = Ran(promised=job.plan.updates)
+    graduated = Graduated(job.plan, seed=0)
+
+    class Data(LightningDataModule):
+        def train_dataloader(self) -> DataLoader[Any]:
+            return graduated.loader(Numbers(job.n), num_workers=job.workers)
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def training_step(self, batch: Tensor) -> Tensor:
+            assert graduated.update is not None
+            return loss_of(self.network, batch) * graduated.update.weight
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=FIRST_RATE)
+
+    class Recorder(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            if job.stop is not None and not job.resume and len(ran.rows) == job.stop:
+                raise Killed
+
+        def on_train_batch_end(
+            self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Tensor, index: int
+        ) -> None:
+            metrics, group = trainer.callback_metrics, trainer.optimizers[0].param_groups[0]
+            assert float(metrics["eta_m"]) == _float32(group["lr"])
+            ran.add(batch, float(metrics["b_m"]), group["lr"])
+
+    saving = ModelCheckpoint(job.path, filename="c", every_n_train_steps=job.stop or 10**6)
+    ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else _ranks()
+    trainer = Trainer(
+        max_epochs=EPOCHS, callbacks=[graduated, saving, Recorder()], accelerator="cpu",
+        devices=ranks, strategy="ddp" if ranks > 1 else "auto", use_distributed_sampler=False,
+        logger=False, enable_progress_bar=False, enable_model_summary=False,
+        default_root_dir=job.path,
+    )  # fmt: skip
+    try:
+        saved = str(job.path / "c.ckpt") if job.resume else None
+        trainer.fit(Module(), datamodule=Data(), ckpt_path=saved)
+    except Killed:
+        pass
+    return ran
+
+
+def transformers(job: Job) -> Ran:
+    """Trainer with a plan."""
+    from transformers import TrainerCallback, TrainingArguments
+
+    from igo.adapters.transformers import Trainer
+
+    ran = Ran(promised=job.plan.updates)
+    seen: list[Tensor] = []
+
+    class Model(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+            seen.append(x)
+            return {"loss": loss_of(self.network, x)}
+
+    class Recorder(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if job.stop is not None and not job.resume and state.global_step == job.stop:
+                raise Killed
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if "loss" in logs:
+                ran.add(seen[-1], logs["b_m"], logs["learning_rate"])
+
+    arguments = TrainingArguments(
+        str(job.path), learning_rate=FIRST_RATE, optim="sgd", logging_steps=1, report_to="none",
+        logging_strategy="steps", save_strategy="steps" if job.stop else "no", disable_tqdm=True,
+        save_steps=job.stop or 10**6, use_cpu=True, dataloader_num_workers=job.workers, seed=0,
+    )  # fmt: skip
+    data = [{"x": torch.tensor([float(i)]), "labels": 0} for i in range(job.n)]
+    trainer = Trainer(Model(), arguments, train_dataset=data, callbacks=[Recorder()], plan=job.plan)
+    try:
+        saved = str(job.path / f"checkpoint-{job.stop}") if job.resume else None
+        trainer.train(resume_from_checkpoint=saved)
+    except Killed:
+        pass
+    return ran
+
+
+def accelerate(job: Job) -> Ran:
+    """A plain loop with ``prepare`` of model, optimizer and, by the adapter, loader."""
+    from accelerate import Accelerator
+
+    from igo.adapters.accelerate import prepare
+
+    plan = job.plan
+    accelerator = Accelerator(cpu=True)
+    batches = igo.BatchSampler(plan, seed=0)
+    made = network()
+    model, optimizer = accelerator.prepare(made, torch.optim.SGD(made.parameters(), lr=FIRST_RATE))
+    loader = DataLoader(Numbers(job.n), batch_sampler=batches, num_workers=job.workers)
+    loader = prepare(accelerator, loader)
+    schedule = accelerator.prepare(igo.Schedule(optimizer, batches))
+    if job.resume:
+        accelerator.load_state(str(job.path / "state"))
+    ran = Ran(promised=plan.updates)
+    for _ in batches.epochs():
+        for batch in loader:
+            update = schedule.step()
+            accelerator.backward(loss_of(model, batch) * update.weight)
+            optimizer.step()
+            optimizer.zero_grad()
+            ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
+            if update.number == job.stop and not job.resume:
+                accelerator.save_state(str(job.path / "state"))
+                accelerator.free_memory()
+                return ran
+    accelerator.free_memory()
+    return ran
+
+
+def _ranks() -> int:
+    import os
+
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _float32(number: float) -> float:
+    return float(torch.tensor(number))
+
+
+WAYS = {
+    "plain": plain,
+    "lightning": lightning,
+    "transformers": transformers,
+    "accelerate": accelerate,
+}

@@ -1,0 +1,130 @@
+"""What each library made of the contract, as docs/contract.md: python -m contract.program."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import sys
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+
+import igo
+from contract import others, ours
+from contract.checks import CHECKS, SIGNS, Contender, Found, Way, runs_of
+from contract.job import LARGE, Numbers
+
+OURS = {
+    "plain": ("igo, a plain loop", "torch"),
+    "lightning": ("igo.adapters.lightning", "lightning"),
+    "transformers": ("igo.adapters.transformers", "transformers"),
+    "accelerate": ("igo.adapters.accelerate", "accelerate"),
+}
+PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
+
+HEAD = """# What a batch size schedule has to keep
+
+Written by `make contract`, which runs every check anew. The schedule is one for all: 64 samples,
+four epochs, b = 8 in the first two and 16 in the others; checks of single batches and of epochs
+have 60 samples, so that n is no multiple of b. The checks are in
+[tests/contract/checks.py](../tests/contract/checks.py), what each library was asked in
+[others.py](../tests/contract/others.py): its documented use, and where it has a choice, both.
+Our own ways, in [ours.py](../tests/contract/ours.py), are held to the same checks by the tests.
+
+"""
+
+
+MID_EPOCH = """
+## A change amid an epoch
+
+`loader.batch_sampler.batch_size = 16` after 20 batches of 8: what bs-scheduler, ignite's handler
+and a line of one's own do where they are stepped by the update. A plan of ours changes b between
+epochs alone, where no batch is fetched ahead.
+
+| workers | batches | late by |
+|---|---|---|
+"""
+
+
+def main() -> None:
+    """Run every check on every contender and write the page."""
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    contenders = [
+        *(
+            (title, package, Contender(name, ours.WAYS[name]))
+            for name, (title, package) in OURS.items()
+        ),
+        *(
+            (name, others.PACKAGES[name], Contender(name, way, ranks=name not in others.ALONE))
+            for name, way in others.WAYS.items()
+        ),
+    ]
+    table: dict[str, dict[str, Found]] = {}
+    for title, package, one in contenders:
+        table[f"{title} ({package} {version(package)})"] = {
+            name: found(one, name) for name in CHECKS
+        }
+    PAGE.write_text(HEAD + page(table) + mid_epoch() + lines())
+    print(f"written: {PAGE}")
+
+
+def found(one: Contender, name: str) -> Found:
+    """What a check says; an error is an answer too."""
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            said = CHECKS[name](one, Path(folder))
+        except Exception as error:
+            reason = str(error).strip().splitlines()[-1] if str(error) else ""
+            said = Found(False, f"{type(error).__name__}: {reason}"[:200])
+    print(f"{one.name:32} {name:28} {SIGNS[said.kept]:12} {said.seen}", flush=True)
+    return said
+
+
+def page(table: dict[str, dict[str, Found]]) -> str:
+    """A table of verdicts, and what was seen where a promise was broken."""
+    head = f"| | {' | '.join(CHECKS)} |\n|---|{'---|' * len(CHECKS)}\n"
+    rows = [
+        f"| {title} | {' | '.join(SIGNS[one.kept] for one in row.values())} |"
+        for title, row in table.items()
+    ]
+    seen = [
+        f"- {title}, *{name}*: {one.seen}"
+        for title, row in table.items()
+        for name, one in row.items()
+        if not one.kept
+    ]
+    return head + "\n".join(rows) + "\n\n## What was seen\n\n" + "\n".join(seen) + "\n"
+
+
+def mid_epoch() -> str:
+    """How late a change amid an epoch arrives, where the size of a DataLoader's batches is set."""
+    said = []
+    for workers in (0, 2, 4):
+        loader = DataLoader(Numbers(8 * 20 + 16 * 15), 8, num_workers=workers)
+        sizes = []
+        for batch in loader:
+            sizes.append(len(batch))
+            if len(sizes) == 20:
+                loader.batch_sampler.batch_size = LARGE  # type: ignore[union-attr]
+        late = sizes.index(LARGE) - 20
+        said.append(f"| {workers} | {runs_of(sizes)} | {late} |")
+    return MID_EPOCH + "\n".join(said) + "\n"
+
+
+def lines() -> str:
+    """The code that was run."""
+    shown: dict[str, Way] = {"igo, a plain loop": ours.plain, **others.WAYS}
+    return "\n## The lines\n" + "".join(
+        f"\n### {title}\n\n```python\n{inspect.getsource(way)}```\n" for title, way in shown.items()
+    )
+
+
+if __name__ == "__main__":
+    assert igo.__file__, sys.path
+    torch.set_num_threads(1)
+    main()

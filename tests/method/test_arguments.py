@@ -1,0 +1,89 @@
+"""What ``igo.plan`` refuses, in one line that names the argument and the cure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import igo
+
+GIVEN: dict[str, Any] = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_size": 10}
+
+REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
+    ("graduated", {}, "p", "p is missing: graduated needs it, e.g. p=0.5"),
+    ("graduated", {"p": 2}, "p", "use polynomial for any p > 0"),
+    ("graduated", {"p": 0}, "p", "above 0"),
+    ("graduated", {"p": "half"}, "p", "p='half' is not allowed: it must be a number"),
+    ("graduated", {"p": float("nan")}, "p", "it must be a number"),
+    ("graduated", {"p": 0.5, "spilt": 1}, "spilt", "Did you mean 'split'?"),
+    ("cosine", {"p": 0.5}, "p", "there is no such argument; cosine has none of its own"),
+    ("cosin", {}, "profile", "Did you mean 'cosine'?"),
+    ("step", {}, "gamma", "gamma is missing"),
+    ("step", {"gamma": 1}, "gamma", "(0, 1)"),
+    ("exponential", {"decay": -1}, "decay", "(0, 1)"),
+    ("cosine_power", {"power": 1}, "power", "above 1"),
+    ("diminishing", {"form": "inverse"}, "form", "Did you mean 'inverse_time'?"),
+    ("diminishing", {"a": 0}, "a", "above 0"),
+    ("cosine", {"split": 1.5}, "split", "[0, 1]"),
+    ("cosine", {"batch_size": 101}, "batch_size", "[1, 100], the training samples"),
+    ("cosine", {"batch_size": 0}, "batch_size", "1 or more"),
+    ("cosine", {"batch_size": 2.5}, "batch_size", "a whole number"),
+    ("cosine", {"batch_size": True}, "batch_size", "a number"),
+    ("cosine", {"max_batch_size": 5}, "max_batch_size", "at least batch_size=10"),
+    ("cosine", {"epochs": 0}, "epochs", "[1, 1,000,000]"),
+    ("cosine", {"stages": 5}, "stages", "epochs=4"),
+    ("cosine", {"learning_rate": 0}, "learning_rate", "above 0"),
+    ("cosine", {"n": 0}, "n", "1 or more"),
+    ("cosine", {"lengths": "algorithm"}, "lengths", "Did you mean 'algorithm3'?"),
+    ("cosine", {"h": -1}, "h", "0 or more"),
+    ("cosine", {"noise_exponent": 2}, "noise_exponent", "(0, 1]"),
+    ("cosine", {"final_updates": -1}, "final_updates", "[0,"),
+]
+
+
+@pytest.mark.parametrize(("profile", "changed", "argument", "said"), REFUSED)
+def test_a_wrong_argument_is_named_with_its_cure(
+    profile: str, changed: dict[str, Any], argument: str, said: str
+) -> None:
+    with pytest.raises(igo.PlanError) as raised:
+        igo.plan(profile, **{**GIVEN, **changed})
+    assert raised.value.argument == argument
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_seesaw_is_the_cosine_noise_curve_split_in_two() -> None:
+    """arXiv 2510.14717: where cosine would halve η, take η/√2 and 2b; at equal samples."""
+    plan = igo.plan("cosine", n=2**20, epochs=12, learning_rate=1.0, batch_size=2**6, split=0.5)
+    alone = igo.plan("cosine", n=2**20, epochs=12, learning_rate=1.0, batch_size=2**6, split=1)
+    for stage, cosine in zip(plan.stages, alone.stages, strict=True):
+        halvings = cosine.eta_m  # what cosine annealing makes of η
+        whole = 1 / stage.batches  # k_m is a whole number, so b_m is off by up to one part in k_m
+        assert stage.eta_m == pytest.approx(halvings**0.5, rel=whole)
+        assert stage.b_m == pytest.approx(2**6 / halvings, rel=whole)
+
+
+def test_a_long_plan_prints_its_ends() -> None:
+    text = str(igo.plan("cosine", **{**GIVEN, "epochs": 90}))
+    lines = text.splitlines()
+    assert len(lines) < 20
+    assert lines[-2].split()[0] == "90"
+    assert "90 epochs of 100 samples" in lines[-1]
+    assert len({len(line) for line in lines[:-1]}) == 1
+
+
+def test_locate_agrees_with_a_walk_through_all_updates() -> None:
+    plan = igo.plan("cosine", **GIVEN, split=0.2, stages=3, final_updates=4)
+    update = 0
+    for epoch, stage in plan.epochs_of_stages():
+        assert plan.stage_of_epoch(epoch) is stage
+        for batch in range(1, stage.batches + 1):
+            update += 1
+            assert plan.locate(update) == (stage, epoch, batch)
+    assert update == plan.updates
+    for wrong in (0, update + 1):
+        with pytest.raises(IndexError, match=f"updates 1 to {update}"):
+            plan.locate(wrong)
+    with pytest.raises(IndexError):
+        plan.stage_of_epoch(plan.epochs + 1)

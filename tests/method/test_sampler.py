@@ -1,0 +1,148 @@
+"""The sampler by itself; what loaders and trainers make of it is in tests/contract."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+import igo
+from igo.method.plan import Plan
+from igo.method.sampler import BatchSampler
+
+
+def plan(n: int = 50, epochs: int = 4, batch_size: int = 8, split: float = 0.0) -> Plan:
+    return igo.plan(
+        "graduated", n=n, epochs=epochs, learning_rate=0.1, batch_size=batch_size, p=1, split=split
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(n=st.integers(1, 80), epochs=st.integers(1, 5), b=st.integers(1, 80), seed=st.integers(0, 9))
+def test_every_epoch_is_all_samples_once_in_equal_batches(
+    n: int, epochs: int, b: int, seed: int
+) -> None:
+    the_plan = plan(n, epochs, min(b, n))
+    batches = BatchSampler(the_plan, seed)
+    for epoch in batches.epochs():
+        stage = the_plan.stage_of_epoch(epoch)
+        seen: list[int] = []
+        assert len(batches) == stage.batches
+        for batch in batches:
+            update = batches.advance()
+            assert (update.epoch, update.stage) == (epoch, stage)
+            assert update.batch_size == update.own == len(batch)
+            assert abs(len(batch) - n / stage.batches) < 1
+            seen += batch
+        assert sorted(seen) == list(range(n))
+        assert update.ends_epoch
+    assert batches.updates == the_plan.updates
+    assert list(batches) == []
+    assert len(batches) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(ranks=st.integers(1, 8), n=st.integers(8, 60), b=st.integers(8, 60))
+def test_ranks_share_each_batch_to_the_sample(ranks: int, n: int, b: int) -> None:
+    the_plan = plan(n, 3, min(b, n))
+    if the_plan.batch_sizes[-1] < ranks:
+        with pytest.raises(igo.PlanError, match="fewer samples than ranks"):
+            BatchSampler(the_plan, rank=0, ranks=ranks)
+        return
+    alone = BatchSampler(the_plan, seed=3)
+    shares = [BatchSampler(the_plan, seed=3, rank=rank, ranks=ranks) for rank in range(ranks)]
+    for _ in alone.epochs():
+        parts = [iter(one) for one in shares]
+        for batch in alone:
+            update = alone.advance()
+            own = [next(part) for part in parts]
+            assert list(itertools.chain(*own)) == batch
+            told = [one.advance() for one in shares]
+            assert [one.own for one in told] == [len(one) for one in own]
+            assert max(map(len, own)) - min(map(len, own)) <= 1
+            assert sum(one.weight for one in told) == pytest.approx(ranks)
+            assert {one.batch_size for one in told} == {update.batch_size}
+
+
+def test_weighted_losses_average_to_the_gradient_of_the_whole_batch() -> None:
+    x = torch.randn(7, 3, dtype=torch.float64)
+    w = torch.randn(3, dtype=torch.float64, requires_grad=True)
+    (whole,) = torch.autograd.grad((x @ w).square().mean(), w)
+    the_plan = plan(n=7, epochs=1, batch_size=7)
+    average = torch.zeros(3, dtype=torch.float64)
+    for rank in range(3):
+        sampler = BatchSampler(the_plan, seed=0, rank=rank, ranks=3)
+        (share,) = list(sampler)
+        loss = (x[share] @ w).square().mean() * sampler.advance().weight
+        average += torch.autograd.grad(loss, w)[0] / 3  # what DistributedDataParallel does
+    torch.testing.assert_close(average, whole)
+
+
+def test_the_batches_are_those_of_a_run_of_this_program() -> None:
+    from igo.method.batches import epoch_batches
+
+    the_plan = plan()
+    batches = BatchSampler(the_plan, seed=5)
+    for epoch in batches.epochs():
+        k = the_plan.stage_of_epoch(epoch).batches
+        for mine, theirs in zip(batches, epoch_batches(50, k, 5, epoch), strict=True):
+            batches.advance()
+            assert mine == theirs.tolist()
+
+
+def test_an_iteration_left_early_goes_on_at_the_next_untrained_batch() -> None:
+    batches = BatchSampler(plan(), seed=0)
+    whole = list(BatchSampler(plan(), seed=0))
+    for batch in batches:
+        if batches.updates == 2:
+            assert batch == whole[2]  # at hand, but not trained
+            break
+        batches.advance()
+    assert list(batches) == whole[2:]
+    assert len(batches) == len(whole)
+
+
+def test_updates_that_nobody_counts_are_noticed() -> None:
+    batches = BatchSampler(plan(), seed=0)
+    list(batches)
+    with pytest.warns(UserWarning, match=r"call schedule.step\(\)"):
+        list(batches)
+    with pytest.raises(RuntimeError, match="no update was counted in epoch 1"):
+        for _ in batches.epochs():
+            pass
+    for _ in range(batches.plan.updates):
+        batches.advance()
+    with pytest.raises(RuntimeError, match="updates of the plan are done"):
+        batches.advance()
+
+
+def test_a_state_belongs_to_its_plan_and_brings_its_seed() -> None:
+    batches = BatchSampler(plan(), seed=4)
+    batches.advance()
+    state = batches.state_dict()
+    with pytest.raises(igo.PlanError, match="made with another one"):
+        BatchSampler(plan(n=51)).load_state_dict(state)
+    resumed = BatchSampler(plan(), seed=0)
+    resumed.load_state_dict(state)
+    assert list(resumed) == list(batches)
+
+
+def test_a_rank_needs_its_number_of_ranks() -> None:
+    with pytest.raises(igo.PlanError, match="ranks is missing"):
+        BatchSampler(plan(), rank=1)
+    with pytest.raises(igo.PlanError, match="rank=2"):
+        BatchSampler(plan(), rank=2, ranks=2)
+
+
+def test_a_loader_of_another_epochs_length_is_told_the_truth() -> None:
+    the_plan = plan()
+    batches = BatchSampler(the_plan)
+    loader = DataLoader(torch.arange(50), batch_sampler=batches)
+    for epoch in batches.epochs():
+        assert len(loader) == the_plan.stage_of_epoch(epoch).batches
+        for _ in loader:
+            batches.advance()

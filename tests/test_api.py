@@ -1,0 +1,110 @@
+"""`import igo` alone: light, documented by examples that run, and in need of torch alone."""
+
+from __future__ import annotations
+
+import ast
+import doctest
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import clean_environment
+
+import igo
+
+FIVE_LINES = """
+import sys
+
+absent = {"hydra", "omegaconf", "wandb", "timm", "sklearn", "rich", "torchvision", "polars",
+          "matplotlib", "submitit", "PIL", "cma", "jinja2", "lightning", "transformers",
+          "accelerate"}
+
+class Found:  # as if these were not installed: nothing finds them
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, *more):
+        known = name.partition(".")[0] not in absent
+        return self.finder.find_spec(name, *more) if known else None
+
+sys.meta_path[:] = [Found(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
+import igo, torch
+from torch.utils.data import DataLoader, TensorDataset
+
+x = torch.randn(60, 3)
+data = TensorDataset(x, x.sum(1, keepdim=True))
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+plan = igo.plan("graduated", n=len(data), epochs=5, learning_rate=0.1, batch_size=16, p=0.5)
+batches = igo.BatchSampler(plan, seed=0)
+loader = DataLoader(data, batch_sampler=batches)
+schedule = igo.Schedule(optimizer, batches)
+for epoch in batches.epochs():
+    for inputs, targets in loader:
+        schedule.step()
+        loss = torch.nn.functional.mse_loss(model(inputs), targets)
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+measured = igo.measure_noise(model, torch.nn.functional.mse_loss,
+                             DataLoader(data, 6, shuffle=True), n=60, batches=10)
+assert not absent & {*sys.modules}
+print(batches.updates == plan.updates, loss.item() < 0.5,
+      igo.noise_level(schedule.learning_rate, 16, measured.variance) > 0)
+"""
+
+
+def python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=clean_environment(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert not done.returncode, done.stderr
+    return done.stdout
+
+
+def test_the_five_lines_need_torch_numpy_and_scipy_alone() -> None:
+    assert python(FIVE_LINES) == "True True True\n"
+
+
+def test_importing_and_planning_cost_no_torch() -> None:
+    code = (
+        "import sys, igo\n"
+        "before = {'torch', 'numpy', 'scipy'} & {*sys.modules}\n"
+        "plan = igo.plan('graduated', n=90, epochs=3, learning_rate=0.1, batch_size=8, p=1)\n"
+        "print(len(str(plan).splitlines()), before, {'torch', 'numpy', 'scipy'} & {*sys.modules})"
+    )
+    assert python(code) == "5 set() set()\n"
+
+
+def test_every_public_name_is_there_typed_and_documented() -> None:
+    assert {*igo.__all__} <= {*dir(igo)}
+    for name in igo.__all__:
+        assert (getattr(igo, name).__doc__ or "").strip()
+    with pytest.raises(AttributeError, match="has no attribute 'plann'"):
+        _ = igo.plann  # type: ignore[attr-defined]
+    source = importlib.util.find_spec("igo")
+    assert source is not None
+    assert source.origin is not None
+    tree = ast.parse(Path(source.origin).read_text())
+    typed = {
+        alias.asname: f"{node.module}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.asname
+    }
+    assert typed == igo.PUBLIC  # what a type checker sees is what is imported
+
+
+@pytest.mark.parametrize("name", [n for n in igo.__all__ if n not in ("PlanError", "load_run")])
+def test_the_examples_of_a_docstring_run(name: str) -> None:
+    found = getattr(igo, name)
+    module = importlib.import_module(found.__module__)
+    tests = doctest.DocTestFinder(recurse=False).find(
+        found, name, module, globs={"igo": igo, "torch": torch}
+    )
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert sum(runner.run(test).attempted for test in tests) > 0
+    assert runner.summarize(verbose=False).failed == 0

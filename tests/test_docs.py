@@ -1,0 +1,102 @@
+"""README and docs: every command in them composes, every link leads somewhere, the length holds."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from igo.__main__ import COMMANDS
+from igo.config.load import load
+from igo.config.plan import make_plan
+from igo.sweep.grid import combinations
+
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
+PLACEHOLDERS = (
+    "…",
+    "logarithmic",
+    "NAME",
+    "FOLDER",
+    "FILE",
+    "N)",
+    "/path/",
+    "my_images",
+    "mine.npz",
+)
+
+
+def commands(pattern: str) -> list[str]:
+    """Each command of the pages once, without its comment; a line of code or in backticks."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        text = page.read_text()
+        code = re.findall(r"^ {4}(.*)$", text, re.M) + re.findall(r"`([^`\n]+)`", text)
+        for line in code:
+            command = re.sub(r"\s+#.*$", "", line).strip().removeprefix(".venv/bin/")
+            if re.match(pattern, command):
+                found[command] = None
+    return list(found)
+
+
+PROGRAMS = commands(r"(python src/train\.py|igo [a-z])")
+MAKE = commands(r"make [a-z-]+( |$)")
+
+
+TRAINING = {("python", "src/train.py"), ("igo", "train")}
+
+
+@pytest.mark.parametrize("command", PROGRAMS)
+def test_a_command_of_the_pages_composes(command: str) -> None:
+    """Every setting is there; what training is told makes a plan."""
+    _, program, *words = shlex.split(command)
+    words = [word for word in words if word not in ("-m", "--help")]
+    if any(mark in command for mark in PLACEHOLDERS):
+        words = [word for word in words if not any(mark in word for mark in PLACEHOLDERS)]
+    name = COMMANDS["train" if program == "src/train.py" else program]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+        groups = [word for word in words if "/" in word.split("=")[0]]
+        words = [word for word in words if word not in groups]
+        drawn = re.compile(r"=interval\(([^,]+),.*\)$")  # what a search draws from
+        words = [drawn.sub(r"=\1", word) for word in words]
+        for combination in combinations(parser, {}, words)[:4]:
+            composed = compose(name, combination)
+            if name == "config" and "dataset=folder" not in words and "dataset=arrays" not in words:
+                typed = [word.split("=")[0] for word in combination]
+                config = load(composed, [one for one in typed if one != "run"])
+                make_plan(config)
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_a_target_of_the_pages_is_there(command: str) -> None:
+    words = shlex.split(command)
+    done = subprocess.run(
+        ["make", "--dry-run", "--always-make", *words[1:]],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for word in words:
+        if word.startswith("SWEEP=") and "…" not in word:
+            assert (ROOT / "launch" / "sweep" / f"{word[6:]}.yaml").is_file(), word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
+        if "://" not in link:
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_readme_is_a_page() -> None:
+    lines = (ROOT / "README.md").read_text().splitlines()
+    assert len(lines) <= 160
+    tables = ("|", "!", "    ")
+    assert [x for x in lines if len(x) > 125 or (len(x) > 110 and not x.startswith(tables))] == []

@@ -1,0 +1,82 @@
+"""Every example runs as it stands, in a minute on two cores, and what it trains has learnt."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, clean_environment
+
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+# what is needed, how it is started, and the least accuracy, in per cent, that it must print last
+EXAMPLES = {
+    "plain.py": ("torch", (), 90.0),
+    "noise_over_time.py": ("matplotlib", (), 90.0),
+    "lightning_trainer.py": ("lightning", (), 90.0),
+    "transformers_trainer.py": ("transformers", (), 50.0),
+    "accelerate_loop.py": ("accelerate", TORCHRUN, 90.0),
+}
+
+
+def run(tmp_path: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=1200,
+        env=clean_environment(TMPDIR=str(tmp_path), HF_HUB_OFFLINE="1"), check=False,
+    )  # fmt: skip
+    assert not done.returncode, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.examples
+@pytest.mark.timeout(1300)
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_an_example_runs_and_learns(name: str, tmp_path: Path) -> None:
+    library, launcher, least = EXAMPLES[name]
+    pytest.importorskip(library)
+    more = [str(tmp_path / "figure.png")] if name == "noise_over_time.py" else []
+    out = run(tmp_path, *launcher, str(ROOT / "examples" / name), *more)
+    told = re.findall(r"test (\d+\.\d+)%|eval_accuracy': '?(\d\.\d+)", out)
+    assert told, out
+    percent, share = told[-1]
+    assert (float(percent) if percent else 100 * float(share)) >= least
+    if more:
+        assert (tmp_path / "figure.png").stat().st_size > 10_000
+
+
+def test_every_example_is_run() -> None:
+    scripts = {path.name for path in (ROOT / "examples").glob("*.py")}
+    assert scripts == {*EXAMPLES, "digits.py"}
+
+
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def test_the_page_a_person_copies_from_runs(tmp_path: Path) -> None:
+    """The blocks of docs/own-loop.md, one after the other, in one program."""
+    page = (ROOT / "docs" / "own-loop.md").read_text()
+    foreign = ("lightning", "transformers", "accelerate")
+    blocks = [one for one in BLOCK.findall(page) if not any(name in one for name in foreign)]
+    assert len(blocks) >= 5
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(blocks) + "\nprint('updates', batches.updates, plan.updates)\n")
+    out = run(tmp_path, str(program))
+    updates = re.findall(r"updates (\d+) (\d+)$", out.strip())
+    assert updates
+    assert updates[0][0] == updates[0][1]
+
+
+@pytest.mark.parametrize("library", ["lightning", "transformers", "accelerate"])
+def test_an_adapter_without_its_library_says_what_to_install(library: str, tmp_path: Path) -> None:
+    code = f"import sys\nsys.modules[{library!r}] = None\nimport igo.adapters.{library}\n"
+    program = tmp_path / "without.py"
+    program.write_text(code)
+    done = subprocess.run(
+        [sys.executable, str(program)], env=clean_environment(), capture_output=True, text=True,
+        timeout=240, check=False,
+    )  # fmt: skip
+    assert done.returncode
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.endswith(f"igo.adapters.{library} needs {library}: pip install {library}")

@@ -1,0 +1,142 @@
+"""A trained model in one call, as a plain file, and as an artifact in W&B."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY, clean_environment, records, run_folder
+from forked import Death, Forge, shared_forge
+
+import igo
+from igo.errors import UserError
+from igo.runs import tracking
+from igo.train.datasets import open_data
+
+OFFLINE = (*TINY, "tracking.mode=offline")
+
+
+@pytest.fixture(scope="module")
+def forge() -> Forge:
+    return shared_forge()
+
+
+@pytest.fixture(scope="module")
+def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a finished run is, with its model as a file; no test changes it."""
+    place = tmp_path_factory.mktemp("trained")
+    ended = forge.run(place, *TINY, "tracking=none", "save_model=true")
+    assert ended.returncode == 0, ended.stderr
+    return place
+
+
+def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(finished: Path) -> None:
+    before = torch.get_rng_state()
+    run = igo.load_run(run_folder(finished))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not run.model.training
+    assert run.config.epochs == 3
+    assert [record["epoch"] for record in run.records] == [1, 2, 3]
+    right = total = 0
+    for images, labels in open_data(run.config, torch.device("cpu")).test_batches():
+        right += int((run.model(images).argmax(1) == labels).sum())
+        total += len(labels)
+    recorded = records(run_folder(finished))[-1]["test/accuracy"]
+    assert right / total == pytest.approx(recorded, abs=2.1 / total)  # trained in bf16, perhaps
+
+
+def test_it_needs_no_data_and_no_place(finished: Path, tmp_path: Path) -> None:
+    folder = run_folder(finished)
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    one, other = igo.load_run(folder), igo.load_run(str(tmp_path / "elsewhere"))
+    for a, b in zip(
+        one.model.state_dict().values(), other.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(a, b)
+
+
+def test_model_pt_is_a_plain_state_dict(finished: Path) -> None:
+    state = torch.load(run_folder(finished) / "model.pt", weights_only=True)
+    wanted = igo.load_run(run_folder(finished)).model.state_dict()
+    assert list(state) == list(wanted)
+    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+
+
+def test_a_finished_run_gives_its_model_when_it_is_asked_later(
+    finished: Path, forge: Forge, tmp_path: Path
+) -> None:
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    file = run_folder(tmp_path) / "model.pt"
+    content = file.read_bytes()
+    file.unlink()
+    typed = (*TINY, "tracking=none")
+    assert "finished before" in forge.run(tmp_path, *typed).stdout
+    assert not file.exists()
+    assert "finished before" in forge.run(tmp_path, *typed, "save_model=true").stdout
+    assert file.read_bytes() == content
+
+
+def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config.yaml cannot be read"):
+        igo.load_run(tmp_path)
+    folder = tmp_path / run_folder(finished).name
+    shutil.copytree(run_folder(finished), folder)
+    (folder / "checkpoint.pt").write_bytes(b"damaged")
+    with pytest.warns(UserWarning, match=r"damaged.*an epoch older"):
+        igo.load_run(folder)
+    (folder / "previous-checkpoint.pt").unlink()
+    with pytest.raises(UserError, match="no usable checkpoint"):
+        igo.load_run(folder)
+
+
+def test_importing_igo_is_cheap() -> None:
+    code = "import igo, sys; print({'torch', 'numpy', 'hydra'} & set(sys.modules)); igo.load_run"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
+    )  # fmt: skip
+    assert done.stdout == "set()\n"
+    with pytest.raises(AttributeError, match="no attribute 'lode_run'"):
+        igo.lode_run  # noqa: B018
+
+
+def artifacts(place: Path) -> list[dict[str, object]]:
+    """The artifacts in W&B's own files of the one run."""
+    status = json.loads((run_folder(place) / "status.json").read_text())
+    folders = tracking.folders_of(place / "runs", status["wandb_id"])
+    return [e for f in folders for kind, e in tracking.entries(f) if kind == "artifact"]
+
+
+def test_a_finished_run_brings_its_model_to_wandb_once(forge: Forge, tmp_path: Path) -> None:
+    typed = (*OFFLINE, "tracking.artifact=true")
+    death = Death("igo.runs.checkpoint.save", 2, "after")
+    assert forge.run(tmp_path, *typed, death=death).returncode < 0
+    assert artifacts(tmp_path) == []
+    for _ in range(2):
+        ended = forge.run(tmp_path, *typed)
+        assert ended.returncode == 0, ended.stderr
+    (made,) = artifacts(tmp_path)
+    assert made["type"] == "model"
+    (content,) = made["manifest"]["contents"]  # type: ignore[index]
+    assert (
+        Path(content["local_path"]).read_bytes() == (run_folder(tmp_path) / "model.pt").read_bytes()
+    )
+    assert Path(content["local_path"]).is_relative_to(tmp_path / "runs" / "wandb")
+
+
+def test_the_documented_prediction_works(finished: Path, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "runs.md").read_text()
+    (code,) = re.findall(r"```python\n(import igo\n.*?)```", text, re.DOTALL)
+    own = code.replace("runs/digits-…", str(run_folder(finished)))
+    done = subprocess.run(
+        [sys.executable, "-c", own], cwd=tmp_path, capture_output=True, text=True, check=True,
+        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
+    )  # fmt: skip
+    predicted, actual = done.stdout.splitlines()
+    assert len(json.loads(predicted)) == len(json.loads(actual)) == 10

@@ -1,0 +1,112 @@
+"""The wheel in environments of its own: `import igo`, the command `igo`, its configuration."""
+
+from __future__ import annotations
+
+import json
+import site
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, clean_environment
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2", "noise.batch_size=8")
+
+
+def done(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+    """A command in an environment that has no path to the clone."""
+    environment = clean_environment(MPLCONFIGDIR=str(folder))
+    environment.pop("PYTHONPATH", None)
+    return subprocess.run(
+        [str(one) for one in command],
+        cwd=folder, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built from a copy, as the build leaves files beside the sources."""
+    place = tmp_path_factory.mktemp("wheel")
+    files = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout.split("\0")  # fmt: skip
+    for name in filter(None, files):
+        source, copy = ROOT / name, place / "clone" / name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_symlink():
+            copy.symlink_to(source.readlink())
+        elif source.is_file():
+            copy.write_bytes(source.read_bytes())
+    pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
+    made = done(place, *pip, "--wheel-dir", place, place / "clone")
+    assert made.returncode == 0, made.stderr
+    (file,) = place.glob("igo-*.whl")
+    return file
+
+
+def environment(place: Path, wheel: Path) -> Path:
+    """A new environment with the wheel and nothing else."""
+    made = done(place.parent, sys.executable, "-m", "venv", "--without-pip", place)
+    assert made.returncode == 0, made.stderr
+    pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
+    installed = done(place, *pip, "install", "--no-deps", "--no-index", wheel)
+    assert installed.returncode == 0, installed.stderr
+    return place
+
+
+@pytest.fixture(scope="module")
+def empty(wheel: Path) -> Path:
+    return environment(wheel.parent / "empty", wheel)
+
+
+@pytest.fixture(scope="module")
+def full(wheel: Path) -> Path:
+    """With all other packages of this environment too, but without its link to the clone.
+
+    A path in a .pth file brings what lies there, and not what other .pth files there point to.
+    """
+    place = environment(wheel.parent / "full", wheel)
+    (libraries,) = place.glob("lib/python*/site-packages")
+    (libraries / "others.pth").write_text("\n".join(site.getsitepackages()))
+    return place
+
+
+def test_alone_it_imports_and_says_what_its_programs_need(empty: Path, tmp_path: Path) -> None:
+    said = done(tmp_path, empty / "bin" / "python", "-c", "import igo; print(igo.__file__)")
+    assert said.returncode == 0, said.stderr
+    assert Path(said.stdout.strip()).is_relative_to(empty)
+    said = done(tmp_path, empty / "bin" / "igo", "train")
+    assert (said.returncode, said.stdout) == (2, "")
+    assert said.stderr == "error: omegaconf is missing: pip install 'igo[train,report]'\n"
+
+
+def test_help_is_read_from_its_own_configuration(full: Path, tmp_path: Path) -> None:
+    said = done(tmp_path, full / "bin" / "igo", "train", "--help")
+    assert said.returncode == 0, said.stderr
+    assert "usage: igo train [" in said.stdout
+    assert "schedule=…  (default: graduated)" in said.stdout
+    there = done(
+        tmp_path, full / "bin" / "python", "-c", "from igo import paths; print(paths.CONF)"
+    )
+    assert Path(there.stdout.strip()).is_relative_to(full)
+
+
+def test_it_trains_sweeps_and_reports(full: Path, tmp_path: Path) -> None:
+    igo = full / "bin" / "igo"
+    run = done(tmp_path, igo, "train", *SMALL, "schedule=constant", "tracking.mode=offline")
+    assert run.returncode == 0, run.stderr
+    assert "finished: test accuracy" in run.stdout
+    swept = done(tmp_path, igo, "train", "-m", *SMALL, "epochs=2", "p=0.5,1", "tracking=none")
+    assert swept.returncode == 0, swept.stderr
+    commands = [
+        json.loads(file.read_text())["command"] for file in tmp_path.glob("runs/*/status.json")
+    ]
+    assert len(commands) == 3
+    assert all(command.startswith("igo train ") for command in commands)
+    assert done(tmp_path, igo, "sweep-status").returncode == 0
+    report = done(tmp_path, igo, "report", "runs=runs", "output=report")
+    assert report.returncode == 0, report.stderr
+    assert "</html>" in (tmp_path / "report" / "index.html").read_text()
