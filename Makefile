@@ -122,10 +122,10 @@ test-slurm: $(READY)-dev  ## sweeps through a real SLURM daemon, installed where
 	tests/slurm/install.sh
 	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
 
-examples: $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
+examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
 	$(BIN)/pytest -m examples tests/test_examples.py tests/contract $(ARGS)
 
-contract: $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
+contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
 	$(BIN)/pytest -m contract tests/contract $(ARGS)
 	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program
 

@@ -47,13 +47,11 @@ def main(rounds: int) -> None:
             optimizer.step()
         return time.process_time() - start
 
+    contenders: dict[str, Any] = {"ours": (planned, schedule.step), "theirs": (plain, int)}
     turns: list[tuple[float, float]] = []
     for index in range(rounds + 1):
-        both = [
-            ("theirs", lambda: turn(plain, int)),
-            ("ours", lambda: turn(planned, schedule.step)),
-        ]
-        found = {name: call() for name, call in (both if index % 2 else both[::-1])}
+        order = ("ours", "theirs") if index % 2 else ("theirs", "ours")
+        found = {name: turn(*contenders[name]) for name in order}
         if index:  # the first is warm-up
             turns.append((found["ours"], found["theirs"]))
     alone = batches_alone(plan)
@@ -64,7 +62,7 @@ def main(rounds: int) -> None:
         "sampler_and_schedule_alone": alone,
         "pytorchs_sampler_alone": pytorch_alone(),
     }
-    report.show("Sampler and schedule in a plain loop, b = 16", result)
+    report.show("Sampler and schedule in a plain loop, b = 16", [result])
     command = "python -m benchmarks.own_loop"
     report.save({"facts": report.facts(command), **result}, report.RESULTS / "own-loop.json")
 
@@ -91,7 +89,7 @@ def pytorch_alone() -> float:
 
 
 def facts() -> DatasetConfig:
-    return DatasetConfig(name="fashion_mnist", classes=10, channels=1, image_size=28, samples=N)
+    return DatasetConfig("fashion_mnist", 10, 1, 28, N, [0.5], [0.5])
 
 
 if __name__ == "__main__":

@@ -136,6 +136,8 @@ def test_make_help_lists_every_target_with_a_line() -> None:
         ("test", ["train", "dev"]),
         ("bench", ["train", "bench"]),
         ("test-slow", ["train", "dev", "bench"]),
+        ("examples", ["train", "dev", "examples"]),
+        ("contract", ["train", "dev", "examples"]),
     ],
 )
 def test_a_target_sets_up_what_it_needs(target: str, purposes: list[str]) -> None:

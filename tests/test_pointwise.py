@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.seeds import generator
-from igo.train import engine, models, optim
+from igo.train import engine, models, optim, pointwise
 from igo.train.engine import Engine
 
 KERNELS = {
@@ -37,6 +37,17 @@ def test_narrow_models_train_to_the_end(kernels: str) -> None:
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_gradients_are_the_sums_that_define_them(kernels: str) -> None:
     assert _alone("compare_gradients", kernels) == (0, "")
+
+
+@pytest.mark.parametrize("model", [ModelConfig("resnet8"), ModelConfig("resnet18", stem="cifar")])
+def test_ordinary_models_are_left_as_they_are(model: ModelConfig) -> None:
+    """Nothing to pay, and the same bits."""
+    with torch.device("meta"):
+        network = models.build(model, DatasetConfig("made", 10, 3, 32, 100, [0.5] * 3, [0.5] * 3))
+    before = repr(network)
+    pointwise.unstrided(network)
+    assert repr(network) == before
+    assert not any(module._forward_pre_hooks for module in network.modules())
 
 
 def _alone(function: str, kernels: str) -> tuple[int, str]:

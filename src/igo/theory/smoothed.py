@@ -60,6 +60,21 @@ def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
     return Smoothed(value, gradient, hessian, (-5.12, 5.12), dimension)
 
 
+def _slope_along_a_ray(
+    function: TestFunction, kernel: Kernel, dimension: int, r: Array, noise_level: float, order: int
+) -> CubicSpline:
+    """f̂_δ'(r) at these radii, by quadrature, splined."""
+    ray = np.zeros((len(r), dimension))
+    ray[:, 0] = r
+    rows = [
+        smooth_by_quadrature(function.gradient, part, noise_level, kernel, order)[:, 0]
+        for part in np.array_split(ray, 16)
+    ]
+    values = np.concatenate(rows)
+    values[0] = 0.0
+    return CubicSpline(r, values)
+
+
 def radial(
     function: TestFunction, kernel: Kernel, dimension: int, reach: float | None = None
 ) -> Smoothed:
@@ -75,16 +90,8 @@ def radial(
 
     @lru_cache(maxsize=64)
     def slope(noise_level: float) -> CubicSpline:
-        r = np.arange(0, end + step, step)
-        ray = np.zeros((len(r), dimension))
-        ray[:, 0] = r
-        rows = [
-            smooth_by_quadrature(function.gradient, part, noise_level, kernel, order)[:, 0]
-            for part in np.array_split(ray, 16)
-        ]
-        values = np.concatenate(rows)
-        values[0] = 0.0
-        return CubicSpline(r, values)
+        return _slope_along_a_ray(function, kernel, dimension, np.arange(0, end + step, step),
+                                  noise_level, order)  # fmt: skip
 
     @lru_cache(maxsize=64)
     def primitive(noise_level: float) -> tuple[PPoly, float]:

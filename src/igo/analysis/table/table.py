@@ -120,7 +120,7 @@ def of_all(metric: str, statistic: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
 def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
     """Add Student's 95 % interval for each metric; n = 1 has no deviation, hence none.
 
-    An accuracy is a share: its interval ends at 0 and 1.
+    None of them is below 0, and an accuracy is at most 1: there the intervals end.
     """
     half = pl.Series(statistics.reach(1.0, summary["n"].to_numpy())).fill_nan(None)
     return summary.with_columns(
@@ -131,7 +131,7 @@ def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFram
 
 
 def _within(metric: str, end: pl.Expr) -> pl.Expr:
-    return end.clip(0.0, 1.0) if "accuracy" in metric else end
+    return end.clip(0.0, 1.0 if "accuracy" in metric else None)
 
 
 def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
