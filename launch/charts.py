@@ -4,7 +4,7 @@
 
 `wandb leet` (0.31) lists runs by the names of their folders, which begin with a date, and shows the
 first 32 characters: of offline-run-20260131_120000-2df1753310-ab12cd no more than the date. So it
-is given folders named run-20260131_120000-p0.5 s1 #0 …, each with a link to the file of the run.
+is given folders such as run-20260131_120000-p0.5 s1 #0, each with a link to the file of the run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Settings:
     runs_dir: str
 
 
-def label(config: Config) -> str:
+def short(config: Config) -> str:
     """A run in a dozen characters: its schedule, split and seed."""
     p, profile = config.schedule.p, config.schedule.profile
     shown = f"p{p:g}" if profile in ("graduated", "polynomial") else profile
@@ -52,7 +52,7 @@ def labels(runs_dir: Path) -> dict[str, str]:
                 config = of_file(file.parent / "config.yaml")
             except UserError:
                 continue
-            found[run_id] = f"{label(config)} {file.parent.name}"
+            found[run_id] = short(config)
     return found
 
 
@@ -72,10 +72,12 @@ def view(runs_dir: Path) -> Path:
         if found is None:
             continue
         time, run_id = found.groups()
-        name = named.get(run_id, run_id)
+        label = named.get(run_id, run_id)
         for file in path.glob(f"run-{run_id}.wandb"):
+            alike = len(list(folder.glob(f"run-{time}-{label}*")))  # other data, started with it
+            name = f"{label} ({alike + 1})" if alike else label
             place = folder / f"run-{time}-{name}"
-            place.mkdir(parents=True, exist_ok=True)
+            place.mkdir(parents=True)
             (place / f"run-{name}.wandb").symlink_to(file)
     return folder
 
@@ -84,7 +86,7 @@ def program(composed: DictConfig, _typed: list[str]) -> None:
     """Make the view, and let leet show it in place of this program."""
     settings, _ = split_off(composed, Settings)
     folder = view(Path(settings.runs_dir))
-    print("in it: / finds metrics, as accuracy|delta; space shows a run; f finds runs; q ends")
+    print("in it: / finds metrics, as accuracy|delta_m; space shows a run; f finds runs; q ends")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
 

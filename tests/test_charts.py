@@ -20,7 +20,6 @@ sys.path.insert(0, str(ROOT / "launch"))
 import charts
 
 Make = Callable[..., Config]
-SEEN = 32  # characters that leet 0.31 shows of a folder's name at 160 columns
 
 
 def recorded(runs_dir: Path, config: Config, times: tuple[str, ...]) -> RunFolder:
@@ -44,16 +43,26 @@ def test_runs_are_shown_by_p_split_and_seed(make_config: Make, tmp_path: Path) -
     two = recorded(tmp_path, make_config("schedule=cosine", here), times[:1])
     for _ in range(2):  # made anew each time
         view = charts.view(tmp_path)
-        shown = {path.name[:SEEN]: path for path in view.iterdir()}
+        shown = [path.name for path in view.iterdir()]
         assert sorted(shown) == [
-            "run-20260101_000000-cosine s0.5 #0 digits-resnet8-cosine"[:SEEN],
-            "run-20260101_000000-p0.25 s0 #7 digits"[:SEEN],
-            "run-20260101_000005-p0.25 s0 #7 digits"[:SEEN],
+            "run-20260101_000000-cosine s0.5 #0",
+            "run-20260101_000000-p0.25 s0 #7",
+            "run-20260101_000005-p0.25 s0 #7",
         ]
     for path in view.iterdir():  # leet finds run-ID.wandb in a folder run-TIME-ID
         name = path.name.split("-", 2)[2]
         held = (path / f"run-{name}.wandb").read_text().split()[0]
         assert held == (two if "cosine" in name else one).path.name
+
+
+def test_runs_of_one_label_that_started_together_are_told_apart(
+    make_config: Make, tmp_path: Path
+) -> None:
+    for epochs in (3, 4):
+        config = make_config(f"epochs={epochs}", f"runs_dir={tmp_path}")
+        recorded(tmp_path, config, ("20260101_000000",))
+    shown = sorted(path.name for path in charts.view(tmp_path).iterdir())
+    assert shown == ["run-20260101_000000-p0.5 s0.5 #0", "run-20260101_000000-p0.5 s0.5 #0 (2)"]
 
 
 def test_a_run_without_a_record_is_shown_by_its_id(tmp_path: Path) -> None:

@@ -81,6 +81,8 @@ def test_a_finished_offline_run_read_back_by_wandb_is_complete(offline: Path) ->
     named = {entry.get("name"): entry for entry in entries["metric"]}
     assert "updates" in named
     assert named["test/accuracy"]["summary"] == {"last": True, "max": True}
+    for name in ("updates", "test/accuracy", "test/loss"):  # a name's own line hides that of "*"
+        assert named[name]["step_metric"] == "epoch"
 
     summary: dict[str, Any] = {}
     for entry in entries["summary"]:

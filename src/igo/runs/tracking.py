@@ -124,10 +124,10 @@ def of_run(
     """A tracker of an open W&B run, brought up to the given records."""
     run.pin_config_keys(("p", "split", "seed", "epochs", "learning_rate", "batch_size"))
     run.define_metric("*", step_metric="epoch")
-    run.define_metric("updates", summary="last")
+    run.define_metric("updates", step_metric="epoch", summary="last")
     for split in ("test", "validation"):
-        run.define_metric(f"{split}/accuracy", summary="max,last")
-        run.define_metric(f"{split}/loss", summary="min,last")
+        run.define_metric(f"{split}/accuracy", step_metric="epoch", summary="max,last")
+        run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
     tracker = WandbTracker(run, root, warn)
     for record in records:
         tracker.log(record)
