@@ -267,9 +267,9 @@ def test_an_unknown_set_of_weights_of_a_timm_model_is_named() -> None:
     [
         ("model=timm", "model.name=resnett18"),
         ("model=timm", "model.name=vit_tiny_patch16_224"),
-        ("model=resnet18", "batch_size=4", "split=1", "dataset.samples=401"),  # 401 = 100·4 + 1
+        ("model=resnet18", "batch_size=1", "split=1", "dataset.samples=401"),  # batches of one image
     ],
-    ids=["name", "patch", "ragged"],
+    ids=["name", "patch", "one image"],
 )
 def test_the_program_names_a_misfit_in_one_line_and_leaves_no_folder(
     arguments: tuple[str, ...], program: Callable[..., Any], tmp_path: Any
