@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -88,11 +88,11 @@ class Engine:
         self.ranks.sum_gradients(network.parameters())
         return totals
 
-    def begin_epoch(self, sizes: Sequence[int], optimizer: torch.optim.Optimizer) -> None:
-        """Hear of the steps to come, and of the sizes of their batches."""
+    def begin_epoch(self, steps: Mapping[int, int], optimizer: torch.optim.Optimizer) -> None:
+        """Hear of the steps to come in the stage, by the size of their batches."""
         if self.graphs is not None:
-            whole = max(sizes) <= self.micro_batch_size
-            self.graphs.begin(max(sizes) if whole else 0, optimizer)
+            whole = {b: left for b, left in steps.items() if b <= self.micro_batch_size}
+            self.graphs.begin(whole, optimizer)
 
     def step(
         self,
@@ -107,7 +107,8 @@ class Engine:
         (fp16), an overflow of the gradient alone is the scaler's affair and says nothing.
         """
         if self.graphs is not None:
-            return self.graphs.step(partial(self._update, network, optimizer), optimizer, batch)
+            update = partial(self._update, network, optimizer)
+            return self.graphs.step(update, network, optimizer, batch)
         return self._update(network, optimizer, batch, span)
 
     def _update(
