@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
-from igo.train import batchnorm, cudagraphs, finite, micro_batch, pointwise
+from igo.train import batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -192,8 +192,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         raise ConfigError("engine.device", config.device, allowed)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
-    if on_gpu and ranks.size > 1:  # srun may show each process its own GPU alone
-        torch.cuda.set_device(ranks.local_rank % torch.cuda.device_count())
+    if on_gpu and ranks.size > 1:
+        gpus.take_own(ranks)
     small = image_size is not None and image_size < SHARED_FROM
     torch.set_num_threads(config.threads or (1 if small else ALL_THREADS))
     if config.deterministic:
@@ -203,9 +203,9 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     # Else every new tensor is filled with NaN first, to expose operations that read before they
     # write: no result changes, and a small model's update took 4 % longer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not config.deterministic
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
+    gpus.configure(precision)
     note = ""
     if precision == "bf16" != best:
         here = "GPU" if on_gpu else "CPU"
@@ -260,7 +260,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     precision = "fp32" if engine.autocast is None else str(engine.autocast).removeprefix("torch.")
     facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
     if engine.device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
+        facts |= gpus.facts()
     facts["cpu"] = _cpu_name()
     facts["cores"] = os.cpu_count() or 1
     facts["threads"] = torch.get_num_threads()

@@ -59,8 +59,8 @@ def train(
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
             k = progress.applied.batches if progress.applied else stage.batches
+            before.restore(run, progress)  # and what the failed try had in memory is free
             size = recovery.smaller(run, k, reason)
-            before.restore(run, progress)
             run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
             shrunk(largest, size)
