@@ -16,6 +16,7 @@ WALK = PAGE.split("## One run, from the command to its record")[1].split("##")[0
 # Prints each (file, function) of the package when it is first called.
 FOLLOW = """
 import runpy, sys
+sys.argv = sys.argv[1:]
 called = set()
 def follow(frame, event, _):
     code = frame.f_code
@@ -49,11 +50,11 @@ def test_a_run_goes_the_way_of_the_page(tmp_path: Path) -> None:
     """The functions that the walk names, in the order in which a real run first calls them."""
     command = re.search(r"python (src/train\.py .*?) +#", PAGE)[1]  # type: ignore[index]
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; sys.argv = sys.argv[1:]\n" + FOLLOW]
-        + [*shlex.split(command), f"runs_dir={tmp_path}"],
+        [sys.executable, "-c", FOLLOW, *shlex.split(command), f"runs_dir={tmp_path}"],
         capture_output=True, text=True, cwd=ROOT, check=True,
     )  # fmt: skip
-    steps = [(PACKAGE / file, name) for file, name in re.findall(r"`([\w/]+\.py): ([a-z_]+)`", WALK)]
+    named = re.findall(r"`([\w/]+\.py): ([a-z_]+)`", WALK)
+    steps = [(PACKAGE / file, name) for file, name in named]
     assert len(steps) > 6
     called = [(Path(line.split()[0]), line.split()[-1]) for line in done.stderr.splitlines()]
     assert [step for step in called if step in steps] == steps
