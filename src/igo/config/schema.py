@@ -104,7 +104,7 @@ class EngineConfig:
     threads: int | None = None
     deterministic: bool = True
     batchnorm: str = "synced"
-    graphs: bool | str = "auto"
+    graphs: bool | str = False
     non_finite: str = "stop"
 
 

@@ -59,8 +59,8 @@ def train(
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
             k = progress.applied.batches if progress.applied else stage.batches
+            before.restore(run, progress)  # and what the failed try had in memory is free
             size = recovery.smaller(run, k, reason)
-            before.restore(run, progress)
             run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
             shrunk(largest, size)
@@ -84,7 +84,10 @@ def _one_epoch(
     optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
 
     torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    run.engine.begin_epoch(batches.sizes(run.data.n, applied.batches), run.optimizer)
+    epochs_left = stage.epoch_range.stop - epoch
+    steps = batches.counts(run.data.n, applied.batches)
+    left = {size: many * epochs_left for size, many in steps.items()}
+    run.engine.begin_epoch(left, run.optimizer)
     bar.begin_epoch(epoch, applied)
     try:
         trained = train_epoch(run, epoch, applied, bar, check_stop)
