@@ -40,7 +40,7 @@ def test_squares_off_the_curve_are_those_of_a_polynomial_fit() -> None:
         x = np.log(ETA) - EXPONENTS[index] * np.log(B)
         _, theirs, *_ = np.polyfit(x, y, 3, full=True)
         if len(theirs):  # none where x has too few values
-            np.testing.assert_allclose(ours[index], expected, rtol=1e-6)
+            np.testing.assert_allclose(ours[index], theirs, rtol=1e-6)
 
 
 def test_what_no_curve_explains_is_said_to_be_so() -> None:

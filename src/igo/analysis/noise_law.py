@@ -67,4 +67,4 @@ def left_over(logs: Array, y: Array) -> Array:
         x = 2 * (x - x.min()) / np.ptp(x) - 1
         basis, _ = np.linalg.qr(np.stack([eval_chebyt(k, x) for k in range(DEGREE + 1)], axis=1))
         rows.append(squares - ((basis.T @ y) ** 2).sum(axis=0))
-    return np.maximum(np.stack(rows), 0.0)
+    return np.asarray(np.maximum(np.stack(rows), 0.0))
