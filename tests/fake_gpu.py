@@ -33,7 +33,7 @@ READS = {
     "engine.Engine.evaluate": "loss and accuracy of the test set, at its end",
     "online.gathered": "C² of an epoch's pairs, at its end",
     "optim.learning_rate": "the rate that was applied, at an epoch's end",
-    "recovery._copied": "a copy of parameters and momenta, before an epoch",
+    "recovery.copied": "a copy of parameters and momenta, before an epoch",
     "noise.estimate": "C² of mini-batches, once a stage",
     "surface.Surface.value_and_gradient": "sharpness, on request",
     "measure._worst_case": "sharpness, on request",

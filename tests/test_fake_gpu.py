@@ -69,7 +69,7 @@ def test_more_steps_cross_over_no_more_often(on_fake_gpu: Any) -> None:
     assert [one["records"][-1]["updates"] for one in (few, many)] == [4, 12]
     for crossing in ("reads", "copies"):
         assert many[crossing] == few[crossing]
-    once = {name: count for name, count in few["reads"].items() if name != "recovery._copied"}
+    once = {name: count for name, count in few["reads"].items() if name != "recovery.copied"}
     assert {*once.values()} == {1}, "each at most once an epoch"
 
 

@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "engine.precision": ("auto", "fp32", "bf16", "fp16"),
     "engine.batchnorm": ("synced", "local"),
     "engine.graphs": ("auto", "true", "false"),
+    "engine.background": ("auto", "true", "false"),
     "engine.non_finite": ("stop", "skip"),
     "tracking.tool": ("wandb", "none"),
     "tracking.mode": ("offline", "online", "disabled"),

@@ -106,6 +106,7 @@ class EngineConfig:
     deterministic: bool = True
     batchnorm: str = "synced"
     graphs: bool | str = False
+    background: bool | str = "auto"
     non_finite: str = "stop"
 
 
@@ -154,7 +155,7 @@ RULE = 2
 # Settings that change no result: where a run computes, and where its files and records go.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
-    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs",
+    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "engine.background",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 
