@@ -139,19 +139,29 @@ def verdict(row: Row, found: judge.Found) -> str:
 def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Found:
     """Secondary endpoints, as differences with their intervals; the exponent of the test error."""
     if row["test"] == "law":
-        errors = values(row, runs, seeds, "end_error")
-        if errors is None or (errors <= 0).any():
-            return {}
-        other = measured(row, errors)
-        return {"of_test_error": [other[name] for name in ("statistic", "low", "high")]}
+        return _beside_a_law(row, runs, seeds)
     if row["test"] == "order":
         return {}
     found = {}
-    for name in ("loss", "annealed", "largest_eigenvalue", "trace"):
+    for name in ("loss", "annealed"):
         two = values(row, runs, seeds, name)
         if two is not None:
             pair = judge.paired(*two)
             found[name] = [pair[part] for part in ("statistic", "low", "high")]
+    return found
+
+
+def _beside_a_law(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Found:
+    """The exponent of the test error; the mean tail index and the exponent that follows from it."""
+    found: judge.Found = {}
+    errors = values(row, runs, seeds, "end_error")
+    if errors is not None and (errors > 0).all():
+        other = measured(row, errors)
+        found["of_test_error"] = [other[name] for name in ("statistic", "low", "high")]
+    tails = values(row, runs, seeds, "tail")
+    if tails is not None:
+        alpha = float(tails.mean())
+        found["tail"], found["of_tail"] = alpha, 0.5 if alpha >= 2 else (alpha - 1) / alpha
     return found
 
 
