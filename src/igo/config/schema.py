@@ -138,6 +138,7 @@ class Config:
     split: float = 0.5
     seed: int = 0
     epochs: int = 1
+    evaluate_every: int = 1
     learning_rate: float = 0.1  # η_1
     batch_size: int = 32  # b_1
     max_batch_size: int | None = None

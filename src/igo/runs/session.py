@@ -287,7 +287,8 @@ def _short(commit: str | None) -> str:
 
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
     records = read_records(folder.path)
-    accuracies = [record["test/accuracy"] for record in records]
+    tested = (record["test/accuracy"] for record in records)
+    accuracies = [accuracy for accuracy in tested if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
     more = "" if validation is None else f"; validation accuracy {validation:.2%}"
     terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{more}")

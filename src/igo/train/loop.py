@@ -96,7 +96,7 @@ def _one_epoch(
         raise UserError(_not_finite(error, applied, epoch, stage, progress)) from None
 
     batchnorm.average(run.network, run.engine.ranks)
-    evaluated = _evaluate(run)
+    evaluated = _evaluate(run, epoch)
 
     progress.epoch, progress.updates = epoch, progress.updates + trained.updates
     progress.samples += trained.samples
@@ -112,14 +112,20 @@ def _one_epoch(
     }
 
 
-def _evaluate(run: Training) -> Record:
-    """Loss and accuracy on the test set and, where some are held out, the validation images."""
+def _evaluate(run: Training, epoch: int) -> Record:
+    """Loss and accuracy on the test set and, where some are held out, the validation images.
+
+    None for each in an epoch that is not to be evaluated; the last one always is.
+    """
+    due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
     splits = {"test": run.data.test_batches}
     if run.config.dataset.validation:
         splits["validation"] = run.data.validation_batches
     found: Record = {}
     for name, stream in splits.items():
-        loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
+        loss, accuracy = None, None
+        if due:
+            loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
         found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
     return found
 
