@@ -91,14 +91,12 @@ def reproduce(words: list[str]) -> None:
     if len(words) != 1 or words[0] not in known:
         sys.exit(f"error: name one row: make reproduce ROW={'|'.join(known)}")
     row = known[words[0]]
-    seeds = range(OTHER, OTHER + row["seeds"])
+    seeds = range(OTHER, OTHER + (row["found"] or {"n": row["seeds"]})["n"])
     grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in rows.arms(row))
     command = [sys.executable, "src/train.py", "-m", f"hydra.sweeper.grids=[{grids}]"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:
         sys.exit("error: not all runs finished; the same command goes on")
     values = rows.values(row, of_folders(RUNS), seeds, row.get("endpoint", "accuracy"))
-    if values is None:
-        sys.exit("error: runs are missing")
     found = rows.measured(row, values)
     judge.adjusted([found])
     told = rows.verdict(row, found)

@@ -17,6 +17,7 @@ from study.records import ROOT, Run, name_of
 
 Row = dict[str, Any]
 FILE = ROOT / "results" / "rows.yaml"
+LEAST, LEAST_OF_LAW = 7, 4  # seeds, from which a row is judged
 LAST = 5  # evaluations that the primary endpoint is the mean of
 SETTLED = 3  # epoch, from which the feedback has had a measurement to act on
 DIGITS = 6  # significant ones, in the file
@@ -57,7 +58,7 @@ def endpoint(run: Run, name: str) -> float:
         "end_loss": last["test/loss"],
         "loss": last["train/loss"],
     }
-    return float(ends[name])
+    return float(ends[name])  # a KeyError where study.after has not measured it
 
 
 def arms(row: Row) -> list[dict[str, Any]]:
@@ -85,13 +86,19 @@ def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
     ]
 
 
-def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], what: str) -> Array | None:
-    """An endpoint of a row's runs, (arms, seeds); None where one of them is not there."""
-    named = names(row, seeds)
-    if any(name not in runs for arm in named for name in arm):
-        return None
+def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], what: str) -> Array:
+    """An endpoint of a row's runs, (arms, seeds).
+
+    Raises:
+        KeyError: a run is not there, or was not measured so.
+    """
+    return np.array([[endpoint(runs[name], what) for name in arm] for arm in names(row, seeds)])
+
+
+def if_known(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], what: str) -> Array | None:
+    """As ``values``; None where it was not measured in all runs."""
     try:
-        return np.array([[endpoint(runs[name], what) for name in arm] for arm in named])
+        return values(row, runs, seeds, what)
     except KeyError:
         return None
 
@@ -109,24 +116,45 @@ def measured(row: Row, found: Array) -> judge.Found:
     return pair
 
 
+def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
+    """The first seeds that all arms of a row's family have, at most the planned ones.
+
+    Empty where they are too few to be judged.
+    """
+    named = [names(one, range(row["seeds"])) for one in family]
+    whole = [
+        all(arm[seed] in runs for arms in named for arm in arms) for seed in range(row["seeds"])
+    ]
+    n = [*whole, False].index(False)
+    return range(n if n >= (LEAST_OF_LAW if row["test"] == "law" else LEAST) else 0)
+
+
+def families(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows that are adjusted together."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        found[row.get("family", row["row"])].append(row)
+    return list(found.values())
+
+
 def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
     """Put into each row what the runs came to, in place."""
-    families: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        row["found"] = None
-        seeds = range(row["seeds"])
-        found = values(row, runs, seeds, row.get("endpoint", "accuracy"))
-        if found is None:
-            continue
-        row["found"] = measured(row, found)
-        row["found"] |= _beside(row, runs, seeds)
-        row["found"]["hardware"] = _hardware(row, runs, seeds)
-        families[row.get("family", row["row"])].append(row)
-    for family in families.values():
-        judge.adjusted([row["found"] for row in family])
+    for family in families(rows):
         for row in family:
-            told = verdict(row, row["found"])
-            row["found"] = {"verdict": told, **_rounded(row["found"])}
+            row["found"] = _found(row, seeds_of(row, family, runs), runs)
+        found = [row["found"] for row in family if row["found"] is not None]
+        judge.adjusted(found)
+        for row in family:
+            if row["found"] is not None:
+                row["found"] = {"verdict": verdict(row, row["found"]), **_rounded(row["found"])}
+
+
+def _found(row: Row, seeds: range, runs: Mapping[str, Run]) -> judge.Found | None:
+    """A row's numbers before adjustment; None where there are none."""
+    if not seeds:
+        return None
+    found = measured(row, values(row, runs, seeds, row.get("endpoint", "accuracy")))
+    return found | _beside(row, runs, seeds) | {"hardware": _hardware(row, runs, seeds)}
 
 
 def verdict(row: Row, found: judge.Found) -> str:
@@ -144,7 +172,7 @@ def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Fo
         return {}
     found = {}
     for name in ("loss", "annealed"):
-        two = values(row, runs, seeds, name)
+        two = if_known(row, runs, seeds, name)
         if two is not None:
             pair = judge.paired(*two)
             found[name] = [pair[part] for part in ("statistic", "low", "high")]
@@ -155,10 +183,10 @@ def _beside_a_law(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> ju
     """The exponent of the test error; the mean tail index and the exponent that follows from it."""
     found: judge.Found = {}
     errors = values(row, runs, seeds, "end_error")
-    if errors is not None and (errors > 0).all():
+    if (errors > 0).all():
         other = measured(row, errors)
         found["of_test_error"] = [other[name] for name in ("statistic", "low", "high")]
-    tails = values(row, runs, seeds, "tail")
+    tails = if_known(row, runs, seeds, "tail")
     if tails is not None:
         alpha = float(tails.mean())
         found["tail"], found["of_tail"] = alpha, 0.5 if alpha >= 2 else (alpha - 1) / alpha

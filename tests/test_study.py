@@ -33,11 +33,13 @@ def written() -> list[Row]:
 @pytest.fixture(scope="module")
 def of_rows(runs: dict[str, Run], written: list[Row]) -> dict[str, np.ndarray]:
     """The endpoints of each row that was run, (arms, seeds)."""
-    found = {
-        row["row"]: rows.values(row, runs, range(row["seeds"]), row.get("endpoint", "accuracy"))
-        for row in written
-    }
-    return {name: values for name, values in found.items() if values is not None}
+    found = {}
+    for family in rows.families(written):
+        for row in family:
+            if seeds := rows.seeds_of(row, family, runs):
+                what = row.get("endpoint", "accuracy")
+                found[row["row"]] = rows.values(row, runs, seeds, what)
+    return found
 
 
 def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], written: list[Row]) -> None:
@@ -83,7 +85,7 @@ def test_arms_of_a_row_differ_and_share_seed_and_data(
     for row in written:
         if row["found"] is None:
             continue
-        named = np.array(rows.names(row, range(row["seeds"])))
+        named = np.array(rows.names(row, range(row["found"]["n"])))
         assert len(set(named.ravel())) == named.size
         for seed, own in enumerate(named.T):
             assert {setting(runs[name], "seed") for name in own} == {str(seed)}
