@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench gpu test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench gpu test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants study reproduce reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -142,6 +142,12 @@ coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo that the tests run, s
 mutants: $(READY)-dev  ## change the plan, noise, checkpoint and configuration in every place: does a test notice? An hour
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
+
+study: setup  ## the rows of results/rows.yaml and the README's table, made anew from the records in results/records
+	$(BIN)/python -m study rows
+
+reproduce: setup  ## one row of the results again, with other seeds, judged by its test (ROW=a_method2)
+	$(BIN)/python -m study reproduce $(ROW)
 
 reproducible: setup  ## how far two runs come apart: the same, other threads, micro-batches, devices
 	$(BIN)/python -m benchmarks.reproducible $(ARGS)

@@ -56,6 +56,29 @@ def facts(samples: int, validation: float) -> Any:
     return DatasetConfig("made", 10, 1, 8, samples, [0.0], [1.0], validation=validation)
 
 
+def test_each_draw_is_another_stratified_part() -> None:
+    """Two draws of 400 of 1,000 share about 400²/1000 = 160; each class gives the same share."""
+    labels = np.repeat(np.arange(10), 100)
+    parts = [shares(labels, facts(600, 200 / 600), draw) for draw in range(20)]
+    for used, held in parts:
+        assert len(used) == 400
+        assert not {*used} & {*held}
+        assert np.ptp(np.bincount(labels[used])) <= 2
+    common = [len({*a[0]} & {*b[0]}) for i, a in enumerate(parts) for b in parts[:i]]
+    assert 130 < min(common) <= max(common) < 190
+
+
+def test_redrawn_each_seed_trains_on_images_of_its_own(
+    make_config: MakeConfig, tmp_path: Path
+) -> None:
+    some = ("dataset.samples=400", f"data_dir={tmp_path}")
+    order = [torch.arange(400)]
+    for redraw in (False, True):
+        configs = [make_config(*some, f"dataset.redraw={redraw}", f"seed={s}") for s in (1, 2)]
+        seen = [set(pixels(open_data(one, CPU).plain_batches(order))) for one in configs]
+        assert (seen[0] == seen[1]) is not redraw
+
+
 def pixels(batches: Iterator[tuple[Tensor, Tensor]]) -> list[bytes]:
     return [image.numpy().tobytes() for images, _ in batches for image in images]
 

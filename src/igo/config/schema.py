@@ -37,6 +37,7 @@ class DatasetConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: int = 4  # DataLoader processes, where images are read from disk
     validation: float = 0.0  # share of the samples that is held out to tune on
+    redraw: bool = False  # whether each seed has images of its own, where not all are used
     root: str | None = None  # of dataset=folder
     file: str | None = None  # of dataset=arrays
 
@@ -176,6 +177,11 @@ def place_of(config: Config, *, download: bool = True) -> Place:
 def held_out(dataset: DatasetConfig) -> int:
     """How many of the samples are for validation."""
     return round(dataset.samples * dataset.validation)
+
+
+def draw_of(config: Config) -> int:
+    """The seed of which images are used and which held out."""
+    return config.seed if config.dataset.redraw else 0
 
 
 def training_samples(config: Config) -> int:

@@ -7,11 +7,14 @@ import numpy as np
 TEST_SHARE = 0.2  # of own data that come without a test set
 
 
-def subset(labels: np.ndarray, samples: int) -> np.ndarray:
-    """Indices of a fixed, stratified part of the data, in order; all where samples = n."""
+def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
+    """Indices of a stratified part of the data, in order; all where samples = n.
+
+    ``draw`` is the seed of which part: the same part for the same number.
+    """
     if samples == len(labels):
         return np.arange(len(labels))
-    order = np.random.default_rng(0).permutation(len(labels))
+    order = np.random.default_rng(draw).permutation(len(labels))
     rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
     for label in np.unique(labels):
         members = order[labels[order] == label]

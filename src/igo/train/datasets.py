@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.config.schema import Config, DatasetConfig, held_out, place_of
+from igo.config.schema import Config, DatasetConfig, draw_of, held_out, place_of
 from igo.data import class_folders, readers
 from igo.data.source import Split
 from igo.data.strata import subset
@@ -61,24 +61,27 @@ def open_data(config: Config, device: torch.device) -> Data:
     """
     dataset = config.dataset
     if dataset.name == "imagenet":
-        return FolderData(dataset, Path(config.data_dir) / "imagenet", device)
+        root = Path(config.data_dir) / "imagenet"
+        return FolderData(dataset, root, device, draw_of(config))
     place = place_of(config)
     if dataset.name == "folder" and not (images := class_folders.images(place)).fit_in_memory:
-        return StreamedData(dataset, images, device)
+        return StreamedData(dataset, images, device, draw_of(config))
     train, test = readers.read(dataset.name, place)
     _check_facts(dataset, train, test)
     _check_samples(dataset, len(train.labels))
-    used, held = shares(train.labels, dataset)
+    used, held = shares(train.labels, dataset, draw_of(config))
     validation = Split(train.images[held], train.labels[held]) if len(held) else None
     if len(used) < len(train.labels):  # else no copy: the arrays are shared between runs
         train = Split(train.images[used], train.labels[used])
     return TensorData(dataset, train, test, device, validation)
 
 
-def shares(labels: np.ndarray, dataset: DatasetConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the samples to train on and of those held out, both fixed and stratified."""
-    used = subset(labels, dataset.samples)
-    held = subset(labels[used], held_out(dataset))
+def shares(
+    labels: np.ndarray, dataset: DatasetConfig, draw: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the samples to train on and of those held out, both stratified, by the draw."""
+    used = subset(labels, dataset.samples, draw)
+    held = subset(labels[used], held_out(dataset), draw)
     return np.delete(used, held), used[held]
 
 
@@ -142,13 +145,15 @@ class TensorData:
 class FolderData:
     """Images that DataLoader workers read from root/train/CLASS/* and root/val/CLASS/*."""
 
-    def __init__(self, dataset: DatasetConfig, root: Path, device: torch.device) -> None:
+    def __init__(
+        self, dataset: DatasetConfig, root: Path, device: torch.device, draw: int = 0
+    ) -> None:
         self._train = on_disk.image_folder(root / "train", on_disk.train_transform(dataset))
         self._test = on_disk.image_folder(root / "val", on_disk.test_transform(dataset))
         labels = np.array(self._train.targets)
         _check_folders(dataset, root, self._train.classes, self._test.classes)
         _check_samples(dataset, len(labels))
-        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset, draw))
         self.n = len(self._keep)
         self._plain_transform = on_disk.test_transform(dataset)
         self._workers, self._device = dataset.workers, device
@@ -190,11 +195,15 @@ class StreamedData:
     """Own images in folders, too many for memory: as TensorData, each decoded when it is needed."""
 
     def __init__(
-        self, dataset: DatasetConfig, images: class_folders.Images, device: torch.device
+        self,
+        dataset: DatasetConfig,
+        images: class_folders.Images,
+        device: torch.device,
+        draw: int = 0,
     ) -> None:
         labels = images.labels(images.train)
         _check_samples(dataset, len(labels))
-        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset))
+        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset, draw))
         self.n = len(self._keep)
         self._train = on_disk.Decoded(images, images.train)
         self._test = on_disk.Decoded(images, images.test)

@@ -1,0 +1,70 @@
+"""Which law does constant noise obey? The exponent ρ for which results lie on one curve of ηb^(-ρ).
+
+If what training comes to depends on η and b through the noise δ = ηCb^(-ρ) alone, then values y of
+many settings (η, b) are one function of x = log η - ρ log b. ρ̂ is where a cubic in x leaves the
+least squares; ρ = 1/2 is the published law, 1 that of Smith et al. (2018).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import eval_chebyt
+
+from igo.analysis.statistics import CONFIDENCE, Array, Estimate
+
+DEGREE = 3
+EXPONENTS = np.round(np.arange(-1, 3.0001, 0.01), 2)
+DRAWS = 2_000
+
+
+@dataclass(frozen=True)
+class Law:
+    """``exponent`` ρ̂ with its interval; ``explained``, the share of the variance on the curve."""
+
+    exponent: Estimate
+    explained: float
+
+
+def fit(eta: ArrayLike, b: ArrayLike, values: ArrayLike, draws: int = DRAWS, seed: int = 0) -> Law:
+    """Fit ρ to the means over seeds, with a bootstrap interval over seeds (percentiles).
+
+    Args:
+        eta: learning rates, (settings,), above 0.
+        b: batch sizes, (settings,).
+        values: what training came to, such as log test loss, (settings, seeds); a seed is one draw
+            of the data and of the start, the same for all settings.
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: too few settings for the curve, or η and b do not vary apart from each other.
+    """
+    y = np.asarray(values, dtype=np.float64)
+    logs = np.log(np.stack([np.asarray(eta, np.float64), np.asarray(b, np.float64)]))
+    settings, seeds = y.shape
+    if settings < DEGREE + 3 or np.linalg.matrix_rank(logs - logs.mean(1, keepdims=True)) < 2:
+        raise ValueError(f"{settings} settings of η and b do not fix a curve and its exponent")
+    random = np.random.default_rng(seed)
+    drawn = y[:, random.integers(0, seeds, (draws, seeds))].mean(axis=2)  # (settings, draws)
+    left = left_over(logs, np.column_stack([y.mean(axis=1), drawn]))
+    found = EXPONENTS[left.argmin(axis=0)]
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(found[1:], [tail, 1 - tail])
+    total = float(((y.mean(axis=1) - y.mean()) ** 2).sum())
+    explained = 1 - float(left[:, 0].min()) / total
+    return Law(Estimate(float(found[0]), float(low), float(high)), explained)
+
+
+def left_over(logs: Array, y: Array) -> Array:
+    """Sum of squares off the best curve, for each of EXPONENTS and column of y (settings, k)."""
+    squares = (y**2).sum(axis=0)
+    rows = []
+    for rho in EXPONENTS:
+        x = logs[0] - rho * logs[1]
+        x = 2 * (x - x.min()) / np.ptp(x) - 1
+        basis, _ = np.linalg.qr(np.stack([eval_chebyt(k, x) for k in range(DEGREE + 1)], axis=1))
+        rows.append(squares - ((basis.T @ y) ** 2).sum(axis=0))
+    return np.asarray(np.maximum(np.stack(rows), 0.0))

@@ -1,0 +1,217 @@
+"""The study: what the rows say follows from the records, by SciPy and statsmodels too."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import DescrStatsW
+
+from study import judge, rows, table, tuning
+from study.records import Run, of_archives, write_archive
+
+Row = dict[str, Any]
+PAIRED = ("above", "below", "equal", "not_lower")
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Run]:
+    return of_archives()
+
+
+@pytest.fixture(scope="module")
+def written() -> list[Row]:
+    return rows.read()
+
+
+@pytest.fixture(scope="module")
+def of_rows(runs: dict[str, Run], written: list[Row]) -> dict[str, np.ndarray]:
+    """The endpoints of each row that was run, (arms, seeds)."""
+    found = {}
+    for family in rows.families(written):
+        for row in family:
+            if seeds := rows.seeds_of(row, family, runs):
+                what = row.get("endpoint", "accuracy")
+                found[row["row"]] = rows.values(row, runs, seeds, what)
+    return found
+
+
+def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], written: list[Row]) -> None:
+    again = rows.read()
+    rows.fill(again, runs)
+    for row, expected in zip(written, again, strict=True):
+        assert (row["found"] is None) == (expected["found"] is None), row["row"]
+        for name, value in (expected["found"] or {}).items():
+            if isinstance(value, float | list):
+                np.testing.assert_allclose(row["found"][name], value, rtol=1e-4, atol=1e-9)
+            else:
+                assert row["found"][name] == value, (row["row"], name)
+
+
+def test_the_readme_shows_the_rows(written: list[Row]) -> None:
+    assert table.between(table.README.read_text()) == table.table(written)
+
+
+def test_what_was_tuned_follows_from_the_held_out_images(runs: dict[str, Run]) -> None:
+    found = tuning.validation(runs.values())
+    assert (table.ROOT / "results" / "tuning.md").read_text() == tuning.table(found)
+
+
+def test_every_run_finished_and_none_was_tuned_on(runs: dict[str, Run]) -> None:
+    for run in runs.values():
+        assert run.status["state"] == "finished"
+        assert run.epochs[-1]["epoch"] == len(run.epochs)
+    assert not [one for one in of_study(runs) if int(setting(one, "seed")) >= 1000]
+
+
+def of_study(runs: dict[str, Run]) -> list[Run]:
+    return [run for run in runs.values() if "validation/accuracy" not in run.epochs[-1]]
+
+
+def setting(run: Run, name: str) -> str:
+    lines = run.files["config.yaml"].splitlines()
+    return next(line for line in lines if line.startswith(f"{name}:")).partition(":")[2].strip()
+
+
+def test_arms_of_a_row_differ_and_share_seed_and_data(
+    runs: dict[str, Run], written: list[Row]
+) -> None:
+    for row in written:
+        if row["found"] is None:
+            continue
+        named = np.array(rows.names(row, range(row["found"]["n"])))
+        assert len(set(named.ravel())) == named.size
+        for seed, own in enumerate(named.T):
+            assert {setting(runs[name], "seed") for name in own} == {str(seed)}
+            assert len({runs[name].status["data"]["fingerprint"] for name in own}) == 1
+
+
+def test_differences_and_intervals_are_scipys(
+    of_rows: dict[str, np.ndarray], written: list[Row]
+) -> None:
+    for row in written:
+        if row["row"] not in of_rows or row["test"] not in PAIRED:
+            continue
+        first, second = of_rows[row["row"]]
+        found, theirs = row["found"], stats.ttest_rel(first, second)
+        interval = theirs.confidence_interval(0.95)
+        numbers = [found[name] for name in ("statistic", "low", "high", "sd")]
+        expected = [np.mean(first - second), *interval, np.std(first - second, ddof=1)]
+        np.testing.assert_allclose(numbers, expected, rtol=1e-4)
+        np.testing.assert_allclose(found["p"], brute_sign_flip(first - second), rtol=1e-4)
+        if "p_equal" in found:
+            p_equal, *_ = DescrStatsW(first - second).ttost_mean(-judge.MARGIN, judge.MARGIN)
+            np.testing.assert_allclose(found["p_equal"], p_equal, rtol=1e-4)
+
+
+def brute_sign_flip(d: np.ndarray) -> float:
+    """Every one of the 2^n signs."""
+    numbers = np.arange(2 ** len(d))
+    sums = np.zeros(len(numbers))
+    for i, value in enumerate(d):
+        sums += np.where(numbers >> i & 1, value, -value)
+    return float(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-9))
+
+
+def test_adjustment_and_power_are_those_of_statsmodels(written: list[Row]) -> None:
+    families: dict[str, list[Row]] = defaultdict(list)
+    for row in written:
+        if row["found"] is not None and row["test"] in PAIRED:
+            families[row.get("family", row["row"])].append(row["found"])
+    for family in families.values():
+        for name in ("p", "p_equal"):
+            raw = [found[name] for found in family if name in found]
+            if raw:
+                ours = [found[f"{name}_adjusted"] for found in family]
+                np.testing.assert_allclose(ours, multipletests(raw, method="holm")[1], rtol=1e-4)
+        for found in family:
+            size = TTestPower().solve_power(
+                nobs=found["n"], alpha=judge.LEVEL / len(family), power=0.8
+            )
+            np.testing.assert_allclose(found["detectable"], size * found["sd"], rtol=1e-3)
+
+
+def test_the_order_is_judged_by_all_orders(
+    of_rows: dict[str, np.ndarray], written: list[Row]
+) -> None:
+    for row in written:
+        if row["test"] != "order" or row["row"] not in of_rows:
+            continue
+        means = of_rows[row["row"]].mean(axis=1)
+        published = [one["published"] for one in row["arms"]]
+        taus = [concordance(means, other) for other in itertools.permutations(published)]
+        own = concordance(means, published)
+        np.testing.assert_allclose(row["found"]["statistic"], own, rtol=1e-4)
+        p = np.mean(np.abs(taus) >= abs(own) - 1e-9)
+        np.testing.assert_allclose(row["found"]["p"], p, rtol=1e-4)
+
+
+def concordance(x: Any, y: Any) -> float:
+    """Kendall's τ without ties: concordant less discordant pairs, over all."""
+    pairs = list(itertools.combinations(range(len(x)), 2))
+    return float(np.mean([np.sign((x[i] - x[j]) * (y[i] - y[j])) for i, j in pairs]))
+
+
+SURE, UNSURE = {"p_adjusted": 0.01}, {"p_adjusted": 0.3}
+NEAR, FAR = {"p_equal_adjusted": 0.01}, {"p_equal_adjusted": 0.3}
+UP, DOWN = {"statistic": 0.4, "least": 0.1, "high": 0.7}, {"statistic": -0.4, "least": -0.7,
+                                                          "high": -0.1}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("test", "found", "said"),
+    [
+        ("above", SURE | FAR | UP, "confirmed"),
+        ("above", SURE | NEAR | UP, "confirmed"),
+        ("above", SURE | FAR | DOWN, "refuted"),
+        ("above", UNSURE | NEAR | UP, "refuted"),
+        ("above", UNSURE | FAR | UP, "undecided"),
+        ("above", {"p_adjusted": None} | FAR | UP, "undecided"),
+        ("below", SURE | DOWN, "confirmed"),
+        ("below", SURE | UP, "refuted"),
+        ("below", UNSURE | DOWN, "undecided"),
+        ("equal", SURE | NEAR | UP, "confirmed"),
+        ("equal", SURE | FAR | UP, "refuted"),
+        ("equal", UNSURE | FAR | DOWN, "undecided"),
+        ("not_lower", UNSURE | UP, "confirmed"),
+        ("not_lower", SURE | DOWN, "refuted"),
+        ("not_lower", UNSURE | DOWN, "undecided"),
+        ("order", SURE | UP, "confirmed"),
+        ("order", UNSURE | DOWN, "refuted"),
+        ("order", UNSURE | UP, "undecided"),
+    ],
+)
+def test_verdicts_are_the_protocols(test: str, found: Row, said: str) -> None:
+    assert judge.verdict(test, found) == said
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "explained", "said"),
+    [
+        (0.4, 0.6, 0.9, ("confirmed", "refuted")),
+        (0.9, 1.2, 0.9, ("refuted", "confirmed")),
+        (0.4, 1.2, 0.9, ("undecided", "undecided")),
+        (0.6, 0.9, 0.9, ("refuted", "refuted")),
+        (0.4, 0.6, 0.7, ("undecided", "undecided")),
+    ],
+)
+def test_a_law_is_told_from_its_rival(
+    low: float, high: float, explained: float, said: tuple[str, str]
+) -> None:
+    found = {"low": low, "high": high, "explained": explained}
+    assert judge.verdict("law", found, rival=1.0, claim=0.5) == said[0]
+    assert judge.verdict("law", found, rival=0.5, claim=1.0) == said[1]
+
+
+def test_an_archive_gives_back_what_was_put_in(tmp_path: Any) -> None:
+    put = [Run(f"run-{i}", {"status.json": f'{{"i": {i}}}', "config.yaml": "δ: 1\n"}) for i in "12"]
+    for name in ("a", "b"):
+        write_archive(tmp_path / f"{name}.tar.xz", put)
+    assert (tmp_path / "a.tar.xz").read_bytes() == (tmp_path / "b.tar.xz").read_bytes()
+    assert of_archives(tmp_path) == {run.name: run for run in put}
