@@ -19,9 +19,9 @@ from benchmarks import report
 from benchmarks.cells import configure
 from benchmarks.ratios import Row
 
-EPOCHS, ROUNDS = 6, 3
+EPOCHS, ROUNDS = 4, 2
 RUN = (
-    "dataset=digits", "model=resnet18", "optimizer=shb", "dataset.samples=1024", "batch_size=128",
+    "dataset=digits", "model=resnet18", "optimizer=shb", "dataset.samples=512", "batch_size=128",
     "schedule=constant", "noise.batches=2", "noise.batch_size=8",
     "tracking=none", f"epochs={EPOCHS}",
 )  # fmt: skip
