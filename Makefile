@@ -146,8 +146,8 @@ mutants: $(READY)-dev  ## change the plan, noise, checkpoint and configuration i
 study: setup  ## the rows of results/rows.yaml and the README's table, made anew from the records in results/records
 	$(BIN)/python -m study rows
 
-reproduce: setup  ## one row of the results again, with other seeds, judged by its test (ROW=a_method2)
-	$(BIN)/python -m study reproduce $(ROW)
+reproduce: setup  ## one row of the results again, with other seeds, judged by its test (ROW=a_method2 SEEDS=8)
+	$(BIN)/python -m study reproduce $(ROW) $(SEEDS)
 
 reproducible: setup  ## how far two runs come apart: the same, other threads, micro-batches, devices
 	$(BIN)/python -m benchmarks.reproducible $(ARGS)

@@ -4,7 +4,7 @@ archive   the finished runs of sweeps, into results/records
 tuning    results/tuning.md, of the archive of study_tuning
 rows      results/rows.yaml and the README's table, of all archives
 after     anneal or tail index where a sweep's runs ended, into their folders
-reproduce one row again with other seeds, judged by its test
+reproduce one row (ROW or ROW SEEDS) again with other seeds, judged by its test
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from study.records import ROOT, Run, of_archives, of_folders, write_archive
 
 RUNS = ROOT / "runs"
 OTHER = 100  # the first of a reproduction's seeds: the study's are below
+MOST = 800  # seeds of a reproduction: those of the tuning are above
 
 
 def main() -> None:
@@ -88,10 +89,13 @@ def look_after(words: list[str]) -> None:
 def reproduce(words: list[str]) -> None:
     """One row with seeds of its own, by its test alone: nothing to adjust for."""
     known = {row["row"]: row for row in rows.read()}
-    if len(words) != 1 or words[0] not in known:
+    if not words or words[0] not in known:
         sys.exit(f"error: name one row: make reproduce ROW={'|'.join(known)}")
     row = known[words[0]]
-    seeds = range(OTHER, OTHER + (row["found"] or {"n": row["seeds"]})["n"])
+    n = words[1] if len(words) > 1 else str((row["found"] or {"n": row["seeds"]})["n"])
+    if not n.isdecimal() or not 2 <= int(n) <= MOST:
+        sys.exit(f"error: SEEDS={n}: it must be a whole number from 2 to {MOST}")
+    seeds = range(OTHER, OTHER + int(n))
     grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in rows.arms(row))
     command = [sys.executable, "src/train.py", "-m", f"hydra.sweeper.grids=[{grids}]"]
     if subprocess.run(command, cwd=ROOT, check=False).returncode:

@@ -289,6 +289,7 @@ def pairs_and_truth(config: Config, *, unseen: bool) -> np.ndarray:
     return np.array(ratios)
 
 
+@pytest.mark.slow
 def test_pairs_of_a_real_run_agree_with_brute_force(make_config: Make) -> None:
     """At b = 16, η = 0.1 over four epochs: ratio 1 within its interval; today's pairs, unbiased.
 
