@@ -36,8 +36,7 @@ def _child(overrides: list[str]) -> None:
     import torch
 
     from benchmarks.cells import configure
-    from igo.runs import assemble, session, tracking
-    from igo.runs.folder import RunFolder
+    from igo.runs import assemble, background, session, tracking
     from igo.train import engine, online
     from igo.train import measure as measuring
 
@@ -60,8 +59,8 @@ def _child(overrides: list[str]) -> None:
     timed("C² at the start of stages", measuring, "mini_batch")
     timed("C² online", online, "pair")
     timed("evaluation", engine.Engine, "evaluate")
-    timed("checkpoint", assemble, "save")
-    timed("record", RunFolder, "append_record")
+    timed("checkpoint, copying the state", assemble, "state_of")
+    timed("record and checkpoint, waited for", background.Writer, "do")
     timed("W&B, start", tracking, "start")
     timed("W&B, log", tracking.WandbTracker, "log")
     timed("W&B, finish", tracking.WandbTracker, "finish")

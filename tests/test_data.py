@@ -26,11 +26,10 @@ from igo.data.source import Place, Source, Split
 from igo.errors import ConfigError, UserError
 from igo.method import batches as equal
 from igo.method.batches import epoch_batches
-from igo.train import on_disk
+from igo.train import on_device, on_disk
 from igo.train.datasets import (
     Data,
     FolderData,
-    Normalise,
     TensorData,
     open_data,
     subset,
@@ -59,7 +58,7 @@ def test_normalisation_equals_torchvisions(name: str, device: str, make_config: 
         [transforms.ToTensor(), transforms.Normalize(dataset.mean, dataset.std)]
     )(image)
     batch = torch.from_numpy(image).permute(2, 0, 1)[None].to(device)
-    ours = Normalise(dataset, torch.device(device))(batch)
+    ours = on_device.Normalise(dataset, torch.device(device))(batch)
     assert ours.dtype == torch.float32
     assert ours.is_contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(ours[0].cpu(), theirs, rtol=1e-6, atol=2e-6)
@@ -198,7 +197,7 @@ def by_index(data: Data, index_batches: list[Tensor], seed: int) -> tuple[Tensor
 def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     b: int, at_once: int, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("igo.train.datasets.MADE_AT_ONCE", at_once)
+    monkeypatch.setattr("igo.train.on_device.MADE_AT_ONCE", at_once)
     whole, _ = by_index(tensor_data(), epoch_batches(40, 1, 3, 1), seed=5)
     parts, labels = by_index(
         tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5

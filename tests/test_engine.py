@@ -342,7 +342,7 @@ def test_determinism_is_switched_on_and_off_with_each_run() -> None:
         engine.build(EngineConfig(device="cpu", deterministic=wanted))
         assert torch.are_deterministic_algorithms_enabled() == wanted
         assert torch.backends.cudnn.deterministic == wanted
-        assert torch.backends.cudnn.benchmark == (not wanted)
+        assert not torch.backends.cudnn.benchmark
 
 
 def test_threads_are_set_where_they_are_given() -> None:

@@ -25,14 +25,14 @@ from igo.errors import ConfigError
 from igo.files import Record
 from igo.ranks import ALONE, Ranks
 from igo.runs import assemble
-from igo.train import cudagraphs, loop, optim
-from igo.train.cudagraphs import Graphs, Rehearsal, Step
+from igo.train import capture, cudagraphs, loop, optim
+from igo.train.capture import Rehearsal, Step
+from igo.train.cudagraphs import Graphs
 from igo.train.state import Progress, Training
 
 Make = Callable[..., Config]
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
-EAGER = 2  # steps before a graph, in the place of EAGER_STEPS
-FIRST = EAGER + cudagraphs.REHEARSALS
+FIRST = cudagraphs.REHEARSALS
 
 
 class Quiet:
@@ -53,20 +53,18 @@ class Recorder:
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
-        launching: float = 1.0,
-        whole: float = 1.0,
         obstacle: str = "",
-        fails: str = "",
+        fails: BaseException | None = None,
+        differs: bool = False,
     ) -> None:
         self.network, self.optimizer = network, optimizer
-        self.shown = launching, whole, obstacle
-        self.fails = fails
+        self.obstacle, self.fails, self.differs = obstacle, fails, differs
         self.rehearsals = self.captures = self.replays = self.released = 0
-        self.last: Callable[[], Step | None] = lambda: None
+        self.made: list[Callable[[], Step | None]] = []
 
     def rehearse(self, step: Step) -> Rehearsal:
         self.rehearsals += 1
-        return Rehearsal(step(), *self.shown)
+        return Rehearsal(step(), self.obstacle)
 
     def capture(self, step: Step) -> Step:
         self.captures += 1
@@ -76,7 +74,10 @@ class Recorder:
         for value, old in zip(self.tensors(), before, strict=True):
             value.copy_(old)
         if self.fails:
-            raise RuntimeError(self.fails)
+            try:
+                raise self.fails
+            finally:  # as the end of torch.cuda.graph does
+                raise RuntimeError("operation failed due to a previous error during capture")
         fixed = [dict(group) for group in self.optimizer.param_groups]
         totals = torch.zeros(2)
 
@@ -86,16 +87,28 @@ class Recorder:
             for group, old in zip(self.optimizer.param_groups, fixed, strict=True):
                 group.update(old)
             totals.copy_(step())
+            if self.differs:
+                next(self.network.parameters()).data += 1e-6
             for group, new in zip(self.optimizer.param_groups, now, strict=True):
                 group.update(new)
             return totals
 
-        self.last = weakref.ref(replay)
+        self.made.append(weakref.ref(replay))
         return replay
 
     def release(self) -> None:
-        assert self.last() is None  # or its memory would stay
         self.released += 1
+
+    @property
+    def alive(self) -> int:
+        """Graphs whose memory is held."""
+        return sum(one() is not None for one in self.made)
+
+    def random_state(self) -> Tensor:
+        return torch.get_rng_state()
+
+    def set_random_state(self, state: Tensor) -> None:
+        torch.set_rng_state(state)
 
     def tensors(self) -> list[Tensor]:
         states = self.optimizer.state.values()
@@ -105,9 +118,9 @@ class Recorder:
 
 @pytest.fixture
 def tensor_rates(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Learning rates as on a GPU, and graphs after fewer steps."""
+    """Learning rates as on a GPU, and graphs of fewer steps."""
     monkeypatch.setattr(optim, "_on_gpu", lambda device: True)
-    monkeypatch.setattr(cudagraphs, "EAGER_STEPS", EAGER)
+    monkeypatch.setattr(cudagraphs, "LEAST_STEPS", 8)
 
 
 def prepared(config: Config, **recorder: Any) -> tuple[Training, Recorder]:
@@ -151,25 +164,27 @@ def same_state(ours: Training, theirs: Training) -> bool:
     )
 
 
-# 96 samples in batches of 10 and more: nine full ones an epoch or fewer, and a ragged one.
+# 96 samples in batches of 10 and more: an epoch of ten has six of 10 and four of 9.
 RUN = (*TINY, "batch_size=10", "epochs=6", "schedule.stages=3", "learning_rate=0.05")
 BATCHES_GROW = ("split=0.5", "p=0.2")
 
 
 @pytest.mark.usefixtures("tensor_rates")
 @pytest.mark.parametrize(
-    ("overrides", "captures"),
+    ("overrides", "captures", "steps"),
     [
-        (BATCHES_GROW, 2),  # 10 batches in two stages, then 9
-        (("split=1", "noise.online=0"), 1),  # η changes in the graph's memory
-        (("optimizer=shb", "optimizer.weight_decay=0.01", *BATCHES_GROW), 2),
-        (("optimizer=nshb", "optimizer.decay_momentum=true"), 3),  # β is a number of the graph
+        # 10 and 9 in two stages; then 11, and too few of 10: less three rehearsals each
+        (BATCHES_GROW, 3, 4 * (6 + 4) + 2 * 6),
+        (("split=1", "noise.online=0"), 2, 6 * (6 + 4)),  # η changes in the graph's memory
+        (("optimizer=shb", "optimizer.weight_decay=0.01", *BATCHES_GROW), 3, 4 * (6 + 4) + 2 * 6),
+        # β is a number of the graph
+        (("optimizer=nshb", "optimizer.decay_momentum=true"), 6, 6 * (6 + 4)),
     ],
 )
 def test_a_run_with_graphs_is_the_run_without_to_the_bit(
-    overrides: tuple[str, ...], captures: int, make_config: Make
+    overrides: tuple[str, ...], captures: int, steps: int, make_config: Make
 ) -> None:
-    """Through changes of η, b and β, ragged last batches, and C² measured between replays."""
+    """Through changes of η, b and β, two sizes of batches, and C² measured between replays."""
     config = make_config(*RUN, *overrides)
     plain = assemble.prepare(config, make_plan(config))
     wanted = train(plain)
@@ -177,9 +192,8 @@ def test_a_run_with_graphs_is_the_run_without_to_the_bit(
     assert train(training) == wanted
     assert same_state(training, plain)
     assert recorder.captures == captures
-    assert recorder.rehearsals == captures * cudagraphs.REHEARSALS
-    full = sum(s.epochs * (96 % s.batches or s.batches) for s in plain.plan.stages)  # larger ones
-    assert recorder.replays == full - captures * FIRST > full / 3
+    assert recorder.rehearsals == captures * FIRST
+    assert recorder.replays == steps - captures * FIRST
 
 
 @pytest.mark.usefixtures("tensor_rates")
@@ -209,16 +223,16 @@ def test_tensors_that_were_replaced_get_a_new_graph(make_config: Make) -> None:
     training, recorder = prepared(make_config(*RUN, "optimizer=shb", "schedule=constant"))
     optimizer, run = training.optimizer, training.engine
     optim.apply(optimizer, 0.1, 0.9, training.config.optimizer)
-    run.begin_epoch([10], optimizer)
+    run.begin_epoch({10: 99}, optimizer)
     for _ in range(FIRST + 1):
         step(training)
     assert (recorder.captures, recorder.replays) == (1, 1)
-    run.begin_epoch([10], optimizer)
+    run.begin_epoch({10: 99}, optimizer)
     step(training)
     assert recorder.replays == 2
     for state in optimizer.state.values():
         state["momentum_buffer"] = state["momentum_buffer"].clone()
-    run.begin_epoch([10], optimizer)
+    run.begin_epoch({10: 99}, optimizer)
     step(training)
     assert (recorder.captures, recorder.replays) == (1, 2)
 
@@ -234,7 +248,7 @@ def step(training: Training, b: int = 10, seed: int = 0) -> Tensor:
 def test_what_a_step_returned_is_not_changed_by_the_next(make_config: Make) -> None:
     training, recorder = prepared(make_config(*RUN, "schedule=constant"))
     optim.apply(training.optimizer, 0.0, 0.0, training.config.optimizer)
-    training.engine.begin_epoch([10], training.optimizer)
+    training.engine.begin_epoch({10: 99}, training.optimizer)
     eager = [step(training, seed=seed) for seed in range(FIRST)]
     replayed = [step(training, seed=seed) for seed in range(FIRST)]
     assert recorder.replays == FIRST
@@ -247,69 +261,123 @@ def test_what_a_step_returned_is_not_changed_by_the_next(make_config: Make) -> N
 
 @pytest.mark.usefixtures("tensor_rates")
 @pytest.mark.parametrize(
-    ("overrides", "shown", "captures"),
+    ("overrides", "pixels", "captures"),
     [
-        ((), {"whole": 1.2}, 1),
-        ((), {"whole": 1.3}, 0),  # the GPU limits
-        (("engine.micro_batch_size=9",), {}, 0),
-        (("batch_size=48", "epochs=2"), {}, 0),  # four steps in all
-        (("batch_size=48", "epochs=3"), {}, 1),
+        ((), 640, 2),
+        ((), 639, 1),  # batches of 10 images of 8 x 8 keep the GPU busy
+        (("engine.micro_batch_size=9",), 640, 1),
+        (("batch_size=48", "epochs=3"), 9999, 0),  # six steps in all
+        (("batch_size=48", "epochs=4"), 9999, 1),
     ],
 )
-def test_a_graph_is_made_where_it_gains(
-    overrides: tuple[str, ...], shown: dict[str, float], captures: int, make_config: Make
+def test_a_graph_is_made_by_sizes_and_steps_left(
+    overrides: tuple[str, ...],
+    pixels: int,
+    captures: int,
+    make_config: Make,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(cudagraphs, "MOST_PIXELS", pixels)
     config = make_config(*RUN, "schedule=constant", "schedule.stages=1", *overrides)
-    training, recorder = prepared(config, **shown)
+    training, recorder = prepared(config)
     train(training)
     assert recorder.captures == captures
-    assert recorder.rehearsals <= cudagraphs.REHEARSALS  # each waits for the GPU
+    assert training.engine.graphs is not None
+    assert [*training.engine.graphs.told.values()].count("graph") == captures
 
 
 @pytest.mark.usefixtures("tensor_rates")
 def test_the_graph_of_a_stage_ends_with_it(make_config: Make) -> None:
     training, recorder = prepared(make_config(*RUN, "schedule=constant"))
     optim.apply(training.optimizer, 0.1, 0.0, training.config.optimizer)
-    training.engine.begin_epoch([10], training.optimizer)
+    training.engine.begin_epoch({10: 99}, training.optimizer)
     for _ in range(FIRST):
         step(training)
-    assert recorder.last() is not None
+    assert recorder.alive == 1
     assert all(parameter.grad is None for parameter in training.network.parameters())
-    step(training, b=6)  # the ragged one
-    training.engine.begin_epoch([10], training.optimizer)
-    assert recorder.last() is not None
+    step(training, b=6)  # of no size that was announced
+    training.engine.begin_epoch({10: 89}, training.optimizer)
+    assert recorder.alive == 1
     assert recorder.released == 0
-    training.engine.begin_epoch([11], training.optimizer)
-    assert recorder.last() is None
+    training.engine.begin_epoch({11: 99, 10: 99}, training.optimizer)
+    assert recorder.alive == 0
     assert recorder.released == 1
 
 
 @pytest.mark.usefixtures("tensor_rates")
-@pytest.mark.parametrize("trouble", [{"obstacle": "it waits"}, {"fails": "it waits\nwhere"}])
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        ({"obstacle": "it waits"}, "it waits"),
+        ({"fails": RuntimeError("it waits\nwhere")}, "it waits"),
+        ({"differs": True}, "a replay is not its step to the bit .*"),
+    ],
+)
 def test_what_cannot_be_captured_is_said_once_and_trained_without(
-    trouble: dict[str, str], make_config: Make
+    trouble: dict[str, Any], said: str, make_config: Make
 ) -> None:
+    """And the cause is the first error, which the end of a capture hides."""
     config = make_config(*RUN, *BATCHES_GROW, "optimizer=shb")
     plain = assemble.prepare(config, make_plan(config))
     wanted = train(plain)
     training, recorder = prepared(config, **trouble)
-    with pytest.warns(UserWarning, match="without CUDA graphs: it waits$") as said:
+    with pytest.warns(UserWarning, match=f"without CUDA graphs: {said}$") as heard:
         assert train(training) == wanted
-    assert len(said) == 1
+    assert len(heard) == 1
     assert same_state(training, plain)
-    assert recorder.captures == ("fails" in trouble)
-    assert recorder.replays == 0
+    assert recorder.captures == ("obstacle" not in trouble)
+    assert recorder.replays == ("differs" in trouble)
+    assert recorder.alive == 0
+    assert training.engine.graphs is not None
+    assert {text[:9] for text in training.engine.graphs.told.values()} == {"given up:"}
+
+
+@pytest.mark.usefixtures("tensor_rates")
+def test_a_graph_without_memory_is_missed_at_that_size_alone(make_config: Make) -> None:
+    config = make_config(*RUN, "schedule=constant", "optimizer=shb")
+    plain = assemble.prepare(config, make_plan(config))
+    wanted = train(plain)
+    training, recorder = prepared(config)
+
+    def fail_at_first(step: Step) -> Step:
+        recorder.fails = None if recorder.captures else torch.OutOfMemoryError("CUDA out of memory")
+        return capturing(step)
+
+    capturing, recorder.capture = recorder.capture, fail_at_first  # type: ignore[method-assign]
+    with pytest.warns(UserWarning, match="batches of 10 have no memory for a graph: CUDA out"):
+        assert train(training) == wanted
+    assert same_state(training, plain)
+    assert recorder.captures == 2
+    assert recorder.replays == 6 * 4 - FIRST  # those of 9
+
+
+@pytest.mark.usefixtures("tensor_rates")
+def test_replays_are_compared_again_after_the_rate_changed(make_config: Make) -> None:
+    """A graph that has η for fixed is found out then."""
+    training, recorder = prepared(make_config(*RUN, "schedule=constant"))
+    optimizer, settings = training.optimizer, training.config.optimizer
+    optim.apply(optimizer, 0.1, 0.0, settings)
+    training.engine.begin_epoch({10: 99}, optimizer)
+    for _ in range(FIRST + 1):
+        step(training)
+    assert recorder.replays == 1
+    recorder.differs = True
+    optim.apply(optimizer, 0.05, 0.0, settings)
+    training.engine.begin_epoch({10: 89}, optimizer)
+    with pytest.warns(UserWarning, match="not its step to the bit"):
+        step(training)
 
 
 @pytest.mark.usefixtures("tensor_rates")
 def test_asked_for_by_name_a_graph_is_made_at_once_or_an_error(make_config: Make) -> None:
     config = make_config(*RUN, "schedule=constant")
-    for trouble, captures in (({"whole": 9.0}, 1), ({"obstacle": "it waits"}, 0)):
-        training, recorder = prepared(config, **trouble)  # type: ignore[arg-type]
+    troubles: list[tuple[dict[str, Any], int]] = [({}, 1), ({"obstacle": "it waits"}, 0)]
+    for trouble, captures in troubles:
+        training, recorder = prepared(config, **trouble)
         made = replace(training.engine, graphs=Graphs(recorder, always=True))
         training = replace(training, engine=made)
         optim.apply(training.optimizer, 0.1, 0.0, config.optimizer)
-        made.begin_epoch([10], training.optimizer)
+        made.begin_epoch({10: 4}, training.optimizer)
         if captures:
             for _ in range(cudagraphs.REHEARSALS):
                 step(training)
@@ -337,10 +405,10 @@ def test_where_graphs_cannot_be_they_are_none_or_an_error() -> None:
 
 def test_numbers_drawn_on_the_cpu_are_noticed() -> None:
     for draw in (lambda: torch.rand(1), random.random):
-        before = cudagraphs._cpu_draws()
-        assert cudagraphs._cpu_draws() == before
+        before = capture._cpu_draws()
+        assert capture._cpu_draws() == before
         draw()
-        assert cudagraphs._cpu_draws() != before
+        assert capture._cpu_draws() != before
 
 
 # --- Learning rates in memory ---------------------------------------------------------------------

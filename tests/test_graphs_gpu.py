@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import TINY
-from test_graphs import train
+from test_graphs import same_state, train
 from torch import Tensor, nn
 
 from igo.config.plan import make_plan
@@ -45,7 +45,7 @@ def steps(run: Engine, network: nn.Module, eta: float, count: int, b: int = 16) 
     network = run.prepare(network)
     optimizer = optim.build(SGD, network.parameters())
     optim.apply(optimizer, eta, 0.0, SGD)
-    run.begin_epoch([b], optimizer)
+    run.begin_epoch({b: 999}, optimizer)
     torch.manual_seed(1)
     return [run.step(network, optimizer, samples(b))[0].item() for _ in range(count)]
 
@@ -62,10 +62,10 @@ def dropping() -> nn.Module:
     "overrides",
     [("split=0.5", "p=0.2"), ("split=1",), ("optimizer=nshb", "optimizer.decay_momentum=true")],
 )
-def test_training_with_graphs_is_training_without_within_rounding(
+def test_training_with_graphs_is_training_without_to_the_bit(
     overrides: tuple[str, ...], precision: str, make_config: Make
 ) -> None:
-    """Stages of two epochs of nine full batches and a ragged one, C² measured in between."""
+    """Stages of two epochs of six batches of 10 and four of 9, C² measured in between."""
     found = []
     for setting in ("true", "false"):
         config = make_config(
@@ -75,19 +75,10 @@ def test_training_with_graphs_is_training_without_within_rounding(
         training = assemble.prepare(config, make_plan(config))
         found.append((train(training), training))
     (ours, graphed), (theirs, eager) = found
-    for one, two in zip(ours, theirs, strict=True):
-        for name in ("eta_m", "b_m", "beta_m", "updates"):
-            assert one[name] == two[name]
-        assert one["train/loss"] == pytest.approx(two["train/loss"], rel=5e-3)
-    state = eager.network.state_dict()
-    slack = {"fp32": 1e-3, "bf16": 2e-2}[precision]
-    for name, value in graphed.network.state_dict().items():
-        torch.testing.assert_close(value, state[name], rtol=slack, atol=slack, msg=name)
-    momenta = [list(run.optimizer.state.values()) for run in (graphed, eager)]
-    for one, two in zip(*momenta, strict=True):
-        torch.testing.assert_close(one, two, rtol=slack, atol=slack)
+    assert ours == theirs
+    assert same_state(graphed, eager)
     assert graphed.engine.graphs is not None
-    assert graphed.engine.graphs._replay is not None
+    assert {*graphed.engine.graphs.told.values()} == {"graph"}
 
 
 def test_dropout_draws_in_replays_what_it_draws_without() -> None:
@@ -109,7 +100,7 @@ def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
         optimizer = optim.build(SGD, network.parameters())
         optim.apply(optimizer, 0.01, 0.0, SGD)
         for b in sizes:
-            run.begin_epoch([b], optimizer)
+            run.begin_epoch({b: 999}, optimizer)
             batch = samples(b, size=32)
             for _ in range(cudagraphs.REHEARSALS + 2):
                 run.step(network, optimizer, batch)
@@ -145,11 +136,7 @@ class Reads(nn.Module):
     ("what", "said"),
     [("item", "waits for the GPU"), ("draws", "on the CPU"), ("synchronize", "without CUDA")],
 )
-def test_a_model_that_cannot_be_captured_trains_on_without(
-    what: str, said: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cudagraphs, "EAGER_STEPS", 2)
-    monkeypatch.setattr(cudagraphs, "LAUNCH_BOUND", float("inf"))
+def test_a_model_that_cannot_be_captured_trains_on_without(what: str, said: str) -> None:
     with pytest.warns(UserWarning, match=said):
         losses = steps(build("auto"), Reads(what), 0.1, 12)
     assert losses == pytest.approx(steps(build(False), Reads(what), 0.1, 12), rel=1e-4)
@@ -166,7 +153,7 @@ def test_an_update_that_is_not_finite_is_skipped_in_a_graph_too(setting: bool) -
     network = run.prepare(network)
     optimizer = optim.build(SGD, network.parameters())
     optim.apply(optimizer, 0.1, 0.0, SGD)
-    run.begin_epoch([16], optimizer)
+    run.begin_epoch({16: 999}, optimizer)
     images, labels = samples(16)
     for step in range(12):
         before = [value.clone() for value in network.state_dict().values()]

@@ -13,7 +13,7 @@ import pytest
 import rounding
 import torch
 from conftest import TINY
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from test_loop import trained
@@ -216,6 +216,7 @@ def test_a_users_own_model_and_loader() -> None:
     share=st.floats(0, 1),
     cap=st.none() | st.integers(1, 200),
 )
+@example(n=4, b_1=1, growth=4.0, share=1.0, cap=1)
 def test_online_pairs_are_whole_disjoint_and_within_their_share(
     n: int, b_1: int, growth: float, share: float, cap: int | None
 ) -> None:
@@ -288,6 +289,7 @@ def pairs_and_truth(config: Config, *, unseen: bool) -> np.ndarray:
     return np.array(ratios)
 
 
+@pytest.mark.slow
 def test_pairs_of_a_real_run_agree_with_brute_force(make_config: Make) -> None:
     """At b = 16, η = 0.1 over four epochs: ratio 1 within its interval; today's pairs, unbiased.
 

@@ -42,6 +42,7 @@ MESSAGES = {  # what is typed: the answer
     "epochs=1000001": "epochs=1000001 is not allowed: it must be in [1, 1,000,000]",
     "epochs=2.5": "epochs=2.5 is not allowed: it must be a whole number",
     "epochs=true": "epochs=True is not allowed: it must be a whole number",
+    "evaluate_every=0": "evaluate_every=0 is not allowed: it must be 1 or more",
     "seed=-1": "seed=-1 is not allowed: it must be in [0, 2^32)",
     "seed=4294967296": "seed=4294967296 is not allowed: it must be in [0, 2^32)",
     "learning_rate=0": "learning_rate=0.0 is not allowed: it must be above 0",
@@ -348,6 +349,9 @@ MESSAGES = {  # what is typed: the answer
     ),
     "engine.graphs=maybe": (
         "engine.graphs=maybe is not allowed: it must be one of auto, true, false."
+    ),
+    "engine.background=maybe": (
+        "engine.background=maybe is not allowed: it must be one of auto, true, false."
     ),
     "engine.micro_batch_size=0": "engine.micro_batch_size=0 is not allowed: it must be 1 or more",
     "engine.micro_batch_size=64 engine.memory=4": (

@@ -267,12 +267,7 @@ def test_an_unknown_set_of_weights_of_a_timm_model_is_named() -> None:
     [
         ("model=timm", "model.name=resnett18"),
         ("model=timm", "model.name=vit_tiny_patch16_224"),
-        (
-            "model=resnet18",
-            "batch_size=1",
-            "split=1",
-            "dataset.samples=401",
-        ),  # batches of one image
+        ("model=resnet18", "batch_size=1", "split=1", "dataset.samples=401"),
     ],
     ids=["name", "patch", "one image"],
 )

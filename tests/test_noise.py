@@ -142,7 +142,7 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Ma
     on = engine.build(EngineConfig(device="cpu", precision="fp32"))
     images = datasets.open_data(config, on.device)
     torch.manual_seed(3)
-    network = models.build(config.model, config.dataset)
+    network = on.prepare(models.build(config.model, config.dataset))
     before = {name: value.clone() for name, value in network.state_dict().items()}
     state = torch.get_rng_state()
 

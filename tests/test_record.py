@@ -31,9 +31,9 @@ from igo.runs.folder import RunFolder, signature
 
 # What may differ between two computations of the same result.
 WITHOUT_EFFECT = {
-    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "dataset.workers",
-    "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity", "tracking.group",
-    "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
+    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "engine.background",
+    "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
+    "tracking.group", "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
     "save_model", "tracking.artifact", "dataset.root", "dataset.file",
     "p",  # as written; where a profile uses it, schedule.p has its value
 }  # fmt: skip

@@ -423,7 +423,7 @@ def test_sweep_files_hold_grids_alone_and_every_run_in_them_is_sound(
         for line in combinations(parser, grid, [])
     ]
     assert len(distinct(jobs)) == len(jobs) > 1
-    assert len({job.config.seed for job in jobs}) >= 3
+    assert len({job.config.seed for job in jobs}) > 1
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:

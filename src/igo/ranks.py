@@ -166,6 +166,17 @@ class Ranks:
         _reached(lambda: dist.broadcast_object_list(values, device=cpu), self._why)
         return values[0]
 
+    def everyones(self, name: str, word: str) -> list[str]:
+        """What each rank says of something, by rank."""
+        if self.size == 1:
+            return [word]
+        self.store.set(f"{name} {self.rank}", word)
+
+        def said() -> list[str]:
+            return [self.store.get(f"{name} {rank}").decode() for rank in range(self.size)]
+
+        return _reached(said, self._why)
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Sum gradients of Σ loss/b over ranks, b the whole batch: the gradient of the mean loss.
 
@@ -181,7 +192,7 @@ class Ranks:
             if parameter.requires_grad:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-                gradients.append(parameter.grad)
+                gradients.append(_as_in_memory(parameter.grad, parameter))
         flat = self.sum_(torch.cat([gradient.flatten() for gradient in gradients]))
         sizes = [gradient.numel() for gradient in gradients]
         for gradient, summed in zip(gradients, flat.split(sizes), strict=True):
@@ -196,6 +207,16 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def _as_in_memory(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """The gradient with its axes as the parameter has them in memory, which all ranks agree on.
+
+    So it is copied as it lies: PyTorch's order of axes would turn a channels_last gradient around
+    on the way in and out, two passes over memory.
+    """
+    strides = parameter.stride()
+    return gradient.permute(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
 
 
 def _tell(store: Any, word: str) -> None:

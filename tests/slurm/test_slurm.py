@@ -265,7 +265,7 @@ def test_what_sbatch_refuses_is_one_line_and_nothing_is_recorded(tmp_path: Path)
     (line,) = refused.stderr.splitlines()
     assert line.startswith("error: sbatch: ")
     assert "nowhere" in line
-    assert queue(tmp_path) == {}
+    assert list(tmp_path.glob("runs/sweeps/*/sweep.json")) == []  # what was refused is no sweep
     assert in_queue() == {}
 
 

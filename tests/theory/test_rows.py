@@ -2,6 +2,7 @@
 
 import ast
 import contextlib
+import itertools
 import math
 from pathlib import Path
 
@@ -139,7 +140,18 @@ def test_the_committed_page_is_what_its_tables_say(studies, committed, tmp_path)
 
 
 def changed(table):
-    """Yield the table with one column of numbers changed, in several ways."""
+    """Yield the table with numbers changed: a whole column, one group's, or to another column's."""
+    kinds = table.schema.items()
+    numbers = [name for name, kind in kinds if kind.is_numeric()]
+    yield from (
+        table.with_columns(pl.col(other).alias(name))
+        for name, other in itertools.permutations(numbers, 2)
+        if table.schema[name] == table.schema[other]
+    )
+    for group in (name for name, kind in kinds if kind == pl.String):
+        for value, name in itertools.product(table[group].unique(maintain_order=True), numbers):
+            own = pl.when(pl.col(group) == value)
+            yield table.with_columns(own.then(pl.col(name) * 0).otherwise(pl.col(name)).alias(name))
     for name, kind in table.schema.items():
         column = pl.col(name)
         if kind == pl.Boolean:

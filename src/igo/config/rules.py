@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "engine.precision": ("auto", "fp32", "bf16", "fp16"),
     "engine.batchnorm": ("synced", "local"),
     "engine.graphs": ("auto", "true", "false"),
+    "engine.background": ("auto", "true", "false"),
     "engine.non_finite": ("stop", "skip"),
     "tracking.tool": ("wandb", "none"),
     "tracking.mode": ("offline", "online", "disabled"),
@@ -52,6 +53,7 @@ OF_SCHEDULE = ("stages", "batch_multiple", "final_updates", "p", "gamma", "noise
 RULES: dict[str, Rule] = {
     **{name: arguments.RULES[name] for name in OF_PLAN},
     **{f"schedule.{name}": arguments.RULES[name] for name in OF_SCHEDULE},
+    "evaluate_every": AT_LEAST_ONE,
     "seed": (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)"),
     "schedule.feedback_limit": (lambda r: r > 1, "it must be above 1"),
     "schedule.kappa": (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"),

@@ -105,7 +105,8 @@ class EngineConfig:
     threads: int | None = None
     deterministic: bool = True
     batchnorm: str = "synced"
-    graphs: bool | str = "auto"
+    graphs: bool | str = False
+    background: bool | str = "auto"
     non_finite: str = "stop"
 
 
@@ -137,6 +138,7 @@ class Config:
     split: float = 0.5
     seed: int = 0
     epochs: int = 1
+    evaluate_every: int = 1
     learning_rate: float = 0.1  # η_1
     batch_size: int = 32  # b_1
     max_batch_size: int | None = None
@@ -154,7 +156,7 @@ RULE = 2
 # Settings that change no result: where a run computes, and where its files and records go.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
-    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs",
+    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "engine.background",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 

@@ -29,6 +29,13 @@ def sizes(n: int, batches: int) -> tuple[int, int]:
     return -(-n // batches), n // batches
 
 
+def counts(n: int, batches: int) -> dict[int, int]:
+    """How many of an epoch's equal batches have each of the two sizes; one, where n/k is whole."""
+    large, small = sizes(n, batches)
+    larger = n - small * batches
+    return {size: many for size, many in ((large, larger), (small, batches - larger)) if many}
+
+
 def epoch_batches(n: int, batches: int, seed: int, epoch: int) -> list[Tensor]:
     """A fresh permutation of [0, n) in k parts whose sizes differ by at most one, larger first.
 

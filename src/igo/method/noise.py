@@ -167,8 +167,8 @@ def estimate(gradients: Tensor, *, batch_size: int, n: int, sampling: str = "dis
         sampling: how, see ``sampling_factor``.
     """
     mean = gradients.mean(dim=0, dtype=torch.float64)
-    spreads = [float((one.double() - mean).square().sum()) for one in gradients]
-    square = float(mean.square().sum())
+    found = [(one.double() - mean).square().sum() for one in gradients]
+    *spreads, square = torch.stack([*found, mean.square().sum()]).tolist()  # one wait for a GPU
     return from_spreads(spreads, square, batch_size=batch_size, n=n, sampling=sampling)
 
 

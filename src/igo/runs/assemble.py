@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -63,18 +64,28 @@ def _identity(config: Config, ranks: Ranks) -> Identity:
     return own
 
 
-def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: Progress) -> None:
-    """Write all that a bit-identical resume needs; random streams need no state, see seeds."""
-    state = {
-        "signature": signature,
-        "wandb_id": wandb_id,
+def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress) -> dict[str, Any]:
+    """All that a bit-identical resume needs, as copies in the CPU's memory: training may go on.
+
+    Random streams need no state, see seeds.
+    """
+    found = {
         "model": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.engine.scaler.state_dict(),
+    }
+    return {
+        "signature": signature,
+        "wandb_id": wandb_id,
+        **recovery.copied(found),
         "data": asdict(run.identity) if run.identity else None,
         "progress": asdict(now),
     }
-    checkpoint.save(path, state)
+
+
+def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: Progress) -> None:
+    """Write the state of a run as a checkpoint."""
+    checkpoint.save(path, state_of(signature, wandb_id, run, now))
 
 
 def load(

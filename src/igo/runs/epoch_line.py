@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 GAP = "  "
@@ -32,7 +33,7 @@ def describe(record: Mapping[str, Any]) -> str:
     if record.get("beta_m"):
         parts.append(f"β {record['beta_m']:.3g}")
     for part in ("train", "validation", "test"):
-        if f"{part}/loss" in record:
+        if record.get(f"{part}/accuracy") is not None:
             parts.append(f"{part} {record[f'{part}/loss']:.4f} {record[f'{part}/accuracy']:.2%}")
     parts.append(f"{record['images_per_second']:,.0f} images/s")
     return GAP.join(parts) + _skipped(record)
@@ -50,14 +51,14 @@ def columns(width: int, *, momentum: bool = False, validation: bool = False) -> 
         Column("b_m", 8, lambda r: f"{r['b_m']:,.1f}"),
         Column("train loss", 10, lambda r: f"{r['train/loss']:.4f}", leaves=6),
         Column("train", 7, lambda r: f"{r['train/accuracy']:.2%}", leaves=5),
-        Column("test loss", 9, lambda r: f"{r['test/loss']:.4f}", leaves=4),
-        Column("test", 7, lambda r: f"{r['test/accuracy']:.2%}"),
+        Column("test loss", 9, partial(_if_there, "test/loss", ".4f"), leaves=4),
+        Column("test", 7, partial(_if_there, "test/accuracy", ".2%")),
         Column("images/s", 9, lambda r: f"{r['images_per_second']:,.0f}", leaves=1),
     ]
     if momentum:
         shown.insert(7, Column("β_m", 6, lambda r: f"{r['beta_m']:.3g}"))
     if validation:
-        shown.insert(-2, Column("validation", 10, lambda r: f"{r['validation/accuracy']:.2%}"))
+        shown.insert(-2, Column("validation", 10, partial(_if_there, "validation/accuracy", ".2%")))
     for step in range(1, 7):
         if len(heading(shown)) <= width:
             break
@@ -73,6 +74,12 @@ def heading(columns: Sequence[Column]) -> str:
 def line(columns: Sequence[Column], record: Mapping[str, Any]) -> str:
     """An epoch under the heading."""
     return GAP.join(one.cell(record).rjust(one.width) for one in columns) + _skipped(record)
+
+
+def _if_there(name: str, form: str, record: Mapping[str, Any]) -> str:
+    """Of an epoch that was evaluated; see evaluate_every."""
+    value = record[name]
+    return "–" if value is None else format(value, form)
 
 
 def _measured(record: Mapping[str, Any]) -> str:

@@ -143,7 +143,7 @@ def _train_recorded(
     training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
 ) -> None:
     """Train, and keep the record: rank 0's part."""
-    from igo.runs import assemble, tracking
+    from igo.runs import assemble, background, checkpoint, tracking
     from igo.train import engine, loop, recovery
 
     config, plan = training.config, training.plan
@@ -166,21 +166,40 @@ def _train_recorded(
             tracked.append(tracker)
 
             def epoch_done(record: Record) -> None:
-                with folder.writing():
-                    folder.append_record(record)
-                    wandb_id = folder.status().get("wandb_id")
-                    assemble.save(folder.checkpoint, folder.path.name, wandb_id, training, progress)
-                tracker.log(record)
+                wandb_id = folder.status().get("wandb_id")
+                state = assemble.state_of(folder.path.name, wandb_id, training, progress)
+                told = _graphs(training)
+
+                def write() -> None:
+                    with folder.writing():
+                        folder.append_record(record)
+                        checkpoint.save(folder.checkpoint, state)
+                        if told and told != folder.status().get("graphs"):
+                            folder.update_status(graphs=told)
+                    tracker.log(record)
+
+                writer.do(write)
 
             def shrunk(tried: int, fits: int) -> None:
+                writer.wait()  # it writes status.json, too
                 terminal.warn(recovery.describe(training.network, tried, fits))
                 with folder.writing():
                     folder.update_status(hardware={**hardware, "micro_batch_size": fits})
 
-            with terminal.progress(plan, progress.epoch) as bar:
+            beside = background.wanted(config.engine.background, training.engine.device.type)
+            with (
+                background.writer(beside) as writer,
+                terminal.progress(plan, progress.epoch) as bar,
+            ):
                 loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
             if config.tracking.artifact:
                 tracker.attach(_export(config, folder))
+
+
+def _graphs(training: Training) -> dict[str, str]:
+    """What became of the CUDA graph of each size of batches so far, for status.json."""
+    graphs = training.engine.graphs
+    return {} if graphs is None else {str(size): what for size, what in graphs.told.items()}
 
 
 def _export(config: Config, folder: RunFolder) -> Path:
@@ -268,7 +287,8 @@ def _short(commit: str | None) -> str:
 
 def _report(terminal: Terminal, folder: RunFolder, how: str) -> None:
     records = read_records(folder.path)
-    accuracies = [record["test/accuracy"] for record in records]
+    tested = (record["test/accuracy"] for record in records)
+    accuracies = [accuracy for accuracy in tested if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
     more = "" if validation is None else f"; validation accuracy {validation:.2%}"
     terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{more}")

@@ -78,7 +78,9 @@ class Overview:
             if record:
                 self._done[name] = int(record["epoch"])
                 self._pace.at(name, self._done[name], float(record["seconds"]))
-                said = f"epoch {record['epoch']}  test {record['test/accuracy']:.2%}"
+                accuracy = record["test/accuracy"]  # None where the epoch was not evaluated
+                tested = "" if accuracy is None else f"  test {accuracy:.2%}"
+                said = f"epoch {record['epoch']}{tested}"
                 self._progress.update(bar, completed=record["epoch"], said=said)
         done = sum(self._done.values())
         said = f"{counts(self._states)}, {self._time_left(done)}"

@@ -2,157 +2,223 @@
 
 At small batches a GPU has done its work before the CPU has told it all of it. A graph holds the
 launches of one whole step (forward, loss, backward, optimizer step, totals) at fixed addresses, and
-replays them at once. There is one graph at a time, of the present stage. torch.compile is left out:
-it compiles for seconds at each of a schedule's hundred batch sizes, and gives up after eight.
+replays them at once. An epoch of equal batches has two sizes at most, so a stage has two graphs at
+most. torch.compile is left out: it compiles for seconds at each of a schedule's hundred batch
+sizes, and gives up after eight.
+
+None of this has run on a GPU yet, so it is off unless it is asked for (docs/gpu.md).
 """
 
 from __future__ import annotations
 
-import math
-import random
-import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from igo.errors import ConfigError
 from igo.ranks import Ranks
+from igo.train import optim
+from igo.train.capture import Backend, Cuda, Step
+from igo.train.recovery import is_exhausted
 
 Batch = tuple[Tensor, Tensor]
-Step = Callable[[], Tensor]
 Update = Callable[[Batch], Tensor]  # one training step on a batch, kernel by kernel; its totals
 
-# Steps of a stage before its graph. Capturing takes a pass of the CPU through a step, new memory,
-# and the making of the graph: about as long as these steps do (estimated, not measured). So a stage
-# that ends early has paid nothing, and none pays more than twice what was best.
-EAGER_STEPS = 20
+# What auto captures, by sizes alone, so that it is the same on every machine and after a resume.
+# Both numbers are estimates. Larger batches keep a GPU busy for longer than their launching takes;
+# capturing and comparing take about as long as thirty steps.
+MOST_PIXELS = 128 * 32 * 32
+LEAST_STEPS = 100  # left in the stage
 REHEARSALS = 3  # steps on the stream of capture before it, as PyTorch's notes on CUDA graphs ask
-# Launching limits where the GPU is done with a step almost as soon as it has been told all of it.
-# Beyond this ratio of the two times it still has a quarter of the step to do then: a graph gains
-# nothing, and costs the memory of a second set of activations.
-LAUNCH_BOUND = 1.25
 
 
-@dataclass(frozen=True)
-class Rehearsal:
-    """A step of training, and what it showed of capturing the next one like it.
+@dataclass
+class _Shape:
+    """Batches of one size in the present stage: how far their graph is, or why there is none."""
 
-    ``launching`` and ``whole`` are seconds from its start until the CPU had launched all of it, and
-    until the GPU had done it; ``obstacle`` says why it cannot be captured, empty where it can.
-    """
+    left: int  # steps in the stage
+    rehearsed: int = 0
+    inputs: Batch | None = None
+    replay: Step | None = None
+    compared: bool = False
+    eager: str = ""
 
-    totals: Tensor
-    launching: float
-    whole: float
-    obstacle: str = ""
-
-
-class Backend(Protocol):
-    """What Graphs needs of a device."""
-
-    def rehearse(self, step: Step) -> Rehearsal:
-        """Do a step where and as it will be captured."""
-        ...
-
-    def capture(self, step: Step) -> Step:
-        """Record a step without doing it; what is returned does it on the same addresses."""
-        ...
-
-    def release(self) -> None:
-        """Give back the memory of a graph that has been dropped."""
-        ...
+    def play(self, batch: Batch) -> Tensor:
+        if self.inputs is None or self.replay is None:
+            raise RuntimeError("there is no graph")
+        for fixed, now in zip(self.inputs, batch, strict=True):
+            fixed.copy_(now)
+        return self.replay().clone()
 
 
 @dataclass
 class Graphs:
-    """The graph of the present stage, if it has one.
+    """The graphs of the present stage, at most one for each of its two sizes of batches.
 
-    A stage's first ``EAGER_STEPS`` are ordinary ones and so are its rehearsals: these are training
-    itself, on another stream, and capturing launches nothing. So nothing has to be put back, and
-    a run is the same with graphs and without, up to what a kernel rounds. Random numbers too: a
-    replay sets seed and offset in its kernels to those of the CUDA generator, and moves it on by as
-    much as the step does without a graph (torch.cuda.CUDAGraph does it for the default generator);
-    torch.manual_seed before an epoch holds for its replays.
+    The rehearsals are training itself, on another stream, and capturing launches nothing. The first
+    replay, and the first after η changed, is made beside the same step kernel by kernel, from the
+    same state: the two must be the same to the bit. So a run has the same bits with graphs and
+    without, wherever it was stopped and continued; where it would not, there are no graphs, and a
+    warning. Random numbers too: a replay sets seed and offset in its kernels to those of the CUDA
+    generator, and moves it on by as much as the step does without a graph.
 
-    ``always`` captures whatever limits, and makes an obstacle an error.
+    ``always`` captures whatever the sizes, and makes an obstacle an error. ``told`` says of each
+    size of batches what became of it.
     """
 
     backend: Backend
     always: bool = False
-    _frozen: object = field(default=None, init=False)  # what the graph has for fixed
-    _batch_size: int = field(default=0, init=False)
-    _steps: int = field(default=0, init=False)  # so far, of this batch size
-    _launching: float = field(default=math.inf, init=False)
-    _whole: float = field(default=math.inf, init=False)
-    _inputs: Batch | None = field(default=None, init=False)
-    _replay: Step | None = field(default=None, init=False)
-    _given_up: bool = field(default=False, init=False)
+    told: dict[int, str] = field(default_factory=dict, init=False)
+    _frozen: object = field(default=None, init=False)  # what the graphs have for fixed
+    _rate: float | None = field(default=None, init=False)
+    _shapes: dict[int, _Shape] = field(default_factory=dict, init=False)
+    _given_up: str = field(default="", init=False)
 
-    def begin(self, batch_size: int, optimizer: torch.optim.Optimizer) -> None:
-        """Before an epoch, drop the graph unless it is still the right one.
+    def begin(self, steps: Mapping[int, int], optimizer: torch.optim.Optimizer) -> None:
+        """Before an epoch, drop the graphs unless they are still the right ones.
 
         Args:
-            batch_size: of the batches to capture; any others are not.
+            steps: left in the stage, by size of the batches to capture; any others are not.
             optimizer: its learning rate may change in place, see optim; what else it holds is
-                part of a graph.
+                part of a graph. Reading the rate waits for the GPU, once an epoch.
         """
-        frozen = batch_size, *_held(optimizer)
-        if frozen == self._frozen:
-            return
-        self._frozen, self._batch_size, self._steps = frozen, batch_size, 0
-        self._launching = self._whole = math.inf
-        if self._replay is not None:
-            self._inputs = self._replay = None
-            self.backend.release()
+        frozen = {*steps}, *_held(optimizer)
+        if frozen != self._frozen:
+            captured = any(shape.replay for shape in self._shapes.values())
+            self._frozen = frozen
+            self._shapes = {size: _Shape(left) for size, left in steps.items()}
+            if captured:
+                self.backend.release()
+        rate = optim.learning_rate(optimizer)
+        if rate != self._rate:
+            self._rate = rate
+            for shape in self._shapes.values():
+                shape.compared = False
 
-    def step(self, update: Update, optimizer: torch.optim.Optimizer, batch: Batch) -> Tensor:
-        """One step, by the graph if there is one for this batch; what ``update`` returns.
+    def step(
+        self, update: Update, network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
+    ) -> Tensor:
+        """One step, by a graph if there is one for this batch; what ``update`` returns.
 
         Raises:
             ConfigError: a step that must be captured cannot be.
         """
-        if self._given_up or len(batch[1]) != self._batch_size:
+        size = len(batch[1])
+        shape = self._shapes.get(size)
+        if self._given_up or shape is None or shape.eager:
             return update(batch)
-        if self._replay is not None and self._inputs is not None:
-            for fixed, now in zip(self._inputs, batch, strict=True):
-                fixed.copy_(now)
-            return self._replay().clone()
-        self._steps += 1
-        first = 0 if self.always else EAGER_STEPS
-        if not first < self._steps <= first + REHEARSALS:
-            return update(batch)
+        if shape.replay is not None:
+            if shape.compared:
+                return shape.play(batch)
+            return self._compare(shape, update, network, optimizer, batch)
+        if not shape.rehearsed and not self.always:
+            shape.eager = _no_gain(batch[0], shape.left)
+            if shape.eager:
+                self.told[size] = shape.eager
+                return update(batch)
         rehearsal = self.backend.rehearse(lambda: update(batch))
-        self._launching = min(self._launching, rehearsal.launching)
-        self._whole = min(self._whole, rehearsal.whole)
+        shape.rehearsed += 1
         if rehearsal.obstacle:
             self._give_up(rehearsal.obstacle)
-        elif self._steps == first + REHEARSALS and (
-            self.always or self._whole <= LAUNCH_BOUND * self._launching
-        ):
-            self._capture(update, optimizer, batch)
+        elif shape.rehearsed == REHEARSALS:
+            self._capture(shape, update, optimizer, batch)
         return rehearsal.totals
 
-    def _capture(self, update: Update, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    def _capture(
+        self, shape: _Shape, update: Update, optimizer: torch.optim.Optimizer, batch: Batch
+    ) -> None:
         inputs = batch[0].clone(), batch[1].clone()
+        failed: BaseException | None = None
         try:
-            self._replay = self.backend.capture(lambda: update(inputs))
-            self._inputs = inputs
-        except RuntimeError as error:  # out of memory is one, too
-            self._give_up(next(iter(str(error).splitlines()), type(error).__name__))
+            shape.replay = self.backend.capture(lambda: update(inputs))
+            shape.inputs = inputs
+        except (RuntimeError, MemoryError) as error:
+            failed = cause(error)
         optimizer.zero_grad(set_to_none=True)  # gradients are in the graph's memory: its own affair
+        if failed is None:
+            self.told[len(batch[1])] = "graph"
+            return
+        reason = next(iter(str(failed).splitlines()), type(failed).__name__)
+        self.backend.release()
+        if is_exhausted(failed):  # smaller batches may still have room
+            shape.eager = self.told[len(batch[1])] = f"no memory for a graph: {reason}"
+            warnings.warn(f"batches of {len(batch[1])} have {shape.eager}", stacklevel=2)
+        else:
+            self._give_up(reason)
+
+    def _compare(
+        self,
+        shape: _Shape,
+        update: Update,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        batch: Batch,
+    ) -> Tensor:
+        """The step kernel by kernel, and again by the graph; the run goes on from the former."""
+        tensors, start = [*_state(network, optimizer)], self.backend.random_state()
+        before = [one.clone() for one in tensors]
+        totals = update(batch)
+        wanted, drawn = [one.clone() for one in tensors], self.backend.random_state()
+        optimizer.zero_grad(set_to_none=True)
+        _put(tensors, before)
+        self.backend.set_random_state(start)
+        pairs = [(totals, shape.play(batch)), *zip(wanted, tensors, strict=True)]
+        pairs.append((drawn, self.backend.random_state()))
+        shape.compared = all(_same(*pair) for pair in pairs)
+        if not shape.compared:
+            _put(tensors, wanted)
+            self.backend.set_random_state(drawn)
+            self._give_up("a replay is not its step to the bit (engine.deterministic helps)")
+        return totals
 
     def _give_up(self, reason: str) -> None:
         """An obstacle is the model's: it would be there at every batch size."""
-        self._given_up = True
+        self._given_up = reason
+        self.told |= dict.fromkeys(self._shapes, f"given up: {reason}")
+        for shape in self._shapes.values():
+            shape.inputs = shape.replay = None
+        self.backend.release()
         if self.always:
             allowed = f"a step of this model cannot be captured ({reason}); use engine.graphs=auto"
             raise ConfigError("engine.graphs", "true", allowed)
         warnings.warn(f"training without CUDA graphs: {reason}", stacklevel=2)
+
+
+def _no_gain(images: Tensor, left: int) -> str:
+    """Why no graph is worth its making, empty where one is."""
+    pixels = images.shape[0] * images.shape[-2] * images.shape[-1]
+    if pixels > MOST_PIXELS:
+        return f"no graph: {pixels:,} pixels keep a GPU busy"
+    return f"no graph: {left} steps are left of the stage" if left < LEAST_STEPS else ""
+
+
+def cause(error: BaseException) -> BaseException:
+    """What came first: the end of a failed capture raises an error of its own over it."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
+
+
+def _state(network: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
+    """All that a step changes."""
+    yield from (one.detach() for one in network.parameters())
+    yield from network.buffers()
+    for state in optimizer.state.values():
+        yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+@torch.no_grad()
+def _put(tensors: list[Tensor], values: list[Tensor]) -> None:
+    for tensor, value in zip(tensors, values, strict=True):
+        tensor.copy_(value)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same bits, but for those of NaN."""
+    return torch.allclose(one, other, rtol=0, atol=0, equal_nan=one.is_floating_point())
 
 
 def build(setting: bool | str, device: torch.device, scaled: bool, ranks: Ranks) -> Graphs | None:
@@ -190,92 +256,3 @@ def _held(optimizer: torch.optim.Optimizer) -> Iterator[object]:
                 yield value.data_ptr() if isinstance(value, Tensor) else value
     for state in optimizer.state.values():
         yield from (value.data_ptr() for value in state.values() if isinstance(value, Tensor))
-
-
-class Cuda:
-    """Rehearsal and capture on a stream of their own, as PyTorch's notes on CUDA graphs ask.
-
-    What libraries set up for a stream is set up by the rehearsal: cuBLAS has one workspace a handle
-    and stream, of the size that CUBLAS_WORKSPACE_CONFIG says, and cuDNN has chosen its algorithms.
-    So a graph holds the kernels of the steps before it, deterministic where they are.
-    """
-
-    def __init__(self) -> None:
-        self._stream: Any = None  # made when it is first needed
-
-    def rehearse(self, step: Step) -> Rehearsal:
-        """See Backend. A step that draws on the CPU would replay the same numbers for ever."""
-        drawn = _cpu_draws()
-        with self._aside():
-            torch.cuda.synchronize()
-            began = time.perf_counter()
-            with _noting_waits() as waits:
-                totals = step()
-            launching = time.perf_counter() - began
-            torch.cuda.synchronize()
-            whole = time.perf_counter() - began
-        obstacle = "its step waits for the GPU" if waits else ""
-        if _cpu_draws() != drawn:
-            obstacle = "its step draws random numbers on the CPU"
-        return Rehearsal(totals, launching, whole, obstacle)
-
-    def capture(self, step: Step) -> Step:
-        """See Backend. Each graph has a memory pool of its own.
-
-        The one before has been released, and torch.cuda.graph gives back what else is unused before
-        it begins: so the largest stage bounds the memory. (A pool that outlives its graphs would
-        keep each stage's segments, and its handle cannot be used again once its last graph is
-        gone.)
-        """
-        graph = torch.cuda.CUDAGraph()
-        # thread_local: a DataLoader's thread that pins memory may go on meanwhile.
-        with (
-            self._aside(),
-            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            totals = step()
-
-        def replay() -> Tensor:
-            graph.replay()
-            return totals
-
-        return replay
-
-    def release(self) -> None:
-        """See Backend. The pool of a dropped graph is unused, and yet nobody else's until then."""
-        torch.cuda.empty_cache()
-
-    @contextmanager
-    def _aside(self) -> Iterator[None]:
-        """Work on the stream of capture, in order with the present one; back on it even if not."""
-        self._stream = self._stream or torch.cuda.Stream()
-        present = torch.cuda.current_stream()
-        self._stream.wait_stream(present)
-        with torch.cuda.stream(self._stream):
-            yield
-        present.wait_stream(self._stream)
-
-
-@contextmanager
-def _noting_waits() -> Iterator[list[str]]:
-    """Note where a step waits for the GPU, which a capture would fail on, beyond repair at times.
-
-    Yields:
-        A list, which holds PyTorch's words for each such place afterwards.
-    """
-    found: list[str] = []
-    before = torch.cuda.get_sync_debug_mode()
-    with warnings.catch_warnings(record=True) as heard:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            yield found
-        finally:
-            torch.cuda.set_sync_debug_mode(before)
-    texts = [str(one.message) for one in heard]
-    found += [text for text in texts if "called a synchronizing" in text]
-
-
-def _cpu_draws() -> tuple[bytes, object]:
-    """The state of the generators on the CPU that a model may draw from."""
-    return torch.get_rng_state().numpy().tobytes(), random.getstate()

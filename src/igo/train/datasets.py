@@ -22,11 +22,10 @@ from igo.data.strata import subset
 from igo.errors import ConfigError, UserError
 from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
-from igo.train import augment, on_disk
+from igo.train import augment, on_device, on_disk
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 TEST_BATCH = 500  # a third less time than 1000 on a CPU, whose cache it fits
-MADE_AT_ONCE = 256  # training images: halves what a batch of 16 costs, and more gains nothing
 
 
 class Data(Protocol):
@@ -105,10 +104,10 @@ class TensorData:
     ) -> None:
         self.n = len(train.labels)
         self._augment, self._device = dataset.augment, device
-        self._train = _on_device(train, device)
-        self._test = _on_device(test, device)
-        self._validation = _on_device(validation, device) if validation else None
-        self._normalise = Normalise(dataset, device)
+        self._train = on_device.resident(train, device)
+        self._test = on_device.resident(test, device)
+        self._validation = on_device.resident(validation, device) if validation else None
+        self._normalise = on_device.Normalise(dataset, device)
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
         """See Data. The parameters of all n images are drawn once, before the first batch."""
@@ -116,8 +115,9 @@ class TensorData:
         moves = augment.draw_moves(
             self._augment, self.n, generator(seed, "augmentation"), self._device
         )
-        for some in _together(index_batches):
-            index = torch.cat(some).to(self._device)
+        order = on_device.order(index_batches, self._device)
+        for some in on_device.together(order, on_device.at_once(images)):
+            index = torch.cat(some)
             made = self._normalise(augment.gather(images, index, moves.of(index)))
             sizes = [len(one) for one in some]
             yield from zip(made.split(sizes), labels[index].split(sizes), strict=True)
@@ -125,7 +125,7 @@ class TensorData:
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
         """See Data."""
         images, labels = self._train
-        for index in (one.to(self._device) for one in index_batches):
+        for index in on_device.order(index_batches, self._device):
             yield self._normalise(images[index].permute(0, 3, 1, 2)), labels[index]
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
@@ -157,7 +157,7 @@ class FolderData:
         self.n = len(self._keep)
         self._plain_transform = on_disk.test_transform(dataset)
         self._workers, self._device = dataset.workers, device
-        self._normalise = Normalise(dataset, device)
+        self._normalise = on_device.Normalise(dataset, device)
         shape = (0, dataset.channels, dataset.image_size, dataset.image_size)
         self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
 
@@ -208,7 +208,7 @@ class StreamedData:
         self._train = on_disk.Decoded(images, images.train)
         self._test = on_disk.Decoded(images, images.test)
         self._augment, self._workers, self._device = dataset.augment, dataset.workers, device
-        self._normalise = Normalise(dataset, device)
+        self._normalise = on_device.Normalise(dataset, device)
         shape = (0, dataset.image_size, dataset.image_size, dataset.channels)
         self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
 
@@ -217,9 +217,10 @@ class StreamedData:
         drawn = generator(seed, "augmentation")
         moves = augment.draw_moves(self._augment, self.n, drawn, self._device)
         loaded = self._load(self._train, [self._keep[index] for index in index_batches])
-        for index, (pixels, labels) in zip(index_batches, loaded, strict=True):
+        order = on_device.order(index_batches, self._device)
+        for index, (pixels, labels) in zip(order, loaded, strict=True):
             own = torch.arange(len(index), device=self._device)
-            moved = augment.gather(pixels, own, moves.of(index.to(self._device)))
+            moved = augment.gather(pixels, own, moves.of(index))
             yield self._normalise(moved), labels
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
@@ -273,40 +274,6 @@ def _loaded(
             raise batch
         pixels, labels = (part.to(device, non_blocking=True) for part in batch)
         yield pixels, labels
-
-
-def _together(index_batches: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbouring batches until they have MADE_AT_ONCE images: small ones cost calls, not work."""
-    some: list[Tensor] = []
-    images = 0
-    for index in index_batches:
-        some.append(index)
-        images += len(index)
-        if images >= MADE_AT_ONCE:
-            yield some
-            some, images = [], 0
-    if some:
-        yield some
-
-
-class Normalise:
-    """(x/255 - mean)/std for uint8 images (b, C, H, W), to float32, on the device."""
-
-    def __init__(self, dataset: DatasetConfig, device: torch.device) -> None:
-        mean = torch.tensor(dataset.mean, dtype=torch.float64).view(1, -1, 1, 1)
-        std = torch.tensor(dataset.std, dtype=torch.float64).view(1, -1, 1, 1)
-        self._scale = (1 / (255 * std)).to(device, torch.float32)
-        self._offset = (-mean / std).to(device, torch.float32)
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Normalise a batch; channels_last memory, which convolutions are fastest on."""
-        images = images.to(torch.float32, memory_format=torch.channels_last)
-        return torch.addcmul(self._offset, images, self._scale)
-
-
-def _on_device(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
-    return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
 
 
 def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:

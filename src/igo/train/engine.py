@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
-from igo.train import batchnorm, cudagraphs, finite, micro_batch, pointwise
+from igo.train import batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -88,11 +88,11 @@ class Engine:
         self.ranks.sum_gradients(network.parameters())
         return totals
 
-    def begin_epoch(self, sizes: Sequence[int], optimizer: torch.optim.Optimizer) -> None:
-        """Hear of the steps to come, and of the sizes of their batches."""
+    def begin_epoch(self, steps: Mapping[int, int], optimizer: torch.optim.Optimizer) -> None:
+        """Hear of the steps to come in the stage, by the size of their batches."""
         if self.graphs is not None:
-            whole = max(sizes) <= self.micro_batch_size
-            self.graphs.begin(max(sizes) if whole else 0, optimizer)
+            whole = {b: left for b, left in steps.items() if b <= self.micro_batch_size}
+            self.graphs.begin(whole, optimizer)
 
     def step(
         self,
@@ -107,7 +107,8 @@ class Engine:
         (fp16), an overflow of the gradient alone is the scaler's affair and says nothing.
         """
         if self.graphs is not None:
-            return self.graphs.step(partial(self._update, network, optimizer), optimizer, batch)
+            update = partial(self._update, network, optimizer)
+            return self.graphs.step(update, network, optimizer, batch)
         return self._update(network, optimizer, batch, span)
 
     def _update(
@@ -191,8 +192,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         raise ConfigError("engine.device", config.device, allowed)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
-    if on_gpu and ranks.size > 1:  # srun may show each process its own GPU alone
-        torch.cuda.set_device(ranks.local_rank % torch.cuda.device_count())
+    if on_gpu and ranks.size > 1:
+        gpus.take_own(ranks)
     small = image_size is not None and image_size < SHARED_FROM
     torch.set_num_threads(config.threads or (1 if small else ALL_THREADS))
     if config.deterministic:
@@ -202,9 +203,9 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     # Else every new tensor is filled with NaN first, to expose operations that read before they
     # write: no result changes, and a small model's update took 4 % longer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.backends.cudnn.benchmark = not config.deterministic
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
+    gpus.configure(precision)
     note = ""
     if precision == "bf16" != best:
         here = "GPU" if on_gpu else "CPU"
@@ -259,7 +260,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     precision = "fp32" if engine.autocast is None else str(engine.autocast).removeprefix("torch.")
     facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
     if engine.device.type == "cuda":
-        facts["gpu"] = torch.cuda.get_device_name()
+        facts |= gpus.facts()
     facts["cpu"] = _cpu_name()
     facts["cores"] = os.cpu_count() or 1
     facts["threads"] = torch.get_num_threads()

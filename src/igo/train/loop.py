@@ -59,8 +59,8 @@ def train(
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
             k = progress.applied.batches if progress.applied else stage.batches
+            before.restore(run, progress)  # and what the failed try had in memory is free
             size = recovery.smaller(run, k, reason)
-            before.restore(run, progress)
             run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
             shrunk(largest, size)
@@ -84,7 +84,10 @@ def _one_epoch(
     optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
 
     torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    run.engine.begin_epoch(batches.sizes(run.data.n, applied.batches), run.optimizer)
+    epochs_left = stage.epoch_range.stop - epoch
+    steps = batches.counts(run.data.n, applied.batches)
+    left = {size: many * epochs_left for size, many in steps.items()}
+    run.engine.begin_epoch(left, run.optimizer)
     bar.begin_epoch(epoch, applied)
     try:
         trained = train_epoch(run, epoch, applied, bar, check_stop)
@@ -93,7 +96,7 @@ def _one_epoch(
         raise UserError(_not_finite(error, applied, epoch, stage, progress)) from None
 
     batchnorm.average(run.network, run.engine.ranks)
-    evaluated = _evaluate(run)
+    evaluated = _evaluate(run, epoch)
 
     progress.epoch, progress.updates = epoch, progress.updates + trained.updates
     progress.samples += trained.samples
@@ -109,14 +112,20 @@ def _one_epoch(
     }
 
 
-def _evaluate(run: Training) -> Record:
-    """Loss and accuracy on the test set and, where some are held out, the validation images."""
+def _evaluate(run: Training, epoch: int) -> Record:
+    """Loss and accuracy on the test set and, where some are held out, the validation images.
+
+    None for each in an epoch that is not to be evaluated; the last one always is.
+    """
+    due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
     splits = {"test": run.data.test_batches}
     if run.config.dataset.validation:
         splits["validation"] = run.data.validation_batches
     found: Record = {}
     for name, stream in splits.items():
-        loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
+        loss, accuracy = None, None
+        if due:
+            loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
         found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
     return found
 

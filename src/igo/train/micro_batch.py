@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +35,7 @@ def bytes_per_sample(network: nn.Module, dataset: DatasetConfig) -> float:
     Counted on the meta device, where tensors have shapes and no content, as the difference between
     two batch sizes, so that parameters do not count.
     """
-    pushed = copy.deepcopy(network).to("meta").train()
+    pushed = models.on_meta(network).train()
     small, large = 2, 4
     return (_kept(pushed, dataset, large) - _kept(pushed, dataset, small)) / (large - small)
 

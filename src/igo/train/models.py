@@ -34,6 +34,17 @@ def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
     return BUILDERS[model.name](model, dataset)
 
 
+def on_meta(network: nn.Module) -> nn.Module:
+    """A copy whose tensors have shapes and no content: it takes no memory of the device."""
+    tensors = (*network.parameters(), *network.buffers())
+    shapes: dict[int, Any] = {}
+    for one in tensors:
+        empty = torch.empty_like(one, device="meta")
+        parameter = isinstance(one, nn.Parameter)
+        shapes[id(one)] = nn.Parameter(empty, one.requires_grad) if parameter else empty
+    return copy.deepcopy(network, shapes)
+
+
 def check_fits(network: nn.Module, name: str, dataset: DatasetConfig, smallest: int) -> bool:
     """Push the smallest batch of the plan through on the meta device: shapes without arithmetic.
 
@@ -53,7 +64,7 @@ def check_fits(network: nn.Module, name: str, dataset: DatasetConfig, smallest: 
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:
             single_pixels.append(inputs[0].shape[-2:] == (1, 1))
 
-    pushed = copy.deepcopy(network).to("meta").train()
+    pushed = on_meta(network).train()
     for module in pushed.modules():
         module.register_forward_pre_hook(look)
     try:

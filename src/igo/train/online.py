@@ -54,7 +54,7 @@ class Online:
             return Online(1, {}, True)
         size = min(b, config.batch_size or b, max(int(budget / LEAST_PAIRS), LEAST_SIZE))
         if _room(size, b, k) < LEAST_PAIRS:  # smaller ones, several pairs a batch
-            size = max(b // (2 * batches.count(LEAST_PAIRS, k)), min(2, b // 2), 1)
+            size = min(size, max(b // (2 * batches.count(LEAST_PAIRS, k)), min(2, b // 2), 1))
         room = _room(size, b, k)
         pairs = min(max(int(budget / size), LEAST_PAIRS), room)
         each = max(b // (2 * size), 1)

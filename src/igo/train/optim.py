@@ -64,4 +64,4 @@ def momentum(made: torch.optim.Optimizer) -> float:
 
 
 def _on_gpu(device: torch.device) -> bool:
-    return device.type == "cuda"
+    return device.type != "cpu"

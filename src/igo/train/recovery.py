@@ -96,7 +96,7 @@ class Snapshot:
         """Copy it."""
         changed = {name: copy.copy(getattr(progress, name)) for name in CHANGED}
         states = (run.network, run.optimizer, run.engine.scaler)
-        network, optimizer, scaler = (_copied(one.state_dict()) for one in states)
+        network, optimizer, scaler = (copied(one.state_dict()) for one in states)
         return Snapshot(network, optimizer, scaler, changed)
 
     def restore(self, run: Training, progress: Progress) -> None:
@@ -116,10 +116,12 @@ class Snapshot:
 CHANGED = ("reference", "applied")  # of Progress, amid an epoch
 
 
-def _copied(state: Any) -> Any:
-    """The same containers with copies of their tensors."""
+def copied(state: Any) -> Any:
+    """The same containers with copies of their tensors in the CPU's memory."""
     if isinstance(state, Tensor):
-        return state.to("cpu", copy=True)
+        return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
-        return {key: _copied(value) for key, value in state.items()}
-    return [_copied(one) for one in state] if isinstance(state, list) else state
+        same = copy.copy(state)  # with what state_dict notes beside its entries
+        same.update((key, copied(value)) for key, value in state.items())
+        return same
+    return [copied(one) for one in state] if isinstance(state, list) else state

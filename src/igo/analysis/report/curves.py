@@ -113,6 +113,8 @@ def _series(results: Results, family: Family, shown: tuple[int, ...], metric: st
     found = []
     for setting in shown:
         points = results.curves.filter(setting=setting)
+        if metric.startswith("test/"):  # a line from one evaluation to the next
+            points = points.drop_nulls(f"{metric}_mean")
         found.append(
             Series(
                 f"{family.labels[setting]} (n = {results.of(setting)['n']})",

@@ -1,0 +1,1 @@
+"""Half an hour on a borrowed GPU: `make gpu`, see docs/gpu.md."""

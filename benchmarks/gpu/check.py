@@ -1,0 +1,202 @@
+"""Is it right on this GPU: the tests marked gpu, the same bits, graphs, memory, waits in a step."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.part import Found, Part, Quiet, config, prepared, synchronise
+from benchmarks.programs import ROOT
+from igo.config.schema import Config, EngineConfig
+from igo.runs import checkpoint, session
+from igo.runs.terminal import Terminal
+from igo.train import engine, loop, optim
+from igo.train.epoch import train_epoch
+from igo.train.state import Progress, Training
+
+SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
+LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")
+
+
+def items(part: Part, folder: Path) -> None:
+    """All checks, the cheapest and most telling first."""
+    size = SHORT if part.dry else LONG
+
+    def run(*overrides: str) -> Config:
+        return config(part, folder, *size, *overrides)
+
+    part.item("machine", lambda: machine(part))
+    for model in ("resnet8", "resnet18"):
+        part.item(
+            f"same bits twice, {model}", lambda m=model: same(run(f"model={m}"), run(f"model={m}"))
+        )
+    stem = ("model=resnet18", *(() if part.dry else ("model.stem=imagenet",)))
+    part.item("same bits twice, max-pooling", lambda: same(run(*stem), run(*stem)))
+    part.item("waits within an epoch's steps", lambda: waits(part, run("model=resnet18")))
+    part.item("fp32 step beside the CPU's", lambda: beside_cpu(part, folder))
+    for model in ("resnet8", "resnet18"):
+        graphs = "auto" if part.dry else "true"
+        part.item(
+            f"graphs, bits of eager, {model}",
+            lambda m=model, g=graphs: graphed(run(f"model={m}"), g),
+        )
+    part.item("writing beside, bits of not", lambda: written_beside(run("model=resnet8")))
+    part.item("memory over 30 batch sizes", lambda: memory(part, run("model=resnet18")))
+    if not part.dry:
+        part.item("tests marked gpu", lambda: tests(part.left - 5), least=30)
+
+
+def machine(part: Part) -> Found:
+    """Versions, and what the engine chose."""
+    built = engine.build(EngineConfig(device=part.device))
+    return {"torch": torch.__version__, **engine.hardware(built)}
+
+
+def train(made: Config) -> Training:
+    """To the end of its plan."""
+    training = prepared(made)
+    loop.train(training, Progress(), Quiet(), lambda _: None, lambda: None)
+    return training
+
+
+def state(training: Training) -> dict[str, Tensor]:
+    """Parameters and BatchNorm's statistics, off the device."""
+    return {name: value.cpu() for name, value in training.network.state_dict().items()}
+
+
+def difference(one: Training, other: Training) -> Found:
+    """Whether two runs ended with the same bits; if not, the largest difference of parameters."""
+    ours, theirs = state(one), state(other)
+    unlike = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    found: Found = {"ok": not unlike}
+    if unlike:
+        largest = max(float((ours[k].double() - theirs[k].double()).abs().max()) for k in unlike)
+        found |= {"unlike": f"{len(unlike)} of {len(ours)} tensors", "largest": largest}
+    return found
+
+
+def same(one: Config, other: Config) -> Found:
+    """Two runs of one seed."""
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        found = difference(train(one), train(other))
+    said = sorted(
+        {str(w.message).split(".")[0][:80] for w in heard if "determinis" in str(w.message)}
+    )
+    return {**found, "warned": said} if said else found
+
+
+def waits(part: Part, made: Config) -> Found:
+    """Places in an epoch's steps where the CPU waited for the GPU, by PyTorch's own account."""
+    training = prepared(made)
+    training.network.train()
+    applied = loop._measure_and_decide(training, training.plan.stages[0], 1, Progress())
+    optim.apply(training.optimizer, applied.learning_rate, 0.0, training.config.optimizer)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        if not part.dry:
+            torch.cuda.set_sync_debug_mode("warn")
+        try:
+            train_epoch(training, 1, applied, Quiet(), lambda: None)
+        finally:
+            if not part.dry:
+                torch.cuda.set_sync_debug_mode("default")
+    places = [
+        f"{Path(w.filename).name}:{w.lineno}" for w in heard if "synchroniz" in str(w.message)
+    ]
+    # the order, its moves, the sums, the rate, the pairs: each once an epoch, in parts
+    return {"ok": len(places) <= 12, "waits": len(places), "steps": applied.batches,
+            "where": sorted(set(places))}  # fmt: skip
+
+
+def beside_cpu(part: Part, folder: Path) -> Found:
+    """The gradient of one batch in fp32, here and on the CPU."""
+    gradients = []
+    for device in (part.device, "cpu"):
+        made = config(part, folder, "model=resnet18", "engine.precision=fp32", *SHORT)
+        training = prepared(replace(made, engine=replace(made.engine, device=device)))
+        (batch,) = training.data.plain_batches([torch.arange(32)])
+        training.engine.backward(training.network.train(), *batch)
+        found = [
+            p.grad.cpu().flatten() for p in training.network.parameters() if p.grad is not None
+        ]
+        gradients.append(torch.cat(found).double())
+    ours, theirs = gradients
+    off = float((ours - theirs).norm() / theirs.norm())
+    return {"ok": off < 1e-3, "relative difference": off}
+
+
+def graphed(made: Config, setting: str) -> Found:
+    """A run with CUDA graphs ends with the bits of one without, or says why it had none."""
+    wanted = train(made)
+    changed = replace(made, engine=replace(made.engine, graphs=setting))
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        training = train(changed)
+    told = {} if training.engine.graphs is None else training.engine.graphs.told
+    found = difference(training, wanted) | {"sizes": str(told)}
+    if said := [str(w.message) for w in heard if "CUDA graphs" in str(w.message)]:
+        found["warned"] = said
+    return found
+
+
+def written_beside(made: Config) -> Found:
+    """Checkpoints written in a thread are those written in between."""
+    states = []
+    for setting in ("true", "false"):
+        changed = replace(made, engine=replace(made.engine, background=setting), fresh=True)
+        path = session.run(changed, Terminal(quiet=True))
+        loaded, _ = checkpoint.load(path / "checkpoint.pt", path.name)
+        states.append(loaded or {})
+    models = [one["model"] for one in states]
+    return {"ok": all(torch.equal(models[0][name], models[1][name]) for name in models[0])}
+
+
+def memory(part: Part, made: Config) -> Found:
+    """GPU and host memory over steps of thirty batch sizes, beside the largest of them alone."""
+    training = prepared(made)
+    run, network = training.engine, training.network.train()
+    optim.apply(training.optimizer, 0.01, 0.0, made.optimizer)
+    sizes = [8, 16] if part.dry else list(range(16, 496, 16))
+
+    def steps(b: int) -> None:
+        (batch,) = training.data.plain_batches([torch.arange(b)])
+        for _ in range(3):
+            run.step(network, training.optimizer, batch, range(b))
+        synchronise()
+
+    steps(sizes[-1])
+    before = _held(part)
+    for b in sizes:
+        steps(b)
+    after = _held(part)
+    return {"sizes": len(sizes), **{name: after[name] - before[name] for name in after}}
+
+
+def _held(part: Part) -> dict[str, float]:
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    if part.dry:
+        return {"host MiB": host}
+    free, total = torch.cuda.mem_get_info()
+    return {"host MiB": host, "reserved MiB": torch.cuda.memory_reserved() / 2**20,
+            "taken MiB": (total - free) / 2**20}  # fmt: skip
+
+
+def tests(seconds: float) -> Found:
+    """What the tests marked gpu say, within the time."""
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-x", "--maxfail=20", "-p",
+               "no:cacheprovider", "tests"]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        return {"ok": False, "tail": f"out of time: {str(late.stdout)[-2000:]}"}
+    return {"ok": done.returncode == 0, "tail": (done.stdout + done.stderr)[-4000:]}

@@ -1,0 +1,127 @@
+"""A part of `make gpu`: items within a time limit, each written and said as soon as it is done."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.cells import configure
+from igo.config.plan import make_plan
+from igo.config.schema import Config
+from igo.files import write_atomically
+from igo.runs import assemble
+from igo.train.state import Training
+
+Found = dict[str, Any]
+
+
+class Quiet:
+    """A progress bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None: ...
+    def advance(self, *_: object) -> None: ...
+    def end_epoch(self, *_: object) -> None: ...
+
+
+@dataclass
+class Part:
+    """What is measured, and where it is written; ``dry`` is a form for any CPU, in seconds."""
+
+    name: str
+    out: Path
+    seconds: float
+    dry: bool
+    began: float = field(default_factory=time.perf_counter)
+    items: list[Found] = field(default_factory=list)
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.dry else "cuda"
+
+    @property
+    def left(self) -> float:
+        """Seconds until the part's limit."""
+        return self.seconds - (time.perf_counter() - self.began)
+
+    def item(self, name: str, measure: Callable[[], Found], least: float = 0.0) -> None:
+        """Do one, if ``least`` seconds are left for it; what fails is written, and the next begins.
+
+        What ``measure`` returns is kept; "ok" in it says whether a check was passed.
+        """
+        began = time.perf_counter()
+        found: Found = {"item": name}
+        if self.left < least:
+            found |= {"state": "not run", "why": f"{self.left:.0f} s left, {least:.0f} s needed"}
+        else:
+            try:
+                found |= {"state": "done", **measure()}
+            except Exception as error:
+                first = next(iter(str(error).splitlines()), "")
+                found |= {"state": "failed", "why": f"{type(error).__name__}: {first}",
+                          "traceback": traceback.format_exc()}  # fmt: skip
+            if found.get("ok") is False:
+                found["state"] = "failed"
+        found["seconds"] = round(time.perf_counter() - began, 2)
+        self.items.append(found)
+        text = json.dumps({"part": self.name, "dry": self.dry, "items": self.items}, indent=2)
+        write_atomically(self.out / f"{self.name}.json", text + "\n")
+        print(line(found), flush=True)
+
+
+def line(found: Found) -> str:
+    """One row of the table."""
+    hidden = {"item", "state", "seconds", "traceback", "ok", "profile"}
+    rest = (f"{k} {_short(v)}" for k, v in found.items() if k not in hidden)
+    return f"{found['state']:8} {found['seconds']:7.1f} s  {found['item']:34}  {'  '.join(rest)}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+@contextmanager
+def workplace(dry: bool) -> Iterator[Path]:
+    """A folder with images that can be learned: ten patterns in noise, 32 x 32 in colour."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, draw = Path(name), np.random.default_rng(0)
+        patterns = draw.integers(0, 256, (10, 32, 32, 3))
+        arrays = {}
+        for prefix, n in (("", 160 if dry else 20_000), ("test_", 40 if dry else 5_000)):
+            labels = np.arange(n) % 10
+            noise = draw.integers(0, 256, (n, 32, 32, 3))
+            arrays[f"{prefix}images"] = ((patterns[labels] + 3 * noise) // 4).astype(np.uint8)
+            arrays[f"{prefix}labels"] = labels
+        np.savez(folder / "images.npz", **arrays)
+        yield folder
+
+
+def config(part: Part, folder: Path, *overrides: str) -> Config:
+    """A configuration of those images on the part's device."""
+    model = ("model=resnet8", "model.width=4") if part.dry else ()
+    return configure(
+        "dataset=arrays", f"dataset.file={folder / 'images.npz'}", "dataset.augment.crop=4",
+        "dataset.augment.flip=true", "dataset.augment.rotation=15", "tracking=none",
+        f"runs_dir={folder / 'runs'}", f"data_dir={folder}", "learning_rate=0.05",
+        *overrides, *model, f"engine.device={part.device}",
+    )  # fmt: skip
+
+
+def prepared(made: Config) -> Training:
+    """A run, ready to train."""
+    return assemble.prepare(made, make_plan(made))
+
+
+def synchronise() -> None:
+    """Wait for the GPU, where there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

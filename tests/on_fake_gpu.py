@@ -1,0 +1,154 @@
+"""What test_fake_gpu does with the fake GPU, each call in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+from unittest import mock
+
+import fake_gpu
+import torch
+import torch.nn.functional as F
+from conftest import configure
+from fake_gpu import OnGpu
+from torch import Tensor
+
+from igo.analysis.sharpness import measure as sharpness
+from igo.analysis.sharpness.surface import Surface
+from igo.config.plan import make_plan
+from igo.method import measure as own
+from igo.runs import assemble
+from igo.train import engine, loop, on_device, pointwise
+from igo.train.engine import Engine
+from igo.train.state import Progress, Training
+
+
+class Quiet:
+    """A progress bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None: ...
+    def advance(self, *_: object) -> None: ...
+    def end_epoch(self, *_: object) -> None: ...
+
+
+def prepare(device: torch.device, *overrides: str) -> Training:
+    """A run on a device."""
+    config = configure(*overrides)
+    build = engine.build
+    with mock.patch.object(engine, "build", lambda *a: replace(build(*a), device=device)):
+        training = assemble.prepare(config, make_plan(config))
+    pointwise.unstrided(training.network)  # the arithmetic is a CPU's
+    return training
+
+
+def train(where: str, *overrides: str) -> dict[str, Any]:
+    """Records, state and traffic of a run on "cpu" or "gpu"."""
+    with fake_gpu.device() as (device, traffic):
+        training = prepare(device if where == "gpu" else torch.device("cpu"), *overrides)
+        progress = Progress()
+        loop.train(training, progress, Quiet(), lambda _: None, lambda: None)
+        state = {name: held(value) for name, value in training.network.state_dict().items()}
+        return {
+            "records": [_without_times(one) for one in progress.records],
+            "state": state,
+            "reads": dict(traffic.reads),
+            "copies": dict(traffic.copies),
+        }
+
+
+def measure(where: str, *overrides: str) -> dict[str, Any]:
+    """Sharpness, and C² of single samples, of a network that has not been trained."""
+    with fake_gpu.device() as (device, traffic):
+        training = prepare(device if where == "gpu" else torch.device("cpu"), *overrides)
+        settings = sharpness.Settings(samples=40, steps=2, eigenvalues=1, probes=2, batch_size=20)
+        network = training.network.eval()
+        batches = sharpness._images(training, settings)
+        found = sharpness._numbers(Surface(network, F.cross_entropy, batches), settings, _nothing)
+        single = own.per_sample(
+            network, F.cross_entropy, lambda: training.data.plain_batches(_indices()), n=16
+        )
+        return {
+            "sharpness": {k: v for k, v in found.items() if isinstance(v, float)},
+            "variance": single.variance,
+            "reads": dict(traffic.reads),
+            "copies": dict(traffic.copies),
+        }
+
+
+def mutated(mutant: str, *overrides: str) -> str:
+    """How a run ends whose code was changed for the worse."""
+    try:
+        with MUTANTS[mutant]():
+            train("gpu", *overrides)
+    except (fake_gpu.WrongDevice, fake_gpu.HostRead, fake_gpu.HostCopy) as error:
+        return type(error).__name__
+    return "nothing was noticed"
+
+
+def held(value: Tensor) -> Tensor:
+    """The numbers of a tensor of either device."""
+    return value.held if isinstance(value, OnGpu) else value
+
+
+def _offset_on_the_host() -> Any:
+    made = on_device.Normalise.__init__
+
+    def init(self: on_device.Normalise, *arguments: Any) -> None:
+        made(self, *arguments)
+        self._offset = held(self._offset)
+
+    return mock.patch.object(on_device.Normalise, "__init__", init)
+
+
+def _labels_on_the_host() -> Any:
+    made = on_device.resident
+
+    def resident(*arguments: Any) -> tuple[Tensor, Tensor]:
+        images, labels = made(*arguments)
+        return images, held(labels)
+
+    return mock.patch.object(on_device, "resident", resident)
+
+
+def _order_on_the_host() -> Any:
+    return mock.patch.object(on_device, "order", lambda batches, device: batches)
+
+
+def _before_each_step(what: Callable[[Tensor], object]) -> Any:
+    made = Engine.backward
+
+    def backward(self: Engine, network: Any, images: Tensor, *more: Any) -> Tensor:
+        what(images)
+        return made(self, network, images, *more)
+
+    return mock.patch.object(Engine, "backward", backward)
+
+
+MUTANTS: dict[str, Callable[[], Any]] = {
+    "offset": _offset_on_the_host,
+    "labels": _labels_on_the_host,
+    "order": _order_on_the_host,
+    "item": lambda: _before_each_step(lambda images: images.sum().item()),
+    "if": lambda: _before_each_step(lambda images: bool(images.isfinite().all())),
+    "mask": lambda: _before_each_step(lambda images: images[images > 0]),
+    "nonzero": lambda: _before_each_step(lambda images: images.nonzero()),
+    "cpu": lambda: _before_each_step(lambda images: images.cpu()),
+    "tensor": lambda: _before_each_step(
+        lambda images: images * torch.tensor([1.0], device=images.device)
+    ),
+    "copy": lambda: _before_each_step(
+        lambda images: torch.zeros_like(images, device="cpu").to(images)
+    ),
+}
+
+
+def _indices() -> list[Tensor]:
+    return list(torch.arange(16).split(8))
+
+
+def _nothing(_: str) -> None: ...
+
+
+def _without_times(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in record.items() if k not in ("seconds", "images_per_second")}

@@ -1,0 +1,164 @@
+"""Writing beside training: in order, one at a time, no error lost, and training does go on."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY
+
+from igo.config.plan import make_plan
+from igo.config.schema import Config
+from igo.files import Record
+from igo.runs import assemble, background, checkpoint, session
+from igo.runs.background import Writer
+from igo.train import loop
+from igo.train.engine import Engine
+from igo.train.state import Progress
+
+Make = Callable[..., Config]
+PATIENCE = 60  # seconds, on a busy machine
+
+
+def test_work_is_done_in_order_and_at_most_one_is_behind() -> None:
+    writer, done, begin = Writer(beside=True), [], threading.Event()
+
+    def first() -> None:
+        assert begin.wait(PATIENCE)
+        done.append(1)
+
+    writer.do(first)
+    assert done == []  # and the caller goes on
+    begin.set()
+    writer.do(lambda: done.append(2))
+    assert done[0] == 1  # waited for
+    writer.wait()
+    assert done == [1, 2]
+    writer.close()
+
+
+def test_not_beside_it_is_done_at_once() -> None:
+    writer, done = Writer(beside=False), []
+    writer.do(lambda: done.append(threading.current_thread()))
+    assert done == [threading.current_thread()]
+
+
+def fail() -> None:
+    raise OSError("the disk is full")
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_an_error_is_raised_once_and_at_the_latest_at_the_end(beside: bool) -> None:
+    with pytest.raises(OSError, match="full"), background.writer(beside) as writer:
+        writer.do(fail)
+    done: list[int] = []
+    with background.writer(beside) as writer:
+        with pytest.raises(OSError, match="full"):
+            _both(writer, fail, lambda: done.append(1))
+        writer.do(lambda: done.append(2))
+    assert done == [2]
+
+
+def test_the_bodys_own_error_is_the_one_to_tell() -> None:
+    done: list[int] = []
+    for work in (lambda: done.append(1), fail):
+        with pytest.raises(KeyError):
+            _ended_by_its_own_error(work)
+    assert done == [1]
+
+
+def _ended_by_its_own_error(work: Callable[[], None]) -> None:
+    with background.writer(beside=True) as writer:
+        writer.do(work)
+        raise KeyError
+
+
+def _both(writer: Writer, one: Callable[[], None], other: Callable[[], None]) -> None:
+    writer.do(one)
+    writer.do(other)
+
+
+@pytest.mark.parametrize(
+    ("setting", "device", "beside"),
+    [("auto", "cpu", True), ("auto", "cuda", False), (True, "cuda", True), (False, "cpu", False),
+     ("true", "cuda", True), ("false", "cpu", False)],
+)  # fmt: skip
+def test_auto_is_beside_on_a_cpu(setting: bool | str, device: str, beside: bool) -> None:
+    assert background.wanted(setting, device) == beside
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first is not finished before a step of the second epoch is; the last is, at the end."""
+    stepped, save, step, epochs = threading.Event(), checkpoint.save, Engine.step, []
+
+    def slow(path: Path, state: Any) -> None:
+        if state["progress"]["epoch"] == 1:
+            assert stepped.wait(PATIENCE)
+        save(path, state)
+        epochs.append(state["progress"]["epoch"])
+
+    def noticed(self: Engine, *arguments: Any) -> Any:
+        found = step(self, *arguments)
+        if stepping:
+            stepped.set()
+        return found
+
+    def began(*arguments: Any) -> Any:
+        if arguments[2] == 2:
+            stepping.append(True)
+        return one_epoch(*arguments)
+
+    stepping: list[bool] = []
+    one_epoch = loop._one_epoch
+    monkeypatch.setattr(checkpoint, "save", slow)
+    monkeypatch.setattr(Engine, "step", noticed)
+    monkeypatch.setattr(loop, "_one_epoch", began)
+    session.run(make_config(*TINY, "tracking=none", f"runs_dir={tmp_path}"))
+    assert epochs == [1, 2, 3]
+
+
+def test_a_state_is_as_it_was_when_training_has_gone_on(make_config: Make, tmp_path: Path) -> None:
+    config = make_config(*TINY, "optimizer=shb")
+    training, progress = assemble.prepare(config, make_plan(config)), Progress()
+    states: list[Any] = []
+
+    def epoch_done(record: Record) -> None:
+        states.append(assemble.state_of("run", None, training, progress))
+        assemble.save(tmp_path / f"{len(states)}.pt", "run", None, training, progress)
+
+    loop.train(training, progress, Quiet(), epoch_done, lambda: None)
+    for number, state in enumerate(states, start=1):
+        there, _ = checkpoint.load(tmp_path / f"{number}.pt", "run")
+        assert there is not None
+        assert there.pop("version") == checkpoint.VERSION
+        assert_same(there, state)
+
+
+def assert_same(one: Any, other: Any) -> None:
+    """To the bit, tensors in plain containers."""
+    assert type(one) is type(other)
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert list(one) == list(other)
+        for name, value in one.items():
+            assert_same(value, other[name])
+    elif isinstance(one, list):
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    else:
+        assert one == other
+
+
+class Quiet:
+    """A progress bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None: ...
+    def advance(self, *_: object) -> None: ...
+    def end_epoch(self, *_: object) -> None: ...
