@@ -99,7 +99,7 @@ types: $(READY)-dev  ## mypy, strict
 
 # The guard ends what tests leave behind, and the run itself after so many seconds.
 GUARD  := $(BIN)/python tests/guard.py --seconds
-PYTEST := $(GUARD) 3600 $(BIN)/pytest -n 2
+PYTEST := $(GUARD) 3600 $(BIN)/pytest -n 3
 
 unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 	$(PYTEST) $(ARGS)
