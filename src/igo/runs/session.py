@@ -144,23 +144,15 @@ def _train_recorded(
 ) -> None:
     """Train, and keep the record: rank 0's part."""
     from igo.runs import assemble, background, checkpoint, tracking
-    from igo.train import engine, loop, recovery
+    from igo.train import loop, recovery
 
-    config, plan = training.config, training.plan
+    config = training.config
     with folder.held():
         if config.fresh:
             with folder.writing():
                 folder.start_over()
         progress = _resume(folder, training, terminal)
-        hardware = engine.hardware(training.engine)
-        data = asdict(training.identity) if training.identity else None
-        if progress.micro_batch_size:
-            hardware["micro_batch_size"] = progress.micro_batch_size
-        with folder.writing():
-            folder.write_plan(plan)
-            folder.write_records(progress.records)
-            entries = {**provenance(), "hardware": hardware, "data": data}
-            folder.begin_status(state="running", started=now(), **entries)
+        hardware = _begin_record(folder, training, progress)
         with _recorded_end(folder) as tracked:
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
@@ -189,11 +181,27 @@ def _train_recorded(
             beside = background.wanted(config.engine.background, training.engine.device.type)
             with (
                 background.writer(beside) as writer,
-                terminal.progress(plan, progress.epoch) as bar,
+                terminal.progress(training.plan, progress.epoch) as bar,
             ):
                 loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
             if config.tracking.artifact:
                 tracker.attach(_export(config, folder))
+
+
+def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> dict[str, Any]:
+    """Write what is known before the next epoch; return the hardware, as it is told."""
+    from igo.train import engine
+
+    hardware = engine.hardware(training.engine)
+    if progress.micro_batch_size:
+        hardware["micro_batch_size"] = progress.micro_batch_size
+    data = asdict(training.identity) if training.identity else None
+    with folder.writing():
+        folder.write_plan(training.plan)
+        folder.write_records(progress.records)
+        entries = {**provenance(), "hardware": hardware, "data": data}
+        folder.begin_status(state="running", started=now(), **entries)
+    return hardware
 
 
 def _graphs(training: Training) -> dict[str, str]:
