@@ -27,6 +27,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
+from igo.paths import PACKAGE
+
 # Who may read what the device computed, and how often.
 READS = {
     "finite.Tally.sums": "loss and accuracy of an epoch, at its end",
@@ -209,7 +211,7 @@ def _place() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         path = frame.f_code.co_filename
-        if "/igo/" in path or "on_fake_gpu" in path:
+        if path.startswith(str(PACKAGE)) or "on_fake_gpu" in path:
             name = frame.f_code.co_qualname.partition(".<locals>")[0]
             return f"{path.rpartition('/')[2].removesuffix('.py')}.{name}"
         frame = frame.f_back  # type: ignore[assignment]

@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from igo.errors import ConfigError, UserError
 
@@ -22,18 +24,35 @@ def from_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content: readers see the old or the new, never a part."""
-    partial = path.with_name(f".{path.name}.partial")
+def partial_of(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(f".{path.name}.partial")
+
+
+@contextmanager
+def durable(partial: Path) -> Iterator[IO[bytes]]:
+    """A new file, which is on the disk when the body ends, or gone.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     try:
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with partial.open("w+b") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
+    except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)  # on a full disk its room is wanted
-        raise
+        cause = error.__context__  # torch.save hides a full disk behind an error of its own
+        raise cause if isinstance(cause, OSError) else error from None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's content: readers see the old or the new, never a part."""
+    partial = partial_of(path)
+    with durable(partial) as file:
+        file.write(text.encode())
     partial.replace(path)
 
 

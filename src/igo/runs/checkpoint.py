@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 
 from igo.errors import UserError
+from igo.files import durable, partial_of
 
 VERSION = 1
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load passes over it
@@ -26,19 +26,11 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written; both are as they were.
     """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("w+b") as file:
-            torch.save({"version": VERSION, **state}, file)
-            file.seek(0)
-            file.write(hashlib.file_digest(file, "sha256").digest())
-            file.flush()
-            os.fsync(file.fileno())
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
-        cause = error.__context__  # torch.save hides a full disk behind an error of its own
-        raise cause if isinstance(cause, OSError) else error from None
+    partial = partial_of(path)
+    with durable(partial) as file:
+        torch.save({"version": VERSION, **state}, file)
+        file.seek(0)
+        file.write(hashlib.file_digest(file, "sha256").digest())  # type: ignore[arg-type]
     if path.exists():
         path.replace(previous(path))
     partial.replace(path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 from igo.config.load import of_file
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.files import Record
+from igo.files import Record, durable, partial_of
 from igo.runs import checkpoint
 from igo.runs.folder import RunFolder, read_records, refuse_older
 from igo.train import models
@@ -64,20 +62,13 @@ def export(folder: Path, config: Config) -> Path:
         OSError: it cannot be written.
         UserError: no usable checkpoint.
     """
-    file, partial = folder / FILE, folder / f".{FILE}.partial"
+    file = folder / FILE
     if file.exists():
         return file
     state = _parameters(folder, config)
-    try:
-        with partial.open("wb") as written:
-            torch.save(state, written)
-            written.flush()
-            os.fsync(written.fileno())
-    except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
-        cause = error.__context__  # torch.save hides a full disk behind an error of its own
-        raise cause if isinstance(cause, OSError) else error from None
+    partial = partial_of(file)
+    with durable(partial) as written:
+        torch.save(state, written)
     partial.replace(file)
     return file
 

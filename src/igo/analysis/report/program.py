@@ -14,6 +14,7 @@ from igo.analysis.report import content, draw, inputs, page, power
 from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
+from igo.files import partial_of
 from igo.runs.find import find
 
 PAGE = "index.html"
@@ -104,7 +105,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     stale = _linked(folder / PAGE) - files.keys()
     with _writing(folder):
         for name, data in files.items():
-            partial = (folder / name).with_name(f".{Path(name).name}.partial")
+            partial = partial_of(folder / name)
             partial.write_bytes(data)
             partial.replace(folder / name)
         for name in stale:

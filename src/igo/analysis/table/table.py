@@ -13,6 +13,7 @@ from igo.analysis import statistics
 from igo.analysis.table.record import HEAD, RESULTS, SETTINGS, Row, read_run
 from igo.config.schema import NO_EFFECT
 from igo.errors import UserError
+from igo.files import partial_of
 
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
@@ -141,7 +142,7 @@ def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
         UserError: the folder cannot be written.
     """
     paths = [folder / name for name in FILES]
-    partial = [path.with_name(f".{path.name}.partial") for path in paths]
+    partial = [partial_of(path) for path in paths]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         runs.write_csv(partial[0])
