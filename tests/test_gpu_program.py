@@ -44,6 +44,7 @@ def test_check_and_speed_are_done_without_what_a_bare_machine_lacks(tmp_path: Pa
     assert all(one["images/s"] > 0 for one in fast.values() if "images/s" in one)
 
 
+@pytest.mark.slow
 def test_a_run_is_killed_and_continued(tmp_path: Path) -> None:
     program.one_part("real", tmp_path, dry=True)
     (one,) = items(tmp_path / "real.json").values()

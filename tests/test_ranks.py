@@ -485,7 +485,7 @@ def alone(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_ranks_train_what_one_process_trains(
     forge: Forge, tmp_path: Path, alone: Path, size: int
 ) -> None:
