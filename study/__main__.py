@@ -3,7 +3,7 @@
 archive   the finished runs of sweeps, into results/records
 tuning    results/tuning.md, of the archive of study_tuning
 rows      results/rows.yaml and the README's table, of all archives
-after     anneal or tail index where a sweep's runs ended, into their folders
+after     WHAT is annealed or tail: measured where a sweep's runs ended, into their folders
 reproduce one row (ROW or ROW SEEDS) again with other seeds, judged by its test
 """
 
@@ -51,6 +51,8 @@ def sweeps(sweep: str) -> list[Path]:
 
 def archive(names: list[str]) -> None:
     """Keep the records of sweeps."""
+    if not names:
+        sys.exit("error: name the sweeps whose records to keep: archive study_methods")
     for name in names:
         runs = of_sweep(name)
         write_archive(rows.path_of_archive(name), runs.values())
@@ -80,6 +82,8 @@ def make_rows(_: list[str]) -> None:
 
 def look_after(words: list[str]) -> None:
     """Measure where a sweep's runs ended."""
+    if len(words) != 2 or words[0] not in after.MEASURES:
+        sys.exit(f"error: name {' or '.join(after.MEASURES)}, and a sweep: after tail study_law")
     torch.set_num_threads(1)
     what, sweep = words
     for name in of_sweep(sweep):

@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
+from study import __main__ as program
 from study import judge, rows, table, tuning
 from study.records import Run, of_archives, write_archive
 
@@ -215,3 +216,22 @@ def test_an_archive_gives_back_what_was_put_in(tmp_path: Any) -> None:
         write_archive(tmp_path / f"{name}.tar.xz", put)
     assert (tmp_path / "a.tar.xz").read_bytes() == (tmp_path / "b.tar.xz").read_bytes()
     assert of_archives(tmp_path) == {run.name: run for run in put}
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("after", "error: name tail or annealed"),
+        ("after anneal study_law", "error: name tail or annealed"),
+        ("archive", "error: name the sweeps"),
+        ("archive nothing", "error: no sweep nothing was run"),
+        ("reproduce nothing", "error: name one row: make reproduce ROW=a_method2|"),
+        ("reproduce a_method2 x", "error: SEEDS=x: it must be a whole number"),
+    ],
+)
+def test_a_mistake_is_one_line(typed: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["study", *typed.split()])
+    with pytest.raises(SystemExit) as ended:
+        program.main()
+    assert str(ended.value).startswith(said)
+    assert "\n" not in str(ended.value)
