@@ -130,7 +130,9 @@ def test_a_state_is_as_it_was_when_training_has_gone_on(make_config: Make, tmp_p
 
     def epoch_done(record: Record) -> None:
         states.append(assemble.state_of("run", None, training, progress))
-        assemble.save(tmp_path / f"{len(states)}.pt", "run", None, training, progress)
+        checkpoint.save(
+            tmp_path / f"{len(states)}.pt", assemble.state_of("run", None, training, progress)
+        )
 
     loop.train(training, progress, Quiet(), epoch_done, lambda: None)
     for number, state in enumerate(states, start=1):

@@ -24,7 +24,7 @@ from igo.config.schema import Config, result_settings
 from igo.errors import ConfigError
 from igo.files import Record
 from igo.ranks import ALONE, Ranks
-from igo.runs import assemble
+from igo.runs import assemble, checkpoint
 from igo.train import capture, cudagraphs, loop, optim
 from igo.train.capture import Rehearsal, Step
 from igo.train.cudagraphs import Graphs
@@ -208,7 +208,7 @@ def test_a_run_stopped_and_continued_with_graphs_ends_the_same(
     progress = Progress()
     train(first, progress, until=3)
     assert recorder.replays
-    assemble.save(tmp_path / "c.pt", "run", None, first, progress)
+    checkpoint.save(tmp_path / "c.pt", assemble.state_of("run", None, first, progress))
     second, recorder = prepared(config)
     loaded, _ = assemble.load(tmp_path / "c.pt", "run", second, pytest.fail)
     assert loaded is not None
@@ -423,7 +423,7 @@ def test_a_checkpoint_goes_from_either_device_to_the_other(
         monkeypatch.setattr(optim, "_on_gpu", lambda device, was=on_gpu_before: was)
         one = assemble.prepare(config, make_plan(config))
         optim.apply(one.optimizer, 0.25, 0.9, config.optimizer)
-        assemble.save(tmp_path / "c.pt", "run", None, one, Progress(epoch=1))
+        checkpoint.save(tmp_path / "c.pt", assemble.state_of("run", None, one, Progress(epoch=1)))
         monkeypatch.setattr(optim, "_on_gpu", lambda device, was=on_gpu_before: not was)
         two = assemble.prepare(config, make_plan(config))
         assemble.load(tmp_path / "c.pt", "run", two, pytest.fail)

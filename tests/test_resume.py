@@ -369,7 +369,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "checkpoint.pt"
         for first, second in ((plain, scaled), (scaled, plain)):
-            assemble.save(path, "one run", None, first, Progress())
+            checkpoint.save(path, assemble.state_of("one run", None, first, Progress()))
             assert assemble.load(path, "one run", second, pytest.fail)[0] is not None
     assert scaled.engine.scaler.state_dict() == fresh
 

@@ -83,11 +83,6 @@ def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress)
     }
 
 
-def save(path: Path, signature: str, wandb_id: str | None, run: Training, now: Progress) -> None:
-    """Write the state of a run as a checkpoint."""
-    checkpoint.save(path, state_of(signature, wandb_id, run, now))
-
-
 def load(
     path: Path, signature: str, run: Training, warn: Callable[[str], None]
 ) -> tuple[Progress | None, str | None]:
