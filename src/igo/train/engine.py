@@ -264,6 +264,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     if engine.device.type == "cuda":
         facts |= gpus.facts()
     facts["cpu"] = _cpu_name()
+    facts["instructions"] = torch.backends.cpu.get_cpu_capability()  # such as AVX2, AVX512
     facts["cores"] = os.cpu_count() or 1
     facts["threads"] = torch.get_num_threads()
     facts["micro_batch_size"] = engine.micro_batch_size
