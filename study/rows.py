@@ -126,12 +126,20 @@ def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
 
     Empty where they are too few to be judged.
     """
-    named = [names(one, range(row["seeds"])) for one in family]
+    planned = planned_seeds(row)
+    named = [names(one, planned) for one in family]
     whole = [
-        all(arm[seed] in runs for arms in named for arm in arms) for seed in range(row["seeds"])
+        all(arm[place] in runs for arms in named for arm in arms) for place in range(len(planned))
     ]
     n = [*whole, False].index(False)
-    return range(n if n >= LEAST_OF.get(row["test"], LEAST) else 0)
+    least = row.get("least", LEAST_OF.get(row["test"], LEAST))
+    return planned[:n] if n >= least else planned[:0]
+
+
+def planned_seeds(row: Row) -> range:
+    """The seeds of the protocol."""
+    first: int = row.get("first_seed", 0)
+    return range(first, first + int(row["seeds"]))
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:

@@ -86,9 +86,10 @@ def test_arms_of_a_row_differ_and_share_seed_and_data(
     for row in written:
         if row["found"] is None:
             continue
-        named = np.array(rows.names(row, range(row["found"]["n"])))
+        seeds = rows.planned_seeds(row)[: row["found"]["n"]]
+        named = np.array(rows.names(row, seeds))
         assert len(set(named.ravel())) == named.size
-        for seed, own in enumerate(named.T):
+        for seed, own in zip(seeds, named.T, strict=True):
             assert {setting(runs[name], "seed") for name in own} == {str(seed)}
             assert len({runs[name].status["data"]["fingerprint"] for name in own}) == 1
 
