@@ -85,12 +85,6 @@ def shares(
     return np.delete(used, held), used[held]
 
 
-def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """A fresh permutation of [0, n) in pieces of b; the last, shorter one is kept."""
-    order = torch.randperm(n, generator=generator(seed, "permutation", epoch))
-    return list(order.split(batch_size))
-
-
 class TensorData:
     """A data set that lives on the device as uint8, (n, H, W, C); batches are made there."""
 
