@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,21 @@ def measure(epochs: int, samples: int) -> list[Row]:
     return rows
 
 
+def _timed(spent: dict[str, list[float]], name: str, owner: Any, attribute: str) -> None:
+    """Put a clock around a function or method, whose seconds go to ``spent``."""
+    function: Callable[..., Any] = getattr(owner, attribute)
+
+    def wrapped(*args: Any, **options: Any) -> Any:
+        synchronise()
+        began = time.perf_counter()
+        found = function(*args, **options)
+        synchronise()
+        spent[name].append(time.perf_counter() - began)
+        return found
+
+    setattr(owner, attribute, wrapped)
+
+
 def _child(overrides: list[str]) -> None:
     import torch
 
@@ -41,20 +57,7 @@ def _child(overrides: list[str]) -> None:
     from igo.train import measure as measuring
 
     spent: dict[str, list[float]] = defaultdict(list)
-
-    def timed(name: str, owner: Any, attribute: str) -> None:
-        function: Callable[..., Any] = getattr(owner, attribute)
-
-        def wrapped(*args: Any, **options: Any) -> Any:
-            synchronise()
-            began = time.perf_counter()
-            found = function(*args, **options)
-            synchronise()
-            spent[name].append(time.perf_counter() - began)
-            return found
-
-        setattr(owner, attribute, wrapped)
-
+    timed = partial(_timed, spent)
     timed("finite or not, each update", torch, "_amp_foreach_non_finite_check_and_unscale_")
     timed("C² at the start of stages", measuring, "mini_batch")
     timed("C² online", online, "pair")

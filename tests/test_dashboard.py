@@ -15,7 +15,7 @@ from conftest import ROOT, TINY
 from forked import Ended, Forge, shared_forge
 from wandb_server import KEY, WandbServer
 
-from igo.runs.tracking import entries
+from igo.runs.wandb_files import entries
 
 
 @pytest.fixture(scope="module")

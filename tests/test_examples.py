@@ -82,7 +82,7 @@ class Found:  # as if it were not installed: nothing finds it
         return self.finder.find_spec(name, *more) if known else None
 
 sys.meta_path[:] = [Found(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
-import igo.adapters.{library}
+import igo.method.adapters.{library}
 """
     program = tmp_path / "without.py"
     program.write_text(code)
@@ -92,4 +92,4 @@ import igo.adapters.{library}
     )  # fmt: skip
     assert done.returncode
     last = done.stderr.strip().splitlines()[-1]
-    assert last.endswith(f"igo.adapters.{library} needs {library}: pip install {library}")
+    assert last.endswith(f"igo.method.adapters.{library} needs {library}: pip install {library}")

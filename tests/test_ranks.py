@@ -32,7 +32,7 @@ from igo.errors import ConfigError
 from igo.ranks import Ranks
 from igo.runs import checkpoint
 from igo.runs.folder import signature
-from igo.runs.tracking import history
+from igo.runs.wandb_files import history
 from igo.train import batchnorm, datasets, engine, models, on_disk, optim
 from igo.train.batchnorm import SyncedBatchNorm
 from igo.train.engine import Engine

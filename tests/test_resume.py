@@ -24,7 +24,7 @@ from torch import nn
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.runs import assemble, checkpoint, stopping
-from igo.runs.tracking import history
+from igo.runs.wandb_files import history
 from igo.train import datasets, engine, loop, optim
 from igo.train.state import Progress, Training
 

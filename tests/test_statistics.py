@@ -48,14 +48,11 @@ def test_reach_is_half_of_students_interval() -> None:
         np.testing.assert_allclose(found, (high - low) / 2, rtol=1e-9)
 
 
-def test_means_and_t_tests_are_scipys() -> None:
+def test_means_are_scipys() -> None:
     for one in differences():
-        found, wanted = statistics.mean_of(one), stats.ttest_1samp(one, 0)
-        low, high = wanted.confidence_interval(0.95)
+        found = statistics.mean_of(one)
+        low, high = stats.ttest_1samp(one, 0).confidence_interval(0.95)
         np.testing.assert_allclose((found.value, found.low, found.high), (one.mean(), low, high))
-        assert statistics.t_test(one) == pytest.approx(wanted.pvalue, rel=1e-9)
-    assert statistics.t_test([1.0]) is None
-    assert statistics.t_test([0.5, 0.5, 0.5]) is None
 
 
 def test_sign_flips_are_counted_as_scipy_counts_them() -> None:

@@ -303,7 +303,7 @@ def test_a_finished_run_says_that_the_code_has_changed(
 def test_the_code_is_the_packages_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     here = provenance.code()
     shutil.copytree(ROOT / "src/igo", tmp_path / "igo", symlinks=True)
-    monkeypatch.setattr(provenance.igo, "__file__", str(tmp_path / "igo/__init__.py"))
+    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "igo")
     assert provenance.code() == here
     with (tmp_path / "igo/method/profiles.py").open("a") as file:
         file.write("\n")

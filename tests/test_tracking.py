@@ -18,7 +18,7 @@ from conftest import TINY, records, run_folder
 from forked import Death, Forge, shared_forge
 from wandb_server import KEY, WandbServer
 
-from igo.runs.tracking import folders_of, history
+from igo.runs.wandb_files import folders_of, history
 
 EPOCHS = [1, 2, 3]
 FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads

@@ -16,7 +16,7 @@ from forked import Death, Forge, shared_forge
 
 import igo
 from igo.errors import UserError
-from igo.runs import tracking
+from igo.runs import wandb_files
 from igo.train.datasets import open_data
 
 OFFLINE = (*TINY, "tracking.mode=offline")
@@ -109,8 +109,8 @@ def test_importing_igo_is_cheap() -> None:
 def artifacts(place: Path) -> list[dict[str, object]]:
     """The artifacts in W&B's own files of the one run."""
     status = json.loads((run_folder(place) / "status.json").read_text())
-    folders = tracking.folders_of(place / "runs", status["wandb_id"])
-    return [e for f in folders for kind, e in tracking.entries(f) if kind == "artifact"]
+    folders = wandb_files.folders_of(place / "runs", status["wandb_id"])
+    return [e for f in folders for kind, e in wandb_files.entries(f) if kind == "artifact"]
 
 
 def test_a_finished_run_brings_its_model_to_wandb_once(forge: Forge, tmp_path: Path) -> None:

@@ -178,14 +178,14 @@ def test_the_table_shows_validation_where_there_is_any(
 
 
 def test_rows_in_wandb_have_validation(forge: Forge, tmp_path: Path) -> None:
-    from igo.runs import tracking
+    from igo.runs import wandb_files
 
     own = ("dataset.validation=0.25", "epochs=2", "tracking.mode=offline")
     assert forge.run(tmp_path, *TINY, *own).returncode == 0
     status = json.loads((run_folder(tmp_path) / "status.json").read_text())
-    (folder,) = tracking.folders_of(tmp_path / "runs", status["wandb_id"])
+    (folder,) = wandb_files.folders_of(tmp_path / "runs", status["wandb_id"])
     wanted = [row["validation/accuracy"] for row in records(run_folder(tmp_path))]
-    assert [row["validation/accuracy"] for row in tracking.history(folder)] == wanted
+    assert [row["validation/accuracy"] for row in wandb_files.history(folder)] == wanted
 
 
 def test_ranks_validate_their_shares_of_the_same_images(

@@ -70,6 +70,17 @@ def make_writable(folder: Path) -> None:
         raise UserError(f"runs_dir: {folder} cannot be made ({error.strerror or error})") from None
 
 
+def output_folder(output: object) -> Path:
+    """The folder that the setting ``output`` names, there or not.
+
+    Raises:
+        ConfigError: it names none.
+    """
+    if not isinstance(output, str) or not output or Path(output).is_file():
+        raise ConfigError("output", output, "it must be the name of a folder")
+    return Path(output)
+
+
 def check_can_be_made(folder: Path) -> None:
     """See that a folder of runs_dir is there or can be made, and leave no trace.
 

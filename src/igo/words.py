@@ -1,8 +1,19 @@
-"""Numbers in sentences."""
+"""Words and numbers in sentences and columns."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 
-def counted(number: int, what: str, several: str | None = None) -> str:
+
+def counted(number: int, what: str) -> str:
     """``1 epoch``, ``1,200 epochs``."""
-    return f"{number:,} {what if number == 1 else several or what + 's'}"
+    return f"{number:,} {what if number == 1 else what + 's'}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line a row, its cells flush right in columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    ]

@@ -11,7 +11,7 @@ from conftest import run_folder
 from forked import Death, Ended, shared_forge
 from test_resume import BASE, KINDS, SILENT, Outcome, assert_same, outcome
 
-from igo.runs.tracking import history
+from igo.runs.wandb_files import history
 
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     **KINDS,

@@ -18,6 +18,7 @@ from igo.files import write_atomically
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.runs.rerun import of_command
 from igo.runs.terminal import Terminal
+from igo.words import aligned
 
 if TYPE_CHECKING:
     from igo.train.state import Training
@@ -200,17 +201,9 @@ def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured)
 def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
     """The rows as text, aligned."""
     first = rows[0]
-    titles = [
-        "b",
-        "K",
-        "C²",
-        "95 % interval",
-        "‖∇f‖",
-        "B_simple",
-        "tail index α",
-        f"δ at η = {_eta(first):.4g}",
-    ]
-    cells = [titles]
+    eta = first["delta"]["learning_rate"]
+    cells = [["b", "K", "C²", "95 % interval", "‖∇f‖", "B_simple", "tail index α",
+              f"δ at η = {eta:.4g}"]]  # fmt: skip
     for row in rows:
         low, high = row["interval"]
         scale = row["noise_scale"]
@@ -224,12 +217,10 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
             _tail(row),
             f"{row['delta']['value']:.4g} (b = {row['delta']['batch_size']})",
         ])  # fmt: skip
-    widths = [max(len(line[i]) for line in cells) for i in range(len(titles))]
-    lines = ["  ".join(c.rjust(w) for c, w in zip(line, widths, strict=True)) for line in cells]
     what = ", ".join(f"{key} {value}" for key, value in of.items())
     how = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"
     notes = [HIDDEN] if any(row["noise_scale"] is None for row in rows) else []
-    return "\n".join([f"noise of {what} ({how})", *lines, *notes])
+    return "\n".join([f"noise of {what} ({how})", *aligned(cells), *notes])
 
 
 def _tail(row: dict[str, Any]) -> str:
@@ -242,7 +233,3 @@ def _tail(row: dict[str, Any]) -> str:
     return (
         f"{tail['alpha']:.2f} ({low:.2f} to {high:.2f}), ρ {'-' if rho is None else f'{rho:.2f}'}"
     )
-
-
-def _eta(row: dict[str, Any]) -> float:
-    return float(row["delta"]["learning_rate"])

@@ -63,15 +63,6 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-def t_test(differences: ArrayLike) -> float | None:
-    """p that the mean is 0 (Student, two-sided); None for n < 2, or no spread: t is infinite."""
-    d = np.asarray(differences, dtype=np.float64)
-    if len(d) < 2 or np.ptp(d) < NO_SPREAD:
-        return None
-    t = d.mean() / d.std(ddof=1) * math.sqrt(len(d))
-    return float(2 * stdtr(len(d) - 1, -abs(t)))
-
-
 def sign_flip(differences: ArrayLike) -> float | None:
     """p that the differences are as likely with the other sign (Fisher 1935), two-sided.
 

@@ -15,6 +15,7 @@ from typing import NoReturn, cast
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -28,19 +29,8 @@ from igo.ranks import Ranks
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
-FLAGS = {
-    "-m",
-    "--multirun",
-    "-c",
-    "--cfg",
-    "--resolve",
-    "-cd",
-    "--config-dir",
-    "-i",
-    "--info",
-    "--hydra-help",
-    "--version",
-}
+FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
+         "--hydra-help", "--version"}  # fmt: skip
 
 
 def hydra_program(program: Callable[[DictConfig, list[str]], object], config_name: str) -> None:
@@ -52,31 +42,25 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     """
     die_at_once_of_control_c()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        try:
-            width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
-            print(help_text(_program(), config_name, width), flush=True)
-        except BrokenPipeError:
-            _end_quietly()
-        return
+        return _print_help(config_name)
     for flag in (one.split("=")[0] for one in sys.argv[1:] if one.startswith("-")):
         if flag not in FLAGS:
             fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
-
     guard_composition()
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
     def main(composed: DictConfig) -> object:
-        task = HydraConfig.get().overrides.task
-        overrides = cast(list[str], OmegaConf.to_container(task, resolve=False))
-        sweep = HydraConfig.get().runtime.choices.get("sweep")
-        if sweep and HydraConfig.get().mode is hydra.types.RunMode.RUN:
+        of_hydra = HydraConfig.get()
+        overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task, resolve=False))
+        sweep, alone = of_hydra.runtime.choices.get("sweep"), of_hydra.mode is RunMode.RUN
+        if sweep and alone:
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
             return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
         except UserError as error:
-            if HydraConfig.get().mode is hydra.types.RunMode.MULTIRUN:
+            if not alone:
                 raise
             fail(str(error))
 
@@ -94,6 +78,14 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
         fail(no_option or _composition(error, config_name))
+
+
+def _print_help(config_name: str) -> None:
+    width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
+    try:
+        print(help_text(_program(), config_name, width), flush=True)
+    except BrokenPipeError:
+        _end_quietly()
 
 
 def _program() -> str:

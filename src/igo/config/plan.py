@@ -6,7 +6,8 @@ from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError
 from igo.method import batches
 from igo.method.arguments import PlanError
-from igo.method.plan import Batching, Plan, plan
+from igo.method.batches import Batching
+from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
 
 SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}  # by argument

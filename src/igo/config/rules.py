@@ -14,7 +14,7 @@ from igo.data import readers
 from igo.errors import ConfigError, NoEffect
 from igo.method import arguments
 from igo.method.arguments import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
-from igo.method.plan import PUBLISHED
+from igo.method.batches import PUBLISHED
 from igo.method.profiles import parameters
 from igo.paths import CONF
 
@@ -114,11 +114,7 @@ def _check_names(config: Config) -> None:
 
 
 def complete(config: Config, typed: Collection[str]) -> None:
-    """Fill in what follows from other settings, so that each run has one full description.
-
-    κ and λ, where given, say what γ and split are: γ = κ/√λ and split = ln κ/ln γ, the share of
-    the decay that the learning rate carries.
-    """
+    """Fill in what follows from other settings, so that each run has one full description."""
     schedule = config.schedule
     if config.optimizer.decay_momentum:
         _check_decay_momentum(config, typed)  # while what was typed is there to be named
@@ -133,11 +129,16 @@ def complete(config: Config, typed: Collection[str]) -> None:
         config.split = 1.0
     if config.optimizer.decay_momentum and "split" not in typed:
         config.split = 1.0
-    if schedule.profile != "step":
-        return
-    if schedule.kappa is None and schedule.lam is None:
-        schedule.gamma = DEFAULT_GAMMA if schedule.gamma is None else schedule.gamma
-        return
+    if schedule.profile == "step":
+        if schedule.kappa is not None or schedule.lam is not None:
+            _follow_kappa_and_lambda(config, typed)
+        elif schedule.gamma is None:
+            schedule.gamma = DEFAULT_GAMMA
+
+
+def _follow_kappa_and_lambda(config: Config, typed: Collection[str]) -> None:
+    """κ and λ say what γ and split are: γ = κ/√λ and split = ln κ/ln γ, the share of η."""
+    schedule = config.schedule
     kappa = 1.0 if schedule.kappa is None else schedule.kappa
     lam = 1.0 if schedule.lam is None else schedule.lam
     gamma = kappa / math.sqrt(lam)
@@ -151,9 +152,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
             " fall; it must be below 1 (for constant noise use schedule=constant)"
         )  # fmt: skip
     if schedule.gamma is not None and not math.isclose(schedule.gamma, gamma, rel_tol=1e-9):
-        raise ConfigError(
-            "schedule.gamma", schedule.gamma, f"{both} give γ = κ/√λ = {gamma:g}; leave one out"
-        )
+        allowed = f"{both} give γ = κ/√λ = {gamma:g}; leave one out"
+        raise ConfigError("schedule.gamma", schedule.gamma, allowed)
     split = min(1.0, abs(math.log(kappa) / math.log(gamma)))  # abs: not -0.0
     if "split" in typed and not math.isclose(config.split, split, abs_tol=1e-9):
         raise ConfigError("split", config.split, f"{both} make it {split:.5g}; leave one out")

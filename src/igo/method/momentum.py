@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from igo.method.arguments import PlanError
 from igo.method.noise import Noise, momentum_for, noise_level
@@ -44,27 +46,10 @@ def decay(
     phi: float, eta: float, batch_size: float, optimizer: Optimizer, before: float, noise: Noise
 ) -> tuple[float, float]:
     """η and β of a stage with δ_m = δ_1 φ_m, β at most that of the stage before."""
-
-    def level(beta: float) -> float:
-        return noise_level(
-            eta,
-            batch_size,
-            noise.variance,
-            optimizer=optimizer.name,
-            momentum=beta,
-            gradient_norm=noise.gradient_norm,
-        )
-
-    target = level(optimizer.momentum) * phi
-    beta = momentum_for(
-        target,
-        eta,
-        batch_size,
-        noise.variance,
-        optimizer=optimizer.name,
-        gradient_norm=noise.gradient_norm,
-        largest=before,
-    )
+    of: dict[str, Any] = {"optimizer": optimizer.name, "gradient_norm": noise.gradient_norm}
+    level = partial(noise_level, eta, batch_size, noise.variance, **of)
+    target = level(momentum=optimizer.momentum) * phi
+    beta = momentum_for(target, eta, batch_size, noise.variance, largest=before, **of)
     if beta == 0:
-        eta *= min(1.0, target / level(0.0))
+        eta *= min(1.0, target / level(momentum=0.0))
     return eta, beta

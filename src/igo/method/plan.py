@@ -10,20 +10,22 @@ but for one sample more or less.
 from __future__ import annotations
 
 import hashlib
-import math
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
-from igo.method import arguments, batches, table
+from igo.method import arguments, batches
 from igo.method.arguments import PlanError
+from igo.method.batches import PUBLISHED, Batching
 from igo.method.lengths import lengths_of_stages
 from igo.method.profiles import BY_EPOCH, PROFILES, Position
+from igo.words import aligned
 
-PUBLISHED = 0.5  # ρ of δ = η C b^(-ρ)
+MOST_ROWS = 12  # of a plan as text
+HEADER = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", "η_m", "b_m")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,18 @@ class Stage:
         """The stage's epochs, counted from 1."""
         return range(self.first_epoch, self.first_epoch + self.epochs)
 
+    @property
+    def span(self) -> str:
+        """Its epochs as text: ``3`` or ``3-7``."""
+        first, last = self.first_epoch, self.epoch_range[-1]
+        return str(first) if first == last else f"{first}-{last}"
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """What ``print(plan)`` shows of it, below HEADER."""
+        numbers = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
+        return (str(self.stage), self.span, f"{self.batches:,}", f"{self.updates:,}", *numbers)
+
 
 STAGE_COLUMNS = tuple(field.name for field in fields(Stage))
 
@@ -68,7 +82,13 @@ class Plan:
     by_momentum: bool = False
 
     def __str__(self) -> str:
-        return table.of_plan(self)
+        """One line a stage, the middle ones left out where there are many, and one of totals."""
+        rows = [stage.row for stage in self.stages]
+        if len(rows) > MOST_ROWS:
+            half = MOST_ROWS // 2
+            rows = [*rows[:half], ("…",) * len(HEADER), *rows[-half:]]
+        total = f"{self.epochs:,} epochs of {self.n:,} samples: {self.updates:,} updates"
+        return "\n".join([*aligned([HEADER, *rows]), total])
 
     @property
     def epochs(self) -> int:
@@ -128,48 +148,6 @@ class Plan:
         """Yield (epoch, its stage) for every epoch after the first ``start`` ones."""
         for stage in self.stages:
             yield from ((epoch, stage) for epoch in stage.epoch_range if epoch > start)
-
-
-@dataclass(frozen=True)
-class Batching:
-    """How many equal batches an epoch has at a noise level, between its two bounds.
-
-    Args:
-        n: training samples.
-        first: k_1.
-        least: k that keeps batches within max_batch_size.
-        split: s, the learning rate's share of the decay.
-        noise_exponent: ρ of δ = η C b^(-ρ).
-        multiple: hardware grid that the larger of the two batch sizes is put on where possible.
-    """
-
-    n: int
-    first: int
-    least: int
-    split: float
-    noise_exponent: float = PUBLISHED
-    multiple: int = 1
-
-    def count(self, phi: float, before: int) -> int:
-        """k_m = ⌈k_1 φ_m^((1-s)/ρ)⌉, not below its bound, never above ``before``, k_{m-1}."""
-        wanted = self.first * math.pow(phi, (1 - self.split) / self.noise_exponent)
-        k = min(max(batches.whole(wanted), self.least), before)
-        return k if self.multiple == 1 else self._on_grid(k, before)
-
-    def learning_rate(self, first: float, phi: float, k: int) -> float:
-        """η_m = η_1 φ_m (k_1/k_m)^ρ, which keeps δ on its curve whatever k is."""
-        return first * phi * math.pow(self.first / k, self.noise_exponent)
-
-    def _on_grid(self, k: int, before: int) -> int:
-        """The least k from here to ``before`` whose larger batch is on the grid; k without one."""
-        largest = batches.sizes(self.n, k)[0] // self.multiple * self.multiple
-        for size in range(largest, 0, -self.multiple):
-            found = max(batches.count(self.n, size), k)
-            if found > before:
-                break
-            if batches.sizes(self.n, found)[0] == size:
-                return found
-        return k
 
 
 def plan(
@@ -235,27 +213,19 @@ def plan(
              "final_updates": final_updates, "by_momentum": by_momentum}  # fmt: skip
     arguments.check(given, of_profile)
     count = epochs if stages is None else stages
+    starts = [m * epochs // count for m in range(count)]
+    phis = _noise_levels(profile, starts, of_profile)
     first, cap = batches.count(n, batch_size), min(max_batch_size or n, n)
     batching = Batching(n, first, batches.count(n, cap), split, noise_exponent, batch_multiple)
-
-    def phi_of(m: int, epochs_before: int) -> float:
-        return PROFILES[profile](Position(m, count, epochs_before), **of_profile)
-
-    starts = [m * epochs // count for m in range(count)]
-    phis = [phi_of(m + 1, starts[m]) for m in range(count)]
-    _check_phis(profile, phis)
-    ks: list[int] = []
-    for phi in phis:
-        ks.append(first if by_momentum else batching.count(phi, ks[-1] if ks else first))
-    etas = [
-        float(learning_rate) if by_momentum else batching.learning_rate(learning_rate, phi, k)
-        for phi, k in zip(phis, ks, strict=True)
-    ]
+    etas, ks = [float(learning_rate)] * count, [first] * count
+    for m, phi in enumerate(() if by_momentum else phis):
+        ks[m] = batching.count(phi, ks[m - 1] if m else first)
+        etas[m] = batching.learning_rate(learning_rate, phi, ks[m])
     if 0.0 in etas:
         m = etas.index(0.0) + 1
         allowed = f"it underflows to η_{m} = 0 in stage {m} of {count}; use a larger one"
         raise PlanError("learning_rate", learning_rate, allowed)
-    each = [after - start for start, after in zip(starts, [*starts[1:], epochs], strict=True)]
+    each = [after - start for start, after in pairwise([*starts, epochs])]
     if lengths == "algorithm3":
         if profile in BY_EPOCH:
             allowed = f"{profile} decays by the epoch, so its stages have no lengths of their own"
@@ -267,15 +237,22 @@ def plan(
     return Plan(tuple(_rows(phis, etas, ks, each, n)), n, by_momentum)
 
 
-def _check_phis(profile: str, phis: Sequence[float]) -> None:
-    for m, phi in enumerate(phis, 1):
+def _noise_levels(
+    profile: str, starts: Sequence[int], of_profile: Mapping[str, Any]
+) -> list[float]:
+    """φ_m of stages that have so many epochs before them."""
+    phis = []
+    for m, epochs_before in enumerate(starts, 1):
+        phi = PROFILES[profile](Position(m, len(starts), epochs_before), **of_profile)
         if not 0 < phi <= 1:
             raise PlanError(
                 "profile",
                 profile,
-                f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {len(phis)}, which must be"
-                " in (0, 1]; use fewer stages or a slower decay",
+                f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {len(starts)}, which must"
+                " be in (0, 1]; use fewer stages or a slower decay",
             )
+        phis.append(phi)
+    return phis
 
 
 def _rows(

@@ -16,10 +16,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import zip_longest
 from pathlib import Path
 from typing import TextIO
 
@@ -129,29 +128,6 @@ class RunFolder:
         rows.writerows(asdict(stage) for stage in plan.stages)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
-    def check_plan(self, plan: Plan) -> None:
-        """Hold the recorded plan against the one computed now; write nothing.
-
-        Raises:
-            UserError: they differ, so that the run would go on by another schedule.
-        """
-        file, known = self.path / "plan.csv", self.status()
-        written = known.get("plan") or dict(known.get("sha256") or {}).get("plan.csv")
-        if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != written:
-            return  # never started, or damaged: it is written again
-        with file.open(newline="") as text:
-            stages = list(csv.DictReader(text))
-        for was, stage in zip_longest(stages, plan.stages):
-            row = None if stage is None else {n: _cell(v) for n, v in asdict(stage).items()}
-            if was is None or row is None or not _same(was, row):
-                number = (was or row or {})["stage"]
-                raise UserError(
-                    f"{self.path}: the plan is another one than it was when this run began: stage"
-                    f" {number} was {_shown(was)}, now {_shown(row)}. The code of the schedule was"
-                    " changed; nothing recorded is: bring the code back to continue, or begin anew"
-                    " with fresh=true"
-                )
-
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
         lines = "".join(_line(record) for record in records)
@@ -207,28 +183,6 @@ class RunFolder:
     def write_error(self, traceback: str) -> None:
         """Keep the traceback of a failed run in error.txt."""
         write_atomically(self.path / "error.txt", traceback)
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else str(value)
-
-
-LEADING_ON = ("gamma_m", "kappa_m", "lambda_m")  # columns that say how the next stage differs
-
-
-def _same(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether two rows of plan.csv are one stage, but for another machine's rounding."""
-    if was.keys() != now.keys():
-        return False
-    own = [(float(was[name]), float(now[name])) for name in now if name not in LEADING_ON]
-    return all(math.isclose(one, other, rel_tol=1e-9) for one, other in own)
-
-
-def _shown(row: Mapping[str, str] | None) -> str:
-    if row is None:
-        return "not there"
-    names = {"epochs": "epochs", "eta_m": "η", "b_m": "b", "phi_m": "δ_m/δ_1"}
-    return ", ".join(f"{said} {float(row[name]):.6g}" for name, said in names.items())
 
 
 def refuse_older(folder: Path) -> None:

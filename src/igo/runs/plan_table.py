@@ -29,7 +29,7 @@ def columns(config: Config) -> list[Column]:
     """All columns of a configuration's plan: β_m where the momentum carries the decay."""
     shown = [
         Column("stage", lambda s: str(s.stage)),
-        Column("epochs", _span),
+        Column("epochs", lambda s: s.span),
         Column("updates", lambda s: f"{s.updates:,}", leaves=2),
         Column("batches/epoch", lambda s: f"{s.batches:,}"),
         Column("δ_m/δ_1", lambda s: f"{s.phi_m:.4f}"),
@@ -109,11 +109,6 @@ def _cap(config: Config, plan: Plan) -> str:
     limit = config.max_batch_size
     cap = f"n = {plan.n:,}" if limit is None else f"max_batch_size={limit:,}"
     return f"b meets its cap, {cap}, in stage {meets}: from there on η carries the whole decay"
-
-
-def _span(stage: Stage) -> str:
-    last = stage.first_epoch + stage.epochs - 1
-    return str(last) if stage.epochs == 1 else f"{stage.first_epoch}-{last}"
 
 
 def _rate(rate: float | None) -> str:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import igo
+from igo.paths import PACKAGE
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 
@@ -42,7 +42,7 @@ def provenance() -> dict[str, Any]:
 
 def commit() -> str | None:
     """The project's commit, with ``+changes`` where the working tree differs from it."""
-    git = ["git", "-C", str(Path(__file__).parent)]
+    git = ["git", "-C", str(PACKAGE)]
     try:
         head = subprocess.run(
             [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
@@ -58,9 +58,9 @@ def commit() -> str | None:
 
 def code() -> str:
     """Ten hexadecimal digits of this package's own sources, whatever git knows of them."""
-    root, found = Path(igo.__file__).parent, hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        found.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes() + b"\0")
+    found = hashlib.sha256()
+    for file in sorted(PACKAGE.rglob("*.py")):
+        found.update(str(file.relative_to(PACKAGE)).encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()[:10]
 
 

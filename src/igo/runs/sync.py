@@ -7,8 +7,6 @@ again. Its marks are kept: what has one is not sent, by it or here.
 
 from __future__ import annotations
 
-import contextlib
-import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from omegaconf import DictConfig
 from igo.config.load import of_file, split_off
 from igo.errors import ConfigError, UserError
 from igo.files import Record, from_json
-from igo.runs import tracking, trained
+from igo.runs import tracking, trained, wandb_files
 from igo.runs.folder import read_status, state_of
 from igo.runs.terminal import Terminal
 from igo.words import counted
@@ -86,7 +84,7 @@ def unsent(root: Path) -> list[str]:
     """Ids of the runs with a W&B file in root/wandb that has no mark, by the time of the first."""
     files = [
         file for file in (root / "wandb").glob("*run-*/run-*.wandb")
-        if not (file.parent.is_symlink() or file.with_suffix(tracking.MARK).exists())
+        if not (file.parent.is_symlink() or file.with_suffix(wandb_files.MARK).exists())
     ]  # fmt: skip
     files.sort(key=lambda file: file.parent.name.removeprefix("offline-"))
     return list(dict.fromkeys(file.stem.removeprefix("run-") for file in files))
@@ -96,9 +94,7 @@ def _log_in() -> None:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))  # its warnings advise what would send rows twice
-    with contextlib.redirect_stderr(io.StringIO()):
-        known = wandb.login(prompt=False, verify=False)  # whether a server answers, init finds out
-    if not known:
+    if not tracking.knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
             " again. Nothing was sent, and all runs are kept"
@@ -162,8 +158,8 @@ def _of_folder(folder: Path, run_id: str) -> Offline:
 def _of_files(root: Path, run_id: str) -> Offline | None:
     """A run whose folder is gone, or has another W&B run since, by W&B's own files."""
     made, records, exit_code = None, dict[int, Record](), 1
-    for folder in tracking.folders_of(root, run_id):
-        for kind, entry in tracking.entries(folder):
+    for folder in wandb_files.folders_of(root, run_id):
+        for kind, entry in wandb_files.entries(folder):
             if kind == "run":
                 made = entry
             elif kind == "history" and "epoch" in entry["item"]:

@@ -21,6 +21,7 @@ from igo.files import Record
 from igo.method.plan import Plan
 from igo.runs import epoch_line, plan_table
 from igo.runs.stopping import Stopped
+from igo.words import aligned
 
 if TYPE_CHECKING:  # control needs torch, which a dry run does without
     from igo.train.control import Applied
@@ -86,7 +87,9 @@ class Terminal:
             shown = self._boxed(columns, plan, most)
         else:
             shown = columns
-            self._plain(columns, plan, most)
+            titles = [one.title for one in columns]
+            for line in aligned([titles, *plan_table.rows(columns, plan, most)]):
+                self.say(line)
         if any(one.leaves == 1 for one in shown) and len(plan.stages) > 1:
             self.say(plan_table.RATES)
         for note in plan_table.notes(config, plan):
@@ -111,12 +114,6 @@ class Terminal:
                 break
         self.print(table)
         return shown
-
-    def _plain(self, columns: list[plan_table.Column], plan: Plan, most: int | None) -> None:
-        lines = [[one.title for one in columns], *plan_table.rows(columns, plan, most)]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for cells in lines:
-            self.say("  ".join(c.rjust(width) for c, width in zip(cells, widths, strict=True)))
 
     @contextmanager
     def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:

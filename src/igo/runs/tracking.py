@@ -9,56 +9,37 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from igo.config.schema import Config, TrackingConfig
 from igo.errors import ConfigError
 from igo.files import Record
 from igo.runs.folder import RunFolder
+from igo.runs.wandb_files import folders_of, history, mark_sent
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 COUNT_TRIES = 5  # seconds that the end waits for a server to count them
 MOST_OF_A_NAME = 128  # characters that W&B takes
-MARK = ".wandb.synced"  # beside a .wandb file all of which a server has, as `wandb sync` says it
 
 
-class Tracker(Protocol):
-    """Where records go beside the run folder."""
+class Tracker:
+    """Where records go beside the run folder; this one leads nowhere."""
 
     def log(self, record: Record) -> None:
         """Take the record of one epoch."""
-        ...
 
     def attach(self, model: Path) -> None:
         """Take the file of the trained model."""
-        ...
 
     def finish(self, exit_code: int) -> None:
         """Close the run; 0 means that it is finished."""
-        ...
-
-
-class NoTracker:
-    """Records go nowhere else."""
-
-    def log(self, record: Record) -> None:
-        """See Tracker."""
-
-    def attach(self, model: Path) -> None:
-        """See Tracker."""
-
-    def finish(self, exit_code: int) -> None:
-        """See Tracker."""
 
 
 def check_login(tracking: TrackingConfig) -> None:
@@ -69,15 +50,19 @@ def check_login(tracking: TrackingConfig) -> None:
     """
     if tracking.tool != "wandb" or tracking.mode != "online":
         return
-    import wandb
-
-    with contextlib.redirect_stderr(io.StringIO()):
-        known = wandb.login(prompt=False, verify=False)  # whether a server answers, init finds out
-    if not known:
+    if not knows_key():
         raise ConfigError(
             "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
             " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
         )  # fmt: skip
+
+
+def knows_key() -> bool:
+    """Whether there is a key to log in with; whether a server answers, init finds out."""
+    import wandb
+
+    with contextlib.redirect_stderr(io.StringIO()):
+        return bool(wandb.login(prompt=False, verify=False))
 
 
 def sweep_run() -> str | None:
@@ -97,7 +82,7 @@ def start(
         warn: told when an unreachable server makes the run go on offline.
     """
     if config.tracking.tool == "none" or config.tracking.mode == "disabled":
-        return NoTracker()
+        return Tracker()
     root = Path(config.runs_dir).resolve()
     name = folder.path.name
     known = folder.status().get("wandb_id")
@@ -134,7 +119,7 @@ def of_run(
     return tracker
 
 
-class OpeningTracker:
+class OpeningTracker(Tracker):
     """A tracker that opens, and takes records, beside training, which waits for no server.
 
     One thread does all, in order. What goes wrong there ends the run at the next record.
@@ -167,7 +152,7 @@ class OpeningTracker:
             self._tracker.result().finish(exit_code)
 
 
-class WandbTracker:
+class WandbTracker(Tracker):
     """One W&B run, online or offline, that has the rows of some epochs already."""
 
     def __init__(self, run: Any, root: Path, warn: Callable[[str], None]) -> None:
@@ -299,36 +284,3 @@ def _epochs_there(root: Path, run: Any) -> set[int]:
         if folder.resolve() != Path(run.dir).resolve().parent:
             there |= {int(row["epoch"]) for row in history(folder) if "epoch" in row}
     return there
-
-
-def folders_of(root: Path, run_id: str) -> list[Path]:
-    """The local W&B folders of all starts of one run, in the order of their time.
-
-    Their names end in the id, or, of a second start within a second, in a number behind it.
-    """
-    found = {file.parent for file in (root / "wandb").glob(f"*run-*/run-{run_id}.wandb")}
-    return sorted(found, key=lambda folder: folder.name.removeprefix("offline-"))
-
-
-def mark_sent(root: Path, run_id: str) -> None:
-    """Mark all local W&B folders of a run as `wandb sync` does: the server has what is in them."""
-    for folder in folders_of(root, run_id):
-        for file in folder.glob("*.wandb"):
-            file.with_suffix(MARK).touch()
-
-
-def history(folder: Path) -> list[dict[str, Any]]:
-    """The rows in a local W&B run folder."""
-    return [entry["item"] for kind, entry in entries(folder) if kind == "history"]
-
-
-def entries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """All in a local W&B run folder, type and content, by `wandb leet inspect`; no torn end."""
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    read = []
-    for line in found.stdout.splitlines():
-        with contextlib.suppress(ValueError, LookupError):
-            entry = json.loads(line)
-            read.append((entry["type"], entry[entry["type"]]))
-    return read

@@ -53,23 +53,21 @@ def load_run(folder: str | Path) -> TrainedRun:
     return TrainedRun(network.eval(), config, read_records(folder))
 
 
-def export(folder: Path, config: Config) -> Path:
+def export(folder: RunFolder, config: Config) -> Path:
     """Write the model's state_dict as FILE, where it is not there yet; return its path.
 
     ``torch.load(path, weights_only=True)`` reads it.
 
     Raises:
-        OSError: it cannot be written.
-        UserError: no usable checkpoint.
+        UserError: no usable checkpoint, or it cannot be written.
     """
-    file = folder / FILE
-    if file.exists():
-        return file
-    state = _parameters(folder, config)
-    partial = partial_of(file)
-    with durable(partial) as written:
-        torch.save(state, written)
-    partial.replace(file)
+    file = folder.path / FILE
+    with folder.writing():
+        if not file.exists():
+            state = _parameters(folder.path, config)
+            with durable(partial := partial_of(file)) as written:
+                torch.save(state, written)
+            partial.replace(file)
     return file
 
 

@@ -7,10 +7,7 @@ import numpy as np
 from scipy import stats
 
 from igo.theory.functions import Array
-from igo.theory.kernels import Kernel
 from igo.theory.ripple import Ripple
-
-BALL = Kernel("ball")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from igo.errors import ConfigError, nearest
-from igo.files import write_atomically
+from igo.files import output_folder, write_atomically
 from igo.theory.row import Settings, Study
 
 STUDIES = (
@@ -49,10 +49,7 @@ def run(composed: DictConfig) -> None:
     study = composed.study
     names = chosen_studies(list(study) if isinstance(study, ListConfig) else study)
     numbers = {name: _number(name, composed[name]) for name in RANGES}
-    output = composed.output
-    if not isinstance(output, str) or not output or Path(output).is_file():
-        raise ConfigError("output", output, "it must be the name of a folder")
-    settings = Settings(Path(output), **numbers)
+    settings = Settings(output_folder(composed.output), **numbers)
     seconds = run_studies(names, settings, console.print)
     console.print(f"{seconds:.0f} s, results in {settings.output}/README.md")
 

@@ -21,7 +21,7 @@ class StageReport:
 
     Condition (i): the largest distance of a minimiser of f̂_δm to the nearest one of f̂_δm+1, and
     the distance allowed; none for the last level. Condition (ii): the smallest curvature of f̂_δ
-    on the neighbourhood of radius `radius`, which is the largest σ there, and the point of it.
+    on the neighbourhood of radius `radius`, which is the largest σ there.
     """
 
     noise_level: float
@@ -30,7 +30,6 @@ class StageReport:
     allowed: float
     radius: float
     largest_sigma: float
-    worst_point: Array
 
     @property
     def moves_little(self) -> bool:
@@ -114,11 +113,8 @@ def minimisers(smoothed: Smoothed, noise_level: float, tolerance: float = 1e-7) 
 
 def _weakest(smoothed: Smoothed, noise_level: float, centres: Array, radius: float) -> StageReport:
     points = np.concatenate([_ball_points(centre, radius) for centre in centres])
-    curvature = smoothed.curvature(points, noise_level)
-    worst = int(curvature.argmin())
-    return StageReport(
-        noise_level, centres, 0.0, np.inf, radius, float(curvature[worst]), points[worst]
-    )
+    weakest = float(smoothed.curvature(points, noise_level).min())
+    return StageReport(noise_level, centres, 0.0, np.inf, radius, weakest)
 
 
 def _farthest(here: Array, there: Array) -> float:

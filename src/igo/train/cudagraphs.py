@@ -22,7 +22,7 @@ from igo.errors import ConfigError
 from igo.ranks import Ranks
 from igo.train import optim
 from igo.train.capture import Backend, Cuda, Step
-from igo.train.recovery import is_exhausted
+from igo.train.micro_batch import is_exhausted
 
 Batch = tuple[Tensor, Tensor]
 Update = Callable[[Batch], Tensor]  # one training step on a batch, kernel by kernel; its totals

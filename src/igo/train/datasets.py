@@ -25,6 +25,7 @@ from igo.seeds import derive_seed, generator
 from igo.train import augment, on_device, on_disk
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
+Images = on_disk.ImageFolder | on_disk.Decoded
 TEST_BATCH = 500  # a third less time than 1000 on a CPU, whose cache it fits
 
 
@@ -85,12 +86,6 @@ def shares(
     return np.delete(used, held), used[held]
 
 
-def epoch_batches(n: int, batch_size: int, seed: int, epoch: int) -> list[Tensor]:
-    """A fresh permutation of [0, n) in pieces of b; the last, shorter one is kept."""
-    order = torch.randperm(n, generator=generator(seed, "permutation", epoch))
-    return list(order.split(batch_size))
-
-
 class TensorData:
     """A data set that lives on the device as uint8, (n, H, W, C); batches are made there."""
 
@@ -142,34 +137,29 @@ class TensorData:
             yield self._normalise(images.permute(0, 3, 1, 2)), labels
 
 
-class FolderData:
-    """Images that DataLoader workers read from root/train/CLASS/* and root/val/CLASS/*."""
+class _OnDisk:
+    """What the two share whose images DataLoader workers read; of (C, H, W) each or (H, W, C)."""
+
+    _plain: Images  # the training images, not augmented
+    _test: Images
+    _evaluated_at_once = TEST_BATCH
+    _channels_first = False
 
     def __init__(
-        self, dataset: DatasetConfig, root: Path, device: torch.device, draw: int = 0
+        self, dataset: DatasetConfig, labels: np.ndarray, device: torch.device, draw: int
     ) -> None:
-        self._train = on_disk.image_folder(root / "train", on_disk.train_transform(dataset))
-        self._test = on_disk.image_folder(root / "val", on_disk.test_transform(dataset))
-        labels = np.array(self._train.targets)
-        _check_folders(dataset, root, self._train.classes, self._test.classes)
         _check_samples(dataset, len(labels))
         self._keep, self._held = map(torch.from_numpy, shares(labels, dataset, draw))
         self.n = len(self._keep)
-        self._plain_transform = on_disk.test_transform(dataset)
         self._workers, self._device = dataset.workers, device
         self._normalise = on_device.Normalise(dataset, device)
-        shape = (0, dataset.channels, dataset.image_size, dataset.image_size)
+        side, channels = dataset.image_size, dataset.channels
+        shape = (0, channels, side, side) if self._channels_first else (0, side, side, channels)
         self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
-        """See Data. Each image's crop and flip depend on the seed and the image alone."""
-        batches = [self._keep[index].tolist() for index in index_batches]
-        return self._load(self._train.seeded(derive_seed(seed, "augmentation")), batches)
-
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """See Data. The centre of each image, as of a test image."""
-        batches = [self._keep[index].tolist() for index in index_batches]
-        return self._load(self._train.transformed(self._plain_transform), batches)
+        """See Data. As test images are seen."""
+        return self._as_they_are(self._plain, [self._keep[index] for index in index_batches])
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data."""
@@ -177,103 +167,81 @@ class FolderData:
 
     def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
         """See Data. As test images are seen."""
-        plain = self._train.transformed(self._plain_transform)
-        return self._evaluated(plain, self._held, ranks)
+        return self._evaluated(self._plain, self._held, ranks)
 
-    def _evaluated(
-        self, images: on_disk.ImageFolder, which: Tensor, ranks: Ranks
-    ) -> Iterator[Batch]:
+    def _evaluated(self, images: Images, which: Tensor, ranks: Ranks) -> Iterator[Batch]:
         (order,) = ranks.share([which])
-        return self._load(images, [index.tolist() for index in order.split(TEST_BATCH // 4)])
+        return self._as_they_are(images, order.split(self._evaluated_at_once))
 
-    def _load(self, images: on_disk.ImageFolder, batches: list[list[int]]) -> Iterator[Batch]:
-        for pixels, labels in _loaded(images, batches, self._nothing, self._workers, self._device):
-            yield self._normalise(pixels), labels
+    def _as_they_are(self, images: Images, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        for pixels, labels in self._load(images, batches):
+            first = pixels if self._channels_first else pixels.permute(0, 3, 1, 2)
+            yield self._normalise(first), labels
+
+    def _load(self, images: Images, batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """Batches as the workers read them, uint8, on the device.
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        loader = torch.utils.data.DataLoader(
+            images,
+            batch_sampler=[batch.tolist() for batch in batches if len(batch)],
+            collate_fn=on_disk.collate,
+            num_workers=self._workers,
+            pin_memory=self._device.type == "cuda",
+        )
+        loaded = iter(loader)
+        for indices in batches:
+            batch = next(loaded) if len(indices) else self._nothing
+            if isinstance(batch, UserError):
+                raise batch
+            pixels, labels = (part.to(self._device, non_blocking=True) for part in batch)
+            yield pixels, labels
 
 
-class StreamedData:
+class FolderData(_OnDisk):
+    """Images in root/train/CLASS/* and root/val/CLASS/*, by transforms of torchvision's."""
+
+    _evaluated_at_once = TEST_BATCH // 4
+    _channels_first = True
+
+    def __init__(
+        self, dataset: DatasetConfig, root: Path, device: torch.device, draw: int = 0
+    ) -> None:
+        self._images = on_disk.image_folder(root / "train", on_disk.train_transform(dataset))
+        self._test = on_disk.image_folder(root / "val", on_disk.test_transform(dataset))
+        _check_folders(dataset, root, self._images.classes, self._test.classes)
+        super().__init__(dataset, np.array(self._images.targets), device, draw)
+        self._plain = self._images.transformed(on_disk.test_transform(dataset))
+
+    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+        """See Data. Each image's crop and flip depend on the seed and the image alone."""
+        seeded = self._images.seeded(derive_seed(seed, "augmentation"))
+        return self._as_they_are(seeded, [self._keep[index] for index in index_batches])
+
+
+class StreamedData(_OnDisk):
     """Own images in folders, too many for memory: as TensorData, each decoded when it is needed."""
 
     def __init__(
-        self,
-        dataset: DatasetConfig,
-        images: class_folders.Images,
-        device: torch.device,
-        draw: int = 0,
+        self, dataset: DatasetConfig, images: class_folders.Images, device: torch.device, draw: int
     ) -> None:
-        labels = images.labels(images.train)
-        _check_samples(dataset, len(labels))
-        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset, draw))
-        self.n = len(self._keep)
-        self._train = on_disk.Decoded(images, images.train)
+        super().__init__(dataset, images.labels(images.train), device, draw)
+        self._plain = on_disk.Decoded(images, images.train)
         self._test = on_disk.Decoded(images, images.test)
-        self._augment, self._workers, self._device = dataset.augment, dataset.workers, device
-        self._normalise = on_device.Normalise(dataset, device)
-        shape = (0, dataset.image_size, dataset.image_size, dataset.channels)
-        self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+        self._augment = dataset.augment
 
     def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
         """See Data. The parameters are those that TensorData draws."""
         drawn = generator(seed, "augmentation")
         moves = augment.draw_moves(self._augment, self.n, drawn, self._device)
-        loaded = self._load(self._train, [self._keep[index] for index in index_batches])
+        loaded = self._load(self._plain, [self._keep[index] for index in index_batches])
         order = on_device.order(index_batches, self._device)
         for index, (pixels, labels) in zip(order, loaded, strict=True):
             own = torch.arange(len(index), device=self._device)
             moved = augment.gather(pixels, own, moves.of(index))
             yield self._normalise(moved), labels
-
-    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """See Data."""
-        return self._plain(self._train, [self._keep[index] for index in index_batches])
-
-    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
-        """See Data."""
-        return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
-
-    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
-        """See Data."""
-        return self._evaluated(self._train, self._held, ranks)
-
-    def _evaluated(self, images: on_disk.Decoded, which: Tensor, ranks: Ranks) -> Iterator[Batch]:
-        (order,) = ranks.share([which])
-        return self._plain(images, order.split(TEST_BATCH))
-
-    def _plain(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        for pixels, labels in self._load(images, batches):
-            yield self._normalise(pixels.permute(0, 3, 1, 2)), labels
-
-    def _load(self, images: on_disk.Decoded, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        listed = [index.tolist() for index in batches]
-        return _loaded(images, listed, self._nothing, self._workers, self._device)
-
-
-def _loaded(
-    images: on_disk.ImageFolder | on_disk.Decoded,
-    batches: list[list[int]],
-    nothing: Batch,
-    workers: int,
-    device: torch.device,
-) -> Iterator[Batch]:
-    """Batches of images that workers read, on the device, uint8; ``nothing`` for an empty one.
-
-    Raises:
-        UserError: a file is damaged.
-    """
-    loader = torch.utils.data.DataLoader(
-        images,
-        batch_sampler=[batch for batch in batches if batch],
-        collate_fn=on_disk.collate,
-        num_workers=workers,
-        pin_memory=device.type == "cuda",
-    )
-    loaded = iter(loader)
-    for indices in batches:
-        batch = next(loaded) if indices else nothing
-        if isinstance(batch, UserError):
-            raise batch
-        pixels, labels = (part.to(device, non_blocking=True) for part in batch)
-        yield pixels, labels
 
 
 def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:

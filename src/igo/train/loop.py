@@ -14,7 +14,7 @@ from igo.files import Record
 from igo.method import batches
 from igo.method.plan import Stage
 from igo.seeds import derive_seed
-from igo.train import batchnorm, control, measure, optim, recovery
+from igo.train import batchnorm, control, measure, micro_batch, optim, recovery
 from igo.train.control import Applied
 from igo.train.epoch import train_epoch
 from igo.train.finite import NotFinite
@@ -53,7 +53,7 @@ def train(
                 record = _one_epoch(run, stage, epoch, progress, bar, check_stop)
                 break
             except (RuntimeError, MemoryError) as error:
-                if not recovery.is_exhausted(error):
+                if not micro_batch.is_exhausted(error):
                     raise
                 reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.

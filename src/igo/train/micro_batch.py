@@ -1,4 +1,7 @@
-"""How many samples may go through a model at once, counted from its configuration alone."""
+"""How many samples may go through a model at once, counted from its configuration alone.
+
+And how an error says that they were too many all the same.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,13 @@ from igo.config.schema import Config, DatasetConfig
 from igo.train import models
 
 MOST = 1024  # samples; by then, no machine gains from more
+# What is said in a RuntimeError: PyTorch's allocator on a CPU, C++'s, cuBLAS and cuDNN, oneDNN
+# (which says no more than that).
+EXHAUSTED = (
+    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
+    "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",
+    "could not execute a primitive",
+)  # fmt: skip
 
 
 def size_for(config: Config, network: nn.Module) -> int:
@@ -52,3 +62,10 @@ def _kept(network: nn.Module, dataset: DatasetConfig, samples: int) -> int:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         network(images)
         return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def is_exhausted(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, the CPU's or the GPU's."""
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTED)

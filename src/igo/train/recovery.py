@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import gc
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,24 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from igo.errors import ConfigError, UserError
 from igo.method import batches
 from igo.train import datasets, models
-
-if TYPE_CHECKING:
-    from igo.train.state import Progress, Training
-
-# What is said in a RuntimeError: PyTorch's allocator on a CPU, C++'s, cuBLAS and cuDNN, oneDNN
-# (which says no more than that).
-EXHAUSTED = (
-    "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
-    "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",
-    "could not execute a primitive",
-)  # fmt: skip
-
-
-def is_exhausted(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, the CPU's or the GPU's."""
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTED)
+from igo.train.state import Progress, Training
 
 
 def smaller(run: Training, k: int, reason: str) -> int:

@@ -14,10 +14,10 @@ from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from igo.analysis import style
-from igo.analysis.names import DATASETS
 from igo.analysis.noise_study import Found, Row
 from igo.analysis.noise_study.quantities import ball_marginal, finite_factor
 from igo.analysis.statistics import Array, mean_of
+from igo.analysis.table.names import DATASETS
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = (
     colour.light for colour in (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.GREY)

@@ -8,7 +8,6 @@ import platform
 import re
 import shlex
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -25,19 +24,6 @@ of it); the command is at the head of each chapter. Values in brackets are 95 % 
 """
 ORDER = ("Lemma 2.1", "The noise ω", "Feedback", "What measuring")
 
-DRAW: dict[str, Callable[[Found, str, Path], None]] = {
-    "lemma": figures.lemma,
-    "omega": figures.omega,
-    "feedback": figures.feedback,
-    "online_cost": figures.online_cost,
-}
-TEXT: dict[str, Callable[[Found, str], tuple[str, str]]] = {
-    "lemma": text.lemma,
-    "omega": text.omega,
-    "feedback": text.feedback,
-    "online_cost": text.online_cost,
-}
-
 
 def write(study: Study, config: Config, found: Found) -> Path:
     """Write tables, figure and chapter; return the page."""
@@ -46,8 +32,8 @@ def write(study: Study, config: Config, found: Found) -> Path:
     for name, rows in found.tables.items():
         write_atomically(folder / f"{name}_{config.dataset.name}.csv", csv_text(rows))
     name = f"{study.study}_{config.dataset.name}"
-    DRAW[study.study](found, config.dataset.name, folder / f"{name}.png")
-    title, body = TEXT[study.study](found, config.dataset.name)
+    getattr(figures, study.study)(found, config.dataset.name, folder / f"{name}.png")
+    title, body = getattr(text, study.study)(found, config.dataset.name)
     tables = ", ".join(f"[{t}_{config.dataset.name}.csv]({t}_{config.dataset.name}.csv)"
                        for t in found.tables)  # fmt: skip
     chapter = f"## {title}\n\n    {command()}\n\n{setting(config)}\n\n{body}\n\n"

@@ -55,11 +55,10 @@ def lemma(found: Found, dataset: str) -> tuple[str, str]:
         f" Each mean is over {draws:,} draws.",
         table(["fit", "log–log slope", "−1 ± 0.02"], rows),
         f"E‖∇f_S − ∇f‖² is C²/b with replacement, (C²/b)(n − b)/(n − 1) without: of {points} points"
-        f" the farthest is {score:.2f} standard errors from it"
-        f" ({verdict(score < bound)}: about {usual:.1f} is expected of so many, above {bound:.1f}"
-        " would be 1 in 20). Without replacement and at"
-        f" b = n it is {facts['at_n']:.1e}{_zero(facts)}. The lemma is"
-        f" a bound, so both are within it{_steeper(slopes)}.",
+        f" the farthest is {score:.2f} standard errors from it ({verdict(score < bound)}: about"
+        f" {usual:.1f} is expected of so many, above {bound:.1f} would be 1 in 20). Without"
+        f" replacement and at b = n it is {facts['at_n']:.1e}{_zero(facts)}. The lemma is a bound,"
+        f" so both are within it{_steeper(slopes)}.",
         "**Train-mode BatchNorm**, the gradients that SGD uses. f_S is then no mean of one-sample"
         " losses, the lemma's premise fails, and E∇f_S need not be ∇f (the gradient of all n as one"
         " batch). The distance is without replacement, C²(b) has that factor taken out:",
@@ -168,9 +167,8 @@ def _omega_verdict(rows: list[Row], shares: list[Row]) -> str:
         f" {spread(shares, 'effective_rank')}, and its first direction alone has"
         f" {spread(shares, 'share_1')} of C².",
         "- Gaussian along random directions (skewness and kurtosis): rejected for"
-        f" {sum(r['not_gaussian'] for r in small)} of {20 * len(small)}"
-        f" below b = {largest}, and for {sum(r['not_gaussian'] for r in big)} of"
-        f" {20 * len(big)} at it.",
+        f" {sum(r['not_gaussian'] for r in small)} of {20 * len(small)} below b = {largest}, and"
+        f" for {sum(r['not_gaussian'] for r in big)} of {20 * len(big)} at it.",
         f"- Heavy tails: the tail index of ‖ω‖ is {spread(rows, 'tail')} and of one-sample"
         f" gradients {spread(shares, 'sample_tail')}; infinite variance (below 2)"
         f" {_heavy(rows, shares)}.",

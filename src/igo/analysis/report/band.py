@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from igo.analysis.names import schedule_name
 from igo.analysis.report.chart import Axis, Figure, Panel, Series, Strip, Style
 from igo.analysis.report.results import Results
 from igo.analysis.style import PALETTE
+from igo.analysis.table.names import schedule_name
 from igo.theory.propositions import largest_a, printed_width_bounds
 
 MOST = 14  # schedules drawn

@@ -30,7 +30,6 @@ class Pair:
         sd: of the n differences; None for n < 2.
         p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
         p_holm: p adjusted for all pairs of the comparison that have one (Holm 1979).
-        p_t: of the paired t test, to compare with.
         p_equal: that the difference is not within ±margin (TOST), adjusted by Holm as well.
         detectable: the smallest true difference found in 80 % of such studies, at 5 % over the
             number of pairs; None where n is too small for any verdict.
@@ -46,7 +45,6 @@ class Pair:
     sd: float | None = None
     p: float | None = None
     p_holm: float | None = None
-    p_t: float | None = None
     p_equal: float | None = None
     detectable: float | None = None
     seeds: int | None = None
@@ -135,7 +133,6 @@ def _pair(first: int, second: int, d: Array, margin: float | None) -> Pair:
         high=mean.high if spread else None,
         sd=sd,
         p=statistics.sign_flip(d),
-        p_t=statistics.t_test(d),
         p_equal=None if margin is None else statistics.equivalence(d, margin),
     )  # fmt: skip
 

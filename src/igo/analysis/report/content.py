@@ -23,13 +23,7 @@ MOST_COMMANDS = 60
 MOST_NUMBERS = 8  # shown large where there is a single epoch
 MARGIN = 0.5  # points of test accuracy that settings may differ by and be called equal
 TESTED = {"test/accuracy": "Test accuracy", "train/loss": "Training loss"}
-KINDS = {
-    "methods": "Methods 1–4",
-    "schedules": "Learning-rate schedules",
-    "grid": "Noise decay p × split",
-    "constant": "Constant noise: is it δ that decides?",
-    "others": "Other settings",
-}
+KINDS = {**curves.TITLES, "constant": "Constant noise: is it δ that decides?"}
 # What a kind of section needs, for a reader who misses it.
 NEEDED = {
     "methods": "Methods 1–4: no two of them have finished runs that are alike in all else"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from igo.analysis.report import published
 from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style, styles
 from igo.analysis.report.families import Family
 from igo.analysis.report.results import Results
+from igo.analysis.table.table import statistics_of
 
 MOST = 12  # settings in one figure; more cannot be told apart
 VIEWS = {"epochs": Axis("epoch"), "updates": Axis("updates")}
@@ -61,12 +64,11 @@ def applied(results: Results, family: Family) -> Figure:
     return Figure(
         f"{family.name}_noise",
         f"{TITLES[family.kind]}: the noise, and what makes it",
-        "What was applied, as recorded. δₘ = ηₘ√(C²/bₘ) takes C² as measured before training;"
-        " δ measured takes C² as it was in that epoch (of a single run: with the interval of that"
-        " measurement). Means over seeds"
-        f" ({seeds_of(results, shown)}) with 95 % intervals, of more than four lines at"
-        " their ends. Below a 10,000th of the largest value"
-        " a line leaves the frame." + _left_out(family, shown),
+        "What was applied, as recorded. δₘ = ηₘ√(C²/bₘ) takes C² as measured before training; δ"
+        " measured takes C² as it was in that epoch (of a single run: with the interval of that"
+        f" measurement). Means over seeds ({seeds_of(results, shown)}) with 95 % intervals, of more"
+        " than four lines at their ends. Below a 10,000th of the largest value a line leaves the"
+        " frame." + _left_out(family, shown),
         _table(results, family, tuple(QUANTITIES)),
         shown,
         panels,
@@ -86,8 +88,12 @@ def best(results: Results, family: Family) -> tuple[int, ...]:
 
 
 def seeds_of(results: Results, settings: tuple[int, ...]) -> str:
-    """``n = 5``, or ``n = 3 to 5`` where settings differ."""
-    counts = [results.of(setting)["n"] for setting in settings]
+    """How many seeds the settings have."""
+    return in_range([results.of(setting)["n"] for setting in settings])
+
+
+def in_range(counts: Sequence[int]) -> str:
+    """``n = 5``, or ``n = 3 to 5`` where they differ."""
     low, high = min(counts), max(counts)
     return f"n = {low}" if low == high else f"n = {low} to {high}"
 
@@ -170,15 +176,6 @@ def _published_note(results: Results, family: Family, shown: tuple[int, ...]) ->
 
 def _table(results: Results, family: Family, metrics: tuple[str, ...]) -> pl.DataFrame:
     """All settings of the family, epoch by epoch."""
-    labels = pl.DataFrame(
-        {
-            "setting": list(family.settings),
-            "label": [family.labels[setting] for setting in family.settings],
-        },
-        schema={"setting": pl.Int64, "label": pl.String},
-    )
-    statistics = [f"{m}_{what}" for m in metrics for what in ("mean", "sd", "low", "high")]
-    joined = labels.join(results.curves, on="setting", maintain_order="left_right")
-    return joined.select(
-        "label", "epoch", pl.col("updates_mean").alias("updates"), "n", *statistics
-    )
+    joined = family.labelled.join(results.curves, on="setting", maintain_order="left_right")
+    updates = pl.col("updates_mean").alias("updates")
+    return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))

@@ -19,6 +19,7 @@ from igo.analysis.report.families import Family, noise_ratio
 from igo.analysis.report.results import Results, Row
 from igo.analysis.statistics import Array
 from igo.analysis.style import DASHES, PALETTE
+from igo.analysis.table.table import statistics_of
 
 FEWEST_SEEDS, DRAWS = 5, 1000  # of the bootstrap
 VIEWS = {
@@ -202,7 +203,7 @@ def _table(results: Results, family: Family, rows: list[Row]) -> pl.DataFrame:
                 "delta_measured": applied.measured,
                 "n": row["n"],
             }
-            | {f"{m}_{w}": row[f"{m}_{w}"] for m in METRICS for w in ("mean", "sd", "low", "high")}
+            | {name: row[name] for name in statistics_of(METRICS)}
         )  # fmt: skip
     return pl.DataFrame(records).sort("b", "eta")
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from igo.analysis.names import DATASETS
 from igo.analysis.report.results import Results, Row
+from igo.analysis.table.names import DATASETS
 from igo.analysis.table.table import constants
 
 

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.names import differing, schedule_name, shared, telling
 from igo.analysis.report.results import Row
+from igo.analysis.table.names import SCHEDULE, differing, schedule_name, shared, telling
 
-# What makes a schedule; all else, M included, is the shared on which schedules are compared.
-SCHEDULE = (
-    "p", "split", "schedule.profile", "schedule.gamma", "schedule.kappa", "schedule.lam",
-    "schedule.decay", "schedule.power", "schedule.form", "schedule.a",
-)  # fmt: skip
 # What makes constant noise; its number of stages changes no training, only where C² is measured.
+# (Of other schedules M is a part of what they share.)
 CONSTANT = (*SCHEDULE, "learning_rate", "batch_size", "max_batch_size", "schedule.stages")
 # What is learned, by what, and for how long: settings that differ in it are not ranked together.
 TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
@@ -53,6 +49,12 @@ class Family:
         """A name for files."""
         return self.kind if self.number == 1 else f"{self.kind}_{self.number}"
 
+    @property
+    def labelled(self) -> pl.DataFrame:
+        """Its settings in order, each with its label."""
+        labels = {"setting": self.settings, "label": [self.labels[one] for one in self.settings]}
+        return pl.DataFrame(labels, schema={"setting": pl.Int64, "label": pl.String})
+
 
 def families(settings: pl.DataFrame) -> list[Family]:
     """Every family among the settings that have a finished run.
@@ -76,7 +78,7 @@ def families(settings: pl.DataFrame) -> list[Family]:
     ]  # fmt: skip
     inside = {setting for family in found for setting in family.settings}
     rest = usable.filter(~pl.col("setting").is_in(list(inside)))
-    free = [name for name in _names(rest) if not name.startswith(TASK)]
+    free = [name for name in names_in(rest) if not name.startswith(TASK)]
     return [*found, *of_kind("others", rest, free, lambda _: True, bool)]
 
 
@@ -88,7 +90,7 @@ def of_kind(
     enough: Callable[[list[Row]], bool],
 ) -> list[Family]:
     """The families of a kind: settings that belong, alike in all but ``free``, and enough."""
-    alike = [name for name in _names(settings) if name not in free]
+    alike = [name for name in names_in(settings) if name not in free]
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in settings.iter_rows(named=True):
         if belongs(row):
@@ -97,7 +99,7 @@ def of_kind(
     return [_family(kind, number, rows, settings, alike) for number, rows in enumerate(kept, 1)]
 
 
-def _names(settings: pl.DataFrame) -> list[str]:
+def names_in(settings: pl.DataFrame) -> list[str]:
     """The columns that are settings."""
     return settings.columns[1 : settings.columns.index("n")]
 
@@ -107,7 +109,7 @@ def _family(
 ) -> Family:
     rows = sorted(rows, key=_order)
     chosen = settings.filter(pl.col("setting").is_in([row["setting"] for row in rows]))
-    varied = [name for name in _names(settings) if chosen[name].n_unique() > 1]
+    varied = [name for name in names_in(settings) if chosen[name].n_unique() > 1]
     labels = _distinct({row["setting"]: _label(kind, row, varied, chosen) for row in rows})
     return Family(
         kind,

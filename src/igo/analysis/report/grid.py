@@ -11,6 +11,7 @@ from igo.analysis.report.chart import Figure, Map
 from igo.analysis.report.curves import seeds_of
 from igo.analysis.report.families import Family
 from igo.analysis.report.results import Results, Row
+from igo.analysis.table.table import statistics_of
 
 
 def maps(results: Results, family: Family) -> Figure:
@@ -74,10 +75,6 @@ def _text(cell: Row | None, metric: str, factor: float, form: str) -> str:
 
 
 def _table(results: Results, family: Family) -> pl.DataFrame:
-    statistics = [
-        f"{m}_{what}"
-        for m in ("test/accuracy", "train/loss")
-        for what in ("mean", "sd", "low", "high")
-    ]
+    statistics = statistics_of(("test/accuracy", "train/loss"))
     own = results.settings.filter(pl.col("setting").is_in(family.settings))
     return own.sort("p", "split").select("p", "split", "n", *statistics, "updates_mean")

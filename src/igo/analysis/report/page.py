@@ -104,7 +104,7 @@ def _place(value: float, frame: tuple[float, float]) -> float:
 
 def _labels(results: Results) -> dict[int, str]:
     """A name for each setting that tells it from all others here."""
-    names = results.settings.columns[1 : results.settings.columns.index("n")]
+    names = families.names_in(results.settings)
     found = families.of_kind("all", results.settings, names, lambda _: True, bool)
     return found[0].labels if found else {}
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from omegaconf import DictConfig, ListConfig
+from omegaconf import DictConfig
 
 from igo.analysis.report import content, draw, inputs, page, power
 from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
-from igo.files import partial_of
-from igo.runs.find import find
+from igo.files import output_folder, partial_of
+from igo.runs.find import find, named
 
 PAGE = "index.html"
 DEFAULTS = {"margin": content.MARGIN, "difference": 1.0}  # points of test accuracy
@@ -29,10 +29,8 @@ def run(composed: DictConfig) -> None:
     Raises:
         ConfigError: naming the setting, such as a folder without runs.
     """
-    names = list(composed.runs) if isinstance(composed.runs, ListConfig) else [composed.runs]
-    if not names or not all(isinstance(name, str) and name for name in names):
-        raise ConfigError("runs", composed.runs, "it must be a folder, or a list of folders")
-    output = _output(composed.output)
+    names = named(composed.runs)
+    output = output_folder(composed.output)
     margin, difference = (_points(composed, name) for name in ("margin", "difference"))
     folders = find(names)
     if composed.get("power", False):
@@ -92,12 +90,6 @@ def _points(composed: DictConfig, name: str) -> float:
 
 def _shown(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else f"[{','.join(names)}]"
-
-
-def _output(output: object) -> Path:
-    if not isinstance(output, str) or not output or Path(output).is_file():
-        raise ConfigError("output", output, "it must be the name of a folder")
-    return Path(output)
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:

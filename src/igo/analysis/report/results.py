@@ -13,38 +13,28 @@ from typing import Any
 import polars as pl
 
 from igo.analysis.table import table
-from igo.analysis.table.table import METRICS, effective, of_all, with_intervals
+from igo.analysis.table.names import SCHEDULE
+from igo.analysis.table.table import METRICS, effective, means, with_intervals
 from igo.files import from_json
 from igo.runs.folder import read_records, read_status
 
 Row = dict[str, Any]
 
-MEASURED: dict[str, type] = {  # of an epoch's record
-    "test/accuracy": float,
-    "test/loss": float,
-    "train/loss": float,
-    "train/accuracy": float,
-    "delta_m": float,
-    "delta_measured": float,
-    "delta_measured_low": float,
-    "delta_measured_high": float,
-    "eta_m": float,
-    "b_m": float,
-    "gamma_m": float,
-    "gradient_variance": float,
-}
+MEASURED = (  # of an epoch's record
+    "test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m", "delta_measured",
+    "delta_measured_low", "delta_measured_high", "eta_m", "b_m", "gamma_m", "gradient_variance",
+)  # fmt: skip
 EPOCH: dict[str, type] = {
-    "setting": int, "seed": int, "epoch": int, "stage": int, "updates": float, **MEASURED,
+    "setting": int, "seed": int, "epoch": int, "stage": int, "updates": float,
+    **dict.fromkeys(MEASURED, float),
 }  # fmt: skip
 ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval of a run's own measurement
 AVERAGED = ("updates", *(name for name in MEASURED if name not in ("gamma_m", *ENDS)))
 SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # of sharpness.json
 # What acts on training through the plan alone.
 THROUGH_PLAN = (
-    "p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.profile",
-    "schedule.stages", "schedule.batch_multiple", "schedule.final_updates", "schedule.gamma",
-    "schedule.kappa", "schedule.lam", "schedule.decay", "schedule.power", "schedule.form",
-    "schedule.a",
+    *SCHEDULE, "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.stages",
+    "schedule.batch_multiple", "schedule.final_updates",
 )  # fmt: skip
 # Of profiles that make one plan, the one whose name is shown.
 SPELLINGS = {name: i for i, name in enumerate(("constant", "graduated", "polynomial", "linear"))}
@@ -155,22 +145,11 @@ def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame
         pl.col("counted").sum().cast(pl.Int64).alias("n"),
         (pl.col("state") != "finished").sum().cast(pl.Int64).alias("unfinished"),
         pl.col("counted").sum().alias("_"),
-        *_means(METRICS),
+        *means(METRICS),
     )  # fmt: skip
     return settings.join(
         with_intervals(counts, METRICS).drop("_"), on="setting", maintain_order="left"
     )
-
-
-def _means(metrics: Sequence[str]) -> list[pl.Expr]:
-    return [
-        expression
-        for metric in metrics
-        for expression in (
-            of_all(metric, pl.Expr.mean).alias(f"{metric}_mean"),
-            of_all(metric, pl.Expr.std).alias(f"{metric}_sd"),
-        )
-    ]
 
 
 def _epochs(runs: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
@@ -196,7 +175,7 @@ def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
         .agg(
             pl.len().cast(pl.Int64).alias("n"),
             *(pl.col(name).first().alias(f"{name}_of_one") for name in ENDS),
-            *_means(AVERAGED),
+            *means(AVERAGED),
         )
     )
     curves = with_intervals(by_epoch, AVERAGED).with_columns(

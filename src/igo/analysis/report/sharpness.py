@@ -9,10 +9,11 @@ import polars as pl
 from igo.analysis import statistics
 from igo.analysis.report import families
 from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style
+from igo.analysis.report.curves import in_range
 from igo.analysis.report.families import Family
 from igo.analysis.report.results import SHARPNESS, Results
 from igo.analysis.style import PALETTE
-from igo.analysis.table.table import of_all, with_intervals
+from igo.analysis.table.table import means, statistics_of, with_intervals
 
 NAMES = {
     "worst_case": "adaptive worst-case sharpness",
@@ -43,11 +44,8 @@ def sharpness(results: Results) -> list[Found]:
     for measure in SHARPNESS:
         has = results.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
         usable = results.settings.filter(pl.col("setting").is_in(has.to_list()))
-        free = [
-            name
-            for name in usable.columns[1 : usable.columns.index("n")]
-            if name not in ("dataset.name", "dataset.samples", "model.name", "model.width")
-        ]
+        task = ("dataset.name", "dataset.samples", "model.name", "model.width")
+        free = [name for name in families.names_in(usable) if name not in task]
         groups = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
         for family in groups:
             points = _points(results, family, measure)
@@ -79,10 +77,11 @@ def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
     panels = [
         Panel({"": axes[x]}, axes[y], _series(points, x, y)) for x, y in pairs
     ]  # fmt: skip
+    seeds = in_range(points["n"].to_list())
     return Figure(
         f"{family.name}_{measure}",
         f"{NAMES[measure][:1].upper()}{NAMES[measure][1:]}, δ and test accuracy",
-        f"Means of {len(points)} settings over their seeds ({_seeds(points)}) with 95 % intervals."
+        f"Means of {len(points)} settings over their seeds ({seeds}) with 95 % intervals."
         " Spearman's rank correlation with test accuracy:"
         f" {_correlation_text(points, measure, 'test/accuracy')};"
         f" with δ: {_correlation_text(points, measure, 'delta')}.",
@@ -90,12 +89,6 @@ def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
         family.settings,
         panels,
     )
-
-
-def _seeds(points: pl.DataFrame) -> str:
-    counts = sorted(points["n"].to_list())
-    low, high = counts[0], counts[-1]
-    return f"n = {low}" if low == high else f"n = {low} to {high}"
 
 
 def _points(results: Results, family: Family, measure: str) -> pl.DataFrame:
@@ -110,17 +103,12 @@ def _points(results: Results, family: Family, measure: str) -> pl.DataFrame:
         .group_by("setting")
         .agg(
             pl.len().cast(pl.Int64).alias("n"),
-            *(of_all(m, pl.Expr.mean).alias(f"{m}_mean") for m in metrics),
-            *(of_all(m, pl.Expr.std).alias(f"{m}_sd") for m in metrics),
+            *means(metrics),
         )
     )
-    labels = pl.DataFrame(
-        {"setting": list(family.labels), "label": list(family.labels.values())},
-        schema={"setting": pl.Int64, "label": pl.String},
-    )
-    statistics = [f"{m}_{what}" for m in metrics for what in ("mean", "sd", "low", "high")]
-    found = labels.join(with_intervals(by_setting, metrics), on="setting", maintain_order="left")
-    return found.select("setting", "label", "n", *statistics)
+    known = with_intervals(by_setting, metrics)
+    found = family.labelled.join(known, on="setting", maintain_order="left")
+    return found.select("setting", "label", "n", *statistics_of(metrics))
 
 
 def _axis(points: pl.DataFrame, measure: str) -> Axis:

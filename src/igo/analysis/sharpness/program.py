@@ -124,8 +124,7 @@ def _attempt(folder: Path, settings: Settings, doing: Say) -> tuple[str, str]:
         lines = str(error).splitlines() or [""]
         return "failed", f"{type(error).__name__}: {lines[0]}"
     return "measured", (
-        f"loss {found['loss']:.4g}, worst case +{found['worst_case']:.4g},"
-        f" largest eigenvalue {found['largest_eigenvalue']:.4g},"
-        f" trace {found['trace']:.4g} ± {found['trace_standard_error']:.2g}"
-        f" ({found['seconds']:.1f} s)"
+        f"loss {found['loss']:.4g}, worst case +{found['worst_case']:.4g}, largest eigenvalue"
+        f" {found['largest_eigenvalue']:.4g}, trace {found['trace']:.4g} ±"
+        f" {found['trace_standard_error']:.2g} ({found['seconds']:.1f} s)"
     )

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from igo.analysis.table import show, table
 from igo.errors import ConfigError
+from igo.files import output_folder
 from igo.runs.find import find, is_run, named
 
 
@@ -35,6 +36,4 @@ def _output(output: object, names: Sequence[str]) -> Path:
             return path
         allowed = "runs is not one folder of runs: name a folder for the table, as in output=tables"
         raise ConfigError("output", output, allowed)
-    if not isinstance(output, str) or not output or Path(output).is_file():
-        raise ConfigError("output", output, "it must be the name of a folder")
-    return Path(output)
+    return output_folder(output)

@@ -20,19 +20,11 @@ Row = dict[str, Any]
 
 # What the last record of a run says of the whole.
 LAST: dict[str, type] = {
-    "updates": int,
-    "samples": int,
-    "test/accuracy": float,
-    "test/loss": float,
-    "validation/accuracy": float,
-    "validation/loss": float,
-    "train/loss": float,
-    "train/accuracy": float,
-    "delta_m": float,
-    "delta_measured": float,
-    "eta_m": float,
-    "b_m": float,
-}
+    "updates": int, "samples": int,
+    **dict.fromkeys((
+        "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", "train/loss",
+        "train/accuracy", "delta_m", "delta_measured", "eta_m", "b_m"), float),
+}  # fmt: skip
 # Columns of a row before and after its settings.
 HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
 RESULTS: dict[str, type] = {

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from igo.analysis.names import PARAMETERS, differing, schedule_name, shared, short, telling
+from igo.analysis.table.names import PARAMETERS, differing, schedule_name, shared, short, telling
 from igo.analysis.table.record import Row
 from igo.analysis.table.table import constants, summarise
 from igo.words import counted

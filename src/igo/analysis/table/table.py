@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -86,23 +86,14 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
     known = count_once(with_settings(runs))
     varied = [name for name in settings if known[name].n_unique() > 1]
     counted = pl.col("counted").sum()
-    averages = [
-        expression
-        for metric in METRICS
-        for expression in (
-            of_all(metric, pl.Expr.mean).alias(f"{metric}_mean"),
-            of_all(metric, pl.Expr.std).alias(f"{metric}_sd"),
-        )
-    ]
     summary = known.group_by(settings).agg(
         counted.cast(pl.Int64).alias("n"),
         (~pl.col("finished")).sum().cast(pl.Int64).alias("unfinished"),
         (pl.col("finished").sum() - counted).cast(pl.Int64).alias("repeated"),
-        *averages,
+        *means(METRICS),
     )
-    shown = [f"{m}_{what}" for m in METRICS for what in ("mean", "sd", "low", "high")]
-    counts = ["n", "unfinished", "repeated"]
-    return with_intervals(summary, METRICS).sort(varied or "n").select(*varied, *counts, *shown)
+    shown = [*varied, "n", "unfinished", "repeated", *statistics_of(METRICS)]
+    return with_intervals(summary, METRICS).sort(varied or "n").select(shown)
 
 
 def count_once(runs: pl.DataFrame) -> pl.DataFrame:
@@ -112,10 +103,18 @@ def count_once(runs: pl.DataFrame) -> pl.DataFrame:
     return finished.with_columns(counted=pl.col("finished") & once)
 
 
-def of_all(metric: str, statistic: Callable[[pl.Expr], pl.Expr]) -> pl.Expr:
-    """A statistic over the counted runs, null where one of them has no value."""
-    values = pl.col(metric).filter(pl.col("counted"))
-    return pl.when(values.null_count() == 0).then(statistic(values))
+def means(metrics: Iterable[str]) -> Iterator[pl.Expr]:
+    """``…_mean`` and ``…_sd`` over the counted runs, null where one of them has no value."""
+    for metric in metrics:
+        values = pl.col(metric).filter(pl.col("counted"))
+        whole = pl.when(values.null_count() == 0)
+        yield whole.then(values.mean()).alias(f"{metric}_mean")
+        yield whole.then(values.std()).alias(f"{metric}_sd")
+
+
+def statistics_of(metrics: Iterable[str]) -> list[str]:
+    """The columns that ``means`` and ``with_intervals`` make."""
+    return [f"{m}_{what}" for m in metrics for what in ("mean", "sd", "low", "high")]
 
 
 def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:

@@ -153,8 +153,7 @@ def smooth(frames: Frames) -> Seen:
         f"{RAN}; ∇f at both sides of {PAIRS} kinks where the last run ends",
         [*parts, growth("tanh"), growth("ReLU")],
         note="ReLU networks are not continuously differentiable: ∇f jumps where a unit switches "
-        "for a "
-        "sample, so no L_g holds. Largest curvature on the run by power iteration: "
+        "for a sample, so no L_g holds. Largest curvature on the run by power iteration: "
         + ", ".join(f"{v:.3g} ({n})" for n, v in top.items())
         + f"; 2/η = {2 / RATE:.3g}.",
         no_control="tanh and ReLU are each other's: the same check holds for one, not for the "
@@ -184,8 +183,7 @@ def lipschitz(frames: Frames) -> Seen:
         [*parts, growth("tanh"), growth("ReLU")],
         [Check("x²/2: |f'(100x)| over |f'(x)|", SCALES[-1] / SCALES[0], high=5)],
         note="With two layers of ReLU the logits grow as the square of the parameters' size, so "
-        "‖∇f‖ "
-        "grows with it; a bounded activation leaves the last layer linear.",
+        "‖∇f‖ grows with it; a bounded activation leaves the last layer linear.",
     )
 
 

@@ -4,6 +4,7 @@ The published script spends 51 stages × 20 steps × 100 samples × 2d finite di
 evaluations a run. The default budget here is one that a user of a global optimizer has.
 """
 
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -16,7 +17,7 @@ from matplotlib.figure import Figure
 from igo.theory.explicit import Descent, descend, halving_levels, optimal_levels
 from igo.theory.functions import FUNCTIONS, Array, TestFunction, get_function
 from igo.theory.peers import PEERS, best_value
-from igo.theory.row import Frames, Seen, Settings, Study, frame, rate_gap, statement
+from igo.theory.row import Check, Frames, Seen, Settings, Study, frame, rate_gap, statement
 from igo.theory.studies import style
 
 DIMENSIONS = (2, 10, 50)
@@ -142,6 +143,16 @@ def _pooled(frames: Frames, d: int, method: str) -> tuple[int, int]:
     return int(chosen["successes"].sum()), int(chosen["starts"].sum())
 
 
+def _above(
+    frames: Frames, what: str, more: str, less: str, dimensions: Sequence[int] = DIMENSIONS
+) -> list[Check]:
+    """Check that a method succeeds more often than another, by dimension."""
+    return [
+        rate_gap(f"{what}, d = {d}", _pooled(frames, d, more), _pooled(frames, d, less))
+        for d in dimensions
+    ]
+
+
 def _ran(frames: Frames) -> str:
     table = frames["comparison"]
     return (
@@ -159,23 +170,12 @@ def _ran(frames: Frames) -> str:
 )
 def graduated_beats_descent(frames: Frames) -> Seen:
     """Compare success of explicit graduated optimization and gradient descent."""
-    parts = [
-        rate_gap(
-            f"success above gradient descent's, d = {d}",
-            _pooled(frames, d, "explicit_optimal"),
-            _pooled(frames, d, "gradient_descent"),
-        )
-        for d in DIMENSIONS
-    ]
-    controls = [
-        rate_gap(
-            f"the same for noise that never falls (SGD), d = {d}",
-            _pooled(frames, d, "sgd"),
-            _pooled(frames, d, "gradient_descent"),
-        )
-        for d in DIMENSIONS
-    ]
-    return Seen(_ran(frames), parts, controls)
+    least = "gradient_descent"
+    return Seen(
+        _ran(frames),
+        _above(frames, "success above gradient descent's", "explicit_optimal", least),
+        _above(frames, "the same for noise that never falls (SGD)", "sgd", least),
+    )
 
 
 @statement(
@@ -185,23 +185,12 @@ def graduated_beats_descent(frames: Frames) -> Seen:
 )
 def optimal_beats_halving(frames: Frames) -> Seen:
     """Compare the two noise schedules of explicit graduated optimization."""
-    parts = [
-        rate_gap(
-            f"success above halving's, d = {d}",
-            _pooled(frames, d, "explicit_optimal"),
-            _pooled(frames, d, "explicit_halving"),
-        )
-        for d in DIMENSIONS
-    ]
-    ran = f"{_ran(frames)}; p = 1, M = 9 stages and the last one on f itself; halving: 10 stages"
-    controls = [
-        rate_gap(
-            "a constant noise level (SGD) above halving, d = 10",
-            _pooled(frames, 10, "sgd"),
-            _pooled(frames, 10, "explicit_halving"),
-        )
-    ]
-    return Seen(ran, parts, controls)
+    halving = "explicit_halving"
+    return Seen(
+        f"{_ran(frames)}; p = 1, M = 9 stages and the last one on f itself; halving: 10 stages",
+        _above(frames, "success above halving's", "explicit_optimal", halving),
+        _above(frames, "a constant noise level (SGD) above halving", "sgd", halving, [10]),
+    )
 
 
 @statement("(not in the source)", "it is what a user should pick", PICTURE)

@@ -205,8 +205,7 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
         "Rastrigin, ball kernel, d = 1, two r: pairs of a_m in [1.45, 4] and |δ⁻| over its range",
         parts,
         note="|δ⁻| depends on x and u: it brings x − δu into B(x*; r) for that u, while f̂_δ "
-        "averages "
-        "over all u with one δ. A small r holds f̂ in the convex part of the wave.",
+        "averages over all u with one δ. A small r holds f̂ in the convex part of the wave.",
         no_control="the statement itself fails; for x² + const, which smoothing only lifts, it "
         "holds",
     )

@@ -104,8 +104,7 @@ def printed_step_rule(frames: Frames) -> Seen:
         "least 1 step",
         checks(printed, "as printed"),
         note="In Hazan et al. σδ_m²/32 is ε_m, the accuracy of stage m, not a count. With "
-        "c·L²/(σε_m) "
-        f"steps (c = {CONSTANT}: {first:,} to {last:,}) the same checks find "
+        f"c·L²/(σε_m) steps (c = {CONSTANT}: {first:,} to {last:,}) the same checks find "
         + " and ".join(f"{one.number} ({one.asked})" for one in counter)
         + ".",
         no_control="the rule that Hazan et al. mean is the contrast, in the note",
@@ -133,8 +132,7 @@ def theorem_5_1(frames: Frames) -> Seen:
         [Check("fitted exponent", slope, 1.7, 2.3, interval)],
         [Check("exponent of 2^m, rounds, instead of steps", stages, 1.7, 2.3)],
         note="The minimum is a kink, so the error is proportional to δ_m. The function is convex: "
-        "none "
-        "of the nonconvex ones tried is σ-nice.",
+        "none of the nonconvex ones tried is σ-nice.",
     )
 
 

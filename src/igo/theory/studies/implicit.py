@@ -168,8 +168,7 @@ def rounds_against_error(frames: Frames) -> Seen:
             for mode in others
         ],
         note="f(x*_δ) of the ripple falls as δ, the slowest that a Lipschitz function allows, so "
-        "the "
-        "slope shows that the rounds suffice and that the bound is attained, not that it is "
+        "the slope shows that the rounds suffice and that the bound is attained, not that it is "
         "beaten.",
     )
 
@@ -229,9 +228,8 @@ def stage_lengths_exist(frames: Frames) -> Seen:
         "H_3 and for H_3 = L_f²/2 of standard descent [derived]",
         [Check(f"largest M, H_3 = {h3:.3g}", m, low=MOST) for h3, m in rows],
         note="ε_m falls as δ_m², H_3 η_m at most as δ_m: for any H_3 > 0 the formula ends at some "
-        "noise "
-        "level, so it cannot be run to every ε. With the derived H_3 of this function it has no "
-        "first stage. The runs above have H_3 = 0.",
+        "noise level, so it cannot be run to every ε. With the derived H_3 of this function it has "
+        "no first stage. The runs above have H_3 = 0.",
         no_control="the large H_3 are one: there the statement fails",
     )
 

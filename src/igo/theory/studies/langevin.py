@@ -127,8 +127,7 @@ def score_is_smoothed_slope(frames: Frames) -> Seen:
         [Check(f"relative difference, σ = {sigma:g}", found, high=0.05) for sigma, found in rows],
         [Check("the same for −log p itself, σ = 1", at, high=0.05)],
         note="log E p(x − σu) is not E log p(x − σu): they differ by (σ²/2)‖∇log p‖² + O(σ⁴) "
-        "[derived]. "
-        "A diffusion model smooths the density, graduated optimization its logarithm.",
+        "[derived]. A diffusion model smooths the density, graduated optimization its logarithm.",
     )
 
 
@@ -177,8 +176,7 @@ def langevin_optimizes(frames: Frames) -> Seen:
         ],
         [rate("plain descent, the same", *_global(frames, DESCENT[2]), low=0.9)],
         note="Its noise never falls below that of its target, so it ends with samples of p: the "
-        "shares "
-        f"of the modes differ from their weights by {distance:.3f} in total variation.",
+        f"shares of the modes differ from their weights by {distance:.3f} in total variation.",
     )
 
 

@@ -172,8 +172,7 @@ def sigma_nice_is_rare(frames: Frames) -> Seen:
         [Check(case, _broken(frames, f"σ-nice: {case}"), low=1) for case in cases],
         [Check("x²/2, convex and σ-nice", _broken(frames, "σ-nice: x²/2"), low=1)],
         note="The definition asks for every δ > 0, so f itself must be σ-strongly convex in the "
-        "limit "
-        "on every small neighbourhood of x*, and every f̂_δ on a neighbourhood of 3δ.",
+        "limit on every small neighbourhood of x*, and every f̂_δ on a neighbourhood of 3δ.",
     )
 
 

@@ -134,8 +134,7 @@ def large_batches_stay(frames: Frames) -> Seen:
         ],
         [rate_gap("b = 4096 above b = 16384", _wins(frames, "constant, b = 4096"), large, 0.03)],
         note="The control has a quarter of the batch, and still too little noise to leave a "
-        "minimum. "
-        "Too much noise (b = 1) is no better than none.",
+        "minimum. Too much noise (b = 1) is no better than none.",
     )
 
 

@@ -110,8 +110,7 @@ def large_batches_generalise_worse(frames: Frames) -> Seen:
         ],
         [_gap(frames, large, small)],
         note="At equal epochs a batch of n takes fewer updates; the last part gives the large "
-        "batch as "
-        "many updates as the small one has.",
+        "batch as many updates as the small one has.",
     )
 
 

@@ -16,6 +16,7 @@ PARAMETERS = (
     "p", "schedule.gamma", "schedule.kappa", "schedule.lam", "schedule.decay", "schedule.power",
     "schedule.form", "schedule.a",
 )  # fmt: skip
+SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # what makes one
 SHORT = {
     "dataset.name": "data", "dataset.samples": "images", "model.name": "model",
     "optimizer.name": "optimizer", "schedule.profile": "schedule", "learning_rate": "η₁",
@@ -101,8 +102,8 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
         first.append(str(row["model.name"]))
         if row.get("model.width") and "model.width" in names:
             first[-1] += f" of width {row['model.width']}"
-    said = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm", "split",
-            "schedule.profile", *FACTS, *PARAMETERS}  # fmt: skip
+    said = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm",
+            *FACTS, *SCHEDULE}  # fmt: skip
     always = [name for name in ALWAYS if name in names]
     first += [phrase(name, row[name]) for name in always]
     if "schedule.profile" in names and {"p", "split"} <= set(names):
@@ -121,7 +122,7 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
 def differing(row: Row, names: Collection[str]) -> list[str]:
     """What tells a setting from others that differ in ``names``, in words, defaults left out."""
     first = [name for name in BY_VALUE[:3] if name in names]
-    apart = {*first, *PARAMETERS, "schedule.profile", "split"}
+    apart = {*first, *SCHEDULE}
     rest = [name for name in names if name not in apart and row[name] is not None]
     parts = [phrase(name, row[name]) for name in first]
     if {"schedule.profile", *PARAMETERS} & set(names):

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import DataLoader, Dataset
 
-from igo.adapters.needed import need
 from igo.errors import UserError
+from igo.method.adapters import need
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler, Update
 from igo.method.schedule import Schedule

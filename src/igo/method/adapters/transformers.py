@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 
-from igo.adapters.loader import with_batches
-from igo.adapters.needed import need
 from igo.errors import UserError
+from igo.method.adapters import need
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler, Update
 from igo.method.schedule import check_rate
@@ -29,6 +28,8 @@ if TYPE_CHECKING:
 else:
     transformers = need("transformers")
 prepare_data_loader = need("accelerate.data_loader").prepare_data_loader
+KEPT = ("collate_fn", "num_workers", "pin_memory", "timeout", "worker_init_fn", "generator",
+        "multiprocessing_context", "prefetch_factor", "persistent_workers")  # fmt: skip
 
 
 class WholePlan(Sampler[list[int]]):
@@ -101,7 +102,9 @@ class Trainer(transformers.Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The plan's batches, with the workers and collator of TrainingArguments."""
-        loader = with_batches(super().get_train_dataloader(), WholePlan(self.batches))
+        made = super().get_train_dataloader()
+        kept: dict[str, Any] = {name: getattr(made, name) for name in KEPT}
+        loader = DataLoader(made.dataset, batch_sampler=WholePlan(self.batches), **kept)
         prepared: DataLoader[Any] = prepare_data_loader(
             loader, self.args.device, num_processes=1, process_index=0, put_on_device=True,
             dispatch_batches=False,

@@ -1,4 +1,4 @@
-"""What an adapter says where its library is missing."""
+"""The schedule inside other people's trainers, a file each, on the rest of method."""
 
 from __future__ import annotations
 
@@ -18,4 +18,6 @@ def need(library: str) -> ModuleType:
         if error.name != library.partition(".")[0]:
             raise
         name = error.name
-    raise ModuleNotFoundError(f"igo.adapters.{name} needs {name}: pip install {name}", name=name)
+    raise ModuleNotFoundError(
+        f"igo.method.adapters.{name} needs {name}: pip install {name}", name=name
+    )

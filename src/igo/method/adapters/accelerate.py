@@ -15,8 +15,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from igo.adapters.needed import need
 from igo.errors import UserError
+from igo.method.adapters import need
 from igo.method.sampler import BatchSampler
 
 if TYPE_CHECKING:

@@ -1,0 +1,161 @@
+"""Training with a record: rank 0's part of a run. The folder, W&B and the terminal hear of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+from igo.errors import first_line
+from igo.files import Record
+from igo.runs import assemble, background, checkpoint, tracking, trained
+from igo.runs.folder import RunFolder
+from igo.runs.provenance import now, provenance
+from igo.runs.stopping import Stopped
+from igo.runs.terminal import Terminal
+from igo.runs.tracking import Tracker
+from igo.train import engine, loop, recovery
+from igo.train.state import Progress, Training
+
+
+def train(
+    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
+) -> None:
+    """Train from where the folder stands, and keep the record.
+
+    Raises:
+        UserError: another process has the folder, it cannot be written in, a checkpoint of another.
+        Stopped: the process was told to end.
+    """
+    config = training.config
+    with folder.held():
+        if config.fresh:
+            with folder.writing():
+                folder.start_over()
+        progress = _resume(folder, training, terminal)
+        hardware = _begin_record(folder, training, progress)
+        with _recorded_end(folder) as tracked:
+            tracker = tracking.start(config, folder, progress.records, terminal.warn)
+            tracked.append(tracker)
+
+            def epoch_done(record: Record) -> None:
+                wandb_id = folder.status().get("wandb_id")
+                state = assemble.state_of(folder.path.name, wandb_id, training, progress)
+                graphs = _graphs(training)
+
+                def write() -> None:
+                    _write(folder, record, state, graphs)
+                    tracker.log(record)
+
+                writer.do(write)
+
+            def shrunk(tried: int, fits: int) -> None:
+                writer.wait()  # it writes status.json, too
+                terminal.warn(recovery.describe(training.network, tried, fits))
+                with folder.writing():
+                    folder.update_status(hardware={**hardware, "micro_batch_size": fits})
+
+            beside = background.wanted(config.engine.background, training.engine.device.type)
+            with (
+                background.writer(beside) as writer,
+                terminal.progress(training.plan, progress.epoch) as bar,
+            ):
+                loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
+            if config.tracking.artifact:
+                tracker.attach(trained.export(folder, config))
+
+
+def _write(
+    folder: RunFolder, record: Record, state: dict[str, Any], graphs: dict[str, str]
+) -> None:
+    """An epoch's record, and all that continues after it."""
+    with folder.writing():
+        folder.append_record(record)
+        checkpoint.save(folder.checkpoint, state)
+        if graphs and graphs != folder.status().get("graphs"):
+            folder.update_status(graphs=graphs)
+
+
+def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> dict[str, Any]:
+    """Write what is known before the next epoch; return the hardware, as it is told."""
+    hardware = engine.hardware(training.engine)
+    if progress.micro_batch_size:
+        hardware["micro_batch_size"] = progress.micro_batch_size
+    data = asdict(training.identity) if training.identity else None
+    with folder.writing():
+        folder.write_plan(training.plan)
+        folder.write_records(progress.records)
+        entries = {**provenance(), "hardware": hardware, "data": data}
+        folder.begin_status(state="running", started=now(), **entries)
+    return hardware
+
+
+def _graphs(training: Training) -> dict[str, str]:
+    """What became of the CUDA graph of each size of batches so far, for status.json."""
+    graphs = training.engine.graphs
+    return {} if graphs is None else {str(size): what for size, what in graphs.told.items()}
+
+
+def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
+    """Bring the run to its last complete epoch, and say so."""
+    damaged: list[str] = []
+    progress, wandb_id = assemble.load(
+        folder.checkpoint, folder.path.name, training, damaged.append
+    )
+    for one in damaged:
+        terminal.warn(one)
+    with folder.writing():
+        if damaged and progress:
+            checkpoint.set_aside(folder.checkpoint)
+        if wandb_id and not folder.status().get("wandb_id"):
+            folder.update_status(wandb_id=wandb_id)
+    if progress is None:
+        if folder.checkpoint.exists():
+            terminal.warn("no whole checkpoint is left: the run starts over")
+        return Progress()
+    terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
+    return progress
+
+
+@contextmanager
+def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
+    """Whatever ends the run, status.json and W&B say how it ended.
+
+    Yields:
+        An empty list, for the tracker as soon as there is one.
+    """
+    started = time.perf_counter()
+    spent = float(folder.status().get("seconds", 0))
+
+    tracked: list[Tracker] = []
+
+    def end(state: str, **more: Any) -> None:
+        seconds = round(spent + time.perf_counter() - started, 3)
+        folder.update_status(state=state, ended=now(), seconds=seconds, **more)
+
+    def finish(exit_code: int) -> None:
+        for tracker in tracked:
+            tracker.finish(exit_code)
+
+    try:
+        yield tracked
+        finish(0)  # before "finished", after which no start would bring the last rows into W&B
+    except Stopped as stop:
+        with contextlib.suppress(OSError):  # the signal ends it, whatever can be written
+            end("interrupted", signal=stop.signal_name)
+        with contextlib.suppress(Exception):
+            finish(int(stop.code or 1))
+        raise
+    except BaseException as error:
+        with contextlib.suppress(OSError):  # as on a full disk, which may be this error itself
+            folder.write_error(traceback.format_exc())
+            end("failed", error=first_line(error))
+        with contextlib.suppress(Exception):  # the run's error is the one to tell
+            finish(1)
+        raise
+    with folder.writing():
+        end("finished", sha256=folder.digests())
