@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -215,9 +216,12 @@ PAUSE = Death(
 
 
 def send(place: Path, number: signal.Signals) -> None:
-    """Send a signal to the run of a place, by the process id in its status."""
-    status = json.loads((run_folder(place) / "status.json").read_text())
-    os.kill(status["pid"], number)
+    """Send a signal to the run of a place, by the process id in its status, once PAUSE holds it."""
+    pid = json.loads((run_folder(place) / "status.json").read_text())["pid"]
+    ps = ["ps", "-o", "state=", "-p", str(pid)]
+    while subprocess.run(ps, capture_output=True, text=True, check=True).stdout.strip()[0] != "T":
+        time.sleep(0.01)
+    os.kill(pid, number)
 
 
 def test_killed_online_it_sends_each_row_once(forge: Forge, tmp_path: Path) -> None:
