@@ -152,7 +152,7 @@ class Forge:
         said: Path | None = None,
         **environment: str,
     ) -> Ended:
-        """``python src/train.py … runs_dir=folder/runs`` in a folder.
+        """``python src/train.py runs_dir=folder/runs …`` in a folder.
 
         Args:
             folder: the working directory.
@@ -171,11 +171,12 @@ class Forge:
             environment: variables to set.
         """
         own = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
+        first = arguments[:1] and not arguments[0].startswith("-")  # flags come before or after all
         kept = said or folder
         job = {
             "folder": str(folder),
             "said": str(kept),
-            "arguments": [*arguments, *own],
+            "arguments": [*own, *arguments] if first else [*arguments, *own],
             "death": asdict(death) if death else None,
             "settings": settings or {},
             "alarm": alarm,
