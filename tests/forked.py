@@ -33,13 +33,18 @@ from hydra import compose, initialize_config_dir
 from igo.errors import UserError
 
 PYTHONPATH = (Path(__file__).parent, ROOT / "src")
-PRELOADED = (
-    "igo.config.cli",
+PRELOADED = (  # the latter parts of sklearn and W&B are else imported where they are first used
+    "igo.__main__",
+    "igo.runs.session",
     "igo.runs.tracking",
     "igo.runs.checkpoint",
     "sklearn.datasets",
+    "sklearn.model_selection",
     "timm",
     "wandb",
+    "wandb._analytics",
+    "wandb.apis.public",
+    "wandb.sdk.launch",
 )
 
 

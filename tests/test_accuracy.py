@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import records, run_folder
+from forked import Ended
 
 from igo.data.readers import DEBIAN_FASHION_MNIST
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
 
 
 def final_accuracy(tmp_path: Path) -> float:

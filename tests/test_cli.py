@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, command, run_folder
+from forked import Ended
 
 from igo.config.schema import known_settings
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
 CONF = ROOT / "conf"
 
 

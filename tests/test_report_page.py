@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import TINY, clean_environment
-from forked import shared_forge
+from forked import Ended, shared_forge
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
@@ -26,7 +26,7 @@ from recorded import METHODS, edit, record_runs
 from igo.analysis.report import chart, draw, program
 from igo.errors import ConfigError, UserError
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., Ended]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",

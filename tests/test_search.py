@@ -104,6 +104,7 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
     assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
 
 
+@pytest.mark.filterwarnings("default")  # of what optuna imports
 def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path: Path) -> None:
     """Twelve trials: after ten, the sampler goes by the results that it was told."""
     import optuna

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, command, configure, records
-from forked import shared_forge
+from forked import Ended, shared_forge
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -35,7 +35,7 @@ from igo.sweep.local import LocalSettings, Slot
 from igo.sweep.overview import Pace
 from igo.sweep.state import open_manifest
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
 
