@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench gpu test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants study reproduce reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants study reproduce reproducible lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,9 @@ theory: setup  ## every figure and table of the theory into results/theory (ARGS
 
 bench: $(READY)-bench  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
+
+bench-lesser: $(READY)-bench  ## the same as a CPU without AVX512 has it (ARGS="resnet18-128 small-32")
+	$(LESSER) $(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
 gpu:  ## half an hour on a machine with one GPU, without set-up or network: right, fast, real? (PYTHON=python3 ARGS=dry)
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(ARGS)

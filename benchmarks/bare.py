@@ -1,7 +1,8 @@
 """(e) The bare limit: forward, backward and optimizer step on one tensor that never changes.
 
 No data, no augmentation, no sums, no progress: nothing but PyTorch's arithmetic, in the faster of
-this hardware's precision and fp32, channels_last or not, on a GPU by a CUDA graph of it or not.
+this hardware's precision and fp32, channels_last or not, on a GPU by a CUDA graph of it or not, on
+a CPU with memory that stays in the process, as in this project.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from benchmarks.worker import Turns, synchronise
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.method.batches import epoch_batches
-from igo.train import datasets
+from igo.train import allocator, datasets
 
 TRIAL_SECONDS = 0.5
 Step = Callable[[], Tensor]
@@ -40,6 +41,8 @@ class Form:
 
 def train(config: Config, turns: Turns) -> nn.Module:
     device, autocast = peers.device_and_precision(config)
+    if device.type == "cpu":
+        allocator.keep_freed_memory()
     plan = make_plan(config)
     images = datasets.open_data(config, device)
     first = epoch_batches(plan.n, plan.stages[0].batches, config.seed, 1)[:1]

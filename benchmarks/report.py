@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -53,6 +54,16 @@ def facts(command: str) -> Row:
     }
 
 
+def folder() -> Path:
+    """Where results of this kind of CPU, or of a GPU, are kept."""
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return (
+        RESULTS
+        if instructions == "AVX512" or torch.cuda.is_available()
+        else RESULTS / instructions.lower()
+    )
+
+
 def utilisation(images_per_second: float, flop_per_image: float, gpu: str) -> float | None:
     """Share of the GPU's peak; None where its peak is not known here."""
     peak = next((peak for name, peak in PEAK.items() if name in gpu), None)
@@ -61,7 +72,7 @@ def utilisation(images_per_second: float, flop_per_image: float, gpu: str) -> fl
 
 def save(found: Row, path: Path) -> None:
     """Write what was found, as JSON."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(found, indent=1, ensure_ascii=False, default=_plain)
     write_atomically(path, text + "\n")
 
@@ -98,7 +109,8 @@ def draw(results: Path, names: Sequence[str]) -> None:
     for axes in panels[len(cells) :]:
         axes.axis("off")
     hardware = where["hardware"]
-    machine = f"{hardware.get('gpu', hardware['cpu'])}, {hardware['threads']} CPU thread(s)"
+    name = hardware.get("gpu") or f"{hardware['cpu']}, {hardware.get('instructions', 'AVX512')}"
+    machine = f"{name}, {hardware['threads']} CPU thread(s)"
     figure.suptitle(f"Images a second (median and quartiles), {machine}", fontsize=10)
     figure.savefig(results / "contenders.png", dpi=150)
 

@@ -1,7 +1,8 @@
 """The benchmark: python -m benchmarks.run [quick] [cells and parts …]; without names, all of it.
 
 Names: the cells (resnet18-128, small-32, graduated-0.5, …), or apart, startup, parallel, growth.
-Threads as PyTorch chooses them; OMP_NUM_THREADS=1 where other programs keep the CPU busy.
+Threads as PyTorch chooses them; OMP_NUM_THREADS=1 where other programs keep the CPU busy. What a
+CPU without AVX512 gives, or one that is told to do without (make bench-lesser), has a folder.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ def main(words: list[str]) -> None:
             raise UserError(f"there is no {name} here: {', '.join(known)}.{hint}")
     names = names or (list(QUICK) if quick else known)
     facts = report.facts(shlex.join(["python", "-m", "benchmarks.run", *words]))
-    results = report.RESULTS / "quick" if quick else report.RESULTS
+    results = report.folder() / "quick" if quick else report.folder()
     measured = [name for name in cells.MAKERS if name in names]
     with tempfile.TemporaryDirectory() as folder:
         files.write(Path(folder))

@@ -22,7 +22,9 @@ from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[1]
 RECORDS = ROOT / "results" / "records"
-KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json")  # after: see study.after
+# after.json: see study.after; sharpness.json: of `igo sharpness`
+KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
+SHARPNESS = ("largest_eigenvalue", "trace")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,9 @@ class Run:
     @cached_property
     def after(self) -> dict[str, float]:
         """What was measured where it ended; nothing where nothing was."""
-        return dict(json.loads(self.files.get("after.json", "{}")))
+        found = dict(json.loads(self.files.get("after.json", "{}")))
+        sharpness = json.loads(self.files.get("sharpness.json", "{}"))
+        return found | {k: v for k, v in sharpness.items() if k in SHARPNESS}
 
 
 def of_folders(runs_dir: Path) -> dict[str, Run]:

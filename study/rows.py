@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import yaml
+from scipy import stats
 
 from igo.analysis.statistics import Array
 from igo.files import write_atomically
 from study import judge
-from study.records import ROOT, Run, name_of
+from study.records import ROOT, SHARPNESS, Run, name_of
 
 Row = dict[str, Any]
 FILE = ROOT / "results" / "rows.yaml"
-LEAST, LEAST_OF_LAW = 7, 4  # seeds, from which a row is judged
+LEAST, LEAST_OF = 7, {"law": 4, "none": 1}  # seeds, from which a row is judged, or told
 LAST = 5  # evaluations that the primary endpoint is the mean of
 SETTLED = 3  # epoch, from which the feedback has had a measurement to act on
 DIGITS = 6  # significant ones, in the file
@@ -64,10 +65,12 @@ def endpoint(run: Run, name: str) -> float:
 def arms(row: Row) -> list[dict[str, Any]]:
     """The settings whose runs a row is judged by, one override mapping each."""
     if row["test"] == "law":
-        return [grid_arm(row, eta, b) for eta in row["eta"] for b in row["b"]]
-    if row["test"] == "order":
-        return [one["arm"] for one in row["arms"]]
-    return [row["first"], row["second"]]
+        own = [grid_arm(row, eta, b) for eta in row["eta"] for b in row["b"]]
+    elif "arms" in row:
+        own = [one["arm"] for one in row["arms"]]
+    else:
+        own = [row["first"], row["second"]]
+    return [row.get("settings", {}) | arm for arm in own]
 
 
 def grid_arm(row: Row, eta: float, b: int) -> dict[str, Any]:
@@ -110,6 +113,8 @@ def measured(row: Row, found: Array) -> judge.Found:
         return judge.law([p[0] for p in pairs], [p[1] for p in pairs], found)
     if row["test"] == "order":
         return judge.order(found, [one["published"] for one in row["arms"]])
+    if row["test"] == "none":
+        return {"n": found.shape[1], "means": found.mean(axis=1).tolist()}
     pair = judge.paired(*found)
     if row["test"] == "below":  # not in points, which the margin is in
         del pair["p_equal"]
@@ -126,7 +131,7 @@ def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
         all(arm[seed] in runs for arms in named for arm in arms) for seed in range(row["seeds"])
     ]
     n = [*whole, False].index(False)
-    return range(n if n >= (LEAST_OF_LAW if row["test"] == "law" else LEAST) else 0)
+    return range(n if n >= LEAST_OF.get(row["test"], LEAST) else 0)
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:
@@ -168,7 +173,7 @@ def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Fo
     """Secondary endpoints, as differences with their intervals; the exponent of the test error."""
     if row["test"] == "law":
         return _beside_a_law(row, runs, seeds)
-    if row["test"] == "order":
+    if "arms" in row:
         return {}
     found = {}
     for name in ("loss", "annealed"):
@@ -176,6 +181,20 @@ def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Fo
         if two is not None:
             pair = judge.paired(*two)
             found[name] = [pair[part] for part in ("statistic", "low", "high")]
+    return found | _sharpness(row, runs, seeds)
+
+
+def _sharpness(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Found:
+    """First over second, with its interval; Spearman's correlation with accuracy within each."""
+    found: judge.Found = {}
+    accuracies = values(row, runs, seeds, row.get("endpoint", "accuracy"))
+    for name in SHARPNESS:
+        sharp = if_known(row, runs, seeds, name)
+        if sharp is not None:
+            ratio = judge.paired(*np.log(sharp))
+            found[name] = [float(np.exp(ratio[part])) for part in ("statistic", "low", "high")]
+            within = [stats.spearmanr(*arm) for arm in zip(sharp, accuracies, strict=True)]
+            found[f"{name}_within"] = [float(one.statistic) for one in within]
     return found
 
 

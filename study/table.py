@@ -1,4 +1,4 @@
-"""The rows as a table, in the README between two marks."""
+"""The rows as tables between two marks: verdicts in the README, what stands beside in results/."""
 
 from __future__ import annotations
 
@@ -12,12 +12,24 @@ from study import judge
 from study.records import ROOT
 
 Row = dict[str, Any]
-README = ROOT / "README.md"
+README, BESIDE = ROOT / "README.md", ROOT / "results" / "README.md"
 START, END = "<!-- made of results/rows.yaml by make study -->\n", "<!-- end of rows -->\n"
 TITLE = (
     "| claim | n | result, 95 % | p | detectable | verdict |",
     "|---|---|---|---|---|---|",
 )
+SECONDARY = {  # what a row may have beside its verdict, and how many digits are shown of it
+    "loss": ("training loss, difference", "+.4f"),
+    "annealed": ("after the anneal, points", "+.2f"),
+    "of_test_error": ("ρ̂ of the test error", ".2f"),
+    "tail": ("tail index α", ".2f"),
+    "of_tail": ("ρ that would follow from α", ".2f"),
+    "largest_eigenvalue": ("largest eigenvalue, first ÷ second", ".2f"),
+    "largest_eigenvalue_within": ("its correlation with accuracy within first, second", "+.2f"),
+    "trace": ("trace of the Hessian, first ÷ second", ".2f"),
+    "trace_within": ("its correlation with accuracy within first, second", "+.2f"),
+    "means": ("accuracy in %", ".2f"),
+}
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -60,14 +72,35 @@ def _power(row: Row) -> str:
     return "–" if value is None else f"{value:.2g}"
 
 
+def beside(rows: Sequence[Row]) -> str:
+    """Secondary endpoints, and rows that are not judged, with their intervals: no verdicts."""
+    lines = ["| claim | n | beside it | 95 % |", "|---|---|---|---|"]
+    for row in rows:
+        found = row["found"] or {}
+        if "explained" in found and not row.get("judged", True):
+            lines.append(f"| {row['claim']} | {found['n']} | {_power(row)} | {_result(row)} |")
+        for name, (title, form) in SECONDARY.items():
+            if name in found:
+                told = _numbers(found[name], form)
+                lines.append(f"| {row['claim']} | {found['n']} | {title} | {told} |")
+    return "\n".join(lines) + "\n"
+
+
+def _numbers(value: float | Sequence[float], form: str) -> str:
+    """One number, a value with its interval (three), or several."""
+    if isinstance(value, float):
+        return f"{value:{form}}"
+    told = [f"{one:{form}}".replace("-", "−") for one in value]
+    return f"{told[0]} [{told[1]}, {told[2]}]" if len(told) == 3 else ", ".join(told)
+
+
 def between(text: str) -> str:
     """What stands between the marks."""
     return text.partition(START)[2].partition(END)[0]
 
 
-def put(rows: Sequence[Row], readme: Path = README) -> None:
-    """Write the table into the README."""
-    text = readme.read_text()
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    write_atomically(readme, before + START + table(rows) + END + after)
+def put(rows: Sequence[Row], readme: Path = README, besides: Path = BESIDE) -> None:
+    """Write the tables into their files."""
+    for path, told in ((readme, table(rows)), (besides, beside(rows))):
+        before, _, rest = path.read_text().partition(START)
+        write_atomically(path, before + START + told + END + rest.partition(END)[2])

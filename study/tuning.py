@@ -12,28 +12,29 @@ from study.records import Run
 
 LAST = 5
 LEFT_OUT = ("experiment", "dataset.samples", "dataset.validation", "learning_rate", "seed")
+Accuracies = dict[str, dict[str, dict[float, float]]]  # by experiment, setting and η_1
 
 
-def setting_of(run: Run) -> tuple[str, float]:
-    """What was tuned, as it is typed, and its η_1."""
+def setting_of(run: Run) -> tuple[str, str, float]:
+    """The experiment, what was tuned in it, as it is typed, and its η_1."""
     words = [word for word in shlex.split(run.status["command"]) if "=" in word]
     typed = dict(word.split("=", 1) for word in words)
     own = [f"{k}={v}" for k, v in typed.items() if k not in LEFT_OUT and not k.endswith("_dir")]
-    return " ".join(own), float(typed["learning_rate"])
+    return typed["experiment"], " ".join(own), float(typed["learning_rate"])
 
 
-def validation(runs: Iterable[Run]) -> dict[str, dict[float, float]]:
-    """Mean validation accuracy in % of the last five epochs and all seeds, by setting and η_1."""
-    found: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+def validation(runs: Iterable[Run]) -> Accuracies:
+    """Mean validation accuracy in % of the last five epochs and all seeds."""
+    found: dict[tuple[str, str, float], list[float]] = defaultdict(list)
     for run in runs:
         if "validation/accuracy" in run.epochs[-1]:
-            setting, rate = setting_of(run)
             last = [record["validation/accuracy"] for record in run.epochs[-LAST:]]
-            found[setting][rate].append(100 * float(np.mean(last)))
-    return {
-        setting: {rate: float(np.mean(some)) for rate, some in sorted(rates.items())}
-        for setting, rates in sorted(found.items())
-    }
+            found[setting_of(run)].append(100 * float(np.mean(last)))
+    means: Accuracies = {}
+    for (experiment, setting, rate), of_seeds in sorted(found.items()):
+        own = means.setdefault(experiment, {}).setdefault(setting, {})
+        own[rate] = float(np.mean(of_seeds))
+    return means
 
 
 def best(rates: Mapping[float, float]) -> float:
@@ -41,8 +42,12 @@ def best(rates: Mapping[float, float]) -> float:
     return max(sorted(rates), key=lambda rate: round(rates[rate], 6))
 
 
-def table(found: Mapping[str, Mapping[float, float]]) -> str:
-    """A line a setting."""
+def table(found: Accuracies) -> str:
+    """An experiment after the other, a line a setting."""
+    return "\n".join(f"`experiment={name}`\n\n{_table(own)}" for name, own in found.items())
+
+
+def _table(found: Mapping[str, Mapping[float, float]]) -> str:
     rates = sorted({rate for own in found.values() for rate in own})
     lines = [
         f"| setting | {' | '.join(f'η₁ = {rate:g}' for rate in rates)} | chosen |",

@@ -91,7 +91,7 @@ class NoiseConfig:
 
     batches: int = 8
     batch_size: int | None = None
-    online: float = 0.025
+    online: float = 0.02
 
 
 @dataclass

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from igo.config.schema import EngineConfig
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
-from igo.train import batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
+from igo.train import allocator, batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -192,7 +192,9 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         raise ConfigError("engine.device", config.device, allowed)
     on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
     device = torch.device("cuda" if on_gpu else "cpu")
-    if on_gpu and ranks.size > 1:
+    if not on_gpu:
+        allocator.keep_freed_memory()
+    elif ranks.size > 1:
         gpus.take_own(ranks)
     small = image_size is not None and image_size < SHARED_FROM
     torch.set_num_threads(config.threads or (1 if small else ALL_THREADS))
@@ -262,6 +264,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     if engine.device.type == "cuda":
         facts |= gpus.facts()
     facts["cpu"] = _cpu_name()
+    facts["instructions"] = torch.backends.cpu.get_cpu_capability()  # such as AVX2, AVX512
     facts["cores"] = os.cpu_count() or 1
     facts["threads"] = torch.get_num_threads()
     facts["micro_batch_size"] = engine.micro_batch_size
