@@ -279,7 +279,7 @@ def _child(job: dict[str, Any], rank: int) -> int:
             torch.save(getattr(owner, name)(*job["arguments"]), f"result-{rank}.pt")
         elif job["command"]:
             sys.argv = ["igo", job["command"], *job["arguments"]]
-            runpy.run_module("igo", run_name="__main__")
+            importlib.import_module("igo.__main__").main()
         else:
             runpy.run_path(script, run_name="__main__")
     except SystemExit as stop:
