@@ -100,9 +100,10 @@ lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports onl
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
 
-# The guard ends what tests leave behind, and the run itself after so many seconds.
+# The guard ends what tests leave behind, and the run itself after so many seconds. Tests run side
+# by side, with one thread each; they start many programs, whose bytecode is kept.
 GUARD  := $(BIN)/python tests/guard.py --seconds
-PYTEST := $(GUARD) 3600 $(BIN)/pytest -n 3
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(GUARD) 3600 $(BIN)/pytest -n 3
 
 unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 	$(PYTEST) $(ARGS)

@@ -9,16 +9,20 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 from igo.config.load import load
 from igo.config.schema import Config
 from igo.sweep.jobs import Composer
+
+if TYPE_CHECKING:
+    from forked import Ended
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -63,8 +67,14 @@ def examples(count: int) -> int:
 def configure(*overrides: str) -> Config:
     """Compose and check a configuration from command line overrides."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composed = compose("config", list(overrides))
+        composed = _composer().compose(overrides)
     return load(composed, [one.split("=")[0] for one in overrides])
+
+
+@cache
+def _composer() -> Composer:
+    """The one of this process: it composes each choice of groups once."""
+    return Composer("config")
 
 
 @contextmanager
@@ -82,7 +92,22 @@ def make_config() -> Callable[..., Config]:
 
 
 @pytest.fixture
-def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
+    """Run src/train.py in tmp_path, run folders in tmp_path/runs, without its seconds of imports.
+
+    What is known of the interpreter and its imports is for ``interpreter``.
+    """
+    from forked import shared_forge  # which imports this file
+
+    def start(*arguments: str, **more: Any) -> Ended:
+        said = tmp_path_factory.mktemp("said")
+        return shared_forge().run(tmp_path, *arguments, said=said, **more)
+
+    return start
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run src/train.py as a user does, one thread, run folders in tmp_path/runs."""
 
     def start(

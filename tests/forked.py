@@ -11,6 +11,7 @@ import contextlib
 import functools
 import importlib
 import json
+import multiprocessing
 import os
 import resource
 import runpy
@@ -32,13 +33,18 @@ from hydra import compose, initialize_config_dir
 from igo.errors import UserError
 
 PYTHONPATH = (Path(__file__).parent, ROOT / "src")
-PRELOADED = (
-    "igo.config.cli",
+PRELOADED = (  # the latter parts of sklearn and W&B are else imported where they are first used
+    "igo.__main__",
+    "igo.runs.session",
     "igo.runs.tracking",
     "igo.runs.checkpoint",
     "sklearn.datasets",
+    "sklearn.model_selection",
     "timm",
     "wandb",
+    "wandb._analytics",
+    "wandb.apis.public",
+    "wandb.sdk.launch",
 )
 
 
@@ -146,13 +152,15 @@ class Forge:
         room: float = 0.0,
         ranks: int = 1,
         function: str = "",
+        command: str = "",
         bare: bool = False,
+        said: Path | None = None,
         **environment: str,
     ) -> Ended:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
 
         Args:
-            folder: the working directory, where the outputs are kept too.
+            folder: the working directory.
             arguments: what a user would type.
             death: what happens to the run on the way.
             alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
@@ -162,14 +170,18 @@ class Forge:
             settings: module constants to change, such as ``igo.runs.tracking.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
+            command: ``igo COMMAND …`` with the arguments instead.
             bare: leave runs_dir out.
+            said: the folder where the outputs are kept; None = the working directory.
             environment: variables to set.
         """
-        flags = ["-m"] if arguments[:1] == ("-m",) else []
-        own = () if bare else (f"runs_dir={folder / 'runs'}",)
+        own = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
+        first = arguments[:1] and not arguments[0].startswith("-")  # flags come before or after all
+        kept = said or folder
         job = {
             "folder": str(folder),
-            "arguments": list(arguments if function else [*flags, *own, *arguments[len(flags) :]]),
+            "said": str(kept),
+            "arguments": [*own, *arguments] if first else [*arguments, *own],
             "death": asdict(death) if death else None,
             "settings": settings or {},
             "alarm": alarm,
@@ -177,6 +189,7 @@ class Forge:
             "room": room,
             "ranks": ranks,
             "function": function,
+            "command": command,
             "environment": environment,
         }
         try:
@@ -186,7 +199,7 @@ class Forge:
             self._server = self._start()
             raise
         ended = [
-            (code, *((folder / _output(name, rank)).read_text() for name in ("out", "err")))
+            (code, *((kept / _output(name, rank)).read_text() for name in ("out", "err")))
             for rank, code in enumerate(codes)
         ]
         return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu)
@@ -246,7 +259,8 @@ def _child(job: dict[str, Any], rank: int) -> int:
     os.chdir(job["folder"])
     os.environ.update(job["environment"])
     for stream, name in ((1, "out"), (2, "err")):
-        handle = os.open(_output(name, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        place = Path(job["said"], _output(name, rank))
+        handle = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(handle, stream)
     for setting, value in job["settings"].items():
         owner, name = _owner(setting)
@@ -263,6 +277,9 @@ def _child(job: dict[str, Any], rank: int) -> int:
         if job["function"]:
             owner, name = _owner(job["function"])
             torch.save(getattr(owner, name)(*job["arguments"]), f"result-{rank}.pt")
+        elif job["command"]:
+            sys.argv = ["igo", job["command"], *job["arguments"]]
+            importlib.import_module("igo.__main__").main()
         else:
             runpy.run_path(script, run_name="__main__")
     except SystemExit as stop:
@@ -280,10 +297,13 @@ def _load_everything() -> None:
     from igo.config import load
     from igo.config.plan import make_plan
     from igo.runs import assemble
+    from igo.sweep import local
 
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         checked = load.load(compose("config", [*TINY, "tracking=none"]))
     assemble.prepare(checked, make_plan(checked))
+    # A sweep's own server would import it all again.
+    local._server = lambda _: multiprocessing.get_context("fork")  # type: ignore[assignment,return-value]
 
 
 def _serve() -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from conftest import records, run_folder
+from forked import Ended
 
 from igo.data.readers import DEBIAN_FASHION_MNIST
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
 
 
 def final_accuracy(tmp_path: Path) -> float:
@@ -27,7 +28,8 @@ def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="dataset-fashion-mnist is not there")
-def test_five_epochs_of_fashion_mnist(program: Program, tmp_path: Path) -> None:
-    done = program("dataset=fashion_mnist", "schedule=graduated", "p=0.5", "epochs=5", timeout=850)
+def test_five_epochs_of_fashion_mnist(interpreter: Program, tmp_path: Path) -> None:
+    typed = ("dataset=fashion_mnist", "schedule=graduated", "p=0.5", "epochs=5")
+    done = interpreter(*typed, timeout=850)
     assert done.returncode == 0, done.stderr
     assert final_accuracy(tmp_path) >= 0.90

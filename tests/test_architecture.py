@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from pathlib import Path
+from types import FrameType
 
 from conftest import ROOT
+from forked import shared_forge
 
 PACKAGE = ROOT / "src/igo"
 PAGE = (ROOT / "docs/architecture.md").read_text()
 WALK = PAGE.split("## One run, from the command to its record")[1].split("##")[0]
-# Prints each (file, function) of the package when it is first called.
-FOLLOW = """
-import runpy, sys
-sys.argv = sys.argv[1:]
-called = set()
-def follow(frame, event, _):
-    code = frame.f_code
-    step = code.co_filename, code.co_name
-    if event == "call" and "/src/" in code.co_filename and step not in called:
-        called.add(step)
-        print(*step, file=sys.stderr)
-sys.setprofile(follow)
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 def test_every_room_and_ground_file_is_in_the_picture() -> None:
@@ -47,15 +35,29 @@ def test_every_file_of_the_page_is_there_with_its_names() -> None:
         assert not name or re.search(rf"(?:def|class) {name}\b|^{name} = ", path.read_text(), re.M)
 
 
+def followed(*arguments: str) -> list[tuple[str, str]]:
+    """Run a program; each (file, function) of the package in the order of their first calls."""
+    called: dict[tuple[str, str], None] = {}
+
+    def follow(frame: FrameType, event: str, _: object) -> None:
+        code = frame.f_code
+        if event == "call" and "/src/" in code.co_filename:
+            called[code.co_filename, code.co_name] = None
+
+    sys.argv = [str(ROOT / arguments[0]), *arguments[1:]]
+    sys.setprofile(follow)
+    runpy.run_path(sys.argv[0], run_name="__main__")
+    sys.setprofile(None)
+    return list(called)
+
+
 def test_a_run_goes_the_way_of_the_page(tmp_path: Path) -> None:
     """The functions that the walk names, in the order in which a real run first calls them."""
     command = re.search(r"python (src/train\.py .*?) +#", PAGE)[1]  # type: ignore[index]
-    done = subprocess.run(
-        [sys.executable, "-c", FOLLOW, *shlex.split(command), f"runs_dir={tmp_path}"],
-        capture_output=True, text=True, cwd=ROOT, check=True,
-    )  # fmt: skip
+    (called,) = shared_forge().results(
+        tmp_path, 1, "test_architecture.followed", *shlex.split(command), f"runs_dir={tmp_path}"
+    )
     named = re.findall(r"`([\w/]+\.py): ([a-z_]+)`", WALK)
     steps = [(PACKAGE / file, name) for file, name in named]
     assert len(steps) > 6
-    called = [(Path(line.split()[0]), line.split()[-1]) for line in done.stderr.splitlines()]
-    assert [step for step in called if step in steps] == steps
+    assert [step for file, name in called if (step := (Path(file), name)) in steps] == steps

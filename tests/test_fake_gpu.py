@@ -37,7 +37,7 @@ def on_fake_gpu(tmp_path: Path) -> Any:
         (NARROW, "optimizer=shb", "optimizer.weight_decay=0.001"),
         (NARROW, "engine.non_finite=skip", "dataset.validation=0.2", "epochs=2"),
         (NARROW, "engine.micro_batch_size=7"),
-        ("model=resnet18", "dataset.samples=32"),
+        pytest.param(("model=resnet18", "dataset.samples=32"), marks=pytest.mark.slow),
     ],
 )
 def test_a_run_has_the_bits_of_the_cpu(overrides: tuple[str, ...], on_fake_gpu: Any) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import rounding
 import torch
-from conftest import TINY, clean_environment, command, records, run_folder
+from conftest import TINY, clean_environment, records, run_folder
+from forked import Ended, shared_forge
 from torch import nn
 
 from igo.analysis.measure_noise import table
@@ -23,25 +24,20 @@ from igo.config.schema import Config
 from igo.method.measure import draw
 from igo.runs import assemble
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., Ended]
 Make = Callable[..., Config]
 
 
-def measured(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "igo", "measure-noise", *arguments],
-        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def measured(tmp_path: Path, *arguments: str) -> Ended:
+    return shared_forge().run(tmp_path, *arguments, command="measure-noise")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; tests that change it take a copy."""
     place = tmp_path_factory.mktemp("trained")
-    subprocess.run(
-        command(place, *TINY, "tracking=none", "engine.precision=fp32"),
-        cwd=place, env=clean_environment(), capture_output=True, check=True,
-    )  # fmt: skip
+    ended = shared_forge().run(place, *TINY, "tracking=none", "engine.precision=fp32")
+    assert ended.returncode == 0, ended.stderr
     return run_folder(place)
 
 
@@ -85,9 +81,13 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
 
 
 def test_a_fresh_model_at_several_batch_sizes(tmp_path: Path) -> None:
-    done = measured(
-        tmp_path, "model.width=4", "batch_sizes=[4,16]", "batches=8", "sampling=independent",
-        "output=noise.json",
+    """In an interpreter of its own, as a user starts it."""
+    done = subprocess.run(
+        [
+            sys.executable, "-m", "igo", "measure-noise", "model.width=4", "batch_sizes=[4,16]",
+            "batches=8", "sampling=independent", "output=noise.json",
+        ],
+        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "noise.json").read_text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, records, run_folder
-from forked import Death, shared_forge
+from forked import Death, Ended, shared_forge
 from torch import nn
 
 from igo.config.plan import make_plan
@@ -22,7 +21,7 @@ from igo.train import datasets, engine, loop, micro_batch, models, optim
 from igo.train.state import Progress, Training
 
 MakeConfig = Callable[..., Config]
-Program = Callable[..., subprocess.CompletedProcess[str]]
+Program = Callable[..., Ended]
 
 
 class Quiet:

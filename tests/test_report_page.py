@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import TINY, clean_environment
+from forked import Ended, shared_forge
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
@@ -25,7 +26,7 @@ from recorded import METHODS, edit, record_runs
 from igo.analysis.report import chart, draw, program
 from igo.errors import ConfigError, UserError
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., Ended]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -73,10 +74,6 @@ addEventListener("load", () => setTimeout(() => {
   root.dataset.probe = JSON.stringify(found);
 }, 200));
 </script>"""
-
-
-def command(runs: Path, output: Path) -> list[str]:
-    return [sys.executable, "-m", "igo", "report", f"runs={runs}", f"output={output}"]
 
 
 def report(runs: Path, output: Path) -> None:
@@ -140,8 +137,9 @@ def made(mixed: Path) -> Path:
 def test_the_command_writes_the_same_bytes_again(mixed: Path, made: Path) -> None:
     before = bytes_of(made)
     done = subprocess.run(
-        command(mixed, made), capture_output=True, text=True, env=clean_environment(), check=False
-    )
+        [sys.executable, "-m", "igo", "report", f"runs={mixed}", f"output={made}"],
+        capture_output=True, text=True, env=clean_environment(), check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     lines = done.stdout.splitlines()
@@ -287,10 +285,8 @@ def test_what_cannot_be_is_said_before_anything_is_read(
 
 
 def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
-    done = subprocess.run(
-        command(tmp_path, tmp_path / "report"),
-        capture_output=True, text=True, env=clean_environment(), check=False,
-    )  # fmt: skip
+    typed = (f"runs={tmp_path}", f"output={tmp_path / 'report'}")
+    done = shared_forge().run(tmp_path, *typed, command="report")
     assert done.returncode == 2
     assert done.stderr == (
         f"error: runs={tmp_path} is not allowed: it holds no runs (folders with a config.yaml)\n"

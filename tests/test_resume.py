@@ -208,12 +208,12 @@ def test_without_any_whole_checkpoint_it_starts_over_and_says_so(
 
 
 def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
-    forge: Forge, tmp_path: Path, program: Callable[..., subprocess.CompletedProcess[str]]
+    forge: Forge, tmp_path: Path, interpreter: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:
     assert forge.run(tmp_path, *TINY, SILENT).returncode == 0
     folder = run_folder(tmp_path)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    again = program(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1")
+    again = interpreter(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1")
     assert again.returncode == 0
     best = max(row["test/accuracy"] for row in records(folder))
     last = records(folder)[-1]["test/accuracy"]
@@ -495,12 +495,12 @@ def test_dropout_draws_the_same_after_a_resume(
 
 def test_the_whole_way_as_a_user_walks_it(
     tmp_path: Path,
-    program: Callable[..., subprocess.CompletedProcess[str]],
+    interpreter: Callable[..., subprocess.CompletedProcess[str]],
     forge: Forge,
     uninterrupted: Callable[[tuple[str, ...]], Outcome],
 ) -> None:
     """A fork and a program of its own compute the same bits: the other tests here rest on it."""
     ended = forge.run(tmp_path, *KINDS["sgd"], death=Death("igo.runs.checkpoint.save", 2, "after"))
     assert ended.returncode == -signal.SIGKILL
-    assert program(*KINDS["sgd"]).returncode == 0
+    assert interpreter(*KINDS["sgd"]).returncode == 0
     assert_same(outcome(tmp_path), uninterrupted(KINDS["sgd"]))

@@ -6,15 +6,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ROOT, TINY, clean_environment, records, run_folder
+from conftest import TINY, records, run_folder
 from forked import Death, Ended, Forge, shared_forge
 from PIL import Image
 from test_readers import write_idx
@@ -201,32 +199,28 @@ def test_a_sweep_does_not_skip_runs_of_other_data(
     assert "1 finished" in again.stdout
 
 
-def igo(command: str, place: Path, *typed: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "igo", command, *typed], cwd=place, capture_output=True,
-        text=True, env=clean_environment(PYTHONPATH=str(ROOT / "src")), check=False,
-    )  # fmt: skip
+def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str], forge: Forge) -> None:
+    def igo(command: str, *typed: str) -> Ended:
+        return forge.run(place, *typed, command=command)
 
-
-def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str]) -> None:
     place, kind = finished
     if kind == "imagenet":
         pytest.skip("one kind is enough here")
     folder = run_folder(place)
     run = (f"run={folder}", "batches=3", "batch_sizes=[8]")
-    said = igo("measure-noise", place, *run, f"data_dir={place / 'b'}")
+    said = igo("measure-noise", *run, f"data_dir={place / 'b'}")
     assert said.returncode == 2
     assert fingerprint(place) in said.stderr
     assert "C²" not in said.stdout
-    assert igo("measure-noise", place, *run).returncode == 0
+    assert igo("measure-noise", *run).returncode == 0
     few = (f"runs={folder}", "samples=20", "steps=1", "probes=2", "eigenvalues=1")
-    assert igo("sharpness", place, *few).returncode == 0
+    assert igo("sharpness", *few).returncode == 0
     for own in ((), ("fresh=true",)):
-        said = igo("sharpness", place, *few, f"data_dir={place / 'b'}", *own)
+        said = igo("sharpness", *few, f"data_dir={place / 'b'}", *own)
         assert said.returncode == 1
         assert "1 failed" in said.stdout
         assert fingerprint(place) in said.stdout
-    assert "1 measured before" in igo("sharpness", place, *few).stdout
+    assert "1 measured before" in igo("sharpness", *few).stdout
 
 
 def test_a_record_without_data_says_that_it_could_not_be_compared(

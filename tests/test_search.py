@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import yaml
 from conftest import ROOT, TINY, clean_environment, command, records
 from forked import Ended, Forge, shared_forge
 
-optuna = pytest.importorskip("optuna", reason="the extra `search` is not installed")
+pytestmark = pytest.mark.skipif(
+    find_spec("optuna") is None, reason="the extra `search` is not installed"
+)
 
 PLAIN = (*TINY, "tracking.mode=disabled", "dataset.validation=0.25")
 
@@ -101,8 +104,11 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
     assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
 
 
+@pytest.mark.filterwarnings("default")  # of what optuna imports
 def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path: Path) -> None:
     """Twelve trials: after ten, the sampler goes by the results that it was told."""
+    import optuna
+
     ended = search(forge, tmp_path, "hydra.sweeper.n_trials=12", "epochs=1", "schedule.stages=1")
     assert ended.returncode == 0, ended.stderr
     there = trials(tmp_path)

@@ -24,7 +24,6 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from igo.__main__ import main
 from igo.analysis.sharpness import curvature, worst_case
 from igo.analysis.sharpness.surface import Surface
 from igo.errors import UserError
@@ -281,15 +280,8 @@ def forge() -> Forge:
     return shared_forge()
 
 
-def program_as_typed(*arguments: str) -> None:
-    """`igo sharpness` in a process that has torch already (see forked.Forge)."""
-    sys.argv = ["igo", "sharpness", *arguments]
-    main()
-
-
 def sharpness(forge: Forge, place: Path, *arguments: str, death: Death | None = None) -> Ended:
-    function = "test_sharpness.program_as_typed"
-    return forge.run(place, *QUICK, *arguments, function=function, death=death)
+    return forge.run(place, *QUICK, *arguments, command="sharpness", death=death)
 
 
 def trained(forge: Forge, place: Path, *overrides: str) -> Path:
@@ -449,7 +441,7 @@ BAD = {
 @pytest.mark.parametrize("typed", BAD)
 def test_bad_use_is_one_line(forge: Forge, typed: str, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    ended = forge.run(tmp_path, typed, function="test_sharpness.program_as_typed")
+    ended = forge.run(tmp_path, typed, command="sharpness")
     assert ended.returncode == 2, ended.stdout
     assert re.match(f"error: .*{BAD[typed]}", ended.stderr.splitlines()[-1]), ended.stderr
     assert ended.stderr.count("\n") == 1

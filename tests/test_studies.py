@@ -16,6 +16,7 @@ import pytest
 import rounding
 import torch
 from conftest import ROOT, clean_environment
+from forked import shared_forge
 from hydra import compose, initialize_config_dir
 from scipy import integrate, special, stats
 from test_noise import linear_gradients
@@ -306,7 +307,7 @@ def test_bad_settings_are_named(override: str, said: str) -> None:
 
 
 def test_an_unknown_study_ends_in_one_line(tmp_path: Path) -> None:
-    done = program(tmp_path, "study=onlinecost")
+    done = shared_forge().run(tmp_path, "study=onlinecost", command="noise-study")
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
     assert "Did you mean 'online_cost'" in done.stderr

@@ -11,17 +11,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, command, configure, records
-from forked import shared_forge
-from hydra import initialize_config_dir
+from forked import Ended, shared_forge
+from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from igo.config.load import load
 from igo.errors import ConfigError, UserError
 from igo.runs.folder import RunFolder, state_of
 from igo.runs.manifest import find_manifest, read_manifest
@@ -32,7 +35,7 @@ from igo.sweep.local import LocalSettings, Slot
 from igo.sweep.overview import Pace
 from igo.sweep.state import open_manifest
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
 
@@ -49,22 +52,23 @@ def folder_of(tmp_path: Path, *overrides: str) -> Path:
     return RunFolder(configure(*overrides, f"runs_dir={tmp_path / 'runs'}")).path
 
 
-def alone(folder: Path, *overrides: str) -> list[dict[str, object]]:
+@cache
+def alone(*overrides: str) -> list[dict[str, object]]:
     """The records of one run outside any sweep."""
-    folder.mkdir()
-    ended = shared_forge().run(folder, *overrides)
-    assert ended.returncode == 0, ended.stderr
-    return records(folder_of(folder, *overrides))
+    with TemporaryDirectory() as folder:
+        ended = shared_forge().run(Path(folder), *overrides)
+        assert ended.returncode == 0, ended.stderr
+        return records(folder_of(Path(folder), *overrides))
 
 
 # through the command line
 
 
 def test_every_combination_runs_once_as_it_would_alone_and_never_again(
-    program: Program, tmp_path: Path
+    interpreter: Program, program: Program, tmp_path: Path
 ) -> None:
     sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3")
-    done = program(*sweep)
+    done = interpreter(*sweep)
     assert done.returncode == 0, done.stderr
     found = folders(tmp_path)
     wanted = {
@@ -75,7 +79,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert set(found) == wanted
     assert {status(folder)["state"] for folder in found} == {"finished"}
     one = (*SMALL, "p=1", "split=0", "seed=3")
-    assert records(folder_of(tmp_path, *one)) == alone(tmp_path / "alone", *one, "engine.threads=1")
+    assert records(folder_of(tmp_path, *one)) == alone(*one, "engine.threads=1")
 
     (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
@@ -189,8 +193,7 @@ def finish(program: Program, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     for seed in (0, 1):
         one = (*LONG, f"seed={seed}")
-        undisturbed = alone(tmp_path / f"alone{seed}", *one)
-        assert records(folder_of(tmp_path, *one)) == undisturbed
+        assert records(folder_of(tmp_path, *one)) == alone(*one)
 
 
 def test_a_killed_run_stops_no_other_and_resumes(
@@ -254,12 +257,8 @@ def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) ->
         ("p=interval(0,1)", "hydra/sweeper=search"),
     ],
 )
-def test_a_mistake_is_one_line(wrong: str, named: str, tmp_path: Path) -> None:
-    line = [one for one in command(tmp_path, "-m", *SMALL, wrong) if wrong[:5] != one[:5]]
-    done = subprocess.run(
-        [*line, wrong], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+def test_a_mistake_is_one_line(wrong: str, named: str, program: Program) -> None:
+    done = program("-m", *SMALL, wrong, bare=wrong.startswith("runs_dir="))
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert done.stderr.count("\n") == 1
@@ -292,7 +291,7 @@ def test_runs_of_a_sweep_are_one_group_in_wandb(program: Program, tmp_path: Path
 # the parts
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def composer() -> Iterator[Composer]:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield Composer("config")
@@ -310,8 +309,10 @@ LINES = [
 
 
 def test_composing_many_runs_gives_what_hydra_gives_for_each() -> None:
-    wanted = [configure(*line) for line in LINES]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        wanted = [
+            load(compose("config", line), [one.split("=")[0] for one in line]) for line in LINES
+        ]
         shared = Composer("config")
         jobs = [shared.job(line) for line in LINES * 2]
     assert [job.config for job in jobs] == wanted * 2
@@ -417,13 +418,18 @@ def test_sweep_files_hold_grids_alone_and_every_run_in_them_is_sound(
     assert list(content) == ["hydra"]
     assert list(content["hydra"]["sweeper"]) == ["grids"]
     parser = OverridesParser.create()
-    jobs = [
-        composer.job(line)
+    lines = [
+        tuple(line)
         for grid in content["hydra"]["sweeper"]["grids"]
         for line in combinations(parser, grid, [])
     ]
-    assert len(distinct(jobs)) == len(jobs) > 1
-    assert len({job.config.seed for job in jobs}) > 1
+    seeds = {one for line in lines for one in line if one.startswith("seed=")}
+    assert len({*lines}) == len(lines) > 1
+    assert len(seeds) > 1
+    # Seeds are alike: one is composed of each setting.
+    settings = {frozenset({*line} - seeds): line for line in reversed(lines)}
+    jobs = [composer.job(line) for line in settings.values()]
+    assert len(distinct(jobs)) == len(jobs)
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:

@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, TINY, clean_environment
+from forked import Ended
 
 from igo.errors import ConfigError, UserError
 from igo.runs.manifest import find_manifest
 from igo.sweep import queue
 from igo.sweep.slurm import SlurmSettings
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., Ended]
 SWEEP = ("-m", *TINY, "hydra/launcher=slurm", "seed=0,1")
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 import pytest
 from conftest import ROOT, TINY, clean_environment, configure, records
+from forked import Ended, shared_forge
 from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 from scipy import stats
@@ -32,7 +33,7 @@ from igo.config.schema import known_settings
 from igo.errors import UserError
 from igo.runs.folder import RunFolder
 
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
+Program = Callable[..., Ended]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
 
 
@@ -536,11 +537,8 @@ def test_a_run_that_failed_before_its_first_epoch_says_why(tmp_path: Path) -> No
     assert runs["epochs_done"].to_list() == [0, 0]
 
 
-def run_table(cwd: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "igo", "table", *arguments],
-        cwd=cwd, env=clean_environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
+def run_table(cwd: Path, *arguments: str) -> Ended:
+    return shared_forge().run(cwd, *arguments, command="table")
 
 
 def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from forked import shared_forge
 
 from igo.theory import laboratory
 
@@ -22,11 +24,17 @@ def theory(folder, *arguments, timeout=120):
     )
 
 
+def forked(folder, *arguments):
+    """The same without the seconds of imports."""
+    with TemporaryDirectory() as said:
+        return shared_forge().run(folder, *arguments, command="theory", said=Path(said))
+
+
 def test_studies_write_their_files_and_the_page_keeps_rows_of_earlier_runs(tmp_path):
     done = theory(tmp_path, "study=[movement,decay_rates]", "output=out", "seed=3")
     assert done.returncode == 0, done.stderr
     before = (tmp_path / "out" / "minimisers_move.csv").read_bytes()
-    again = theory(tmp_path, "study=decay_rates", "output=out")
+    again = forked(tmp_path, "study=decay_rates", "output=out")
     assert again.returncode == 0, again.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     page = (tmp_path / "out" / "README.md").read_text()
@@ -115,7 +123,7 @@ def close(row, other):
     ],
 )
 def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, arguments, message):
-    failed = theory(tmp_path, *arguments)
+    failed = forked(tmp_path, *arguments)
     assert failed.returncode == 2
     assert message in failed.stderr
     assert failed.stderr.strip().count("\n") == 0
@@ -124,7 +132,7 @@ def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, arguments, me
 
 
 def test_an_unknown_setting_is_refused(tmp_path):
-    failed = theory(tmp_path, "sed=1")
+    failed = forked(tmp_path, "sed=1")
     assert failed.returncode == 2
     assert "no setting 'sed'. Did you mean 'seed'" in failed.stderr
     assert "Traceback" not in failed.stderr

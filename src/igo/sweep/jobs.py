@@ -82,7 +82,7 @@ class Composer:
         try:
             for one in overrides:
                 check_text(one)
-            config = load(self._compose(overrides), typed)
+            config = load(self.compose(overrides), typed)
             make_plan(config)
         except NoEffect as error:
             raise RunWithout(f"the run {' '.join(overrides)}: {error}", error.setting) from None
@@ -119,7 +119,8 @@ class Composer:
                 raise refusal
         return jobs, dict(left_out)
 
-    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """What Hydra composes of a command line."""
         values = [one for one in overrides if self._is_value(one)]
         groups = tuple(one for one in overrides if one not in values)
         if groups not in self._composed:
