@@ -91,5 +91,6 @@ for library in {libraries}:
     program = tmp_path / "without.py"
     program.write_text(code)
     assert run(tmp_path, str(program)).splitlines() == [
-        f"igo.method.adapters.{library} needs {library}: pip install {library}" for library in libraries
+        f"igo.method.adapters.{library} needs {library}: pip install {library}"
+        for library in libraries
     ]
