@@ -102,6 +102,10 @@ def _config(experiment: str, arm: tuple[tuple[str, Any], ...]) -> Config:
     settings = {"experiment": experiment, **dict(arm)}
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return (
-            Composer("config").job([f"{name}={value}" for name, value in settings.items()]).config
-        )
+        return _composer().job([f"{name}={value}" for name, value in settings.items()]).config
+
+
+@cache
+def _composer() -> Composer:
+    """One for all, which composes each choice of groups once."""
+    return Composer("config")
