@@ -75,14 +75,17 @@ def _power(row: Row) -> str:
 def beside(rows: Sequence[Row]) -> str:
     """Secondary endpoints, and rows that are not judged, with their intervals: no verdicts."""
     lines = ["| claim | n | beside it | 95 % |", "|---|---|---|---|"]
+    told: set[tuple[str, str, str]] = set()  # rows of the same runs have the same beside them
     for row in rows:
         found = row["found"] or {}
         if "explained" in found and not row.get("judged", True):
             lines.append(f"| {row['claim']} | {found['n']} | {_power(row)} | {_result(row)} |")
         for name, (title, form) in SECONDARY.items():
             if name in found:
-                told = _numbers(found[name], form)
-                lines.append(f"| {row['claim']} | {found['n']} | {title} | {told} |")
+                numbers = _numbers(found[name], form)
+                if (one := (row["command"], name, numbers)) not in told:
+                    lines.append(f"| {row['claim']} | {found['n']} | {title} | {numbers} |")
+                    told.add(one)
     return "\n".join(lines) + "\n"
 
 
