@@ -14,6 +14,7 @@ from study.records import ROOT
 Row = dict[str, Any]
 README, BESIDE = ROOT / "README.md", ROOT / "results" / "README.md"
 START, END = "<!-- made of results/rows.yaml by make study -->\n", "<!-- end of rows -->\n"
+THREE = ("statistic", "low", "high")
 TITLE = (
     "| claim | n | result, 95 % | p | detectable | verdict |",
     "|---|---|---|---|---|---|",
@@ -50,7 +51,9 @@ def _result(row: Row) -> str:
     found, form = row["found"], row.get("form", ".2f")
     if row["test"] in ("law", "order"):
         name = "ρ̂" if row["test"] == "law" else "τ"
-        return f"{name} = {found['statistic']:.2f} [{found['low']:.2f}, {found['high']:.2f}]"
+        return f"{name} = " + _numbers(
+            [found[part] for part in ("statistic", "low", "high")], ".2f"
+        )
     value, low, high = (signed(found[name], form) for name in ("statistic", "low", "high"))
     return f"{value} [{low}, {high}]"
 
