@@ -94,12 +94,11 @@ def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[i
         ).confidence_interval  # fmt: skip
         ratio = share(step, spent)
         by = pairs / updates
-        whole = config.noise.online * batch_size / (2 * plan.size)  # pairs an update, n large
         facts[batch_size, clock] = {
-            "pairs": pairs, "updates": updates, "samples": 2 * plan.size * pairs / n,
+            "pairs": pairs, "size": plan.size, "updates": updates,
+            "samples": 2 * plan.size * pairs / n,
             "step_ms": float(np.median(step)), "measure_ms": float(np.median(spent)),
             "cost": Estimate(by * ratio, by * float(drawn.low), by * float(drawn.high)),
-            "cost_whole": Estimate(whole * ratio, whole * drawn.low, whole * drawn.high),
         }  # fmt: skip
     return facts
 

@@ -249,16 +249,15 @@ def online_cost(found: Found, dataset: str) -> tuple[str, str]:
     facts = found.facts
     calls = {f"b = {b}, {clock}": one for (b, clock), one in facts["calls"].items()}
     rows = [
-        (case, f"{one['pairs']} in {one['updates']} updates", f"{100 * one['samples']:.2f} %",
-         one["step_ms"], one["measure_ms"], _percent(one["cost"]), _percent(one["cost_whole"]))
+        (case, f"{one['pairs']} of 2 × {one['size']} samples in {one['updates']:,} updates",
+         f"{100 * one['samples']:.2f} %", one["step_ms"], one["measure_ms"], _percent(one["cost"]))
         for case, one in calls.items()
     ]  # fmt: skip
     epochs = [
         (f"b = {b}, {clock}", ratio, facts["seconds"][b, clock])
         for (b, clock), ratio in facts["ratios"].items()
     ]
-    worst = max(one[kind].high for (_, clock), one in facts["calls"].items() if clock == "cpu"
-                for kind in ("cost", "cost_whole"))  # fmt: skip
+    worst = max(one["cost"].high for (_, clock), one in facts["calls"].items() if clock == "cpu")
     starts = ", ".join(f"{seconds:.2f} s at b = {b}" for b, seconds in facts["starts"].items())
     body = [
         "Training steps and measurements on the same batches, in turns in one process; medians with"
@@ -266,7 +265,7 @@ def online_cost(found: Found, dataset: str) -> tuple[str, str]:
         " Other programs share these cores: process CPU time is the fair clock, wall time beside"
         " it.",
         table(["b, clock", "measured pairs", "samples measured once more", "ms of a step",
-               "ms of a measurement", "cost", "cost for large n, the whole share in use"], rows),
+               "ms of a measurement", "cost"], rows),
         f"At most 3 % of training time: {verdict(worst <= 0.03)} (highest end of the intervals, CPU"
         f" time: {100 * worst:.2f} %). The measurement at a stage's start is apart from this, the"
         f" same however long the stage is: {starts} (CPU time).",
