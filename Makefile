@@ -76,7 +76,7 @@ noise: setup  ## studies of the noise into results/noise: about 20 minutes on a 
 	$(BIN)/igo noise-study study=omega dataset=digits epochs=10 $(ARGS)
 	$(BIN)/igo noise-study study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
 	$(BIN)/igo noise-study study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
-	$(BIN)/igo noise-study study=online_cost dataset=fashion_mnist $(ARGS)
+	$(BIN)/igo noise-study study=online_cost dataset=fashion_mnist dataset.samples=30000 engine.threads=1 calls=100 $(ARGS)
 
 theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
 	OMP_NUM_THREADS=1 $(BIN)/igo theory $(ARGS)
