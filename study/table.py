@@ -51,10 +51,8 @@ def _result(row: Row) -> str:
     found, form = row["found"], row.get("form", ".2f")
     if row["test"] in ("law", "order"):
         name = "ρ̂" if row["test"] == "law" else "τ"
-        return f"{name} = " + _numbers(
-            [found[part] for part in ("statistic", "low", "high")], ".2f"
-        )
-    value, low, high = (signed(found[name], form) for name in ("statistic", "low", "high"))
+        return f"{name} = " + _numbers([found[part] for part in THREE], ".2f")
+    value, low, high = (signed(found[part], form) for part in THREE)
     return f"{value} [{low}, {high}]"
 
 

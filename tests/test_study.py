@@ -128,6 +128,19 @@ def test_the_sign_flip_of_twenty_seeds_is_scipys(
     assert abs(row["found"]["p"] - drawn) < 5 * error
 
 
+def test_the_law_again_stands_with_the_sizes_that_batches_had(
+    of_rows: dict[str, np.ndarray], written: list[Row]
+) -> None:
+    """Of 400 samples b = 64 makes seven batches of 57.1: with too many updates, so once without."""
+    row = next(one for one in written if one["row"] == "d_again_half")
+    pairs = np.array(list(itertools.product(row["eta"], row["b"])))
+    sizes = row["samples"] / np.ceil(row["samples"] / pairs[:, 1])
+    for kept in (pairs[:, 1] > 0, pairs[:, 1] < 64):
+        losses = of_rows["d_again_half"][kept]
+        found = judge.law(pairs[kept, 0].tolist(), sizes[kept].tolist(), losses)
+        assert judge.verdict("law", found, rival=1.0, claim=0.5) == row["found"]["verdict"]
+
+
 def brute_sign_flip(d: np.ndarray) -> float:
     """Every one of the 2^n signs."""
     numbers = np.arange(2 ** len(d))
