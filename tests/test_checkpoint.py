@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
@@ -18,6 +19,7 @@ import pytest
 import torch
 from conftest import clean_environment
 
+from igo.errors import UserError
 from igo.runs import checkpoint
 
 OWNER = "digits-resnet8-graduated-0123456789"
@@ -218,10 +220,9 @@ def test_where_both_are_damaged_there_is_none(pair: Path) -> None:
         {"model": {"weight": torch.ones(2)}},
         [1, 2, 3],
         torch.ones(3),
-        {**state_of(9), "version": checkpoint.VERSION + 1},
         {**state_of(9), "version": checkpoint.VERSION, "signature": "digits-resnet8-linear-99"},
     ],
-    ids=["weights", "list", "tensor", "version", "another run"],
+    ids=["weights", "list", "tensor", "another run"],
 )
 def test_what_another_program_or_run_saved_is_refused(pair: Path, foreign: object) -> None:
     torch.save(foreign, pair)
@@ -249,6 +250,39 @@ def test_a_warning_names_the_file_and_the_reason(
         assert checkpoint.load(pair, OWNER)[1][0] == f"{pair} is damaged ({reason})"
     monkeypatch.setattr(torch, "load", raising(MemoryError()))
     with pytest.raises(MemoryError):  # the machine's fault, not the file's
+        checkpoint.load(pair, OWNER)
+
+
+def test_one_that_cannot_be_read_is_no_damage(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be whole, so nothing may take its place: neither the one before nor a new start."""
+    content = {file.name: file.read_bytes() for file in pair.parent.iterdir()}
+
+    def broken(path: Path) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "read_bytes", broken)
+        with pytest.raises(UserError, match=f"^{pair} cannot be read"):
+            checkpoint.load(pair, OWNER)
+    assert {file.name: file.read_bytes() for file in pair.parent.iterdir()} == content
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir], ids=["FIFO", "folder"])
+def test_what_is_no_file_is_not_waited_for(pair: Path, make: Callable[[Path], None]) -> None:
+    pair.unlink()
+    make(pair)
+    with pytest.raises(UserError, match="it is no regular file"):
+        checkpoint.load(pair, OWNER)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_one_of_a_later_version_stops_the_run(pair: Path, damaged: bool) -> None:
+    later = checkpoint.previous(pair) if damaged else pair
+    if damaged:
+        pair.write_bytes(b"")
+    torch.save({**state_of(9), "version": checkpoint.VERSION + 1}, later)
+    sign(later)
+    with pytest.raises(UserError, match=f"^{later} was written by a later version"):
         checkpoint.load(pair, OWNER)
 
 

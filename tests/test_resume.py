@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -205,6 +206,25 @@ def test_without_any_whole_checkpoint_it_starts_over_and_says_so(
     ended = forge.run(tmp_path, *arguments)
     assert "the run starts over" in ended.stderr
     assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
+@pytest.mark.parametrize("key", ["model", "optimizer", "scaler", "progress"])
+def test_a_whole_file_without_all_of_a_checkpoint_stops_the_run_in_one_line(
+    key: str, forge: Forge, tmp_path: Path
+) -> None:
+    arguments = KINDS["sgd"]
+    forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after"))
+    path = run_folder(tmp_path) / "checkpoint.pt"
+    state, _ = checkpoint.load(path, path.parent.name)
+    assert state
+    del state[key]
+    checkpoint.save(path, state)
+    content = path.read_bytes()
+    ended = forge.run(tmp_path, *arguments)
+    assert ended.returncode == 2
+    said = rf"error: {path} is not a checkpoint that this program wrote \('{key}'\).*\n"
+    assert re.fullmatch(said, ended.stderr), ended.stderr
+    assert path.read_bytes() == content
 
 
 def test_a_finished_run_is_reported_and_skipped_without_loading_torch(

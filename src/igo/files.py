@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,34 @@ def from_json(text: str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
+def open_regular(path: Path, mode: str = "rb") -> IO[Any]:
+    """Open a file without waiting for another program, as a FIFO would.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    return open(path, mode, opener=_regular)
+
+
+def _regular(path: str, flags: int) -> int:
+    handle = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(errno.EINVAL, "it is no regular file", path)
+    return handle
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a regular file.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open_regular(path) as file:
+        content: bytes = file.read()
+    return content
+
+
 def partial_of(path: Path) -> Path:
     """Where a file is written before it takes its place."""
     return path.with_name(f".{path.name}.partial")
@@ -37,7 +67,8 @@ def durable(partial: Path) -> Iterator[IO[bytes]]:
         OSError: it cannot be written.
     """
     try:
-        with partial.open("w+b") as file:
+        partial.unlink(missing_ok=True)  # it may have another name, or lead, outside
+        with partial.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

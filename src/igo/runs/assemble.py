@@ -14,7 +14,7 @@ from igo.config.load import of_file
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data.identity import Identity
-from igo.errors import UserError
+from igo.errors import UserError, first_line
 from igo.method.plan import Plan
 from igo.ranks import ALONE, Ranks
 from igo.runs import checkpoint, same_data
@@ -105,12 +105,17 @@ def load(
         return None, None
     try:
         run.network.load_state_dict(state["model"])
+        run.optimizer.load_state_dict(state["optimizer"])
+        if state["scaler"]:  # empty of a start whose device needed no scaling
+            run.engine.scaler.load_state_dict(state["scaler"])
+        return Progress.of_state(state["progress"]), state["wandb_id"]
     except RuntimeError:
         raise UserError(f"{path} holds another model than {run.config.model.name}") from None
-    run.optimizer.load_state_dict(state["optimizer"])
-    if state["scaler"]:  # empty of a start whose device needed no scaling
-        run.engine.scaler.load_state_dict(state["scaler"])
-    return Progress.of_state(state["progress"]), state["wandb_id"]
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} is not a checkpoint that this program wrote ({first_line(error)}); it is left"
+            " as it is. fresh=true begins anew"
+        ) from None
 
 
 def of_folder(

@@ -12,10 +12,14 @@ from typing import Any
 import torch
 
 from igo.errors import UserError
-from igo.files import durable, partial_of
+from igo.files import durable, partial_of, read_bytes
 
 VERSION = 1
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load passes over it
+
+
+class Damaged(UserError):
+    """The bytes of a checkpoint were read, and are not those that a run wrote."""
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
@@ -44,8 +48,9 @@ def previous(path: Path) -> Path:
 
 def set_aside(path: Path) -> None:
     """Keep a damaged checkpoint under another name, lest ``save`` put it over the whole one."""
-    path.replace(path.with_name(f"damaged-{path.name}"))
-    sync_folder(path.parent)
+    if path.exists():
+        path.replace(path.with_name(f"damaged-{path.name}"))
+        sync_folder(path.parent)
 
 
 def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
@@ -57,15 +62,24 @@ def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
 
     Returns:
         The state, and a warning for each damaged file that was passed over.
+
+    Raises:
+        UserError: one that it came to cannot be read, or is of a later version: it may be whole.
     """
     warnings: list[str] = []
     for candidate in (path, previous(path)):
-        if not candidate.exists():
-            continue
         try:
             return _read(candidate, signature), warnings
-        except UserError as error:
+        except FileNotFoundError:
+            continue
+        except Damaged as error:
             warnings.append(str(error))
+        except OSError as error:
+            raise UserError(
+                f"{candidate} cannot be read ({error.strerror or error}); it may be whole, so it is"
+                " left as it is. Once it can be read, the same command continues; fresh=true"
+                " begins anew"
+            ) from None
     return None, warnings
 
 
@@ -73,29 +87,39 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
     """Read one file without running code from it (weights_only).
 
     Raises:
-        UserError: the file is damaged, or not a checkpoint of this run.
+        Damaged: the file is, or not a checkpoint of this run.
+        UserError: it is a checkpoint of a later version.
+        OSError: it cannot be read.
     """
+    content = read_bytes(path)
     try:
-        state = torch.load(_verified(path), map_location="cpu", weights_only=True)
+        state = torch.load(_verified(content), map_location="cpu", weights_only=True)
     except MemoryError:
         raise
     except Exception as error:  # damaged bytes make the readers raise almost anything
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
-        raise UserError(f"{path} is damaged ({reason})") from None
-    if not isinstance(state, dict) or state.get("version") != VERSION:
-        raise UserError(f"{path} is not a checkpoint of this version")
+        raise Damaged(f"{path} is damaged ({reason})") from None
+    version = state.get("version") if isinstance(state, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise UserError(
+            f"{path} was written by a later version of this program (its format is {version}, and"
+            f" this program knows {VERSION}); it is left as it is. Continue with that version;"
+            " fresh=true begins anew"
+        )
+    if version != VERSION:
+        raise Damaged(f"{path} is not a checkpoint of this version")
     if state.get("signature") != signature:
-        raise UserError(f"{path} is the checkpoint of another run, {state.get('signature')}")
-    return state
+        raise Damaged(f"{path} is the checkpoint of another run, {state.get('signature')}")
+    found: dict[str, Any] = state
+    return found
 
 
-def _verified(path: Path) -> io.BytesIO:
-    """Read a file and compare it with its digest; torch.load itself loads changed numbers.
+def _verified(content: bytes) -> io.BytesIO:
+    """Compare what was read with its digest; torch.load itself loads changed numbers.
 
     Raises:
         ValueError: a bit is not as it was written.
     """
-    content = path.read_bytes()
     digest = hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest()
     if digest != content[-DIGEST_BYTES:]:
         raise ValueError("its SHA-256 differs")

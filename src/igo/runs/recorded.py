@@ -109,12 +109,12 @@ def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progre
     for one in damaged:
         terminal.warn(one)
     with folder.writing():
-        if damaged and progress:
+        if damaged:
             checkpoint.set_aside(folder.checkpoint)
         if wandb_id and not folder.status().get("wandb_id"):
             folder.update_status(wandb_id=wandb_id)
     if progress is None:
-        if folder.checkpoint.exists():
+        if damaged:
             terminal.warn("no whole checkpoint is left: the run starts over")
         return Progress()
     terminal.say(f"continuing after epoch {progress.epoch} of {training.plan.epochs}")
