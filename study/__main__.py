@@ -2,7 +2,7 @@
 
 archive   the finished runs of sweeps, into results/records
 tuning    results/tuning.md, of the archive of study_tuning
-rows      results/rows.yaml and the README's table, of all archives
+rows      results/rows.yaml and the tables of README.md and results/README.md, of all archives
 after     WHAT is annealed or tail: measured where a sweep's runs ended, into their folders
 reproduce one row (ROW or ROW SEEDS) again with other seeds, judged by its test
 """
@@ -72,7 +72,7 @@ def table_of_tuning() -> str:
 
 
 def make_rows(_: list[str]) -> None:
-    """Rows and table, of the archives."""
+    """Rows and tables, of the archives."""
     found = rows.read()
     rows.fill(found, of_archives())
     rows.write(found)
@@ -107,10 +107,12 @@ def reproduce(words: list[str]) -> None:
     values = rows.values(row, of_folders(RUNS), seeds, row.get("endpoint", "accuracy"))
     found = rows.measured(row, values)
     judge.adjusted([found])
-    told = rows.verdict(row, found)
+    verdicts = rows.verdicts_of(row, found)
     was = row["found"]["verdict"] if row["found"] else "not run"
-    print(table.table([{**row, "found": {"verdict": told, **found}}]))
-    print(f"{words[0]}: {told} with seeds {seeds[0]} to {seeds[-1]} (the study: {was})")
+    print(table.table([{**row, "found": {**verdicts, **found}}]))
+    print(
+        f"{words[0]}: {verdicts['verdict']} with seeds {seeds[0]} to {seeds[-1]} (the study: {was})"
+    )
 
 
 def _grid(experiment: str, arm: dict[str, object], seeds: range) -> str:

@@ -21,11 +21,14 @@ FILE = ROOT / "results" / "rows.yaml"
 LEAST, LEAST_OF = 7, {"law": 4, "none": 1}  # seeds, from which a row is judged, or told
 LAST = 5  # evaluations that the primary endpoint is the mean of
 SETTLED = 3  # epoch, from which the feedback has had a measurement to act on
+QUARTILES = [0.5, 0.25, 0.75]  # the median first
 DIGITS = 6  # significant ones, in the file
 HEAD = """\
 # The study's rows: what is claimed, of which runs, and what these came to (results/protocol.md).
 # `make study` makes "found" of the records in results/records; all else is written by hand, before
-# the runs. Differences are in points of test accuracy.
+# the runs, but for "withdrawn" (why a row's verdict was taken back) and "readme" (shown there).
+# Differences are in points of test accuracy: mean of the last five evaluations, or the endpoint
+# that the row names. "last_epoch" is the same test by the last epoch alone.
 """
 
 
@@ -157,9 +160,34 @@ def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
             row["found"] = _found(row, seeds_of(row, family, runs), runs)
         found = [row["found"] for row in family if row["found"] is not None]
         judge.adjusted(found)
-        for row in family:
+        for row, last in zip(family, _by_last_epoch(family, runs), strict=True):
             if row["found"] is not None:
-                row["found"] = {"verdict": verdict(row, row["found"]), **_rounded(row["found"])}
+                verdicts = verdicts_of(row, row["found"])
+                row["found"] = {**verdicts, **_rounded(row["found"] | last)}
+
+
+def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[judge.Found]:
+    """The same tests by the last epoch alone; empty for a row of another primary endpoint."""
+    asked = [
+        row["found"] is not None and "endpoint" not in row and row["test"] in ("above", "equal")
+        for row in family
+    ]
+    if not all(asked):
+        return [{} for _ in family]
+    pairs = [
+        measured(row, values(row, runs, seeds_of(row, family, runs), "end_accuracy"))
+        for row in family
+    ]
+    judge.adjusted(pairs)
+    return [
+        {
+            "last_epoch": [pair[part] for part in ("statistic", "low", "high")],
+            "last_epoch_p": pair["p_adjusted"],
+            "last_epoch_p_equal": pair["p_equal_adjusted"],
+            "last_epoch_verdict": verdict(row, pair),
+        }
+        for row, pair in zip(family, pairs, strict=True)
+    ]
 
 
 def _found(row: Row, seeds: range, runs: Mapping[str, Run]) -> judge.Found | None:
@@ -170,8 +198,16 @@ def _found(row: Row, seeds: range, runs: Mapping[str, Run]) -> judge.Found | Non
     return found | _beside(row, runs, seeds) | {"hardware": _hardware(row, runs, seeds)}
 
 
+def verdicts_of(row: Row, found: judge.Found) -> judge.Found:
+    """The verdict; of a withdrawn row also what its rule gives (``by_rule``)."""
+    by_rule = verdict(row, found)
+    return (
+        {"verdict": "withdrawn", "by_rule": by_rule} if "withdrawn" in row else {"verdict": by_rule}
+    )
+
+
 def verdict(row: Row, found: judge.Found) -> str:
-    """What a row's numbers come to, by the protocol."""
+    """What a row's numbers come to, by the protocol's rule."""
     if not row.get("judged", True):
         return "not judged"
     return judge.verdict(row["test"], found, row.get("rival"), row.get("claimed", 0.0))
@@ -207,16 +243,24 @@ def _sharpness(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge
 
 
 def _beside_a_law(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Found:
-    """The exponent of the test error; the mean tail index and the exponent that follows from it."""
+    """The exponents of test error and training loss; tail indices and their exponents.
+
+    Of the tail indices: median and quartiles over all runs, the share of runs below 2, and the
+    number of settings whose median is below 2.
+    """
     found: judge.Found = {}
-    errors = values(row, runs, seeds, "end_error")
-    if (errors > 0).all():
-        other = measured(row, errors)
-        found["of_test_error"] = [other[name] for name in ("statistic", "low", "high")]
+    for name, endpoint_name in (("of_test_error", "end_error"), ("of_train_loss", "loss")):
+        other = values(row, runs, seeds, endpoint_name)
+        if (other > 0).all():
+            law = measured(row, other)
+            found[name] = [law[part] for part in ("statistic", "low", "high")]
     tails = if_known(row, runs, seeds, "tail")
     if tails is not None:
-        alpha = float(tails.mean())
-        found["tail"], found["of_tail"] = alpha, 0.5 if alpha >= 2 else (alpha - 1) / alpha
+        found["tail"] = np.quantile(tails, QUARTILES).tolist()
+        found["tail_below_2"] = 100 * float((tails < 2).mean())
+        found["settings_below_2"] = int((np.median(tails, axis=1) < 2).sum())
+        exponents = np.where(tails < 2, (tails - 1) / tails, 0.5)
+        found["of_tail"] = np.quantile(exponents, QUARTILES).tolist()
     return found
 
 

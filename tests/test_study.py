@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import statistics
 from collections import defaultdict
 from typing import Any
 
@@ -56,8 +58,87 @@ def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], written: li
                 assert row["found"][name] == value, (row["row"], name)
 
 
-def test_the_readme_shows_the_rows(written: list[Row]) -> None:
-    assert table.between(table.README.read_text()) == table.table(written)
+def test_the_pages_show_the_rows(written: list[Row]) -> None:
+    assert table.between(table.README.read_text()) == table.readme(written)
+    assert table.between(table.PAGE.read_text()) == table.page(written)
+    shown = table.readme(written).splitlines()[2:]
+    assert all(line.split(" | ")[0].removeprefix("| ") in table.page(written) for line in shown)
+
+
+def test_the_last_epoch_is_scipys(runs: dict[str, Run], written: list[Row]) -> None:
+    """Paired t intervals and Holm by other libraries, from the records' own last lines."""
+    families: dict[str, list[tuple[Row, float]]] = defaultdict(list)
+    for row in written:
+        if row["found"] is None or "last_epoch" not in row["found"]:
+            continue
+        seeds = rows.planned_seeds(row)[: row["found"]["n"]]
+        first, second = (
+            [100 * json.loads(lines_of(runs[name])[-1])["test/accuracy"] for name in arm]
+            for arm in rows.names(row, seeds)
+        )
+        theirs = stats.ttest_rel(first, second)
+        expected = [np.mean(first) - np.mean(second), *theirs.confidence_interval(0.95)]
+        np.testing.assert_allclose(row["found"]["last_epoch"], expected, rtol=1e-4, atol=1e-6)
+        d = np.subtract(first, second)
+        p = brute_sign_flip(d) if len(d) <= MOST_BRUTE else np.nan
+        families[row["family"]].append((row, p))
+    assert {"a", "a_fashion", "b_methods", "b_fashion", "b_splits", "c"} == set(families)
+    for name in ("a_fashion", "b_fashion", "c"):  # of twelve seeds
+        adjusted = multipletests([p for _, p in families[name]], method="holm")[1]
+        written_p = [row["found"]["last_epoch_p"] for row, _ in families[name]]
+        np.testing.assert_allclose(written_p, adjusted, rtol=1e-4)
+
+
+def lines_of(run: Run) -> list[str]:
+    return run.files["metrics.jsonl"].splitlines()
+
+
+def test_at_equal_sums_of_eta_the_noise_scale_is_one_over_epochs(
+    runs: dict[str, Run], written: list[Row]
+) -> None:
+    """Why (d) is withdrawn: η/b times the epochs is the same in all of its settings."""
+    laws = [row for row in written if row["test"] == "law" and "eta_sum" in row]
+    assert laws
+    for row in laws:
+        assert row["withdrawn"]
+        assert row["found"]["verdict"] == "withdrawn"
+        for arm, (eta, b) in zip(
+            rows.names(row, rows.planned_seeds(row)),
+            itertools.product(row["eta"], row["b"]),
+            strict=True,
+        ):
+            (epochs,) = {len(runs[name].epochs) for name in arm}
+            assert eta / b * epochs == pytest.approx(row["eta_sum"] / row["samples"])
+
+
+def test_the_spread_of_tails_is_counted(runs: dict[str, Run], written: list[Row]) -> None:
+    row = next(one for one in written if one["row"] == "d_again_half")
+    settings = [
+        [json.loads(runs[name].files["after.json"])["tail"] for name in arm]
+        for arm in rows.names(row, rows.planned_seeds(row))
+    ]
+    every = sorted(alpha for own in settings for alpha in own)
+    below = sum(alpha < 2 for alpha in every)
+    assert row["found"]["tail_below_2"] == pytest.approx(100 * below / len(every), rel=1e-4)
+    assert row["found"]["settings_below_2"] == sum(statistics.median(own) < 2 for own in settings)
+    median, low, high = row["found"]["tail"]
+    assert median == pytest.approx(statistics.median(every), rel=1e-4)
+    assert sum(alpha <= low for alpha in every) == len(every) // 4
+    assert sum(alpha >= high for alpha in every) == len(every) // 4
+
+
+def test_equal_and_different_are_both_said() -> None:
+    equal = {"n": 9, "statistic": 0.3, "low": 0.1, "high": 0.4, "verdict": "confirmed",
+             "p_equal_adjusted": 0.01, "seeds_to_equate": 4}  # fmt: skip
+    row = {"claim": "x", "test": "equal", "endpoint": "end_accuracy"}
+    for p, said in (
+        (0.04, "| confirmed, and different |"),
+        (0.06, "| confirmed |"),
+        (None, "| confirmed |"),
+    ):
+        line = table.table([{**row, "found": equal | {"p_adjusted": p}}]).splitlines()[-1]
+        assert line.endswith(said)
+        assert "| last epoch |" in line
 
 
 def test_what_was_tuned_follows_from_the_held_out_images(runs: dict[str, Run]) -> None:
@@ -138,7 +219,7 @@ def test_the_law_again_stands_with_the_sizes_that_batches_had(
     for kept in (pairs[:, 1] > 0, pairs[:, 1] < 64):
         losses = of_rows["d_again_half"][kept]
         found = judge.law(pairs[kept, 0].tolist(), sizes[kept].tolist(), losses)
-        assert judge.verdict("law", found, rival=1.0, claim=0.5) == row["found"]["verdict"]
+        assert judge.verdict("law", found, rival=1.0, claim=0.5) == row["found"]["by_rule"]
 
 
 def brute_sign_flip(d: np.ndarray) -> float:
