@@ -60,7 +60,7 @@ sharpness: setup  ## how sharp the loss is where the runs ended, into each run's
 	$(BIN)/igo sharpness runs=$(RUNS) $(ARGS)
 
 dashboard: setup  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
-	$(BIN)/python src/report.py runs=$(RUNS) output=$(OUT) if_new=true $(ARGS)
+	$(BIN)/igo report runs=$(RUNS) output=$(OUT) if_new=true $(ARGS)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
 	else echo "open $(abspath $(OUT))/index.html in a browser"; fi
@@ -156,7 +156,7 @@ reproduce: setup  ## one row of the results again, with other seeds, judged by i
 reproducible: setup  ## how far two runs come apart: the same, other threads, micro-batches, devices
 	$(BIN)/python -m benchmarks.reproducible $(ARGS)
 
-lock: $(READY)-dev  ## choose the newest dependencies again: requirements/ (ARGS=--no-upgrade: those that are missing)
+lock: $(READY)-dev  ## choose the newest dependencies again: requirements/ (ARGS=--no-upgrade: those that are missing; --dry-run: the calls alone)
 	VENV=$(VENV) requirements/lock.sh $(ARGS)
 
 clean:  ## remove .venv and caches; runs/ and data/ stay

@@ -1,0 +1,64 @@
+"""A copy of the project in an empty folder, and what a person types there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import ROOT, clean_environment
+
+LONGEST = 550.0  # seconds, below the time-out of a test
+
+
+def clone(place: Path) -> Path:
+    """Copy what git has, and uncommitted new files, into a folder; .venv is this interpreter's."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    for name in listed.stdout.rstrip("\0").split("\0"):
+        source, target = ROOT / name, place / name
+        if source.is_symlink() or source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+    (place / ".venv").symlink_to(sys.prefix)
+    for purpose in ("train", "dev", "bench", "examples"):
+        (place / f".ready-{purpose}").touch()  # newer than the locks: make installs nothing
+    return place
+
+
+def run(place: Path, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in a clone, with its .venv active, without a display or a W&B key."""
+    changes = {
+        "MAKEFLAGS": "READY=.ready",  # Makefile's stamps; those of .venv belong to another clone
+        "PATH": f"{place}/.venv/bin:{os.environ['PATH']}",
+        "PYTHONPATH": str(place / "src"),
+        "HOME": str(place / "home"),
+        **environment,
+    }
+    kept = clean_environment(**changes)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MAKELEVEL", "MFLAGS", "COLUMNS"):
+        kept.pop(name, None)
+    with subprocess.Popen(
+        ["bash", "-c", command], cwd=place, env=kept, text=True, start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as started:  # fmt: skip
+        try:
+            out, error = started.communicate(timeout=LONGEST)
+        except BaseException:
+            os.killpg(started.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, started.returncode, out, error)
+
+
+def succeed(place: Path, command: str, **environment: str) -> str:
+    """Run a line of bash that must end with exit code 0 and without a traceback; its output."""
+    done = run(place, command, **environment)
+    said = f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, said
+    assert "Traceback" not in done.stdout + done.stderr, said
+    return done.stdout

@@ -1,0 +1,221 @@
+"""Every target of the Makefile runs, in a short form, in a copy of the project."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+from clone import clone, succeed
+from conftest import ROOT, TINY
+from recorded import record_runs
+from wandb_server import KEY, WandbServer
+
+FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
+NO_GPU = {"CUDA_VISIBLE_DEVICES": ""}
+SHORT = " ".join(TINY)
+ELSEWHERE = {  # not run here, and who runs them
+    "setup": "CI, before make test: nothing else makes .venv",
+    "test": "CI",
+    "test-slow": "CI",
+    "test-faults": "CI",
+    "test-slurm": "CI, as root",
+    "examples": "CI",
+    "contract": "CI",
+    "coverage": "a person: an hour, of all tests",
+    "mutants": "a person: an hour",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return clone(tmp_path)
+
+
+@pytest.fixture
+def recorded(place: Path) -> Path:
+    """A clone with six finished runs of two settings."""
+    record_runs(place / "runs", "p=0.5")
+    record_runs(place / "runs", "p=1")
+    return place
+
+
+def targets() -> set[str]:
+    (names,) = re.findall(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    return set(names.split())
+
+
+def test_every_target_is_run() -> None:
+    here = set(re.findall(r"make ([a-z-]+)[ \"]", Path(__file__).read_text())) - {"test"}
+    assert here & ELSEWHERE.keys() == set()
+    assert here | ELSEWHERE.keys() == targets()
+    ci = (ROOT / ".ci" / "run").read_text()
+    for target, who in ELSEWHERE.items():
+        assert not who.startswith("CI") or f"make {target}\n" in ci or target == "setup", target
+
+
+def test_help_lists_every_target(place: Path) -> None:
+    listed = {line.split()[0] for line in succeed(place, "make help").splitlines()}
+    assert listed == targets()
+    assert succeed(place, "make") == succeed(place, "make help")
+
+
+def test_train(place: Path) -> None:
+    out = succeed(place, f'make train ARGS="{SHORT} tracking=none"')
+    assert "test accuracy" in out
+    assert len(list(place.glob("runs/digits-resnet8-graduated-*/checkpoint.pt"))) == 1
+
+
+def test_sweep_and_its_status(place: Path) -> None:
+    words = f"{SHORT} p=1 split=1 seed=0,1 tracking=none"
+    assert "2 finished" in succeed(place, f'make sweep ARGS="{words}"')
+    for command in ("make sweep-status", "make sweep-status SWEEP=p_split"):
+        out = succeed(place, command)
+        assert re.search(r"^sweep p_split-\w+: 2 finished$", out, re.MULTILINE), command
+
+
+def test_table(recorded: Path) -> None:
+    assert "6 runs (6 finished), 2 settings" in succeed(recorded, "make table")
+    assert pl.read_csv(recorded / "runs" / "table.csv").height == 6
+
+
+def test_report(recorded: Path) -> None:
+    succeed(recorded, "make report OUT=elsewhere")
+    assert "<html" in (recorded / "elsewhere" / "index.html").read_text()
+
+
+def test_power(recorded: Path) -> None:
+    out = succeed(recorded, 'make power ARGS="difference=1 margin=0.5"')
+    assert "p = 0.5" in out
+    assert "p = 1" in out
+
+
+def test_dashboard(recorded: Path) -> None:
+    """Without a display it says which page to open; again, it keeps the page of the same runs."""
+    page = recorded / "report" / "index.html"
+    assert f"open {page} in a browser" in succeed(recorded, "make dashboard")
+    written = page.stat().st_mtime_ns
+    assert f"open {page} in a browser" in succeed(recorded, "make dashboard")
+    assert page.stat().st_mtime_ns == written
+
+
+def test_sharpness(place: Path, program: Callable[..., object]) -> None:
+    program(*TINY, "tracking=none")
+    assert "1 measured" in succeed(place, "make sharpness ARGS=samples=50")
+    assert len(list(place.glob("runs/*/sharpness.json"))) == 1
+
+
+def test_sync(place: Path, program: Callable[..., object]) -> None:
+    program(*TINY)
+    with WandbServer() as server:
+        succeed(place, "make sync", WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY)
+        (run,) = server.runs.values()
+        assert run.received == [1, 2, 3]
+
+
+def test_theory(place: Path) -> None:
+    before = (place / "results" / "theory" / "decay_rates.csv").read_bytes()
+    succeed(place, 'make theory ARGS="study=decay_rates output=again"')
+    assert (place / "again" / "decay_rates.csv").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_noise(place: Path) -> None:
+    """All six studies, each with less of everything; one of them is of Fashion-MNIST."""
+    short = "dataset.samples=512 epochs=1 model.width=4 draws=100 seeds=2 calls=10 repeats=3"
+    if not FASHION_MNIST.is_dir():
+        pytest.skip(f"{FASHION_MNIST} is not here")
+    succeed(place, f'make noise ARGS="{short} output=again"')
+    written = {path.name for path in (place / "again").iterdir()}
+    assert written >= {"README.md"}
+    page = (place / "again" / "README.md").read_text()
+    for study in ("lemma", "omega", "feedback", "online_cost"):
+        assert f"study={study}" in page
+
+
+def test_study(place: Path) -> None:
+    """The rows and both tables are those of the records: nothing changes."""
+    made = [place / name for name in ("results/rows.yaml", "README.md", "results/README.md")]
+    before = [path.read_bytes() for path in made]
+    succeed(place, "make study")
+    assert [path.read_bytes() for path in made] == before
+
+
+@pytest.mark.slow
+def test_reproduce(place: Path) -> None:
+    out = succeed(place, "make reproduce ROW=a_method2 SEEDS=2")
+    assert "a_method2: undecided with seeds 100 to 101" in out
+
+
+@pytest.mark.slow
+def test_reproducible(place: Path) -> None:
+    out = succeed(place, "make reproducible ARGS=1")
+    same = re.findall(
+        r"^\| nothing: .*\| same bits \| same bits \| same bits \|", out, re.MULTILINE
+    )
+    assert len(same) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["make bench QUICK=1", "make bench-lesser QUICK=1"])
+def test_bench(place: Path, command: str) -> None:
+    out = succeed(place, command)
+    assert "written: " in out
+    assert list((place / "benchmarks" / "results").rglob("quick/*.json"))
+
+
+@pytest.mark.slow
+def test_gpu(place: Path) -> None:
+    succeed(place, "make gpu ARGS=dry")
+    assert {path.stem for path in (place / "gpu").glob("*.json")} == {"check", "speed", "real"}
+
+
+def test_lint(place: Path) -> None:
+    assert "All checks passed!" in succeed(place, "make lint")
+
+
+@pytest.mark.slow
+def test_types(place: Path) -> None:
+    assert "Success: no issues found" in succeed(place, "make types")
+
+
+@pytest.mark.slow
+def test_unit_and_its_kin(place: Path) -> None:
+    """Each with a file that takes a moment."""
+    assert " passed" in succeed(place, 'make unit ARGS="-n 0 tests/test_readers.py"')
+    assert " skipped" in succeed(place, 'make test-gpu ARGS="tests/test_optim.py"', **NO_GPU)
+
+
+@pytest.mark.slow
+def test_lesser(place: Path) -> None:
+    out = succeed(place, 'make test-lesser ARGS="-k sgd"')
+    assert " passed" in out or "make unit is this test" in out
+
+
+def test_lock(place: Path) -> None:
+    """Tried without a network: it says what it would solve, in options that pip-compile has."""
+    locks = sorted((place / "requirements").iterdir())
+    before = [path.read_bytes() for path in locks]
+    out = succeed(place, "make lock ARGS=--dry-run", PIP_INDEX_URL="http://127.0.0.1:9/")
+    assert sorted((place / "requirements").iterdir()) == locks
+    assert [path.read_bytes() for path in locks] == before
+    for lock in locks:
+        assert lock.suffix == ".sh" or f"requirements/{lock.name}" in out
+    known = succeed(place, ".venv/bin/pip-compile --help")
+    for option in re.findall(r" (--[a-z-]+)", out):
+        assert option in known
+
+
+def test_clean(place: Path) -> None:
+    """Caches and .venv go, here a link to the environment that runs this; runs and data stay."""
+    for name in ("runs", "data", ".ruff_cache", "src/igo.egg-info"):
+        (place / name).mkdir()
+    succeed(place, "make clean")
+    assert (place / "runs").is_dir()
+    assert (place / "data").is_dir()
+    for name in (".venv", ".ruff_cache", "src/igo.egg-info"):
+        assert not (place / name).exists()
+    assert Path(sys.executable).exists()
