@@ -100,10 +100,11 @@ lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports onl
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
 
-# The guard ends what tests leave behind, and the run itself after so many seconds. Tests run side
-# by side, with one thread each; they start many programs, whose bytecode is kept.
-GUARD  := $(BIN)/python tests/guard.py --seconds
+# The guard ends the run after so many seconds, and what tests leave behind. Tests run side by side,
+# with one thread each; they start many programs, whose bytecode is kept. LONG: the time of one test.
+GUARD  := $(BIN)/python tests/guard.py
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(GUARD) 3600 $(BIN)/pytest -n 3
+LONG   := -o faulthandler_timeout=3000
 
 unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 	$(PYTEST) $(ARGS)
@@ -120,26 +121,26 @@ test-gpu: $(READY)-dev  ## the tests of the GPU, which no other test sees
 	$(PYTEST) -n 0 -m gpu $(ARGS)
 
 test-slow: $(READY)-dev $(READY)-bench  ## the tests that take minutes: Fashion-MNIST to 90 %, every study, W&B agents, the report in a browser
-	$(PYTEST) -m slow $(ARGS)
+	$(PYTEST) $(LONG) -m slow $(ARGS)
 
 test-faults: $(READY)-dev  ## runs killed, starved, cut off, given damaged files; with a tally, about 10 minutes
-	$(PYTEST) -m faults $(ARGS)
+	$(PYTEST) $(LONG) -m faults $(ARGS)
 
 test-slurm: $(READY)-dev  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
 	tests/slurm/install.sh
 	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
 
 examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
-	$(PYTEST) -m examples tests/test_examples.py tests/contract $(ARGS)
+	$(PYTEST) $(LONG) -m examples tests/test_examples.py tests/contract $(ARGS)
 
 contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
 	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program
-	$(PYTEST) -m contract tests/contract $(ARGS)
+	$(PYTEST) $(LONG) -m contract tests/contract $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo that the tests run, slow ones and programs that they start included
 	rm -f .coverage .coverage.*
-	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 -m 'not slurm and not faults and not gpu' $(ARGS)
+	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

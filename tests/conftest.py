@@ -34,7 +34,6 @@ TINY = (
     "noise.batch_size=8",
 )
 
-pytest_plugins = ["limits"]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 torch.set_num_threads(1)  # tests run side by side
@@ -44,6 +43,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Hide GPUs from tests and from what they start, but for `make test-gpu`."""
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """A worker of pytest-xdist that crashes between two tests fails the run, too."""
+    if error:
+        node.config.pluginmanager.get_plugin("session").testsfailed += 1
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -172,7 +172,6 @@ def chosen_by_pip(platform: str, folder: Path) -> dict[str, dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_locks_install_on(platform: str, tmp_path: Path) -> None:
     files = chosen_by_pip(platform, tmp_path)

@@ -32,7 +32,6 @@ def run(tmp_path: Path, *arguments: str) -> str:
 
 
 @pytest.mark.examples
-@pytest.mark.timeout(1300)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_an_example_runs_and_learns(name: str, tmp_path: Path) -> None:
     library, launcher, least = EXAMPLES[name]

@@ -29,7 +29,6 @@ def cases() -> list[pytest.param]:
     return found
 
 
-@pytest.mark.timeout(1500)
 @pytest.mark.parametrize(("way", "check"), cases())
 def test_the_contract_is_kept(way: str, check: str, tmp_path: Path) -> None:
     if way in FOREIGN:

@@ -15,7 +15,7 @@ from conftest import records, run_folder
 from forked import Death, Ended
 from harness import assert_same, outcome, start, undisturbed
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+pytestmark = pytest.mark.faults
 
 Record = Callable[[str, object], None]
 Damage = Callable[[Path, Path], None]  # of a file; the same file of another run

@@ -22,7 +22,7 @@ from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
 from igo.files import write_atomically
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+pytestmark = pytest.mark.faults
 
 Record = Callable[[str, object], None]
 KIB = 1024

@@ -31,7 +31,7 @@ from igo.runs import assemble
 from igo.train import loop
 from igo.train.state import Progress, Training
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.faults
 Record = Callable[[str, object], None]
 SETTINGS = {name.split(".")[-1] for name in known_settings()} | {"learning rate"}
 NOT_FINITE = re.compile(r"(the )?(C²|training loss) is (nan|-?inf)")

@@ -14,7 +14,7 @@ import pytest
 from forked import Death
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start, undisturbed
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+pytestmark = pytest.mark.faults
 
 Record = Callable[[str, object], None]
 MOST = 60  # calls of a function in a run; fewer are made

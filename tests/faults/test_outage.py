@@ -21,7 +21,7 @@ from forked import shared_forge
 from test_resume import assert_same, outcome
 from wandb_server import KEY, WandbServer
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(3000)]
+pytestmark = pytest.mark.faults
 
 Record = Callable[[str, object], None]
 EPOCHS = 24

@@ -73,7 +73,6 @@ def verdicts(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_the_committed_theory_comes_out_again(tmp_path):
     """Every study runs; its tables are those in results/theory, and its verdicts."""
     done = theory(tmp_path, "output=out", "starts=2", "budget=100", timeout=1700)
