@@ -25,7 +25,7 @@ write() {
   awk -v first="$2" 'FILENAME == first { held[$1]; next }
     /^# (WARNING|The following)/ { exit }
     /^[a-z]/ { drop = /^(cuda|nvidia|triton)/ || ($1 in held) }
-    !drop' "$2" "$new" > "$1"
+    !drop && NF' "$2" "$new" > "$1"
 }
 
 # What a lock has already, is there for its hashes alone.

@@ -327,6 +327,7 @@ FORBIDDEN = [
     {"a": {"_target_": "os.system"}},
     {"a": [{"b": {"_target_": "hydra.utils.call"}}]},
     {"a": {"_target_": "optuna.storages.RDBStorage"}},
+    {"a": {"_target_": "optuna.samplers.TPESampler"}},
     {"a": {"_target_": None}},
     {"a": {"_target_": "${b}"}, "b": "hydra_plugins.igo_launchers.LocalLauncher"},
     {"hydra": {"job_logging": {"filters": {"x": {"()": "os.system"}}}}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from importlib.util import find_spec
@@ -45,6 +46,11 @@ def trials(place: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def reported(lines: list[str]) -> list[str]:
+    """The lines that count the trials."""
+    return [line for line in lines if line.startswith("trial ")]
+
+
 def result(place: Path) -> dict[str, Any]:
     """What the one search below a folder wrote."""
     (file,) = (place / "runs").rglob("optimization_results.yaml")
@@ -77,7 +83,23 @@ def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]
         if {"p": one["config"]["p"], "split": one["config"]["split"]} == found["best_params"]
     ]
     assert [one["accuracy"] for one in best] == [found["best_value"]]
-    *_, said, where = ended.stdout.splitlines()
+    *_, said, where = lines = ended.stdout.splitlines()
+    best_so_far = 0.0
+    for number, one in enumerate(reported(lines), start=1):
+        match = re.fullmatch(r"trial (\d)/4: p=(.*) split=(.*): validation accuracy (.*)%, .*", one)
+        assert match is not None
+        assert int(match[1]) == number
+        (accuracy,) = [
+            run["accuracy"]
+            for run in there.values()
+            if (run["config"]["p"], run["config"]["split"]) == (float(match[2]), float(match[3]))
+        ]
+        best_so_far = max(best_so_far, accuracy)
+        assert float(match[4]) == pytest.approx(100 * accuracy, abs=0.0051)
+        assert one.endswith(f"best {best_so_far:.2%}")
+    assert number == 4
+    assert not any("test accuracy" in line for line in lines if line.startswith("["))
+    assert sum("] finished p=" in line for line in lines) == 4, "the launcher's own lines"
     assert said.startswith(f"best trial: p={found['best_params']['p']} split=")
     assert said.endswith(f"validation accuracy {found['best_value']:.2%}")
     assert yaml.safe_load(Path(where.removeprefix("written to ")).read_text()) == found
@@ -104,7 +126,6 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
     assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
 
 
-@pytest.mark.filterwarnings("default")  # of what optuna imports
 def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path: Path) -> None:
     """Twelve trials: after ten, the sampler goes by the results that it was told."""
     import optuna
@@ -149,7 +170,8 @@ def test_a_trial_that_fails_does_not_end_the_search(forge: Forge, tmp_path: Path
     assert ended.returncode == 0, ended.stderr
     assert "the loss or its gradient is not finite at update" in ended.stderr
     assert result(tmp_path)["best_params"] == {"learning_rate": 0.1}
-    ended = search(forge, tmp_path, *FAILING, "learning_rate=1e30")
+    assert "warning: trial " in ended.stderr
+    ended = search(forge, tmp_path, *FAILING, "learning_rate=choice(1e30,2e30)")
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: no trial of the search has a result")
     assert "Traceback" not in ended.stderr
@@ -161,6 +183,10 @@ def test_a_search_is_refused_in_one_line(forge: Forge, tmp_path: Path) -> None:
         "dataset.validation=0": "error: dataset.validation=0 is not allowed: a search needs images",
         "hydra.sweeper.n_trials=0": "error: hydra.sweeper.n_trials=0 is not allowed: it must be",
         "hydra.sweeper.n_jobs=x": "error: hydra.sweeper.n_jobs=x is not allowed: it must be",
+        "p=interval(1,0.5)": "error: p=interval(1,0.5): ",
+        "learning_rate=tag(log,interval(0,1))": "error: learning_rate=tag(log,interval(0,1)): ",
+        "seed=range(3,3)": "error: seed=range(3,3): it holds no value to draw",
+        "hydra.sweeper.params=null": "error: there is nothing to search: give a setting several",
     }.items():
         ended = search(forge, tmp_path, typed)
         assert ended.returncode == 2
@@ -181,11 +207,24 @@ def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     assert line.endswith("pip install -e '.[search]'")
 
 
-def test_the_plugins_own_sweeper_learns_the_accuracy_too(forge: Forge, tmp_path: Path) -> None:
-    ended = forge.run(
-        tmp_path, "hydra/sweeper=optuna", *PLAIN, "p=interval(0.1,0.9)",
-        "hydra.sweeper.direction=maximize", "hydra.sweeper.n_trials=2", "-m",
+def test_each_kind_of_values_is_drawn_as_hydra_means_it(forge: Forge, tmp_path: Path) -> None:
+    """Whole numbers below the range's end, texts as they are typed, lists, and null."""
+    typed = (
+        "hydra.sweeper.params=null", "hydra.sweeper.n_trials=8", "epochs=1", "schedule.stages=1",
+        "seed=range(3,9,2)", "learning_rate=tag(log,interval(0.001,1))", "tracking.tags=[a,b],[c]",
+        "max_batch_size=int(interval(100,101))", "engine.micro_batch_size=null,64",
     )  # fmt: skip
+    ended = search(forge, tmp_path, *typed)
     assert ended.returncode == 0, ended.stderr
-    best = result(tmp_path)["best_value"]
-    assert best == max(one["accuracy"] for one in trials(tmp_path).values())
+    drawn = [one["config"] for one in trials(tmp_path).values()]
+    assert {one["seed"] for one in drawn} <= {3, 5, 7}
+    assert all(0.001 <= one["learning_rate"] <= 1 for one in drawn)
+    assert min(one["learning_rate"] for one in drawn) < 0.2, "half of the draws are below 0.032"
+    assert {tuple(one["tracking"]["tags"]) for one in drawn} <= {("a", "b"), ("c",)}
+    assert {one["engine"]["micro_batch_size"] for one in drawn} <= {None, 64}
+    best = result(tmp_path)["best_params"]
+    assert any(
+        best.items() >= {"seed": one["seed"], "learning_rate": one["learning_rate"]}.items()
+        and best["tracking.tags"] == one["tracking"]["tags"]
+        for one in drawn
+    )

@@ -21,8 +21,6 @@ from igo.errors import UserError, first_line
 
 ALLOWED = (
     "hydra_plugins.igo_",
-    "hydra_plugins.hydra_optuna_sweeper.",
-    "optuna.samplers.",
     "hydra._internal.core_plugins.",
 )
 ALLOWED_CLASSES = ("logging.StreamHandler", "logging.FileHandler")  # of Hydra's own loggers

@@ -9,6 +9,7 @@ from typing import Self
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from igo.config.schema import total_epochs
+from igo.files import Record
 from igo.runs.folder import last_record, read_status, state_of
 from igo.sweep.jobs import Job, labels
 from igo.sweep.launch import Sweep
@@ -64,7 +65,9 @@ class Overview:
         record, status = last_record(job.folder.path), read_status(job.folder.path)
         if state == "finished":
             self._pace.finished(job.name, int(record["epoch"]))
-            said = f"test accuracy {record['test/accuracy']:.2%} ({status.get('seconds', 0):.0f} s)"
+            part = _judged_by(record)
+            accuracy = f"{part} accuracy {record[f'{part}/accuracy']:.2%}"
+            said = f"{accuracy} ({status.get('seconds', 0):.0f} s)"
         else:
             said = f"{self._reason(job, how or status.get('error', ''))} ({job.folder.path})"
         ended = len(self._states) - self._to_come()
@@ -78,8 +81,9 @@ class Overview:
             if record:
                 self._done[name] = int(record["epoch"])
                 self._pace.at(name, self._done[name], float(record["seconds"]))
-                accuracy = record["test/accuracy"]  # None where the epoch was not evaluated
-                tested = "" if accuracy is None else f"  test {accuracy:.2%}"
+                part = _judged_by(record)
+                accuracy = record[f"{part}/accuracy"]  # None where the epoch was not evaluated
+                tested = "" if accuracy is None else f"  {part} {accuracy:.2%}"
                 said = f"epoch {record['epoch']}{tested}"
                 self._progress.update(bar, completed=record["epoch"], said=said)
         done = sum(self._done.values())
@@ -142,3 +146,8 @@ class Pace:
 
 def _epoch(job: Job) -> int:
     return int(last_record(job.folder.path).get("epoch", 0))
+
+
+def _judged_by(record: Record) -> str:
+    """The images whose accuracy is shown: the held-out ones where there are any."""
+    return "validation" if "validation/accuracy" in record else "test"
