@@ -114,9 +114,16 @@ BAD = {  # what is typed: what the message must say
     "-m hydra.launcher.parallel={_target_:os.mkdir,_args_:[ran]} p=1,0.5":
         r"hydra.launcher.parallel._target_=os.mkdir",
     "+hydra.job_logging.handlers.x={class:os.mkdir}": r"hydra.job_logging.handlers.x.class=",
-    "hydra.sweeper.grids=${oc.create:[]}": r"may refer to a setting",
-    "tracking.project=${oc.env:WANDB_API_KEY}": r"tracking.project=.*a secret",
-    "-m tracking.project=${oc.env:MY_TOKEN} p=1,0.5": r".*tracking.project=.*a secret",
+    "hydra.run.dir=elsewhere": r"hydra.run.dir=elsewhere is not allowed: of Hydra's own",
+    "hydra.output_subdir=.": r"hydra.output_subdir=. is not allowed: of Hydra's own",
+    "hydra/job_logging=default": r"hydra.job_logging.formatters.simple.format=",
+    "-m hydra.sweep.dir=elsewhere p=1,0.5": r"hydra.sweep.dir=elsewhere is not allowed",
+    "+hydra.job.env_set.WANDB_BASE_URL=http://elsewhere": r"hydra.job.env_set.WANDB_BASE_URL=",
+    "hydra.searchpath=[pkg://antigravity]": r"hydra.searchpath=.*--config-dir",
+    "-m hydra.sweeper.grids=${oc.create:[]} p=1,0.5": r".*Unsupported interpolation type oc.create",
+    "tracking.project=${oc.env:WANDB_API_KEY}": r"tracking.project: .*WANDB_API_KEY.*a secret",
+    "tracking.project=${oc.env:IGO_NONE}": r"tracking.project: .*IGO_NONE is not set",
+    "-m tracking.project=${oc.env:MY_TOKEN} p=1,0.5": r".*tracking.project: .*MY_TOKEN.*a secret",
 }  # fmt: skip
 
 
@@ -218,7 +225,8 @@ def precisions(tmp_path: Path) -> set[str]:
 
 
 def test_a_multirun_trains_each_combination(program: Program, tmp_path: Path) -> None:
-    done = program("-m", *TINY, "tracking=none", "p=0.5,1", "seed=0,1")
+    """Flags may stand anywhere."""
+    done = program(*TINY, "-m", "tracking=none", "p=0.5,1", "seed=0,1")
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "runs").glob("digits-*/checkpoint.pt"))) == 4
 

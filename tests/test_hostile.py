@@ -6,10 +6,12 @@ that W&B leaves no key behind is in tests/test_tracking.py.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 import pickle
+import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import asdict
@@ -17,25 +19,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from conftest import ROOT, TINY, configure, run_folder
-from forked import Death, Forge, shared_forge
+from forked import Death, Ended, Forge, shared_forge
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from test_checkpoint import Trap
 from test_readers import write_cifar
 from torchvision.datasets import CIFAR10
 from wandb_server import KEY
 
 from igo.analysis.table import table
+from igo.analysis.table.show import show
 from igo.config import guard
 from igo.config.load import of_file
 from igo.config.plan import make_plan
 from igo.data import cache, readers
 from igo.data.source import Place
 from igo.errors import UserError
+from igo.runs import tracking
 from igo.runs.folder import RunFolder, last_record, read_status
 from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
 
@@ -162,7 +169,6 @@ BOOKS: dict[str, tuple[Callable[[dict[str, Any]], None], str]] = {
     "this": (changed_run(run="."), "'.' is no run's name"),
     "empty": (changed_run(run=""), "'' is no run's name"),
     "absolute": (changed_run(run="/etc"), "'/etc' is no run's name"),
-    "nul": (changed_run(run="a\0"), "is no run's name"),
     "number": (changed_run(run=3), "3 is no text"),
     "label": (changed_run(label=None), "None is no text"),
     "overrides": (changed_run(overrides=[1]), "1 is no text"),
@@ -192,6 +198,79 @@ def test_a_sweep_is_named_by_its_folder(tmp_path: Path) -> None:
     """Its table is written to sweeps/NAME, so NAME must not be what a file says."""
     write_book(tmp_path, {**a_manifest(), "name": "../../elsewhere"})
     assert find_manifest(tmp_path, None).name == "x-1"
+
+
+@pytest.mark.parametrize("name", [".lock", ".metrics.jsonl.partial", ".status.json.partial",
+                                  "metrics.jsonl", "status.json", "output.log"])  # fmt: skip
+def test_nothing_is_written_through_a_second_name(
+    name: str, recorded: Path, tmp_path: Path, forge: Forge
+) -> None:
+    """A hard link to a file outside: it is refused where the run would extend or empty the file."""
+    outside = tmp_path / "precious"
+    outside.write_text("content")
+    (recorded / name).unlink(missing_ok=True)
+    (recorded / name).hardlink_to(outside)
+    sweep = ("-m", "hydra.launcher.parallel=1") if name == "output.log" else ()
+    ended = forge.run(tmp_path, *sweep, *TINY, "tracking=none")
+    assert outside.read_text() == "content"
+    assert (ended.returncode == 0) == (name not in ("metrics.jsonl", "output.log"))
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", [".lock", "status.json", "checkpoint.pt", "metrics.jsonl",
+                                  "config.yaml", "plan.csv"])  # fmt: skip
+def test_a_fifo_in_a_run_folder_makes_nobody_wait(
+    name: str, recorded: Path, tmp_path: Path, forge: Forge
+) -> None:
+    (recorded / name).unlink(missing_ok=True)
+    os.mkfifo(recorded / name)
+    ended = forge.run(tmp_path, *TINY, "tracking=none")
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines()[-1] == (
+        f"error: {recorded / name} is no regular file, as all files of a run are; remove it"
+    )
+    row = read_row(recorded)
+    told = name in ("status.json", "metrics.jsonl", "config.yaml")
+    assert (row["state"] == "unreadable") == told
+    assert read_status(recorded) == {} or name != "status.json"
+
+
+ESCAPE = "\x1b]0;title\x07\x1b[2J\x9b31m\u202e"
+
+
+def test_a_record_neither_steers_a_terminal_nor_computes_in_a_spreadsheet(
+    recorded: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    status = json.loads((recorded / "status.json").read_text())
+    status |= {"state": "failed", "error": f"x{ESCAPE}", "host": "=1+1", "commit": "@SUM(A1)"}
+    (recorded / "status.json").write_text(json.dumps(status))
+    config = yaml.safe_load((recorded / "config.yaml").read_text())
+    config["tracking"] |= {"project": f"p{ESCAPE}", "group": "-1+cmd|' /C calc'!A0"}
+    (recorded / "config.yaml").write_text(yaml.safe_dump(config, allow_unicode=False))
+    runs = table.read_runs([recorded])
+    show(runs)
+    table.write(runs, tmp_path)
+    said = capfd.readouterr().out
+    assert "failed" in said
+    for text in (said, (tmp_path / "table.csv").read_text(), str(read_status(recorded))):
+        assert not any(one in text for one in ESCAPE if not one.isascii() or one < " ")
+    with (tmp_path / "table.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["host"] == "'=1+1"
+    assert not any(cell.startswith(("=", "+", "-", "@")) for cell in row.values())
+    assert pl.read_parquet(tmp_path / "table.parquet")["host"].item() == "=1+1"
+
+
+def test_names_of_folders_do_not_steer_a_terminal_either(
+    tmp_path: Path, program: Callable[..., Ended]
+) -> None:
+    ended = program(f"runs_dir={tmp_path}/\x1b[2J/x", "p=7", bare=True)
+    assert ended.returncode == 2
+    (tmp_path / "\x1b[31m").write_text("")
+    ended = program(f"run={tmp_path}/\x1b[31m", bare=True)
+    assert ended.returncode == 2
+    assert "\x1b" not in ended.stderr
 
 
 @pytest.mark.parametrize("name", [".lock", ".metrics.jsonl.partial", "output.log", "status.json"])
@@ -332,12 +411,18 @@ FORBIDDEN = [
     {"a": {"_target_": "${b}"}, "b": "hydra_plugins.igo_launchers.LocalLauncher"},
     {"hydra": {"job_logging": {"filters": {"x": {"()": "os.system"}}}}},
     {"hydra": {"job_logging": {"handlers": {"x": {"class": "logging.handlers.SMTPHandler"}}}}},
-    {"hydra": {"launcher": {"x": "${oc.create:'{a: 1}'}"}}},
-    {"hydra": {"sweeper": ["${oc.decode:${x}}"]}},
+    {"hydra": {"job_logging": {"handlers": {"x": {"class": "logging.FileHandler"}}}}},
+    {"hydra": {"job_logging": {"root": {"level": "DEBUG"}}}},
+    {"hydra": {"hydra_logging": {"formatters": {"f": {"format": "x"}}}}},
     {"hydra": {"callbacks": {"x": "${oc.env:X}"}}},
-    {"tags": ["${oc.env:WANDB_API_KEY}"]},
-    {"tags": "${oc.env:my_password,none}"},
-    {"tags": "x${oc.env:WANDB_API_${x}}", "x": "KE"},
+    {"hydra": {"run": {"dir": "elsewhere"}}},
+    {"hydra": {"output_subdir": "."}},
+    {"hydra": {"sweep": {"dir": "elsewhere"}}},
+    {"hydra": {"job": {"chdir": True}}},
+    {"hydra": {"job": {"env_set": {"LD_PRELOAD": "x.so"}}}},
+    {"hydra": {"job": {"env_copy": ["X"]}}},
+    {"hydra": {"searchpath": ["pkg://x"]}},
+    {"hydra": {"new": 1}},
 ]
 
 
@@ -347,19 +432,118 @@ def test_what_calls_or_tells_is_refused(settings: dict[str, Any]) -> None:
         guard.check(OmegaConf.create(settings))
 
 
-def test_every_launcher_sweeper_and_logger_of_the_project_is_allowed() -> None:
+def test_every_launcher_and_sweeper_of_the_project_is_allowed() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        for group in ("launcher", "sweeper", "job_logging", "hydra_logging"):
+        for group in ("launcher", "sweeper"):
             for option in loader.get_group_options(f"hydra/{group}"):
-                if option != "colorlog":  # a package that is not here
-                    composed = compose(
-                        "config", [f"hydra/{group}={option}"], return_hydra_config=True
-                    )
-                    guard.check(composed)
+                guard.check(
+                    compose("config", [f"hydra/{group}={option}"], return_hydra_config=True)
+                )
+
+
+SECRETS = [
+    "${oc.env:WANDB_API_KEY}",
+    "${oc.env :WANDB_API_KEY}",
+    "${oc.env : WANDB_API_KEY }",
+    "${oc.env:'WANDB_API_KEY'}",
+    "${oc.${tracking.group}:WANDB_API_KEY}",
+    "${oc.env:WANDB_${x}API_KEY}",
+    "${oc.env:${oc.env:IGO_NAME}}",
+    "${oc.decode:${oc.env:WANDB_API_KEY}}",
+    "${oc.env:NOPE,${oc.env:WANDB_API_KEY}}",
+    "${oc.env:AWS_ACCESS}",
+]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("setting", ["tracking.tags=['{}']", "tracking.project='{}'",
+                                     "runs_dir='{}'", "data_dir='{}'"])  # fmt: skip
+def test_no_secret_of_the_environment_becomes_a_setting(
+    secret: str, setting: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the reference is spelled: names are compared after it was parsed."""
+    monkeypatch.setenv("IGO_NAME", "WANDB_API_KEY")
+    for name in ("WANDB_API_KEY", "AWS_ACCESS"):
+        monkeypatch.setenv(name, KEY)
+    guard.guard_composition()
+    quoted = secret.replace("'", "\\'")
+    with pytest.raises((UserError, HydraException, OmegaConfBaseException)) as caught:
+        configure("tracking.group=env", "+x=''", setting.format(quoted))
+    assert KEY not in str(caught.value)
+
+
+def test_the_variables_that_are_listed_may_be_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IGO_DATA", "/somewhere")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    guard.guard_composition()
+    config = configure("data_dir=${oc.env:IGO_DATA}", "seed=${oc.env:SLURM_ARRAY_TASK_ID}")
+    assert (config.data_dir, config.seed, config.tracking.mode) == ("/somewhere", 7, "offline")
+
+
+APPENDS = [
+    "+hydra.job_logging.handlers={x:{class:logging.FileHandler,filename:precious,formatter:f}}",
+    "+hydra.job_logging.formatters={f:{format:'x#%(name)s'}}",
+    "hydra.job_logging.root={level:DEBUG,handlers:[x]}",
+]
+
+
+@pytest.mark.parametrize("by", ["typed", "file"])
+@pytest.mark.parametrize("typed", [APPENDS, ["hydra.run.dir=.", "hydra.output_subdir=."]])
+def test_hydras_own_settings_write_no_file(
+    typed: list[str], by: str, tmp_path: Path, forge: Forge
+) -> None:
+    """Neither typed nor from a folder of somebody else's experiments."""
+    for name in ("precious", "config.yaml"):
+        (tmp_path / name).write_text("content")
+    arguments = typed
+    if by == "file":
+        values = OmegaConf.create()
+        for one in typed:
+            name, _, value = one.lstrip("+").partition("=")
+            OmegaConf.update(values, name, yaml.safe_load(value.replace(":", ": ")))
+        (tmp_path / "foreign" / "experiment").mkdir(parents=True)
+        text = f"# @package _global_\n{OmegaConf.to_yaml(values)}"
+        (tmp_path / "foreign" / "experiment" / "theirs.yaml").write_text(text)
+        arguments = ["experiment=theirs", "--config-dir", "foreign"]
+    ended = forge.run(tmp_path, *TINY, "tracking=none", *arguments)
+    assert ended.returncode == 2
+    assert re.fullmatch(
+        r"error: hydra\..* is not allowed: of Hydra's own settings .*\n", ended.stderr
+    )
+    assert [(tmp_path / name).read_text() for name in ("precious", "config.yaml")] == [
+        "content"
+    ] * 2
 
 
 # --- Keys -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"),
+    [
+        ("[default]\nbase_url = http://elsewhere\n", "base_url"),
+        ("[default]\nproject = theirs\nhttps_proxy = http://elsewhere\n", "https_proxy"),
+        ("base_url", "cannot be read"),
+        ("[default]\nentity = ours\nproject = igo\n", ""),
+    ],
+)
+@pytest.mark.parametrize("folder", ["wandb", ".wandb"])
+def test_a_folders_wandb_settings_send_the_key_nowhere(
+    folder: str, text: str, refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both `igo sync runs_dir=.` and an online run ask whether a key is known, before any login."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_DIR", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "settings").write_text(text)
+    if not refused:
+        tracking.refuse_foreign_settings(Path())
+        return
+    with pytest.raises(UserError, match=f"{folder}/settings .*{refused}"):
+        tracking.knows_key()
 
 
 def test_a_run_that_fails_leaves_no_key_behind(forge: Forge, tmp_path: Path) -> None:

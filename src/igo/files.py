@@ -14,14 +14,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from igo.errors import ConfigError, UserError
+from igo.words import all_printable
 
+EXTENDED = ("metrics.jsonl", "output.log")  # files of a run that are not replaced but extended
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
 
 
 def from_json(text: str) -> Any:
-    """``json.loads`` for files of others: nesting too deep for Python is a ValueError as well."""
+    """``json.loads`` for files of others: texts are printable, nesting too deep a ValueError."""
     try:
-        return json.loads(text)
+        return all_printable(json.loads(text))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
 
@@ -133,8 +135,16 @@ def refuse_links(folder: Path) -> None:
     """See that what is written in a run folder stays in it, wherever the folder came from.
 
     Raises:
-        UserError: naming the link.
+        UserError: naming a link, or what is neither a file nor a folder.
     """
     for entry in folder.iterdir():
-        if entry.is_symlink():
+        facts = entry.lstat()
+        if stat.S_ISLNK(facts.st_mode):
             raise UserError(f"{entry} is a link, which no file of a run is; remove it")
+        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
+            raise UserError(f"{entry} is no regular file, as all files of a run are; remove it")
+        if entry.name in EXTENDED and facts.st_nlink > 1:
+            raise UserError(
+                f"{entry} has a second name, in this folder or outside (a hard link), and would be"
+                " written to under both; put a copy in its place"
+            )

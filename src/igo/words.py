@@ -2,7 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from typing import Any
+
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """The text with characters that steer a terminal written out, as ``\\x1b``."""
+    return CONTROL.sub(lambda one: one[0].encode("unicode_escape").decode(), text)
+
+
+def all_printable(value: Any) -> Any:
+    """The same of every text in lists and dictionaries."""
+    if isinstance(value, dict):
+        return {all_printable(key): all_printable(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [all_printable(one) for one in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def counted(number: int, what: str) -> str:

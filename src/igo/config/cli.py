@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import select
@@ -26,11 +27,14 @@ from igo.config.load import explain
 from igo.errors import ConfigError, UserError
 from igo.paths import CONF
 from igo.ranks import Ranks
+from igo.words import printable
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "--hydra-help", "--version"}  # fmt: skip
+OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
+WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 
 
 def hydra_program(program: Callable[[DictConfig, list[str]], object], config_name: str) -> None:
@@ -43,9 +47,13 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     die_at_once_of_control_c()
     if {"--help", "-h"} & set(sys.argv[1:]):
         return _print_help(config_name)
-    for flag in (one.split("=")[0] for one in sys.argv[1:] if one.startswith("-")):
-        if flag not in FLAGS:
+    for one in sys.argv[1:]:
+        flag = one.split("=")[0]
+        if flag.startswith("-") and flag not in FLAGS:
             fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
+        if re.match(r"[+~]*hydra\.searchpath", one):  # pkg://… would be imported to be checked
+            fail(f"{one} is not allowed: a folder of settings is named by --config-dir")
+    sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
     guard_composition()
 
@@ -73,11 +81,24 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
         _end_quietly()
     except UserError as error:
         fail(str(error))
+    except OSError as error:
+        if error.errno not in OF_DISK:
+            raise
+        fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
     except MissingConfigException as error:
         fail(_missing(error))
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
         fail(no_option or _composition(error, config_name))
+
+
+def _flags_first(arguments: list[str]) -> list[str]:
+    """The command line with flags and their values before the settings, as argparse needs it."""
+    flags = [
+        one for before, one in zip(["", *arguments], arguments, strict=False)
+        if one.startswith("-") or (before in WITH_VALUE and "=" not in one)
+    ]  # fmt: skip
+    return flags + [one for one in arguments if one not in flags]
 
 
 def _print_help(config_name: str) -> None:
@@ -121,7 +142,7 @@ def _end_quietly() -> NoReturn:
 def fail(message: str) -> NoReturn:
     """End the program with one readable line; of the processes of a run, one says it."""
     if Ranks.of_environment().first:
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
 
 

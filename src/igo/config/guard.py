@@ -1,14 +1,14 @@
-"""What a configuration may have Hydra call: this project's own plugins, and nothing else.
+"""What a configuration may have Hydra and OmegaConf do: this project's plugins, and nothing else.
 
-Hydra calls whatever ``_target_`` names, wherever a launcher, sweeper, callback or logger is
-configured; its own list of what is forbidden cannot be complete. A command line may come from
-elsewhere (a W&B sweep, a folder of -cd), so here the list says what is allowed.
+A command line or a folder of --config-dir may come from elsewhere. Hydra calls what ``_target_``
+names, writes where its own settings say, and OmegaConf reads the environment. So this file lists
+what is allowed.
 """
 
 from __future__ import annotations
 
 import functools
-import re
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,17 +19,34 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.errors import UserError, first_line
 
-ALLOWED = (
+TARGETS = (
     "hydra_plugins.igo_",
     "hydra._internal.core_plugins.",
 )
-ALLOWED_CLASSES = ("logging.StreamHandler", "logging.FileHandler")  # of Hydra's own loggers
-CALLED = ("_target_", "()", "class", "factory")  # by instantiate, or logging's dictConfig
-# Sections that Hydra makes objects of; an interpolation there may only refer to another node.
-INSTANTIATED = ("callbacks", "launcher", "sweeper", "job_logging", "hydra_logging")
-PLAIN = re.compile(r"([^$]|\$(?!\{)|\$\{(hydra:)?[\w.]+\})*")
-# Environment variables that would end in config.yaml and in W&B; a name put together may be one.
-SECRET = re.compile(r"oc\.env:[^,}]*(KEY|TOKEN|SECRET|PASS|CREDENTIAL|\$\{)", re.IGNORECASE)
+# Of Hydra's own settings: those that may have any value, and the value that the others have.
+OPEN = (
+    "launcher.", "sweeper.", "mode", "overrides.", "runtime.", "help.", "hydra_help.", "job.name",
+    "job.id", "job.num", "job.config_name", "job.override_dirname", "job.config.",
+)  # fmt: skip
+LOGGING = {"version": 1, "root": None, "disable_existing_loggers": False}
+WRITTEN: dict[str, tuple[object, ...]] = {  # in conf/, or by Hydra for programs without sweeps
+    "run.dir": (".",),
+    "sweep.dir": ("${runs_dir}/.multirun", "multirun/${now:%Y-%m-%d}/${now:%H-%M-%S}"),
+    "sweep.subdir": (".", "${hydra.job.num}"),
+    "output_subdir": (None,),
+    "job.chdir": (False, None),
+    "verbose": (False,),
+    **{f"{part}.{key}": (value,) for part in ("job_logging", "hydra_logging")
+       for key, value in LOGGING.items()},
+}  # fmt: skip
+# Environment variables that a setting may hold: no secret, so it may reach files, W&B and logs.
+VARIABLES = ("HOME", "USER", "HOSTNAME", "TMPDIR", "SCRATCH", "WORK", "WANDB_MODE", "WANDB_PROJECT",
+             "WANDB_ENTITY", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
+             "SLURM_TMPDIR")  # fmt: skip
+OWN = "IGO_"  # how a variable may begin that a person makes for a setting
+# Of OmegaConf's, which make settings out of text after they were checked.
+REMOVED_RESOLVERS = ("oc.create", "oc.decode", "oc.deprecated", "oc.select", "oc.dict.keys",
+                     "oc.dict.values")  # fmt: skip
 
 
 def guard_composition() -> None:
@@ -37,6 +54,9 @@ def guard_composition() -> None:
     original = ConfigLoaderImpl.load_configuration
     if hasattr(original, "__wrapped__"):
         return
+    for name in REMOVED_RESOLVERS:
+        OmegaConf.clear_resolver(name)
+    OmegaConf.register_new_resolver("oc.env", variable, replace=True)
 
     @functools.wraps(original)
     def load_configuration(*arguments: Any, **named: Any) -> DictConfig:
@@ -53,34 +73,39 @@ def guard_composition() -> None:
 
 
 def check(composed: DictConfig) -> None:
-    """Hold what a composed configuration names against ALLOWED.
+    """Hold what a composed configuration names against the lists of this file.
 
     Raises:
         UserError: naming the setting.
     """
     for name, value in _leaves(OmegaConf.to_container(composed, resolve=False)):
-        check_text(f"{name}={value}")
-        key = name.rpartition(".")[2]
-        if key in CALLED and not _is_allowed(key, str(value)):
+        if name.rpartition(".")[2] == "_target_" and not str(value).startswith(TARGETS):
             raise UserError(f"{name}={value} is not allowed: settings are values, not code to call")
-        section = name.removeprefix("hydra.").partition(".")[0]
-        computed = isinstance(value, str) and not PLAIN.fullmatch(value)
-        if name.startswith("hydra.") and section in INSTANTIATED and computed:
-            raise UserError(f"{name}={value} is not allowed: it may refer to a setting, no more")
+        of_hydra = name.removeprefix("hydra.")
+        if name == of_hydra or of_hydra.startswith(OPEN):
+            continue
+        if value not in WRITTEN.get(of_hydra, ()):
+            raise UserError(
+                f"{name}={value} is not allowed: of Hydra's own settings only those of"
+                " hydra.launcher and hydra.sweeper can be changed"
+            )
 
 
-def check_text(setting: str) -> None:
-    """See that a setting, as NAME=VALUE, brings no secret of the environment into a record.
+def variable(name: str, *default: object) -> object:
+    """``${oc.env:NAME,default}``, for the variables that a setting may hold.
 
     Raises:
-        UserError: naming the setting.
+        UserError: it is another one, which may be a secret; it is not set and has no default.
     """
-    if SECRET.search(setting):
-        raise UserError(f"{setting} is not allowed: it would write a secret into the run's record")
-
-
-def _is_allowed(key: str, value: str) -> bool:
-    return value.startswith(ALLOWED) or (key == "class" and value in ALLOWED_CLASSES)
+    if name not in VARIABLES and not name.startswith(OWN):
+        raise UserError(
+            f"the environment variable {name} is not allowed in a setting: it would be written into"
+            f" the run's record, and may be a secret. Allowed are {', '.join(VARIABLES)} and all"
+            f" that begin with {OWN}"
+        )
+    if name not in os.environ and not default:
+        raise UserError(f"the environment variable {name} is not set")
+    return os.environ.get(name, *default)
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:

@@ -20,6 +20,8 @@ from igo.config.schema import Config, known_settings
 from igo.data import facts, readers
 from igo.data.source import Place
 from igo.errors import ConfigError, UserError
+from igo.files import read_bytes
+from igo.words import all_printable
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -126,7 +128,7 @@ def of_file(path: Path) -> Config:
         UserError: the file cannot be read, or is of another version of this project.
     """
     try:
-        values = record_values(path.read_text(encoding="utf-8"))
+        values = record_values(read_bytes(path).decode())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(values, dict) or "dataset" not in values:
@@ -153,7 +155,7 @@ def record_values(text: str) -> Any:
     try:
         if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
             raise ValueError("it holds a reference; a record has values alone")
-        return yaml.load(text, YAML)
+        return all_printable(yaml.load(text, YAML))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except yaml.YAMLError as error:
@@ -179,6 +181,7 @@ def explain(error: OmegaConfBaseException, composed: DictConfig | None = None) -
     if isinstance(error, ConfigKeyError):
         return UserError(f"there is no setting '{name}'.{hints.setting(name, known_settings())}")
     if isinstance(error, InterpolationResolutionError) or composed is None:
+        reason = reason.partition("Error raised while resolving interpolation: ")[2] or reason
         return UserError(f"{name}: {reason}" if name else reason)
     value = OmegaConf.select(composed, name, throw_on_missing=False)
     if name in rules.CHOICES:

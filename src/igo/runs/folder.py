@@ -20,13 +20,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Any
 
 from omegaconf import OmegaConf
 
 from igo.config.schema import RULE, Config, result_settings
 from igo.errors import Busy, UserError
-from igo.files import Record, from_json, make_writable, refuse_links, write_atomically
+from igo.files import (
+    Record,
+    from_json,
+    make_writable,
+    open_regular,
+    read_bytes,
+    refuse_links,
+    write_atomically,
+)
 from igo.method.plan import STAGE_COLUMNS, Plan
 
 CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
@@ -73,12 +81,12 @@ class RunFolder:
         make_writable(self.path)
         refuse_links(self.path)
         with self.writing():
-            lock = (self.path / ".lock").open("w")
+            lock = open_regular(self.path / ".lock", "ab")
         with lock:
             self._take(lock)
             yield
 
-    def _take(self, lock: TextIO) -> None:
+    def _take(self, lock: IO[Any]) -> None:
         for attempt in range(10):
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -203,7 +211,7 @@ def refuse_older(folder: Path) -> None:
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
-        found = from_json((folder / "status.json").read_text())
+        found = from_json(read_bytes(folder / "status.json").decode())
     except (OSError, ValueError):
         return {}
     if not isinstance(found, dict):
@@ -224,7 +232,7 @@ def state_of(folder: Path) -> str:
     if state == "finished":
         return state
     try:
-        with (folder / ".lock").open() as lock:
+        with open_regular(folder / ".lock") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return "running"
@@ -236,7 +244,7 @@ def state_of(folder: Path) -> str:
 def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
     try:
-        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        lines = read_bytes(folder / "metrics.jsonl").decode().splitlines()
         return dict(from_json(lines[-1])) if lines else {}
     except (OSError, ValueError, TypeError):
         return {}

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from igo.errors import UserError
-from igo.files import from_json, make_writable, write_atomically
+from igo.files import from_json, make_writable, read_bytes, write_atomically
 from igo.runs.folder import state_of
 
 FOLDER = "sweeps"  # under runs_dir
@@ -63,7 +63,7 @@ def read_manifest(path: Path) -> Manifest:
         UserError: it cannot be read, is something else, or names a run outside RUNS_DIR.
     """
     try:
-        found = from_json(path.read_text())
+        found = from_json(read_bytes(path).decode())
         runs = [Entry(**one) for one in found.pop("runs")]
         manifest = Manifest(runs=runs, **{**found, "name": path.parent.name})
         _check(manifest)
@@ -88,7 +88,7 @@ def _check(manifest: Manifest) -> None:
         if not isinstance(text, str):
             raise TypeError(f"{text!r} is no text")
     for run in [*manifest.queue, *(entry.run for entry in manifest.runs)]:
-        if run in ("", "..", ".") or not {"/", "\0"}.isdisjoint(run):
+        if run in ("", "..", ".") or "/" in run:
             raise ValueError(f"{run!r} is no run's name")
     for job in manifest.queue.values():
         if not re.fullmatch(r"\d+(_\d+)?", job):

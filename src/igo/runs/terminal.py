@@ -17,11 +17,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from igo.config.schema import Config
+from igo.errors import UserError
 from igo.files import Record
 from igo.method.plan import Plan
 from igo.runs import epoch_line, plan_table
 from igo.runs.stopping import Stopped
-from igo.words import aligned
+from igo.words import aligned, printable
 
 if TYPE_CHECKING:  # control needs torch, which a dry run does without
     from igo.train.control import Applied
@@ -63,14 +64,17 @@ class Terminal:
     def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
         """Print a line, above the bar if there is one; sentences may wrap, in a terminal."""
         whole = not (wrap and self._console.is_terminal)
-        self._console.print(text, markup=False, style=style, soft_wrap=whole)
+        try:
+            self._console.print(printable(text), markup=False, style=style, soft_wrap=whole)
+        except OSError as error:
+            raise UserError(f"what a run says cannot be written ({error.strerror})") from None
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
         if self._console.quiet:
             return
         self._console.file.flush()
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
         """Print the schedule and its stages, with notes.

@@ -7,6 +7,7 @@ W&B run is the one that the agent was given, so that the sweep sees what it aske
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import io
 import os
@@ -18,14 +19,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from igo.config.schema import Config, TrackingConfig
-from igo.errors import ConfigError
-from igo.files import Record
+from igo.errors import ConfigError, UserError
+from igo.files import Record, read_bytes
 from igo.runs.folder import RunFolder
 from igo.runs.wandb_files import folders_of, history, mark_sent
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 COUNT_TRIES = 5  # seconds that the end waits for a server to count them
+LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # that a folder's W&B file may have
 MOST_OF_A_NAME = 128  # characters that W&B takes
 
 
@@ -58,11 +60,38 @@ def check_login(tracking: TrackingConfig) -> None:
 
 
 def knows_key() -> bool:
-    """Whether there is a key to log in with; whether a server answers, init finds out."""
+    """Whether there is a key to log in with; whether a server answers, init finds out.
+
+    Raises:
+        UserError: this folder's W&B settings lead elsewhere.
+    """
     import wandb
 
+    refuse_foreign_settings(Path(os.environ.get("WANDB_DIR", ".")))
     with contextlib.redirect_stderr(io.StringIO()):
         return bool(wandb.login(prompt=False, verify=False))
+
+
+def refuse_foreign_settings(folder: Path) -> None:
+    """See that no W&B settings in a folder, which may be somebody else's, say where the key goes.
+
+    Raises:
+        UserError: naming the file and the setting.
+    """
+    for file in (folder / "wandb" / "settings", folder / ".wandb" / "settings"):
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(read_bytes(file).decode())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, configparser.Error):
+            raise UserError(f"{file} cannot be read; W&B would follow it, so remove it") from None
+        names = {name for section in parser.values() for name in section} - set(LOCAL_SETTINGS)
+        if names:
+            raise UserError(
+                f"{file} sets {min(names)}; such a file may send your W&B key to another server."
+                " Remove it; your server is named by WANDB_BASE_URL or `wandb login --host`"
+            )
 
 
 def sweep_run() -> str | None:

@@ -20,7 +20,6 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config.guard import check_text
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.config.schema import Config
@@ -80,8 +79,6 @@ class Composer:
         """
         typed = [_name(one) for one in overrides]
         try:
-            for one in overrides:
-                check_text(one)
             config = load(self.compose(overrides), typed)
             make_plan(config)
         except NoEffect as error:
@@ -168,14 +165,17 @@ def labels(jobs: Sequence[Job]) -> dict[str, str]:
 def logged(job: Job) -> Iterator[None]:
     """Add what this process writes to output.log in the run's folder.
 
-    Raises:
-        UserError: a file there is a link.
+    Ends the process as a user's error does where that file cannot be written.
     """
     folder = job.folder.path
-    folder.mkdir(parents=True, exist_ok=True)
-    refuse_links(folder)
+    try:
+        with job.folder.writing():
+            folder.mkdir(parents=True, exist_ok=True)
+            refuse_links(folder)
+            handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    except UserError as error:
+        _end(error)
     before = [os.dup(stream) for stream in (1, 2)]
-    handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     try:
         _send_to(handle, handle)
         yield
@@ -188,7 +188,8 @@ def logged(job: Job) -> Iterator[None]:
 def _send_to(*handles: int) -> None:
     """Let stdout and stderr go on in other files."""
     for stream, number, handle in zip((sys.stdout, sys.stderr), (1, 2), handles, strict=True):
-        stream.flush()
+        with suppress(OSError):  # a full disk: what a run could not say ended it already
+            stream.flush()
         os.dup2(handle, number)
 
 

@@ -13,8 +13,9 @@ from typing import Any, get_args, get_origin, get_type_hints
 from igo.config.load import record_values
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.files import from_json
+from igo.files import from_json, read_bytes
 from igo.runs.folder import refuse_older, state_of
+from igo.words import printable
 
 Row = dict[str, Any]
 
@@ -50,7 +51,7 @@ def read_run(folder: Path) -> Row:
         where there is no folder yet (``new``), or config.yaml itself cannot be read. Accuracies are
         shares of 1, ``images_per_second`` is the median epoch's.
     """
-    row: Row = {"run": folder.name}
+    row: Row = {"run": printable(folder.name)}
     if not folder.exists():
         return row | {"state": "new"}
     try:
@@ -74,15 +75,15 @@ def read_run(folder: Path) -> Row:
 def _last_line(path: Path) -> str | None:
     """Where a traceback says what went wrong."""
     try:
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = read_bytes(path).decode(errors="replace").split("\n")
     except OSError:
         return None
-    return next((line.strip() for line in reversed(lines) if line.strip()), None)
+    return next((printable(line.strip()) for line in reversed(lines) if line.strip()), None)
 
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_bytes(path).decode()
     except FileNotFoundError:
         raise UserError(f"{path.name} is missing") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -19,6 +19,8 @@ METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "up
            "validation/accuracy", "validation/loss")  # fmt: skip
 MANY = 2000  # runs, from which several processes read them
 FILES = ("table.csv", "table.parquet", "summary.csv")
+# A text that a spreadsheet would compute is a text to it behind an apostrophe.
+NO_FORMULA = pl.col(pl.String).str.replace(r"^([=+\-@])", "'${1}")
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
@@ -144,9 +146,9 @@ def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
     partial = [partial_of(path) for path in paths]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        runs.write_csv(partial[0])
+        runs.with_columns(NO_FORMULA).write_csv(partial[0])
         runs.write_parquet(partial[1])
-        summarise(runs).write_csv(partial[2])
+        summarise(runs).with_columns(NO_FORMULA).write_csv(partial[2])
         for path, final in zip(partial, paths, strict=True):
             path.replace(final)
     except OSError as error:
