@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from igo.analysis import noise_law, statistics
-from igo.analysis.statistics import LEVEL, Array
+from igo.analysis.statistics import LEAST_PAIRS, LEVEL, Array
 
 Found = dict[str, Any]
 MARGIN = 0.5  # points of test accuracy
@@ -29,7 +29,8 @@ def paired(first: Array, second: Array) -> Found:
     return {
         "n": len(d), "first": float(np.mean(first)), "second": float(np.mean(second)),
         "statistic": mean.value, "low": mean.low, "high": mean.high, "sd": float(d.std(ddof=1)),
-        "p": statistics.sign_flip(d), "p_equal": statistics.equivalence(d, MARGIN),
+        "p": statistics.sign_flip(d),
+        "p_equal": statistics.equivalence(d, MARGIN) if len(d) >= LEAST_PAIRS else None,
         "least": mean.value - one_sided,
     }  # fmt: skip
 
@@ -85,8 +86,10 @@ def verdict(test: str, found: Found, rival: float | None = None, claim: float = 
     """
     if test == "law":
         return _of_law(found, claim, rival)
-    sure = (1.0 if found.get("p_adjusted") is None else found["p_adjusted"]) <= LEVEL
-    equal = found.get("p_equal_adjusted", 1.0) <= LEVEL
+    sure, equal = (
+        found.get(name) is not None and found[name] <= LEVEL
+        for name in ("p_adjusted", "p_equal_adjusted")
+    )
     up, down = sure and found["statistic"] > 0, sure and found["statistic"] < 0
     confirmed, refuted = {
         "above": (up, down or equal),

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from omegaconf import DictConfig
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
@@ -26,6 +27,7 @@ from igo.analysis.report import (
     grid,
     phrases,
     power,
+    program,
     published,
     words,
 )
@@ -34,6 +36,7 @@ from igo.analysis.report.families import Family, families
 from igo.analysis.report.results import Results
 from igo.analysis.table import table
 from igo.runs.find import find
+from igo.runs.manifest import Entry, Manifest
 
 
 def read(root: Path) -> Results:
@@ -570,3 +573,51 @@ def test_a_sweep_says_what_it_can_detect(tmp_path: Path) -> None:
     assert said.endswith("too few for a verdict; 6 seeds is the least, 7 for all 3 pairs at once")
     record_runs(tmp_path / "one", "p=1", seeds=range(2))
     assert power.sentence(table.read_runs(find([str(tmp_path / "one")]))) == ""
+
+
+def test_agreement_of_few_seeds_in_steps_of_accuracy_is_no_verdict(tmp_path: Path) -> None:
+    """Of 360 test images two seeds agree by chance; with six the step is the least spread."""
+    step = 1 / 360
+    for n in (2, 6):
+        root = tmp_path / str(n)
+        base = [(340 + i % 3) * step for i in range(n)]
+        record_runs(root, "p=0.5", "split=1", seeds=range(n), accuracies=base)
+        higher = [value + step for value in base]
+        record_runs(root, "p=1", "split=1", seeds=range(n), accuracies=higher)
+        for file in root.rglob("metrics.jsonl"):  # every epoch's a count of 360
+            rows = [json.loads(line) for line in file.read_text().splitlines()]
+            for row in rows:
+                row["test/accuracy"] = round(row["test/accuracy"] * 360) / 360
+            file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        results = read(root)
+        (pair,) = comparison.compare(results.runs, [0, 1], "test/accuracy", 0.005)
+        assert pair.sd == 0
+        assert comparison.accuracy_step(results.runs, [0, 1]) == pytest.approx(step)
+        floor = step / math.sqrt(6)
+        if n == 2:
+            assert pair.p_equal is None
+            assert not pair.equal
+            assert "too few for any verdict" in phrases.gap(pair, 0, 0.5)
+        else:
+            away = (0.005 - step) / (floor / math.sqrt(6))
+            assert pair.p_equal == pytest.approx(stats.t.sf(away, 5))
+            assert pair.detectable == pytest.approx(own.detectable(floor, 6))
+        lines = list(power.lines(results, 1.0, 0.5))
+        (row,) = (line for line in lines if " − " in line)
+        assert int(row.split()[-1]) >= 6
+        assert f"counts as {100 * floor:.2f}" in lines[-1]
+
+
+def test_a_sweep_with_runs_that_are_not_there_yet_has_its_report(tmp_path: Path) -> None:
+    """Of three runs two are finished, one was never started, as while a sweep runs."""
+    folders = record_runs(tmp_path, "p=0.5", seeds=range(3))
+    entries = [Entry(folder.name, [], folder.name, 3) for folder in folders]
+    Manifest("sweep-1", "typed", "now", entries).write(tmp_path)
+    shutil.rmtree(folders[1])
+    edit(folders[2] / "status.json", state="running")
+    for name in ("sweeps/sweep-1", "sweeps/sweep-*"):
+        output = tmp_path / name.replace("*", "all")
+        settings = {"runs": f"{tmp_path}/{name}", "output": f"{output}/report", "if_new": True}
+        program.run(DictConfig(settings))
+        page = (output / "report" / "index.html").read_text()
+        assert "<small>(+1)</small>" in page

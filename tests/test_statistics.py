@@ -103,6 +103,21 @@ def test_equivalence_is_statsmodels(margin: float) -> None:
     assert statistics.equivalence([0.1], 0.5) is None
 
 
+def test_no_spread_is_taken_to_be_below_that_of_rounding() -> None:
+    """Two values rounded to steps of h differ from the exact difference by h/√6 (simulated)."""
+    step = 1 / 360
+    draws = np.random.default_rng(0).uniform(0, 1, (2, 200_000))
+    rounded = np.round(draws / step) * step
+    error = np.diff(rounded - draws, axis=0).std()
+    assert statistics.least_sd(step) == pytest.approx(error, rel=0.01)
+    same, floor = [0.0] * 6, statistics.least_sd(step)
+    p = statistics.equivalence(same, 0.005, floor)
+    assert p == pytest.approx(stats.t.sf(0.005 / (floor / math.sqrt(6)), 5))
+    spread = [-1.0, 1.0] * 3  # a wide spread is not changed
+    assert statistics.equivalence(spread, 0.5, floor) == statistics.equivalence(spread, 0.5)
+    assert statistics.seeds_to_equate(0.5, 0.0) == 6
+
+
 @pytest.mark.parametrize("level", [0.05, 0.05 / 3, 0.05 / 36])
 def test_power_is_statsmodels(level: float) -> None:
     theirs = TTestPower()

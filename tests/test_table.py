@@ -421,7 +421,6 @@ WRONG: dict[str, tuple[Any, Any, str]] = {  # runs, output, what is said
     "a file": ("file", None, r"runs=file .*is a file"),
     "a number": (3, None, r"runs=3 .*a folder"),
     "none": ([], None, r"runs=\[\] .*a folder"),
-    "a glob without output": ("runs/*", None, r"output=null .*output=tables"),
     "output is a file": ("runs", "file", r"output=file .*name of a folder"),
     "output is below a file": ("runs", "file/x", r"output: file/x cannot be written"),
 }
@@ -436,6 +435,36 @@ def test_what_is_wrong_is_said(case: str, tmp_path: Path, monkeypatch: pytest.Mo
     runs, output, said = WRONG[case]
     with pytest.raises(UserError, match=said):
         table_program.run(OmegaConf.create({"runs": runs, "output": output}))
+
+
+@pytest.mark.parametrize("name", ["runs/digits-*", "one run", ["runs", "more"]])
+def test_without_one_folder_to_write_in_the_table_is_shown(
+    name: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = make_run(Path("runs"))
+    make_run(Path("more"), "seed=1")
+    before = sorted(tmp_path.rglob("*"))
+    runs = str(folder) if name == "one run" else name
+    table_program.run(OmegaConf.create({"runs": runs, "output": None}))
+    out = capsys.readouterr().out
+    assert "62.50" in out
+    assert out.endswith("not written: runs is not one folder of runs (output=tables writes it)\n")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_seeds_that_end_in_one_accuracy_have_no_interval(tmp_path: Path, capsys: Any) -> None:
+    """A spread of 0 comes from the steps of accuracy: an interval without a width is wrong."""
+    for seed in (0, 1):
+        make_run(tmp_path, f"seed={seed}", accuracies=(0.1, 0.2 + seed / 10, 0.985))
+    runs = table.read_runs(sorted(tmp_path.iterdir()))
+    row = only(table.summarise(runs))
+    assert (row["test/accuracy_mean"], row["test/accuracy_sd"]) == (0.985, 0)
+    assert (row["test/accuracy_low"], row["test/accuracy_high"]) == (None, None)
+    show.show(runs)
+    out = capsys.readouterr().out
+    assert "[98.50, 98.50]" not in out
+    assert "no interval: one seed, or one value in all seeds" in out
 
 
 def shown(

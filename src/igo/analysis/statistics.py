@@ -18,6 +18,7 @@ from scipy.special import nctdtr, ndtr, stdtr, stdtrit
 Array = NDArray[np.float64]
 
 LEVEL = 0.05  # of every test
+LEAST_PAIRS = 6  # with fewer there is no verdict: the sign-flip test cannot reach LEVEL (least_p)
 POWER = 0.8  # that "detectable" and "seeds needed" stand for
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-12  # differences that are all the same, but for rounding
@@ -97,15 +98,25 @@ def least_p(n: int) -> float:
     return max(2.0 ** (1 - n), 1 / (1 + DRAWN_SIGNS)) if n else 1.0
 
 
-def equivalence(differences: ArrayLike, margin: float) -> float | None:
+def least_sd(step: float) -> float:
+    """The least standard deviation to assume of a difference of two values in steps of ``step``.
+
+    Each value may be off by ±step/2 at random, a variance of step²/12, and their difference has
+    twice that. An accuracy comes in steps of 1/n_test, so that few seeds may agree by chance.
+    """
+    return step / math.sqrt(6)
+
+
+def equivalence(differences: ArrayLike, margin: float, least: float = 0.0) -> float | None:
     """p that the mean is not within ±margin: the larger of two one-sided t tests (TOST).
 
-    Schuirmann (1987). None for n < 2.
+    Schuirmann (1987). The standard deviation counts as ``least`` where it is smaller. None for
+    n < 2.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2:
         return None
-    error = d.std(ddof=1) / math.sqrt(len(d))
+    error = max(float(d.std(ddof=1)), least) / math.sqrt(len(d))
     away = margin - abs(d.mean())  # from the nearer end
     if error < NO_SPREAD:
         return float(away <= 0)
@@ -174,8 +185,8 @@ def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) ->
 def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
     """Pairs with which equal settings are found equal, within ±margin, with a chance of POWER."""
     if sd < NO_SPREAD:
-        return 2
-    return _first(2, lambda n: equivalence_power(margin, sd, n, level) >= POWER)
+        return LEAST_PAIRS
+    return _first(LEAST_PAIRS, lambda n: equivalence_power(margin, sd, n, level) >= POWER)
 
 
 def _first(least: int, enough: Callable[[int], bool]) -> int | None:

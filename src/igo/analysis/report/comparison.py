@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics as standard
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import numpy as np
 import polars as pl
@@ -14,6 +16,7 @@ from igo.analysis import statistics
 from igo.analysis.statistics import LEVEL, Array
 
 SAME = 1e-12  # values that differ by less are one
+MOST_TESTED = 100_000  # test images: a larger common denominator of accuracies is none
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,8 @@ class Pair:
         sd: of the n differences; None for n < 2.
         p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
         p_holm: p adjusted for all pairs of the comparison that have one (Holm 1979).
-        p_equal: that the difference is not within ±margin (TOST), adjusted by Holm as well.
+        p_equal: that the difference is not within ±margin (TOST), adjusted by Holm as well; None
+            for n < LEAST_PAIRS.
         detectable: the smallest true difference found in 80 % of such studies, at 5 % over the
             number of pairs; None where n is too small for any verdict.
         seeds: needed to find a true difference as large as the one observed; None for too many.
@@ -77,17 +81,34 @@ def compare(
         margin: of equivalence, in the unit of the metric; None for no such test.
     """
     values = by_seed(runs, settings, metric)
+    least = statistics.least_sd(accuracy_step(runs, settings)) if "accuracy" in metric else 0.0
     found = [
-        _pair(a, b, differences(values[a], values[b]), margin)
+        _pair(a, b, differences(values[a], values[b]), margin, least)
         for a, b in itertools.combinations(settings, 2)
     ]
     level = LEVEL / max(1, sum(pair.p is not None for pair in found))
     p_holm = statistics.holm([pair.p for pair in found])
     p_equal = statistics.holm([pair.p_equal for pair in found])
     return [
-        replace(_with_power(pair, level), p_holm=holm, p_equal=equal)
+        replace(_with_power(pair, level, least), p_holm=holm, p_equal=equal)
         for pair, holm, equal in zip(found, p_holm, p_equal, strict=True)
     ]
+
+
+def accuracy_step(runs: pl.DataFrame, settings: Collection[int]) -> float:
+    """1/n_test: all test accuracies of these runs are whole multiples of it; 0 where of none.
+
+    Where few accuracies happen to share a larger step, that one is taken.
+    """
+    own = runs.filter(pl.col("setting").is_in(list(settings)))
+    tested = 1
+    for name in ("test/accuracy", "test/accuracy_best"):
+        for value in own[name].drop_nulls().unique():
+            share = Fraction(value).limit_denominator(MOST_TESTED)
+            tested = math.lcm(tested, share.denominator)
+            if abs(share - Fraction(value)) > SAME or tested > MOST_TESTED:
+                return 0.0
+    return 1 / tested
 
 
 def by_seed(
@@ -121,7 +142,7 @@ def alone(d: Array, margin: float | None) -> Pair:
     return replace(_with_power(pair, LEVEL), p_holm=pair.p)
 
 
-def _pair(first: int, second: int, d: Array, margin: float | None) -> Pair:
+def _pair(first: int, second: int, d: Array, margin: float | None, least: float = 0.0) -> Pair:
     if len(d) < 2:
         return Pair(first, second, len(d), float(d[0]) if len(d) else None)
     spread = float(np.ptp(d)) >= SAME
@@ -133,15 +154,19 @@ def _pair(first: int, second: int, d: Array, margin: float | None) -> Pair:
         high=mean.high if spread else None,
         sd=sd,
         p=statistics.sign_flip(d),
-        p_equal=None if margin is None else statistics.equivalence(d, margin),
+        p_equal=(
+            None if margin is None or len(d) < statistics.LEAST_PAIRS
+            else statistics.equivalence(d, margin, least)
+        ),
     )  # fmt: skip
 
 
-def _with_power(pair: Pair, level: float) -> Pair:
+def _with_power(pair: Pair, level: float, least: float = 0.0) -> Pair:
     if pair.sd is None or pair.difference is None:
         return pair
+    sd = max(pair.sd, least)
     return replace(
         pair,
-        detectable=statistics.detectable(pair.sd, pair.n, level),
-        seeds=statistics.seeds_to_detect(pair.difference, pair.sd, level),
+        detectable=statistics.detectable(sd, pair.n, level),
+        seeds=statistics.seeds_to_detect(pair.difference, sd, level),
     )

@@ -17,7 +17,7 @@ def fingerprint(folders: Sequence[Path], settings: object) -> str:
     """SHA-256 of settings, this package's sources, and name, size and time of the runs' files."""
     found = hashlib.sha256(f"{code()}\0{settings}".encode())
     for folder in sorted(folders):
-        for file in sorted(one for one in folder.iterdir() if one.suffix in KINDS):
+        for file in sorted(one for one in folder.glob("*") if one.suffix in KINDS):
             stat = file.stat()
             found.update(f"\0{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
     return found.hexdigest()

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.report.comparison import by_seed, compare
+from igo.analysis.report.comparison import accuracy_step, by_seed, compare
 from igo.analysis.report.families import families
 from igo.analysis.report.phrases import least_seeds
 from igo.analysis.report.results import Results
@@ -45,11 +45,12 @@ def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
         heads = "".join(f"{name:>12}" for name in (*HEAD, *columns))
         yield f"  {'':{wanted}}{heads}"
         needed: list[int | None] = []
+        least = 100 * statistics.least_sd(accuracy_step(results.runs, settings))
         for pair in pairs:
             sd = 100 * (pair.sd or 0.0)
             seeds = (
-                statistics.seeds_to_detect(difference, sd, level),
-                statistics.seeds_to_equate(margin, sd, level),
+                statistics.seeds_to_detect(difference, max(sd, least), level),
+                statistics.seeds_to_equate(margin, max(sd, least), level),
             )
             needed += seeds
             detectable = "none" if pair.detectable is None else f"{100 * pair.detectable:.2f}"
@@ -58,6 +59,8 @@ def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
             yield f"  {label:{wanted}}" + "".join(f"{cell:>12}" for cell in cells)
         known = [one for one in needed if one is not None]
         yield f"  seeds for all of it: {max(known)}"
+        if any(100 * (pair.sd or 0.0) < least for pair in pairs):
+            yield f"  a smaller s.d. counts as {least:.2f}: the accuracies come in steps"
 
 
 def sentence(runs: pl.DataFrame) -> str:
@@ -85,7 +88,8 @@ def sentence(runs: pl.DataFrame) -> str:
     cells = 100 * np.array([[own[seed] for seed in seeds] for own in values.values()])
     cells = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
     free = (len(values) - 1) * (len(seeds) - 1)
-    sd = math.sqrt(2 * float((cells**2).sum()) / free)
+    step = accuracy_step(numbered.filter("counted"), set(values))
+    sd = max(math.sqrt(2 * float((cells**2).sum()) / free), 100 * statistics.least_sd(step))
     spread = f"{start}, {len(seeds)} seeds, s.d. of a paired difference {sd:.2f} points of accuracy"
     one = statistics.detectable(sd, len(seeds))
     every = statistics.detectable(sd, len(seeds), LEVEL / pairs)

@@ -8,13 +8,12 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from igo.analysis.table import show, table
-from igo.errors import ConfigError
 from igo.files import output_folder
 from igo.runs.find import find, is_run, named
 
 
 def run(composed: DictConfig) -> None:
-    """Read the runs, write the table, print the summary and where the table is.
+    """Read the runs, write the table where there is a folder for it, print the summary.
 
     Raises:
         ConfigError: naming the setting, such as a folder without runs.
@@ -23,17 +22,17 @@ def run(composed: DictConfig) -> None:
     folders = find(names)
     output = _output(composed.output, names)
     runs = table.read_runs(folders)
-    paths = table.write(runs, output)
+    paths = [] if output is None else table.write(runs, output)
     show.show(runs)
-    show.say(f"wrote {', '.join(str(path) for path in paths)}")
+    if paths:
+        show.say(f"wrote {', '.join(str(path) for path in paths)}")
+    else:
+        show.say("not written: runs is not one folder of runs (output=tables writes it)")
 
 
-def _output(output: object, names: Sequence[str]) -> Path:
-    """The folder of the table: as set, else the one folder of runs, or of a sweep."""
-    if output is None:
-        path = Path(names[0])
-        if len(names) == 1 and path.is_dir() and not is_run(path):
-            return path
-        allowed = "runs is not one folder of runs: name a folder for the table, as in output=tables"
-        raise ConfigError("output", output, allowed)
-    return output_folder(output)
+def _output(output: object, names: Sequence[str]) -> Path | None:
+    """The folder of the table: as set, else the one folder of runs, or of a sweep, if it is one."""
+    if output is not None:
+        return output_folder(output)
+    path = Path(names[0])
+    return path if len(names) == 1 and path.is_dir() and not is_run(path) else None

@@ -81,8 +81,8 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
         seeds, which the statistics are over; ``unfinished`` and ``repeated`` (finished ones whose
         seed is counted already); and of each of METRICS its mean (``…_mean``), sample standard
         deviation (``…_sd``) and Student's 95 % interval of the mean (``…_low``, ``…_high``).
-        With n = 1 there is no deviation and no interval; where a run has no value, as for a loss
-        that overflowed, there is no mean either.
+        With n = 1 there is no deviation and no interval; with one accuracy in all seeds there is no
+        interval; where a run has no value, as for a loss that overflowed, there is no mean.
     """
     settings = effective(runs)
     known = count_once(with_settings(runs))
@@ -122,14 +122,20 @@ def statistics_of(metrics: Iterable[str]) -> list[str]:
 def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
     """Add Student's 95 % interval for each metric; n = 1 has no deviation, hence none.
 
-    None of them is below 0, and an accuracy is at most 1: there the intervals end.
+    None of them is below 0, and an accuracy is at most 1: there the intervals end. Nor has an
+    accuracy an interval where all seeds have the same: it comes in steps, and 0 is no estimate.
     """
     half = pl.Series(statistics.reach(1.0, summary["n"].to_numpy())).fill_nan(None)
     return summary.with_columns(
-        _within(metric, pl.col(f"{metric}_mean") + sign * half * pl.col(f"{metric}_sd")).alias(name)
+        _within(metric, pl.col(f"{metric}_mean") + sign * half * _spread(metric)).alias(name)
         for metric in metrics
         for sign, name in ((-1, f"{metric}_low"), (1, f"{metric}_high"))
     )
+
+
+def _spread(metric: str) -> pl.Expr:
+    deviation = pl.col(f"{metric}_sd")
+    return pl.when(deviation > 0).then(deviation) if "accuracy" in metric else deviation
 
 
 def _within(metric: str, end: pl.Expr) -> pl.Expr:
