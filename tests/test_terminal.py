@@ -118,6 +118,12 @@ def test_notes_say_what_the_numbers_do_not(make_config: Make) -> None:
     # φ_m² = (11 - m)/10, k = ⌈3 φ⌉ is 3 in stage 6 and 2 in stage 7: κ_6 = √(0.4/0.5) √(3/2) > 1
     rising = notes("epochs=10", "split=0.5", "batch_size=479")
     assert "η rises after 1 stage (κ_m > 1): a whole number of batches" in rising
+    # (1 + cos(9π/10))/2 = 0.02447, k = ⌈90 · 0.02447⌉ = 3 at split = 0.5: b = 1437/3 = 479
+    cosine = notes("epochs=10", "schedule=cosine")
+    assert "b grows from 16.0 to 479.0; the usual cosine schedule lowers η alone: split=1" in cosine
+    assert "the usual exponential schedule" in notes("epochs=10", "schedule=exponential")
+    assert "usual" not in notes("epochs=10", "schedule=cosine", "split=1")
+    assert "usual" not in notes("epochs=10", "schedule=graduated")
 
 
 @pytest.mark.parametrize("optimizer", ["shb", "nshb"])

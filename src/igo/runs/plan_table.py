@@ -13,6 +13,7 @@ from igo.method.plan import Plan, Stage
 from igo.words import counted
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer one shows its beginning and its end
+USUAL = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
 RATES = "γ_m, κ_m and λ_m lead from a stage to the next"
 
 
@@ -69,7 +70,7 @@ def title(config: Config, plan: Plan) -> str:
 
 def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    told = [_one_stage(config, plan), _rising(plan), _cap(config, plan)]
+    told = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _cap(config, plan)]
     if config.optimizer.decay_momentum:
         told.append(
             "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, within"
@@ -89,6 +90,15 @@ def _one_stage(config: Config, plan: Plan) -> str:
         return ""
     what = "p and split do" if config.schedule.p is not None else "the schedule and split do"
     return f"one stage (M = 1): the noise stays at δ_1, so {what} nothing"
+
+
+def _usual(config: Config, plan: Plan) -> str:
+    """That a schedule which is usual for η alone raises b here, as split is below 1."""
+    name, first, last = config.schedule.profile, plan.stages[0].b_m, plan.stages[-1].b_m
+    if name not in USUAL or last <= first:
+        return ""
+    usual = f"the usual {name} schedule lowers η alone: split=1"
+    return f"b grows from {first:,.1f} to {last:,.1f}; {usual}"
 
 
 def _rising(plan: Plan) -> str:
