@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -15,6 +16,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from igo.config.schema import Config
+from igo.errors import UserError
 from igo.files import Record
 from igo.paths import CONF
 from igo.runs.folder import RunFolder
@@ -33,6 +35,17 @@ class Run:
 
     name: str
     files: dict[str, str]
+
+    def __post_init__(self) -> None:
+        """Hold the files against the digests that the run wrote into status.json.
+
+        Raises:
+            UserError: one was changed since.
+        """
+        written = self.status.get("sha256") or {}
+        for name in written.keys() & self.files.keys():
+            if hashlib.sha256(self.files[name].encode()).hexdigest() != written[name]:
+                raise UserError(f"{self.name}: {name} is not what the run wrote (its SHA-256)")
 
     @cached_property
     def epochs(self) -> list[Record]:

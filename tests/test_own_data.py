@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
 
 from igo.config.schema import Config
-from igo.data import class_folders, facts, readers
+from igo.data import class_folders, facts, npz, readers
 from igo.data.source import Place
 from igo.errors import UserError
 from igo.runs.folder import signature
@@ -284,3 +286,112 @@ def test_other_classes_in_val_are_named(tmp_path: Path) -> None:
     (root / "val/dog").rename(root / "val/fox")
     with pytest.raises(UserError, match="the same class folders; dog"):
         class_folders.images(Place(tmp_path, root))
+
+
+def test_labels_are_checked_in_the_type_that_they_come_in(tmp_path: Path) -> None:
+    """As int64, 2^64 - 100 is -100, which PyTorch's cross entropy passes over."""
+    file = write_npz(tmp_path / "mine.npz")
+    for label, kind in ((2**64 - 100, np.uint64), (10**9, np.int64), (2**63, np.uint64)):
+        labels = np.arange(60).astype(kind) % 3
+        labels[5] = label
+        spoil(file, labels=labels)
+        with pytest.raises(UserError, match=f"labels has the class {label}; classes count from 0"):
+            readers.read("arrays", Place(tmp_path, file=file))
+
+
+def test_a_damaged_compressed_file_is_one_line(tmp_path: Path) -> None:
+    """Wherever a byte is changed: it is refused, or what it holds is what was written."""
+    file, whole = tmp_path / "mine.npz", write_npz(tmp_path / "whole.npz")
+    with np.load(whole) as held:
+        arrays = dict(held)
+    np.savez_compressed(file, **arrays)
+    content, refused = file.read_bytes(), 0
+    for place in range(0, len(content), 7):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x55
+        file.write_bytes(damaged)
+        try:
+            train, test = npz.arrays(Place(tmp_path, file=file)).read()
+        except UserError as error:
+            refused += str(error).count("\n") == 0
+        else:
+            assert len(train.labels) + len(test.labels) == 60
+    assert refused > len(content) // 20
+
+
+def header(shape: str) -> bytes:
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00v\x00" + text.encode()
+
+
+@pytest.mark.parametrize("wrong", ["bomb", "encrypted", "method"])
+def test_what_numpy_cannot_read_is_one_line(wrong: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.npz"
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("images.npy", header("(1099511627776, 1024, 8)"))
+    content = bytearray(file.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.index(mark) + offset
+        if wrong == "encrypted":
+            content[place] |= 1
+        elif wrong == "method":
+            content[place + 2] = 99
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"^{file} cannot be read"):
+        readers.read("arrays", Place(tmp_path, file=file))
+
+
+EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
+%%BoundingBox: 0 0 12 12
+%%EndComments
+0 0 12 12 rectfill
+%%EOF
+"""
+
+
+def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow has Ghostscript draw an EPS, whatever its name ends in."""
+    from PIL import EpsImagePlugin
+
+    proof, programs = tmp_path / "ran", tmp_path / "bin"
+    programs.mkdir()
+    (programs / "gs").write_text(f"#!/bin/sh\n: > {proof}\n")
+    (programs / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)
+    root = write_images(tmp_path / "mine")
+    image = root / "train" / "cat" / "000.png"
+    image.write_bytes(EPS)
+    with pytest.raises(UserError, match=f"{image} is damaged"):
+        readers.read("folder", Place(tmp_path, root=root, image_size=12, channels=3))
+    assert not proof.exists()
+    with pytest.raises((OSError, ValueError, SyntaxError)), Image.open(image) as opened:
+        opened.load()
+    assert proof.exists(), "it was a working trap"
+
+
+ODD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "loop": (
+        lambda at: (at / "up").symlink_to(at.parent),
+        "up is a link to a folder that it is in",
+    ),
+    "dangling": (lambda at: (at / "x.png").symlink_to(at / "gone.png"), "x.png cannot be read"),
+    "FIFO": (lambda at: os.mkfifo(at / "x.png"), "x.png is damaged .*no regular file"),
+    "name": (lambda at: (at / os.fsdecode(b"\xff.png")).write_bytes(b""), "is not UTF-8"),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_no_image_file_is_named(odd: str, tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine")
+    make, said = ODD[odd]
+    make(root / "train" / "cat")
+    with pytest.raises(UserError, match=said) as caught:
+        readers.read("folder", Place(tmp_path, root=root, image_size=12, channels=3))
+    assert "\n" not in str(caught.value)
+
+
+def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
+    root = write_images(tmp_path / "mine")
+    shutil.copytree(root / "train" / "cat", root / "train" / ".ipynb_checkpoints")
+    assert class_folders.images(Place(tmp_path, root=root)).classes == ["cat", "cow", "dog"]

@@ -23,15 +23,17 @@ from conftest import ROOT, TINY, clean_environment, configure, records
 from forked import Ended, shared_forge
 from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
+from recorded import record_runs
 from scipy import stats
 
+from igo.analysis.report import results
 from igo.analysis.table import program as table_program
 from igo.analysis.table import show, table
 from igo.config.plan import make_plan
 from igo.config.rules import CHOICES
 from igo.config.schema import known_settings
 from igo.errors import UserError
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, digests, read_records
 
 Program = Callable[..., Ended]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
@@ -632,3 +634,26 @@ def test_the_table_needs_no_torch(tmp_path: Path) -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.splitlines()[-1] == "HEAVY []"
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "plan.csv", "metrics.jsonl"])
+def test_a_finished_record_that_was_changed_is_not_shown_as_true(name: str, tmp_path: Path) -> None:
+    """Neither in a table nor in a report, whose numbers are these."""
+    folders = record_runs(tmp_path / "runs")
+    for folder in folders:
+        status = json.loads((folder / "status.json").read_text())
+        (folder / "status.json").write_text(json.dumps(status | {"sha256": digests(folder)}))
+    changed = folders[1] / name
+    text = changed.read_text()
+    changed.write_text(text.replace("1", "2", 1))
+    assert changed.read_text() != text
+    states = {row["run"]: row for row in table.read_runs(folders).to_dicts()}
+    row = states.pop(folders[1].name)
+    assert row["state"] == "unreadable"
+    assert row["error"].startswith(f"{name}: not what the run wrote")
+    assert {row["state"] for row in states.values()} == {"finished"}
+    found = results.read(folders)
+    assert found.runs.filter(pl.col("counted"))["run"].len() == 2
+    assert found.epochs["seed"].n_unique() == 2
+    with pytest.raises(UserError, match="not what the run wrote"):
+        read_records(folders[1])

@@ -27,7 +27,7 @@ from igo.config.schema import Config
 from igo.files import Record
 from igo.method import noise
 from igo.runs import epoch_line, plan_table, provenance
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, digests
 from igo.runs.session import run
 from igo.runs.terminal import Terminal
 from igo.words import counted
@@ -276,7 +276,7 @@ def finished_run(tmp_path: Path, config: Config, last: Record) -> RunFolder:
     folder.write_plan(make_plan(config))
     folder.write_records(records)
     folder.begin_status(state="finished", code=provenance.code(), commit="a" * 40)
-    folder.update_status(sha256=folder.digests())
+    folder.update_status(sha256=digests(folder.path))
     return folder
 
 

@@ -80,6 +80,9 @@ def test_a_finished_run_gives_its_model_when_it_is_asked_later(
     assert not file.exists()
     assert "finished before" in forge.run(tmp_path, *typed, "save_model=true").stdout
     assert file.read_bytes() == content
+    file.write_bytes(content[:1000])
+    assert "finished before" in forge.run(tmp_path, *typed, "save_model=true").stdout
+    assert file.read_bytes() == content
 
 
 def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> None:

@@ -8,19 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from igo.files import from_json, write_atomically
+from igo.files import from_json, open_regular, read_bytes, write_atomically
 
 Arrays = dict[str, np.ndarray]
 Facts = dict[str, Any]
 CHECKSUMS = "sha256.json"
+SHA256 = "sha256"
+PARTIAL = ".partial-"
+ABANDONED = 24 * 3600  # seconds after which nobody writes a folder any more
 
 
 def cached(
@@ -31,7 +36,7 @@ def cached(
     Args:
         folder: for all cached data sets; where it cannot be written, nothing is kept.
         name: of the data set.
-        sources: what the content depends on: files (their size and time count) or versions.
+        sources: what the content depends on: files (their size, times and inode count) or versions.
         read: called where there is nothing whole; its arrays are kept.
     """
     kept = folder / f"{name}-{_digest(sources)}"
@@ -47,22 +52,26 @@ def remembered(
 ) -> Facts:
     """What ``find`` says of the same sources, from a small file beside the arrays.
 
-    Its numbers and texts must follow from the sources alone.
+    Its numbers and texts must follow from the sources alone. The file has the SHA-256 of them.
     """
     file = folder / f"{name}-{_digest(sources)}.json"
     try:
-        found = from_json(file.read_text())
-        if isinstance(found, dict):
-            return found
-    except (OSError, ValueError):
+        kept = from_json(read_bytes(file).decode())
+        if kept[SHA256] == _sha256(kept["found"]):
+            return dict(kept["found"])
+    except (OSError, ValueError, TypeError, KeyError):
         pass
     found = find()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(found) + "\n")
+        write_atomically(file, json.dumps({"found": found, SHA256: _sha256(found)}) + "\n")
     except OSError:  # no place to write: it is found again the next time
         pass
     return found
+
+
+def _sha256(found: Any) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(sources: Iterable[object]) -> str:
@@ -73,14 +82,18 @@ def _digest(sources: Iterable[object]) -> str:
 def _identity(source: object) -> object:
     if not isinstance(source, Path):
         return source
-    facts = source.stat()
-    return str(source.resolve()), facts.st_size, facts.st_mtime_ns
+    return str(source.resolve()), stamp(source.stat())
+
+
+def stamp(facts: os.stat_result) -> tuple[int, ...]:
+    """By what a file is known to be the same: `cp -p` and tar keep size and time, not the rest."""
+    return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
 def _load(kept: Path) -> Arrays | None:
     """The arrays of a folder, mapped copy-on-write; None where one is missing or damaged."""
     try:
-        sums = json.loads((kept / CHECKSUMS).read_text())
+        sums = json.loads(read_bytes(kept / CHECKSUMS))
         if any(Path(file).name != file for file in sums):  # leads out of the folder
             return None
         if any(_checksum(kept / file) != wanted for file, wanted in sums.items()):
@@ -97,7 +110,10 @@ def _keep(kept: Path, arrays: Arrays) -> None:
     """Write a folder beside its place, then put it there whole; whoever is last wins."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".partial-") as name:
+        for left in kept.parent.glob(f"{PARTIAL}*"):  # by a process that was killed
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=PARTIAL) as name:
             partial = Path(name) / "arrays"
             partial.mkdir()
             for key, array in arrays.items():
@@ -113,5 +129,5 @@ def _keep(kept: Path, arrays: Arrays) -> None:
 
 
 def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,11 +15,14 @@ from typing import Any
 import numpy as np
 
 from igo.data import strata
+from igo.data.cache import stamp
 from igo.data.source import Missing, Place, Source, Split, Splits, one_line
 from igo.errors import UserError
+from igo.files import open_regular, read_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # others start programs: no EPS
 SAMPLE = 1_000  # files whose contents are in a fingerprint, evenly spread over the names
 LOOKED_AT = 10_000  # images that size, channels, mean and std are found from, evenly spread
 MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
@@ -28,11 +32,13 @@ DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises of a bad file
 
 @dataclass(frozen=True)
 class File:
-    """An image file: its name under the root, SPLIT/CLASS/…, its size and when it was written."""
+    """An image file: its name under the root, SPLIT/CLASS/…, and by what it is known.
+
+    ``stamp`` begins with its size, see igo.data.cache.stamp.
+    """
 
     name: str
-    size: int
-    time: int
+    stamp: tuple[int, ...]
 
     @property
     def label(self) -> str:
@@ -54,7 +60,7 @@ class Images:
     @property
     def parts(self) -> tuple[object, ...]:
         """What decoded images, and facts about them, depend on."""
-        own = tuple((file.name, file.size, file.time) for file in self.files)
+        own = tuple((file.name, file.stamp) for file in self.files)
         return (str(self.root.resolve()), own, self.place.image_size, self.place.channels)
 
     def labels(self, files: Sequence[File]) -> np.ndarray:
@@ -171,7 +177,18 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
     return np.asarray(plain).reshape(size, size, channels)
 
 
-def _opened(path: Path) -> Any:
+def coloured(path: str) -> Any:
+    """One image of Pillow's, as RGB, for torchvision's transforms.
+
+    Raises:
+        UserError: the file is damaged, or no 8-bit image.
+    """
+    with _opened(Path(path)) as image:
+        return image.convert("RGB")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
     """The image of a file, its pixels not read yet.
 
     Raises:
@@ -179,15 +196,17 @@ def _opened(path: Path) -> Any:
     """
     from PIL import Image
 
-    try:
-        image = Image.open(path)
-    except (*DAMAGED, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
-    if image.mode not in (*GREY, *COLOUR):
-        mode = image.mode
-        image.close()
-        raise UserError(f"{path} is of Pillow's mode {mode}; images of 8 bits a channel are needed")
-    return image
+    with ExitStack() as opened:
+        try:
+            file = opened.enter_context(open_regular(path))
+            image = opened.enter_context(Image.open(file, formats=FORMATS))
+        except (*DAMAGED, Image.DecompressionBombError) as error:
+            raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
+        if image.mode not in (*GREY, *COLOUR):
+            raise UserError(
+                f"{path} is of Pillow's mode {image.mode}; images of 8 bits a channel are needed"
+            )
+        yield image
 
 
 def _parallel(work: Any, files: Sequence[File]) -> list[Any]:
@@ -220,22 +239,39 @@ def listing(root: Path, splits: Sequence[str], place: Place) -> list[File]:
 
 def _walk(root: Path, splits: Sequence[str]) -> list[File]:
     found = []
-    folders = [entry for split in splits for entry in _entries(root / split) if entry.is_dir()]
+    folders = [
+        (Path(entry.path), {os.path.realpath(root / split)})
+        for split in splits for entry in _entries(root / split) if entry.is_dir()
+    ]  # fmt: skip
     while folders:
-        for entry in _entries(Path(folders.pop().path)):
+        folder, above = folders.pop()
+        if (here := os.path.realpath(folder)) in above:
+            raise UserError(f"{folder} is a link to a folder that it is in; remove it")
+        for entry in _entries(folder):
             if entry.is_dir():
-                folders.append(entry)
+                folders.append((Path(entry.path), above | {here}))
             elif entry.name.lower().endswith(SUFFIXES):
-                facts = entry.stat()
-                name = Path(entry.path).relative_to(root).as_posix()
-                found.append(File(name, facts.st_size, facts.st_mtime_ns))
+                found.append(_file(entry, root))
     return found
 
 
+def _file(entry: os.DirEntry[str], root: Path) -> File:
+    name = Path(entry.path).relative_to(root).as_posix()
+    try:
+        name.encode()
+        return File(name, stamp(entry.stat()))
+    except UnicodeEncodeError:
+        raise UserError(f"{root}: the name {name!r} is not UTF-8; rename the file") from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{entry.path} cannot be read ({reason}); remove it") from None
+
+
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder, without what is hidden, as .ipynb_checkpoints is."""
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            return [entry for entry in entries if not entry.name.startswith(".")]
     except OSError:
         return []
 
@@ -248,10 +284,10 @@ def fingerprint(root: Path, files: Sequence[File], size: int) -> str:
     """
     digest = hashlib.blake2b(digest_size=size)
     for file in files:
-        digest.update(f"{file.name}\0{file.size}\n".encode())
+        digest.update(f"{file.name}\0{file.stamp[0]}\n".encode())
     for file in spread(files, SAMPLE):
         try:
-            digest.update((root / file.name).read_bytes())
+            digest.update(read_bytes(root / file.name))
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"{root / file.name} cannot be read ({reason})") from None

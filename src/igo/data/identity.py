@@ -36,7 +36,7 @@ class Identity:
 
 
 def identify(name: str, place: Place) -> Identity:
-    """Know a data set by its content. What was found is kept by the files' sizes and times.
+    """Know a data set by its content. What was found is kept by the files' sizes, times and inodes.
 
     Raises:
         Missing: it is not there.
@@ -72,7 +72,7 @@ def _of_folders(name: str, root: Path, place: Place) -> Identity:
     found = remembered(
         place.cache,
         name,
-        [(file.name, file.size, file.time) for file in files],
+        [(file.name, file.stamp) for file in files],
         lambda: {"fingerprint": class_folders.fingerprint(root, files, SIZE)},
     )
     n = sum(file.name.startswith("train/") for file in files)

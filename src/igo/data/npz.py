@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import numpy as np
 from igo.data import strata
 from igo.data.source import Missing, Place, Source, Split, Splits, one_line
 from igo.errors import UserError
+from igo.files import open_regular
+
+UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError,
+              KeyError, zipfile.BadZipFile, zlib.error)  # fmt: skip
+MOST_CLASSES = 2**20
 
 
 def arrays(place: Place) -> Source:
@@ -24,9 +30,9 @@ def arrays(place: Place) -> Source:
 
 def _read(file: Path) -> Splits:
     try:
-        with np.load(file, allow_pickle=False) as found:
+        with open_regular(file) as opened, np.load(opened, allow_pickle=False) as found:
             held = {name: found[name] for name in found.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
+    except UNREADABLE as error:
         raise UserError(f"{file} cannot be read ({one_line(error)})") from None
     train = _split(file, held, "images", "labels")
     if "test_images" in held or "test_labels" in held:
@@ -54,5 +60,10 @@ def _split(file: Path, held: dict[str, np.ndarray], images: str, labels: str) ->
         raise UserError(
             f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
             f" 0 upwards for each of the {len(pixels)} images, two of them at least"
+        )
+    if classes.max() >= MOST_CLASSES:  # before astype, which wraps
+        raise UserError(
+            f"{file}: {labels} has the class {classes.max()}; classes count from 0, and are at most"
+            f" {MOST_CLASSES:,}"
         )
     return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))

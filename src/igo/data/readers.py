@@ -21,6 +21,7 @@ from igo.data import class_folders, npz
 from igo.data.cache import cached
 from igo.data.source import Place, Source, Split, Splits, missing, one_line
 from igo.errors import UserError
+from igo.files import read_bytes
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (
@@ -147,7 +148,7 @@ def _fetched(place: Place, get: Callable[[], Any], what: str, cure: str) -> Any:
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.exists()), None)
+    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
 
 
 def _idx_source(folder: Path) -> Source:
@@ -177,7 +178,7 @@ def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
     try:
         with tempfile.NamedTemporaryFile() as plain:
             if path.suffix == ".gz":
-                plain.write(gzip.decompress(path.read_bytes()))
+                plain.write(gzip.decompress(read_bytes(path)))
                 plain.flush()
             source = plain.name if path.suffix == ".gz" else str(path)
             values: np.ndarray = read_sn3_pascalvincent_tensor(source).numpy()

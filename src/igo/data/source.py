@@ -50,7 +50,7 @@ class Source:
 
     Args:
         where: it is, for a person: a path, or the package that has it.
-        parts: what its content depends on: files, whose size and time count, or versions.
+        parts: what its content depends on: files, whose size, times and inode count, or versions.
         read: reads it.
     """
 

@@ -37,6 +37,7 @@ from igo.files import (
 )
 from igo.method.plan import STAGE_COLUMNS, Plan
 
+DIGESTED = ("config.yaml", "plan.csv", "metrics.jsonl")
 CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
 
 
@@ -141,18 +142,9 @@ class RunFolder:
         lines = "".join(_line(record) for record in records)
         write_atomically(self.metrics, lines)
 
-    def digests(self) -> dict[str, str]:
-        """SHA-256 of the files that people and programs read; empty for one that is missing."""
-        found = {}
-        for name in ("config.yaml", "plan.csv", "metrics.jsonl"):
-            file = self.path / name
-            content = file.read_bytes() if file.is_file() else None
-            found[name] = "" if content is None else hashlib.sha256(content).hexdigest()
-        return found
-
     def damaged(self) -> list[str]:
         """Files of a finished run that are not what it wrote; those of old versions are taken."""
-        written, found = self.status().get("sha256"), self.digests()
+        written, found = self.status().get("sha256"), digests(self.path)
         if not isinstance(written, dict):  # a version without
             return [] if found["metrics.jsonl"] else ["metrics.jsonl"]
         return [name for name in found if found[name] != written.get(name)]
@@ -191,6 +183,40 @@ class RunFolder:
     def write_error(self, traceback: str) -> None:
         """Keep the traceback of a failed run in error.txt."""
         write_atomically(self.path / "error.txt", traceback)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of the files that people and programs read; empty for one that is missing.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    found = {}
+    for name in DIGESTED:
+        try:
+            found[name] = hashlib.sha256(read_bytes(folder / name)).hexdigest()
+        except FileNotFoundError:
+            found[name] = ""
+        except OSError as error:
+            reason = error.strerror or error
+            raise UserError(f"{folder / name} cannot be read ({reason})") from None
+    return found
+
+
+def check_unchanged(folder: Path, status: Record) -> None:
+    """Hold the files of a finished run against the digests in its status.json.
+
+    Raises:
+        UserError: one is not what the run wrote.
+    """
+    written = status.get("sha256")
+    if status.get("state") == "finished" and isinstance(written, dict):
+        changed = [name for name, digest in digests(folder).items() if digest != written.get(name)]
+        if changed:
+            raise UserError(
+                f"{', '.join(changed)}: not what the run wrote (SHA-256); the command that trained"
+                " it writes it again"
+            )
 
 
 def refuse_older(folder: Path) -> None:
@@ -260,6 +286,16 @@ def _line(record: Record) -> str:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records in a run's metrics.jsonl, none where there is no such file."""
-    file = folder / "metrics.jsonl"
-    return [from_json(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    """The records in a run's metrics.jsonl, none where there is no such file.
+
+    Raises:
+        UserError: it cannot be read, or a finished run wrote another one.
+    """
+    check_unchanged(folder, read_status(folder))
+    try:
+        lines = read_bytes(folder / "metrics.jsonl").decode().splitlines()
+        return [from_json(line) for line in lines]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'metrics.jsonl'} cannot be read ({error})") from None

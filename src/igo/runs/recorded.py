@@ -13,7 +13,7 @@ from typing import Any
 from igo.errors import first_line
 from igo.files import Record
 from igo.runs import assemble, background, checkpoint, tracking, trained
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, digests
 from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
@@ -158,4 +158,4 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
             finish(1)
         raise
     with folder.writing():
-        end("finished", sha256=folder.digests())
+        end("finished", sha256=digests(folder.path))

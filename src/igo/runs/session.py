@@ -11,7 +11,7 @@ from igo.files import check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
 from igo.runs import same_data, same_plan
-from igo.runs.folder import RunFolder, last_record, read_records
+from igo.runs.folder import RunFolder, digests, last_record, read_records
 from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
@@ -81,7 +81,7 @@ def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Termin
     if damaged:
         with folder.held(), folder.writing():
             folder.write_plan(plan)
-            folder.update_status(sha256=folder.digests())
+            folder.update_status(sha256=digests(folder.path))
     return True
 
 

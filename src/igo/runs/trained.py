@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from igo.config.load import of_file
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.files import Record, durable, partial_of
+from igo.files import Record, durable, open_regular, partial_of
 from igo.runs import checkpoint
 from igo.runs.folder import RunFolder, read_records, refuse_older
 from igo.train import models
@@ -54,7 +55,7 @@ def load_run(folder: str | Path) -> TrainedRun:
 
 
 def export(folder: RunFolder, config: Config) -> Path:
-    """Write the model's state_dict as FILE, where it is not there yet; return its path.
+    """Write the model's state_dict as FILE, where it is not there whole; return its path.
 
     ``torch.load(path, weights_only=True)`` reads it.
 
@@ -63,12 +64,22 @@ def export(folder: RunFolder, config: Config) -> Path:
     """
     file = folder.path / FILE
     with folder.writing():
-        if not file.exists():
+        if _digest(file) != folder.status().get(FILE, ""):
             state = _parameters(folder.path, config)
             with durable(partial := partial_of(file)) as written:
                 torch.save(state, written)
+            digest = _digest(partial)
             partial.replace(file)
+            folder.update_status(**{FILE: digest})
     return file
+
+
+def _digest(file: Path) -> str | None:
+    try:
+        with open_regular(file) as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:

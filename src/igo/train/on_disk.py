@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
-from igo.data.class_folders import File, Images, decode
+from igo.data.class_folders import File, Images, coloured, decode
 from igo.data.source import one_line
 from igo.errors import UserError
 
@@ -49,6 +49,8 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
                 torch.manual_seed((self._seed + index) % 2**63)
             try:
                 pixels, label = self._folder[index]
+            except UserError as error:
+                return error
             except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 path = self._folder.samples[index][0]
                 return UserError(f"{path} is damaged ({one_line(error)}); get it again")
@@ -85,7 +87,7 @@ def image_folder(root: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
     from torchvision import datasets
 
     try:
-        return ImageFolder(datasets.ImageFolder(str(root), transform=transform))
+        return ImageFolder(datasets.ImageFolder(str(root), transform, loader=coloured))
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"no images to read in {root} ({one_line(error)}); ImageNet is not"

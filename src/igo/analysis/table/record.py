@@ -14,7 +14,7 @@ from igo.config.load import record_values
 from igo.config.schema import Config
 from igo.errors import UserError
 from igo.files import from_json, read_bytes
-from igo.runs.folder import refuse_older, state_of
+from igo.runs.folder import check_unchanged, refuse_older, state_of
 from igo.words import printable
 
 Row = dict[str, Any]
@@ -58,6 +58,7 @@ def read_run(folder: Path) -> Row:
         row |= _settings(_text(folder / "config.yaml"))
         status = _object(_text(folder / "status.json"), "status.json")
         refuse_older(folder)
+        check_unchanged(folder, status)
         row |= _status(status)  # before the records: those of a finished run are complete
         if row["state"] == "running":
             row["state"] = state_of(folder)  # it may be dead
