@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rounding
 import torch
 from conftest import DEVICES, records, run_folder
 from hypothesis import given
@@ -199,7 +200,8 @@ def test_an_image_is_augmented_alike_in_every_batch_size_and_on_every_device(
     parts, labels = by_index(
         tensor_data(device=device), epoch_batches(40, equal.count(40, b), 0, 2), seed=5
     )
-    torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
+    # Places of up to 12 pixels, from two products and two sums; neighbours differ by 1 at most.
+    torch.testing.assert_close(parts, whole, rtol=0, atol=12 * rounding.bound(4))
     assert torch.equal(labels, torch.arange(40) % 10)
 
 

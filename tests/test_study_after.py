@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rounding
 import torch
 import torch.nn.functional as F
 from conftest import TINY, run_folder
@@ -55,7 +56,9 @@ def test_the_tail_is_hills_of_gradients_one_by_one(ended: Path) -> None:
     sizes = np.sort(np.linalg.norm(stacked - stacked.mean(axis=0), axis=1))[::-1]
     k = max(int(0.05 * len(sizes)), 2)
     hill = 1 / np.mean([np.log(sizes[i] / sizes[k]) for i in range(k)])
-    assert found == pytest.approx(hill, rel=1e-3)
+    # Of each norm; so of each logarithm twice that at most, and of their mean, 1 / hill.
+    apart = rounding.bound(rounding.terms(network, images_of(run)[0][:1]))
+    assert found == pytest.approx(hill, rel=2 * apart * hill)
 
 
 def test_the_anneal_ends_at_zero_with_batchnorm_of_all_images(
@@ -80,7 +83,8 @@ def test_the_anneal_ends_at_zero_with_batchnorm_of_all_images(
     with torch.no_grad():
         network.eval()(images)
     means = inputs[0].mean(dim=(0, 2, 3))
-    torch.testing.assert_close(first.running_mean, means, rtol=1e-3, atol=1e-5)
+    assert isinstance(first.running_mean, torch.Tensor)
+    rounding.assert_close(first.running_mean, means, 9 + inputs[0].numel() // len(means))
     with torch.no_grad():
         right = [(network(x).argmax(1) == y).float() for x, y in run.data.test_batches()]
     assert accuracy == pytest.approx(100 * float(torch.cat(right).mean()))

@@ -269,24 +269,26 @@ def test_what_sbatch_refuses_is_one_line_and_nothing_is_recorded(tmp_path: Path)
     assert in_queue() == {}
 
 
-def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(
-    tmp_path: Path, undisturbed: Callable[..., Path]
-) -> None:
-    """Two ranks share each batch; warned by USR2 both stop at the same update."""
-    runs = (*SILENT, "epochs=12", "engine.precision=fp32", "seed=0")
-    assert sweep(tmp_path, *SLURM, *runs, "hydra.launcher.tasks_per_node=2").returncode == 0
-    ((label, job),) = queue(tmp_path).items()
-    run = folder(tmp_path, label)
-    assert wait(lambda: in_the_middle(run), patience=60)
-    _warn(job, run)
-    until_the_queue_is_empty()
-    assert status(run)["state"] == "finished"
-    assert status(run)["hardware"]["ranks"] == 2
-    assert "continuing after epoch" in (run / "output.log").read_text()
-    expected = records(undisturbed(*runs) / run.name)
-    assert [row["epoch"] for row in records(run)] == list(range(1, 13))
-    for row, other in zip(records(run), expected, strict=True):
-        assert {name for name in row if row[name] is None} == {n for n in other if other[n] is None}
-        numbers = {name: value for name, value in other.items() if value is not None}
-        # sums in another order, through 12 epochs
-        assert {name: row[name] for name in numbers} == pytest.approx(numbers, rel=1e-3)
+def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(tmp_path: Path) -> None:
+    """Warned by USR2 both stop at the same update; the run ends as one of two that nobody warned.
+
+    That two ranks train what one does is tested in float64 by test_ranks.
+    """
+    runs = (*SLURM, *SILENT, "epochs=12", "seed=0", "hydra.launcher.tasks_per_node=2")
+    found = []
+    for name in ("warned", "undisturbed"):
+        place = tmp_path / name
+        place.mkdir()
+        assert sweep(place, *runs).returncode == 0
+        ((label, job),) = queue(place).items()
+        run = folder(place, label)
+        if name == "warned":
+            assert wait(lambda run=run: in_the_middle(run), patience=60)
+            _warn(job, run)
+        until_the_queue_is_empty()
+        assert status(run)["hardware"]["ranks"] == 2
+        found.append(run)
+    said = [(run / "output.log").read_text() for run in found]
+    assert ["continuing after epoch" in text for text in said] == [True, False]
+    assert_same(*found)
+    assert [row["epoch"] for row in records(found[0])] == list(range(1, 13))
