@@ -90,8 +90,11 @@ def step(
     """
     images = batch[0].contiguous(memory_format=form.layout)
     once = partial(update, form, network, optimizer, images, batch[1])
-    if not form.graph:
-        return once
+    return captured(once) if form.graph else once
+
+
+def captured(once: Step) -> Step:
+    """What replays a CUDA graph of a step."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):

@@ -1,13 +1,9 @@
-"""A GPU without a GPU: tensors in CPU memory that say they are elsewhere, and what a GPU punishes.
+"""A GPU without a GPU: tensors in CPU memory that say they are elsewhere.
 
-Its tensors compute as the CPU's do, so that numbers can be compared; but
-
-- an operation on tensors of both devices fails, as on a GPU,
-- reading one on the host fails, which would wait for a GPU, and
-- a copy from the host to it fails, which would be paid for at every step,
-
-unless the reading or copying function is one of READS or COPIES, which give the reason. Each time
-is counted, so that a test can see that it is not one of every step.
+Its tensors compute as the CPU's do, so that numbers can be compared; an operation on tensors of
+both devices fails, as on a GPU. What crosses over is counted: a number read on the host, for which
+a GPU would be waited for, and a copy from the host. So a test can see that neither is one of every
+step.
 
 What it cannot show: the time that anything takes, autocast's casts, pinned memory, streams.
 `device()` changes PyTorch's settings for good: only in a process of its own, see forked.
@@ -16,8 +12,6 @@ What it cannot show: the time that anything takes, autocast's casts, pinned memo
 from __future__ import annotations
 
 import functools
-import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -27,34 +21,6 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map
 
-from igo.paths import PACKAGE
-
-# Who may read what the device computed, and how often.
-READS = {
-    "finite.Tally.sums": "loss and accuracy of an epoch, at its end",
-    "engine.Engine.evaluate": "loss and accuracy of the test set, at its end",
-    "online.gathered": "C² of an epoch's pairs, at its end",
-    "optim.learning_rate": "the rate that was applied, at an epoch's end",
-    "recovery.copied": "a copy of parameters and momenta, before an epoch",
-    "noise.estimate": "C² of mini-batches, once a stage",
-    "surface.Surface.value_and_gradient": "sharpness, on request",
-    "measure._worst_case": "sharpness, on request",
-    "curvature.largest": "sharpness, on request",
-    "curvature.trace": "sharpness, on request",
-    "measure.per_sample": "C² of single samples, on request",
-}
-# Who may bring what to the device, and how often.
-COPIES = {
-    "on_device.resident": "the data set, once a run",
-    "on_device.Normalise.__init__": "mean and standard deviation, once a run",
-    "engine.Engine.prepare": "the model, once a run",
-    "optim.apply": "the first learning rate, once a run",
-    "augment.draw_moves": "how an epoch's images move, before its first step",
-    "curvature.random_direction": "sharpness, on request: ARPACK is on the host",
-    "curvature.largest": "sharpness, on request: ARPACK is on the host",
-    "curvature.trace": "sharpness, on request: ARPACK is on the host",
-    "on_device.order": "an epoch's permutation, before its first step",
-}
 READING = {  # operations that end in a number or a shape on the host
     "aten::_local_scalar_dense", "aten::item", "aten::equal", "aten::nonzero", "aten::is_nonzero",
     "aten::masked_select", "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive",
@@ -65,14 +31,6 @@ COPYING = ("aten::_to_copy", "aten::copy_")
 
 class WrongDevice(RuntimeError):
     """Tensors of both devices in one operation."""
-
-
-class HostRead(RuntimeError):
-    """A number of the device's, read on the host."""
-
-
-class HostCopy(RuntimeError):
-    """A tensor of the host's, brought to the device."""
 
 
 class OnGpu(Tensor):
@@ -115,12 +73,11 @@ class OnGpu(Tensor):
 
 
 class Traffic(TorchDispatchMode):
-    """Inside, the device exists; counts what crosses over by (what, the project's function)."""
+    """Inside, the device exists, and what crosses over is counted."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.reads: Counter[str] = Counter()
-        self.copies: Counter[str] = Counter()
+        self.reads = self.copies = 0
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: Any = (), named: Any = None
@@ -140,23 +97,15 @@ class Traffic(TorchDispatchMode):
             source = args[1] if "copy_" in name and "_to_copy" not in name else args[0]
             target = args[0].device if source is not args[0] else wanted
             if isinstance(source, OnGpu) and target is not None and _on_host(target):
-                self._count(self.reads, READS, HostRead, name)
+                self.reads += 1
             elif not isinstance(source, OnGpu) and target is not None and not _on_host(target):
-                self._count(self.copies, COPIES, HostCopy, name)
+                self.copies += 1
             return
         mixed = [one for one in tensors if not isinstance(one, OnGpu) and one.dim()]
         if mixed and any(isinstance(one, OnGpu) for one in tensors):
-            raise WrongDevice(f"{name} in {_place()}: a tensor {tuple(mixed[0].shape)} of the host")
+            raise WrongDevice(f"{name}: a tensor {tuple(mixed[0].shape)} of the host")
         if name in READING or (name.startswith("aten::index") and _masked(tensors)):
-            self._count(self.reads, READS, HostRead, name)
-
-    def _count(
-        self, counts: Counter[str], allowed: dict[str, str], error: type[RuntimeError], name: str
-    ) -> None:
-        place = _place()
-        if place not in allowed:
-            raise error(f"{name} in {place}")
-        counts[place] += 1
+            self.reads += 1
 
 
 @contextmanager
@@ -204,15 +153,3 @@ def _on_host(where: Any) -> bool:
 def _masked(tensors: list[Tensor]) -> bool:
     """Whether something is picked by a mask, whose ones have to be counted first."""
     return any(one.dtype in (torch.bool, torch.uint8) for one in tensors[1:])
-
-
-def _place() -> str:
-    """The innermost function of the project that is at work: module and name."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        path = frame.f_code.co_filename
-        if path.startswith(str(PACKAGE)) or "on_fake_gpu" in path:
-            name = frame.f_code.co_qualname.partition(".<locals>")[0]
-            return f"{path.rpartition('/')[2].removesuffix('.py')}.{name}"
-        frame = frame.f_back  # type: ignore[assignment]
-    return "elsewhere"

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rounding
 import torch
-from fake_gpu import COPIES, READS
 from forked import shared_forge
-from on_fake_gpu import MUTANTS
 
 AUGMENTED = ("dataset.augment.crop=1", "dataset.augment.flip=true", "dataset.augment.rotation=15")
 # One learning rate that float32, which a GPU has it in, holds to the bit.
@@ -47,38 +46,42 @@ def test_a_run_has_the_bits_of_the_cpu(overrides: tuple[str, ...], on_fake_gpu: 
     assert ours["records"] == theirs["records"]
     for name, value in theirs["state"].items():
         assert torch.equal(ours["state"][name], value), name
-    assert theirs["reads"] == theirs["copies"] == {}
+    assert theirs["reads"] == theirs["copies"] == 0
 
 
 def test_a_model_of_timms_is_the_same_within_rounding(on_fake_gpu: Any) -> None:
-    """Swish, squeeze and excite, convolutions by groups: other kernels for other devices."""
+    """Swish, squeeze and excite, convolutions by groups: other kernels for other devices.
+
+    In float64, but for the images, the logits and the sums of losses.
+    """
     model = ("model=timm", "model.name=test_efficientnet", "learning_rate=0.0078125")
     (ours,), (theirs,) = (
-        on_fake_gpu("train", where, *RUN, *model)["records"] for where in ("gpu", "cpu")
+        on_fake_gpu("train_in_double", where, *RUN, *model)["records"] for where in ("gpu", "cpu")
     )
-    assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=1e-4)
-    assert ours["reference_variance"] == pytest.approx(theirs["reference_variance"], rel=1e-4)
+    close = rounding.bound(10, 96)
+    assert ours["train/loss"] == pytest.approx(theirs["train/loss"], rel=close)
+    assert ours["reference_variance"] == pytest.approx(theirs["reference_variance"], rel=2 * close)
+
+
+def crossings(name: str, on_fake_gpu: Any, *arguments: str) -> list[tuple[int, int]]:
+    """Reads and copies of one epoch of 4 steps, and of one of 12."""
+    found = [on_fake_gpu(name, *arguments, *RUN, NARROW, f"batch_size={b}") for b in (24, 8)]
+    assert [run["records"][-1]["updates"] for run in found] == [4, 12]
+    return [(run["reads"], run["copies"]) for run in found]
 
 
 def test_more_steps_cross_over_no_more_often(on_fake_gpu: Any) -> None:
-    """What waits or copies is counted by epochs and stages: 4 or 12 steps an epoch are alike."""
-    few, many = (
-        on_fake_gpu("train", "gpu", *RUN, NARROW, f"batch_size={b}", f"engine.non_finite={skip}")
-        for b, skip in ((24, "stop"), (8, "skip"))
-    )
-    assert [one["records"][-1]["updates"] for one in (few, many)] == [4, 12]
-    for crossing in ("reads", "copies"):
-        assert many[crossing] == few[crossing]
-    once = {name: count for name, count in few["reads"].items() if name != "recovery.copied"}
-    assert {*once.values()} == {1}, "each at most once an epoch"
+    """What waits for a GPU, and what is copied to it, goes by epochs and stages."""
+    few, many = crossings("train", on_fake_gpu, "gpu")
+    assert few == many
+    assert min(few) > 0
 
 
-@pytest.mark.parametrize("mutant", MUTANTS)
-def test_code_that_is_wrong_on_a_gpu_is_noticed(mutant: str, on_fake_gpu: Any) -> None:
-    wanted = {"offset": "WrongDevice", "labels": "WrongDevice", "order": "WrongDevice",
-              "tensor": "HostCopy", "copy": "HostCopy"}  # fmt: skip
-    noticed = on_fake_gpu("mutated", mutant, *RUN, NARROW)
-    assert noticed == wanted.get(mutant, "HostRead")
+def test_code_that_is_wrong_on_a_gpu_is_noticed(on_fake_gpu: Any) -> None:
+    assert "of the host" in on_fake_gpu("mutated", "offset", *RUN, NARROW)["wrong"]
+    for mutant, what in (("item", 0), ("mask", 0), ("copy", 1)):
+        few, many = crossings("mutated", on_fake_gpu, mutant)
+        assert many[what] - few[what] == 8, mutant
 
 
 def test_measurements_on_request_have_the_bits_of_the_cpu(on_fake_gpu: Any) -> None:
@@ -86,12 +89,4 @@ def test_measurements_on_request_have_the_bits_of_the_cpu(on_fake_gpu: Any) -> N
     ours, theirs = (on_fake_gpu("measure", where, *RUN, NARROW) for where in ("gpu", "cpu"))
     for name in ("sharpness", "variance"):
         assert ours[name] == theirs[name]
-    assert {*ours["copies"]} > {*theirs["copies"]} == set()
-
-
-def test_the_lists_name_functions_that_there_are(on_fake_gpu: Any) -> None:
-    """And nothing is in them that no run needs any more."""
-    one = on_fake_gpu("train", "gpu", *RUN, NARROW)
-    two = on_fake_gpu("measure", "gpu", *RUN, NARROW)
-    assert {*one["copies"], *two["copies"]} == set(COPIES)
-    assert {*one["reads"], *two["reads"]} == set(READS)
+    assert ours["copies"] > theirs["copies"] == 0

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -45,7 +49,7 @@ def steps(run: Engine, network: nn.Module, eta: float, count: int, b: int = 16) 
     network = run.prepare(network)
     optimizer = optim.build(SGD, network.parameters())
     optim.apply(optimizer, eta, 0.0, SGD)
-    run.begin_epoch({b: 999}, optimizer)
+    run.begin_epoch({b: 999}, network, optimizer)
     torch.manual_seed(1)
     return [run.step(network, optimizer, samples(b))[0].item() for _ in range(count)]
 
@@ -78,7 +82,7 @@ def test_training_with_graphs_is_training_without_to_the_bit(
     assert ours == theirs
     assert same_state(graphed, eager)
     assert graphed.engine.graphs is not None
-    assert {*graphed.engine.graphs.told.values()} == {"graph"}
+    assert {*graphed.engine.graphs.outcome.values()} == {"graph"}
 
 
 def test_dropout_draws_in_replays_what_it_draws_without() -> None:
@@ -86,7 +90,7 @@ def test_dropout_draws_in_replays_what_it_draws_without() -> None:
     replayed = steps(build(True), dropping(), 0.0, 12)
     eager = steps(build(False), dropping(), 0.0, 12)
     assert len(set(replayed)) == 12
-    assert replayed == pytest.approx(eager, rel=1e-5)
+    assert replayed == eager
 
 
 def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
@@ -100,7 +104,7 @@ def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
         optimizer = optim.build(SGD, network.parameters())
         optim.apply(optimizer, 0.01, 0.0, SGD)
         for b in sizes:
-            run.begin_epoch({b: 999}, optimizer)
+            run.begin_epoch({b: 999}, network, optimizer)
             batch = samples(b, size=32)
             for _ in range(cudagraphs.REHEARSALS + 2):
                 run.step(network, optimizer, batch)
@@ -116,30 +120,40 @@ def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
 
 
 class Reads(nn.Module):
-    """Waits for the GPU, or draws on the CPU, or does what no capture takes."""
+    """Waits for the GPU, or draws on the CPU."""
 
     def __init__(self, what: str) -> None:
         super().__init__()
         self.inner, self.what = dropping(), what
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.what == "item":
-            return self.inner(x) * float(x.abs().max() > 0)
         if self.what == "draws":
             return self.inner(x) * (1 + 0 * torch.rand(1).item())
+        if self.what == "item":
+            return self.inner(x) * float(x.abs().max() > 0)
         torch.cuda.synchronize()
-        out: Tensor = self.inner(x)
-        return out
+        return cast(Tensor, self.inner(x))
 
 
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [("item", "waits for the GPU"), ("draws", "on the CPU"), ("synchronize", "without CUDA")],
-)
-def test_a_model_that_cannot_be_captured_trains_on_without(what: str, said: str) -> None:
-    with pytest.warns(UserWarning, match=said):
-        losses = steps(build("auto"), Reads(what), 0.1, 12)
-    assert losses == pytest.approx(steps(build(False), Reads(what), 0.1, 12), rel=1e-4)
+@pytest.mark.parametrize("what", ["item", "draws", "synchronize"])
+def test_a_model_that_cannot_be_captured_trains_on_without(what: str) -> None:
+    """In a process of its own: a failed capture may leave PyTorch's allocator unusable."""
+    done = subprocess.run(
+        [sys.executable, __file__, what], capture_output=True, text=True, check=False, timeout=240,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = "on the CPU" if what == "draws" else "without CUDA graphs"
+    assert said in done.stderr
+
+
+def train_without_a_graph(what: str) -> None:
+    """The losses are those of a run without graphs, and memory can be given back and taken."""
+    losses = steps(build("auto"), Reads(what), 0.1, 12)
+    torch.cuda.empty_cache()
+    torch.empty(2**28, dtype=torch.uint8, device="cuda").fill_(1)
+    torch.cuda.synchronize()
+    assert losses == steps(build(False), Reads(what), 0.1, 12)
 
 
 @pytest.mark.parametrize("setting", [True, False])
@@ -153,7 +167,7 @@ def test_an_update_that_is_not_finite_is_skipped_in_a_graph_too(setting: bool) -
     network = run.prepare(network)
     optimizer = optim.build(SGD, network.parameters())
     optim.apply(optimizer, 0.1, 0.0, SGD)
-    run.begin_epoch({16: 999}, optimizer)
+    run.begin_epoch({16: 999}, network, optimizer)
     images, labels = samples(16)
     for step in range(12):
         before = [value.clone() for value in network.state_dict().values()]
@@ -163,3 +177,7 @@ def test_an_update_that_is_not_finite_is_skipped_in_a_graph_too(setting: bool) -
         same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
         assert same == bad
         assert bool(loss.isfinite()) != bad
+
+
+if __name__ == "__main__":
+    train_without_a_graph(sys.argv[1])

@@ -97,7 +97,7 @@ def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> 
 def _graphs(training: Training) -> dict[str, str]:
     """What became of the CUDA graph of each size of batches so far, for status.json."""
     graphs = training.engine.graphs
-    return {} if graphs is None else {str(size): what for size, what in graphs.told.items()}
+    return {} if graphs is None else {str(size): what for size, what in graphs.outcome.items()}
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:

@@ -88,11 +88,13 @@ class Engine:
         self.ranks.sum_gradients(network.parameters())
         return totals
 
-    def begin_epoch(self, steps: Mapping[int, int], optimizer: torch.optim.Optimizer) -> None:
+    def begin_epoch(
+        self, steps: Mapping[int, int], network: nn.Module, optimizer: torch.optim.Optimizer
+    ) -> None:
         """Hear of the steps to come in the stage, by the size of their batches."""
         if self.graphs is not None:
             whole = {b: left for b, left in steps.items() if b <= self.micro_batch_size}
-            self.graphs.begin(whole, optimizer)
+            self.graphs.begin(whole, network, optimizer)
 
     def step(
         self,
@@ -108,7 +110,7 @@ class Engine:
         """
         if self.graphs is not None:
             update = partial(self._update, network, optimizer)
-            return self.graphs.step(update, network, optimizer, batch)
+            return self.graphs.step(update, batch)
         return self._update(network, optimizer, batch, span)
 
     def _update(

@@ -87,7 +87,7 @@ def _one_epoch(
     epochs_left = stage.epoch_range.stop - epoch
     steps = batches.counts(run.data.n, applied.batches)
     left = {size: many * epochs_left for size, many in steps.items()}
-    run.engine.begin_epoch(left, run.optimizer)
+    run.engine.begin_epoch(left, run.network, run.optimizer)
     bar.begin_epoch(epoch, applied)
     try:
         trained = train_epoch(run, epoch, applied, bar, check_stop)
