@@ -53,10 +53,13 @@ class Part:
         """Seconds until the part's limit."""
         return self.seconds - (time.perf_counter() - self.began)
 
-    def item(self, name: str, measure: Callable[[], Found], least: float = 0.0) -> None:
+    def item(self, name: str, measure: Callable[[], Found], least: float = 0.0) -> Found:
         """Do one, if ``least`` seconds are left for it; what fails is written, and the next begins.
 
         What ``measure`` returns is kept; "ok" in it says whether a check was passed.
+
+        Returns:
+            What is written of it.
         """
         began = time.perf_counter()
         found: Found = {"item": name}
@@ -76,6 +79,7 @@ class Part:
         text = json.dumps({"part": self.name, "dry": self.dry, "items": self.items}, indent=2)
         write_atomically(self.out / f"{self.name}.json", text + "\n")
         print(line(found), flush=True)
+        return found
 
 
 def line(found: Found) -> str:

@@ -9,7 +9,7 @@ import shlex
 import subprocess
 import sys
 import time
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,18 @@ def provenance() -> dict[str, Any]:
         "commit": commit(),
         "code": code(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in PACKAGES},
         "host": platform.node(),
         "pid": os.getpid(),
     }
+
+
+def _version(package: str) -> str | None:
+    """None where it is not installed, such as igo itself in a checkout on the path."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def commit() -> str | None:

@@ -82,7 +82,7 @@ class Launch:
         """Say how the sweep ended, with its table; SystemExit(1) where a run failed."""
         if self._manifest is None or not self._ended:
             return
-        from igo.sweep.status import show  # polars
+        from igo.sweep.status import show
 
         manifest, runs_dir = self._manifest, Path(self._jobs[0].config.runs_dir)
         states = show(manifest, runs_dir, self._console)

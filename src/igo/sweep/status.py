@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
 
-from igo.analysis.report import power
-from igo.analysis.table import table
-from igo.analysis.table.show import show_summary
 from igo.errors import UserError
 from igo.runs.folder import last_record, read_status
 from igo.runs.manifest import FOLDER, Entry, Manifest, find_manifest
@@ -71,11 +69,23 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
         file = runs_dir / entries[0].run / "error.txt"
         console.print(f"failed: {which}: {error} ({file})", markup=False)
     if "finished" in states.values():
-        runs = table.read_runs(runs_dir / entry.run for entry in manifest.runs)
-        table.write(runs, runs_dir / FOLDER / manifest.name)
-        show_summary(runs)
-        if said := power.sentence(runs):
-            console.print(said, markup=False)
-        console.print(f"table {runs_dir / FOLDER / manifest.name}/table.csv", markup=False)
+        _show_table(manifest, runs_dir, console)
     console.print(f"sweep {manifest.name}: {counts(states)}", markup=False)
     return states
+
+
+def _show_table(manifest: Manifest, runs_dir: Path, console: Console) -> None:
+    if find_spec("polars") is None:
+        missing = "no table: polars is not installed (pip install 'igo[report]')"
+        console.print(missing, markup=False)
+        return
+    from igo.analysis.report import power
+    from igo.analysis.table import table
+    from igo.analysis.table.show import show_summary
+
+    runs = table.read_runs(runs_dir / entry.run for entry in manifest.runs)
+    table.write(runs, runs_dir / FOLDER / manifest.name)
+    show_summary(runs)
+    if sentence := power.sentence(runs):
+        console.print(sentence, markup=False)
+    console.print(f"table {runs_dir / FOLDER / manifest.name}/table.csv", markup=False)

@@ -89,6 +89,8 @@ def _hardware(facts: object) -> str:
 def _versions(status: Row) -> str:
     found = status.get("versions")
     known = found if isinstance(found, dict) else {}
-    parts = [f"{name} {known[name]}" for name in ("torch", "torchvision", "timm") if name in known]
+    parts = [
+        f"{name} {known[name]}" for name in ("torch", "torchvision", "timm") if known.get(name)
+    ]
     python = status.get("python")
     return ", ".join([f"Python {python}"] * bool(python) + parts) or "unknown"
