@@ -30,7 +30,6 @@ NEEDED = (
 
 NOT_THERE = (
     "wandb", "polars", "cma", "timm", "sklearn", "matplotlib", "lightning", "submitit", "optuna",
-    "pytest_timeout",
 )  # fmt: skip
 
 
