@@ -6,6 +6,7 @@ question are adjusted together, by ``adjusted``, and only then is there a verdic
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,13 +26,14 @@ def paired(first: Array, second: Array) -> Found:
     """Two arms seed by seed: their means, the difference, its interval, spread and p-values."""
     d = np.asarray(first) - np.asarray(second)
     mean = statistics.mean_of(d)
+    enough = len(d) >= LEAST_PAIRS  # fewer may agree by chance, as accuracies come in steps
     one_sided = float(stats.t.ppf(1 - LEVEL, len(d) - 1)) * float(stats.sem(d))
     return {
         "n": len(d), "first": float(np.mean(first)), "second": float(np.mean(second)),
         "statistic": mean.value, "low": mean.low, "high": mean.high, "sd": float(d.std(ddof=1)),
         "p": statistics.sign_flip(d),
-        "p_equal": statistics.equivalence(d, MARGIN) if len(d) >= LEAST_PAIRS else None,
-        "least": mean.value - one_sided,
+        "p_equal": statistics.equivalence(d, MARGIN) if enough else None,
+        "least": mean.value - one_sided if enough else -math.inf,
     }  # fmt: skip
 
 

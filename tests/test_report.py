@@ -355,7 +355,8 @@ def test_order_is_compared_with_the_published_one(tmp_path: Path) -> None:
     assert "p ≤ 1 averages 85.00 % and p > 1 60.00 %: +25.00 points (one seed in common)" in told
     assert "Nothing can be tested: 10 pairs have one seed in common." in told
     assert section.finding.headline == (
-        "Undecided which is best: p = 1 has the highest mean test accuracy, 90.00 % (n = 1)."
+        "Undecided which is best: p = 1 has the highest mean test accuracy, 90.00 % (last epoch,"
+        " n = 1)."
     )
 
 

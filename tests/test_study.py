@@ -141,6 +141,17 @@ def test_equal_and_different_are_both_said() -> None:
         assert "| last epoch |" in line
 
 
+@pytest.mark.parametrize("test", PAIRED)
+def test_two_seeds_alike_are_undecided(test: str) -> None:
+    """As `make reproduce … SEEDS=2` may have them: an accuracy comes in steps."""
+    found = judge.paired(np.array([98.0, 97.5]), np.array([98.0, 97.5]))
+    judge.adjusted([found])
+    row = {"claim": "x", "test": test, "found": found}
+    verdict = rows.verdicts_of(row, found)
+    line = table.table([{**row, "found": found | verdict}]).splitlines()[-1]
+    assert line.endswith("| undecided |")
+
+
 def test_what_was_tuned_follows_from_the_held_out_images(runs: dict[str, Run]) -> None:
     found = tuning.validation(runs.values())
     assert (table.ROOT / "results" / "tuning.md").read_text() == tuning.table(found)

@@ -22,7 +22,7 @@ MOST_TESTED = 16  # settings compared pair by pair
 MOST_COMMANDS = 60
 MOST_NUMBERS = 8  # shown large where there is a single epoch
 MARGIN = 0.5  # points of test accuracy that settings may differ by and be called equal
-TESTED = {"test/accuracy": "Test accuracy", "train/loss": "Training loss"}
+TESTED = {"test/accuracy": "Test accuracy, last epoch", "train/loss": "Training loss, last epoch"}
 KINDS = {**curves.TITLES, "constant": "Constant noise: is it δ that decides?"}
 # What a kind of section needs, for a reader who misses it.
 NEEDED = {

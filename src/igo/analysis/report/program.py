@@ -76,8 +76,9 @@ def _say_power(results: Results, difference: float, margin: float) -> None:
         say("no two comparable settings have two finished seeds in common: nothing to go by")
         return
     say(
-        "detectable: the true difference that n seeds find with a chance of 80 %; the last two:"
-        " seeds that find the difference, and that call equal settings equal within the margin"
+        "test accuracy at the last epoch; detectable: the true difference that n seeds find with a"
+        " chance of 80 %; the last two: seeds that find the difference, and that call equal"
+        " settings equal within the margin"
     )
 
 

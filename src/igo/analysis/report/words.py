@@ -77,7 +77,7 @@ def _headline(results: Results, family: Family, ranked: list[Row], pairs: list[P
     """Which setting is best, as far as a test says so."""
     best = ranked[0]
     name = family.labels[best["setting"]]
-    reached = f"{accuracy(best)} ({seeds_of(results, (best['setting'],))})"
+    reached = f"{accuracy(best)} (last epoch, {seeds_of(results, (best['setting'],))})"
     if len(ranked) == 1:
         return f"{capital(name)}: test accuracy {reached}; nothing here is alike enough to compare."
     tied = [row for row in ranked if _shown(row) == _shown(best)]

@@ -60,6 +60,7 @@ def show_summary(runs: pl.DataFrame) -> None:
     if len(summary) > MOST_SETTINGS:
         say(f"{counted(len(summary) - MOST_SETTINGS, 'more setting')} in summary.csv")
     say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
+    say("accuracy and loss are those of the last epoch, accuracy_best that of the best epoch")
     accuracy = summary.select("test/accuracy_mean", "test/accuracy_low").rows()
     if any(mean is not None and low is None for mean, low in accuracy):
         say("no interval: one seed, or one value in all seeds")
