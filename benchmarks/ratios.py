@@ -49,7 +49,6 @@ TARGETS = (
         Target(cell, "bare", 0.95, hardware="cuda")
         for cell in ("resnet18-128", "resnet18-512", "small-16", "small-128", "small-1024")
     ),
-    *(Target(cell, "eager", 3.0, hardware="cuda") for cell in ("resnet18-32", "small-32")),
     Target("resnet18-128", "plain", 10.0, hardware="cuda"),
 )
 

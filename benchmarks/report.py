@@ -30,7 +30,7 @@ NOTE = (
     " an epoch of a part of the data; ratios are taken within a round."
 )
 COLOURS = {"plain": "#0072B2", "lightning_trainer": "#E69F00", "timm_pieces": "#CC79A7",
-           "ours": "#D55E00", "steady": "#56B4E9", "eager": "#009E73",
+           "ours": "#D55E00", "steady": "#56B4E9",
            "bare": "#777777"}  # fmt: skip
 # Dense peak of 16-bit arithmetic with 32-bit sums, FLOP/s, from the vendor's data sheets.
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "V100": 125e12, "L4": 121e12}

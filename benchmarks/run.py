@@ -49,7 +49,7 @@ def contenders(names: list[str], data_dir: Path, quick: bool) -> Iterator[tuple[
     with rounds.Workers() as workers:
         for name in names:
             cell = cells.make(name, data_dir, quick)
-            extra = (*("steady",) * cell.whole_run, *("eager",) * bool(_gpu()))
+            extra = ("steady",) * cell.whole_run
             turns = workers.measure(cell, (*rounds.CONTENDERS, *extra))
             flop = flop_per_image(cell)
             rows = with_utilisation(ratios.summary(turns), flop)

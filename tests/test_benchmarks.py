@@ -12,7 +12,7 @@ import in_double
 import pytest
 import rounding
 import torch
-from conftest import DEVICES, ROOT, clean_environment
+from conftest import ROOT, clean_environment
 from torch import Tensor, nn
 
 from igo.config.schema import Config
@@ -135,15 +135,6 @@ def test_steady_counts_the_second_epoch_of_each_stage(data_dir: Path) -> None:
     heard, _ = trained("steady", tiny(data_dir, "schedule.stages=3"))
     whole, _ = trained("ours", tiny(data_dir, "schedule.stages=3", "epochs=6"))
     assert heard.losses == whole.losses[1::2]
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_without_graphs_this_project_trains_the_same(device: str, data_dir: Path) -> None:
-    """Exactly so on a CPU, which has none; on a GPU within rounding."""
-    config = tiny(data_dir, f"engine.device={device}")
-    (eager, own), (ours, theirs) = (trained(name, config) for name in ("eager", "ours"))
-    assert eager.losses == ours.losses
-    assert device == "cuda" or torch.equal(own, theirs)
 
 
 def test_the_files_are_what_torchvision_and_this_project_read(
