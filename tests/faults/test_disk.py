@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import run_folder
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, shared_forge
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
 from igo.files import write_atomically
@@ -181,25 +181,26 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
     """Whoever is second by a hair says so; or continues, where the first had come to its end."""
     refused = 0
     arguments = (*CONFIGURATIONS["sgd"], "epochs=40")
-    with Forge() as other:
-        for attempt in range(4):
-            place = tmp_path / str(attempt)
-            places = [place, place / "second"]  # outputs apart, runs together
-            places[1].mkdir(parents=True)
-            with ThreadPoolExecutor(2) as pool:
-                both = [
-                    pool.submit(forge.run, where, *arguments, f"runs_dir={place}/runs", bare=True)
-                    for forge, where in zip((shared_forge(), other), places, strict=True)
-                ]
-                ended = sorted((one.result() for one in both), key=lambda one: one.returncode)
-            assert ended[0].returncode == 0, ended
-            assert ended[1].returncode in (0, 2), ended
-            if ended[1].returncode == 2:
-                refused += 1
-                assert "is being worked on by another process" in ended[1].stderr
-                assert ended[1].stderr.count("\n") == 1
-            lines = (run_folder(place) / "metrics.jsonl").read_text().splitlines()
-            assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 41))
+    for attempt in range(4):
+        place = tmp_path / str(attempt)
+        places = [place, place / "second"]  # outputs apart, runs together
+        places[1].mkdir(parents=True)
+        with ThreadPoolExecutor(2) as pool:
+            both = [
+                pool.submit(
+                    shared_forge().run, where, *arguments, f"runs_dir={place}/runs", bare=True
+                )
+                for where in places
+            ]
+            ended = sorted((one.result() for one in both), key=lambda one: one.returncode)
+        assert ended[0].returncode == 0, ended
+        assert ended[1].returncode in (0, 2), ended
+        if ended[1].returncode == 2:
+            refused += 1
+            assert "is being worked on by another process" in ended[1].stderr
+            assert ended[1].stderr.count("\n") == 1
+        lines = (run_folder(place) / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 41))
     assert refused
     record_property("two starts at one time", 4)
 

@@ -1,0 +1,28 @@
+"""Imports what a run imports, much of which happens when a model is built and used. See forked."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import sklearn.datasets
+import sklearn.model_selection
+import timm
+import wandb
+import wandb._analytics  # W&B and sklearn import these where they are first used
+import wandb.apis.public
+import wandb.sdk.launch
+from conftest import TINY, configure
+
+import igo.__main__
+import igo.runs.session
+import igo.runs.tracking
+from igo.config.plan import make_plan
+from igo.runs.assemble import prepare
+from igo.sweep import local
+
+__all__ = ["igo", "sklearn", "timm", "wandb"]
+
+config = configure(*TINY, "tracking=none")
+prepare(config, make_plan(config))
+# The server of a sweep would import it all again.
+local._server = lambda _: multiprocessing.get_context("fork")  # type: ignore[assignment,return-value]
