@@ -34,7 +34,7 @@ def wandb(server: WandbServer, place: Path, *arguments: str) -> str:
     )  # fmt: skip
     done = subprocess.run(
         [programs / "wandb", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -58,7 +58,7 @@ print(batches.updates == plan.updates, loss.item() < 0.5,
 def python(code: str) -> str:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
-        env=clean_environment(), capture_output=True, text=True, timeout=120, check=False,
+        env=clean_environment(), capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert not done.returncode, done.stderr
     return done.stdout

@@ -59,7 +59,6 @@ def _alone(calls: str, kernels: str) -> tuple[int, str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
         check=False,
     )
     return done.returncode, done.stdout

@@ -311,7 +311,7 @@ def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
     done = subprocess.run(
         [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--window-size=1400,900",
          "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
-        capture_output=True, text=True, timeout=120, check=True,
+        capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 

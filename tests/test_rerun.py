@@ -207,7 +207,7 @@ def edited(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(tree / "src" / "train.py"), *arguments, f"runs_dir={place}/runs"],
         cwd=place, env=clean_environment(PYTHONPATH=str(tree / "src")), capture_output=True,
-        text=True, timeout=240, check=False,
+        text=True, check=False,
     )  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def program(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [sys.executable, "-m", "igo", "noise-study", *arguments, *folders],
         cwd=tmp_path, env=clean_environment(MPLCONFIGDIR=str(tmp_path)), capture_output=True,
-        text=True, timeout=240, check=False,
+        text=True, check=False,
     )  # fmt: skip
 
 

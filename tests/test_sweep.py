@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -172,19 +173,29 @@ def test_a_wrong_combination_is_refused_before_any_run_starts(
 
 @pytest.fixture
 def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A sweep of two long runs, side by side, when both have finished some epochs."""
-    process = subprocess.Popen(
+    """A sweep of two long runs, side by side. Each is paused once it has finished an epoch."""
+    paused: dict[Path, int] = {}
+    with subprocess.Popen(
         command(tmp_path, "-m", *LONG, "seed=0,1", "hydra.launcher.parallel=2"),
         cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    for _ in range(600):
-        found = [len(p.read_text()) for p in (tmp_path / "runs").glob("*/metrics.jsonl")]
-        if len(found) == 2 and min(found) > 0:
-            break
-        time.sleep(0.1)
-    yield process
-    process.kill()
-    process.communicate()
+    ) as process:  # fmt: skip
+        while len(paused) < 2:
+            assert process.poll() is None, "the sweep ended too early"
+            time.sleep(0.05)
+            for file in (tmp_path / "runs").glob("*/metrics.jsonl"):
+                if file.parent not in paused and file.read_text():
+                    paused[file.parent] = pid(file.parent)
+                    os.kill(paused[file.parent], signal.SIGSTOP)
+        yield process
+        if process.poll() is None:  # the test failed
+            for run in paused.values():
+                with suppress(ProcessLookupError):
+                    os.kill(run, signal.SIGKILL)
+            process.kill()
+
+
+def pid(folder: Path) -> int:
+    return int(str(status(folder)["pid"]))
 
 
 def finish(program: Program, tmp_path: Path) -> None:
@@ -200,8 +211,9 @@ def test_a_killed_run_stops_no_other_and_resumes(
     started: subprocess.Popen[str], program: Program, tmp_path: Path
 ) -> None:
     victim = folder_of(tmp_path, *LONG, "seed=1")
-    os.kill(int(str(status(victim)["pid"])), signal.SIGKILL)
-    said, _ = started.communicate(timeout=120)
+    os.kill(pid(victim), signal.SIGKILL)
+    os.kill(pid(folder_of(tmp_path, *LONG, "seed=0")), signal.SIGCONT)
+    said, _ = started.communicate()
     assert started.returncode == 1
     assert "interrupted seed=1: killed by SIGKILL" in said
     assert state_of(victim) == "interrupted"
@@ -217,7 +229,11 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
 ) -> None:
     assert "running" in status_text(tmp_path)
     started.send_signal(number)
-    said, _ = started.communicate(timeout=60)
+    for run in map(pid, folders(tmp_path)):
+        while re.search(r"^ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
+            time.sleep(0.05)  # the sweep has not told its run yet
+        os.kill(run, signal.SIGCONT)
+    said, _ = started.communicate()
     assert started.returncode == 128 + number
     assert "the same command continues" in said
     assert {str(status(folder)["state"]) for folder in folders(tmp_path)} == {"interrupted"}

@@ -200,7 +200,7 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(
 def when_rows_are_there(server: WandbServer, rows: int, act: Callable[[], None]) -> Iterator[None]:
     """While the body runs: do something as soon as the server has so many rows of a run."""
     server.rows_wanted = rows
-    thread = threading.Thread(target=lambda: act() if server.enough_rows.wait(300) else None)
+    thread = threading.Thread(target=lambda: server.enough_rows.wait() and act())
     thread.start()
     try:
         yield

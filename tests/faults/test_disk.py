@@ -137,8 +137,7 @@ def test_a_disk_that_breaks_at_any_write(
 
 def stopped(place: Path) -> int:
     """Wait until a run stands still, by SIGSTOP; its process id."""
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
+    while True:
         time.sleep(0.01)
         try:
             pid = int(json.loads((run_folder(place) / "status.json").read_text())["pid"])
@@ -146,7 +145,6 @@ def stopped(place: Path) -> int:
                 return pid
         except (OSError, ValueError, KeyError):
             continue
-    raise TimeoutError(place)
 
 
 @pytest.mark.parametrize("update", [2, 8])

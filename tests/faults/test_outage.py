@@ -54,7 +54,7 @@ def in_time(server: WandbServer, trouble: str, rows: int) -> threading.Thread:
     server.rows_wanted = rows
 
     def cause() -> None:
-        server.enough_rows.wait(300)
+        server.enough_rows.wait()
         server.trouble = trouble
 
     thread = threading.Thread(target=cause, daemon=True)

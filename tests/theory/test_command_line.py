@@ -12,14 +12,13 @@ from forked import shared_forge
 from igo.theory import laboratory
 
 
-def theory(folder, *arguments, timeout=120):
+def theory(folder, *arguments):
     return subprocess.run(
         [sys.executable, "-m", "igo", "theory", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,
         check=False,
-        timeout=timeout,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
 
@@ -75,7 +74,7 @@ def verdicts(folder):
 @pytest.mark.slow
 def test_the_committed_theory_comes_out_again(tmp_path):
     """Every study runs; its tables are those in results/theory, and its verdicts."""
-    done = theory(tmp_path, "output=out", "starts=2", "budget=100", timeout=1700)
+    done = theory(tmp_path, "output=out", "starts=2", "budget=100")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
     assert {p.name for p in out.iterdir()} == {p.name for p in COMMITTED.iterdir()}
