@@ -351,7 +351,7 @@ def test_threads_are_set_where_they_are_given() -> None:
     engine.build(EngineConfig(device="cpu"), image_size=8)
     assert torch.get_num_threads() == 1  # very small images
     engine.build(EngineConfig(device="cpu"), image_size=32)
-    assert torch.get_num_threads() == engine.ALL_THREADS
+    assert torch.get_num_threads() == engine.allowed_threads()
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -359,8 +359,8 @@ MESSAGES = {  # what is typed: the answer
         "choose; leave one out"
     ),
     "engine.memory=0": "engine.memory=0.0 is not allowed: it must be above 0",
-    "engine.threads=0": "engine.threads=0 is not allowed: it must be in [1, 1,024]",
-    "engine.threads=1025": "engine.threads=1025 is not allowed: it must be in [1, 1,024]",
+    "engine.threads=0": "engine.threads=0 is not allowed: it must be auto, or in [1, 1,024]",
+    "engine.threads=1025": "engine.threads=1025 is not allowed: it must be auto, or in [1, 1,024]",
     "tracking.tool=mlflow": "tracking.tool=mlflow is not allowed: it must be one of wandb, none.",
     "tracking.mode=onlin": (
         "tracking.mode=onlin is not allowed: it must be one of offline, online, disabled. "

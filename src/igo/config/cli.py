@@ -24,6 +24,7 @@ from igo.config import hints
 from igo.config.guard import guard_composition
 from igo.config.help import group_names, help_text, option_files, options_with, setting_names
 from igo.config.load import explain
+from igo.cores import without_omp_dynamic
 from igo.errors import ConfigError, UserError
 from igo.paths import CONF
 from igo.ranks import Ranks
@@ -45,6 +46,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     on stderr and exit code 2. A closed pipe ends it without a word.
     """
     die_at_once_of_control_c()
+    without_omp_dynamic()
     if {"--help", "-h"} & set(sys.argv[1:]):
         return _print_help(config_name)
     for one in sys.argv[1:]:

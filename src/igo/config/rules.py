@@ -74,7 +74,7 @@ RULES: dict[str, Rule] = {
     "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
     "engine.micro_batch_size": AT_LEAST_ONE,
     "engine.memory": POSITIVE,
-    "engine.threads": within(1, 1024),
+    "engine.threads": (lambda n: 1 <= n <= 1024, "it must be auto, or in [1, 1,024]"),
 }
 
 
@@ -95,7 +95,7 @@ def check_values(config: Config) -> None:
             raise ConfigError(setting, value, allowed)
     for setting, (holds, allowed) in RULES.items():
         value = value_of(config, setting)
-        if value is None:
+        if value is None or (setting, value) == ("engine.threads", "auto"):
             continue
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
             raise ConfigError(setting, value, allowed)

@@ -102,7 +102,7 @@ class EngineConfig:
     precision: str = "auto"
     micro_batch_size: int | None = None
     memory: float = 8.0  # GiB
-    threads: int | None = None
+    threads: int | str | None = "auto"
     deterministic: bool = True
     batchnorm: str = "synced"
     graphs: bool | str = False

@@ -18,7 +18,7 @@ from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import Terminal
 from igo.runs.tracking import Tracker
-from igo.train import engine, loop, recovery
+from igo.train import engine, loop, recovery, threads
 from igo.train.state import Progress, Training
 
 
@@ -37,12 +37,16 @@ def train(
             with folder.writing():
                 folder.start_over()
         progress = _resume(folder, training, terminal)
+        threads.settle(training, progress, terminal.say)
+        pace = threads.Pace()
         hardware = _begin_record(folder, training, progress)
         with _recorded_end(folder) as tracked:
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
 
             def epoch_done(record: Record) -> None:
+                if slower := pace.slower(record):
+                    terminal.warn(slower)
                 wandb_id = folder.status().get("wandb_id")
                 state = assemble.state_of(folder.path.name, wandb_id, training, progress)
                 graphs = _graphs(training)

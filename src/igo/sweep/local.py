@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
+from igo.cores import allowed_cores
 from igo.errors import ConfigError
 from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
@@ -94,8 +95,7 @@ def slots(settings: LocalSettings, jobs: Sequence[Job]) -> list[Slot]:
     if gpus:
         shared = [Slot(settings.threads, gpu) for gpu in gpus * settings.runs_per_gpu]
         return shared[: settings.parallel or len(shared)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = settings.parallel or max(1, (cores or 1) // settings.threads)
+    count = settings.parallel or max(1, allowed_cores() // settings.threads)
     return [Slot(settings.threads)] * count
 
 
@@ -126,10 +126,9 @@ def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
 def _work(job: Job, slot: Slot) -> None:
     """In the run's process: its output goes to its folder, its GPU is the only one it sees."""
     os.setpgrp()  # Ctrl-C in the terminal reaches the sweep alone, which tells its runs once
-    os.environ["OMP_NUM_THREADS"] = str(slot.threads)
+    os.environ["OMP_NUM_THREADS"] = str(slot.threads)  # the most that engine.threads=auto takes
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
-    job.config.engine.threads = job.config.engine.threads or slot.threads
     with logged(job):
         execute(job)
 

@@ -122,7 +122,8 @@ class Work:
         """Carry out every run; a failing one stops no other, but the job ends with 1."""
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         for job in self.jobs:
-            job.config.engine.threads = job.config.engine.threads or self.threads
+            if not isinstance(job.config.engine.threads, int):  # the job has its cores alone
+                job.config.engine.threads = self.threads
         finished = [_carry_out(job) for job in self.jobs]
         if not all(finished):
             raise SystemExit(1)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
+from igo.cores import allowed_cores
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
 from igo.train import allocator, batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
@@ -199,7 +200,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     elif ranks.size > 1:
         gpus.take_own(ranks)
     small = image_size is not None and image_size < SHARED_FROM
-    torch.set_num_threads(config.threads or (1 if small else ALL_THREADS))
+    fixed = config.threads if isinstance(config.threads, int) else None  # auto: see threads.settle
+    torch.set_num_threads(fixed or (1 if small else allowed_threads()))
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = config.deterministic
@@ -225,6 +227,13 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     return Engine(
         device, autocast, scaler, size, note, ranks, batchnorm=norm, graphs=captured, skip=skip
     )
+
+
+def allowed_threads() -> int:
+    """The most threads that a run takes by itself; a launcher sets OMP_NUM_THREADS for its runs."""
+    limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    cores = min(ALL_THREADS, allowed_cores())
+    return max(1, min(cores, int(limit))) if limit.strip().isdigit() else cores
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:

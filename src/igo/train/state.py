@@ -58,6 +58,7 @@ class Progress:
     reference: Noise | None = None
     applied: Applied | None = None  # what the present stage trains with
     micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
+    threads: int | None = None  # of the CPU, which rounding depends on
     records: list[Record] = field(default_factory=list)
 
     @staticmethod

@@ -1,0 +1,256 @@
+"""CPU threads: how many are allowed, the trial that chooses, what a run keeps and says."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import TINY, configure, records, run_folder
+from test_own_data import write_npz
+
+from igo.config.plan import make_plan
+from igo.cores import allowed_cores, without_omp_dynamic
+from igo.files import Record
+from igo.runs import assemble, recorded, session
+from igo.sweep import local
+from igo.sweep.local import LocalSettings
+from igo.train import engine, threads
+from igo.train.state import Progress, Training
+
+Program = Callable[..., subprocess.CompletedProcess[str]]
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+
+@pytest.fixture(autouse=True)
+def _threads_as_before() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def two_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on two free cores, whatever this machine has."""
+    monkeypatch.setattr(engine, "allowed_threads", lambda: 2)
+
+
+def prepared(*typed: str) -> Training:
+    config = configure(*TINY, *typed)
+    return assemble.prepare(config, make_plan(config))
+
+
+def own_images(place: Path, side: int = 16) -> tuple[str, ...]:
+    """Images as large as those that threads are worth timing for."""
+    file = write_npz(place / "own.npz", n=96, shape=(side, side))
+    return "dataset=arrays", f"dataset.file={file}", "dataset.samples=null", "tracking=none"
+
+
+def group(folder: Path, **files: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(f"{text}\n")
+
+
+def test_a_quota_counts_in_whole_cores_wherever_it_is_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    root, own = tmp_path / "cgroup", tmp_path / "own"
+    assert allowed_cores(root, own) == 8, "a system without cgroups"
+    own.write_text("0::/job/task\n")
+    group(root / "job" / "task", cpu__max="max 100000")
+    assert allowed_cores(root, own) == 8
+    group(root / "job", cpu__max="350000 100000")
+    assert allowed_cores(root, own) == 3, "of the group above"
+    group(root / "job" / "task", cpu__max="50000 100000")
+    assert allowed_cores(root, own) == 1, "half a core"
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
+    group(root / "job" / "task", cpu__max="max 100000")
+    assert allowed_cores(root, own) == 1, "of the affinity"
+
+
+def test_a_quota_of_cgroups_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    root, own = tmp_path / "cgroup", tmp_path / "own"
+    own.write_text("5:memory:/m\n4:cpu,cpuacct:/job\n0::/\n")
+    group(root / "cpu" / "job", cpu__cfs_quota_us="200000", cpu__cfs_period_us="100000")
+    group(root / "cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
+    assert allowed_cores(root, own) == 2
+
+
+def test_a_sweep_has_no_more_runs_at_once_than_cores_are_allowed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(local, "allowed_cores", lambda: 3)
+    assert len(local.slots(LocalSettings(), [])) == 3
+    assert len(local.slots(LocalSettings(threads=2), [])) == 1
+
+
+def test_the_trial_leaves_no_trace() -> None:
+    """ResNet-8 has BatchNorm; the gradients are another batch's."""
+    run = prepared("engine.precision=fp32")
+    images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 2, 3])
+    run.engine.backward(run.network, images, labels)
+    before = copy.deepcopy(run.network.state_dict())
+    gradients = [p.grad.clone() for p in run.network.parameters() if p.grad is not None]
+    random = torch.get_rng_state()
+    single, shared = threads.images_per_second(run, [1, 2])
+    assert min(single, shared) > 0
+    after = run.network.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert torch.equal(torch.get_rng_state(), random)
+    kept = [p.grad for p in run.network.parameters() if p.grad is not None]
+    assert len(gradients) == len(kept)
+    assert all(torch.equal(*pair) for pair in zip(gradients, kept, strict=True))  # type: ignore[arg-type]
+    assert not run.optimizer.state_dict()["state"]
+
+
+@pytest.mark.usefixtures("two_allowed")
+@pytest.mark.parametrize(
+    ("single", "shared", "chosen"), [(1000, 300, 1), (1000, 2000, 2), (1000, 1050, 1)]
+)
+def test_the_faster_number_is_taken_and_named(
+    single: float, shared: float, chosen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [single, shared])
+    heard: list[str] = []
+    progress = Progress()
+    threads.settle(prepared(*own_images(tmp_path)), progress, heard.append)
+    assert torch.get_num_threads() == progress.threads == chosen
+    (line,) = heard
+    assert line.startswith(f"threads: {chosen} of 2")
+    assert f"{single:,.0f} images/s" in line
+    assert f"{shared:,.0f}" in line
+
+
+@pytest.mark.usefixtures("two_allowed")
+def test_nothing_is_timed_where_there_is_no_choice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(threads, "images_per_second", None)
+    own = own_images(tmp_path)
+    for typed, wanted in {
+        ("engine.threads=1",): 1, ("engine.threads=2",): 2, ("engine.threads=null",): 2,
+    }.items():  # fmt: skip
+        progress = Progress(threads=3)  # a typed number is stronger than the run's own
+        threads.settle(prepared(*own, *typed), progress, pytest.fail)
+        assert torch.get_num_threads() == progress.threads == wanted
+    progress = Progress()
+    threads.settle(prepared(), progress, pytest.fail)  # digits, 8×8
+    assert progress.threads == 1
+    monkeypatch.setattr(engine, "allowed_threads", lambda: 1)
+    progress = Progress()
+    threads.settle(prepared(*own), progress, pytest.fail)
+    assert progress.threads == 1
+
+
+def test_a_launcher_bounds_the_threads_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "ALL_THREADS", 8)
+    monkeypatch.setattr(engine, "allowed_cores", lambda: 6)
+    for text, wanted in {"": 6, "4": 4, "16": 6, "3,2": 3, "x": 6, "0": 1}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", text)
+        assert engine.allowed_threads() == wanted, text
+
+
+class Cut(BaseException):
+    """What ends a run in its second epoch."""
+
+
+@pytest.mark.usefixtures("two_allowed")
+def test_a_run_that_continues_keeps_its_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    typed = (*own_images(tmp_path), f"runs_dir={tmp_path / 'runs'}")
+
+    def hardware() -> dict[str, Any]:
+        found = json.loads((run_folder(tmp_path) / "status.json").read_text())
+        return dict(found["hardware"])
+
+    def cut(self: object, record: Record) -> None:
+        if record["epoch"] == 2:
+            raise Cut
+
+    monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [1, 2])
+    with monkeypatch.context() as patch:
+        patch.setattr(recorded.threads.Pace, "slower", cut)
+        with pytest.raises(Cut):
+            session.run(configure(*TINY, *typed))
+    assert hardware()["threads"] == 2
+    assert len(records(run_folder(tmp_path))) == 1
+    assert "threads: 2 of 2" in capfd.readouterr().out
+
+    monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [2, 1])
+    session.run(configure(*TINY, *typed))
+    assert hardware()["threads"] == 2
+    assert len(records(run_folder(tmp_path))) == 3
+    assert "threads:" not in capfd.readouterr().out
+
+    heard: list[str] = []
+    progress = Progress(threads=4)
+    threads.settle(prepared(*own_images(tmp_path)), progress, heard.append)
+    assert progress.threads == 2
+    assert heard == ["threads: 2 are allowed here, 4 before: results differ by rounding"]
+
+
+def epochs(*rates: float, seconds: float = 60, batch_size: float = 32) -> list[Record]:
+    return [
+        {"epoch": e, "images_per_second": rate, "seconds": seconds, "b_m": batch_size}
+        for e, rate in enumerate(rates, start=1)
+    ]
+
+
+def test_a_run_that_slows_down_says_so_once() -> None:
+    torch.set_num_threads(2)
+    pace = threads.Pace()
+    heard = [pace.slower(one) for one in epochs(500, 1000, 400, 300, 200, 1000)]
+    assert [bool(one) for one in heard] == [False, False, False, True, False, False]
+    assert "epoch 4 trained 300 images/s, an earlier one 1,000" in str(heard[3])
+    assert "engine.threads=1" in str(heard[3])
+    torch.set_num_threads(1)
+    pace = threads.Pace()
+    (_, line) = [pace.slower(one) for one in epochs(1000, 100)]
+    assert line is not None
+    assert "engine.threads" not in line
+
+
+def test_short_epochs_and_smaller_batches_are_not_called_slow() -> None:
+    pace = threads.Pace()
+    assert not any(pace.slower(one) for one in epochs(1000, 100, seconds=1))
+    pace = threads.Pace()
+    shrinking = [*epochs(1000, batch_size=64), *epochs(100, batch_size=8)]
+    assert not any(pace.slower(one) for one in shrinking)
+    growing = [*epochs(1000, batch_size=64), *epochs(100, batch_size=128)]
+    assert any(pace.slower(one) for one in growing)
+
+
+@pytest.mark.parametrize("value", ["true", "TRUE", " True"])
+def test_omp_dynamic_is_taken_out_with_a_warning(
+    value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OMP_DYNAMIC", value)
+    without_omp_dynamic()
+    assert "OMP_DYNAMIC" not in os.environ
+    assert capsys.readouterr().err.startswith(f"warning: OMP_DYNAMIC={value} is ignored")
+    for harmless in ("false", "FALSE"):
+        monkeypatch.setenv("OMP_DYNAMIC", harmless)
+        without_omp_dynamic()
+        assert os.environ["OMP_DYNAMIC"] == harmless
+    assert not capsys.readouterr().err
+
+
+def test_a_run_with_omp_dynamic_ends(interpreter: Program, tmp_path: Path) -> None:
+    """On a busy machine it spun for ever in a backward pass of two threads, of the trial too."""
+    ended = interpreter(
+        *TINY, *own_images(tmp_path, side=28), "epochs=1", timeout=500,
+        OMP_DYNAMIC="true", OMP_NUM_THREADS="2",
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.splitlines()[0].startswith("warning: OMP_DYNAMIC=true is ignored")
+    assert "finished: test accuracy" in ended.stdout
