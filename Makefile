@@ -71,15 +71,15 @@ sync: setup  ## send offline runs to W&B, once, however often it is started or s
 	$(BIN)/igo sync runs_dir=$(RUNS) $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
-	$(BIN)/igo noise-study study=lemma dataset=digits epochs=3 $(ARGS)
-	$(BIN)/igo noise-study study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
-	$(BIN)/igo noise-study study=omega dataset=digits epochs=10 $(ARGS)
-	$(BIN)/igo noise-study study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
-	$(BIN)/igo noise-study study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
-	$(BIN)/igo noise-study study=online_cost dataset=fashion_mnist dataset.samples=30000 engine.threads=1 calls=100 $(ARGS)
+	$(BIN)/python -m lab.noise study=lemma dataset=digits epochs=3 $(ARGS)
+	$(BIN)/python -m lab.noise study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
+	$(BIN)/python -m lab.noise study=omega dataset=digits epochs=10 $(ARGS)
+	$(BIN)/python -m lab.noise study=omega dataset=fashion_mnist dataset.samples=3000 epochs=5 $(ARGS)
+	$(BIN)/python -m lab.noise study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
+	$(BIN)/python -m lab.noise study=online_cost dataset=fashion_mnist dataset.samples=30000 engine.threads=1 calls=100 $(ARGS)
 
 theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
-	OMP_NUM_THREADS=1 $(BIN)/igo theory $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m lab.theory $(ARGS)
 
 bench: $(READY)-bench  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
@@ -110,11 +110,11 @@ unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 	$(PYTEST) $(ARGS)
 
 LESSER  := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
-COMPUTE := engine models loop resume ranks measure finite graphs optim sharpness studies
+COMPUTE := engine models loop resume ranks measure finite graphs optim sharpness
 
 test-lesser: $(READY)-dev  ## the tests that compute, as a CPU without AVX512 does (where this one has it)
 	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
-		$(LESSER) $(PYTEST) $(COMPUTE:%=tests/test_%.py) $(ARGS); \
+		$(LESSER) $(PYTEST) $(COMPUTE:%=tests/test_%.py) tests/lab/test_noise_studies.py $(ARGS); \
 	else echo "this CPU has no AVX512: make unit is this test"; fi
 
 test-gpu: $(READY)-dev  ## the tests of the GPU, which no other test sees
@@ -138,7 +138,7 @@ contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do
 	$(PYTEST) $(LONG) -m contract tests/contract $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
-coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo that the tests run, slow ones and programs that they start included
+coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo and lab that the tests run, slow ones and programs that they start included
 	rm -f .coverage .coverage.*
 	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
@@ -148,11 +148,11 @@ mutants: $(READY)-dev  ## change the plan, noise, checkpoint and configuration i
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
 
-study: setup  ## the rows of results/rows.yaml and the README's table, made anew from the records in results/records
-	$(BIN)/python -m study rows
+study: setup  ## results/rows.yaml and the tables of README.md and results/README.md, made anew from the records in results/records
+	$(BIN)/python -m lab.study rows
 
 reproduce: setup  ## one row of the results again, with other seeds, judged by its test (ROW=a_method2 SEEDS=8)
-	$(BIN)/python -m study reproduce $(ROW) $(SEEDS)
+	$(BIN)/python -m lab.study reproduce $(ROW) $(SEEDS)
 
 reproducible: setup  ## how far two runs come apart: the same, other threads, micro-batches, devices
 	$(BIN)/python -m benchmarks.reproducible $(ARGS)

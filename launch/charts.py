@@ -22,6 +22,7 @@ from igo.config.cli import hydra_program
 from igo.config.load import of_file, split_off
 from igo.config.schema import Config
 from igo.errors import ConfigError, UserError
+from igo.paths import CONF
 from igo.runs.folder import read_status
 
 VIEW = ".by-name"  # in RUNS_DIR/wandb
@@ -92,4 +93,4 @@ def program(composed: DictConfig, _typed: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    hydra_program(program, config_name="charts")
+    hydra_program(program, CONF / "charts.yaml")

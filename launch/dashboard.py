@@ -19,6 +19,7 @@ from igo.config.cli import hydra_program
 from igo.config.load import split_off
 from igo.errors import ConfigError, UserError
 from igo.files import write_atomically
+from igo.paths import CONF
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace
@@ -178,4 +179,4 @@ def program(composed: DictConfig, _typed: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    hydra_program(program, config_name="dashboard")
+    hydra_program(program, CONF / "dashboard.yaml")

@@ -36,7 +36,7 @@ compile --all-extras --no-annotate --upgrade "$@"
 write requirements/constraints.txt /dev/null
 
 already requirements/train.lock
-compile --generate-hashes --constraint requirements/constraints.txt --extra={train,report,search,dashboard}
+compile --generate-hashes --constraint requirements/constraints.txt --extra={train,report,lab,search,dashboard}
 write requirements/train.lock /dev/null
 for purpose in dev bench examples; do
   already requirements/train.lock requirements/$purpose.lock

@@ -120,7 +120,7 @@ class Forge:
 
     def __init__(self) -> None:
         CONTEXT.set_forkserver_preload(["preloaded"])
-        path = os.pathsep.join((str(Path(__file__).parent), str(ROOT / "src")))
+        path = os.pathsep.join(map(str, (Path(__file__).parent, ROOT / "src", ROOT)))
         with mock.patch.dict(os.environ, clean_environment(PYTHONPATH=path), clear=True):
             forkserver.ensure_running()
 
@@ -153,7 +153,7 @@ class Forge:
             settings: module constants to change, such as ``igo.runs.tracking.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
-            command: ``igo COMMAND …`` with the arguments instead.
+            command: ``igo COMMAND …``, or ``python -m lab.…``, with the arguments instead.
             bare: leave runs_dir out.
             said: the folder where the outputs are kept; None = the working directory.
             environment: variables to set.
@@ -249,6 +249,9 @@ def _program(job: Job, rank: int) -> None:
     if job.function:
         owner, name = _owner(job.function)
         torch.save(getattr(owner, name)(*job.arguments), f"result-{rank}.pt")
+    elif job.command.startswith("lab."):
+        sys.argv = [job.command, *job.arguments]
+        importlib.import_module(f"{job.command}.__main__").main()
     elif job.command:
         sys.argv = ["igo", job.command, *job.arguments]
         importlib.import_module("igo.__main__").main()

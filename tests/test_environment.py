@@ -19,7 +19,7 @@ from packaging.version import Version
 
 FREE = {"torch", "torchvision"}  # by range: their builds differ by machine
 EXTRAS = {  # of each lock
-    "train": ("train", "report", "search", "dashboard"),
+    "train": ("train", "report", "lab", "search", "dashboard"),
     "dev": ("dev",),
     "bench": ("bench",),
     "examples": ("examples",),

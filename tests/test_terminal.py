@@ -26,6 +26,7 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.files import Record
 from igo.method import noise
+from igo.paths import CONF
 from igo.runs import epoch_line, plan_table, provenance
 from igo.runs.folder import RunFolder, digests
 from igo.runs.session import run
@@ -255,7 +256,7 @@ def test_a_run_whose_output_nobody_reads_can_be_continued(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("width", [60, 80, 100])
 def test_help_wraps_between_words(width: int) -> None:
-    whole, wrapped = (help_text("src/train.py", "config", w) for w in (0, width))
+    whole, wrapped = (help_text("src/train.py", CONF / "config.yaml", w) for w in (0, width))
     assert wrapped.split() == whole.split()
     long = [line for line in wrapped.splitlines() if len(line) > width]
     assert all(len(line.split()) <= 2 for line in long)  # a name that is longer than the room

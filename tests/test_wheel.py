@@ -6,6 +6,7 @@ import json
 import site
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,19 @@ def test_alone_it_imports_and_says_what_its_programs_need(empty: Path, tmp_path:
     said = done(tmp_path, empty / "bin" / "igo", "train")
     assert (said.returncode, said.stdout) == (2, "")
     assert said.stderr == "error: omegaconf is missing: pip install 'igo[train,report]'\n"
+
+
+def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        names = file.namelist()
+        (metadata,) = (file.read(name).decode() for name in names if name.endswith("/METADATA"))
+    assert "igo/conf/config.yaml" in names
+    assert {name.split("/")[0] for name in names if name.endswith(".py")} == {
+        "hydra_plugins", "igo",
+    }  # fmt: skip
+    assert [name for name in names if "theory" in name or "noise_study" in name] == []
+    cma = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: cma")]
+    assert [line.endswith('extra == "lab"') for line in cma] == [True]
 
 
 def test_help_is_read_from_its_own_configuration(full: Path, tmp_path: Path) -> None:

@@ -18,15 +18,18 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from igo.paths import LAUNCH
+from igo.paths import CONF, LAUNCH
 
 
-class LaunchFolder(SearchPathPlugin):
-    """Makes launch/sweep/ the group ``sweep``."""
+class GroupFolders(SearchPathPlugin):
+    """Makes the groups of conf/ and launch/ known, wherever a program's own file is."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add launch/ after conf/."""
-        search_path.append("igo", f"file://{LAUNCH}")
+        """Add conf/, where it is not the first folder already, and launch/."""
+        folders = {entry.path for entry in search_path.get_path()}
+        for place in (CONF, LAUNCH):
+            if f"file://{place}" not in folders:
+                search_path.append("igo", f"file://{place}")
 
 
 class GridSweeper(Sweeper):

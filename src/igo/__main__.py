@@ -17,6 +17,7 @@ except ModuleNotFoundError as missing:
     raise SystemExit(2) from None
 
 from igo.errors import nearest
+from igo.paths import CONF
 
 # What a command needs is imported when it runs: --help and --cfg answer at once.
 
@@ -80,24 +81,9 @@ def measure_noise(composed: DictConfig, typed: list[str]) -> None:
     run(composed, typed)
 
 
-def noise_study(composed: DictConfig, typed: list[str]) -> None:
-    """The noise of SGD against what is said of it."""
-    from igo.analysis.noise_study.program import run
-
-    run(composed, typed)
-
-
-def theory(composed: DictConfig, _typed: list[str]) -> None:
-    """The theory laboratory."""
-    from igo.theory.laboratory import run
-
-    run(composed)
-
-
 # By the names of their configurations; on the command line with dashes.
 PROGRAMS = {"config": train} | {
-    one.__name__: one
-    for one in (sweep_status, sync, table, report, sharpness, measure_noise, noise_study, theory)
+    one.__name__: one for one in (sweep_status, sync, table, report, sharpness, measure_noise)
 }
 COMMANDS = {one.__name__.replace("_", "-"): name for name, one in PROGRAMS.items()}
 
@@ -108,13 +94,14 @@ def main() -> None:
     if command in ("--help", "-h"):
         print("usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ...\n")
         for name, config_name in COMMANDS.items():
-            print(f"  {name:<16}{summary(config_name)}")
+            print(f"  {name:<16}{summary(CONF / f'{config_name}.yaml')}")
         print("\nigo COMMAND --help explains every setting of a command.")
         return
     if command not in COMMANDS:
         fail(f"there is no command '{command}'.{nearest(command, COMMANDS)} (igo --help lists all)")
     sys.argv[:2] = [f"igo {command}"]
-    hydra_program(PROGRAMS[COMMANDS[command]], COMMANDS[command])
+    config_name = COMMANDS[command]
+    hydra_program(PROGRAMS[config_name], CONF / f"{config_name}.yaml")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What reads runs: C² of a run, tables, the report, sharpness, studies of the noise.
+"""What reads runs: C² of a run, tables, the report, sharpness.
 
-Imports runs and what is below it, and theory for the bands that it draws.
+Imports runs and what is below it.
 """

@@ -26,7 +26,6 @@ from igo.config.help import group_names, help_text, option_files, options_with, 
 from igo.config.load import explain
 from igo.cores import without_omp_dynamic
 from igo.errors import ConfigError, UserError
-from igo.paths import CONF
 from igo.ranks import Ranks
 from igo.words import printable
 
@@ -38,8 +37,8 @@ OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLON
 WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 
 
-def hydra_program(program: Callable[[DictConfig, list[str]], object], config_name: str) -> None:
-    """Compose conf/CONFIG_NAME.yaml with the command line and call the program with it.
+def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Path) -> None:
+    """Compose a file, such as conf/config.yaml, with the command line; call the program with it.
 
     The program gets the composed configuration and the names of the settings that were typed; what
     it returns, a search maximises. A UserError, or an error in the configuration, ends in one line
@@ -48,7 +47,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     die_at_once_of_control_c()
     without_omp_dynamic()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        return _print_help(config_name)
+        return _print_help(config)
     for one in sys.argv[1:]:
         flag = one.split("=")[0]
         if flag.startswith("-") and flag not in FLAGS:
@@ -59,7 +58,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
     guard_composition()
 
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+    @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(composed: DictConfig) -> object:
         of_hydra = HydraConfig.get()
         overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task, resolve=False))
@@ -91,7 +90,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config_nam
         fail(_missing(error))
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
-        fail(no_option or _composition(error, config_name))
+        fail(no_option or _composition(error, config))
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -103,10 +102,10 @@ def _flags_first(arguments: list[str]) -> list[str]:
     return flags + [one for one in arguments if one not in flags]
 
 
-def _print_help(config_name: str) -> None:
+def _print_help(config: Path) -> None:
     width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
     try:
-        print(help_text(_program(), config_name, width), flush=True)
+        print(help_text(_program(), config, width), flush=True)
     except BrokenPipeError:
         _end_quietly()
 
@@ -115,6 +114,9 @@ def _program() -> str:
     """This program as a person types it, from the project's folder."""
     if sys.argv[0].startswith("igo "):  # see igo.__main__
         return sys.argv[0]
+    module = sys.modules["__main__"].__spec__
+    if module is not None:
+        return f"python -m {module.name.removesuffix('.__main__')}"
     script = Path(sys.argv[0]).resolve()
     return f"python {script.parent.name}/{script.name}"
 
@@ -169,11 +171,11 @@ def _missing(error: MissingConfigException) -> str:
     return str(ConfigError(group, name, allowed))
 
 
-def _composition(error: Exception, config_name: str) -> str:
+def _composition(error: Exception, config: Path) -> str:
     text = str(error)
     unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
     if unknown:
-        return _unknown(unknown[1].split("=")[0], config_name)
+        return _unknown(unknown[1].split("=")[0], config)
     ambiguous = re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text)
     if ambiguous:
         name, value = ambiguous.groups()
@@ -187,10 +189,10 @@ def _composition(error: Exception, config_name: str) -> str:
     return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
 
 
-def _unknown(name: str, config_name: str) -> str:
+def _unknown(name: str, config: Path) -> str:
     """What to say of a setting that this program does not have, or not here."""
     groups = group_names()
-    known = setting_names(config_name) + groups
+    known = setting_names(config) + groups
     elsewhere = options_with(name)
     if name in known and elsewhere:
         return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"

@@ -23,20 +23,20 @@ class Setting:
     comment: str
 
 
-def summary(config_name: str) -> str:
+def summary(config: Path) -> str:
     """What a program does, in one line."""
-    return _heading((CONF / f"{config_name}.yaml").read_text())
+    return _heading(config.read_text())
 
 
-def help_text(program: str, config_name: str, width: int = 0) -> str:
-    """Explain the program, as it is typed, whose defaults are in conf/CONFIG_NAME.yaml.
+def help_text(program: str, config: Path, width: int = 0) -> str:
+    """Explain the program, as it is typed, whose defaults are in a file.
 
     Args:
         program: what is typed for it.
-        config_name: its configuration.
+        config: the file, such as conf/config.yaml.
         width: characters in a line, wrapped between words; 0: as long as they are.
     """
-    own = (CONF / f"{config_name}.yaml").read_text()
+    own = config.read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     groups = [one for text in texts for one in re.findall(GROUPS, _defaults(text), re.M)]
     options = "[GROUP=OPTION] " if groups else ""
@@ -89,9 +89,9 @@ def group_names() -> list[str]:
     return sorted(str(folder.relative_to(root)) for root, folder in parents)
 
 
-def setting_names(config_name: str) -> list[str]:
-    """Full names of all settings that conf/ explains for a program."""
-    own = (CONF / f"{config_name}.yaml").read_text()
+def setting_names(config: Path) -> list[str]:
+    """Full names of all settings that a program's file and conf/ explain."""
+    own = config.read_text()
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     names = [s.name for text in texts for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
     for group in group_names():

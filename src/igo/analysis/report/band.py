@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 import polars as pl
 
 from igo.analysis.report.chart import Axis, Figure, Panel, Series, Strip, Style
 from igo.analysis.report.results import Results
 from igo.analysis.style import PALETTE
 from igo.analysis.table.names import schedule_name
-from igo.theory.propositions import largest_a, printed_width_bounds
+from igo.method.band import largest_a, printed_width_bounds
 
 MOST = 14  # schedules drawn
 WIDTHS = (1.5, 2.0, 4.0)  # a_m for which the band is shaded
@@ -105,7 +104,7 @@ def _table(found: list[Rates]) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {"label": one.label, "M": one.stages, "m": m, "gamma_m": gamma,
-             "largest_a": float(np.float64(largest_a(gamma)))}
+             "largest_a": largest_a(gamma)}
             for one in found
             for m, gamma in enumerate(one.gamma, 1)
         ]

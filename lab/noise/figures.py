@@ -1,0 +1,248 @@
+"""The figures of the studies: colours that colour-blind readers tell apart, the paper's symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+from scipy import stats
+
+from igo.analysis import style
+from igo.analysis.statistics import Array, mean_of
+from igo.analysis.table.names import DATASETS
+from lab.noise import Found, Row
+from lab.noise.quantities import ball_marginal, finite_factor
+
+BLUE, ORANGE, GREEN, PURPLE, GREY = (
+    colour.light for colour in (style.BLUE, style.VERMILION, style.GREEN, style.PURPLE, style.GREY)
+)
+
+
+def _drawn(
+    panels: int, path: Path, title: str, draw: Callable[[list[Axes]], None], rows: int = 1
+) -> None:
+    with mpl.rc_context(style.STYLE):
+        figure = Figure(figsize=(4.6 * panels, 4.1 * rows), layout="constrained")
+        draw(list(figure.subplots(rows, panels, squeeze=False).ravel()))
+        figure.suptitle(title, fontsize=11.5)
+        figure.savefig(path, dpi=150)
+
+
+def lemma(found: Found, dataset: str, path: Path) -> None:
+    """E‖∇f_S - ∇f‖² against b; and C²(b) with BatchNorm in train mode."""
+
+    def draw(axes: list[Axes]) -> None:
+        _lemma_points(axes[0], found)
+        _batchnorm_points(axes[1], found.tables["lemma_batchnorm"], found.facts["variance"])
+
+    n = found.facts["n"]
+    _drawn(2, path, f"Lemma 2.1 on {DATASETS.get(dataset, dataset)}, n = {n:,}", draw)
+
+
+def _lemma_points(ax: Axes, found: Found) -> None:
+    n, variance = found.facts["n"], found.facts["variance"]
+    grid = np.unique(np.geomspace(1, n - 1, 400))
+    ax.plot(grid, variance / grid, color=GREY, lw=1.2, label="$C^2/b$ (slope $-1$)")
+    finite = [variance / b * finite_factor(b, n) for b in grid]
+    ax.plot(grid, finite, color=GREY, lw=1.2, ls="--", label="$(C^2/b)\\,(n-b)/(n-1)$")
+    kinds = (("with_replacement", BLUE, "o", "with replacement"),
+             ("independent", ORANGE, "s", "without replacement"))  # fmt: skip
+    for sampling, colour, marker, label in kinds:
+        rows = [
+            r
+            for r in found.tables["lemma"]
+            if r["sampling"] == sampling and r["mean"] > 1e-9 * variance / n
+        ]
+        _points(ax, rows, "mean", ("low", "high"), color=colour, marker=marker, label=label)
+    ax.set(xscale="log", yscale="log", xlabel="batch size $b$", ylim=(0.02 * variance / n, None),
+           ylabel=r"$E\,\|\nabla f_S-\nabla f\|^2$",
+           title="one-sample gradients (BatchNorm in eval mode)")  # fmt: skip
+    ax.legend(loc="lower left")
+
+
+def _points(ax: Axes, rows: list[Row], name: str, interval: tuple[str, str], **style: Any) -> None:
+    y = np.array([r[name] for r in rows])
+    errors = [y - [r[interval[0]] for r in rows], [r[interval[1]] for r in rows] - y]
+    b = [r["b"] for r in rows]
+    ax.errorbar(b, y, yerr=errors, ls="none", ms=4, capsize=2, lw=1, mfc="none", **style)
+
+
+def _batchnorm_points(ax: Axes, rows: list[Row], frozen: float) -> None:
+    """b E‖·‖², which Lemma 2.1 says is constant."""
+    _points(ax, rows, "c2", ("c2_low", "c2_high"), color=BLUE, marker="o",
+            label="$C^2(b)$: $b\\,$Var of mini-batch gradients")  # fmt: skip
+    b = np.array([r["b"] for r in rows])
+    bias = b * np.array([r["bias_square"] for r in rows])
+    kept = bias > 0
+    ax.plot(b[kept], bias[kept], color=ORANGE, marker="^", ls=":", mfc="none",
+            label=r"$b\,\|E\,\nabla f_S-\nabla f\|^2$ (bias)")  # fmt: skip
+    largest = rows[-1]["c2"]
+    ax.axhline(largest, color=GREY, lw=1, ls="--", label="Lemma 2.1: constant")
+    ax.set(xscale="log", yscale="log", xlabel="batch size $b$",
+           ylabel=r"$b\cdot$squared noise",
+           title="as SGD has it (BatchNorm in train mode)")  # fmt: skip
+    ax.axhline(frozen, color=PURPLE, lw=1.2, ls="-.", label="$C^2$ of eval mode (left)")
+    ax.set_ylim(top=60 * max(frozen, *(r["c2_high"] for r in rows)))
+    ax.legend(loc="upper right")
+
+
+def omega(found: Found, dataset: str, path: Path) -> None:
+    """Radius, projections on random and leading directions, spectrum; at the last moment."""
+    last = max(found.drawn, key=int)
+    arrays = found.drawn[last]
+
+    def draw(axes: list[Axes]) -> None:
+        _radii(axes[0], arrays)
+        _random_directions(axes[1], arrays)
+        _leading_direction(axes[2], arrays)
+        _spectra(axes[3], found)
+
+    title = f"The noise ω on {DATASETS.get(dataset, dataset)}, n = {found.facts['n']:,}"
+    _drawn(2, path, f"{title}; the first three panels are after epoch {last}", draw, rows=2)
+
+
+def _shades(count: int) -> list[Any]:
+    return list(mpl.colormaps["viridis"](np.linspace(0.05, 0.85, count)))
+
+
+def _radii(ax: Axes, arrays: dict[str, Any]) -> None:
+    most = max(np.quantile(one["radii"], 0.995) for one in arrays["by_b"].values())
+    bins = np.linspace(0, most, 60).tolist()
+    for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
+        ax.hist(one["radii"], bins=bins, density=True, histtype="step", color=colour, lw=1.4,
+                label=f"$b={b}$")  # fmt: skip
+    ax.axvline(1, color=ORANGE, lw=1.5, ls="--", label="sphere; ball to $1/d$")
+    ax.set(xlabel=r"$\|\omega\|\sqrt{b}/C$", ylabel="density", title="radius")
+    ax.legend()
+
+
+def _random_directions(ax: Axes, arrays: dict[str, Any]) -> None:
+    bins = np.linspace(-4, 4, 65).tolist()
+    d = arrays["d"]
+    for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
+        pooled = one["projections"] / one["projections"].std(axis=0)
+        ax.hist(pooled.ravel(), bins=bins, density=True, histtype="step", color=colour, lw=1.4,
+                label=f"$b={b}$")  # fmt: skip
+    x = np.linspace(-4, 4, 300)
+    ax.plot(x, stats.norm.pdf(x), color="black", lw=1.2, label="Gaussian")
+    ball = ball_marginal(d)
+    ax.plot(x, ball.pdf(x / np.sqrt(d)) / np.sqrt(d), color=ORANGE, lw=1.5, ls="--",
+            label="unit ball's marginal")  # fmt: skip
+    ax.set(xlabel=r"$\langle\omega,v\rangle$ / its sd", ylabel="density", yscale="log",
+           ylim=(1e-4, 1.5), title="20 random directions $v$")  # fmt: skip
+    ax.legend(loc="lower center")
+
+
+def _leading_direction(ax: Axes, arrays: dict[str, Any]) -> None:
+    d = arrays["d"]
+    for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
+        values: Array = np.sort(one["leading"] / one["leading"].std())
+        where = stats.norm.ppf((np.arange(len(values)) + 0.5) / len(values))
+        width = one["leading"].std() * np.sqrt(d)
+        ax.plot(where, values, color=colour, lw=1.5, label=f"$b={b}$: {width:.0f} × isotropic sd")
+    ax.plot([-3.2, 3.2], [-3.2, 3.2], color="black", lw=1, ls="--", label="Gaussian")
+    ax.set(xlabel="Gaussian quantile", ylabel=r"quantile of $\langle\omega,v_1\rangle$ / its sd",
+           title="leading direction $v_1$ of the noise")  # fmt: skip
+    ax.legend(loc="upper left")
+
+
+def _spectra(ax: Axes, found: Found) -> None:
+    colours = (BLUE, GREEN, ORANGE, PURPLE)
+    rows = found.tables["omega_directions"]
+    for row, colour in zip(rows, colours, strict=False):
+        shares = found.drawn[str(row["epoch"])]["shares"]
+        label = f"epoch {row['epoch']}: effective rank {row['effective_rank']:.0f}"
+        ax.plot(np.arange(1, len(shares)), np.cumsum(shares)[:-1], color=colour, lw=1.5,
+                label=label)  # fmt: skip
+    rank = rows[0]["isotropic_rank"]
+    grid = np.geomspace(1, rank, 200)
+    ax.plot(grid, grid / rank, color=GREY, lw=1.2, ls="--", label=f"isotropic (rank {rank:,})")
+    ax.set(xscale="log", xlabel="directions", ylabel="share of $C^2$ in them",
+           ylim=(0, 1.45), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1],
+           title="how many directions hold the noise")  # fmt: skip
+    ax.legend(loc="upper left")
+
+
+def feedback(found: Found, dataset: str, path: Path) -> None:
+    """δ against its target by epoch, then training loss and test accuracy."""
+    rows = found.tables["feedback"]
+    kinds = (("none", "open loop", BLUE), ("measured", "feedback", ORANGE))
+
+    def draw(axes: list[Axes]) -> None:
+        targets: dict[int, list[float]] = {}
+        for row in rows:
+            targets.setdefault(row["epoch"], []).append(row["delta_target"])
+        epochs = sorted(targets)
+        axes[0].plot(epochs, [np.mean(targets[e]) for e in epochs], color="black", lw=1.2,
+                     ls="--", label=r"target $\delta_m=\delta_1\varphi_m$")  # fmt: skip
+        panels = (("delta_measured", r"$\delta$ measured in the epoch", "noise level"),
+                  ("train/loss", "training loss", "training loss"),
+                  ("test/accuracy", "test accuracy", "test accuracy"))  # fmt: skip
+        for ax, (name, label, title) in zip(axes, panels, strict=True):
+            for kind, text, colour in kinds:
+                _band(ax, [r for r in rows if r["feedback"] == kind], name, text, colour)
+            ax.set(xlabel="epoch", ylabel=label, title=title)
+            ax.legend()
+        axes[0].set(yscale="log")
+        _plain_ticks(axes[0])
+
+    seeds = len({row["seed"] for row in rows})
+    title = f"schedule.feedback=measured on {DATASETS.get(dataset, dataset)}: {seeds} seeds"
+    _drawn(3, path, f"{title}, mean and 95 % interval", draw)
+
+
+def _plain_ticks(ax: Axes) -> None:
+    """0.05 and 20 on a log axis that spans little, not powers of ten."""
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+    ax.yaxis.set_minor_formatter(
+        FuncFormatter(lambda y, _: f"{y:.2g}" if f"{y:e}"[0] in "235" else "")
+    )
+
+
+def _band(ax: Axes, rows: list[Row], name: str, label: str, colour: str) -> None:
+    epochs = sorted({row["epoch"] for row in rows})
+    found = [mean_of([row[name] for row in rows if row["epoch"] == e]) for e in epochs]
+    ax.plot(epochs, [f.value for f in found], color=colour, marker="o", ms=3.5, label=label)
+    lows = [max(f.low, 1e-9) for f in found]
+    ax.fill_between(epochs, lows, [f.high for f in found], color=colour, alpha=0.2, lw=0)
+
+
+def online_cost(found: Found, dataset: str, path: Path) -> None:
+    """Every measurement beside every step; and the share of an epoch that they make."""
+
+    def draw(axes: list[Axes]) -> None:
+        rows = [row for row in found.tables["online_cost_calls"] if row["clock"] == "cpu"]
+        sizes = sorted({row["b"] for row in rows})
+        for place, b in enumerate(sizes):
+            own = [row for row in rows if row["b"] == b]
+            shown = ((-0.17, "step_ms", BLUE, "training step"),
+                     (0.17, "measure_ms", ORANGE, "measurement of a pair"))  # fmt: skip
+            for shift, name, colour, label in shown:
+                values = [row[name] for row in own]
+                spread = np.linspace(-0.1, 0.1, len(values))
+                axes[0].plot(place + shift + spread, values, ".", color=colour, ms=3, alpha=0.5,
+                             label=label if place == 0 else None)  # fmt: skip
+                axes[0].plot(place + shift, np.median(values), "_", color="black", ms=22, mew=2)
+            cost = found.facts["calls"][b, "cpu"]["cost"]
+            errors = [[100 * (cost.value - cost.low)], [100 * (cost.high - cost.value)]]
+            axes[1].errorbar(place, 100 * cost.value, yerr=errors, color=BLUE, marker="o",
+                             capsize=4)  # fmt: skip
+        axes[1].axhline(3, color=ORANGE, ls="--", lw=1.3, label="3 %")
+        axes[0].set(yscale="log", ylabel="CPU milliseconds", title="call by call, bar = median")
+        _plain_ticks(axes[0])
+        axes[1].set(
+            ylim=(0, None), ylabel="% of the epoch's steps", title="cost of measuring online"
+        )
+        for ax in axes:
+            ax.set(xticks=range(len(sizes)), xticklabels=[f"$b={b}$" for b in sizes],
+                   xlim=(-0.6, len(sizes) - 0.4))  # fmt: skip
+            ax.legend()
+
+    title = f"Cost of the online measurement on {DATASETS.get(dataset, dataset)}"
+    _drawn(2, path, title, draw)

@@ -1,0 +1,116 @@
+"""The noise itself: is ω_t what "δu, u uniform in the unit ball" says?"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from igo.analysis import statistics
+from igo.analysis.statistics import Array
+from igo.config.schema import Config
+from lab.noise import Found, Row, Study, quantities
+from lab.noise.networks import sample_gradients, trained, unaugmented
+
+DIRECTIONS = 20  # random ones that ω is projected on
+BATCH_SIZES = (8, 32, 128, 512)
+
+
+def omega(study: Study, config: Config) -> Found:
+    """The distribution of ω at initialisation, after one epoch and at the end."""
+    moments = sorted({0, 1, config.epochs})
+    training, states = trained(config, moments)
+    images = unaugmented(config, training.engine.device)
+    rows: list[Row] = []
+    spectra: list[Row] = []
+    drawn: dict[str, Any] = {}
+    for epoch in moments:
+        training.network.load_state_dict(states[epoch])
+        gradients = sample_gradients(training.network, images)
+        random = np.random.default_rng([config.seed, epoch])
+        found, shares, drawn[str(epoch)] = omega_at(gradients, study.draws, random, epoch)
+        rows += found
+        spectra.append(shares)
+    adjusted = statistics.holm([p for row in rows for p in row["p"]])
+    falls = np.array([p is not None and p <= statistics.LEVEL for p in adjusted])
+    for index, row in enumerate(rows):
+        count = len(row["p"])
+        mine = falls[index * count : (index + 1) * count]
+        row["not_gaussian"] = int(mine[:DIRECTIONS].sum())
+        row["not_gaussian_ks"] = int(mine[DIRECTIONS:].sum())
+        row["p_smallest"] = min(row.pop("p"))
+    return Found({"omega": rows, "omega_directions": spectra}, {"n": images.n}, drawn)
+
+
+def omega_at(
+    gradients: Tensor, draws: int, random: np.random.Generator, epoch: int
+) -> tuple[list[Row], Row, dict[str, Any]]:
+    """ω at one moment: a row for each b, one on its directions, and arrays to draw.
+
+    Args:
+        gradients: (n, d), one a sample.
+        draws: mini-batches for each b, with replacement.
+        random: where draws and directions come from.
+        epoch: when.
+    """
+    n, d = gradients.shape
+    gram = quantities.centred_gram(gradients)
+    c = math.sqrt(quantities.variance_of(gram))
+    spectrum = quantities.spectrum(gram)
+    directions = torch.from_numpy(random.normal(size=(d, DIRECTIONS)))
+    directions = (directions / directions.norm(dim=0)).float()
+    along = ((gradients - gradients.mean(dim=0)) @ directions).double().numpy()  # (n, DIRECTIONS)
+    along -= along.mean(axis=0)
+    rows, arrays = [], {}
+    for b in BATCH_SIZES:
+        counts = quantities.draw_counts("with_replacement", n, b, draws, random)
+        radii = np.sqrt(quantities.squared_noise(gram, counts, b) * b) / c  # ‖ω‖√b/C
+        projections = counts @ along / math.sqrt(b) / c * math.sqrt(d)  # 1 in rms if isotropic
+        leading = counts @ spectrum.leading / math.sqrt(b) / c
+        rows.append(omega_row(epoch, b, radii, projections, leading, along / c * math.sqrt(d), d))
+        arrays[str(b)] = {"radii": radii, "projections": projections, "leading": leading}
+    norms = np.sqrt(np.maximum(np.diag(gram), 0.0))
+    tail = quantities.tail_index(norms)
+    shares: Row = {
+        "epoch": epoch, "d": d, "c2": c * c, "share_1": spectrum.shares[0],
+        "share_10": spectrum.shares[:10].sum(), "share_100": spectrum.shares[:100].sum(),
+        "effective_rank": spectrum.effective_rank, "isotropic_rank": min(d, n - 1),
+        "sd_along_random_least": float(along.std(axis=0).min() / c * math.sqrt(d)),
+        "sd_along_random_most": float(along.std(axis=0).max() / c * math.sqrt(d)),
+        "sample_tail": tail.value, "sample_tail_low": tail.low, "sample_tail_high": tail.high,
+        "sample_largest": float(norms.max() / c),
+    }  # fmt: skip
+    return rows, shares, {"by_b": arrays, "shares": spectrum.shares, "norms": norms / c, "d": d}
+
+
+def omega_row(
+    epoch: int, batch_size: int, radii: Array, projections: Array, leading: Array,
+    population: Array, dimension: int,
+) -> Row:  # fmt: skip
+    """Moments, tail and normality of ω at one b; ``p`` holds the tests' p-values."""
+    tail, mean = quantities.tail_index(radii), statistics.mean_of(radii)
+    scales = population.std(axis=0)
+    tested = [
+        quantities.normality(column, scale)
+        for column, scale in zip(projections.T, scales, strict=True)
+    ]
+    ball = quantities.ball_marginal(dimension)
+    apart = [
+        stats.kstest(column / math.sqrt(dimension), ball.cdf).statistic for column in projections.T
+    ]
+    return {
+        "epoch": epoch, "b": batch_size, "draws": len(radii),
+        "radius_mean": mean.value, "radius_mean_low": mean.low, "radius_mean_high": mean.high,
+        "radius_sd": float(radii.std(ddof=1)), "radius_rms": float(np.sqrt(np.mean(radii**2))),
+        "tail": tail.value, "tail_low": tail.low, "tail_high": tail.high,
+        "excess_kurtosis_random": float(np.median(stats.kurtosis(projections))),
+        "excess_kurtosis_leading": float(stats.kurtosis(leading)),
+        "skewness_leading": float(abs(stats.skew(leading))),
+        "leading_sd": float(leading.std() * math.sqrt(dimension)),
+        "ks_to_ball_median": float(np.median(apart)),
+        "p": [one[0] for one in tested] + [one[1] for one in tested],
+    }  # fmt: skip

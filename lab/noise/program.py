@@ -1,0 +1,48 @@
+"""From settings to a study and its results on disk."""
+
+from __future__ import annotations
+
+from omegaconf import DictConfig
+
+from igo.config.load import load, split_off
+from igo.config.schema import Config
+from igo.errors import ConfigError, nearest
+from igo.runs.terminal import Terminal
+from lab.noise import STUDIES, Study
+
+
+def run(composed: DictConfig, typed: list[str]) -> None:
+    """Check the settings, do the study, write its results.
+
+    Raises:
+        UserError: an unknown study, or settings that cannot be run.
+    """
+    study, config = settings(composed, typed)
+    from lab.noise import (  # torch, scipy and matplotlib
+        cost,
+        feedback,
+        lemma,
+        omega,
+        report,
+    )
+
+    do = {
+        "lemma": lemma.lemma,
+        "omega": omega.omega,
+        "feedback": feedback.feedback,
+        "online_cost": cost.online_cost,
+    }
+    page = report.write(study, config, do[study.study](study, config))
+    Terminal().say(f"wrote {page}")
+
+
+def settings(composed: DictConfig, typed: list[str]) -> tuple[Study, Config]:
+    """Split what was composed into the study's settings and a run's, both checked."""
+    study, rest = split_off(composed, Study)
+    if study.study not in STUDIES:
+        allowed = f"it must be one of {', '.join(STUDIES)}.{nearest(study.study, STUDIES)}"
+        raise ConfigError("study", study.study, allowed)
+    for name, least in (("seeds", 2), ("draws", 100), ("repeats", 3), ("calls", 20)):
+        if getattr(study, name) < least:
+            raise ConfigError(name, getattr(study, name), f"it must be {least} or more")
+    return study, load(rest, typed)

@@ -1,0 +1,130 @@
+"""What the noise studies compute: pure functions of numbers, no network and no drawing.
+
+With all n one-sample gradients at hand, centred rows X (n, d), the noise of any mini-batch S is
+ω = Σ_i c_i x_i / b with counts c, so its square is cᵀ G c / b² with the Gram matrix G = X Xᵀ: a
+draw of 1,000 samples costs no gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+from torch import Tensor
+
+from igo.analysis.statistics import Array, Estimate
+from igo.method import noise
+
+TAIL_SHARE = 0.05  # of the largest values, for Hill's estimator
+
+
+def centred_gram(gradients: Tensor) -> Array:
+    """G = X Xᵀ, (n, n), of gradients (n, d) less their mean; its rows sum to 0."""
+    rows = gradients - gradients.mean(dim=0)
+    gram: Array = (rows @ rows.T).double().numpy()
+    across = gram.mean(axis=0)  # single precision leaves a trace of the mean: take it out
+    gram += across.mean() - across - across[:, None]
+    return gram
+
+
+def variance_of(gram: Array) -> float:
+    """C² = tr Cov of a one-sample gradient, 1/n Σ‖x_i‖²."""
+    return float(np.trace(gram)) / len(gram)
+
+
+def draw_counts(
+    sampling: str, n: int, batch_size: int, draws: int, random: np.random.Generator
+) -> Array:
+    """How often each sample is in each of some mini-batches, (draws, n).
+
+    Args:
+        sampling: with_replacement, or independent: each batch by itself without replacement.
+        n: training samples.
+        batch_size: b.
+        draws: number of batches.
+        random: where the draws come from.
+    """
+    if sampling == "with_replacement":
+        return random.multinomial(batch_size, np.full(n, 1 / n), size=draws).astype(np.float64)
+    counts = np.zeros((draws, n))
+    for row in counts:
+        row[random.choice(n, batch_size, replace=False)] = 1
+    return counts
+
+
+def squared_noise(gram: Array, counts: Array, batch_size: int) -> Array:
+    """‖ω‖² = ‖∇f_S - ∇f‖² of each mini-batch, (draws,)."""
+    squares: Array = np.einsum("ri,ri->r", counts @ gram, counts) / batch_size**2
+    return np.maximum(squares, 0.0)
+
+
+def fit_slope(batch_sizes: Sequence[float], values: Sequence[Estimate]) -> Estimate:
+    """Slope of log value against log b: least squares weighted by the values' own intervals."""
+    x, y = np.log(batch_sizes), np.log([v.value for v in values])
+    errors = np.array([(v.high - v.low) / (2 * 1.96 * v.value) for v in values])
+    weights = 1 / np.maximum(errors, 1e-9) ** 2
+    centred = x - np.average(x, weights=weights)
+    spread = float((weights * centred**2).sum())
+    slope = float((weights * centred * y).sum()) / spread
+    reach = 1.96 / math.sqrt(spread)
+    return Estimate(slope, slope - reach, slope + reach)
+
+
+def finite_factor(batch_size: int, n: int) -> float:
+    """(n - b)/(n - 1): what sampling without replacement takes off the variance of a mean."""
+    return (n - batch_size) / (n - 1)
+
+
+def tail_index(sizes: Array) -> Estimate:
+    """Hill's α of P(‖·‖ > r) ~ r^(-α) from the largest 5 %; below 2 the variance is infinite.
+
+    No finite set of samples has a tail to infinity: α says how fast the largest values thin out.
+
+    Raises:
+        ValueError: fewer than 32 sizes, or the largest are all equal.
+    """
+    tail = noise.tail_index(sizes.tolist(), share=TAIL_SHARE, least=2)
+    if tail is None:
+        raise ValueError(f"{len(sizes)} sizes have no tail index: 32 or more that differ have one")
+    return Estimate(tail.alpha, *tail.interval)
+
+
+def ball_marginal(dimension: int) -> stats.distributions.rv_frozen:
+    """One coordinate of u, uniform in the unit ball of R^d: density ∝ (1 - t²)^((d - 1)/2)."""
+    shape = (dimension + 1) / 2
+    return stats.beta(shape, shape, loc=-1, scale=2)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How C² is shared by directions: ``shares`` (n,), largest first, of the noise covariance."""
+
+    shares: Array
+    leading: Array  # (n,): the projections of the n centred gradients on the first direction
+
+    @property
+    def effective_rank(self) -> float:
+        """(tr Σ)²/tr Σ²: d for isotropic noise, 1 for noise along one line."""
+        return 1 / float(np.square(self.shares).sum())
+
+
+def spectrum(gram: Array) -> Spectrum:
+    """Eigenvalues of the noise covariance from the Gram matrix, whose own they are times n."""
+    values, vectors = np.linalg.eigh(gram)
+    values = np.maximum(values[::-1], 0.0)
+    return Spectrum(values / values.sum(), vectors[:, -1] * math.sqrt(values[0]))
+
+
+def normality(projections: Array, scale: float) -> tuple[float, float]:
+    """p-values that draws (R,) come from N(0, scale²).
+
+    D'Agostino and Pearson's test of skewness and kurtosis, whatever the scale; and Kolmogorov and
+    Smirnov's, for which the scale is known, not fitted.
+    """
+    return (
+        float(stats.normaltest(projections).pvalue),
+        float(stats.kstest(projections / scale, "norm").pvalue),
+    )

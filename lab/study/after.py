@@ -1,0 +1,79 @@
+"""What is measured where the study's runs ended, into after.json of each run's folder.
+
+``annealed``: test accuracy in % after a common short anneal, which separates a better place from a
+quieter end: 100 updates of b = 32 with η falling from 0.1 to 0 linearly, then BatchNorm's
+statistics as the mean over all training images. ``tail``: Hill's index of the sizes of the
+one-sample gradients less their mean, in eval mode.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from igo.files import write_atomically
+from igo.runs.assemble import of_folder
+from igo.seeds import generator
+from igo.train.state import Training
+from lab.noise.networks import sample_gradients
+from lab.noise.quantities import tail_index
+
+UPDATES, BATCH, RATE = 100, 32, 0.1
+
+
+def annealed(run: Training) -> float:
+    """Test accuracy in %, after the anneal."""
+    network, data = run.network.train(), run.data
+    optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
+    random = generator(run.config.seed, "anneal")
+    batches: list[torch.Tensor] = []
+    while len(batches) < UPDATES:
+        whole = data.n // BATCH * BATCH
+        batches += list(torch.randperm(data.n, generator=random)[:whole].split(BATCH))
+    batches = batches[:UPDATES]
+    for step, (images, labels) in enumerate(data.train_batches(batches, run.config.seed)):
+        optimizer.param_groups[0]["lr"] = RATE * (1 - step / UPDATES)
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+    _recompute_batchnorm(run)
+    network.eval()
+    with torch.no_grad():
+        right = [(network(x).argmax(dim=1) == y).float() for x, y in data.test_batches()]
+    return 100 * float(torch.cat(right).mean())
+
+
+def _recompute_batchnorm(run: Training) -> None:
+    for module in run.network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain average over batches
+    with torch.no_grad():
+        for images, _ in run.data.plain_batches(torch.arange(run.data.n).tensor_split(4)):
+            run.network(images)
+
+
+def tail(run: Training) -> float:
+    """Hill's tail index of the one-sample gradients."""
+    gradients = sample_gradients(run.network, run.data)
+    sizes = (gradients - gradients.mean(dim=0)).norm(dim=1)
+    return tail_index(sizes.double().numpy()).value
+
+
+MEASURES: dict[str, Callable[[Training], float]] = {"tail": tail, "annealed": annealed}
+
+
+def measure(folder: Path, names: list[str]) -> dict[str, float]:
+    """Measure what is missing in a run's folder, each at the parameters of the run's end."""
+    file = folder / "after.json"
+    found: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    for name in [one for one in names if one not in found]:
+        training, _ = of_folder(folder, lambda _: None, print)
+        found[name] = MEASURES[name](training)
+        write_atomically(file, json.dumps(found) + "\n")
+    return found

@@ -1,0 +1,4 @@
+"""The laboratory: every statement of the source that is not network training, run and judged.
+
+Imports igo.method and what it stands on.
+"""

@@ -1,0 +1,146 @@
+"""Explicit graduated optimization: Algorithm 1, and the version with optimal noise scheduling."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lab.theory.functions import Array, TestFunction
+from lab.theory.kernels import Kernel
+from lab.theory.propositions import optimal_decay_rates
+
+Gradient = Callable[[Array], Array]
+
+
+def halving_levels(first: float, stages: int) -> Array:
+    """Return δ_m = δ_1/2^{m−1}, m = 1..stages. Source: slides, Algorithm 1."""
+    return np.asarray(first * 0.5 ** np.arange(stages), float)
+
+
+def optimal_levels(first: float, stages: int, power: float) -> Array:
+    """Return δ_m of the optimal γ_m, m = 1..stages. Source: slides, Algorithm 3."""
+    rates = optimal_decay_rates(stages, power)[:-1]
+    return np.asarray(first * np.concatenate([[1.0], np.cumprod(rates)]))
+
+
+def printed_steps(sigma: float, noise_level: float) -> int:
+    """Return T_m = σδ_m²/32, rounded up, as the slides print it: it shrinks with δ_m.
+
+    In Hazan et al. 2016 σδ_m²/32 is ε_m, the accuracy wanted of stage m, not a count.
+    """
+    return int(np.ceil(sigma * noise_level**2 / 32))
+
+
+def hazan_steps(sigma: float, lipschitz: float, noise_level: float, constant: float = 1.0) -> int:
+    """Return c·L²/(σ ε_m), ε_m = σδ_m²/32: SGD's steps to accuracy ε_m, growing as 1/δ_m².
+
+    The rate is that of SGD with suffix averaging on a σ-strongly convex function (Rakhlin et al.
+    2012), used by Hazan et al. 2016; their constant is not in the slides, so `constant` is a
+    parameter. ValueError unless every argument is > 0.
+    """
+    if min(sigma, lipschitz, noise_level, constant) <= 0:
+        raise ValueError(
+            f"sigma={sigma}, lipschitz={lipschitz}, noise_level={noise_level} and "
+            f"constant={constant} must be > 0"
+        )
+    return int(np.ceil(constant * lipschitz**2 / (sigma * sigma * noise_level**2 / 32)))
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The points (n, d) after one stage, its noise level and its number of SGD steps."""
+
+    x: Array
+    noise_level: float
+    steps: int
+
+
+def algorithm1(
+    gradient: Gradient,
+    start: Array,
+    noise_levels: Sequence[float] | Array,
+    *,
+    sigma: float,
+    lipschitz: float,
+    kernel: Kernel,
+    rule: Literal["printed", "hazan"] = "hazan",
+    constant: float = 1.0,
+    seed: int = 0,
+) -> list[StageResult]:
+    """Run Algorithm 1 from `start` (n, d) on n independent chains; one result a stage.
+
+    SGD on f̂_δm with ∇f(x − δ_m u), step 1/(σt), each point projected into the ball of radius
+    1.5 δ_m about the stage's start, the stage's result the mean of its last half (Hazan et al.
+    2016, GradOpt_G; suffix averaging of Rakhlin et al. 2012). `rule`: `hazan_steps` or
+    `printed_steps`. ValueError for an unknown rule.
+    """
+    if rule not in ("printed", "hazan"):
+        raise ValueError(f"rule={rule!r} must be printed or hazan")
+    rng = np.random.default_rng(seed)
+    x, results = np.array(start, float), []
+    for level in noise_levels:
+        if rule == "printed":
+            steps = printed_steps(sigma, level)
+        else:
+            steps = hazan_steps(sigma, lipschitz, level, constant)
+        centre, total, first_kept = x.copy(), np.zeros_like(x), steps // 2
+        for t in range(1, steps + 1):
+            u = kernel.sample(len(x), x.shape[1], rng)
+            move = x - gradient(x - level * u) / (sigma * t) - centre
+            length = np.linalg.norm(move, axis=1, keepdims=True)
+            x = centre + move * np.minimum(1, 1.5 * level / np.maximum(length, 1e-300))
+            if t > first_kept:
+                total += x
+        x = total / (steps - first_kept)
+        results.append(StageResult(x, float(level), steps))
+    return results
+
+
+@dataclass(frozen=True)
+class Descent:
+    """How a gradient method spends a budget of function evaluations on a test function.
+
+    Stage m has noise level δ_m and learning rate η_m = `rates[m]`; further axes of both, shape
+    (stages, ...), are settings run side by side. `samples` = 0: one gradient at x − δ_m u a step
+    and the point moves on with the noise (SGD; gradient descent where δ = 0). Otherwise the mean of
+    that many antithetic gradients: explicit smoothing.
+    """
+
+    noise_levels: Array
+    rates: Array
+    samples: int = 0
+
+
+def descend(
+    function: TestFunction,
+    start: Array,
+    budget: int,
+    descent: Descent,
+    gradient_cost: int,
+    seed: int = 0,
+) -> Array:
+    """Run from `start` (n, d), stop at `budget` evaluations each, return best values seen (..., n).
+
+    Every stage gets an equal share; a gradient counts as `gradient_cost` evaluations; f is looked
+    at, for 1, after each stage and at the start. Points are cut to the domain.
+    """
+    rng = np.random.default_rng(seed)
+    x = np.broadcast_to(start, (*descent.rates.shape[1:], *start.shape)).astype(float)
+    best = function.value(x)
+    stages = len(descent.noise_levels)
+    share = (budget - 1 - stages) // stages
+    levels, rates = descent.noise_levels[..., None, None], descent.rates[..., None, None]
+    for level, rate in zip(levels, rates, strict=True):
+        samples = descent.samples if level.any() else 0
+        for _ in range(share // (gradient_cost * max(1, samples))):
+            if samples:
+                half = rng.standard_normal((samples // 2, *x.shape))
+                u = np.concatenate([half, -half])
+                slope = function.gradient(x - level * u).mean(0)
+            else:
+                x = x - level * rng.standard_normal(x.shape) if level.any() else x
+                slope = function.gradient(x)
+            x = np.clip(x - rate * slope, *function.domain)
+        best = np.minimum(best, function.value(x))
+    return np.asarray(best)

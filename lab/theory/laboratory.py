@@ -1,0 +1,136 @@
+"""Which studies there are, and how a list of them is run into a results folder."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib import import_module
+from pathlib import Path
+
+import polars as pl
+from omegaconf import DictConfig, ListConfig
+from rich.console import Console
+
+from igo.errors import ConfigError, nearest
+from igo.files import output_folder, write_atomically
+from lab.theory.row import Settings, Study
+
+STUDIES = (
+    "smoothing",
+    "identity",
+    "noise",
+    "nice",
+    "convexity",
+    "movement",
+    "decay_rates",
+    "explicit",
+    "implicit",
+    "escape",
+    "pictures",
+    "comparison",
+    "digits",
+    "teacher",
+    "langevin",
+    "tails",
+    "own_noise",
+    "assumptions",
+    "optimizers",
+)
+RANGES = {"starts": (2, 10_000), "budget": (100, 10**7), "workers": (1, 1024), "seed": (0, 2**32)}
+
+
+def run(composed: DictConfig) -> None:
+    """Check the configuration, run its studies, and say where the results are.
+
+    Raises:
+        ConfigError: naming the setting, before any work starts.
+    """
+    console = Console(highlight=False)
+    study = composed.study
+    names = chosen_studies(list(study) if isinstance(study, ListConfig) else study)
+    numbers = {name: _number(name, composed[name]) for name in RANGES}
+    settings = Settings(output_folder(composed.output), **numbers)
+    seconds = run_studies(names, settings, console.print)
+    console.print(f"{seconds:.0f} s, results in {settings.output}/README.md")
+
+
+def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
+    """Return the studies named, in order; `all` is every one.
+
+    Raises:
+        ConfigError: a name that is none, with the nearest one, or no name at all.
+    """
+    names = [study] if isinstance(study, str) else list(study or [])
+    if names == ["all"]:
+        return list(STUDIES)
+    for name in names or [""]:
+        if name not in STUDIES:
+            allowed = f"it must be all, or of {', '.join(STUDIES)}.{nearest(str(name), STUDIES)}"
+            raise ConfigError("study", name or "[]", allowed)
+    return [name for name in STUDIES if name in names]
+
+
+def _number(name: str, value: object) -> int:
+    low, high = RANGES[name]
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise ConfigError(name, value, f"it must be a whole number from {low} to {high}")
+    return value
+
+
+def load(name: str) -> Study:
+    """Return a study by name."""
+    study: Study = import_module(f"lab.theory.studies.{name}").STUDY
+    return study
+
+
+def read_frames(folder: Path, names: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Return those of the named frames that the folder has."""
+    return {
+        name: pl.read_csv(folder / f"{name}.csv", infer_schema_length=None)
+        for name in names
+        if (folder / f"{name}.csv").exists()
+    }
+
+
+def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[str], None]) -> float:
+    """Run the studies into `settings.output` and write its page; return the seconds taken.
+
+    First those that use all workers, then the others, `workers` at a time. The page has the rows
+    of every study whose tables are in the folder, those of earlier runs too.
+    """
+    from lab.theory import page
+
+    began = time.perf_counter()
+    settings.output.mkdir(parents=True, exist_ok=True)
+    for done, (name, seconds) in enumerate(_measured(names, settings), 1):
+        announce(f"{name}: {seconds:.0f} s ({done}/{len(names)})")
+    studies = {name: load(name) for name in STUDIES}
+    frames = read_frames(settings.output, [f for s in studies.values() for f in s.frames])
+    page.write(settings.output, page.entries(studies, frames), settings)
+    return time.perf_counter() - began
+
+
+def _measured(names: Sequence[str], settings: Settings) -> Iterator[tuple[str, float]]:
+    alone = [name for name in names if len(names) == 1 or load(name).all_workers]
+    for name in alone:
+        yield name, run_study(name, settings)
+    # spawned, as a forked process would share PyTorch's state
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(settings.workers, context) as pool:
+        running = {pool.submit(run_study, n, settings): n for n in names if n not in alone}
+        for future in as_completed(running):
+            yield running[future], future.result()
+
+
+def run_study(name: str, settings: Settings) -> float:
+    """Measure, write the tables, and draw from what was written; return the seconds taken."""
+    from lab.theory.studies import style
+
+    began = time.perf_counter()
+    study = load(name)
+    for table, one in study.measure(settings).items():
+        write_atomically(settings.output / f"{table}.csv", one.write_csv())
+    frames = read_frames(settings.output, study.frames)
+    for picture, draw in study.figures.items():
+        style.save(draw(frames), settings.output / picture)
+    return time.perf_counter() - began

@@ -1,0 +1,192 @@
+"""Is a function σ-nice, or new σ-nice, along a sequence of noise levels? Where does it fail?
+
+Both definitions quantify over a continuum. The checkers look at the given noise levels and at
+finitely many points of each neighbourhood, so they refute exactly and support, but never prove.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import optimize
+from scipy.stats import qmc
+
+from lab.theory.functions import Array
+from lab.theory.smoothed import Smoothed
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one noise level showed.
+
+    Condition (i): the largest distance of a minimiser of f̂_δm to the nearest one of f̂_δm+1, and
+    the distance allowed; none for the last level. Condition (ii): the smallest curvature of f̂_δ
+    on the neighbourhood of radius `radius`, which is the largest σ there.
+    """
+
+    noise_level: float
+    minimisers: Array
+    distance: float
+    allowed: float
+    radius: float
+    largest_sigma: float
+
+    @property
+    def moves_little(self) -> bool:
+        """Tell whether condition (i) holds."""
+        return bool(self.distance <= self.allowed * (1 + 1e-9) + 1e-9)
+
+
+@dataclass(frozen=True)
+class NiceReport:
+    """The stages of a noise sequence and the verdict for a given σ."""
+
+    sigma: float
+    stages: tuple[StageReport, ...]
+
+    @property
+    def largest_sigma(self) -> float:
+        """The largest σ for which (ii) holds at every level; ≤ 0 if it holds for none."""
+        return min(stage.largest_sigma for stage in self.stages)
+
+    @property
+    def failures_of_distance(self) -> list[float]:
+        """The noise levels at which condition (i) fails."""
+        return [stage.noise_level for stage in self.stages if not stage.moves_little]
+
+    @property
+    def failures_of_convexity(self) -> list[float]:
+        """The noise levels at which condition (ii) fails for this σ."""
+        return [s.noise_level for s in self.stages if s.largest_sigma < self.sigma]
+
+    @property
+    def holds(self) -> bool:
+        """Tell whether both conditions hold at every level looked at."""
+        return not self.failures_of_distance and not self.failures_of_convexity
+
+
+def _ball_points(centre: Array, radius: float) -> Array:
+    """Return points that fill the ball: an even grid in one dimension, Sobol points above."""
+    d = centre.size
+    if d == 1:
+        return np.asarray(centre + radius * np.linspace(-1, 1, 401)[:, None])
+    q = qmc.Sobol(d + 1, rng=0).random_base2(10)
+    z = np.asarray(qmc.scale(q[:, :d], -1, 1))
+    z /= np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-300)
+    shell = centre + radius * z * np.concatenate([q[:512, d:] ** (1 / d), np.ones((512, 1))])
+    return np.concatenate([centre[None], shell])
+
+
+def minimisers(smoothed: Smoothed, noise_level: float, tolerance: float = 1e-7) -> Array:
+    """Return every global minimiser of f̂_δ that a multi-start search finds, shape (k, d).
+
+    Starts from the 24 best of an even grid (d = 1) or of Sobol points over the domain, polished
+    by L-BFGS-B; values within `tolerance` of the best count as minimal.
+    """
+    low, high = smoothed.domain
+    d = smoothed.dimension
+    if d == 1:
+        grid = np.linspace(low, high, 2001)[:, None]
+    else:
+        sobol = qmc.Sobol(d, rng=0).random_base2(11)
+        grid = np.concatenate([np.zeros((1, d)), qmc.scale(sobol, low, high)])
+    values = smoothed.value(grid, noise_level)
+    polished = []
+    for start in grid[np.argsort(values)[:24]]:
+        result = optimize.minimize(
+            lambda x: float(smoothed.value(x[None], noise_level)[0]),
+            start,
+            jac=lambda x: smoothed.gradient(x[None], noise_level)[0],
+            method="L-BFGS-B",
+            bounds=[(low, high)] * d,
+            options={"ftol": 1e-15, "gtol": 1e-10},
+        )
+        polished.append((float(result.fun), np.asarray(result.x)))
+    best = min(value for value, _ in polished)
+    unique: list[Array] = []
+    for value, x in polished:
+        is_new = all(np.linalg.norm(x - y) > 1e-4 for y in unique)
+        if value <= best + tolerance and is_new:
+            unique.append(x)
+    return np.stack(unique)
+
+
+def _weakest(smoothed: Smoothed, noise_level: float, centres: Array, radius: float) -> StageReport:
+    points = np.concatenate([_ball_points(centre, radius) for centre in centres])
+    weakest = float(smoothed.curvature(points, noise_level).min())
+    return StageReport(noise_level, centres, 0.0, np.inf, radius, weakest)
+
+
+def _farthest(here: Array, there: Array) -> float:
+    distances = np.linalg.norm(here[:, None] - there[None], axis=-1)
+    return float(distances.min(1).max())
+
+
+def _check_levels(noise_levels: Sequence[float]) -> None:
+    levels = np.asarray(noise_levels, float)
+    if levels.size == 0 or (levels <= 0).any() or (np.diff(levels) >= 0).any():
+        raise ValueError(f"noise_levels={list(noise_levels)} must be positive and decreasing")
+
+
+def check_sigma_nice(smoothed: Smoothed, noise_levels: Sequence[float], sigma: float) -> NiceReport:
+    """Check Hazan et al.'s σ-nice conditions at every given δ (each is compared with δ/2).
+
+    (i) every x*_δ has an x*_{δ/2} within δ/2; (ii) f̂_δ is σ-strongly convex on N(x*_δ; 3δ).
+    ValueError unless the levels are positive and decreasing. Source: slides, "σ-nice 関数".
+    """
+    _check_levels(noise_levels)
+    stages = []
+    for level in noise_levels:
+        here, there = minimisers(smoothed, level), minimisers(smoothed, level / 2)
+        weakest = _weakest(smoothed, level, here, 3 * level)
+        fields = weakest.__dict__ | {"distance": _farthest(here, there), "allowed": level / 2}
+        stages.append(StageReport(**fields))
+    return NiceReport(sigma, tuple(stages))
+
+
+def check_new_sigma_nice(
+    smoothed: Smoothed, noise_levels: Sequence[float], width: Sequence[float], sigma: float
+) -> NiceReport:
+    """Check the new σ-nice conditions along δ_1 > δ_2 > …; `width` holds d_m of every level.
+
+    (i) ‖x*_δm − x*_δm+1‖ ≤ δ_m − δ_m+1; (ii) f̂_δm is σ-strongly convex on N(x*; d_m δ_m) around
+    the minimiser x* of f itself. ValueError on levels as in `check_sigma_nice` or a wrong number
+    of widths. The Lipschitz condition is not checked. Source: slides, "New σ-nice 関数".
+    """
+    _check_levels(noise_levels)
+    if len(width) != len(noise_levels):
+        raise ValueError(f"width has {len(width)} values for {len(noise_levels)} noise levels")
+    optimum = minimisers(smoothed, 0.0)
+    found = [minimisers(smoothed, level) for level in noise_levels]
+    stages = []
+    for m, (level, d_m) in enumerate(zip(noise_levels, width, strict=True)):
+        fields = _weakest(smoothed, level, optimum, d_m * level).__dict__ | {"minimisers": found[m]}
+        if m + 1 < len(found):
+            fields |= {
+                "distance": _farthest(found[m], found[m + 1]),
+                "allowed": level - noise_levels[m + 1],
+            }
+        stages.append(StageReport(**fields))
+    return NiceReport(sigma, tuple(stages))
+
+
+def bands(
+    smoothed: Smoothed, noise_levels: Array, at: Array, radius_factor: float = 0.0
+) -> list[tuple[float, float]]:
+    """Return the intervals of δ in which f̂_δ is not convex on N(`at`; radius_factor·δ).
+
+    Ends are polished to 1e-9 by bisection between neighbouring `noise_levels` (increasing).
+    """
+
+    def weakest(level: float) -> float:
+        points = at[None] if radius_factor == 0 else _ball_points(at, radius_factor * level)
+        return float(smoothed.curvature(points, level).min())
+
+    curvature = [weakest(level) for level in noise_levels]
+    ends = [float(noise_levels[0])] if curvature[0] < 0 else []
+    for i in range(len(noise_levels) - 1):
+        if (curvature[i] < 0) != (curvature[i + 1] < 0):
+            ends.append(optimize.bisect(weakest, noise_levels[i], noise_levels[i + 1], xtol=1e-9))
+    if curvature[-1] < 0:
+        ends.append(float(noise_levels[-1]))
+    return list(zip(ends[::2], ends[1::2], strict=True))

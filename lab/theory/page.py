@@ -1,0 +1,122 @@
+"""The page of the results: every row with its picture, its numbers and its verdict."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy
+import torch
+
+from igo.files import write_atomically
+from lab.theory.row import VERDICTS, Check, Frames, Row, Seen, Settings, Study
+
+HEAD = """# The theory, stated and seen
+
+{counts}
+
+Every verdict is computed: *agrees* when all numbers of a row lie in the range that the statement
+asks for, *in part* when some do, *disagrees* when none does, *undecided* when an interval has an
+end of the range inside, or when a negative control (the same check where the statement must fail)
+does not fail. Brackets are 95 % intervals. Every random draw comes from the seed in the command.
+
+```
+{command}   # make theory
+```
+
+{hardware}
+
+ResNet18 on CIFAR-100 is not here: network training at that size is `src/train.py`.
+"""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row with its study and what it saw."""
+
+    study: str
+    row: Row
+    seen: Seen
+    data: tuple[str, ...]
+
+
+def entries(studies: Mapping[str, Study], frames: Frames) -> list[Entry]:
+    """Return every row whose study has its frames, in order."""
+    return [
+        Entry(name, row, row.look(frames), study.frames)
+        for name, study in studies.items()
+        if all(one in frames for one in study.frames)
+        for row in study.rows
+    ]
+
+
+def write(folder: Path, found: list[Entry], settings: Settings) -> None:
+    """Write README.md into the results folder, whole or not at all."""
+    command = f"python -m lab.theory seed={settings.seed} starts={settings.starts}"
+    head = HEAD.format(
+        counts=_counts(found),
+        command=f"{command} budget={settings.budget} workers={settings.workers}",
+        hardware=f"Hardware of the last run: {_hardware()}.",
+    )
+    index = ["| # | stated | verdict |", "|---|---|---|"]
+    sections, drawn = [], set[str]()
+    for number, entry in enumerate(found, 1):
+        stated = _cell(entry.row.stated)
+        index.append(f"| [{number}](#row-{number}) | {stated} | **{entry.seen.verdict}** |")
+        sections.append(_section(number, entry, drawn))
+    write_atomically(folder / "README.md", "\n".join([head, *index, "", *sections]))
+
+
+def _counts(found: list[Entry]) -> str:
+    verdicts = [entry.seen.verdict for entry in found]
+    parts = ", ".join(f"{v} {verdicts.count(v)}" for v in VERDICTS)
+    return f"**{len(found)} statements: {parts}.**"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _section(number: int, entry: Entry, drawn: set[str]) -> str:
+    """Return a row's part of the page; a picture is shown at the first row that has it."""
+    row, seen = entry.row, entry.seen
+    lines = [f'<a id="row-{number}"></a>', "", f"## {number}. {row.stated}", ""]
+    lines += [f"**{seen.verdict}** · {row.source}", ""]
+    if row.picture and row.picture not in drawn:
+        drawn.add(row.picture)
+        lines += [f"![{row.stated}]({row.picture})", ""]
+    lines += [f"Run: {seen.ran}.", ""]
+    lines += ["| number | found | asked | |", "|---|---|---|---|"]
+    lines += _lines(seen.parts, "", ("no", "yes", "open"))
+    lines += _lines(seen.controls, "control: ", ("fails, as it must", "does not fail", "open"))
+    lines += ["", *([seen.note, ""] if seen.note else [])]
+    if not seen.controls:
+        lines += [f"No control: {seen.no_control}.", ""]
+    data = " ".join(f"[{name}.csv]({name}.csv)" for name in entry.data)
+    code = f"[{entry.study}.py](../../lab/theory/studies/{entry.study}.py)"
+    again = f"`python -m lab.theory study={entry.study}`"
+    lines += [f"{code} (`{row.look.__name__}`) · {again} · {data}", ""]
+    return "\n".join(lines)
+
+
+def _lines(checks: Iterable[Check], prefix: str, words: tuple[str, str, str]) -> list[str]:
+    return [
+        f"| {prefix}{_cell(c.what)} | {c.number} | {c.asked} | "
+        f"{words[2] if c.holds is None else words[int(c.holds)]} |"
+        for c in checks
+    ]
+
+
+def _hardware() -> str:
+    model = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = found[0].split(":")[1].strip() if found else model
+    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, "
+    versions += f"SciPy {scipy.__version__}, PyTorch {torch.__version__.split('+')[0]}"
+    return f"{os.cpu_count()} cores, {model}; {versions}"

@@ -1,0 +1,243 @@
+"""Study: Proposition 3.1: |δ⁻|, d_m and its bounds, p(a_m), and the strong convexity of f̂_δ."""
+
+from itertools import product
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from lab.theory import propositions as props
+from lab.theory import smoothed
+from lab.theory.functions import Array
+from lab.theory.kernels import Kernel
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.studies import style
+
+SAMPLES = 200_000
+WIDTHS, PROBABILITY = "delta_minus_and_width.png", "existence_probability.png"
+A_WIDTHS, A_PROBABILITY = np.linspace(1.42, 6, 60), np.linspace(1.42, 4, 40)
+SLACK = 1e-5  # relative, for six printed digits
+
+
+def sample_widths(
+    rng: np.random.Generator, a: float, dimension: int = 2
+) -> tuple[Array, Array, Array]:
+    """Draw x in N(x*; a), u in the unit ball, r = 1: |δ⁻|, d_m, cos θ of those with a real δ⁻."""
+    ball = Kernel("ball")
+    offset = a * ball.sample(SAMPLES, dimension, rng)
+    u = ball.sample(SAMPLES, dimension, rng)
+    distance, length = np.linalg.norm(offset, axis=1), np.linalg.norm(u, axis=1)
+    cosine = (offset * u).sum(1) / (distance * length)
+    delta = props.delta_minus(distance, length, cosine, 1.0, a)
+    exists = np.isfinite(delta)
+    return delta[exists], props.width(1.0, a, delta[exists]), cosine[exists]
+
+
+def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+    """Sample widths and angles, and take the curvature of smoothed Rastrigin."""
+    rng = np.random.default_rng(settings.seed)
+    widths = [
+        {"a": a, "delta": float(v), "d_m": float(w), "front": bool(c > 0), "samples": len(delta)}
+        for a in map(float, A_WIDTHS)
+        for delta, d, cosine in [sample_widths(rng, a)]
+        for v, w, c in _extremes_and_some(delta, d, cosine)
+    ]
+    angles = []
+    for dimension in (2, 3, 10, 100):
+        z = rng.standard_normal((SAMPLES, dimension))
+        cosine = np.abs(z[:, 0]) / np.linalg.norm(z, axis=1)
+        # x just inside the sphere of radius a r and ‖u‖ = 1: the most favourable case
+        shares = [float((cosine >= np.sqrt(a**2 - 1) / a).mean()) for a in A_PROBABILITY]
+        formula = props.existence_probability(A_PROBABILITY, 1.0, 1.0, A_PROBABILITY)
+        angles += [
+            {"d": dimension, "a": float(a), "sampled": s, "formula": float(p)}
+            for a, s, p in zip(A_PROBABILITY, shares, formula, strict=True)
+        ]
+    return {
+        "width_bounds": frame(widths),
+        "strong_convexity": _curvature(),
+        "existence_probability": frame(angles),
+    }
+
+
+def _extremes_and_some(
+    delta: Array, d: Array, cosine: Array
+) -> list[tuple[np.float64, np.float64, np.float64]]:
+    """Return of each side, θ < π/2 and θ > π/2, the smallest and largest d_m and ten others."""
+    kept: list[int] = []
+    for side in (cosine > 0, cosine < 0):
+        of_side = np.flatnonzero(side)
+        if of_side.size:
+            ends = (of_side[d[of_side].argmin()], of_side[d[of_side].argmax()])
+            kept += [*ends, *of_side[:10]]
+    return [(delta[i], d[i], cosine[i]) for i in kept]
+
+
+def _curvature() -> pl.DataFrame:
+    """Take the smallest curvature of ball-smoothed Rastrigin on N(0; a r), δ over |δ⁻|'s range.
+
+    f is σ-strongly convex on B(0; r).
+    """
+    function = smoothed.rastrigin(Kernel("ball"), 1)
+    records = []
+    shares = product((0.2, 0.02), np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
+    for r, a, share in shares:
+        sigma = float(function.curvature(np.array([[r]]), 0.0)[0])
+        level = float(r * ((a - 1) + share * (np.sqrt(a**2 - 1) - (a - 1))))
+        x = np.linspace(-a * r, a * r, 401)[:, None]
+        smallest = float(function.curvature(x, level).min())
+        case = {"r": r, "a": float(a), "delta": level}
+        records.append(case | {"sigma_of_f": sigma, "smallest_curvature": smallest})
+    return frame(records)
+
+
+def draw_widths(frames: Frames) -> Figure:
+    """Draw sampled |δ⁻| and d_m against a_m with the printed and the exact bounds."""
+    figure, (left, right) = style.panels(2, width=5)
+    for front, colour in ((True, style.BLUE), (False, style.ORANGE)):
+        one = frames["width_bounds"].filter(front=front)
+        left.plot(one["a"], one["delta"], ".", color=colour, markersize=2)
+        right.plot(one["a"], one["d_m"], ".", color=colour, markersize=2)
+    grid = A_WIDTHS
+    left.plot(grid, np.sqrt(grid**2 - 1), color=style.BLACK, label="r√(a² − 1)")
+    left.plot(grid, grid - 1, "--", color=style.BLACK, label="r(a − 1)")
+    left.plot(grid, grid + 1, ":", color=style.BLACK, label="r(a + 1)")
+    title = r"$|\delta^-|$ (blue: θ < π/2, orange: θ > π/2)"
+    left.set(xlabel=r"$a_m$", ylabel=r"$|\delta^-|/r$", title=title)
+    left.legend()
+    for bounds, label, line, colour in (
+        (props.printed_width_bounds(grid), "printed bounds", "-", style.RED),
+        (props.exact_width_bounds(grid), "exact range, θ < π/2", "--", style.BLACK),
+    ):
+        right.plot(grid, bounds[0], line, color=colour, label=label)
+        right.plot(grid, bounds[1], line, color=colour)
+    right.set(xlabel=r"$a_m$", ylabel=r"$d_m$", ylim=(0, 8), title=r"$d_m = a_m r/|\delta^-|$")
+    right.legend()
+    return figure
+
+
+def draw_probability(frames: Frames) -> Figure:
+    """Draw the share of directions with a real δ⁻ on the printed formula."""
+    figure, (axis,) = style.panels(1, width=6, height=3.8)
+    table = frames["existence_probability"]
+    for one, colour in zip(
+        table.partition_by("d", maintain_order=True), style.COLOURS, strict=False
+    ):
+        label = f"sampled, d = {one['d'][0]}"
+        axis.plot(one["a"], one["sampled"], ".", color=colour, label=label)
+    formula = table.filter(d=2)
+    axis.plot(formula["a"], formula["formula"], color=style.BLACK, label=r"$p(a_m)$")
+    title = r"$\|x^* - x\| \to a_m r$, $\|u\| = 1$: the best case"
+    axis.set(xlabel=r"$a_m$", ylabel="P(δ⁻ is real)", title=title)
+    axis.legend()
+    return figure
+
+
+def _ran(frames: Frames) -> str:
+    total = frames["width_bounds"].group_by("a").agg(pl.col("samples").first())["samples"].sum()
+    return (
+        f"{total:,} samples of (x, u) with δ⁻ real, d = 2, a_m from 1.42 to 6; the table keeps "
+        "the extreme ones of each a_m"
+    )
+
+
+def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
+    """Count the kept samples below (end 0) or above (end 1) a bound."""
+    beyond = chosen["d_m"].to_numpy() - bounds[end] * (1 + (2 * end - 1) * SLACK)
+    return int(((2 * end - 1) * beyond > 0).sum())
+
+
+@statement("命題 3.1, slide on d_m", "1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)", WIDTHS)
+def width_is_bounded(frames: Frames) -> Seen:
+    """Count samples outside the printed bounds on either side of θ = π/2."""
+    parts = []
+    for front, name in ((True, "θ < π/2"), (False, "θ > π/2")):
+        chosen = frames["width_bounds"].filter(front=front)
+        bounds = props.printed_width_bounds(chosen["a"].to_numpy())
+        for end, side in ((0, "below 1"), (1, "above the upper bound")):
+            parts.append(Check(f"d_m {side}, {name}", _outside(chosen, bounds, end), high=0))
+    chosen = frames["width_bounds"].filter(front=True)
+    a = chosen["a"].to_numpy()
+    halved = _outside(chosen, (np.ones_like(a), props.exact_width_bounds(a)[1] / 2), 1)
+    return Seen(
+        _ran(frames),
+        parts,
+        [Check("above half the exact upper bound, θ < π/2", halved, high=0)],
+        note="At θ > π/2 the printed |δ⁻| is the other, larger root, and d_m may be below 1.",
+    )
+
+
+@statement("slide on d_m", "the upper bound a_m/(√(a_m² − 1) − 1) is the range's end", WIDTHS)
+def width_bound_is_tight(frames: Frames) -> Seen:
+    """Hold the largest sampled d_m against the printed and the exact upper bound."""
+    chosen = frames["width_bounds"].filter(front=True)
+    largest = chosen.group_by("a").agg(pl.col("d_m").max()).sort("a").filter(pl.col("a") < 3)
+    a, d = largest["a"].to_numpy(), largest["d_m"].to_numpy()
+    printed, exact = props.printed_width_bounds(a)[1], props.exact_width_bounds(a)[1]
+    return Seen(
+        _ran(frames),
+        [
+            Check(
+                "printed bound over the largest d_m, worst a_m < 3", (printed / d).max(), 1, 1.25
+            ),
+            Check("printed bound over the exact, best a_m < 3", (printed / exact).min(), 1, 1.05),
+        ],
+        [Check("half the exact bound over the largest d_m", (exact / 2 / d).max(), 1, 1.25)],
+        note="The exact range for θ < π/2 is a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: at a_m = 2 "
+        "at most 2, not the printed 2.732, which grows to ∞ for a_m → √2 where the exact one "
+        "is 3.414.",
+    )
+
+
+@statement(
+    "命題 3.1",
+    "f σ-strongly convex on B(x*; r), |δ_m| = |δ⁻| ⇒ f̂_δm σ-strongly convex on N(x*; a_m r)",
+)
+def smoothing_keeps_convexity(frames: Frames) -> Seen:
+    """Count the pairs (a_m, δ) whose smoothed function is σ-strongly convex."""
+    parts = []
+    for (r,), one in frames["strong_convexity"].group_by("r", maintain_order=True):
+        strong = float((one["smallest_curvature"] >= one["sigma_of_f"]).mean())  # type: ignore[arg-type]
+        convex = float((one["smallest_curvature"] >= 0).mean())  # type: ignore[arg-type]
+        parts.append(Check(f"r = {r}: share that is σ-strongly convex", strong, low=1))
+        parts.append(Check(f"r = {r}: share that is convex at all", convex, low=1))
+    return Seen(
+        "Rastrigin, ball kernel, d = 1, two r: pairs of a_m in [1.45, 4] and |δ⁻| over its range",
+        parts,
+        note="|δ⁻| depends on x and u: it brings x − δu into B(x*; r) for that u, while f̂_δ "
+        "averages over all u with one δ. A small r holds f̂ in the convex part of the wave.",
+        no_control="the statement itself fails; for x² + const, which smoothing only lifts, it "
+        "holds",
+    )
+
+
+@statement(
+    "slide: δ⁻ が存在する確率",
+    "p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖)), near 0 for large a_m",
+    PROBABILITY,
+)
+def existence_probability(frames: Frames) -> Seen:
+    """Hold the sampled share of directions against the formula in each dimension."""
+    table = frames["existence_probability"]
+    gap = (pl.col("sampled") - pl.col("formula")).abs().max()
+    parts = [
+        Check(
+            f"largest difference, d = {d}", float(table.filter(d=d).select(gap).item()), high=0.01
+        )
+        for d in (2, 3, 10, 100)
+    ]
+    return Seen(
+        f"{SAMPLES:,} uniform directions in d = 2, 3, 10, 100, {len(A_PROBABILITY)} values of a_m",
+        parts,
+        note="The formula takes θ uniform, as in the plane only. For large a_m it falls like "
+        "2/(π a_m); in high dimension the probability is near 0 already at √2.",
+        no_control="the higher dimensions are one: there the formula fails",
+    )
+
+
+STUDY = Study(
+    measure,
+    ("width_bounds", "strong_convexity", "existence_probability"),
+    {WIDTHS: draw_widths, PROBABILITY: draw_probability},
+    (width_is_bounded, width_bound_is_tight, smoothing_keeps_convexity, existence_probability),
+)

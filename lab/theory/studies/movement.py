@@ -1,0 +1,163 @@
+"""Study: Propositions 3.2 and 3.3: how far the minimisers of f̂_δm move."""
+
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+
+from lab.theory import propositions as props
+from lab.theory import smoothed
+from lab.theory.functions import Array
+from lab.theory.kernels import Kernel
+from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.studies import style
+
+PICTURE = "minimisers_move.png"
+COUNT = 600
+
+
+def _case(rng: np.random.Generator) -> tuple[smoothed.Smoothed, Array]:
+    """Draw a nonconvex function with an asymmetric wave, and five decreasing noise levels."""
+    frequency = rng.uniform(2, 8)
+    amplitude = rng.uniform(0.2, 1.5) / frequency
+    kernel = Kernel("ball" if rng.random() < 0.5 else "gaussian")
+    function = smoothed.tilted_wave(rng.uniform(0, 2 * np.pi), amplitude, frequency, kernel)
+    levels = rng.uniform(0.2, 1.5) * np.cumprod(rng.uniform(0.3, 0.95, 5))
+    return function, np.asarray(levels, float)
+
+
+def _minimiser(function: smoothed.Smoothed, level: float, grid: Array) -> float:
+    """Return x*_δ by Newton's method from the best point of a fine grid."""
+    x = grid[function.value(grid, level).argmin()][None]
+    for _ in range(4):
+        curvature = function.curvature(x, level)[:, None]
+        x = x - np.where(curvature > 0, function.gradient(x, level) / curvature, 0.0)
+    return float(x[0, 0])
+
+
+def movement_checks(rng: np.random.Generator, count: int) -> list[dict[str, float]]:
+    """Sample (function, δ_m, γ_m) and return what Propositions 3.2 and 3.3 compare, a record each.
+
+    σ is the smallest curvature of both f̂ on the interval that holds x*, x*_δm and x*_δm+1, as the
+    propositions presuppose; cases without one (σ ≤ 0) are left out.
+    """
+    records = []
+    for _ in range(count):
+        function, levels = _case(rng)
+        grid = np.linspace(*function.domain, 4001)[:, None]
+        best = _minimiser(function, 0.0, grid)
+        points = [_minimiser(function, float(level), grid) for level in levels]
+        for m in range(len(levels) - 1):
+            here, there = float(levels[m]), float(levels[m + 1])
+            low, high = min(best, *points), max(best, *points)
+            between = np.linspace(low, high, 201)[:, None]
+            sigma = min(float(function.curvature(between, d).min()) for d in (here, there))
+            if sigma <= 0:
+                continue
+            star = np.array([[best]])
+            slopes = tuple(float(abs(function.gradient(star, d)[0, 0])) for d in (here, there))
+            needed = props.sufficient_noise_level((slopes[0], slopes[1]), sigma, there / here)
+            records.append(
+                {
+                    "delta": here,
+                    "gamma": there / here,
+                    "needed": needed,
+                    "moved": abs(points[m] - points[m + 1]),
+                    "allowed": here - there,
+                    "from_optimum": abs(points[m] - best),
+                    "stage": float(m),
+                    "steps_hold": float(
+                        all(
+                            abs(points[k] - points[k + 1]) <= levels[k] - levels[k + 1]
+                            for k in range(m, len(levels) - 1)
+                        )
+                        and abs(points[-1] - best) <= levels[-1]
+                    ),
+                }
+            )
+    return records
+
+
+def measure(settings: Settings) -> dict[str, pl.DataFrame]:
+    """Sample functions and noise sequences."""
+    return {"minimisers_move": frame(movement_checks(np.random.default_rng(settings.seed), COUNT))}
+
+
+def draw(frames: Frames) -> Figure:
+    """Draw both propositions: what is bounded over its bound."""
+    table = frames["minimisers_move"]
+    figure, (left, right) = style.panels(2, width=4.6)
+    met = pl.col("needed") <= pl.col("delta")
+    chosen = ((met, style.BLUE, "condition met"), (~met, style.ORANGE, "not met"))
+    for condition, colour, label in chosen:
+        one = table.filter(condition)
+        moved = (one["moved"] / one["allowed"]).clip(1e-6)
+        dots = {"markersize": 2, "color": colour, "label": label}
+        left.loglog(one["needed"] / one["delta"], moved, ".", **dots)
+    left.axhline(1, color=style.BLACK, linewidth=0.8)
+    left.axvline(1, color=style.BLACK, linewidth=0.8)
+    left.set(
+        title="Proposition 3.2",
+        xlabel=r"sufficient $|\delta_m|$ / $|\delta_m|$",
+        ylabel=r"$\|x^*_{\delta_m} - x^*_{\delta_{m+1}}\|\,/\,(|\delta_m| - |\delta_{m+1}|)$",
+    )
+    left.legend(markerscale=5)
+    held = table.filter(pl.col("steps_hold") > 0)
+    ratio = held["from_optimum"] / held["delta"]
+    right.plot(held["gamma"], ratio, ".", markersize=2, color=style.BLUE)
+    right.axhline(1, color=style.BLACK, linewidth=0.8)
+    labels = r"$\gamma_m$", r"$\|x^*_{\delta_m} - x^*\|\,/\,|\delta_m|$"
+    right.set(title="Proposition 3.3", xlabel=labels[0], ylabel=labels[1])
+    return figure
+
+
+def _violations(table: pl.DataFrame, condition: pl.Expr) -> int:
+    """Count the cases that meet a condition and yet move farther than (i) allows."""
+    too_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
+    return len(table.filter(condition & too_far))
+
+
+@statement(
+    "命題 3.2",
+    "2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| is sufficient for condition (i) of new σ-nice",
+    PICTURE,
+)
+def slope_bounds_the_move(frames: Frames) -> Seen:
+    """Count violations of (i) where the condition is met, and where it is not."""
+    table = frames["minimisers_move"]
+    met = pl.col("needed") <= pl.col("delta")
+    return Seen(
+        f"{len(table):,} (function, δ_m, γ_m): x²/2 + A sin(ωx + φ) at random, ball and Gaussian "
+        "kernels, closed forms",
+        [
+            Check("cases that meet the condition", len(table.filter(met)), low=1000),
+            Check("of these, cases that break (i)", _violations(table, met), high=0),
+        ],
+        [Check("cases that do not meet it and break (i)", _violations(table, ~met), high=0)],
+    )
+
+
+@statement(
+    "命題 3.3",
+    "‖x*_δm − x*‖ < d_{m+1}|δ_{m+1}|: a stage starts in the next strongly convex region",
+    PICTURE,
+)
+def next_stage_starts_inside(frames: Frames) -> Seen:
+    """Count the stages that end farther from x* than δ_m although (i) holds to the end."""
+    table = frames["minimisers_move"]
+    held = pl.col("steps_hold") > 0
+    beyond = pl.col("from_optimum") > pl.col("delta") * (1 + 1e-5)
+    return Seen(
+        f"the {len(table.filter(held)):,} of these cases in which (i) holds from stage m to the "
+        "end",
+        [Check("‖x*_δm − x*‖ above |δ_m|", len(table.filter(held & beyond)), high=0)],
+        [Check("the same where (i) fails on the way", len(table.filter(~held & beyond)), high=0)],
+        note="With γ_m > 1/d_{m+1} that is the proposition, since then d_{m+1}|δ_{m+1}| > |δ_m|.",
+    )
+
+
+STUDY = Study(
+    measure,
+    ("minimisers_move",),
+    {PICTURE: draw},
+    (slope_bounds_the_move, next_stage_starts_inside),
+)

@@ -1,4 +1,0 @@
-"""The laboratory: every statement of the source that is not network training, run and judged.
-
-Imports method and the ground files.
-"""

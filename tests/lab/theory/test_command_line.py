@@ -1,0 +1,137 @@
+import csv
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from conftest import ROOT
+from forked import shared_forge
+
+from lab.theory import laboratory
+
+
+def theory(folder, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "lab.theory", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
+    )
+
+
+def forked(folder, *arguments):
+    """The same without the seconds of imports."""
+    with TemporaryDirectory() as said:
+        return shared_forge().run(folder, *arguments, command="lab.theory", said=Path(said))
+
+
+def test_studies_write_their_files_and_the_page_keeps_rows_of_earlier_runs(tmp_path):
+    done = theory(tmp_path, "study=[movement,decay_rates]", "output=out", "seed=3")
+    assert done.returncode == 0, done.stderr
+    before = (tmp_path / "out" / "minimisers_move.csv").read_bytes()
+    again = forked(tmp_path, "study=decay_rates", "output=out")
+    assert again.returncode == 0, again.stderr
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+    page = (tmp_path / "out" / "README.md").read_text()
+    assert "**5 statements: " in page
+    assert page.count("\n## ") == 5
+    assert (tmp_path / "out" / "minimisers_move.csv").read_bytes() == before
+    links = re.findall(r"\]\((?!#|\.\.)([^)]+)\)", page)
+    assert {"minimisers_move.png", "decay_rates.csv"} <= set(links)
+    for name in links:
+        assert (tmp_path / "out" / name).stat().st_size > 0
+
+
+COMMITTED = ROOT / "results" / "theory"
+
+
+def test_links_of_the_committed_page_lead_somewhere():
+    page = (COMMITTED / "README.md").read_text()
+    for link in re.findall(r"\]\((?!#)([^)]+)\)", page):
+        assert (COMMITTED / link).exists(), link
+    anchors = re.findall(r"\]\(#([^)]+)\)", page)
+    assert anchors
+    assert all(f'<a id="{anchor}"></a>' in page for anchor in anchors)
+
+
+NOT_AGAIN = ("comparison.csv",)  # run with fewer starts here
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def verdicts(folder):
+    page = (folder / "README.md").read_text()
+    return re.findall(r"^\| \[\d+\]\(#row-\d+\) \| (.+) \| \*\*(.+)\*\* \|$", page, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_the_committed_theory_comes_out_again(tmp_path):
+    """Every study runs; its tables are those in results/theory, and its verdicts."""
+    done = theory(tmp_path, "output=out", "starts=2", "budget=100")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    assert {p.name for p in out.iterdir()} == {p.name for p in COMMITTED.iterdir()}
+    statements = {row.stated for row in laboratory.load("comparison").rows}
+    again, before = (
+        [one for one in verdicts(folder) if one[0] not in statements] for folder in (out, COMMITTED)
+    )
+    assert again == before
+    for committed in COMMITTED.glob("*.csv"):
+        if committed.name not in NOT_AGAIN:
+            rows, found = read(committed), read(out / committed.name)
+            assert len(found) == len(rows), committed.name
+            for one, other in zip(found, rows, strict=True):
+                assert close(one, other), (committed.name, one, other)
+
+
+def close(row, other):
+    """The same words, and numbers that differ by rounding at most."""
+    for name, value in row.items():
+        try:
+            number, wanted = float(value), float(other[name])
+        except ValueError:
+            if value != other[name]:
+                return False
+        else:
+            if number != pytest.approx(wanted, rel=1e-3, abs=1e-9, nan_ok=True):
+                return False
+    return row.keys() == other.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["study=smothing"], "study=smothing is not allowed"),
+        (["study=smothing"], "Did you mean 'smoothing'?"),
+        (["study=[nice,decay_rate]"], "Did you mean 'decay_rates'?"),
+        (["study=[]"], "study=[]"),
+        (["study=null"], "study=[]"),
+        (["starts=1"], "starts=1 is not allowed: it must be a whole number from 2"),
+        (["budget=many"], "budget=many is not allowed: it must be a whole number"),
+        (["workers=0"], "workers=0 is not allowed: it must be a whole number from 1"),
+        (["seed=-1"], "seed=-1"),
+        (["output=null"], "output=null is not allowed"),
+    ],
+)
+def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, arguments, message):
+    failed = forked(tmp_path, *arguments)
+    assert failed.returncode == 2
+    assert message in failed.stderr
+    assert failed.stderr.strip().count("\n") == 0
+    assert "Traceback" not in failed.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_setting_is_refused(tmp_path):
+    failed = forked(tmp_path, "sed=1")
+    assert failed.returncode == 2
+    assert "no setting 'sed'. Did you mean 'seed'" in failed.stderr
+    assert "Traceback" not in failed.stderr
