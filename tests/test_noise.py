@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,6 +213,30 @@ def test_hills_estimate_covers_a_known_tail_index(alpha: float) -> None:
         hits += tail.interval[0] <= alpha <= tail.interval[1]
     assert np.mean(found) == pytest.approx(alpha, rel=0.02)
     assert 0.92 <= hits / 500 <= 0.98
+
+
+@pytest.mark.parametrize(
+    ("count", "cut_off", "k"),
+    [
+        (100, {}, 10),
+        (40, {}, 10),
+        (400, {}, 40),
+        (400, {"share": 0.05}, 20),
+        (100, {"share": 0.05, "least": 2}, 5),
+        (32, {"share": 0.05, "least": 2}, 2),
+    ],
+)
+def test_hills_cut_off_is_the_one_that_is_asked_for(
+    count: int, cut_off: dict[str, Any], k: int
+) -> None:
+    """α is the maximum likelihood estimate of a Pareto law that starts at the norm below the k."""
+    norms = np.random.default_rng(count).lognormal(size=count)
+    tail = noise.tail_index(norms.tolist(), **cut_off)
+    assert tail is not None
+    assert tail.largest == k
+    *top, below = np.sort(norms)[::-1][: k + 1]
+    alpha, _, _ = stats.pareto.fit(top, floc=0, fscale=below)
+    assert tail.alpha == pytest.approx(alpha, rel=1e-6)
 
 
 def test_the_exponent_that_follows_from_a_tail() -> None:
