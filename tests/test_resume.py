@@ -26,6 +26,7 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.wandb_files import history
+from igo.sweep import local
 from igo.train import datasets, engine, loop, optim
 from igo.train.state import Progress, Training
 
@@ -283,7 +284,7 @@ def offline_folders(place: Path) -> list[Path]:
     return sorted((place / "runs" / "wandb").glob("offline-run-*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP])
 def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     forge: Forge,
     tmp_path: Path,
@@ -360,6 +361,19 @@ def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None
             os.kill(os.getpid(), signal.SIGINT)
     assert (first.value.code, second.value.code) == (143, 130)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_a_hangup_that_was_ignored_stays_so() -> None:
+    """As under nohup: the terminal goes, the run stays."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stopping.signals() as check_stop, local._signals() as told:
+            os.kill(os.getpid(), signal.SIGHUP)
+            check_stop()
+        assert told == []
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_after_the_last_update_stops_what_would_come_next() -> None:

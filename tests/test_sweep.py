@@ -237,6 +237,8 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     assert started.returncode == 128 + number
     assert "the same command continues" in said
     assert {str(status(folder)["state"]) for folder in folders(tmp_path)} == {"interrupted"}
+    assert re.search(r"interrupted seed=\d: stopped by SIGTERM \(", said)
+    assert re.search(r"interrupted: seed=\d: stopped by SIGTERM \(", status_text(tmp_path))
     finish(program, tmp_path)
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from igo.ranks import ALONE, Ranks
 
-STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)  # USR2: SLURM, ahead of a time-out
+# HUP: the terminal is gone; USR2: SLURM, ahead of a time-out
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
 class Stopped(SystemExit):
@@ -18,6 +19,12 @@ class Stopped(SystemExit):
     def __init__(self, number: int) -> None:
         self.signal_name = signal.Signals(number).name
         super().__init__(128 + number)
+
+
+def heard(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Those to act on: not the hangup that nohup has a program ignore."""
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [number for number in numbers if not (number == signal.SIGHUP and ignored)]
 
 
 @contextmanager
@@ -41,7 +48,7 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
         if number:
             raise Stopped(number)
 
-    before = {number: signal.signal(number, note) for number in STOPPING}
+    before = {number: signal.signal(number, note) for number in heard(STOPPING)}
     try:
         yield check_stop
     finally:

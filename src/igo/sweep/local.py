@@ -17,6 +17,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from igo.cores import allowed_cores
 from igo.errors import ConfigError
+from igo.runs.stopping import heard
 from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
 from igo.sweep.overview import Overview
@@ -147,7 +148,9 @@ def _signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
     told: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {n: signal.signal(n, lambda number, _frame: told.append(number)) for n in numbers}
+    before = {
+        n: signal.signal(n, lambda number, _frame: told.append(number)) for n in heard(numbers)
+    }
     try:
         yield told
     finally:

@@ -13,7 +13,7 @@ from igo.files import Record
 from igo.runs.folder import last_record, read_status, state_of
 from igo.sweep.jobs import Job, labels
 from igo.sweep.launch import Sweep
-from igo.sweep.state import counts
+from igo.sweep.state import counts, why
 
 
 class Overview:
@@ -69,7 +69,7 @@ class Overview:
             accuracy = f"{part} accuracy {record[f'{part}/accuracy']:.2%}"
             said = f"{accuracy} ({status.get('seconds', 0):.0f} s)"
         else:
-            said = f"{self._reason(job, how or status.get('error', ''))} ({job.folder.path})"
+            said = f"{self._reason(job, how or why(status))} ({job.folder.path})"
         ended = len(self._states) - self._to_come()
         line = f"[{ended}/{len(self._states)}] {state} {self._labels[job.name]}: {said}"
         self._console.print(line, markup=False)

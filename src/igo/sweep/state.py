@@ -10,12 +10,19 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from igo.config.schema import total_epochs
 from igo.errors import UserError
 from igo.runs.manifest import FOLDER, Entry, Manifest, read_manifest
 from igo.sweep.jobs import Job, labels
 from igo.sweep.queue import queue_states, with_queue
+
+
+def why(status: Mapping[str, Any]) -> str:
+    """Why a run is not finished, by its status."""
+    stopped = f"stopped by {status['signal']}" if "signal" in status else "its process is gone"
+    return str(stopped if status.get("state") != "failed" else status.get("error"))
 
 
 def sweep_name(choice: str, jobs: Sequence[Job]) -> str:

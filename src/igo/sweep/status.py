@@ -11,7 +11,7 @@ from rich.console import Console
 from igo.errors import UserError
 from igo.runs.folder import last_record, read_status
 from igo.runs.manifest import FOLDER, Entry, Manifest, find_manifest
-from igo.sweep.state import counts, sweep_states
+from igo.sweep.state import counts, sweep_states, why
 from igo.words import counted
 
 SHOWN = 3  # of the runs that failed alike
@@ -60,7 +60,8 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
         elif state == "failed":
             failed.setdefault(str(read_status(folder).get("error", "")), []).append(entry)
         elif state == "interrupted":
-            console.print(f"interrupted: {entry.label} ({folder})", markup=False)
+            reason = why(read_status(folder))
+            console.print(f"interrupted: {entry.label}: {reason} ({folder})", markup=False)
     for error, entries in failed.items():
         which = "; ".join(entry.label for entry in entries[:SHOWN])
         if len(entries) > 1:
