@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -47,7 +46,7 @@ def commands(pattern: str) -> list[str]:
 
 
 PROGRAMS = commands(r"(python src/train\.py|igo [a-z])")
-MAKE = commands(r"make [a-z-]+( |$)")
+MAKE = commands(r"make sweep.* SWEEP=")
 
 
 TRAINING = {("python", "src/train.py"), ("igo", "train")}
@@ -76,14 +75,9 @@ def test_a_command_of_the_pages_composes(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", MAKE)
-def test_a_target_of_the_pages_is_there(command: str) -> None:
-    words = shlex.split(command)
-    done = subprocess.run(
-        ["make", "--dry-run", "--always-make", *words[1:]],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    for word in words:
+def test_the_sweep_of_a_page_is_there(command: str) -> None:
+    """test_doc_commands.py runs the commands; this is for those that it cannot."""
+    for word in shlex.split(command):
         if word.startswith("SWEEP=") and not any(mark in word for mark in PLACEHOLDERS):
             assert (ROOT / "launch" / "sweep" / f"{word[6:]}.yaml").is_file(), word
 
