@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
+    from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.measure import measure_noise as measure_noise
     from igo.method.noise import noise_level as noise_level
     from igo.method.plan import plan as plan
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "PlanError": "igo.method.arguments",
+    "PlanWarning": "igo.method.arguments",
     "Schedule": "igo.method.schedule",
     "load_run": "igo.runs.trained",
     "measure_noise": "igo.method.measure",

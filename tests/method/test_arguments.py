@@ -8,9 +8,10 @@ import pytest
 
 import igo
 
+pytestmark = pytest.mark.filterwarnings("ignore:b reaches n", "ignore:one stage")
 GIVEN: dict[str, Any] = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_size": 10}
 
-REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
+REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("graduated", {}, "p", "p is missing: graduated needs it, e.g. p=0.5"),
     ("graduated", {"p": 2}, "p", "use polynomial for any p > 0"),
     ("graduated", {"p": 0}, "p", "above 0"),
@@ -32,7 +33,31 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
     ("cosine", {"batch_size": True}, "batch_size", "a number"),
     ("cosine", {"max_batch_size": 5}, "max_batch_size", "at least batch_size=10"),
     ("cosine", {"epochs": 0}, "epochs", "[1, 1,000,000]"),
-    ("cosine", {"stages": 5}, "stages", "epochs=4"),
+    ("cosine", {"stages": 41}, "stages", "400 samples have at most 40 stages"),
+    ("cosine", {"stages": 0}, "stages", "[1, 1,000,000]"),
+    ("cosine", {"n": None}, "n", "a plan of a stream has samples instead"),
+    ("cosine", {"epochs": None}, "epochs", "epochs with n, or samples"),
+    ("cosine", {"samples": 200}, "samples", "leave one out"),
+    ("cosine", {"warmup": 400}, "warmup", "below the 400 samples"),
+    ("cosine", {"warmup": -1}, "warmup", "0 or more"),
+    ("cosine", {"switch": 1}, "switch", "[0, 1)"),
+    ("cosine", {"stages": 9, "lengths": "algorithm3"}, "lengths", "it needs whole epochs"),
+    ("cosine", {"stages": 9, "final_updates": 2}, "final_updates", "need whole epochs"),
+    ("wsd", {"share": 0}, "share", "(0, 1]"),
+    ("wsd", {"shape": "lin"}, "shape", "Did you mean 'linear'?"),
+    ("cosine", {"batch_size": "0:8 40:16"}, "batch_size", 'profile="ramp" takes sizes by samples'),
+    ("ramp", {}, "batch_size", 'batch_size="0:768 250M:1536"'),
+    ("ramp", {"batch_size": "0:8 40:16", "split": 1}, "split", "carry decay"),
+    ("ramp", {"batch_size": "0:8 40:16", "stages": 3}, "stages", "say the stages"),
+    ("ramp", {"batch_size": "8:8"}, "batch_size", "it must begin with 0:SIZE"),
+    ("ramp", {"batch_size": "0:8 x:16"}, "batch_size", "'x:16' is not SAMPLES:SIZE"),
+    ("ramp", {"batch_size": "0:8 40:8"}, "batch_size", "samples and sizes must rise"),
+    ("ramp", {"batch_size": "0:8 1K:16"}, "batch_size", "at least within 400 samples"),
+    ("ramp", {"batch_size": "0:8 40:101"}, "batch_size", "no batch can be above 100"),
+    ("ramp", {"batch_size": "0:8 40:16", "p": 1}, "p", "ramp has none of its own"),
+    (lambda t: 1.1 - t, {}, "profile", "divide it by what it is at t = 0"),
+    (lambda t: 1 - 2 * t, {}, "profile", "must be in (0, 1]"),
+    (lambda t, *, q: 1 - q * t, {}, "q", "q is missing"),
     ("cosine", {"learning_rate": 0}, "learning_rate", "above 0"),
     ("cosine", {"n": 0}, "n", "1 or more"),
     ("cosine", {"lengths": "algorithm"}, "lengths", "Did you mean 'algorithm3'?"),
@@ -44,7 +69,7 @@ REFUSED: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("profile", "changed", "argument", "said"), REFUSED)
 def test_a_wrong_argument_is_named_with_its_cure(
-    profile: str, changed: dict[str, Any], argument: str, said: str
+    profile: Any, changed: dict[str, Any], argument: str, said: str
 ) -> None:
     with pytest.raises(igo.PlanError) as raised:
         igo.plan(profile, **{**GIVEN, **changed})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
+
 from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError
 from igo.method import batches
-from igo.method.arguments import PlanError
+from igo.method.arguments import PlanError, PlanWarning
 from igo.method.batches import Batching
 from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
@@ -23,23 +25,25 @@ def make_plan(config: Config) -> Plan:
     schedule = config.schedule
     own = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
     try:
-        return plan(
-            schedule.profile,
-            n=training_samples(config),
-            epochs=config.epochs,
-            learning_rate=config.learning_rate,
-            batch_size=config.batch_size,
-            split=config.split,
-            stages=schedule.stages,
-            max_batch_size=config.max_batch_size,
-            batch_multiple=schedule.batch_multiple,
-            noise_exponent=schedule.noise_exponent,
-            lengths=schedule.lengths,
-            h=schedule.h,
-            final_updates=schedule.final_updates,
-            by_momentum=config.optimizer.decay_momentum,
-            **{name: value for name, value in own.items() if value is not None},
-        )
+        with warnings.catch_warnings():  # the notes below a printed plan say the same
+            warnings.simplefilter("ignore", PlanWarning)
+            return plan(
+                schedule.profile,
+                n=training_samples(config),
+                epochs=config.epochs,
+                learning_rate=config.learning_rate,
+                batch_size=config.batch_size,
+                split=config.split,
+                stages=schedule.stages,
+                max_batch_size=config.max_batch_size,
+                batch_multiple=schedule.batch_multiple,
+                noise_exponent=schedule.noise_exponent,
+                lengths=schedule.lengths,
+                h=schedule.h,
+                final_updates=schedule.final_updates,
+                by_momentum=config.optimizer.decay_momentum,
+                **{name: value for name, value in own.items() if value is not None},
+            )
     except PlanError as error:
         setting = SETTINGS.get(error.argument, error.argument)
         raise ConfigError(setting, error.value, error.allowed) from None
@@ -51,7 +55,7 @@ def batching(config: Config) -> Batching:
     return Batching(
         n,
         batches.count(n, config.batch_size),
-        batches.count(n, min(config.max_batch_size or n, n)),
+        min(config.max_batch_size or n, n),
         config.split,
         multiple=config.schedule.batch_multiple,
     )

@@ -13,9 +13,9 @@ from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.data import readers
 from igo.errors import ConfigError, NoEffect
 from igo.method import arguments
-from igo.method.arguments import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 from igo.method.batches import PUBLISHED
 from igo.method.profiles import parameters
+from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 from igo.paths import CONF
 
 DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
@@ -48,7 +48,7 @@ MODEL_PARTS = _model_parts()
 
 OF_PLAN = ("p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size")
 OF_SCHEDULE = ("stages", "batch_multiple", "final_updates", "p", "gamma", "noise_exponent", "h",
-               "decay", "power", "a")  # fmt: skip
+               "decay", "power", "a", "share")  # fmt: skip
 
 RULES: dict[str, Rule] = {
     **{name: arguments.RULES[name] for name in OF_PLAN},

@@ -83,6 +83,8 @@ class ScheduleConfig:
     power: float | None = None
     form: str | None = None
     a: float | None = None
+    share: float | None = None
+    shape: str | None = None
 
 
 @dataclass

@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from igo.errors import nearest
-from igo.method.profiles import PROFILES, parameters
+from igo.method.profiles import PROFILES, Profile, declared, name_of, parameters
+from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 
 LENGTHS = ("equal", "algorithm3")
-FORMS = ("inverse_sqrt", "inverse_time")
 MOST_EPOCHS = 1_000_000  # the plan and the record have a line for each
-
-Rule = tuple[Callable[[float], bool], str]
-POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
-NOT_NEGATIVE: Rule = (lambda x: x >= 0, "it must be 0 or more")
-AT_LEAST_ONE: Rule = (lambda x: x >= 1, "it must be 1 or more")
-
-
-def within(low: float, high: float) -> Rule:
-    """Both bounds are allowed."""
-    return lambda x: low <= x <= high, f"it must be in [{low:,}, {high:,}]"
-
+RAMP = "ramp"  # the profile that batch sizes by samples make
 
 RULES: dict[str, Rule] = {
+    **{
+        name: rule
+        for profile in ("polynomial", *(one for one in PROFILES if one != "graduated"))
+        for name, (rule, _, _) in declared(profile).items()
+        if rule
+    },
     "n": AT_LEAST_ONE,
     "epochs": within(1, MOST_EPOCHS),
+    "samples": AT_LEAST_ONE,
     "learning_rate": POSITIVE,
     "batch_size": AT_LEAST_ONE,
     "split": (
         lambda s: 0 <= s <= 1,
         "it must be in [0, 1]: 1 = all of the decay in the learning rate, 0 = all in the batch",
     ),
-    "stages": AT_LEAST_ONE,
+    "stages": within(1, MOST_EPOCHS),
+    "warmup": NOT_NEGATIVE,
+    "switch": (lambda t: 0 <= t < 1, "it is a share of the schedule and must be in [0, 1)"),
     "max_batch_size": AT_LEAST_ONE,
     "batch_multiple": AT_LEAST_ONE,
     "noise_exponent": (lambda r: 0 < r <= 1, "ρ of δ = η C b^(-ρ) must be in (0, 1]"),
     "h": NOT_NEGATIVE,
     "final_updates": within(0, MOST_EPOCHS),
-    "p": POSITIVE,
-    "gamma": (lambda g: 0 < g < 1, "a constant decay rate γ must be in (0, 1)"),
-    "decay": (lambda g: 0 < g < 1, "the decay per epoch must be in (0, 1)"),
-    "power": (lambda q: q > 1, "it must be above 1 (towards 1 it is plain cosine)"),
-    "a": POSITIVE,
 }
-WHOLE = ("n", "epochs", "batch_size", "stages", "max_batch_size", "batch_multiple", "final_updates")
+WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "max_batch_size", "batch_multiple",
+         "final_updates")  # fmt: skip
 CHOICES: dict[str, tuple[str, ...]] = {
     "profile": tuple(PROFILES),
     "lengths": LENGTHS,
-    "form": FORMS,
+    **{n: choices for p in PROFILES for n, (_, _, choices) in declared(p).items() if choices},
 }
-EXAMPLES = {"p": "p=0.5", "gamma": "gamma=0.5 ** 0.5", "decay": "decay=0.98", "power": "power=10"}
 
 
 class PlanError(ValueError):
@@ -67,6 +61,10 @@ class PlanError(ValueError):
         super().__init__(f"{argument}{fault}: {allowed}")
 
 
+class PlanWarning(UserWarning):
+    """A plan that can be trained, and is perhaps not what was meant."""
+
+
 def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
     """Refuse what cannot be planned with, before anything is computed.
 
@@ -78,40 +76,84 @@ def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
         PlanError: naming the argument, its value and what would be right.
     """
     profile = given["profile"]
-    _check_choice("profile", profile)
-    _check_names(profile, of_profile, [*given, *parameters(profile)])
+    _check_profile(profile, given["batch_size"])
+    rules, choices, own = RULES, CHOICES, {}
+    if profile != RAMP:
+        own = declared(profile)
+        rules = {**RULES, **{name: rule for name, (rule, _, _) in own.items() if rule}}
+        choices = {**CHOICES, **{name: some for name, (_, _, some) in own.items() if some}}
+    _check_names(profile, of_profile, [*given, *own])
     for name, value in {**given, **of_profile}.items():
-        if name in CHOICES:
-            _check_choice(name, value)
-        elif name in RULES and value is not None:
-            _check_number(name, value)
-    if profile == "graduated" and of_profile["p"] > 1:
-        allowed = "graduated needs p in (0, 1], the optimal decay; use polynomial for any p > 0"
-        raise PlanError("p", of_profile["p"], allowed)
-    _check_together(given)
+        if name in choices and name != "profile":
+            _check_choice(name, value, choices[name])
+        elif name in rules and value is not None and not (name == "batch_size" and profile == RAMP):
+            _check_number(name, value, rules[name])
+    _check_length(given)
 
 
-def _check_choice(name: str, value: object) -> None:
-    choices = CHOICES[name]
+def cast(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain Python numbers for those of NumPy and the like, ints where numbers are whole."""
+
+    def plain(name: str, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, str)) or callable(value):
+            return value
+        return int(value) if name in WHOLE else float(value)
+
+    return {name: plain(name, value) for name, value in arguments.items()}
+
+
+def check_sizes(n: int, total: int, given: Mapping[str, Any]) -> None:
+    """Refuse batches and stages that these samples cannot have.
+
+    Raises:
+        PlanError: naming the argument, its value and what would be right.
+    """
+    b_1, b_max, stages = given["batch_size"], given["max_batch_size"], given["stages"]
+    samples = min(n, total)
+    if b_1 > samples:
+        raise PlanError("batch_size", b_1, f"it must be in [1, {samples}], the training samples")
+    if b_max is not None and b_max < b_1:
+        raise PlanError("max_batch_size", b_max, f"it must be at least batch_size={b_1}")
+    if stages is not None and stages * b_1 > total:
+        allowed = f"{total} samples have at most {total // b_1} stages with a batch of {b_1} each"
+        raise PlanError("stages", stages, allowed)
+    if given["warmup"] >= total:
+        allowed = f"it must be below the {total} samples of the plan, or a share of them below 1"
+        raise PlanError("warmup", given["warmup"], allowed)
+
+
+def _check_profile(profile: str | Profile, batch_size: object) -> None:
+    if callable(profile):
+        return
+    _check_choice("profile", profile, (*CHOICES["profile"], RAMP))
+    if (profile == RAMP) != isinstance(batch_size, str):
+        allowed = f'profile="{RAMP}" takes sizes by samples, batch_size="0:768 250M:1536"'
+        raise PlanError("batch_size", repr(batch_size), f"it must be a number; only {allowed}")
+
+
+def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
     if value not in choices:
         hint = nearest(str(value), choices)
         raise PlanError(name, value, f"it must be one of {', '.join(choices)}.{hint}")
 
 
-def _check_names(profile: str, of_profile: Mapping[str, Any], known: Collection[str]) -> None:
-    own = parameters(profile)
+def _check_names(
+    profile: str | Profile, of_profile: Mapping[str, Any], known: Collection[str]
+) -> None:
+    own = {} if profile == RAMP else parameters(profile)
+    called = name_of(profile)
     for name, value in of_profile.items():
         if name not in own:
-            has = f"{profile} has {', '.join(own) or 'none'} of its own"
+            has = f"{called} has {', '.join(own) or 'none'} of its own"
             raise PlanError(name, value, f"there is no such argument; {has}.{nearest(name, known)}")
     for name, one in own.items():
         if one.default is one.empty and of_profile.get(name) is None:
-            example = EXAMPLES.get(name, f"{name}=1")
-            raise PlanError(name, None, f"{profile} needs it, e.g. {example}")
+            example = declared(profile)[name][1] or f"{name}=1"
+            raise PlanError(name, None, f"{called} needs it, e.g. {example}")
 
 
-def _check_number(name: str, value: Any) -> None:
-    holds, allowed = RULES[name]
+def _check_number(name: str, value: Any, rule: Rule) -> None:
+    holds, allowed = rule
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -124,13 +166,14 @@ def _check_number(name: str, value: Any) -> None:
         raise PlanError(name, value, allowed)
 
 
-def _check_together(given: Mapping[str, Any]) -> None:
-    n, b_1, b_max = given["n"], given["batch_size"], given["max_batch_size"]
-    if b_1 > n:
-        raise PlanError("batch_size", b_1, f"it must be in [1, {n}], the training samples")
-    if b_max is not None and b_max < b_1:
-        raise PlanError("max_batch_size", b_max, f"it must be at least batch_size={b_1}")
-    stages, epochs = given["stages"], given["epochs"]
-    if stages is not None and stages > epochs:
-        allowed = f"each stage needs an epoch of its own, and epochs={epochs}; at most that"
-        raise PlanError("stages", stages, allowed)
+def _check_length(given: Mapping[str, Any]) -> None:
+    """``epochs`` with n, or ``samples`` with or without it."""
+    n, epochs, samples = given["n"], given["epochs"], given["samples"]
+    if epochs is None and samples is None:
+        raise PlanError("epochs", None, "say how long to train: epochs with n, or samples")
+    if epochs is not None and samples is not None:
+        raise PlanError("samples", samples, f"epochs={epochs} says that too; leave one out")
+    if n is None and samples is None:
+        raise PlanError("n", None, "the training samples; a plan of a stream has samples instead")
+    if n is not None and samples is not None and samples > n * MOST_EPOCHS:
+        raise PlanError("samples", samples, f"it must be at most {MOST_EPOCHS:,} epochs of n={n}")

@@ -1,4 +1,7 @@
-"""An epoch is k equal batches: nothing is dropped, nothing repeated, no step is a ragged one."""
+"""A segment is k equal batches: nothing is dropped, nothing repeated, no step is a ragged one.
+
+A segment is what a stage has of one epoch; where stages are whole epochs it is an epoch.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,13 @@ def counts(n: int, batches: int) -> dict[int, int]:
     return {size: many for size, many in ((large, larger), (small, batches - larger)) if many}
 
 
+def bounds(n: int, batches: int, index: int) -> tuple[int, int]:
+    """The first sample of batch ``index``, counted from 0, and the one after its last."""
+    small, larger = divmod(n, batches)
+    start = index * small + min(index, larger)
+    return start, start + small + (index < larger)
+
+
 def epoch_batches(n: int, batches: int, seed: int, epoch: int) -> list[Tensor]:
     """A fresh permutation of [0, n) in k parts whose sizes differ by at most one, larger first.
 
@@ -50,20 +60,18 @@ def epoch_batches(n: int, batches: int, seed: int, epoch: int) -> list[Tensor]:
 
 
 def share(size: int, rank: int, ranks: int) -> range:
-    """Which samples of a batch are a rank's: contiguous, of sizes that differ by at most one."""
-    small, larger = divmod(size, ranks)
-    start = rank * small + min(rank, larger)
-    return range(start, start + small + (rank < larger))
+    """Which samples of a batch are a rank's: every ``ranks``-th, sizes differ by at most one."""
+    return range(rank, size, ranks)
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How many equal batches an epoch has at a noise level, between its two bounds.
+    """How many equal batches a segment has at a noise level, between its bounds.
 
     Args:
-        n: training samples.
-        first: k_1.
-        least: k that keeps batches within max_batch_size.
+        n: samples of the first segment.
+        first: k_1, its batches.
+        largest: bound on every batch.
         split: s, the learning rate's share of the decay.
         noise_exponent: ρ of δ = η C b^(-ρ).
         multiple: hardware grid that the larger of the two batch sizes is put on where possible.
@@ -71,28 +79,34 @@ class Batching:
 
     n: int
     first: int
-    least: int
+    largest: int
     split: float
     noise_exponent: float = PUBLISHED
     multiple: int = 1
 
-    def count(self, phi: float, before: int) -> int:
-        """k_m = ⌈k_1 φ_m^((1-s)/ρ)⌉, not below its bound, never above ``before``, k_{m-1}."""
-        wanted = self.first * math.pow(phi, (1 - self.split) / self.noise_exponent)
-        k = min(max(whole(wanted), self.least), before)
-        return k if self.multiple == 1 else self._on_grid(k, before)
+    def count(self, phi: float, before: int, samples: int | None = None) -> int:
+        """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ of a segment of N samples, N_1 if they are not given.
 
-    def learning_rate(self, first: float, phi: float, k: int) -> float:
-        """η_m = η_1 φ_m (k_1/k_m)^ρ, which keeps δ on its curve whatever k is."""
-        return first * phi * math.pow(self.first / k, self.noise_exponent)
+        It is at least ⌈N/largest⌉, and at most ``before``: k of the last segment of N samples.
+        """
+        n = self.n if samples is None else samples
+        scale = math.pow(phi, (1 - self.split) / self.noise_exponent)
+        wanted = self.first * n / self.n * scale
+        k = min(max(whole(wanted), count(n, self.largest)), before)
+        return k if self.multiple == 1 else self._on_grid(n, k, before)
 
-    def _on_grid(self, k: int, before: int) -> int:
+    def learning_rate(self, first: float, phi: float, k: int, samples: int | None = None) -> float:
+        """η = η_1 φ (b/b_1)^ρ, b = N/k, which keeps δ on its curve whatever k is."""
+        n = self.n if samples is None else samples
+        return first * phi * math.pow(n * self.first / (self.n * k), self.noise_exponent)
+
+    def _on_grid(self, n: int, k: int, before: int) -> int:
         """The least k from here to ``before`` whose larger batch is on the grid; k without one."""
-        largest = sizes(self.n, k)[0] // self.multiple * self.multiple
+        largest = sizes(n, k)[0] // self.multiple * self.multiple
         for size in range(largest, 0, -self.multiple):
-            found = max(count(self.n, size), k)
+            found = max(count(n, size), k)
             if found > before:
                 break
-            if sizes(self.n, found)[0] == size:
+            if sizes(n, found)[0] == size:
                 return found
         return k

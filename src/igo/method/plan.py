@@ -2,163 +2,43 @@
 
 Stage m has the noise level δ_m = δ_1 φ_m. The split s shares the decay between learning rate and
 batch size (slides, Algorithm 3; the split is derived from it): η_m = η_1 φ_m^s and
-b_m = b_1 φ_m^(-2(1-s)). An epoch is k_m equal batches, so b_m = n/k_m with a whole k_m, and η_m
-takes what is left: η_m = η_1 φ_m √(k_1/k_m). So δ_m/δ_1 = φ_m to float precision in every update,
-but for one sample more or less.
+b_m = b_1 φ_m^(-2(1-s)). A segment, what a stage has of one epoch, is k equal batches, so b = N/k
+with a whole k, and η takes what is left: η = η_1 φ_m √(b/b_1). So δ/δ_1 = φ_m to float precision in
+every update, but for one sample more or less.
 """
 
 from __future__ import annotations
 
-import hashlib
-from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
-from functools import cached_property
-from itertools import accumulate, pairwise
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from igo.method import arguments, batches
-from igo.method.arguments import PlanError
+from igo.method.arguments import RAMP, PlanError, PlanWarning
 from igo.method.batches import PUBLISHED, Batching
 from igo.method.lengths import lengths_of_stages
-from igo.method.profiles import BY_EPOCH, PROFILES, Position
-from igo.words import aligned
+from igo.method.profiles import BY_EPOCH, Position, Profile, function, name_of
+from igo.method.segments import Segments, cut, ramp, starts_of_stages
+from igo.method.stages import STAGE_COLUMNS, Plan, Stage
 
-MOST_ROWS = 12  # of a plan as text
-HEADER = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", "η_m", "b_m")
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of the plan; the column names are those of ``plan.csv`` and of the paper.
-
-    ``first_epoch`` counts from 1, ``batches`` is k_m, of an epoch. ``gamma_m``, ``kappa_m`` and
-    ``lambda_m`` lead from this stage to the next (γ_m = δ_{m+1}/δ_m, κ_m = η_{m+1}/η_m,
-    λ_m = b_{m+1}/b_m) and are None in the last. ``b_m`` = n/k_m is the mean batch size.
-    """
-
-    stage: int
-    first_epoch: int
-    epochs: int
-    batches: int
-    updates: int
-    phi_m: float
-    gamma_m: float | None
-    kappa_m: float | None
-    lambda_m: float | None
-    eta_m: float
-    b_m: float
-
-    @property
-    def epoch_range(self) -> range:
-        """The stage's epochs, counted from 1."""
-        return range(self.first_epoch, self.first_epoch + self.epochs)
-
-    @property
-    def span(self) -> str:
-        """Its epochs as text: ``3`` or ``3-7``."""
-        first, last = self.first_epoch, self.epoch_range[-1]
-        return str(first) if first == last else f"{first}-{last}"
-
-    @property
-    def row(self) -> tuple[str, ...]:
-        """What ``print(plan)`` shows of it, below HEADER."""
-        numbers = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
-        return (str(self.stage), self.span, f"{self.batches:,}", f"{self.updates:,}", *numbers)
-
-
-STAGE_COLUMNS = tuple(field.name for field in fields(Stage))
-
-
-@dataclass(frozen=True)
-class Plan:
-    """All stages of a run, in order; ``print(plan)`` shows them as a table.
-
-    ``n`` is the number of training samples. ``by_momentum``: β carries the decay, η and b stay.
-    """
-
-    stages: tuple[Stage, ...]
-    n: int
-    by_momentum: bool = False
-
-    def __str__(self) -> str:
-        """One line a stage, the middle ones left out where there are many, and one of totals."""
-        rows = [stage.row for stage in self.stages]
-        if len(rows) > MOST_ROWS:
-            half = MOST_ROWS // 2
-            rows = [*rows[:half], ("…",) * len(HEADER), *rows[-half:]]
-        total = f"{self.epochs:,} epochs of {self.n:,} samples: {self.updates:,} updates"
-        return "\n".join([*aligned([HEADER, *rows]), total])
-
-    @property
-    def epochs(self) -> int:
-        """Epochs in all, those of a full-batch final stage included."""
-        return sum(stage.epochs for stage in self.stages)
-
-    @property
-    def updates(self) -> int:
-        """Parameter updates in all."""
-        return self._ends[-1] if self.stages else 0
-
-    @property
-    def batch_sizes(self) -> list[int]:
-        """All sizes of batches, larger ones first."""
-        found = {size for stage in self.stages for size in batches.sizes(self.n, stage.batches)}
-        return sorted(found, reverse=True)
-
-    @property
-    def rising(self) -> int:
-        """Stages after which η rises, κ_m > 1, as a whole k_m cannot follow φ_m more closely."""
-        return sum(stage.kappa_m is not None and stage.kappa_m > 1 + 1e-12 for stage in self.stages)
-
-    def stage_of_epoch(self, epoch: int) -> Stage:
-        """The stage that an epoch, counted from 1, belongs to; its ``batches`` are the epoch's.
-
-        Raises:
-            IndexError: the plan has no such epoch.
-        """
-        if not 1 <= epoch <= self.epochs:
-            raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
-        return self.stages[bisect_right(self.stages, epoch, key=lambda one: one.first_epoch) - 1]
-
-    def locate(self, update: int) -> tuple[Stage, int, int]:
-        """Where an update, counted from 1, is: its stage, its epoch, and its batch in the epoch.
-
-        Raises:
-            IndexError: the plan has no such update.
-        """
-        if not 1 <= update <= self.updates:
-            raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
-        index = bisect_right(self._ends, update - 1)
-        stage = self.stages[index]
-        epochs, batch = divmod(update - 1 - (self._ends[index] - stage.updates), stage.batches)
-        return stage, stage.first_epoch + epochs, batch + 1
-
-    @cached_property
-    def _ends(self) -> list[int]:
-        return list(accumulate(stage.updates for stage in self.stages))
-
-    @cached_property
-    def digest(self) -> str:
-        """What tells this plan from others, for checkpoints."""
-        told = (self.n, self.by_momentum, [(s.epochs, s.batches, s.eta_m) for s in self.stages])
-        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
-
-    def epochs_of_stages(self, start: int = 0) -> Iterator[tuple[int, Stage]]:
-        """Yield (epoch, its stage) for every epoch after the first ``start`` ones."""
-        for stage in self.stages:
-            yield from ((epoch, stage) for epoch in stage.epoch_range if epoch > start)
+__all__ = ["STAGE_COLUMNS", "Plan", "Stage", "plan"]
 
 
 def plan(
-    profile: str,
+    profile: str | Profile,
     *,
-    n: int,
-    epochs: int,
+    n: int | None = None,
+    epochs: int | None = None,
+    samples: int | None = None,
     learning_rate: float,
-    batch_size: int,
+    batch_size: int | str,
     split: float = 0.5,
     stages: int | None = None,
+    warmup: float = 0,
+    switch: float = 0.0,
     max_batch_size: int | None = None,
     batch_multiple: int = 1,
     noise_exponent: float = PUBLISHED,
@@ -185,14 +65,34 @@ def plan(
     >>> stage.stage, epoch, batch
     (2, 2, 37)
 
+    A single pass over a stream has as many stages as you like:
+
+    >>> print(igo.plan("cosine", samples=10**6, stages=3, learning_rate=0.1, batch_size=100))
+    stage  epochs  batches  updates  δ_m/δ_1       η_m    b_m  samples
+        1       1    3,334    3,334   1.0000       0.1  100.0  333,333
+        2       1    2,501    2,501   0.7500  0.086594  133.3  333,334
+        3       1      834      834   0.2500  0.049985  399.7  333,333
+    1 epochs of 1,000,000 samples: 6,669 updates
+
     Args:
-        profile: one of ``igo.method.profiles.PROFILES``.
-        n: training samples.
+        profile: one of ``igo.method.profiles.PROFILES``, ``"ramp"``, or a function that gives φ in
+            (0, 1], 1 at the start, for t in [0, 1): the share of the schedule before a stage.
+        n: training samples. A stream has none: ``samples`` alone says how long it is.
         epochs: passes over them.
+        samples: how many to train on instead, each as often as it is seen; the last epoch need not
+            be a whole one.
         learning_rate: η_1.
-        batch_size: b_1, the largest batch of the first stage; k_1 = ⌈n/b_1⌉.
+        batch_size: b_1, the largest batch of the first stage; k_1 = ⌈n/b_1⌉. For ``"ramp"``, batch
+            sizes by samples: ``"0:768 250M:1536"``. Then φ_m = (b_1/b_m)^(ρ/(1 - s)), so that at
+            split 0 η stays, and at split 1/2 it falls as b_m^(-ρ).
         split: s in [0, 1], the learning rate's share of the decay: 1 all of it, 0 none.
-        stages: M, by default one an epoch.
+        stages: M, by default one an epoch. Where there are more of them than epochs, or the last
+            epoch is not whole, they begin inside epochs.
+        warmup: samples, or below 1 a share of all, over which η rises linearly to η_1, and δ with
+            it: an update's η is η_1 times the samples trained with it, by ``warmup``. The profile
+            begins after it.
+        switch: the share of the schedule, t, from which on the batch grows; until then b stays b_1
+            and the learning rate carries the whole decay.
         max_batch_size: bound on every batch; None is n.
         batch_multiple: puts the larger batch size of a stage on a grid where that is possible.
         noise_exponent: ρ of δ = η C b^(-ρ): 1/2 as published, 1 by Smith et al. 2018, (α - 1)/α
@@ -206,72 +106,189 @@ def plan(
     Raises:
         PlanError: naming the argument, its value and what would be right.
     """
-    given = {"profile": profile, "n": n, "epochs": epochs, "learning_rate": learning_rate,
-             "batch_size": batch_size, "split": split, "stages": stages,
+    given = {"profile": profile, "n": n, "epochs": epochs, "samples": samples,
+             "learning_rate": learning_rate, "batch_size": batch_size, "split": split,
+             "stages": stages, "warmup": warmup, "switch": switch, "lengths": lengths, "h": h,
              "max_batch_size": max_batch_size, "batch_multiple": batch_multiple,
-             "noise_exponent": noise_exponent, "lengths": lengths, "h": h,
-             "final_updates": final_updates, "by_momentum": by_momentum}  # fmt: skip
+             "noise_exponent": noise_exponent, "final_updates": final_updates,
+             "by_momentum": by_momentum}  # fmt: skip
     arguments.check(given, of_profile)
-    count = epochs if stages is None else stages
-    starts = [m * epochs // count for m in range(count)]
-    phis = _noise_levels(profile, starts, of_profile)
-    first, cap = batches.count(n, batch_size), min(max_batch_size or n, n)
-    batching = Batching(n, first, batches.count(n, cap), split, noise_exponent, batch_multiple)
-    etas, ks = [float(learning_rate)] * count, [first] * count
-    for m, phi in enumerate(() if by_momentum else phis):
-        ks[m] = batching.count(phi, ks[m - 1] if m else first)
-        etas[m] = batching.learning_rate(learning_rate, phi, ks[m])
-    if 0.0 in etas:
-        m = etas.index(0.0) + 1
-        allowed = f"it underflows to η_{m} = 0 in stage {m} of {count}; use a larger one"
-        raise PlanError("learning_rate", learning_rate, allowed)
-    each = [after - start for start, after in pairwise([*starts, epochs])]
-    if lengths == "algorithm3":
+    return _Planner(arguments.cast(given), arguments.cast(of_profile)).plan()
+
+
+class _Planner:
+    """The steps from checked arguments to a plan."""
+
+    def __init__(self, given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
+        self.given, self.of_profile = dict(given), of_profile
+        n, epochs, samples = given["n"], given["epochs"], given["samples"]
+        self.total: int = n * epochs if samples is None else samples
+        self.n: int = self.total if n is None else n
+        if 0 < given["warmup"] < 1:
+            self.given["warmup"] = self.given["warmup"] * self.total
+        self.given["warmup"] = round(self.given["warmup"])
+        self.sizes: list[int] = []  # of a ramp
+        self.starts = self._starts()
+        self.whole = self.total % self.n == 0 and not any(one % self.n for one in self.starts)
+        self.phis = self._noise_levels()
+        first = next(cut(self.starts, self.total, self.n)).samples
+        k_1 = batches.count(first, min(self.given["batch_size"], first))
+        largest = min(self.given["max_batch_size"] or self.n, self.n)
+        self.batching = Batching(
+            first,
+            k_1,
+            largest,
+            self.given["split"],
+            self.given["noise_exponent"],
+            self.given["batch_multiple"],
+        )
+
+    def plan(self) -> Plan:
+        given = self.given
+        if given["lengths"] == "algorithm3":
+            self.starts = self._lengthened()
+        segments = list(cut(self.starts, self.total, self.n))
+        rows = self._rows(segments)
+        for row in rows:
+            if row.eta == 0:
+                allowed = (
+                    f"it underflows to η_{row.segments.m + 1} = 0 in stage {row.segments.m + 1} of"
+                    f" {len(self.starts)}; use a larger one"
+                )
+                raise PlanError("learning_rate", given["learning_rate"], allowed)
+        self._warn(rows)
+        if given["final_updates"]:  # stage M + 1: δ = 0, gradient descent on f itself
+            if not self.whole:
+                allowed = "full batches need whole epochs, of a data set of n samples, before them"
+                raise PlanError("final_updates", given["final_updates"], allowed)
+            epoch = self.total // self.n + 1
+            last = Segments(len(self.starts), epoch, given["final_updates"], 0, self.n)
+            rows.append(_Row(last, 0.0, rows[-1].eta, 1))
+        stages = (row.stage(after) for row, after in pairwise([*rows, None]) if row)
+        return Plan(tuple(stages), self.n, given["by_momentum"], given["warmup"])
+
+    def _starts(self) -> list[int]:
+        given = self.given
+        if given["profile"] != RAMP:
+            arguments.check_sizes(self.n, self.total, given)
+            return starts_of_stages(self.total, self.n, given["stages"], given["warmup"])
+        if given["split"] == 1 or given["stages"] is not None:
+            name = "split" if given["stages"] is None else "stages"
+            allowed = "the batch sizes of a ramp say the stages and carry decay: leave it out"
+            raise PlanError(name, given[name], allowed)
+        starts, self.sizes = ramp(given["batch_size"], self.total)
+        given["batch_size"] = self.sizes[0]
+        arguments.check_sizes(self.n, self.total, given)
+        cap = min(given["max_batch_size"] or self.n, self.n)
+        if self.sizes[-1] > cap:
+            raise PlanError("batch_size", self.sizes[-1], f"no batch can be above {cap}")
+        return starts
+
+    def _noise_levels(self) -> list[float]:
+        """φ_m of all stages."""
+        given, count = self.given, len(self.starts)
+        if self.sizes:
+            power = given["noise_exponent"] / (1 - given["split"])
+            return [math.pow(self.sizes[0] / size, power) for size in self.sizes]
+        profile, called = given["profile"], name_of(given["profile"])
+        phis = []
+        for m, start in enumerate(self.starts, 1):
+            after = max(start - given["warmup"], 0)
+            before = start // self.n - given["warmup"] // self.n if self.whole else after / self.n
+            phi = float(function(profile)(Position(m, count, max(before, 0)), **self.of_profile))
+            where = f"δ_{m} = {phi:g} δ_1 in stage {m} of {count}"
+            if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
+                allowed = f"its noise level is {where}; divide it by what it is at t = 0"
+                raise PlanError("profile", called, allowed)
+            if not 0 < phi <= 1:
+                raise PlanError(
+                    "profile",
+                    called,
+                    f"its noise level is {where}, which must be in (0, 1]; use fewer stages or a"
+                    " slower decay",
+                )
+            phis.append(phi)
+        return phis
+
+    def _rows(self, segments: Sequence[Segments]) -> list[_Row]:
+        """η and k of each segment; b follows the lowest φ so far, so that it does not shrink."""
+        given, batching, rows = self.given, self.batching, []
+        latest: dict[int, int] = {}  # k of the last segment of so many samples
+        lowest = 1.0
+        for one in segments:
+            phi = self.phis[one.m]
+            waits = given["by_momentum"] or one.m / len(self.starts) < given["switch"]
+            lowest = min(lowest, phi)
+            n = one.samples
+            before = latest.get(n) or batches.whole(batching.first * n / batching.n)
+            before = max(before, batches.count(n, batching.largest))
+            k = batching.count(1.0 if waits else lowest, before, n)
+            level = 1.0 if given["by_momentum"] else phi
+            latest[n] = k
+            eta = batching.learning_rate(given["learning_rate"], level, k, n)
+            rows.append(_Row(one, phi, eta, k))
+        return rows
+
+    def _lengthened(self) -> list[int]:
+        """The starts of stages with the lengths of Algorithm 3."""
+        profile, count = self.given["profile"], len(self.starts)
         if profile in BY_EPOCH:
             allowed = f"{profile} decays by the epoch, so its stages have no lengths of their own"
-            raise PlanError("lengths", lengths, allowed)
-        each = lengths_of_stages(phis, [eta / learning_rate for eta in etas], ks, epochs, h)
-    if final_updates:  # stage M + 1: δ = 0, gradient descent on f itself; a full batch is an epoch
-        phis, ks = [*phis, 0.0], [*ks, 1]
-        etas, each = [*etas, etas[-1]], [*each, final_updates]
-    return Plan(tuple(_rows(phis, etas, ks, each, n)), n, by_momentum)
+            raise PlanError("lengths", "algorithm3", allowed)
+        if not self.whole or self.sizes or self.given["warmup"]:
+            allowed = "it needs whole epochs, at least one for each stage, and no warm-up or ramp"
+            raise PlanError("lengths", "algorithm3", allowed)
+        one_each = [Segments(m, m + 1, 1, 0, self.n) for m in range(count)]
+        rows = self._rows(one_each)
+        rates = [row.eta / self.given["learning_rate"] for row in rows]
+        epochs = self.total // self.n
+        each = lengths_of_stages(self.phis, rates, [row.k for row in rows], epochs, self.given["h"])
+        return [sum(each[:m]) * self.n for m in range(count)]
 
-
-def _noise_levels(
-    profile: str, starts: Sequence[int], of_profile: Mapping[str, Any]
-) -> list[float]:
-    """φ_m of stages that have so many epochs before them."""
-    phis = []
-    for m, epochs_before in enumerate(starts, 1):
-        phi = PROFILES[profile](Position(m, len(starts), epochs_before), **of_profile)
-        if not 0 < phi <= 1:
-            raise PlanError(
-                "profile",
-                profile,
-                f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {len(starts)}, which must"
-                " be in (0, 1]; use fewer stages or a slower decay",
+    def _warn(self, rows: Sequence[_Row]) -> None:
+        """What can be trained and is perhaps not what was meant."""
+        if len(self.starts) == 1 and self.given["profile"] not in ("constant", RAMP):
+            warnings.warn(
+                "one stage: the noise stays at δ_1, so profile and split do nothing; give stages=",
+                PlanWarning,
+                stacklevel=4,
             )
-        phis.append(phi)
-    return phis
+        full = [row for row in rows if row.k == 1 and row.segments.samples == self.n]
+        if full and self.given["max_batch_size"] is None and rows[0].k > 1:
+            m = full[0].segments.m + 1
+            warnings.warn(
+                f"b reaches n = {self.n} in stage {m} of {len(self.starts)}: from there on SGD has"
+                " no noise; give max_batch_size=, n if that is what you want",
+                PlanWarning,
+                stacklevel=4,
+            )
 
 
-def _rows(
-    phis: Sequence[float], etas: Sequence[float], ks: Sequence[int], epochs: Sequence[int], n: int
-) -> Iterator[Stage]:
-    first_epoch = 1
-    for m, (phi, eta, k, length) in enumerate(zip(phis, etas, ks, epochs, strict=True)):
-        last = m + 1 == len(phis)
-        yield Stage(
-            stage=m + 1,
-            first_epoch=first_epoch,
-            epochs=length,
-            batches=k,
-            updates=length * k,
-            phi_m=phi,
-            gamma_m=None if last else phis[m + 1] / phi,
-            kappa_m=None if last else etas[m + 1] / eta,
-            lambda_m=None if last else k / ks[m + 1],
-            eta_m=eta,
-            b_m=n / k,
+@dataclass(frozen=True)
+class _Row:
+    segments: Segments
+    phi: float
+    eta: float
+    k: int
+
+    def stage(self, after: _Row | None) -> Stage:
+        at, n = self.segments, self.segments.samples
+        gamma = kappa = growth = None
+        if after is not None:
+            gamma, kappa = after.phi / self.phi, after.eta / self.eta
+            growth = after.segments.samples * self.k / (n * after.k)
+        return Stage(
+            stage=at.m + 1,
+            first_epoch=at.first_epoch,
+            epochs=at.epochs,
+            batches=self.k,
+            updates=at.epochs * self.k,
+            phi_m=self.phi,
+            gamma_m=gamma,
+            kappa_m=kappa,
+            lambda_m=growth,
+            eta_m=self.eta,
+            b_m=n / self.k,
+            start=at.start,
+            samples=n,
         )
-        first_epoch += length

@@ -1,7 +1,8 @@
 """Noise profiles φ_m = δ_m/δ_1: how strongly SGD smooths the loss in each stage.
 
-Every schedule is one profile times one split, see ``plan``. A new profile is a function here, with
-its parameters as keyword arguments, and a file in conf/schedule/.
+Every schedule is one profile times one split, see ``plan``. A new profile is a function here and a
+file in conf/schedule/. Its keyword arguments are its parameters: the annotation of each says what
+it may be, and an example of it.
 """
 
 from __future__ import annotations
@@ -9,21 +10,35 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from igo.method.ranges import POSITIVE, Rule, inside
+
+Profile = Callable[..., float]
 
 
-@dataclass(frozen=True)
-class Position:
-    """Where a stage begins: m of M stages, and the epochs that went before."""
+class Position(float):
+    """Where a stage begins, as the number t = (m - 1)/M in [0, 1), with more to read from it.
+
+    ``m`` of ``M`` stages, and the epochs that went before: a whole number, unless stages begin
+    inside epochs. So a profile of one's own may take it as t, or read ``m`` from it.
+    """
 
     m: int
     M: int
-    epochs_before: int
+    epochs_before: float
+
+    def __new__(cls, m: int, M: int, epochs_before: float) -> Position:
+        """t = (m - 1)/M."""
+        at = super().__new__(cls, (m - 1) / M)
+        at.m, at.M, at.epochs_before = m, M, epochs_before
+        return at
 
     @property
     def t(self) -> float:
-        """Share of the schedule behind this stage, (m - 1)/M in [0, 1)."""
-        return (self.m - 1) / self.M
+        """Share of the schedule behind this stage."""
+        return float(self)
 
 
 def constant(_: Position) -> float:
@@ -31,9 +46,20 @@ def constant(_: Position) -> float:
     return 1.0
 
 
-def polynomial(at: Position, *, p: float) -> float:
-    """φ_m = ((M - m + 1)/M)^p; for p in (0, 1] the optimal decay (slides, Algorithm 3)."""
+def polynomial(at: Position, *, p: Annotated[float, POSITIVE, "p=0.5"]) -> float:
+    """φ_m = ((M - m + 1)/M)^p for any p > 0."""
     return math.pow((at.M - at.m + 1) / at.M, p)
+
+
+OPTIMAL: Rule = (
+    lambda p: 0 < p <= 1,
+    "graduated needs p in (0, 1], the optimal decay, above 0; use polynomial for any p > 0",
+)
+
+
+def graduated(at: Position, *, p: Annotated[float, OPTIMAL, "p=0.5"]) -> float:
+    """φ_m = ((M - m + 1)/M)^p, p in (0, 1]: the optimal decay (slides, Algorithm 3)."""
+    return polynomial(at, p=p)
 
 
 def linear(at: Position) -> float:
@@ -41,12 +67,18 @@ def linear(at: Position) -> float:
     return polynomial(at, p=1.0)
 
 
-def step(at: Position, *, gamma: float) -> float:
+DECAY_RATE = inside(0, 1, "a constant decay rate γ must be in (0, 1)")
+
+
+def step(at: Position, *, gamma: Annotated[float, DECAY_RATE, "gamma=0.5 ** 0.5"]) -> float:
     """φ_m = γ^(m-1), a constant decay rate (Methods 2 to 4 of the slides)."""
     return math.pow(gamma, at.m - 1)
 
 
-def exponential(at: Position, *, decay: float) -> float:
+PER_EPOCH = inside(0, 1, "the decay per epoch must be in (0, 1)")
+
+
+def exponential(at: Position, *, decay: Annotated[float, PER_EPOCH, "decay=0.98"]) -> float:
     """φ = g^e after e epochs, like PyTorch's ExponentialLR stepped once an epoch."""
     return math.pow(decay, at.epochs_before)
 
@@ -56,7 +88,10 @@ def cosine(at: Position) -> float:
     return (1 + math.cos(math.pi * at.t)) / 2
 
 
-def cosine_power(at: Position, *, power: float) -> float:
+BASE = inside(1, math.inf, "it must be above 1 (towards 1 it is plain cosine)")
+
+
+def cosine_power(at: Position, *, power: Annotated[float, BASE, "power=10"]) -> float:
     """φ_m = (q^((1 + cos πt)/2 + 1) - q)/(q² - q), cosine power annealing (Hundt et al. 2019).
 
     It is (q^c - 1)/(q - 1), which neither overflows for large q nor cancels for q near 1.
@@ -65,17 +100,40 @@ def cosine_power(at: Position, *, power: float) -> float:
     return math.expm1(cosine(at) * log_q) / math.expm1(log_q)
 
 
-def diminishing(at: Position, *, form: str = "inverse_sqrt", a: float = 1.0) -> float:
+def diminishing(
+    at: Position,
+    *,
+    form: Literal["inverse_sqrt", "inverse_time"] = "inverse_sqrt",
+    a: Annotated[float, POSITIVE] = 1.0,
+) -> float:
     """φ_m = 1/√m (form inverse_sqrt) or 1/(1 + a t) (form inverse_time)."""
     if form == "inverse_sqrt":
         return 1 / math.sqrt(at.m)
     return 1 / (1 + a * at.t)
 
 
-Profile = Callable[..., float]
+SHARE: Rule = (lambda x: 0 < x <= 1, "the share of the decay must be in (0, 1]")
+
+
+def wsd(
+    at: Position,
+    *,
+    share: Annotated[float, SHARE] = 0.2,
+    shape: Literal["linear", "cosine", "sqrt"] = "linear",
+) -> float:
+    """φ = 1, and in the last ``share`` of the schedule it falls: warm-up, stable, decay.
+
+    With u from 0 to 1 over the decay: 1 - u, (1 + cos πu)/2, or 1 - √u (Hägele et al. 2024).
+    """
+    u = max(0.0, 1 - (1 - at.t) / share)
+    if shape == "cosine":
+        return (1 + math.cos(math.pi * u)) / 2
+    return 1 - (math.sqrt(u) if shape == "sqrt" else u)
+
+
 PROFILES: dict[str, Profile] = {
     "constant": constant,
-    "graduated": polynomial,
+    "graduated": graduated,
     "polynomial": polynomial,
     "linear": linear,
     "step": step,
@@ -83,11 +141,41 @@ PROFILES: dict[str, Profile] = {
     "cosine": cosine,
     "cosine_power": cosine_power,
     "diminishing": diminishing,
+    "wsd": wsd,
 }
 BY_EPOCH = ("exponential",)  # φ depends on the epochs before a stage, not on its number
 
 
-def parameters(profile: str) -> dict[str, inspect.Parameter]:
+def function(profile: str | Profile) -> Profile:
+    """The function that a name, or a function, stands for."""
+    return PROFILES[profile] if isinstance(profile, str) else profile
+
+
+def name_of(profile: str | Profile) -> str:
+    """What errors call it."""
+    return profile if isinstance(profile, str) else getattr(profile, "__qualname__", repr(profile))
+
+
+def parameters(profile: str | Profile) -> dict[str, inspect.Parameter]:
     """The parameters that a profile reads, by name."""
-    signature = inspect.signature(PROFILES[profile])
+    try:
+        signature = inspect.signature(function(profile))
+    except ValueError:  # some built-in functions have none
+        return {}
     return {n: one for n, one in signature.parameters.items() if one.kind is one.KEYWORD_ONLY}
+
+
+def declared(profile: str | Profile) -> dict[str, tuple[Rule | None, str | None, tuple[str, ...]]]:
+    """The range, the example and the choices that annotations give a profile's parameters."""
+    hints: dict[str, Any] = {}
+    with suppress(TypeError, NameError):  # of an object that is called, of a name that is not there
+        hints = get_type_hints(function(profile), include_extras=True)
+    found: dict[str, tuple[Rule | None, str | None, tuple[str, ...]]] = {}
+    for name in parameters(profile):
+        hint = hints.get(name)
+        notes: tuple[Any, ...] = getattr(hint, "__metadata__", ())  # of Annotated
+        rule = next((note for note in notes if isinstance(note, tuple)), None)
+        example = next((note for note in notes if isinstance(note, str)), None)
+        choices = get_args(hint) if get_origin(hint) is Literal else ()
+        found[name] = rule, example, choices
+    return found

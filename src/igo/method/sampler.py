@@ -58,10 +58,10 @@ class BatchSampler(Sampler[list[int]]):
     """The batches of a plan: each iteration is an epoch, or what is left of it.
 
     Every epoch is a permutation of all n samples, cut into its stage's k_m equal batches; both
-    depend on (seed, epoch) alone. Where several processes train together, each gets a contiguous
-    share of each batch, of sizes that differ by at most one.
+    depend on (seed, epoch) alone. Where several processes train together, rank r of R gets
+    the samples r, r + R, r + 2R, … of each batch, so sizes differ by at most one.
 
-    >>> plan = igo.plan("graduated", n=10, epochs=2, learning_rate=0.1, batch_size=4, p=1, split=0)
+    >>> plan = igo.plan("step", gamma=0.7, n=10, epochs=2, learning_rate=0.1, batch_size=4, split=0)
     >>> batches = igo.BatchSampler(plan, seed=0)
     >>> loader = torch.utils.data.DataLoader(torch.arange(10.0), batch_sampler=batches)
     >>> for epoch in batches.epochs():
@@ -71,7 +71,8 @@ class BatchSampler(Sampler[list[int]]):
     1 1 4
     1 2 3
     1 3 3
-    2 4 10
+    2 4 5
+    2 5 5
 
     Args:
         plan: what ``igo.plan`` returns.
@@ -140,7 +141,7 @@ class BatchSampler(Sampler[list[int]]):
         drawn = batches.epoch_batches(self.plan.n, stage.batches, self.seed, epoch)
         for batch in drawn[first - 1 :]:
             share = batches.share(len(batch), rank, ranks)
-            yield batch[share.start : share.stop].tolist()
+            yield batch[share.start :: share.step].tolist()
         self._given = start
 
     def epochs(self) -> Iterator[int]:
@@ -177,7 +178,7 @@ class BatchSampler(Sampler[list[int]]):
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands: updates counted, not batches that workers fetched ahead."""
-        return {"updates": self.updates, "seed": self.seed, "plan": self.plan.digest}
+        return {"updates": self.updates, "seed": self.seed, **self.plan.identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, with its seed.
@@ -185,9 +186,9 @@ class BatchSampler(Sampler[list[int]]):
         Raises:
             PlanError: it was taken with another plan.
         """
-        if state["plan"] != self.plan.digest:
+        if not self.plan.is_that_of(state):
             allowed = "the checkpoint was made with another one; give igo.plan the same arguments"
-            raise PlanError("plan", self.plan.digest, allowed)
+            raise PlanError("plan", state["plan"], allowed)
         self.updates, self.seed, self._given = state["updates"], state["seed"], None
 
     def _check_shares(self) -> None:

@@ -35,7 +35,7 @@ from igo.files import (
     refuse_links,
     write_atomically,
 )
-from igo.method.plan import STAGE_COLUMNS, Plan
+from igo.method.plan import Plan
 
 DIGESTED = ("config.yaml", "plan.csv", "metrics.jsonl")
 CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
@@ -132,9 +132,10 @@ class RunFolder:
         """Write config.yaml and plan.csv (floats in full; rates empty in the last row)."""
         write_atomically(self.path / "config.yaml", OmegaConf.to_yaml(asdict(self._config)))
         text = io.StringIO()
-        rows = csv.DictWriter(text, STAGE_COLUMNS, lineterminator="\n")
+        table = plan.rows()
+        rows = csv.DictWriter(text, list(table[0]), lineterminator="\n")
         rows.writeheader()
-        rows.writerows(asdict(stage) for stage in plan.stages)
+        rows.writerows(table)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
     def write_records(self, records: Sequence[Record]) -> None:

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from itertools import zip_longest
 
 from igo.errors import UserError
@@ -28,8 +27,8 @@ def check(folder: RunFolder, plan: Plan) -> None:
         return  # never started, or damaged: it is written again
     with file.open(newline="") as text:
         stages = list(csv.DictReader(text))
-    for was, stage in zip_longest(stages, plan.stages):
-        row = None if stage is None else {n: _cell(v) for n, v in asdict(stage).items()}
+    for was, stage in zip_longest(stages, plan.rows()):
+        row = None if stage is None else {n: _cell(v) for n, v in stage.items()}
         if was is None or row is None or not _same(was, row):
             number = (was or row or {})["stage"]
             raise UserError(

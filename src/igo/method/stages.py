@@ -1,0 +1,273 @@
+"""A plan as plain data: its rows, and where each update is in them.
+
+A stage that begins or ends inside an epoch is up to three rows with one number: what it has of its
+first epoch, its whole epochs, and what it has of its last one. Each is cut into equal batches.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
+
+from igo.method import batches, orders
+from igo.words import aligned
+
+MOST_ROWS = 12  # of a plan as text
+HEADER = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", "η_m", "b_m")
+SAME = 1e-9  # relative: what another machine's rounding can do to a rate
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A row of the plan; the column names are those of ``plan.csv`` and of the paper.
+
+    ``first_epoch`` counts from 1, ``batches`` is k_m, of each of the row's ``epochs`` segments.
+    ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from this row to the next (γ_m = δ_{m+1}/δ_m,
+    κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in the last. A segment is ``samples`` N of
+    its epoch, from ``start`` on: all n, except in a row of less than an epoch. ``b_m`` = N/k_m is
+    the mean batch size.
+    """
+
+    stage: int
+    first_epoch: int
+    epochs: int
+    batches: int
+    updates: int
+    phi_m: float
+    gamma_m: float | None
+    kappa_m: float | None
+    lambda_m: float | None
+    eta_m: float
+    b_m: float
+    start: int
+    samples: int
+
+    @property
+    def epoch_range(self) -> range:
+        """The row's epochs, counted from 1."""
+        return range(self.first_epoch, self.first_epoch + self.epochs)
+
+    @property
+    def span(self) -> str:
+        """Its epochs as text: ``3`` or ``3-7``."""
+        first, last = self.first_epoch, self.epoch_range[-1]
+        return str(first) if first == last else f"{first}-{last}"
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """What ``print(plan)`` shows of it, below HEADER."""
+        numbers = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
+        return (str(self.stage), self.span, f"{self.batches:,}", f"{self.updates:,}", *numbers)
+
+
+INSIDE_EPOCHS = ("start", "samples")  # columns of plans that have stages which begin inside epochs
+STAGE_COLUMNS = tuple(one.name for one in fields(Stage) if one.name not in INSIDE_EPOCHS)
+
+
+@dataclass(frozen=True)
+class Place:
+    """One update of a plan, as its rows say.
+
+    ``number``, ``epoch`` and ``batch`` (in its epoch, which has ``batches``) count from 1. The
+    update's samples are ``start`` to ``start + size`` of the epoch's permutation.
+    """
+
+    number: int
+    stage: Stage
+    epoch: int
+    batch: int
+    batches: int
+    start: int
+    size: int
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a run, in order; ``print(plan)`` shows them as a table.
+
+    ``n`` is the number of training samples, of a stream all that it delivers. ``by_momentum``: β
+    carries the decay, η and b stay. ``warmup``: samples over which η rises from 0.
+    """
+
+    stages: tuple[Stage, ...]
+    n: int
+    by_momentum: bool = False
+    warmup: int = 0
+
+    def __str__(self) -> str:
+        """One line a row, the middle ones left out where there are many, and one of totals."""
+        header: tuple[str, ...] = HEADER
+        rows: list[tuple[str, ...]] = [stage.row for stage in self.stages]
+        if not self.by_epochs:
+            header = (*HEADER, "samples")
+            rows = [(*stage.row, f"{stage.epochs * stage.samples:,}") for stage in self.stages]
+        if len(rows) > MOST_ROWS:
+            half = MOST_ROWS // 2
+            rows = [*rows[:half], ("…",) * len(header), *rows[-half:]]
+        total = f"{self.samples / self.n:,g} epochs of {self.n:,} samples: {self.updates:,} updates"
+        if self.warmup:
+            total += f", η warms up over {self.warmup:,} samples"
+        return "\n".join([*aligned([header, *rows]), total])
+
+    @property
+    def epochs(self) -> int:
+        """Epochs in all, a last one that is not whole and a full-batch final stage included."""
+        return self.stages[-1].epoch_range[-1] if self.stages else 0
+
+    @property
+    def samples(self) -> int:
+        """Samples in all, each as often as it is trained on."""
+        return sum(stage.epochs * stage.samples for stage in self.stages)
+
+    @property
+    def updates(self) -> int:
+        """Parameter updates in all."""
+        return self._ends[-1] if self.stages else 0
+
+    @property
+    def by_epochs(self) -> bool:
+        """Whether every stage is of whole epochs."""
+        return all(stage.samples == self.n for stage in self.stages)
+
+    @property
+    def batch_sizes(self) -> list[int]:
+        """All sizes of batches, larger ones first."""
+        rows = {(stage.samples, stage.batches) for stage in self.stages}
+        return sorted({size for row in rows for size in batches.sizes(*row)}, reverse=True)
+
+    @property
+    def rising(self) -> int:
+        """Stages after which η rises, κ_m > 1, as a whole k_m cannot follow φ_m more closely."""
+        return sum(stage.kappa_m is not None and stage.kappa_m > 1 + 1e-12 for stage in self.stages)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``plan.csv``; STAGE_COLUMNS alone where all stages are of whole epochs."""
+        left_out = INSIDE_EPOCHS if self.by_epochs else ()
+        rows = (asdict(stage) for stage in self.stages)
+        return [{n: value for n, value in row.items() if n not in left_out} for row in rows]
+
+    def stage_of_epoch(self, epoch: int) -> Stage:
+        """The row that an epoch, counted from 1, begins with.
+
+        Raises:
+            IndexError: the plan has no such epoch.
+        """
+        return self.segments(epoch)[0]
+
+    def segments(self, epoch: int) -> tuple[Stage, ...]:
+        """The rows that an epoch, counted from 1, is of: one, unless stages begin inside it.
+
+        Raises:
+            IndexError: the plan has no such epoch.
+        """
+        if not 1 <= epoch <= self.epochs:
+            raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
+        last = bisect_right(self.stages, epoch, key=lambda one: one.first_epoch)
+        first = last - 1
+        while self.stages[first].start > 0:
+            first -= 1
+        return self.stages[first:last]
+
+    def batches_of_epoch(self, epoch: int) -> int:
+        """How many batches an epoch, counted from 1, has.
+
+        Raises:
+            IndexError: the plan has no such epoch.
+        """
+        return sum(stage.batches for stage in self.segments(epoch))
+
+    def at(self, update: int) -> Place:
+        """Where an update, counted from 1, is.
+
+        Raises:
+            IndexError: the plan has no such update.
+        """
+        if not 1 <= update <= self.updates:
+            raise IndexError(f"update {update}: the plan has updates 1 to {self.updates}")
+        index = bisect_right(self._ends, update - 1)
+        stage = self.stages[index]
+        within = update - 1 - (self._ends[index] - stage.updates)
+        epochs, batch = divmod(within, stage.batches)
+        epoch = stage.first_epoch + epochs
+        rows = self.segments(epoch)
+        before = sum(row.batches for row in rows[: rows.index(stage)]) if len(rows) > 1 else 0
+        low, high = batches.bounds(stage.samples, stage.batches, batch)
+        rate = stage.eta_m
+        trained = (epoch - 1) * self.n + stage.start + high  # with this update
+        if trained < self.warmup:
+            rate *= trained / self.warmup
+        total = before + sum(row.batches for row in rows[rows.index(stage) :])
+        return Place(
+            update, stage, epoch, before + batch + 1, total, stage.start + low, high - low, rate
+        )
+
+    def locate(self, update: int) -> tuple[Stage, int, int]:
+        """Where an update, counted from 1, is: its row, its epoch, and its batch in the epoch.
+
+        Raises:
+            IndexError: the plan has no such update.
+        """
+        place = self.at(update)
+        return place.stage, place.epoch, place.batch
+
+    def smallest_from(self, update: int) -> int:
+        """The smallest batch from an update, counted from 1, on."""
+        index = min(bisect_right(self._ends, update - 1), len(self.stages) - 1)
+        return self._smallest[index]
+
+    @cached_property
+    def _ends(self) -> list[int]:
+        return list(accumulate(stage.updates for stage in self.stages))
+
+    @cached_property
+    def _smallest(self) -> list[int]:
+        sizes = [batches.sizes(stage.samples, stage.batches)[1] for stage in self.stages]
+        return list(accumulate(reversed(sizes), min))[::-1]
+
+    @cached_property
+    def digest(self) -> str:
+        """What told a plan of whole epochs from others in old checkpoints, to the last bit of η."""
+        return _digest(
+            (self.n, self.by_momentum, [(s.epochs, s.batches, s.eta_m) for s in self.stages])
+        )
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What tells this plan from others, for checkpoints, whatever machine computed it.
+
+        ``plan`` is a digest of all whole numbers, ``rates`` sums of the others.
+        """
+        whole = [(s.epochs, s.batches, s.start, s.samples) for s in self.stages]
+        weights = [(1.0, s.updates, m + 1.0) for m, s in enumerate(self.stages)]
+        rates = [
+            math.fsum(weight[power] * value for weight, value in zip(weights, values, strict=True))
+            for values in ([s.eta_m for s in self.stages], [s.phi_m for s in self.stages])
+            for power in range(3)
+        ]
+        digest = _digest((self.n, self.by_momentum, self.warmup, orders.name(self.n), whole))
+        return {"plan": digest, "rates": rates}
+
+    def is_that_of(self, state: Mapping[str, Any]) -> bool:
+        """Whether a checkpoint's state is of this plan; old ones have ``digest`` alone."""
+        if "rates" not in state:
+            old = self.by_epochs and not self.warmup and orders.name(self.n) == "randperm"
+            return old and bool(state["plan"] == self.digest)
+        pairs = zip(state["rates"], self.identity["rates"], strict=True)
+        close = all(math.isclose(one, other, rel_tol=SAME) for one, other in pairs)
+        return close and bool(state["plan"] == self.identity["plan"])
+
+    def epochs_of_stages(self, start: int = 0) -> Iterator[tuple[int, Stage]]:
+        """Yield (epoch, its row) for every epoch, or part of one, after ``start`` epochs."""
+        for stage in self.stages:
+            yield from ((epoch, stage) for epoch in stage.epoch_range if epoch > start)
+
+
+def _digest(values: object) -> str:
+    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]

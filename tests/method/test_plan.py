@@ -1,0 +1,232 @@
+"""Plans whose stages begin inside epochs, against plain enumeration and closed forms."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import igo
+from igo.method.plan import Plan
+
+QUIET = ("ignore:b reaches n", "ignore:one stage")
+
+
+def sizes_of(plan: Plan) -> list[int]:
+    return [plan.at(update).size for update in range(1, plan.updates + 1)]
+
+
+@pytest.mark.filterwarnings(*QUIET)
+@settings(max_examples=150, deadline=None)
+@given(
+    n=st.none() | st.integers(8, 90),
+    samples=st.integers(90, 400),
+    stages=st.none() | st.integers(1, 20),
+    b=st.integers(1, 4),
+    split=st.floats(0, 1),
+    rho=st.sampled_from([0.5, 1.0, 0.3]),
+    warmup=st.integers(0, 60),
+    cap=st.none() | st.integers(4, 30),
+)
+def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
+    n: int | None, samples: int, stages: int | None, b: int, split: float, rho: float,
+    warmup: int, cap: int | None,
+) -> None:  # fmt: skip
+    plan = igo.plan(
+        "linear", n=n, samples=samples, stages=stages, learning_rate=0.3, batch_size=b,
+        split=split, noise_exponent=rho, warmup=warmup, max_batch_size=cap,
+    )  # fmt: skip
+    n, M = plan.n, plan.stages[-1].stage
+    assert plan.samples == samples
+    starts = [next(p for p in plan.stages if p.stage == m + 1) for m in range(M)]
+    whole = samples % n == 0 and (stages or 0) <= samples // n - warmup // n
+    for m, row in enumerate(starts):
+        place = (row.first_epoch - 1) * n + row.start
+        exact = Fraction(warmup) + Fraction(m * (samples - warmup), M)
+        if whole and plan.by_epochs:
+            assert place % n == 0
+        else:
+            assert m == 0 or abs(place - exact) <= Fraction(1, 2)
+    first, trained = plan.stages[0], 0
+    for update in range(1, plan.updates + 1):  # walk through all of it, sample by sample
+        place, row = plan.at(update), plan.at(update).stage
+        assert ((place.epoch - 1) * n + place.start) == trained
+        trained += place.size
+        assert place.start + place.size <= n
+        assert place.size <= (cap or n)
+        assert abs(place.size - row.b_m) < 1
+        assert row.phi_m == pytest.approx((M - row.stage + 1) / M, rel=1e-12)
+        applied = row.eta_m * row.b_m**-rho / (first.eta_m * first.b_m**-rho)
+        assert applied == pytest.approx(row.phi_m, rel=1e-12)
+        wanted = first.b_m * row.phi_m ** (-(1 - split) / rho)  # never above, but for rounding
+        assert row.b_m <= max(wanted, 1) * (1 + 1e-8) or row.batches == 1
+        linear = 0.3 * min(1, trained / warmup) if warmup else 0.3
+        assert place.learning_rate * 0.3 == pytest.approx(row.eta_m * linear, rel=1e-12)
+    assert trained == samples
+    for row, after in pairwise(plan.stages):
+        assert row.gamma_m == pytest.approx(after.phi_m / row.phi_m, rel=1e-12)
+        assert row.kappa_m == pytest.approx(after.eta_m / row.eta_m, rel=1e-12)
+        assert row.lambda_m == pytest.approx(after.b_m / row.b_m, rel=1e-12)
+    counted = [plan.at(update) for update in range(1, plan.updates + 1)]
+    for epoch in range(1, plan.epochs + 1):
+        of_epoch = [one for one in counted if one.epoch == epoch]
+        assert [one.batch for one in of_epoch] == list(range(1, len(of_epoch) + 1))
+        assert {one.batches for one in of_epoch} == {len(of_epoch)}
+        assert plan.batches_of_epoch(epoch) == len(of_epoch)
+        assert sum(one.size for one in of_epoch) == min(n, samples - (epoch - 1) * n)
+    smallest = [min(one.size for one in counted[i:]) for i in range(len(counted))]
+    assert [plan.smallest_from(i + 1) for i in range(len(counted))] == smallest
+
+
+def test_a_single_pass_has_stages_by_hand() -> None:
+    """1,000 samples, 4 stages of 250; φ = 1, 3/4, 1/2, 1/4; at split 0, b = 10/φ²."""
+    plan = igo.plan("linear", samples=1000, stages=4, learning_rate=1, batch_size=10, split=0)
+    assert [stage.batches for stage in plan.stages] == [25, 15, 7, 2]  # ⌈25 φ²⌉: 14.06, 6.25, 1.56
+    assert [(s.start, s.samples, s.first_epoch) for s in plan.stages] == [
+        (0, 250, 1), (250, 250, 1), (500, 250, 1), (750, 250, 1),
+    ]  # fmt: skip
+    assert [s.eta_m for s in plan.stages] == pytest.approx(
+        [1, 0.75 * math.sqrt(25 / 15), 0.5 * math.sqrt(25 / 7), 0.25 * math.sqrt(25 / 2)], rel=1e-12
+    )
+    assert "samples" in str(plan).splitlines()[0]
+
+
+def test_a_stage_in_mid_epoch_is_three_rows() -> None:
+    """n = 100, 4 epochs, the second stage of 250 to 400: half an epoch, then one."""
+    plan = igo.plan("step", gamma=0.5, n=100, samples=450, stages=2, learning_rate=0.1,
+                    batch_size=10, split=1)  # fmt: skip
+    assert [(s.stage, s.first_epoch, s.epochs, s.start, s.samples) for s in plan.stages] == [
+        (1, 1, 2, 0, 100), (1, 3, 1, 0, 25), (2, 3, 1, 25, 75), (2, 4, 1, 0, 100), (2, 5, 1, 0, 50),
+    ]  # fmt: skip
+    assert [s.batches for s in plan.segments(3)] == [3, 8]
+    assert plan.epochs == 5
+
+
+@pytest.mark.parametrize(("samples", "size"), [(10**6, 64), (64_000, 64)])
+def test_a_ramp_is_batch_sizes_by_samples(samples: int, size: int) -> None:
+    text = f"0:{size} 10K:{2 * size}, 0.02M:{4 * size}"
+    for split in (0.0, 0.5):
+        plan = igo.plan("ramp", samples=samples, learning_rate=0.1, batch_size=text, split=split)
+        trained = 0
+        for update in range(1, plan.updates + 1):
+            place = plan.at(update)
+            passed = sum(trained >= after for after in (10_000, 20_000))
+            named, k = size * 2**passed, place.stage.batches
+            if place.stage is not plan.stages[-1]:
+                assert place.size == named  # exactly, as Megatron's
+            assert named - named / k - 1 < place.size <= named
+            wanted = 0.1 * (size / named) ** (0.5 * split / (1 - split))  # η stays, or ∝ 1/√b
+            assert place.learning_rate == pytest.approx(wanted, rel=1 / k)
+            trained += place.size
+        assert trained == samples
+
+
+def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_it() -> None:
+    bare = igo.plan("cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1)
+    warm = igo.plan(
+        "cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1, warmup=300
+    )
+    assert warm.stages == bare.stages
+    assert [warm.at(i).learning_rate for i in range(1, 32)] == pytest.approx(
+        [0.1 * min(1, i / 30) for i in range(1, 32)], rel=1e-12
+    )
+    two = igo.plan(
+        "cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1, warmup=2000
+    )
+    assert [stage.epochs for stage in two.stages] == [3, 1, 1, 1]  # two of them warm up
+    share = igo.plan(
+        "cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1, warmup=0.05
+    )
+    assert share == warm
+    assert not warm.is_that_of(bare.identity)
+
+
+def test_a_late_switch_leaves_the_decay_to_the_rate_until_then() -> None:
+    arguments: dict[str, Any] = {"samples": 8000, "stages": 8, "learning_rate": 1, "batch_size": 10}
+    early = igo.plan("linear", **arguments, split=0)
+    late = igo.plan("linear", **arguments, split=0, switch=0.5)
+    rate = igo.plan("linear", **arguments, split=1)
+    assert [s.eta_m for s in late.stages[:4]] == [s.eta_m for s in rate.stages[:4]]
+    assert {s.batches for s in late.stages[:4]} == {100}
+    assert late.stages[4:] == early.stages[4:]
+    assert [s.phi_m for s in late.stages] == [s.phi_m for s in early.stages]
+
+
+def test_wsd_is_flat_and_then_falls() -> None:
+    def levels(shape: str) -> list[float]:
+        plan = igo.plan("wsd", share=0.4, shape=shape, samples=10_000, stages=10, learning_rate=1,
+                        batch_size=10, split=1)  # fmt: skip
+        return [stage.phi_m for stage in plan.stages]
+
+    u = [0, 0.25, 0.5, 0.75]
+    assert levels("linear") == pytest.approx([1] * 6 + [1 - x for x in u], rel=1e-9)
+    assert levels("sqrt") == pytest.approx([1] * 6 + [1 - math.sqrt(x) for x in u], rel=1e-7)
+    cosine = [(1 + math.cos(math.pi * x)) / 2 for x in u]
+    assert levels("cosine") == pytest.approx([1] * 6 + cosine, rel=1e-9)
+
+
+def test_a_function_is_a_profile() -> None:
+    arguments: dict[str, Any] = {"n": 100, "epochs": 5, "learning_rate": 0.1, "batch_size": 2}
+    named = igo.plan("graduated", p=0.5, **arguments)
+    assert igo.plan(lambda t: (1 - t) ** 0.5, **arguments).is_that_of(named.identity)
+    assert igo.plan(lambda at: math.sqrt((at.M - at.m + 1) / at.M), **arguments) == named
+    with_own = igo.plan(lambda t, *, q: (1 - t) ** q, **arguments, q=0.5)
+    assert with_own.is_that_of(named.identity)
+    assert not igo.plan(lambda t: (1 - t) ** 0.6, **arguments).is_that_of(named.identity)
+
+
+@pytest.mark.filterwarnings(*QUIET)
+def test_a_batch_follows_the_lowest_noise_so_far() -> None:
+    """φ = 1, 1/2, 1, 1/4: b does not shrink where φ rises; η takes the rest."""
+    phis = [1, 0.5, 1, 0.25]
+    plan = igo.plan(lambda at: phis[at.m - 1], n=1600, epochs=4, learning_rate=1, batch_size=4,
+                    split=0)  # fmt: skip
+    assert [stage.batches for stage in plan.stages] == [400, 100, 100, 25]
+    assert [stage.eta_m for stage in plan.stages] == pytest.approx([1, 1, 2, 1], rel=1e-12)
+
+
+def test_plain_numbers_whatever_they_came_as() -> None:
+    plain = igo.plan("graduated", n=64, epochs=3, learning_rate=0.1, batch_size=8, p=0.5)
+    other = igo.plan(
+        "graduated", n=np.int64(64), epochs=3.0, learning_rate=np.float64(0.1),
+        batch_size=np.int32(8), p=np.float64(0.5),
+    )  # fmt: skip
+    assert other == plain
+    assert other.digest == plain.digest
+    numbers = [value for row in other.rows() for value in row.values()] + [other.n, other.warmup]
+    assert {type(one) for one in numbers} <= {int, float, type(None)}
+
+
+def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not() -> None:
+    given: dict[str, Any] = {
+        "n": 500,
+        "epochs": 6,
+        "learning_rate": 0.1,
+        "batch_size": 16,
+        "p": 0.5,
+    }
+    plan = igo.plan("graduated", **given)
+    nudged = {**plan.identity, "rates": [one * (1 + 1e-14) for one in plan.identity["rates"]]}
+    assert plan.is_that_of(nudged)
+    for changed in ({"p": 0.5001}, {"n": 501}, {"learning_rate": 0.10001}, {"by_momentum": True},
+                    {"batch_size": 15}, {"epochs": 7}, {"warmup": 50}, {"split": 0.7}):  # fmt: skip
+        assert not plan.is_that_of(igo.plan("graduated", **{**given, **changed}).identity), changed
+    momentum = [igo.plan("graduated", **{**given, "by_momentum": True, "p": p}) for p in (0.5, 0.6)]
+    assert momentum[0].digest == momentum[1].digest  # of old: it did not tell these apart
+    assert not momentum[0].is_that_of(momentum[1].identity)
+
+
+def test_what_is_perhaps_not_meant_is_said() -> None:
+    given: dict[str, Any] = {"n": 64, "learning_rate": 0.1, "batch_size": 8, "p": 1, "split": 0}
+    with pytest.warns(igo.PlanWarning, match="one stage: .* give stages="):
+        igo.plan("graduated", **given, epochs=1)
+    with pytest.warns(igo.PlanWarning, match="b reaches n = 64 in stage 4 of 4"):
+        igo.plan("graduated", **given, epochs=4)
+    igo.plan("graduated", **given, epochs=4, max_batch_size=64)
+    igo.plan("constant", n=64, learning_rate=0.1, batch_size=8, epochs=1)
