@@ -194,12 +194,19 @@ MESSAGES = {  # what is typed: the answer
     ),
     "schedule.profile=gradated": (
         "schedule.profile=gradated is not allowed: it must be one of constant, graduated, "
-        "polynomial, linear, step, exponential, cosine, cosine_power, diminishing. Did you mean "
-        "'graduated'?"
+        "polynomial, linear, step, exponential, cosine, cosine_power, diminishing, wsd. Did you "
+        "mean 'graduated'?"
     ),
     "schedule.profile=null": (
         "schedule.profile=null is not allowed: it must be one of constant, graduated, "
-        "polynomial, linear, step, exponential, cosine, cosine_power, diminishing"
+        "polynomial, linear, step, exponential, cosine, cosine_power, diminishing, wsd"
+    ),
+    "schedule=wsd schedule.share=0": (
+        "schedule.share=0.0 is not allowed: the share of the decay must be in (0, 1]"
+    ),
+    "schedule=wsd schedule.shape=lin": (
+        "schedule.shape=lin is not allowed: it must be one of linear, cosine, sqrt. Did you mean "
+        "'linear'?"
     ),
     "dataset.name=cifar11": (
         "dataset.name=cifar11 is not allowed: it must be one of digits, fashion_mnist, "

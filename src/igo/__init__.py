@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
+    from igo.method.counter import Counter as Counter
     from igo.method.measure import measure_noise as measure_noise
     from igo.method.noise import noise_level as noise_level
     from igo.method.plan import plan as plan
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 # Imported when first used: `import igo` costs nothing, and a plan is made without torch.
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
+    "Counter": "igo.method.counter",
     "PlanError": "igo.method.arguments",
     "PlanWarning": "igo.method.arguments",
     "Schedule": "igo.method.schedule",

@@ -34,7 +34,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine", {"max_batch_size": 5}, "max_batch_size", "at least batch_size=10"),
     ("cosine", {"epochs": 0}, "epochs", "[1, 1,000,000]"),
     ("cosine", {"stages": 41}, "stages", "400 samples have at most 40 stages"),
-    ("cosine", {"stages": 0}, "stages", "[1, 1,000,000]"),
+    ("cosine", {"stages": 0}, "stages", "1 or more"),
     ("cosine", {"n": None}, "n", "a plan of a stream has samples instead"),
     ("cosine", {"epochs": None}, "epochs", "epochs with n, or samples"),
     ("cosine", {"samples": 200}, "samples", "leave one out"),

@@ -30,7 +30,7 @@ RULES: dict[str, Rule] = {
         lambda s: 0 <= s <= 1,
         "it must be in [0, 1]: 1 = all of the decay in the learning rate, 0 = all in the batch",
     ),
-    "stages": within(1, MOST_EPOCHS),
+    "stages": AT_LEAST_ONE,
     "warmup": NOT_NEGATIVE,
     "switch": (lambda t: 0 <= t < 1, "it is a share of the schedule and must be in [0, 1)"),
     "max_batch_size": AT_LEAST_ONE,

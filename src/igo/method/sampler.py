@@ -1,65 +1,35 @@
-"""The plan's batches for any DataLoader, and the one count of where training stands.
+"""The plan's batches for any DataLoader.
 
-A DataLoader with workers asks for batches long before they are trained, so what it has been given
-says nothing about where training stands. Therefore the position of a ``BatchSampler`` is the number
-of updates that training has counted, by ``advance`` (``Schedule.step`` calls it). From that number
-everything else follows: the epoch, its permutation, the batch in it, and η_m. Each iteration goes
-from there to the end of the epoch. An epoch is of one stage, so the batch size changes between two
-iterations and no batch is prefetched across the change.
+Each iteration goes from the update that is to come to the end of its epoch. The plan says the size
+of every batch of it before the first is asked for, so b changes at the very update, inside an epoch
+too, however many batches workers fetch ahead.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sized
+from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
-from torch.utils.data import Sampler
+import torch
+from torch.utils.data import BatchSampler as InOrder
+from torch.utils.data import Sampler, SequentialSampler
 
-from igo.method import batches
-from igo.method.arguments import PlanError
-from igo.method.plan import Plan, Stage
+from igo.method import batches, orders
+from igo.method.arguments import PlanError, PlanWarning
+from igo.method.counter import STEP, Counter, Update
+from igo.method.plan import Plan
 
-
-@dataclass(frozen=True, slots=True)
-class Update:
-    """One parameter update, as training makes it.
-
-    ``number``, ``epoch`` and ``batch`` (in the epoch) count from 1. ``batch_size`` is that of the
-    batch over all ranks, ``own`` this rank's share of it.
-    """
-
-    number: int
-    epoch: int
-    batch: int
-    stage: Stage
-    batch_size: int
-    own: int
-    ranks: int
-
-    @property
-    def weight(self) -> float:
-        """What a rank's mean loss is multiplied by where ranks average gradients (DDP).
-
-        1 where all ranks have equal shares; in general own · ranks / batch_size, which makes the
-        average the gradient of the mean over the whole batch.
-        """
-        return self.own * self.ranks / self.batch_size
-
-    @property
-    def ends_epoch(self) -> bool:
-        """Whether it is its epoch's last."""
-        return self.batch == self.stage.batches
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
-class BatchSampler(Sampler[list[int]]):
+class BatchSampler(Counter, Sampler[list[int]]):
     """The batches of a plan: each iteration is an epoch, or what is left of it.
 
-    Every epoch is a permutation of all n samples, cut into its stage's k_m equal batches; both
-    depend on (seed, epoch) alone. Where several processes train together, rank r of R gets
-    the samples r, r + R, r + 2R, … of each batch, so sizes differ by at most one.
+    Every epoch is a permutation of all n samples, of which each stage has a segment, cut into its
+    k_m equal batches; both depend on (seed, epoch) alone. Where several processes train together,
+    rank r of R gets the samples r, r + R, r + 2R, … of each batch.
 
     >>> plan = igo.plan("step", gamma=0.7, n=10, epochs=2, learning_rate=0.1, batch_size=4, split=0)
     >>> batches = igo.BatchSampler(plan, seed=0)
@@ -77,8 +47,9 @@ class BatchSampler(Sampler[list[int]]):
     Args:
         plan: what ``igo.plan`` returns.
         seed: of the permutations.
-        rank, ranks: this process among those that train together; by default those of
-            torch.distributed, if it is initialised when an iteration begins.
+        data: the data set; its length must be the plan's n whenever an epoch begins.
+        rank, ranks, group, mesh, parts: see ``igo.Counter``. With ``parts`` a loader delivers parts
+            of batches, and ``update.ends`` says when to make the update.
 
     Attributes:
         updates: how many have been trained. ``state_dict`` holds it: a checkpoint in mid-epoch
@@ -86,99 +57,116 @@ class BatchSampler(Sampler[list[int]]):
     """
 
     def __init__(
-        self, plan: Plan, seed: int = 0, rank: int | None = None, ranks: int | None = None
+        self,
+        plan: Plan,
+        seed: int = 0,
+        *,
+        data: Sized | None = None,
+        rank: int | None = None,
+        ranks: int | None = None,
+        group: Any = None,
+        mesh: DeviceMesh | None = None,
+        parts: int | None = None,
     ) -> None:
-        if (rank is None) != (ranks is None):
-            missing = "rank" if rank is None else "ranks"
-            raise PlanError(missing, None, "rank and ranks go together")
-        if rank is not None and ranks is not None and not 0 <= rank < ranks:
-            raise PlanError("rank", rank, f"it must be in [0, {ranks}), counted from 0")
-        self.plan, self.seed, self.updates = plan, seed, 0
-        self._rank, self._ranks = rank, ranks
-        self._smallest = plan.batch_sizes[-1]
-        self._given: int | None = None  # where an iteration began that has given out its epoch
-        self._check_shares()
-
-    @property
-    def rank(self) -> int:
-        """This process, from 0."""
-        if self._rank is not None:
-            return self._rank
-        return dist.get_rank() if _together() else 0
-
-    @property
-    def ranks(self) -> int:
-        """How many processes share each batch."""
-        if self._ranks is not None:
-            return self._ranks
-        return dist.get_world_size() if _together() else 1
-
-    @property
-    def done(self) -> bool:
-        """Whether all updates of the plan are trained."""
-        return self.updates >= self.plan.updates
+        super().__init__(plan, rank=rank, ranks=ranks, group=group, mesh=mesh, parts=parts)
+        self.seed = seed
+        self._data = data
+        self._epoch: int | None = None  # that began last
+        self._pass: Pass | None = None  # the iteration that began last
+        self._check_data()
 
     def __len__(self) -> int:
-        """Batches of the epoch in progress, those already trained included; 0 at the end."""
-        return 0 if self.done else self.plan.locate(self.updates + 1)[0].batches
+        """Batches of the epoch that began last, those already trained included.
+
+        With ``parts`` it counts parts, as a loader delivers them.
+        """
+        epoch = self._epoch
+        if epoch is None:
+            place = self.place()
+            epoch = self.plan.epochs if place is None else place.epoch
+        if self._limit is None:
+            return self.plan.batches_of_epoch(epoch)
+        count = 0
+        for row in self.plan.segments(epoch):
+            sizes = batches.counts(row.samples, row.batches)
+            count += sum(many * self.parts_of(size) for size, many in sizes.items())
+        return count
 
     def __iter__(self) -> Iterator[list[int]]:
-        self._check_shares()
-        if self._given == self.updates and not self.done:
+        if not torch.is_grad_enabled():
+            raise RuntimeError(
+                "the training loader was iterated with gradients disabled: its batches are for"
+                " training, and go from the update to come to the end of the epoch. To evaluate, or"
+                " for update_bn, use DataLoader(data, batch_sampler=batches.evaluation(batch_size))"
+            )
+        self.check_shares()
+        self._check_data()
+        self.check_epoch()
+        if self.done:
             warnings.warn(
-                "this epoch's batches are given out once more, as no update was counted since:"
-                " call schedule.step() (or advance() of the sampler) before each update",
+                f"all {self.plan.updates:,} updates of the plan are done, so there are no batches:"
+                " to evaluate, use batches.evaluation(batch_size)",
+                PlanWarning,
                 stacklevel=2,
             )
-        return self.epoch_from(self.updates)
+        elif self._pass is not None and self._pass.ended and self._pass.start == self._start:
+            warnings.warn(f"this epoch's batches are given out once more: {STEP}", stacklevel=2)
+        self.begin_epoch()
+        self._pass = Pass(self, self._start)
+        return self._pass
 
-    def epoch_from(self, start: int) -> Iterator[list[int]]:
-        """This rank's batches from after ``start`` updates to the end of that epoch."""
+    @property
+    def _start(self) -> tuple[int, int]:
+        return self.updates, self._part
+
+    def begin_epoch(self) -> None:
+        """An epoch begins: from here on ``len`` is its length."""
+        place = self.place()
+        self._epoch = self.plan.epochs if place is None else place.epoch
+
+    def epoch_from(self, start: int, part: int = 0) -> Iterator[list[int]]:
+        """This rank's batches after ``start`` updates and ``part`` parts, to the epoch's end."""
         if start >= self.plan.updates:
             return
-        stage, epoch, first = self.plan.locate(start + 1)
+        place = self.plan.at(start + 1)
         rank, ranks = self.rank, self.ranks
-        drawn = batches.epoch_batches(self.plan.n, stage.batches, self.seed, epoch)
-        for batch in drawn[first - 1 :]:
-            share = batches.share(len(batch), rank, ranks)
-            yield batch[share.start :: share.step].tolist()
-        self._given = start
-
-    def epochs(self) -> Iterator[int]:
-        """The epochs that are left, from 1; after a resume the first is the one in progress.
-
-        Raises:
-            RuntimeError: an epoch in which no update was counted.
-        """
-        while not self.done:
-            before = self.updates
-            epoch = self.plan.locate(before + 1)[1]
-            yield epoch
-            if self.updates == before:
-                raise RuntimeError(
-                    f"no update was counted in epoch {epoch}:"
-                    " call schedule.step() (or advance() of the sampler) before each update"
-                )
+        order = orders.of_epoch(self.plan.n, self.seed, place.epoch)
+        last = start + 1 + place.batches - place.batch
+        for update in range(start + 1, last + 1):
+            place = self.plan.at(update)
+            share = order.part(place.start, place.start + place.size)[rank::ranks]
+            parts = self.parts_of(place.size)
+            for index in range(part, parts):
+                low, high = batches.bounds(len(share), parts, index)
+                yield share[low:high]
+            part = 0
 
     def advance(self) -> Update:
-        """Count one update, to be made with the batch at hand.
+        """Count one update, or one part of one, to be made with the batch at hand.
 
         Raises:
-            RuntimeError: the plan has no more.
+            RuntimeError: the plan has no more, or a batch was taken that was not counted.
         """
-        if self.done:
-            raise RuntimeError(f"all {self.plan.updates:,} updates of the plan are done")
-        self.updates += 1
-        stage, epoch, batch = self.plan.locate(self.updates)
-        large, small = batches.sizes(self.plan.n, stage.batches)
-        larger = self.plan.n - small * stage.batches  # that many have one sample more
-        size = large if batch <= larger else small
-        own = len(batches.share(size, self.rank, self.ranks))
-        return Update(self.updates, epoch, batch, stage, size, own, self.ranks)
+        if self._pass is not None:
+            self._pass.count()
+        return super().advance()
+
+    def check_epoch(self) -> None:
+        """An epoch has ended, or was left.
+
+        Raises:
+            RuntimeError: batches were taken that were not counted.
+        """
+        if self._pass is not None:
+            self._pass.check_end()
+
+    def evaluation(self, batch_size: int) -> Sampler[list[int]]:
+        """Batches of all samples in order, on every rank, for evaluation and for ``update_bn``."""
+        return InOrder(SequentialSampler(range(self.plan.n)), batch_size, drop_last=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: updates counted, not batches that workers fetched ahead."""
-        return {"updates": self.updates, "seed": self.seed, **self.plan.identity}
+        """Where training stands: whole updates, not batches that workers fetched ahead."""
+        return {**super().state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken, with its seed.
@@ -186,16 +174,55 @@ class BatchSampler(Sampler[list[int]]):
         Raises:
             PlanError: it was taken with another plan.
         """
-        if not self.plan.is_that_of(state):
-            allowed = "the checkpoint was made with another one; give igo.plan the same arguments"
-            raise PlanError("plan", state["plan"], allowed)
-        self.updates, self.seed, self._given = state["updates"], state["seed"], None
+        super().load_state_dict(state)
+        self.seed = state.get("seed", self.seed)
+        self._pass = self._epoch = None
 
-    def _check_shares(self) -> None:
-        if self.ranks > self._smallest:
-            allowed = f"the plan has batches of {self._smallest}, fewer samples than ranks"
-            raise PlanError("ranks", self.ranks, allowed)
+    def _check_data(self) -> None:
+        if self._data is not None and len(self._data) != self.plan.n:
+            allowed = f"the data set has {len(self._data)} samples; make the plan with n=len(data)"
+            raise PlanError("n", self.plan.n, allowed)
 
 
-def _together() -> bool:
-    return dist.is_available() and dist.is_initialized()
+class Pass(Iterator[list[int]]):
+    """One iteration; it notices batches that were trained and not counted, or taken and skipped.
+
+    A loader asks for a constant number of batches ahead. So what it asked for until the first
+    update of an iteration, less the batch at hand, is fetched ahead; the rest has been delivered.
+    """
+
+    def __init__(self, sampler: BatchSampler, start: tuple[int, int]) -> None:
+        self.start, self.ended = start, False
+        self._batches = sampler.epoch_from(*start)
+        self._asked = self._counted = 0  # also after the last batch
+        self._ahead: int | None = None
+
+    def __next__(self) -> list[int]:
+        self._asked += 1
+        try:
+            return next(self._batches)
+        except StopIteration:
+            self.ended = True
+            raise
+
+    def count(self) -> None:
+        """One batch more is counted."""
+        if self._asked == 0:  # advanced without its loader: by a counter alone
+            return
+        self._counted += 1
+        if self._ahead is None:
+            self._ahead = self._asked - 1
+        skipped = self._asked - self._ahead - self._counted
+        if skipped > 0:
+            self._complain(skipped)
+
+    def check_end(self) -> None:
+        """The iteration is over, or left with at most one batch at hand."""
+        if self._ahead is not None and self._asked - self._ahead - self._counted > 1:
+            self._complain(self._asked - self._ahead - self._counted - 1)
+
+    def _complain(self, skipped: int) -> None:
+        raise RuntimeError(
+            f"{skipped} of the loader's batches were taken and not counted: {STEP}, and where a"
+            " loss is not finite skip optimizer.step(), not schedule.step()"
+        )

@@ -1,21 +1,32 @@
-"""η_m of a plan, and β_m where momentum carries the decay, in any torch.optim optimizer."""
+"""η of each update, and β where momentum carries the decay, in any torch.optim optimizer."""
 
 from __future__ import annotations
 
 import math
+import weakref
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from igo.method import momentum
 from igo.method.arguments import PlanError
+from igo.method.counter import Counter, Update
 from igo.method.noise import Noise
-from igo.method.sampler import BatchSampler, Update
+
+MISSED = (
+    16  # steps in a row that a GradScaler may skip of one optimizer while another makes its own
+)
+FOREIGN = (
+    "something else writes it: leave other schedulers out (a warm-up is igo.plan's warmup=), and"
+    " make the optimizer with the rate that is wanted"
+)
 
 
 class Schedule:
-    """Sets η of each update in an optimizer, and counts the update in the sampler.
+    """Sets η of each update in optimizers, and counts the update in the sampler.
 
     It has no state of its own: the count is the sampler's, and each parameter group keeps the rate
     that it was made with as ``initial_lr``, as PyTorch's schedulers do, in the optimizer's state.
@@ -33,9 +44,10 @@ class Schedule:
     [0.05, 0.005]
 
     Args:
-        optimizer: any of torch.optim. A group's learning rate is its own η_1; at least one has the
-            plan's. Each is multiplied by η_m/η_1, tensors in place. Betas of Adam stay.
-        batches: the sampler of the loader; of a loader of one's own it is the counter alone.
+        optimizers: one of torch.optim, or several: ``Schedule([muon, adamw], batches)``. A group's
+            learning rate is its own η_1; at least one has the plan's. Each is multiplied by η/η_1,
+            tensors in place. Betas of Adam stay.
+        batches: the sampler of the loader; of a loader of one's own, an ``igo.Counter``.
         noise: C² and ‖∇f‖² at the start, for a plan with ``by_momentum``. Keep it in checkpoints.
 
     Attributes:
@@ -47,53 +59,157 @@ class Schedule:
     """
 
     def __init__(
-        self, optimizer: Optimizer, batches: BatchSampler, *, noise: Noise | None = None
+        self,
+        optimizers: Optimizer | Sequence[Optimizer],
+        batches: Counter,
+        *,
+        noise: Noise | None = None,
     ) -> None:
-        self.optimizer, self.batches = optimizer, batches
+        several = optimizers if isinstance(optimizers, Sequence) else [optimizers]
+        self.optimizers = [_bare(one) for one in several]
+        self.batches = batches
         self.learning_rate: float | None = None
         self.momentum: float | None = None
         self._first = batches.plan.stages[0].eta_m
-        check_rate(optimizer, self._first)
-        self._by_momentum = momentum.rates(batches.plan, _kind(self, noise), noise)
+        check_rate(self.optimizers, self._first)
+        self._by_momentum = momentum.rates(batches.plan, self._kind(noise), noise)
+        self._update: Update | None = None
+        self._stepped = {id(one): False for one in self.optimizers}  # since the newest update
+        self._missed = {id(one): 0 for one in self.optimizers}
+        self._written = self._rates()
+        batches.owner = weakref.ref(self)
+        for one in self.optimizers:
+            one.register_step_pre_hook(_Watch(self))
 
     def step(self) -> Update:
         """Count the update that is about to be made, and set its η: call it before each update.
+
+        Where the sampler cuts batches into parts, call it before each part.
 
         Returns:
             The update: its number, epoch, stage and batch size.
 
         Raises:
-            RuntimeError: the plan has no more updates.
+            RuntimeError: the plan has no more updates, an optimizer of several was left out, or
+                something else has written a learning rate.
         """
+        if self.batches.owner is None or self.batches.owner() is not self:
+            raise RuntimeError(
+                "a newer Schedule counts the updates of this sampler; for several optimizers make"
+                " one of them all: Schedule([first, second], batches)"
+            )
+        self._check_written()
+        self._check_all_stepped()
+        check_rate(self.optimizers, self._first)
         update = self.batches.advance()
-        self.learning_rate, self.momentum = update.stage.eta_m, None
+        self._update, self._stepped = update, dict.fromkeys(self._stepped, False)
+        self.learning_rate, self.momentum = update.learning_rate, None
         if self._by_momentum:
-            self.learning_rate, self.momentum = self._by_momentum[update.stage.stage]
+            rate, self.momentum = self._by_momentum[update.stage.stage]
+            self.learning_rate = rate * (update.learning_rate / update.stage.eta_m)
         factor = self.learning_rate / self._first
-        for group in self.optimizer.param_groups:
-            rate = _initial(group, "lr") * factor
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate)  # in place: CUDA graphs and compiled steps read it there
-            else:
-                group["lr"] = rate
-            if self.momentum is not None:
-                if group["dampening"]:
-                    group["dampening"] = self.momentum
-                group["momentum"] = self.momentum
+        for group in self._groups():
+            _write(group, _initial(group, "lr") * factor, self.momentum)
+        self._written = self._rates()
         return update
 
+    def about_to_step(self, optimizer: Optimizer) -> None:
+        """Refuse ``optimizer.step()`` where it is not the next thing to do.
 
-def check_rate(optimizer: Optimizer, first: float) -> None:
-    """Refuse an optimizer without a parameter group whose own rate is the plan's η_1.
+        Raises:
+            RuntimeError: says what is to come before it.
+        """
+        if self.batches.owner is None or self.batches.owner() is not self:
+            return
+        update = self._update
+        if update is None or self._stepped.get(id(optimizer), False):
+            raise RuntimeError(
+                "optimizer.step() without a schedule.step() before it: call schedule.step() before"
+                " each update, not once an epoch, and not after the update"
+            )
+        if not update.ends:
+            raise RuntimeError(
+                f"optimizer.step() after part {update.part} of {update.parts}: it comes after the"
+                " last part of an update, `if update.ends:`"
+            )
+        self._check_written()
+        self._stepped[id(optimizer)] = True
+
+    def _check_written(self) -> None:
+        """Whether groups have the rates that were written; loaded ones are other groups."""
+        for (group, rate), (now, rate_now) in zip(self._written, self._rates(), strict=False):
+            if group is now and rate != rate_now:
+                raise RuntimeError(
+                    f"a learning rate is {rate_now:g} and the schedule set {rate:g}: {FOREIGN}"
+                )
+
+    def _check_all_stepped(self) -> None:
+        if self._update is None or not self._update.ends or not any(self._stepped.values()):
+            return
+        for number, (key, stepped) in enumerate(self._stepped.items(), 1):
+            self._missed[key] = 0 if stepped else self._missed[key] + 1
+            if self._missed[key] >= MISSED:
+                raise RuntimeError(
+                    f"optimizer {number} of {len(self._stepped)} made no step in {MISSED} updates:"
+                    " call step() of each, or leave it out of the Schedule"
+                )
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for one in self.optimizers for group in one.param_groups]
+
+    def _rates(self) -> list[tuple[dict[str, Any], float]]:
+        """Each group with its rate, in the precision that it is held in."""
+        return [(group, _number(group["lr"])) for group in self._groups()]
+
+    def _kind(self, noise: Noise | None) -> momentum.Optimizer | None:
+        """The optimizer whose β carries the decay; None where η and b carry it."""
+        if not self.batches.plan.by_momentum:
+            return None
+        if noise is None:
+            raise PlanError("noise", None, "by_momentum needs C² and ‖∇f‖², see igo.measure_noise")
+        groups = self._groups()
+        betas = {_initial(group, "momentum") if "momentum" in group else 0.0 for group in groups}
+        dampings = {float(group.get("dampening", 0.0)) for group in groups}
+        beta = max(betas)
+        if len(betas) > 1 or len(dampings) > 1 or beta == 0:
+            allowed = "it needs torch.optim.SGD with one momentum above 0 in all groups"
+            raise PlanError("by_momentum", True, allowed)
+        return momentum.Optimizer("nshb" if dampings.pop() else "shb", beta)
+
+
+class _Watch:
+    """What an optimizer calls before its step; it does not keep the schedule alive."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self._schedule = weakref.ref(schedule)
+
+    def __call__(self, optimizer: Optimizer, *_: Any) -> None:
+        if torch.compiler.is_compiling():
+            return
+        schedule = self._schedule()
+        if schedule is not None:
+            schedule.about_to_step(optimizer)
+
+
+def check_rate(optimizers: Sequence[Optimizer], first: float) -> None:
+    """Refuse optimizers without a parameter group whose own rate is the plan's η_1.
 
     Raises:
-        PlanError: says which rates it has.
+        PlanError: says which rates they have.
     """
-    rates = [_initial(group, "lr") for group in optimizer.param_groups]
+    rates = [_initial(group, "lr") for one in optimizers for group in one.param_groups]
     if not any(math.isclose(rate, first, rel_tol=1e-6) for rate in rates):
         own = ", ".join(dict.fromkeys(f"{rate:g}" for rate in rates))
         allowed = f"the optimizer was made with {own}; give both the same"
         raise PlanError("learning_rate", first, allowed)
+
+
+def _bare(optimizer: Any) -> Optimizer:
+    """The optimizer itself, out of a wrapper such as Accelerate's."""
+    while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
+        optimizer = optimizer.optimizer
+    bare: Optimizer = optimizer
+    return bare
 
 
 def _initial(group: dict[str, Any], name: str) -> float:
@@ -105,17 +221,17 @@ def _initial(group: dict[str, Any], name: str) -> float:
     return found
 
 
-def _kind(schedule: Schedule, noise: Noise | None) -> momentum.Optimizer | None:
-    """The optimizer whose β carries the decay; None where η and b carry it."""
-    if not schedule.batches.plan.by_momentum:
-        return None
-    if noise is None:
-        raise PlanError("noise", None, "by_momentum needs C² and ‖∇f‖², see igo.measure_noise")
-    groups = schedule.optimizer.param_groups
-    betas = {_initial(group, "momentum") if "momentum" in group else 0.0 for group in groups}
-    dampings = {float(group.get("dampening", 0.0)) for group in groups}
-    beta = max(betas)
-    if len(betas) > 1 or len(dampings) > 1 or beta == 0:
-        allowed = "it needs torch.optim.SGD with one momentum above 0 in all groups"
-        raise PlanError("by_momentum", True, allowed)
-    return momentum.Optimizer("nshb" if dampings.pop() else "shb", beta)
+def _number(rate: Any) -> float:
+    """A rate to compare with; one on a GPU is not read, which would wait for the GPU."""
+    return math.inf if isinstance(rate, Tensor) and rate.device.type != "cpu" else float(rate)
+
+
+def _write(group: dict[str, Any], rate: float, beta: float | None) -> None:
+    if isinstance(group["lr"], Tensor):
+        group["lr"].fill_(rate)  # in place: CUDA graphs and compiled steps read it there
+    else:
+        group["lr"] = rate
+    if beta is not None:
+        if group["dampening"]:
+            group["dampening"] = beta
+        group["momentum"] = beta

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from typing import Any
 
 from igo.method import batches, orders
@@ -170,10 +170,7 @@ class Plan:
         if not 1 <= epoch <= self.epochs:
             raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
         last = bisect_right(self.stages, epoch, key=lambda one: one.first_epoch)
-        first = last - 1
-        while self.stages[first].start > 0:
-            first -= 1
-        return self.stages[first:last]
+        return self.stages[self._epochs[last - 1][0] : last]
 
     def batches_of_epoch(self, epoch: int) -> int:
         """How many batches an epoch, counted from 1, has.
@@ -181,7 +178,10 @@ class Plan:
         Raises:
             IndexError: the plan has no such epoch.
         """
-        return sum(stage.batches for stage in self.segments(epoch))
+        if not 1 <= epoch <= self.epochs:
+            raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
+        last = bisect_right(self.stages, epoch, key=lambda one: one.first_epoch)
+        return self._epochs[last - 1][2]
 
     def at(self, update: int) -> Place:
         """Where an update, counted from 1, is.
@@ -196,14 +196,12 @@ class Plan:
         within = update - 1 - (self._ends[index] - stage.updates)
         epochs, batch = divmod(within, stage.batches)
         epoch = stage.first_epoch + epochs
-        rows = self.segments(epoch)
-        before = sum(row.batches for row in rows[: rows.index(stage)]) if len(rows) > 1 else 0
+        _, before, total = self._epochs[index]
         low, high = batches.bounds(stage.samples, stage.batches, batch)
         rate = stage.eta_m
         trained = (epoch - 1) * self.n + stage.start + high  # with this update
         if trained < self.warmup:
             rate *= trained / self.warmup
-        total = before + sum(row.batches for row in rows[rows.index(stage) :])
         return Place(
             update, stage, epoch, before + batch + 1, total, stage.start + low, high - low, rate
         )
@@ -221,6 +219,24 @@ class Plan:
         """The smallest batch from an update, counted from 1, on."""
         index = min(bisect_right(self._ends, update - 1), len(self.stages) - 1)
         return self._smallest[index]
+
+    def sizes_from(self, update: int) -> set[int]:
+        """All sizes of batches of rows from that of an update, counted from 1, on."""
+        index = bisect_right(self._ends, update - 1)
+        rows = {(stage.samples, stage.batches) for stage in self.stages[index:]}
+        return {size for row in rows for size in batches.counts(*row)}
+
+    @cached_property
+    def _epochs(self) -> list[tuple[int, int, int]]:
+        """Of each row: the first row of its epoch, the batches before it, and all of the epoch."""
+        found: list[tuple[int, int, int]] = []
+        for first, stage in enumerate(self.stages):
+            if stage.start:
+                continue
+            rows = [stage, *takewhile(lambda row: row.start, self.stages[first + 1 :])]
+            before = [0, *accumulate(row.batches for row in rows)]
+            found += [(first, count, before[-1]) for count in before[:-1]]
+        return found
 
     @cached_property
     def _ends(self) -> list[int]:

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from igo.errors import UserError
 from igo.method.adapters import need
+from igo.method.counter import Update
 from igo.method.plan import Plan
-from igo.method.sampler import BatchSampler, Update
+from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Graduated(Callback):
 
     def loader(self, data: Dataset[Any], **settings: Any) -> Loader:
         """The loader for ``train_dataloader``; settings are those of a DataLoader."""
+        self.batches.begin_epoch()  # Lightning asks for its length before it iterates
         return Loader(data, batch_sampler=self.batches, **settings)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

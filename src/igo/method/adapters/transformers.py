@@ -19,8 +19,9 @@ from torch.utils.data import DataLoader, Sampler
 
 from igo.errors import UserError
 from igo.method.adapters import need
+from igo.method.counter import Update
 from igo.method.plan import Plan
-from igo.method.sampler import BatchSampler, Update
+from igo.method.sampler import BatchSampler
 from igo.method.schedule import check_rate
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class Trainer(transformers.Trainer):
         plan = self.batches.plan
         first = plan.stages[0].eta_m
         chosen = optimizer or self.optimizer
-        check_rate(chosen, first)
+        check_rate([chosen], first)
 
         def factor(done: int) -> float:
             return plan.locate(min(done + 1, plan.updates))[0].eta_m / first

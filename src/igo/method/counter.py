@@ -1,0 +1,256 @@
+"""The one count of where training stands: the updates that it has made of a plan.
+
+From that number everything else follows: the epoch, its permutation, the batch in it, its size and
+its η. A DataLoader with workers asks for batches long before they are trained, so what it has been
+given says nothing about where training stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from igo.method import batches
+from igo.method.arguments import PlanError
+from igo.method.peers import Peers
+from igo.method.plan import Plan, Stage
+from igo.method.stages import Place
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+STEP = "call schedule.step() (or advance() of the sampler) before each update"
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One parameter update, or one of the parts that its gradient is the sum of.
+
+    ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
+    ``part`` of ``parts``. ``batch_size`` is that of the batch over all ranks and parts, ``own`` the
+    samples of this part on this rank.
+    """
+
+    number: int
+    epoch: int
+    batch: int
+    batches: int
+    stage: Stage
+    batch_size: int
+    own: int
+    ranks: int
+    learning_rate: float
+    part: int = 1
+    parts: int = 1
+
+    @property
+    def weight(self) -> float:
+        """What a part's mean loss is multiplied by where ranks average gradients (DDP).
+
+        own · ranks / batch_size: 1 where there is one part and all ranks have equal shares. It
+        makes the sum over parts of the average over ranks the gradient of the whole batch's mean.
+        """
+        return self.own * self.ranks / self.batch_size
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is the last part: ``optimizer.step()`` comes after it, and only then."""
+        return self.part == self.parts
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether it is the last part of its epoch's last update."""
+        return self.ends and self.batch == self.batches
+
+
+class Counter:
+    """Where training stands in a plan, for loaders of one's own and for streams.
+
+    >>> plan = igo.plan("constant", samples=10, learning_rate=0.1, batch_size=4)
+    >>> counter = igo.Counter(plan)
+    >>> for batch in counter.batches(range(100)):  # a stream of samples, in the plan's batches
+    ...     update = counter.advance()  # with a Schedule: schedule.step()
+    ...     print(update.number, batch.tolist())
+    1 [0, 1, 2, 3]
+    2 [4, 5, 6]
+    3 [7, 8, 9]
+
+    Args:
+        plan: what ``igo.plan`` returns.
+        rank, ranks: this process among those that share each batch, or
+        group: a process group of them, or
+        mesh: a DeviceMesh whose dimensions are those of data parallelism, so that tensor-parallel
+            peers get the same samples. By default all processes of torch.distributed.
+        parts: the most samples that go through the model at once. A larger share of a batch is cut
+            into parts, as many on each rank; ``advance`` is called before each.
+
+    Attributes:
+        updates: how many have been made, each with all of its parts. ``state_dict`` holds it.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        rank: int | None = None,
+        ranks: int | None = None,
+        group: Any = None,
+        mesh: DeviceMesh | None = None,
+        parts: int | None = None,
+    ) -> None:
+        if parts is not None and parts < 1:
+            raise PlanError("parts", parts, "it must be 1 or more samples")
+        self.plan, self.updates = plan, 0
+        self._peers = Peers(rank, ranks, group, mesh)
+        self._limit = parts
+        self._part = 0  # parts of the update in progress that have been counted
+        self.owner: Callable[[], object] | None = None  # a weak reference to the Schedule
+        self._check_ranks(plan.smallest_from(plan.updates))  # more may be too many for what is left
+
+    @property
+    def rank(self) -> int:
+        """This process, from 0."""
+        return self._peers.rank
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share each batch."""
+        return self._peers.ranks
+
+    @property
+    def samples(self) -> int:
+        """How many samples have been trained on, over all ranks."""
+        if not self.updates:
+            return 0
+        place = self.plan.at(self.updates)
+        return (place.epoch - 1) * self.plan.n + place.start + place.size
+
+    @property
+    def done(self) -> bool:
+        """Whether all updates of the plan are trained."""
+        return self.updates >= self.plan.updates
+
+    def parts_of(self, size: int) -> int:
+        """Into how many parts each rank's share of a batch of ``size`` samples is cut."""
+        if self._limit is None:
+            return 1
+        return batches.count(batches.count(size, self.ranks), self._limit)
+
+    def advance(self) -> Update:
+        """Count one update, or one part of one, to be made with the batch at hand.
+
+        Raises:
+            RuntimeError: the plan has no more.
+        """
+        if self.done:
+            raise RuntimeError(f"all {self.plan.updates:,} updates of the plan are done")
+        place = self.plan.at(self.updates + 1)
+        ranks, parts = self.ranks, self.parts_of(place.size)
+        own = len(batches.share(place.size, self.rank, ranks))
+        low, high = batches.bounds(own, parts, self._part)
+        self._part += 1
+        update = Update(
+            number=place.number, epoch=place.epoch, batch=place.batch, batches=place.batches,
+            stage=place.stage, batch_size=place.size, own=high - low, ranks=ranks,
+            learning_rate=place.learning_rate, part=self._part, parts=parts,
+        )  # fmt: skip
+        if update.ends:
+            self.updates, self._part = self.updates + 1, 0
+        return update
+
+    def epochs(self) -> Iterator[int]:
+        """The epochs that are left, from 1; after a resume the first is the one in progress.
+
+        Raises:
+            RuntimeError: an epoch in which no update was counted.
+        """
+        while not self.done:
+            before = self.updates, self._part
+            epoch = self.plan.at(self.updates + 1).epoch
+            self.begin_epoch()
+            yield epoch
+            if before == (self.updates, self._part):
+                raise RuntimeError(f"no update was counted in epoch {epoch}: {STEP}")
+            self.check_epoch()
+
+    def begin_epoch(self) -> None:
+        """An epoch begins."""
+
+    def check_epoch(self) -> None:
+        """An epoch has ended, or was left."""
+
+    def batches(
+        self, samples: Iterable[Any], collate: Callable[[list[Any]], Any] | None = None
+    ) -> Iterator[Any]:
+        """Group this rank's samples of a stream into its shares of the plan's batches.
+
+        The grouping is in this process and each batch is of the next update's size, so b changes
+        at the very update, whatever the workers of the stream fetch ahead: give a DataLoader with
+        ``batch_size=None``. With ``parts`` each part is a batch of its own.
+
+        Args:
+            samples: after a resume those that come next.
+            collate: makes a batch of a list, by default PyTorch's ``default_collate``.
+
+        Raises:
+            RuntimeError: the stream ends before the plan, or an update was not counted.
+        """
+        from torch.utils.data import default_collate
+
+        self.check_shares()
+        stream, make = iter(samples), collate or default_collate
+        while not self.done:
+            place = self.plan.at(self.updates + 1)
+            own = len(batches.share(place.size, self.rank, self.ranks))
+            low, high = batches.bounds(own, self.parts_of(place.size), self._part)
+            taken = list(islice(stream, high - low))
+            if len(taken) < high - low:
+                raise RuntimeError(
+                    f"the stream ended after {self.samples + low + len(taken):,} of the plan's"
+                    f" {self.plan.samples:,} samples"
+                )
+            before = self.updates, self._part
+            yield make(taken)
+            if before == (self.updates, self._part):
+                raise RuntimeError(f"a batch was taken and no update was counted: {STEP}")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where training stands: whole updates, not batches that workers fetched ahead."""
+        return {"updates": self.updates, **self.plan.identity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken.
+
+        Raises:
+            PlanError: it was taken with another plan.
+        """
+        if not self.plan.is_that_of(state):
+            allowed = "the checkpoint was made with another one; give igo.plan the same arguments"
+            raise PlanError("plan", state["plan"], allowed)
+        self.updates, self._part = state["updates"], 0
+
+    def place(self) -> Place | None:
+        """The update to come; None at the end."""
+        return None if self.done else self.plan.at(self.updates + 1)
+
+    def check_shares(self) -> None:
+        """Refuse more ranks than an update to come has samples for.
+
+        Raises:
+            PlanError: says the smallest batch.
+        """
+        ranks, first = self.ranks, min(self.updates + 1, self.plan.updates)
+        self._check_ranks(self.plan.smallest_from(first))
+        if self._limit == 1 and any(size % ranks for size in self.plan.sizes_from(first)):
+            allowed = (
+                f"batches that are no multiple of {ranks} ranks have shares of unequal numbers of"
+                " samples, so of parts; use parts=2"
+            )
+            raise PlanError("parts", 1, allowed)
+
+    def _check_ranks(self, smallest: int) -> None:
+        if self.ranks > smallest:
+            allowed = f"the plan has batches of {smallest}, fewer samples than ranks"
+            raise PlanError("ranks", self.ranks, allowed)

@@ -1,0 +1,69 @@
+"""This process among those that share each batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch.distributed as dist
+
+from igo.method.arguments import PlanError
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+
+@dataclass(frozen=True)
+class Peers:
+    """Who shares batches with this process: numbers, a process group, or the ranks of a mesh.
+
+    Without any of them it is torch.distributed's world, once it is initialised.
+    """
+
+    number: int | None = None
+    count: int | None = None
+    group: Any = None
+    mesh: DeviceMesh | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what says nothing, or two things.
+
+        Raises:
+            PlanError: naming the argument.
+        """
+        if (self.number is None) != (self.count is None):
+            missing = "rank" if self.number is None else "ranks"
+            raise PlanError(missing, None, "rank and ranks go together")
+        if self.number is not None and not 0 <= self.number < (self.count or 0):
+            allowed = f"it must be in [0, {self.count}), counted from 0"
+            raise PlanError("rank", self.number, allowed)
+        if sum(said is not None for said in (self.number, self.group, self.mesh)) > 1:
+            name = "mesh" if self.mesh is not None else "group"
+            raise PlanError(name, "…", "rank and ranks, group, or mesh: one of them says it all")
+        if self.mesh is not None and self.mesh.get_coordinate() is None:
+            raise PlanError("mesh", self.mesh, "this process is not in it")
+
+    @property
+    def rank(self) -> int:
+        """This process, from 0; in a mesh of several dimensions the last one counts first."""
+        if self.number is not None:
+            return self.number
+        if self.mesh is None:
+            return dist.get_rank(self.group) if _together() else 0
+        rank = 0
+        for size, place in zip(self.mesh.shape, self.mesh.get_coordinate() or (), strict=True):
+            rank = rank * size + place
+        return rank
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share each batch."""
+        if self.count is not None:
+            return self.count
+        if self.mesh is not None:
+            return self.mesh.size()
+        return dist.get_world_size(self.group) if _together() else 1
+
+
+def _together() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -1,0 +1,206 @@
+"""The counter by itself: streams, parts, ranks by group and mesh, huge plans."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.distributed.device_mesh import DeviceMesh
+from torch.utils.data import DataLoader, IterableDataset
+
+import igo
+from igo.method.plan import Plan
+
+
+def stream_plan(**changed: Any) -> Plan:
+    given = {"samples": 300, "stages": 5, "learning_rate": 0.1, "batch_size": 6, "split": 0.2}
+    return igo.plan("linear", **{**given, **changed})
+
+
+class Stream(IterableDataset[int]):
+    """The numbers of this worker: every w-th."""
+
+    def __iter__(self) -> Iterator[int]:
+        worker = torch.utils.data.get_worker_info()
+        start, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        yield from range(start, 10_000, step)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stream_has_batches_of_the_plan_at_the_very_update(workers: int) -> None:
+    plan = stream_plan()
+    loader = DataLoader(Stream(), batch_size=None, num_workers=workers)
+    counter, seen = igo.Counter(plan), []
+    for batch in counter.batches(loader):
+        update = counter.advance()
+        assert len(batch) == update.batch_size == plan.at(update.number).size
+        seen += batch.tolist()
+        assert counter.samples == len(seen)
+    assert len(seen) == 300
+    assert sorted(seen) == list(range(300)) or workers  # of workers in turns, until one is ahead
+    assert len({*seen}) == 300
+    assert counter.done
+
+
+def test_a_stream_goes_on_after_a_resume() -> None:
+    plan, counter = stream_plan(), igo.Counter(stream_plan())
+    batches = counter.batches(range(10_000), collate=list)
+    seen = []
+    for _ in range(7):
+        seen += next(batches)
+        counter.advance()
+    resumed = igo.Counter(plan)
+    resumed.load_state_dict(counter.state_dict())
+    for batch in resumed.batches(range(len(seen), 10_000), collate=list):
+        resumed.advance()
+        seen += batch
+    assert seen == list(range(300))
+
+
+def test_a_stream_that_ends_early_or_is_not_counted_is_an_error() -> None:
+    def train(counter: igo.Counter) -> None:
+        for _ in counter.batches(range(100)):
+            counter.advance()
+
+    with pytest.raises(RuntimeError, match=r"ended after 100 of the plan's 300 samples"):
+        train(igo.Counter(stream_plan()))
+    batches = igo.Counter(stream_plan()).batches(range(999))
+    next(batches)
+    with pytest.raises(RuntimeError, match=r"no update was counted: call schedule\.step"):
+        next(batches)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ranks=st.integers(1, 5), limit=st.integers(1, 9), seed=st.integers(0, 3))
+def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
+    ranks: int, limit: int, seed: int
+) -> None:
+    """Σ over parts of the mean over ranks of weight · mean(part) is the mean of the batch."""
+    plan = igo.plan("linear", n=61, epochs=2, learning_rate=0.1, batch_size=11, split=0,
+                    max_batch_size=30, stages=5)  # fmt: skip
+    values = torch.randn(61, dtype=torch.float64, generator=torch.manual_seed(seed))
+    whole = igo.BatchSampler(plan, seed)
+    uneven = any(size % ranks for size in plan.batch_sizes)
+    if limit == 1 and uneven:
+        with pytest.raises(igo.PlanError, match="use parts=2"):
+            iter(igo.BatchSampler(plan, seed, rank=0, ranks=ranks, parts=limit))
+        return
+    each = [igo.BatchSampler(plan, seed, rank=r, ranks=ranks, parts=limit) for r in range(ranks)]
+    for _ in whole.epochs():
+        loops = [iter(one) for one in each]
+        lengths = {len(one) for one in each}
+        delivered = 0
+        for batch in whole:
+            update = whole.advance()
+            mean, seen, ends = 0.0, [], False
+            while not ends:
+                parts = [next(loop) for loop in loops]
+                updates = [one.advance() for one in each]
+                delivered += 1
+                assert [len(part) for part in parts] == [one.own for one in updates]
+                assert 1 <= min(map(len, parts)) <= max(map(len, parts)) <= limit
+                assert len({(one.part, one.parts, one.ends, one.number) for one in updates}) == 1
+                for part, one in zip(parts, updates, strict=True):
+                    mean += float(values[part].mean()) * one.weight / ranks
+                    seen += part
+                ends = updates[0].ends
+            assert updates[0].number == update.number
+            assert sorted(seen) == sorted(batch)
+            assert mean == pytest.approx(float(values[batch].mean()), rel=1e-9, abs=1e-12)
+        assert lengths == {delivered}
+        assert [list(loop) for loop in loops] == [[]] * ranks
+
+
+def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part() -> None:
+    plan = igo.plan("constant", n=30, epochs=1, learning_rate=0.1, batch_size=10)
+    batches = igo.BatchSampler(plan, parts=4)
+    parts = list(igo.BatchSampler(plan, parts=4))
+    assert [len(part) for part in parts] == [4, 3, 3] * 3
+    taken = []
+    for part in batches:
+        taken.append(part)
+        update = batches.advance()
+        if update.number == 2 and update.part == 2:
+            break
+    assert taken == parts[:5]
+    assert batches.state_dict()["updates"] == 1
+    assert list(batches) == parts[5:]
+    resumed = igo.BatchSampler(plan, parts=4)
+    resumed.load_state_dict(batches.state_dict())
+    assert list(resumed) == parts[3:]  # the whole of its update again
+
+
+def test_ranks_of_a_mesh_are_those_of_its_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four processes, 2 by data and 2 by tensor: tensor-parallel peers get the same samples."""
+
+    class Mesh:
+        def __init__(self, shape: tuple[int, ...], place: list[int]) -> None:
+            self.shape, self._place = shape, place
+
+        def get_coordinate(self) -> list[int]:
+            return self._place
+
+        def size(self) -> int:
+            return int(torch.tensor(self.shape).prod())
+
+    assert {"shape", "get_coordinate", "size"} <= {*dir(DeviceMesh)}
+    plan = igo.plan("constant", n=24, epochs=1, learning_rate=0.1, batch_size=6)
+    shares = {}
+    for place in range(4):
+        mesh: Any = Mesh((2,), [place // 2])  # world.mesh["dp"]
+        shares[place] = list(igo.BatchSampler(plan, mesh=mesh))
+    assert shares[0] == shares[1] != shares[2] == shares[3]
+    both: Any = [Mesh((2, 3), [a, b]) for a in range(2) for b in range(3)]
+    assert [igo.Counter(plan, mesh=mesh).rank for mesh in both] == list(range(6))
+    assert {igo.Counter(plan, mesh=mesh).ranks for mesh in both} == {6}
+    with pytest.raises(igo.PlanError, match="one of them says it all"):
+        igo.Counter(plan, rank=0, ranks=2, mesh=both[0])
+
+
+def test_ranks_are_checked_against_what_is_left() -> None:
+    plan = igo.plan("step", gamma=0.5, n=64, epochs=2, learning_rate=0.1, batch_size=4, split=0)
+    state = igo.BatchSampler(plan).state_dict()
+    batches = igo.BatchSampler(plan, rank=0, ranks=8)
+    with pytest.raises(igo.PlanError, match="batches of 4, fewer samples than ranks"):
+        iter(batches)
+    batches.load_state_dict({**state, "updates": 16})  # where b = 16
+    assert [len(one) for one in batches] == [2] * 4
+    with pytest.raises(igo.PlanError, match="batches of 16, fewer"):
+        igo.BatchSampler(plan, rank=0, ranks=17)
+
+
+def test_the_length_of_the_data_is_checked_whenever_an_epoch_begins() -> None:
+    plan = igo.plan("constant", n=10, epochs=3, learning_rate=0.1, batch_size=5)
+    data = list(range(10))
+    with pytest.raises(igo.PlanError, match=r"n=10 .* has 9 samples; make the plan with n=len"):
+        igo.BatchSampler(plan, data=data[:9])
+    batches = igo.BatchSampler(plan, data=data)
+    for _ in batches:
+        batches.advance()
+    data.append(10)
+    with pytest.raises(igo.PlanError, match="has 11 samples"):
+        iter(batches)
+
+
+def test_a_plan_of_a_thousand_million_samples_starts_at_once() -> None:
+    """A second and 100 MB on a free core; ten times that where others compute beside it."""
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    started = time.perf_counter()
+    plan = igo.plan("cosine", n=10**9, epochs=3, learning_rate=0.1, batch_size=32)
+    batches = igo.BatchSampler(plan)
+    first = next(iter(batches))
+    seconds = time.perf_counter() - started
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert len(first) == 32
+    assert seconds < 10
+    assert after.ru_maxrss - before.ru_maxrss < 100 * 1024  # KiB
+    middle = igo.BatchSampler(plan)
+    middle.load_state_dict({**batches.state_dict(), "updates": plan.updates - 1})
+    (last,) = list(middle)
+    assert len({*last}) == len(last) > 32
