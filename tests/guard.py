@@ -26,7 +26,8 @@ def run(seconds: int, command: list[str]) -> int:
     """Run the command to its end, or kill it; return the exit code."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    child = subprocess.Popen(command).pid
+    program = subprocess.Popen(command)  # kept: Popen.__del__ would wait for the child itself
+    child = program.pid
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Control-C reaches the command, too
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
