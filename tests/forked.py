@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from pathlib import Path
@@ -61,19 +62,18 @@ class Death:
         def wrapped(*arguments: Any, **named: Any) -> Any:
             nonlocal calls
             calls += 1
-            if calls == self.call and self.moment == "before":
-                self.strike()
-            if calls == self.call and self.moment == "inside":
+            if calls != self.call:
+                return original(*arguments, **named)
+            result = None
+            if self.moment == "inside":
                 _write_half(original, *arguments, **named)
-                self.strike()
-            if calls == self.call and self.moment == "torn":
+            elif self.moment == "torn":
                 with contextlib.suppress(OSError):  # a folder
                     os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
-                self.strike()
-            result = original(*arguments, **named)
-            if calls == self.call and self.moment == "after":
-                self.strike()
-            return result
+            elif self.moment == "after":
+                result = original(*arguments, **named)
+            self.strike()
+            return result if self.moment == "after" else original(*arguments, **named)
 
         setattr(owner, name, wrapped)
 
@@ -95,24 +95,6 @@ class Ended:
     stderr: str
     others: tuple[tuple[int, str, str], ...] = ()  # the same of ranks 1, 2, …
     cpu: float = 0.0  # seconds that the process computed, where it was not killed
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a run's process is given: see Forge.run."""
-
-    folder: Path
-    said: Path
-    arguments: tuple[str, ...]
-    death: Death | None
-    settings: dict[str, float]
-    alarm: float
-    alarm_signal: int
-    room: float
-    ranks: int
-    function: str
-    command: str
-    environment: dict[str, str]
 
 
 class Forge:
@@ -161,25 +143,23 @@ class Forge:
         place = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
         first = arguments[:1] and not arguments[0].startswith("-")  # flags come before or after all
         typed = (*place, *arguments) if first else (*arguments, *place)
-        kept = said or folder
-        if ranks > 1:
-            environment |= _group(ranks)
-        job = Job(
-            folder, kept, typed, death, settings or {}, alarm, alarm_signal, room, ranks, function,
-            command, environment,
-        )  # fmt: skip
+        disturb = functools.partial(_disturb, settings or {}, death, room, alarm, alarm_signal)
+        program = functools.partial(_program, function, command, typed)
         cpu = CONTEXT.Array("d", ranks, lock=False)
-        processes = [CONTEXT.Process(target=_run, args=(job, rank, cpu)) for rank in range(ranks)]
-        for process in processes:
-            process.start()
+        group = _group(ranks) if ranks > 1 else {}
+        files, processes = [], []
+        for rank in range(ranks):
+            named = group | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) if group else {}
+            ending = f"-{rank}.txt" if rank else ".txt"
+            files.append([(said or folder) / f"{name}{ending}" for name in ("out", "err")])
+            given = (rank, folder, files[-1], environment | named, disturb, program, cpu)
+            processes.append(CONTEXT.Process(target=_run, args=given))
+            processes[-1].start()
         for process in processes:
             process.join()
         ended = [
-            (
-                process.exitcode,
-                *((kept / _output(name, rank)).read_text() for name in ("out", "err")),
-            )
-            for rank, process in enumerate(processes)
+            (process.exitcode, out.read_text(), err.read_text())
+            for process, (out, err) in zip(processes, files, strict=True)
         ]
         return Ended(*ended[0], others=tuple(ended[1:]), cpu=cpu[0])
 
@@ -199,64 +179,68 @@ def shared_forge() -> Forge:
 
 
 def _group(ranks: int) -> dict[str, str]:
-    """The environment by which so many processes find each other."""
+    """The environment by which ranks find each other."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     return {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
 
 
-def _output(name: str, rank: int) -> str:
-    return f"{name}-{rank}.txt" if rank else f"{name}.txt"
-
-
-def _run(job: Job, rank: int, cpu: ctypes.Array[ctypes.c_double]) -> None:
-    """Run what the job says in this process, with its outputs in files."""
-    os.chdir(job.folder)
-    os.environ.update(job.environment)
-    if job.ranks > 1:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-    for stream, name in ((1, "out"), (2, "err")):
-        os.dup2(
-            os.open(job.said / _output(name, rank), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream
-        )
-    _disturb(job, rank)
+def _run(
+    rank: int,
+    folder: Path,
+    outputs: list[Path],
+    environment: dict[str, str],
+    disturb: Callable[[int], None],
+    program: Callable[[int], None],
+    cpu: ctypes.Array[ctypes.c_double],
+) -> None:
+    """Run a program in this process."""
+    os.chdir(folder)
+    os.environ.update(environment)
+    for stream, path in enumerate(outputs, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    disturb(rank)
     try:
-        _program(job, rank)
+        program(rank)
     finally:
         cpu[rank] = time.process_time()
         atexit._run_exitfuncs()  # multiprocessing leaves them out
 
 
-def _disturb(job: Job, rank: int) -> None:
-    for setting, value in job.settings.items():
-        owner, name = _owner(setting)
-        setattr(owner, name, value)
-    if job.death and job.death.rank == rank:
-        job.death.plant()
-    if job.room:
+def _disturb(
+    settings: dict[str, float],
+    death: Death | None,
+    room: float,
+    alarm: float,
+    alarm_signal: int,
+    rank: int,
+) -> None:
+    for setting, value in settings.items():
+        setattr(*_owner(setting), value)
+    if death and death.rank == rank:
+        death.plant()
+    if room:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
-        bound = pages * resource.getpagesize() + int(job.room * 2**20)
+        bound = pages * resource.getpagesize() + int(room * 2**20)
         resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-    if job.alarm:
-        if job.alarm_signal != signal.SIGKILL:
-            signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), job.alarm_signal))
-        signal.setitimer(signal.ITIMER_PROF, job.alarm)
+    if alarm:
+        if alarm_signal != signal.SIGKILL:
+            signal.signal(signal.SIGPROF, lambda *_: os.kill(os.getpid(), alarm_signal))
+        signal.setitimer(signal.ITIMER_PROF, alarm)
 
 
-def _program(job: Job, rank: int) -> None:
-    script = str(ROOT / "src" / "train.py")
-    sys.argv = [script, *job.arguments]
-    if job.function:
-        owner, name = _owner(job.function)
-        torch.save(getattr(owner, name)(*job.arguments), f"result-{rank}.pt")
-    elif job.command.startswith("lab."):
-        sys.argv = [job.command, *job.arguments]
-        importlib.import_module(f"{job.command}.__main__").main()
-    elif job.command:
-        sys.argv = ["igo", job.command, *job.arguments]
+def _program(function: str, command: str, arguments: tuple[str, ...], rank: int) -> None:
+    if function:
+        torch.save(getattr(*_owner(function))(*arguments), f"result-{rank}.pt")
+    elif command.startswith("lab."):
+        sys.argv = [command, *arguments]
+        importlib.import_module(f"{command}.__main__").main()
+    elif command:
+        sys.argv = ["igo", command, *arguments]
         importlib.import_module("igo.__main__").main()
     else:
-        runpy.run_path(script, run_name="__main__")
+        sys.argv = [str(ROOT / "src" / "train.py"), *arguments]
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def _owner(function: str) -> tuple[Any, str]:
