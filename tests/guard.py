@@ -12,7 +12,6 @@ import contextlib
 import ctypes
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -26,8 +25,7 @@ def run(seconds: int, command: list[str]) -> int:
     """Run the command to its end, or kill it; return the exit code."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    program = subprocess.Popen(command)  # kept: Popen.__del__ would wait for the child itself
-    child = program.pid
+    child = os.posix_spawnp(command[0], command, os.environ)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Control-C reaches the command, too
     signal.signal(signal.SIGTERM, lambda *_: os.kill(child, signal.SIGTERM))
     signal.signal(signal.SIGALRM, lambda *_: os.kill(child, signal.SIGKILL))
