@@ -51,24 +51,24 @@ table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a s
 	$(BIN)/igo table $(ARGS)
 
 report: setup  ## figures of many runs with intervals and tests, and a page that opens from disk (RUNS=runs OUT=report)
-	$(BIN)/igo report runs=$(RUNS) output=$(OUT) $(ARGS)
+	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" $(ARGS)
 
 power: setup  ## what the spread of these runs lets a study detect: seeds for a difference, for equality (ARGS="difference=1 margin=0.5")
-	$(BIN)/igo report runs=$(RUNS) power=true $(ARGS)
+	$(BIN)/igo report "runs=$(RUNS)" power=true $(ARGS)
 
 sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
-	$(BIN)/igo sharpness runs=$(RUNS) $(ARGS)
+	$(BIN)/igo sharpness "runs=$(RUNS)" $(ARGS)
 
 dashboard: setup  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
-	$(BIN)/igo report runs=$(RUNS) output=$(OUT) if_new=true $(ARGS)
+	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" if_new=true $(ARGS)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
 	else echo "open $(abspath $(OUT))/index.html in a browser"; fi
-	@if [ -t 0 ] && [ -t 1 ] && [ -d $(RUNS)/wandb ]; then $(BIN)/python launch/charts.py runs_dir=$(RUNS); \
+	@if [ -t 0 ] && [ -t 1 ] && [ -d "$(RUNS)/wandb" ]; then $(BIN)/python launch/charts.py "runs_dir=$(RUNS)"; \
 	else echo "every epoch's charts, in a terminal: $(BIN)/python launch/charts.py runs_dir=$(RUNS)"; fi
 
 sync: setup  ## send offline runs to W&B, once, however often it is started or stopped (RUNS=runs)
-	$(BIN)/igo sync runs_dir=$(RUNS) $(ARGS)
+	$(BIN)/igo sync "runs_dir=$(RUNS)" $(ARGS)
 
 noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
 	$(BIN)/python -m lab.noise study=lemma dataset=digits epochs=3 $(ARGS)

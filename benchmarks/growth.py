@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
+import time
+
+from hydra import compose, initialize_config_dir
+
 from benchmarks import programs
 from benchmarks.ratios import Row, Spread
+from igo.config.load import load
+from igo.config.plan import make_plan
+from igo.config.schema import Config
+from igo.paths import CONF
+from igo.runs import assemble, recorded
+from igo.runs.folder import RunFolder
+from igo.train.state import Progress
 
 BASE = {
     "dataset": "fashion_mnist", "dataset.samples": 10_000, "epochs": 3, "batch_size": 64,
@@ -19,6 +31,7 @@ LADDERS: dict[str, list[dict[str, object]]] = {
     "width": [{"model.width": w, "dataset.samples": 2_000, "epochs": 2}
               for w in (4, 8, 16, 32, 64)],
 }  # fmt: skip
+RECORD = dict.fromkeys((f"number_{n}" for n in range(24)), 0.123456789012345)
 VARIED = {"b": "batch_size", "M": "schedule.stages", "epochs": "epochs", "width": "model.width"}
 
 
@@ -44,4 +57,41 @@ def measure(quick: bool) -> list[Row]:
                     "peak_megabytes": usage.peak_bytes / 2**20,
                 }
             )
-    return rows
+    return rows + epoch_ends(*((20, 200) if quick else (100, 3_000)))
+
+
+def epoch_ends(early: int, late: int) -> list[Row]:
+    """What the end of an epoch costs: its record and checkpoint, as a run writes them.
+
+    Training and evaluation are left out, whose seconds would hide it. The median of the 50 epochs
+    before each of the two.
+    """
+    taken: list[float] = []
+    with tempfile.TemporaryDirectory() as place:
+        config = composed(f"runs_dir={place}", f"epochs={late}")
+        training = assemble.prepare(config, make_plan(config))
+        folder, progress = RunFolder(config), Progress()
+        with folder.held():
+            folder.write_plan(training.plan)
+            folder.write_records([])
+            folder.begin_status(state="running")
+            for epoch in range(1, late + 1):
+                progress.epoch = epoch
+                progress.records.append(RECORD | {"epoch": epoch})
+                began = time.thread_time()  # the disk and other programs left out
+                state = assemble.state_of(folder.path.name, None, training, progress)
+                recorded.write_epoch(folder, progress.records[-1], state, {})
+                taken.append(time.thread_time() - began)
+    ends = {epoch: Spread.of(taken[epoch - 50 : epoch]).median for epoch in (early, late)}
+    print(f"the end of epoch {late} took {ends[late] / ends[early]:.2f} times that of {early}")
+    return [
+        {"varied": "end of epoch", "value": epoch, "cpu_milliseconds": 1e3 * seconds}
+        for epoch, seconds in ends.items()
+    ]
+
+
+def composed(*overrides: str) -> Config:
+    """A run of small images, as typed."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        typed = ("model.width=4", "tracking=none", "dataset.samples=96", *overrides)
+        return load(compose("config", list(typed)), [one.split("=")[0] for one in typed])

@@ -180,6 +180,24 @@ def test_a_runs_dir_that_cannot_be_made_is_refused_before_the_plan(
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.parametrize("arguments", [("dry_run=true",), (*TINY, "tracking=none")])
+def test_an_output_that_is_full_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            command(tmp_path, *arguments), cwd=tmp_path, env=clean_environment(), stdout=full,
+            stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr == "error: what a run says cannot be written (No space left on device)\n"
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 2100])
+def test_a_name_that_is_too_long_is_one_line(name: str, program: Program) -> None:
+    done = program(*TINY, "tracking=none", f"runs_dir={name}", bare=True)
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*File name too long.*\n", done.stderr)
+
+
 def test_a_run_leaves_its_record_and_says_where(interpreter: Program, tmp_path: Path) -> None:
     done = interpreter(*TINY, "tracking=none", "schedule=graduated", "p=0.5")
     assert done.returncode == 0, done.stderr
@@ -191,7 +209,7 @@ def test_a_run_leaves_its_record_and_says_where(interpreter: Program, tmp_path: 
         plan = list(csv.DictReader(file))
     assert [row["batches"] for row in plan] == ["3", "3", "2"]  # ⌈3φ⌉, φ = 1, √(2/3), √(1/3)
     assert [row["b_m"] for row in plan] == ["32.0", "32.0", "48.0"]
-    names = {path.name for path in folder.iterdir() if path.name != ".lock"}
+    names = {path.name for path in folder.iterdir() if path.name[0] != "."}
     assert names == {
         "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
         "previous-checkpoint.pt",

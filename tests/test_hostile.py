@@ -42,7 +42,8 @@ from igo.config.plan import make_plan
 from igo.data import cache, readers
 from igo.data.source import Place
 from igo.errors import UserError
-from igo.runs import tracking
+from igo.files import sha256_of
+from igo.runs import login
 from igo.runs.folder import RunFolder, last_record, read_status
 from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
 
@@ -371,7 +372,7 @@ def test_a_pickle_in_the_cache_is_never_run(tmp_path: Path, proof: Path) -> None
     whole = np.load(file)
     np.save(file, np.array([Trap(proof)], dtype=object), allow_pickle=True)
     sums = json.loads((kept / cache.CHECKSUMS).read_text())
-    (kept / cache.CHECKSUMS).write_text(json.dumps({**sums, file.name: cache._checksum(file)}))
+    (kept / cache.CHECKSUMS).write_text(json.dumps({**sums, file.name: sha256_of(file)}))
     train, _ = readers.read("digits", Place(tmp_path))
     np.testing.assert_array_equal(train.images, whole)
     assert not proof.exists()
@@ -386,7 +387,7 @@ def test_a_cache_that_leads_elsewhere_is_made_again(change: str, tmp_path: Path)
     np.save(outside, whole[::-1])
     sums = json.loads((kept / cache.CHECKSUMS).read_text())
     own = {name: value for name, value in sums.items() if name != file.name}
-    digest = cache._checksum(outside)
+    digest = sha256_of(outside)
     content: Any = {
         "up": {**own, os.path.relpath(outside, kept): digest},
         "absolute": {**own, str(outside): digest},
@@ -540,10 +541,10 @@ def test_a_folders_wandb_settings_send_the_key_nowhere(
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "settings").write_text(text)
     if not refused:
-        tracking.refuse_foreign_settings(Path())
+        login.refuse_foreign_settings(Path())
         return
     with pytest.raises(UserError, match=f"{folder}/settings .*{refused}"):
-        tracking.knows_key()
+        login.knows_key()
 
 
 def test_a_run_that_fails_leaves_no_key_behind(forge: Forge, tmp_path: Path) -> None:

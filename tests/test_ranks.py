@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -20,7 +22,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import TINY, clean_environment, configure, records, run_folder
+from conftest import ROOT, TINY, clean_environment, configure, records, run_folder
 from forked import Death, Ended, Forge, shared_forge
 from hypothesis import given
 from hypothesis import strategies as st
@@ -606,6 +608,50 @@ def test_what_ends_one_rank_ends_all_with_one_line(
         assert status(tmp_path)["error"].startswith(line)
     if death.cure and death.rank == 1:  # and it can go on
         assert codes(forge.run(tmp_path, *TINY, SILENT, ranks=2)) == [0, 0]
+
+
+def differently(*arguments: str) -> None:
+    """Run src/train.py on each rank with its part of what is typed, A of ``A|B`` on the first."""
+    rank = int(os.environ["RANK"])
+    parts = [one.split("|") for one in arguments]
+    sys.argv = ["train.py", *(part[min(rank, len(part) - 1)] for part in parts)]
+    runpy.run_path(str(ROOT / "src" / "train.py"), run_name="__main__")
+
+
+@pytest.mark.timeout(240)  # each would else hang in a collective that the other never enters
+@pytest.mark.parametrize(
+    ("typed", "named"),
+    [
+        ("seed=0|seed=1", "seed differs .*: 0 in the first, 1 in process 1"),
+        ("learning_rate=0.1|learning_rate=0.2", "learning_rate differs"),
+        ("dataset.samples=96|dataset.samples=64", "dataset.samples differs"),
+        ("optimizer=sgd|optimizer=shb", "optimizer.momentum differs"),
+        ("engine.precision=fp32|engine.precision=bf16", "engine.precision differs"),
+        ("evaluate_every=1|evaluate_every=2", "evaluate_every differs"),
+        ("model.width=4|model.width=5", "model.width differs"),
+        ("dry_run=false|dry_run=true", "dry_run differs"),
+    ],
+)
+def test_ranks_with_other_settings_end_in_one_line_that_names_it(
+    typed: str, named: str, forge: Forge, tmp_path: Path
+) -> None:
+    arguments = (*TINY, SILENT, typed, f"runs_dir={tmp_path / 'runs'}")
+    ended = forge.run(tmp_path, *arguments, ranks=2, function="test_ranks.differently")
+    assert codes(ended) == [2, 2], ended
+    assert re.fullmatch(f"error: {named}.*\n", ended.stderr), ended.stderr
+    assert not list(tmp_path.glob("runs/*"))
+
+
+def test_ranks_may_read_data_from_places_of_their_own(forge: Forge, tmp_path: Path) -> None:
+    arguments = (
+        *TINY,
+        SILENT,
+        "epochs=1",
+        "data_dir=a|data_dir=b",
+        f"runs_dir={tmp_path / 'runs'}",
+    )
+    ended = forge.run(tmp_path, *arguments, ranks=2, function="test_ranks.differently")
+    assert codes(ended) == [0, 0], ended
 
 
 def test_a_folder_in_use_and_a_wrong_setting_are_one_line(forge: Forge, tmp_path: Path) -> None:

@@ -17,17 +17,21 @@ from dataclasses import asdict, is_dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import yaml
 from conftest import ROOT, TINY, records, run_folder
-from forked import Ended, Forge, shared_forge
+from forked import Death, Ended, Forge, shared_forge
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings
-from igo.errors import Busy, UserError
+from igo.errors import Busy, Outside, UserError
 from igo.files import write_atomically
+from igo.runs import assemble, checkpoint
+from igo.runs import records as record_files
 from igo.runs.folder import RunFolder, signature
+from igo.train.state import Progress
 
 # What may differ between two computations of the same result.
 WITHOUT_EFFECT = {
@@ -316,13 +320,27 @@ def test_an_unreadable_status_is_no_status(
         assert folder.status() == {}
 
 
+@pytest.mark.parametrize("error", [Outside("no space"), Busy("busy"), MemoryError()])
+def test_what_is_not_the_runs_doing_interrupts_it(
+    error: BaseException, make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """A sweep tries interrupted runs again, and failed ones only when it is told to."""
+    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
+    with folder.held():
+        folder.write_failure(error)
+    assert folder.status()["state"] == "interrupted"
+    assert folder.status()["error"]
+
+
 def test_a_new_start_forgets_how_the_last_one_ended(
     make_config: Callable[..., Config], tmp_path: Path
 ) -> None:
     folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
     folder.path.mkdir()
-    folder.update_status(state="failed", error="boom", wandb_id="abc", seconds=1.5)
-    folder.write_error("Traceback")
+    folder.update_status(wandb_id="abc", seconds=1.5)
+    folder.write_failure(RuntimeError("boom"))
+    assert (folder.status()["state"], folder.status()["error"]) == ("failed", "boom")
+    assert (folder.path / "error.txt").exists()
     folder.begin_status(state="running")
     kept = {"wandb_id": "abc", "seconds": 1.5}
     made = {"run": folder.path.name, "rule": 2, "plan": ""}
@@ -371,3 +389,69 @@ def test_a_file_system_without_locks_is_no_other_process(
     with pytest.raises(UserError, match=r"cannot be locked .*set runs_dir") as found, folder.held():
         pass
     assert not isinstance(found.value, Busy)
+
+
+def test_a_checkpoint_is_as_large_after_many_epochs(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """It says how far the records go, and holds none: an epoch's end costs the same throughout."""
+    config = make_config(*TINY, f"runs_dir={tmp_path}")
+    training, folder = assemble.prepare(config, make_plan(config)), RunFolder(config)
+    progress, sizes = Progress(), []
+    with folder.held():
+        folder.write_records([])
+        for _ in range(200):
+            progress.records.append({"epoch": len(progress.records) + 1, "test/loss": 1 / 3})
+            state = assemble.state_of(folder.path.name, None, training, progress)
+            folder.append_record(progress.records[-1])
+            if len(progress.records) in (100, 200):
+                checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
+                sizes.append(folder.checkpoint.stat().st_size)
+    assert sizes[0] == sizes[1]
+    state, _ = checkpoint.load(folder.checkpoint, folder.path.name)
+    assert state
+    assert record_files.restore(folder.path, state["metrics"]) == progress.records
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "missing", "longer", "FIFO"])
+def test_records_come_back_as_a_checkpoint_says(damage: str, tmp_path: Path) -> None:
+    """Lines after it are of an epoch that is trained again; a damaged file has a whole copy."""
+    written, rows = record_files.Records(tmp_path), [{"epoch": 1}, {"epoch": 2, "x": 0.1}]
+    written.begin(rows[:1])
+    written.append(rows[1])
+    mark = written.mark()
+    if damage == "longer":
+        written.append({"epoch": 3})
+    for number, name in enumerate(record_files.FILES):
+        file = tmp_path / name
+        content = file.read_bytes()
+        file.unlink()
+        if damage == "FIFO":
+            os.mkfifo(file)
+        elif damage != "missing":
+            changed = {"cut": content[:-1], "changed": b"[" + content[1:], "longer": content}
+            file.write_bytes(changed[damage])
+        if number == 0 or damage == "longer":
+            assert record_files.restore(tmp_path, mark) == rows
+        else:
+            with pytest.raises(UserError, match="both damaged or missing"):
+                record_files.restore(tmp_path, mark)
+
+
+def test_a_checkpoint_with_the_records_in_it_still_goes_on(forge: Forge, tmp_path: Path) -> None:
+    """As earlier versions wrote it."""
+    arguments = (*TINY, "tracking=none")
+    forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after"))
+    folder = run_folder(tmp_path)
+    state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
+    assert state
+    state["progress"]["records"] = record_files.restore(folder, state.pop("metrics"))
+    del state["version"]
+    with patch.object(checkpoint, "VERSION", 1):
+        checkpoint.save(folder / "checkpoint.pt", state)
+    for name in record_files.FILES:
+        (folder / name).unlink()
+    ended = forge.run(tmp_path, *arguments)
+    assert "continuing after epoch 2 of 3" in ended.stdout, ended
+    rows = [json.loads(one)["epoch"] for one in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert rows == [1, 2, 3]

@@ -160,8 +160,8 @@ def test_killed_between_the_two_renames_it_continues_from_the_one_before(
     assert forge.run(
         tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after")
     ).returncode
-    # config, plan, metrics, status; then the old checkpoint makes room for the new one
-    death = Death("pathlib.Path.replace", 5, "after")
+    # config, plan, metrics and their copy, status; then the old checkpoint makes room
+    death = Death("pathlib.Path.replace", 6, "after")
     assert forge.run(tmp_path, *arguments, death=death).returncode == -signal.SIGKILL
     names = {path.name for path in run_folder(tmp_path).iterdir()}
     assert "checkpoint.pt" not in names
@@ -383,7 +383,7 @@ def test_a_signal_after_the_last_update_stops_what_would_come_next() -> None:
 
 
 def test_told_to_stop_while_it_finishes_a_run_is_finished(forge: Forge, tmp_path: Path) -> None:
-    death = Death("igo.runs.folder.RunFolder.digests", signal=signal.SIGTERM)
+    death = Death("igo.runs.recorded.digests", signal=signal.SIGTERM)
     ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
     assert (ended.returncode, ended.stderr) == (143, "")
     assert "stopped by SIGTERM\n" in ended.stdout
@@ -431,11 +431,12 @@ def test_a_crash_is_recorded_and_the_command_continues(
     assert not (folder / "error.txt").exists()
 
 
-def test_a_tracker_that_cannot_start_is_a_recorded_failure(forge: Forge, tmp_path: Path) -> None:
+def test_a_tracker_that_cannot_start_ends_no_training(forge: Forge, tmp_path: Path) -> None:
     ended = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room"))
-    assert ended.returncode == 1
-    assert status(tmp_path)["state"] == "failed"
-    assert "no room" in (run_folder(tmp_path) / "error.txt").read_text()
+    assert ended.returncode == 0, ended
+    assert ended.stderr.startswith("warning: W&B failed (no room): this run goes on without it")
+    assert status(tmp_path)["state"] == "finished"
+    assert status(tmp_path)["unsent"], "`make sync` looks for it"
 
 
 def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path) -> None:

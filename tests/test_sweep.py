@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -249,6 +251,30 @@ def status_text(tmp_path: Path) -> str:
     return done.stdout
 
 
+def test_a_run_that_another_process_works_on_is_waited_for(
+    program: Program, tmp_path: Path
+) -> None:
+    """As the runs of a sweep whose manager was killed, which live on."""
+    sweep = ("-m", *SMALL, "seed=0,1", "hydra.launcher.parallel=2")
+    first, second = (folder_of(tmp_path, *SMALL, f"seed={seed}") for seed in (0, 1))
+    first.mkdir(parents=True)
+    (first / "status.json").write_text(
+        json.dumps({"run": first.name, "rule": 2, "state": "running"})
+    )
+    with ThreadPoolExecutor(1) as pool, (first / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = pool.submit(program, *sweep)
+        while state_of(second) != "finished" and not done.done():
+            time.sleep(0.1)
+        time.sleep(2)
+        assert not done.done(), "it waits"
+        assert not (first / "metrics.jsonl").exists()
+        fcntl.flock(lock, fcntl.LOCK_UN)
+        ended = done.result()
+    assert ended.returncode == 0, ended
+    assert status(first)["state"] == "finished"
+
+
 def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) -> None:
     listed = program("-m", *SMALL, "seed=0,1", "dry_run=true")
     assert [line.split()[:2] for line in listed.stdout.splitlines()] == [
@@ -291,6 +317,14 @@ def test_a_damaged_record_of_another_sweep_stands_in_no_ones_way(
     other.write_text("{")
     done = program("-m", *SMALL, "epochs=1", "seed=0")
     assert done.returncode == 0, done.stderr
+
+
+def test_a_tmpdir_that_is_too_long_for_a_socket_is_said(
+    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("x" * 120)))
+    with pytest.raises(UserError, match="too long a path for a socket"):
+        local._server([composer.job(SMALL)])
 
 
 def test_a_sweep_without_m_is_an_error(program: Program) -> None:

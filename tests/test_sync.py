@@ -138,7 +138,9 @@ def test_stopped_on_the_way_the_next_sends_the_rest(
     """An error in the program, whose end still sends what was logged: three rows of six."""
     place = copied(offline, tmp_path)
     with WandbServer() as server:
-        assert sync(forge, place, server.url, death=Death(LOG, 4, error="here")).returncode == 1
+        ended = sync(forge, place, server.url, death=Death(LOG, 4, error="here"))
+        assert ended.returncode == 2
+        assert ended.stderr == "error: W&B failed (here); all runs are kept, start this again\n"
         (run,) = server.runs.values()
         assert run.received == [1, 2, 3]
         assert marks(place) == 0

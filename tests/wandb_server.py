@@ -23,6 +23,13 @@ import yaml
 KEY = "0123456789abcdef0123456789abcdef01234567"  # 40 characters, the form of an API key
 
 
+NONSENSE: dict[str, dict[str, Any] | None] = {  # with 200, as a proxy or a broken server may
+    "no data": {"data": None},
+    "null": None,
+    "no viewer": {"data": {"viewer": None}},
+}
+
+
 @dataclass
 class OnlineRun:
     """What the server has of one run; history is by line number, as the client counts them."""
@@ -59,7 +66,8 @@ class WandbServer:
         self.operations: list[str] = []
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
-        self.trouble = ""  # "hang", "error" (500), "cut" (no answer), "drop" (200, nothing kept)
+        # "hang", "error" (500), "cut" (no answer), "drop" (200, nothing kept), or one of NONSENSE
+        self.trouble = ""
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
         server = self
@@ -85,10 +93,12 @@ class WandbServer:
                     self._reply({"errors": [{"message": "out of order"}]}, 500)
                 elif trouble == "drop":  # half an answer, as of a proxy that lost the other side
                     self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
+                elif trouble in NONSENSE:
+                    self._reply(NONSENSE[trouble])
                 self.close_connection = bool(trouble)
                 return bool(trouble)
 
-            def _reply(self, answer: dict[str, Any], code: int = 200) -> None:
+            def _reply(self, answer: dict[str, Any] | None, code: int = 200) -> None:
                 content = json.dumps(answer).encode()
                 self.send_response(code)
                 self.send_header("Content-Type", "application/json")

@@ -10,7 +10,11 @@ class UserError(Exception):
     """Something that the person at the terminal can put right; its text says what and how."""
 
 
-class Busy(UserError):
+class Outside(UserError):
+    """Not the run's doing, such as a full disk: the same command may succeed later."""
+
+
+class Busy(Outside):
     """Another process works on the same run."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import stat
@@ -16,7 +17,8 @@ from typing import IO, Any
 from igo.errors import ConfigError, UserError
 from igo.words import all_printable
 
-EXTENDED = ("metrics.jsonl", "output.log")  # files of a run that are not replaced but extended
+# Files of a run that are not replaced but extended.
+EXTENDED = ("metrics.jsonl", ".metrics.jsonl.copy", "output.log")
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
 
 
@@ -54,6 +56,16 @@ def read_bytes(path: Path) -> bytes:
     with open_regular(path) as file:
         content: bytes = file.read()
     return content
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a regular file, in hexadecimal digits.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def partial_of(path: Path) -> Path:

@@ -10,11 +10,12 @@ import atexit
 import contextlib
 import functools
 import itertools
+import json
 import os
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -165,6 +166,23 @@ class Ranks:
         cpu = torch.device("cpu")
         _reached(lambda: dist.broadcast_object_list(values, device=cpu), self._why)
         return values[0]
+
+    def agree(self, facts: Mapping[str, object]) -> None:
+        """See that all ranks have the same facts, such as settings, before they depend on it.
+
+        Raises:
+            UserError: naming the first fact that differs; the same line on each rank.
+        """
+        words = self.everyones("facts", json.dumps(facts, sort_keys=True, default=str))
+        first, *others = (json.loads(word) for word in words)
+        for rank, other in enumerate(others, 1):
+            for name in sorted(first.keys() | other.keys()):
+                if first.get(name) != other.get(name):
+                    raise UserError(
+                        f"{name} differs among the processes of this run: {first.get(name)} in the"
+                        f" first, {other.get(name)} in process {rank}. Start all with the same"
+                        " command, code and versions"
+                    )
 
     def everyones(self, name: str, word: str) -> list[str]:
         """What each rank says of something, by rank."""

@@ -175,6 +175,50 @@ def test_a_folder_that_vanishes_under_a_run(
     record_property("vanished run folder", 1)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_lock_that_is_removed_under_a_run_ends_it(
+    tmp_path: Path, record_property: Record, replaced: bool
+) -> None:
+    """Two processes never write one record: the one whose lock is gone writes nothing more."""
+    seen: list[dict[str, bytes]] = []
+
+    def remove() -> None:
+        pid = stopped(tmp_path)
+        folder = run_folder(tmp_path)
+        (folder / ".lock").unlink()
+        if replaced:
+            (folder / ".lock").touch()
+        seen.append({path.name: path.read_bytes() for path in folder.iterdir()})
+        os.kill(pid, signal.SIGCONT)
+
+    pause = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", signal.SIGSTOP)
+    thread = threading.Thread(target=remove)
+    thread.start()
+    ended = start(tmp_path, "sgd", pause)
+    thread.join()
+    assert ended.returncode == 2
+    assert re.fullmatch(r"error: .*\.lock was removed or replaced .*\n", ended.stderr), ended
+    after = {path.name: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
+    assert after == seen[0], "the first process wrote nothing more"
+    assert_continues(tmp_path, "sgd")
+    record_property("lock removed under a run", 1)
+
+
+def test_a_sweep_goes_on_after_a_full_disk(tmp_path: Path, record_property: Record) -> None:
+    """The same command tries again what the disk had stopped."""
+    sweep = ("-m", *CONFIGURATIONS["sgd"], "seed=0,1", "hydra.launcher.parallel=1")
+    with small_disk(tmp_path, 2000) as disk:
+        fill(disk / "ballast", leave=60 * KIB)
+        ended = shared_forge().run(tmp_path, *sweep)
+        assert ended.returncode != 0
+        assert "Traceback" not in ended.stderr, ended.stderr
+        (disk / "ballast").unlink()
+        ended = shared_forge().run(tmp_path, *sweep)
+        assert ended.returncode == 0, ended
+        assert "2 finished" in ended.stdout.splitlines()[-1]
+    record_property("full disk in a sweep", 1)
+
+
 def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:
     """Whoever is second by a hair says so; or continues, where the first had come to its end."""
     refused = 0

@@ -6,7 +6,10 @@ long it took, beside a run without W&B at the same moment, is printed: the machi
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -19,7 +22,7 @@ import pytest
 from conftest import clean_environment, records, run_folder
 from forked import shared_forge
 from test_resume import assert_same, outcome
-from wandb_server import KEY, WandbServer
+from wandb_server import KEY, NONSENSE, WandbServer
 
 pytestmark = pytest.mark.faults
 
@@ -72,6 +75,8 @@ CASES = [
     ("error", 3),
     ("drop", 3),
     ("cut", 3),
+    *((trouble, 0) for trouble in NONSENSE),
+    ("no data", 3),
 ]
 
 
@@ -107,6 +112,51 @@ def test_an_outage_costs_nothing_but_patience(
         f"\n{trouble} after {rows} rows: training {tracked[0] / training:.3f} of {training:.2f} s,"
         f" all of it {tracked[1]:.1f} s instead of {whole:.1f}"
     )
+
+
+@pytest.mark.parametrize("mode", ["online", "offline"])
+@pytest.mark.parametrize("rows", [0, 3])
+def test_wandbs_service_is_killed(
+    tmp_path: Path, record_property: Record, mode: str, rows: int
+) -> None:
+    """As Linux's OOM killer does: training ends with its record complete, and sync brings all."""
+    over = threading.Event()
+
+    def kill() -> None:
+        while not over.wait(0.02):
+            trained = list(tmp_path.glob("runs/*/metrics.jsonl"))
+            if trained and trained[0].read_text().count("\n") >= rows:
+                for pid in services(tmp_path):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+                if killed:
+                    return
+
+    killed: list[int] = []
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with WandbServer() as server:
+        try:
+            start(tmp_path, WANDB_MODE=mode, WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST)
+        finally:
+            over.set()
+            thread.join()
+        assert killed, "its service was there to be killed"
+        assert [row["epoch"] for row in records(run_folder(tmp_path))] == [*range(1, EPOCHS + 1)]
+        there = sync(tmp_path, server)
+    assert [row["epoch"] for row in there] == list(range(1, EPOCHS + 1))
+    record_property("W&B's service killed", 1)
+
+
+def services(place: Path) -> list[int]:
+    """Process ids of wandb-core of a run in a place."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            program = (entry / "cmdline").read_bytes().split(b"\0")[0]
+            if b"wandb-core" in program and (entry / "cwd").resolve() == place.resolve():
+                found.append(int(entry.name))
+    return found
 
 
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:

@@ -72,6 +72,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
             if not alone:
                 raise
             fail(str(error))
+        except OSError as error:
+            _fail_of_disk(error)
 
     try:
         main()
@@ -82,12 +84,10 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         _end_quietly()
     except UserError as error:
         fail(str(error))
-    except OSError as error:
-        if error.errno not in OF_DISK:
-            raise
-        fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
     except MissingConfigException as error:
         fail(_missing(error))
+    except OSError as error:
+        _fail_of_disk(error)
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
         fail(no_option or _composition(error, config))
@@ -145,9 +145,20 @@ def _end_quietly() -> NoReturn:
 
 def fail(message: str) -> NoReturn:
     """End the program with one readable line; of the processes of a run, one says it."""
+    try:
+        sys.stdout.flush()
+    except OSError:  # a full disk: Python would try again at the exit, and say so in its own words
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if Ranks.of_environment().first:
         print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
+
+
+def _fail_of_disk(error: OSError) -> NoReturn:
+    """One line where a disk is full, read-only or broken, or a name too long; else the error."""
+    if error.errno not in OF_DISK:
+        raise error
+    fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
 
 
 def _no_option() -> str:

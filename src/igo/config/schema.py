@@ -163,6 +163,14 @@ NO_EFFECT = (
 )  # fmt: skip
 
 
+# Settings that may differ among the processes of a run: where each finds what it reads, and what
+# the first process alone does.
+OF_ONE_PROCESS = (
+    "tracking.", "data_dir", "runs_dir", "save_model", "engine.threads", "engine.background",
+    "dataset.workers", "dataset.root", "dataset.file",
+)  # fmt: skip
+
+
 def place_of(config: Config, *, download: bool = True) -> Place:
     """Where the configured data set is looked for."""
     dataset = config.dataset
@@ -194,6 +202,14 @@ def training_samples(config: Config) -> int:
 def total_epochs(config: Config) -> int:
     """Epochs of the whole plan; a full-batch update of the final stage is one."""
     return config.epochs + config.schedule.final_updates
+
+
+def shared_settings(config: Config) -> dict[str, Any]:
+    """The settings that all processes of a run must have alike, by full name."""
+    settings = dict(_leaves(config))
+    return {
+        name: value for name, (value, _) in settings.items() if not name.startswith(OF_ONE_PROCESS)
+    }
 
 
 def result_settings(config: Config) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from igo.files import from_json, open_regular, read_bytes, write_atomically
+from igo.files import from_json, read_bytes, sha256_of, write_atomically
 
 Arrays = dict[str, np.ndarray]
 Facts = dict[str, Any]
@@ -96,7 +96,7 @@ def _load(kept: Path) -> Arrays | None:
         sums = json.loads(read_bytes(kept / CHECKSUMS))
         if any(Path(file).name != file for file in sums):  # leads out of the folder
             return None
-        if any(_checksum(kept / file) != wanted for file, wanted in sums.items()):
+        if any(sha256_of(kept / file) != wanted for file, wanted in sums.items()):
             return None
         return {
             Path(file).stem: np.load(kept / file, mmap_mode="c", allow_pickle=False)
@@ -119,15 +119,10 @@ def _keep(kept: Path, arrays: Arrays) -> None:
             for key, array in arrays.items():
                 np.save(partial / f"{key}.npy", array, allow_pickle=False)
             files = sorted(partial.iterdir())
-            sums: dict[str, Any] = {file.name: _checksum(file) for file in files}
+            sums: dict[str, Any] = {file.name: sha256_of(file) for file in files}
             (partial / CHECKSUMS).write_text(json.dumps(sums))
             if kept.exists():  # damaged, as _load did not take it; or another run was faster
                 shutil.rmtree(kept)
             partial.rename(kept)
     except OSError:  # no place to write, a full disk, another run at the same moment
         return
-
-
-def _checksum(path: Path) -> str:
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -79,17 +79,18 @@ def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress)
         "wandb_id": wandb_id,
         **recovery.copied(found),
         "data": asdict(run.identity) if run.identity else None,
-        "progress": asdict(now),
+        "progress": asdict(replace(now, records=[])),  # metrics.jsonl has them
     }
 
 
 def load(
     path: Path, signature: str, run: Training, warn: Callable[[str], None]
-) -> tuple[Progress | None, str | None]:
+) -> tuple[Progress | None, dict[str, Any]]:
     """Bring a run to its newest whole checkpoint, which rank 0 alone has to see.
 
     Returns:
-        Where it stands, None where there is no checkpoint; and its W&B id.
+        Where it stands, None where there is no checkpoint; and what else is in the checkpoint. The
+        former has the records only if it was saved by a version that kept them there.
 
     Raises:
         UserError: it is a checkpoint of another model, or was trained on other data.
@@ -102,13 +103,13 @@ def load(
         warn(warning)
     state = ranks.broadcast(state)
     if state is None:
-        return None, None
+        return None, {}
     try:
         run.network.load_state_dict(state["model"])
         run.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty of a start whose device needed no scaling
             run.engine.scaler.load_state_dict(state["scaler"])
-        return Progress.of_state(state["progress"]), state["wandb_id"]
+        return Progress.of_state(state["progress"]), state
     except RuntimeError:
         raise UserError(f"{path} holds another model than {run.config.model.name}") from None
     except (LookupError, TypeError, ValueError) as error:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from igo.errors import UserError
+from igo.errors import Outside, UserError
 from igo.files import durable, partial_of, read_bytes
 
-VERSION = 1
+VERSION = 2  # 1 had the records of all epochs in it; 2 says how far metrics.jsonl goes
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load passes over it
 
 
@@ -75,7 +75,7 @@ def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
         except Damaged as error:
             warnings.append(str(error))
         except OSError as error:
-            raise UserError(
+            raise Outside(
                 f"{candidate} cannot be read ({error.strerror or error}); it may be whole, so it is"
                 " left as it is. Once it can be read, the same command continues; fresh=true"
                 " begins anew"
@@ -106,7 +106,7 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
             f" this program knows {VERSION}); it is left as it is. Continue with that version;"
             " fresh=true begins anew"
         )
-    if version != VERSION:
+    if version not in range(1, VERSION + 1):
         raise Damaged(f"{path} is not a checkpoint of this version")
     if state.get("signature") != signature:
         raise Damaged(f"{path} is the checkpoint of another run, {state.get('signature')}")

@@ -11,21 +11,22 @@ import fcntl
 import hashlib
 import io
 import json
-import math
 import os
 import re
 import shutil
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
 from omegaconf import OmegaConf
 
 from igo.config.schema import RULE, Config, result_settings
-from igo.errors import Busy, UserError
+from igo.errors import Busy, Outside, UserError, first_line
 from igo.files import (
     Record,
     from_json,
@@ -33,11 +34,14 @@ from igo.files import (
     open_regular,
     read_bytes,
     refuse_links,
+    sha256_of,
     write_atomically,
 )
 from igo.method.plan import Plan
+from igo.runs.records import Records
 
 DIGESTED = ("config.yaml", "plan.csv", "metrics.jsonl")
+LONGEST_LINE = 2**16  # bytes of a record, and more
 CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
 
 
@@ -55,16 +59,17 @@ class RunFolder:
         profile = config.schedule.profile
         name = f"{config.dataset.name}-{config.model.name}-{profile}-{signature(config)}"
         self.path = Path(config.runs_dir) / name.replace("/", "_")
+        self._lock: IO[Any] | None = None  # while it is held
+
+    @cached_property
+    def records(self) -> Records:
+        """What metrics.jsonl holds, as far as this process wrote it."""
+        return Records(self.path)
 
     @property
     def checkpoint(self) -> Path:
         """Where the newest checkpoint is."""
         return self.path / "checkpoint.pt"
-
-    @property
-    def metrics(self) -> Path:
-        """Where the records are, one epoch a line."""
-        return self.path / "metrics.jsonl"
 
     @property
     def _status_file(self) -> Path:
@@ -85,7 +90,11 @@ class RunFolder:
             lock = open_regular(self.path / ".lock", "ab")
         with lock:
             self._take(lock)
-            yield
+            self._lock = lock
+            try:
+                yield
+            finally:
+                self._lock = None
 
     def _take(self, lock: IO[Any]) -> None:
         for attempt in range(10):
@@ -107,15 +116,29 @@ class RunFolder:
         """Tell a person what to do where the body cannot write in the folder.
 
         Raises:
-            UserError: for an OSError: a disk that is full or read-only, a folder that is gone.
+            Outside: for an OSError: a disk that is full or read-only, a folder that is gone; the
+                lock was removed under this run, so that another process may work on it.
         """
         try:
+            self._check_lock()
             yield
         except OSError as error:
-            raise UserError(
+            raise Outside(
                 f"{self.path} cannot be written in ({error.strerror or error}); once it can, the"
                 " same command continues after the last epoch that is complete there"
             ) from error
+
+    def _check_lock(self) -> None:
+        if self._lock is None:
+            return
+        self.path.stat()  # gone altogether is another error
+        lock = self.path / ".lock"
+        if not lock.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), lock.stat()):
+            raise Outside(
+                f"{lock} was removed or replaced while this run held it, so another process may"
+                " work on the run: this one wrote nothing more. Once no process works on it, the"
+                " same command continues"
+            )
 
     def start_over(self) -> None:
         """Forget all that an earlier start left, the lock aside."""
@@ -140,8 +163,7 @@ class RunFolder:
 
     def write_records(self, records: Sequence[Record]) -> None:
         """Make metrics.jsonl hold exactly these records."""
-        lines = "".join(_line(record) for record in records)
-        write_atomically(self.metrics, lines)
+        self.records.begin(records)
 
     def damaged(self) -> list[str]:
         """Files of a finished run that are not what it wrote; those of old versions are taken."""
@@ -152,10 +174,7 @@ class RunFolder:
 
     def append_record(self, record: Record) -> None:
         """Add one line to metrics.jsonl. A torn line is mended at the next start."""
-        with self.metrics.open("a") as file:
-            file.write(_line(record))
-            file.flush()
-            os.fsync(file.fileno())
+        self.records.append(record)
 
     def status(self) -> Record:
         """The content of status.json, see ``read_status``; none if it is that of another run."""
@@ -181,9 +200,17 @@ class RunFolder:
         status = {**self.status(), **changes}
         write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
 
-    def write_error(self, traceback: str) -> None:
-        """Keep the traceback of a failed run in error.txt."""
-        write_atomically(self.path / "error.txt", traceback)
+    def write_failure(self, error: BaseException, **entries: object) -> None:
+        """Keep an error in status.json, and its traceback, of the present one, in error.txt.
+
+        A run that a full disk, a lack of memory and the like stopped counts as interrupted: a
+        sweep tries it again.
+        """
+        outside = isinstance(error, Outside | MemoryError)
+        state = "interrupted" if outside else "failed"
+        with self.writing():
+            write_atomically(self.path / "error.txt", traceback.format_exc())
+            self.update_status(state=state, error=first_line(error), **entries)
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -195,7 +222,7 @@ def digests(folder: Path) -> dict[str, str]:
     found = {}
     for name in DIGESTED:
         try:
-            found[name] = hashlib.sha256(read_bytes(folder / name)).hexdigest()
+            found[name] = sha256_of(folder / name)
         except FileNotFoundError:
             found[name] = ""
         except OSError as error:
@@ -271,19 +298,12 @@ def state_of(folder: Path) -> str:
 def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
     try:
-        lines = read_bytes(folder / "metrics.jsonl").decode().splitlines()
+        with open_regular(folder / "metrics.jsonl") as file:
+            file.seek(max(os.fstat(file.fileno()).st_size - LONGEST_LINE, 0))
+            lines = file.read().decode(errors="replace").splitlines()
         return dict(from_json(lines[-1])) if lines else {}
     except (OSError, ValueError, TypeError):
         return {}
-
-
-def _line(record: Record) -> str:
-    """JSON has no NaN and no infinity: null stands for them, as for a test loss that overflows."""
-    plain = {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in record.items()
-    }
-    return json.dumps(plain, allow_nan=False) + "\n"
 
 
 def read_records(folder: Path) -> list[Record]:

@@ -5,9 +5,11 @@ A sweep is its set of runs, as a run is its configuration: the same runs make th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from igo.errors import UserError
@@ -95,6 +97,14 @@ def _check(manifest: Manifest) -> None:
             raise ValueError(f"{job!r} is no job")
 
 
+def _started(path: Path) -> tuple[float, float]:
+    """When a sweep was started last, as it says itself: a copy has another time."""
+    with contextlib.suppress(UserError, ValueError):
+        started = datetime.strptime(read_manifest(path).started, "%Y-%m-%dT%H:%M:%S%z")
+        return started.timestamp(), path.stat().st_mtime
+    return 0.0, path.stat().st_mtime
+
+
 def find_manifest(runs_dir: Path, name: str | None) -> Manifest:
     """The sweep whose name begins so; the newest one for None.
 
@@ -106,7 +116,7 @@ def find_manifest(runs_dir: Path, name: str | None) -> Manifest:
         for path in (runs_dir / FOLDER).glob("*/sweep.json")
         if path.parent.name.startswith(name or "")
     ]
-    found = sorted(manifests, key=lambda p: p.stat().st_mtime)
+    found = sorted(manifests, key=_started)
     if not found:
         known = sorted(path.parent.name for path in (runs_dir / FOLDER).glob("*/sweep.json"))
         there = f"there are {', '.join(known)}" if known else "no sweep was started there"

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-from igo.errors import first_line
+from igo.errors import UserError
 from igo.files import Record
-from igo.runs import assemble, background, checkpoint, tracking, trained
+from igo.runs import assemble, background, checkpoint, records, tracking, trained
 from igo.runs.folder import RunFolder, digests
 from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped
@@ -52,7 +51,7 @@ def train(
                 graphs = _graphs(training)
 
                 def write() -> None:
-                    _write(folder, record, state, graphs)
+                    write_epoch(folder, record, state, graphs)
                     tracker.log(record)
 
                 writer.do(write)
@@ -73,13 +72,13 @@ def train(
                 tracker.attach(trained.export(folder, config))
 
 
-def _write(
+def write_epoch(
     folder: RunFolder, record: Record, state: dict[str, Any], graphs: dict[str, str]
 ) -> None:
     """An epoch's record, and all that continues after it."""
     with folder.writing():
         folder.append_record(record)
-        checkpoint.save(folder.checkpoint, state)
+        checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
         if graphs and graphs != folder.status().get("graphs"):
             folder.update_status(graphs=graphs)
 
@@ -107,11 +106,12 @@ def _graphs(training: Training) -> dict[str, str]:
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
     """Bring the run to its last complete epoch, and say so."""
     damaged: list[str] = []
-    progress, wandb_id = assemble.load(
-        folder.checkpoint, folder.path.name, training, damaged.append
-    )
+    progress, state = assemble.load(folder.checkpoint, folder.path.name, training, damaged.append)
     for one in damaged:
         terminal.warn(one)
+    wandb_id = state.get("wandb_id")
+    if progress and "metrics" in state:
+        progress.records = records.restore(folder.path, state["metrics"])
     with folder.writing():
         if damaged:
             checkpoint.set_aside(folder.checkpoint)
@@ -137,9 +137,8 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
 
     tracked: list[Tracker] = []
 
-    def end(state: str, **more: Any) -> None:
-        seconds = round(spent + time.perf_counter() - started, 3)
-        folder.update_status(state=state, ended=now(), seconds=seconds, **more)
+    def times() -> dict[str, Any]:
+        return {"ended": now(), "seconds": round(spent + time.perf_counter() - started, 3)}
 
     def finish(exit_code: int) -> None:
         for tracker in tracked:
@@ -149,17 +148,17 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
         yield tracked
         finish(0)  # before "finished", after which no start would bring the last rows into W&B
     except Stopped as stop:
-        with contextlib.suppress(OSError):  # the signal ends it, whatever can be written
-            end("interrupted", signal=stop.signal_name)
+        with contextlib.suppress(UserError), folder.writing():  # the signal ends it anyway
+            folder.update_status(state="interrupted", signal=stop.signal_name, **times())
         with contextlib.suppress(Exception):
             finish(int(stop.code or 1))
         raise
     except BaseException as error:
-        with contextlib.suppress(OSError):  # as on a full disk, which may be this error itself
-            folder.write_error(traceback.format_exc())
-            end("failed", error=first_line(error))
+        with contextlib.suppress(UserError):  # as on a full disk, which may be this error itself
+            folder.write_failure(error, **times())
         with contextlib.suppress(Exception):  # the run's error is the one to tell
             finish(1)
         raise
     with folder.writing():
-        end("finished", sha256=digests(folder.path))
+        unsent = {"unsent": True} if any(one.failed for one in tracked) else {}
+        folder.update_status(state="finished", sha256=digests(folder.path), **unsent, **times())

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 from igo.config.plan import make_plan
-from igo.config.schema import Config
+from igo.config.schema import Config, shared_settings
 from igo.files import check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
-from igo.runs import same_data, same_plan
+from igo.runs import login, same_data, same_plan
 from igo.runs.folder import RunFolder, digests, last_record, read_records
 from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
@@ -32,14 +36,16 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     terminal = terminal or Terminal(quiet=not own.first)
     plan = make_plan(config)
     folder = RunFolder(config)
-    if config.dry_run:
-        check_can_be_made(folder.path)
-        terminal.say(f"run {folder.path}")
-        terminal.show_plan(config, plan)
-        return folder.path
     how = "finished"
     try:
         with own.joined() as ranks:
+            if ranks.size > 1:
+                ranks.agree(_facts(config, plan))
+            if config.dry_run:
+                check_can_be_made(folder.path)
+                terminal.say(f"run {folder.path}")
+                terminal.show_plan(config, plan)
+                return folder.path
             begun = ranks.first and not config.fresh
             if begun:
                 same_plan.check(folder, plan)
@@ -60,6 +66,17 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     if ranks.first:
         _conclude(config, folder, terminal, how)
     return folder.path
+
+
+def _facts(config: Config, plan: Plan) -> dict[str, object]:
+    """What all processes of a run must have alike, by its name for a person."""
+    stages = [
+        f"{value:.9g}" if isinstance(value, float) else value  # machines may round apart
+        for stage in plan.stages for value in asdict(stage).values()
+    ]  # fmt: skip
+    digest = hashlib.sha256(json.dumps(stages).encode()).hexdigest()[:10]
+    versions = {f"the version of {name}": version(name) for name in ("torch", "numpy")}
+    return {**shared_settings(config), "the plan": digest, "the code of igo": code(), **versions}
 
 
 def _ended(folder: RunFolder) -> bool:
@@ -90,7 +107,7 @@ def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
     from igo.runs import tracking
 
     if tracking.sweep_run():
-        tracking.check_login(config.tracking)
+        login.check_login(config.tracking)
         with folder.held():
             tracking.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
 
@@ -103,13 +120,13 @@ def _train(
     check_stop: Callable[[], None],
     ranks: Ranks,
 ) -> None:
-    from igo.runs import assemble, recorded, tracking  # torch; a dry run answers without
+    from igo.runs import assemble, recorded  # torch; a dry run answers without
     from igo.train import loop
     from igo.train.state import Progress
 
     if ranks.first:
         check_can_be_made(folder.path)
-        tracking.check_login(config.tracking)
+        login.check_login(config.tracking)
     training = assemble.prepare(config, plan, ranks)
     terminal.say(f"run {folder.path}")  # now that it can begin
     if training.engine.note:

@@ -7,6 +7,7 @@ again. Its marks are kept: what has one is not sent, by it or here.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from typing import Any
 from omegaconf import DictConfig
 
 from igo.config.load import of_file, split_off
-from igo.errors import ConfigError, UserError
-from igo.files import Record, from_json
-from igo.runs import tracking, trained, wandb_files
+from igo.errors import ConfigError, UserError, first_line
+from igo.files import Record, from_json, read_bytes, write_atomically
+from igo.runs import login, tracking, trained, wandb_files
 from igo.runs.folder import read_status, state_of
 from igo.runs.terminal import Terminal
 from igo.words import counted
@@ -25,10 +26,10 @@ NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in what W&B says of
 
 
 class Unanswered(UserError):
-    """The server does not answer, so no other run can be sent either."""
+    """The server does not answer, or W&B failed, so no other run can be sent either."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"W&B does not answer ({reason}); all runs are kept, start this again")
+    def __init__(self, reason: str, what: str = "does not answer") -> None:
+        super().__init__(f"W&B {what} ({reason}); all runs are kept, start this again")
 
 
 @dataclass
@@ -60,13 +61,14 @@ def run(composed: DictConfig) -> None:
     if not root.is_dir():
         raise ConfigError("runs_dir", settings.runs_dir, "there is no such folder")
     terminal, failed = Terminal(), 0
-    ids = unsent(root)
+    folders = [file.parent for file in sorted(root.glob("*/status.json"))]
+    owners = {read_status(folder).get("wandb_id"): folder for folder in folders}
+    without_file = [name for name, one in owners.items() if name and read_status(one).get("unsent")]
+    ids = list(dict.fromkeys([*unsent(root), *without_file]))
     if not ids:
         terminal.say(f"nothing to send: W&B has every run of {root / 'wandb'}")
         return
     _log_in()
-    statuses = sorted(root.glob("*/status.json"))
-    owners = {read_status(file.parent).get("wandb_id"): file.parent for file in statuses}
     for place, run_id in enumerate(ids, 1):
         folder = owners.get(run_id)
         try:
@@ -94,7 +96,7 @@ def _log_in() -> None:
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))  # its warnings advise what would send rows twice
-    if not tracking.knows_key():
+    if not login.knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
             " again. Nothing was sent, and all runs are kept"
@@ -108,7 +110,6 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
         Unanswered: by the server.
         UserError: this run cannot be sent.
     """
-    import wandb
     from wandb.errors import CommError
 
     if folder and state_of(folder) == "running":
@@ -118,19 +119,27 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
         return "passed over: its file is empty, and it has no run folder"
     try:
         opened = tracking.open_run("online", root, offline.made)
-    except CommError as error:
-        wandb.teardown()  # else the id is still in use by the attempt
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # CommError, or whatever a strange answer leads to
+        tracking.give_up()  # else the id is still in use by the attempt
+        reason = first_line(error)
+        if not isinstance(error, CommError):
+            raise Unanswered(reason, "failed") from None
         kind = Unanswered if any(word in reason for word in NO_ANSWER) else UserError
         raise kind(reason) from None
     complaints: list[str] = []
-    tracker = tracking.of_run(opened, root, offline.records, complaints.append)
-    if offline.model:
-        tracker.attach(offline.model)
-    tracker.finish(offline.exit_code)
+    try:
+        tracker = tracking.of_run(opened, root, offline.records, complaints.append)
+        if offline.model:
+            tracker.attach(offline.model)
+        tracker.finish(offline.exit_code)
+    except Exception as error:  # its service may have died
+        tracking.give_up()
+        raise Unanswered(first_line(error), "failed") from None
     if complaints:
         kind = UserError if tracker.answered else Unanswered
         raise kind(f"it did not take all of {offline.made['name']}")
+    if folder and (status := read_status(folder)).pop("unsent", False):
+        write_atomically(folder / "status.json", json.dumps(status, indent=2) + "\n")
     there = len(offline.records) - tracker.sent
     return f"{counted(tracker.sent, 'epoch')} sent" + (f", {there} were there" if there else "")
 
@@ -145,7 +154,7 @@ def _of_folder(folder: Path, run_id: str) -> Offline:
     made = tracking.identity(config, folder.name, run_id)
     file = folder / "metrics.jsonl"
     try:
-        lines = file.read_text(encoding="utf-8").splitlines(keepends=True) if file.exists() else []
+        lines = read_bytes(file).decode().splitlines(keepends=True) if file.exists() else []
         records = [from_json(line) for line in lines if line.endswith("\n")]  # not a torn one
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None

@@ -7,32 +7,32 @@ W&B run is the one that the agent was given, so that the sweep sees what it aske
 
 from __future__ import annotations
 
-import configparser
 import contextlib
-import io
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from igo.config.schema import Config, TrackingConfig
-from igo.errors import ConfigError, UserError
-from igo.files import Record, read_bytes
+from igo.config.schema import Config
+from igo.errors import first_line
+from igo.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.wandb_files import folders_of, history, mark_sent
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 COUNT_TRIES = 5  # seconds that the end waits for a server to count them
-LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # that a folder's W&B file may have
 MOST_OF_A_NAME = 128  # characters that W&B takes
 
 
 class Tracker:
     """Where records go beside the run folder; this one leads nowhere."""
+
+    failed = False  # whether W&B lacks something that `igo sync` has to bring
 
     def log(self, record: Record) -> None:
         """Take the record of one epoch."""
@@ -42,56 +42,6 @@ class Tracker:
 
     def finish(self, exit_code: int) -> None:
         """Close the run; 0 means that it is finished."""
-
-
-def check_login(tracking: TrackingConfig) -> None:
-    """Ask, before any compute, whether an online run could log in at all.
-
-    Raises:
-        ConfigError: mode=online without an API key.
-    """
-    if tracking.tool != "wandb" or tracking.mode != "online":
-        return
-    if not knows_key():
-        raise ConfigError(
-            "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
-            " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
-        )  # fmt: skip
-
-
-def knows_key() -> bool:
-    """Whether there is a key to log in with; whether a server answers, init finds out.
-
-    Raises:
-        UserError: this folder's W&B settings lead elsewhere.
-    """
-    import wandb
-
-    refuse_foreign_settings(Path(os.environ.get("WANDB_DIR", ".")))
-    with contextlib.redirect_stderr(io.StringIO()):
-        return bool(wandb.login(prompt=False, verify=False))
-
-
-def refuse_foreign_settings(folder: Path) -> None:
-    """See that no W&B settings in a folder, which may be somebody else's, say where the key goes.
-
-    Raises:
-        UserError: naming the file and the setting.
-    """
-    for file in (folder / "wandb" / "settings", folder / ".wandb" / "settings"):
-        parser = configparser.ConfigParser(interpolation=None)
-        try:
-            parser.read_string(read_bytes(file).decode())
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, configparser.Error):
-            raise UserError(f"{file} cannot be read; W&B would follow it, so remove it") from None
-        names = {name for section in parser.values() for name in section} - set(LOCAL_SETTINGS)
-        if names:
-            raise UserError(
-                f"{file} sets {min(names)}; such a file may send your W&B key to another server."
-                " Remove it; your server is named by WANDB_BASE_URL or `wandb login --host`"
-            )
 
 
 def sweep_run() -> str | None:
@@ -112,6 +62,7 @@ def start(
     """
     if config.tracking.tool == "none" or config.tracking.mode == "disabled":
         return Tracker()
+    threading.excepthook = _excepthook
     root = Path(config.runs_dir).resolve()
     name = folder.path.name
     known = folder.status().get("wandb_id")
@@ -129,7 +80,7 @@ def start(
         return of_run(_init(config, root, name, run_id, warn), root, known_records, warn)
 
     forks = config.dataset.name == "imagenet"  # workers, which must not start amid this
-    return opened() if forks else OpeningTracker(opened)
+    return OpeningTracker(opened, warn, beside=not forks)
 
 
 def of_run(
@@ -151,34 +102,66 @@ def of_run(
 class OpeningTracker(Tracker):
     """A tracker that opens, and takes records, beside training, which waits for no server.
 
-    One thread does all, in order. What goes wrong there ends the run at the next record.
+    One thread does all, in order. Whatever goes wrong there is a warning: the run goes on without
+    W&B, and its own record has everything.
     """
 
-    def __init__(self, opened: Callable[[], Tracker]) -> None:
-        self._thread = ThreadPoolExecutor(1, "W&B")
-        self._tracker = self._thread.submit(opened)
-        self._logged: list[Future[None]] = []
+    def __init__(
+        self, opened: Callable[[], Tracker], warn: Callable[[str], None], *, beside: bool = True
+    ) -> None:
+        self._thread, self._warn, self._beside = ThreadPoolExecutor(1, "W&B"), warn, beside
+        self._tracker: Tracker | None = None
+        self._do(lambda: setattr(self, "_tracker", opened()))
 
     def log(self, record: Record) -> None:
         """See Tracker."""
-        if self._tracker.done():
-            self._tracker.result()  # its error
-        while self._logged and self._logged[0].done():
-            self._logged.pop(0).result()
-        self._logged.append(self._thread.submit(lambda: self._tracker.result().log(record)))
+        self._do(lambda: self._opened().log(record))
 
     def attach(self, model: Path) -> None:
         """See Tracker."""
-        self._logged.append(self._thread.submit(lambda: self._tracker.result().attach(model)))
+        self._do(lambda: self._opened().attach(model))
 
     def finish(self, exit_code: int) -> None:
-        """See Tracker. A run that failed has its own error to tell, not that of opening."""
+        """See Tracker."""
+        self._do(lambda: self._opened().finish(exit_code))
         self._thread.shutdown()
-        for one in self._logged:
-            if exit_code == 0:
-                one.result()
-        if exit_code == 0 or self._tracker.exception() is None:
-            self._tracker.result().finish(exit_code)
+
+    def _opened(self) -> Tracker:
+        if self._tracker is None:
+            raise RuntimeError("it is not open")
+        return self._tracker
+
+    def _do(self, work: Callable[[], None]) -> None:
+        done = self._thread.submit(self._tried, work)
+        if not self._beside:
+            done.result()
+
+    def _tried(self, work: Callable[[], None]) -> None:
+        if self.failed:
+            return
+        try:
+            work()
+        except Exception as error:  # its client raises anything, and its service may be dead
+            self.failed = True
+            self._warn(
+                f"W&B failed ({first_line(error)}): this run goes on without it; `make sync` brings"
+                " it there later"
+            )
+            give_up()
+
+
+def _excepthook(error: threading.ExceptHookArgs) -> None:
+    """Leave out what threads of W&B raise where its service died: the run's warning tells it."""
+    if not (error.thread and error.thread.name.startswith("wandb")):
+        threading.__excepthook__(error)
+
+
+def give_up() -> None:
+    """End W&B's service, or what is left of it: it would fail again at the end of the process."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown()
 
 
 class WandbTracker(Tracker):
@@ -221,17 +204,14 @@ class WandbTracker(Tracker):
 
 
 def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[str], None]) -> Any:
-    import wandb  # a third of a second that --help need not pay
-    from wandb.errors import CommError
-
     made = identity(config, name, run_id)
     if config.tracking.mode == "online":
         try:
             return open_run("online", root, made)
-        except CommError as error:
-            reason = str(error).splitlines()[0]
+        except Exception as error:  # CommError, or whatever a strange answer leads to
+            reason = first_line(error)
             warn(f"no W&B run online ({reason}); this one goes on offline, `make sync` later")
-            wandb.teardown()  # else the id is still in use by the attempt
+            give_up()  # else the id is still in use by the attempt
     return open_run("offline", root, made)
 
 
@@ -261,7 +241,7 @@ def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, 
     """Open or resume a W&B run whose files are in root/wandb.
 
     Raises:
-        CommError: no server answers, or it refuses the run.
+        Exception: no server answers, or it refuses the run; CommError, or what the answer led to.
     """
     import wandb
 
@@ -287,7 +267,6 @@ def _has_rows(run: Any, count: int) -> bool:
     may take a moment to count them.
     """
     import wandb
-    from wandb.errors import Error
 
     try:
         for _ in range(COUNT_TRIES):  # an Api keeps its first answer
@@ -296,7 +275,7 @@ def _has_rows(run: Any, count: int) -> bool:
             if int(there.historyLineCount or 0) >= count:
                 return True
             time.sleep(1)
-    except Error:
+    except Exception:  # an error of W&B's, or what a strange answer leads to
         pass
     return False
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 from igo.config.load import of_file
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.files import Record, durable, open_regular, partial_of
+from igo.files import Record, durable, partial_of, sha256_of
 from igo.runs import checkpoint
 from igo.runs.folder import RunFolder, read_records, refuse_older
 from igo.train import models
@@ -64,22 +63,21 @@ def export(folder: RunFolder, config: Config) -> Path:
     """
     file = folder.path / FILE
     with folder.writing():
-        if _digest(file) != folder.status().get(FILE, ""):
+        if not _is_whole(file, folder):
             state = _parameters(folder.path, config)
             with durable(partial := partial_of(file)) as written:
                 torch.save(state, written)
-            digest = _digest(partial)
+            digest = sha256_of(partial)
             partial.replace(file)
             folder.update_status(**{FILE: digest})
     return file
 
 
-def _digest(file: Path) -> str | None:
+def _is_whole(file: Path, folder: RunFolder) -> bool:
     try:
-        with open_regular(file) as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
+        return sha256_of(file) == folder.status().get(FILE)
     except FileNotFoundError:
-        return None
+        return False
 
 
 def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:

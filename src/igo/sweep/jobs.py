@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import os
 import sys
-import traceback
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,11 +23,11 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import Busy, NoEffect, UserError, first_line
+from igo.errors import Busy, NoEffect, UserError
 from igo.files import refuse_links
 from igo.paths import PACKAGE
 from igo.ranks import Ranks
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, state_of
 
 TRAIN = PACKAGE.parent / "train.py"  # in a clone
 
@@ -193,6 +193,12 @@ def _send_to(*handles: int) -> None:
         os.dup2(handle, number)
 
 
+def wait_for_others(job: Job) -> None:
+    """Until no other process works on the run, as one does whose sweep was killed."""
+    while state_of(job.folder.path) == "running":
+        time.sleep(1)
+
+
 def execute(job: Job) -> None:
     """Carry out one run in this process, as ``igo train OVERRIDES`` would.
 
@@ -213,8 +219,8 @@ def execute(job: Job) -> None:
         if Ranks.of_environment().first and untouched:
             with suppress(OSError, UserError), job.folder.held():  # the error itself is to be told
                 job.folder.write_plan(make_plan(job.config))
-                job.folder.begin_status(state="failed", error=first_line(error))
-                job.folder.write_error(traceback.format_exc())
+                job.folder.begin_status()
+                job.folder.write_failure(error)
         if not isinstance(error, UserError):
             raise
         _end(error)

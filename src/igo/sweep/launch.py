@@ -126,7 +126,10 @@ class Launch:
         for job in jobs:
             if states[job.name] == "finished":
                 data.finished(job.folder.path, job.config)
-        skipped = {"finished", "running", "queued"} | (set() if self._retry else {"failed"})
+        # here, the runs of a sweep that was killed may live on: they are waited for
+        local = self._hydra.runtime.choices["hydra/launcher"] == "local"
+        skipped = {"finished", "queued"} | (set() if local else {"running"})
+        skipped |= set() if self._retry else {"failed"}
         to_do = [job for job in jobs if states[job.name] not in skipped]
         self._console.print(
             f"sweep {manifest.name}: {counted(len(jobs), 'run')}, {counts(states)}", markup=False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from igo.cores import allowed_cores
-from igo.errors import ConfigError
+from igo.errors import ConfigError, UserError
 from igo.runs.stopping import heard
-from igo.sweep.jobs import Job, execute, logged
+from igo.sweep.jobs import Job, execute, logged, wait_for_others
 from igo.sweep.launch import Sweep
 from igo.sweep.overview import Overview
 
 IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.tracking", "wandb")
+LONGEST_PLACE = 70  # bytes of TMPDIR: a socket's path has at most 107, forkserver's name is in it
 LOOK = 0.5  # seconds between two looks at what runs
 
 
@@ -111,6 +113,9 @@ def _gpus() -> list[str]:
 
 
 def _server(jobs: Sequence[Job]) -> ForkServerContext:
+    place = tempfile.gettempdir()
+    if len(os.fsencode(place)) > LONGEST_PLACE:
+        raise UserError(f"TMPDIR={place} is too long a path for a socket in it; set a shorter one")
     context = multiprocessing.get_context("forkserver")
     data = ["sklearn.datasets"] if any(job.config.dataset.name == "digits" for job in jobs) else []
     models = ["timm"] if any(job.config.model.timm for job in jobs) else []
@@ -130,6 +135,7 @@ def _work(job: Job, slot: Slot) -> None:
     os.environ["OMP_NUM_THREADS"] = str(slot.threads)  # the most that engine.threads=auto takes
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
+    wait_for_others(job)
     with logged(job):
         execute(job)
 

@@ -1,0 +1,65 @@
+"""Whether W&B could be logged in to, and that the key goes to no server of somebody else's."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import io
+import os
+from pathlib import Path
+
+from igo.config.schema import TrackingConfig
+from igo.errors import ConfigError, UserError
+from igo.files import read_bytes
+
+LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # that a folder's W&B file may have
+
+
+def check_login(tracking: TrackingConfig) -> None:
+    """Ask, before any compute, whether an online run could log in at all.
+
+    Raises:
+        ConfigError: mode=online without an API key.
+    """
+    if tracking.tool != "wandb" or tracking.mode != "online":
+        return
+    if not knows_key():
+        raise ConfigError(
+            "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
+            " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
+        )  # fmt: skip
+
+
+def knows_key() -> bool:
+    """Whether there is a key to log in with; whether a server answers, init finds out.
+
+    Raises:
+        UserError: this folder's W&B settings lead elsewhere.
+    """
+    import wandb
+
+    refuse_foreign_settings(Path(os.environ.get("WANDB_DIR", ".")))
+    with contextlib.redirect_stderr(io.StringIO()):
+        return bool(wandb.login(prompt=False, verify=False))
+
+
+def refuse_foreign_settings(folder: Path) -> None:
+    """See that no W&B settings in a folder, which may be somebody else's, say where the key goes.
+
+    Raises:
+        UserError: naming the file and the setting.
+    """
+    for file in (folder / "wandb" / "settings", folder / ".wandb" / "settings"):
+        parser = configparser.ConfigParser(interpolation=None)
+        try:
+            parser.read_string(read_bytes(file).decode())
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, configparser.Error):
+            raise UserError(f"{file} cannot be read; W&B would follow it, so remove it") from None
+        names = {name for section in parser.values() for name in section} - set(LOCAL_SETTINGS)
+        if names:
+            raise UserError(
+                f"{file} sets {min(names)}; such a file may send your W&B key to another server."
+                " Remove it; your server is named by WANDB_BASE_URL or `wandb login --host`"
+            )
