@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from itertools import accumulate, takewhile
+from itertools import accumulate, pairwise
 from typing import Any
 
 from igo.method import batches, orders
@@ -229,12 +229,10 @@ class Plan:
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
         """Of each row: the first row of its epoch, the batches before it, and all of the epoch."""
+        firsts = [index for index, stage in enumerate(self.stages) if not stage.start]
         found: list[tuple[int, int, int]] = []
-        for first, stage in enumerate(self.stages):
-            if stage.start:
-                continue
-            rows = [stage, *takewhile(lambda row: row.start, self.stages[first + 1 :])]
-            before = [0, *accumulate(row.batches for row in rows)]
+        for first, end in pairwise([*firsts, len(self.stages)]):
+            before = [0, *accumulate(row.batches for row in self.stages[first:end])]
             found += [(first, count, before[-1]) for count in before[:-1]]
         return found
 

@@ -1,0 +1,220 @@
+"""Loops that are not the plan's: each is refused or noticed, and none trains something else."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import lr_scheduler, swa_utils
+from torch.utils.data import DataLoader
+
+import igo
+
+
+def made(workers: int = 0, **given: Any) -> tuple[Any, igo.BatchSampler, DataLoader[Tensor], Any]:
+    plan = igo.plan("linear", n=40, epochs=3, learning_rate=0.1, batch_size=8, split=0.5)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    batches = igo.BatchSampler(plan, **given)
+    loader = DataLoader(torch.arange(40.0), batch_sampler=batches, num_workers=workers)
+    return optimizer, batches, loader, igo.Schedule(optimizer, batches)
+
+
+def test_a_step_once_an_epoch_is_refused() -> None:
+    optimizer, _, loader, _ = made()
+    next(iter(loader))
+    with pytest.raises(RuntimeError, match="not once an epoch, and not after the update"):
+        optimizer.step()
+
+
+def test_a_step_after_the_update_is_refused_at_the_first() -> None:
+    optimizer, _, loader, schedule = made()
+    next(iter(loader))
+    with pytest.raises(RuntimeError, match=r"schedule\.step\(\) before"):
+        optimizer.step()
+    schedule.step()
+    optimizer.step()
+    with pytest.raises(RuntimeError, match=r"schedule\.step\(\) before"):
+        optimizer.step()
+
+
+def test_an_update_that_a_scaler_skips_is_counted() -> None:
+    _, batches, loader, schedule = made()
+    for _ in batches.epochs():
+        for _ in loader:
+            schedule.step()
+    assert batches.done
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_batch_that_is_skipped_before_step_is_noticed(workers: int) -> None:
+    optimizer, batches, loader, schedule = made(workers)
+
+    def train() -> None:
+        for _ in batches.epochs():
+            for number, _ in enumerate(loader):
+                if number == 2:
+                    continue  # the loss is NaN
+                schedule.step()
+                optimizer.step()
+
+    with pytest.raises(RuntimeError, match=r"1 of the loader's batches .*skip optimizer\.step"):
+        train()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_may_be_left_early(workers: int) -> None:
+    optimizer, batches, loader, schedule = made(workers)
+    seen: list[int] = []
+    for _ in batches.epochs():
+        for batch in loader:
+            update = schedule.step()
+            optimizer.step()
+            seen += batch.tolist()
+            if update.batch == 3 and len(seen) < 40:
+                break
+    assert sorted(seen) == sorted(list(range(40)) * 3)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
+def test_another_scheduler_beside_it_is_refused() -> None:
+    for order in ("before the update", "after it"):
+        optimizer, _, _, schedule = made()
+        schedule.step()
+        other = lr_scheduler.ExponentialLR(optimizer, 0.5)
+        with pytest.raises(RuntimeError, match="something else writes it"):
+            _update(optimizer, schedule, other, order)
+
+
+def _update(optimizer: Any, schedule: Any, other: Any, order: str) -> None:
+    if order == "after it":
+        optimizer.step()
+        other.step()
+        schedule.step()
+    else:
+        other.step()
+        optimizer.step()
+
+
+def test_rates_of_another_training_are_refused_when_loaded() -> None:
+    optimizer, _, _, schedule = made()
+    other = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.7)
+    optimizer.load_state_dict(copy.deepcopy(other.state_dict()))
+    with pytest.raises(igo.PlanError, match=r"made with 0\.7; give both the same"):
+        schedule.step()
+
+
+def test_the_newest_schedule_counts_and_the_older_says_so() -> None:
+    optimizer, batches, _, schedule = made()
+    second = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
+    newest = igo.Schedule(second, batches)
+    with pytest.raises(RuntimeError, match=r"Schedule\(\[first, second\], batches\)"):
+        schedule.step()
+    newest.step()
+    second.step()
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
+def test_several_optimizers_have_one_schedule() -> None:
+    plan = igo.plan("linear", n=40, epochs=5, learning_rate=0.1, batch_size=8, split=1)
+    first = torch.optim.Muon([nn.Parameter(torch.ones(2, 2))], lr=0.02)
+    second = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
+    schedule = igo.Schedule([first, second], igo.BatchSampler(plan))
+    for m in range(5):
+        for _ in range(5):
+            schedule.step()
+            first.step()
+            second.step()
+            rates = [one.param_groups[0]["lr"] for one in (first, second)]
+            assert rates == pytest.approx([0.02 * (1 - m / 5), 0.1 * (1 - m / 5)], rel=1e-12)
+
+
+def test_an_optimizer_that_never_steps_is_named() -> None:
+    plan = igo.plan("linear", n=400, epochs=2, learning_rate=0.1, batch_size=8)
+    optimizers = [torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1) for _ in range(2)]
+    schedule = igo.Schedule(optimizers, igo.BatchSampler(plan))
+
+    def train() -> None:
+        for _ in range(40):
+            schedule.step()
+            optimizers[0].step()
+
+    with pytest.raises(RuntimeError, match="optimizer 2 of 2 made no step in 16 updates"):
+        train()
+
+
+def test_an_update_amid_its_parts_is_refused() -> None:
+    optimizer, batches, loader, schedule = made(parts=4)
+    ended = 0
+    for _ in loader:
+        update = schedule.step()
+        if update.ends:
+            optimizer.step()
+            ended += 1
+        else:
+            with pytest.raises(RuntimeError, match="after part 1 of 2"):
+                optimizer.step()
+    assert ended == batches.updates == 5
+
+
+def _update_bn(loader: DataLoader[Tensor]) -> None:
+    swa_utils.update_bn(loader, nn.Sequential(nn.BatchNorm1d(1)))
+
+
+def _evaluate(loader: DataLoader[Tensor]) -> None:
+    with torch.no_grad():
+        for _ in loader:
+            pass
+
+
+@pytest.mark.parametrize("use", [_update_bn, _evaluate])
+@pytest.mark.parametrize("updates", [0, 2])
+def test_the_training_loader_is_not_for_evaluation(
+    use: Callable[[DataLoader[Tensor]], None], updates: int
+) -> None:
+    _, batches, loader, _ = made()
+    batches.updates = updates
+    with pytest.raises(RuntimeError, match=r"batches\.evaluation\(batch_size\)"):
+        use(loader)
+    plain = DataLoader(torch.arange(40.0), batch_sampler=batches.evaluation(16))
+    with torch.no_grad():
+        assert torch.cat(list(plain)).tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_readmes_mean_over_an_epoch_is_that_of_its_length(workers: int) -> None:
+    optimizer, batches, loader, schedule = made(workers)
+    means = []
+    for epoch in batches.epochs():
+        wanted = batches.plan.batches_of_epoch(epoch)
+        assert len(loader) == wanted
+        total = 0.0
+        for _ in loader:
+            schedule.step()
+            optimizer.step()
+            total += 1.0
+        means.append(total / len(loader))  # after the last batch, the last epoch's too
+    assert means == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
+@pytest.mark.parametrize("workers", [0, 2, 4])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_b_changes_at_the_very_update_inside_an_epoch(workers: int, persistent: bool) -> None:
+    if persistent and not workers:
+        pytest.skip("there are no workers to persist")
+    plan = igo.plan("linear", n=200, epochs=2, stages=7, learning_rate=0.1, batch_size=5)
+    batches = igo.BatchSampler(plan)
+    loader = DataLoader(
+        torch.arange(200), batch_sampler=batches, num_workers=workers, persistent_workers=persistent
+    )
+    seen: list[int] = []
+    for _ in batches.epochs():
+        for batch in loader:
+            place = plan.at(batches.advance().number)
+            assert len(batch) == place.size
+            seen += batch.tolist()
+    assert sorted(seen[:200]) == sorted(seen[200:]) == list(range(200))
