@@ -82,7 +82,7 @@ def epoch_ends(early: int, late: int) -> list[Row]:
                 state = assemble.state_of(folder.path.name, None, training, progress)
                 recorded.write_epoch(folder, progress.records[-1], state, {})
                 taken.append(time.thread_time() - began)
-    ends = {epoch: Spread.of(taken[epoch - 50 : epoch]).median for epoch in (early, late)}
+    ends = {epoch: Spread.of(taken[max(epoch - 50, 0) : epoch]).median for epoch in (early, late)}
     print(f"the end of epoch {late} took {ends[late] / ends[early]:.2f} times that of {early}")
     return [
         {"varied": "end of epoch", "value": epoch, "cpu_milliseconds": 1e3 * seconds}
