@@ -255,3 +255,19 @@ def test_help_is_quick(interpreter: Program) -> None:
     interpreter("--help")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 7.5
+
+
+def test_bash_completes_an_option_of_a_group(tmp_path: Path) -> None:
+    line = "python src/train.py schedule=cos"
+    script = f"""
+        eval "$(python src/train.py -sc install=bash)"
+        COMP_LINE="{line}" COMP_POINT={len(line)} COMP_CWORD=2
+        hydra_bash_completion
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+    ended = subprocess.run(
+        ["bash", "-c", script], cwd=ROOT, env=clean_environment(PATH=path),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ended.stdout.split() == ["schedule=cosine", "schedule=cosine_power"], ended.stderr

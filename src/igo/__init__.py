@@ -4,7 +4,7 @@ In a training loop of one's own (docs/own-loop.md):
 
     plan = igo.plan("graduated", n=len(data), epochs=30, learning_rate=0.1, batch_size=16, p=0.5)
     batches = igo.BatchSampler(plan, seed=0)
-    loader = DataLoader(data, batch_sampler=batches, num_workers=4)
+    loader = DataLoader(data, batch_sampler=batches, num_workers=2)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
         for inputs, targets in loader:

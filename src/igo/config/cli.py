@@ -32,7 +32,7 @@ from igo.words import printable
 EXIT_USER_ERROR = 2
 # Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
-         "--hydra-help", "--version"}  # fmt: skip
+         "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
 OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 
