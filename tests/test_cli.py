@@ -100,6 +100,7 @@ BAD = {  # what is typed: what the message must say
     "+optimizer.nesterov=true": r"no setting 'optimizer.nesterov'",
     "optimizers=sgd": r"no setting 'optimizers'. Did you mean 'optimizer'",
     "dataset.mean=[0.1,0.2]": r"dataset.mean=.*dataset.channels=1",
+    "dataset.name=[1]": r"dataset.name=.*",
     "tracking.mode=onlin": r"tracking.mode=onlin .*Did you mean 'online'",
     "schedule": r"NAME=VALUE",
     "--p=0.9": r"no flag --p; settings are written NAME=VALUE",

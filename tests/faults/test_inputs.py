@@ -27,6 +27,7 @@ from igo.config.plan import make_plan
 from igo.config.schema import known_settings
 from igo.errors import UserError
 from igo.method.plan import Plan
+from igo.paths import CONF
 from igo.runs import assemble
 from igo.train import loop
 from igo.train.state import Progress, Training
@@ -79,7 +80,7 @@ def composed(data_dir: Path, lines: list[str]) -> tuple[Training, Plan]:
         try:
             config = load(compose("config", [*OWN, f"data_dir={data_dir}", *lines]), names)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_composition(error, "config")) from None
+            raise UserError(_composition(error, CONF / "config.yaml")) from None
     plan = make_plan(config)
     return assemble.prepare(config, plan), plan
 

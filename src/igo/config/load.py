@@ -67,7 +67,7 @@ def _find_facts(values: Any) -> None:
         UserError: they are missing, damaged, or do not fit together.
     """
     dataset = values.get("dataset")
-    if not isinstance(dataset, dict) or dataset.get("name") not in readers.READERS:
+    if not isinstance(dataset, dict) or str(dataset.get("name")) not in readers.READERS:
         return
     unknown = [name for name in facts.NAMES if dataset.get(name) is None]
     texts = [values.get("data_dir"), dataset.get("root") or "", dataset.get("file") or ""]
