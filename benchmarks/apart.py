@@ -60,7 +60,7 @@ def _child(overrides: list[str]) -> None:
     timed = partial(_timed, spent)
     timed("finite or not, each update", torch, "_amp_foreach_non_finite_check_and_unscale_")
     timed("C² at the start of stages", measuring, "mini_batch")
-    timed("C² online", online, "pair")
+    timed("C² online", online, "measured")
     timed("evaluation", engine.Engine, "evaluate")
     timed("checkpoint, copying the state", assemble, "state_of")
     timed("record and checkpoint, waited for", background.Writer, "do")

@@ -125,8 +125,8 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: str, make_co
         found = law(eta, b, record["gradient_variance"], beta, k)
         assert record["delta_measured"] == pytest.approx(found, rel=1e-12)
         assert record["delta_measured_low"] < found < record["delta_measured_high"]
-        assert record["variance_pairs"] >= 8
-    assert len({record["gradient_variance"] for record in progress.records}) == 4  # its own pairs'
+        assert record["variance_pieces"] >= 8
+    assert len({record["gradient_variance"] for record in progress.records}) == 4  # its own
     assert len({record["reference_variance"] for record in progress.records}) == 1
 
 

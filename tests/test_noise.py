@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from igo.config.schema import Config, EngineConfig
 from igo.method import noise
+from igo.method.spread import estimate
 from igo.train import datasets, engine, measure, models
 
 Make = Callable[..., Config]
@@ -40,7 +41,7 @@ def test_estimate_is_unbiased_over_every_split_of_an_epoch_into_batches() -> Non
         found, norms = [], []
         for order in itertools.permutations(range(n), k * b):
             pieces = samples[list(order)].view(k, b, -1).mean(dim=1)
-            measured = noise.estimate(pieces, batch_size=b, n=n)
+            measured = estimate(pieces, batch_size=b, n=n)
             found.append(measured.variance)
             mean = pieces.mean(dim=0)
             norms.append(
@@ -51,7 +52,7 @@ def test_estimate_is_unbiased_over_every_split_of_an_epoch_into_batches() -> Non
 
 
 def test_gradient_norm_is_zero_where_its_square_is_estimated_below_zero() -> None:
-    measured = noise.estimate(torch.tensor([[1.0], [-1.0]]), batch_size=1, n=100)
+    measured = estimate(torch.tensor([[1.0], [-1.0]]), batch_size=1, n=100)
     assert measured.variance == pytest.approx(2 * 99 / 100)
     assert measured.gradient_norm == 0.0
 
@@ -92,10 +93,17 @@ def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float)
     def variance(rows: np.ndarray) -> float:
         return float(5 * factor * rows.var(axis=0, ddof=1).sum())
 
-    found = noise.estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
+    found = estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
     assert found.variance == pytest.approx(variance(g), rel=1e-12)
     logs = np.log([variance(np.delete(g, i, axis=0)) for i in range(6)])
     error = math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
+    if sampling == "disjoint":  # 30 of 100 samples, in 6 pieces
+        h = g - g.mean(axis=0)
+        off = [(h[i] @ h[j]) ** 2 for i in range(6) for j in range(6) if i != j]
+        trace = float(np.square(h).sum()) / 5
+        squared = max((np.mean(off) - (trace / 6) ** 2) / ((5 / 6) ** 2 + 1 / 36), 0)
+        joined = min(2 * squared / (5 * trace**2) * (1 + math.sqrt(8 / 5)), error**2)
+        error = math.sqrt(joined * (1 - 6 / 100) + (error**2 - joined) * (1 - 30 / 100))
     reach = stats.t.ppf(0.975, 5) * error
     wanted = (variance(g) * math.exp(-reach), variance(g) * math.exp(reach))
     assert found.interval == pytest.approx(wanted, rel=1e-9)
@@ -105,7 +113,7 @@ def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float)
 def test_three_batches_have_an_interval_and_noise_that_hangs_on_one_has_no_end() -> None:
     def interval(*values: float) -> tuple[float, float] | None:
         g = torch.tensor(values, dtype=torch.float64)[:, None]
-        return noise.estimate(g, batch_size=1, n=100).interval
+        return estimate(g, batch_size=1, n=100).interval
 
     three = interval(1.0, 2.0, 4.0)
     assert three is not None
@@ -117,7 +125,7 @@ def test_three_batches_have_an_interval_and_noise_that_hangs_on_one_has_no_end()
 def test_float32_gradients_are_averaged_in_float64() -> None:
     g = torch.full((3, 1), 16777217.0, dtype=torch.float64)
     g[0] += 2.0  # 2^24 + 3: in float32 the mean of these would not be theirs
-    measured = noise.estimate(g.float(), batch_size=1, n=100, sampling="with_replacement")
+    measured = estimate(g.float(), batch_size=1, n=100, sampling="with_replacement")
     assert measured.variance == pytest.approx(float(g.float().double().var()), rel=1e-12)
 
 

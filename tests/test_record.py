@@ -182,7 +182,7 @@ def test_metrics_have_the_promised_columns_one_record_an_epoch(
     promised = [
         "epoch", "stage", "updates", "samples", "eta_m", "b_m", "gamma_m", "delta_m",
         "delta_measured", "delta_measured_low", "delta_measured_high", "gradient_variance",
-        "gradient_norm", "noise_scale", "variance_pairs", "variance_batch_size",
+        "gradient_norm", "noise_scale", "variance_pieces", "variance_batch_size",
         "reference_variance", "train/loss", "train/accuracy", "test/loss",
         "test/accuracy", "images_per_second", "seconds",
     ]  # fmt: skip

@@ -61,13 +61,12 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     random = torch.Generator().manual_seed(config.seed)
     drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
     rows: list[Row] = []
-    pair = online.Online(size, {0: 1}, within=2 * size <= batch_size)
+    plan = online.Online(size, 2, 1 if 2 * size <= batch_size else 2)
     for batch in training.data.train_batches(drawn, 0):
         found = _timed(training, partial(_step, batch))
-        (parts,) = pair.parts(0, batch, batch)
-        again = _timed(training, partial(_pair, parts))
+        again = _timed(training, partial(_pieces, plan, batch))
         for clock in ("cpu", "wall"):
-            step, spent = 1000 * found[clock], 1000 * again[clock]
+            step, spent = 1000 * found[clock], 1000 * again[clock] / plan.pieces
             rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step,
                          "measure_ms": spent})  # fmt: skip
     return rows[4:]  # the first two calls allocate
@@ -78,7 +77,6 @@ def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[i
     n = training_samples(config)
     updates = math.ceil(n / batch_size)
     plan = online.Online.of_epoch(config.noise, n, updates)
-    pairs = sum(plan.at.values())
     facts: dict[tuple[int, str], Row] = {}
     for clock in ("cpu", "wall"):
         own = [row for row in rows if row["clock"] == clock]
@@ -93,10 +91,10 @@ def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[i
             method="percentile", rng=0,
         ).confidence_interval  # fmt: skip
         ratio = share(step, spent)
-        by = pairs / updates
+        by = plan.pieces / updates
         facts[batch_size, clock] = {
-            "pairs": pairs, "size": plan.size, "updates": updates,
-            "samples": 2 * plan.size * pairs / n,
+            "pieces": plan.pieces, "size": plan.size, "updates": updates,
+            "samples": plan.size * plan.pieces / n,
             "step_ms": float(np.median(step)), "measure_ms": float(np.median(spent)),
             "cost": Estimate(by * ratio, by * float(drawn.low), by * float(drawn.high)),
         }  # fmt: skip
@@ -107,8 +105,9 @@ def _step(batch: Batch, run: Training) -> object:
     return run.engine.step(run.network, run.optimizer, batch)
 
 
-def _pair(parts: tuple[online.Part, online.Part], run: Training) -> object:
-    return online.pair(run.engine, run.network, parts)
+def _pieces(plan: online.Online, batch: Batch, run: Training) -> object:
+    first = [batch] * plan.batches
+    return online.measured(run.engine, run.network, plan, first, run.data.n)
 
 
 def _epoch(training: Training) -> object:

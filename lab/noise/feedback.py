@@ -26,7 +26,7 @@ def feedback(study: Study, config: Config) -> Found:
 
 
 def feedback_row(config: Config, record: Record) -> Row:
-    """An epoch, whose δ_measured is from its own pairs, which the feedback never saw."""
+    """An epoch, whose δ_measured is from its own pieces, which the feedback never saw."""
     names = ("epoch", "stage", "updates", "eta_m", "b_m", "delta_measured", "train/loss",
              "test/accuracy")  # fmt: skip
     return {

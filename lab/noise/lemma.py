@@ -12,7 +12,7 @@ from torch import Tensor
 from igo.analysis import statistics
 from igo.analysis.statistics import Array, Estimate
 from igo.config.schema import Config
-from igo.method import noise
+from igo.method import spread
 from igo.method.measure import draw, untouched
 from igo.seeds import derive_seed
 from igo.train import datasets, measure
@@ -88,27 +88,31 @@ def batchnorm_rows(
     network = training.network.train()
     (batch,) = images.train_batches([torch.arange(images.n)], 0)
     with untouched(network):
-        full = measure.training_gradient(whole, network, batch).double()
+        full = _flat(measure.training_gradient(whole, network, batch)).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= images.n // 2]:
         drawn = draw("independent", n=images.n, batch_size=b, batches=batches,
                              seed=derive_seed(seed, "lemma", b))  # fmt: skip
         with untouched(network):
             gradients = torch.stack(
-                [measure.training_gradient(whole, network, one)
+                [_flat(measure.training_gradient(whole, network, one))
                  for one in images.train_batches(drawn, 0)]
             )  # fmt: skip
         rows.append(batchnorm_row(gradients, full, b, images.n))
     return rows
 
 
+def _flat(gradient: list[Tensor | None]) -> Tensor:
+    return torch.cat([part.flatten() for part in gradient if part is not None])
+
+
 def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> Row:
     """Variance and bias of mini-batch gradients (K, d) against ``full``, all samples as one."""
-    found = noise.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
+    found = spread.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
     if found.interval is None:
         raise ValueError("three batches or more give an interval")
     finite = quantities.finite_factor(batch_size, n)
-    spread = found.variance / batch_size * finite  # E‖g_S - E g_S‖²
+    varies = found.variance / batch_size * finite  # E‖g_S - E g_S‖²
     gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())
     squares = [float((one.double() - full).square().sum()) for one in gradients]
     distance = statistics.mean_of(squares)
@@ -116,7 +120,7 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
         "b": batch_size, "batches": len(gradients), "c2": found.variance,
         "c2_low": found.interval[0], "c2_high": found.interval[1],
         "mean": distance.value, "low": distance.low, "high": distance.high,
-        "bias_square": max(gap - spread / len(gradients), 0.0),
+        "bias_square": max(gap - varies / len(gradients), 0.0),
         "full_gradient_square": float(full.square().sum()),
     }  # fmt: skip
 

@@ -212,7 +212,7 @@ def feedback(found: Found, dataset: str) -> tuple[str, str]:
         f" (its least p with {len(ends) // 2} seeds is {least_p(len(ends) // 2):.2g}).",
         table(["", "open loop", "feedback", "feedback − open loop (paired)"], rows),
         f"The demand, ≤ 0.15 with feedback: {verdict(worst <= 0.15)} (worst seed {worst:.3f})."
-        " δ_measured is of each epoch's own pairs, which the feedback never saw.",
+        " δ_measured is of each epoch's own pieces, which the feedback never saw.",
         table(["seed", "schedule.feedback", "largest deviation", "last b_m",
                "test accuracy", "training loss"], seeds),
         _feedback_verdict(facts),
@@ -249,7 +249,7 @@ def online_cost(found: Found, dataset: str) -> tuple[str, str]:
     facts = found.facts
     calls = {f"b = {b}, {clock}": one for (b, clock), one in facts["calls"].items()}
     rows = [
-        (case, f"{one['pairs']} of 2 × {one['size']} samples in {one['updates']:,} updates",
+        (case, f"{one['pieces']} of {one['size']} samples in {one['updates']:,} updates",
          f"{100 * one['samples']:.2f} %", one["step_ms"], one["measure_ms"], _percent(one["cost"]))
         for case, one in calls.items()
     ]  # fmt: skip
@@ -264,7 +264,7 @@ def online_cost(found: Found, dataset: str) -> tuple[str, str]:
         " bootstrap intervals, and the cost of an epoch's measurements as a share of its steps."
         " Other programs share these cores: process CPU time is the fair clock, wall time beside"
         " it.",
-        table(["b, clock", "measured pairs", "samples measured once more", "ms of a step",
+        table(["b, clock", "measured pieces", "samples measured once more", "ms of a step",
                "ms of a measurement", "cost"], rows),
         f"At most 3 % of training time: {verdict(worst <= 0.03)} (highest end of the intervals, CPU"
         f" time: {100 * worst:.2f} %). The measurement at a stage's start is apart from this, the"

@@ -89,7 +89,7 @@ class ScheduleConfig:
 
 @dataclass
 class NoiseConfig:
-    """How C² is measured: K mini-batches at the start, pairs of parts of batches online."""
+    """How C² is measured: K mini-batches at the start, pieces of an epoch online."""
 
     batches: int = 8
     batch_size: int | None = None

@@ -8,8 +8,10 @@ per-sample gradients do not exist there, and the two are never mixed.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from igo.errors import UserError
 from igo.method import noise
 from igo.method.noise import Noise
+from igo.method.sampler import BatchSampler
+from igo.method.spread import Spread
 from igo.seeds import generator
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets
@@ -26,14 +30,21 @@ Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) to the mean loss o
 
 def measure_noise(
     network: nn.Module,
-    loss: Loss,
-    loader: Iterable[Batch],
+    loss: Loss | None,
+    loader: Iterable[Any],
     *,
     n: int,
     batches: int = 32,
     sampling: str = "disjoint",
+    loss_of: Callable[[nn.Module, Any], Tensor] | None = None,
+    batch_size: int | None = None,
+    seed: int | None = None,
 ) -> Noise:
     """Measure C² and ‖∇f‖ of any model on any loader, and leave no trace in the model.
+
+    Gradients are made as training makes them, by ``.backward()``, and taken in one by one: memory
+    is that of two gradients, whatever ``batches`` is. Parameters, buffers, ``.grad`` and the random
+    state of torch are as before.
 
     >>> x = torch.randn(64, 3, generator=torch.manual_seed(0))
     >>> data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
@@ -46,33 +57,108 @@ def measure_noise(
 
     Args:
         network: in the mode that it is trained in.
-        loss: mean loss of a batch, e.g. ``torch.nn.functional.cross_entropy``.
-        loader: (inputs, targets) batches of one size, shuffled; a DataLoader with ``drop_last``.
+        loss: mean loss of a batch, e.g. ``torch.nn.functional.cross_entropy``; not the sum.
+        loader: batches of one size, shuffled; a DataLoader with ``drop_last``. With ``loss`` they
+            are (inputs, targets) whose first dimension is the batch.
         n: training samples that the loader draws from.
         batches: K, how many of the loader's batches to use.
         sampling: how the loader draws, see ``noise.sampling_factor``.
+        loss_of: mean loss of (model, batch), instead of ``loss``, for batches of any form.
+        batch_size: b, samples of a batch; over all ranks together, where the model averages
+            gradients over ranks (DDP, FSDP2), each of which then measures with its own batches.
+            Needed there and with ``loss_of``.
+        seed: of what the measurement draws (the loader's shuffle, dropout); by default it begins
+            at torch's random state, so two calls in a row draw the same.
 
     Raises:
-        ValueError: too few batches, batches of different sizes, an unknown sampling.
+        ValueError: too few batches, batches of different sizes, an unknown sampling, a loss that
+            is no finite mean, a parameter that no gradient reaches.
     """
-
-    def gradient(batch: Batch) -> Tensor:
-        value = loss(network(batch[0]), batch[1])
-        found = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-        return torch.cat([one.flatten() for one in found])
-
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    used = list(itertools.islice(loader, batches))
-    sizes = {len(targets) for _, targets in used}
-    if len(sizes) > 1:
-        raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
+    mean_loss = _mean_loss(loss, loss_of)
     if batches < 2:
         raise ValueError(f"batches={batches}: a variance needs 2 or more")
-    if len(used) < batches:
-        raise ValueError(f"batches={batches}: the loader has only {len(used)}")
-    with untouched(network):
-        gradients = torch.stack([gradient(batch) for batch in used])
-    return noise.estimate(gradients, batch_size=sizes.pop(), n=n, sampling=sampling)
+    _check_measurable(network, loss, loader, batch_size, explicit=loss_of is not None)
+    named = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    spread, sizes = Spread(named.values()), set()
+    with untouched(network), _own_randomness(network, seed):
+        for number, batch in enumerate(itertools.islice(loader, batches), start=1):
+            sizes.add(_size(batch) if batch_size is None else batch_size)
+            if len(sizes) > 1:
+                raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
+            for parameter in named.values():
+                parameter.grad = None
+            value = mean_loss(network, batch)
+            if value.ndim or not math.isfinite(value.item()):
+                raise ValueError(f"the loss of batch {number} is {value}: it must be a finite mean")
+            value.backward()
+            spread.add([parameter.grad for parameter in named.values()])
+    if spread.count < batches:
+        raise ValueError(f"batches={batches}: the loader has only {spread.count}")
+    if missed := [name for name, none in zip(named, spread.missed, strict=True) if none]:
+        raise ValueError(
+            f"no gradient reaches {', '.join(missed[:3])}{' …' if missed[3:] else ''}: set"
+            " requires_grad=False where the loss does not use a parameter; under checkpointing use"
+            " use_reentrant=False, which needs no input with a gradient"
+        )
+    found = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling)
+    if not math.isfinite(found.variance):
+        raise ValueError(f"C² is {found.variance}: a gradient is not finite where the loss is")
+    return found
+
+
+def _mean_loss(
+    loss: Loss | None, loss_of: Callable[[nn.Module, Any], Tensor] | None
+) -> Callable[[nn.Module, Any], Tensor]:
+    if loss_of is not None and loss is None:
+        return loss_of
+    if loss is None or loss_of is not None:
+        raise ValueError("give loss (of outputs and targets) or loss_of (of model and batch)")
+    return lambda network, batch: loss(network(batch[0]), batch[1])
+
+
+def _check_measurable(
+    network: nn.Module, loss: Any, loader: Any, batch_size: int | None, *, explicit: bool
+) -> None:
+    """Refuse what would be measured wrongly without a word."""
+    if getattr(loss, "reduction", "mean") != "mean":
+        raise ValueError(f"loss has reduction={loss.reduction!r}: C² needs the mean of a batch")
+    averaged = isinstance(network, nn.parallel.DistributedDataParallel) or any(
+        hasattr(p, "device_mesh") for p in network.parameters()
+    )
+    if batch_size is None and (explicit or averaged):
+        why = "over all ranks, whose gradients are averaged" if averaged else "with loss_of"
+        raise ValueError(f"batch_size=None: give the samples of a batch, {why}")
+    if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters()):
+        raise ValueError("a parameter has a post_accumulate_grad hook: backward would train it")
+    sampler = getattr(loader, "batch_sampler", None)
+    if isinstance(sampler, BatchSampler) and sampler.updates and not sampler.done:
+        raise ValueError(
+            "loader gives out the batches of a training in progress, which this would disturb:"
+            " measure with another one, e.g. DataLoader(data, b, shuffle=True, drop_last=True)"
+        )
+
+
+def _size(batch: Any) -> int:
+    """Samples of an (inputs, targets) batch.
+
+    Raises:
+        ValueError: they cannot be told from it.
+    """
+    inputs, targets = batch
+    tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor) and targets.ndim
+    if tensors and len(inputs) == len(targets):
+        return len(targets)
+    raise ValueError("batch_size=None: give the samples of a batch, which this form does not tell")
+
+
+@contextmanager
+def _own_randomness(network: nn.Module, seed: int | None) -> Iterator[None]:
+    """Draw from ``seed``, or from where torch stands, and leave torch's random state as it was."""
+    gpus = {p.device for p in network.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=[gpu.index for gpu in gpus]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> list[Tensor]:

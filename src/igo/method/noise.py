@@ -1,7 +1,7 @@
 """C², the variance of a one-sample stochastic gradient, and the noise level δ that it makes.
 
 δ = η √(C²/b) is how strongly SGD smooths the loss (slides, "SGD's smoothing property"). The
-formulas here take numbers and gradients from anywhere; igo.train.measure makes the gradients.
+formulas here take numbers; igo.method.spread takes gradients, from anywhere.
 """
 
 from __future__ import annotations
@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.special import stdtrit  # scipy.stats would take half a second to import
-from torch import Tensor
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 ROUNDING = 1e-12  # of a sum, below which its difference from another is 0
@@ -45,8 +43,7 @@ class Noise:
 
     ``variance`` is C², (loss per parameter)²; ``interval`` its 95 % confidence interval, None where
     there are too few batches for one; ``gradient_square`` the unbiased estimate of ‖∇f‖², which
-    chance can make negative; ``batches`` K of ``batch_size`` b samples drawn as ``sampling`` says,
-    or the number of ``pairs`` of parts of b samples.
+    chance can make negative; ``batches`` K of ``batch_size`` b samples drawn as ``sampling`` says.
     """
 
     variance: float
@@ -157,28 +154,28 @@ def sampling_factor(sampling: str, batch_size: int, n: int) -> float:
     return (n - 1) / (n - batch_size)
 
 
-def estimate(gradients: Tensor, *, batch_size: int, n: int, sampling: str = "disjoint") -> Noise:
-    """C² with its interval and ‖∇f‖² from mini-batch gradients at the same parameters.
-
-    Args:
-        gradients: (K, d), K ≥ 2.
-        batch_size: b, samples in each.
-        n: training samples that the batches were drawn from.
-        sampling: how, see ``sampling_factor``.
-    """
-    mean = gradients.mean(dim=0, dtype=torch.float64)
-    found = [(one.double() - mean).square().sum() for one in gradients]
-    *spreads, square = torch.stack([*found, mean.square().sum()]).tolist()  # one wait for a GPU
-    return from_spreads(spreads, square, batch_size=batch_size, n=n, sampling=sampling)
-
-
 def from_spreads(
-    spreads: Sequence[float], mean_square: float, *, batch_size: int, n: int, sampling: str
+    spreads: Sequence[float],
+    mean_square: float,
+    *,
+    batch_size: int,
+    n: int,
+    sampling: str,
+    crossed: float = 0.0,
 ) -> Noise:
-    """``estimate`` from ‖g_k - ḡ‖² of each batch and ‖ḡ‖², for gradients too many to keep.
+    """C² and ‖∇f‖², unbiased, from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
 
     The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees.
     ‖∇f‖² is ‖ḡ‖² less the variance that ḡ itself has.
+
+    Args:
+        spreads: ‖g_k - ḡ‖² of each.
+        mean_square: ‖ḡ‖².
+        batch_size: b, samples of each.
+        n: samples that they were drawn from.
+        sampling: how, see ``sampling_factor``.
+        crossed: mean of ((g_j - ḡ)·(g_k - ḡ))² over j ≠ k, for disjoint pieces that are a large
+            part of n, see ``_finite``.
 
     Raises:
         ValueError: fewer than two batches, or more samples in disjoint ones than there are.
@@ -189,15 +186,40 @@ def from_spreads(
     if sampling == "disjoint" and k * b > n:
         raise ValueError(f"batches={k} of {b} samples: disjoint pieces need at most n={n} samples")
     factor = sampling_factor(sampling, b, n)
-    variance = b * math.fsum(spreads) / (k - 1) * factor
+    total = math.fsum(spreads)
+    variance = b * total / (k - 1) * factor
     finite = {
         "with_replacement": 1.0,
         "independent": (n - b) / (n - 1),
         "disjoint": (n - b * k) / (n - 1),
     }[sampling]
     square = mean_square - variance / (b * k) * finite
+    # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
+    without = [total - one * (k / (k - 1)) for one in spreads]
+    error = _jackknife(without, total)
+    if error is not None and sampling == "disjoint":
+        error = _finite(error, total, crossed, k=k, b=b, n=n)
     tail = tail_index([math.sqrt(max(one, 0.0)) for one in spreads])
-    return Noise(variance, _jackknife(spreads, variance), square, b, k, sampling, tail)
+    return Noise(variance, _around(variance, error, k), square, b, k, sampling, tail)
+
+
+def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: int) -> float:
+    """The jackknife's error for K disjoint pieces of b of n samples, a large part of them.
+
+    Its square has two parts [derived]. One is how the samples happen to be joined in pieces,
+    2 tr Σ²/((K - 1)(tr Σ)²) with Σ the covariance of a piece: it is left even where the pieces are
+    all samples, but for the factor 1 - K/n. The rest is which samples were drawn, mostly those with
+    the largest gradients: 1 - Kb/n of it is left. tr Σ² comes from the products of different
+    pieces, which no large gradient of one sample dominates. Only what is above the first part by
+    more than chance counts as the rest.
+    """
+    per = total / (k - 1)  # tr Σ
+    if per <= 0 or math.isinf(error):
+        return error
+    squared = (crossed - (per / k) ** 2) / ((1 - 1 / k) ** 2 + 1 / k**2)
+    joined = 2 * max(squared, 0.0) / ((k - 1) * per**2) * (1 + math.sqrt(8 / (k - 1)))
+    joined = min(joined, error**2)
+    return math.sqrt(joined * (1 - k / n) + (error**2 - joined) * (1 - k * b / n))
 
 
 def tail_index(norms: Sequence[float], share: float = 0.1, least: int = 10) -> TailIndex | None:
@@ -229,69 +251,31 @@ def tail_index(norms: Sequence[float], share: float = 0.1, least: int = 10) -> T
     return TailIndex(alpha, (alpha * (1 - 1.96 / root), alpha * (1 + 1.96 / root)), k)
 
 
-def _jackknife(spreads: Sequence[float], variance: float) -> tuple[float, float] | None:
-    k, total = len(spreads), math.fsum(spreads)
-    # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
-    return log_jackknife([total - one * (k / (k - 1)) for one in spreads], total, variance)
-
-
-def log_jackknife(
-    without: Sequence[float], total: float, value: float
-) -> tuple[float, float] | None:
-    """The 95 % interval of a positive value by a jackknife of its logarithm, Student's t.
+def _jackknife(without: Sequence[float], total: float) -> float | None:
+    """The standard error of log ``total``, a sum of K terms; infinite where all hangs on one.
 
     Args:
-        without: what ``total``, a sum of K terms, is without each of them, up to a factor.
+        without: what the total is without each term, up to a factor.
         total: the sum.
-        value: what is proportional to it.
 
     Returns:
-        None for fewer than LEAST_FOR_INTERVAL terms. It covers 92 to 95 % from K = 8 on where the
-        terms have a variance, and about 73 % where the gradient's norm has tail index 3, so that
-        they have none (docs/noise.md).
+        None for fewer than LEAST_FOR_INTERVAL terms. The interval from it covers 92 to 96 % from
+        K = 8 on where the terms have a variance, and about 73 % where the gradient's norm has tail
+        index 3, so that they have none (docs/noise.md).
     """
     k = len(without)
     if k < LEAST_FOR_INTERVAL:
         return None
-    if value <= 0 or min(without) <= ROUNDING * total:
-        return (0.0, math.inf)
+    if total <= 0 or min(without) <= ROUNDING * total:
+        return math.inf
     logs = np.log(np.asarray(without))
-    error = math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
+    return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
+
+
+def _around(value: float, error: float | None, k: int) -> tuple[float, float] | None:
+    if error is None:
+        return None
+    if math.isinf(error):
+        return (0.0, math.inf)
     reach = float(stdtrit(k - 1, 0.975)) * error
     return value * math.exp(-reach), value * math.exp(reach)
-
-
-def from_pairs(
-    variances: Sequence[float], gradient_squares: Sequence[float], batch_size: int
-) -> Noise | None:
-    """The mean of pairs that each have an unbiased C² and ‖∇f‖², see ``from_halves``.
-
-    Args:
-        variances: C² of each pair.
-        gradient_squares: ‖∇f‖² of each.
-        batch_size: samples of a part, of which a pair has two.
-
-    Returns:
-        None where there are no pairs.
-    """
-    k, total = len(variances), math.fsum(variances)
-    if k == 0:
-        return None
-    variance = total / k
-    interval = log_jackknife([total - one for one in variances], total, variance)
-    square = math.fsum(gradient_squares) / k
-    return Noise(variance, interval, square, batch_size, k, "pairs")
-
-
-def from_halves(first: Tensor, second: Tensor, batch_size: int) -> Tensor:
-    """Unbiased C² and ‖∇f‖², (2,) float64, from the gradients of two halves of one batch.
-
-    Args:
-        first, second: (d,), of b/2 different samples each.
-        batch_size: b, samples in both.
-
-    C² = (b/4)‖g_1 - g_2‖², ‖∇f‖² = g_1·g_2, as both halves were drawn from very many samples; from
-    n samples without replacement the two differ from these by the factor 1 - 1/n and by C²/n.
-    """
-    first, second = first.double(), second.double()
-    return torch.stack(((first - second).square().sum() * (batch_size / 4), first @ second))

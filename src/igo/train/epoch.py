@@ -1,18 +1,18 @@
-"""One pass over the training set in k equal batches, some of whose gradients are measured first."""
+"""One pass over the training set in k equal batches; C² is measured before the first update."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from itertools import chain, pairwise
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 
 import torch
-from torch import Tensor
 
 from igo.method.batches import epoch_batches
 from igo.seeds import derive_seed
 from igo.train import online, optim
 from igo.train.control import Applied
+from igo.train.datasets import Batch
 from igo.train.finite import NotFinite, Tally
 from igo.train.online import Online
 from igo.train.state import Epoch, Training, Watcher
@@ -29,18 +29,15 @@ def train_epoch(
     started = time.perf_counter()
     seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
     index_batches = epoch_batches(run.data.n, applied.batches, seed, epoch)
-    measured = Online.of_epoch(run.config.noise, run.data.n, applied.batches)
-    batches = run.data.train_batches(ranks.share(index_batches), derive_seed(seed, "epoch", epoch))
+    stream = run.data.train_batches(ranks.share(index_batches), derive_seed(seed, "epoch", epoch))
+    pieces = Online.of_epoch(run.config.noise, run.data.n, applied.batches)
+    first = list(islice(stream, pieces.batches))
+    noise = online.measured(engine, run.network, pieces, first, run.data.n)
     tally = Tally(len(index_batches), engine.device, engine.skip)
-    pairs: list[Tensor] = []  # (2,) each, C² and ‖∇f‖²
     shares: list[int] = []  # of each batch, as it reached the model
-    with_next = pairwise(chain(batches, (None,)))  # a pair may need the next batch, unseen yet
-    for update, (index, (batch, after)) in enumerate(zip(index_batches, with_next, strict=True)):
+    batches = chain(_given_up(first), stream)
+    for update, (index, batch) in enumerate(zip(index_batches, batches, strict=True)):
         check_stop()
-        if batch is None:
-            raise RuntimeError("fewer batches than the plan has")
-        for parts in measured.parts(update, batch, after, ranks):
-            pairs.append(online.pair(engine, run.network, parts))
         tally.add(update, engine.step(run.network, run.optimizer, batch, range(len(index))))
         shares.append(len(batch[1]))
         bar.advance(len(index))
@@ -59,5 +56,12 @@ def train_epoch(
         learning_rate=optim.learning_rate(run.optimizer),
         batch_size=int(sizes.sum()) / len(sizes),
         seconds=time.perf_counter() - started,
-        noise=online.gathered(pairs, measured.size, finite=engine.skip),
+        noise=noise,
     )
+
+
+def _given_up(batches: list[Batch]) -> Iterator[Batch]:
+    """The batches in order, none of which is held any longer than it is used."""
+    batches.reverse()
+    while batches:
+        yield batches.pop()

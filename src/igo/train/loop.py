@@ -176,7 +176,7 @@ def _where_and_with_what(
 
 
 def _noise(run: Training, applied: Applied, trained: Epoch, progress: Progress) -> Record:
-    """δ and C² of this epoch's own pairs, and the C² that the planned δ_m is of."""
+    """δ and C² at this epoch's start, and the C² that the planned δ_m is of."""
     found, reference = trained.noise, progress.reference
 
     def level(variance: float | None) -> float | None:
@@ -195,7 +195,7 @@ def _noise(run: Training, applied: Applied, trained: Epoch, progress: Progress) 
         "gradient_variance": found.variance if found else None,
         "gradient_norm": found.gradient_norm if found else None,
         "noise_scale": found.noise_scale if found else None,
-        "variance_pairs": found.batches if found else 0,
+        "variance_pieces": found.batches if found else 0,
         "variance_batch_size": found.batch_size if found else None,
         "reference_variance": reference.variance if reference else None,
         "reference_gradient_norm": reference.gradient_norm if reference else None,

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from igo.config.schema import Config, training_samples
 from igo.method import batches as equal
-from igo.method import noise
 from igo.method.measure import draw, untouched
 from igo.method.noise import Noise
+from igo.method.spread import Spread
 from igo.seeds import derive_seed
 from igo.train.control import Applied
 from igo.train.datasets import Batch, Data
@@ -45,16 +45,16 @@ def mini_batch(
     stream = data.train_batches(engine.ranks.share(drawn), derive_seed(seed, "augmentation"))
     with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
         torch.manual_seed(derive_seed(seed, "dropout", *engine.ranks.own))
-        whole = range(batch_size)
-        found = [training_gradient(engine, network, (*batch, whole)) for batch in stream]
-        gradients = torch.stack(found)
-    return noise.estimate(gradients, batch_size=batch_size, n=data.n, sampling=sampling)
+        spread = Spread(network.parameters())
+        for batch in stream:
+            spread.add(training_gradient(engine, network, (*batch, range(batch_size))))
+    return spread.noise(batch_size=batch_size, n=data.n, sampling=sampling)
 
 
 def training_gradient(
     engine: Engine, network: nn.Module, batch: Batch | tuple[Tensor, Tensor, range]
-) -> Tensor:
-    """The gradient of a batch's mean loss as training computes it, (d,) float32.
+) -> list[Tensor | None]:
+    """The gradient of a batch's mean loss as training computes it, by parameter.
 
     The batch, or this rank's share and the span of the whole one. Where training needs loss scaling
     (fp16), in fp32: a scaled gradient may overflow.
@@ -63,7 +63,7 @@ def training_gradient(
         off = torch.amp.GradScaler(engine.device.type, enabled=False)
         engine = replace(engine, autocast=None, scaler=off)
     engine.backward(network, *batch)
-    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).float()
+    return [parameter.grad for parameter in network.parameters()]
 
 
 def gpus(engine: Engine) -> Sequence[torch.device]:
