@@ -9,6 +9,7 @@ beyond.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -36,6 +37,7 @@ class Spread:
         self.parameters = list(parameters)
         self.missed = [True] * len(self.parameters)  # parameters that no gradient has reached
         self._mean = [_zeros(parameter) for parameter in self.parameters]
+        self._signs = _signs(self.parameters, self._mean[0].device)
         self._contrasts: list[Tensor] = []
         self._projections: list[Tensor] = []
 
@@ -48,7 +50,7 @@ class Spread:
         """Take in the gradient of one more mini-batch, by parameter; None stands for zeros."""
         k = self.count + 1
         squares, projections, start = [], [], 0
-        random = _random(self.parameters, self._mean[0].device)
+        shifts = random.Random(0)  # so that no two chunks have the same signs
         for i, (mean, found) in enumerate(zip(self._mean, gradient, strict=True)):
             self.missed[i] &= found is None
             g = mean.new_zeros(1).expand(len(mean)) if found is None else local(found).reshape(-1)
@@ -59,7 +61,7 @@ class Spread:
                 difference = exact - at
                 square += difference.square().sum()
                 at.add_(difference.div_(k))
-                projection += _projected(exact, random)
+                projection += _projected(exact, self._signs.roll(shifts.randrange(CHUNK)))
             squares.append(square)
             projections.append(projection.roll(start % WIDTH))
             start += len(mean)
@@ -140,16 +142,16 @@ def _zeros(parameter: Tensor) -> Tensor:
     return torch.zeros(own.numel(), dtype=dtype, device=own.device)
 
 
-def _random(parameters: Sequence[Tensor], device: torch.device) -> torch.Generator:
-    """The same signs for each gradient; where ranks hold shards, other ones on each rank."""
+def _signs(parameters: Sequence[Tensor], device: torch.device) -> Tensor:
+    """CHUNK random signs; where ranks hold shards, other ones on each rank."""
     sharded = any(hasattr(parameter, "device_mesh") for parameter in parameters)
-    return torch.Generator(device).manual_seed(dist.get_rank() if sharded else 0)
-
-
-def _projected(values: Tensor, random: torch.Generator) -> Tensor:
-    """Sums of ``WIDTH`` sets of the values, each with a random sign."""
-    signs = torch.randint(
-        0, 2, values.shape, generator=random, device=values.device, dtype=torch.int8
+    drawn = torch.Generator().manual_seed(dist.get_rank() if sharded else 0)
+    return (
+        torch.randint(0, 2, (CHUNK,), generator=drawn, dtype=torch.int8).mul_(2).sub_(1).to(device)
     )
-    padded = torch.nn.functional.pad(values * signs.mul_(2).sub_(1), (0, -len(values) % WIDTH))
+
+
+def _projected(values: Tensor, signs: Tensor) -> Tensor:
+    """Sums of ``WIDTH`` sets of the values, each with its sign."""
+    padded = torch.nn.functional.pad(values * signs[: len(values)], (0, -len(values) % WIDTH))
     return padded.view(-1, WIDTH).sum(dim=0)
