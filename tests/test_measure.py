@@ -266,18 +266,22 @@ def small_run(config: Config) -> tuple[list[float], list[float]]:
 
 
 def test_what_a_run_records_is_the_variance_over_all_samples(make_config: Make) -> None:
-    """At η = 0.4 after 20 epochs: measured over true, the mean of 60 epochs, within 10 %.
+    """At η = 0.4: measured over true, the mean of epochs 6 to 20 of four runs, within 10 %.
 
-    Late in training the samples that an epoch has not come to yet have larger gradients than
-    those that it has been trained on: pairs of parts from all over an epoch were OLD % high here.
-    One measurement of 25 pieces has a standard deviation of about 0.2, the mean of 60 of 0.03.
+    The samples that an epoch has not come to yet have larger gradients than those that it has been
+    trained on: pairs of parts from all over an epoch were 25 % high here. One measurement of 25
+    pieces has a standard deviation of about 0.1 to 0.2, so the mean of 60 has one of 0.02.
     """
-    config = make_config(
-        "dataset.samples=400", "epochs=80", "schedule=constant", "learning_rate=0.4",
-        "batch_size=16", "noise.online=1", "engine.precision=fp32", "evaluate_every=80",
-    )  # fmt: skip
-    found, truth = (np.array(values[20:]) for values in small_run(config))
-    assert abs(np.mean(found / truth) - 1) < 0.1
+    ratios: list[float] = []
+    for seed in range(4):
+        config = make_config(
+            "dataset.samples=400", "epochs=20", "schedule=constant", "learning_rate=0.4",
+            "batch_size=16", "noise.online=1", "engine.precision=fp32", "evaluate_every=20",
+            f"seed={seed}",
+        )  # fmt: skip
+        found, truth = small_run(config)
+        ratios += [one / true for one, true in zip(found[5:], truth[5:], strict=True)]
+    assert abs(np.mean(ratios) - 1) < 0.1
 
 
 @pytest.mark.parametrize("b", [16, 32])
