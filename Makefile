@@ -131,7 +131,7 @@ test-slurm: $(READY)-dev  ## sweeps through a real SLURM daemon, installed where
 	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
 
 examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
-	$(PYTEST) $(LONG) -m examples tests/test_examples.py tests/contract $(ARGS)
+	$(PYTEST) $(LONG) -m examples tests/test_examples.py tests/method/test_adapters.py tests/contract $(ARGS)
 
 contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
 	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program

@@ -7,6 +7,7 @@ too, however many batches workers fetch ahead.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sized
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,14 @@ from igo.method.plan import Plan
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
+
+WRAPPED = (
+    "a {} is around the sampler, which would shard or skip its batches once more: the sampler"
+    " shares each batch among processes and goes on after a resume by itself. Under Accelerate use"
+    " igo.method.adapters.accelerate.prepare(accelerator, loader) instead of"
+    " accelerator.prepare(loader), and leave skip_first_batches out"
+)
 
 
 class BatchSampler(Counter, Sampler[list[int]]):
@@ -47,7 +56,8 @@ class BatchSampler(Counter, Sampler[list[int]]):
     Args:
         plan: what ``igo.plan`` returns.
         seed: of the permutations.
-        data: the data set; its length must be the plan's n whenever an epoch begins.
+        data: the data set; its length must be the plan's n whenever an epoch begins. It can be
+            set later, as an attribute.
         rank, ranks, group, mesh, parts: see ``igo.Counter``. With ``parts`` a loader delivers parts
             of batches, and ``update.ends`` says when to make the update.
 
@@ -70,10 +80,10 @@ class BatchSampler(Counter, Sampler[list[int]]):
     ) -> None:
         super().__init__(plan, rank=rank, ranks=ranks, group=group, mesh=mesh, parts=parts)
         self.seed = seed
-        self._data = data
+        self.data = data
         self._epoch: int | None = None  # that began last
         self._pass: Pass | None = None  # the iteration that began last
-        self._check_data()
+        self.check_data()
 
     def __len__(self) -> int:
         """Batches of the epoch that began last, those already trained included.
@@ -99,8 +109,11 @@ class BatchSampler(Counter, Sampler[list[int]]):
                 " training, and go from the update to come to the end of the epoch. To evaluate, or"
                 " for update_bn, use DataLoader(data, batch_sampler=batches.evaluation(batch_size))"
             )
+        around = sys._getframe(1).f_locals.get("self")
+        if isinstance(around, Sampler):
+            raise RuntimeError(WRAPPED.format(type(around).__name__))
         self.check_shares()
-        self._check_data()
+        self.check_data()
         self.check_epoch()
         if self.done:
             warnings.warn(
@@ -178,9 +191,16 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self.seed = state.get("seed", self.seed)
         self._pass = self._epoch = None
 
-    def _check_data(self) -> None:
-        if self._data is not None and len(self._data) != self.plan.n:
-            allowed = f"the data set has {len(self._data)} samples; make the plan with n=len(data)"
+    def check_data(self) -> None:
+        """Refuse a data set of another length than the plan's n.
+
+        Raises:
+            PlanError: says its length.
+        """
+        if self.data is not None and not hasattr(self.data, "__len__"):
+            raise PlanError("data", "…", "a stream has no length; batch it with igo.Counter")
+        if self.data is not None and len(self.data) != self.plan.n:
+            allowed = f"the data set has {len(self.data)} samples; make the plan with n=len(data)"
             raise PlanError("n", self.plan.n, allowed)
 
 

@@ -197,8 +197,15 @@ def check_rate(optimizers: Sequence[Optimizer], first: float) -> None:
     Raises:
         PlanError: says which rates they have.
     """
-    rates = [_initial(group, "lr") for one in optimizers for group in one.param_groups]
-    if not any(math.isclose(rate, first, rel_tol=1e-6) for rate in rates):
+    groups = [group for one in optimizers for group in one.param_groups]
+    if any(group["lr"] is None for group in groups):
+        allowed = "the optimizer was made with lr=None, so it chooses its rate; give it the plan's"
+        raise PlanError("learning_rate", first, allowed)
+    rates = [_initial(group, "lr") for group in groups]
+    if not any(
+        math.isclose(rate, first, rel_tol=_rounding(group["lr"]))
+        for rate, group in zip(rates, groups, strict=True)
+    ):
         own = ", ".join(dict.fromkeys(f"{rate:g}" for rate in rates))
         allowed = f"the optimizer was made with {own}; give both the same"
         raise PlanError("learning_rate", first, allowed)
@@ -219,6 +226,11 @@ def _initial(group: dict[str, Any], name: str) -> float:
     if not isinstance(found, float):  # a new group, or a tensor of one of PyTorch's schedulers
         found = group[kept] = float(group[name] if found is None else found)
     return found
+
+
+def _rounding(rate: Any) -> float:
+    """How far a rate may be from the number that it was made of: a tensor's is rounded."""
+    return max(1e-6, torch.finfo(rate.dtype).eps) if isinstance(rate, Tensor) else 1e-6
 
 
 def _number(rate: Any) -> float:

@@ -7,7 +7,8 @@
     schedule = igo.Schedule(optimizer, batches)
 
 ``accelerator.prepare(loader)`` gives each process another batch, so that the batch trained with has
-as many times the samples as there are processes. The sampler shares each batch among them already.
+as many times the samples as there are processes. The sampler shares each batch among them already,
+and refuses to be prepared that way. Batches too large for the memory: ``parts=`` of the sampler.
 ``save_state`` and ``load_state`` of the accelerator hold where training stands, in mid-epoch too.
 """
 
@@ -35,14 +36,18 @@ def prepare(accelerator: Accelerator, loader: DataLoader[Any]) -> DataLoader[Any
 
     Raises:
         UserError: another sampler, or accumulation, which would change what an update is.
+        PlanError: the data set has not the plan's n samples.
     """
     batches = loader.batch_sampler
     if not isinstance(batches, BatchSampler):
         raise UserError("the loader needs batch_sampler=igo.BatchSampler(plan)")
     if accelerator.gradient_accumulation_steps != 1:
         raise UserError(
-            "gradient_accumulation_steps must be 1: the plan says how large batches are"
+            "gradient_accumulation_steps must be 1: the plan says how large batches are. For a"
+            " batch too large for the memory use BatchSampler(…, parts=…), step where update.ends"
         )
+    batches.data = loader.dataset
+    batches.check_data()
     accelerator.register_for_checkpointing(batches)
     prepared: DataLoader[Any] = _data_loader.prepare_data_loader(
         loader,

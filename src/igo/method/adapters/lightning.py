@@ -11,12 +11,16 @@ trainer = Trainer(max_epochs=plan.epochs, callbacks=[graduated], use_distributed
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from igo.errors import UserError
 from igo.method.adapters import need
+from igo.method.arguments import PlanWarning
 from igo.method.counter import Update
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
@@ -46,8 +50,9 @@ class Graduated(Callback):
     """Sets η_m before each update; Lightning's checkpoints hold where the plan stands.
 
     Each epoch has a length of its own: Lightning asks for the loader anew at every epoch, and its
-    progress bar, ``limit_train_batches`` and end of epoch follow. Logs ``eta_m`` and ``b_m``, as
-    applied. With several processes multiply the loss of a batch by ``graduated.update.weight``.
+    progress bar and end of epoch follow. Logs ``eta_m`` and ``b_m``, as applied. Where processes
+    have unequal shares of a batch it weights their gradients, so that their average is that of the
+    whole batch: return the plain mean loss.
 
     Args:
         plan: what ``igo.plan`` returns.
@@ -64,7 +69,13 @@ class Graduated(Callback):
         self._schedule: Schedule | None = None
 
     def loader(self, data: Dataset[Any], **settings: Any) -> Loader:
-        """The loader for ``train_dataloader``; settings are those of a DataLoader."""
+        """The loader for ``train_dataloader``; settings are those of a DataLoader.
+
+        Raises:
+            PlanError: the data set has not the plan's n samples.
+        """
+        self.batches.data = data  # type: ignore[assignment]  # it has a length, or that is the error
+        self.batches.check_data()
         self.batches.begin_epoch()  # Lightning asks for its length before it iterates
         return Loader(data, batch_sampler=self.batches, **settings)
 
@@ -76,20 +87,29 @@ class Graduated(Callback):
         """
         plan = self.batches.plan
         if trainer.accumulate_grad_batches != 1:
-            raise UserError("accumulate_grad_batches must be 1: the plan has the batch sizes")
+            raise UserError(
+                "accumulate_grad_batches must be 1: the plan has the batch sizes. For a batch too"
+                " large for the memory use a loop of your own with BatchSampler(…, parts=…)"
+            )
         if trainer.max_epochs is not None and trainer.max_epochs > plan.epochs:
             raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {plan.epochs}")
+        if stage == "fit":
+            _warn_of_limits(trainer, plan)
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the optimizer.
+        """Find the optimizers.
 
         Raises:
-            UserError: there are several.
+            UserError: the trainer has another loader.
         """
-        if len(trainer.optimizers) != 1:
-            raise UserError(f"{len(trainer.optimizers)} optimizers: a plan is for one")
-        self._schedule = Schedule(trainer.optimizers[0], self.batches)
+        loaders = tree_leaves(trainer.train_dataloader)
+        if not any(getattr(loader, "batch_sampler", None) is self.batches for loader in loaders):
+            raise UserError(
+                "the trainer has another training loader, whose batches are not the plan's: return"
+                " graduated.loader(data) from train_dataloader of a LightningDataModule"
+            )
+        self._schedule = Schedule(trainer.optimizers, self.batches)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -101,6 +121,15 @@ class Graduated(Callback):
         values = {"eta_m": rate, "b_m": size}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=self.update.own)
 
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        """Weight the gradient by this process's share of the batch; the loss stays what it is."""
+        assert self.update is not None
+        weight = self.update.weight
+        if weight != 1:
+            loss.register_hook(lambda gradient: gradient * weight)
+
     def state_dict(self) -> dict[str, Any]:
         """Where training stands."""
         return self.batches.state_dict()
@@ -108,3 +137,19 @@ class Graduated(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on there."""
         self.batches.load_state_dict(state_dict)
+
+
+def _warn_of_limits(trainer: Trainer, plan: Plan) -> None:
+    limit, epochs = trainer.limit_train_batches, trainer.max_epochs
+    short = []
+    if limit is not None and limit != 1.0:
+        short.append(f"limit_train_batches={limit}")
+    if epochs is not None and 0 <= epochs < plan.epochs:
+        short.append(f"max_epochs={epochs} of {plan.epochs}")
+    if short:
+        warnings.warn(
+            f"{' and '.join(short)}: training ends before the plan does, so the noise does not fall"
+            f" as far as planned; make a shorter plan (this one has {plan.updates:,} updates)",
+            PlanWarning,
+            stacklevel=2,
+        )

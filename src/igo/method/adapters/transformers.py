@@ -5,12 +5,16 @@
     trainer.train()
 
 Hugging Face's loop takes every pass of its loader for as long as the first, so one pass of this
-loader is the whole plan, and the callback ends the epochs: ``eval_strategy``, ``save_strategy`` and
-``logging_strategy`` ``"epoch"`` mean the plan's epochs, and ``state.epoch`` counts them.
+loader is the whole plan, and the callback ends the epochs: ``eval_strategy``, ``save_strategy``
+and ``logging_strategy`` ``"epoch"`` mean the plan's epochs, and ``state.epoch`` counts them.
+Checkpoints hold which plan and seed they were made with.
 """
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +23,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from igo.errors import UserError
 from igo.method.adapters import need
+from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Update
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
@@ -32,6 +37,19 @@ prepare_data_loader = need("accelerate.data_loader").prepare_data_loader
 KEPT = ("collate_fn", "num_workers", "pin_memory", "timeout", "worker_init_fn", "generator",
         "multiprocessing_context", "prefetch_factor", "persistent_workers")  # fmt: skip
 
+STATE = "igo"  # in the state of a checkpoint
+IN_PLAN = {  # what TrainingArguments say by default, and who says it here
+    "per_device_train_batch_size": "batch_size= of igo.plan is b_1, over all processes",
+    "auto_find_batch_size": "the plan has the batch sizes",
+    "dataloader_drop_last": "every sample of an epoch is trained on",
+    "warmup_steps": "use warmup= of igo.plan, in samples",
+    "warmup_ratio": "use warmup= of igo.plan, a share of all samples",
+    "lr_scheduler_type": "the plan is the schedule",
+    "lr_scheduler_kwargs": "the plan is the schedule",
+    "train_sampling_strategy": "each epoch is a permutation of all samples",
+    "group_by_length": "each epoch is a permutation of all samples",
+}
+
 
 class WholePlan(Sampler[list[int]]):
     """All batches of all epochs in one iteration, from the first: Trainer skips what is trained."""
@@ -43,11 +61,11 @@ class WholePlan(Sampler[list[int]]):
         return self.batches.plan.updates
 
     def __iter__(self) -> Iterator[list[int]]:
-        start = 0
-        for stage in self.batches.plan.stages:
-            for _ in stage.epoch_range:
-                yield from self.batches.epoch_from(start)
-                start += stage.batches
+        start, plan = 0, self.batches.plan
+        for epoch in range(1, plan.epochs + 1):
+            self.batches.check_data()
+            yield from self.batches.epoch_from(start)
+            start += plan.batches_of_epoch(epoch)
 
 
 class Epochs(transformers.TrainerCallback):
@@ -58,7 +76,23 @@ class Epochs(transformers.TrainerCallback):
         self.update: Update | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Go on where the checkpoint was made."""
+        """Go on where the checkpoint was made.
+
+        Raises:
+            PlanError: it was made with another plan or seed.
+        """
+        saved = state.stateful_callbacks.get(STATE)
+        if saved is not None and state.global_step:
+            if saved["seed"] != self.batches.seed:
+                allowed = f"the checkpoint was made with {saved['seed']}; give TrainingArguments it"
+                raise PlanError("seed", self.batches.seed, allowed)
+            self.batches.load_state_dict(saved)
+        elif state.global_step:
+            warnings.warn(
+                "the checkpoint does not say which plan and seed it was made with: give the same",
+                PlanWarning,
+                stacklevel=2,
+            )
         self.batches.updates = state.global_step
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -69,7 +103,8 @@ class Epochs(transformers.TrainerCallback):
         """Say where training is, in epochs, and do what is to be done at their ends."""
         update = self.update
         assert update is not None
-        state.epoch = update.epoch - 1 + update.batch / update.stage.batches
+        state.epoch = update.epoch - 1 + update.batch / update.batches
+        state.stateful_callbacks[STATE] = self.batches.state_dict()
         if update.ends_epoch and update.number < self.batches.plan.updates:  # Trainer ends the last
             control.should_evaluate |= args.eval_strategy == "epoch"
             control.should_save |= args.save_strategy == "epoch"
@@ -84,20 +119,19 @@ class Trainer(transformers.Trainer):
         data_seed, seed: of TrainingArguments; the permutations follow from them.
 
     Raises:
-        UserError: accumulation, or skipping that is not wanted, would change what an update is.
+        UserError: an argument that the plan takes the place of, or would change what an update is.
         PlanError: another learning rate than the plan's.
     """
 
     def __init__(self, *arguments: Any, plan: Plan, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        args = self.args
-        if args.gradient_accumulation_steps != 1:
-            raise UserError("gradient_accumulation_steps must be 1: the plan has the batch sizes")
-        if args.ignore_data_skip:
-            raise UserError("ignore_data_skip must be false: a resumed run goes on in its epoch")
+        if self.lr_scheduler is not None:
+            raise UserError("optimizers= has a scheduler of its own: give (optimizer, None)")
+        _check(self.args, plan)
+        self.args = args = copy.copy(self.args)
         args.num_train_epochs = 1  # one pass of the loader
         seed = args.seed if args.data_seed is None else args.data_seed
-        self.batches = BatchSampler(plan, seed)
+        self.batches = BatchSampler(plan, seed, data=self.train_dataset)
         self.epochs = Epochs(self.batches)
         self.add_callback(self.epochs)
 
@@ -120,7 +154,7 @@ class Trainer(transformers.Trainer):
         check_rate([chosen], first)
 
         def factor(done: int) -> float:
-            return plan.locate(min(done + 1, plan.updates))[0].eta_m / first
+            return plan.at(min(done + 1, plan.updates)).learning_rate / first
 
         if getattr(self, "lr_scheduler", None) is None:
             self.lr_scheduler: LambdaLR = LambdaLR(chosen, factor)
@@ -141,3 +175,30 @@ class Trainer(transformers.Trainer):
                 return (found[0] * update.weight, *found[1:])
             return found * update.weight
         return found
+
+
+def _check(args: Any, plan: Plan) -> None:
+    """Refuse arguments that would be ignored, or would change what an update is."""
+    if args.gradient_accumulation_steps != 1:
+        raise UserError(
+            "gradient_accumulation_steps must be 1: the plan has the batch sizes. For a batch too"
+            " large for the memory use a loop of your own with BatchSampler(…, parts=…)"
+        )
+    if args.ignore_data_skip:
+        raise UserError("ignore_data_skip must be false: a resumed run goes on in its epoch")
+    defaults = {field.name: field.default for field in dataclasses.fields(args)}
+    for name, instead in IN_PLAN.items():
+        value = getattr(args, name, None)
+        if name in defaults and (value or 0) != (defaults[name] or 0):
+            raise UserError(f"{name}={value} would be ignored: {instead}; leave it out")
+    if args.num_train_epochs not in (defaults["num_train_epochs"], plan.epochs):
+        raise UserError(f"num_train_epochs={args.num_train_epochs}: the plan has {plan.epochs}")
+    if args.max_steps > plan.updates:
+        raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
+    if 0 < args.max_steps < plan.updates:
+        warnings.warn(
+            f"max_steps={args.max_steps}: training ends before the plan's {plan.updates} updates,"
+            " so the noise does not fall as far as planned; make a shorter plan",
+            PlanWarning,
+            stacklevel=3,
+        )
