@@ -80,7 +80,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
     ) -> None:
         super().__init__(plan, rank=rank, ranks=ranks, group=group, mesh=mesh, parts=parts)
         self.seed = seed
-        self.data = data
+        self.data: object = data
         self._epoch: int | None = None  # that began last
         self._pass: Pass | None = None  # the iteration that began last
         self.check_data()
@@ -197,9 +197,11 @@ class BatchSampler(Counter, Sampler[list[int]]):
         Raises:
             PlanError: says its length.
         """
-        if self.data is not None and not hasattr(self.data, "__len__"):
+        if self.data is None:
+            return
+        if not isinstance(self.data, Sized):
             raise PlanError("data", "…", "a stream has no length; batch it with igo.Counter")
-        if self.data is not None and len(self.data) != self.plan.n:
+        if len(self.data) != self.plan.n:
             allowed = f"the data set has {len(self.data)} samples; make the plan with n=len(data)"
             raise PlanError("n", self.plan.n, allowed)
 

@@ -74,7 +74,7 @@ class Graduated(Callback):
         Raises:
             PlanError: the data set has not the plan's n samples.
         """
-        self.batches.data = data  # type: ignore[assignment]  # it has a length, or that is the error
+        self.batches.data = data
         self.batches.check_data()
         self.batches.begin_epoch()  # Lightning asks for its length before it iterates
         return Loader(data, batch_sampler=self.batches, **settings)

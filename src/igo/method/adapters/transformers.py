@@ -128,11 +128,12 @@ class Trainer(transformers.Trainer):
         if self.lr_scheduler is not None:
             raise UserError("optimizers= has a scheduler of its own: give (optimizer, None)")
         _check(self.args, plan)
-        self.args = args = copy.copy(self.args)
+        args: Any = copy.copy(self.args)
         args.num_train_epochs = 1  # one pass of the loader
+        self.args = args
         seed = args.seed if args.data_seed is None else args.data_seed
-        self.batches = BatchSampler(plan, seed, data=self.train_dataset)
-        self.epochs = Epochs(self.batches)
+        self.batches: BatchSampler = BatchSampler(plan, seed, data=self.train_dataset)
+        self.epochs: Epochs = Epochs(self.batches)
         self.add_callback(self.epochs)
 
     def get_train_dataloader(self) -> DataLoader[Any]:
