@@ -1,4 +1,4 @@
-"""The contract: six plain checks. Each says whether it is kept, and what was seen."""
+"""The contract: plain checks. Each says whether it is kept, and what was seen."""
 
 from __future__ import annotations
 
@@ -11,10 +11,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from contract.job import EPOCHS, FIRST_RATE, LARGE, SECOND_RATE, SMALL, Job, Ran, Row
+from contract.job import (
+    AFTER,
+    EPOCHS,
+    FIRST_RATE,
+    LARGE,
+    MIDDLE,
+    SECOND_RATE,
+    SMALL,
+    Job,
+    Ran,
+    Row,
+)
 
 Way = Callable[[Job], Ran]
 RAGGED = 60  # samples, no multiple of a batch
+IN_MIDDLE = SMALL * MIDDLE + LARGE * AFTER
+CLOSE = 1e-5  # relative, of a gradient: the sum of some 16 numbers in single precision
 STOP = 18  # updates: two into the third epoch, where b is 16
 RANKS = 2
 PATIENCE = 600  # seconds
@@ -33,11 +46,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Contender:
-    """``ranks``: whether it trains in several processes."""
+    """``ranks``: whether it trains in several processes; ``middle``: changes b inside an epoch.
+
+    ``parts`` cuts batches into parts on two ranks, ``stream`` trains on a stream.
+    """
 
     name: str
     way: Way
     ranks: bool = True
+    middle: bool = True
+    parts: Way | None = None
+    stream: Way | None = None
 
 
 def delivered_is_logged(one: Contender, folder: Path) -> Found:
@@ -69,10 +88,66 @@ def changes_at_the_update(one: Contender, folder: Path) -> Found:
     return _sizes([row.samples for row in one.way(Job(str(folder), workers=4)).rows])
 
 
-def _sizes(batches: Sequence[Sequence[int]]) -> Found:
-    sizes, wanted = [len(batch) for batch in batches], [SMALL] * 16 + [LARGE] * 8
+def changes_in_mid_epoch(one: Contender, folder: Path) -> Found:
+    """b changes at the very update inside an epoch, with 0, 2, 4 workers, persistent or not."""
+    if not one.middle:
+        return Found(None, "nothing of its own for a change inside an epoch")
+    cases = [(0, False), *((count, kept) for count in (2, 4) for kept in (False, True))]
+    for workers, persistent in cases:
+        job = Job(str(folder), n=IN_MIDDLE, workers=workers, persistent=persistent, middle=True)
+        found = _sizes([row.samples for row in one.way(job).rows], MIDDLE, AFTER)
+        if not found.kept:
+            kept = ", persistent" * persistent
+            return Found(False, f"{workers} workers{kept}: {found.seen}")
+    return Found(True, f"{found.seen}, with 0, 2, 4 workers, persistent or not")
+
+
+def changes_in_a_stream(one: Contender, folder: Path) -> Found:
+    """The same for an IterableDataset with two workers, and each sample is seen once."""
+    if one.stream is None:
+        return Found(None, "nothing of its own for a stream")
+    job = Job(str(folder), n=IN_MIDDLE, workers=2, middle=True)
+    batches = [row.samples for row in one.stream(job).rows]
+    found = _sizes(batches, MIDDLE, AFTER)
+    once = sorted(sample for batch in batches for sample in batch) == list(range(IN_MIDDLE))
+    return Found(bool(found.kept and once), found.seen)
+
+
+def parts_are_the_batch(one: Contender, folder: Path) -> Found:
+    """Two ranks cut each batch into equally many parts, whose gradient is the whole batch's."""
+    if one.parts is None:
+        return Found(None, "nothing of its own for it")
+    first, second = on_ranks(one.parts, Job(str(folder), n=RAGGED))
+    if first.parts != second.parts:
+        return Found(False, f"{runs_of(first.parts)} parts on a rank, {runs_of(second.parts)}")
+    wrong = []
+    for number, rows in enumerate(zip(first.rows, second.rows, strict=True)):
+        samples = [sample for row in rows for sample in row.samples]
+        mean = sum(samples) / len(samples) / 1000
+        if abs(first.gradients[number] / mean - 1) > CLOSE:
+            wrong.append((number + 1, first.gradients[number] / mean))
+    if not wrong:
+        return Found(True, f"{len(first.parts)} updates of {min(first.parts)} to"
+                           f" {max(first.parts)} parts")  # fmt: skip
+    seen = f"{len(wrong)} of {len(first.parts)} updates have another gradient than the batch's"
+    return Found(False, f"{seen}; e.g. update {wrong[0][0]}: {wrong[0][1]:.3g} of it")
+
+
+def another_schedule_is_refused(one: Contender, folder: Path) -> Found:
+    """A checkpoint is not taken for that of another schedule, b = 32 at the end."""
+    job = Job(str(folder), stop=STOP)
+    one.way(job)
+    try:
+        after = one.way(replace(job, resume=True, other=True)).rows
+    except Exception as error:
+        return Found(True, str(error).strip().splitlines()[0])
+    return Found(False, f"goes on with batches of {runs_of([len(row.samples) for row in after])}")
+
+
+def _sizes(batches: Sequence[Sequence[int]], before: int = 16, after: int = 8) -> Found:
+    sizes, wanted = [len(batch) for batch in batches], [SMALL] * before + [LARGE] * after
     if sizes == wanted:
-        return Found(True, f"{SMALL} in 16 updates, then {LARGE} in 8")
+        return Found(True, f"{SMALL} in {before} updates, then {LARGE} in {after}")
     return Found(False, f"batches of {runs_of(sizes)}; asked for: {runs_of(wanted)}")
 
 
@@ -191,4 +266,8 @@ CHECKS: dict[str, Callable[[Contender, Path], Found]] = {
     "ranks see the global batch": ranks_see_the_batch,
     "updates known": updates_are_known,
     "η changes once": rate_changes_once,
+    "b changes in mid-epoch": changes_in_mid_epoch,
+    "b changes in a stream": changes_in_a_stream,
+    "equal parts, whole gradient": parts_are_the_batch,
+    "another schedule refused": another_schedule_is_refused,
 }

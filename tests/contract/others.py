@@ -16,6 +16,7 @@ from contract.job import (
     EPOCHS,
     FIRST_RATE,
     LARGE,
+    MIDDLE,
     SECOND_RATE,
     SMALL,
     Job,
@@ -33,8 +34,9 @@ def _loader(job: Job, batch_size: int = SMALL) -> DataLoader[Tensor]:
     """Shuffled by one seed for all runs, so that two of them can be compared."""
     generator = torch.Generator().manual_seed(0)
     return DataLoader(
-        Numbers(job.n), batch_size, shuffle=True, num_workers=job.workers, generator=generator
-    )
+        Numbers(job.n), batch_size, shuffle=True, num_workers=job.workers, generator=generator,
+        persistent_workers=job.persistent,
+    )  # fmt: skip
 
 
 def _update(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Tensor) -> None:
@@ -44,32 +46,36 @@ def _update(model: torch.nn.Module, optimizer: torch.optim.Optimizer, batch: Ten
 
 
 def bs_scheduler(job: Job) -> Ran:
-    """StepBS stepped once an epoch; its state_dict in the checkpoint."""
+    """StepBS stepped once an epoch, or by the update; its state_dict in the checkpoint."""
     from bs_scheduler import StepBS
 
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=FIRST_RATE)
     loader = _loader(job)
-    scheduler = StepBS(loader, step_size=CHANGE - 1, gamma=LARGE / SMALL)
+    steps = MIDDLE if job.middle else CHANGE - 1
+    scheduler = StepBS(loader, step_size=steps, gamma=job.large / SMALL)
     start, kept = 0, job.path / KEPT
     if job.resume:
         saved = torch.load(kept, weights_only=False)
         scheduler.load_state_dict(saved["scheduler"])
         start = saved["epoch"]
     ran = Ran()
-    for epoch in range(start, EPOCHS):
+    for epoch in range(start, job.epochs):
         for batch in loader:
             _update(model, optimizer, batch)
             ran.add(batch, scheduler.batch_size, FIRST_RATE)
+            if job.middle:
+                scheduler.step()
             if len(ran.rows) == job.stop and not job.resume:
                 torch.save({"scheduler": scheduler.state_dict(), "epoch": epoch}, kept)
                 return ran
-        scheduler.step()
+        if not job.middle:
+            scheduler.step()
     return ran
 
 
 def ignite(job: Job) -> Ran:
-    """BatchSizeScheduler at EPOCH_STARTED; Engine's and the handler's state_dict."""
+    """BatchSizeScheduler at epochs' starts or iterations' ends; state_dict of it and of Engine."""
     from ignite.engine import Engine, Events
     from ignite.handlers import BatchSizeScheduler
 
@@ -83,9 +89,13 @@ def ignite(job: Job) -> Ran:
         ran.add(batch, sampler.batch_size, FIRST_RATE)
 
     sampler: Any = loader.batch_sampler
-    scheduler = BatchSizeScheduler(loader, lambda index: job.batch_size(index + 1))
     trainer = Engine(update)
-    trainer.add_event_handler(Events.EPOCH_STARTED, scheduler)
+    if job.middle:
+        scheduler = BatchSizeScheduler(loader, lambda i: SMALL if i < MIDDLE - 1 else LARGE)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, scheduler)
+    else:
+        scheduler = BatchSizeScheduler(loader, lambda index: job.batch_size(index + 1))
+        trainer.add_event_handler(Events.EPOCH_STARTED, scheduler)
     kept = job.path / KEPT
     if job.resume:
         saved = torch.load(kept, weights_only=False)
@@ -100,15 +110,15 @@ def ignite(job: Job) -> Ran:
             raise Killed
 
     try:
-        trainer.run(loader, max_epochs=EPOCHS)
+        trainer.run(loader, max_epochs=job.epochs)
     except Killed:
         return ran
-    ran.promised = trainer.state.epoch_length * EPOCHS
+    ran.promised = trainer.state.epoch_length * job.epochs
     return ran
 
 
 def mutated(job: Job) -> Ran:
-    """loader.batch_sampler.batch_size set before the second stage's first epoch."""
+    """loader.batch_sampler.batch_size set before the second stage's first epoch, or update."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=FIRST_RATE)
     loader = _loader(job)
@@ -117,11 +127,13 @@ def mutated(job: Job) -> Ran:
     if job.resume:
         start = torch.load(kept, weights_only=True)["epoch"]
     ran = Ran(promised=sum(-(-job.n // job.batch_size(e)) for e in range(1, EPOCHS + 1)))
-    for epoch in range(start, EPOCHS + 1):
+    for epoch in range(start, job.epochs + 1):
         sampler.batch_size = job.batch_size(epoch)
         for batch in loader:
             _update(model, optimizer, batch)
             ran.add(batch, sampler.batch_size, FIRST_RATE)
+            if job.middle and len(ran.rows) == MIDDLE:
+                sampler.batch_size = LARGE
             if len(ran.rows) == job.stop and not job.resume:
                 torch.save({"epoch": epoch}, kept)
                 return ran
@@ -173,7 +185,9 @@ def lightning(job: Job) -> Ran:
                 parts.clear()
 
     rates: list[float] = []
-    schedule = GradientAccumulationScheduler({0: 1} if job.rate else {0: 1, CHANGE - 1: 2})
+    schedule = GradientAccumulationScheduler(
+        {0: 1} if job.rate else {0: 1, CHANGE - 1: job.large // SMALL}
+    )
     saving = ModelCheckpoint(job.path, filename="c", every_n_train_steps=job.stop or 10**6)
     trainer = Trainer(
         max_epochs=EPOCHS, callbacks=[schedule, Recorder(), saving], accelerator="cpu",
@@ -214,7 +228,7 @@ def _accelerate(job: Job, split: bool) -> Ran:
     processes = accelerator.num_processes
     loaders: dict[int, Any] = {  # by the global batch size
         size: accelerator.prepare(_loader(job, size if split else size // processes))
-        for size in (SMALL, LARGE)
+        for size in (SMALL, job.large)
     }
     start, done = 1, 0
     if job.resume:
@@ -290,8 +304,13 @@ WAYS = {
     "Accelerate, a sampler that grows": accelerate_growing,
 }
 ALONE = ("bs-scheduler", "ignite", "a mutated DataLoader")  # they know nothing of other processes
+IN_MIDDLE = ALONE  # the others change b between epochs alone, or have a loader a stage
 NOT_ASKED = {  # its batches alone are the question
-    "Accelerate, a sampler that grows": ("resumes to the sample", "η changes once"),
+    "Accelerate, a sampler that grows": (
+        "resumes to the sample",
+        "η changes once",
+        "another schedule refused",
+    ),
 }
 PACKAGES = {
     "bs-scheduler": "bs-scheduler",

@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 import igo
-from contract.job import EPOCHS, FIRST_RATE, Job, Killed, Numbers, Ran, loss_of, network
+from contract.job import FIRST_RATE, Job, Killed, Numbers, Ran, loss_of, network
 
 
 def plain(job: Job) -> Ran:
@@ -23,7 +23,12 @@ def plain(job: Job) -> Ran:
         torch.distributed.init_process_group("gloo")
         model = DistributedDataParallel(model)
     batches = igo.BatchSampler(plan, seed=0)
-    loader = DataLoader(Numbers(job.n), batch_sampler=batches, num_workers=job.workers)
+    loader = DataLoader(
+        Numbers(job.n),
+        batch_sampler=batches,
+        num_workers=job.workers,
+        persistent_workers=job.persistent,
+    )
     schedule = igo.Schedule(optimizer, batches)
     kept = job.path / "plain.pt"
     if job.resume:
@@ -58,7 +63,9 @@ def lightning(job: Job) -> Ran:
 
     class Data(LightningDataModule):
         def train_dataloader(self) -> DataLoader[Any]:
-            return graduated.loader(Numbers(job.n), num_workers=job.workers)
+            return graduated.loader(
+                Numbers(job.n), num_workers=job.workers, persistent_workers=job.persistent
+            )
 
     class Module(LightningModule):
         def __init__(self) -> None:
@@ -85,7 +92,7 @@ def lightning(job: Job) -> Ran:
 
     saving = ModelCheckpoint(job.path, filename="c", every_n_train_steps=job.stop or 10**6)
     trainer = Trainer(
-        max_epochs=EPOCHS, callbacks=[graduated, saving, Recorder()], accelerator="cpu",
+        max_epochs=job.epochs, callbacks=[graduated, saving, Recorder()], accelerator="cpu",
         devices=ranks(), strategy="ddp" if ranks() > 1 else "auto", use_distributed_sampler=False,
         logger=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=job.path,
@@ -129,6 +136,7 @@ def transformers(job: Job) -> Ran:
         str(job.path), learning_rate=FIRST_RATE, optim="sgd", logging_steps=1, report_to="none",
         logging_strategy="steps", save_strategy="steps" if job.stop else "no", disable_tqdm=True,
         save_steps=job.stop or 10**6, use_cpu=True, dataloader_num_workers=job.workers, seed=0,
+        dataloader_persistent_workers=job.persistent,
     )  # fmt: skip
     data = [{"x": torch.tensor([float(i)]), "labels": 0} for i in range(job.n)]
     trainer = Trainer(Model(), arguments, train_dataset=data, callbacks=[Recorder()], plan=job.plan)
@@ -151,7 +159,12 @@ def accelerate(job: Job) -> Ran:
     batches = igo.BatchSampler(plan, seed=0)
     made = network()
     model, optimizer = accelerator.prepare(made, torch.optim.SGD(made.parameters(), lr=FIRST_RATE))
-    loader = DataLoader(Numbers(job.n), batch_sampler=batches, num_workers=job.workers)
+    loader = DataLoader(
+        Numbers(job.n),
+        batch_sampler=batches,
+        num_workers=job.workers,
+        persistent_workers=job.persistent,
+    )
     loader = prepare(accelerator, loader)
     schedule = accelerator.prepare(igo.Schedule(optimizer, batches))
     if job.resume:

@@ -14,8 +14,9 @@ import torch
 from torch.utils.data import DataLoader
 
 import igo
-from contract import others, ours
+from contract import extra, others, ours
 from contract.checks import CHECKS, SIGNS, Contender, Found, Way, runs_of
+from contract.contenders import of_others, of_ours
 from contract.job import LARGE, Numbers
 
 OURS = {
@@ -44,8 +45,8 @@ MID_EPOCH = """
 ## A change amid an epoch
 
 `loader.batch_sampler.batch_size = 16` after 20 batches of 8: what bs-scheduler, ignite's handler
-and a line of one's own do where they are stepped by the update. A plan of ours changes b between
-epochs alone, where no batch is fetched ahead.
+and a line of one's own do where they are stepped by the update. A plan of ours knows every batch
+before a worker asks for it.
 
 | workers | batches | late by |
 |---|---|---|
@@ -56,15 +57,9 @@ def main() -> None:
     """Run every check on every contender and write the page."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
-    contenders = [
-        *(
-            (title, package, Contender(name, ours.WAYS[name]))
-            for name, (title, package) in OURS.items()
-        ),
-        *(
-            (name, others.PACKAGES[name], Contender(name, way, ranks=name not in others.ALONE))
-            for name, way in others.WAYS.items()
-        ),
+    contenders: list[tuple[str, str, Contender]] = [
+        *((title, package, of_ours(name)) for name, (title, package) in OURS.items()),
+        *((name, others.PACKAGES[name], of_others(name)) for name in others.WAYS),
     ]
     table: dict[str, dict[str, Found]] = {}
     for title, package, one in contenders:
@@ -122,7 +117,15 @@ def mid_epoch() -> str:
 
 def lines() -> str:
     """The code that was run."""
-    shown: dict[str, Way] = {"igo, a plain loop": ours.plain, **others.WAYS}
+    shown: dict[str, Way] = {
+        "igo, a plain loop": ours.plain,
+        "igo, batches in parts": extra.parts,
+        "igo, a stream": extra.stream,
+        **others.WAYS,
+        "GradientAccumulationScheduler, parts": extra.accumulated_by_lightning,
+        "Accelerate, parts": extra.accumulated_by_accelerate,
+        "a mutated DataLoader, a stream": extra.mutated_stream,
+    }
     return "\n## The lines\n" + "".join(
         f"\n### {title}\n\n```python\n{inspect.getsource(way)}```\n" for title, way in shown.items()
     )

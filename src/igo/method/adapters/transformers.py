@@ -130,7 +130,7 @@ class Trainer(transformers.Trainer):
         _check(self.args, plan)
         args: Any = copy.copy(self.args)
         args.num_train_epochs = 1  # one pass of the loader
-        self.args = args
+        self.args: Any = args
         seed = args.seed if args.data_seed is None else args.data_seed
         self.batches: BatchSampler = BatchSampler(plan, seed, data=self.train_dataset)
         self.epochs: Epochs = Epochs(self.batches)
