@@ -35,6 +35,7 @@ STUDIES = (
     "own_noise",
     "assumptions",
     "optimizers",
+    "exponent",
 )
 RANGES = {"starts": (2, 10_000), "budget": (100, 10**7), "workers": (1, 1024), "seed": (0, 2**32)}
 
