@@ -20,6 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import igo
+from igo.method.noise import Noise
 
 torch.manual_seed(0)
 train, test = digits()
@@ -33,7 +34,13 @@ batches = igo.BatchSampler(plan, seed=0)
 loader = DataLoader(train, batch_sampler=batches)
 schedule = igo.Schedule(optimizer, batches)
 draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # for the measurement, of one size
-measured = [igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64)]
+
+
+def measure(epoch: int) -> Noise:
+    return igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64, seed=epoch)
+
+
+measured = [measure(0)]
 for epoch in batches.epochs():
     for images, labels in loader:
         schedule.step()
@@ -41,7 +48,7 @@ for epoch in batches.epochs():
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    measured.append(igo.measure_noise(model, cross_entropy, draws, n=len(train), batches=64))
+    measured.append(measure(epoch))
     variance, (low, high) = measured[-1].variance, measured[-1].interval
     print(f"after epoch {epoch:2}  C² {variance:.3g} [{low:.3g}, {high:.3g}]"
           f"  test {accuracy(model, test):.2%}")  # fmt: skip
