@@ -19,6 +19,10 @@ EXAMPLES = {
     "lightning_trainer.py": ("lightning", (), 90.0),
     "transformers_trainer.py": ("transformers", (), 65.0),
     "accelerate_loop.py": ("accelerate", TORCHRUN, 90.0),
+    "accumulation.py": ("torch", TORCHRUN, 80.0),
+    "fsdp2.py": ("torch", TORCHRUN, 80.0),
+    "stream.py": ("torch", (), 75.0),
+    "language_model.py": ("torch", (), 33.0),  # the most common byte is some 25 %
 }
 
 

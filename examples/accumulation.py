@@ -1,0 +1,51 @@
+"""Batches in parts on two processes: torchrun --nproc-per-node 2 examples/accumulation.py."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+
+import torch
+import torch.distributed as dist
+from digits import accuracy, digits, small_network
+from torch.nn.functional import cross_entropy
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+import igo
+
+MEMORY = 8  # samples that a process has room for at once
+
+
+def main(epochs: int = 10) -> float:
+    torch.manual_seed(0)
+    dist.init_process_group("gloo")
+    train, test = digits()
+    network = small_network()
+    model = DistributedDataParallel(network)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    plan = igo.plan(
+        "graduated", n=len(train), epochs=epochs, learning_rate=0.1, batch_size=16, p=0.5
+    )
+    batches = igo.BatchSampler(plan, seed=0, data=train, parts=MEMORY)
+    loader = DataLoader(train, batch_sampler=batches)
+    schedule = igo.Schedule(optimizer, batches)
+    for epoch in batches.epochs():
+        for images, labels in loader:
+            update = schedule.step()  # before each part
+            assert len(images) == update.own <= MEMORY
+            with nullcontext() if update.ends else model.no_sync():
+                (cross_entropy(model(images), labels) * update.weight).backward()
+            if update.ends:
+                optimizer.step()
+                optimizer.zero_grad()
+        if dist.get_rank() == 0:
+            print(f"epoch {epoch:2}  η {schedule.learning_rate:.4f}  b {update.batch_size:3}"
+                  f" in {update.parts} parts on each rank"
+                  f"  test {accuracy(network, test):.2%}")  # fmt: skip
+    assert batches.updates == plan.updates
+    dist.destroy_process_group()
+    return accuracy(network, test)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Muon and AdamW by one schedule, on a language model of the bytes of Python's own library.
+
+A batch ramp beside cosine annealing of the learning rate, each over the same tokens:
+python examples/language_model.py.
+"""
+
+from __future__ import annotations
+
+import sysconfig
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+
+import igo
+from igo.method.plan import Plan
+
+CONTEXT, WIDTH, DEPTH, HEADS = 64, 128, 2, 4
+SEQUENCES, TESTED, RATE = 6_000, 400, 0.003
+
+
+class Text(Dataset[Tensor]):
+    """Sequences of CONTEXT bytes and the one after each."""
+
+    def __init__(self, text: bytes) -> None:
+        tokens = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
+        self.sequences = tokens.unfold(0, CONTEXT + 1, CONTEXT)
+
+    def __len__(self) -> int:
+        return len(self.sequences)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.sequences[index]
+
+
+class Model(nn.Module):
+    """A transformer of 0.47 million parameters that predicts the next byte."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(256, WIDTH)
+        self.place = nn.Embedding(CONTEXT, WIDTH)
+        layer = nn.TransformerEncoderLayer(
+            WIDTH, HEADS, 4 * WIDTH, dropout=0.0, batch_first=True, norm_first=True
+        )
+        self.blocks = nn.TransformerEncoder(layer, DEPTH, enable_nested_tensor=False)
+        self.head = nn.Linear(WIDTH, 256)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(CONTEXT))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.embedding(tokens) + self.place.weight
+        logits: Tensor = self.head(self.blocks(x, self.mask, is_causal=True))
+        return logits
+
+
+def texts() -> tuple[Text, Text]:
+    """Training and test sequences; each file is in one of them alone."""
+    files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    test = b"".join(file.read_bytes() for file in files[::8])
+    train = b"".join(file.read_bytes() for number, file in enumerate(files) if number % 8)
+    return Text(train[: SEQUENCES * CONTEXT + 1]), Text(test[: TESTED * CONTEXT + 1])
+
+
+@torch.no_grad()
+def evaluate(model: Model, test: Text) -> tuple[float, float]:
+    """The loss in nats a byte, and the share of bytes that are predicted right."""
+    logits = model(test.sequences[:, :-1]).flatten(0, 1)
+    targets = test.sequences[:, 1:].flatten()
+    right = logits.argmax(1) == targets
+    return float(cross_entropy(logits, targets)), float(right.float().mean())
+
+
+def train_with(plan: Plan, data: Text, test: Text) -> float:
+    torch.manual_seed(0)
+    model = Model()
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
+    muon = torch.optim.Muon(matrices, lr=RATE, adjust_lr_fn="match_rms_adamw")
+    adamw = torch.optim.AdamW(others, lr=RATE)
+    batches = igo.BatchSampler(plan, seed=0, data=data)
+    loader = DataLoader(data, batch_sampler=batches)
+    schedule = igo.Schedule([muon, adamw], batches)
+    for tokens in loader:
+        update = schedule.step()  # sets η of both
+        loss = cross_entropy(model(tokens[:, :-1]).flatten(0, 1), tokens[:, 1:].flatten())
+        for optimizer in (muon, adamw):
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in (muon, adamw):
+            optimizer.step()
+        if update.number % 50 == 0 or update.ends_epoch:
+            tokens_seen = batches.samples * CONTEXT
+            print(f"{tokens_seen:8,} tokens in {update.number:3} updates"
+                  f"  η {schedule.learning_rate:.5f}  b {update.batch_size:3}"
+                  f"  loss {loss.item():.3f}")  # fmt: skip
+    assert batches.done
+    value, share = evaluate(model, test)
+    print(f"{plan.updates} updates: test loss {value:.3f}, next byte right: test {share:.2%}")
+    return share
+
+
+def main() -> None:
+    data, test = texts()
+    common = {"n": len(data), "epochs": 1, "learning_rate": RATE}
+    cosine = igo.plan("cosine", **common, batch_size=16, split=1, stages=60)
+    print("Cosine annealing of η at b = 16")
+    train_with(cosine, data, test)
+    ramp = igo.plan("ramp", **common, batch_size="0:16 3000:32 4500:64", split=0.5)
+    print("A batch ramp, where η falls as 1/√b")
+    train_with(ramp, data, test)
+    assert cosine.samples == ramp.samples
+
+
+if __name__ == "__main__":
+    main()
