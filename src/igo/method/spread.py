@@ -79,7 +79,10 @@ class Spread:
         """
         if not self.count:
             raise ValueError("batches=0: a variance needs 2 or more")
-        means = [mean.double().square().sum() for mean in self._mean]
+        means = [
+            torch.stack([part.double().square().sum() for part in mean.split(CHUNK)]).sum()
+            for mean in self._mean
+        ]
         sums = torch.stack([*self._contrasts, over_shards(self.parameters, means)])
         numbers = torch.cat([sums, *self._projections]).cpu()  # all that is read, at once
         k = self.count
