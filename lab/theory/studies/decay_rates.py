@@ -19,6 +19,7 @@ from lab.theory.studies import style
 STAGES = 200
 PICTURE = "decay_rate_band.png"
 A_SHADED = 2.0
+ROUNDING = 1e-6  # of the frames
 LENGTHS, EPOCHS, LENGTHENED = "stage_lengths.png", 2000, 20
 CASES = ((0.5, 0.0), (0.5, 0.15), (1.0, 0.0), (1.0, 0.03))  # p and h, all decay in η
 SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {  # profiles with their parameters
@@ -175,25 +176,26 @@ def later_stages_are_longer(frames: Frames) -> Seen:
     PICTURE,
 )
 def powers_are_allowed(frames: Frames) -> Seen:
-    """Hold the smallest γ_m of each schedule against the band's floor at a_m = 2."""
-    floor = 1 / float(props.printed_width_bounds(A_SHADED)[1])
+    """Hold each schedule's smallest γ_m against the exact band: at a_m = 2, and at any a_m."""
+    floor = 1 / float(props.exact_width_bounds(A_SHADED)[1])
     rates = frames["decay_rates"].group_by("schedule", maintain_order=True)
     smallest = dict(rates.agg(pl.col("gamma").min()).iter_rows())
 
-    def check(name: str) -> Check:
-        widest = props.largest_a(smallest[name])
-        return Check(
-            f"smallest γ_m, {name} (allowed up to a_m = {widest:.3g})", smallest[name], floor
-        )
+    def checks(name: str) -> list[Check]:
+        above, widest = smallest[name] - floor, props.largest_a(smallest[name], printed=False)
+        return [
+            Check(f"smallest γ_m less {floor:g}, {name}, a_m = {A_SHADED:g}", above, ROUNDING),
+            Check(f"largest a_m, which must be above √2, {name}", widest, 2**0.5 + ROUNDING),
+        ]
 
-    allowed = ("p = 0.1", "p = 0.5", "p = 0.9", "p = 1")
+    allowed, others = ("p = 0.1", "p = 0.5", "p = 0.9", "p = 1"), ("p = 2", "p = 4", "p = 8")
     return Seen(
-        f"γ_m for m < M = {STAGES} against the lowest 1/d at a_m = {A_SHADED:g}",
-        [check(name) for name in allowed],
-        [check(name) for name in ("p = 2", "p = 4", "p = 8")],
-        note="γ_m of p is smallest at m = M − 1, where it is 2^{−p}; cosine's is 1/4 there, that "
-        "of "
-        "p = 2. At m = M γ_M = 0 is outside every band, as the proposition says (m ≤ M − 1).",
+        f"γ_m for m < M = {STAGES} against the exact band's floor, (a_m − 1)/a_m (row 16)",
+        [check for name in allowed for check in checks(name)],
+        [check for name in others for check in checks(name)],
+        note="The band is open: γ_m must be above its floor. γ_m of p is smallest at m = M − 1, "
+        "where it is 2^{−p}, so p needs a_m < 1/(1 − 2^{−p}): p = 1 needs a_m < 2, and p = 2 has "
+        "no a_m > √2. At m = M γ_M = 0 is outside every band, as the proposition says (m ≤ M − 1).",
     )
 
 
