@@ -32,10 +32,12 @@ HEAD = """# What a batch size schedule has to keep
 Written by `make contract`, which runs every check anew. The schedule is one for all: 64 samples,
 four epochs, b = 8 in the first two and 16 in the others; checks of single batches and of epochs
 have 60 samples, so that n is no multiple of b. (A loader that keeps its shorter last batch breaks
-the first check; with `drop_last=True` it breaks the second instead.) "–" is what a library has
+the first check; with `drop_last=True` it breaks the second instead.) Inside an epoch b is 8 in 20
+updates and 16 in 15, by a loader with 0, 2 or 4 workers. "–" is what a library has
 nothing of its own for, or was not asked. The checks are in
 [tests/contract/checks.py](../tests/contract/checks.py), what each library was asked in
-[others.py](../tests/contract/others.py): its documented use, and where it has a choice, both.
+[others.py](../tests/contract/others.py) and, for streams and parts of batches,
+[extra.py](../tests/contract/extra.py): its documented use, and where it has a choice, both.
 Our own ways, in [ours.py](../tests/contract/ours.py), are held to the same checks by the tests.
 
 """
