@@ -642,6 +642,44 @@ def test_ranks_with_other_settings_end_in_one_line_that_names_it(
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.timeout(240)  # the others would else wait for the one that never comes
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("p=1|p=2", "in process 1: p=2.0 is not allowed.*"),  # by the rules
+        ("p=2|p=1", "p=2.0 is not allowed.*"),
+        ("engine.precision=fp32|engine.precision=fp8", "in process 1: engine.precision=fp8 .*"),
+        ("p=1|q=1", "in process 1: there is no setting 'q'.*"),  # by the composition
+        ("q=1|p=1", "there is no setting 'q'.*"),
+        ("p=1|--p=1", "in process 1: there is no flag --p.*"),  # before it
+    ],
+)
+def test_a_rank_that_is_refused_before_it_joins_ends_all_in_one_line(
+    typed: str, line: str, forge: Forge, tmp_path: Path
+) -> None:
+    arguments = (*TINY, SILENT, typed, f"runs_dir={tmp_path / 'runs'}")
+    ended = forge.run(tmp_path, *arguments, ranks=2, function="test_ranks.differently")
+    assert codes(ended) == [2, 2], ended
+    assert re.fullmatch(f"error: {line}\n", ended.stderr), ended.stderr
+    assert ended.others[0][2] == ""
+    assert not list(tmp_path.glob("runs/*"))
+
+
+@pytest.mark.timeout(240)
+def test_a_sweeps_run_that_one_rank_is_refused_does_not_stop_the_next(
+    forge: Forge, tmp_path: Path
+) -> None:
+    sweep = ("-m", *TINY, SILENT, "hydra/launcher=basic", f"runs_dir={tmp_path / 'runs'}")
+    ended = forge.run(
+        tmp_path, *sweep, "p=0.5,0.25|p=2,0.25", ranks=2, function="test_ranks.differently"
+    )
+    assert codes(ended) == [2, 2], ended
+    assert ended.stderr.count("error: ") == 1
+    assert "in process 1: p=2.0 is not allowed" in ended.stderr
+    (written,) = tmp_path.glob("runs/*/status.json")
+    assert json.loads(written.read_text())["state"] == "finished"
+
+
 def test_ranks_may_read_data_from_places_of_their_own(forge: Forge, tmp_path: Path) -> None:
     arguments = (
         *TINY,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
-import itertools
 import json
 import os
 import subprocess
@@ -33,7 +32,7 @@ PATIENCE = timedelta(seconds=100)  # how long the others wait for rank 0 to clos
 HEARD = 0.3  # seconds in which the others hear that it is closed
 GPU_PACE = 16  # updates between two looks at the signals, where a GPU runs ahead of its process
 
-_runs = itertools.count()  # of this process: each run of a sweep has a process group of its own
+_runs: list[int] = []  # of this process: each run of a sweep has a process group of its own
 
 
 @dataclass(frozen=True)
@@ -88,9 +87,8 @@ class Ranks:
             return
         import torch.distributed as dist
 
-        run = next(_runs)
-        everywhere, store, on_gpu = _reached(
-            lambda: self._join(run), lambda why: f"could not connect the run's processes ({why})"
+        everywhere, store, on_gpu, closed = _reached(
+            self._join, lambda why: f"could not connect the run's processes ({why})"
         )
         try:
             yield replace(self, store=store, pace=GPU_PACE if on_gpu else 1)
@@ -102,31 +100,89 @@ class Ranks:
             leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
             leaving.start()
             leaving.join(5)
-            self._wait_for_the_record(everywhere, f"closed {run}")
+            self._wait_for_the_record(everywhere, closed)
             raise
         dist.destroy_process_group()
 
-    def _join(self, run: int) -> tuple[Any, Any, bool]:
-        """Make the process group of one run.
+    @contextmanager
+    def joined_or_refused(self) -> Iterator[None]:
+        """Around what ends in ``joined``: an error before it ends the others too, who wait.
+
+        Raises:
+            UserError: the same on all ranks.
+        """
+        before = len(_runs)
+        try:
+            yield
+        except Exception as error:
+            if len(_runs) > before:
+                raise
+            why = self.refused(str(error) or type(error).__name__)
+            if not isinstance(error, UserError):
+                raise
+            raise UserError(why) from None
+
+    def refused(self, why: str) -> str:
+        """Tell the others that this one will not join them; returns what is to be said of it."""
+        if self.size == 1:
+            return why
+        heard = [why]
+
+        def tell() -> None:
+            try:
+                self._meet(why)
+            except UserError as error:
+                heard.append(str(error))
+            except (ImportError, LookupError, OSError, RuntimeError, ValueError):
+                pass  # nobody to tell, or no way: its own error is what counts
+
+        telling = threading.Thread(target=tell, daemon=True)
+        telling.start()
+        telling.join(PATIENCE.total_seconds())
+        return heard[-1]
+
+    def _meet(self, refused: str = "") -> tuple[Any, int]:
+        """Meet the other ranks before the next run, which all join or none.
 
         Returns:
-            The store of all runs, that of this one, and whether NCCL is in the group.
+            The store of all runs, and this run's number.
+
+        Raises:
+            UserError: why one of the ranks will not join.
+        """
+        run = len(_runs)
+        _runs.append(run)
+        everywhere = _store(self)
+        if self.first:
+            everywhere.set(f"closed {run - 1}", "")
+        everywhere.set(f"refused {run} {self.rank}", refused)
+        for rank in range(self.size):
+            why = everywhere.get(f"refused {run} {rank}").decode()
+            if why:
+                self._wait_for_the_record(everywhere, f"closed {run}")
+                raise UserError(f"in process {rank}: {why}" if rank else why)
+        return everywhere, run
+
+    def _join(self) -> tuple[Any, Any, bool, str]:
+        """Make the process group of the next run.
+
+        Returns:
+            The store of all runs, that of this one, whether NCCL is in the group, and the word by
+            which rank 0 tells that the record is closed.
         """
         import torch
         import torch.distributed as dist
 
         on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
-        everywhere = _store(self)
+        everywhere, run = self._meet()
         store = dist.PrefixStore(f"run {run}", everywhere)  # type: ignore[attr-defined]
-        if self.first:
-            everywhere.set(f"closed {run - 1}", "")
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # gloo carries words, also beside NCCL
             store=store,
             rank=self.rank,
             world_size=self.size,
         )
-        return everywhere, store, on_gpu
+        return everywhere, store, on_gpu, f"closed {run}"
 
     def _wait_for_the_record(self, store: Any, closed: str) -> None:
         """Let rank 0 end first: torchrun ends all that are left as soon as one has failed."""
@@ -225,6 +281,11 @@ class Ranks:
 
 
 ALONE = Ranks()
+
+
+def have_met() -> bool:
+    """Whether this process has met the others of its run, or told them that it will not."""
+    return bool(_runs)
 
 
 def _as_in_memory(gradient: Tensor, parameter: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ from igo.config.help import group_names, help_text, option_files, options_with, 
 from igo.config.load import explain
 from igo.cores import without_omp_dynamic
 from igo.errors import ConfigError, UserError
-from igo.ranks import Ranks
+from igo.ranks import Ranks, have_met
 from igo.words import printable
 
 EXIT_USER_ERROR = 2
@@ -67,7 +67,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
-            return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
+            with Ranks.of_environment().joined_or_refused():
+                return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
         except UserError as error:
             if not alone:
                 raise
@@ -149,7 +150,10 @@ def fail(message: str) -> NoReturn:
         sys.stdout.flush()
     except OSError:  # a full disk: Python would try again at the exit, and say so in its own words
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    if Ranks.of_environment().first:
+    ranks = Ranks.of_environment()
+    if not have_met():  # such as an error of the composition, which is on this rank alone perhaps
+        message = ranks.refused(message)
+    if ranks.first:
         print(f"error: {printable(message)}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
 
