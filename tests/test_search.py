@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -124,6 +125,39 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
     assert {entry["run"] for entry in json.loads(book.read_text())["runs"]} == set(after)
     groups = {one["config"]["tracking"]["group"] for one in after.values()}
     assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
+
+
+@pytest.mark.slow
+def test_trials_that_outlive_their_search_are_waited_for(forge: Forge, tmp_path: Path) -> None:
+    """The search is killed while two trials train; the same command is typed at once."""
+    typed = ("hydra.sweeper.n_trials=4", "hydra.launcher.parallel=2", "epochs=200")
+    line = command(
+        tmp_path, "hydra/sweeper=search", "hydra/launcher=local", *PLAIN, *typed, "-m"
+    )  # fmt: skip
+    with subprocess.Popen(
+        line, cwd=tmp_path, env=clean_environment(), stdout=subprocess.DEVNULL
+    ) as manager:
+        while len(begun := processes(tmp_path)) < 2:
+            assert manager.poll() is None, "the search ended too early"
+            time.sleep(0.05)
+        manager.kill()
+    assert all(Path(f"/proc/{pid}").exists() for pid in begun.values()), "the trials live on"
+    ended = search(forge, tmp_path, *typed, launcher="local")
+    assert ended.returncode == 0, ended
+    assert "failed" not in ended.stdout
+    after = processes(tmp_path)
+    assert {name: after[name] for name in begun} == begun, "none was started again"
+    found = trials(tmp_path)
+    assert len(found) == 4
+    assert result(tmp_path)["best_value"] == max(one["accuracy"] for one in found.values())
+
+
+def processes(place: Path) -> dict[str, int]:
+    """Of each trial that has ended an epoch: the process that trained it last."""
+    return {
+        file.parent.name: json.loads((file.parent / "status.json").read_text())["pid"]
+        for file in place.glob("runs/*/metrics.jsonl") if file.read_text()
+    }  # fmt: skip
 
 
 def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -537,3 +538,14 @@ def test_a_sweep_that_is_not_there_is_named(tmp_path: Path) -> None:
         find_manifest(tmp_path, "/p")
     with pytest.raises(UserError, match="not the record of a sweep"):
         read_manifest(other)
+
+
+def test_the_newest_sweep_is_the_one_that_started_last(composer: Composer, tmp_path: Path) -> None:
+    """Not the one whose file is newest: a copied file has the time of its copy."""
+    jobs = [composer.job(list(SMALL))]
+    started = {"first": "2026-03-01T09:00:00+0900", "last": "2026-03-01T01:00:00+0000"}
+    for name, when in started.items():
+        replace(open_manifest(tmp_path, name, "", jobs), started=when).write(tmp_path)
+    for name, copied in (("first", 2_000_000_000), ("last", 1_000_000_000)):
+        os.utime(tmp_path / "sweeps" / name / "sweep.json", (copied, copied))
+    assert find_manifest(tmp_path, None).name == "last"

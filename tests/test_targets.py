@@ -83,8 +83,10 @@ def test_table(recorded: Path) -> None:
 
 
 def test_report(recorded: Path) -> None:
-    succeed(recorded, "make report OUT=elsewhere")
-    assert "<html" in (recorded / "elsewhere" / "index.html").read_text()
+    """Also of a folder whose name has blanks."""
+    (recorded / "runs").rename(recorded / "my runs")
+    succeed(recorded, "make report RUNS='my runs' OUT='else where'")
+    assert "<html" in (recorded / "else where" / "index.html").read_text()
 
 
 def test_power(recorded: Path) -> None:

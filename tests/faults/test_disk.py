@@ -219,6 +219,29 @@ def test_a_sweep_goes_on_after_a_full_disk(tmp_path: Path, record_property: Reco
     record_property("full disk in a sweep", 1)
 
 
+@pytest.mark.parametrize("command", ["measure-noise", "report", "table"])
+def test_what_is_measured_says_where_the_disk_is_full(
+    command: str, tmp_path: Path, record_property: Record
+) -> None:
+    assert start(tmp_path, "sgd").returncode == 0
+    whole = tmp_path / "whole"
+    (tmp_path / "runs").rename(whole)
+    (run,) = (path.parent for path in whole.glob("*/status.json"))
+    with small_disk(tmp_path, 1000) as disk:
+        settings = {
+            "measure-noise": (f"run={run}", "batch_sizes=[12]", "batches=5", f"output={disk}/x"),
+            "report": (f"runs={whole}", f"output={disk}/page"),
+            "table": (f"runs={whole}", f"output={disk}"),
+        }[command]
+        fill(disk / "ballast", leave=0)
+        ended = shared_forge().run(tmp_path, *settings, command=command)
+        assert_says_so(ended, "No space left on device")
+        (disk / "ballast").unlink()
+        assert not [path for path in disk.rglob("*") if path.is_file()], "nothing is left half"
+        assert shared_forge().run(tmp_path, *settings, command=command).returncode == 0
+    record_property("full disk under other commands", 1)
+
+
 def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:
     """Whoever is second by a hair says so; or continues, where the first had come to its end."""
     refused = 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from forked import shared_forge
 from torch import nn
 
 import igo
+from igo.errors import UserError
 from lab.study import after
 from lab.study.records import of_folders
 
@@ -25,6 +28,17 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = shared_forge().run(place, *TINY, "tracking=none", "engine.precision=fp32")
     assert done.returncode == 0, done.stderr
     return run_folder(place)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.jsonl"])
+def test_a_record_that_was_changed_is_refused(name: str, ended: Path, tmp_path: Path) -> None:
+    folder = tmp_path / ended.name
+    shutil.copytree(ended, folder)
+    assert list(of_folders(tmp_path)) == [ended.name]
+    text = (folder / name).read_text()
+    (folder / name).write_text(re.sub(r"\d(?=\D*$)", lambda m: str(9 - int(m[0])), text))
+    with pytest.raises(UserError, match=rf"{ended.name}: {name} is not what the run wrote"):
+        of_folders(tmp_path)
 
 
 def images_of(run: igo.Run) -> tuple[torch.Tensor, torch.Tensor]:
