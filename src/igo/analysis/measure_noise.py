@@ -13,9 +13,10 @@ from omegaconf import DictConfig
 
 from igo.config.load import load, split_off
 from igo.config.schema import Config, training_samples
-from igo.errors import ConfigError, nearest
+from igo.errors import ConfigError, UserError, nearest
 from igo.files import write_atomically
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
+from igo.runs.folder import read_records
 from igo.runs.rerun import of_command
 from igo.runs.terminal import Terminal
 from igo.words import aligned
@@ -75,7 +76,11 @@ def run(composed: DictConfig, typed: Collection[str]) -> list[dict[str, Any]]:
     print(table(rows, what.of))
     if settings.output:
         content = rows[0] if len(rows) == 1 else rows
-        write_atomically(Path(settings.output), json.dumps(content, indent=2) + "\n")
+        try:
+            write_atomically(Path(settings.output), json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            why = f"it cannot be written ({error.strerror})"
+            raise ConfigError("output", settings.output, why) from None
     return rows
 
 
@@ -130,7 +135,10 @@ def _of_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str]) -
         str(settings.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
     )
     training, progress = assemble.of_folder(folder, move, Terminal().warn)
-    last = progress.records[-1]
+    records = progress.records or read_records(folder)  # version 1 kept them in the checkpoint
+    last = next((one for one in records if one.get("epoch") == progress.epoch), None)
+    if last is None:
+        raise UserError(f"{folder} has no record of epoch {progress.epoch}, where it stands")
     eta = load(rest).learning_rate if "learning_rate" in names else last["eta_m"]
     of = {"run": str(settings.run), "epoch": progress.epoch}
     return Measured(of, training, eta, last["beta_m"])
