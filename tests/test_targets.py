@@ -127,7 +127,7 @@ def test_theory(place: Path) -> None:
 @pytest.mark.slow
 def test_noise(place: Path) -> None:
     """All six studies, each with less of everything; one of them is of Fashion-MNIST."""
-    short = "dataset.samples=512 epochs=1 model.width=4 draws=100 seeds=2 calls=20 repeats=3"
+    short = "dataset.samples=512 epochs=2 model.width=4 draws=100 seeds=2 calls=20 repeats=3"
     if not FASHION_MNIST.is_dir():
         pytest.skip(f"{FASHION_MNIST} is not here")
     succeed(place, f'make noise ARGS="{short} output=again"')

@@ -43,7 +43,8 @@ class Moments:
         values, vectors = np.linalg.eig(self.step.astype(complex))
         fixed = self._fixed_point()
         power = (vectors * values**steps) @ np.linalg.inv(vectors)
-        return self._losses(fixed + (power @ (start - fixed)).real)
+        left: Array = np.asarray((power @ (start - fixed)).real, dtype=np.float64)
+        return self._losses(fixed + left)
 
     def _fixed_point(self) -> Array:
         solved: Array = np.linalg.solve(np.eye(len(self.step)) - self.step, self.noise)

@@ -15,7 +15,8 @@ from lab.theory.studies import style
 
 PICTURE = "exponent.png"
 GRID = np.array([0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.8])  # ηλ_max/(1 + β)
-ONE, MODES = np.ones(1), np.arange(1, 51) ** -1.0  # curvatures, the largest 1
+ONE: Array = np.ones(1)  # curvatures, the largest 1
+MODES: Array = np.arange(1, 51, dtype=np.float64) ** -1.0
 BATCH, LABEL_NOISE = 64, 1.0
 BETAS = (0.0, 0.5, 0.9)
 WORLDS: dict[str, tuple[Array, Callable[[float, float, float], Moments], tuple[float, ...]]] = {
