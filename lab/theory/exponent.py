@@ -43,12 +43,11 @@ class Moments:
         values, vectors = np.linalg.eig(self.step.astype(complex))
         fixed = self._fixed_point()
         power = (vectors * values**steps) @ np.linalg.inv(vectors)
-        left: Array = np.asarray((power @ (start - fixed)).real, dtype=np.float64)
-        return self._losses(fixed + left)
+        return self._losses(fixed + (power @ (start - fixed)).real)
 
     def _fixed_point(self) -> Array:
-        solved: Array = np.linalg.solve(np.eye(len(self.step)) - self.step, self.noise)
-        return solved
+        matrix = np.eye(len(self.step), dtype=np.float64) - self.step
+        return np.asarray(np.linalg.solve(matrix, self.noise), dtype=np.float64)
 
     def _losses(self, moments: Array) -> Array:
         losses: Array = self.curvatures * moments[: len(self.curvatures)] / 2
