@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.counter import Counter as Counter
     from igo.method.measure import measure_noise as measure_noise
+    from igo.method.meter import NoiseMeter as NoiseMeter
     from igo.method.noise import noise_level as noise_level
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "Counter": "igo.method.counter",
+    "NoiseMeter": "igo.method.meter",
     "PlanError": "igo.method.arguments",
     "PlanWarning": "igo.method.arguments",
     "Schedule": "igo.method.schedule",
