@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -32,7 +33,16 @@ from conftest import ROOT, clean_environment
 
 from igo.errors import UserError
 
-CONTEXT = multiprocessing.get_context("forkserver")
+
+@functools.cache
+def server() -> ForkServerContext:
+    """The server of this process of pytest. Its start costs seconds, so it is used by all tests."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["preloaded"])
+    path = os.pathsep.join((str(Path(__file__).parent), str(ROOT / "src")))
+    with mock.patch.dict(os.environ, clean_environment(PYTHONPATH=path), clear=True):
+        forkserver.ensure_running()
+    return context
 
 
 @dataclass(frozen=True)
@@ -100,12 +110,6 @@ class Ended:
 class Forge:
     """Starts runs as forks of the server of this process."""
 
-    def __init__(self) -> None:
-        CONTEXT.set_forkserver_preload(["preloaded"])
-        path = os.pathsep.join(map(str, (Path(__file__).parent, ROOT / "src", ROOT)))
-        with mock.patch.dict(os.environ, clean_environment(PYTHONPATH=path), clear=True):
-            forkserver.ensure_running()
-
     def run(
         self,
         folder: Path,
@@ -145,7 +149,7 @@ class Forge:
         typed = (*place, *arguments) if first else (*arguments, *place)
         disturb = functools.partial(_disturb, settings or {}, death, room, alarm, alarm_signal)
         program = functools.partial(_program, function, command, typed)
-        cpu = CONTEXT.Array("d", ranks, lock=False)
+        cpu = server().Array("d", ranks, lock=False)
         group = _group(ranks) if ranks > 1 else {}
         files, processes = [], []
         for rank in range(ranks):
@@ -153,7 +157,7 @@ class Forge:
             ending = f"-{rank}.txt" if rank else ".txt"
             files.append([(said or folder) / f"{name}{ending}" for name in ("out", "err")])
             given = (rank, folder, files[-1], environment | named, disturb, program, cpu)
-            processes.append(CONTEXT.Process(target=_run, args=given))
+            processes.append(server().Process(target=_run, args=given))
             processes[-1].start()
         for process in processes:
             process.join()
@@ -174,7 +178,7 @@ class Forge:
 
 @functools.cache
 def shared_forge() -> Forge:
-    """The one of this process of pytest: its start costs seconds."""
+    """The one of this process of pytest."""
     return Forge()
 
 

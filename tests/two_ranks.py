@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from forked import CONTEXT
+from forked import server
 
 PATIENCE = 300  # seconds, beside busy programs
 
@@ -16,7 +16,7 @@ PATIENCE = 300  # seconds, beside busy programs
 def on_ranks(work: Callable[..., Any], place: Path, *arguments: Any, ranks: int = 2) -> list[Any]:
     """What ``work(rank, *arguments)`` returns on each rank."""
     started = [
-        CONTEXT.Process(target=_joined, args=(work, place, rank, ranks, arguments))
+        server().Process(target=_joined, args=(work, place, rank, ranks, arguments))
         for rank in range(ranks)
     ]
     for process in started:
