@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -130,7 +133,7 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
 @pytest.mark.slow
 def test_trials_that_outlive_their_search_are_waited_for(forge: Forge, tmp_path: Path) -> None:
     """The search is killed while two trials train; the same command is typed at once."""
-    typed = ("hydra.sweeper.n_trials=4", "hydra.launcher.parallel=2", "epochs=200")
+    typed = ("hydra.sweeper.n_trials=4", "hydra.launcher.parallel=2", "epochs=60")
     line = command(
         tmp_path, "hydra/sweeper=search", "hydra/launcher=local", *PLAIN, *typed, "-m"
     )  # fmt: skip
@@ -141,9 +144,21 @@ def test_trials_that_outlive_their_search_are_waited_for(forge: Forge, tmp_path:
             assert manager.poll() is None, "the search ended too early"
             time.sleep(0.05)
         manager.kill()
-    assert all(Path(f"/proc/{pid}").exists() for pid in begun.values()), "the trials live on"
-    ended = search(forge, tmp_path, *typed, launcher="local")
+    for pid in begun.values():
+        os.kill(pid, signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        again = pool.submit(search, forge, tmp_path, *typed, launcher="local")
+        said = tmp_path / "out.txt"
+        while not again.done() and not (said.exists() and "2 running" in said.read_text()):
+            time.sleep(0.1)
+        time.sleep(2)
+        waits = not again.done()
+        for pid in begun.values():
+            os.kill(pid, signal.SIGCONT)
+        ended = again.result()
+    assert waits, ended
     assert ended.returncode == 0, ended
+    assert len(reported(ended.stdout.splitlines())) == 4, "those of before count too"
     assert "failed" not in ended.stdout
     after = processes(tmp_path)
     assert {name: after[name] for name in begun} == begun, "none was started again"
