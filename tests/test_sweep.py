@@ -344,8 +344,9 @@ def test_runs_of_a_sweep_are_one_group_in_wandb(program: Program, tmp_path: Path
 # the parts
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def composer() -> Iterator[Composer]:
+    """For one test: Hydra can be initialized once at a time."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         yield Composer("config")
 
