@@ -108,7 +108,7 @@ def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, dev
 def test_a_step_returns_sums_at_the_parameters_before_it(micro: int, device: str) -> None:
     run = build(device, micro=micro)
     network = run.prepare(plain_network())
-    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters())
+    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters(), 0.1)
     set_learning_rate(optimizer, 0.5)
     totals = run.step(network, optimizer, samples(23, device))
     loss, correct = one_by_one(plain_network(), *samples(23))
@@ -133,7 +133,7 @@ def test_micro_batches_give_the_whole_batchs_gradient(micro: int, device: str) -
 
 def test_a_step_moves_by_the_learning_rate_times_the_mean_gradient() -> None:
     run, network, reference = build(), plain_network(), plain_network()
-    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters())
+    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters(), 0.1)
     set_learning_rate(optimizer, 0.25)
     run.step(network, optimizer, samples(9))
     images, labels = samples(9)
@@ -225,7 +225,7 @@ def test_every_precision_trains(name: str, precision: str, device: str) -> None:
     run = build(device, precision)
     network = run.prepare(normed_network())
     momentum = 0.0 if name == "sgd" else 0.5
-    optimizer = optim.build(OptimizerConfig(name, momentum), network.parameters())
+    optimizer = optim.build(OptimizerConfig(name, momentum), network.parameters(), 0.1)
     set_learning_rate(optimizer, 0.1)
     losses = [float(run.step(network, optimizer, samples(16, device))[0]) for _ in range(20)]
     assert all(map(math.isfinite, losses))
@@ -239,7 +239,7 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
 ) -> None:
     run = build(device, "fp16")
     network = run.prepare(plain_network())
-    optimizer = optim.build(OptimizerConfig("shb", momentum), network.parameters())
+    optimizer = optim.build(OptimizerConfig("shb", momentum), network.parameters(), 0.1)
     set_learning_rate(optimizer, 0.1)
     before = [p.detach().clone() for p in network.parameters()]
     scale = run.scaler.get_scale()
@@ -361,7 +361,7 @@ def test_the_same_seed_gives_the_same_bits(precision: str, device: str) -> None:
     for _ in range(2):
         run = build(device, precision)
         network = run.prepare(normed_network())
-        optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters())
+        optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
         set_learning_rate(optimizer, 0.1)
         for _ in range(3):
             run.step(network, optimizer, samples(32, device))

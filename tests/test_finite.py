@@ -5,11 +5,12 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import rates
 import rounding
 import torch
 import torch.nn.functional as F
@@ -74,8 +75,8 @@ def samples(seed: int) -> tuple[Tensor, Tensor]:
 def built(skip: bool = False) -> tuple[engine.Engine, nn.Module, torch.optim.SGD]:
     run = engine.build(engine.EngineConfig(device="cpu", precision="fp32"))
     network = network_of()
-    optimizer = optim.build(SHB, network.parameters())
-    optim.apply(optimizer, 0.1, 0.9, SHB)
+    optimizer = optim.build(SHB, network.parameters(), 0.1)
+    rates.put(optimizer, 0.1, 0.9)
     return replace(run, skip=skip), network, optimizer
 
 
@@ -142,8 +143,8 @@ def test_an_update_that_is_not_finite_is_not_made(
 def test_fp16_skips_a_loss_that_is_not_finite_and_says_so() -> None:
     run = engine.build(engine.EngineConfig(device="cpu", precision="fp16", non_finite="skip"))
     network = network_of()[:4]  # type: ignore[index]
-    optimizer = optim.build(SHB, network.parameters())
-    optim.apply(optimizer, 0.1, 0.9, SHB)
+    optimizer = optim.build(SHB, network.parameters(), 0.1)
+    rates.put(optimizer, 0.1, 0.9)
     images, labels = samples(1)
     before = bits(network, optimizer)
     totals = run.step(network, optimizer, (bad_loss(images, network), labels))
@@ -200,7 +201,7 @@ def test_skipped_updates_are_as_if_their_batches_had_not_been(make_config: Make)
     loop.train(training, progress, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
 
     other = assemble.prepare(config, make_plan(config))
-    optim.apply(other.optimizer, 0.01, 0.9, config.optimizer)
+    rates.put(other.optimizer, 0.01, 0.9)
     number, losses = 0, []
     for epoch in (1, 2, 3):
         indices = epoch_batches(96, 3, config.seed, epoch)
@@ -219,6 +220,28 @@ def test_skipped_updates_are_as_if_their_batches_had_not_been(make_config: Make)
     assert [row["samples"] for row in rows] == [64, 160, 224]
     for row, total, made in zip(rows, losses, (64, 96, 64), strict=True):
         assert row["train/loss"] == pytest.approx(total / made, rel=rounding.bound(3))
+
+
+def test_a_run_that_skipped_an_update_goes_on_with_the_same_batches(make_config: Make) -> None:
+    """A checkpoint has the number of updates made and no record of those skipped."""
+    config = make_config(*PLAIN, "engine.non_finite=skip")
+    straight, _ = training_of(config, {2, 7})
+    loop.train(straight, Progress(), Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    continued, _ = training_of(config, {2, 7})
+    progress = Progress()
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(continued, progress, Quiet(), stop, lambda: None)  # type: ignore[arg-type]
+    assert (progress.epoch, progress.updates) == (1, 2)
+    state = asdict(replace(progress, records=[]))
+    there = Progress.of_state(state)
+    loop.train(continued, there, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
+    assert (there.epoch, there.updates) == (3, 7)
+    for name, value in straight.network.state_dict().items():
+        assert torch.equal(continued.network.state_dict()[name], value), name
 
 
 def test_an_epoch_without_any_update_stops_even_if_skipping(make_config: Make) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import cast
 
 import pytest
+import rates
 import torch
 from conftest import TINY
 from test_graphs import same_state, train
@@ -47,8 +48,8 @@ def samples(b: int, size: int = 8) -> tuple[Tensor, Tensor]:
 def steps(run: Engine, network: nn.Module, eta: float, count: int, b: int = 16) -> list[float]:
     """The losses of steps on one batch, after the generators were seeded."""
     network = run.prepare(network)
-    optimizer = optim.build(SGD, network.parameters())
-    optim.apply(optimizer, eta, 0.0, SGD)
+    optimizer = optim.build(SGD, network.parameters(), 0.1)
+    rates.put(optimizer, eta, 0.0)
     run.begin_epoch({b: 999}, network, optimizer)
     torch.manual_seed(1)
     return [run.step(network, optimizer, samples(b))[0].item() for _ in range(count)]
@@ -101,8 +102,8 @@ def test_thirty_batch_sizes_take_no_more_memory_than_the_largest() -> None:
         torch.manual_seed(0)
         layers = (nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1))
         network = run.prepare(nn.Sequential(*layers, nn.Flatten(), nn.Linear(64 * 32 * 32, 10)))
-        optimizer = optim.build(SGD, network.parameters())
-        optim.apply(optimizer, 0.01, 0.0, SGD)
+        optimizer = optim.build(SGD, network.parameters(), 0.1)
+        rates.put(optimizer, 0.01, 0.0)
         for b in sizes:
             run.begin_epoch({b: 999}, network, optimizer)
             batch = samples(b, size=32)
@@ -165,8 +166,8 @@ def test_an_update_that_is_not_finite_is_skipped_in_a_graph_too(setting: bool) -
     )
     run = replace(build(setting), skip=True)
     network = run.prepare(network)
-    optimizer = optim.build(SGD, network.parameters())
-    optim.apply(optimizer, 0.1, 0.0, SGD)
+    optimizer = optim.build(SGD, network.parameters(), 0.1)
+    rates.put(optimizer, 0.1, 0.0)
     run.begin_epoch({16: 999}, network, optimizer)
     images, labels = samples(16)
     for step in range(12):

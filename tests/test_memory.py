@@ -142,7 +142,7 @@ def trained(config: Config, network: nn.Module) -> tuple[Progress, nn.Module, li
     said: list[Any] = []
     training = Training(
         config, make_plan(config), datasets.open_data(config, built.device), network,
-        optim.build(config.optimizer, network.parameters()), built,
+        optim.build(config.optimizer, network.parameters(), config.learning_rate), built,
     )  # fmt: skip
     progress = Progress()
     loop.train(

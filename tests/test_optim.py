@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import rates
 import rounding
 import torch
 from conftest import DEVICES
@@ -44,9 +45,9 @@ def gradients(step: int, parameters: list[nn.Parameter]) -> list[Tensor]:
 def train(config: OptimizerConfig, device: str) -> list[nn.Parameter]:
     """Twelve steps of the optimizer under test."""
     parameters = start(device)
-    made = optim.build(config, parameters)
+    made = optim.build(config, parameters, 0.1)
     for step in range(STEPS):
-        optim.apply(made, eta(step), config.momentum, config)
+        rates.put(made, eta(step), config.momentum)
         for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
             parameter.grad = gradient
         made.step()
@@ -97,8 +98,8 @@ def test_the_first_normalised_step_is_damped_like_every_other() -> None:
     """m_1 = (1 - β) g, where PyTorch's own dampening would begin with g."""
     (x,) = parameters = [nn.Parameter(torch.zeros(1))]
     config = OptimizerConfig("nshb", 0.9)
-    made = optim.build(config, parameters)
-    optim.apply(made, 1.0, 0.9, config)
+    made = optim.build(config, parameters, 0.1)
+    rates.put(made, 1.0, 0.9)
     x.grad = torch.ones(1)
     made.step()
     assert x.item() == pytest.approx(-0.1, rel=1e-6)
@@ -110,13 +111,13 @@ def test_momentum_survives_a_saved_state(name: str, device: str) -> None:
     """Six steps, state into a new optimizer, six more: the same as twelve."""
     config = OptimizerConfig(name, 0.9, 0.01)
     parameters = start(device)
-    made = optim.build(config, parameters)
+    made = optim.build(config, parameters, 0.1)
     for step in range(STEPS):
         if step == STEPS // 2:
             state = made.state_dict()
-            made = optim.build(config, parameters)
+            made = optim.build(config, parameters, 0.1)
             made.load_state_dict(state)
-        optim.apply(made, eta(step), config.momentum, config)
+        rates.put(made, eta(step), config.momentum)
         for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
             parameter.grad = gradient
         made.step()
@@ -131,8 +132,11 @@ def test_a_first_step_skipped_for_overflow_leaves_no_trace(
     """Loss scaling begins too high as a rule, so that the first fp16 step is often skipped."""
     config = OptimizerConfig(name, momentum)
     (x,) = parameters = [nn.Parameter(torch.full((3,), 2.0, device=device))]
-    made, scaler = optim.build(config, parameters), torch.amp.GradScaler(device, init_scale=4.0)
-    optim.apply(made, 0.5, config.momentum, config)
+    made, scaler = (
+        optim.build(config, parameters, 0.1),
+        torch.amp.GradScaler(device, init_scale=4.0),
+    )
+    rates.put(made, 0.5, config.momentum)
     for slope, scale_after in ((float("inf"), 2.0), (1.0, 2.0)):
         x.grad = None
         scaler.scale((slope * x).sum()).backward()
@@ -150,11 +154,11 @@ def test_momentum_that_changes_with_the_stage_keeps_its_state(name: str, device:
     betas = [0.9] * 4 + [0.5] * 4 + [0.2] * 4
     config = OptimizerConfig(name, betas[0])
     parameters = start(device)
-    made = optim.build(config, parameters)
+    made = optim.build(config, parameters, 0.1)
     at = [p.detach().double() for p in start(device)]
     momenta = [torch.zeros_like(x) for x in at]
     for step, beta in enumerate(betas):
-        optim.apply(made, 0.3, beta, config)
+        rates.put(made, 0.3, beta)
         drawn = gradients(step, parameters)
         for i, gradient in enumerate(drawn):
             parameters[i].grad = gradient
@@ -168,8 +172,8 @@ def test_momentum_that_changes_with_the_stage_keeps_its_state(name: str, device:
 
 def test_what_is_read_back_is_what_was_applied() -> None:
     config = OptimizerConfig("nshb", 0.9)
-    made = optim.build(config, start("cpu"))
-    optim.apply(made, 0.1 / 3, 0.7, config)
+    made = optim.build(config, start("cpu"), 0.1)
+    rates.put(made, 0.1 / 3, 0.7)
     assert optim.learning_rate(made) == 0.1 / 3
     assert optim.momentum(made) == 0.7
     assert {(g["lr"], g["momentum"], g["dampening"]) for g in made.param_groups} == {

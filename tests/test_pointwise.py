@@ -95,7 +95,7 @@ def train_narrow_models(steps: int) -> None:
     for precision, network in product(("fp32", "auto") if fast else ("fp32",), _narrow_models()):
         run = _engine(precision, threads=1)
         prepared = run.prepare(network)
-        optimizer = optim.build(OptimizerConfig("sgd"), prepared.parameters())
+        optimizer = optim.build(OptimizerConfig("sgd"), prepared.parameters(), 0.1)
         for group in optimizer.param_groups:
             group["lr"] = 0.01
         for _ in range(steps):

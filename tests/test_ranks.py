@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from igo import ranks
+from igo.config.plan import make_plan
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.errors import ConfigError
 from igo.ranks import Ranks
@@ -408,8 +409,7 @@ def overflow_on_ranks() -> list[Tensor]:
     with Ranks.of_environment().joined() as own:
         run = engine_of(own, "fp16")
         network = run.prepare(network_of("plain"))
-        optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters())
-        optim.apply(optimizer, 0.1, 0.9, OptimizerConfig("shb", 0.9))
+        optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
         for b, factor in ((1, 1.0), (9, 1e30), (9, 1.0)):
             images, labels = (t[own.rank :: own.size] for t in samples(b))
             images = images * (factor if own.rank == own.size - 1 else 1)
@@ -509,8 +509,19 @@ def test_ranks_train_what_one_process_trains(
 
 
 def test_batches_smaller_than_the_number_of_ranks(forge: Forge, tmp_path: Path) -> None:
-    """b = 2, and last a batch of one sample, on three ranks; C² from batches of two."""
-    arguments = (*BASE, *SMALL, SILENT)
+    """21 samples in 11 batches: the smallest has one sample, so that two ranks are too many."""
+    ended = train(forge, tmp_path, *BASE, *SMALL, SILENT, "data_dir=nowhere", ranks=2)
+    assert codes(ended) == [2, 2], ended
+    assert ended.stderr == (
+        "error: batch_size=2 is not allowed: the smallest batch has 1 sample, fewer than the 2"
+        " ranks; take larger batches, or at most 1 rank\n"
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_batches_of_as_many_samples_as_ranks(forge: Forge, tmp_path: Path) -> None:
+    """21 samples in 7 batches of three on three ranks; C² from batches of three."""
+    arguments = (*BASE, *SMALL, SILENT, "batch_size=3")
     for name, size in (("one", 1), ("three", 3)):
         (tmp_path / name).mkdir()
         ended = train(forge, tmp_path / name, *arguments, ranks=size)
@@ -573,6 +584,26 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
     assert len({file.name for folder in folders for file in folder.glob("*.wandb")}) == 1
     rows = [row["epoch"] for folder in folders for row in history(folder)]
     assert sorted(rows) == [1, 2, 3, 4]
+
+
+def test_feedback_goes_on_where_other_ranks_have_no_record(forge: Forge, tmp_path: Path) -> None:
+    """Stage 2 has not the k_m of the plan; two ranks are killed in stage 3 and go on."""
+    arguments = (
+        *BASE, SILENT, "optimizer=sgd", "schedule.stages=4", "schedule.feedback=measured",
+        "learning_rate=0.1",
+    )  # fmt: skip
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    for place in (whole, parts):
+        place.mkdir()
+    assert train(forge, whole, *arguments).returncode == 0
+    planned = make_plan(configure(*arguments)).stages
+    applied = [row["b_m"] for row in records(run_folder(whole))]
+    assert applied[1] != planned[1].b_m
+    train(forge, parts, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"), ranks=2)
+    ended = train(forge, parts, *arguments, ranks=2)
+    assert codes(ended) == [0, 0], ended
+    assert "continuing after epoch 3 of 4" in ended.stdout
+    assert_same_run(parts, whole)
 
 
 # --- Endings --------------------------------------------------------------------------------------

@@ -197,6 +197,51 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
+GONE = (
+    *BASE, SILENT, "optimizer=nshb", "optimizer.momentum=0.1", "optimizer.decay_momentum=true",
+)  # fmt: skip
+
+
+def test_a_normalised_heavy_ball_goes_on_after_its_momentum_is_gone(
+    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+) -> None:
+    """The optimizer's own β and dampening are 0 then, and not those that it was made with."""
+    death = Death("igo.runs.checkpoint.save", 3, "after")
+    assert forge.run(tmp_path, *GONE, death=death).returncode == -signal.SIGKILL
+    betas = [row["beta_m"] for row in records(run_folder(tmp_path))]
+    assert betas == [pytest.approx(0.1), pytest.approx(0.1), 0.0]
+    ended = forge.run(tmp_path, *GONE)
+    assert "continuing after epoch 3 of 4" in ended.stdout
+    assert_same(outcome(tmp_path), uninterrupted(GONE))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [GONE, *(KINDS[kind] for kind in ("sgd", "feedback", "fp16 with a scaler, nshb"))],
+    ids=["momentum that is gone", "sgd", "feedback", "fp16"],
+)
+def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
+    arguments: tuple[str, ...],
+    forge: Forge,
+    tmp_path: Path,
+    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+) -> None:
+    """Its optimizer does not say which η and β it was made with."""
+    death = Death("igo.runs.checkpoint.save", 3, "after")
+    assert forge.run(tmp_path, *arguments, death=death).returncode == -signal.SIGKILL
+    folder = run_folder(tmp_path)
+    state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
+    assert state is not None
+    for group in state["optimizer"]["param_groups"]:
+        for name in ("initial_lr", "initial_momentum", "initial_dampening"):
+            del group[name]
+    checkpoint.save(folder / "checkpoint.pt", state)
+    ended = forge.run(tmp_path, *arguments)
+    assert "continuing after epoch 3 of 4" in ended.stdout
+    assert ended.stderr == ""
+    assert_same(outcome(tmp_path), uninterrupted(arguments))
+
+
 def test_without_any_whole_checkpoint_it_starts_over_and_says_so(
     forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
 ) -> None:
@@ -497,7 +542,7 @@ def test_dropout_draws_the_same_after_a_resume(
         network = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Dropout(0.5), nn.Linear(16, 10))
         built = engine.build(config.engine)
         images = datasets.open_data(config, built.device)
-        optimizer = optim.build(config.optimizer, network.parameters())
+        optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
         return Training(config, make_plan(config), images, network, optimizer, built)
 
     def train(run: Training, progress: Progress, last: int) -> None:

@@ -17,9 +17,11 @@ from benchmarks.gpu import processes
 from benchmarks.gpu.part import Found, Part, Quiet, config, prepared, synchronise
 from benchmarks.programs import ROOT
 from igo.config.schema import Config, EngineConfig
+from igo.method.sampler import BatchSampler
+from igo.method.schedule import Schedule, write
 from igo.runs import checkpoint, session
 from igo.runs.terminal import Terminal
-from igo.train import engine, loop, optim
+from igo.train import engine, loop
 from igo.train.epoch import train_epoch
 from igo.train.state import Progress, Training
 
@@ -102,14 +104,14 @@ def waits(part: Part, made: Config) -> Found:
     """Places in an epoch's steps where the CPU waited for the GPU, by PyTorch's own account."""
     training = prepared(made)
     training.network.train()
-    applied = loop._measure_and_decide(training, training.plan.stages[0], 1, Progress())
-    optim.apply(training.optimizer, applied.learning_rate, 0.0, training.config.optimizer)
+    sampler = BatchSampler(training.plan, made.seed)
+    schedule = Schedule(training.optimizer, sampler)
     with warnings.catch_warnings(record=True) as heard:
         warnings.simplefilter("always")
         if not part.dry:
             torch.cuda.set_sync_debug_mode("warn")
         try:
-            train_epoch(training, 1, applied, Quiet(), lambda: None)
+            train_epoch(training, sampler, schedule, Quiet(), lambda: None)
         finally:
             if not part.dry:
                 torch.cuda.set_sync_debug_mode("default")
@@ -117,7 +119,7 @@ def waits(part: Part, made: Config) -> Found:
         f"{Path(w.filename).name}:{w.lineno}" for w in heard if "synchroniz" in str(w.message)
     ]
     # the order, its moves, the sums, the rate, the pairs: each once an epoch, in parts
-    return {"ok": len(places) <= 12, "waits": len(places), "steps": applied.batches,
+    return {"ok": len(places) <= 12, "waits": len(places), "steps": sampler.updates,
             "where": sorted(set(places))}  # fmt: skip
 
 
@@ -169,7 +171,8 @@ def memory(part: Part, made: Config) -> Found:
     """GPU and host memory over steps of thirty batch sizes, beside the largest of them alone."""
     training = prepared(made)
     run, network = training.engine, training.network.train()
-    optim.apply(training.optimizer, 0.01, 0.0, made.optimizer)
+    for group in training.optimizer.param_groups:
+        write(group, 0.01)
     sizes = [8, 16] if part.dry else list(range(16, 496, 16))
 
     def steps(b: int) -> None:

@@ -14,7 +14,7 @@ from benchmarks import bare
 from benchmarks.gpu.part import Found, Part, config, prepared, synchronise
 from igo.config.schema import Config
 from igo.runs import assemble, checkpoint
-from igo.train import optim, recovery
+from igo.train import recovery
 from igo.train.state import Progress, Training
 
 CELLS = [("resnet18", b) for b in (32, 128, 512)] + [("resnet8", b) for b in (8, 16, 64)]
@@ -82,7 +82,6 @@ def _ready(made: Config, b: int) -> tuple[Training, Callable[[], Any]]:
     """A run, and the call of its next step on new images."""
     training = prepared(made)
     network, run = training.network.train(), training.engine
-    optim.apply(training.optimizer, made.learning_rate, 0.0, made.optimizer)
     run.begin_epoch({b: 10**6}, network, training.optimizer)
     n = training.data.n // b * b
 

@@ -15,9 +15,11 @@ from scipy import stats
 from igo.analysis.statistics import Array, Estimate
 from igo.config.plan import make_plan
 from igo.config.schema import Config, training_samples
+from igo.method.sampler import BatchSampler
+from igo.method.schedule import Schedule
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
-from igo.train import control, measure, online, optim
+from igo.train import measure, online
 from igo.train.datasets import Batch
 from igo.train.epoch import train_epoch
 from igo.train.state import Training
@@ -57,7 +59,6 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
     config = training.config
     k = math.ceil(training.data.n / batch_size)
     size = online.Online.of_epoch(config.noise, training.data.n, k).size
-    optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
     random = torch.Generator().manual_seed(config.seed)
     drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
     rows: list[Row] = []
@@ -112,12 +113,10 @@ def _pieces(plan: online.Online, batch: Batch, run: Training) -> object:
 
 def _epoch(training: Training) -> object:
     """One epoch's training, without its evaluation."""
-    config = training.config
-    (stage, *_) = training.plan.stages
-    applied = control.Applied(stage.eta_m, stage.batches, stage.b_m, momentum=0.0, delta=0.0)
-    optim.apply(training.optimizer, config.learning_rate, 0.0, config.optimizer)
+    sampler = BatchSampler(training.plan, training.config.seed)
+    schedule = Schedule(training.optimizer, sampler)
     with Terminal().progress(training.plan, 0) as bar:
-        return train_epoch(training, 1, applied, bar, check_stop=lambda: None)
+        return train_epoch(training, sampler, schedule, bar, check_stop=lambda: None)
 
 
 def _stage_start(training: Training) -> object:

@@ -109,7 +109,9 @@ class Schedule:
             self.learning_rate = rate * (update.learning_rate / update.stage.eta_m)
         factor = self.learning_rate / self._first
         for group in self._groups():
-            _write(group, _initial(group, "lr") * factor, self.momentum)
+            initial = _initial(group, "lr")
+            rate = self.learning_rate if initial == self._first else initial * factor
+            write(group, rate, self.momentum)
         self._written = self._rates()
         return update
 
@@ -168,8 +170,8 @@ class Schedule:
         if noise is None:
             raise PlanError("noise", None, "by_momentum needs C² and ‖∇f‖², see igo.measure_noise")
         groups = self._groups()
-        betas = {_initial(group, "momentum") if "momentum" in group else 0.0 for group in groups}
-        dampings = {float(group.get("dampening", 0.0)) for group in groups}
+        betas = {_initial(group, "momentum") for group in groups}
+        dampings = {_initial(group, "dampening") for group in groups}
         beta = max(betas)
         if len(betas) > 1 or len(dampings) > 1 or beta == 0:
             allowed = "it needs torch.optim.SGD with one momentum above 0 in all groups"
@@ -184,7 +186,7 @@ class _Watch:
         self._schedule = weakref.ref(schedule)
 
     def __call__(self, optimizer: Optimizer, *_: Any) -> None:
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or _is_capturing():
             return
         schedule = self._schedule()
         if schedule is not None:
@@ -224,7 +226,7 @@ def _initial(group: dict[str, Any], name: str) -> float:
     kept = f"initial_{name}"
     found = group.get(kept)
     if not isinstance(found, float):  # a new group, or a tensor of one of PyTorch's schedulers
-        found = group[kept] = float(group[name] if found is None else found)
+        found = group[kept] = float(group.get(name, 0.0) if found is None else found)
     return found
 
 
@@ -238,12 +240,18 @@ def _number(rate: Any) -> float:
     return math.inf if isinstance(rate, Tensor) and rate.device.type != "cpu" else float(rate)
 
 
-def _write(group: dict[str, Any], rate: float, beta: float | None) -> None:
+def _is_capturing() -> bool:
+    """Whether a CUDA graph records the step, which is then not made."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
+def write(group: dict[str, Any], rate: float, beta: float | None = None) -> None:
+    """Set η of a parameter group, and β with the dampening of a normalised heavy ball."""
     if isinstance(group["lr"], Tensor):
         group["lr"].fill_(rate)  # in place: CUDA graphs and compiled steps read it there
     else:
         group["lr"] = rate
     if beta is not None:
-        if group["dampening"]:
+        if _initial(group, "dampening"):
             group["dampening"] = beta
         group["momentum"] = beta

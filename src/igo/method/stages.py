@@ -10,7 +10,7 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
@@ -276,6 +276,16 @@ class Plan:
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
         close = all(math.isclose(one, other, rel_tol=SAME) for one, other in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
+
+    def changed(self, number: int, k: int, learning_rate: float) -> Plan:
+        """The plan with other k_m and η_m in a stage of whole epochs."""
+        rows = [
+            replace(row, batches=k, updates=row.epochs * k, eta_m=learning_rate, b_m=self.n / k)
+            if row.stage == number
+            else row
+            for row in self.stages
+        ]
+        return replace(self, stages=tuple(rows))
 
     def epochs_of_stages(self, start: int = 0) -> Iterator[tuple[int, Stage]]:
         """Yield (epoch, its row) for every epoch, or part of one, after ``start`` epochs."""

@@ -45,7 +45,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     if ranks.size > 1:  # one start, whatever machine drew it
         network.load_state_dict(ranks.broadcast(network.state_dict()))
     network = built.prepare(network)
-    optimizer = optim.build(config.optimizer, network.parameters())
+    optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
     return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
 
 
@@ -106,7 +106,8 @@ def load(
         return None, {}
     try:
         run.network.load_state_dict(state["model"])
-        run.optimizer.load_state_dict(state["optimizer"])
+        rate = run.config.learning_rate
+        optim.load(run.optimizer, state["optimizer"], run.config.optimizer, rate)
         if state["scaler"]:  # empty of a start whose device needed no scaling
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"]), state

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, shared_settings
+from igo.errors import ConfigError
 from igo.files import check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
@@ -41,6 +42,7 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
         with own.joined() as ranks:
             if ranks.size > 1:
                 ranks.agree(_facts(config, plan))
+                _check_shares(config, plan, ranks)
             if config.dry_run:
                 check_can_be_made(folder.path)
                 terminal.say(f"run {folder.path}")
@@ -77,6 +79,22 @@ def _facts(config: Config, plan: Plan) -> dict[str, object]:
     digest = hashlib.sha256(json.dumps(stages).encode()).hexdigest()[:10]
     versions = {f"the version of {name}": version(name) for name in ("torch", "numpy")}
     return {**shared_settings(config), "the plan": digest, "the code of igo": code(), **versions}
+
+
+def _check_shares(config: Config, plan: Plan, ranks: Ranks) -> None:
+    """See that each rank has a sample of every batch.
+
+    Raises:
+        ConfigError: the smallest batch has fewer samples than there are ranks.
+    """
+    smallest = plan.smallest_from(1)
+    if smallest < ranks.size:
+        raise ConfigError(
+            "batch_size",
+            config.batch_size,
+            f"the smallest batch has {counted(smallest, 'sample')}, fewer than the {ranks.size}"
+            f" ranks; take larger batches, or at most {counted(smallest, 'rank')}",
+        )
 
 
 def _ended(folder: RunFolder) -> bool:

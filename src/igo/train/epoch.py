@@ -8,10 +8,12 @@ from itertools import chain, islice
 
 import torch
 
-from igo.method.batches import epoch_batches
+from igo.method import batches as equal
+from igo.method.counter import Update
+from igo.method.sampler import BatchSampler
+from igo.method.schedule import Schedule
 from igo.seeds import derive_seed
 from igo.train import online, optim
-from igo.train.control import Applied
 from igo.train.datasets import Batch
 from igo.train.finite import NotFinite, Tally
 from igo.train.online import Online
@@ -19,28 +21,36 @@ from igo.train.state import Epoch, Training, Watcher
 
 
 def train_epoch(
-    run: Training, epoch: int, applied: Applied, bar: Watcher, check_stop: Callable[[], None]
+    run: Training,
+    sampler: BatchSampler,
+    schedule: Schedule,
+    bar: Watcher,
+    check_stop: Callable[[], None],
 ) -> Epoch:
-    """Make the epoch's updates.
+    """Make the updates of the sampler's next epoch.
 
     Raises:
         NotFinite: the loss or gradient of an update, unless such updates are skipped.
     """
     started = time.perf_counter()
     seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
-    index_batches = epoch_batches(run.data.n, applied.batches, seed, epoch)
-    stream = run.data.train_batches(ranks.share(index_batches), derive_seed(seed, "epoch", epoch))
-    pieces = Online.of_epoch(run.config.noise, run.data.n, applied.batches)
+    drawn = [torch.tensor(indices, dtype=torch.int64) for indices in sampler]
+    epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
+    stream = run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch))
+    pieces = Online.of_epoch(run.config.noise, run.data.n, k)
     first = list(islice(stream, pieces.batches))
     noise = online.measured(engine, run.network, pieces, first, run.data.n)
-    tally = Tally(len(index_batches), engine.device, engine.skip)
+    tally = Tally(k, engine.device, engine.skip)
     shares: list[int] = []  # of each batch, as it reached the model
-    batches = chain(_given_up(first), stream)
-    for update, (index, batch) in enumerate(zip(index_batches, batches, strict=True)):
+    for _, batch in zip(drawn, chain(_given_up(first), stream), strict=True):
         check_stop()
-        tally.add(update, engine.step(run.network, run.optimizer, batch, range(len(index))))
+        update = schedule.step()
+        if update.batch == 1:
+            run.engine.begin_epoch(_left(update), run.network, run.optimizer)
+        span = range(update.batch_size)
+        tally.add(update.batch - 1, engine.step(run.network, run.optimizer, batch, span))
         shares.append(len(batch[1]))
-        bar.advance(len(index))
+        bar.advance(update.batch_size)
     sizes = ranks.sum_(torch.tensor(shares))  # fails where a rank has left; a GPU would wait for it
     sums, made = tally.sums(ranks)
     samples = int(sizes[made].sum())
@@ -65,3 +75,10 @@ def _given_up(batches: list[Batch]) -> Iterator[Batch]:
     batches.reverse()
     while batches:
         yield batches.pop()
+
+
+def _left(update: Update) -> dict[int, int]:
+    """Steps to come in the stage, by the size of their batches, as its epoch begins."""
+    stage = update.stage
+    epochs = stage.epoch_range.stop - update.epoch
+    return {n: many * epochs for n, many in equal.counts(stage.samples, stage.batches).items()}

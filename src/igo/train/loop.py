@@ -11,8 +11,9 @@ import torch
 
 from igo.errors import UserError
 from igo.files import Record
-from igo.method import batches
-from igo.method.plan import Stage
+from igo.method.plan import Plan, Stage
+from igo.method.sampler import BatchSampler
+from igo.method.schedule import Schedule
 from igo.seeds import derive_seed
 from igo.train import batchnorm, control, measure, micro_batch, optim, recovery
 from igo.train.control import Applied
@@ -45,12 +46,25 @@ def train(
         UserError: a loss, gradient or C² is not finite; one sample does not fit in memory.
     """
     run.network.train()
-    for epoch, stage in run.plan.epochs_of_stages(progress.epoch):
+    ranks = run.engine.ranks
+    sampler = BatchSampler(run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size)
+    _go_to(progress, sampler, run)
+    schedule: Schedule | None = None
+    for epoch in sampler.epochs():
+        stage = run.plan.stage_of_epoch(epoch)
         run = recovery.with_parts_of(run, progress.micro_batch_size)
         while True:
             before = recovery.Snapshot.of(run, progress)
             try:
-                record = _one_epoch(run, stage, epoch, progress, bar, check_stop)
+                started = time.perf_counter()
+                applied = _measure_and_decide(run, stage, epoch, progress)
+                if control.follows_noise(run.config):
+                    sampler.plan = _as_applied(sampler.plan, stage, applied)
+                if schedule is None:
+                    noise = progress.reference if run.plan.by_momentum else None
+                    schedule = Schedule(run.optimizer, sampler, noise=noise)
+                record = _one_epoch(run, sampler, schedule, applied, progress, bar, check_stop)
+                record["seconds"] = time.perf_counter() - started
                 break
             except (RuntimeError, MemoryError) as error:
                 if not micro_batch.is_exhausted(error):
@@ -60,6 +74,8 @@ def train(
             largest = run.engine.micro_batch_size
             k = progress.applied.batches if progress.applied else stage.batches
             before.restore(run, progress)  # and what the failed try had in memory is free
+            _go_to(progress, sampler, run)
+            schedule = None
             size = recovery.smaller(run, k, reason)
             run = recovery.with_parts_of(run, size)
             progress.micro_batch_size = size
@@ -71,26 +87,20 @@ def train(
 
 def _one_epoch(
     run: Training,
-    stage: Stage,
-    epoch: int,
+    sampler: BatchSampler,
+    schedule: Schedule,
+    applied: Applied,
     progress: Progress,
     bar: Watcher,
     check_stop: Callable[[], None],
 ) -> Record:
-    """Measure and decide, train, evaluate, record. ``progress`` moves on when all succeeded."""
-    started = time.perf_counter()
-
-    applied = _measure_and_decide(run, stage, epoch, progress)
-    optim.apply(run.optimizer, applied.learning_rate, applied.momentum, run.config.optimizer)
-
+    """Train, evaluate, record. ``progress`` moves on when all succeeded."""
+    place = sampler.plan.at(sampler.updates + 1)
+    epoch, stage = place.epoch, place.stage
     torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    epochs_left = stage.epoch_range.stop - epoch
-    steps = batches.counts(run.data.n, applied.batches)
-    left = {size: many * epochs_left for size, many in steps.items()}
-    run.engine.begin_epoch(left, run.network, run.optimizer)
     bar.begin_epoch(epoch, applied)
     try:
-        trained = train_epoch(run, epoch, applied, bar, check_stop)
+        trained = train_epoch(run, sampler, schedule, bar, check_stop)
         _check_finite(run, trained)
     except NotFinite as error:
         raise UserError(_not_finite(error, applied, epoch, stage, progress)) from None
@@ -108,8 +118,25 @@ def _one_epoch(
         **evaluated,
         "skipped": trained.skipped,
         "images_per_second": trained.samples / trained.seconds,
-        "seconds": time.perf_counter() - started,
     }
+
+
+def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
+    """Bring the sampler to the end of the last whole epoch.
+
+    The sampler counts skipped updates too, and past stages as planned: with feedback they may have
+    had other k_m, which changes the count and no batch to come.
+    """
+    plan, epoch = run.plan, progress.epoch
+    if control.follows_noise(run.config) and epoch and progress.applied is not None:
+        plan = _as_applied(plan, plan.stage_of_epoch(epoch), progress.applied)
+    sampler.plan = plan
+    updates = sum(plan.batches_of_epoch(number) for number in range(1, epoch + 1))
+    sampler.load_state_dict({**sampler.state_dict(), "updates": updates})
+
+
+def _as_applied(plan: Plan, stage: Stage, applied: Applied) -> Plan:
+    return plan.changed(stage.stage, applied.batches, applied.learning_rate)
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
