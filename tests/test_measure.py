@@ -237,7 +237,7 @@ def small_run(config: Config) -> tuple[list[float], list[float]]:
     training = assemble.prepare(config, make_plan(config))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    optimizer = optim.build(config.optimizer, network.parameters())
+    optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
     training = replace(training, network=network, optimizer=optimizer)
     everything = list(training.data.train_batches([torch.arange(training.data.n)], 0))
     truths: list[list[float]] = []  # by epoch
