@@ -196,10 +196,11 @@ def test_what_changes_no_result_makes_no_setting(tmp_path: Path) -> None:
     folders = [
         make_run(tmp_path / "a", "seed=0"),
         make_run(tmp_path / "b", "seed=1", "engine=cpu", "tracking.group=g", "engine.threads=1"),
+        make_run(tmp_path / "c", "seed=2", "engine.threads=null"),
     ]
     row = only(table.summarise(table.read_runs(folders)))
     assert next(iter(row)) == "n"
-    assert row["n"] == 2
+    assert row["n"] == 3
 
 
 def test_a_seed_counts_once(tmp_path: Path) -> None:

@@ -248,7 +248,7 @@ def test_omp_dynamic_is_taken_out_with_a_warning(
 def test_a_run_with_omp_dynamic_ends(interpreter: Program, tmp_path: Path) -> None:
     """On a busy machine it spun for ever in a backward pass of two threads, of the trial too."""
     ended = interpreter(
-        *TINY, *own_images(tmp_path, side=28), "epochs=1", timeout=500,
+        *TINY, *own_images(tmp_path, side=28), "epochs=1",
         OMP_DYNAMIC="true", OMP_NUM_THREADS="2",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr

@@ -92,8 +92,8 @@ def _text(path: Path) -> str:
         raise UserError(f"{path.name} cannot be read ({reason})") from None
 
 
-def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object]]:
-    """Full name, type and default of every setting; MISSING where none.
+def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object, bool]]:
+    """Full name, type and default (MISSING where none) of every setting, and if it may be null.
 
     The type is str for a list (JSON), and for a setting of several types, such as ``true`` or auto.
     """
@@ -103,14 +103,16 @@ def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object]]:
         if is_dataclass(kind):
             yield from _leaves(kind, f"{name}.")  # type: ignore[arg-type]
         elif get_origin(kind) is list:
-            yield name, str, MISSING if one.default_factory is MISSING else "[]"
+            yield name, str, MISSING if one.default_factory is MISSING else "[]", False
         else:
             kinds = [a for a in get_args(kind) if a is not type(None)] or [kind]
-            yield name, kinds[0] if len(kinds) == 1 else str, one.default
+            nullable = type(None) in get_args(kind)
+            yield name, kinds[0] if len(kinds) == 1 else str, one.default, nullable
 
 
-SETTINGS: dict[str, type] = {name: kind for name, kind, _ in _leaves(Config)}
-DEFAULTS = {name: default for name, _, default in _leaves(Config) if default is not MISSING}
+SETTINGS: dict[str, type] = {name: kind for name, kind, *_ in _leaves(Config)}
+DEFAULTS = {name: default for name, _, default, _ in _leaves(Config) if default is not MISSING}
+NULLABLE = {name for name, _, _, nullable in _leaves(Config) if nullable}
 REQUIRED = SETTINGS.keys() - DEFAULTS.keys()
 
 
@@ -154,9 +156,9 @@ def _setting(name: str, value: Any) -> Any:
         value = json.dumps(value, default=str)
     if name not in SETTINGS:  # of another version: as text
         return value if isinstance(value, str | None) else json.dumps(value, default=str)
-    if value is None and DEFAULTS.get(name, MISSING) is not None:
+    if value is None and name not in NULLABLE:
         raise UserError(f"config.yaml: {name} is null")
-    if isinstance(value, bool) and SETTINGS[name] is str:
+    if isinstance(value, bool | int) and SETTINGS[name] is str:  # such as engine.threads
         value = json.dumps(value)
     return _typed(value, SETTINGS[name], f"config.yaml: {name}")
 
