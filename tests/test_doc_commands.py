@@ -31,6 +31,7 @@ NOT_HERE = {
     r"^make gpu ARGS=dry": TESTS,
     r"^make (test|lint|unit|types|examples|contract|coverage|mutants)|^bash \.ci|^mutmut ": TESTS,
     r"^make (theory|noise|bench|reproduce|reproducible|lock|help|setup|dashboard|sync)": TESTS,
+    r"^python -m lab\.(theory|noise)$": "takes many minutes: test_targets.py runs a short form",
     r"^python -m benchmarks\.|^make bench": "measures for many minutes: test_benchmarks.py",
     r"^(git clone|pip install|source) ": "sets up a machine",
     r"^wandb (sweep|agent|leet|sync)": "needs an account: test_agent.py runs them with a server",
