@@ -218,7 +218,6 @@ def test_nothing_is_written_through_a_second_name(
     assert "Traceback" not in ended.stderr
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", [".lock", "status.json", "checkpoint.pt", "metrics.jsonl",
                                   "config.yaml", "plan.csv"])  # fmt: skip
 def test_a_fifo_in_a_run_folder_makes_nobody_wait(

@@ -649,7 +649,6 @@ def differently(*arguments: str) -> None:
     runpy.run_path(str(ROOT / "src" / "train.py"), run_name="__main__")
 
 
-@pytest.mark.timeout(240)  # each would else hang in a collective that the other never enters
 @pytest.mark.parametrize(
     ("typed", "named"),
     [
@@ -673,7 +672,6 @@ def test_ranks_with_other_settings_end_in_one_line_that_names_it(
     assert not list(tmp_path.glob("runs/*"))
 
 
-@pytest.mark.timeout(240)  # the others would else wait for the one that never comes
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
@@ -696,7 +694,6 @@ def test_a_rank_that_is_refused_before_it_joins_ends_all_in_one_line(
     assert not list(tmp_path.glob("runs/*"))
 
 
-@pytest.mark.timeout(240)
 def test_a_sweeps_run_that_one_rank_is_refused_does_not_stop_the_next(
     forge: Forge, tmp_path: Path
 ) -> None:
