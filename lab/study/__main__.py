@@ -31,9 +31,12 @@ def main() -> None:
         "archive": archive, "tuning": tune, "rows": make_rows, "after": look_after,
         "reproduce": reproduce,
     }  # fmt: skip
-    if len(sys.argv) < 2 or sys.argv[1] not in commands:
-        sys.exit(str(__doc__))
-    commands[sys.argv[1]](sys.argv[2:])
+    if len(sys.argv) < 2 or sys.argv[1] in {"-h", "--help"}:
+        print(__doc__)
+    elif sys.argv[1] in commands:
+        commands[sys.argv[1]](sys.argv[2:])
+    else:
+        sys.exit(f"error: no command {sys.argv[1]!r}\n{__doc__}")
 
 
 def of_sweep(sweep: str) -> dict[str, Run]:
