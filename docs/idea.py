@@ -1,4 +1,4 @@
-"""The README's first figure: python docs/idea.py writes docs/idea.png.
+"""The picture of docs/idea.md: python docs/idea.py writes docs/idea.png.
 
 Left, a loss and its smoothed versions (a closed form: Rastrigin in one dimension with Gaussian
 noise). Right, a plan of this project: one noise curve, shared between η and b in three ways.

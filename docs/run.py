@@ -1,0 +1,105 @@
+"""The README's first figure: python docs/run.py draws docs/run.svg.
+
+Trains the run of `make train`, or reads its record where it is finished, and draws that record.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from hydra import compose, initialize_config_dir
+
+from igo.analysis.style import BLUE, INK, STYLE, VERMILION, Colour
+from igo.config.load import load
+from igo.files import write_atomically
+from igo.paths import CONF
+from igo.runs.session import run
+from igo.runs.terminal import Terminal
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+TYPED = ["schedule=graduated", "p=0.5"]
+PAPER = Colour("#FFFFFF", "#0D1117")
+LINE = Colour("#B0B0B0", "#50565E")
+COLOURS = {"ink": INK, "paper": PAPER, "line": LINE, "first": BLUE, "second": VERMILION}
+AT_THE_END: Any = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+Records = list[dict[str, Any]]
+
+
+def records() -> Records:
+    """Each epoch of the run."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        folder = run(load(compose("config", [*TYPED, "tracking=none"])), Terminal())
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def draw_noise(axes: Axes, epochs: Records) -> None:
+    """δ planned and measured, with the interval of what was measured."""
+    number = [one["epoch"] for one in epochs]
+    axes.plot(number, [one["delta_m"] for one in epochs], color=BLUE.light)
+    low, high = ([one[f"delta_measured_{end}"] for one in epochs] for end in ("low", "high"))
+    axes.fill_between(number, low, high, color=VERMILION.light, alpha=0.2, lw=0)
+    axes.plot(number, [one["delta_measured"] for one in epochs], color=VERMILION.light)
+    last = epochs[-1]
+    axes.annotate("planned", (last["epoch"], last["delta_m"]), color=BLUE.light, **AT_THE_END)
+    axes.annotate(
+        "measured", (last["epoch"], last["delta_measured"]), color=VERMILION.light, **AT_THE_END
+    )
+    axes.set(yscale="log", ylim=(1e-3, 1))  # one interval goes far beyond
+    axes.set_title("noise level $\\delta_m = \\eta_m\\sqrt{C^2/b_m}$", loc="left")
+
+
+def draw_one(axes: Axes, epochs: Records, name: str, title: str, scale: float = 1) -> None:
+    """One recorded quantity, its last value at the line's end."""
+    values = [scale * one[name] for one in epochs]
+    axes.plot([one["epoch"] for one in epochs], values, color=BLUE.light)
+    end = (epochs[-1]["epoch"], values[-1])
+    axes.annotate(f"{values[-1]:.3g}", end, color=BLUE.light, **AT_THE_END)
+    axes.set_title(title, loc="left")
+
+
+def with_both_themes(svg: str) -> str:
+    """The drawing with colours that follow the reader's theme."""
+    for name, colour in COLOURS.items():
+        svg = svg.replace(colour.light.lower(), f"var(--{name})")
+    light, dark = (
+        ";".join(f"--{name}:{getattr(colour, theme)}" for name, colour in COLOURS.items())
+        for theme in ("light", "dark")
+    )
+    style = f"<style>svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}</style>"
+    start = svg.index(">", svg.index("<svg")) + 1
+    return svg[:start] + style + svg[start:]
+
+
+def main() -> None:
+    """Draw the figure."""
+    epochs = records()
+    inked = dict.fromkeys(
+        ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK.light
+    )
+    lined = dict.fromkeys(("axes.edgecolor", "grid.color"), LINE.light)
+    blank = dict.fromkeys(("figure.facecolor", "axes.facecolor"), PAPER.light)
+    with mpl.rc_context({**STYLE, **inked, **lined, **blank, "svg.hashsalt": "igo"}):
+        figure, axes = plt.subplots(2, 2, figsize=(9, 4.6), layout="constrained", sharex=True)
+        (noise, rates), (batches, accuracy) = axes
+        draw_noise(noise, epochs)
+        draw_one(rates, epochs, "eta_m", "learning rate $\\eta_m$")
+        draw_one(batches, epochs, "b_m", "batch size $b_m$")
+        draw_one(accuracy, epochs, "test/accuracy", "test accuracy, %", 100)
+        for below in (batches, accuracy):
+            below.set(xlabel="epoch")
+        for panel in figure.axes:
+            panel.margins(x=0.01)
+        file = io.StringIO()
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    write_atomically(Path(__file__).with_suffix(".svg"), with_both_themes(file.getvalue()))
+
+
+if __name__ == "__main__":
+    main()
