@@ -69,15 +69,10 @@ def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress)
 
     Random streams need no state, see seeds.
     """
-    found = {
-        "model": run.network.state_dict(),
-        "optimizer": run.optimizer.state_dict(),
-        "scaler": run.engine.scaler.state_dict(),
-    }
     return {
         "signature": signature,
         "wandb_id": wandb_id,
-        **recovery.copied(found),
+        **recovery.saved(run),
         "data": asdict(run.identity) if run.identity else None,
         "progress": asdict(replace(now, records=[])),  # metrics.jsonl has them
     }

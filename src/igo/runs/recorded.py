@@ -1,4 +1,4 @@
-"""Training with a record: rank 0's part of a run. The folder, W&B and the terminal hear of it."""
+"""What happens around training: the run folder, W&B and the terminal, on rank 0 and on others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from igo.errors import UserError
@@ -15,16 +15,25 @@ from igo.runs import assemble, background, checkpoint, records, tracking, traine
 from igo.runs.folder import RunFolder, digests
 from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped
-from igo.runs.terminal import Terminal
+from igo.runs.terminal import ProgressBar, Terminal
 from igo.runs.tracking import Tracker
-from igo.train import engine, loop, recovery, threads
+from igo.train import engine, recovery, threads
 from igo.train.state import Progress, Training
 
 
-def train(
-    training: Training, folder: RunFolder, terminal: Terminal, check_stop: Callable[[], None]
-) -> None:
-    """Train from where the folder stands, and keep the record.
+@dataclass(frozen=True)
+class Recording:
+    """What ``loop.train`` is given: where the run stands, and who is told what."""
+
+    progress: Progress
+    bar: ProgressBar
+    epoch_done: Callable[[Record], None]
+    shrunk: Callable[[int, int], None]
+
+
+@contextmanager
+def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterator[Recording]:
+    """Keep the record of the training in the body; of rank 0.
 
     Raises:
         UserError: another process has the folder, it cannot be written in, a checkpoint of another.
@@ -43,16 +52,16 @@ def train(
             tracker = tracking.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
 
-            def epoch_done(record: Record) -> None:
-                if slower := pace.slower(record):
+            def epoch_done(epoch: Record) -> None:
+                if slower := pace.slower(epoch):
                     terminal.warn(slower)
                 wandb_id = folder.status().get("wandb_id")
                 state = assemble.state_of(folder.path.name, wandb_id, training, progress)
                 graphs = _graphs(training)
 
                 def write() -> None:
-                    write_epoch(folder, record, state, graphs)
-                    tracker.log(record)
+                    write_epoch(folder, epoch, state, graphs)
+                    tracker.log(epoch)
 
                 writer.do(write)
 
@@ -67,9 +76,17 @@ def train(
                 background.writer(beside) as writer,
                 terminal.progress(training.plan, progress.epoch) as bar,
             ):
-                loop.train(training, progress, bar, epoch_done, check_stop, shrunk)
+                yield Recording(progress, bar, epoch_done, shrunk)
             if config.tracking.artifact:
                 tracker.attach(trained.export(folder, config))
+
+
+@contextmanager
+def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterator[Recording]:
+    """The same for the other ranks, which write nothing and get rank 0's state."""
+    progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
+    with terminal.progress(training.plan) as bar:
+        yield Recording(progress or Progress(), bar, lambda _: None, lambda *_: None)
 
 
 def write_epoch(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, shared_settings
@@ -21,6 +23,10 @@ from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 from igo.words import counted
+
+if TYPE_CHECKING:  # torch
+    from igo.runs.recorded import Recording
+    from igo.train.state import Training
 
 
 def run(config: Config, terminal: Terminal | None = None) -> Path:
@@ -57,8 +63,13 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                 if ranks.first:
                     _tell_sweep(config, folder, terminal)
             else:
-                with signals(ranks) as check_stop:
-                    _train(config, plan, folder, terminal, check_stop, ranks)
+                from igo.train import loop  # torch; a dry run answers without
+
+                with (
+                    signals(ranks) as check_stop,
+                    _recording(config, plan, folder, terminal, ranks) as (training, of),
+                ):
+                    loop.train(training, of.progress, of.bar, of.epoch_done, check_stop, of.shrunk)
     except Stopped as stop:
         typed = " without fresh=true" if config.fresh else ""
         left = "" if _ended(folder) else f"; the same command{typed} continues"
@@ -130,17 +141,12 @@ def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
             tracking.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
 
 
-def _train(
-    config: Config,
-    plan: Plan,
-    folder: RunFolder,
-    terminal: Terminal,
-    check_stop: Callable[[], None],
-    ranks: Ranks,
-) -> None:
-    from igo.runs import assemble, recorded  # torch; a dry run answers without
-    from igo.train import loop
-    from igo.train.state import Progress
+@contextmanager
+def _recording(
+    config: Config, plan: Plan, folder: RunFolder, terminal: Terminal, ranks: Ranks
+) -> Iterator[tuple[Training, Recording]]:
+    """Put the run together, and keep its record while the body trains."""
+    from igo.runs import assemble, recorded
 
     if ranks.first:
         check_can_be_made(folder.path)
@@ -153,12 +159,9 @@ def _train(
     parts = training.engine.micro_batch_size
     if parts < max(stage.b_m for stage in plan.stages):
         terminal.say(f"larger batches go through the model in parts of at most {parts}")
-    if ranks.first:
-        recorded.train(training, folder, terminal, check_stop)
-        return
-    progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
-    with terminal.progress(plan) as bar:
-        loop.train(training, progress or Progress(), bar, lambda _: None, check_stop)
+    recording = recorded.record if ranks.first else recorded.follow
+    with recording(training, folder, terminal) as of:
+        yield training, of
 
 
 def _other_code(folder: RunFolder) -> str:

@@ -69,18 +69,14 @@ def with_parts_of(run: Training, size: int | None) -> Training:
 class Snapshot:
     """All that an epoch changes before it succeeds, in the CPU's memory."""
 
-    network: dict[str, Any]
-    optimizer: dict[str, Any]
-    scaler: dict[str, Any]
+    tensors: dict[str, dict[str, Any]]
     progress: dict[str, Any]
 
     @staticmethod
     def of(run: Training, progress: Progress) -> Snapshot:
         """Copy it."""
         changed = {name: copy.copy(getattr(progress, name)) for name in CHANGED}
-        states = (run.network, run.optimizer, run.engine.scaler)
-        network, optimizer, scaler = (copied(one.state_dict()) for one in states)
-        return Snapshot(network, optimizer, scaler, changed)
+        return Snapshot(saved(run), changed)
 
     def restore(self, run: Training, progress: Progress) -> None:
         """Put it back, once what the failed try had in memory is free again."""
@@ -88,15 +84,24 @@ class Snapshot:
         gc.collect()
         if run.engine.device.type == "cuda":
             torch.cuda.empty_cache()
-        run.network.load_state_dict(self.network)
-        run.optimizer.load_state_dict(self.optimizer)
-        run.engine.scaler.load_state_dict(self.scaler)
+        run.network.load_state_dict(self.tensors["model"])
+        run.optimizer.load_state_dict(self.tensors["optimizer"])
+        run.engine.scaler.load_state_dict(self.tensors["scaler"])
         run.network.train()
         for name, value in self.progress.items():
             setattr(progress, name, value)
 
 
 CHANGED = ("reference", "applied")  # of Progress, amid an epoch
+
+
+def saved(run: Training) -> dict[str, dict[str, Any]]:
+    """The state of model, optimizer and loss scaling, copied to the CPU's memory."""
+    return {
+        "model": copied(run.network.state_dict()),
+        "optimizer": copied(run.optimizer.state_dict()),
+        "scaler": copied(run.engine.scaler.state_dict()),
+    }
 
 
 def copied(state: Any) -> Any:
