@@ -18,8 +18,6 @@ from igo.analysis import statistics
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports
-    from statsmodels.stats.multitest import multipletests
-    from statsmodels.stats.power import TTestPower
     from statsmodels.stats.weightstats import ttost_paired
 
 RUNS = ROOT / "results/last_batch/runs.csv"  # 60 runs: 12 settings, 5 seeds each
@@ -85,12 +83,15 @@ def test_sign_flips_of_many_are_drawn_and_of_none_are_nothing() -> None:
     assert statistics.least_p(5) > 0.05 > statistics.least_p(6)
 
 
-def test_holm_is_statsmodels() -> None:
+def test_holm_is_the_largest_of_the_smaller_ones_times_what_is_left() -> None:
     p = [stats.ttest_1samp(one, 0).pvalue for one in differences()]
     for some in (p[:1], p[:6], p[10:46], p):
-        wanted = multipletests(some, method="holm")[1]
+        wanted = [
+            min(1, max(q * sum(r >= q for r in some) for q in some if q <= one)) for one in some
+        ]
         np.testing.assert_allclose(np.array(statistics.holm(some), float), wanted, rtol=1e-12)
     assert statistics.holm([None, 0.02, None, 0.01]) == [None, 0.02, None, 0.02]
+    assert statistics.holm([None]) == [None]
 
 
 @pytest.mark.parametrize("margin", [0.5, 1.0, 3.0])
@@ -119,21 +120,22 @@ def test_no_spread_is_taken_to_be_below_that_of_rounding() -> None:
 
 
 @pytest.mark.parametrize("level", [0.05, 0.05 / 3, 0.05 / 36])
-def test_power_is_statsmodels(level: float) -> None:
-    theirs = TTestPower()
-    for n, effect in itertools.product((2, 3, 5, 12, 40), (0.0, 0.3, 1.0, 2.5)):
-        found = statistics.power(2 * effect, 2, n, level)
+def test_power_is_the_tail_of_a_noncentral_f(level: float) -> None:
+    """T² is F, whose tail has both sides: the wrong one, of the noncentral t, is taken away."""
+    for n, effect in itertools.product((2, 3, 5, 12, 40), (0.3, 1.0, 2.5)):
         bound = stats.t.ppf(1 - level / 2, n - 1)
-        by_f = stats.ncf.sf(bound**2, 1, n - 1, n * effect**2) if effect else level  # T² is F
-        assert found == pytest.approx(by_f, abs=1e-6)
-        wanted = theirs.power(effect, n, level)  # NaN where one of its tails is nothing
-        assert math.isnan(wanted) or found == pytest.approx(wanted, abs=1e-6)
+        both = stats.ncf.sf(bound**2, 1, n - 1, n * effect**2)
+        wrong = np.nan_to_num(stats.nct.cdf(-bound, n - 1, effect * math.sqrt(n)))
+        found = statistics.power(2 * effect, 2, n, level)
+        assert found == pytest.approx(both - wrong, abs=1e-6)
     for n in (13, 20, 50):
-        effect = theirs.solve_power(nobs=n, alpha=level, power=0.8)
-        assert statistics.detectable(0.7, n, level) == pytest.approx(0.7 * effect, rel=1e-4)
-        needed = statistics.seeds_to_detect(0.7 * effect * 1.0001, 0.7, level)
-        assert needed == n
-        assert statistics.seeds_to_detect(0.7 * effect * 0.999, 0.7, level) == n + 1
+        least = statistics.detectable(0.7, n, level)
+        assert least is not None
+        bound = stats.t.ppf(1 - level / 2, n - 1) ** 2
+        reached = stats.ncf.sf(bound, 1, n - 1, n * (least / 0.7) ** 2)
+        assert reached == pytest.approx(0.8, abs=1e-5)
+        assert statistics.seeds_to_detect(least * 1.0001, 0.7, level) == n
+        assert statistics.seeds_to_detect(least * 0.999, 0.7, level) == n + 1
 
 
 def test_too_few_signs_detect_nothing() -> None:

@@ -44,10 +44,12 @@ def order(arms: Array, published: Sequence[float], seed: int = 0) -> Found:
     The p-value is of all orders, two-sided; the interval a bootstrap over seeds.
     """
     tau = stats.kendalltau(arms.mean(axis=1), published, method="exact")
-    random = np.random.default_rng(seed)
-    drawn = arms[:, random.integers(0, arms.shape[1], (DRAWS, arms.shape[1]))].mean(axis=2)
-    taus = [float(stats.kendalltau(one, published).statistic) for one in drawn.T]
-    low, high = np.nanquantile(taus, [0.025, 0.975])
+    drawn = stats.bootstrap(
+        tuple(arms), lambda *own: stats.kendalltau(np.mean(own, axis=1), published).statistic,
+        n_resamples=DRAWS, paired=True, vectorized=False, method="percentile",
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution  # fmt: skip
+    low, high = np.nanquantile(drawn, [0.025, 0.975])
     return {
         "n": arms.shape[1], "statistic": float(tau.statistic), "low": float(low),
         "high": float(high), "p": float(tau.pvalue),

@@ -1,7 +1,8 @@
 """The statistics of all that reads runs: intervals, paired tests, equivalence, power, ranks.
 
-Numbers in, numbers out. ``scipy.stats`` takes half a second to import, and what a sweep prints at
-its end needs none of it, so each function that does imports it.
+SciPy and statsmodels compute them; they take a second to import, so each function imports its own.
+Ours are the sign-flip test (SciPy takes 1.4 s for 18 differences, 5 s for 20), TOST with a least
+standard deviation, and the power of TOST for pairs, which neither library has.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import nctdtr, ndtr, stdtr, stdtrit
+from scipy.special import ndtr, stdtr, stdtrit
 
 Array = NDArray[np.float64]
 
@@ -54,14 +55,12 @@ def mean_of(values: ArrayLike) -> Estimate:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values (1979): max over the smaller ones of (k - rank + 1) p, at most 1."""
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted: list[float | None] = [None] * len(p_values)
-    least = 0.0
-    for rank, (p, i) in enumerate(known):
-        least = max(least, min(1.0, (len(known) - rank) * p))
-        adjusted[i] = least
-    return adjusted
+    """Holm's adjusted p-values (1979) of those that are known."""
+    from statsmodels.stats.multitest import multipletests
+
+    known = [p for p in p_values if p is not None]
+    adjusted = iter(multipletests(known, method="holm")[1].tolist() if known else [])
+    return [None if p is None else next(adjusted) for p in p_values]
 
 
 def sign_flip(differences: ArrayLike) -> float | None:
@@ -124,7 +123,7 @@ def equivalence(differences: ArrayLike, margin: float, least: float = 0.0) -> fl
 
 
 def power(difference: float, sd: float, n: int, level: float = LEVEL) -> float:
-    """Chance that a paired t test finds a true difference: P(|T| > t), T noncentral.
+    """Chance that a two-sided paired t test finds a true difference, on its true side.
 
     Args:
         difference: the true mean of the differences.
@@ -132,10 +131,9 @@ def power(difference: float, sd: float, n: int, level: float = LEVEL) -> float:
         n: pairs, 2 or more.
         level: of the two-sided test.
     """
-    shift, bound = abs(difference) / sd * math.sqrt(n), float(stdtrit(n - 1, 1 - level / 2))
-    below = nctdtr(n - 1, shift, bound)
-    other = nctdtr(n - 1, shift, -bound)  # NaN where it is nothing
-    return float(1 - below + (other if math.isfinite(other) else 0.0))
+    from statsmodels.stats.power import TTestPower
+
+    return float(TTestPower().power(abs(difference) / sd, n, level / 2, alternative="larger"))
 
 
 def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
