@@ -1,0 +1,194 @@
+"""The tests of question (i): guards, ρ of each cell, the law and its rivals, the verdict."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from igo.analysis.statistics import holm
+from igo.files import write_atomically
+from lab.exponent.chains import CENTRE, FASTER, LARGER, SLOWER, SMALLER
+from lab.theory.functions import Array
+
+DRAWS = 10_000  # of the bootstrap
+DRIFT = 0.05  # of a stationary cell, between the halves of its average
+STAYED = 0.9  # of the ends of a cell
+SLOPE, GAP = (0.8, 1.2), 0.15  # criteria of the law
+LEAST_CELLS = 3  # for a slope with an interval
+MOST_FAILED = 3  # cells of twelve; in proportion where there are fewer
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Test:
+    """One primary test: a number with its interval or statistic, and its p values."""
+
+    name: str
+    number: str
+    p: float
+    adjusted: float
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Cells (a line each), the primary tests, squared errors of law and rivals, the verdict."""
+
+    cells: pl.DataFrame
+    tests: list[Test]
+    rivals: dict[str, float]
+    best_constant: float | None
+    verdict: str
+    why: str
+    records: list[dict[str, Any]]
+
+    @property
+    def first_line(self) -> str:
+        """The verdict, and before it that a constant is better, where one is."""
+        text = f"the law ρ = 1/Σ w_i · 2/(2 − ηλ_i) on these networks: {self.verdict} ({self.why})"
+        if self.rivals and self.rivals["the best constant"] < self.rivals["the law"]:
+            return f"the best constant ρ = {self.best_constant:.3g} is nearer than the law; {text}"
+        return text
+
+
+def rho(losses: Array, points: list[list[float]]) -> Array:
+    """−(Δ ln L/Δ ln b)/(Δ ln L/Δ ln η) of mean losses (…, 5) at points (η, b)."""
+    eta, b = np.array(points).T
+    logs = np.log(losses)
+    along_b = (logs[..., LARGER] - logs[..., SMALLER]) / np.log(b[LARGER] / b[SMALLER])
+    along_eta = (logs[..., FASTER] - logs[..., SLOWER]) / np.log(eta[FASTER] / eta[SLOWER])
+    return np.asarray(-along_b / along_eta)
+
+
+def judge(folder: Path) -> Judged:
+    """Judge the records that the folder has; write stationary.csv, a line a cell."""
+    predicted = pl.read_csv(folder / "predictions.csv", infer_schema_length=None)
+    records = [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*.json"))]
+    records.sort(key=lambda one: (one["task"], one["eta_lambda_max"]))
+    rng = np.random.default_rng(0)
+    lines, draws = [], []
+    for record in records:
+        line, sample = _cell(record, predicted, rng, cells=len(records))
+        lines.append(line)
+        draws.append(sample)
+    cells = pl.DataFrame(lines, infer_schema_length=None)
+    floats = [name for name, kind in cells.schema.items() if kind.is_float()]
+    write_atomically(
+        folder / "stationary.csv", cells.with_columns(pl.col(floats).round_sig_figs(5)).write_csv()
+    )
+    return decide(cells, draws, records)
+
+
+def _cell(
+    record: dict[str, Any], predicted: pl.DataFrame, rng: np.random.Generator, cells: int
+) -> tuple[dict[str, Any], Array]:
+    """A cell's line, and bootstrap draws of its ρ."""
+    task, h, points = record["task"], record["eta_lambda_max"], record["points"]
+    halves = np.array(record["halves"], dtype=np.float64)
+    rows = predicted.filter(task=task, eta_lambda_max=h)
+    expected = rows["predicted_loss"].to_numpy()
+    line = {"task": task, "eta_lambda_max": h, "n": len(record["seeds"])}
+    line |= {"predicted": float(rho(expected, points)), "largest_alone": 1 - h / 2}
+    if not (np.isfinite(halves).all() and (halves.mean(1) > 0).all()):
+        return line | {"why_out": "diverged", "passed": False}, np.full(DRAWS, np.nan)
+    chosen = rng.integers(halves.shape[1], size=(DRAWS, halves.shape[1]))
+    means, resampled = halves.mean((0, 1)), halves.mean(0)[chosen].mean(1)
+    sample = rho(resampled, points)
+    error = float(sample.std(ddof=1))
+    drift = np.log(halves[1][chosen].mean(1)[:, CENTRE] / halves[0][chosen].mean(1)[:, CENTRE])
+    low, high = np.quantile(drift, [LEVEL / 2, 1 - LEVEL / 2])
+    stayed = min(record["returned"].values()) >= STAYED * line["n"]
+    still = low > -DRIFT and high < DRIFT
+    measured, z = float(rho(means, points)), float(stats.norm.ppf(1 - LEVEL / 2 / cells))
+    interval = np.quantile(sample, [LEVEL / 2, 1 - LEVEL / 2])
+    why = [text for ok, text in ((still, "not stationary"), (stayed, "left")) if not ok]
+    logs, expected_logs = np.log(means), np.log(expected)
+    bends = [float(one[CENTRE] - np.delete(one, CENTRE).mean()) for one in (logs, expected_logs)]
+    return line | {
+        "measured": measured, "low": float(interval[0]), "high": float(interval[1]),
+        "error": error, "gap": measured - line["predicted"], "reach": z * error,
+        "excess": float(means[CENTRE]), "predicted_excess": float(expected[CENTRE]),
+        "centre_to_neighbours": bends[0], "predicted_centre_to_neighbours": bends[1],
+        "drift_low": float(low), "drift_high": float(high),
+        "returned": min(record["returned"].values()), "updates": record["updates"],
+        "why_out": ", ".join(why), "passed": not why,
+    }, sample  # fmt: skip
+
+
+def slope_of(measured: Array, predicted: Array, errors: Array) -> Array:
+    """Slopes of measured (…, cells) on predicted, with an intercept, weighted by 1/error²."""
+    weights = errors**-2 / (errors**-2).sum()
+    centred = predicted - weights @ predicted
+    return np.asarray((measured * weights) @ centred / (weights @ centred**2))
+
+
+def decide(cells: pl.DataFrame, draws: list[Array], records: list[dict[str, Any]]) -> Judged:
+    """The three primary tests on the cells that pass, the rivals, and the verdict."""
+    inside = cells.filter("passed")
+    if len(inside) < LEAST_CELLS:
+        why = f"{len(inside)} of {len(cells)} cells were in the law's regime"
+        return Judged(cells, [], {}, None, "undecided", why, records)
+    sample = np.stack([d for d, ok in zip(draws, cells["passed"], strict=True) if ok], -1)
+    measured, predicted, errors, alone = (
+        inside[name].to_numpy() for name in ("measured", "predicted", "error", "largest_alone")
+    )
+    slope = float(slope_of(measured, predicted, errors))
+    sloped = slope_of(sample, predicted, errors)
+    low, high = (float(v) for v in np.quantile(sloped, [LEVEL / 2, 1 - LEVEL / 2]))
+    best = float((measured / errors**2).sum() / (errors**-2).sum())
+    plain = {"½": 0.5, "1": 1.0}
+    squares = {name: float((((measured - c) / errors) ** 2).sum()) for name, c in plain.items()}
+    p = [2 * float(stats.norm.sf(abs(slope - 1) / sloped.std(ddof=1)))]
+    p += [float(stats.chi2.sf(square, len(inside))) for square in squares.values()]
+    adjusted = [float(one or 0.0) for one in holm(p)]
+    texts = [f"slope {slope:.3f} [{low:.3f}, {high:.3f}]"]
+    texts += [f"χ² = {square:.4g} on {len(inside)}" for square in squares.values()]
+    names = ["the law: slope of measured on predicted ρ is 1", "ρ = ½", "ρ = 1"]
+    tests = [Test(*one) for one in zip(names, texts, p, adjusted, strict=True)]
+    rivals = {
+        "the law": _squared(measured - predicted, errors),
+        "1 − ηλ_max/2 alone": _squared(measured - alone, errors),
+        "the best constant": _squared(measured - best, errors),
+        **{f"ρ = {name}": value for name, value in squares.items()},
+    }
+    verdict, why = _verdict(cells, (low, high), constants_rejected=max(adjusted[1:]) <= LEVEL)
+    return Judged(cells, tests, rivals, best, verdict, why, records)
+
+
+def _squared(gaps: Array, errors: Array) -> float:
+    return float(((gaps / errors) ** 2).sum())
+
+
+def _verdict(
+    cells: pl.DataFrame, slope: tuple[float, float], constants_rejected: bool
+) -> tuple[str, str]:
+    """The protocol's rule, and which part of it decided."""
+    failed = cells.filter(~pl.col("passed"))
+    if len(failed) > MOST_FAILED * len(cells) / 12:
+        return "undecided", f"{len(failed)} of {len(cells)} cells were not in the law's regime"
+    least = cells.filter("passed").with_columns(
+        nearest=pl.col("gap").abs() - pl.col("reach"),
+        farthest=pl.col("gap").abs() + pl.col("reach"),
+    )
+    outside = least.filter(pl.col("nearest") > GAP)
+    if len(outside):
+        where = ", ".join(f"{t} {h:g}" for t, h in outside.select("task", "eta_lambda_max").rows())
+        return "refuted", f"the gap is beyond ±{GAP:g} in {where}"
+    if slope[1] < SLOPE[0] or slope[0] > SLOPE[1]:
+        return "refuted", f"the slope's interval is outside {SLOPE[0]:g} to {SLOPE[1]:g}"
+    within = SLOPE[0] <= slope[0] <= slope[1] <= SLOPE[1]
+    parts = {
+        f"the slope's interval is not within {SLOPE[0]:g} to {SLOPE[1]:g}": within,
+        f"a gap's interval reaches beyond ±{GAP:g}": bool((least["farthest"] <= GAP).all()),
+        "a constant is not rejected": constants_rejected,
+        "a cell diverged": not (cells["why_out"] == "diverged").any(),
+    }
+    missing = [text for text, holds in parts.items() if not holds]
+    if missing:
+        return "undecided", "; ".join(missing)
+    return "confirmed", "slope and all gaps within the criteria, both constants rejected"

@@ -1,0 +1,211 @@
+"""From settings to predictions, runs and the judged page. What is on disk is not run again."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from omegaconf import DictConfig
+from polars.testing import assert_frame_equal
+from rich.console import Console
+from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from igo.config.load import split_off
+from igo.errors import ConfigError, UserError, nearest
+from igo.files import output_folder, write_atomically
+from igo.runs.provenance import now, provenance
+from lab.exponent import chains, checkpoint, judge, page
+from lab.exponent.chains import CENTRE, FASTER, Cell
+from lab.exponent.checkpoint import Checkpoint
+from lab.exponent.tasks import TASKS
+
+STAGES = ("all", "predictions", "runs")
+QUESTIONS = ("stationary",)
+POINTS = ("centre", "faster", "slower", "smaller batch", "larger batch")
+NEAR = 0.01  # by which the loss where an end leads may differ from the checkpoint's
+ROUGHLY = 1e-4  # of the checkpoint's own first gradient norm, where a descent from an end stops
+FACTS = ("command", "commit", "python", "versions")
+
+
+@dataclass
+class Settings:
+    """What a person can turn; see exponent.yaml."""
+
+    question: str = "stationary"
+    stage: str = "all"
+    tasks: list[str] = field(default_factory=lambda: list(TASKS))
+    steps: list[float] = field(default_factory=lambda: [0.05, 0.2, 0.6, 1.0, 1.4, 1.8])
+    seeds: int = 20
+    first_seed: int = 0
+    evaluations: int = 200
+    output: str = "results/exponent"
+    data_dir: str = "data"
+
+    @property
+    def cells(self) -> list[Cell]:
+        """Those that are asked for."""
+        return [Cell(task, h) for task in self.tasks for h in self.steps]
+
+
+def run(composed: DictConfig) -> None:
+    """Check the settings, predict, run what has no record yet, judge, write the page.
+
+    Raises:
+        UserError: naming the setting, before any work starts; other predictions are on disk.
+    """
+    settings, _ = split_off(composed, Settings)
+    check(settings)
+    folder, console = output_folder(settings.output), Console(highlight=False, soft_wrap=True)
+    (folder / "cells").mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    for task in settings.tasks:
+        cells = [cell for cell in settings.cells if cell.task == task]
+        missing = [c for c in cells if not record_of(folder, c).exists()]
+        if settings.stage != "predictions" and not missing:
+            console.print(f"{task}: all {len(cells)} cells have their record")
+            continue
+        console.print(f"{task}: its minimum and Hessian")
+        point = checkpoint.make(TASKS[task](Path(settings.data_dir)))
+        keep(folder, predictions(point, cells))
+        for cell in missing if settings.stage != "predictions" else []:
+            record = run_cell(cell, point, settings, console)
+            write_atomically(record_of(folder, cell), json.dumps(record, indent=1) + "\n")
+            console.print(f"{cell.name}: {record['seconds']:.0f} s of CPU")
+    if settings.stage == "all":
+        found = judge.judge(folder)
+        page.write(folder, found)
+        console.print(found.first_line)
+
+
+def check(settings: Settings) -> None:
+    """Refuse what cannot be run.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    for name, choices in (("question", QUESTIONS), ("stage", STAGES)):
+        value = getattr(settings, name)
+        if value not in choices:
+            allowed = f"it must be one of {', '.join(choices)}.{nearest(value, choices)}"
+            raise ConfigError(name, value, allowed)
+    for task in settings.tasks:
+        if task not in TASKS:
+            raise ConfigError("tasks", task, f"it must be of {', '.join(TASKS)}")
+    if not settings.steps or not all(0 < h < chains.EDGE for h in settings.steps):
+        raise ConfigError("steps", settings.steps, "each must be above 0 and below 2")
+    if settings.seeds < 2:
+        raise ConfigError("seeds", settings.seeds, "an interval needs 2 or more")
+    if settings.evaluations < 2 or settings.evaluations % 2:
+        raise ConfigError("evaluations", settings.evaluations, "it must be even, 2 or more")
+
+
+def record_of(folder: Path, cell: Cell) -> Path:
+    """Where a cell's record is."""
+    return folder / "cells" / f"{cell.name}.json"
+
+
+def predicted_losses(point: Checkpoint, settings: list[tuple[float, int]]) -> np.ndarray:
+    """Σ_i ηC_i²/(2b(2 − ηλ_i)) at each (η, b)."""
+    return np.array([
+        (eta * point.noise / (2 * b * (2 - eta * point.curvatures))).sum() for eta, b in settings
+    ])  # fmt: skip
+
+
+def predictions(point: Checkpoint, cells: list[Cell]) -> pl.DataFrame:
+    """A line a point of every cell: its setting and predicted excess objective."""
+    largest = float(point.curvatures[0])
+    rows = []
+    for cell in cells:
+        settings = cell.points(largest)
+        for name, (eta, b), loss in zip(
+            POINTS, settings, predicted_losses(point, settings), strict=True
+        ):
+            rows.append({
+                "task": cell.task, "eta_lambda_max": cell.h, "point": name, "eta": eta, "b": b,
+                "predicted_loss": float(loss), "lambda_max": largest,
+                "lambda_min": float(point.curvatures[-1]), "l2": point.task.l2,
+            })  # fmt: skip
+    floats = ("eta", "predicted_loss", "lambda_max", "lambda_min")
+    return pl.DataFrame(rows).with_columns(pl.col(floats).round_sig_figs(6))
+
+
+def keep(folder: Path, predicted: pl.DataFrame) -> None:
+    """Add predictions to predictions.csv; those that are there must be the same.
+
+    Raises:
+        UserError: they differ: a run would be judged by another prediction than the one on disk.
+    """
+    path, keys = folder / "predictions.csv", ["task", "eta_lambda_max", "point"]
+    before = pl.read_csv(path) if path.exists() else predicted.clear()
+    common = before.join(predicted, on=keys, how="semi").sort(keys)
+    fresh = predicted.join(before, on=keys, how="anti")
+    try:
+        again = predicted.join(before, on=keys, how="semi").sort(keys)
+        assert_frame_equal(common, again, rel_tol=1e-3)
+    except AssertionError:
+        raise UserError(f"{path} has other predictions than are computed now") from None
+    if len(fresh):
+        write_atomically(path, pl.concat([before.cast(fresh.schema), fresh]).write_csv())
+
+
+def run_cell(cell: Cell, point: Checkpoint, settings: Settings, console: Console) -> dict[str, Any]:
+    """Run the five points of a cell with all seeds; return its record."""
+    began = time.process_time()
+    seeds = list(range(settings.first_seed, settings.first_seed + settings.seeds))
+    length = chains.length(cell, point.curvatures, settings.evaluations)
+    single = replace(point.task, x=point.task.x.float(), y=_single(point.task.y))
+    bar = Progress(
+        *Progress.get_default_columns()[:3], TimeElapsedColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        doing = bar.add_task(cell.name, total=2 * length.updates)
+        found = chains.run(
+            single, point.at.float(), cell.points(float(point.curvatures[0])), seeds, length,
+            cell.name, lambda updates: bar.advance(doing, updates),
+        )  # fmt: skip
+    return {
+        "task": cell.task,
+        "eta_lambda_max": cell.h,
+        "points": [list(one) for one in cell.points(float(point.curvatures[0]))],
+        "seeds": seeds,
+        "updates": length.updates,
+        "evaluations": length.evaluations,
+        "halves": [[[_number(v) for v in row] for row in half] for half in found.halves],
+        "returned": {
+            POINTS[k]: returned(point, found.ends[:, k]) for k in (CENTRE, FASTER)
+        },
+        "seconds": time.process_time() - began,
+        "written": now(),
+        "processor": platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        **{name: value for name, value in provenance().items() if name in FACTS},
+    }  # fmt: skip
+
+
+def _single(y: torch.Tensor) -> torch.Tensor:
+    return y.float() if y.is_floating_point() else y
+
+
+def _number(value: float) -> float | None:
+    return float(f"{value:.7g}") if np.isfinite(value) else None
+
+
+def returned(point: Checkpoint, ends: torch.Tensor) -> int:
+    """How many ends (seeds, d) descend to the checkpoint's loss within 1 %."""
+    task = point.task
+    function = checkpoint.full(task)
+    least, first = function(point.at)[0], float(function(task.initial(0))[1].norm())
+    count = 0
+    for end in ends.double():
+        if bool(torch.isfinite(end).all()):
+            value, _ = function(checkpoint.descend(task, end, first * ROUGHLY))
+            count += abs(value - least) <= NEAR * least
+    return count
