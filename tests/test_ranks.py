@@ -12,6 +12,7 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from forked import Death, Ended, Forge, shared_forge
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from igo import ranks
 from igo.config.plan import make_plan
@@ -236,7 +238,7 @@ def normed_on_ranks() -> list[dict[str, Tensor]]:
             for kind in range(len(KINDS)):
                 for dtype in (torch.float32, torch.float64):
                     norm, x, slope = norm_and_input(kind, dtype)
-                    synced = batchnorm.synced(norm, own, torch.device("cpu"))
+                    synced = batchnorm.synced(norm, own)
                     share = (t.split(split)[own.rank] for t in (x, slope))
                     results.append(passed(synced, *share))
     return results
@@ -279,21 +281,19 @@ def test_layers_are_replaced_with_the_same_state_and_those_that_cannot_be_are_na
     torch.manual_seed(0)
     network = models.build(ModelConfig("resnet8", width=4), FACTS)
     state, own = network.state_dict(), list(network.parameters())
-    cpu, cuda = torch.device("cpu"), torch.device("cuda")
-    for device, kind in ((cpu, SyncedBatchNorm), (cuda, nn.SyncBatchNorm)):
-        again = models.build(ModelConfig("resnet8", width=4), FACTS)
-        again.load_state_dict(state)
-        made = batchnorm.synced(again, two, device)
-        assert sum(type(module) is kind for module in made.modules()) == 9
-        assert not any(type(module) is nn.BatchNorm2d for module in made.modules())
-        assert list(made.state_dict()) == list(state)
-        assert len(list(made.parameters())) == len(own)
-        made.load_state_dict(state)
-    assert batchnorm.synced(network, Ranks(), cpu) is network
+    again = models.build(ModelConfig("resnet8", width=4), FACTS)
+    again.load_state_dict(state)
+    made = batchnorm.synced(again, two)
+    assert sum(type(module) is SyncedBatchNorm for module in made.modules()) == 9
+    assert not any(type(module) is nn.BatchNorm2d for module in made.modules())
+    assert list(made.state_dict()) == list(state)
+    assert len(list(made.parameters())) == len(own)
+    made.load_state_dict(state)
+    assert batchnorm.synced(network, Ranks()) is network
     assert type(network[1]) is nn.BatchNorm2d  # type: ignore[index]
     untracked = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
     with pytest.raises(ConfigError, match=r"engine\.batchnorm=synced .*BatchNorm2d.*use local"):
-        batchnorm.synced(untracked, two, cpu)
+        batchnorm.synced(untracked, two)
 
 
 def test_timms_layers_keep_their_activation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -305,10 +305,52 @@ def test_timms_layers_keep_their_activation(monkeypatch: pytest.MonkeyPatch) -> 
     made = SyncedBatchNorm.of(BatchNormAct2d(4, act_layer=nn.SiLU), Ranks())
     rounding.assert_close(made(x), wanted, 2 * 6 * 9)
     rounding.assert_close(made.eval()(x), norm.eval()(x), 4)
-    layers = nn.Sequential(BatchNormAct2d(4, act_layer=nn.SiLU))
-    on_gpu = batchnorm.synced(layers, Ranks(0, 2), torch.device("cuda"))[0]  # type: ignore[index]
-    assert isinstance(on_gpu, nn.SyncBatchNorm)
-    assert isinstance(on_gpu.act, nn.SiLU)
+
+
+def test_no_layer_waits_for_the_gpu() -> None:
+    """A fake tensor has no value, as one on a GPU has none yet: reading its number raises."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        for momentum in (0.1, None):
+            norm = SyncedBatchNorm.of(nn.BatchNorm2d(4, momentum=momentum), Ranks())
+            for dtype in (torch.float32, torch.bfloat16):
+                x = torch.randn(6, 4, 3, 3, dtype=dtype, requires_grad=True)
+                made = norm(x)
+                made.sum().backward()
+                assert made.dtype is dtype
+                assert x.grad is not None
+
+
+# --- One kind of device ---------------------------------------------------------------------------
+
+
+def device_where_rank_one_has_a_gpu() -> list[str]:
+    """What each rank is told; of devices that ask for a GPU."""
+    said = []
+    for device in ("auto", "cuda"):
+        try:
+            with Ranks.of_environment().joined() as own:
+                torch.cuda.is_available = lambda: own.rank == 1  # in this forked process alone
+                engine.build(EngineConfig(device=device), ranks=own)
+        except ConfigError as error:
+            said.append(str(error))
+    return said
+
+
+def test_a_rank_without_a_gpu_ends_all_within_seconds(forge: Forge, tmp_path: Path) -> None:
+    started = time.monotonic()
+    first, second = forge.results(tmp_path, 2, "test_ranks.device_where_rank_one_has_a_gpu")
+    assert first == second
+    assert len(first) == 2
+    assert all("process 1 of the run finds a GPU and process 0 none" in line for line in first)
+    assert time.monotonic() - started < 120  # the store alone would wait for minutes
+
+
+def test_a_job_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert not engine.build(EngineConfig()).note
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    assert "gpus_per_node" in engine.build(EngineConfig()).note
+    assert not engine.build(EngineConfig(device="cpu")).note
 
 
 # --- One gradient ---------------------------------------------------------------------------------

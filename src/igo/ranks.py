@@ -173,9 +173,11 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        on_gpu = torch.cuda.is_available() and dist.is_nccl_available()
+        here = torch.cuda.is_available() and dist.is_nccl_available()
         everywhere, run = self._meet()
         store = dist.PrefixStore(f"run {run}", everywhere)  # type: ignore[attr-defined]
+        store.set(f"nccl {self.rank}", str(here))
+        on_gpu = {store.get(f"nccl {rank}") for rank in range(self.size)} == {b"True"}
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # gloo carries words, also beside NCCL
             store=store,

@@ -27,9 +27,10 @@ class _Sum(torch.autograd.Function):
 
 
 class SyncedBatchNorm(_BatchNorm):
-    """BatchNorm with the statistics of all ranks' samples, on a CPU, where torch has none.
+    """BatchNorm with the statistics of all ranks' samples, on any device.
 
-    State dict as BatchNorm's. A rank may hold any number of samples, also none.
+    State dict as BatchNorm's. A rank may hold any number of samples, also none. PyTorch's own has
+    no CPU version, takes no empty share, and makes the host wait for the GPU in every layer.
     """
 
     ranks: Ranks = ALONE
@@ -64,9 +65,9 @@ class SyncedBatchNorm(_BatchNorm):
         values = values - centre.view(across)
         around = values.square().sum(over, dtype=torch.float64)
         squares = around + centre.double() * (2 * sums - n * centre.double())
-        counted = torch.tensor([n], dtype=torch.float64)
+        counted = torch.full((1,), n, dtype=torch.float64, device=x.device)
         summed = cast(Tensor, _Sum.apply(torch.cat((sums, squares, counted)), self.ranks))  # type: ignore[no-untyped-call]
-        count = float(summed[-1].detach())
+        count = summed[-1:].detach()  # a tensor: its number would have to be waited for on a GPU
         mean, square = (summed[:-1] / count).chunk(2)
         variance = square - mean.square()
         scale = (variance + self.eps).rsqrt()
@@ -81,15 +82,18 @@ class SyncedBatchNorm(_BatchNorm):
     def _follow(self, mean: Tensor, variance: Tensor) -> None:
         """Move the running statistics; the variance is the unbiased one, as in torch."""
         seen = cast(Tensor, self.num_batches_tracked).add_(1)
-        share = 1 / int(seen) if self.momentum is None else self.momentum
         for running, now in ((self.running_mean, mean), (self.running_var, variance)):
-            cast(Tensor, running).mul_(1 - share).add_(now, alpha=share)
+            old = cast(Tensor, running)
+            if self.momentum is None:  # the mean of all batches
+                old.add_((now - old) / seen)
+            else:
+                old.mul_(1 - self.momentum).add_(now, alpha=self.momentum)
 
     def _check_input_dim(self, input: Tensor) -> None:
         """Whatever the layer before made is of the right shape: the unsynced model took it."""
 
 
-def synced(network: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
+def synced(network: nn.Module, ranks: Ranks) -> nn.Module:
     """The network with each BatchNorm synced; as it is where there is one rank.
 
     Raises:
@@ -102,12 +106,6 @@ def synced(network: nn.Module, ranks: Ranks, device: torch.device) -> nn.Module:
         if isinstance(module, _BatchNorm) and (not plain or module.running_mean is None):
             allowed = f"the model has {type(module).__name__} layers, which cannot be; use local"
             raise ConfigError("engine.batchnorm", "synced", allowed)
-    if device.type == "cuda":
-        if any(_has_activation(module) for module in network.modules()):
-            from timm.layers.norm_act import convert_sync_batchnorm  # torch's loses the activation
-
-            return cast(nn.Module, convert_sync_batchnorm(network))  # type: ignore[no-untyped-call]
-        return cast(nn.Module, nn.SyncBatchNorm.convert_sync_batchnorm(network))
     return _replaced(network, ranks)
 
 
@@ -126,8 +124,8 @@ def _replaced(module: nn.Module, ranks: Ranks) -> nn.Module:
 
 def is_synced(network: nn.Module) -> bool:
     """Whether a rank without samples must go through the network with the others."""
-    kinds = (SyncedBatchNorm, nn.SyncBatchNorm)
-    return network.training and any(isinstance(module, kinds) for module in network.modules())
+    layers = network.modules()
+    return network.training and any(isinstance(module, SyncedBatchNorm) for module in layers)
 
 
 def average(network: nn.Module, ranks: Ranks) -> None:

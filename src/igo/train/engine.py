@@ -53,7 +53,7 @@ class Engine:
         if self.device.type == "cpu":
             pointwise.unstrided(moved)
         if self.batchnorm == "synced":
-            moved = batchnorm.synced(moved, self.ranks, self.device)
+            moved = batchnorm.synced(moved, self.ranks)
         return cast(nn.Module, moved)
 
     def precision(self) -> AbstractContextManager[object]:
@@ -190,10 +190,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     Raises:
         ConfigError: a GPU, or CUDA graphs, were asked for and cannot be had.
     """
-    if config.device == "cuda" and not torch.cuda.is_available():
-        allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
-        raise ConfigError("engine.device", config.device, allowed)
-    on_gpu = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
+    on_gpu = gpus.wanted(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")
     if not on_gpu:
         allocator.keep_freed_memory()
@@ -212,7 +209,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
     gpus.configure(precision)
-    note = ""
+    note = gpus.NOT_IN_JOB if config.device == "auto" and gpus.is_missing(on_gpu) else ""
     if precision == "bf16" != best:
         here = "GPU" if on_gpu else "CPU"
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"

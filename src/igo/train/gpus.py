@@ -21,6 +21,36 @@ PLANS = "1000"
 DRIVER = Path("/proc/driver/nvidia/version")
 
 
+NOT_IN_JOB = (
+    "this SLURM job has no GPU: the run trains on the CPU. Ask for one (sbatch"
+    " --gpus-per-node=1, or hydra.launcher.gpus_per_node=1), or type engine=cpu"
+)
+
+
+def wanted(device: str, ranks: Ranks) -> bool:
+    """Whether a run computes on GPUs; ``device`` is engine.device: auto, cpu or cuda.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none, or some ranks alone have one.
+    """
+    if device == "cpu":
+        return False
+    found = [word == "True" for word in ranks.everyones("GPU", str(torch.cuda.is_available()))]
+    if any(found) and not all(found):
+        has, not_ = found.index(True), found.index(False)
+        allowed = f"process {has} of the run finds a GPU and process {not_} none; use engine=cpu"
+        raise ConfigError("engine.device", device, allowed)
+    if device == "cuda" and not any(found):
+        allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
+        raise ConfigError("engine.device", device, allowed)
+    return found[0]
+
+
+def is_missing(on_gpu: bool) -> bool:
+    """Whether this is a job of SLURM that was given no GPU."""
+    return not on_gpu and "SLURM_JOB_ID" in os.environ
+
+
 def configure(precision: str) -> None:
     """Set what PyTorch's defaults leave to chance; before the first step, harmless without a GPU.
 
