@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.counter import Counter as Counter
+    from igo.method.feedback import Feedback as Feedback
     from igo.method.measure import measure_noise as measure_noise
     from igo.method.meter import NoiseMeter as NoiseMeter
+    from igo.method.noise import Noise as Noise
     from igo.method.noise import noise_level as noise_level
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "Counter": "igo.method.counter",
+    "Feedback": "igo.method.feedback",
+    "Noise": "igo.method.noise",
     "NoiseMeter": "igo.method.meter",
     "PlanError": "igo.method.arguments",
     "PlanWarning": "igo.method.arguments",

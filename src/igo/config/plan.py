@@ -6,9 +6,7 @@ import warnings
 
 from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError
-from igo.method import batches
 from igo.method.arguments import PlanError, PlanWarning
-from igo.method.batches import Batching
 from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
 
@@ -47,15 +45,3 @@ def make_plan(config: Config) -> Plan:
     except PlanError as error:
         setting = SETTINGS.get(error.argument, error.argument)
         raise ConfigError(setting, error.value, error.allowed) from None
-
-
-def batching(config: Config) -> Batching:
-    """How the configuration makes batches of a noise level, for schedules that follow C²."""
-    n = training_samples(config)
-    return Batching(
-        n,
-        batches.count(n, config.batch_size),
-        min(config.max_batch_size or n, n),
-        config.split,
-        multiple=config.schedule.batch_multiple,
-    )

@@ -75,6 +75,7 @@ class Batching:
         split: s, the learning rate's share of the decay.
         noise_exponent: ρ of δ = η C b^(-ρ).
         multiple: hardware grid that the larger of the two batch sizes is put on where possible.
+        waits: stages before b may grow.
     """
 
     n: int
@@ -83,21 +84,20 @@ class Batching:
     split: float
     noise_exponent: float = PUBLISHED
     multiple: int = 1
+    waits: int = 0
 
-    def count(self, phi: float, before: int, samples: int | None = None) -> int:
-        """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ of a segment of N samples, N_1 if they are not given.
+    def count(self, phi: float, before: int, n: int) -> int:
+        """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ of a segment of N samples.
 
         It is at least ⌈N/largest⌉, and at most ``before``: k of the last segment of N samples.
         """
-        n = self.n if samples is None else samples
         scale = math.pow(phi, (1 - self.split) / self.noise_exponent)
         wanted = self.first * n / self.n * scale
         k = min(max(whole(wanted), count(n, self.largest)), before)
         return k if self.multiple == 1 else self._on_grid(n, k, before)
 
-    def learning_rate(self, first: float, phi: float, k: int, samples: int | None = None) -> float:
+    def learning_rate(self, first: float, phi: float, k: int, n: int) -> float:
         """η = η_1 φ (b/b_1)^ρ, b = N/k, which keeps δ on its curve whatever k is."""
-        n = self.n if samples is None else samples
         return first * phi * math.pow(n * self.first / (self.n * k), self.noise_exponent)
 
     def _on_grid(self, n: int, k: int, before: int) -> int:
@@ -110,3 +110,27 @@ class Batching:
             if sizes(n, found)[0] == size:
                 return found
         return k
+
+
+class Growth:
+    """k and η of one segment after another: b follows the lowest φ so far and does not shrink."""
+
+    def __init__(self, batching: Batching, learning_rate: float) -> None:
+        self._batching, self._first = batching, learning_rate
+        self._lowest = 1.0
+        self._latest: dict[int, int] = {}  # k of the last segment of so many samples
+
+    def next(self, stage: int, samples: int, phi: float) -> tuple[int, float]:
+        """k and η of a segment of a stage, counted from 1, at φ."""
+        batching = self._batching
+        before = self._latest.get(samples) or whole(batching.first * samples / batching.n)
+        before = max(before, count(samples, batching.largest))
+        lowest = 1.0 if stage <= batching.waits else min(self._lowest, phi)
+        k = batching.count(lowest, before, samples)
+        self.took(samples, k, phi)
+        return k, batching.learning_rate(self._first, phi, k, samples)
+
+    def took(self, samples: int, k: int, phi: float) -> None:
+        """A segment had k batches at φ."""
+        self._lowest = min(self._lowest, phi)
+        self._latest[samples] = k

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from igo.method import batches
 from igo.method.arguments import PlanError
+from igo.method.feedback import Course, Feedback
+from igo.method.noise import Noise
 from igo.method.peers import Peers
 from igo.method.plan import Plan, Stage
-from igo.method.stages import Place
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -85,8 +86,10 @@ class Counter:
             peers get the same samples. By default all processes of torch.distributed.
         parts: the most samples that go through the model at once. A larger share of a batch is cut
             into parts, as many on each rank; ``advance`` is called before each.
+        feedback: has η and b of each stage follow the noise that ``measured`` is given.
 
     Attributes:
+        plan: with feedback, past stages as they were and the others as they will be if C² stays.
         updates: how many have been made, each with all of its parts. ``state_dict`` holds it.
     """
 
@@ -99,10 +102,14 @@ class Counter:
         group: Any = None,
         mesh: DeviceMesh | None = None,
         parts: int | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
         if parts is not None and parts < 1:
             raise PlanError("parts", parts, "it must be 1 or more samples")
         self.plan, self.updates = plan, 0
+        self._course = Course(feedback, plan) if feedback else None
+        self._known = plan.updates  # updates to which η and b are chosen
+        self._follow()
         self._peers = Peers(rank, ranks, group, mesh)
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
@@ -132,6 +139,42 @@ class Counter:
         """Whether all updates of the plan are trained."""
         return self.updates >= self.plan.updates
 
+    @property
+    def awaits_noise(self) -> bool:
+        """Whether a stage begins whose η and b follow the noise: ``measured`` comes next."""
+        return self._known <= self.updates < self.plan.updates
+
+    def measured(self, noise: Noise | None) -> None:
+        """Set η and b of the stage that begins by its noise, which is the first process's on all.
+
+        Args:
+            noise: C² as it is now. The first is that of δ_1. None, where there is no estimate yet:
+                this stage goes on as planned.
+
+        Raises:
+            RuntimeError: no stage begins, or there is no feedback.
+            PlanError: C² is no number, or 0 in the first measurement.
+        """
+        stage = self._course.waiting if self._course else None
+        if self._course is None or stage is None or not self.awaits_noise:
+            raise RuntimeError("measured() is for the start of a stage, where awaits_noise is true")
+        self._course.decide(stage, self._peers.agreed(noise))
+        self._follow()
+
+    def _follow(self) -> None:
+        """The plan as the noise has it so far."""
+        if self._course is not None:
+            self.plan = self._course.plan
+            self._known = self._course.updates if self._course.waiting else self.plan.updates
+
+    def _check_noise(self) -> None:
+        if self.awaits_noise:
+            stage = self.plan.at(self.updates + 1).stage.stage
+            raise RuntimeError(
+                f"stage {stage} begins, whose η and b follow the noise: call measured(noise) before"
+                " its first batches are taken, where awaits_noise is true"
+            )
+
     def parts_of(self, size: int) -> int:
         """Into how many parts each rank's share of a batch of ``size`` samples is cut."""
         if self._limit is None:
@@ -146,6 +189,7 @@ class Counter:
         """
         if self.done:
             raise RuntimeError(f"all {self.plan.updates:,} updates of the plan are done")
+        self._check_noise()
         place = self.plan.at(self.updates + 1)
         ranks, parts = self.ranks, self.parts_of(place.size)
         own = len(batches.share(place.size, self.rank, ranks))
@@ -202,6 +246,7 @@ class Counter:
         self.check_shares()
         stream, make = iter(samples), collate or default_collate
         while not self.done:
+            self._check_noise()
             place = self.plan.at(self.updates + 1)
             own = len(batches.share(place.size, self.rank, self.ranks))
             low, high = batches.bounds(own, self.parts_of(place.size), self._part)
@@ -218,22 +263,27 @@ class Counter:
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands: whole updates, not batches that workers fetched ahead."""
-        return {"updates": self.updates, **self.plan.identity}
+        if self._course is None:
+            return {"updates": self.updates, **self.plan.identity}
+        feedback = self._course.state_dict()
+        return {"updates": self.updates, **self._course.planned.identity, "feedback": feedback}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken.
 
         Raises:
-            PlanError: it was taken with another plan.
+            PlanError: it was taken with another plan, or one of the two follows the noise.
         """
-        if not self.plan.is_that_of(state):
+        planned = self._course.planned if self._course else self.plan
+        if not planned.is_that_of(state):
             allowed = "the checkpoint was made with another one; give igo.plan the same arguments"
             raise PlanError("plan", state["plan"], allowed)
+        if (self._course is None) == ("feedback" in state):
+            raise PlanError("feedback", None, "the checkpoint and this sampler: both or neither")
+        if self._course is not None:
+            self._course.load(state["feedback"])
+            self._follow()
         self.updates, self._part = state["updates"], 0
-
-    def place(self) -> Place | None:
-        """The update to come; None at the end."""
-        return None if self.done else self.plan.at(self.updates + 1)
 
     def check_shares(self) -> None:
         """Refuse more ranks than an update to come has samples for.

@@ -41,6 +41,9 @@ class TailIndex:
 class Noise:
     """A measurement of C² and ‖∇f‖².
 
+    >>> igo.Noise(1280.0, None, 0.5, batch_size=32, batches=8, sampling="disjoint").noise_scale
+    2560.0
+
     ``variance`` is C², (loss per parameter)²; ``interval`` its 95 % confidence interval, None where
     there are too few batches for one; ``gradient_square`` the unbiased estimate of ‖∇f‖², which
     chance can make negative; ``batches`` K of ``batch_size`` b samples drawn as ``sampling`` says.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch.distributed as dist
 
@@ -11,6 +11,8 @@ from igo.method.arguments import PlanError
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,14 @@ class Peers:
         if self.mesh is not None:
             return self.mesh.size()
         return dist.get_world_size(self.group) if _together() else 1
+
+    def agreed(self, value: Value) -> Value:
+        """The first process's value: of the group, otherwise of all that torch.distributed has."""
+        values = [value]
+        if _together():
+            source = dist.get_global_rank(self.group, 0) if self.group is not None else 0
+            dist.broadcast_object_list(values, source, self.group)
+        return values[0]
 
 
 def _together() -> bool:

@@ -12,13 +12,11 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 from igo.method import arguments, batches
 from igo.method.arguments import RAMP, PlanError, PlanWarning
-from igo.method.batches import PUBLISHED, Batching
+from igo.method.batches import PUBLISHED, Batching, Growth
 from igo.method.lengths import lengths_of_stages
 from igo.method.profiles import BY_EPOCH, Position, Profile, function, name_of
 from igo.method.segments import Segments, cut, ramp, starts_of_stages
@@ -141,6 +139,7 @@ class _Planner:
             self.given["split"],
             self.given["noise_exponent"],
             self.given["batch_multiple"],
+            sum(m / len(self.starts) < self.given["switch"] for m in range(len(self.starts))),
         )
 
     def plan(self) -> Plan:
@@ -148,24 +147,26 @@ class _Planner:
         if given["lengths"] == "algorithm3":
             self.starts = self._lengthened()
         segments = list(cut(self.starts, self.total, self.n))
-        rows = self._rows(segments)
-        for row in rows:
-            if row.eta == 0:
+        phis = [self.phis[one.stage - 1] for one in segments]
+        applied = self._applied(segments)
+        for one, (_, eta) in zip(segments, applied, strict=True):
+            if eta == 0:
                 allowed = (
-                    f"it underflows to η_{row.segments.m + 1} = 0 in stage {row.segments.m + 1} of"
+                    f"it underflows to η_{one.stage} = 0 in stage {one.stage} of"
                     f" {len(self.starts)}; use a larger one"
                 )
                 raise PlanError("learning_rate", given["learning_rate"], allowed)
-        self._warn(rows)
+        self._warn(segments, [k for k, _ in applied])
         if given["final_updates"]:  # stage M + 1: δ = 0, gradient descent on f itself
             if not self.whole:
                 allowed = "full batches need whole epochs, of a data set of n samples, before them"
                 raise PlanError("final_updates", given["final_updates"], allowed)
             epoch = self.total // self.n + 1
-            last = Segments(len(self.starts), epoch, given["final_updates"], 0, self.n)
-            rows.append(_Row(last, 0.0, rows[-1].eta, 1))
-        stages = (row.stage(after) for row, after in pairwise([*rows, None]) if row)
-        return Plan(tuple(stages), self.n, given["by_momentum"], given["warmup"])
+            last = Segments(len(self.starts) + 1, epoch, given["final_updates"], 0, self.n)
+            segments, phis = [*segments, last], [*phis, 0.0]
+            applied.append((1, applied[-1][1]))
+        rows = rows_of(segments, phis, applied)
+        return Plan(rows, self.n, given["by_momentum"], given["warmup"], self.batching)
 
     def _starts(self) -> list[int]:
         given = self.given
@@ -210,24 +211,11 @@ class _Planner:
             phis.append(phi)
         return phis
 
-    def _rows(self, segments: Sequence[Segments]) -> list[_Row]:
-        """η and k of each segment; b follows the lowest φ so far, so that it does not shrink."""
-        given, batching, rows = self.given, self.batching, []
-        latest: dict[int, int] = {}  # k of the last segment of so many samples
-        lowest = 1.0
-        for one in segments:
-            phi = self.phis[one.m]
-            waits = given["by_momentum"] or one.m / len(self.starts) < given["switch"]
-            lowest = min(lowest, phi)
-            n = one.samples
-            before = latest.get(n) or batches.whole(batching.first * n / batching.n)
-            before = max(before, batches.count(n, batching.largest))
-            k = batching.count(1.0 if waits else lowest, before, n)
-            level = 1.0 if given["by_momentum"] else phi
-            latest[n] = k
-            eta = batching.learning_rate(given["learning_rate"], level, k, n)
-            rows.append(_Row(one, phi, eta, k))
-        return rows
+    def _applied(self, segments: Sequence[Segments]) -> list[tuple[int, float]]:
+        """k and η of each segment."""
+        growth = Growth(self.batching, self.given["learning_rate"])
+        levels = [1.0] * len(self.phis) if self.given["by_momentum"] else self.phis
+        return [growth.next(one.stage, one.samples, levels[one.stage - 1]) for one in segments]
 
     def _lengthened(self) -> list[int]:
         """The starts of stages with the lengths of Algorithm 3."""
@@ -238,14 +226,13 @@ class _Planner:
         if not self.whole or self.sizes or self.given["warmup"]:
             allowed = "it needs whole epochs, at least one for each stage, and no warm-up or ramp"
             raise PlanError("lengths", "algorithm3", allowed)
-        one_each = [Segments(m, m + 1, 1, 0, self.n) for m in range(count)]
-        rows = self._rows(one_each)
-        rates = [row.eta / self.given["learning_rate"] for row in rows]
+        applied = self._applied([Segments(m, m, 1, 0, self.n) for m in range(1, count + 1)])
+        rates = [eta / self.given["learning_rate"] for _, eta in applied]
         epochs = self.total // self.n
-        each = lengths_of_stages(self.phis, rates, [row.k for row in rows], epochs, self.given["h"])
+        each = lengths_of_stages(self.phis, rates, [k for k, _ in applied], epochs, self.given["h"])
         return [sum(each[:m]) * self.n for m in range(count)]
 
-    def _warn(self, rows: Sequence[_Row]) -> None:
+    def _warn(self, segments: Sequence[Segments], ks: Sequence[int]) -> None:
         """What can be trained and is perhaps not what was meant."""
         if len(self.starts) == 1 and self.given["profile"] not in ("constant", RAMP):
             warnings.warn(
@@ -253,42 +240,45 @@ class _Planner:
                 PlanWarning,
                 stacklevel=4,
             )
-        full = [row for row in rows if row.k == 1 and row.segments.samples == self.n]
-        if full and self.given["max_batch_size"] is None and rows[0].k > 1:
-            m = full[0].segments.m + 1
+        each = zip(segments, ks, strict=True)
+        full = [one.stage for one, k in each if k == 1 and one.samples == self.n]
+        if full and self.given["max_batch_size"] is None and ks[0] > 1:
             warnings.warn(
-                f"b reaches n = {self.n} in stage {m} of {len(self.starts)}: from there on SGD has"
-                " no noise; give max_batch_size=, n if that is what you want",
+                f"b reaches n = {self.n} in stage {full[0]} of {len(self.starts)}: from there on"
+                " SGD has no noise; give max_batch_size=, n if that is what you want",
                 PlanWarning,
                 stacklevel=4,
             )
 
 
-@dataclass(frozen=True)
-class _Row:
-    segments: Segments
-    phi: float
-    eta: float
-    k: int
-
-    def stage(self, after: _Row | None) -> Stage:
-        at, n = self.segments, self.segments.samples
+def rows_of(
+    segments: Sequence[Segments | Stage],
+    phis: Sequence[float],
+    applied: Sequence[tuple[int, float]],
+) -> tuple[Stage, ...]:
+    """The rows of a plan: of each segment, its φ, and its k and η."""
+    rows = []
+    for m, (at, phi, (k, eta)) in enumerate(zip(segments, phis, applied, strict=True), 1):
         gamma = kappa = growth = None
-        if after is not None:
-            gamma, kappa = after.phi / self.phi, after.eta / self.eta
-            growth = after.segments.samples * self.k / (n * after.k)
-        return Stage(
-            stage=at.m + 1,
-            first_epoch=at.first_epoch,
-            epochs=at.epochs,
-            batches=self.k,
-            updates=at.epochs * self.k,
-            phi_m=self.phi,
-            gamma_m=gamma,
-            kappa_m=kappa,
-            lambda_m=growth,
-            eta_m=self.eta,
-            b_m=n / self.k,
-            start=at.start,
-            samples=n,
+        if m < len(segments):
+            k_after, eta_after = applied[m]
+            gamma, kappa = phis[m] / phi, eta_after / eta
+            growth = segments[m].samples * k / (at.samples * k_after)
+        rows.append(
+            Stage(
+                stage=at.stage,
+                first_epoch=at.first_epoch,
+                epochs=at.epochs,
+                batches=k,
+                updates=at.epochs * k,
+                phi_m=phi,
+                gamma_m=gamma,
+                kappa_m=kappa,
+                lambda_m=growth,
+                eta_m=eta,
+                b_m=at.samples / k,
+                start=at.start,
+                samples=at.samples,
+            )
         )
+    return tuple(rows)

@@ -19,7 +19,9 @@ from torch.utils.data import Sampler, SequentialSampler
 from igo.method import batches, orders
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import STEP, Counter, Update
+from igo.method.feedback import Feedback
 from igo.method.plan import Plan
+from igo.method.stages import Place
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -60,6 +62,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             set later, as an attribute.
         rank, ranks, group, mesh, parts: see ``igo.Counter``. With ``parts`` a loader delivers parts
             of batches, and ``update.ends`` says when to make the update.
+        feedback: see ``igo.Feedback``. An iteration, and ``epochs``, then end with a stage too.
 
     Attributes:
         updates: how many have been trained. ``state_dict`` holds it: a checkpoint in mid-epoch
@@ -77,11 +80,14 @@ class BatchSampler(Counter, Sampler[list[int]]):
         group: Any = None,
         mesh: DeviceMesh | None = None,
         parts: int | None = None,
+        feedback: Feedback | None = None,
     ) -> None:
-        super().__init__(plan, rank=rank, ranks=ranks, group=group, mesh=mesh, parts=parts)
+        super().__init__(
+            plan, rank=rank, ranks=ranks, group=group, mesh=mesh, parts=parts, feedback=feedback
+        )
         self.seed = seed
         self.data: object = data
-        self._epoch: int | None = None  # that began last
+        self._begun: Place | None = None  # where the newest epoch began, or went on
         self._pass: Pass | None = None  # the iteration that began last
         self.check_data()
 
@@ -90,16 +96,12 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
         With ``parts`` it counts parts, as a loader delivers them.
         """
-        epoch = self._epoch
-        if epoch is None:
-            place = self.place()
-            epoch = self.plan.epochs if place is None else place.epoch
-        if self._limit is None:
-            return self.plan.batches_of_epoch(epoch)
+        begun = self._begun or self.plan.at(min(self.updates + 1, self.plan.updates))
         count = 0
-        for row in self.plan.segments(epoch):
-            sizes = batches.counts(row.samples, row.batches)
-            count += sum(many * self.parts_of(size) for size, many in sizes.items())
+        for row in self.plan.segments(begun.epoch):
+            if self._course is None or row.stage == begun.stage.stage:
+                sizes = batches.counts(row.samples, row.batches)
+                count += sum(many * self.parts_of(size) for size, many in sizes.items())
         return count
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -115,6 +117,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self.check_shares()
         self.check_data()
         self.check_epoch()
+        self._check_noise()
         if self.done:
             warnings.warn(
                 f"all {self.plan.updates:,} updates of the plan are done, so there are no batches:"
@@ -134,8 +137,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
 
     def begin_epoch(self) -> None:
         """An epoch begins: from here on ``len`` is its length."""
-        place = self.place()
-        self._epoch = self.plan.epochs if place is None else place.epoch
+        self._begun = self.plan.at(min(self.updates + 1, self.plan.updates))
 
     def epoch_from(self, start: int, part: int = 0) -> Iterator[list[int]]:
         """This rank's batches after ``start`` updates and ``part`` parts, to the epoch's end."""
@@ -144,7 +146,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         place = self.plan.at(start + 1)
         rank, ranks = self.rank, self.ranks
         order = orders.of_epoch(self.plan.n, self.seed, place.epoch)
-        last = start + 1 + place.batches - place.batch
+        last = min(start + 1 + place.batches - place.batch, self._known)
         for update in range(start + 1, last + 1):
             place = self.plan.at(update)
             share = order.part(place.start, place.start + place.size)[rank::ranks]
@@ -189,7 +191,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """
         super().load_state_dict(state)
         self.seed = state.get("seed", self.seed)
-        self._pass = self._epoch = None
+        self._pass = self._begun = None
 
     def check_data(self) -> None:
         """Refuse a data set of another length than the plan's n.

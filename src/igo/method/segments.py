@@ -15,12 +15,12 @@ PAIR = re.compile(r"(\d+(?:\.\d+)?)([KMBT]?):(\d+)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Segments:
-    """``epochs`` equal segments of one stage, m counted from 0, in as many epochs in a row.
+    """``epochs`` equal segments of one stage in as many epochs in a row; both count from 1.
 
-    Each is ``samples`` of its epoch, from its sample ``start`` on. ``first_epoch`` counts from 1.
+    Each is ``samples`` of its epoch, from its sample ``start`` on.
     """
 
-    m: int
+    stage: int
     first_epoch: int
     epochs: int
     start: int
@@ -29,14 +29,14 @@ class Segments:
 
 def cut(starts: Sequence[int], total: int, n: int) -> Iterator[Segments]:
     """The segments of stages that begin at samples ``starts`` of ``total``; an epoch has n."""
-    for m, (start, end) in enumerate(pairwise([*starts, total])):
+    for stage, (start, end) in enumerate(pairwise([*starts, total]), 1):
         place = start
         while place < end:
             epoch, offset = divmod(place, n)
             epochs = (end - place) // n if offset == 0 else 0
             samples = n if epochs else min(end - place, n - offset)
             epochs = max(epochs, 1)
-            yield Segments(m, epoch + 1, epochs, offset, samples)
+            yield Segments(stage, epoch + 1, epochs, offset, samples)
             place += epochs * samples
 
 

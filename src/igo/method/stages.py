@@ -10,12 +10,13 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, pairwise
 from typing import Any
 
 from igo.method import batches, orders
+from igo.method.batches import Batching
 from igo.words import aligned
 
 MOST_ROWS = 12  # of a plan as text
@@ -93,13 +94,15 @@ class Plan:
     """All stages of a run, in order; ``print(plan)`` shows them as a table.
 
     ``n`` is the number of training samples, of a stream all that it delivers. ``by_momentum``: β
-    carries the decay, η and b stay. ``warmup``: samples over which η rises from 0.
+    carries the decay, η and b stay. ``warmup``: samples over which η rises from 0. ``batching``:
+    how a noise level becomes batches, for a plan that is to follow the measured noise.
     """
 
     stages: tuple[Stage, ...]
     n: int
     by_momentum: bool = False
     warmup: int = 0
+    batching: Batching | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         """One line a row, the middle ones left out where there are many, and one of totals."""
@@ -276,16 +279,6 @@ class Plan:
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
         close = all(math.isclose(one, other, rel_tol=SAME) for one, other in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
-
-    def changed(self, number: int, k: int, learning_rate: float) -> Plan:
-        """The plan with other k_m and η_m in a stage of whole epochs."""
-        rows = [
-            replace(row, batches=k, updates=row.epochs * k, eta_m=learning_rate, b_m=self.n / k)
-            if row.stage == number
-            else row
-            for row in self.stages
-        ]
-        return replace(self, stages=tuple(rows))
 
     def epochs_of_stages(self, start: int = 0) -> Iterator[tuple[int, Stage]]:
         """Yield (epoch, its row) for every epoch, or part of one, after ``start`` epochs."""

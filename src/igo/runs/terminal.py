@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from rich.console import Console, RenderableType
 from rich.measure import Measurement
@@ -23,9 +23,6 @@ from igo.method.plan import Plan
 from igo.runs import epoch_line, plan_table
 from igo.runs.stopping import Stopped
 from igo.words import aligned, printable
-
-if TYPE_CHECKING:  # control needs torch, which a dry run does without
-    from igo.train.control import Applied
 
 HEADING_EVERY = 20  # epochs, so that one is in sight
 UNBOUND = 10_000  # characters, more than any table has
@@ -156,9 +153,9 @@ class ProgressBar:
         self._lines = 0
         self._columns: list[epoch_line.Column] | None = None
 
-    def begin_epoch(self, epoch: int, applied: Applied) -> None:
+    def begin_epoch(self, epoch: int, delta: float) -> None:
         """Say where the run is."""
-        self._where = f"epoch {epoch}/{self._plan.epochs}  δ {applied.delta:.3g}"
+        self._where = f"epoch {epoch}/{self._plan.epochs}  δ {delta:.3g}"
         self._start, self._images = time.perf_counter(), 0
         self._bar.update(self._task, completed=self._plan.n * (epoch - 1), description=self._where)
 

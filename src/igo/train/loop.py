@@ -11,12 +11,11 @@ import torch
 
 from igo.errors import UserError
 from igo.files import Record
-from igo.method.plan import Plan, Stage
+from igo.method.plan import Stage
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.seeds import derive_seed
 from igo.train import batchnorm, control, measure, micro_batch, optim, recovery
-from igo.train.control import Applied
 from igo.train.epoch import train_epoch
 from igo.train.finite import NotFinite
 from igo.train.state import Epoch, Progress, Training, Watcher
@@ -47,23 +46,24 @@ def train(
     """
     run.network.train()
     ranks = run.engine.ranks
-    sampler = BatchSampler(run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size)
+    follows = control.feedback(run.config)
+    sampler = BatchSampler(
+        run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size, feedback=follows
+    )
+    progress.feedback = (progress.feedback or sampler.state_dict()["feedback"]) if follows else None
     _go_to(progress, sampler, run)
     schedule: Schedule | None = None
     for epoch in sampler.epochs():
-        stage = run.plan.stage_of_epoch(epoch)
         run = recovery.with_parts_of(run, progress.micro_batch_size)
         while True:
             before = recovery.Snapshot.of(run, progress)
             try:
                 started = time.perf_counter()
-                applied = _measure_and_decide(run, stage, epoch, progress)
-                if control.follows_noise(run.config):
-                    sampler.plan = _as_applied(sampler.plan, stage, applied)
+                _measure(run, sampler, progress)
                 if schedule is None:
                     noise = progress.reference if run.plan.by_momentum else None
                     schedule = Schedule(run.optimizer, sampler, noise=noise)
-                record = _one_epoch(run, sampler, schedule, applied, progress, bar, check_stop)
+                record = _one_epoch(run, sampler, schedule, progress, bar, check_stop)
                 record["seconds"] = time.perf_counter() - started
                 break
             except (RuntimeError, MemoryError) as error:
@@ -72,7 +72,7 @@ def train(
                 reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.
             largest = run.engine.micro_batch_size
-            k = progress.applied.batches if progress.applied else stage.batches
+            k = sampler.plan.batches_of_epoch(epoch)
             before.restore(run, progress)  # and what the failed try had in memory is free
             _go_to(progress, sampler, run)
             schedule = None
@@ -89,7 +89,6 @@ def _one_epoch(
     run: Training,
     sampler: BatchSampler,
     schedule: Schedule,
-    applied: Applied,
     progress: Progress,
     bar: Watcher,
     check_stop: Callable[[], None],
@@ -97,13 +96,19 @@ def _one_epoch(
     """Train, evaluate, record. ``progress`` moves on when all succeeded."""
     place = sampler.plan.at(sampler.updates + 1)
     epoch, stage = place.epoch, place.stage
+    assert progress.reference is not None
+    delta = control.aim(run.config, sampler.plan, stage, progress.reference)
     torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    bar.begin_epoch(epoch, applied)
+    bar.begin_epoch(epoch, delta)
     try:
         trained = train_epoch(run, sampler, schedule, bar, check_stop)
         _check_finite(run, trained)
     except NotFinite as error:
-        raise UserError(_not_finite(error, applied, epoch, stage, progress)) from None
+        eta = schedule.learning_rate or stage.eta_m
+        where = (
+            f"epoch {epoch} (stage {stage.stage}, η {eta:.4g}, b {stage.b_m:.4g}, δ {delta:.4g})"
+        )
+        raise UserError(_not_finite(error, where, progress)) from None
 
     batchnorm.average(run.network, run.engine.ranks)
     evaluated = _evaluate(run, epoch)
@@ -111,8 +116,10 @@ def _one_epoch(
     progress.epoch, progress.updates = epoch, progress.updates + trained.updates
     progress.samples += trained.samples
     return {
-        **_where_and_with_what(run, stage, applied, trained, progress),
-        **_noise(run, applied, trained, progress),
+        **_where_and_with_what(run, stage, trained, progress),
+        # a GPU's learning rate is a float32: δ is that of the rate that was applied
+        "delta_m": delta * (trained.learning_rate / (schedule.learning_rate or stage.eta_m)),
+        **_noise(run, delta, trained, progress),
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
         **evaluated,
@@ -122,21 +129,16 @@ def _one_epoch(
 
 
 def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
-    """Bring the sampler to the end of the last whole epoch.
-
-    The sampler counts skipped updates too, and past stages as planned: with feedback they may have
-    had other k_m, which changes the count and no batch to come.
-    """
-    plan, epoch = run.plan, progress.epoch
-    if control.follows_noise(run.config) and epoch and progress.applied is not None:
-        plan = _as_applied(plan, plan.stage_of_epoch(epoch), progress.applied)
-    sampler.plan = plan
-    updates = sum(plan.batches_of_epoch(number) for number in range(1, epoch + 1))
-    sampler.load_state_dict({**sampler.state_dict(), "updates": updates})
-
-
-def _as_applied(plan: Plan, stage: Stage, applied: Applied) -> Plan:
-    return plan.changed(stage.stage, applied.batches, applied.learning_rate)
+    """Bring the sampler to the end of the last whole epoch; it counts skipped updates too."""
+    state, epoch, feedback = sampler.state_dict(), progress.epoch, progress.feedback
+    if feedback is not None:
+        rows, first = feedback["rows"], run.plan.stages[0]
+        reached = run.plan.stage_of_epoch(epoch).stage if epoch else 0
+        if len(rows) < reached:  # an old checkpoint: it knows the newest stage, and needs no other
+            rows = [[first.batches, first.eta_m], *rows * (reached - 1)]
+        state["feedback"] = {**feedback, "rows": rows}
+    sampler.load_state_dict({**state, "updates": 0})
+    sampler.updates = sum(sampler.plan.batches_of_epoch(one) for one in range(1, epoch + 1))
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
@@ -157,37 +159,36 @@ def _evaluate(run: Training, epoch: int) -> Record:
     return found
 
 
-def _measure_and_decide(run: Training, stage: Stage, epoch: int, progress: Progress) -> Applied:
-    """At the start of a stage decide what it trains with, by C² as it is where the plan asks."""
-    if epoch != stage.first_epoch and progress.applied is not None:
-        return progress.applied
-    current = progress.reference
-    if current is None or control.follows_noise(run.config):
-        current = measure.mini_batch(
-            run.engine,
-            run.network,
-            run.data,
-            batches=run.config.noise.batches,
-            batch_size=measure.size_at_start(run.config, progress.applied),
-            seed=derive_seed(run.config.seed, "noise", stage.stage),
-        )
-        current = run.engine.ranks.broadcast(current)  # ranks that round apart would part for good
-        if not math.isfinite(current.variance):
-            raise UserError(
-                f"C² is {current.variance} at the start of stage {stage.stage}; a smaller"
-                " learning_rate, or engine.precision=fp32, may help. The last good checkpoint is of"
-                f" epoch {progress.epoch}"
-            )
-    progress.reference = progress.reference or current
-    progress.applied = control.decide(
-        run.config, stage, progress.reference, current, progress.applied
+def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
+    """C² at the start of training, and of each stage where the plan follows it."""
+    if progress.reference is not None and not sampler.awaits_noise:
+        return
+    stage = sampler.plan.at(sampler.updates + 1).stage
+    before = sampler.plan.at(sampler.updates).stage.batches if sampler.updates else None
+    current = measure.mini_batch(
+        run.engine,
+        run.network,
+        run.data,
+        batches=run.config.noise.batches,
+        batch_size=measure.size_at_start(run.config, before),
+        seed=derive_seed(run.config.seed, "noise", stage.stage),
     )
-    return progress.applied
+    current = run.engine.ranks.broadcast(current)  # ranks that round apart would part for good
+    if not math.isfinite(current.variance):
+        raise UserError(
+            f"C² is {current.variance} at the start of stage {stage.stage}; a smaller"
+            " learning_rate, or engine.precision=fp32, may help. The last good checkpoint is of"
+            f" epoch {progress.epoch}"
+        )
+    progress.reference = progress.reference or current
+    if progress.reference.variance <= 0 and (run.plan.by_momentum or sampler.awaits_noise):
+        raise UserError("C² is 0 at the start of training: there is no noise to follow")
+    if sampler.awaits_noise:
+        sampler.measured(current)
+        progress.feedback = sampler.state_dict()["feedback"]
 
 
-def _where_and_with_what(
-    run: Training, stage: Stage, applied: Applied, trained: Epoch, progress: Progress
-) -> Record:
+def _where_and_with_what(run: Training, stage: Stage, trained: Epoch, progress: Progress) -> Record:
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
@@ -197,21 +198,19 @@ def _where_and_with_what(
         "b_m": trained.batch_size,
         "beta_m": optim.momentum(run.optimizer),
         "gamma_m": stage.gamma_m,
-        # a GPU's learning rate is a float32: δ is that of the rate that was applied
-        "delta_m": applied.delta * (trained.learning_rate / applied.learning_rate),
     }
 
 
-def _noise(run: Training, applied: Applied, trained: Epoch, progress: Progress) -> Record:
+def _noise(run: Training, delta: float, trained: Epoch, progress: Progress) -> Record:
     """δ and C² at this epoch's start, and the C² that the planned δ_m is of."""
     found, reference = trained.noise, progress.reference
 
     def level(variance: float | None) -> float | None:
         if found is None or variance is None or math.isinf(variance):
             return None
-        if applied.delta == 0:  # gradient descent on f itself: a batch is all samples
+        if delta == 0:  # gradient descent on f itself: a batch is all samples
             return 0.0
-        eta, b, beta = trained.learning_rate, trained.batch_size, applied.momentum
+        eta, b, beta = trained.learning_rate, trained.batch_size, optim.momentum(run.optimizer)
         return control.level(run.config, eta, b, beta, replace(found, variance=variance))
 
     low, high = found.interval if found and found.interval else (None, None)
@@ -243,12 +242,9 @@ def _check_finite(run: Training, trained: Epoch) -> None:
         raise NotFinite("the gradient overflows fp16 at any scale of the loss")
 
 
-def _not_finite(
-    what: NotFinite, applied: Applied, epoch: int, stage: Stage, progress: Progress
-) -> str:
+def _not_finite(what: NotFinite, where: str, progress: Progress) -> str:
     return (
-        f"{what} in epoch {epoch} (stage {stage.stage}, η {applied.learning_rate:.4g}, b"
-        f" {applied.batch_size:.4g}, δ {applied.delta:.4g}); a smaller learning_rate or"
-        " engine.precision=fp32 may help, and engine.non_finite=skip passes single such updates"
-        f" over. The last good checkpoint is of epoch {progress.epoch}"
+        f"{what} in {where}; a smaller learning_rate or engine.precision=fp32 may help, and"
+        " engine.non_finite=skip passes single such updates over. The last good checkpoint is of"
+        f" epoch {progress.epoch}"
     )

@@ -14,18 +14,19 @@ from igo.method.measure import draw, untouched
 from igo.method.noise import Noise
 from igo.method.spread import Spread
 from igo.seeds import derive_seed
-from igo.train.control import Applied
 from igo.train.datasets import Batch, Data
 from igo.train.engine import Engine
 
 
-def size_at_start(config: Config, before: Applied | None) -> int:
+def size_at_start(config: Config, before: int | None) -> int:
     """b of the measurement at the start of a stage: the batch as it is, if K of them fit in n.
+
+    ``before`` are the batches of an epoch of the stage before; None at the start of training.
 
     Under BatchNorm C² depends on the size of the batch that it is measured with.
     """
     n, cap = training_samples(config), config.noise.batch_size
-    k = before.batches if before else equal.count(n, config.batch_size)
+    k = before or equal.count(n, config.batch_size)
     b = equal.sizes(n, k)[1]
     return max(1, min(b, cap or b, n // config.noise.batches))
 

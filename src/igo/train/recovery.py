@@ -92,7 +92,7 @@ class Snapshot:
             setattr(progress, name, value)
 
 
-CHANGED = ("reference", "applied")  # of Progress, amid an epoch
+CHANGED = ("reference", "feedback")  # of Progress, amid an epoch
 
 
 def saved(run: Training) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,6 @@ from igo.data.identity import Identity
 from igo.files import Record
 from igo.method.noise import Noise, TailIndex
 from igo.method.plan import Plan
-from igo.train.control import Applied
 from igo.train.datasets import Data
 from igo.train.engine import Engine
 
@@ -21,8 +20,8 @@ from igo.train.engine import Engine
 class Watcher(Protocol):
     """Told of every update, as a progress bar is; reads nothing from the device."""
 
-    def begin_epoch(self, epoch: int, applied: Applied) -> None:
-        """An epoch begins, with these η, b and β."""
+    def begin_epoch(self, epoch: int, delta: float) -> None:
+        """An epoch begins, whose δ_m is this."""
         ...
 
     def advance(self, images: int) -> None:
@@ -56,7 +55,7 @@ class Progress:
     samples: int = 0
     # C² and ‖∇f‖ at the start of training: the planned δ_m uses them
     reference: Noise | None = None
-    applied: Applied | None = None  # what the present stage trains with
+    feedback: dict[str, Any] | None = None  # η and b of the stages so far, where they follow C²
     micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
     threads: int | None = None  # of the CPU, which rounding depends on
     records: list[Record] = field(default_factory=list)
@@ -64,12 +63,20 @@ class Progress:
     @staticmethod
     def of_state(state: dict[str, Any]) -> Progress:
         """What ``dataclasses.asdict`` made plain, from a checkpoint."""
-        parts = {"reference": Noise, "applied": Applied}
-        built: dict[str, Any] = {n: part(**state[n]) for n, part in parts.items() if state[n]}
-        reference = built.get("reference")
-        if reference is not None and reference.tail:
-            built["reference"] = replace(reference, tail=TailIndex(**reference.tail))
-        return Progress(**{**state, **built})
+        state = {**state}
+        if state["reference"]:
+            state["reference"] = Noise(**state["reference"])
+            if state["reference"].tail:
+                tail = TailIndex(**state["reference"].tail)
+                state["reference"] = replace(state["reference"], tail=tail)
+        if before := state.pop("applied", None):  # of a version that kept the newest stage alone
+            state["feedback"] = {
+                "rows": [[before["batches"], before["learning_rate"]]],
+                "reference": state["reference"].variance,
+                "variance": None,
+                "delta": before.get("delta_start"),
+            }
+        return Progress(**state)
 
 
 @dataclass(frozen=True)

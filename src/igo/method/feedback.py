@@ -1,0 +1,173 @@
+"""η and b of each stage from the noise that is measured where the stage begins.
+
+A plan takes C² for constant. Here δ_m = δ_1 φ_m is kept with the C² of now: η √(C²/b) = δ_1 φ_m. So
+η/√b has to change by ψ = φ_m √(C²_1/C²) against the first stage, and the split shares ψ as the plan
+shares φ_m.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from igo.method.arguments import PlanError
+from igo.method.batches import PUBLISHED, Growth
+from igo.method.noise import Noise, noise_level
+from igo.method.plan import Plan, Stage, rows_of
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """How a plan follows the noise: ``igo.BatchSampler(plan, feedback=igo.Feedback())``.
+
+    At the start of each stage ``measured`` of the sampler chooses its η and b:
+
+    >>> plan = igo.plan("linear", n=60, epochs=2, learning_rate=0.1, batch_size=4, split=0)
+    >>> batches = igo.BatchSampler(plan, feedback=igo.Feedback())
+    >>> def noise(variance):  # as igo.measure_noise and igo.NoiseMeter give it
+    ...     return igo.Noise(variance, None, 0.0, batch_size=4, batches=8, sampling="disjoint")
+    >>> for epoch in batches.epochs():
+    ...     if batches.awaits_noise:  # a stage begins
+    ...         batches.measured(noise(8.0 if epoch == 1 else 4.0))
+    ...     sizes = {batches.advance().batch_size for _ in batches}
+    ...     print(epoch, sizes, plan.stage_of_epoch(epoch).b_m)
+    1 {4} 4.0
+    2 {8, 7} 15.0
+
+    b never shrinks, and stays within ``max_batch_size`` of the plan. δ at the start of a stage is
+    not above that of the stage before, unless C² rose by more than ``limit`` can take back.
+
+    Args:
+        limit: by how much, at most, η/√b may depart from the change that is planned for a stage.
+        hysteresis: go on with the C² in use while it is within the interval of the new one, so
+            that chance alone changes neither η nor b.
+
+    Raises:
+        PlanError: a limit that is not above 1.
+    """
+
+    limit: float = 2.0
+    hysteresis: bool = True
+
+    def __post_init__(self) -> None:
+        """Check the limit."""
+        if not self.limit > 1:
+            raise PlanError("limit", self.limit, "it must be above 1")
+
+
+class Course:
+    """A plan that follows the noise, and how far it has.
+
+    Raises:
+        PlanError: a plan that cannot.
+    """
+
+    def __init__(self, feedback: Feedback, plan: Plan) -> None:
+        if plan.batching is None or plan.batching.noise_exponent != PUBLISHED:
+            allowed = "it follows the published δ = η √(C²/b): leave noise_exponent out"
+            raise PlanError("feedback", feedback, allowed)
+        if plan.by_momentum:
+            allowed = "by_momentum leaves the decay to β: leave one of the two out"
+            raise PlanError("feedback", feedback, allowed)
+        self._feedback, self.planned, self._batching = feedback, plan, plan.batching
+        self._first = plan.stages[0]
+        self.load({"rows": [], "reference": None, "variance": None, "delta": None})
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken."""
+        self._rows: list[tuple[int, float]] = [(k, eta) for k, eta in state["rows"]]
+        self._reference: float | None = state["reference"]
+        self._variance: float | None = state["variance"]
+        self._delta: float | None = state["delta"]
+
+    def state_dict(self) -> dict[str, Any]:
+        """k and η of each row so far; C² at the start and in use; δ at the newest stage's start."""
+        return {
+            "rows": [list(row) for row in self._rows],
+            "reference": self._reference,
+            "variance": self._variance,
+            "delta": self._delta,
+        }
+
+    @property
+    def updates(self) -> int:
+        """How many the rows have whose η and b are chosen."""
+        pairs = zip(self.planned.stages, self._rows, strict=False)
+        return sum(row.epochs * k for row, (k, _) in pairs)
+
+    @property
+    def waiting(self) -> Stage | None:
+        """The first row whose η and b are to be chosen; None where all are, or δ = 0."""
+        rows = self.planned.stages[len(self._rows) :]
+        return rows[0] if rows and rows[0].phi_m > 0 else None
+
+    @property
+    def plan(self) -> Plan:
+        """Past stages as they were, the others as they will be if C² stays."""
+        rows, applied, growth = self.planned.stages, [*self._rows], self._growth()
+        for row in rows[len(applied) :]:
+            if row.phi_m > 0:
+                applied.append(growth.next(row.stage, row.samples, row.phi_m * self._departure))
+            else:  # full batches at the last η
+                applied.append((row.batches, applied[-1][1]))
+        return replace(self.planned, stages=rows_of(rows, [row.phi_m for row in rows], applied))
+
+    def decide(self, stage: Stage, found: Noise | None) -> None:
+        """Choose k and η of the stage that begins; without a measurement as forecast.
+
+        Raises:
+            PlanError: C² is no number, or 0 in the first measurement.
+        """
+        if found is not None:
+            self._take(found)
+        psi, growth, start = self._wanted(stage), self._growth(), len(self._rows)
+        rows = [row for row in self.planned.stages[start : start + 3] if row.stage == stage.stage]
+        self._rows += [growth.next(row.stage, row.samples, psi) for row in rows]
+        if self._variance is not None:
+            (k, eta), n = self._rows[-1], rows[-1].samples
+            self._delta = noise_level(eta, n / k, self._variance)
+
+    def _take(self, found: Noise) -> None:
+        variance = float(found.variance)
+        if not math.isfinite(variance):
+            raise PlanError("noise", variance, "C² is no number; a smaller η may help")
+        if self._reference is None:
+            if variance <= 0:
+                raise PlanError("noise", variance, "C² is 0: there is no noise to follow")
+            self._reference = variance
+        if self._variance is not None and self._feedback.hysteresis and found.interval:
+            low, high = found.interval
+            if low <= self._variance <= high:
+                return
+        self._variance = variance
+
+    def _wanted(self, stage: Stage) -> float:
+        """ψ of a stage, at most ``limit`` away from the planned change."""
+        if self._delta is None or self._variance is None or self._reference is None:
+            return stage.phi_m * self._departure
+        eta, b, last = self._first.eta_m, self._first.b_m, len(self._rows) - 1
+        delta_1 = noise_level(eta, b, self._reference)
+        target, now = delta_1 * stage.phi_m, noise_level(eta, b, self._variance)
+        psi = min(target, self._delta) / now if now > 0 else math.inf
+        planned = self._level(last) * target / (delta_1 * self.planned.stages[last].phi_m)
+        return min(max(psi, planned / self._feedback.limit), planned * self._feedback.limit)
+
+    @property
+    def _departure(self) -> float:
+        """ψ/φ of the newest stage."""
+        last = len(self._rows) - 1
+        return self._level(last) / self.planned.stages[last].phi_m if self._rows else 1.0
+
+    def _level(self, index: int) -> float:
+        """ψ of a row: its η/√b over that of the first."""
+        (k, eta), n, first = self._rows[index], self.planned.stages[index].samples, self._first
+        return eta / first.eta_m * math.sqrt(k * first.samples / (n * first.batches))
+
+    def _growth(self) -> Growth:
+        """Where the batches stand."""
+        growth = Growth(self._batching, self._first.eta_m)
+        for index, (k, _) in enumerate(self._rows):
+            growth.took(self.planned.stages[index].samples, k, self._level(index))
+        return growth
