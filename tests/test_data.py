@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,21 +13,22 @@ import numpy as np
 import pytest
 import rounding
 import torch
+import torch.nn.functional as F
 from conftest import DEVICES, records, run_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision import transforms
 
-from igo.config.schema import AugmentConfig, Config, DatasetConfig
+from igo.config.schema import AugmentConfig, Config, DatasetConfig, EngineConfig
 from igo.data import readers
 from igo.data.source import Place, Source, Split
 from igo.errors import ConfigError, UserError
 from igo.method import batches as equal
 from igo.method.batches import epoch_batches
-from igo.train import on_device, on_disk
+from igo.train import engine, on_device, on_disk
 from igo.train.datasets import (
     Data,
     FolderData,
@@ -325,6 +327,56 @@ def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, d
     assert torch.equal(*after)  # so dropout is the same too
 
 
+def test_workers_live_for_all_epochs(folders: Path) -> None:
+    """And a pass that was given up leaves nothing behind for the next one."""
+    data = FolderData(folder_facts(workers=2), folders, CPU)
+    batches = epoch_batches(21, 3, 0, 1)
+    next(data.train_batches(batches, seed=4))
+    alive = {one.pid for one in multiprocessing.active_children()}
+    again = list(data.train_batches(batches, seed=4))
+    assert alive
+    assert {one.pid for one in multiprocessing.active_children()} == alive
+    alone = list(FolderData(folder_facts(), folders, CPU).train_batches(batches, seed=4))
+    for (images, _), (others, _) in zip(again, alone, strict=True):
+        assert torch.equal(images, others)
+
+
+def test_a_large_batch_from_disk_takes_little_memory_at_once(
+    folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a batch of 21 images, workers hand over 2 at a time and the device holds 3 at most."""
+    handed, made = [], []
+    collate, normalise = on_disk.collate, on_device.Normalise.__call__
+
+    def handing(samples: list[Any]) -> Any:
+        handed.append(len(samples))
+        return collate(samples)
+
+    def making(self: on_device.Normalise, images: Tensor) -> Tensor:
+        made.append(len(images))
+        return normalise(self, images)
+
+    monkeypatch.setattr(on_disk, "PIECE", 2)
+    monkeypatch.setattr(on_disk, "collate", handing)  # before the reader is made
+    monkeypatch.setattr(on_device.Normalise, "__call__", making)
+    run = engine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, 3))
+    data = FolderData(folder_facts(), folders, CPU)
+    (batch,) = data.train_batches([torch.arange(21)], 4, run.micro_batch_size)
+    totals = run.backward(network, *batch)
+    parts = [one.grad.clone() for one in network.parameters() if one.grad is not None]
+    assert (max(handed), sum(handed)) == (2, 21)
+    assert (max(made), sum(made)) == (3, 21)
+
+    (whole,) = data.train_batches([torch.arange(21)], 4)
+    loss = F.cross_entropy(network(whole[0]), whole[1])
+    wanted = torch.autograd.grad(loss, [*network.parameters()])
+    for ours, theirs in zip(parts, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert totals[0].item() == pytest.approx(21 * loss.item(), rel=1e-5)
+
+
 def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
     data = FolderData(folder_facts(), folders, CPU)
     images, labels = by_index(data, epoch_batches(21, 3, 0, 1), seed=4)
@@ -373,7 +425,7 @@ def test_plain_batches_are_the_images_as_they_are(device: str, make_config: Make
 
 def pixels_of(images: on_disk.ImageFolder, seed: int) -> Tensor:
     """The first image, (C, H, W)."""
-    sample = images.seeded(seed)[0]
+    sample = images[0, seed]
     assert not isinstance(sample, UserError)
     return sample[0]
 

@@ -8,8 +8,9 @@ Adding a data set that fits in memory takes one function in READERS and one file
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from igo.errors import ConfigError, UserError
 from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
 from igo.train import augment, on_device, on_disk
+from igo.train.on_disk import OnHost, Reader
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 Images = on_disk.ImageFolder | on_disk.Decoded
@@ -34,10 +36,13 @@ class Data(Protocol):
 
     n: int
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+    def train_batches(
+        self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
+    ) -> Iterator[Batch]:
         """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
 
-        b may be 0: a rank's share of a small batch.
+        b may be 0: a rank's share of a small batch. Where images come from disk, those of a batch
+        above ``at_once`` are an OnHost, to be sliced.
         """
         ...
 
@@ -104,7 +109,12 @@ class TensorData:
         self._validation = on_device.resident(validation, device) if validation else None
         self._normalise = on_device.Normalise(dataset, device)
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+    def train_batches(
+        self,
+        index_batches: Sequence[Tensor],
+        seed: int,
+        at_once: int | None = None,  # noqa: ARG002
+    ) -> Iterator[Batch]:
         """See Data. The parameters of all n images are drawn once, before the first batch."""
         images, labels = self._train
         moves = augment.draw_moves(
@@ -154,8 +164,8 @@ class _OnDisk:
         self._workers, self._device = dataset.workers, device
         self._normalise = on_device.Normalise(dataset, device)
         side, channels = dataset.image_size, dataset.channels
-        shape = (0, channels, side, side) if self._channels_first else (0, side, side, channels)
-        self._nothing = torch.empty(shape, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+        self._nothing = torch.empty((0, channels, side, side), device=device)
+        self._readers: dict[int, Reader] = {}
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
         """See Data. As test images are seen."""
@@ -174,30 +184,22 @@ class _OnDisk:
         return self._as_they_are(images, order.split(self._evaluated_at_once))
 
     def _as_they_are(self, images: Images, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        for pixels, labels in self._load(images, batches):
-            first = pixels if self._channels_first else pixels.permute(0, 3, 1, 2)
-            yield self._normalise(first), labels
+        for pixels, labels in self._reader(images).read(batches):
+            yield self._made(pixels), labels.to(self._device, non_blocking=True)
 
-    def _load(self, images: Images, batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """Batches as the workers read them, uint8, on the device.
+    def _reader(self, images: Images) -> Reader:
+        """The reader of these images; its workers stay for the next epoch."""
+        if id(images) not in self._readers:
+            pinned = self._device.type == "cuda"
+            self._readers[id(images)] = Reader(images, self._workers, pinned)
+        return self._readers[id(images)]
 
-        Raises:
-            UserError: a file is damaged.
-        """
-        loader = torch.utils.data.DataLoader(
-            images,
-            batch_sampler=[batch.tolist() for batch in batches if len(batch)],
-            collate_fn=on_disk.collate,
-            num_workers=self._workers,
-            pin_memory=self._device.type == "cuda",
-        )
-        loaded = iter(loader)
-        for indices in batches:
-            batch = next(loaded) if len(indices) else self._nothing
-            if isinstance(batch, UserError):
-                raise batch
-            pixels, labels = (part.to(self._device, non_blocking=True) for part in batch)
-            yield pixels, labels
+    def _made(self, pixels: Tensor) -> Tensor:
+        """Pixels on the host as images on the device, not augmented here."""
+        if not len(pixels):
+            return self._nothing
+        pixels = pixels.to(self._device, non_blocking=True)
+        return self._normalise(pixels if self._channels_first else pixels.permute(0, 3, 1, 2))
 
 
 class FolderData(_OnDisk):
@@ -215,10 +217,15 @@ class FolderData(_OnDisk):
         super().__init__(dataset, np.array(self._images.targets), device, draw)
         self._plain = self._images.transformed(on_disk.test_transform(dataset))
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+    def train_batches(
+        self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
+    ) -> Iterator[Batch]:
         """See Data. Each image's crop and flip depend on the seed and the image alone."""
-        seeded = self._images.seeded(derive_seed(seed, "augmentation"))
-        return self._as_they_are(seeded, [self._keep[index] for index in index_batches])
+        order = [self._keep[index] for index in index_batches]
+        reader = self._reader(self._images)
+        for pixels, labels in reader.read(order, derive_seed(seed, "augmentation")):
+            images = OnHost(pixels, lambda part, _: self._made(part))
+            yield _whole_up_to(at_once, images), labels.to(self._device, non_blocking=True)
 
 
 class StreamedData(_OnDisk):
@@ -232,16 +239,31 @@ class StreamedData(_OnDisk):
         self._test = on_disk.Decoded(images, images.test)
         self._augment = dataset.augment
 
-    def train_batches(self, index_batches: Sequence[Tensor], seed: int) -> Iterator[Batch]:
+    def train_batches(
+        self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
+    ) -> Iterator[Batch]:
         """See Data. The parameters are those that TensorData draws."""
         drawn = generator(seed, "augmentation")
         moves = augment.draw_moves(self._augment, self.n, drawn, self._device)
-        loaded = self._load(self._plain, [self._keep[index] for index in index_batches])
         order = on_device.order(index_batches, self._device)
+
+        def made(pixels: Tensor, part: slice, of: Tensor) -> Tensor:
+            if not len(pixels):
+                return self._nothing
+            own = torch.arange(len(pixels), device=self._device)
+            moved = augment.gather(pixels.to(self._device), own, moves.of(of[part]))
+            return self._normalise(moved)
+
+        loaded = self._reader(self._plain).read([self._keep[index] for index in index_batches])
         for index, (pixels, labels) in zip(order, loaded, strict=True):
-            own = torch.arange(len(index), device=self._device)
-            moved = augment.gather(pixels, own, moves.of(index))
-            yield self._normalise(moved), labels
+            images = OnHost(pixels, partial(made, of=index))
+            yield _whole_up_to(at_once, images), labels.to(self._device, non_blocking=True)
+
+
+def _whole_up_to(at_once: int | None, images: OnHost) -> Tensor:
+    """The images of a batch on the device; above ``at_once`` as they are, for who slices them."""
+    whole = at_once is None or len(images) <= at_once
+    return images[:] if whole else cast(Tensor, images)
 
 
 def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:

@@ -36,7 +36,9 @@ def train_epoch(
     seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
     drawn = [torch.tensor(indices, dtype=torch.int64) for indices in sampler]
     epoch, k = sampler.plan.at(sampler.updates + 1).epoch, len(drawn)
-    stream = run.data.train_batches(drawn, derive_seed(seed, "epoch", epoch))
+    stream = run.data.train_batches(
+        drawn, derive_seed(seed, "epoch", epoch), engine.micro_batch_size
+    )
     pieces = Online.of_epoch(run.config.noise, run.data.n, k)
     first = list(islice(stream, pieces.batches))
     noise = online.measured(engine, run.network, pieces, first, run.data.n)

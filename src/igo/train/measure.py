@@ -43,7 +43,9 @@ def mini_batch(
 ) -> Noise:
     """C² from mini-batch gradients as training makes them, augmentation and BatchNorm included."""
     drawn = draw(sampling, n=data.n, batch_size=batch_size, batches=batches, seed=seed)
-    stream = data.train_batches(engine.ranks.share(drawn), derive_seed(seed, "augmentation"))
+    stream = data.train_batches(
+        engine.ranks.share(drawn), derive_seed(seed, "augmentation"), engine.micro_batch_size
+    )
     with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
         torch.manual_seed(derive_seed(seed, "dropout", *engine.ranks.own))
         spread = Spread(network.parameters())

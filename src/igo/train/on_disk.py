@@ -1,9 +1,9 @@
-"""Images that stay on disk: DataLoader workers open them, each by a transform of torchvision's."""
+"""Images that stay on disk: DataLoader workers open them, in pieces that bound the memory used."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,17 @@ from igo.data.class_folders import File, Images, coloured, decode
 from igo.data.source import one_line
 from igo.errors import UserError
 
+Seeded = tuple[int, int | None]  # an image's index, and the seed of its random transform
+PIECE = 64  # images that a worker hands over at once, through shared memory
+
 
 class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
     """torchvision's ImageFolder whose random transform depends on (seed, image) alone."""
 
-    def __init__(self, folder: Any, seed: int | None = None) -> None:
-        self._folder, self._seed = folder, seed
+    def __init__(self, folder: Any) -> None:
+        self._folder = folder
         self.targets: list[int] = folder.targets
         self.classes: list[str] = folder.classes
-
-    def seeded(self, seed: int) -> ImageFolder:
-        """The same images with another seed for their transforms."""
-        return ImageFolder(self._folder, seed)
 
     def transformed(self, transform: Callable[[Any], Tensor]) -> ImageFolder:
         """The same images under another transform."""
@@ -37,16 +36,17 @@ class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
     def __len__(self) -> int:
         return len(self.targets)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | UserError:
-        """(C, H, W) uint8 and the label; an error, to be raised by who loads, for a damaged file.
+    def __getitem__(self, which: Seeded) -> tuple[Tensor, int] | UserError:
+        """(C, H, W) uint8 and the label; of a damaged file an error, which the reader raises.
 
         Raised in a worker, an exception would keep DataLoader's processes from ending in order.
         """
         from PIL import Image
 
+        index, seed = which
         with torch.random.fork_rng(devices=[]):
-            if self._seed is not None:
-                torch.manual_seed((self._seed + index) % 2**63)
+            if seed is not None:
+                torch.manual_seed((seed + index) % 2**63)
             try:
                 pixels, label = self._folder[index]
             except UserError as error:
@@ -67,8 +67,9 @@ class Decoded(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
     def __len__(self) -> int:
         return len(self._files)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | UserError:
+    def __getitem__(self, which: Seeded) -> tuple[Tensor, int] | UserError:
         """(H, W, C) uint8 and the label; of a damaged file an error, see ImageFolder."""
+        index = which[0]
         try:
             pixels = decode(self._images.root / self._files[index].name, *self._form)
         except UserError as error:
@@ -80,6 +81,78 @@ def collate(samples: list[Any]) -> Any:
     """(b, C, H, W) uint8 and labels (b,) int64; the first error if there is one."""
     errors = (sample for sample in samples if isinstance(sample, UserError))
     return next(errors, None) or torch.utils.data.default_collate(samples)
+
+
+class Reader:
+    """Batches of images as DataLoader workers read them.
+
+    The workers live as long as the reader: they are not started anew for each epoch. They hand over
+    PIECE images at a time, so that shared memory is bounded whatever the size of a batch.
+    """
+
+    def __init__(self, images: ImageFolder | Decoded, workers: int, pinned: bool) -> None:
+        self._pieces: list[list[Seeded]] = []
+        self._pinned = pinned
+        self._loader = torch.utils.data.DataLoader(
+            images,
+            batch_sampler=self,
+            collate_fn=collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+
+    def __iter__(self) -> Iterator[list[Seeded]]:
+        """The pieces of the batches that are being read, for DataLoader."""
+        return iter(self._pieces)
+
+    def read(
+        self, batches: Sequence[Tensor], seed: int | None = None
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (b, …) uint8 and labels (b,) int64 in the host's memory, for each batch of indices.
+
+        An empty batch has no pixels to tell their shape from: (0,) and (0,).
+
+        Raises:
+            UserError: a file is damaged.
+        """
+        pieces = [[piece.tolist() for piece in batch.split(PIECE)] for batch in batches]
+        self._pieces = [[(i, seed) for i in piece] for some in pieces for piece in some if piece]
+        loaded = iter(self._loader)
+        for some in pieces:
+            size = sum(map(len, some))
+            pixels, labels = torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+            start = 0
+            for piece in filter(None, some):
+                read = next(loaded)
+                if isinstance(read, UserError):
+                    raise read
+                if not start:
+                    pixels = torch.empty(
+                        (size, *read[0].shape[1:]), dtype=torch.uint8, pin_memory=self._pinned
+                    )
+                    labels = torch.empty(size, dtype=torch.int64)
+                end = start + len(piece)
+                pixels[start:end], labels[start:end] = read
+                start = end
+            yield pixels, labels
+
+
+class OnHost:
+    """A batch whose images are made on the device where they are sliced, a part at a time.
+
+    Args:
+        pixels: (b, …) uint8 in the host's memory.
+        make: the images (b', C, H, W) float32 on the device of some pixels and where they are.
+    """
+
+    def __init__(self, pixels: Tensor, make: Callable[[Tensor, slice], Tensor]) -> None:
+        self._pixels, self._make = pixels, make
+
+    def __len__(self) -> int:
+        return len(self._pixels)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        return self._make(self._pixels[part], part)
 
 
 def image_folder(root: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
