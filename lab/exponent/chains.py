@@ -23,10 +23,11 @@ EDGE = 2.0  # of ηλ_max, where a quadratic diverges
 
 @dataclass(frozen=True)
 class Cell:
-    """Five settings around η = h/λ_max and b = 64; `h` is ηλ_max."""
+    """Five settings around η = h/λ_max and b = 64 `times`; `h` is ηλ_max."""
 
     task: str
     h: float
+    times: int = 1
 
     @property
     def factor(self) -> float:
@@ -36,7 +37,8 @@ class Cell:
     def points(self, largest: float) -> list[tuple[float, int]]:
         """(η, b) of the five, for λ_max = `largest`."""
         eta, f = self.h / largest, self.factor
-        return [(eta, 64), (eta * f, 64), (eta / f, 64), (eta, 48), (eta, 85)]
+        less, b, more = (size * self.times for size in (48, 64, 85))
+        return [(eta, b), (eta * f, b), (eta / f, b), (eta, less), (eta, more)]
 
     @property
     def name(self) -> str:

@@ -45,13 +45,14 @@ class Settings:
     seeds: int = 20
     first_seed: int = 0
     evaluations: int = 200
+    batch_factor: int = 1
     output: str = "results/exponent"
     data_dir: str = "data"
 
     @property
     def cells(self) -> list[Cell]:
         """Those that are asked for."""
-        return [Cell(task, h) for task in self.tasks for h in self.steps]
+        return [Cell(task, h, self.batch_factor) for task in self.tasks for h in self.steps]
 
 
 def run(composed: DictConfig) -> None:
@@ -102,6 +103,8 @@ def check(settings: Settings) -> None:
         raise ConfigError("steps", settings.steps, "each must be above 0 and below 2")
     if settings.seeds < 2:
         raise ConfigError("seeds", settings.seeds, "an interval needs 2 or more")
+    if settings.batch_factor < 1:
+        raise ConfigError("batch_factor", settings.batch_factor, "it must be 1 or more")
     if settings.evaluations < 2 or settings.evaluations % 2:
         raise ConfigError("evaluations", settings.evaluations, "it must be even, 2 or more")
 

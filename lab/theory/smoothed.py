@@ -31,6 +31,17 @@ class Smoothed:
         return np.asarray(np.linalg.eigvalsh(self.hessian(x, noise_level))[:, 0], float)
 
 
+def quadratic() -> Smoothed:
+    """Return f = x²/2, which smoothing only lifts: σ-nice with σ = 1."""
+    return Smoothed(
+        lambda x, d: ((x**2).sum(-1) + d**2 / 3) / 2,
+        lambda x, _: x,
+        lambda x, _: np.ones((len(x), 1, 1)),
+        (-5.0, 5.0),
+        1,
+    )
+
+
 def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
     """Return smoothed Rastrigin in closed form, any dimension.
 

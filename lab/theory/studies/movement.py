@@ -1,4 +1,4 @@
-"""Study: Propositions 3.2 and 3.3: how far the minimisers of f̂_δm move."""
+"""Study: Proposition 3.2: how far the minimisers of f̂_δm move."""
 
 import numpy as np
 import polars as pl
@@ -35,10 +35,10 @@ def _minimiser(function: smoothed.Smoothed, level: float, grid: Array) -> float:
 
 
 def movement_checks(rng: np.random.Generator, count: int) -> list[dict[str, float]]:
-    """Sample (function, δ_m, γ_m) and return what Propositions 3.2 and 3.3 compare, a record each.
+    """Sample (function, δ_m, γ_m) and return what Proposition 3.2 compares, a record each.
 
     σ is the smallest curvature of both f̂ on the interval that holds x*, x*_δm and x*_δm+1, as the
-    propositions presuppose; cases without one (σ ≤ 0) are left out.
+    proposition presupposes; cases without one (σ ≤ 0) are left out.
     """
     records = []
     for _ in range(count):
@@ -63,15 +63,6 @@ def movement_checks(rng: np.random.Generator, count: int) -> list[dict[str, floa
                     "needed": needed,
                     "moved": abs(points[m] - points[m + 1]),
                     "allowed": here - there,
-                    "from_optimum": abs(points[m] - best),
-                    "stage": float(m),
-                    "steps_hold": float(
-                        all(
-                            abs(points[k] - points[k + 1]) <= levels[k] - levels[k + 1]
-                            for k in range(m, len(levels) - 1)
-                        )
-                        and abs(points[-1] - best) <= levels[-1]
-                    ),
                 }
             )
     return records
@@ -83,30 +74,24 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def draw(frames: Frames) -> Figure:
-    """Draw both propositions: what is bounded over its bound."""
+    """Draw what is bounded over its bound."""
     table = frames["minimisers_move"]
-    figure, (left, right) = style.panels(2, width=4.6)
+    figure, (axis,) = style.panels(1, width=4.6)
     met = pl.col("needed") <= pl.col("delta")
     chosen = ((met, style.BLUE, "condition met"), (~met, style.ORANGE, "not met"))
     for condition, colour, label in chosen:
         one = table.filter(condition)
         moved = (one["moved"] / one["allowed"]).clip(1e-6)
         dots = {"markersize": 2, "color": colour, "label": label}
-        left.loglog(one["needed"] / one["delta"], moved, ".", **dots)
-    left.axhline(1, color=style.BLACK, linewidth=0.8)
-    left.axvline(1, color=style.BLACK, linewidth=0.8)
-    left.set(
+        axis.loglog(one["needed"] / one["delta"], moved, ".", **dots)
+    axis.axhline(1, color=style.BLACK, linewidth=0.8)
+    axis.axvline(1, color=style.BLACK, linewidth=0.8)
+    axis.set(
         title="Proposition 3.2",
         xlabel=r"sufficient $|\delta_m|$ / $|\delta_m|$",
         ylabel=r"$\|x^*_{\delta_m} - x^*_{\delta_{m+1}}\|\,/\,(|\delta_m| - |\delta_{m+1}|)$",
     )
-    left.legend(markerscale=5)
-    held = table.filter(pl.col("steps_hold") > 0)
-    ratio = held["from_optimum"] / held["delta"]
-    right.plot(held["gamma"], ratio, ".", markersize=2, color=style.BLUE)
-    right.axhline(1, color=style.BLACK, linewidth=0.8)
-    labels = r"$\gamma_m$", r"$\|x^*_{\delta_m} - x^*\|\,/\,|\delta_m|$"
-    right.set(title="Proposition 3.3", xlabel=labels[0], ylabel=labels[1])
+    axis.legend(markerscale=5)
     return figure
 
 
@@ -136,28 +121,9 @@ def slope_bounds_the_move(frames: Frames) -> Seen:
     )
 
 
-@statement(
-    "命題 3.3",
-    "‖x*_δm − x*‖ < d_{m+1}|δ_{m+1}|: a stage starts in the next strongly convex region",
-    PICTURE,
-)
-def next_stage_starts_inside(frames: Frames) -> Seen:
-    """Count the stages that end farther from x* than δ_m although (i) holds to the end."""
-    table = frames["minimisers_move"]
-    held = pl.col("steps_hold") > 0
-    beyond = pl.col("from_optimum") > pl.col("delta") * (1 + 1e-5)
-    return Seen(
-        f"the {len(table.filter(held)):,} of these cases in which (i) holds from stage m to the "
-        "end",
-        [Check("‖x*_δm − x*‖ above |δ_m|", len(table.filter(held & beyond)), high=0)],
-        [Check("the same where (i) fails on the way", len(table.filter(~held & beyond)), high=0)],
-        note="With γ_m > 1/d_{m+1} that is the proposition, since then d_{m+1}|δ_{m+1}| > |δ_m|.",
-    )
-
-
 STUDY = Study(
     measure,
     ("minimisers_move",),
     {PICTURE: draw},
-    (slope_bounds_the_move, next_stage_starts_inside),
+    (slope_bounds_the_move,),
 )

@@ -157,6 +157,8 @@ def test_every_cell_stays_below_the_edge():
         points = Cell("x", h).points(4.0)
         assert max(eta for eta, _ in points) * 4.0 < 2
         assert points[0] == (h / 4, 64)
+        larger = Cell("x", h, 16).points(4.0)
+        assert [(eta, 16 * b) for eta, b in points] == larger
 
 
 def world(folder, rho, spread, seeds=20, left=()):
