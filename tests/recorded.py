@@ -22,7 +22,7 @@ from igo.sweep.jobs import Composer
 VARIANCE = 40.0  # C² of every run
 HARDWARE = {"device": "cpu", "cpu": "A CPU", "cores": 2, "threads": 1, "precision": "bfloat16"}
 METHODS = {
-    "Method 1": ("schedule=constant",),
+    "Method 1 (constant)": ("schedule=constant",),
     "Method 2": ("schedule=step", "schedule.kappa=0.7071067811865476", "schedule.lam=1"),
     "Method 3": ("schedule=step", "schedule.kappa=1", "schedule.lam=2"),
     "Method 4": ("schedule=step", "schedule.kappa=0.8660254037844386", "schedule.lam=1.5"),

@@ -25,11 +25,10 @@ from igo.analysis.report import (
     curves,
     delta,
     grid,
-    phrases,
     power,
     program,
     published,
-    words,
+    verdicts,
 )
 from igo.analysis.report import results as runs
 from igo.analysis.report.families import Family, families
@@ -79,7 +78,7 @@ def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
     noise = curves.applied(results, family).table.filter(epoch=3)
     planned = dict(noise.select("label", "delta_m_mean").iter_rows())
     start = 0.1 * math.sqrt(VARIANCE / 32)
-    assert planned["Method 1"] == pytest.approx(start)
+    assert planned["Method 1 (constant)"] == pytest.approx(start)
     for label in ("Method 2", "Method 3", "Method 4"):  # γ = 1/√2 twice
         assert planned[label] == pytest.approx(start / 2, rel=1e-12)
 
@@ -184,7 +183,7 @@ def test_what_is_not_alike_is_not_compared(tmp_path: Path) -> None:
 
 def test_schedules_have_their_names(tmp_path: Path) -> None:
     named = {
-        "constant": ("schedule=constant",),
+        "Method 1 (constant)": ("schedule=constant",),
         "p = 0.5": ("p=0.5", "split=1"),
         "p = 4": ("schedule=polynomial", "p=4", "split=1"),
         "cosine": ("schedule=cosine", "split=1"),
@@ -247,10 +246,10 @@ def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
     means = [statistics.fmean(values) for values in truth.values()]
     within = (means[0] - means[1]) ** 2 / 2  # of the two with one δ; one degree of freedom
     assert shares.of["δ"] == pytest.approx(1 - within / statistics.variance(means))
-    told = words.findings(results, family, [], 0.5)
-    assert told.headline == "Equal δ does not always mean equal accuracy."
     assert shares.best is None
-    assert "n = 3 is too few" in shares.why
+    told = verdicts.of_family(results, family, [], 0.5)
+    assert [row.verdict for row in told.rows] == ["undecided", "not equal"]
+    assert told.rows[1].found == f"+{100 * abs(means[0] - means[1]):.2f} points"
 
 
 def _alexander_govern(*samples: list[float]) -> float:
@@ -289,9 +288,9 @@ def test_decay_rates_and_band_have_their_closed_forms(tmp_path: Path) -> None:
         assert (math.sqrt(a * a - 1) - 1) / a == pytest.approx(row["gamma_m"])
     assert table["m"].to_list() == [1, 2, 3, 4, 5] * 2
     assert band.floor(2) == pytest.approx((math.sqrt(3) - 1) / 2)
-    finding = words.decay_band(found)
-    assert "to the end in 1 of 2 schedules" in finding.headline  # 0.5^3 is below 0.366
-    assert "p = 3 falls to 0.125 at m = 5 of 6" in finding.details[0]
+    (row,) = verdicts.of_decay_rates(found).rows  # 0.5^3 is below 0.366
+    assert (row.question, row.verdict) == ("p = 3", "outside")
+    assert "0.125" in row.found
 
 
 def test_published_numbers_are_those_of_the_source() -> None:
@@ -319,19 +318,16 @@ def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) 
     assert [label for label in accuracy if "published" in label] == [
         "p = 0.5, published", "p = 2, published",
     ]  # fmt: skip
+    assert figure.published
     assert accuracy["p = 0.5, published"].y[-1] == pytest.approx(0.7225)
     assert loss["p = 2, published"].y[-1] == pytest.approx(0.0052169)
-    assert "Dashed: as published" in figure.caption
     assert not any("published curves" in one for one in content.compose(results).left_out)
 
     other = tmp_path / "other"
     for p in (0.5, 2):
         record_runs(other, "schedule=polynomial", f"p={p}", "split=1", seeds=[0])
     results = read(other)
-    assert (
-        "published"
-        not in curves.training(results, only(families(results.settings), "schedules")).caption
-    )
+    assert not curves.training(results, only(families(results.settings), "schedules")).published
     assert any("published curves" in one for one in content.compose(results).left_out)
 
 
@@ -349,15 +345,15 @@ def test_order_is_compared_with_the_published_one(tmp_path: Path) -> None:
         )
     results = read(tmp_path)
     (section,) = (s for s in content.compose(results).sections if s.name == "schedules")
-    told = " ".join(section.finding.details)
-    assert "agrees with the published one" in told
-    assert "τ = +1.00" in told
-    assert "p ≤ 1 averages 85.00 % and p > 1 60.00 %: +25.00 points (one seed in common)" in told
-    assert "Nothing can be tested: 10 pairs have one seed in common." in told
-    assert section.finding.headline == (
-        "Undecided which is best: p = 1 has the highest mean test accuracy, 90.00 % (last epoch,"
-        " n = 1)."
-    )
+    rows = {row.question.partition(",")[0]: row for row in section.finding.rows}
+    order, means = rows["order of 5 schedules"], rows["mean of p ≤ 1 − mean of p > 1"]
+    assert (order.found, order.verdict) == ("Kendall’s τ = +1.00", "agrees")
+    assert means.found == "+25.00 points"
+    assert means.verdict == "one seed in common"
+    assert {row.verdict for row in section.finding.rows if " − p = " in row.question} == {
+        "one seed in common"
+    }
+    assert rows["all pairs: 10"].found.startswith("0 decided")
 
 
 def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
@@ -375,10 +371,12 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     worst, largest = section.figures
     assert worst.table["n"].to_list() == [3, 3, 3, 3, 2]
     assert worst.table["worst_case_mean"].to_list() == [5, 4, 3, 2, 1]
-    assert "test accuracy: −1.00" in worst.caption
-    assert section.finding.headline.startswith("With test accuracy go: adaptive worst-case")
+    of_worst, of_largest = section.finding.rows
+    assert "ρ = −1.00 over settings" in of_worst.found
+    assert (of_worst.verdict, of_largest.verdict) == ("correlated", "undecided")
     rho = 1 - 6 * sum((x - y) ** 2 for x, y in zip([3, 1, 2, 5, 4], range(1, 6), strict=True)) / 120
-    assert f"test accuracy: {rho:+.2f}" in largest.caption
+    assert f"ρ = {rho:+.2f} over settings" in of_largest.found
+    assert largest.table["largest_eigenvalue_mean"].to_list() == [3, 1, 2, 5, 4]
     assert [len(panel.series) for panel in worst.panels] == [5, 5, 5]
 
 
@@ -389,7 +387,7 @@ def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
     started = [sentence.split(":")[0] for sentence in report.left_out]
     assert started == [
         "Methods 1–4", "Learning-rate schedules", "The map over p × split", "Accuracy against δ",
-        "Decay rates γₘ", "Sharpness against δ and accuracy", "The published curves",
+        "Decay rates γₘ", "Sharpness", "The published curves",
     ]  # fmt: skip
 
 
@@ -419,7 +417,6 @@ def test_many_settings_are_cut_and_it_is_said(tmp_path: Path) -> None:
     assert [family.labels[one] for one in family.settings if one not in figure.settings] == [
         "p = 0.05", "p = 0.1",
     ]  # fmt: skip
-    assert "Of 14 settings the 12 of highest final accuracy are drawn" in figure.caption
     assert figure.table["label"].n_unique() == 14
 
 
@@ -436,39 +433,47 @@ def test_a_verdict_is_given_where_a_test_decides(tmp_path: Path) -> None:
         noise = drawn.normal(0, 0.001, size=12)
         record_runs(tmp_path, f"p={p}", "split=1", seeds=range(12), accuracies=list(values + noise))
     section = section_of(tmp_path)
-    assert section.finding.headline.startswith("p = 0.25 ends highest, ")
-    assert section.finding.headline.endswith(", above the 2 others by test.")
-    text = " ".join(section.finding.details)
-    assert "Of 3 differences in test accuracy 3 can be tested and 2 are decided at 5 %" in text
-    assert ", 1 is equal within ±0.5 points" in text
+    assert section.finding.sentence.startswith("p = 0.25, ")
+    assert section.finding.sentence.endswith("is above all 2 others by test.")
+    shown = {row.question: row.verdict for row in section.finding.rows}
+    assert shown["p = 0.25 − p = 0.5"] == shown["p = 0.25 − p = 1"] == "higher"
+    assert section.finding.rows[-2].found == "2 decided at 5 %, 1 equal within ±0.5 points"
     (accuracy, _) = section.tests
-    shown = {(a, b): phrases.verdict(pair, accuracy.margin) for a, b, pair in accuracy.pairs}
-    assert shown == {
+    assert {(a, b): pair.verdict for a, b, pair in accuracy.pairs} == {
         ("p = 0.25", "p = 0.5"): "higher",
         ("p = 0.25", "p = 1"): "higher",
-        ("p = 0.5", "p = 1"): "equal within ±0.5 points",
+        ("p = 0.5", "p = 1"): "equal",
     }
+
+
+def test_a_pair_turned_round_has_the_other_sign_and_verdict(tmp_path: Path) -> None:
+    values = np.linspace(0.6, 0.7, 8)
+    record_runs(tmp_path, "p=0.5", "split=1", seeds=range(8), accuracies=list(values))
+    record_runs(tmp_path, "p=1", "split=1", seeds=range(8), accuracies=list(values + 0.05))
+    section = section_of(tmp_path)
+    ((_, _, pair),) = section.tests[0].pairs
+    assert (pair.verdict, pair.difference) == ("lower", pytest.approx(-0.05))
+    row = section.finding.rows[0]  # the best one first
+    assert (row.question, row.found, row.verdict) == ("p = 1 − p = 0.5", "+5.00 points", "higher")
 
 
 def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
     """However far apart: two of 2^n signs are the least p, three times that after Holm."""
-    for n, said in ((5, "too few for any verdict"), (8, "undecided with n = 8, detectable")):
+    for n, verdict in ((5, "too few seeds"), (8, "undecided")):
         root = tmp_path / str(n)
         for i, p in enumerate((0.25, 0.5, 1)):
             noise = np.random.default_rng(i).normal(0, 0.02, size=n)
             values = list(0.5 + 0.001 * i + noise)
             record_runs(root, f"p={p}", "split=1", seeds=range(n), accuracies=values)
         section = section_of(root)
-        assert section.finding.headline.startswith("Undecided which is best: ")
-        assert said in section.finding.details[0]
-        for word in ("as published", "better", "significantly"):
-            assert word not in " ".join(section.finding.details)
+        assert "no test decides" in section.finding.sentence
+        assert [row.verdict for row in section.finding.rows[:3]] == [verdict] * 3
         for pair in (pair for _, _, pair in section.tests[0].pairs):
             assert pair.sd is not None
             found = own.detectable(pair.sd, n, 0.05 / 3)
             assert pair.detectable == (None if n == 5 else pytest.approx(found))
-    few = " ".join(section_of(tmp_path / "5").finding.details)
-    assert "With 5 seeds no verdict is possible" in few
+    few = section_of(tmp_path / "5").finding.rows[-1]
+    assert (few.found, few.verdict) == ("7 seeds is the least", "too few seeds")
 
 
 def test_ties_and_single_settings_are_called_so(tmp_path: Path) -> None:
@@ -478,22 +483,25 @@ def test_ties_and_single_settings_are_called_so(tmp_path: Path) -> None:
             record_runs(tmp_path / name, f"p={p}", "split=1", seeds=range(2), accuracies=both)
     record_runs(tmp_path / "two", "p=0.75", "split=1", seeds=range(2), accuracies=[0.7, 0.8])
     record_runs(tmp_path / "one", "p=0.75", seeds=range(2), accuracies=[0.7, 0.8])
-    two = section_of(tmp_path / "two").finding.headline
-    assert two == "p = 0.25 and p = 0.75 are tied at the highest mean, 75.00 %."
+    two = section_of(tmp_path / "two").finding.sentence
+    assert two == "2 of 4 settings are tied at 75.00 %."
     every = section_of(tmp_path / "all").finding
-    assert every.headline == "All 3 settings are tied at a mean test accuracy of 75.00 %."
-    assert "Nothing can be tested: 3 pairs have the same value in every seed." in every.details
-    one = section_of(tmp_path / "one", "others").finding.headline
-    assert one.startswith("p = 0.75, split 0.5: test accuracy 75.00 % [")
-    assert "highest" not in one
+    assert every.sentence == "3 of 3 settings are tied at 75.00 %."
+    assert [row.verdict for row in every.rows[:3]] == ["identical"] * 3
+    one = section_of(tmp_path / "one", "others").finding
+    assert one.sentence.startswith("p = 0.75, split 0.5, 75.00 % [")
+    assert one.rows == []
 
 
 def test_pairs_without_a_common_seed_are_counted(tmp_path: Path) -> None:
     for p, seeds in ((0.25, (0, 1, 2)), (0.5, (1, 2, 3)), (1, (3, 4, 5))):
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds)
-    text = " ".join(section_of(tmp_path).finding.details)
-    assert "Of 3 differences in test accuracy 1 can be tested and 0 are decided" in text
-    assert "; 1 pair has no seed in common; 1 pair has one seed in common." in text
+    rows = section_of(tmp_path).finding.rows
+    assert sorted(row.n for row in rows[:3]) == ["0", "1", "2"]
+    assert {row.n: row.verdict for row in rows[:3]} == {
+        "0": "no seed in common", "1": "one seed in common", "2": "too few seeds",
+    }  # fmt: skip
+    assert rows[3].question == "all pairs: 3, tested: 1"
 
 
 def test_averages_are_over_cells_and_seeds_that_all_have(tmp_path: Path) -> None:
@@ -505,11 +513,12 @@ def test_averages_are_over_cells_and_seeds_that_all_have(tmp_path: Path) -> None
             seeds = range(len(values))
             overrides = (f"p={p}", f"split={split}", "batch_size=4", "epochs=4")
             record_runs(tmp_path, *overrides, seeds=seeds, accuracies=values)
-    by_p, by_split = section_of(tmp_path, "grid").finding.details[1:3]
-    assert by_p == (
-        "By p, over split 0, 1 and 2 seeds, which all have: 57.50 % at 0.25, 65.00 % at 1."
-    )
-    assert by_split.startswith("By split, over p 0.25 and 2 seeds, which all have: 57.50 % at 0,")
+    rows = section_of(tmp_path, "grid").finding.rows
+    by_p, by_split = (row for row in rows if row.question.startswith("mean by"))
+    assert by_p.question == "mean by p, over split 0, 1"
+    assert (by_p.found, by_p.n) == ("0.25: 57.50 %, 1: 65.00 %", "2")
+    assert by_split.question == "mean by split, over p 0.25"
+    assert (by_split.found[:10], by_split.n) == ("0: 57.50 %", "2")
 
 
 def test_unlike_runs_are_not_ranked_together(tmp_path: Path) -> None:
@@ -531,11 +540,9 @@ def test_what_decides_under_constant_noise_is_what_the_bootstrap_says(tmp_path: 
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, seeds=range(6), accuracies=list(values))
     finding = section_of(tmp_path, "constant").finding
-    assert finding.headline == (
-        "η tells the final accuracy better than δ or b alone,"
-        " and equal δ does not always mean equal accuracy."
-    )
-    assert "b is the number of updates as well" in finding.details[0].replace("\n", " ")
+    assert finding.sentence == "η tells the final accuracy better than δ or b alone."
+    assert finding.rows[0].verdict == "η tells most"
+    assert [row.verdict for row in finding.rows[1:]] == ["not equal"] * len(finding.rows[1:])
 
 
 def test_the_power_of_pilot_runs(tmp_path: Path) -> None:
@@ -598,7 +605,7 @@ def test_agreement_of_few_seeds_in_steps_of_accuracy_is_no_verdict(tmp_path: Pat
         if n == 2:
             assert pair.p_equal is None
             assert not pair.equal
-            assert "too few for any verdict" in phrases.gap(pair, 0, 0.5)
+            assert pair.verdict == "too few seeds"
         else:
             away = (0.005 - step) / (floor / math.sqrt(6))
             assert pair.p_equal == pytest.approx(stats.t.sf(away, 5))

@@ -3,6 +3,5 @@
 ``results`` reads, ``families`` says what can be compared with what, ``comparison`` tests it and
 ``power`` says what could be seen; ``curves``, ``grid``, ``delta``, ``band`` and ``sharpness`` make
 figures as plain data (``chart``), which ``draw`` turns into PNG and PDF and ``page`` into HTML;
-``words`` puts the results into sentences, with ``phrases`` for what is said again and again, and
-``content`` all of it into sections.
+``verdicts`` puts the results into tables of verdicts, and ``content`` all of it into sections.
 """

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report.chart import Axis, Figure, Panel, Series, Strip, Style
+from igo.analysis.report.chart import Axis, Figure, Panel, Series, Strip, look
 from igo.analysis.report.results import Results
-from igo.analysis.style import PALETTE
 from igo.analysis.table.names import schedule_name
 from igo.method.band import largest_a, printed_width_bounds
 
@@ -40,34 +39,27 @@ def floor(a: float) -> float:
 def rates(results: Results) -> list[Rates]:
     """Every schedule once, whatever its split, data set or seed; constant noise has no decay."""
     found: dict[tuple[float, ...], list[int]] = {}
-    names: dict[tuple[float, ...], tuple[str, int]] = {}
+    rows = {}
     for row in results.settings.filter(pl.col("n") > 0).iter_rows(named=True):
-        if row["schedule.profile"] == "constant":
-            continue
         gamma = _recorded(results, row["setting"])
-        if gamma:
+        if gamma and row["schedule.profile"] != "constant":
             found.setdefault(gamma, []).append(row["setting"])
-            names.setdefault(gamma, (schedule_name(row), row["schedule.stages"]))
-    labels = [name for name, _ in names.values()]
+            rows[row["setting"]] = row
+    names = [
+        " / ".join(dict.fromkeys(schedule_name(rows[one]) for one in settings))
+        for settings in found.values()
+    ]
+    stages = [rows[settings[0]]["schedule.stages"] for settings in found.values()]
     return [
-        Rates(
-            f"{name} (M = {stages})" if labels.count(name) > 1 else name,
-            stages,
-            gamma,
-            tuple(found[gamma]),
-        )
-        for gamma, (name, stages) in names.items()
+        Rates(f"{name} (M = {m})" if names.count(name) > 1 else name, m, gamma, tuple(settings))
+        for name, m, (gamma, settings) in zip(names, stages, found.items(), strict=True)
     ]
 
 
 def _recorded(results: Results, setting: int) -> tuple[float, ...]:
     """γ_m of the stages as recorded, to nine digits; none into a stage at δ = 0."""
-    stages = (
-        results.epochs.filter(pl.col("gamma_m") > 0, setting=setting)
-        .group_by("stage")
-        .agg(pl.col("gamma_m").first())
-        .sort("stage")
-    )
+    own = results.epochs.filter(pl.col("gamma_m") > 0, setting=setting)
+    stages = own.group_by("stage").agg(pl.col("gamma_m").first()).sort("stage")
     return tuple(float(f"{gamma:.9g}") for gamma in stages["gamma_m"])
 
 
@@ -76,7 +68,7 @@ def decay_rates(found: list[Rates]) -> Figure:
     series = [
         Series(
             one.label,
-            Style(PALETTE[i % len(PALETTE)], dash=i // len(PALETTE)),
+            look(i),
             {"": [(m + 1) / one.stages for m in range(len(one.gamma))]},
             one.gamma,
             markers=one.stages <= 12,
@@ -84,28 +76,27 @@ def decay_rates(found: list[Rates]) -> Figure:
         )
         for i, one in enumerate(found[:MOST])
     ]
-    strips = [Strip(f"a = {a:g}", floor(a), 1.0) for a in WIDTHS]
-    left_out = f" {MOST} of {len(found)} schedules are drawn; the CSV has all." if (
-        len(found) > MOST) else ""  # fmt: skip
+    cut = f" {MOST} of {len(found)} schedules are drawn; the CSV has all." * (len(found) > MOST)
+    rows = [
+        {"label": one.label, "M": one.stages, "m": m, "gamma_m": gamma,
+         "largest_a": largest_a(gamma)}
+        for one in found
+        for m, gamma in enumerate(one.gamma, 1)
+    ]  # fmt: skip
     return Figure(
         "decay_rates",
         "Decay rates γₘ and the band of Proposition 3.3",
-        "γₘ = δₘ₊₁/δₘ of every schedule among the runs, m = 1 … M − 1. The proposition needs"
-        " γₘ in (1/dₘ₊₁, 1), where 1/d may be as low as (√(a² − 1) − 1)/a, a > √2; shaded from"
-        f" there to 1 for a = {', '.join(f'{a:g}' for a in WIDTHS)}. The larger a, the wider the"
-        " strongly convex region, and the narrower the band." + left_out,
-        _table(found),
+        "γₘ = δₘ₊₁/δₘ. The proposition needs γₘ in (1/dₘ₊₁, 1), and 1/d may be as low as"
+        " (√(a² − 1) − 1)/a, a > √2. Shaded: from there to 1. The larger a, the wider the strongly"
+        " convex region and the narrower the band." + cut,
+        pl.DataFrame(rows),
         [setting for one in found[:MOST] for setting in one.settings],
-        [Panel({"": Axis("m/M")}, Axis("γₘ"), series, strips)],
-    )
-
-
-def _table(found: list[Rates]) -> pl.DataFrame:
-    return pl.DataFrame(
         [
-            {"label": one.label, "M": one.stages, "m": m, "gamma_m": gamma,
-             "largest_a": largest_a(gamma)}
-            for one in found
-            for m, gamma in enumerate(one.gamma, 1)
-        ]
-    )  # fmt: skip
+            Panel(
+                {"": Axis("m/M")},
+                Axis("γₘ"),
+                series,
+                [Strip(f"a = {a:g}", floor(a), 1.0) for a in WIDTHS],
+            )
+        ],
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -12,6 +13,7 @@ from igo.analysis.report.results import Row
 from igo.analysis.style import DASHES, PALETTE, RAMP_DARK, RAMP_LIGHT, Colour
 
 Numbers = Sequence[float | None]
+MOST_BANDS = 4  # lines with a shaded interval in one panel: many shades make mud
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,11 @@ class Style:
 
     colour: Colour
     dash: int = 0  # 0 is a whole line, higher ones are broken ever more
+
+
+def look(index: int) -> Style:
+    """The style of the n-th thing of a kind."""
+    return Style(PALETTE[index % len(PALETTE)], index // len(PALETTE) % len(DASHES))
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,16 @@ class Series:
     notes: Sequence[str] = ()  # of each point, what a reader asks who points at it
 
 
+def points(table: pl.DataFrame, metric: str, x: Mapping[str, str]) -> dict[str, Any]:
+    """A series' numbers: ``metric`` with its interval over the columns ``x``, by view."""
+    return {
+        "x": {view: table[column].to_list() for view, column in x.items()},
+        "y": table[f"{metric}_mean"].to_list(),
+        "low": table[f"{metric}_low"].to_list(),
+        "high": table[f"{metric}_high"].to_list(),
+    }
+
+
 @dataclass(frozen=True)
 class Strip:
     """A range of y that is shaded, such as an allowed band."""
@@ -64,7 +81,11 @@ class Panel:
     y: Axis
     series: Sequence[Series]
     strips: Sequence[Strip] = ()
-    title: str = ""
+
+    @property
+    def banded(self) -> bool:
+        """Whether intervals are shaded along the lines."""
+        return sum(any(one is not None for one in s.low) for s in self.series) <= MOST_BANDS
 
 
 @dataclass(frozen=True)
@@ -87,11 +108,15 @@ class Map:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The values at the ends of the colours."""
+        """The least and the largest value."""
         values = [v for row in self.values for v in row if v is not None]
-        low, high = (min(values), max(values)) if values else (0.0, 1.0)
-        more = max(0.0, (self.spread or 1.0 * (high == low)) - (high - low)) / 2
-        return low - more, high + more
+        return (min(values), max(values)) if values else (0.0, 1.0)
+
+    def share(self, value: float) -> float:
+        """Where a value lies between the ends of the colours, 0 to 1."""
+        low, high = self.range
+        span = max(high - low, self.spread) or 1.0
+        return 0.5 + (value - (low + high) / 2) / span
 
 
 @dataclass(frozen=True)
@@ -102,6 +127,7 @@ class Figure:
         views: names of the views that the panels' x has; the first is shown first.
         table: the data behind it, as its CSV holds it.
         settings: the numbers of the settings in it.
+        published: whether published curves are in it.
     """
 
     name: str
@@ -111,7 +137,8 @@ class Figure:
     settings: Sequence[int]
     panels: Sequence[Panel] = ()
     views: Sequence[str] = ("",)
-    maps: Sequence[Map] = field(default=())
+    maps: Sequence[Map] = ()
+    published: bool = False
 
 
 def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
@@ -120,28 +147,27 @@ def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
     In a grid the colour tells p and the dash tells the split, as long as there are enough of both.
     """
     if family.kind == "grid":
-        powers_of = sorted({rows[s]["p"] for s in family.settings})
-        splits = sorted({rows[s]["split"] for s in family.settings}, reverse=True)
-        if len(powers_of) <= len(PALETTE) and len(splits) <= len(DASHES):
+        levels = sorted({row["p"] for row in rows.values()})
+        splits = sorted({row["split"] for row in rows.values()}, reverse=True)
+        if len(levels) <= len(PALETTE) and len(splits) <= len(DASHES):
             return {
-                s: Style(PALETTE[powers_of.index(row["p"])], splits.index(row["split"]))
+                s: Style(PALETTE[levels.index(row["p"])], splits.index(row["split"]))
                 for s, row in rows.items()
             }
-    powers = [s for s in family.settings if _by_power(family, rows[s])]
+    powers = [
+        s for s in family.settings
+        if family.kind == "schedules"
+        and rows[s]["schedule.profile"] in ("graduated", "polynomial")
+    ]  # fmt: skip
     if len(powers) < 3 or len({rows[s]["p"] for s in powers}) < len(powers):
-        powers = []
+        return {s: look(i) for i, s in enumerate(family.settings)}
+    ends = len(RAMP_LIGHT) - 1
+    places = [round(i * ends / (len(powers) - 1)) for i in range(len(powers))]
+    ramp = [Style(Colour(RAMP_LIGHT[at], RAMP_DARK[at])) for at in places]
     others = [s for s in family.settings if s not in powers]
-    found = {s: Style(_ramp(i, len(powers))) for i, s in enumerate(powers)}
-    for i, setting in enumerate(others):
-        palette = PALETTE[1:4:2] + PALETTE[2:3] + PALETTE[5:] if powers else PALETTE
-        found[setting] = Style(palette[i % len(palette)], dash=i // len(palette) % len(DASHES))
-    return found
-
-
-def _by_power(family: Family, row: Row) -> bool:
-    return family.kind == "schedules" and row["schedule.profile"] in ("graduated", "polynomial")
-
-
-def _ramp(index: int, count: int) -> Colour:
-    place = round(index * (len(RAMP_LIGHT) - 1) / max(count - 1, 1))
-    return Colour(RAMP_LIGHT[place], RAMP_DARK[place])
+    palette = PALETTE[1:4:2] + PALETTE[2:3] + PALETTE[5:]  # what the ramp is not taken for
+    found = {
+        s: Style(palette[i % len(palette)], i // len(palette) % len(DASHES))
+        for i, s in enumerate(others)
+    }
+    return found | dict(zip(powers, ramp, strict=True))

@@ -6,14 +6,15 @@ import itertools
 import math
 import statistics as standard
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.statistics import LEVEL, Array
+from igo.analysis.statistics import LEAST_PAIRS, LEVEL, Array
 
 SAME = 1e-12  # values that differ by less are one
 MOST_TESTED = 100_000  # test images: a larger common denominator of accuracies is none
@@ -68,6 +69,19 @@ class Pair:
         """Whether every common seed, two or more, ended in one and the same value."""
         return self.n > 1 and self.sd == 0 and self.difference == 0
 
+    @property
+    def verdict(self) -> str:
+        """In a word or two, of ``first``."""
+        if self.n < 2 or self.difference is None:
+            return f"{'one' if self.n else 'no'} seed in common"
+        if self.identical:
+            return "identical"
+        if self.decided:
+            return ("higher" if self.difference > 0 else "lower") + ", within ±" * self.equal
+        if self.equal:
+            return "equal"
+        return "too few seeds" if self.detectable is None else "undecided"
+
 
 def compare(
     runs: pl.DataFrame, settings: Sequence[int], metric: str, margin: float | None = None
@@ -82,17 +96,44 @@ def compare(
     """
     values = by_seed(runs, settings, metric)
     least = statistics.least_sd(accuracy_step(runs, settings)) if "accuracy" in metric else 0.0
-    found = [
-        _pair(a, b, differences(values[a], values[b]), margin, least)
-        for a, b in itertools.combinations(settings, 2)
+    pairs = list(itertools.combinations(settings, 2))
+    return compared(pairs, [differences(values[a], values[b]) for a, b in pairs], margin, least)
+
+
+def compared(
+    pairs: Sequence[tuple[int, int]],
+    found: Sequence[Array],
+    margin: float | None,
+    least: float = 0.0,
+) -> list[Pair]:
+    """Pairs of settings by their differences; a standard deviation counts as ``least`` or more."""
+    p = [statistics.sign_flip(d) if len(d) > 1 else None for d in found]
+    equal = [
+        statistics.equivalence(d, margin, least) if margin and len(d) >= LEAST_PAIRS else None
+        for d in found
     ]
-    level = LEVEL / max(1, sum(pair.p is not None for pair in found))
-    p_holm = statistics.holm([pair.p for pair in found])
-    p_equal = statistics.holm([pair.p_equal for pair in found])
+    level = LEVEL / max(1, sum(one is not None for one in p))
+    tests = zip(p, statistics.holm(p), statistics.holm(equal), strict=True)
     return [
-        replace(_with_power(pair, level, least), p_holm=holm, p_equal=equal)
-        for pair, holm, equal in zip(found, p_holm, p_equal, strict=True)
+        Pair(*pair, len(d), p=own, p_holm=holm, p_equal=p_equal, **_spread(d, least, level))
+        for pair, d, (own, holm, p_equal) in zip(pairs, found, tests, strict=True)
     ]
+
+
+def _spread(d: Array, least: float, level: float) -> dict[str, Any]:
+    """Mean, interval and standard deviation of differences, and what their number can show."""
+    if len(d) < 2:
+        return {"difference": float(d[0]) if len(d) else None}
+    mean, apart = statistics.mean_of(d), float(np.ptp(d)) >= SAME
+    sd = float(d.std(ddof=1)) if apart else 0.0
+    return {
+        "difference": mean.value,
+        "low": mean.low if apart else None,
+        "high": mean.high if apart else None,
+        "sd": sd,
+        "detectable": statistics.detectable(max(sd, least), len(d), level),
+        "seeds": statistics.seeds_to_detect(mean.value, max(sd, least), level),
+    }
 
 
 def accuracy_step(runs: pl.DataFrame, settings: Collection[int]) -> float:
@@ -134,39 +175,3 @@ def mean_by_seed(values: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """The mean of several settings in each seed that all of them have."""
     seeds = set.intersection(*(set(one) for one in values)) if values else set()
     return {seed: standard.fmean(one[seed] for one in values) for seed in sorted(seeds)}
-
-
-def alone(d: Array, margin: float | None) -> Pair:
-    """One comparison by itself, of differences seed by seed."""
-    pair = _pair(0, 0, d, margin)
-    return replace(_with_power(pair, LEVEL), p_holm=pair.p)
-
-
-def _pair(first: int, second: int, d: Array, margin: float | None, least: float = 0.0) -> Pair:
-    if len(d) < 2:
-        return Pair(first, second, len(d), float(d[0]) if len(d) else None)
-    spread = float(np.ptp(d)) >= SAME
-    sd = float(d.std(ddof=1)) if spread else 0.0
-    mean = statistics.mean_of(d)
-    return Pair(
-        first, second, len(d), mean.value,
-        low=mean.low if spread else None,
-        high=mean.high if spread else None,
-        sd=sd,
-        p=statistics.sign_flip(d),
-        p_equal=(
-            None if margin is None or len(d) < statistics.LEAST_PAIRS
-            else statistics.equivalence(d, margin, least)
-        ),
-    )  # fmt: skip
-
-
-def _with_power(pair: Pair, level: float, least: float = 0.0) -> Pair:
-    if pair.sd is None or pair.difference is None:
-        return pair
-    sd = max(pair.sd, least)
-    return replace(
-        pair,
-        detectable=statistics.detectable(sd, pair.n, level),
-        seeds=statistics.seeds_to_detect(pair.difference, sd, level),
-    )

@@ -1,4 +1,4 @@
-"""What a report says: its sections, made of the runs, and what it leaves out and why."""
+"""What a report is made of: its sections, made of the runs, and what it leaves out and why."""
 
 from __future__ import annotations
 
@@ -8,33 +8,35 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report import band, curves, delta, grid, words
+from igo.analysis.report import band, curves, delta, grid, verdicts
 from igo.analysis.report.chart import Figure
 from igo.analysis.report.comparison import Pair, compare
 from igo.analysis.report.families import Family, families
 from igo.analysis.report.results import SHARPNESS, Results, Row, commands
 from igo.analysis.report.sharpness import sharpness
-from igo.analysis.report.words import Finding
+from igo.analysis.report.verdicts import Finding
 from igo.config.schema import NO_EFFECT
 
 MOST_FAMILIES = 4  # of one kind
 MOST_TESTED = 16  # settings compared pair by pair
-MOST_COMMANDS = 60
 MOST_NUMBERS = 8  # shown large where there is a single epoch
 MARGIN = 0.5  # points of test accuracy that settings may differ by and be called equal
 TESTED = {"test/accuracy": "Test accuracy, last epoch", "train/loss": "Training loss, last epoch"}
 KINDS = {**curves.TITLES, "constant": "Constant noise: is it δ that decides?"}
-# What a kind of section needs, for a reader who misses it.
+# What each part needs, for a reader who misses it.
 NEEDED = {
-    "methods": "Methods 1–4: no two of them have finished runs that are alike in all else"
-    " (make sweep SWEEP=methods).",
-    "schedules": "Learning-rate schedules: fewer than two schedules with split=1 have finished runs"
-    " that are alike in all else (make sweep SWEEP=schedules).",
-    "grid": "The map over p × split: there are no two values of each with finished runs that are"
-    " alike in all else (make sweep SWEEP=p_split).",
-    "constant": "Accuracy against δ: there are no three finished settings of constant noise at two"
-    " levels of η/√b (python src/train.py -m schedule=constant learning_rate=0.05,0.1,0.2"
-    " batch_size=8,32,128 seed=0,1,2).",
+    "methods": "Methods 1–4: finished runs of two methods (make sweep SWEEP=methods)",
+    "schedules": "Learning-rate schedules: finished runs of two schedules with split=1"
+    " (make sweep SWEEP=schedules)",
+    "grid": "The map over p × split: finished runs of two values of each"
+    " (make sweep SWEEP=p_split)",
+    "constant": "Accuracy against δ: three settings of constant noise at two levels of η/√b"
+    " (python src/train.py -m schedule=constant learning_rate=0.05,0.1,0.2 batch_size=8,32,128"
+    " seed=0,1,2)",
+    "decay_rates": "Decay rates γₘ: a finished run whose noise decays by stages",
+    "sharpness": "Sharpness: two settings with a sharpness.json (igo sharpness runs=…)",
+    "published": "The published curves: a schedule in the published setting (ResNet18, CIFAR-100,"
+    " SGD, η 0.1, 200 epochs, split=1)",
 }
 
 
@@ -50,27 +52,26 @@ class Tests:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: what it found, its figures, results, tests and commands.
+    """A part of the page; ``where`` tells it from others of its title.
 
-    ``where`` tells it from others of its title; ``numbers`` stand for curves of a single epoch.
+    ``numbers`` stand for curves of a single epoch.
     """
 
     name: str
     title: str
     shared: str
     finding: Finding
-    figures: list[Figure]
-    results: list[tuple[str, Row]]
-    tests: list[Tests]
-    commands: list[str]
-    more_commands: int = 0
+    figures: Sequence[Figure]
+    commands: Sequence[str]
+    results: Sequence[tuple[str, Row]] = ()
+    tests: Sequence[Tests] = ()
     where: str = ""
     numbers: Sequence[tuple[str, Row]] = ()
 
 
 @dataclass(frozen=True)
 class Report:
-    """All sections in order, and a sentence for each thing that is left out."""
+    """All sections in order, and what each thing that is left out needs."""
 
     sections: list[Section]
     left_out: list[str]
@@ -79,61 +80,77 @@ class Report:
 def compose(results: Results, margin: float = MARGIN) -> Report:
     """Make every section that the runs allow; ``margin`` of equivalence in points of accuracy."""
     found = families(results.settings)
-    seen: Counter[str] = Counter()
-    sections = []
-    for family in found:
-        seen[family.kind] += 1
-        if seen[family.kind] <= MOST_FAMILIES:
-            sections.append(_section(results, family, margin, _where(family, found)))
-    left_out = [sentence for kind, sentence in NEEDED.items() if not seen[kind]]
-    left_out += [
-        f"{KINDS[kind]}: {count - MOST_FAMILIES} more groups of comparable settings; name fewer"
-        " runs to see them."
-        for kind, count in seen.items()
-        if count > MOST_FAMILIES
+    count = Counter(family.kind for family in found)
+    sections = [
+        _section(results, family, margin, _where(family, found))
+        for family in found
+        if family.number <= MOST_FAMILIES
     ]
-    for more, missing in (_decay_rates(results), _sharpness(results)):
-        sections += more
-        left_out += missing
-    if not any("Dashed: as published" in f.caption for s in sections for f in s.figures):
-        left_out.append(
-            "The published curves: no schedule among the runs is in the published setting"
-            " (ResNet18, CIFAR-100, SGD, η 0.1, 200 epochs, split=1)."
-        )
+    if rates := band.rates(results):
+        figure = band.decay_rates(rates)
+        drawn = [figure] if any(len(one.gamma) > 1 for one in rates) else []
+        sections.append(
+            Section(
+                "decay_rates", "Decay rates against Proposition 3.3",
+                "of every schedule among the runs", verdicts.of_decay_rates(rates), drawn,
+                _commands(results, figure.settings),
+            )
+        )  # fmt: skip
+    if measured := sharpness(results):
+        figures = [one.figure for one in measured]
+        settings = sorted({setting for figure in figures for setting in figure.settings})
+        sections.append(
+            Section(
+                "sharpness", "Sharpness", "as measured after training",
+                verdicts.of_sharpness(measured), figures, _commands(results, settings),
+            )
+        )  # fmt: skip
+    there = {*count, *(section.name for section in sections)}
+    if any(figure.published for section in sections for figure in section.figures):
+        there.add("published")
+    left_out = [needed for kind, needed in NEEDED.items() if kind not in there]
+    left_out += [
+        f"{KINDS[kind]}: {n - MOST_FAMILIES} more groups of settings; name fewer runs to see them"
+        for kind, n in count.items()
+        if n > MOST_FAMILIES
+    ]
     return Report(sections, left_out)
 
 
 def _section(results: Results, family: Family, margin: float, where: str) -> Section:
-    tested = family.settings if len(family.settings) <= MOST_TESTED else ()
-    if not tested:
-        ranked = [row["setting"] for row in words.ranking(results, family)]
+    tested = family.settings
+    if len(tested) > MOST_TESTED:
+        ranked = [row["setting"] for row in verdicts.ranking(results, family)]
         tested = tuple(ranked[:MOST_TESTED])
     margins = {"test/accuracy": margin / 100}
-    tests = {m: compare(results.runs, tested, m, margins.get(m)) for m in TESTED}
-    cut = f"{len(tested)} settings of highest accuracy"
-    scope = "all pairs" if len(tested) == len(family.settings) else f"pairs of the {cut}"
+    pairs = {m: compare(results.runs, tested, m, margins.get(m)) for m in TESTED}
+    every = len(tested) == len(family.settings)
+    scope = "all pairs" if every else f"pairs of the {len(tested)} settings of highest accuracy"
     rows = [(family.labels[setting], results.of(setting)) for setting in family.settings]
-    typed, more = _commands(results, family.settings)
+    tests = [
+        Tests(
+            f"{title}, {scope}",
+            metric,
+            margin if metric in margins else None,
+            [(family.labels[one.first], family.labels[one.second], one) for one in pairs[metric]],
+        )
+        for metric, title in TESTED.items()
+        if len(tested) > 1
+    ]
+    own = results.curves.filter(pl.col("setting").is_in(family.settings))
+    one_epoch = own["epoch"].n_unique() == 1
     return Section(
         family.name,
         KINDS[family.kind],
         family.shared,
-        words.findings(results, family, tests["test/accuracy"], margin, where),
-        _figures(results, family),
+        verdicts.of_family(results, family, pairs["test/accuracy"], margin),
+        _figures(results, family, one_epoch),
+        _commands(results, family.settings),
         rows,
-        [
-            Tests(f"{title}, {scope}", metric, margin if metric in margins else None, [
-                (family.labels[pair.first], family.labels[pair.second], pair)
-                for pair in tests[metric]
-            ])
-            for metric, title in TESTED.items()
-            if len(tested) > 1
-        ],
-        typed,
-        more,
+        tests,
         where,
-        rows[:MOST_NUMBERS] if _one_epoch(results, family) else (),
-    )  # fmt: skip
+        rows[:MOST_NUMBERS] if one_epoch else (),
+    )
 
 
 def _where(family: Family, found: Sequence[Family]) -> str:
@@ -146,56 +163,17 @@ def _where(family: Family, found: Sequence[Family]) -> str:
     return ", ".join(own) or f"group {family.number}"
 
 
-def _one_epoch(results: Results, family: Family) -> bool:
-    own = results.curves.filter(pl.col("setting").is_in(family.settings))
-    return own["epoch"].n_unique() == 1
-
-
-def _figures(results: Results, family: Family) -> list[Figure]:
+def _figures(results: Results, family: Family, one_epoch: bool) -> list[Figure]:
     if family.kind == "constant":
         return [delta.against_delta(results, family)]
     first = [grid.maps(results, family)] if family.kind == "grid" else []
-    if _one_epoch(results, family):
+    if one_epoch:
         return first
     return [*first, curves.training(results, family), curves.applied(results, family)]
 
 
-def _commands(results: Results, settings: Sequence[int]) -> tuple[list[str], int]:
-    """The first commands, and how many more there are."""
-    own = results.runs.filter("counted", pl.col("setting").is_in(settings))
-    found = commands(own)
-    return found[:MOST_COMMANDS], max(0, len(found) - MOST_COMMANDS)
-
-
-def _decay_rates(results: Results) -> tuple[list[Section], list[str]]:
-    found = band.rates(results)
-    if not found:
-        reason = "Decay rates γₘ: no finished run has a noise level that decays by stages."
-        return [], [reason]
-    figure = band.decay_rates(found)
-    drawn = [figure] if any(len(one.gamma) > 1 for one in found) else []
-    section = Section(
-        "decay_rates", "Decay rates against Proposition 3.3", "of every schedule among the runs",
-        words.decay_band(found), drawn, [], [], *_commands(results, figure.settings),
-    )  # fmt: skip
-    return [section], []
-
-
-def _sharpness(results: Results) -> tuple[list[Section], list[str]]:
-    found = sharpness(results)
-    if not found:
-        reason = (
-            "Sharpness against δ and accuracy: no two settings have runs with a sharpness.json"
-            " (igo sharpness runs=…)."
-        )
-        return [], [reason]
-    figures = [one.figure for one in found]
-    settings = sorted({setting for figure in figures for setting in figure.settings})
-    section = Section(
-        "sharpness", "Sharpness", "as measured after training", words.flatness(found), figures,
-        [], [], *_commands(results, settings),
-    )  # fmt: skip
-    return [section], []
+def _commands(results: Results, settings: Sequence[int]) -> list[str]:
+    return commands(results.runs.filter("counted", pl.col("setting").is_in(settings)))
 
 
 def tables(results: Results) -> dict[str, pl.DataFrame]:

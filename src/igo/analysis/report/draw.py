@@ -11,15 +11,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-from PIL import Image
 
-from igo.analysis.report.chart import Axis, Figure, Map, Panel, Series, Strip
+from igo.analysis.report.chart import Figure, Map, Panel, Series
 from igo.analysis.style import DASHES, GREEN, MAP, STYLE
 
 SIZE = (4.6, 3.3)  # inches, of a panel
 LEGEND_LINE = 0.2  # inches
 DARKEST, DEEP = 0.12, 0.83  # of the map's colours: its ends are lost on paper
-MOST_BANDS = 4  # lines with a shaded interval in one panel
 DEPTH = 1e4  # of a logarithmic y axis: what lies further below the largest value leaves the frame
 
 
@@ -27,57 +25,34 @@ def render(figure: Figure) -> dict[str, bytes]:
     """Draw a figure; return the content of its PNG and PDF files by their suffix."""
     with mpl.rc_context(STYLE):
         drawing = _maps(figure) if figure.maps else _panels(figure)
+        drawing.suptitle(figure.title, fontsize=11.5)
         png, pdf = io.BytesIO(), io.BytesIO()
         drawing.savefig(png, format="png", dpi=150, metadata={"Software": None})
-        small = io.BytesIO()  # 256 colours are enough, in a third of the bytes
-        Image.open(png).convert("RGB").quantize(256).save(small, format="png", optimize=True)
         dateless = {"Creator": None, "Producer": None, "CreationDate": None}
         drawing.savefig(pdf, format="pdf", metadata=dateless)
-    return {"png": small.getvalue(), "pdf": pdf.getvalue()}
+    return {"png": png.getvalue(), "pdf": pdf.getvalue()}
 
 
 def _panels(figure: Figure) -> Drawing:
     """A row of panels; several views are columns of their own."""
-    views, panels = list(figure.views), list(figure.panels)
-    if len(views) > 1:
-        cells = [(panel, view) for panel in panels for view in views]
-        columns = len(views)
-    else:
-        cells = [(panel, views[0]) for panel in panels]
-        columns = len(cells) if len(cells) < 4 else 2
+    cells = [(panel, view) for panel in figure.panels for view in figure.views]
+    columns = len(figure.views) if len(figure.views) > 1 else min(len(cells), 3)
     rows = -(-len(cells) // columns)
-    names = _legend(panels)
-    lines = -(-len(names) // _legend_columns(columns))
-    height = SIZE[1] * rows + LEGEND_LINE * lines + 0.5
+    handles = {
+        series.label: mpl.lines.Line2D([], [], **_look(series))
+        for panel in figure.panels
+        for series in panel.series
+    }
+    across = 2 * columns if columns > 1 else 2
+    height = SIZE[1] * rows + LEGEND_LINE * -(-len(handles) // across) + 0.5
     drawing = Drawing(figsize=(SIZE[0] * columns, height), layout="constrained")
     axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
-    for ax, (panel, view) in zip(axes, cells, strict=False):
+    for ax, (panel, view) in zip(axes, cells, strict=True):
         _panel(ax, panel, view)
-    for ax in axes[len(cells) :]:
-        ax.remove()
-    drawing.suptitle(figure.title, fontsize=11.5)
-    if len(names) > 1:
-        drawing.legend(
-            list(names.values()), list(names), loc="outside lower center",
-            ncols=_legend_columns(columns),
-        )  # fmt: skip
+    if len(handles) > 1:
+        names = list(handles)
+        drawing.legend(list(handles.values()), names, loc="outside lower center", ncols=across)
     return drawing
-
-
-def _legend_columns(columns: int) -> int:
-    return 2 * columns if columns > 1 else 2
-
-
-def _legend(panels: Sequence[Panel]) -> dict[str, Any]:
-    """A handle for each label, once for all panels."""
-    handles: dict[str, Any] = {}
-    for panel in panels:
-        for series in panel.series:
-            handles.setdefault(
-                series.label,
-                mpl.lines.Line2D([], [], **_look(series)),
-            )
-    return handles
 
 
 def _look(series: Series) -> dict[str, Any]:
@@ -93,28 +68,25 @@ def _look(series: Series) -> dict[str, Any]:
 def _panel(ax: Axes, panel: Panel, view: str) -> None:
     axis = panel.x[view]
     for strip in panel.strips:
-        _strip(ax, strip)
-    bands = banded(panel)
+        ax.axhspan(strip.low, strip.high, color=GREEN.light, alpha=0.09, lw=0)
+        ax.text(1.01, strip.low, strip.label, va="bottom", fontsize=8, color="#00664A",
+                transform=ax.get_yaxis_transform())  # fmt: skip
     for series in panel.series:
         if view in series.x:
-            _draw_series(ax, series, view, panel.y, bands)
-    ax.set_xlabel(axis.label)
-    ax.set_ylabel(panel.y.label)
-    if panel.title:
-        ax.set_title(panel.title)
-    for one, where, log in ((axis, ax.xaxis, axis.log), (panel.y, ax.yaxis, panel.y.log)):
+            _draw_series(ax, series, view, panel)
+    ax.set(xlabel=axis.label, ylabel=panel.y.label)
+    for log, where in ((axis.log, ax.xaxis), (panel.y.log, ax.yaxis)):
         if log:
-            ax.set(**{"xscale" if one is axis else "yscale": "log"})
+            ax.set(**{"xscale" if where is ax.xaxis else "yscale": "log"})
             where.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
             where.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             where.set_minor_formatter(NullFormatter())
     if not axis.log:
         ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
     if panel.strips:
-        ax.set_xlim(0, 1)
-    low, high = limits(panel)
-    if low is not None:
-        ax.set_ylim(low, high)
+        ax.set(xlim=(0, 1), ylim=(0, 1.03))
+    elif (ends := limits(panel)) is not None:
+        ax.set_ylim(ends)
     if panel.y.percent:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
 
@@ -123,7 +95,7 @@ def _thousands(value: float, _position: int) -> str:
     return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
 
 
-def limits(panel: Panel) -> tuple[float | None, float | None]:
+def limits(panel: Panel) -> tuple[float, float] | None:
     """Range of y that shows the means: intervals and an accuracy's first epochs may lie outside.
 
     Of lines with many points the first tenth is left out below, or the differences at the end would
@@ -133,38 +105,26 @@ def limits(panel: Panel) -> tuple[float | None, float | None]:
     for series in panel.series:
         skipped = len(series.y) // 10 if panel.y.percent and series.line else 0
         kept += [y for y in series.y[skipped:] if y is not None and not (panel.y.log and y <= 0)]
-    if not kept or panel.strips:
-        return (0.0, 1.03) if panel.strips else (None, None)
+    if not kept:
+        return None
     low, high = min(kept), max(kept)
     if panel.y.log:
-        return (high / DEPTH, high * 1.5) if low < high / DEPTH else (None, None)
+        return (high / DEPTH, high * 1.5) if low < high / DEPTH else None
     edge = 0.08 * ((high - low) or abs(high) or 1)
     return low - edge, high + edge
 
 
-def _strip(ax: Axes, strip: Strip) -> None:
-    ax.axhspan(strip.low, strip.high, color=GREEN.light, alpha=0.09, lw=0)
-    ax.text(1.01, strip.low, strip.label, va="bottom", fontsize=8, color="#00664A",
-            transform=ax.get_yaxis_transform())  # fmt: skip
-
-
-def banded(panel: Panel) -> bool:
-    """Whether intervals are shaded along the lines: many shades make mud."""
-    return sum(any(low is not None for low in s.low) for s in panel.series) <= MOST_BANDS
-
-
-def _draw_series(ax: Axes, series: Series, view: str, y_axis: Axis, bands: bool) -> None:
-    x = _array(series.x[view])
-    y = _array(series.y)
+def _draw_series(ax: Axes, series: Series, view: str, panel: Panel) -> None:
+    x, y = _array(series.x[view]), _array(series.y)
     look = _look(series)
     ax.plot(x, y, **look)
     if not any(low is not None for low in series.low):
         return
     low, high = _array(series.low), _array(series.high)
-    if y_axis.log:  # an interval may reach below zero
+    if panel.y.log:  # an interval may reach below zero
         low = np.where(low > 0, low, y / 1e3)
-    shown = slice(None) if series.markers else slice(-1, None)  # a line's: at its end
-    if series.markers or not bands:
+    if series.markers or not panel.banded:
+        shown = slice(None) if series.markers else slice(-1, None)  # a line's: at its end
         reach = np.array([y - low, high - y])[:, shown]
         ax.errorbar(x[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1, color=look["color"])
         return
@@ -184,36 +144,29 @@ def _maps(figure: Figure) -> Drawing:
     axes = list(drawing.subplots(1, len(figure.maps), squeeze=False).ravel())
     for ax, one in zip(axes, figure.maps, strict=True):
         _map(ax, one)
-    drawing.suptitle(figure.title, fontsize=11.5)
     return drawing
 
 
 def _map(ax: Axes, one: Map) -> None:
     colours = cell_colours(one)
     ax.imshow([[mpl.colors.to_rgb(c) for c in row] for row in colours], aspect="auto")
-    ramp = mpl.colors.ListedColormap([colour_at(i / 63) for i in range(64)])
-    key = mpl.cm.ScalarMappable(mpl.colors.Normalize(*one.range), ramp)
-    better = "smaller" if one.small_is_good else "larger"
-    drawn = ax.figure.colorbar(key, ax=ax, fraction=0.05, pad=0.02)
-    drawn.set_label(f"{better} is better", fontsize=8)
-    drawn.outline.set_visible(False)
     for i, row in enumerate(one.texts):
         for j, text in enumerate(row):
             ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink_on(colours[i][j]))
     ax.set_xticks(range(len(one.columns)), one.columns)
     ax.set_yticks(range(len(one.rows)), one.rows)
-    ax.set(xlabel=one.column_label, ylabel=one.row_label, title=one.title)
+    better = "smaller" if one.small_is_good else "larger"
+    title = f"{one.title} ({better} is better)"
+    ax.set(xlabel=one.column_label, ylabel=one.row_label, title=title)
     ax.grid(visible=False)
 
 
 def cell_colours(one: Map) -> list[list[str]]:
     """A colour for each cell, #rrggbb: the larger the lighter; grey where there is no value."""
-    low, high = one.range
-
-    def colour(value: float | None) -> str:
-        return "#cccccc" if value is None else colour_at((value - low) / (high - low))
-
-    return [[colour(value) for value in row] for row in one.values]
+    return [
+        ["#cccccc" if value is None else colour_at(one.share(value)) for value in row]
+        for row in one.values
+    ]
 
 
 def colour_at(share: float) -> str:
@@ -221,11 +174,15 @@ def colour_at(share: float) -> str:
     return str(mpl.colors.to_hex(mpl.colormaps[MAP](DARKEST + DEEP * share)))
 
 
-def ink_on(background: str) -> str:
-    """Black or white, whichever is read more easily on a colour (its relative luminance, WCAG)."""
+def luminance(colour: str) -> float:
+    """Relative luminance, WCAG, of #rrggbb."""
     channels = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in mpl.colors.to_rgb(background)
+        for c in mpl.colors.to_rgb(colour)
     ]
-    luminance = float(np.dot([0.2126, 0.7152, 0.0722], channels))
-    return "#111111" if luminance > 0.18 else "#ffffff"
+    return float(np.dot([0.2126, 0.7152, 0.0722], channels))
+
+
+def ink_on(background: str) -> str:
+    """Black or white, whichever is read more easily on a colour."""
+    return "#111111" if luminance(background) > 0.18 else "#ffffff"

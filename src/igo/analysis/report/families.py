@@ -10,19 +10,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from igo.analysis.report.results import Row
-from igo.analysis.table.names import SCHEDULE, differing, schedule_name, shared, telling
+from igo.analysis.table.names import SCHEDULE, differing, method, schedule_name, shared, telling
 
 # What makes constant noise; its number of stages changes no training, only where C² is measured.
 # (Of other schedules M is a part of what they share.)
 CONSTANT = (*SCHEDULE, "learning_rate", "batch_size", "max_batch_size", "schedule.stages")
 # What is learned, by what, and for how long: settings that differ in it are not ranked together.
 TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
-GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4
-SPLITS = {  # of γ = 1/√2: κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
-    "Method 2": 1.0,
-    "Method 3": 0.0,
-    "Method 4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
-}
 
 
 @dataclass(frozen=True)
@@ -63,18 +57,28 @@ def families(settings: pl.DataFrame) -> list[Family]:
         settings: as in igo.analysis.report.results.Results.
     """
     usable = settings.filter(pl.col("n") > 0)
-    grids = of_kind("grid", usable, SCHEDULE, _is_power, _two_by_two)
+    grids = of_kind(
+        "grid", usable, SCHEDULE,
+        lambda row: row["schedule.profile"] in ("graduated", "polynomial"),
+        lambda rows: min(len({row[name] for row in rows}) for name in ("p", "split")) > 1,
+    )  # fmt: skip
 
     def only_in_a_grid(rows: list[Row]) -> bool:
         own = {row["setting"] for row in rows}
         return any(own <= set(grid.settings) for grid in grids)
 
+    def two_schedules(rows: list[Row]) -> bool:  # that decay; Method 2 belongs to the methods
+        return sum(method(row) is None for row in rows) > 1 and not only_in_a_grid(rows)
+
     found = [
-        *of_kind("methods", usable, SCHEDULE, _is_method, _two_methods),
-        *of_kind("schedules", usable, SCHEDULE, _is_rate_schedule,
-                 lambda rows: _two_schedules(rows) and not only_in_a_grid(rows)),
+        *of_kind("methods", usable, SCHEDULE, lambda row: method(row) is not None,
+                 lambda rows: len({method(row) for row in rows}) > 1),
+        *of_kind("schedules", usable, SCHEDULE,
+                 lambda row: row["split"] == 1 and not row["optimizer.decay_momentum"],
+                 two_schedules),
         *grids,
-        *of_kind("constant", usable, CONSTANT, _is_constant, _two_levels),
+        *of_kind("constant", usable, CONSTANT,
+                 lambda row: row["schedule.profile"] == "constant", _two_levels),
     ]  # fmt: skip
     inside = {setting for family in found for setting in family.settings}
     rest = usable.filter(~pl.col("setting").is_in(list(inside)))
@@ -125,52 +129,9 @@ def _order(row: Row) -> tuple[object, ...]:
     p = math.inf if row["p"] is None else row["p"]
     profile = str(row["schedule.profile"])
     return (
-        profile != "constant", p, profile, _method(row) or "", row["split"],
+        profile != "constant", p, profile, method(row) or "", row["split"],
         row["learning_rate"], row["batch_size"], row["setting"],
     )  # fmt: skip
-
-
-def _method(row: Row) -> str | None:
-    """Methods 1 to 4 of the slides, by κ and λ: a run's record has γ and split for them."""
-    if row["schedule.profile"] == "constant":
-        return "Method 1"
-    if row["schedule.profile"] != "step" or not _near(row["schedule.gamma"], GAMMA):
-        return None
-    return next((name for name, split in SPLITS.items() if _near(row["split"], split)), None)
-
-
-def _near(value: object, wanted: float) -> bool:
-    return isinstance(value, float) and math.isclose(value, wanted, abs_tol=1e-3)
-
-
-def _is_method(row: Row) -> bool:
-    return _method(row) is not None
-
-
-def _two_methods(rows: list[Row]) -> bool:
-    return len({_method(row) for row in rows}) > 1
-
-
-def _is_rate_schedule(row: Row) -> bool:
-    return bool(row["split"] == 1 and not row["optimizer.decay_momentum"])
-
-
-def _two_schedules(rows: list[Row]) -> bool:
-    """Two or more that decay, none of which is Method 2, whose place is among the methods."""
-    decaying = [row for row in rows if row["schedule.profile"] != "constant"]
-    return sum(_method(row) is None for row in decaying) > 1
-
-
-def _is_power(row: Row) -> bool:
-    return row["schedule.profile"] in ("graduated", "polynomial")
-
-
-def _two_by_two(rows: list[Row]) -> bool:
-    return min(len({row[name] for row in rows}) for name in ("p", "split")) > 1
-
-
-def _is_constant(row: Row) -> bool:
-    return bool(row["schedule.profile"] == "constant")
 
 
 def noise_ratio(row: Row) -> float:
@@ -186,7 +147,7 @@ def _two_levels(rows: list[Row]) -> bool:
 def _label(kind: str, row: Row, varied: Iterable[str], chosen: pl.DataFrame) -> str:
     """What tells a setting from the others of its family."""
     if kind == "methods":
-        return str(_method(row))
+        return str(method(row))
     if kind == "schedules":
         return schedule_name(row)
     if kind == "constant":

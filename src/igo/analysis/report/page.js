@@ -64,7 +64,7 @@
     if (panel.strips.length) return [0, 1.03];
     const kept = [];
     for (const points of drawn) {
-      const first = panel.y.skip && points[0] && points[0].series.line && !late ? Math.floor(points.length / 10) : 0;
+      const first = panel.y.percent && points[0] && points[0].series.line && !late ? Math.floor(points.length / 10) : 0;
       for (const p of points.slice(first)) {
         kept.push(p.y);
         if (p.series.markers && given(p.low) && (!panel.y.log || p.low > 0)) kept.push(p.low, p.high);
@@ -91,14 +91,13 @@
     const height = Math.round(Math.max(235, Math.min(360, width * 0.66)));
     const svg = el("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "img", "aria-label": `${panel.y.label} against ${axis.label}` });
     holder.append(svg);
-    el("text", { x: 0, y: 13, class: "title" }, svg, panel.title || panel.y.label);
+    el("text", { x: 0, y: 13, class: "title" }, svg, panel.y.label);
     let drawn = panel.series.filter((s) => !state.hidden.has(s.label)).map((s) => pointsOf(s, view, axis.log, panel.y.log));
+    if (state.late && !axis.log) drawn = drawn.map((points) => points.slice(points.length >> 1));
+    drawn = drawn.filter((points) => points.length);
+    holder.hidden = !drawn.length;
+    if (holder.hidden) return;
     let [left, right] = range(drawn.flat().map((p) => p.x));
-    if (!isFinite(left)) { el("text", { x: 10, y: height / 2 }, svg, "nothing to draw: choose a line above"); return; }
-    if (state.late && !axis.log) {
-      left = (left + right) / 2;
-      drawn = drawn.map((points) => points.filter((p) => p.x >= left));
-    }
     if (left === right) { const pad = axis.log ? 2 : 1; left = axis.log ? left / pad : left - pad; right = axis.log ? right * pad : right + pad; }
     else if (panel.series.some((s) => s.markers)) {
       if (axis.log) { const pad = (right / left) ** 0.04; left /= pad; right *= pad; }
@@ -107,7 +106,9 @@
     if (panel.strips.length) [left, right] = [0, 1];
     const [low, high] = limits(panel, drawn, state.late);
     const probe = scale(panel.y.log, low, high, 0, 1).ticks(6);
-    const margin = { left: 14 + 7 * Math.max(...probe.map((t) => tickText(t).length)), right: panel.strips.length ? 52 : 10, top: 24, bottom: 40 };
+    const names = endNames(panel, drawn, width);
+    const room = Math.max(panel.strips.length ? 52 : 10, ...names.map((name) => 14 + LETTER * name.length));
+    const margin = { left: 14 + 7 * Math.max(...probe.map((t) => tickText(t).length)), right: room, top: 24, bottom: 40 };
     const X = scale(axis.log, left, right, margin.left, width - margin.right);
     const Y = scale(panel.y.log, low, high, height - margin.bottom, margin.top);
     const [x0, x1, y0, y1] = [margin.left, width - margin.right, height - margin.bottom, margin.top];
@@ -132,14 +133,45 @@
       el("text", { x: x1 + 4, y: Y(strip.low) }, svg, strip.label);
     }
     const inside = el("g", { "clip-path": `url(#${clip})` }, svg);
-    for (const points of drawn) if (points.length) {
+    drawn.forEach((points, i) => {
       const label = points[0].series.label, near = state.near === label;
-      const group = drawSeries(inside, points, X, Y, panel.y.log, low, panel.bands || near);
+      const under = drawn.slice(0, i).filter((others) => alike(points, others, Y)).length;
+      const group = drawSeries(inside, points, X, Y, panel.y.log, low, panel.bands || near, under);
       if (state.near && !near) group.setAttribute("opacity", 0.2);
-    }
+    });
+    if (names.length) endLabels(svg, drawn, names, X, Y, y1, y0);
     pointing(holder, svg, panel, drawn, X, Y, [x0, x1, y0, y1], axis);
   }
-  function drawSeries(parent, points, X, Y, log, lowest, bands) {
+  // Names at the ends of lines: of a few lines, where there is room beside them.
+  const LETTER = 6.3, MOST_NAMES = 8;
+  function endNames(panel, drawn, width) {
+    const shown = drawn.map((points) => points[0].series);
+    if (shown.length < 2 || shown.length > MOST_NAMES || panel.strips.length || !shown.every((s) => s.line)) return [];
+    const short = shown.map((s) => s.label.replace(/ \(.*\)$/, ""));
+    const names = new Set(short).size === short.length ? short : shown.map((s) => s.label);
+    return LETTER * Math.max(...names.map((name) => name.length)) < 0.36 * width ? names : [];
+  }
+  function endLabels(svg, drawn, names, X, Y, top, bottom) {
+    const GAP = 13;
+    const ends = drawn.map((points, i) => {
+      const last = points[points.length - 1];
+      const y = Math.min(Math.max(Y(last.y), top), bottom);
+      return { name: names[i], s: last.series, x: X(last.x), y, at: y };
+    }).sort((a, b) => a.y - b.y);
+    ends.forEach((end, i) => { if (i) end.at = Math.max(end.at, ends[i - 1].at + GAP); });
+    let limit = bottom + 4;
+    for (const end of ends.reverse()) { end.at = Math.min(end.at, limit); limit = end.at - GAP; }
+    const right = Math.max(...ends.map((end) => end.x));
+    for (const { name, s, x, y, at } of ends) {
+      const group = el("g", { class: "s", style: `--l:${s.colour[0]};--d:${s.colour[1]}` }, svg);
+      el("path", { d: `M${x + 1},${y}L${right + 4},${at}h4`, fill: "none", stroke: "currentColor", "stroke-width": 1.4, "stroke-opacity": x < right - 1 ? 0.35 : 1 }, group);
+      el("text", { x: right + 10, y: at + 4, class: "end" }, svg, name);
+    }
+  }
+  // Whether a line lies on another one: then it is broken, and the other one is seen between.
+  const alike = (points, others, Y) => points[0].series.line && points.length === others.length
+    && points.every((p, i) => p.x === others[i].x && Math.abs(Y(p.y) - Y(others[i].y)) < 1);
+  function drawSeries(parent, points, X, Y, log, lowest, bands, under) {
     const s = points[0].series;
     const group = el("g", { class: "s", style: `--l:${s.colour[0]};--d:${s.colour[1]}` }, parent);
     const path = (at) => at.map(([x, y]) => `${X(x).toFixed(1)},${y.toFixed(1)}`).join(" ");
@@ -153,7 +185,7 @@
       el("polygon", { points: path([...upper, ...lower]), fill: "currentColor", opacity: 0.13 }, group);
     }
     if (s.line) {
-      el("polyline", { points: path(corners(points, (p) => Y(p.y))), fill: "none", stroke: "currentColor", "stroke-width": 1.9, "stroke-linejoin": "round", ...dashes(s) }, group);
+      el("polyline", { points: path(corners(points, (p) => Y(p.y))), fill: "none", stroke: "currentColor", "stroke-width": 1.9, "stroke-linejoin": "round", ...(under ? { "stroke-dasharray": "6 12", "stroke-dashoffset": 6 - 6 * under } : dashes(s)) }, group);
     }
     if (!s.markers && points.length > 1) return group;
     for (const p of points) {
@@ -194,7 +226,7 @@
       tip.hidden = false;
       const room = holder.clientWidth - tip.offsetWidth, at = X(nearest.x) + 14;
       tip.style.left = `${Math.max(0, at > room ? Math.min(room, X(nearest.x) - tip.offsetWidth - 14) : at)}px`;
-      tip.style.top = `${y1 + 4}px`;
+      tip.style.top = `${svg.getBoundingClientRect().height}px`; // below the lines
     };
     svg.addEventListener("pointermove", show);
     svg.addEventListener("pointerdown", show);
@@ -228,7 +260,7 @@
       button.setAttribute("aria-pressed", "true");
       button.title = "show or hide";
       button.addEventListener("click", () => {
-        state.hidden.has(label) ? state.hidden.delete(label) : state.hidden.add(label);
+        if (!state.hidden.delete(label) && state.hidden.size < seen.size - 1) state.hidden.add(label);
         button.setAttribute("aria-pressed", String(!state.hidden.has(label)));
         redraw();
       });
@@ -250,7 +282,8 @@
     const redraw = () => data.panels.forEach((panel, i) => plot(holders[i], panel, state.view, state));
     const controls = figure.querySelector(".controls");
     if (data.views.length > 1) controls.append(buttons(data.views.map((v) => `against ${v}`), 0, (i) => { state.view = data.views[i]; redraw(); }));
-    if (data.long) controls.append(buttons(["whole run", "second half"], 0, (i) => { state.late = i === 1; redraw(); }));
+    const long = data.panels.some((panel) => panel.series.some((s) => s.line && !s.markers && s.y.length >= 6));
+    if (long) controls.append(buttons(["whole run", "second half"], 0, (i) => { state.late = i === 1; redraw(); }));
     plots.before(legend(data, state, redraw));
     let width = 0;
     const fit = () => { if (plots.clientWidth !== width) { width = plots.clientWidth; redraw(); } };

@@ -16,6 +16,7 @@ from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
 from igo.files import output_folder, partial_of
 from igo.runs.find import find, named
+from igo.words import counted
 
 PAGE = "index.html"
 DEFAULTS = {"margin": content.MARGIN, "difference": 1.0}  # points of test accuracy
@@ -38,7 +39,7 @@ def run(composed: DictConfig) -> None:
         return
     made_of = inputs.fingerprint(folders, (names, str(output), margin, composed.get("links", True)))
     if composed.get("if_new", False) and inputs.is_current(output / PAGE, made_of):
-        say(f"{output / PAGE} is made of these runs as they are")
+        say(f"{output / PAGE} is up to date")
         return
     with _writing(output):
         (output / FIGURES).mkdir(parents=True, exist_ok=True)
@@ -60,11 +61,13 @@ def run(composed: DictConfig) -> None:
         inputs.keep(output / PAGE, made_of)
     left_out = len(results.runs) - int(results.runs["counted"].sum())
     say(
-        f"{len(results.runs):,} runs, {left_out:,} of them in no mean;"
-        f" {sum(len(s.figures) for s in report.sections)} figures; {len(report.left_out)} left out"
+        f"{counted(len(results.runs), 'run')} ({left_out:,} excluded);"
+        f" {counted(sum(len(s.figures) for s in report.sections), 'figure')},"
+        f" {len(report.left_out)} skipped"
     )
     for section in report.sections:
-        say(f"{section.finding.kicker}: {section.finding.headline}")
+        where = f", {section.where}" if section.where else ""
+        say(f"{section.title}{where}: {section.finding.sentence}")
     say(f"wrote {output / PAGE}")
 
 
@@ -73,13 +76,10 @@ def _say_power(results: Results, difference: float, margin: float) -> None:
     for line in shown:
         say(line)
     if not shown:
-        say("no two comparable settings have two finished seeds in common: nothing to go by")
+        say("no two comparable settings have two finished seeds in common")
         return
-    say(
-        "test accuracy at the last epoch; detectable: the true difference that n seeds find with a"
-        " chance of 80 %; the last two: seeds that find the difference, and that call equal"
-        " settings equal within the margin"
-    )
+    say("test accuracy at the last epoch, in points; detectable: found with 80 % power by n seeds")
+    say("last two columns: seeds to find the difference, seeds to show equality within the margin")
 
 
 def _points(composed: DictConfig, name: str) -> float:

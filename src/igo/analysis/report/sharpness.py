@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.report import families
-from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style
-from igo.analysis.report.curves import in_range
+from igo.analysis.report import chart, families
+from igo.analysis.report.chart import Axis, Figure, Panel, Series
 from igo.analysis.report.families import Family
+from igo.analysis.report.phrases import in_range
 from igo.analysis.report.results import SHARPNESS, Results
 from igo.analysis.style import PALETTE
 from igo.analysis.table.table import means, statistics_of, with_intervals
@@ -20,7 +20,8 @@ NAMES = {
     "largest_eigenvalue": "largest eigenvalue of the Hessian",
     "trace": "trace of the Hessian",
 }
-TOLD_APART = len(PALETTE)  # settings, up to which each has a colour of its own
+ACCURACY = "test/accuracy"
+TASK = ("dataset.name", "dataset.samples", "model.name", "model.width")  # compared within it
 
 
 @dataclass(frozen=True)
@@ -44,20 +45,19 @@ def sharpness(results: Results) -> list[Found]:
     for measure in SHARPNESS:
         has = results.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
         usable = results.settings.filter(pl.col("setting").is_in(has.to_list()))
-        task = ("dataset.name", "dataset.samples", "model.name", "model.width")
-        free = [name for name in families.names_in(usable) if name not in task]
+        free = [name for name in families.names_in(usable) if name not in TASK]
         groups = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
         for family in groups:
             points = _points(results, family, measure)
-            rho, p, count = _correlation(points, measure, "test/accuracy")
-            figure = _figure(points, family, measure)
+            rho, p, count = _correlation(points, measure)
             within = _within(results, family, measure)
+            figure = _figure(points, family, measure)
             found.append(Found(NAMES[measure], figure, rho, p, count, within))
     return found
 
 
 def _within(results: Results, family: Family, measure: str) -> float | None:
-    names = (measure, "test/accuracy")
+    names = (measure, ACCURACY)
     runs = results.runs.filter(
         "counted",
         pl.col("setting").is_in(family.settings),
@@ -71,62 +71,45 @@ def _within(results: Results, family: Family, measure: str) -> float | None:
 
 
 def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
-    axes = {"delta": Axis("δₘ, mean over epochs", log=True), measure: _axis(points, measure),
-             "test/accuracy": Axis("test accuracy, %", percent=True)}  # fmt: skip
-    pairs = (("delta", measure), (measure, "test/accuracy"), ("delta", "test/accuracy"))
-    panels = [
-        Panel({"": axes[x]}, axes[y], _series(points, x, y)) for x, y in pairs
-    ]  # fmt: skip
-    seeds = in_range(points["n"].to_list())
+    lowest = points[f"{measure}_mean"].min()
+    axes = {
+        "delta": Axis("δₘ, mean over epochs", log=True),
+        measure: Axis(NAMES[measure], log=isinstance(lowest, float) and lowest > 0),
+        ACCURACY: Axis("test accuracy, %", percent=True),
+    }
+    pairs = (("delta", measure), (measure, ACCURACY), ("delta", ACCURACY))
     return Figure(
         f"{family.name}_{measure}",
         f"{NAMES[measure][:1].upper()}{NAMES[measure][1:]}, δ and test accuracy",
-        f"Means of {len(points)} settings over their seeds ({seeds}) with 95 % intervals."
-        " Spearman's rank correlation with test accuracy:"
-        f" {_correlation_text(points, measure, 'test/accuracy')};"
-        f" with δ: {_correlation_text(points, measure, 'delta')}.",
+        f"Means of {len(points)} settings over their seeds (n = {in_range(points['n'].to_list())})"
+        " with 95 % intervals.",
         points.drop("setting"),
         family.settings,
-        panels,
+        [Panel({"": axes[x]}, axes[y], _series(points, x, y)) for x, y in pairs],
     )
 
 
 def _points(results: Results, family: Family, measure: str) -> pl.DataFrame:
     """A row a setting: label, n, and of δ, sharpness and accuracy mean and interval."""
-    metrics = ("delta", measure, "test/accuracy")
+    metrics = ("delta", measure, ACCURACY)
     level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
     runs = results.runs.filter(
         "counted", pl.col("setting").is_in(family.settings), pl.col(measure).is_not_null()
-    )
-    by_setting = (
-        runs.join(level, on=["setting", "seed"], how="left")
-        .group_by("setting")
-        .agg(
-            pl.len().cast(pl.Int64).alias("n"),
-            *means(metrics),
-        )
-    )
+    ).join(level, on=["setting", "seed"], how="left")
+    by_setting = runs.group_by("setting").agg(pl.len().cast(pl.Int64).alias("n"), *means(metrics))
     known = with_intervals(by_setting, metrics)
     found = family.labelled.join(known, on="setting", maintain_order="left")
     return found.select("setting", "label", "n", *statistics_of(metrics))
 
 
-def _axis(points: pl.DataFrame, measure: str) -> Axis:
-    lowest = points[f"{measure}_mean"].min()
-    return Axis(NAMES[measure], log=isinstance(lowest, float) and lowest > 0)
-
-
 def _series(points: pl.DataFrame, x: str, y: str) -> list[Series]:
     """A series for each setting where colours tell them apart, else one for all."""
-    parts = points.partition_by("setting") if len(points) <= TOLD_APART else [points]
+    parts = points.partition_by("setting") if len(points) <= len(PALETTE) else [points]
     return [
         Series(
             part["label"][0] if len(parts) > 1 else "settings",
-            Style(PALETTE[i % len(PALETTE)]),
-            {"": part[f"{x}_mean"].to_list()},
-            part[f"{y}_mean"].to_list(),
-            part[f"{y}_low"].to_list(),
-            part[f"{y}_high"].to_list(),
+            chart.look(i),
+            **chart.points(part, y, {"": f"{x}_mean"}),
             line=False,
             markers=True,
             notes=[f"{label} (n = {n})" for label, n in part.select("label", "n").rows()],
@@ -135,17 +118,13 @@ def _series(points: pl.DataFrame, x: str, y: str) -> list[Series]:
     ]
 
 
-def _correlation(points: pl.DataFrame, x: str, y: str) -> tuple[float | None, float | None, int]:
-    """Spearman's ρ, its p-value, and over how many settings; None for fewer than four, no order."""
-    both = points.select(f"{x}_mean", f"{y}_mean").drop_nulls()
+def _correlation(points: pl.DataFrame, measure: str) -> tuple[float | None, float | None, int]:
+    """Spearman's ρ with accuracy, its p-value, and over how many settings.
+
+    None for fewer than four settings, or where all are equal.
+    """
+    both = points.select(f"{measure}_mean", f"{ACCURACY}_mean").drop_nulls()
     if len(both) < 4 or min(both[name].n_unique() for name in both.columns) < 2:
         return None, None, len(both)
     rho, p = statistics.rank_correlation(*both.to_numpy().T)
     return rho, p, len(both)
-
-
-def _correlation_text(points: pl.DataFrame, x: str, y: str) -> str:
-    rho, p, count = _correlation(points, x, y)
-    if rho is None or p is None:
-        return f"none for {count} settings"
-    return f"{rho:+.2f} (p = {p:.2g}, {count} settings)".replace("-", "−", 1)

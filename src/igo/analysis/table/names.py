@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
@@ -33,6 +34,13 @@ DATASETS = {
     "cifar100": "CIFAR-100", "imagenet": "ImageNet",
 }  # fmt: skip
 
+GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4
+METHODS = {  # their splits: κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
+    "Method 2": 1.0,
+    "Method 3": 0.0,
+    "Method 4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
+}
+
 
 def short(name: str) -> str:
     """A setting's short name: ``η₁`` for ``learning_rate``, ``width`` for ``model.width``."""
@@ -55,21 +63,35 @@ def phrase(name: str, value: object) -> str:
     return shown if name in BY_VALUE else f"{short(name)} {shown}"
 
 
+def method(row: Row) -> str | None:
+    """Methods 1 to 4 of the slides, by κ and λ: a run's record has γ and split for them."""
+    if row["schedule.profile"] == "constant":
+        return "Method 1 (constant)"
+    if row["schedule.profile"] != "step" or not _near(row["schedule.gamma"], GAMMA):
+        return None
+    return next((name for name, split in METHODS.items() if _near(row["split"], split)), None)
+
+
+def _near(value: object, wanted: float) -> bool:
+    return isinstance(value, float) and math.isclose(value, wanted, abs_tol=1e-3)
+
+
 def schedule_name(row: Row) -> str:
-    """A schedule by its profile and parameters: ``p = 0.5``, ``cosine``, ``γ = 0.7071``."""
+    """A schedule by its profile and parameters: ``p = 0.5``, ``cosine``, ``Method 2``."""
     profile = str(row["schedule.profile"])
+    name = method(row) or profile
     if profile in ("graduated", "polynomial"):
-        return f"p = {row['p']:g}"
-    if profile == "step":
-        return f"γ = {row['schedule.gamma']:.4g}"
-    if profile == "exponential":
-        return f"exponential {row['schedule.decay']:g}"
-    if profile == "cosine_power":
-        return f"cosine power {row['schedule.power']:g}"
-    if profile == "diminishing":
-        rate = row["schedule.a"]
-        return "1/√m" if row["schedule.form"] == "inverse_sqrt" else f"1/(1 + {rate:g} t)"
-    return profile
+        name = f"p = {row['p']:g}"
+    elif name == "step":
+        name = f"γ = {row['schedule.gamma']:.4g}"
+    elif profile == "exponential":
+        name = f"exponential {row['schedule.decay']:g}"
+    elif profile == "cosine_power":
+        name = f"cosine power {row['schedule.power']:g}"
+    elif profile == "diminishing":
+        inverse = row["schedule.form"] == "inverse_sqrt"
+        name = "1/√m" if inverse else f"1/(1 + {row['schedule.a']:g} t)"
+    return name
 
 
 def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
@@ -107,8 +129,7 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
     always = [name for name in ALWAYS if name in names]
     first += [phrase(name, row[name]) for name in always]
     if "schedule.profile" in names and {"p", "split"} <= set(names):
-        constant = row["schedule.profile"] == "constant"
-        first += [schedule_name(row)] + [f"split {row['split']:.4g}"] * (not constant)
+        first += [schedule_name(row)] + [f"split {row['split']:.4g}"] * (method(row) is None)
     if row.get("schedule.stages") == row.get("epochs"):
         said.add("schedule.stages")
     rest = (
@@ -125,9 +146,9 @@ def differing(row: Row, names: Collection[str]) -> list[str]:
     apart = {*first, *SCHEDULE}
     rest = [name for name in names if name not in apart and row[name] is not None]
     parts = [phrase(name, row[name]) for name in first]
-    if {"schedule.profile", *PARAMETERS} & set(names):
+    if {"schedule.profile", *PARAMETERS} & set(names) or ("split" in names and method(row)):
         parts.append(schedule_name(row))
-    if "split" in names and row["schedule.profile"] != "constant":
+    if "split" in names and method(row) is None:
         parts.append(f"split {row['split']:.4g}")
     shown = (name for name in rest if name in ALWAYS or row[name] != DEFAULTS.get(name))
     return parts + [phrase(name, row[name]) for name in shown]
