@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `make lock`: solve all requirements of pyproject.toml together (constraints.txt), then write, from that
 # solution, what each purpose needs, with hashes: train.lock for the programs, and beside it dev.lock,
-# bench.lock and examples.lock. Arguments are pip-compile's: --no-upgrade keeps the versions there are.
+# bench.lock, examples.lock and docs.lock. Arguments are pip-compile's: --no-upgrade keeps the versions there are.
 # --dry-run is ours: print the calls of pip-compile and the files, write nothing, use no network.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -38,7 +38,7 @@ write requirements/constraints.txt /dev/null
 already requirements/train.lock
 compile --generate-hashes --constraint requirements/constraints.txt --extra={train,report,lab,search,dashboard}
 write requirements/train.lock /dev/null
-for purpose in dev bench examples; do
+for purpose in dev bench examples docs; do
   already requirements/train.lock requirements/$purpose.lock
   compile --generate-hashes --constraint requirements/constraints.txt --extra=$purpose
   write requirements/$purpose.lock requirements/train.lock

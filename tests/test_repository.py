@@ -16,7 +16,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def test_license_and_citation_are_those_of_the_package() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["license"] == PROJECT["license"] == "MIT"
-    assert citation["version"] == PROJECT["version"]
     holder = citation["authors"][0]["name"]
     assert PROJECT["authors"] == [{"name": holder}]
     text = (ROOT / "LICENSE").read_text()
@@ -24,10 +23,22 @@ def test_license_and_citation_are_those_of_the_package() -> None:
     assert holder in text
 
 
-def test_the_changelog_knows_this_version() -> None:
+def test_the_citation_is_of_the_newest_version_of_the_changelog() -> None:
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert headings[0] == "Unreleased"
-    assert headings[1] == PROJECT["version"]
+    assert headings[1] == citation["version"]
+
+
+def test_a_release_is_used_before_it_is_published() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text())
+    jobs = workflow["jobs"]
+    assert jobs["publish"]["needs"] == "use"
+    assert jobs["publish"]["if"] == "startsWith(github.ref, 'refs/tags/v')"
+    assert any(".ci/package" in step.get("run", "") for step in jobs["use"]["steps"])
+    assert (ROOT / ".ci" / "package").is_file()
+    lowest = PROJECT["requires-python"].removeprefix(">=")
+    assert jobs["use"]["strategy"]["matrix"]["python"][0] == lowest
 
 
 def test_workflows_run_what_ci_runs() -> None:

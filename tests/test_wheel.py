@@ -26,26 +26,35 @@ def done(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a copy, as the build leaves files beside the sources."""
-    place = tmp_path_factory.mktemp("wheel")
+def copy_sources(place: Path) -> None:
+    """Without git: the build leaves files beside the sources."""
     files = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     ).stdout.split("\0")  # fmt: skip
     for name in filter(None, files):
-        source, copy = ROOT / name, place / "clone" / name
+        source, copy = ROOT / name, place / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         if source.is_symlink():
             copy.symlink_to(source.readlink())
         elif source.is_file():
             copy.write_bytes(source.read_bytes())
+
+
+def build(sources: Path, place: Path) -> Path:
+    """The wheel of these sources, in a folder."""
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    made = done(place, *pip, "--wheel-dir", place, place / "clone")
+    made = done(sources, *pip, "--wheel-dir", place, sources)
     assert made.returncode == 0, made.stderr
     (file,) = place.glob("igo-*.whl")
     return file
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("wheel")
+    copy_sources(place / "clone")
+    return build(place / "clone", place)
 
 
 def environment(place: Path, wheel: Path) -> Path:
@@ -73,6 +82,16 @@ def full(wheel: Path) -> Path:
     (libraries,) = place.glob("lib/python*/site-packages")
     (libraries / "others.pth").write_text("\n".join(site.getsitepackages()))
     return place
+
+
+def test_its_version_is_the_tag(tmp_path: Path) -> None:
+    sources = tmp_path / "clone"
+    copy_sources(sources)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v9.8.7"]):
+        said = done(sources, *git, *words)
+        assert said.returncode == 0, said.stderr
+    assert build(sources, tmp_path).name == "igo-9.8.7-py3-none-any.whl"
 
 
 def test_alone_it_imports_and_says_what_its_programs_need(empty: Path, tmp_path: Path) -> None:
