@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants study reproduce reproducible lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants study reproduce reproducible docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -120,7 +120,7 @@ test-lesser: $(READY)-dev  ## the tests that compute, as a CPU without AVX512 do
 test-gpu: $(READY)-dev  ## the tests of the GPU, which no other test sees
 	$(PYTEST) -n 0 -m gpu $(ARGS)
 
-test-slow: $(READY)-dev $(READY)-bench  ## the tests that take minutes: Fashion-MNIST to 90 %, every study, W&B agents, the report in a browser
+test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that take minutes: Fashion-MNIST to 90 %, every study, W&B agents, the report in a browser
 	$(PYTEST) $(LONG) -m slow $(ARGS)
 
 test-faults: $(READY)-dev  ## runs killed, starved, cut off, given damaged files; with a tally, about 10 minutes
@@ -138,7 +138,7 @@ contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do
 	$(PYTEST) $(LONG) -m contract tests/contract $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
-coverage: $(READY)-dev $(READY)-bench  ## lines of src/igo and lab that the tests run, slow ones and programs that they start included
+coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## lines of src/igo and lab that the tests run, slow ones and programs that they start included
 	rm -f .coverage .coverage.*
 	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
@@ -156,6 +156,9 @@ reproduce: setup  ## one row of the results again, with other seeds, judged by i
 
 reproducible: setup  ## how far two runs come apart: the same, other threads, micro-batches, devices
 	$(BIN)/python -m benchmarks.reproducible $(ARGS)
+
+docs: $(READY)-examples $(READY)-docs  ## the site into build/site: pages whose code runs, API reference, results (open build/site/index.html)
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/site $(ARGS)
 
 lock: $(READY)-dev  ## choose the newest dependencies again: requirements/ (ARGS=--no-upgrade: those that are missing; --dry-run: the calls alone)
 	VENV=$(VENV) requirements/lock.sh $(ARGS)

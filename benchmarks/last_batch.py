@@ -125,7 +125,7 @@ def main() -> None:
         lines = [COLUMNS, *(row.values() for row in found)]
         write_atomically(Path(FOLDER / "runs.csv"), "".join(",".join(x) + "\n" for x in lines))
         print(*found[-1].values(), flush=True)
-    write_atomically(FOLDER / "table.md", table(found))
+    write_atomically(FOLDER / "table.md", f"# The last batch of an epoch\n\n{table(found)}")
     print(table(found))
 
 

@@ -26,7 +26,7 @@ def clone(place: Path) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
     (place / ".venv").symlink_to(sys.prefix)
-    for purpose in ("train", "dev", "bench", "examples"):
+    for purpose in ("train", "dev", "bench", "examples", "docs"):
         (place / f".ready-{purpose}").touch()  # newer than the locks: make installs nothing
     return place
 

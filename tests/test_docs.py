@@ -12,6 +12,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+import igo
 from igo.__main__ import COMMANDS
 from igo.config.load import load
 from igo.config.plan import make_plan
@@ -87,6 +88,14 @@ def test_links_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#\s]+)\)", page.read_text()):
         if "://" not in link:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_the_reference_has_every_public_name() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    for name in igo.__all__:
+        assert re.search(rf"auto\w+:: igo\.{name}$", page, re.MULTILINE), name
+    for file in (ROOT / "src" / "igo" / "method" / "adapters").glob("[a-z]*.py"):
+        assert f"igo.method.adapters.{file.stem}\n" in page, file.stem
 
 
 def test_the_readme_is_a_page() -> None:

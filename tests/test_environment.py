@@ -23,6 +23,7 @@ EXTRAS = {  # of each lock
     "dev": ("dev",),
     "bench": ("bench",),
     "examples": ("examples",),
+    "docs": ("docs",),
 }
 PURPOSES = tuple(EXTRAS)
 UNLOCKED = {*FREE, "pip", "setuptools"}  # the last two are in every new environment
@@ -135,9 +136,10 @@ def test_make_help_lists_every_target_with_a_line() -> None:
         ("lint", ["train", "dev"]),
         ("test", ["train", "dev"]),
         ("bench", ["train", "bench"]),
-        ("test-slow", ["train", "dev", "bench"]),
+        ("test-slow", ["train", "dev", "bench", "examples", "docs"]),
         ("examples", ["train", "dev", "examples"]),
         ("contract", ["train", "dev", "examples"]),
+        ("docs", ["train", "examples", "docs"]),
     ],
 )
 def test_a_target_sets_up_what_it_needs(target: str, purposes: list[str]) -> None:

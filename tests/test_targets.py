@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import polars as pl
 import pytest
@@ -195,6 +197,35 @@ def test_unit_and_its_kin(place: Path) -> None:
 def test_lesser(place: Path) -> None:
     out = succeed(place, 'make test-lesser ARGS="-k sgd"')
     assert " passed" in out or "make unit is this test" in out
+
+
+@pytest.mark.slow
+def test_docs(place: Path) -> None:
+    """Every page is there, every link of the site within it leads somewhere, a notebook runs."""
+    succeed(place, "make docs")
+    site = place / "build" / "site"
+    pages = {path: path.read_text() for path in site.rglob("*.html")}
+    for page in [*(ROOT / "docs").glob("*.md"), ROOT / "README.md", ROOT / "results/README.md"]:
+        assert site / page.relative_to(ROOT).with_suffix(".html") in pages
+    wrong = [
+        f"{path.relative_to(site)}: {link}"
+        for path, text in pages.items()
+        for link in re.findall(r'(?:href|src)="([^"]+)"', text)
+        if not re.match(r"[a-z]+:|//", link) and not leads_somewhere(path, link, pages)
+    ]
+    assert wrong == []
+    for name in ("own-loop", "measure-the-noise", "add-a-schedule"):
+        assert "cell_output" in pages[site / "docs" / f"{name}.html"]
+    succeed(place, "jupyter execute build/site/docs/own-loop.ipynb", JUPYTER_PLATFORM_DIRS="1")
+
+
+def leads_somewhere(page: Path, link: str, pages: dict[Path, str]) -> bool:
+    """A link within a site: its file is there, and has the anchor."""
+    name, _, anchor = unquote(html.unescape(link)).partition("#")
+    target = (page.parent / name.partition("?")[0]).resolve() if name else page
+    if target not in pages:
+        return target.is_file() and not anchor
+    return not anchor or f'id="{html.escape(anchor)}"' in pages[target]
 
 
 def test_lock(place: Path) -> None:

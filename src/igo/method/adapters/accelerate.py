@@ -1,4 +1,4 @@
-"""The plan's batches under Accelerate, which by itself would shard them once more.
+"""The plan's batches under Accelerate, which by itself would shard them once more::
 
     accelerator = Accelerator()
     batches = igo.BatchSampler(plan, seed=0)

@@ -1,12 +1,14 @@
-"""The schedule as a Lightning callback, and the loader that belongs to it.
+"""The schedule as a Lightning callback, and the loader that belongs to it::
 
-graduated = Graduated(plan, seed=0)
+    graduated = Graduated(plan, seed=0)
 
-class Data(LightningDataModule):
-    def train_dataloader(self):
-        return graduated.loader(data, num_workers=4)
+    class Data(LightningDataModule):
+        def train_dataloader(self):
+            return graduated.loader(data, num_workers=4)
 
-trainer = Trainer(max_epochs=plan.epochs, callbacks=[graduated], use_distributed_sampler=False)
+    trainer = Trainer(max_epochs=plan.epochs, callbacks=[graduated], use_distributed_sampler=False)
+
+``use_distributed_sampler=False`` is needed: the loader shares each batch among the ranks itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The schedule in Hugging Face's Trainer.
+"""The schedule in Hugging Face's Trainer::
 
     trainer = Trainer(model, TrainingArguments("out", learning_rate=plan.stages[0].eta_m),
                       train_dataset=data, plan=plan)

@@ -1,0 +1,85 @@
+"""Sphinx builds the site from the pages as GitHub shows them: make docs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import jupytext
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).parents[1]  # the source folder: links between pages are those of the clone
+
+project = "igo"
+author = "the igo authors"
+copyright = author
+release = metadata.version("igo")
+root_doc = "README"
+include_patterns = [
+    "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
+    "results/*/README.md", "results/exponent/protocol.md", "results/last_batch/table.md",
+]  # fmt: skip
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+highlight_language = "text"
+
+html_theme = "furo"
+html_title = "igo"
+html_show_copyright = False
+
+myst_heading_anchors = 4
+# Pages whose blocks of Python run, as one program a page, when the site is built.
+RUNS = ("own-loop.md", "measure-the-noise.md", "add-a-schedule.md")
+nb_custom_formats = {name: ["jupytext.reads", {"fmt": "md"}] for name in RUNS}
+nb_execution_mode = "force"
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_inherit_docstrings = False
+napoleon_numpy_docstring = False
+default_role = "code"
+
+CONTENTS = {
+    "Use it": (
+        "docs/idea docs/own-loop docs/measure-the-noise docs/add-a-schedule docs/examples docs/api"
+    ),
+    "Train": "docs/data docs/configuration docs/runs docs/sweeps docs/cluster docs/distributed",
+    "Measure": "docs/noise docs/sharpness docs/report docs/symbols docs/exponent",
+    "Results": (
+        "results/README results/protocol results/tuning results/*/README"
+        " results/exponent/protocol results/last_batch/table"
+    ),
+    "What holds": "docs/contract docs/reliability docs/performance docs/gpu docs/log",
+    "Change it": "CONTRIBUTING docs/architecture CHANGELOG",
+}
+
+
+def with_targets(_: Sphinx, docname: str, source: list[str]) -> None:
+    """HTML's anchors as MyST's, which checks links to them; links to notebooks; the contents."""
+    text = re.sub(r'<a id="([\w-]+)"></a>', r"(\1)=", source[0])
+    if (page := f"{Path(docname).name}.md") in RUNS:
+        text += f'\n<a href="{page.removesuffix(".md")}.ipynb">This page as a notebook</a>\n'
+    if docname == root_doc:
+        for caption, pages in CONTENTS.items():
+            listed = "\n".join(pages.split())
+            text += f"\n```{{toctree}}\n:hidden:\n:glob:\n:caption: {caption}\n\n{listed}\n```\n"
+    source[0] = text
+
+
+def add_files(app: Sphinx, error: Exception | None) -> None:
+    """README.html also as index.html, where a site begins, and the pages that run as notebooks."""
+    if not error and app.builder.format == "html":
+        shutil.copy(app.outdir / "README.html", app.outdir / "index.html")
+        for page in RUNS:
+            notebook = jupytext.read(ROOT / "docs" / page)
+            jupytext.write(notebook, str(app.outdir / "docs" / page.replace(".md", ".ipynb")))
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("source-read", with_targets)
+    app.connect("build-finished", add_files)
