@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -63,6 +65,68 @@ def test_a_batch_that_is_skipped_before_step_is_noticed(workers: int) -> None:
 
     with pytest.raises(RuntimeError, match=r"1 of the loader's batches .*skip optimizer\.step"):
         train()
+
+
+@pytest.mark.parametrize("parts", [None, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_first_batch_that_is_skipped_is_noticed_at_the_next_step(
+    workers: int, parts: int | None
+) -> None:
+    _, _, loader, schedule = made(workers, parts=parts)
+    for _ in range(2):  # also where an epoch goes on, with batches to come that are few
+        for number, _ in enumerate(loader):
+            if number == 0:
+                continue  # a warm-up of the user's own
+            with pytest.warns(igo.PlanWarning, match="1 of the loader's batches were taken before"):
+                schedule.step()
+            break
+    for _ in itertools.islice(loader, 2, 3):
+        with pytest.warns(igo.PlanWarning, match="2 of the loader's batches were taken before"):
+            schedule.step()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.filterwarnings("error")
+def test_batches_that_a_generator_holds_are_not_skipped(workers: int) -> None:
+    _, batches, loader, schedule = made(workers)
+
+    def prefetched() -> Iterator[Tensor]:
+        held: Tensor | None = None
+        for batch in loader:
+            if held is not None:
+                yield held
+            held = batch
+        assert held is not None
+        yield held
+
+    for _ in batches.epochs():
+        for _ in prefetched():
+            schedule.step()
+    assert batches.done
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_iteration_after_the_end_says_what_to_do(workers: int) -> None:
+    _, batches, loader, schedule = made(workers)
+    for _ in batches.epochs():
+        for _ in loader:
+            schedule.step()
+    with pytest.warns(igo.PlanWarning, match=r"are done, so there are no batches: .*evaluation"):
+        assert list(loader) == []
+
+
+@pytest.mark.filterwarnings("ignore:Exception ignored in.*_Stateful")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_stateful_loader_is_refused(workers: int) -> None:
+    stateful = pytest.importorskip("torchdata.stateful_dataloader")
+    _, batches, _, _ = made()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its own
+        loader = stateful.StatefulDataLoader(
+            torch.arange(40.0), batch_sampler=batches, num_workers=workers
+        )
+        with pytest.raises(RuntimeError, match=r"save batches\.state_dict\(\)"):
+            next(iter(loader))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -7,14 +7,16 @@ too, however many batches workers fetch ahead.
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Iterator, Sized
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.utils.data import BatchSampler as InOrder
-from torch.utils.data import Sampler, SequentialSampler
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from igo.method import batches, orders
 from igo.method.arguments import PlanError, PlanWarning
@@ -32,6 +34,11 @@ WRAPPED = (
     " shares each batch among processes and goes on after a resume by itself. Under Accelerate use"
     " igo.method.adapters.accelerate.prepare(accelerator, loader) instead of"
     " accelerator.prepare(loader), and leave skip_first_batches out"
+)
+STATEFUL = (
+    "a loaded StatefulDataLoader with workers goes back to the start of its epoch, and the sampler"
+    " does not: use torch.utils.data.DataLoader and save batches.state_dict(), with which training"
+    " goes on with the very next sample"
 )
 
 
@@ -111,9 +118,12 @@ class BatchSampler(Counter, Sampler[list[int]]):
                 " training, and go from the update to come to the end of the epoch. To evaluate, or"
                 " for update_bn, use DataLoader(data, batch_sampler=batches.evaluation(batch_size))"
             )
-        around = sys._getframe(1).f_locals.get("self")
+        caller = sys._getframe(1)
+        around = caller.f_locals.get("self")
         if isinstance(around, Sampler):
             raise RuntimeError(WRAPPED.format(type(around).__name__))
+        if type(around).__module__.startswith("torchdata."):
+            raise RuntimeError(STATEFUL)
         self.check_shares()
         self.check_data()
         self.check_epoch()
@@ -128,7 +138,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         elif self._pass is not None and self._pass.ended and self._pass.start == self._start:
             warnings.warn(f"this epoch's batches are given out once more: {STEP}", stacklevel=2)
         self.begin_epoch()
-        self._pass = Pass(self, self._start)
+        self._pass = Pass(self, self._start, _fetched_ahead(caller))
         return self._pass
 
     @property
@@ -213,10 +223,11 @@ class Pass(Iterator[list[int]]):
 
     A loader asks for a constant number of batches ahead. So what it asked for until the first
     update of an iteration, less the batch at hand, is fetched ahead; the rest has been delivered.
+    Where ``usual`` is known and less than that, the first batches were skipped.
     """
 
-    def __init__(self, sampler: BatchSampler, start: tuple[int, int]) -> None:
-        self.start, self.ended = start, False
+    def __init__(self, sampler: BatchSampler, start: tuple[int, int], usual: int | None) -> None:
+        self.start, self.ended, self._usual = start, False, usual
         self._batches = sampler.epoch_from(*start)
         self._asked = self._counted = 0  # also after the last batch
         self._ahead: int | None = None
@@ -236,6 +247,14 @@ class Pass(Iterator[list[int]]):
         self._counted += 1
         if self._ahead is None:
             self._ahead = self._asked - 1
+            if self._usual is not None and self._ahead > self._usual:
+                warnings.warn(
+                    f"{self._ahead - self._usual} of the loader's batches were taken before the"
+                    f" first update of this epoch, and are not trained on now: {STEP}. Only where"
+                    " code of yours fetches batches ahead is all well",
+                    PlanWarning,
+                    stacklevel=4,
+                )
         skipped = self._asked - self._ahead - self._counted
         if skipped > 0:
             self._complain(skipped)
@@ -250,3 +269,18 @@ class Pass(Iterator[list[int]]):
             f"{skipped} of the loader's batches were taken and not counted: {STEP}, and where a"
             " loss is not finite skip optimizer.step(), not schedule.step()"
         )
+
+
+def _fetched_ahead(frame: FrameType | None) -> int | None:
+    """The batches that the loader which iterates the sampler there asks for before it gives one.
+
+    None where that is not known: no DataLoader, or a generator around it, which may hold some.
+    """
+    loader = frame.f_locals.get("loader") if frame else None
+    while frame is not None and frame.f_globals.get("__name__") == DataLoader.__module__:
+        frame = frame.f_back
+    if not isinstance(loader, DataLoader) or frame is None:
+        return None
+    if frame.f_code.co_flags & inspect.CO_GENERATOR:
+        return None
+    return loader.num_workers * (loader.prefetch_factor or 0)
