@@ -168,8 +168,8 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
     labels: list[torch.Tensor] = []
     batches = training.data.train_batches
 
-    def spy(index: Any, seed: int) -> Any:
-        for images, answers in batches(index, seed):
+    def spy(index: Any, seed: int, at_once: int | None = None) -> Any:
+        for images, answers in batches(index, seed, at_once):
             labels.append(answers)
             yield images, answers
 

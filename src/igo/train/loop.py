@@ -5,19 +5,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 
 from igo.errors import UserError
 from igo.files import Record
-from igo.method.plan import Stage
+from igo.method.plan import Plan, Stage
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.seeds import derive_seed
-from igo.train import batchnorm, control, measure, micro_batch, optim, recovery
+from igo.train import batchnorm, control, measure, micro_batch, recovery
 from igo.train.epoch import train_epoch
 from igo.train.finite import NotFinite
+from igo.train.record import record_of
 from igo.train.state import Epoch, Progress, Training, Watcher
 
 LEAST_SCALE = 2.0**-20  # of an fp16 loss; 2^16 to begin with, halved at each overflow
@@ -45,87 +45,86 @@ def train(
         UserError: a loss, gradient or C² is not finite; one sample does not fit in memory.
     """
     run.network.train()
-    ranks = run.engine.ranks
-    follows = control.feedback(run.config)
-    sampler = BatchSampler(
-        run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size, feedback=follows
-    )
-    progress.feedback = (progress.feedback or sampler.state_dict()["feedback"]) if follows else None
-    _go_to(progress, sampler, run)
-    schedule: Schedule | None = None
+    sampler, schedule = _sampler(run, progress), None
     for epoch in sampler.epochs():
         run = recovery.with_parts_of(run, progress.micro_batch_size)
-        while True:
+        record: Record | None = None
+        while record is None:
             before = recovery.Snapshot.of(run, progress)
             try:
                 started = time.perf_counter()
-                _measure(run, sampler, progress)
-                if schedule is None:
-                    noise = progress.reference if run.plan.by_momentum else None
-                    schedule = Schedule(run.optimizer, sampler, noise=noise)
-                record = _one_epoch(run, sampler, schedule, progress, bar, check_stop)
+                schedule = _begin_epoch(run, sampler, schedule, progress, bar)
+                trained = train_epoch(run, sampler, schedule, bar, check_stop)
+                record = _end_epoch(run, sampler, schedule, trained, progress)
                 record["seconds"] = time.perf_counter() - started
-                break
+                continue
+            except NotFinite as error:
+                raise UserError(_not_finite(run, sampler, error, progress)) from None
             except (RuntimeError, MemoryError) as error:
                 if not micro_batch.is_exhausted(error):
                     raise
                 reason = str(error) or type(error).__name__
             # Here, not above, where the traceback holds on to the tensors of the failed try.
-            largest = run.engine.micro_batch_size
-            k = sampler.plan.batches_of_epoch(epoch)
+            largest, k = run.engine.micro_batch_size, sampler.plan.batches_of_epoch(epoch)
             before.restore(run, progress)  # and what the failed try had in memory is free
             _go_to(progress, sampler, run)
             schedule = None
-            size = recovery.smaller(run, k, reason)
-            run = recovery.with_parts_of(run, size)
-            progress.micro_batch_size = size
-            shrunk(largest, size)
+            progress.micro_batch_size = recovery.smaller(run, k, reason)
+            run = recovery.with_parts_of(run, progress.micro_batch_size)
+            shrunk(largest, progress.micro_batch_size)
         progress.records.append(record)
         epoch_done(record)
         bar.end_epoch(record)
 
 
-def _one_epoch(
+def _sampler(run: Training, progress: Progress) -> BatchSampler:
+    """The sampler of the run's plan, at the end of the last whole epoch."""
+    ranks, follows = run.engine.ranks, control.feedback(run.config)
+    sampler = BatchSampler(
+        run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size, feedback=follows
+    )
+    progress.feedback = (progress.feedback or sampler.state_dict()["feedback"]) if follows else None
+    _go_to(progress, sampler, run)
+    return sampler
+
+
+def _begin_epoch(
     run: Training,
     sampler: BatchSampler,
-    schedule: Schedule,
+    schedule: Schedule | None,
     progress: Progress,
     bar: Watcher,
-    check_stop: Callable[[], None],
-) -> Record:
-    """Train, evaluate, record. ``progress`` moves on when all succeeded."""
+) -> Schedule:
+    """Measure C² where the plan asks for it; the schedule that trains the epoch."""
+    _measure(run, sampler, progress)
+    if schedule is None:
+        noise = progress.reference if run.plan.by_momentum else None
+        schedule = Schedule(run.optimizer, sampler, noise=noise)
     place = sampler.plan.at(sampler.updates + 1)
-    epoch, stage = place.epoch, place.stage
-    assert progress.reference is not None
-    delta = control.aim(run.config, sampler.plan, stage, progress.reference)
-    torch.manual_seed(derive_seed(run.config.seed, "dropout", epoch, *run.engine.ranks.own))
-    bar.begin_epoch(epoch, delta)
-    try:
-        trained = train_epoch(run, sampler, schedule, bar, check_stop)
-        _check_finite(run, trained)
-    except NotFinite as error:
-        eta = schedule.learning_rate or stage.eta_m
-        where = (
-            f"epoch {epoch} (stage {stage.stage}, η {eta:.4g}, b {stage.b_m:.4g}, δ {delta:.4g})"
-        )
-        raise UserError(_not_finite(error, where, progress)) from None
+    torch.manual_seed(derive_seed(run.config.seed, "dropout", place.epoch, *run.engine.ranks.own))
+    bar.begin_epoch(place.epoch, _aim(run, sampler.plan, place.stage, progress))
+    return schedule
 
+
+def _end_epoch(
+    run: Training, sampler: BatchSampler, schedule: Schedule, trained: Epoch, progress: Progress
+) -> Record:
+    """Evaluate and make the record. ``progress`` moves on when all succeeded."""
+    _check_finite(run, trained)
+    place = sampler.plan.at(sampler.updates)
     batchnorm.average(run.network, run.engine.ranks)
-    evaluated = _evaluate(run, epoch)
-
-    progress.epoch, progress.updates = epoch, progress.updates + trained.updates
+    evaluated = _evaluate(run, place.epoch)
+    progress.epoch, progress.updates = place.epoch, progress.updates + trained.updates
     progress.samples += trained.samples
-    return {
-        **_where_and_with_what(run, stage, trained, progress),
-        # a GPU's learning rate is a float32: δ is that of the rate that was applied
-        "delta_m": delta * (trained.learning_rate / (schedule.learning_rate or stage.eta_m)),
-        **_noise(run, delta, trained, progress),
-        "train/loss": trained.loss,
-        "train/accuracy": trained.accuracy,
-        **evaluated,
-        "skipped": trained.skipped,
-        "images_per_second": trained.samples / trained.seconds,
-    }
+    delta = _aim(run, sampler.plan, place.stage, progress)
+    planned = schedule.learning_rate or place.stage.eta_m
+    return record_of(run, place.stage, delta, planned, trained, evaluated, progress)
+
+
+def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float:
+    """δ_m of a stage, by the C² at the start of training."""
+    assert progress.reference is not None
+    return control.aim(run.config, plan, stage, progress.reference)
 
 
 def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
@@ -188,46 +187,6 @@ def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
         progress.feedback = sampler.state_dict()["feedback"]
 
 
-def _where_and_with_what(run: Training, stage: Stage, trained: Epoch, progress: Progress) -> Record:
-    return {
-        "epoch": progress.epoch,
-        "stage": stage.stage,
-        "updates": progress.updates,
-        "samples": progress.samples,
-        "eta_m": trained.learning_rate,
-        "b_m": trained.batch_size,
-        "beta_m": optim.momentum(run.optimizer),
-        "gamma_m": stage.gamma_m,
-    }
-
-
-def _noise(run: Training, delta: float, trained: Epoch, progress: Progress) -> Record:
-    """δ and C² at this epoch's start, and the C² that the planned δ_m is of."""
-    found, reference = trained.noise, progress.reference
-
-    def level(variance: float | None) -> float | None:
-        if found is None or variance is None or math.isinf(variance):
-            return None
-        if delta == 0:  # gradient descent on f itself: a batch is all samples
-            return 0.0
-        eta, b, beta = trained.learning_rate, trained.batch_size, optim.momentum(run.optimizer)
-        return control.level(run.config, eta, b, beta, replace(found, variance=variance))
-
-    low, high = found.interval if found and found.interval else (None, None)
-    return {
-        "delta_measured": level(found.variance if found else None),
-        "delta_measured_low": level(low),
-        "delta_measured_high": level(high),
-        "gradient_variance": found.variance if found else None,
-        "gradient_norm": found.gradient_norm if found else None,
-        "noise_scale": found.noise_scale if found else None,
-        "variance_pieces": found.batches if found else 0,
-        "variance_batch_size": found.batch_size if found else None,
-        "reference_variance": reference.variance if reference else None,
-        "reference_gradient_norm": reference.gradient_norm if reference else None,
-    }
-
-
 def _check_finite(run: Training, trained: Epoch) -> None:
     """See that an epoch's sums are numbers.
 
@@ -242,9 +201,12 @@ def _check_finite(run: Training, trained: Epoch) -> None:
         raise NotFinite("the gradient overflows fp16 at any scale of the loss")
 
 
-def _not_finite(what: NotFinite, where: str, progress: Progress) -> str:
+def _not_finite(run: Training, sampler: BatchSampler, what: NotFinite, progress: Progress) -> str:
+    place = sampler.plan.at(sampler.updates)
+    stage, delta = place.stage, _aim(run, sampler.plan, place.stage, progress)
     return (
-        f"{what} in {where}; a smaller learning_rate or engine.precision=fp32 may help, and"
-        " engine.non_finite=skip passes single such updates over. The last good checkpoint is of"
-        f" epoch {progress.epoch}"
+        f"{what} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
+        f" {stage.b_m:.4g}, δ {delta:.4g}); a smaller learning_rate or engine.precision=fp32 may"
+        " help, and engine.non_finite=skip passes single such updates over. The last good"
+        f" checkpoint is of epoch {progress.epoch}"
     )

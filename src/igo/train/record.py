@@ -1,0 +1,77 @@
+"""The record of an epoch: what was applied, the noise that was measured, what came of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from igo.files import Record
+from igo.method.plan import Stage
+from igo.train import control, optim
+from igo.train.state import Epoch, Progress, Training
+
+
+def record_of(
+    run: Training,
+    stage: Stage,
+    delta: float,
+    planned: float,
+    trained: Epoch,
+    evaluated: Record,
+    progress: Progress,
+) -> Record:
+    """The record of a finished epoch, as docs/runs.md lists it, without its seconds.
+
+    Args:
+        run: what trained.
+        stage: of the plan as it was applied.
+        delta: δ_m, of the rate ``planned``.
+        planned: η_m. A GPU's rate is a float32: δ_m is scaled to the rate that was applied.
+        trained: what the epoch did.
+        evaluated: losses and accuracies of test and validation images.
+        progress: after the epoch.
+    """
+    return {
+        "epoch": progress.epoch,
+        "stage": stage.stage,
+        "updates": progress.updates,
+        "samples": progress.samples,
+        "eta_m": trained.learning_rate,
+        "b_m": trained.batch_size,
+        "beta_m": optim.momentum(run.optimizer),
+        "gamma_m": stage.gamma_m,
+        "delta_m": delta * (trained.learning_rate / planned),
+        **_noise(run, delta, trained, progress),
+        "train/loss": trained.loss,
+        "train/accuracy": trained.accuracy,
+        **evaluated,
+        "skipped": trained.skipped,
+        "images_per_second": trained.samples / trained.seconds,
+    }
+
+
+def _noise(run: Training, delta: float, trained: Epoch, progress: Progress) -> Record:
+    """δ and C² at this epoch's start, and the C² that the planned δ_m is of."""
+    found, reference = trained.noise, progress.reference
+
+    def level(variance: float | None) -> float | None:
+        if found is None or variance is None or math.isinf(variance):
+            return None
+        if delta == 0:  # gradient descent on f itself: a batch is all samples
+            return 0.0
+        eta, b, beta = trained.learning_rate, trained.batch_size, optim.momentum(run.optimizer)
+        return control.level(run.config, eta, b, beta, replace(found, variance=variance))
+
+    low, high = found.interval if found and found.interval else (None, None)
+    return {
+        "delta_measured": level(found.variance if found else None),
+        "delta_measured_low": level(low),
+        "delta_measured_high": level(high),
+        "gradient_variance": found.variance if found else None,
+        "gradient_norm": found.gradient_norm if found else None,
+        "noise_scale": found.noise_scale if found else None,
+        "variance_pieces": found.batches if found else 0,
+        "variance_batch_size": found.batch_size if found else None,
+        "reference_variance": reference.variance if reference else None,
+        "reference_gradient_norm": reference.gradient_norm if reference else None,
+    }
