@@ -41,7 +41,8 @@ def run(place: Path, command: str, **environment: str) -> subprocess.CompletedPr
         **environment,
     }
     kept = clean_environment(**changes)
-    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MAKELEVEL", "MFLAGS", "COLUMNS"):
+    of_make = ("MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ARGS")  # of the make that runs the tests
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "COLUMNS", *of_make):
         kept.pop(name, None)
     with subprocess.Popen(
         ["bash", "-c", command], cwd=place, env=kept, text=True, start_new_session=True,

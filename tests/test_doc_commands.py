@@ -115,9 +115,10 @@ def fitted(command: str, place: Path) -> str:
         command += f" {SHORT.replace(SAMPLES, '') if own else MANY if many else SHORT}"
     if "sweeper=search" in command:
         command += " hydra.sweeper.n_trials=2"
+    command = re.sub(r"\bseed=\d+(,\d+)+", "seed=0", command)  # of a sweep one seed
     if command.startswith("make sweep") and "sweep-status" not in command:
         command = command if "ARGS=" in command else f'{command} ARGS=""'
-        command = re.sub(r'ARGS="(.*)"', rf'ARGS="\1 {MANY}"', command)
+        command = re.sub(r'ARGS="(.*)"', rf'ARGS="\1 {MANY} seed=0"', command)
     return command
 
 
