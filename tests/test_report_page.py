@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import html
 import io
+import itertools
 import json
 import re
 import shutil
@@ -23,7 +24,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
 
-from igo.analysis.report import chart, draw, program
+from igo.analysis.report import chart, draw, page, program
 from igo.errors import ConfigError, UserError
 
 Program = Callable[..., Ended]
@@ -352,9 +353,9 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_in_a_browser_without_a_network(everything: Path, width: int, tmp_path: Path) -> None:
     text = (everything / "index.html").read_text()
     probed = html.escape(text.replace("</body>", f"{PROBE}</body>"))
-    page = tmp_path / "frame.html"
-    page.write_text(FRAME.replace("WIDTH", str(width)).replace("PAGE", probed))
-    document, said = browse(page, tmp_path / "profile")
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.replace("WIDTH", str(width)).replace("PAGE", probed))
+    document, said = browse(frame, tmp_path / "profile")
     assert said == []
     probe = re.search(r'data-probe="([^"]*)"', document)
     assert probe is not None, "the page's own script ended early"
@@ -458,6 +459,31 @@ def test_colours_span_no_less_than_the_intervals() -> None:
     assert second == draw.colour_at(0.525)
     tied = chart.Map("", ["a"], ["b"], "", "", [[1.0]], [[""]])
     assert draw.cell_colours(tied) == [[draw.colour_at(0.5)]]
+
+
+def contrast(first: str, second: str) -> float:
+    """WCAG 2.2's contrast ratio of two colours #rrggbb."""
+    light = []
+    for colour in (first, second):
+        channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        light.append(0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2] + 0.05)
+    return max(light) / min(light)
+
+
+def test_text_is_read_in_light_and_dark() -> None:
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    css = Path(page.HERE / "page.css").read_text()
+    schemes = [dict(re.findall(r"--(\w+): (#[0-9a-fA-F]{6})", part)) for part in css.split(":root")]
+    assert len(schemes) == 3  # before the first, light, dark
+    for scheme in schemes[1:]:
+        for text, ground in itertools.product(
+            ("ink", "soft", "accent", "good"), ("paper", "raised", "wash")
+        ):
+            assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground)
+    for share in range(101):
+        colour = draw.colour_at(share / 100)
+        assert contrast(draw.ink_on(colour), colour) >= 4.5, share
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -185,4 +185,4 @@ def luminance(colour: str) -> float:
 
 def ink_on(background: str) -> str:
     """Black or white, whichever is read more easily on a colour."""
-    return "#111111" if luminance(background) > 0.18 else "#ffffff"
+    return "#000000" if luminance(background) > 0.179 else "#ffffff"

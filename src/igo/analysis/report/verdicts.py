@@ -221,7 +221,9 @@ def of_sharpness(found: list[Found]) -> Finding:
         for one, p in zip(known, adjusted, strict=True)
     ]
     clear = sum(row.verdict != UNDECIDED for row in rows)
-    some = f"{clear} of {counted(len(rows), 'measure')} of sharpness correlate with test accuracy."
+    some = (
+        f"Correlated with test accuracy: {clear} of {counted(len(rows), 'measure')} of sharpness."
+    )
     return Finding(some if rows else "Too few settings for a correlation with accuracy.", rows)
 
 
@@ -230,8 +232,8 @@ def of_decay_rates(found: list[Rates]) -> Finding:
     lowest = floor(WIDTH)
     falls = [(*one.smallest, one) for one in found if one.smallest[0] <= lowest]
     return Finding(
-        f"{len(found) - len(falls)} of {counted(len(found), 'schedule')} stay in the band of"
-        f" Proposition 3.3 (γₘ > {lowest:.3f} for aₘ = {WIDTH:g}).",
+        f"In the band of Proposition 3.3 (γₘ > {lowest:.3f} for aₘ = {WIDTH:g}):"
+        f" {len(found) - len(falls)} of {counted(len(found), 'schedule')}.",
         [
             Verdict(one.label, f"γₘ = {least:.3g} at m = {m} of {one.stages}", verdict="outside")
             for least, m, one in sorted(falls, key=lambda fall: fall[0])[:MOST_PAIRS]

@@ -1,0 +1,72 @@
+"""Draw docs/report.png: the report of the study's runs of Methods 1 to 4, in a browser.
+
+python docs/report.py [OUT]       needs chromium; OUT gets pictures of other widths and colours
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from igo.analysis.report import program
+from igo.config.load import of_file
+from igo.config.plan import make_plan
+from igo.runs.folder import RunFolder
+
+HERE = Path(__file__).parent
+RECORDS = HERE.parent / "results" / "records" / "study_methods.tar.xz"
+# Width and height in pixels, and the colour scheme: 0 is dark, 1 is light.
+DOCS = (1200, 1560, 1)
+OTHERS = {"desktop": (1440, 3000, 1), "dark": (1440, 3000, 0), "tablet": (768, 3000, 1)}
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars",
+    "--disable-background-networking", "--virtual-time-budget=4000",
+)  # fmt: skip
+
+
+def make(place: Path) -> Path:
+    """The page of the runs in the archive, whose plans are made again from their settings."""
+    runs = place / "runs"
+    with tarfile.open(RECORDS) as tar:
+        tar.extractall(runs, filter="data")
+    for folder in runs.iterdir():
+        written = (folder / "config.yaml").read_text()
+        config = of_file(folder / "config.yaml")
+        own = RunFolder(config)
+        own.path = folder
+        own.write_plan(make_plan(config))
+        (folder / "config.yaml").write_text(written)
+    output = place / "report"
+    program.run(OmegaConf.create({"runs": str(runs), "output": str(output), "links": False}))
+    return output / "index.html"
+
+
+def photograph(page: Path, picture: Path, width: int, height: int, scheme: int) -> None:
+    """The top of a page as PNG, with all colours that a browser shows."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))))
+    with tempfile.TemporaryDirectory() as profile:
+        subprocess.run(
+            [browser, *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}",
+             f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={picture}",
+             page.as_uri()],
+            check=True, capture_output=True,
+        )  # fmt: skip
+
+
+def main(folder: str | None = None) -> None:
+    """The picture of the docs; with a folder, those of other widths and colours too."""
+    with tempfile.TemporaryDirectory() as place:
+        page = make(Path(place))
+        photograph(page, HERE / "report.png", *DOCS)
+        for name, looks in OTHERS.items() if folder else ():
+            photograph(page, Path(str(folder)).resolve() / f"{name}.png", *looks)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
