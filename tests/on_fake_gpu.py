@@ -16,9 +16,9 @@ from fake_gpu import OnGpu
 from torch import Tensor
 
 from igo.analysis.sharpness import measure as sharpness
-from igo.analysis.sharpness.surface import Surface
 from igo.config.plan import make_plan
 from igo.method import measure as own
+from igo.method.surface import Surface
 from igo.runs import assemble
 from igo.train import engine, loop, models, on_device, pointwise
 from igo.train.engine import Engine

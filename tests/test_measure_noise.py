@@ -17,6 +17,7 @@ from conftest import TINY, clean_environment, records, run_folder
 from forked import Ended, shared_forge
 from torch import nn
 
+import igo
 from igo.analysis.measure_noise import table
 from igo.config.load import of_file
 from igo.config.plan import make_plan
@@ -193,3 +194,29 @@ def test_a_gradient_that_the_noise_hides_is_said() -> None:
     assert "‖∇f‖ 0: the gradient is too small beside the noise" in hidden.splitlines()[-1]
     seen = table([{**row, "gradient_norm": 0.5, "noise_scale": 8.0}], {"run": "here"})
     assert len(seen.splitlines()) == 3
+
+
+def test_the_exponent_from_curvature_is_that_of_the_packages_function(
+    trained: Path, tmp_path: Path
+) -> None:
+    """The same numbers from the run's weights, in train mode, on the same draws; and a limit."""
+    ask = (f"run={trained}", "batch_sizes=[12]", "batches=5", "exponent=true", "modes=2")
+    done = measured(tmp_path, *ask, "learning_rate=0.001", "output=noise.json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
+    assert f"ρ from curvature, b = 12: {found['value']:.3f}" in done.stdout
+    training, _ = assemble.of_folder(trained, lambda _: None, warn=lambda _: None)
+    from igo.seeds import derive_seed
+
+    seed = derive_seed(0, "exponent")
+    drawn = draw("disjoint", n=96, batch_size=12, batches=5, seed=seed)
+    expected = igo.noise_exponent(
+        training.network.train(), nn.functional.cross_entropy,
+        training.data.train_batches(drawn, seed), learning_rate=0.001, batches=5, modes=2,
+        seed=seed,
+    )  # fmt: skip
+    assert found["value"] == pytest.approx(expected.value, abs=1e-3)
+    assert found["steps"] == pytest.approx(expected.steps, rel=1e-2)
+    over = measured(tmp_path, *ask, "learning_rate=1000")
+    assert over.returncode == 0, over.stderr
+    assert re.search(r"not known: learning_rate=1000: ηλ_max = .* take η below", over.stdout)

@@ -24,9 +24,10 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
-from igo.analysis.sharpness import curvature, worst_case
-from igo.analysis.sharpness.surface import Surface
+from igo.analysis.sharpness import worst_case
 from igo.errors import UserError
+from igo.method import curvature
+from igo.method.surface import Surface
 from igo.runs import assemble
 
 # --- Curvature ------------------------------------------------------------------------------------

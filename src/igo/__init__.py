@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.counter import Counter as Counter
+    from igo.method.exponent import noise_exponent as noise_exponent
     from igo.method.feedback import Feedback as Feedback
     from igo.method.measure import measure_noise as measure_noise
     from igo.method.meter import NoiseMeter as NoiseMeter
@@ -43,6 +44,7 @@ PUBLIC = {
     "Schedule": "igo.method.schedule",
     "load_run": "igo.runs.trained",
     "measure_noise": "igo.method.measure",
+    "noise_exponent": "igo.method.exponent",
     "noise_level": "igo.method.noise",
     "plan": "igo.method.plan",
 }

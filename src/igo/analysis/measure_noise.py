@@ -42,6 +42,8 @@ class NoiseSettings:
     estimator: str = "mini_batch"
     batchnorm: str = "train"
     memory_mb: int = 1024
+    exponent: bool = False
+    modes: int = 10
     output: str | None = None
 
 
@@ -97,6 +99,8 @@ def _check(settings: NoiseSettings) -> None:
         raise ConfigError("batch_sizes", settings.batch_sizes, "each must be 1 or more")
     if settings.memory_mb < 1:
         raise ConfigError("memory_mb", settings.memory_mb, "it must be 1 or more")
+    if settings.modes < 1:
+        raise ConfigError("modes", settings.modes, "it must be 1 or more")
     if settings.output:
         path = Path(settings.output)
         if path.is_dir() or not path.absolute().parent.is_dir():
@@ -178,6 +182,38 @@ def _measure(settings: NoiseSettings, what: Measured, batch_size: int) -> Noise:
     )
 
 
+def _exponent(settings: NoiseSettings, what: Measured, batch_size: int) -> dict[str, Any]:
+    """ρ as curvature predicts it, or why it cannot: of other batches than C², drawn likewise."""
+    from torch.nn.functional import cross_entropy
+
+    from igo.method.exponent import noise_exponent
+    from igo.method.measure import draw
+    from igo.seeds import derive_seed
+
+    training, optimizer = what.training, what.training.config.optimizer
+    seed = derive_seed(training.config.seed, "exponent")
+    drawn = draw(
+        settings.sampling, n=training.data.n, batch_size=batch_size, batches=settings.batches,
+        seed=seed,
+    )  # fmt: skip
+    scale = 1 - what.momentum if optimizer.name == "nshb" else 1.0
+    try:
+        found = noise_exponent(
+            training.network.train(settings.batchnorm == "train"),
+            cross_entropy,
+            training.data.train_batches(drawn, seed),
+            learning_rate=what.learning_rate * scale,
+            momentum=what.momentum,
+            weight_decay=optimizer.weight_decay,
+            batches=settings.batches,
+            modes=settings.modes,
+            seed=seed,
+        )
+    except ValueError as error:
+        return {"value": None, "why": str(error)}
+    return asdict(found)
+
+
 def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured) -> dict[str, Any]:
     from igo.train import control
 
@@ -202,6 +238,11 @@ def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured)
             "momentum": beta,
             "value": control.level(config, eta, batch_size, beta, found),
         },
+        **(
+            {"predicted_exponent": _exponent(settings, what, batch_size)}
+            if settings.exponent
+            else {}
+        ),
         "config": asdict(config),
     }
 
@@ -228,7 +269,20 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
     what = ", ".join(f"{key} {value}" for key, value in of.items())
     how = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"
     notes = [HIDDEN] if any(row["noise_scale"] is None for row in rows) else []
+    notes += [_predicted(row) for row in rows if "predicted_exponent" in row]
     return "\n".join([f"noise of {what} ({how})", *aligned(cells), *notes])
+
+
+def _predicted(row: dict[str, Any]) -> str:
+    """A line on ρ from curvature, with what it rests on."""
+    found, b = row["predicted_exponent"], row["delta"]["batch_size"]
+    if found["value"] is None:
+        return f"ρ from curvature, b = {b}: not known: {found['why']}"
+    low, high = found["interval"]
+    return (
+        f"ρ from curvature, b = {b}: {found['value']:.3f} ({low:.3f} to {high:.3f}), largest ηλ"
+        f" {found['steps'][0]:.3g}; of stationary training loss near a minimum (docs/exponent.md)"
+    )
 
 
 def _tail(row: dict[str, Any]) -> str:

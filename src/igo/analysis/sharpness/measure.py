@@ -16,8 +16,8 @@ from igo.runs.folder import last_record, state_of
 if TYPE_CHECKING:
     import torch
 
-    from igo.analysis.sharpness.surface import Surface
     from igo.config.schema import Config
+    from igo.method.surface import Surface
     from igo.train.state import Training
 
 VERSION = 1  # of what is measured: another one is measured again
@@ -65,7 +65,7 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
     """
     started = time.perf_counter()
     _check_finished(folder)
-    from igo.analysis.sharpness.surface import Surface
+    from igo.method.surface import Surface
     from igo.runs import assemble
     from igo.train import engine
 
@@ -186,7 +186,7 @@ def _worst_case(surface: Surface, settings: Settings, passes: _Passes) -> dict[s
 
 def _curvature(surface: Surface, settings: Settings, passes: _Passes) -> dict[str, Any]:
     """The largest eigenvalues of the Hessian, and its trace."""
-    from igo.analysis.sharpness import curvature
+    from igo.method import curvature
 
     passes.phase, before, at = "eigenvalues", passes.count, surface.here
 
