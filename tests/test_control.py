@@ -55,7 +55,7 @@ def test_momentum_alone_follows_the_noise_curve(optimizer: str, make_config: Mak
         f"optimizer={optimizer}", "optimizer.decay_momentum=true", "epochs=12", "batch_size=32"
     )
     plan = make_plan(config)
-    rates = momentum.rates(plan, momentum.Optimizer(optimizer, 0.9), measured(9.0))
+    rates = momentum.rates(plan, optimizer, 0.9, measured(9.0))
     betas = [beta for _, beta in rates.values()]
     assert betas[0] == pytest.approx(0.9, abs=1e-9)
     assert betas == sorted(betas, reverse=True)

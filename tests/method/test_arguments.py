@@ -105,10 +105,11 @@ def test_locate_agrees_with_a_walk_through_all_updates() -> None:
         assert plan.stage_of_epoch(epoch) is stage
         for batch in range(1, stage.batches + 1):
             update += 1
-            assert plan.locate(update) == (stage, epoch, batch)
+            place = plan.at(update)
+            assert (place.stage, place.epoch, place.batch) == (stage, epoch, batch)
     assert update == plan.updates
     for wrong in (0, update + 1):
         with pytest.raises(IndexError, match=f"updates 1 to {update}"):
-            plan.locate(wrong)
+            plan.at(wrong)
     with pytest.raises(IndexError):
         plan.stage_of_epoch(plan.epochs + 1)

@@ -68,7 +68,7 @@ def test_a_stream_that_ends_early_or_is_not_counted_is_an_error() -> None:
         for _ in counter.batches(range(100)):
             counter.advance()
 
-    with pytest.raises(RuntimeError, match=r"ended after 100 of the plan's 300 samples"):
+    with pytest.raises(RuntimeError, match=r"ended in update 15 of 26, before all 300 samples"):
         train(igo.Counter(stream_plan()))
     batches = igo.Counter(stream_plan()).batches(range(999))
     next(batches)

@@ -86,31 +86,6 @@ class Batching:
     multiple: int = 1
     waits: int = 0
 
-    def count(self, phi: float, before: int, n: int) -> int:
-        """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ of a segment of N samples.
-
-        It is at least ⌈N/largest⌉, and at most ``before``: k of the last segment of N samples.
-        """
-        scale = math.pow(phi, (1 - self.split) / self.noise_exponent)
-        wanted = self.first * n / self.n * scale
-        k = min(max(whole(wanted), count(n, self.largest)), before)
-        return k if self.multiple == 1 else self._on_grid(n, k, before)
-
-    def learning_rate(self, first: float, phi: float, k: int, n: int) -> float:
-        """η = η_1 φ (b/b_1)^ρ, b = N/k, which keeps δ on its curve whatever k is."""
-        return first * phi * math.pow(n * self.first / (self.n * k), self.noise_exponent)
-
-    def _on_grid(self, n: int, k: int, before: int) -> int:
-        """The least k from here to ``before`` whose larger batch is on the grid; k without one."""
-        largest = sizes(n, k)[0] // self.multiple * self.multiple
-        for size in range(largest, 0, -self.multiple):
-            found = max(count(n, size), k)
-            if found > before:
-                break
-            if sizes(n, found)[0] == size:
-                return found
-        return k
-
 
 class Growth:
     """k and η of one segment after another: b follows the lowest φ so far and does not shrink."""
@@ -120,17 +95,34 @@ class Growth:
         self._lowest = 1.0
         self._latest: dict[int, int] = {}  # k of the last segment of so many samples
 
-    def next(self, stage: int, samples: int, phi: float) -> tuple[int, float]:
-        """k and η of a segment of a stage, counted from 1, at φ."""
-        batching = self._batching
-        before = self._latest.get(samples) or whole(batching.first * samples / batching.n)
-        before = max(before, count(samples, batching.largest))
-        lowest = 1.0 if stage <= batching.waits else min(self._lowest, phi)
-        k = batching.count(lowest, before, samples)
-        self.took(samples, k, phi)
-        return k, batching.learning_rate(self._first, phi, k, samples)
+    def next(self, stage: int, n: int, phi: float) -> tuple[int, float]:
+        """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ and η = η_1 φ (b/b_1)^ρ of a segment of N samples.
 
-    def took(self, samples: int, k: int, phi: float) -> None:
-        """A segment had k batches at φ."""
+        k is at least ⌈N/largest⌉, and at most that of the last segment of N samples. With b = N/k
+        the η keeps δ on its curve whatever k is. ``stage`` counts from 1.
+        """
+        of = self._batching
+        before = max(self._latest.get(n) or whole(of.first * n / of.n), count(n, of.largest))
+        lowest = 1.0 if stage <= of.waits else min(self._lowest, phi)
+        wanted = of.first * n / of.n * math.pow(lowest, (1 - of.split) / of.noise_exponent)
+        k = min(max(whole(wanted), count(n, of.largest)), before)
+        if of.multiple > 1:
+            k = _on_grid(of.multiple, n, k, before)
+        self.took(n, k, phi)
+        return k, self._first * phi * math.pow(n * of.first / (of.n * k), of.noise_exponent)
+
+    def took(self, n: int, k: int, phi: float) -> None:
+        """A segment of n samples had k batches at φ."""
         self._lowest = min(self._lowest, phi)
-        self._latest[samples] = k
+        self._latest[n] = k
+
+
+def _on_grid(multiple: int, n: int, k: int, before: int) -> int:
+    """The least k from here to ``before`` whose larger batch is on the grid; k without one."""
+    for size in range(sizes(n, k)[0] // multiple * multiple, 0, -multiple):
+        found = max(count(n, size), k)
+        if found > before:
+            break
+        if sizes(n, found)[0] == size:
+            return found
+    return k

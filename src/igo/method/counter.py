@@ -17,7 +17,8 @@ from igo.method.arguments import PlanError
 from igo.method.feedback import Course, Feedback
 from igo.method.noise import Noise
 from igo.method.peers import Peers
-from igo.method.plan import Plan, Stage
+from igo.method.plan import Plan
+from igo.method.stages import Place
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -25,26 +26,23 @@ if TYPE_CHECKING:
 STEP = "call schedule.step() (or advance() of the sampler) before each update"
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+@dataclass(frozen=True)
+class Update(Place):
     """One parameter update, or one of the parts that its gradient is the sum of.
 
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
-    ``part`` of ``parts``. ``batch_size`` is that of the batch over all ranks and parts, ``own`` the
-    samples of this part on this rank.
+    ``part`` of ``parts``. ``own`` are the samples of this part on this rank.
     """
 
-    number: int
-    epoch: int
-    batch: int
-    batches: int
-    stage: Stage
-    batch_size: int
     own: int
     ranks: int
-    learning_rate: float
     part: int = 1
     parts: int = 1
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of the batch over all ranks and parts."""
+        return self.size
 
     @property
     def weight(self) -> float:
@@ -89,7 +87,6 @@ class Counter:
         feedback: has η and b of each stage follow the noise that ``measured`` is given.
 
     Attributes:
-        plan: with feedback, past stages as they were and the others as they will be if C² stays.
         updates: how many have been made, each with all of its parts. ``state_dict`` holds it.
     """
 
@@ -106,15 +103,17 @@ class Counter:
     ) -> None:
         if parts is not None and parts < 1:
             raise PlanError("parts", parts, "it must be 1 or more samples")
-        self.plan, self.updates = plan, 0
-        self._course = Course(feedback, plan) if feedback else None
-        self._known = plan.updates  # updates to which η and b are chosen
-        self._follow()
+        self._course, self.updates = Course(plan, feedback), 0
         self._peers = Peers(rank, ranks, group, mesh)
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
         self.owner: Callable[[], object] | None = None  # a weak reference to the Schedule
-        self._check_ranks(plan.smallest_from(plan.updates))  # more may be too many for what is left
+        self._check_ranks(plan.updates)  # more may be too many for what is left
+
+    @property
+    def plan(self) -> Plan:
+        """With feedback, past stages as they were and the others as they will be if C² stays."""
+        return self._course.plan
 
     @property
     def rank(self) -> int:
@@ -135,6 +134,11 @@ class Counter:
         return (place.epoch - 1) * self.plan.n + place.start + place.size
 
     @property
+    def _start(self) -> tuple[int, int]:
+        """The updates that are counted, and the parts of the next one."""
+        return self.updates, self._part
+
+    @property
     def done(self) -> bool:
         """Whether all updates of the plan are trained."""
         return self.updates >= self.plan.updates
@@ -142,7 +146,7 @@ class Counter:
     @property
     def awaits_noise(self) -> bool:
         """Whether a stage begins whose η and b follow the noise: ``measured`` comes next."""
-        return self._known <= self.updates < self.plan.updates
+        return self._course.known <= self.updates < self.plan.updates
 
     def measured(self, noise: Noise | None) -> None:
         """Set η and b of the stage that begins by its noise, which is the first process's on all.
@@ -155,17 +159,9 @@ class Counter:
             RuntimeError: no stage begins, or there is no feedback.
             PlanError: C² is no number, or 0 in the first measurement.
         """
-        stage = self._course.waiting if self._course else None
-        if self._course is None or stage is None or not self.awaits_noise:
+        if not self.awaits_noise:
             raise RuntimeError("measured() is for the start of a stage, where awaits_noise is true")
-        self._course.decide(stage, self._peers.agreed(noise))
-        self._follow()
-
-    def _follow(self) -> None:
-        """The plan as the noise has it so far."""
-        if self._course is not None:
-            self.plan = self._course.plan
-            self._known = self._course.updates if self._course.waiting else self.plan.updates
+        self._course.decide(self._peers.agreed(noise))
 
     def _check_noise(self) -> None:
         if self.awaits_noise:
@@ -190,19 +186,21 @@ class Counter:
         if self.done:
             raise RuntimeError(f"all {self.plan.updates:,} updates of the plan are done")
         self._check_noise()
-        place = self.plan.at(self.updates + 1)
-        ranks, parts = self.ranks, self.parts_of(place.size)
-        own = len(batches.share(place.size, self.rank, ranks))
-        low, high = batches.bounds(own, parts, self._part)
-        self._part += 1
-        update = Update(
-            number=place.number, epoch=place.epoch, batch=place.batch, batches=place.batches,
-            stage=place.stage, batch_size=place.size, own=high - low, ranks=ranks,
-            learning_rate=place.learning_rate, part=self._part, parts=parts,
-        )  # fmt: skip
-        if update.ends:
-            self.updates, self._part = self.updates + 1, 0
+        update = self._next()
+        self.updates, self._part = (
+            (update.number, 0) if update.ends else (self.updates, update.part)
+        )
         return update
+
+    def _next(self) -> Update:
+        """The update to come, or its next part."""
+        place = self.plan.at(self.updates + 1)
+        parts = self.parts_of(place.size)
+        own = len(batches.share(place.size, self.rank, self.ranks))
+        low, high = batches.bounds(own, parts, self._part)
+        return Update(
+            **vars(place), own=high - low, ranks=self.ranks, part=self._part + 1, parts=parts
+        )
 
     def epochs(self) -> Iterator[int]:
         """The epochs that are left, from 1; after a resume the first is the one in progress.
@@ -211,11 +209,11 @@ class Counter:
             RuntimeError: an epoch in which no update was counted.
         """
         while not self.done:
-            before = self.updates, self._part
+            before = self._start
             epoch = self.plan.at(self.updates + 1).epoch
             self.begin_epoch()
             yield epoch
-            if before == (self.updates, self._part):
+            if before == self._start:
                 raise RuntimeError(f"no update was counted in epoch {epoch}: {STEP}")
             self.check_epoch()
 
@@ -247,26 +245,21 @@ class Counter:
         stream, make = iter(samples), collate or default_collate
         while not self.done:
             self._check_noise()
-            place = self.plan.at(self.updates + 1)
-            own = len(batches.share(place.size, self.rank, self.ranks))
-            low, high = batches.bounds(own, self.parts_of(place.size), self._part)
-            taken = list(islice(stream, high - low))
-            if len(taken) < high - low:
+            update, before = self._next(), self._start
+            taken = list(islice(stream, update.own))
+            if len(taken) < update.own:
                 raise RuntimeError(
-                    f"the stream ended after {self.samples + low + len(taken):,} of the plan's"
-                    f" {self.plan.samples:,} samples"
+                    f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
+                    f" all {self.plan.samples:,} samples of the plan"
                 )
-            before = self.updates, self._part
             yield make(taken)
-            if before == (self.updates, self._part):
+            if before == self._start:
                 raise RuntimeError(f"a batch was taken and no update was counted: {STEP}")
 
     def state_dict(self) -> dict[str, Any]:
         """Where training stands: whole updates, not batches that workers fetched ahead."""
-        if self._course is None:
-            return {"updates": self.updates, **self.plan.identity}
-        feedback = self._course.state_dict()
-        return {"updates": self.updates, **self._course.planned.identity, "feedback": feedback}
+        course = self._course
+        return {"updates": self.updates, **course.planned.identity, **course.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where ``state_dict`` was taken.
@@ -274,15 +267,10 @@ class Counter:
         Raises:
             PlanError: it was taken with another plan, or one of the two follows the noise.
         """
-        planned = self._course.planned if self._course else self.plan
-        if not planned.is_that_of(state):
+        if not self._course.planned.is_that_of(state):
             allowed = "the checkpoint was made with another one; give igo.plan the same arguments"
             raise PlanError("plan", state["plan"], allowed)
-        if (self._course is None) == ("feedback" in state):
-            raise PlanError("feedback", None, "the checkpoint and this sampler: both or neither")
-        if self._course is not None:
-            self._course.load(state["feedback"])
-            self._follow()
+        self._course.load_state_dict(state)
         self.updates, self._part = state["updates"], 0
 
     def check_shares(self) -> None:
@@ -292,7 +280,7 @@ class Counter:
             PlanError: says the smallest batch.
         """
         ranks, first = self.ranks, min(self.updates + 1, self.plan.updates)
-        self._check_ranks(self.plan.smallest_from(first))
+        self._check_ranks(first)
         if self._limit == 1 and any(size % ranks for size in self.plan.sizes_from(first)):
             allowed = (
                 f"batches that are no multiple of {ranks} ranks have shares of unequal numbers of"
@@ -300,7 +288,8 @@ class Counter:
             )
             raise PlanError("parts", 1, allowed)
 
-    def _check_ranks(self, smallest: int) -> None:
+    def _check_ranks(self, first: int) -> None:
+        smallest = self.plan.smallest_from(first)
         if self.ranks > smallest:
             allowed = f"the plan has batches of {smallest}, fewer samples than ranks"
             raise PlanError("ranks", self.ranks, allowed)

@@ -58,63 +58,69 @@ class Feedback:
 
 
 class Course:
-    """A plan that follows the noise, and how far it has.
+    """A plan as it is trained: with feedback it follows the noise, otherwise it stays.
+
+    ``plan`` has past stages as they were, the others as they will be if C² stays. ``known`` are the
+    updates to which η and b are chosen.
 
     Raises:
-        PlanError: a plan that cannot.
+        PlanError: a plan that cannot follow the noise.
     """
 
-    def __init__(self, feedback: Feedback, plan: Plan) -> None:
-        if plan.batching is None or plan.batching.noise_exponent != PUBLISHED:
-            allowed = "it follows the published δ = η √(C²/b): leave noise_exponent out"
-            raise PlanError("feedback", feedback, allowed)
+    def __init__(self, plan: Plan, feedback: Feedback | None) -> None:
+        self.planned = self.plan = plan
+        self.known, self.feedback, self._first = plan.updates, feedback, plan.stages[0]
+        if feedback is None:
+            return
         if plan.by_momentum:
             allowed = "by_momentum leaves the decay to β: leave one of the two out"
             raise PlanError("feedback", feedback, allowed)
-        self._feedback, self.planned, self._batching = feedback, plan, plan.batching
-        self._first = plan.stages[0]
-        self.load({"rows": [], "reference": None, "variance": None, "delta": None})
-
-    def load(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken."""
-        self._rows: list[tuple[int, float]] = [(k, eta) for k, eta in state["rows"]]
-        self._reference: float | None = state["reference"]
-        self._variance: float | None = state["variance"]
-        self._delta: float | None = state["delta"]
+        if plan.batching is None or plan.batching.noise_exponent != PUBLISHED:
+            allowed = "it follows the published δ = η √(C²/b): leave noise_exponent out"
+            raise PlanError("feedback", feedback, allowed)
+        start: dict[str, Any] = {"rows": [], "reference": None, "variance": None, "delta": None}
+        self.load_state_dict({"feedback": start})
 
     def state_dict(self) -> dict[str, Any]:
         """k and η of each row so far; C² at the start and in use; δ at the newest stage's start."""
-        return {
-            "rows": [list(row) for row in self._rows],
-            "reference": self._reference,
-            "variance": self._variance,
-            "delta": self._delta,
-        }
+        if self.feedback is None:
+            return {}
+        rows, reference = [list(row) for row in self._rows], self._reference
+        kept = {"reference": reference, "variance": self._variance, "delta": self._delta}
+        return {"feedback": {"rows": rows, **kept}}
 
-    @property
-    def updates(self) -> int:
-        """How many the rows have whose η and b are chosen."""
-        pairs = zip(self.planned.stages, self._rows, strict=False)
-        return sum(row.epochs * k for row, (k, _) in pairs)
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken.
 
-    @property
-    def waiting(self) -> Stage | None:
-        """The first row whose η and b are to be chosen; None where all are, or δ = 0."""
-        rows = self.planned.stages[len(self._rows) :]
-        return rows[0] if rows and rows[0].phi_m > 0 else None
+        Raises:
+            PlanError: one of the two follows the noise, and the other does not.
+        """
+        if (self.feedback is None) == ("feedback" in state):
+            allowed = "the checkpoint was made with{} it; do the same"
+            raise PlanError("feedback", self.feedback, allowed.format("out" * bool(self.feedback)))
+        if self.feedback is None:
+            return
+        own = state["feedback"]
+        self._rows: list[tuple[int, float]] = [(k, eta) for k, eta in own["rows"]]
+        self._reference: float | None = own["reference"]
+        self._variance: float | None = own["variance"]
+        self._delta: float | None = own["delta"]
+        self._settle()
 
-    @property
-    def plan(self) -> Plan:
-        """Past stages as they were, the others as they will be if C² stays."""
+    def _settle(self) -> None:
         rows, applied, growth = self.planned.stages, [*self._rows], self._growth()
+        self.known = sum(row.epochs * k for row, (k, _) in zip(rows, applied, strict=False))
         for row in rows[len(applied) :]:
             if row.phi_m > 0:
                 applied.append(growth.next(row.stage, row.samples, row.phi_m * self._departure))
-            else:  # full batches at the last η
+            else:  # full batches at the last η, which need no measurement
                 applied.append((row.batches, applied[-1][1]))
-        return replace(self.planned, stages=rows_of(rows, [row.phi_m for row in rows], applied))
+        made = rows_of(rows, [row.phi_m for row in rows], applied)
+        self.plan = replace(self.planned, stages=made)
+        if not any(row.phi_m for row in rows[len(self._rows) :]):
+            self.known = self.plan.updates
 
-    def decide(self, stage: Stage, found: Noise | None) -> None:
+    def decide(self, found: Noise | None) -> None:
         """Choose k and η of the stage that begins; without a measurement as forecast.
 
         Raises:
@@ -122,12 +128,15 @@ class Course:
         """
         if found is not None:
             self._take(found)
-        psi, growth, start = self._wanted(stage), self._growth(), len(self._rows)
-        rows = [row for row in self.planned.stages[start : start + 3] if row.stage == stage.stage]
-        self._rows += [growth.next(row.stage, row.samples, psi) for row in rows]
+        rows = self.planned.stages[len(self._rows) :]
+        psi, growth = self._wanted(rows[0]), self._growth()
+        for row in rows[:3]:  # a stage has no more
+            if row.stage == rows[0].stage:
+                self._rows.append(growth.next(row.stage, row.samples, psi))
         if self._variance is not None:
-            (k, eta), n = self._rows[-1], rows[-1].samples
+            (k, eta), n = self._rows[-1], self.planned.stages[len(self._rows) - 1].samples
             self._delta = noise_level(eta, n / k, self._variance)
+        self._settle()
 
     def _take(self, found: Noise) -> None:
         variance = float(found.variance)
@@ -137,7 +146,8 @@ class Course:
             if variance <= 0:
                 raise PlanError("noise", variance, "C² is 0: there is no noise to follow")
             self._reference = variance
-        if self._variance is not None and self._feedback.hysteresis and found.interval:
+        assert self.feedback is not None
+        if self._variance is not None and self.feedback.hysteresis and found.interval:
             low, high = found.interval
             if low <= self._variance <= high:
                 return
@@ -145,6 +155,7 @@ class Course:
 
     def _wanted(self, stage: Stage) -> float:
         """ψ of a stage, at most ``limit`` away from the planned change."""
+        assert self.feedback is not None
         if self._delta is None or self._variance is None or self._reference is None:
             return stage.phi_m * self._departure
         eta, b, last = self._first.eta_m, self._first.b_m, len(self._rows) - 1
@@ -152,7 +163,7 @@ class Course:
         target, now = delta_1 * stage.phi_m, noise_level(eta, b, self._variance)
         psi = min(target, self._delta) / now if now > 0 else math.inf
         planned = self._level(last) * target / (delta_1 * self.planned.stages[last].phi_m)
-        return min(max(psi, planned / self._feedback.limit), planned * self._feedback.limit)
+        return min(max(psi, planned / self.feedback.limit), planned * self.feedback.limit)
 
     @property
     def _departure(self) -> float:
@@ -167,7 +178,8 @@ class Course:
 
     def _growth(self) -> Growth:
         """Where the batches stand."""
-        growth = Growth(self._batching, self._first.eta_m)
+        assert self.planned.batching is not None
+        growth = Growth(self.planned.batching, self._first.eta_m)
         for index, (k, _) in enumerate(self._rows):
             growth.took(self.planned.stages[index].samples, k, self._level(index))
         return growth

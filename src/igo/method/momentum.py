@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,45 +10,34 @@ from igo.method.noise import Noise, momentum_for, noise_level
 from igo.method.plan import Plan
 
 
-@dataclass(frozen=True)
-class Optimizer:
-    """``shb`` or ``nshb``, see ``noise.noise_level``, and β of the first stage."""
-
-    name: str
-    momentum: float
-
-
 def rates(
-    plan: Plan, optimizer: Optimizer | None, noise: Noise | None
+    plan: Plan, optimizer: str, momentum: float, noise: Noise
 ) -> dict[int, tuple[float, float]]:
-    """η and β of each stage by its number; empty where the plan leaves β alone.
+    """η and β of each stage by its number, so that δ_m = δ_1 φ_m.
 
     C² and ‖∇f‖ are frozen at ``noise``. β never rises; once it is 0, η takes the rest.
+
+    Args:
+        plan: one with ``by_momentum``.
+        optimizer: ``shb`` or ``nshb``, see ``noise.noise_level``.
+        momentum: β of the first stage.
+        noise: at the start.
 
     Raises:
         PlanError: there is no noise to follow.
     """
-    if optimizer is None or noise is None:
-        return {}
     if noise.variance <= 0:
         raise PlanError("noise", noise.variance, "C² is 0: there is no noise to follow")
+    of: dict[str, Any] = {"optimizer": optimizer, "gradient_norm": noise.gradient_norm}
     found: dict[int, tuple[float, float]] = {}
-    eta, beta = plan.stages[0].eta_m, optimizer.momentum
+    eta, beta = plan.stages[0].eta_m, momentum
     for stage in plan.stages:
         if stage.phi_m > 0:  # at δ = 0, full batches, η and β stay as they were
-            eta, beta = decay(stage.phi_m, stage.eta_m, stage.b_m, optimizer, beta, noise)
+            eta = stage.eta_m
+            level = partial(noise_level, eta, stage.b_m, noise.variance, **of)
+            target = level(momentum=momentum) * stage.phi_m
+            beta = momentum_for(target, eta, stage.b_m, noise.variance, largest=beta, **of)
+            if beta == 0:
+                eta *= min(1.0, target / level(momentum=0.0))
         found[stage.stage] = eta, beta
     return found
-
-
-def decay(
-    phi: float, eta: float, batch_size: float, optimizer: Optimizer, before: float, noise: Noise
-) -> tuple[float, float]:
-    """η and β of a stage with δ_m = δ_1 φ_m, β at most that of the stage before."""
-    of: dict[str, Any] = {"optimizer": optimizer.name, "gradient_norm": noise.gradient_norm}
-    level = partial(noise_level, eta, batch_size, noise.variance, **of)
-    target = level(momentum=optimizer.momentum) * phi
-    beta = momentum_for(target, eta, batch_size, noise.variance, largest=before, **of)
-    if beta == 0:
-        eta *= min(1.0, target / level(momentum=0.0))
-    return eta, beta

@@ -59,8 +59,8 @@ def plan(
     5 epochs of 50,000 samples: 5,860 updates
     >>> plan.updates, plan.stage_of_epoch(2).batches
     (5860, 1398)
-    >>> stage, epoch, batch = plan.locate(update=1600)
-    >>> stage.stage, epoch, batch
+    >>> place = plan.at(update=1600)
+    >>> place.stage.stage, place.epoch, place.batch
     (2, 2, 37)
 
     A single pass over a stream has as many stages as you like:
@@ -104,12 +104,8 @@ def plan(
     Raises:
         PlanError: naming the argument, its value and what would be right.
     """
-    given = {"profile": profile, "n": n, "epochs": epochs, "samples": samples,
-             "learning_rate": learning_rate, "batch_size": batch_size, "split": split,
-             "stages": stages, "warmup": warmup, "switch": switch, "lengths": lengths, "h": h,
-             "max_batch_size": max_batch_size, "batch_multiple": batch_multiple,
-             "noise_exponent": noise_exponent, "final_updates": final_updates,
-             "by_momentum": by_momentum}  # fmt: skip
+    given = dict(locals())
+    del given["of_profile"]
     arguments.check(given, of_profile)
     return _Planner(arguments.cast(given), arguments.cast(of_profile)).plan()
 

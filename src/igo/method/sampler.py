@@ -106,7 +106,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         begun = self._begun or self.plan.at(min(self.updates + 1, self.plan.updates))
         count = 0
         for row in self.plan.segments(begun.epoch):
-            if self._course is None or row.stage == begun.stage.stage:
+            if self._course.feedback is None or row.stage == begun.stage.stage:
                 sizes = batches.counts(row.samples, row.batches)
                 count += sum(many * self.parts_of(size) for size, many in sizes.items())
         return count
@@ -141,10 +141,6 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self._pass = Pass(self, self._start, _fetched_ahead(caller))
         return self._pass
 
-    @property
-    def _start(self) -> tuple[int, int]:
-        return self.updates, self._part
-
     def begin_epoch(self) -> None:
         """An epoch begins: from here on ``len`` is its length."""
         self._begun = self.plan.at(min(self.updates + 1, self.plan.updates))
@@ -156,7 +152,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         place = self.plan.at(start + 1)
         rank, ranks = self.rank, self.ranks
         order = orders.of_epoch(self.plan.n, self.seed, place.epoch)
-        last = min(start + 1 + place.batches - place.batch, self._known)
+        last = min(start + 1 + place.batches - place.batch, self._course.known)
         for update in range(start + 1, last + 1):
             place = self.plan.at(update)
             share = order.part(place.start, place.start + place.size)[rank::ranks]

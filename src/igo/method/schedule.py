@@ -72,7 +72,7 @@ class Schedule:
         self.momentum: float | None = None
         self._first = batches.plan.stages[0].eta_m
         check_rate(self.optimizers, self._first)
-        self._by_momentum = momentum.rates(batches.plan, self._kind(noise), noise)
+        self._by_momentum = self._rates_of_stages(noise)
         self._update: Update | None = None
         self._stepped = {id(one): False for one in self.optimizers}  # since the newest update
         self._missed = {id(one): 0 for one in self.optimizers}
@@ -163,10 +163,10 @@ class Schedule:
         """Each group with its rate, in the precision that it is held in."""
         return [(group, _number(group["lr"])) for group in self._groups()]
 
-    def _kind(self, noise: Noise | None) -> momentum.Optimizer | None:
-        """The optimizer whose β carries the decay; None where η and b carry it."""
+    def _rates_of_stages(self, noise: Noise | None) -> dict[int, tuple[float, float]]:
+        """η and β by stage where β carries the decay; empty where η and b carry it."""
         if not self.batches.plan.by_momentum:
-            return None
+            return {}
         if noise is None:
             raise PlanError("noise", None, "by_momentum needs C² and ‖∇f‖², see igo.measure_noise")
         groups = self._groups()
@@ -176,7 +176,8 @@ class Schedule:
         if len(betas) > 1 or len(dampings) > 1 or beta == 0:
             allowed = "it needs torch.optim.SGD with one momentum above 0 in all groups"
             raise PlanError("by_momentum", True, allowed)
-        return momentum.Optimizer("nshb" if dampings.pop() else "shb", beta)
+        name = "nshb" if dampings.pop() else "shb"
+        return momentum.rates(self.batches.plan, name, beta, noise)
 
 
 class _Watch:

@@ -142,8 +142,7 @@ class Plan:
     @property
     def batch_sizes(self) -> list[int]:
         """All sizes of batches, larger ones first."""
-        rows = {(stage.samples, stage.batches) for stage in self.stages}
-        return sorted({size for row in rows for size in batches.sizes(*row)}, reverse=True)
+        return sorted(self.sizes_from(1), reverse=True)
 
     @property
     def rising(self) -> int:
@@ -181,10 +180,7 @@ class Plan:
         Raises:
             IndexError: the plan has no such epoch.
         """
-        if not 1 <= epoch <= self.epochs:
-            raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
-        last = bisect_right(self.stages, epoch, key=lambda one: one.first_epoch)
-        return self._epochs[last - 1][2]
+        return sum(row.batches for row in self.segments(epoch))
 
     def at(self, update: int) -> Place:
         """Where an update, counted from 1, is.
@@ -208,15 +204,6 @@ class Plan:
         return Place(
             update, stage, epoch, before + batch + 1, total, stage.start + low, high - low, rate
         )
-
-    def locate(self, update: int) -> tuple[Stage, int, int]:
-        """Where an update, counted from 1, is: its row, its epoch, and its batch in the epoch.
-
-        Raises:
-            IndexError: the plan has no such update.
-        """
-        place = self.at(update)
-        return place.stage, place.epoch, place.batch
 
     def smallest_from(self, update: int) -> int:
         """The smallest batch from an update, counted from 1, on."""

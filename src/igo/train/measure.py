@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -16,6 +16,8 @@ from igo.method.spread import Spread
 from igo.seeds import derive_seed
 from igo.train.datasets import Batch, Data
 from igo.train.engine import Engine
+
+Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
 
 
 def size_at_start(config: Config, before: int | None) -> int:
@@ -46,12 +48,25 @@ def mini_batch(
     stream = data.train_batches(
         engine.ranks.share(drawn), derive_seed(seed, "augmentation"), engine.micro_batch_size
     )
-    with untouched(network), torch.random.fork_rng(devices=gpus(engine)):
-        torch.manual_seed(derive_seed(seed, "dropout", *engine.ranks.own))
+    parts = ((*batch, range(batch_size)) for batch in stream)
+    dropout = derive_seed(seed, "dropout", *engine.ranks.own)
+    return spread_of(engine, network, parts, dropout).noise(
+        batch_size=batch_size, n=data.n, sampling=sampling
+    )
+
+
+def spread_of(
+    engine: Engine, network: nn.Module, parts: Iterable[Part], seed: int | None = None
+) -> Spread:
+    """How the gradients of parts scatter; the training that follows is as if there were none."""
+    devices = [engine.device] if engine.device.type == "cuda" else []
+    with untouched(network), torch.random.fork_rng(devices=devices):
+        if seed is not None:
+            torch.manual_seed(seed)
         spread = Spread(network.parameters())
-        for batch in stream:
-            spread.add(training_gradient(engine, network, (*batch, range(batch_size))))
-    return spread.noise(batch_size=batch_size, n=data.n, sampling=sampling)
+        for part in parts:
+            spread.add(training_gradient(engine, network, part))
+    return spread
 
 
 def training_gradient(
@@ -67,8 +82,3 @@ def training_gradient(
         engine = replace(engine, autocast=None, scaler=off)
     engine.backward(network, *batch)
     return [parameter.grad for parameter in network.parameters()]
-
-
-def gpus(engine: Engine) -> Sequence[torch.device]:
-    """The devices beside the CPU whose random state a measurement must leave alone."""
-    return [engine.device] if engine.device.type == "cuda" else []

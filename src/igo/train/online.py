@@ -12,20 +12,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from igo.config.schema import NoiseConfig
 from igo.method import batches as equal
-from igo.method.measure import untouched
 from igo.method.noise import Noise
-from igo.method.spread import Spread
 from igo.ranks import ALONE, Ranks
 from igo.train import measure
 from igo.train.datasets import Batch
 from igo.train.engine import Engine
+from igo.train.measure import Part
 
-Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
 LEAST_PIECES = 8  # of an epoch, for an interval
 LEAST_SIZE = 8  # samples of a piece: under BatchNorm, fewer have another C² altogether
 
@@ -78,9 +75,6 @@ def measured(
     """
     if not plan.pieces:
         return None
-    with untouched(network), torch.random.fork_rng(devices=measure.gpus(engine)):
-        spread = Spread(network.parameters())
-        for part in plan.parts(first, engine.ranks):
-            spread.add(measure.training_gradient(engine, network, part))
+    spread = measure.spread_of(engine, network, plan.parts(first, engine.ranks))
     found = spread.noise(batch_size=plan.size, n=n)
     return None if engine.skip and not math.isfinite(found.variance) else found

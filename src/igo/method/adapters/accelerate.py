@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from igo.errors import UserError
-from igo.method.adapters import need
+from igo.method.adapters import need, refuse_accumulation
 from igo.method.sampler import BatchSampler
 
 if TYPE_CHECKING:
@@ -41,11 +41,7 @@ def prepare(accelerator: Accelerator, loader: DataLoader[Any]) -> DataLoader[Any
     batches = loader.batch_sampler
     if not isinstance(batches, BatchSampler):
         raise UserError("the loader needs batch_sampler=igo.BatchSampler(plan)")
-    if accelerator.gradient_accumulation_steps != 1:
-        raise UserError(
-            "gradient_accumulation_steps must be 1: the plan says how large batches are. For a"
-            " batch too large for the memory use BatchSampler(…, parts=…), step where update.ends"
-        )
+    refuse_accumulation("gradient_accumulation_steps", accelerator.gradient_accumulation_steps, "")
     batches.data = loader.dataset
     batches.check_data()
     accelerator.register_for_checkpointing(batches)

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from igo.errors import UserError
-from igo.method.adapters import need
+from igo.method.adapters import need, refuse_accumulation
 from igo.method.arguments import PlanWarning
 from igo.method.counter import Update
 from igo.method.plan import Plan
@@ -88,11 +88,7 @@ class Graduated(Callback):
             UserError: the trainer would change what an update is.
         """
         plan = self.batches.plan
-        if trainer.accumulate_grad_batches != 1:
-            raise UserError(
-                "accumulate_grad_batches must be 1: the plan has the batch sizes. For a batch too"
-                " large for the memory use a loop of your own with BatchSampler(…, parts=…)"
-            )
+        refuse_accumulation("accumulate_grad_batches", trainer.accumulate_grad_batches)
         if trainer.max_epochs is not None and trainer.max_epochs > plan.epochs:
             raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {plan.epochs}")
         if stage == "fit":

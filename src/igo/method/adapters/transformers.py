@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 
 from igo.errors import UserError
-from igo.method.adapters import need
+from igo.method.adapters import need, refuse_accumulation
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Update
 from igo.method.plan import Plan
@@ -180,11 +180,7 @@ class Trainer(transformers.Trainer):
 
 def _check(args: Any, plan: Plan) -> None:
     """Refuse arguments that would be ignored, or would change what an update is."""
-    if args.gradient_accumulation_steps != 1:
-        raise UserError(
-            "gradient_accumulation_steps must be 1: the plan has the batch sizes. For a batch too"
-            " large for the memory use a loop of your own with BatchSampler(…, parts=…)"
-        )
+    refuse_accumulation("gradient_accumulation_steps", args.gradient_accumulation_steps)
     if args.ignore_data_skip:
         raise UserError("ignore_data_skip must be false: a resumed run goes on in its epoch")
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
