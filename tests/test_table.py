@@ -505,12 +505,12 @@ def test_the_terminal_shows_what_fits(
     ]
     assert cells[1][-3:] == ["135", "9.0", "[9.0, 9.0]"]
     assert cells[2][0] == "1"
-    assert not any(line.startswith("no room") for line in lines)
+    assert not any(line.startswith("columns hidden") for line in lines)
     assert "failed: " in lines[-1]
     assert lines[-1].endswith(": it burst")
     for width in (50, 80, 120):
         narrow = shown(runs, width, monkeypatch, capsys)
-        (end,) = (i for i, line in enumerate(narrow) if line.startswith("no room for: "))
+        (end,) = (i for i, line in enumerate(narrow) if line.startswith("columns hidden"))
         assert max(len(line) for line in narrow[:end]) <= width
         assert any("55.00 ± 7.07" in line for line in narrow)
         assert "seconds" in narrow[end]
@@ -543,7 +543,7 @@ def test_many_settings_that_differ_are_words(
     runs = table.read_runs(folders)
     for width in (60, 70):
         lines = shown(runs, width, monkeypatch, capsys)
-        (end,) = (i for i, line in enumerate(lines) if line.startswith("no room for: "))
+        (end,) = (i for i, line in enumerate(lines) if line.startswith("columns hidden"))
         assert max(len(line) for line in lines[:end]) <= width
         (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
         assert lines[title].split()[:2] == ["setting", "n"]

@@ -7,6 +7,7 @@ standard deviation, and the power of TOST for pairs, which neither library has.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -66,10 +67,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 def sign_flip(differences: ArrayLike) -> float | None:
     """p that the differences are as likely with the other sign (Fisher 1935), two-sided.
 
-    Exact, and of no assumption on their distribution but symmetry under the hypothesis: the share
-    of all 2^n signs for which the mean is as far from 0. It is never below ``least_p(n)``. For more
-    than MOST_SIGNS differences DRAWN_SIGNS random signs stand for all. None for no differences, or
-    where all are 0.
+    Exact: the share of all 2^n signs for which the mean is as far from 0. It assumes nothing but
+    symmetry, and is never below ``least_p(n)``. For more than MOST_SIGNS differences DRAWN_SIGNS
+    random signs stand for all. None for no differences, or where all are 0.
     """
     d = np.asarray(differences, dtype=np.float64)
     d = d[d != 0]
@@ -80,16 +80,10 @@ def sign_flip(differences: ArrayLike) -> float | None:
         random = np.random.default_rng(0)
         sums = (random.integers(0, 2, (DRAWN_SIGNS, len(d)), dtype=np.int8) * 2.0 - 1) @ d
         return float((1 + (np.abs(sums) >= bound).sum()) / (1 + DRAWN_SIGNS))
-    first, second = (_signed_sums(part) for part in (d[: len(d) // 2], d[len(d) // 2 :]))
-    return float((np.abs(first[:, None] + second) >= bound).mean())
-
-
-def _signed_sums(values: Array) -> Array:
-    """The sums of all signs of some values, (2^n,)."""
     sums = np.zeros(1)
-    for value in values:
-        sums = np.concatenate([sums - value, sums + value])
-    return sums
+    for one in d:
+        sums = np.concatenate([sums - one, sums + one])
+    return float((np.abs(sums) >= bound).mean())
 
 
 def least_p(n: int) -> float:
@@ -154,30 +148,26 @@ def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
 def seeds_to_detect(difference: float, sd: float, level: float = LEVEL) -> int | None:
     """Pairs with which a true difference is found with a chance of POWER; None above MOST_SEEDS."""
     least = next(n for n in itertools.count(2) if least_p(n) <= level or n > MOST_SIGNS)
-    if sd < NO_SPREAD:
-        return least
-    if not difference:
-        return None
+    if sd < NO_SPREAD or not difference:
+        return least if difference or sd < NO_SPREAD else None
     return _first(least, lambda n: power(difference, sd, n, level) >= POWER)
 
 
 def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) -> float:
     """Chance that TOST says "within ±margin" where the true difference is 0.
 
-    P(|mean| + t s/√n < margin), the mean normal and s² a χ²: one integral over s.
+    P(|mean| + t s/√n < margin), the mean normal and (n - 1) s²/σ² a χ²: one integral over s.
     """
-    from scipy.integrate import quad
     from scipy.stats import chi
 
     free, bound = n - 1, float(stdtrit(n - 1, 1 - level))
-    most = margin * math.sqrt(n) / (bound * sd) * math.sqrt(free)  # of √(n - 1) s/σ
+    far = margin * math.sqrt(n) / sd  # the margin in standard errors
 
-    def at(root: float) -> float:
-        room = (margin * math.sqrt(n) / sd) - bound * root / math.sqrt(free)
-        return float((2 * ndtr(room) - 1) * chi.pdf(root, free))
+    def inside(root: float) -> float:
+        return float(2 * ndtr(far - bound * root / math.sqrt(free)) - 1)
 
-    top = min(most, math.sqrt(free) + 12)  # χ beyond it is nothing
-    return float(quad(at, 0, top, limit=200)[0])
+    most = min(far / bound * math.sqrt(free), math.sqrt(free) + 12)  # χ beyond it is nothing
+    return float(chi.expect(inside, args=(free,), lb=0, ub=most, limit=200))
 
 
 def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
@@ -194,11 +184,8 @@ def _first(least: int, enough: Callable[[int], bool]) -> int | None:
         if high >= MOST_SEEDS:
             return None
         high = min(2 * high, MOST_SEEDS)
-    low = least
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle + 1, high)
-    return high
+    between = range(least, high + 1)
+    return between[bisect.bisect_left(between, True, key=enough)]
 
 
 def equal_means(samples: Sequence[Sequence[float]]) -> float | None:
@@ -220,12 +207,11 @@ def share_explained(groups: Sequence[Sequence[float]]) -> float | None:
     None for no variance, or where no group has two values.
     """
     values = np.concatenate([np.asarray(group, float) for group in groups])
-    total = float(((values - values.mean()) ** 2).sum())
     free = len(values) - len(groups)
-    if total <= 0 or free < 1:
+    if free < 1 or not values.var() > 0:
         return None
-    within = sum(float(((np.asarray(g) - np.mean(g)) ** 2).sum()) for g in groups)
-    return 1 - (within / free) / (total / (len(values) - 1))
+    within = sum(float(np.var(group)) * len(group) for group in groups)
+    return 1 - (within / free) / float(values.var(ddof=1))
 
 
 def rank_agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float] | None:

@@ -46,7 +46,7 @@ def rates(results: Results) -> list[Rates]:
             found.setdefault(gamma, []).append(row["setting"])
             rows[row["setting"]] = row
     names = [
-        " / ".join(dict.fromkeys(schedule_name(rows[one]) for one in settings))
+        " / ".join(sorted({schedule_name(rows[one]) for one in settings}))
         for settings in found.values()
     ]
     stages = [rows[settings[0]]["schedule.stages"] for settings in found.values()]

@@ -11,6 +11,7 @@ import polars as pl
 from igo.analysis.report.results import Results, Row
 from igo.analysis.table.names import DATASETS
 from igo.analysis.table.table import constants
+from igo.words import counted
 
 
 def facts(results: Results) -> dict[str, Any]:
@@ -42,20 +43,17 @@ def _duration(seconds: float) -> str:
 def how(results: Results, command: str) -> list[tuple[str, str]]:
     """Name and value of all that a reader needs to judge or repeat it."""
     common = constants(results.runs.drop("setting", "counted", "folder", "command"))
-    hardware = [_hardware(status.get("hardware")) for status in results.statuses]
-    versions = [_versions(status) for status in results.statuses]
-    commits = results.runs.filter("counted")["commit"].fill_null("unknown")
-    started = sorted(
-        s for status in results.statuses if isinstance(s := status.get("started"), str)
-    )
+    used = results.runs.filter("counted")
+    started = sorted(str(status["started"])[:10] for status in results.statuses
+                     if status.get("started"))  # fmt: skip
     rows = [
         ("This page", command),
         ("All settings in common", ", ".join(f"{k}={_typed(v)}" for k, v in common.items())),
-        ("Hardware", _counts(hardware)),
-        ("Software", _counts(versions)),
-        ("Commit", _counts(commits.to_list())),
-        ("Runs started", f"{started[0][:10]} to {started[-1][:10]}" if started else ""),
-        ("Seeds", ", ".join(map(str, results.runs.filter("counted")["seed"].unique().sort()))),
+        ("Hardware", _counts([_hardware(status.get("hardware")) for status in results.statuses])),
+        ("Software", _counts([_versions(status) for status in results.statuses])),
+        ("Commit", _counts(used["commit"].fill_null("unknown").to_list())),
+        ("Runs started", f"{started[0]} to {started[-1]}" if started else ""),
+        ("Seeds", ", ".join(map(str, used["seed"].unique().sort()))),
     ]
     return [(name, value) for name, value in rows if value]
 
@@ -66,21 +64,18 @@ def _typed(value: object) -> str:
 
 def _counts(values: Sequence[str]) -> str:
     """Each value once, with how many runs have it where they differ."""
-    counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
-    if len(counted) == 1:
-        return counted[0][0]
-    return "; ".join(f"{value} ({count} runs)" for value, count in counted)
+    each = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    if len(each) == 1:
+        return each[0][0]
+    return "; ".join(f"{value} ({count} runs)" for value, count in each)
 
 
 def _hardware(facts: object) -> str:
     if not isinstance(facts, dict):
         return "unknown"
     parts = [str(facts[name]) for name in ("gpu", "cpu") if name in facts]
-    parts += [
-        f"{facts[name]} {name.removesuffix('s') if facts[name] == 1 else name}"
-        for name in ("cores", "threads")
-        if name in facts
-    ]
+    counts = {"core": facts.get("cores"), "thread": facts.get("threads")}
+    parts += [counted(number, name) for name, number in counts.items() if number is not None]
     if facts.get("ranks", 1) != 1:
         parts.append(f"{facts['ranks']} processes")
     return ", ".join([*parts, str(facts.get("precision", ""))])
@@ -89,8 +84,6 @@ def _hardware(facts: object) -> str:
 def _versions(status: Row) -> str:
     found = status.get("versions")
     known = found if isinstance(found, dict) else {}
-    parts = [
-        f"{name} {known[name]}" for name in ("torch", "torchvision", "timm") if known.get(name)
-    ]
-    python = status.get("python")
-    return ", ".join([f"Python {python}"] * bool(python) + parts) or "unknown"
+    known = {"Python": status.get("python"), **known}
+    names = ("Python", "torch", "torchvision", "timm")
+    return ", ".join(f"{name} {known[name]}" for name in names if known.get(name)) or "unknown"

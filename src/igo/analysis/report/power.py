@@ -18,11 +18,10 @@ from igo.analysis.report.phrases import least_seeds
 from igo.analysis.report.results import Results
 from igo.analysis.statistics import LEVEL
 from igo.analysis.table import table
-from igo.words import counted
+from igo.words import aligned, counted
 
 METRIC = "test/accuracy"
 MOST_SETTINGS = 16  # of a family whose pairs are all listed
-HEAD = ("n", "s.d.", "detectable")
 
 
 def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
@@ -38,27 +37,22 @@ def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
         pairs = [pair for pair in compare(results.runs, settings, METRIC) if pair.sd is not None]
         if not pairs:
             continue
-        level = LEVEL / len(pairs)
-        columns = (f"{difference:g} points", f"±{margin:g} points")
-        yield f"{family.shared}: {counted(len(pairs), 'pair')}, 5 % after Holm"
-        wanted = max(len(f"{family.labels[p.first]} − {family.labels[p.second]}") for p in pairs)
-        heads = "".join(f"{name:>12}" for name in (*HEAD, *columns))
-        yield f"  {'':{wanted}}{heads}"
-        needed: list[int | None] = []
+        level, needed = LEVEL / len(pairs), []
         least = 100 * statistics.least_sd(accuracy_step(results.runs, settings))
+        rows = [["pair", "n", "s.d.", "detectable", f"find {difference:g}", f"equal ±{margin:g}"]]
         for pair in pairs:
             sd = 100 * (pair.sd or 0.0)
-            seeds = (
+            seeds = [
                 statistics.seeds_to_detect(difference, max(sd, least), level),
                 statistics.seeds_to_equate(margin, max(sd, least), level),
-            )
-            needed += seeds
-            detectable = "none" if pair.detectable is None else f"{100 * pair.detectable:.2f}"
-            cells = (pair.n, f"{sd:.2f}", detectable, *(one or "–" for one in seeds))
+            ]
+            needed += [one for one in seeds if one is not None]
             label = f"{family.labels[pair.first]} − {family.labels[pair.second]}"
-            yield f"  {label:{wanted}}" + "".join(f"{cell:>12}" for cell in cells)
-        known = [one for one in needed if one is not None]
-        yield f"  seeds for all of it: {max(known)}"
+            found = "none" if pair.detectable is None else f"{100 * pair.detectable:.2f}"
+            rows.append([label, str(pair.n), f"{sd:.2f}", found, *(str(n or "–") for n in seeds)])
+        yield f"{family.shared}: {counted(len(pairs), 'pair')}, 5 % after Holm"
+        yield from (f"  {line}" for line in aligned(rows))
+        yield f"  seeds for all of it: {max(needed, default='–')}"
         if any(100 * (pair.sd or 0.0) < least for pair in pairs):
             yield f"  a smaller s.d. counts as {least:.2f}: the accuracies come in steps"
 
@@ -81,26 +75,19 @@ def sentence(runs: pl.DataFrame) -> str:
     if len(values) < 2:
         return ""
     seeds = sorted(set.intersection(*(set(own) for own in values.values())))
-    pairs = math.comb(len(values), 2)
-    start = f"what these seeds can show: {len(values)} settings"
-    if len(seeds) < 2:
-        return f"{start} with {counted(len(seeds), 'common seed')}: no difference can be tested"
+    pairs, n = math.comb(len(values), 2), len(seeds)
+    start = f"what these seeds can show: {len(values)} settings, {counted(n, 'common seed')}"
+    if n < 2:
+        return f"{start}: no difference can be tested"
     cells = 100 * np.array([[own[seed] for seed in seeds] for own in values.values()])
     cells = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
-    free = (len(values) - 1) * (len(seeds) - 1)
+    free = (len(values) - 1) * (n - 1)
     step = accuracy_step(numbered.filter("counted"), set(values))
     sd = max(math.sqrt(2 * float((cells**2).sum()) / free), 100 * statistics.least_sd(step))
-    spread = f"{start}, {len(seeds)} seeds, s.d. of a paired difference {sd:.2f} points of accuracy"
-    one = statistics.detectable(sd, len(seeds))
-    every = statistics.detectable(sd, len(seeds), LEVEL / pairs)
-    if one is None:
-        least = f"{least_seeds(1)} seeds is the least"
-        more = f", {least_seeds(pairs)} for all {pairs} pairs at once" if pairs > 1 else ""
-        return f"{spread}: too few for a verdict; {least}{more}"
-    over = (
-        f"{every:.2f} over all {pairs} pairs"
-        if every is not None
-        else f"none over all {pairs} pairs ({least_seeds(pairs)} seeds is the least)"
-    )
-    found = f"{spread}: 80 % power for {one:.2f} points in one comparison"
-    return found if pairs == 1 else f"{found}, {over}"
+    found = [
+        f"{over}: {points:.2f} points with 80 % power"
+        if (points := statistics.detectable(sd, n, LEVEL / tests)) is not None
+        else f"{over}: too few, {least_seeds(tests)} seeds is the least"
+        for tests, over in dict.fromkeys([(1, "one pair"), (pairs, f"all {pairs} pairs")][:pairs])
+    ]
+    return f"{start}, s.d. of a paired difference {sd:.2f} points; {'; '.join(found)}"

@@ -38,7 +38,9 @@ THROUGH_PLAN = (
 )  # fmt: skip
 # Of profiles that make one plan, the one whose name is shown.
 SPELLINGS = {name: i for i, name in enumerate(("constant", "graduated", "polynomial", "linear"))}
-LOCAL = re.compile(r"(runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=")  # of a place, not a result
+LOCAL = re.compile(
+    r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)="
+)  # of a place, not a result
 
 
 @dataclass(frozen=True)
@@ -141,24 +143,24 @@ def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, p
 
 
 def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
-    counts = runs.filter(pl.col("setting").is_not_null()).group_by("setting").agg(
+    known = runs.filter(pl.col("setting").is_not_null()).group_by("setting")
+    counts = known.agg(
         pl.col("counted").sum().cast(pl.Int64).alias("n"),
         (pl.col("state") != "finished").sum().cast(pl.Int64).alias("unfinished"),
-        pl.col("counted").sum().alias("_"),
         *means(METRICS),
-    )  # fmt: skip
-    return settings.join(
-        with_intervals(counts, METRICS).drop("_"), on="setting", maintain_order="left"
     )
+    own = with_intervals(counts, METRICS)
+    return settings.join(own, on="setting", maintain_order="left")
 
 
 def _epochs(runs: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
-    rows: list[Row] = []
-    for folder, (setting, seed, counted) in zip(
-        folders, runs.select("setting", "seed", "counted").iter_rows(), strict=True
-    ):
-        if counted:
-            rows += [record | {"setting": setting, "seed": seed} for record in read_records(folder)]
+    numbered = zip(folders, runs.select("setting", "seed", "counted").iter_rows(), strict=True)
+    rows = [
+        record | {"setting": setting, "seed": seed}
+        for folder, (setting, seed, counted) in numbered
+        if counted
+        for record in read_records(folder)
+    ]
     columns = {name: [_number(row.get(name), kind) for row in rows] for name, kind in EPOCH.items()}
     return pl.DataFrame(columns, schema=EPOCH)
 
@@ -169,77 +171,61 @@ def _number(value: object, kind: type) -> Any:
 
 
 def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
-    by_epoch = (
-        epochs.with_columns(counted=pl.lit(value=True))
-        .group_by("setting", "epoch")
-        .agg(
-            pl.len().cast(pl.Int64).alias("n"),
-            *(pl.col(name).first().alias(f"{name}_of_one") for name in ENDS),
-            *means(AVERAGED),
-        )
+    by_epoch = epochs.with_columns(counted=pl.lit(value=True)).group_by("setting", "epoch")
+    found = by_epoch.agg(
+        pl.len().cast(pl.Int64).alias("n"),
+        *(pl.col(name).first().alias(f"{name}_of_one") for name in ENDS),
+        *means(AVERAGED),
     )
-    curves = with_intervals(by_epoch, AVERAGED).with_columns(
+    curves = with_intervals(found, AVERAGED).with_columns(
         pl.when(pl.col("n") == 1).then(f"{name}_of_one").otherwise(name).alias(name)
         for name in ENDS
-    )  # fmt: skip
+    )
     return curves.drop(f"{name}_of_one" for name in ENDS).sort("setting", "epoch")
 
 
 def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:
     found = [_sharpness_of(folder) for folder in folders]
     return [
-        pl.Series(name, [one.get(name) for one in found], dtype=pl.Float64) for name in SHARPNESS
+        pl.Series(name, [_number(one.get(name), float) for one in found], dtype=pl.Float64)
+        for name in SHARPNESS
     ]
 
 
-def _sharpness_of(folder: Path) -> dict[str, float]:
-    """The numbers of a run's sharpness.json, each plain or under ``value``; none where damaged."""
+def _sharpness_of(folder: Path) -> Row:
+    """The entries of a run's sharpness.json, each plain or under ``value``; none where damaged."""
     try:
         found = from_json((folder / "sharpness.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    if not isinstance(found, dict):
-        return {}
-    values = {}
-    for name in SHARPNESS:
-        entry = found.get(name)
-        value = _number(entry.get("value") if isinstance(entry, dict) else entry, float)
-        if value is not None:
-            values[name] = value
-    return values
+    entries = found if isinstance(found, dict) else {}
+    return {k: v.get("value") if isinstance(v, dict) else v for k, v in entries.items()}
 
 
 def command(status: Row) -> str | None:
     """The command that a run was started with, less the seed and where it read and wrote."""
-    typed = status.get("command")
-    if not isinstance(typed, str):
-        return None
     try:
-        words = shlex.split(typed)
+        words = shlex.split(str(status.get("command") or ""))
     except ValueError:
         return None
-    if words[:2] == ["igo", "train"]:
-        program, rest = words[:2], words[2:]
-    elif len(words) > 1 and words[1].endswith("train.py"):
-        program, rest = ["python", "src/train.py"], words[2:]
-    else:
+    program = words[:2]
+    if len(program) == 2 and program[1].endswith("train.py"):
+        program = ["python", "src/train.py"]
+    elif program != ["igo", "train"]:
         return None
-    rest = [w for w in rest if w != "-m" and not LOCAL.match(w) and not w.startswith("seed=")]
+    rest = [w for w in words[2:] if w != "-m" and not LOCAL.match(w)]
     return shlex.join([*program, *rest])
 
 
 def commands(runs: pl.DataFrame) -> list[str]:
     """The commands behind some runs, each once, with all of its seeds."""
-    by_command = (
-        runs.filter(pl.col("command").is_not_null())
-        .group_by("command")
-        .agg(pl.col("seed").unique().sort())
-        .sort("command")
-    )
-    return [_with_seeds(text, seeds) for text, seeds in by_command.iter_rows()]
-
-
-def _with_seeds(text: str, seeds: Sequence[int]) -> str:
-    if len(seeds) > 1:  # after the program, two words
-        text = " ".join([*(words := text.split(" "))[:2], "-m", *words[2:]])
-    return f"{text} seed={','.join(map(str, seeds))}"
+    known = runs.filter(pl.col("command").is_not_null())
+    by_command = known.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
+    found = []
+    for text, seeds in by_command.iter_rows():
+        program, script, *rest = text.split(" ")
+        sweep = ["-m"] if len(seeds) > 1 else []
+        found.append(
+            " ".join([program, script, *sweep, *rest, f"seed={','.join(map(str, seeds))}"])
+        )
+    return found

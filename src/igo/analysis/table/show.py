@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import polars as pl
@@ -56,7 +56,7 @@ def show_summary(runs: pl.DataFrame) -> None:
     shown, left_out = _fitting(columns, console.width)
     console.print(_table(shown))
     if left_out:
-        say(f"no room for: {', '.join(left_out)} (all in summary.csv)")
+        say(f"columns hidden in this narrow terminal: {', '.join(left_out)} (all in summary.csv)")
     if len(summary) > MOST_SETTINGS:
         say(f"{counted(len(summary) - MOST_SETTINGS, 'more setting')} in summary.csv")
     say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
@@ -84,46 +84,34 @@ def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
     """
     rows = [common | row for row in summary.to_dicts()]
     names = list(telling(summary, summary.columns[: summary.columns.index("n")]))
-    settings = _settings(names, rows)
-    counts = [_column("n", rows, lambda row: str(row["n"]))]
-    counts += [
-        _column(name, rows, _setting(name))
-        for name in ("unfinished", "repeated")
-        if any(row[name] for row in rows)
+    by_schedule = "schedule.profile" in names  # then its parameters stand in one column with it
+    settings = [
+        (short(name), [
+            schedule_name(row) if name == "schedule.profile" else _value(row[name])
+            for row in rows
+        ])
+        for name in names
+        if not (by_schedule and name in PARAMETERS)
+    ]  # fmt: skip
+    counts = [
+        (name, [str(row[name]) for row in rows])
+        for name in ("n", "unfinished", "repeated")
+        if name == "n" or any(row[name] for row in rows)
     ]
-    statistics = []
+    statistics: list[Column] = []
     for name, factor, form in SHOWN:
         if name.startswith("validation") and all(row[f"{name}_mean"] is None for row in rows):
             continue  # nothing was held out
-        statistics.append(_column(_title(name), rows, _statistic(name, factor, form)))
+        statistics.append((_title(name), [_statistic(row, name, factor, form) for row in rows]))
         if name != "updates":  # which the settings decide
-            statistics.append(_column("95 %", rows, _interval(name, factor, form)))
+            statistics.append(("95 %", [_interval(row, name, factor, form) for row in rows]))
     if _width([*settings, *counts, statistics[0]]) > width:
-        settings = [_column(IN_WORDS, rows, lambda row: ", ".join(differing(row, names)))]
+        settings = [(IN_WORDS, [", ".join(differing(row, names)) for row in rows])]
     return [*settings, *counts, *statistics]
-
-
-def _settings(names: Sequence[str], rows: Sequence[Row]) -> list[Column]:
-    """A column for each setting; one for a schedule's profile with its parameters."""
-    if "schedule.profile" not in names:
-        return [_column(short(name), rows, _setting(name)) for name in names]
-    kept = [name for name in names if name not in PARAMETERS]
-    return [
-        _column(short(name), rows, schedule_name if name == "schedule.profile" else _setting(name))
-        for name in kept
-    ]
 
 
 def _title(metric: str) -> str:
     return f"{metric} %" if "accuracy" in metric else metric
-
-
-def _column(title: str, rows: Sequence[Row], cell: Callable[[Row], str]) -> Column:
-    return title, [cell(row) for row in rows]
-
-
-def _setting(name: str) -> Callable[[Row], str]:
-    return lambda row: _value(row[name])
 
 
 def _value(value: object) -> str:
@@ -135,25 +123,18 @@ def _value(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _statistic(name: str, factor: float, form: str) -> Callable[[Row], str]:
+def _statistic(row: Row, name: str, factor: float, form: str) -> str:
     """``mean ± sd``; a deviation of zero, as of updates, is left out."""
-
-    def cell(row: Row) -> str:
-        mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
-        if mean is None:
-            return "–"
-        spread = f" ± {deviation * factor:{form}}" if deviation else ""
-        return f"{mean * factor:{form}}{spread}"
-
-    return cell
+    mean, deviation = row[f"{name}_mean"], row[f"{name}_sd"]
+    if mean is None:
+        return "–"
+    spread = f" ± {deviation * factor:{form}}" if deviation else ""
+    return f"{mean * factor:{form}}{spread}"
 
 
-def _interval(name: str, factor: float, form: str) -> Callable[[Row], str]:
-    def cell(row: Row) -> str:
-        low, high = row[f"{name}_low"], row[f"{name}_high"]
-        return "–" if low is None else f"[{low * factor:{form}}, {high * factor:{form}}]"
-
-    return cell
+def _interval(row: Row, name: str, factor: float, form: str) -> str:
+    low, high = row[f"{name}_low"], row[f"{name}_high"]
+    return "–" if low is None else f"[{low * factor:{form}}, {high * factor:{form}}]"
 
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[Sequence[Column], list[str]]:
