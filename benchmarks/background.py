@@ -56,16 +56,23 @@ def _run(setting: str, *overrides: str) -> tuple[list[float], list[float]]:
 
     ends: list[float] = []
     stalls: list[float] = []
-    one_epoch = loop._one_epoch
+    begin, end = loop._begin_epoch, loop._end_epoch
 
-    def timed(*arguments: Any) -> Any:
+    def begun(*arguments: Any) -> Any:
         if ends:
             stalls.append(time.perf_counter() - ends[-1])
-        found = one_epoch(*arguments)
+        return begin(*arguments)
+
+    def ended(*arguments: Any) -> Any:
+        found = end(*arguments)
         ends.append(time.perf_counter())
         return found
 
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(loop, "_one_epoch", timed):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(loop, "_begin_epoch", begun),
+        mock.patch.object(loop, "_end_epoch", ended),
+    ):
         more = (f"engine.background={setting}", f"runs_dir={folder}")
         path = session.run(configure(*RUN, *more, *overrides), Terminal(quiet=True))
         stalls.append(time.perf_counter() - ends[-1])  # the last one is waited for to its end

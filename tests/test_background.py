@@ -112,13 +112,13 @@ def test_training_goes_on_while_a_checkpoint_is_written(
         (progress,) = (one for one in arguments if isinstance(one, Progress))
         if progress.epoch == 1:
             stepping.append(True)
-        return one_epoch(*arguments)
+        return begin_epoch(*arguments)
 
     stepping: list[bool] = []
-    one_epoch = loop._one_epoch
+    begin_epoch = loop._begin_epoch
     monkeypatch.setattr(checkpoint, "save", slow)
     monkeypatch.setattr(Engine, "step", noticed)
-    monkeypatch.setattr(loop, "_one_epoch", began)
+    monkeypatch.setattr(loop, "_begin_epoch", began)
     session.run(make_config(*TINY, "tracking=none", f"runs_dir={tmp_path}"))
     assert epochs == [1, 2, 3]
 

@@ -110,6 +110,26 @@ def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float)
     assert (found.batch_size, found.batches, found.sampling) == (5, 6, sampling)
 
 
+@pytest.mark.parametrize("size", [0.0, 0.5], ids=["normal", "log-normal size"])
+@pytest.mark.parametrize(("n", "b", "k"), [(256, 16, 8), (256, 16, 16), (1024, 16, 32)])
+def test_intervals_of_pieces_that_are_half_or_all_of_the_samples_cover_c2(
+    n: int, b: int, k: int, size: float
+) -> None:
+    """Of 500 finite populations: as many intervals hold its own C² as 95 % ones may."""
+    draw = np.random.default_rng(0)
+    held = 0
+    for _ in range(500):
+        gradients = draw.normal(size=(n, 30)) * 0.9 ** np.arange(30)
+        gradients = 0.3 + gradients * np.exp(size * draw.normal(size=(n, 1)))
+        variance = gradients.var(axis=0).sum()
+        pieces = gradients[draw.permutation(n)[: k * b].reshape(k, b)].mean(axis=1)
+        found = estimate(torch.from_numpy(pieces), batch_size=b, n=n)
+        assert found.interval is not None
+        held += found.interval[0] <= variance <= found.interval[1]
+    assert held >= stats.binom(500, 0.93).ppf(1e-4)  # 0.89 of them
+    assert held <= stats.binom(500, 0.98).ppf(1 - 1e-4)  # and they are no wider than they need be
+
+
 def test_three_batches_have_an_interval_and_noise_that_hangs_on_one_has_no_end() -> None:
     def interval(*values: float) -> tuple[float, float] | None:
         g = torch.tensor(values, dtype=torch.float64)[:, None]

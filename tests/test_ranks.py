@@ -164,9 +164,9 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
     read: list[int] = []
     original = on_disk.ImageFolder.__getitem__
 
-    def spy(self: Any, index: int) -> Any:
-        read.append(index)
-        return original(self, index)
+    def spy(self: Any, which: on_disk.Seeded) -> Any:
+        read.append(which[0])
+        return original(self, which)
 
     monkeypatch.setattr(on_disk.ImageFolder, "__getitem__", spy)
     second = Ranks(1, 2)
