@@ -65,7 +65,8 @@ def test_the_page_a_person_copies_from_runs(tmp_path: Path) -> None:
     blocks = [one for one in BLOCK.findall(page) if not any(name in one for name in foreign)]
     assert len(blocks) >= 5
     program = tmp_path / "page.py"
-    program.write_text("\n".join(blocks) + "\nprint('updates', batches.updates, batches.plan.updates)\n")
+    count = "print('updates', batches.updates, batches.plan.updates)\n"
+    program.write_text("\n".join([*blocks, count]))
     out = run(tmp_path, str(program))
     updates = re.findall(r"updates (\d+) (\d+)$", out.strip())
     assert updates
