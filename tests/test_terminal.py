@@ -307,11 +307,18 @@ def test_a_finished_run_says_that_the_code_has_changed(
     assert re.search(r"finished before with other code \(commit a{10}, now [0-9a-f]{10}", said)
 
 
-def test_the_code_is_the_packages_sources(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_code_is_the_sources_that_can_change_a_result(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     here = provenance.code()
     shutil.copytree(ROOT / "src/igo", tmp_path / "igo", symlinks=True)
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "igo")
     assert provenance.code() == here
+    whole = provenance.code(all_rooms=True)
+    with (tmp_path / "igo/analysis/style.py").open("a") as file:
+        file.write("\n")
+    assert provenance.code() == here  # no result of a run depends on it
+    assert provenance.code(all_rooms=True) != whole
     with (tmp_path / "igo/method/profiles.py").open("a") as file:
         file.write("\n")
     assert provenance.code() != here

@@ -16,6 +16,7 @@ from typing import Any
 from igo.paths import PACKAGE
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
+RESULT = ("method", "data", "config", "train")  # rooms; what the others do, no loss depends on
 
 
 def command() -> str:
@@ -64,11 +65,16 @@ def commit() -> str | None:
     return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
 
 
-def code() -> str:
-    """Ten hexadecimal digits of this package's own sources, whatever git knows of them."""
+def code(*, all_rooms: bool = False) -> str:
+    """Ten hexadecimal digits of the sources that can change a result, whatever git knows of them.
+
+    They are those of RESULT and the ground; with ``all_rooms``, of the whole package.
+    """
     found = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
-        found.update(str(file.relative_to(PACKAGE)).encode() + b"\0" + file.read_bytes() + b"\0")
+        name = file.relative_to(PACKAGE)
+        if all_rooms or len(name.parts) == 1 or name.parts[0] in RESULT:
+            found.update(str(name).encode() + b"\0" + file.read_bytes() + b"\0")
     return found.hexdigest()[:10]
 
 

@@ -15,7 +15,7 @@ KINDS = {".json", ".jsonl", ".yaml", ".csv"}  # of a run's files, those that a r
 
 def fingerprint(folders: Sequence[Path], settings: object) -> str:
     """SHA-256 of settings, this package's sources, and name, size and time of the runs' files."""
-    found = hashlib.sha256(f"{code()}\0{settings}".encode())
+    found = hashlib.sha256(f"{code(all_rooms=True)}\0{settings}".encode())
     for folder in sorted(folders):
         for file in sorted(one for one in folder.glob("*") if one.suffix in KINDS):
             stat = file.stat()
