@@ -52,6 +52,12 @@ MESSAGES = {  # what is typed: the answer
     "batch_size=1438": "batch_size=1438 is not allowed: digits has 1437 training samples",
     "max_batch_size=0": "max_batch_size=0 is not allowed: it must be 1 or more",
     "max_batch_size=8": "max_batch_size=8 is not allowed: it must be at least batch_size=16",
+    "schedule.epsilon=0 schedule.alpha_0=1": (
+        "schedule.epsilon=0.0 is not allowed: it must be above 0"
+    ),
+    "schedule.epsilon=1 schedule.alpha_0=-1": (
+        "schedule.alpha_0=-1.0 is not allowed: it must be above 0"
+    ),
     "schedule.batch_multiple=0": "schedule.batch_multiple=0 is not allowed: it must be 1 or more",
     "schedule.batch_multiple=12": (
         "batch_size=16 is not allowed: it must be a multiple of schedule.batch_multiple=12, e.g. 12"

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
+from igo.method.rounds import alpha_0
+from igo.method.rounds import rounds as method_rounds
 from lab.theory.functions import Array
 from lab.theory.ripple import Ripple
 
@@ -42,9 +44,11 @@ class Constants:
 
     @property
     def alpha0(self) -> float:
-        """α_0 = min{√b_1/(4 L_f η_1 C (1 + d̄)), √b_1/(√(2σ) η_1 C)}."""
-        bounds = 1 / (4 * self.lipschitz * (1 + self.width)), 1 / np.sqrt(2 * self.sigma)
-        return float(min(bounds) / self.noise_level)
+        """α_0 of Algorithm 3."""
+        return alpha_0(
+            learning_rate=self.learning_rate, batch_size=self.batch_size, variance=self.noise**2,
+            lipschitz=self.lipschitz, width=self.width, sigma=self.sigma,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def rounds_for(constants: Constants, epsilon: float, power: float) -> int:
     """Return M = ⌈(1/(α_0 ε))^{1/p}⌉. ValueError unless ε > 0 and p in (0, 1]."""
     if epsilon <= 0 or not 0 < power <= 1:
         raise ValueError(f"epsilon={epsilon} must be > 0 and power={power} in (0, 1]")
-    return max(1, int(np.ceil((constants.alpha0 * epsilon) ** (-1 / power) - 1e-9)))
+    return method_rounds(epsilon, constants.alpha0, power)
 
 
 def steps_in_stage(constants: Constants, noise_level: float, learning_rate: float) -> int:

@@ -6,11 +6,32 @@ import warnings
 
 from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError
+from igo.method import rounds
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
 
 SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}  # by argument
+
+
+def stages_of(config: Config) -> int:
+    """M as set, or as ε asks for, or one an epoch.
+
+    Raises:
+        ConfigError: Algorithm 3 has no M here, or another than is set.
+    """
+    schedule = config.schedule
+    try:
+        asked = rounds.stages_of(
+            schedule.epsilon, schedule.alpha_0, profile=schedule.profile, p=schedule.p,
+            most=config.epochs, what="epochs, at least one a stage",
+        )  # fmt: skip
+    except PlanError as error:
+        raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
+    if asked is not None and schedule.stages not in (None, asked):
+        allowed = f"schedule.epsilon chooses {asked}; leave one of them out"
+        raise ConfigError("schedule.stages", schedule.stages, allowed)
+    return asked or schedule.stages or config.epochs
 
 
 def make_plan(config: Config) -> Plan:

@@ -9,6 +9,7 @@ from functools import reduce
 import yaml
 
 from igo.config import hints
+from igo.config.plan import stages_of
 from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.data import readers
 from igo.errors import ConfigError, NoEffect
@@ -48,7 +49,7 @@ MODEL_PARTS = _model_parts()
 
 OF_PLAN = ("p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size")
 OF_SCHEDULE = ("stages", "batch_multiple", "final_updates", "p", "gamma", "noise_exponent", "h",
-               "decay", "power", "a", "share")  # fmt: skip
+               "epsilon", "alpha_0", "decay", "power", "a", "share")  # fmt: skip
 
 RULES: dict[str, Rule] = {
     **{name: arguments.RULES[name] for name in OF_PLAN},
@@ -118,8 +119,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
     schedule = config.schedule
     if config.optimizer.decay_momentum:
         _check_decay_momentum(config, typed)  # while what was typed is there to be named
-    if schedule.stages is None:
-        schedule.stages = config.epochs
+    schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if schedule.profile == "constant":

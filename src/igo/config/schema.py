@@ -75,6 +75,8 @@ class ScheduleConfig:
     noise_exponent: float = 0.5  # ρ
     lengths: str = "equal"
     h: float = 0.0  # of lengths=algorithm3
+    epsilon: float | None = None
+    alpha_0: float | None = None
     p: float | None = None
     gamma: float | None = None
     kappa: float | None = None

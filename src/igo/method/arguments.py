@@ -37,6 +37,8 @@ RULES: dict[str, Rule] = {
     "batch_multiple": AT_LEAST_ONE,
     "noise_exponent": (lambda r: 0 < r <= 1, "ρ of δ = η C b^(-ρ) must be in (0, 1]"),
     "h": NOT_NEGATIVE,
+    "epsilon": POSITIVE,
+    "alpha_0": POSITIVE,
     "final_updates": within(0, MOST_EPOCHS),
 }
 WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "max_batch_size", "batch_multiple",

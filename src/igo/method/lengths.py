@@ -23,7 +23,7 @@ def lengths_of_stages(
         if bracket <= 0:
             allowed = (
                 f"φ_{m}² - h η_{m}/η_1 = {bracket:.3g} in stage {m} of {len(phis)}, and Algorithm 3"
-                " needs it positive (ε_m > H_3 η_m); use a smaller h"
+                " needs it positive (ε_m > H_3 η_m); use a smaller h or fewer stages"
             )
             raise PlanError("h", h, allowed)
     shares = [1 / (bracket * k) for bracket, k in zip(brackets, ks, strict=True)]

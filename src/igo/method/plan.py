@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from igo.method import arguments, batches
+from igo.method import arguments, batches, rounds
 from igo.method.arguments import RAMP, PlanError, PlanWarning
 from igo.method.batches import PUBLISHED, Batching, Growth
 from igo.method.lengths import lengths_of_stages
@@ -42,6 +42,8 @@ def plan(
     noise_exponent: float = PUBLISHED,
     lengths: str = "equal",
     h: float = 0.0,
+    epsilon: float | None = None,
+    alpha_0: float | None = None,
     final_updates: int = 0,
     by_momentum: bool = False,
     **of_profile: Any,
@@ -97,6 +99,8 @@ def plan(
             where the noise has tail index α.
         lengths: ``equal`` stages, or ``algorithm3``: updates ∝ 1/(φ_m² - h η_m/η_1) [derived].
         h: of ``algorithm3``, 0 or more.
+        epsilon: ε, the accuracy wanted; it chooses M = ⌈(1/(α_0 ε))^(1/p)⌉, Algorithm 3.
+        alpha_0: α_0 of it, see ``igo.method.rounds.alpha_0``.
         final_updates: updates of stage M + 1, where δ = 0: full batches at the last η.
         by_momentum: leave η and b as they are, since β carries the decay.
         of_profile: the profile's own parameters, such as ``p``.
@@ -118,6 +122,7 @@ class _Planner:
         n, epochs, samples = given["n"], given["epochs"], given["samples"]
         self.total: int = n * epochs if samples is None else samples
         self.n: int = self.total if n is None else n
+        self.given["stages"] = rounds.of_plan(given, of_profile, self.total)
         if 0 < given["warmup"] < 1:
             self.given["warmup"] = self.given["warmup"] * self.total
         self.given["warmup"] = round(self.given["warmup"])
