@@ -17,7 +17,7 @@ OUT    ?= report
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-setup: $(READY)-train  ## make .venv with this package and the locked versions of what its programs need
+setup: $(READY)-train  ## make .venv with this package and its locked dependencies
 
 # requirements/ has a lock a purpose: train (all programs), dev, bench, examples. Each is installed
 # by the targets that need it. They hold everything but torch and torchvision, whose builds differ
@@ -38,28 +38,28 @@ $(READY)-%: requirements/%.lock $(READY)-train
 	$(locked)
 	@touch $@
 
-train: setup  ## train: schedule=graduated p=0.5 (more: make train ARGS="dataset=fashion_mnist epochs=5")
+train: setup  ## train a small ResNet on digits (more: make train ARGS="dataset=fashion_mnist epochs=5")
 	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
 
-sweep: setup  ## many runs, none twice (SWEEP=methods LAUNCHER=slurm ARGS="seed=0,1"; files in launch/sweep)
+sweep: setup  ## train many runs; finished ones are skipped (SWEEP=methods LAUNCHER=slurm ARGS="seed=0,1"; files in launch/sweep)
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
 
-sweep-status: setup  ## how the newest sweep stands (another: SWEEP=methods, or all of its name)
+sweep-status: setup  ## state of the newest sweep (another: SWEEP=methods, or its whole name)
 	$(BIN)/igo sweep-status $(if $(filter command environment,$(firstword $(origin SWEEP))),name=$(SWEEP)) $(ARGS)
 
 table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a sweep: ARGS="runs=runs/sweeps/…")
 	$(BIN)/igo table $(ARGS)
 
-report: setup  ## figures of many runs with intervals and tests, and a page that opens from disk (RUNS=runs OUT=report)
+report: setup  ## report of many runs: figures, intervals, tests, one page that opens from disk (RUNS=runs OUT=report)
 	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" $(ARGS)
 
-power: setup  ## what the spread of these runs lets a study detect: seeds for a difference, for equality (ARGS="difference=1 margin=0.5")
+power: setup  ## power analysis: seeds needed to find a difference or show equality (ARGS="difference=1 margin=0.5")
 	$(BIN)/igo report "runs=$(RUNS)" power=true $(ARGS)
 
-sharpness: setup  ## how sharp the loss is where the runs ended, into each run's folder (RUNS=runs ARGS="samples=2000")
+sharpness: setup  ## sharpness of the loss at the end of each run, into its folder (RUNS=runs ARGS="samples=2000")
 	$(BIN)/igo sharpness "runs=$(RUNS)" $(ARGS)
 
-dashboard: setup  ## the runs here without an account: the report in a browser, W&B's charts in the terminal
+dashboard: setup  ## show the runs without an account: report in a browser, W&B's charts in the terminal
 	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" if_new=true $(ARGS)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
@@ -67,10 +67,10 @@ dashboard: setup  ## the runs here without an account: the report in a browser, 
 	@if [ -t 0 ] && [ -t 1 ] && [ -d "$(RUNS)/wandb" ]; then $(BIN)/python launch/charts.py "runs_dir=$(RUNS)"; \
 	else echo "every epoch's charts, in a terminal: $(BIN)/python launch/charts.py runs_dir=$(RUNS)"; fi
 
-sync: setup  ## send offline runs to W&B, once, however often it is started or stopped (RUNS=runs)
+sync: setup  ## send offline runs to W&B, each epoch once (RUNS=runs)
 	$(BIN)/igo sync "runs_dir=$(RUNS)" $(ARGS)
 
-noise: setup  ## studies of the noise into results/noise: about 20 minutes on a core of its own
+noise: setup  ## studies of the noise, into results/noise: about 20 minutes on one free core
 	$(BIN)/python -m lab.noise study=lemma dataset=digits epochs=3 $(ARGS)
 	$(BIN)/python -m lab.noise study=lemma dataset=fashion_mnist dataset.samples=4000 epochs=3 $(ARGS)
 	$(BIN)/python -m lab.noise study=omega dataset=digits epochs=10 $(ARGS)
@@ -78,19 +78,19 @@ noise: setup  ## studies of the noise into results/noise: about 20 minutes on a 
 	$(BIN)/python -m lab.noise study=feedback dataset=fashion_mnist dataset.samples=12000 model.width=8 epochs=10 batch_size=32 $(ARGS)
 	$(BIN)/python -m lab.noise study=online_cost dataset=fashion_mnist dataset.samples=30000 engine.threads=1 calls=100 $(ARGS)
 
-theory: setup  ## every figure and table of the theory into results/theory (ARGS="study=nice")
+theory: setup  ## figures and tables of the theory, into results/theory (ARGS="study=nice")
 	OMP_NUM_THREADS=1 $(BIN)/python -m lab.theory $(ARGS)
 
-bench: $(READY)-bench  ## this project beside a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
+bench: $(READY)-bench  ## compare speed with a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
-bench-lesser: $(READY)-bench  ## the same as a CPU without AVX512 has it (ARGS="resnet18-128 small-32")
+bench-lesser: $(READY)-bench  ## the same, as on a CPU without AVX512 (ARGS="resnet18-128 small-32")
 	$(LESSER) $(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
-gpu:  ## half an hour on a machine with one GPU, without set-up or network: right, fast, real? (PYTHON=python3 ARGS=dry)
+gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(ARGS)
 
-test: lint types unit  ## lint, types and every test
+test: lint types unit  ## lint, types and the tests that take seconds
 
 lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
@@ -112,21 +112,21 @@ unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 LESSER  := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 COMPUTE := engine models loop resume ranks measure finite graphs optim sharpness
 
-test-lesser: $(READY)-dev  ## the tests that compute, as a CPU without AVX512 does (where this one has it)
+test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
 		$(LESSER) $(PYTEST) $(COMPUTE:%=tests/test_%.py) tests/lab/test_noise_studies.py $(ARGS); \
 	else echo "this CPU has no AVX512: make unit is this test"; fi
 
-test-gpu: $(READY)-dev  ## the tests of the GPU, which no other test sees
+test-gpu: $(READY)-dev  ## the tests that need a GPU
 	$(PYTEST) -n 0 -m gpu $(ARGS)
 
 test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that take minutes: Fashion-MNIST to 90 %, every study, W&B agents, the report in a browser
 	$(PYTEST) $(LONG) -m slow $(ARGS)
 
-test-faults: $(READY)-dev  ## runs killed, starved, cut off, given damaged files; with a tally, about 10 minutes
+test-faults: $(READY)-dev  ## kill runs, fill disks, damage files, cut off W&B; prints a tally, about 10 minutes
 	$(PYTEST) $(LONG) -m faults $(ARGS)
 
-test-slurm: $(READY)-dev  ## sweeps through a real SLURM daemon, installed where it is not (Debian, as root)
+test-slurm: $(READY)-dev  ## sweeps on a real SLURM daemon, which is installed if it is missing (Debian, as root)
 	tests/slurm/install.sh
 	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
 
@@ -138,29 +138,29 @@ contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do
 	$(PYTEST) $(LONG) -m contract tests/contract $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
-coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## lines of src/igo and lab that the tests run, slow ones and programs that they start included
+coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## line coverage of src/igo and lab by all tests, and by the programs that they start: an hour
 	rm -f .coverage .coverage.*
 	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-mutants: $(READY)-dev  ## change the plan, noise, checkpoint and configuration in every place: does a test notice? An hour
+mutants: $(READY)-dev  ## mutation tests of plan, noise, checkpoint and configuration: an hour
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
 
-study: setup  ## results/rows.yaml and the tables of README.md and results/README.md, made anew from the records in results/records
+study: setup  ## write results/rows.yaml and the tables of README.md and results/README.md from results/records
 	$(BIN)/python -m lab.study rows
 
-reproduce: setup  ## one row of the results again, with other seeds, judged by its test (ROW=a_method2 SEEDS=8)
+reproduce: setup  ## run one row of the results again with other seeds and judge it (ROW=a_method2 SEEDS=8)
 	$(BIN)/python -m lab.study reproduce $(ROW) $(SEEDS)
 
-reproducible: setup  ## how far two runs come apart: the same, other threads, micro-batches, devices
+reproducible: setup  ## measure reproducibility: same seed, different threads, micro-batches or devices
 	$(BIN)/python -m benchmarks.reproducible $(ARGS)
 
 docs: $(READY)-examples $(READY)-docs  ## the site into build/site: pages whose code runs, API reference, results (open build/site/index.html)
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/site $(ARGS)
 
-lock: $(READY)-dev  ## choose the newest dependencies again: requirements/ (ARGS=--no-upgrade: those that are missing; --dry-run: the calls alone)
+lock: $(READY)-dev  ## lock the newest versions of all dependencies into requirements/ (ARGS=--no-upgrade: only missing ones; --dry-run: print the calls)
 	VENV=$(VENV) requirements/lock.sh $(ARGS)
 
 clean:  ## remove .venv and caches; runs/ and data/ stay
