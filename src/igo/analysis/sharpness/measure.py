@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -14,8 +15,6 @@ from igo.runs.find import is_run
 from igo.runs.folder import last_record, state_of
 
 if TYPE_CHECKING:
-    import torch
-
     from igo.config.schema import Config
     from igo.method.surface import Surface
     from igo.train.state import Training
@@ -65,15 +64,15 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
     """
     started = time.perf_counter()
     _check_finished(folder)
+    from torch.nn.functional import cross_entropy
+
     from igo.method.surface import Surface
     from igo.runs import assemble
     from igo.train import engine
 
     def here(config: Config) -> None:
-        config.engine.device, config.engine.threads = (
-            settings.engine.device,
-            settings.engine.threads,
-        )
+        config.engine.device = settings.engine.device
+        config.engine.threads = settings.engine.threads
         config.engine.precision = "fp32"
         config.data_dir = settings.data_dir or config.data_dir
 
@@ -83,7 +82,7 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
             f"its last checkpoint is damaged and the one before is of epoch {progress.epoch} of"
             f" {training.plan.epochs}; train it again with fresh=true"
         )
-    surface = Surface(training.network.eval(), _cross_entropy(), _images(training, settings))
+    surface = Surface(training.network.eval(), cross_entropy, _images(training, settings))
     return {
         "version": VERSION,
         "settings": settings.of_result(),
@@ -116,12 +115,6 @@ def _check_finished(folder: Path) -> None:
         raise UserError(f"it is {state}, after epoch {epoch}; only finished runs are measured")
 
 
-def _cross_entropy() -> Callable[..., Any]:
-    from torch.nn.functional import cross_entropy
-
-    return cross_entropy
-
-
 def _images(training: Training, settings: Settings) -> list[Any]:
     """The drawn training images, not augmented, kept on the device for all passes over them."""
     import torch
@@ -133,38 +126,33 @@ def _images(training: Training, settings: Settings) -> list[Any]:
     return list(training.data.plain_batches(list(drawn.split(settings.batch_size))))
 
 
-@dataclass
-class _Passes:
-    """Counts the passes over the images, and says so."""
-
-    doing: Say
-    phase: str = ""
-    count: int = 0
-
-    def __call__(self) -> None:
-        self.count += 1
-        self.doing(f"{self.phase}, {self.count} passes over the images")
-
-
 def _numbers(surface: Surface, settings: Settings, doing: Say) -> dict[str, Any]:
-    """All that is measured, in the order of its cost.
+    """All that is measured, in the order of its cost; ``doing`` is told of each pass.
 
     Raises:
         UserError: a loss that is not finite, or eigenvalues that are not found.
     """
     import torch
 
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is what is said, and ten bits are not that
-    passes = _Passes(doing)
-    surface = replace(surface, work=passes)
-    return _worst_case(surface, settings, passes) | _curvature(surface, settings, passes)
+    torch.backends.cudnn.allow_tf32 = False  # ten bits are not fp32
+    passes: Counter[str] = Counter()
+
+    def counting(phase: str) -> Surface:
+        def count() -> None:
+            passes[phase] += 1
+            doing(f"{phase}, {passes.total()} passes over the images")
+
+        return replace(surface, work=count)
+
+    found = _worst_case(counting("worst case"), settings)
+    found |= _curvature(counting("eigenvalues"), counting("trace"), settings)
+    return found | {"eigenvalue_products": passes["eigenvalues"]}
 
 
-def _worst_case(surface: Surface, settings: Settings, passes: _Passes) -> dict[str, Any]:
+def _worst_case(surface: Surface, settings: Settings) -> dict[str, Any]:
     """Loss and gradient at the end, and how far the loss rises around it."""
     from igo.analysis.sharpness import worst_case
 
-    passes.phase = "worst case"
     at = surface.here
     loss, gradient = surface.value_and_gradient(at)
     if not math.isfinite(loss):
@@ -184,27 +172,23 @@ def _worst_case(surface: Surface, settings: Settings, passes: _Passes) -> dict[s
     }
 
 
-def _curvature(surface: Surface, settings: Settings, passes: _Passes) -> dict[str, Any]:
-    """The largest eigenvalues of the Hessian, and its trace."""
+def _curvature(eigen: Surface, rest: Surface, settings: Settings) -> dict[str, Any]:
+    """The largest eigenvalues of the Hessian, and its trace; each counts its own passes."""
     from igo.method import curvature
 
-    passes.phase, before, at = "eigenvalues", passes.count, surface.here
-
-    def product(vector: torch.Tensor) -> torch.Tensor:
-        return surface.curvature(at, vector)
-
+    at = eigen.here
     top = curvature.largest(
-        product,
+        lambda vector: eigen.curvature(at, vector),
         curvature.random_direction(at, settings.seed),
         count=min(settings.eigenvalues, len(at) - 1),
         tolerance=settings.tolerance,
     )
-    passes.phase, products = "trace", passes.count - before
-    trace, error = curvature.trace(product, top, probes=settings.probes, seed=settings.seed)
+    trace, error = curvature.trace(
+        lambda vector: rest.curvature(at, vector), top, probes=settings.probes, seed=settings.seed
+    )
     return {
         "largest_eigenvalue": float(top.values[0]),
         "largest_eigenvalues": top.values.tolist(),
-        "eigenvalue_products": products,
         "trace": trace,
         "trace_standard_error": error,
     }
