@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -144,25 +144,18 @@ def _two_levels(rows: list[Row]) -> bool:
     return len(pairs) > 2 and len({noise_ratio(row) for row in rows}) > 1
 
 
-def _label(kind: str, row: Row, varied: Iterable[str], chosen: pl.DataFrame) -> str:
+def _label(kind: str, row: Row, varied: Sequence[str], chosen: pl.DataFrame) -> str:
     """What tells a setting from the others of its family."""
-    if kind == "methods":
-        return str(method(row))
-    if kind == "schedules":
+    if kind in ("methods", "schedules"):
         return schedule_name(row)
     if kind == "constant":
-        parts = [f"η = {row['learning_rate']:g}, b = {row['batch_size']}"]
-        varied = [name for name in varied if name not in CONSTANT]
-    else:
-        parts = []
-    varied = list(telling(chosen, list(varied)))
-    if kind == "constant":
-        varied = [name for name in varied if name not in SCHEDULE]
-    else:  # a setting is named by its schedule in any case
-        varied += [name for name in ("schedule.profile", "split") if name not in varied]
+        others = list(telling(chosen, [name for name in varied if name not in CONSTANT]))
+        noise = f"η = {row['learning_rate']:g}, b = {row['batch_size']}"
+        return ", ".join([noise, *differing(row, others)])
+    names = {*telling(chosen, varied), "schedule.profile", "split"}  # it has a schedule's name
     if row["schedule.stages"] == row["epochs"] or row["schedule.profile"] == "constant":
-        varied = [name for name in varied if name != "schedule.stages"]
-    return ", ".join(parts + differing(row, varied))
+        names.discard("schedule.stages")
+    return ", ".join(differing(row, [name for name in row if name in names]))
 
 
 def _distinct(labels: dict[int, str]) -> dict[int, str]:

@@ -45,30 +45,32 @@ def run(composed: DictConfig) -> None:
         (output / FIGURES).mkdir(parents=True, exist_ok=True)
     results = read(folders)
     report = content.compose(results, margin)
+    figures = [figure for section in report.sections for figure in section.figures]
+    _say_findings(results, report, len(figures))
     typed = ["igo", "report", f"runs={_shown(names)}", f"output={composed.output}"]
     typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
     files: dict[str, bytes] = {
         f"{name}.csv": table.write_csv().encode() for name, table in content.tables(results).items()
     }
-    for figure in (figure for section in report.sections for figure in section.figures):
+    for figure in figures:
         drawn = draw.render(figure) | {"csv": figure.table.write_csv().encode()}
         files |= {f"{FIGURES}/{figure.name}.{suffix}": data for suffix, data in drawn.items()}
-    files[PAGE] = page.render(
-        report, results, shlex.join(typed), output if composed.get("links", True) else None
-    ).encode()
+    beside = output if composed.get("links", True) else None
+    files[PAGE] = page.render(report, results, shlex.join(typed), beside).encode()
     _write(output, files)
     if composed.get("if_new", False):
         inputs.keep(output / PAGE, made_of)
-    left_out = len(results.runs) - int(results.runs["counted"].sum())
-    say(
-        f"{counted(len(results.runs), 'run')} ({left_out:,} excluded);"
-        f" {counted(sum(len(s.figures) for s in report.sections), 'figure')},"
-        f" {len(report.left_out)} skipped"
-    )
+    say(f"wrote {output / PAGE}")
+
+
+def _say_findings(results: Results, report: content.Report, figures: int) -> None:
+    """Before the figures are drawn, which takes a second each."""
+    excluded = len(results.runs) - int(results.runs["counted"].sum())
+    runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
+    say(f"{runs}; {counted(figures, 'figure')}, {len(report.left_out)} skipped")
     for section in report.sections:
         where = f", {section.where}" if section.where else ""
         say(f"{section.title}{where}: {section.finding.sentence}")
-    say(f"wrote {output / PAGE}")
 
 
 def _say_power(results: Results, difference: float, margin: float) -> None:

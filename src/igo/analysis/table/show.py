@@ -67,8 +67,8 @@ def show_summary(runs: pl.DataFrame) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line as it is."""
-    print(text)
+    """Print a line as it is, at once."""
+    print(text, flush=True)
 
 
 def _console() -> Console:
