@@ -506,6 +506,6 @@ def test_power_is_printed_and_nothing_written(
     settings = {"runs": str(tmp_path / "runs"), "output": str(tmp_path / "report"), "power": True}
     program.run(OmegaConf.create({**settings, "difference": 2.0}))
     said = capsys.readouterr().out
-    assert "2 points" in said
+    assert "find 2" in said
     assert "p = 0.25 − p = 1" in said
     assert not (tmp_path / "report").exists()
