@@ -191,6 +191,8 @@ def test_schedules_have_their_names(tmp_path: Path) -> None:
         "1/√m": ("schedule=diminishing", "schedule.form=inverse_sqrt", "split=1"),
         "γ = 0.5": ("schedule=step", "schedule.gamma=0.5", "schedule.stages=3", "split=1"),
         "cosine power 10": ("schedule=cosine_power", "schedule.power=10", "split=1"),
+        "wsd 0.9 linear": ("schedule=wsd", "schedule.share=0.9", "split=1"),
+        "wsd 0.9 sqrt": ("schedule=wsd", "schedule.share=0.9", "schedule.shape=sqrt", "split=1"),
     }
     for overrides in named.values():
         record_runs(tmp_path, *overrides, seeds=[0])

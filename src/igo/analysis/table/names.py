@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 import polars as pl
 
 from igo.analysis.table.record import DEFAULTS
+from igo.method.profiles import PROFILES, parameters
 
 Row = dict[str, Any]
 
-# What makes a schedule beside its profile, p included.
-PARAMETERS = (
-    "p", "schedule.gamma", "schedule.kappa", "schedule.lam", "schedule.decay", "schedule.power",
-    "schedule.form", "schedule.a",
-)  # fmt: skip
+
+def _column(parameter: str) -> str:
+    return parameter if parameter == "p" else f"schedule.{parameter}"
+
+
+OF_PROFILES = {name: [_column(one) for one in parameters(name)] for name in PROFILES}
+# What makes a schedule beside its profile, p included; κ and λ stand for γ and split.
+PARAMETERS = tuple(
+    dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])
+)
 SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # what makes one
 SHORT = {
     "dataset.name": "data", "dataset.samples": "images", "model.name": "model",
@@ -84,13 +91,13 @@ def schedule_name(row: Row) -> str:
         name = f"p = {row['p']:g}"
     elif name == "step":
         name = f"γ = {row['schedule.gamma']:.4g}"
-    elif profile == "exponential":
-        name = f"exponential {row['schedule.decay']:g}"
-    elif profile == "cosine_power":
-        name = f"cosine power {row['schedule.power']:g}"
     elif profile == "diminishing":
         inverse = row["schedule.form"] == "inverse_sqrt"
         name = "1/√m" if inverse else f"1/(1 + {row['schedule.a']:g} t)"
+    elif name == profile:
+        values = [row.get(parameter) for parameter in OF_PROFILES.get(profile, ())]
+        shown = [f"{one:g}" if isinstance(one, float) else str(one) for one in values if one]
+        name = " ".join([profile.replace("_", " "), *shown])
     return name
 
 
