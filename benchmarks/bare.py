@@ -22,7 +22,6 @@ from benchmarks import peers
 from benchmarks.worker import Turns, synchronise
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.method.batches import epoch_batches
 from igo.train import allocator, datasets
 
 TRIAL_SECONDS = 0.5
@@ -45,16 +44,18 @@ def train(config: Config, turns: Turns) -> nn.Module:
         allocator.keep_freed_memory()
     plan = make_plan(config)
     images = datasets.open_data(config, device)
-    first = epoch_batches(plan.n, plan.stages[0].batches, config.seed, 1)[:1]
+    first = [torch.tensor(peers.epoch_batches(plan.n, plan.stages[0].batches, config.seed, 1)[0])]
     form = fastest(config, device, autocast, next(images.train_batches(first, 0)))
     network: nn.Module = peers.network(config).to(device).to(memory_format=form.layout)  # type: ignore[call-overload]
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate, fused=True)
     network.train()
     steps: dict[int, Step] = {}
-    for epoch, stage in plan.epochs_of_stages(0):
+    for epoch in range(1, plan.epochs + 1):
+        stage = plan.stage_of_epoch(epoch)
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m
-        order = epoch_batches(plan.n, stage.batches, config.seed, epoch)
+        drawn = peers.epoch_batches(plan.n, stage.batches, config.seed, epoch)
+        order = [torch.tensor(index) for index in drawn]
         sizes = [len(index) for index in order]
         # The last batch, which may be shorter, and the first, which stands for all the others.
         kept = images.train_batches([order[-1], order[0]], 0)

@@ -63,13 +63,14 @@ class Epochs(lightning.Callback):
     """Sets η and b of each epoch, and waits between epochs for the others' turns."""
 
     def __init__(self, plan: Plan, batches: peers.EpochBatches, turns: Turns) -> None:
-        self._stages, self._batches, self._turns = plan.epochs_of_stages(0), batches, turns
+        self._plan, self._batches, self._turns = plan, batches, turns
         self._n = plan.n
 
     def on_train_epoch_start(
         self, trainer: lightning.Trainer, _: lightning.LightningModule
     ) -> None:
-        epoch, stage = next(self._stages)
+        epoch = trainer.current_epoch + 1
+        stage = self._plan.stage_of_epoch(epoch)
         self._batches.count, self._batches.epoch = stage.batches, epoch
         for group in trainer.optimizers[0].param_groups:
             group["lr"] = stage.eta_m

@@ -14,7 +14,7 @@ from torchvision import datasets, transforms
 
 from igo import seeds
 from igo.config.schema import Config, DatasetConfig
-from igo.method import batches
+from igo.method import batches, orders
 from igo.train import engine, models
 from igo.train.datasets import subset
 
@@ -31,6 +31,12 @@ def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | No
     return chosen.device, chosen.autocast
 
 
+def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[list[int]]:
+    """The k equal batches of an epoch."""
+    order = orders.of_epoch(n, seed, epoch)
+    return [order.part(*batches.bounds(n, k, index)) for index in range(k)]
+
+
 class EpochBatches:
     """A batch sampler with this project's batches; their ``count`` may change between epochs.
 
@@ -43,8 +49,7 @@ class EpochBatches:
         self.count, self.epoch = batches.count(self._n, config.batch_size), 1
 
     def __iter__(self) -> Iterator[list[int]]:
-        drawn = batches.epoch_batches(self._n, self.count, self._seed, self.epoch)
-        return iter([index.tolist() for index in drawn])
+        return iter(epoch_batches(self._n, self.count, self._seed, self.epoch))
 
     def __len__(self) -> int:
         return self.count

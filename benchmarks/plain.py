@@ -19,7 +19,9 @@ def train(config: Config, turns: Turns) -> nn.Module:
     batches = peers.EpochBatches(config)
     loader = peers.loader(config, batches, peers.to_float(config.dataset), collate=None)
     network.train()
-    for epoch, stage in make_plan(config).epochs_of_stages(0):
+    plan = make_plan(config)
+    for epoch in range(1, plan.epochs + 1):
+        stage = plan.stage_of_epoch(epoch)
         batches.count, batches.epoch = stage.batches, epoch
         for group in optimizer.param_groups:
             group["lr"] = stage.eta_m

@@ -20,6 +20,7 @@ from hydra import initialize_config_dir
 
 from igo.config.load import load
 from igo.config.schema import Config
+from igo.method import batches, orders
 from igo.sweep.jobs import Composer
 
 if TYPE_CHECKING:
@@ -70,6 +71,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def examples(count: int) -> int:
     """How many Hypothesis draws; some of them where mutmut runs each test a thousand times."""
     return max(count // 10, 10) if "MUTANT_UNDER_TEST" in os.environ else count
+
+
+def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[torch.Tensor]:
+    """The k equal batches of an epoch, as samplers give them out."""
+    order = orders.of_epoch(n, seed, epoch)
+    return [torch.tensor(order.part(*batches.bounds(n, k, index))) for index in range(k)]
 
 
 def configure(*overrides: str) -> Config:

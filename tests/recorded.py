@@ -77,7 +77,8 @@ def _records(
 ) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     updates = 0
-    for epoch, stage in plan.epochs_of_stages(0):
+    for epoch in range(1, plan.epochs + 1):
+        stage = plan.stage_of_epoch(epoch)
         updates += stage.updates // stage.epochs
         delta = stage.eta_m * (VARIANCE / stage.b_m) ** 0.5
         rows.append(

@@ -14,7 +14,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import DEVICES, records, run_folder
+from conftest import DEVICES, epoch_batches, records, run_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -27,7 +27,6 @@ from igo.data import readers
 from igo.data.source import Place, Source, Split
 from igo.errors import ConfigError, UserError
 from igo.method import batches as equal
-from igo.method.batches import epoch_batches
 from igo.train import engine, on_device, on_disk
 from igo.train.datasets import (
     Data,

@@ -14,14 +14,13 @@ import rates
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import TINY, run_folder
+from conftest import TINY, epoch_batches, run_folder
 from forked import Forge, shared_forge
 from torch import Tensor, nn
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, OptimizerConfig
 from igo.errors import UserError
-from igo.method.batches import epoch_batches
 from igo.ranks import Ranks
 from igo.runs import assemble
 from igo.train import engine, finite, loop, optim

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from conftest import composing, examples
+from conftest import composing, epoch_batches, examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
@@ -17,7 +17,6 @@ from torch.optim import lr_scheduler
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import ConfigError
-from igo.method.batches import epoch_batches
 from igo.method.plan import Plan
 
 Make = Callable[..., Config]
@@ -278,14 +277,6 @@ def test_momentum_that_decays_leaves_learning_rate_and_batches(make_config: Make
     assert {(stage.eta_m, stage.batches) for stage in plan.stages} == {(0.1, 90)}
     wanted = [math.sqrt((10 - m) / 9) for m in range(1, 10)]
     assert [stage.phi_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
-
-
-def test_a_plan_goes_on_after_any_epoch(make_config: Make) -> None:
-    plan = make_plan(make_config("epochs=7", "schedule.stages=3", "schedule.final_updates=2"))
-    every = [(epoch, stage.stage) for stage in plan.stages for epoch in stage.epoch_range]
-    for start in range(10):
-        rest = [(epoch, stage.stage) for epoch, stage in plan.epochs_of_stages(start)]
-        assert rest == every[start:]
 
 
 def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:

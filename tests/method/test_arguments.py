@@ -98,10 +98,10 @@ def test_a_long_plan_prints_its_ends() -> None:
     assert len({len(line) for line in lines[:-1]}) == 1
 
 
-def test_locate_agrees_with_a_walk_through_all_updates() -> None:
+def test_a_place_agrees_with_a_walk_through_all_updates() -> None:
     plan = igo.plan("cosine", **GIVEN, split=0.2, stages=3, final_updates=4)
     update = 0
-    for epoch, stage in plan.epochs_of_stages():
+    for epoch, stage in ((epoch, row) for row in plan.stages for epoch in row.epoch_range):
         assert plan.stage_of_epoch(epoch) is stage
         for batch in range(1, stage.batches + 1):
             update += 1

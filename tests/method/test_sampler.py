@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 import igo
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
+from igo.seeds import generator
 
 
 def plan(n: int = 50, epochs: int = 4, batch_size: int = 8, split: float = 0.0) -> Plan:
@@ -82,14 +83,13 @@ def test_weighted_losses_average_to_the_gradient_of_the_whole_batch() -> None:
     torch.testing.assert_close(average, whole)
 
 
-def test_the_batches_are_those_of_a_run_of_this_program() -> None:
-    from igo.method.batches import epoch_batches
-
+def test_the_batches_are_equal_parts_of_a_permutation() -> None:
     the_plan = plan()
     batches = BatchSampler(the_plan, seed=5)
     for epoch in batches.epochs():
         k = the_plan.stage_of_epoch(epoch).batches
-        for mine, theirs in zip(batches, epoch_batches(50, k, 5, epoch), strict=True):
+        order = torch.randperm(50, generator=generator(5, "permutation", epoch))
+        for mine, theirs in zip(batches, order.tensor_split(k), strict=True):
             batches.advance()
             assert mine == theirs.tolist()
 

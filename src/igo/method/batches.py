@@ -7,12 +7,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from igo.seeds import generator
-
-if TYPE_CHECKING:  # a plan is made and printed without torch
-    from torch import Tensor
 
 PUBLISHED = 0.5  # ρ of δ = η C b^(-ρ)
 CLOSE = 1e-9  # of a whole number: what float rounding can have added to it
@@ -45,18 +39,6 @@ def bounds(n: int, batches: int, index: int) -> tuple[int, int]:
     small, larger = divmod(n, batches)
     start = index * small + min(index, larger)
     return start, start + small + (index < larger)
-
-
-def epoch_batches(n: int, batches: int, seed: int, epoch: int) -> list[Tensor]:
-    """A fresh permutation of [0, n) in k parts whose sizes differ by at most one, larger first.
-
-    Returns:
-        k int64 tensors of indices, which depend on (seed, epoch) alone.
-    """
-    import torch
-
-    order = torch.randperm(n, generator=generator(seed, "permutation", epoch))
-    return list(order.tensor_split(batches))
 
 
 def share(size: int, rank: int, ranks: int) -> range:

@@ -80,7 +80,7 @@ def measure_noise(
     _check_measurable(network, loss, loader, batch_size, explicit=loss_of is not None)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
     spread, sizes = Spread(named.values()), set()
-    with untouched(network), _own_randomness(network, seed):
+    with untouched(network, seed):
         for number, batch in enumerate(itertools.islice(loader, batches), start=1):
             sizes.add(_size(batch) if batch_size is None else batch_size)
             if len(sizes) > 1:
@@ -151,16 +151,6 @@ def _size(batch: Any) -> int:
     raise ValueError("batch_size=None: give the samples of a batch, which this form does not tell")
 
 
-@contextmanager
-def _own_randomness(network: nn.Module, seed: int | None) -> Iterator[None]:
-    """Draw from ``seed``, or from where torch stands, and leave torch's random state as it was."""
-    gpus = {p.device for p in network.parameters() if p.device.type == "cuda"}
-    with torch.random.fork_rng(devices=[gpu.index for gpu in gpus]):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield
-
-
 def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> list[Tensor]:
     """Index batches (b,) int64, K of them, drawn from [0, n) as ``sampling`` says.
 
@@ -187,17 +177,24 @@ def joined(drawn: Sequence[Tensor], size: int) -> list[Tensor]:
 
 
 @contextmanager
-def untouched(network: nn.Module) -> Iterator[None]:
-    """Leave buffers (BatchNorm's running statistics) and gradients as they were before."""
+def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
+    """Leave buffers (BatchNorm's statistics), gradients and torch's random state as they were.
+
+    Inside, torch draws from ``seed``, or from where it stands.
+    """
+    gpus = {p.device for p in network.parameters() if p.device.type == "cuda"}
     buffers = [buffer.clone() for buffer in network.buffers()]
     gradients = [parameter.grad for parameter in network.parameters()]
-    try:
-        yield
-    finally:
-        for buffer, before in zip(network.buffers(), buffers, strict=True):
-            buffer.copy_(before)
-        for parameter, gradient in zip(network.parameters(), gradients, strict=True):
-            parameter.grad = gradient
+    with torch.random.fork_rng(devices=[gpu.index for gpu in gpus]):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            for buffer, before in zip(network.buffers(), buffers, strict=True):
+                buffer.copy_(before)
+            for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+                parameter.grad = gradient
 
 
 def per_sample(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -266,11 +266,6 @@ class Plan:
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
         close = all(math.isclose(one, other, rel_tol=SAME) for one, other in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
-
-    def epochs_of_stages(self, start: int = 0) -> Iterator[tuple[int, Stage]]:
-        """Yield (epoch, its row) for every epoch, or part of one, after ``start`` epochs."""
-        for stage in self.stages:
-            yield from ((epoch, stage) for epoch in stage.epoch_range if epoch > start)
 
 
 def _digest(values: object) -> str:

@@ -59,10 +59,7 @@ def spread_of(
     engine: Engine, network: nn.Module, parts: Iterable[Part], seed: int | None = None
 ) -> Spread:
     """How the gradients of parts scatter; the training that follows is as if there were none."""
-    devices = [engine.device] if engine.device.type == "cuda" else []
-    with untouched(network), torch.random.fork_rng(devices=devices):
-        if seed is not None:
-            torch.manual_seed(seed)
+    with untouched(network, seed):
         spread = Spread(network.parameters())
         for part in parts:
             spread.add(training_gradient(engine, network, part))

@@ -66,7 +66,7 @@ def images_per_second(run: Training, numbers: list[int]) -> list[float]:
 
     Parameters, buffers, gradients and random streams are as they were, afterwards.
     """
-    with untouched(run.network), torch.random.fork_rng(devices=[]):
+    with untouched(run.network):
         torch.set_num_threads(1)
         size = _size(run)
         until = time.perf_counter() + SECONDS

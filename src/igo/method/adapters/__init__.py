@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
 from igo.errors import UserError
+from igo.method.arguments import PlanWarning
+from igo.method.plan import Plan
 
 
 def need(library: str) -> ModuleType:
@@ -35,4 +39,15 @@ def refuse_accumulation(setting: str, steps: int, cure: str = "a loop of your ow
         raise UserError(
             f"{setting} must be 1: the plan has the batch sizes. For a batch too large for the"
             f" memory use {cure}BatchSampler(…, parts=…)"
+        )
+
+
+def warn_of_early_end(limits: Sequence[str], plan: Plan) -> None:
+    """Say that the trainer's limits, if there are any, end training before the plan does."""
+    if limits:
+        warnings.warn(
+            f"{' and '.join(limits)}: training ends before the plan does, so the noise does not"
+            f" fall as far as planned; make a shorter plan (this one has {plan.updates:,} updates)",
+            PlanWarning,
+            stacklevel=4,
         )

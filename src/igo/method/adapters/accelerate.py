@@ -45,12 +45,12 @@ def prepare(accelerator: Accelerator, loader: DataLoader[Any]) -> DataLoader[Any
     batches.data = loader.dataset
     batches.check_data()
     accelerator.register_for_checkpointing(batches)
+    return unsharded(loader, accelerator.device, accelerator.device_placement)
+
+
+def unsharded(loader: DataLoader[Any], device: Any, put: bool = True) -> DataLoader[Any]:
+    """Accelerate's loader for batches that processes share already."""
     prepared: DataLoader[Any] = _data_loader.prepare_data_loader(
-        loader,
-        device=accelerator.device,
-        num_processes=1,  # the sampler has shared each batch already
-        process_index=0,
-        put_on_device=accelerator.device_placement,
-        dispatch_batches=False,
+        loader, device, num_processes=1, process_index=0, put_on_device=put, dispatch_batches=False
     )
     return prepared

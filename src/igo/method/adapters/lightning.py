@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -21,8 +20,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
 from igo.errors import UserError
-from igo.method.adapters import need, refuse_accumulation
-from igo.method.arguments import PlanWarning
+from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.method.counter import Update
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
@@ -144,10 +142,4 @@ def _warn_of_limits(trainer: Trainer, plan: Plan) -> None:
         short.append(f"limit_train_batches={limit}")
     if epochs is not None and 0 <= epochs < plan.epochs:
         short.append(f"max_epochs={epochs} of {plan.epochs}")
-    if short:
-        warnings.warn(
-            f"{' and '.join(short)}: training ends before the plan does, so the noise does not fall"
-            f" as far as planned; make a shorter plan (this one has {plan.updates:,} updates)",
-            PlanWarning,
-            stacklevel=2,
-        )
+    warn_of_early_end(short, plan)

@@ -22,7 +22,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 
 from igo.errors import UserError
-from igo.method.adapters import need, refuse_accumulation
+from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
+from igo.method.adapters.accelerate import unsharded
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Update
 from igo.method.plan import Plan
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     import transformers
 else:
     transformers = need("transformers")
-prepare_data_loader = need("accelerate.data_loader").prepare_data_loader
 KEPT = ("collate_fn", "num_workers", "pin_memory", "timeout", "worker_init_fn", "generator",
         "multiprocessing_context", "prefetch_factor", "persistent_workers")  # fmt: skip
 
@@ -141,11 +141,7 @@ class Trainer(transformers.Trainer):
         made = super().get_train_dataloader()
         kept: dict[str, Any] = {name: getattr(made, name) for name in KEPT}
         loader = DataLoader(made.dataset, batch_sampler=WholePlan(self.batches), **kept)
-        prepared: DataLoader[Any] = prepare_data_loader(
-            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True,
-            dispatch_batches=False,
-        )  # fmt: skip
-        return prepared
+        return unsharded(loader, self.args.device)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """η of each update as a PyTorch scheduler, which Trainer steps, logs and saves."""
@@ -193,9 +189,4 @@ def _check(args: Any, plan: Plan) -> None:
     if args.max_steps > plan.updates:
         raise UserError(f"max_steps={args.max_steps}: the plan has {plan.updates} updates")
     if 0 < args.max_steps < plan.updates:
-        warnings.warn(
-            f"max_steps={args.max_steps}: training ends before the plan's {plan.updates} updates,"
-            " so the noise does not fall as far as planned; make a shorter plan",
-            PlanWarning,
-            stacklevel=3,
-        )
+        warn_of_early_end([f"max_steps={args.max_steps}"], plan)
