@@ -23,9 +23,6 @@ INK = Colour("#333333", "#DDDDDD")
 GREY = Colour("#8A8A8A", "#9A9A9A")
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
 DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-# cividis, dark to light: an order. Its lightest is too light for paper, its darkest for dark.
-RAMP_LIGHT = ("#00224E", "#1F3E6E", "#434E6C", "#666970", "#8A8678", "#AF9F6E", "#C9AE4A")
-RAMP_DARK = ("#5B7FC0", "#7A8FB5", "#94A0AC", "#ACAFA3", "#C7BE91", "#DFCE78", "#FBE45B")
 MAP = "cividis"
 
 # matplotlib's settings

@@ -10,7 +10,7 @@ import polars as pl
 
 from igo.analysis.report.families import Family
 from igo.analysis.report.results import Row
-from igo.analysis.style import DASHES, PALETTE, RAMP_DARK, RAMP_LIGHT, Colour
+from igo.analysis.style import DASHES, PALETTE, Colour
 
 Numbers = Sequence[float | None]
 MOST_BANDS = 4  # lines with a shaded interval in one panel: many shades make mud
@@ -142,9 +142,9 @@ class Figure:
 
 
 def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
-    """A look for each setting: p by a ramp from dark to light, the others by the palette.
+    """A look for each setting; in a grid the colour tells p and the dash tells the split.
 
-    In a grid the colour tells p and the dash tells the split, as long as there are enough of both.
+    That is as long as there are enough of both.
     """
     if family.kind == "grid":
         levels = sorted({row["p"] for row in rows.values()})
@@ -154,20 +154,4 @@ def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
                 s: Style(PALETTE[levels.index(row["p"])], splits.index(row["split"]))
                 for s, row in rows.items()
             }
-    powers = [
-        s for s in family.settings
-        if family.kind == "schedules"
-        and rows[s]["schedule.profile"] in ("graduated", "polynomial")
-    ]  # fmt: skip
-    if len(powers) < 3 or len({rows[s]["p"] for s in powers}) < len(powers):
-        return {s: look(i) for i, s in enumerate(family.settings)}
-    ends = len(RAMP_LIGHT) - 1
-    places = [round(i * ends / (len(powers) - 1)) for i in range(len(powers))]
-    ramp = [Style(Colour(RAMP_LIGHT[at], RAMP_DARK[at])) for at in places]
-    others = [s for s in family.settings if s not in powers]
-    palette = PALETTE[1:4:2] + PALETTE[2:3] + PALETTE[5:]  # what the ramp is not taken for
-    found = {
-        s: Style(palette[i % len(palette)], i // len(palette) % len(DASHES))
-        for i, s in enumerate(others)
-    }
-    return found | dict(zip(powers, ramp, strict=True))
+    return {s: look(i) for i, s in enumerate(family.settings)}

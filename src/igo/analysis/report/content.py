@@ -19,7 +19,6 @@ from igo.config.schema import NO_EFFECT
 
 MOST_FAMILIES = 4  # of one kind
 MOST_TESTED = 16  # settings compared pair by pair
-MOST_NUMBERS = 8  # shown large where there is a single epoch
 MARGIN = 0.5  # points of test accuracy that settings may differ by and be called equal
 TESTED = {"test/accuracy": "Test accuracy, last epoch", "train/loss": "Training loss, last epoch"}
 KINDS = {**curves.TITLES, "constant": "Constant noise: is it δ that decides?"}
@@ -52,10 +51,7 @@ class Tests:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; ``where`` tells it from others of its title.
-
-    ``numbers`` stand for curves of a single epoch.
-    """
+    """A part of the page; ``where`` tells it from others of its title."""
 
     name: str
     title: str
@@ -66,7 +62,6 @@ class Section:
     results: Sequence[tuple[str, Row]] = ()
     tests: Sequence[Tests] = ()
     where: str = ""
-    numbers: Sequence[tuple[str, Row]] = ()
 
 
 @dataclass(frozen=True)
@@ -137,19 +132,16 @@ def _section(results: Results, family: Family, margin: float, where: str) -> Sec
         for metric, title in TESTED.items()
         if len(tested) > 1
     ]
-    own = results.curves.filter(pl.col("setting").is_in(family.settings))
-    one_epoch = own["epoch"].n_unique() == 1
     return Section(
         family.name,
         KINDS[family.kind],
         family.shared,
         verdicts.of_family(results, family, pairs["test/accuracy"], margin),
-        _figures(results, family, one_epoch),
+        _figures(results, family),
         _commands(results, family.settings),
         rows,
         tests,
         where,
-        rows[:MOST_NUMBERS] if one_epoch else (),
     )
 
 
@@ -163,11 +155,12 @@ def _where(family: Family, found: Sequence[Family]) -> str:
     return ", ".join(own) or f"group {family.number}"
 
 
-def _figures(results: Results, family: Family, one_epoch: bool) -> list[Figure]:
+def _figures(results: Results, family: Family) -> list[Figure]:
     if family.kind == "constant":
         return [delta.against_delta(results, family)]
     first = [grid.maps(results, family)] if family.kind == "grid" else []
-    if one_epoch:
+    own = results.curves.filter(pl.col("setting").is_in(family.settings))
+    if own["epoch"].n_unique() == 1:  # a point is no curve
         return first
     return [*first, curves.training(results, family), curves.applied(results, family)]
 
