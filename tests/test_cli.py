@@ -91,7 +91,9 @@ BAD = {  # what is typed: what the message must say
     "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
     "bs=32": r"no setting 'bs'. Did you mean 'batch_size'",
     "precision=fp8": r"no setting 'precision'. Did you mean 'engine.precision'",
-    "optimizer=adam": r"optimizer=adam .*one of nshb, sgd, shb: SGD, heavy ball .* δ is known",
+    "optimizer=adam": r"optimizer=adam .*one of adamw, nshb, .*optimizer=timm .*mean 'adamw'",
+    "optimizer=adamw optimizer.momentum=0.9":
+        r"optimizer.momentum is no setting here: it belongs to optimizer=nshb",
     "model=resnet50": r"model=resnet50 .*any model of timm's: model=timm model.name=resnet50",
     "p=0.1,0.5": r"p=0.1,0.5 .*several values: add -m for a run of each$",
     "learning_rate=0,1": r"learning_rate=0,1 .*add -m .*decimal number with a point, 0.1$",

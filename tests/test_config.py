@@ -49,7 +49,7 @@ def test_the_issues_groups_and_options_are_there() -> None:
         "digits", "fashion_mnist", "cifar10", "cifar100", "imagenet", "folder", "arrays",
     }  # fmt: skip
     assert set(names("model")) == {"resnet8", "resnet18", "wide_resnet28_10", "resnet34", "timm"}
-    assert set(names("optimizer")) == {"sgd", "shb", "nshb"}
+    assert set(names("optimizer")) == {"sgd", "shb", "nshb", "adamw", "timm"}
     assert {"auto", "cpu", "gpu"} == set(names("engine"))
     assert {"wandb", "none"} == set(names("tracking"))
 

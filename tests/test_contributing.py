@@ -103,3 +103,37 @@ def test_a_schedule_a_data_set_and_a_model_are_added_as_written(tmp_path: Path) 
     assert refused.returncode == 2
     text = run(tree, tmp_path, "--help").stdout
     assert all(word in text for word in ("the larger, the faster", "Stripes, upright", "  tiny "))
+
+
+def test_an_optimizer_is_added_as_written(tmp_path: Path) -> None:
+    """One Python file and one YAML, through training, table and report."""
+    tree = copied(tmp_path)
+    plain = name_of(run(tree, tmp_path, "dry_run=true"))
+    file = "src/igo/config/optimizers.py"
+    assert follow(section("Add an optimizer"), tree) == [file, "conf/optimizer/adagrad.yaml", file]
+    assert name_of(run(tree, tmp_path, "dry_run=true")) == plain, "no run has another name"
+    own = ("-m", "optimizer=adagrad", "optimizer.initial_sum=0.1,0.5", "model.width=4",
+           "dataset.samples=96", "hydra.launcher.parallel=1", *SHORT)  # fmt: skip
+    done = run(tree, tmp_path, *own)
+    assert done.returncode == 0, done.stderr
+    folders = [path.parent for path in (tmp_path / "runs").glob("*/config.yaml")]
+    assert len({folder.name for folder in folders}) == 2
+    for row in records(folders[0]):
+        assert row["delta_m"] is None
+        assert row["eta_m"] <= 0.01
+    refused = run(tree, tmp_path, "optimizer=adagrad", "optimizer.initial_sum=-1")
+    assert "optimizer.initial_sum=-1.0 is not allowed: it must be 0 or more" in refused.stderr
+    assert "what the sum of squares begins with" in run(tree, tmp_path, "--help").stdout
+
+    def analysed(command: str, *typed: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "igo", command, f"runs={tmp_path / 'runs'}", *typed],
+            cwd=tmp_path, env=clean_environment(PYTHONPATH=str(tree / "src")),
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    for shown in (analysed("table"), analysed("report", f"output={tmp_path / 'report'}")):
+        assert shown.returncode == 0, shown.stderr
+        assert "initial sum" in shown.stdout
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "no δ is known for optimizer=adagrad" in page

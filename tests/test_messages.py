@@ -108,7 +108,9 @@ MESSAGES = {  # what is typed: the answer
         "schedule.p=null is not allowed: the profile 'polynomial' needs it"
     ),
     "schedule.noise_exponent=0": (
-        "schedule.noise_exponent=0.0 is not allowed: ρ of δ = η C b^(-ρ) must be in (0, 1]"
+        "schedule.noise_exponent=0.0 is not allowed: ρ of δ = η C b^(-ρ) must be in (0, 1]; with "
+        "ρ = 0 the batch has no part in the noise, so it can carry none of its decay: that is "
+        "split=1, with any ρ"
     ),
     "schedule.noise_exponent=1 schedule.feedback=measured": (
         "schedule.noise_exponent=1.0 is not allowed: schedule.feedback follows the published "
@@ -299,8 +301,34 @@ MESSAGES = {  # what is typed: the answer
         "model=wide_resnet28_10"
     ),
     "optimizer.name=adam": (
-        "optimizer.name=adam is not allowed: it must be one of sgd, shb, nshb: SGD, heavy ball and "
-        "normalised heavy ball, whose noise level δ is known."
+        "optimizer.name=adam is not allowed: it must be one of sgd, shb, nshb, adamw, or any "
+        "optimizer of timm's: optimizer=timm optimizer.name=adam. Did you mean 'adamw'?"
+    ),
+    "optimizer.name=adamw": (
+        "optimizer.name=adamw is not allowed: its settings come with it; choose it as "
+        "optimizer=adamw"
+    ),
+    "optimizer=adamw optimizer.beta2=1": (
+        "optimizer.beta2=1.0 is not allowed: β must be in [0, 1)"
+    ),
+    "optimizer=adamw optimizer.eps=0": "optimizer.eps=0.0 is not allowed: it must be above 0",
+    "+optimizer.beta1=0.5": (
+        "optimizer.beta1=0.5 is not allowed: optimizer=sgd has no beta1; use optimizer=adamw"
+    ),
+    "optimizer=adamw schedule.feedback=measured": (
+        "schedule.feedback=measured is not allowed: it follows the noise of optimizer=sgd; use "
+        "that, or leave it out"
+    ),
+    "optimizer=timm optimizer.name=sgd schedule.feedback=measured": (
+        "schedule.feedback=measured is not allowed: it follows the noise of optimizer=sgd; use "
+        "that, or leave it out"
+    ),
+    "optimizer=adamw +optimizer.decay_momentum=true": (
+        "optimizer.decay_momentum=True is not allowed: it needs optimizer=shb or optimizer=nshb "
+        "with a momentum above 0"
+    ),
+    "optimizer=timm +optimizer.constant_half_life=true": (
+        "optimizer.constant_half_life=True is not allowed: only optimizer=adamw has it"
     ),
     "optimizer.momentum=0.9": (
         "optimizer.momentum=0.9 is not allowed: optimizer=sgd has no momentum; use "
@@ -410,7 +438,7 @@ MESSAGES = {  # what is typed: the answer
         "dataset.mean=a number of 64 bits is not allowed: it is too large"
     ),
     "+optimizer.nesterov=true": (
-        "there is no setting 'optimizer.nesterov'. Did you mean 'optimizer.name'?"
+        "there is no setting 'optimizer.nesterov'. Did you mean 'optimizer.eps'?"
     ),
     "+foo=1": "there is no setting 'foo'.",
     "+lr=0.1": "there is no setting 'lr'. Did you mean 'learning_rate'?",

@@ -41,6 +41,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "feedback": (*BASE, SILENT, "schedule.feedback=measured", "noise.online=0.3"),
     "falling momentum": (*BASE, SILENT, "optimizer=nshb", "optimizer.decay_momentum=true"),
     "fp16 with a scaler, nshb": (*BASE, SILENT, "optimizer=nshb", "engine.precision=fp16"),
+    "adamw": (*BASE, SILENT, "optimizer=adamw", "optimizer.constant_half_life=true"),
+    "timm's lion": (*BASE, SILENT, "optimizer=timm"),
 }  # fmt: skip
 
 

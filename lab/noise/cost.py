@@ -108,7 +108,7 @@ def _step(batch: Batch, run: Training) -> object:
 
 def _pieces(plan: online.Online, batch: Batch, run: Training) -> object:
     first = [batch] * plan.batches
-    return online.measured(run.engine, run.network, plan, first, run.data.n)
+    return online.measured(run.engine, run.network, plan, first, run.data.n)[0]
 
 
 def _epoch(training: Training) -> object:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from igo.config import of_optimizer
 from igo.config.load import load, split_off
 from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError, UserError, nearest
@@ -145,7 +146,7 @@ def _of_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str]) -
         raise UserError(f"{folder} has no record of epoch {progress.epoch}, where it stands")
     eta = load(rest).learning_rate if "learning_rate" in names else last["eta_m"]
     of = {"run": str(settings.run), "epoch": progress.epoch}
-    return Measured(of, training, eta, last["beta_m"])
+    return Measured(of, training, eta, last["beta_m"] or 0.0)
 
 
 def _measure(settings: NoiseSettings, what: Measured, batch_size: int) -> Noise:
@@ -191,6 +192,9 @@ def _exponent(settings: NoiseSettings, what: Measured, batch_size: int) -> dict[
     from igo.seeds import derive_seed
 
     training, optimizer = what.training, what.training.config.optimizer
+    if of_optimizer.law(optimizer) not in of_optimizer.OF_SGD:
+        why = f"it is known for SGD with or without momentum, not {of_optimizer.called(optimizer)}"
+        return {"value": None, "why": why}
     seed = derive_seed(training.config.seed, "exponent")
     drawn = draw(
         settings.sampling, n=training.data.n, batch_size=batch_size, batches=settings.batches,
@@ -218,6 +222,7 @@ def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured)
     from igo.train import control
 
     config, eta, beta = what.training.config, what.learning_rate, what.momentum
+    known = of_optimizer.law(config.optimizer) in of_optimizer.OF_SGD
     return {
         "of": what.of,
         "variance": found.variance,
@@ -236,7 +241,7 @@ def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured)
             "batch_size": batch_size,
             "optimizer": config.optimizer.name,
             "momentum": beta,
-            "value": control.level(config, eta, batch_size, beta, found),
+            "value": control.level(config, eta, batch_size, beta, found) if known else None,
         },
         **(
             {"predicted_exponent": _exponent(settings, what, batch_size)}
@@ -255,7 +260,7 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
               f"δ at η = {eta:.4g}"]]  # fmt: skip
     for row in rows:
         low, high = row["interval"]
-        scale = row["noise_scale"]
+        scale, level = row["noise_scale"], row["delta"]["value"]
         cells.append([
             str(row["batch_size"]),
             str(row["batches"]),
@@ -264,7 +269,7 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
             f"{row['gradient_norm']:.4g}",
             "not known" if scale is None else f"{scale:,.0f}",
             _tail(row),
-            f"{row['delta']['value']:.4g} (b = {row['delta']['batch_size']})",
+            "not known" if level is None else f"{level:.4g} (b = {row['delta']['batch_size']})",
         ])  # fmt: skip
     what = ", ".join(f"{key} {value}" for key, value in of.items())
     how = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"

@@ -95,9 +95,8 @@ def setting_names(config: Path) -> list[str]:
     texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
     names = [s.name for text in texts for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
     for group in group_names():
-        prefix = f"{group.replace('/', '.')}."
         for path in option_files(group):
-            names += [s.name for s in _settings(path.read_text(), prefix)]
+            names += [s.name for s in _of_group(path.read_text(), group)]
     return names
 
 
@@ -108,7 +107,7 @@ def options_with(setting: str) -> list[str]:
     texts = {f.stem: f.read_text() for f in files}
     return [
         f"{group}={option}" for option, text in texts.items()
-        if re.search(rf"^{key}:", text, re.M) and not _included(text)
+        if setting in [s.name for s in _of_group(text, group)] and not _included(text)
     ]  # fmt: skip
 
 
@@ -124,15 +123,21 @@ def _group(group: str) -> list[str]:
     found: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():
-        if "@package _global_" in text:
-            continue
-        for setting in _settings(text, prefix=f"{group.replace('/', '.')}."):
+        for setting in _of_group(text, group):
             having.setdefault(setting.name, []).append(option)
             found[setting.name] = found.get(setting.name) or setting.comment
     for name, options in having.items():
         where = "" if len(options) == len(texts) else f"[{', '.join(options)}] "
         lines.append(_line(f"  {name}", "", where + found[name]))
     return lines
+
+
+def _of_group(text: str, group: str) -> list[Setting]:
+    """An option's settings of its own group; one that sets others too writes the group's name."""
+    prefix = f"{group.replace('/', '.')}."
+    if "@package _global_" in text:
+        return [s for s in _settings(text) if s.name.startswith(prefix)]
+    return _settings(text, prefix)
 
 
 def _line(name: str, value: str, comment: str) -> str:

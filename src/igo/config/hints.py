@@ -44,8 +44,8 @@ def choice(group: str, value: str, options: Collection[str]) -> str:
     """What to say after the options of a group, or of a setting, that ``value`` is none of."""
     if group in ("optimizer", "optimizer.name"):
         return (
-            f": SGD, heavy ball and normalised heavy ball, whose noise level δ is"
-            f" known.{nearest(value, options)}"
+            f", or any optimizer of timm's: optimizer=timm"
+            f" optimizer.name={value}.{nearest(value, options)}"
         )
     if group == "engine.precision" and "8" in value:
         return ". Nothing here computes in 8 bits"

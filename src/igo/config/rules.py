@@ -8,7 +8,7 @@ from functools import reduce
 
 import yaml
 
-from igo.config import hints
+from igo.config import hints, of_optimizer
 from igo.config.plan import stages_of
 from igo.config.schema import Config, DatasetConfig, held_out, training_samples
 from igo.data import readers
@@ -26,7 +26,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule.feedback": ("none", "measured"),
     "dataset.name": readers.NAMES,
     "model.stem": ("cifar", "imagenet"),
-    "optimizer.name": ("sgd", "shb", "nshb"),
     "engine.device": ("auto", "cpu", "cuda"),
     "engine.precision": ("auto", "fp32", "bf16", "fp16"),
     "engine.batchnorm": ("synced", "local"),
@@ -68,8 +67,6 @@ RULES: dict[str, Rule] = {
     "dataset.augment.crop": NOT_NEGATIVE,
     "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
     "model.width": within(1, 1024),
-    "optimizer.momentum": (lambda b: 0 <= b < 1, "β must be in [0, 1)"),
-    "optimizer.weight_decay": NOT_NEGATIVE,
     "noise.batches": (lambda k: k >= 2, "a variance needs 2 mini-batches or more"),
     "noise.batch_size": AT_LEAST_ONE,
     "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
@@ -94,7 +91,8 @@ def check_values(config: Config) -> None:
             hint = hints.choice(setting, str(value), choices)
             allowed = f"it must be one of {', '.join(choices)}{hint}"
             raise ConfigError(setting, value, allowed)
-    for setting, (holds, allowed) in RULES.items():
+    of_optimizer.check_name(config.optimizer)
+    for setting, (holds, allowed) in {**RULES, **of_optimizer.rules(config.optimizer)}.items():
         value = value_of(config, setting)
         if value is None or (setting, value) == ("engine.threads", "auto"):
             continue
@@ -117,6 +115,7 @@ def _check_names(config: Config) -> None:
 def complete(config: Config, typed: Collection[str]) -> None:
     """Fill in what follows from other settings, so that each run has one full description."""
     schedule = config.schedule
+    of_optimizer.complete(config.optimizer)
     if config.optimizer.decay_momentum:
         _check_decay_momentum(config, typed)  # while what was typed is there to be named
     schedule.stages = stages_of(config)
@@ -167,15 +166,14 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     _check_batches(config)
     _check_place(config.dataset)
     _check_data_and_model(config)
-    momentum, name = config.optimizer.momentum, config.optimizer.name
-    if name == "sgd" and momentum != 0:
-        allowed = "optimizer=sgd has no momentum; use optimizer=shb or optimizer=nshb"
-        raise ConfigError("optimizer.momentum", momentum, allowed)
+    of_optimizer.check(config.optimizer)
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "engine.micro_batch_size is set, which it would choose; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
-    if config.schedule.feedback == "measured" and name != "sgd":
+    if config.schedule.feedback == "measured" and of_optimizer.law(config.optimizer) != "sgd":
         allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
+        if of_optimizer.law(config.optimizer) not in of_optimizer.OF_SGD:
+            allowed = "it follows the noise of optimizer=sgd; use that, or leave it out"
         raise ConfigError("schedule.feedback", "measured", allowed)
     _check_noise_exponent(config)
 
@@ -191,7 +189,7 @@ def _check_noise_exponent(config: Config) -> None:
 
 
 def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
-    if config.optimizer.name == "sgd" or config.optimizer.momentum == 0:
+    if of_optimizer.law(config.optimizer) not in ("shb", "nshb") or config.optimizer.momentum == 0:
         allowed = "it needs optimizer=shb or optimizer=nshb with a momentum above 0"
         raise ConfigError("optimizer.decay_momentum", True, allowed)
     for name in ("split", "max_batch_size", "schedule.kappa", "schedule.lam"):

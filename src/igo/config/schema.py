@@ -7,10 +7,11 @@ conf/ holds the values and explains them; these classes hold the types, ``rules`
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from igo.config import optimizers
 from igo.data.source import Place
 
 
@@ -53,13 +54,27 @@ class ModelConfig:
 
 
 @dataclass
-class OptimizerConfig:
-    """SGD (no momentum), stochastic heavy ball (shb) or normalised heavy ball (nshb)."""
+class _OptimizerConfig:
+    """An optimizer by name; ``timm`` true means that timm knows the name."""
 
     name: str
     momentum: float = 0.0
     weight_decay: float = 0.0
     decay_momentum: bool = False
+    timm: bool = False
+    constant_half_life: bool = False  # of adamw
+
+
+if TYPE_CHECKING:
+    OptimizerConfig = _OptimizerConfig
+else:  # and the settings that optimizers declare, null for an optimizer that does not have them
+    _declared = optimizers.settings(one.name for one in fields(_OptimizerConfig))
+    OptimizerConfig = make_dataclass(
+        "OptimizerConfig",
+        [(name, kind, None) for name, kind in _declared.items()],
+        bases=(_OptimizerConfig,),
+    )
+    OptimizerConfig.__module__ = __name__  # where pickle looks for it
 
 
 @dataclass

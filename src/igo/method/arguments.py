@@ -35,7 +35,11 @@ RULES: dict[str, Rule] = {
     "switch": (lambda t: 0 <= t < 1, "it is a share of the schedule and must be in [0, 1)"),
     "max_batch_size": AT_LEAST_ONE,
     "batch_multiple": AT_LEAST_ONE,
-    "noise_exponent": (lambda r: 0 < r <= 1, "ρ of δ = η C b^(-ρ) must be in (0, 1]"),
+    "noise_exponent": (
+        lambda r: 0 < r <= 1,
+        "ρ of δ = η C b^(-ρ) must be in (0, 1]; with ρ = 0 the batch has no part in the noise, so"
+        " it can carry none of its decay: that is split=1, with any ρ",
+    ),
     "h": NOT_NEGATIVE,
     "epsilon": POSITIVE,
     "alpha_0": POSITIVE,

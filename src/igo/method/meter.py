@@ -21,6 +21,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
+from igo.method.adam import is_known, preconditioner
 from igo.method.noise import LEAST_FOR_INTERVAL, Noise
 
 
@@ -70,7 +71,7 @@ class NoiseMeter:
     ) -> None:
         if not half_life > 0:
             raise ValueError(f"half_life={half_life}: it is in samples and must be above 0")
-        if adam is not None and type(adam) not in (torch.optim.Adam, torch.optim.AdamW):
+        if adam is not None and not is_known(adam):
             raise ValueError(f"adam={type(adam).__name__}: only Adam's and AdamW's P is known")
         self._half_life, self._n, self._adam = half_life, n, adam
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -173,7 +174,7 @@ class NoiseMeter:
         for parameter, one, other in zip(of, a, b, strict=True):
             product = one.double() * other.double()
             if self._adam:
-                p = _adams(self._adam.state.get(parameter), group_of.get(parameter))
+                p = preconditioner(self._adam.state.get(parameter), group_of.get(parameter))
                 product *= torch.where(product == 0, 0.0, math.nan) if p is None else p**2
             total += product.sum().to(total.device)
         return total
@@ -238,12 +239,3 @@ def _cut(bucket: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
         one.as_strided(p.size(), p.stride(), one.storage_offset())
         for one, p in zip(flat, parameters, strict=True)
     ]
-
-
-def _adams(state: Any, group: Any) -> Any:
-    """P = 1/(√v̂ + ε) in float64, or None before the parameter's first update."""
-    if not state:
-        return None
-    v = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"].double()
-    unbiased = v / (1 - group["betas"][1] ** float(state["step"]))
-    return 1 / (unbiased.sqrt() + group["eps"])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from igo.method import momentum
+from igo.method import adam, momentum
 from igo.method.arguments import PlanError
 from igo.method.counter import Counter, Update
 from igo.method.noise import Noise
@@ -46,16 +46,18 @@ class Schedule:
     Args:
         optimizers: one of torch.optim, or several: ``Schedule([muon, adamw], batches)``. A group's
             learning rate is its own η_1; at least one has the plan's. Each is multiplied by η/η_1,
-            tensors in place. Betas of Adam stay.
+            tensors in place. Betas of Adam stay, but for ``constant_half_life``.
         batches: the sampler of the loader; of a loader of one's own, an ``igo.Counter``.
         noise: C² and ‖∇f‖² at the start, for a plan with ``by_momentum``. Keep it in checkpoints.
+        constant_half_life: let β_2 of Adam and AdamW be β_2^(b_m/b_1), so that the average of
+            squared gradients forgets by half in the same number of samples whatever b is.
 
     Attributes:
         learning_rate: η of the newest update, of groups made with the plan's; None before it.
         momentum: β of the newest update where the schedule changes it, otherwise None.
 
     Raises:
-        PlanError: no group has the plan's η_1, or β of this optimizer cannot be scheduled.
+        PlanError: no group has the plan's η_1, or β or β_2 of this optimizer cannot be scheduled.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Schedule:
         batches: Counter,
         *,
         noise: Noise | None = None,
+        constant_half_life: bool = False,
     ) -> None:
         several = optimizers if isinstance(optimizers, Sequence) else [optimizers]
         self.optimizers = [_bare(one) for one in several]
@@ -72,6 +75,9 @@ class Schedule:
         self.momentum: float | None = None
         self._first = batches.plan.stages[0].eta_m
         check_rate(self.optimizers, self._first)
+        self._constant_half_life = constant_half_life
+        if constant_half_life:
+            adam.check_half_life(self.optimizers)
         self._by_momentum = self._rates_of_stages(noise)
         self._update: Update | None = None
         self._stepped = {id(one): False for one in self.optimizers}  # since the newest update
@@ -112,6 +118,10 @@ class Schedule:
             initial = _initial(group, "lr")
             rate = self.learning_rate if initial == self._first else initial * factor
             write(group, rate, self.momentum)
+        if self._constant_half_life:
+            growth = update.stage.b_m / self.batches.plan.stages[0].b_m
+            for one in self.optimizers:
+                adam.follow_batch(one, growth)
         self._written = self._rates()
         return update
 

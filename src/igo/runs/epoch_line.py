@@ -25,8 +25,8 @@ def describe(record: Mapping[str, Any]) -> str:
     parts = [
         f"epoch {record['epoch']}",
         f"stage {record['stage']}",
-        f"δ {record['delta_m']:.4g}",
-        f"measured {_measured(record)}",
+        f"δ {_level('delta_m', record)}",
+        f"measured {_level('delta_measured', record)}",
         f"η {record['eta_m']:.4g}",
         f"b {record['b_m']:.4g}",
     ]
@@ -44,8 +44,8 @@ def columns(width: int, *, momentum: bool = False, validation: bool = False) -> 
     shown = [
         Column("epoch", 5, lambda r: str(r["epoch"])),
         Column("stage", 5, lambda r: str(r["stage"]), leaves=3),
-        Column("δ_m", 9, lambda r: f"{r['delta_m']:.4g}"),
-        Column("measured", 9, _measured),
+        Column("δ_m", 9, partial(_level, "delta_m")),
+        Column("measured", 9, partial(_level, "delta_measured")),
         Column("95 % interval", 19, _interval, leaves=2),
         Column("η_m", 9, lambda r: f"{r['eta_m']:.4g}"),
         Column("b_m", 8, lambda r: f"{r['b_m']:,.1f}"),
@@ -82,9 +82,10 @@ def _if_there(name: str, form: str, record: Mapping[str, Any]) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _measured(record: Mapping[str, Any]) -> str:
-    measured = record.get("delta_measured")
-    return "–" if measured is None else f"{measured:.4g}"
+def _level(name: str, record: Mapping[str, Any]) -> str:
+    """A noise level, where there is one."""
+    level = record.get(name)
+    return "–" if level is None else f"{level:.4g}"
 
 
 def _interval(record: Mapping[str, Any]) -> str:

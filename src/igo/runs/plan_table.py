@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from igo.config import of_optimizer
 from igo.config.schema import Config
 from igo.method import batches
 from igo.method.plan import Plan, Stage
@@ -70,7 +71,8 @@ def title(config: Config, plan: Plan) -> str:
 
 def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    told = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _cap(config, plan)]
+    told = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _cap(config, plan),
+            of_optimizer.why_null(config.optimizer) or ""]  # fmt: skip
     if config.optimizer.decay_momentum:
         told.append(
             "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, within"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from igo.config import of_optimizer
 from igo.errors import UserError
 from igo.files import Record
 from igo.runs import assemble, background, checkpoint, records, tracking, trained
@@ -109,7 +110,8 @@ def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> 
     with folder.writing():
         folder.write_plan(training.plan)
         folder.write_records(progress.records)
-        entries = {**provenance(), "hardware": hardware, "data": data}
+        law = of_optimizer.described(training.config.optimizer)
+        entries = {**provenance(), "hardware": hardware, "data": data, "noise_law": law}
         folder.begin_status(state="running", started=now(), **entries)
     return hardware
 

@@ -153,9 +153,10 @@ class ProgressBar:
         self._lines = 0
         self._columns: list[epoch_line.Column] | None = None
 
-    def begin_epoch(self, epoch: int, delta: float) -> None:
+    def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Say where the run is."""
-        self._where = f"epoch {epoch}/{self._plan.epochs}  δ {delta:.3g}"
+        level = "" if delta is None else f"  δ {delta:.3g}"
+        self._where = f"epoch {epoch}/{self._plan.epochs}{level}"
         self._start, self._images = time.perf_counter(), 0
         self._bar.update(self._task, completed=self._plan.n * (epoch - 1), description=self._where)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from igo.config import of_optimizer
 from igo.config.schema import Config
 from igo.method import noise
 from igo.method.feedback import Feedback
@@ -17,24 +18,28 @@ def feedback(config: Config) -> Feedback | None:
 
 
 def level(config: Config, eta: float, batch_size: float, momentum: float, measured: Noise) -> float:
-    """δ of the configured optimizer at a measured C² and ‖∇f‖."""
+    """δ of the configured optimizer at a measured C² and ‖∇f‖, or C_P² where it has a P."""
+    law = of_optimizer.law(config.optimizer)
     return noise.noise_level(
         eta,
         batch_size,
         measured.variance,
-        optimizer=config.optimizer.name,
+        optimizer=law if law in of_optimizer.OF_SGD else "sgd",
         momentum=momentum,
         gradient_norm=measured.gradient_norm,
     )
 
 
-def aim(config: Config, plan: Plan, stage: Stage, reference: Noise) -> float:
+def aim(config: Config, plan: Plan, stage: Stage, reference: Noise) -> float | None:
     """δ_m with C² and ‖∇f‖ as they were at the start of training.
 
     It is δ_1 φ_m where η and b follow C², or β carries the decay; otherwise that of η_m and b_m.
+    None where the optimizer's δ is not known before training.
     """
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0
+    if of_optimizer.law(config.optimizer) not in of_optimizer.OF_SGD:
+        return None
     beta = config.optimizer.momentum
     if plan.by_momentum or feedback(config):
         first = plan.stages[0]

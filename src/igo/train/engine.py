@@ -100,7 +100,7 @@ class Engine:
     def step(
         self,
         network: nn.Module,
-        optimizer: torch.optim.SGD,
+        optimizer: torch.optim.Optimizer,
         batch: tuple[Tensor, Tensor],
         span: range | None = None,
     ) -> Tensor:
@@ -117,7 +117,7 @@ class Engine:
     def _update(
         self,
         network: nn.Module,
-        optimizer: torch.optim.SGD,
+        optimizer: torch.optim.Optimizer,
         batch: tuple[Tensor, Tensor],
         span: range | None = None,
     ) -> Tensor:

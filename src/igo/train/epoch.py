@@ -8,6 +8,8 @@ from itertools import chain, islice
 
 import torch
 
+from igo.config import of_optimizer
+from igo.method import adam
 from igo.method import batches as equal
 from igo.method.counter import Update
 from igo.method.sampler import BatchSampler
@@ -41,7 +43,12 @@ def train_epoch(
     )
     pieces = Online.of_epoch(run.config.noise, run.data.n, k)
     first = list(islice(stream, pieces.batches))
-    noise = online.measured(engine, run.network, pieces, first, run.data.n)
+    law = of_optimizer.law(run.config.optimizer)
+    steps = adam.SpreadOfSteps(run.optimizer, run.network) if law == "adamw" else None
+    noise, step_noise = online.measured(
+        engine, run.network, pieces, first, run.data.n, steps if steps and steps.known else None
+    )
+    step_noise = noise if law in of_optimizer.OF_SGD else step_noise
     tally = Tally(k, engine.device, engine.skip)
     shares: list[int] = []  # of each batch, as it reached the model
     for _, batch in zip(drawn, chain(_given_up(first), stream), strict=True):
@@ -69,6 +76,7 @@ def train_epoch(
         batch_size=int(sizes.sum()) / len(sizes),
         seconds=time.perf_counter() - started,
         noise=noise,
+        step_noise=step_noise,
     )
 
 

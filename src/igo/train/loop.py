@@ -99,7 +99,8 @@ def _begin_epoch(
     _measure(run, sampler, progress)
     if schedule is None:
         noise = progress.reference if run.plan.by_momentum else None
-        schedule = Schedule(run.optimizer, sampler, noise=noise)
+        keep = run.config.optimizer.constant_half_life
+        schedule = Schedule(run.optimizer, sampler, noise=noise, constant_half_life=keep)
     place = sampler.plan.at(sampler.updates + 1)
     torch.manual_seed(derive_seed(run.config.seed, "dropout", place.epoch, *run.engine.ranks.own))
     bar.begin_epoch(place.epoch, _aim(run, sampler.plan, place.stage, progress))
@@ -121,8 +122,8 @@ def _end_epoch(
     return record_of(run, place.stage, delta, planned, trained, evaluated, progress)
 
 
-def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float:
-    """δ_m of a stage, by the C² at the start of training."""
+def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float | None:
+    """δ_m of a stage, by the C² at the start of training; None where it is not known then."""
     assert progress.reference is not None
     return control.aim(run.config, plan, stage, progress.reference)
 
@@ -204,9 +205,10 @@ def _check_finite(run: Training, trained: Epoch) -> None:
 def _not_finite(run: Training, sampler: BatchSampler, what: NotFinite, progress: Progress) -> str:
     place = sampler.plan.at(sampler.updates)
     stage, delta = place.stage, _aim(run, sampler.plan, place.stage, progress)
+    level = "" if delta is None else f", δ {delta:.4g}"
     return (
         f"{what} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
-        f" {stage.b_m:.4g}, δ {delta:.4g}); a smaller learning_rate or engine.precision=fp32 may"
+        f" {stage.b_m:.4g}{level}); a smaller learning_rate or engine.precision=fp32 may"
         " help, and engine.non_finite=skip passes single such updates over. The last good"
         f" checkpoint is of epoch {progress.epoch}"
     )

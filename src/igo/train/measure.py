@@ -56,13 +56,23 @@ def mini_batch(
 
 
 def spread_of(
-    engine: Engine, network: nn.Module, parts: Iterable[Part], seed: int | None = None
+    engine: Engine,
+    network: nn.Module,
+    parts: Iterable[Part],
+    seed: int | None = None,
+    also: Spread | None = None,
 ) -> Spread:
-    """How the gradients of parts scatter; the training that follows is as if there were none."""
+    """How the gradients of parts scatter; the training that follows is as if there were none.
+
+    ``also`` takes the same gradients in.
+    """
     with untouched(network, seed):
         spread = Spread(network.parameters())
         for part in parts:
-            spread.add(training_gradient(engine, network, part))
+            gradient = training_gradient(engine, network, part)
+            spread.add(gradient)
+            if also is not None:
+                also.add(gradient)
     return spread
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from igo.config.schema import NoiseConfig
 from igo.method import batches as equal
 from igo.method.noise import Noise
+from igo.method.spread import Spread
 from igo.ranks import ALONE, Ranks
 from igo.train import measure
 from igo.train.datasets import Batch
@@ -66,15 +67,25 @@ class Online:
 
 
 def measured(
-    engine: Engine, network: nn.Module, plan: Online, first: Sequence[Batch], n: int
-) -> Noise | None:
-    """C² and ‖∇f‖² of the parameters as they are; None where no piece is planned.
+    engine: Engine,
+    network: nn.Module,
+    plan: Online,
+    first: Sequence[Batch],
+    n: int,
+    steps: Spread | None = None,
+) -> tuple[Noise | None, Noise | None]:
+    """C² and ‖∇f‖² of the parameters as they are, and the same of ``steps``; None where unplanned.
 
     The training that follows is as if nothing had been measured. Where updates that are not finite
     are skipped, so is a measurement.
     """
     if not plan.pieces:
-        return None
-    spread = measure.spread_of(engine, network, plan.parts(first, engine.ranks))
-    found = spread.noise(batch_size=plan.size, n=n)
-    return None if engine.skip and not math.isfinite(found.variance) else found
+        return None, None
+    parts = plan.parts(first, engine.ranks)
+    spread = measure.spread_of(engine, network, parts, also=steps)
+
+    def noise(of: Spread | None) -> Noise | None:
+        found = of.noise(batch_size=plan.size, n=n) if of else None
+        return None if found and engine.skip and not math.isfinite(found.variance) else found
+
+    return noise(spread), noise(steps)

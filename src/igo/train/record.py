@@ -14,7 +14,7 @@ from igo.train.state import Epoch, Progress, Training
 def record_of(
     run: Training,
     stage: Stage,
-    delta: float,
+    delta: float | None,
     planned: float,
     trained: Epoch,
     evaluated: Record,
@@ -25,12 +25,14 @@ def record_of(
     Args:
         run: what trained.
         stage: of the plan as it was applied.
-        delta: δ_m, of the rate ``planned``.
+        delta: δ_m, of the rate ``planned``; None where the optimizer's is not known.
         planned: η_m. A GPU's rate is a float32: δ_m is scaled to the rate that was applied.
         trained: what the epoch did.
         evaluated: losses and accuracies of test and validation images.
         progress: after the epoch.
     """
+    by_samples = run.config.optimizer.constant_half_life
+    beta2 = {"beta2_m": run.optimizer.param_groups[0]["betas"][1]} if by_samples else {}
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
@@ -39,8 +41,9 @@ def record_of(
         "eta_m": trained.learning_rate,
         "b_m": trained.batch_size,
         "beta_m": optim.momentum(run.optimizer),
+        **beta2,
         "gamma_m": stage.gamma_m,
-        "delta_m": delta * (trained.learning_rate / planned),
+        "delta_m": None if delta is None else delta * (trained.learning_rate / planned),
         **_noise(run, delta, trained, progress),
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
@@ -50,26 +53,29 @@ def record_of(
     }
 
 
-def _noise(run: Training, delta: float, trained: Epoch, progress: Progress) -> Record:
+def _noise(run: Training, delta: float | None, trained: Epoch, progress: Progress) -> Record:
     """δ and C² at this epoch's start, and the C² that the planned δ_m is of."""
-    found, reference = trained.noise, progress.reference
+    found, of_steps, reference = trained.noise, trained.step_noise, progress.reference
 
     def level(variance: float | None) -> float | None:
-        if found is None or variance is None or math.isinf(variance):
+        if of_steps is None or variance is None or math.isinf(variance):
             return None
         if delta == 0:  # gradient descent on f itself: a batch is all samples
             return 0.0
         eta, b, beta = trained.learning_rate, trained.batch_size, optim.momentum(run.optimizer)
-        return control.level(run.config, eta, b, beta, replace(found, variance=variance))
+        measured = replace(of_steps, variance=variance)
+        return control.level(run.config, eta, b, beta or 0.0, measured)
 
-    low, high = found.interval if found and found.interval else (None, None)
+    low, high = of_steps.interval if of_steps and of_steps.interval else (None, None)
+    own = {} if of_steps is found or of_steps is None else {"step_variance": of_steps.variance}
     return {
-        "delta_measured": level(found.variance if found else None),
+        "delta_measured": level(of_steps.variance if of_steps else None),
         "delta_measured_low": level(low),
         "delta_measured_high": level(high),
         "gradient_variance": found.variance if found else None,
         "gradient_norm": found.gradient_norm if found else None,
         "noise_scale": found.noise_scale if found else None,
+        **own,
         "variance_pieces": found.batches if found else 0,
         "variance_batch_size": found.batch_size if found else None,
         "reference_variance": reference.variance if reference else None,

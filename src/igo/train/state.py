@@ -20,7 +20,7 @@ from igo.train.engine import Engine
 class Watcher(Protocol):
     """Told of every update, as a progress bar is; reads nothing from the device."""
 
-    def begin_epoch(self, epoch: int, delta: float) -> None:
+    def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """An epoch begins, whose δ_m is this."""
         ...
 
@@ -41,7 +41,7 @@ class Training:
     plan: Plan
     data: Data
     network: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: torch.optim.Optimizer
     engine: Engine
     identity: Identity | None = None  # of the data; None where there is no record
 
@@ -91,4 +91,5 @@ class Epoch:
     learning_rate: float  # of the optimizer at its last step
     batch_size: float  # mean size of the batches that reached the model
     seconds: float
-    noise: Noise | None  # of the epoch's pairs
+    noise: Noise | None  # C² and ‖∇f‖ at the epoch's start
+    step_noise: Noise | None  # the same of what makes δ: of P·g where the optimizer has a P

@@ -52,7 +52,10 @@ def _figure(
 ) -> Figure:  # fmt: skip
     shown = best(results, family)
     panels, beside = [], False
+    points = results.curves.filter(pl.col("setting").is_in(shown))
     for metric, label in metrics.items():
+        if not points[f"{metric}_mean"].count():  # such as δ of an optimizer whose δ is not known
+            continue
         others = _published(results, family, shown, metric) if metrics is REACHED else []
         beside = beside or bool(others)
         own = [*_series(results, family, shown, metric), *others]

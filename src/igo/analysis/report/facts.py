@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from igo.analysis.report.results import Results, Row
-from igo.analysis.table.names import DATASETS
+from igo.analysis.table.names import DATASETS, why_null
 from igo.analysis.table.table import constants
 from igo.words import counted
 
@@ -49,6 +49,7 @@ def how(results: Results, command: str) -> list[tuple[str, str]]:
     rows = [
         ("This page", command),
         ("All settings in common", ", ".join(f"{k}={_typed(v)}" for k, v in common.items())),
+        ("Noise level", "; ".join(why_null(results.runs))),
         ("Hardware", _counts([_hardware(status.get("hardware")) for status in results.statuses])),
         ("Software", _counts([_versions(status) for status in results.statuses])),
         ("Commit", _counts(used["commit"].fill_null("unknown").to_list())),

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 import polars as pl
 
 from igo.analysis.report.results import Row
-from igo.analysis.table.names import SCHEDULE, differing, method, schedule_name, shared, telling
+from igo.analysis.table.names import (
+    SCHEDULE,
+    delta_is_planned,
+    differing,
+    method,
+    schedule_name,
+    shared,
+    telling,
+)
 
 # What makes constant noise; its number of stages changes no training, only where C² is measured.
 # (Of other schedules M is a part of what they share.)
@@ -78,7 +86,8 @@ def families(settings: pl.DataFrame) -> list[Family]:
                  two_schedules),
         *grids,
         *of_kind("constant", usable, CONSTANT,
-                 lambda row: row["schedule.profile"] == "constant", _two_levels),
+                 lambda row: row["schedule.profile"] == "constant" and delta_is_planned(row),
+                 _two_levels),
     ]  # fmt: skip
     inside = {setting for family in found for setting in family.settings}
     rest = usable.filter(~pl.col("setting").is_in(list(inside)))

@@ -10,6 +10,8 @@ from typing import Any
 import polars as pl
 
 from igo.analysis.table.record import DEFAULTS
+from igo.config import of_optimizer
+from igo.config.schema import OptimizerConfig
 from igo.method.profiles import PROFILES, parameters
 
 Row = dict[str, Any]
@@ -66,7 +68,7 @@ def phrase(name: str, value: object) -> str:
     if name == "epochs":
         return "1 epoch" if value == 1 else f"{shown} epochs"
     if name == "optimizer.name":
-        return shown.upper()
+        return shown.upper() if shown in of_optimizer.OF_SGD else shown
     return shown if name in BY_VALUE else f"{short(name)} {shown}"
 
 
@@ -81,6 +83,24 @@ def method(row: Row) -> str | None:
 
 def _near(value: object, wanted: float) -> bool:
     return isinstance(value, float) and math.isclose(value, wanted, abs_tol=1e-3)
+
+
+def delta_is_planned(row: Row) -> bool:
+    """Whether δ of a setting's optimizer is known before training: equal η/√b is one δ."""
+    return _why_null(row) is None
+
+
+def why_null(runs: pl.DataFrame) -> list[str]:
+    """Why some of the runs have no δ, a sentence for each optimizer."""
+    if "optimizer.name" not in runs.columns:
+        return []
+    rows = runs.select("optimizer.name", "optimizer.timm").drop_nulls().unique(maintain_order=True)
+    return [why for row in rows.to_dicts() if (why := _why_null(row))]
+
+
+def _why_null(row: Row) -> str | None:
+    optimizer = OptimizerConfig(row["optimizer.name"], timm=bool(row["optimizer.timm"]))
+    return of_optimizer.why_null(optimizer)
 
 
 def schedule_name(row: Row) -> str:

@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from igo.analysis.table.names import PARAMETERS, differing, schedule_name, shared, short, telling
+from igo.analysis.table.names import (
+    PARAMETERS,
+    differing,
+    schedule_name,
+    shared,
+    short,
+    telling,
+    why_null,
+)
 from igo.analysis.table.record import Row
 from igo.analysis.table.table import constants, summarise
 from igo.words import counted
@@ -64,6 +72,8 @@ def show_summary(runs: pl.DataFrame) -> None:
     accuracy = summary.select("test/accuracy_mean", "test/accuracy_low").rows()
     if any(mean is not None and low is None for mean, low in accuracy):
         say("no interval: one seed, or one value in all seeds")
+    for why in why_null(runs):
+        say(why)
 
 
 def say(text: str) -> None:

@@ -1,0 +1,113 @@
+"""What an optimizer's settings must keep, and the noise level δ that it has."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from igo.config import hints
+from igo.config.optimizers import OPTIMIZERS, function
+from igo.config.schema import OptimizerConfig
+from igo.errors import ConfigError
+from igo.method.profiles import declared
+from igo.method.profiles import parameters as arguments
+from igo.method.ranges import Rule
+
+OF_SGD = ("sgd", "shb", "nshb")  # whose δ is known before training
+FORMULAS = {
+    "sgd": "η √(C²/b)",
+    "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
+    "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
+    "adamw": "η √(C_P²/b), C_P² = E‖P(G - ∇f)‖², P = 1/(√v̂ + ε) at the start of the epoch",
+}
+
+
+def called(optimizer: OptimizerConfig) -> str:
+    """An optimizer as it is typed."""
+    name = optimizer.name
+    return f"optimizer=timm optimizer.name={name}" if optimizer.timm else f"optimizer={name}"
+
+
+def law(optimizer: OptimizerConfig) -> str | None:
+    """The name in FORMULAS of the optimizer's δ; None where no δ is known."""
+    return optimizer.name if optimizer.name in FORMULAS and not optimizer.timm else None
+
+
+def why_null(optimizer: OptimizerConfig) -> str | None:
+    """Why records have no ``delta_m``, or neither it nor ``delta_measured``; None if they do."""
+    if law(optimizer) in OF_SGD:
+        return None
+    if law(optimizer) is None:
+        return f"delta_m and delta_measured are null: no δ is known for {called(optimizer)}"
+    return (
+        f"delta_m is null: the δ of {called(optimizer)} needs v̂, which is not there before the"
+        " first update; delta_measured is there from the second epoch on"
+    )
+
+
+def described(optimizer: OptimizerConfig) -> dict[str, str | None]:
+    """For a record: the formula of δ, and why δ is null where it is."""
+    return {"delta": FORMULAS.get(law(optimizer) or ""), "why_null": why_null(optimizer)}
+
+
+def check_name(optimizer: OptimizerConfig) -> None:
+    """See that there is such an optimizer; whether timm has it is known when timm is asked.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    name = optimizer.name
+    if not optimizer.timm and name not in OPTIMIZERS:
+        hint = hints.choice("optimizer.name", name, OPTIMIZERS)
+        raise ConfigError(
+            "optimizer.name", name, f"it must be one of {', '.join(OPTIMIZERS)}{hint}"
+        )
+
+
+def rules(optimizer: OptimizerConfig) -> dict[str, Rule]:
+    """What the numbers of an optimizer may be, by full name."""
+    own = declared(function(optimizer.name, of_timm=optimizer.timm))
+    return {f"optimizer.{name}": rule for name, (rule, _, _) in own.items() if rule}
+
+
+def complete(optimizer: OptimizerConfig) -> None:
+    """Fill in the defaults of what is not set.
+
+    Raises:
+        ConfigError: the optimizer was named without its file in conf/optimizer.
+    """
+    own = arguments(function(optimizer.name, of_timm=optimizer.timm))
+    missing = [name for name in own if getattr(optimizer, name) is None]
+    needed = [name for name in missing if own[name].default is not None]
+    if needed and len(missing) == len(_of_some_only() & own.keys()):
+        allowed = f"its settings come with it; choose it as {called(optimizer)}"
+        raise ConfigError("optimizer.name", optimizer.name, allowed)
+    for name in needed:
+        setattr(optimizer, name, own[name].default)
+
+
+def _of_some_only() -> set[str]:
+    """Settings that are null for the optimizers that do not have them."""
+    return {one.name for one in fields(OptimizerConfig) if one.default is None}
+
+
+def check(optimizer: OptimizerConfig) -> None:
+    """See that nothing is set that the optimizer does not have.
+
+    Raises:
+        ConfigError: naming the setting, and the optimizers that have it.
+    """
+    own = declared(function(optimizer.name, of_timm=optimizer.timm))
+    for name, (_, _, choices) in own.items():
+        value: Any = getattr(optimizer, name)
+        if choices and value not in choices:
+            raise ConfigError(f"optimizer.{name}", value, f"it must be one of {', '.join(choices)}")
+    for name in sorted({*_of_some_only(), "momentum"} - own.keys()):
+        if value := getattr(optimizer, name):
+            having = [one for one, made in OPTIMIZERS.items() if name in arguments(made)]
+            allowed = f"{called(optimizer)} has no {name}; use" + " or".join(
+                f" optimizer={one}" for one in having
+            )
+            raise ConfigError(f"optimizer.{name}", value, allowed)
+    if optimizer.constant_half_life and law(optimizer) != "adamw":
+        raise ConfigError("optimizer.constant_half_life", True, "only optimizer=adamw has it")

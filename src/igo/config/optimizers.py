@@ -1,0 +1,161 @@
+"""Optimizers by name, a function each: its keyword arguments are its settings.
+
+The annotation of an argument says what it may be, its default what it is where nothing is set. A
+file in conf/optimizer/ shows the settings to a person. PyTorch is imported where an optimizer is
+made, since a plan is printed without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from typing import Annotated, Any, Literal, get_origin, get_type_hints
+
+from igo.errors import ConfigError, first_line, nearest
+from igo.method.profiles import parameters as arguments
+from igo.method.ranges import NOT_NEGATIVE, POSITIVE, Rule
+
+Parameters = Iterable[Any]  # of a network: all of them decay alike
+BELOW_ONE: Rule = (lambda b: 0 <= b < 1, "β must be in [0, 1)")
+Beta = Annotated[float, BELOW_ONE]
+Decay = Annotated[float, NOT_NEGATIVE]
+
+
+def sgd(parameters: Parameters, learning_rate: float, *, weight_decay: Decay = 0.0) -> Any:
+    """x ← x - η g, where g has weight_decay · x in it."""
+    return _sgd(parameters, learning_rate, weight_decay)
+
+
+def shb(
+    parameters: Parameters,
+    learning_rate: float,
+    *,
+    momentum: Beta = 0.0,
+    weight_decay: Decay = 0.0,
+) -> Any:
+    """m ← β m + g, x ← x - η m."""
+    return _sgd(parameters, learning_rate, weight_decay, momentum)
+
+
+def nshb(
+    parameters: Parameters,
+    learning_rate: float,
+    *,
+    momentum: Beta = 0.0,
+    weight_decay: Decay = 0.0,
+) -> Any:
+    """m ← β m + (1 - β) g, x ← x - η m, with m = 0 before the first step (arXiv 2402.02325)."""
+    return _sgd(parameters, learning_rate, weight_decay, momentum, dampening=momentum)
+
+
+def _sgd(
+    parameters: Parameters,
+    learning_rate: float,
+    weight_decay: float,
+    momentum: float = 0.0,
+    dampening: float = 0.0,
+) -> Any:
+    import torch
+
+    made = torch.optim.SGD(
+        list(parameters), lr=learning_rate, momentum=momentum, dampening=dampening,
+        weight_decay=weight_decay, fused=True,
+    )  # fmt: skip
+    if momentum:  # m = 0 must be there: PyTorch's first m would be g, not (1 - β) g, and unwritten
+        # memory where loss scaling skips the first step
+        for group in made.param_groups:
+            for parameter in group["params"]:
+                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
+
+
+def adamw(
+    parameters: Parameters,
+    learning_rate: float,
+    *,
+    beta1: Beta = 0.9,
+    beta2: Beta = 0.999,
+    eps: Annotated[float, POSITIVE] = 1e-8,
+    weight_decay: Decay = 0.01,
+) -> Any:
+    """x ← (1 - η weight_decay) x - η m̂/(√v̂ + ε) (Loshchilov and Hutter 2019)."""
+    from torch.optim import AdamW
+
+    return AdamW(
+        list(parameters), lr=learning_rate, betas=(beta1, beta2), eps=eps,
+        weight_decay=weight_decay, fused=True,
+    )  # fmt: skip
+
+
+OPTIMIZERS: dict[str, Callable[..., Any]] = {
+    "sgd": sgd,
+    "shb": shb,
+    "nshb": nshb,
+    "adamw": adamw,
+}
+
+
+def timm(
+    parameters: Parameters,
+    learning_rate: float,
+    *,
+    name: str,
+    beta1: Annotated[float | None, BELOW_ONE] = None,
+    beta2: Annotated[float | None, BELOW_ONE] = None,
+    eps: Annotated[float | None, POSITIVE] = None,
+    weight_decay: Decay = 0.0,
+) -> Any:
+    """Any that timm's factory knows; what is None is left to timm.
+
+    Raises:
+        ConfigError: timm does not know the name, or cannot make it here or with these settings.
+    """
+    factory: Any = import_module("timm.optim")
+    known = factory.list_optimizers()
+    if name not in known:
+        allowed = f"timm has no such optimizer.{nearest(name, known)}"
+        raise ConfigError("optimizer.name", name, allowed)
+    has = factory.get_optimizer_info(name)
+    if has.second_order:
+        allowed = "it needs second derivatives, which training does not compute; use another"
+        raise ConfigError("optimizer.name", name, allowed)
+    more: dict[str, Any] = {}
+    if beta1 is not None or beta2 is not None:
+        if beta1 is None or beta2 is None or not has.has_betas or has.num_betas != 2:
+            allowed = (
+                "give beta1 and beta2, or neither, and neither to optimizers without these two"
+            )
+            raise ConfigError("optimizer.beta1", beta1, allowed)
+        more["betas"] = beta1, beta2
+    if eps is not None:
+        if not has.has_eps:
+            raise ConfigError("optimizer.eps", eps, f"{name} has none; leave it out")
+        more["eps"] = eps
+    try:
+        return factory.create_optimizer_v2(
+            list(parameters), opt=name, lr=learning_rate, weight_decay=weight_decay, **more
+        )
+    except (AssertionError, ImportError, TypeError, ValueError) as error:
+        allowed = f"timm cannot make it: {first_line(error)}"
+        raise ConfigError("optimizer.name", name, allowed) from None
+
+
+def function(name: str, *, of_timm: bool) -> Callable[..., Any]:
+    """What makes an optimizer.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    return timm if of_timm else OPTIMIZERS[name]
+
+
+def settings(but: Iterable[str]) -> dict[str, Any]:
+    """The settings that optimizers declare, but those named: each with its type, or None."""
+    found: dict[str, Any] = {}
+    left_out = {*but}
+    for one in (*OPTIMIZERS.values(), timm):
+        types = get_type_hints(one)
+        for name in arguments(one).keys() - left_out:
+            kind = types[name]
+            found[name] = (str if get_origin(kind) is Literal else kind) | None
+    return dict(sorted(found.items()))

@@ -1,0 +1,289 @@
+"""Optimizers of torch.optim and timm in the program, against loops of plain PyTorch."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm.optim
+import torch
+import torch.nn.functional as F
+from conftest import TINY, records, run_folder
+from forked import Ended
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from igo.config.plan import make_plan
+from igo.config.schema import Config, OptimizerConfig
+from igo.method.batches import epoch_batches
+from igo.runs import assemble, checkpoint
+from igo.seeds import derive_seed
+from igo.train import loop, optim, recovery
+from igo.train.online import Online
+from igo.train.state import Progress, Training
+
+Program = Callable[..., Ended]
+Make = Callable[..., Config]
+Parameters = list[nn.Parameter]
+# Three epochs of 3, 3 and 2 batches on 96 digits.
+SMALL = (*TINY, "tracking=none", "engine.precision=fp32")
+
+
+def timms(name: str, **more: Any) -> Callable[[Parameters, float], Optimizer]:
+    def made(parameters: Parameters, rate: float) -> Optimizer:
+        found: Optimizer = timm.optim.create_optimizer_v2(parameters, opt=name, lr=rate, **more)
+        return found
+
+    return made
+
+
+def heavy_ball(parameters: Parameters, rate: float) -> Optimizer:
+    made = SGD(parameters, lr=rate, momentum=0.9, fused=True)
+    for parameter in parameters:
+        made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return made
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is typed, and the same optimizer made by hand."""
+
+    typed: tuple[str, ...]
+    rate: float
+    made: Callable[[Parameters, float], Optimizer]
+
+
+CASES = {
+    "sgd": Case(("optimizer=sgd",), 0.1, partial(SGD, fused=True)),
+    "shb": Case(("optimizer=shb", "learning_rate=0.02"), 0.02, heavy_ball),
+    "adamw": Case(
+        ("optimizer=adamw", "optimizer.beta2=0.99"), 0.003,
+        partial(AdamW, betas=(0.9, 0.99), weight_decay=0.01, fused=True),
+    ),
+    "lion": Case(("optimizer=timm", "optimizer.weight_decay=0.1"), 0.001,
+                 timms("lion", weight_decay=0.1)),
+    "nadamw": Case(
+        ("optimizer=timm", "optimizer.name=nadamw", "optimizer.beta1=0.8", "optimizer.beta2=0.9",
+         "learning_rate=0.002"), 0.002, timms("nadamw", betas=(0.8, 0.9)),
+    ),
+}  # fmt: skip
+
+
+class Quiet:
+    """A progress bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None: ...
+    def advance(self, *_: object) -> None: ...
+    def end_epoch(self, *_: object) -> None: ...
+
+
+def prepared(config: Config) -> Training:
+    return assemble.prepare(config, make_plan(config))
+
+
+def plainly(
+    run: Training,
+    optimizer: Optimizer,
+    stages: list[dict[str, str]],
+    bad: frozenset[int] = frozenset(),
+) -> nn.Module:
+    """Train as a loop of PyTorch's own does, by the rows of a plan, without the ``bad`` updates."""
+    network, number = run.network.train(), 0
+    for row in stages:
+        epoch = int(row["first_epoch"])
+        for group in optimizer.param_groups:
+            group["lr"] = float(row["eta_m"])
+        indices = epoch_batches(96, int(row["batches"]), run.config.seed, epoch)
+        for images, labels in run.data.train_batches(indices, 0):  # nothing is augmented here
+            number += 1
+            if number in bad:
+                continue
+            optimizer.zero_grad()
+            loss = F.cross_entropy(network(images), labels, reduction="sum") / len(labels)
+            loss.backward()
+            optimizer.step()
+    return network
+
+
+def plan_of(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO((folder / "plan.csv").read_text())))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
+    name: str, program: Program, tmp_path: Path, make_config: Make
+) -> None:
+    case = CASES[name]
+    ended = program(*SMALL, *case.typed)
+    assert ended.returncode == 0, ended.stderr
+    folder = run_folder(tmp_path)
+    state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
+    assert state is not None
+    run = prepared(make_config(*SMALL, *case.typed))
+    stages = plan_of(folder)
+    assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
+    network = plainly(run, case.made(list(run.network.parameters()), case.rate), stages)
+    for one, value in network.state_dict().items():
+        assert torch.equal(state["model"][one], value), one
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_an_update_that_is_not_finite_is_not_made_and_the_plan_goes_on(
+    name: str, make_config: Make
+) -> None:
+    """The second and the sixth batch of the training are not finite."""
+    case, bad = CASES[name], frozenset({2, 6})
+    config = make_config(*SMALL, *case.typed, "engine.non_finite=skip", "split=1", "noise.online=0")
+    run, seen = prepared(config), []
+
+    def look(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
+        if not module.training or len(inputs[0]) != config.batch_size:
+            return None
+        seen.append(inputs[0])
+        return (inputs[0] * math.nan,) if len(seen) in bad else None
+
+    run.network.register_forward_pre_hook(look)
+    progress = Progress()
+    loop.train(run, progress, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
+    assert [row["skipped"] for row in progress.records] == [1, 1, 0]
+    other = prepared(config)
+    stages = [
+        {"first_epoch": str(m), "batches": "3", "eta_m": repr(case.rate * math.sqrt((4 - m) / 3))}
+        for m in (1, 2, 3)
+    ]
+    assert [row["eta_m"] for row in progress.records] == pytest.approx(
+        [float(row["eta_m"]) for row in stages], rel=1e-14
+    )
+    for row, record in zip(stages, progress.records, strict=True):
+        row["eta_m"] = repr(record["eta_m"])
+    made = case.made(list(other.network.parameters()), case.rate)
+    network = plainly(other, made, stages, bad)
+    for one, value in network.state_dict().items():
+        assert torch.equal(run.network.state_dict()[one], value), one
+
+
+def small() -> Parameters:
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(4, 3), (4,), (2, 3, 3, 3)]
+    return [nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
+
+
+def stepped(made: Optimizer, parameters: Parameters, steps: range) -> None:
+    for step in steps:
+        draw = torch.Generator().manual_seed(step)
+        torch.manual_seed(step)
+        for parameter in parameters:
+            parameter.grad = torch.randn(parameter.shape, generator=draw)
+        made.step()
+
+
+def of_timm() -> Iterator[str]:
+    """Those that train on a CPU with first derivatives alone; kron compiles, which takes long."""
+    for name in timm.optim.list_optimizers():
+        if not name.startswith(("bnb", "fused", "adahessian", "kron")):
+            yield str(name)
+
+
+def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path: Path) -> None:
+    for name in of_timm():
+        config = OptimizerConfig(name, timm=True)
+        straight = small()
+        stepped(optim.build(config, straight, 0.01), straight, range(8))
+        broken = small()
+        first = optim.build(config, broken, 0.01)
+        stepped(first, broken, range(5))
+        state = {"signature": name, "optimizer": recovery.copied(first.state_dict())}
+        checkpoint.save(tmp_path / name, state)
+        found, warnings = checkpoint.load(tmp_path / name, name)
+        assert found is not None, warnings
+        second = optim.build(config, broken, 0.01)
+        optim.load(second, found["optimizer"], config, 0.01)
+        stepped(second, broken, range(5, 8))
+        assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name
+
+
+def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients(make_config: Make) -> None:
+    """At the start of epoch 2, against gradients and P written out in float64."""
+    config = make_config(*SMALL, "optimizer=adamw", "noise.online=0.5", "optimizer.eps=1e-3")
+    run, progress = prepared(config), Progress()
+
+    def stop(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(run, progress, Quiet(), stop, lambda: None)  # type: ignore[arg-type]
+    first = progress.records[0]
+    assert (first["delta_m"], first["delta_measured"]) == (None, None)
+
+    k = 3
+    pieces = Online.of_epoch(config.noise, 96, k)
+    indices = epoch_batches(96, k, config.seed, 2)
+    batches = list(run.data.train_batches(indices, derive_seed(config.seed, "epoch", 2)))
+    parameters = list(run.network.parameters())
+    buffers = [one.clone() for one in run.network.buffers()]
+    rows = []
+    for images, labels, _ in pieces.parts(batches):
+        loss = F.cross_entropy(run.network(images), labels)
+        gradient = torch.autograd.grad(loss, parameters)
+        row = []
+        for parameter, g in zip(parameters, gradient, strict=True):
+            state = run.optimizer.state[parameter]
+            v = state["exp_avg_sq"].double() / (1 - 0.999 ** float(state["step"]))
+            row.append((g.double() / (v.sqrt() + 1e-3)).flatten())
+        rows.append(torch.cat(row))
+    for one, before in zip(run.network.buffers(), buffers, strict=True):
+        one.data.copy_(before)
+    table = torch.stack(rows)
+    spread = (table - table.mean(0)).square().sum() / (len(table) - 1)
+    variance = float(spread) * pieces.size * 95 / 96
+
+    loop.train(run, progress, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
+    second = progress.records[1]
+    assert second["step_variance"] == pytest.approx(variance, rel=1e-4)
+    wanted = second["eta_m"] * math.sqrt(second["step_variance"] / second["b_m"])
+    assert second["delta_measured"] == pytest.approx(wanted, rel=1e-12)
+    assert second["delta_measured_low"] < wanted < second["delta_measured_high"]
+    assert second["delta_m"] is None
+    assert second["gradient_variance"] != pytest.approx(second["step_variance"], rel=0.5)
+
+
+def test_beta_2_follows_the_batch_and_is_recorded(program: Program, tmp_path: Path) -> None:
+    ended = program(*SMALL, "optimizer=adamw", "optimizer.constant_half_life=true")
+    assert ended.returncode == 0, ended.stderr
+    rows = records(run_folder(tmp_path))
+    for row in rows:
+        samples = math.log(0.5) / math.log(row["beta2_m"]) * row["b_m"]  # half-life
+        assert samples == pytest.approx(math.log(0.5) / math.log(0.999) * 32, rel=1e-9)
+    assert rows[-1]["beta2_m"] < 0.999
+
+
+WHY_NULL = {
+    "adamw": "delta_m is null: the δ of optimizer=adamw needs v̂",
+    "timm": "delta_m and delta_measured are null: no δ is known for optimizer=timm"
+    " optimizer.name=lion",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", WHY_NULL)
+def test_why_there_is_no_delta_is_said_by_plan_record_table_and_report(
+    name: str, program: Program, tmp_path: Path
+) -> None:
+    reason, runs = WHY_NULL[name], tmp_path / "runs"
+    for schedule in ("cosine", "constant"):
+        ended = program(*SMALL, f"optimizer={name}", f"schedule={schedule}")
+        assert reason in ended.stdout, ended.stderr
+    for status in runs.glob("*/status.json"):
+        assert json.loads(status.read_text())["noise_law"]["why_null"].startswith(reason)
+    assert reason in program(f"runs={runs}", command="table").stdout
+    if name == "timm":
+        done = program(f"runs={runs}", f"output={tmp_path / 'report'}", command="report")
+        assert done.returncode == 0, done.stderr
+        assert reason[1:] in (tmp_path / "report" / "index.html").read_text()
