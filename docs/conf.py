@@ -27,6 +27,7 @@ highlight_language = "text"
 html_theme = "furo"
 html_title = "igo"
 html_show_copyright = False
+html_theme_options = {"light_css_variables": {"code-font-size": "0.74em"}}  # 100 columns
 
 myst_heading_anchors = 4
 # Pages whose blocks of Python run, as one program a page, when the site is built.
