@@ -16,14 +16,13 @@ import pytest
 import timm.optim
 import torch
 import torch.nn.functional as F
-from conftest import TINY, records, run_folder
+from conftest import TINY, epoch_batches, records, run_folder
 from forked import Ended
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, OptimizerConfig
-from igo.method.batches import epoch_batches
 from igo.runs import assemble, checkpoint
 from igo.seeds import derive_seed
 from igo.train import loop, optim, recovery
