@@ -56,7 +56,8 @@ def test_every_target_is_run() -> None:
     assert here | ELSEWHERE.keys() == targets()
     ci = (ROOT / ".ci" / "run").read_text()
     for target, who in ELSEWHERE.items():
-        assert not who.startswith("CI") or f"make {target}\n" in ci or target == "setup", target
+        run = re.search(rf"^ *make {target}( |$)", ci, re.MULTILINE)
+        assert not who.startswith("CI") or run or target == "setup", target
 
 
 def test_help_lists_every_target(place: Path) -> None:
