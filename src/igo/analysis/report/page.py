@@ -64,8 +64,7 @@ def render(report: Report, results: Results, command: str, folder: Path | None =
         most_commands=MOST_COMMANDS,
         left_out=report.left_out,
         all_settings=[
-            (labels[row["setting"]], row)
-            for row in results.settings.head(MOST_SETTINGS).iter_rows(named=True)
+            (label, results.of(setting)) for setting, label in [*labels.items()][:MOST_SETTINGS]
         ],
         runs=[
             {**row, "label": labels.get(row["setting"], "–"), "link": _link(row["folder"], folder)}
