@@ -185,33 +185,18 @@ def _measure(settings: NoiseSettings, what: Measured, batch_size: int) -> Noise:
 
 def _exponent(settings: NoiseSettings, what: Measured, batch_size: int) -> dict[str, Any]:
     """ρ as curvature predicts it, or why it cannot: of other batches than C², drawn likewise."""
-    from torch.nn.functional import cross_entropy
+    from igo.train import exponent
 
-    from igo.method.exponent import noise_exponent
-    from igo.method.measure import draw
-    from igo.seeds import derive_seed
-
-    training, optimizer = what.training, what.training.config.optimizer
-    if of_optimizer.law(optimizer) not in of_optimizer.OF_SGD:
-        why = f"it is known for SGD with or without momentum, not {of_optimizer.called(optimizer)}"
-        return {"value": None, "why": why}
-    seed = derive_seed(training.config.seed, "exponent")
-    drawn = draw(
-        settings.sampling, n=training.data.n, batch_size=batch_size, batches=settings.batches,
-        seed=seed,
-    )  # fmt: skip
-    scale = 1 - what.momentum if optimizer.name == "nshb" else 1.0
+    what.training.network.train(settings.batchnorm == "train")
     try:
-        found = noise_exponent(
-            training.network.train(settings.batchnorm == "train"),
-            cross_entropy,
-            training.data.train_batches(drawn, seed),
-            learning_rate=what.learning_rate * scale,
+        found = exponent.predict(
+            what.training,
+            learning_rate=what.learning_rate,
             momentum=what.momentum,
-            weight_decay=optimizer.weight_decay,
+            batch_size=batch_size,
             batches=settings.batches,
+            sampling=settings.sampling,
             modes=settings.modes,
-            seed=seed,
         )
     except ValueError as error:
         return {"value": None, "why": str(error)}

@@ -42,6 +42,9 @@ def make_plan(config: Config) -> Plan:
             or Algorithm 3 has no lengths for these stages.
     """
     schedule = config.schedule
+    if schedule.noise_exponent == "measured":
+        allowed = "a training by itself measures it; elsewhere take the number that it says"
+        raise ConfigError("schedule.noise_exponent", "measured", allowed)
     own = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
     try:
         with warnings.catch_warnings():  # the notes below a printed plan say the same

@@ -81,6 +81,9 @@ def value_of(config: Config, setting: str) -> object:
     return reduce(getattr, setting.split("."), config)
 
 
+WORDS = (("engine.threads", "auto"), ("schedule.noise_exponent", "measured"))
+
+
 def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
     for setting, choices in CHOICES.items():
@@ -91,10 +94,13 @@ def check_values(config: Config) -> None:
             hint = hints.choice(setting, str(value), choices)
             allowed = f"it must be one of {', '.join(choices)}{hint}"
             raise ConfigError(setting, value, allowed)
+    rho = config.schedule.noise_exponent
+    if isinstance(rho, int):  # the one number whose setting takes a word too
+        config.schedule.noise_exponent = float(rho)
     of_optimizer.check_name(config.optimizer)
     for setting, (holds, allowed) in {**RULES, **of_optimizer.rules(config.optimizer)}.items():
         value = value_of(config, setting)
-        if value is None or (setting, value) == ("engine.threads", "auto"):
+        if value is None or (setting, value) in WORDS:
             continue
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
             raise ConfigError(setting, value, allowed)

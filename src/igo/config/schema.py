@@ -87,7 +87,7 @@ class ScheduleConfig:
     final_updates: int = 0
     feedback: str = "none"
     feedback_limit: float = 2.0
-    noise_exponent: float = 0.5  # ρ
+    noise_exponent: Any = 0.5  # ρ, or measured
     lengths: str = "equal"
     h: float = 0.0  # of lengths=algorithm3
     epsilon: float | None = None

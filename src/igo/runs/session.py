@@ -17,7 +17,7 @@ from igo.errors import ConfigError
 from igo.files import check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
-from igo.runs import login, same_data, same_plan
+from igo.runs import exponent, login, same_data, same_plan
 from igo.runs.folder import RunFolder, digests, last_record, read_records
 from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
@@ -41,6 +41,7 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     """
     own = Ranks.of_environment()
     terminal = terminal or Terminal(quiet=not own.first)
+    config = exponent.resolved(config, terminal)
     plan = make_plan(config)
     folder = RunFolder(config)
     how = "finished"

@@ -1,0 +1,56 @@
+"""ρ as curvature predicts it for a run's model, on its data and with its optimizer."""
+
+from __future__ import annotations
+
+from torch.nn.functional import cross_entropy
+
+from igo.config import of_optimizer
+from igo.method.exponent import NoiseExponent, noise_exponent
+from igo.method.measure import draw
+from igo.seeds import derive_seed
+from igo.train.state import Training
+
+
+def predict(
+    training: Training,
+    *,
+    learning_rate: float,
+    momentum: float,
+    batch_size: int,
+    batches: int,
+    sampling: str = "disjoint",
+    modes: int = 10,
+) -> NoiseExponent:
+    """ρ at the model's present parameters, in its present mode.
+
+    Args:
+        training: model, data and optimizer.
+        learning_rate: η of the prediction.
+        momentum: β of it.
+        batch_size: of the mini-batches that noise and Hessian are taken from.
+        batches: K of them.
+        sampling: how they are drawn.
+        modes: leading ones of the Hessian.
+
+    Raises:
+        ValueError: there is no such ρ, see ``igo.noise_exponent``.
+        UserError: there are not so many samples.
+    """
+    optimizer = training.config.optimizer
+    if of_optimizer.law(optimizer) not in of_optimizer.OF_SGD:
+        called = of_optimizer.called(optimizer)
+        raise ValueError(f"it is known for SGD with or without momentum, not {called}")
+    seed = derive_seed(training.config.seed, "exponent")
+    drawn = draw(sampling, n=training.data.n, batch_size=batch_size, batches=batches, seed=seed)
+    scale = 1 - momentum if optimizer.name == "nshb" else 1.0
+    return noise_exponent(
+        training.network,
+        cross_entropy,
+        training.data.train_batches(drawn, seed),
+        learning_rate=learning_rate * scale,
+        momentum=momentum,
+        weight_decay=optimizer.weight_decay,
+        batches=batches,
+        modes=modes,
+        seed=seed,
+    )

@@ -1,0 +1,68 @@
+"""schedule.noise_exponent=measured: the number that is trained with, and when it is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY, run_folder
+from forked import shared_forge
+
+from igo.config.load import of_file
+from igo.errors import ConfigError
+from igo.method.exponent import NoiseExponent
+from igo.runs.exponent import usable
+
+ASK = (*TINY, "tracking=none", "engine.precision=fp32", "schedule.noise_exponent=measured")
+
+
+def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path: Path) -> None:
+    asked = (*ASK, "learning_rate=0.05", "noise.batches=12")
+    first = shared_forge().run(tmp_path, *asked)
+    assert first.returncode == 0, first.stderr
+    config = of_file(run_folder(tmp_path) / "config.yaml")
+    rho = config.schedule.noise_exponent
+    told = shared_forge().run(
+        tmp_path, *TINY, "engine.precision=fp32", "learning_rate=0.05", "batches=12",
+        f"batch_sizes=[{min(config.batch_size, 96 // 12)}]", "exponent=true", "output=noise.json",
+        command="measure-noise",
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr
+    found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
+    assert rho == pytest.approx(min(found["value"], 1.0), abs=0.006)
+    assert f"schedule.noise_exponent={rho:g}: predicted from curvature" in first.stdout
+    again = shared_forge().run(tmp_path, *asked)
+    assert "finished before" in again.stdout
+    as_number = shared_forge().run(
+        tmp_path, *asked[:-3], f"schedule.noise_exponent={rho:g}", *asked[-2:]
+    )
+    assert "finished before" in as_number.stdout, as_number.stderr
+
+
+def test_a_step_beyond_the_edge_is_refused_before_any_training(tmp_path: Path) -> None:
+    done = shared_forge().run(tmp_path, *ASK, "learning_rate=1000")
+    assert done.returncode == 2
+    assert "schedule.noise_exponent=measured is not allowed: learning_rate=1000" in done.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def found(value: float, low: float, high: float) -> NoiseExponent:
+    return NoiseExponent(value, (low, high), (1.0,), (1.0,), 0.0, 0.0, 0.1, 0.0)
+
+
+def test_an_interval_wider_than_a_half_is_refused_with_the_reason() -> None:
+    assert usable(found(0.7312, 0.5, 0.99)) == 0.73
+    assert usable(found(1.02, 0.9, 1.1)) == 1.0
+    with pytest.raises(ConfigError, match=r"0\.70, anywhere from 0\.40 to 0\.95: wider than 0\.5"):
+        usable(found(0.7, 0.4, 0.95))
+    with pytest.raises(ConfigError, match="wider"):
+        usable(found(0.7, float("nan"), 0.95))
+    with pytest.raises(ConfigError, match="must be in"):
+        usable(found(0.001, -0.1, 0.1))
+
+
+def test_a_sweep_is_told_to_take_a_number(tmp_path: Path) -> None:
+    done = shared_forge().run(tmp_path, *ASK, "-m", "seed=0,1")
+    assert done.returncode == 2
+    assert "schedule.noise_exponent=measured is not allowed: a training by itself" in done.stderr
