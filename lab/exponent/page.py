@@ -63,7 +63,7 @@ def write(folder: Path, judged: Judged) -> None:
         first=judged.first_line,
     )
     text += _table(judged.cells)
-    tests = [f"| {t.name} | {t.number} | {t.p:.2g} | {t.adjusted:.2g} |" for t in judged.tests]
+    tests = [f"| {t.name} | {t.number} | {_p(t.p)} | {_p(t.adjusted)} |" for t in judged.tests]
     rivals = [f"| {name} | {value:,.1f} |" for name, value in judged.rivals.items()]
     best = judged.best_constant
     text += AFTER.format(
@@ -75,6 +75,10 @@ def write(folder: Path, judged: Judged) -> None:
         f" PyTorch {versions['torch']}, NumPy {versions['numpy']}.",
     )  # fmt: skip
     write_atomically(folder / "README.md", text)
+
+
+def _p(value: float) -> str:
+    return "< 1e-300" if value < 1e-300 else f"{value:.2g}"
 
 
 def _table(cells: pl.DataFrame) -> str:
