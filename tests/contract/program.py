@@ -29,26 +29,28 @@ PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
 
 HEAD = """# What a batch size schedule has to keep
 
-Written by `make contract`, which runs every check anew. The schedule is one for all: 64 samples,
-four epochs, b = 8 in the first two and 16 in the others; checks of single batches and of epochs
-have 60 samples, so that n is no multiple of b. (A loader that keeps its shorter last batch breaks
-the first check; with `drop_last=True` it breaks the second instead.) Inside an epoch b is 8 in 20
-updates and 16 in 15, by a loader with 0, 2 or 4 workers. "–" is what a library has
-nothing of its own for, or was not asked. The checks are in
-[tests/contract/checks.py](../tests/contract/checks.py), what each library was asked in
+`make contract` runs every check and writes this page. All libraries get the same schedule: 64
+samples, four epochs, b = 8 in the first two epochs and 16 in the others. Checks of single batches
+and of epochs have 60 samples, so that n is no multiple of b. (A loader that keeps its shorter last
+batch breaks the first check. With `drop_last=True` it breaks the second one.) Inside an epoch b is
+8 in 20 updates and 16 in 15, with 0, 2 or 4 workers of the loader. "–" means that a library has
+nothing of its own for this, or was not asked.
+
+The checks are in [tests/contract/checks.py](../tests/contract/checks.py). Each library is used as
+its documentation says; if it gives a choice, both ways are tried. See
 [others.py](../tests/contract/others.py) and, for streams and parts of batches,
-[extra.py](../tests/contract/extra.py): its documented use, and where it has a choice, both.
-Our own ways, in [ours.py](../tests/contract/ours.py), are held to the same checks by the tests.
+[extra.py](../tests/contract/extra.py). igo's ways, in [ours.py](../tests/contract/ours.py), must
+pass the same checks in the tests.
 
 """
 
 
 MID_EPOCH = """
-## A change amid an epoch
+## A change inside an epoch
 
-`loader.batch_sampler.batch_size = 16` after 20 batches of 8: what bs-scheduler, ignite's handler
-and a line of one's own do where they are stepped by the update. A plan of ours knows every batch
-before a worker asks for it.
+The table is for `loader.batch_sampler.batch_size = 16` after 20 batches of 8. bs-scheduler,
+ignite's handler and a line of your own do this if they are stepped by the update. A plan of igo
+knows every batch before a worker asks for it.
 
 | workers | batches | late by |
 |---|---|---|
