@@ -60,8 +60,13 @@ CONTENTS = {
 
 
 def with_targets(_: Sphinx, docname: str, source: list[str]) -> None:
-    """HTML's anchors as MyST's, which checks links to them; links to notebooks; the contents."""
+    """Fit a page to the site.
+
+    HTML's anchors become MyST's, which checks links to them. Links to folders become plain text,
+    since the site has no folders. Pages that run link to their notebook. README has the contents.
+    """
     text = re.sub(r'<a id="([\w-]+)"></a>', r"(\1)=", source[0])
+    text = re.sub(r"\[([^\]]+)\]\([^):]+/\)", r"\1", text)
     if (page := f"{Path(docname).name}.md") in RUNS:
         text += f'\n<a href="{page.removesuffix(".md")}.ipynb">This page as a notebook</a>\n'
     if docname == root_doc:
