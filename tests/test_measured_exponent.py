@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -32,6 +33,10 @@ def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path
     found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
     assert rho == pytest.approx(min(found["value"], 1.0), abs=0.006)
     assert f"schedule.noise_exponent={rho:g}: predicted from curvature" in first.stdout
+    table = shared_forge().run(tmp_path, "runs=runs", "output=out", command="table")
+    assert table.returncode == 0, table.stderr
+    (row,) = csv.DictReader((tmp_path / "out" / "table.csv").open())
+    assert float(row["schedule.noise_exponent"]) == rho
     again = shared_forge().run(tmp_path, *asked)
     assert "finished before" in again.stdout
     as_number = shared_forge().run(

@@ -13,6 +13,7 @@ PROGRAM = "python -m lab.exponent"
 HEAD = """# Exponents of networks: predicted, then measured
 
     {command}
+    {command} first_seed=100 output=…    # again, with other seeds
 
 **{first}.**
 

@@ -100,6 +100,8 @@ def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object, boo
     types = get_type_hints(of)
     for one in fields(of):
         name, kind = prefix + one.name, types[one.name]
+        if kind is Any:  # a number, or a word for which the record of a run has its number
+            kind = type(one.default)
         if is_dataclass(kind):
             yield from _leaves(kind, f"{name}.")  # type: ignore[arg-type]
         elif get_origin(kind) is list:
