@@ -32,7 +32,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "engine.graphs": ("auto", "true", "false"),
     "engine.background": ("auto", "true", "false"),
     "engine.non_finite": ("stop", "skip"),
-    "tracking.tool": ("wandb", "none"),
+    "tracking.tool": ("wandb", "tensorboard", "none"),
     "tracking.mode": ("offline", "online", "disabled"),
 }
 PARTS = ("width", "stem")  # settings that some models have and others have not

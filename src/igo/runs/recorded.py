@@ -12,12 +12,12 @@ from typing import Any
 from igo.config import of_optimizer
 from igo.errors import UserError
 from igo.files import Record
-from igo.runs import assemble, background, checkpoint, records, tracking, trained
+from igo.runs import assemble, background, checkpoint, loggers, records, trained
 from igo.runs.folder import RunFolder, digests
+from igo.runs.loggers import Tracker
 from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import ProgressBar, Terminal
-from igo.runs.tracking import Tracker
 from igo.train import engine, recovery, threads
 from igo.train.state import Progress, Training
 
@@ -50,7 +50,7 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
         pace = threads.Pace()
         hardware = _begin_record(folder, training, progress)
         with _recorded_end(folder) as tracked:
-            tracker = tracking.start(config, folder, progress.records, terminal.warn)
+            tracker = loggers.start(config, folder, progress.records, terminal.warn)
             tracked.append(tracker)
 
             def epoch_done(epoch: Record) -> None:

@@ -17,7 +17,7 @@ from igo.errors import ConfigError
 from igo.files import check_can_be_made
 from igo.method.plan import Plan
 from igo.ranks import Ranks
-from igo.runs import exponent, login, same_data, same_plan
+from igo.runs import exponent, loggers, same_data, same_plan
 from igo.runs.folder import RunFolder, digests, last_record, read_records
 from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
@@ -137,9 +137,9 @@ def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
     from igo.runs import tracking
 
     if tracking.sweep_run():
-        login.check_login(config.tracking)
+        loggers.check(config.tracking)
         with folder.held():
-            tracking.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
+            loggers.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def _recording(
 
     if ranks.first:
         check_can_be_made(folder.path)
-        login.check_login(config.tracking)
+        loggers.check(config.tracking)
     training = assemble.prepare(config, plan, ranks)
     terminal.say(f"run {folder.path}")  # now that it can begin
     if training.engine.note:

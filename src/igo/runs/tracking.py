@@ -1,4 +1,4 @@
-"""Weights & Biases: a sink beside the run folder, never the source of anything.
+"""The logger `tracking=wandb`: a sink beside the run folder, never the source of anything.
 
 Each epoch is one row, logged once however often the run was killed: at a start, the rows that an
 earlier start brought into W&B are read back, and only the others are sent. Under `wandb agent` the
@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -21,27 +20,16 @@ from igo.config.schema import Config
 from igo.errors import first_line
 from igo.files import Record
 from igo.runs.folder import RunFolder
+from igo.runs.loggers import OpeningTracker, Tracker
+from igo.runs.login import check_login as check
 from igo.runs.wandb_files import folders_of, history, mark_sent
+
+__all__ = ["check", "start"]
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 COUNT_TRIES = 5  # seconds that the end waits for a server to count them
 MOST_OF_A_NAME = 128  # characters that W&B takes
-
-
-class Tracker:
-    """Where records go beside the run folder; this one leads nowhere."""
-
-    failed = False  # whether W&B lacks something that `igo sync` has to bring
-
-    def log(self, record: Record) -> None:
-        """Take the record of one epoch."""
-
-    def attach(self, model: Path) -> None:
-        """Take the file of the trained model."""
-
-    def finish(self, exit_code: int) -> None:
-        """Close the run; 0 means that it is finished."""
 
 
 def sweep_run() -> str | None:
@@ -60,7 +48,7 @@ def start(
         records: those of the epochs that are complete.
         warn: told when an unreachable server makes the run go on offline.
     """
-    if config.tracking.tool == "none" or config.tracking.mode == "disabled":
+    if config.tracking.mode == "disabled":
         return Tracker()
     threading.excepthook = _excepthook
     root = Path(config.runs_dir).resolve()
@@ -80,7 +68,7 @@ def start(
         return of_run(_init(config, root, name, run_id, warn), root, known_records, warn)
 
     forks = config.dataset.name == "imagenet"  # workers, which must not start amid this
-    return OpeningTracker(opened, warn, beside=not forks)
+    return OpeningTracker(opened, lambda error: _give_up_on(error, warn), beside=not forks)
 
 
 def of_run(
@@ -99,61 +87,18 @@ def of_run(
     return tracker
 
 
-class OpeningTracker(Tracker):
-    """A tracker that opens, and takes records, beside training, which waits for no server.
-
-    One thread does all, in order. Whatever goes wrong there is a warning: the run goes on without
-    W&B, and its own record has everything.
-    """
-
-    def __init__(
-        self, opened: Callable[[], Tracker], warn: Callable[[str], None], *, beside: bool = True
-    ) -> None:
-        self._thread, self._warn, self._beside = ThreadPoolExecutor(1, "W&B"), warn, beside
-        self._tracker: Tracker | None = None
-        self._do(lambda: setattr(self, "_tracker", opened()))
-
-    def log(self, record: Record) -> None:
-        """See Tracker."""
-        self._do(lambda: self._opened().log(record))
-
-    def attach(self, model: Path) -> None:
-        """See Tracker."""
-        self._do(lambda: self._opened().attach(model))
-
-    def finish(self, exit_code: int) -> None:
-        """See Tracker."""
-        self._do(lambda: self._opened().finish(exit_code))
-        self._thread.shutdown()
-
-    def _opened(self) -> Tracker:
-        if self._tracker is None:
-            raise RuntimeError("it is not open")
-        return self._tracker
-
-    def _do(self, work: Callable[[], None]) -> None:
-        done = self._thread.submit(self._tried, work)
-        if not self._beside:
-            done.result()
-
-    def _tried(self, work: Callable[[], None]) -> None:
-        if self.failed:
-            return
-        try:
-            work()
-        except Exception as error:  # its client raises anything, and its service may be dead
-            self.failed = True
-            self._warn(
-                f"W&B failed ({first_line(error)}): this run goes on without it; `make sync` brings"
-                " it there later"
-            )
-            give_up()
-
-
 def _excepthook(error: threading.ExceptHookArgs) -> None:
     """Leave out what threads of W&B raise where its service died: the run's warning tells it."""
     if not (error.thread and error.thread.name.startswith("wandb")):
         threading.__excepthook__(error)
+
+
+def _give_up_on(error: Exception, warn: Callable[[str], None]) -> None:
+    warn(
+        f"W&B failed ({first_line(error)}): this run goes on without it; `make sync` brings it"
+        " there later"
+    )
+    give_up()
 
 
 def give_up() -> None:

@@ -1,0 +1,65 @@
+"""The logger `tracking=tensorboard`: each epoch's numbers, for `tensorboard --logdir runs`."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from igo.config.schema import Config, TrackingConfig
+from igo.errors import ConfigError, first_line
+from igo.files import Record
+from igo.runs.folder import RunFolder
+from igo.runs.loggers import OpeningTracker, Tracker
+
+FOLDER = "tensorboard"  # in the run's
+
+
+class TensorBoard(Tracker):
+    """One folder of event files. A start writes them anew, so that an epoch is there once."""
+
+    def __init__(self, folder: Path, records: Sequence[Record]) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # takes a second to import
+
+        shutil.rmtree(folder, ignore_errors=True)
+        self._writer = SummaryWriter(str(folder))
+        for record in records:
+            self.log(record)
+
+    def log(self, record: Record) -> None:
+        """See Tracker. What is null, as no measurement was made, has no point."""
+        for name, value in record.items():
+            if isinstance(value, int | float) and name != "epoch":
+                self._writer.add_scalar(name, value, record["epoch"])
+        self._writer.flush()
+
+    def finish(self, exit_code: int) -> None:  # noqa: ARG002
+        """See Tracker."""
+        self._writer.close()
+
+
+def check(tracking: TrackingConfig) -> None:
+    """See that TensorBoard's writer is installed.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        allowed = "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb"
+        raise ConfigError("tracking.tool", tracking.tool, allowed)
+
+
+def start(
+    config: Config,  # noqa: ARG001
+    folder: RunFolder,
+    records: Sequence[Record],
+    warn: Callable[[str], None],
+) -> Tracker:
+    """Open the run's event files, see ``loggers``."""
+    known = list(records)  # as they are now
+
+    def gave_up(error: Exception) -> None:
+        warn(f"TensorBoard failed ({first_line(error)}): this run goes on without it")
+
+    return OpeningTracker(lambda: TensorBoard(folder.path / FOLDER, known), gave_up)

@@ -1,0 +1,56 @@
+"""TensorBoard beside the run folder, read back by TensorBoard's own reader."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from conftest import TINY, configure, records, run_folder
+from forked import Death, shared_forge
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from igo.errors import ConfigError
+from igo.runs import loggers
+
+EPOCHS = [1, 2, 3]
+
+
+def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """(step, value) of each curve, in the order of the files."""
+    read = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+    read.Reload()
+    return {tag: [(e.step, e.value) for e in read.Scalars(tag)] for tag in read.Tags()["scalars"]}
+
+
+def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path: Path) -> None:
+    forge = shared_forge()
+    command = (*TINY, "tracking=tensorboard")
+    killed = forge.run(tmp_path, *command, death=Death("igo.runs.checkpoint.save", 2, "after"))
+    assert killed.returncode != 0
+    ended = forge.run(tmp_path, *command)
+    assert ended.returncode == 0, ended.stderr
+    folder = run_folder(tmp_path)
+    rows = records(folder, timings=True)
+    found = points(folder)
+    for name in ("delta_m", "eta_m", "b_m", "train/loss", "test/accuracy", "updates"):
+        assert [step for step, _ in found[name]] == EPOCHS
+        values = [value for _, value in found[name]]
+        assert values == pytest.approx([row[name] for row in rows], rel=1e-6)  # float32
+    numbers = {name for row in rows for name, value in row.items() if value is not None}
+    assert set(found) == numbers - {"epoch"}
+
+
+def test_without_its_package_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r"tracking\.tool=tensorboard .*pip install tensorboard"):
+        loggers.check(configure("tracking=tensorboard").tracking)
+
+
+def test_training_ends_when_its_folder_cannot_be_written(tmp_path: Path) -> None:
+    forge = shared_forge()
+    failing = Death("igo.runs.tensorboard.TensorBoard.log", 2, "before", error="no space is left")
+    ended = forge.run(tmp_path, *TINY, "tracking=tensorboard", death=failing)
+    assert ended.returncode == 0, ended.stderr
+    assert "TensorBoard failed (no space is left): this run goes on without it" in ended.stderr
+    assert [row["epoch"] for row in records(run_folder(tmp_path))] == EPOCHS
