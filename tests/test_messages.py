@@ -402,7 +402,9 @@ MESSAGES = {  # what is typed: the answer
     "engine.memory=0": "engine.memory=0.0 is not allowed: it must be above 0",
     "engine.threads=0": "engine.threads=0 is not allowed: it must be auto, or in [1, 1,024]",
     "engine.threads=1025": "engine.threads=1025 is not allowed: it must be auto, or in [1, 1,024]",
-    "tracking.tool=mlflow": "tracking.tool=mlflow is not allowed: it must be one of wandb, tensorboard, none.",
+    "tracking.tool=mlflow": (
+        "tracking.tool=mlflow is not allowed: it must be one of wandb, tensorboard, none."
+    ),
     "tracking.mode=onlin": (
         "tracking.mode=onlin is not allowed: it must be one of offline, online, disabled. "
         "Did you mean 'online'?"

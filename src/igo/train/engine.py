@@ -103,24 +103,17 @@ class Engine:
         optimizer: torch.optim.Optimizer,
         batch: tuple[Tensor, Tensor],
         span: range | None = None,
+        *,
+        eager: bool = False,
     ) -> Tensor:
         """One update on one batch; takes and returns what ``backward`` does, waits for nothing.
 
         A loss that is not finite says that there was none, see finite; where the loss is scaled
-        (fp16), an overflow of the gradient alone is the scaler's affair and says nothing.
+        (fp16), an overflow of the gradient alone is the scaler's affair and says nothing. The step
+        is a CUDA graph's where there are some, unless it is to be ``eager``.
         """
-        if self.graphs is not None:
-            update = partial(self._update, network, optimizer)
-            return self.graphs.step(update, batch)
-        return self._update(network, optimizer, batch, span)
-
-    def _update(
-        self,
-        network: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        batch: tuple[Tensor, Tensor],
-        span: range | None = None,
-    ) -> Tensor:
+        if self.graphs is not None and not eager:
+            return self.graphs.step(partial(self.step, network, optimizer, eager=True), batch)
         nothing: list[Tensor] = []
         with finite.buffers_kept(network) if self.skip else nullcontext(nothing) as losses:
             totals = self.backward(network, *batch, span)
@@ -128,7 +121,9 @@ class Engine:
                 self.scaler.step(optimizer)
                 self.scaler.update()
             else:
-                finite.step(optimizer, totals)
+                with finite.checked(optimizer, totals) as can_step:
+                    if can_step:
+                        optimizer.step()
             losses.append(totals[0])
         return totals
 

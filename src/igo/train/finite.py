@@ -35,12 +35,16 @@ def mark_gradient(network: nn.Module, totals: Tensor) -> None:
         gradient[(0,) * gradient.dim()] += totals[0] * 0
 
 
-def step(optimizer: torch.optim.Optimizer, totals: Tensor) -> None:
-    """Make the update unless its gradient or loss is not finite, in which case the loss says so.
+@contextmanager
+def checked(optimizer: torch.optim.Optimizer, totals: Tensor) -> Iterator[bool]:
+    """Look for what is not finite in a gradient or loss, in which case the loss says so.
 
     Args:
-        optimizer: with gradients; left as it was where there is no update.
+        optimizer: with gradients. A fused one passes the update over by itself, in the body.
         totals: (2,) the loss and the right answers of the batch, changed in place.
+
+    Yields:
+        Whether the optimizer is to make its step.
     """
     # GradScaler's own operation, 13 µs for a ResNet-8 on a CPU where a norm takes 90: it multiplies
     # by 1 and sets the flag.
@@ -50,12 +54,11 @@ def step(optimizer: torch.optim.Optimizer, totals: Tensor) -> None:
     torch._amp_foreach_non_finite_check_and_unscale_([*gradients, totals], found, one)
     totals /= 1 - found
     if not optim.takes_flag(optimizer):
-        if not found.item():
-            optimizer.step()
+        yield not found.item()
         return
     optimizer.found_inf = found  # type: ignore[attr-defined]
     try:
-        optimizer.step()
+        yield True
     finally:
         del optimizer.found_inf  # type: ignore[attr-defined]
 

@@ -51,13 +51,17 @@ def _keep_initial(made: Optimizer, config: OptimizerConfig, learning_rate: float
             group["initial_momentum"] = config.momentum
             group["initial_dampening"] = config.momentum if config.name == "nshb" else 0.0
         device, rate = group["params"][0].device, group["lr"]
-        on_gpu = device.type != "cpu" and takes_flag(made)
+        on_gpu = _on_gpu(device) and takes_flag(made)
         if "capturable" in group and takes_flag(made):
             group["capturable"] = on_gpu
         if not on_gpu:
             group["lr"] = float(rate)
         elif not (isinstance(rate, Tensor) and rate.device == device):
             group["lr"] = torch.tensor(float(rate), device=device)
+
+
+def _on_gpu(device: torch.device) -> bool:
+    return device.type != "cpu"
 
 
 def takes_flag(made: Optimizer) -> bool:
