@@ -36,6 +36,8 @@ def on_fake_gpu(tmp_path: Path) -> Any:
         (NARROW, "optimizer=shb", "optimizer.weight_decay=0.001"),
         (NARROW, "engine.non_finite=skip", "dataset.validation=0.2", "epochs=2"),
         (NARROW, "engine.micro_batch_size=7"),
+        (NARROW, "optimizer=adamw", "optimizer.constant_half_life=true", "epochs=2"),
+        (NARROW, "optimizer=timm", "epochs=2"),
         pytest.param(("model=resnet18", "dataset.samples=32"), marks=pytest.mark.slow),
     ],
 )
