@@ -35,7 +35,7 @@ def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path
     assert f"schedule.noise_exponent={rho:g}: predicted from curvature" in first.stdout
     table = shared_forge().run(tmp_path, "runs=runs", "output=out", command="table")
     assert table.returncode == 0, table.stderr
-    (row,) = csv.DictReader((tmp_path / "out" / "table.csv").open())
+    (row,) = csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())
     assert float(row["schedule.noise_exponent"]) == rho
     again = shared_forge().run(tmp_path, *asked)
     assert "finished before" in again.stdout
