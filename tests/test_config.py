@@ -51,7 +51,7 @@ def test_the_issues_groups_and_options_are_there() -> None:
     assert set(names("model")) == {"resnet8", "resnet18", "wide_resnet28_10", "resnet34", "timm"}
     assert set(names("optimizer")) == {"sgd", "shb", "nshb", "adamw", "timm"}
     assert {"auto", "cpu", "gpu"} == set(names("engine"))
-    assert {"wandb", "none"} == set(names("tracking"))
+    assert {"wandb", "tensorboard", "none"} == set(names("tracking"))
 
 
 def test_choices_checked_are_choices_there_are() -> None:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.client
 import http.server
+import runpy
 import struct
 import tarfile
 import threading
@@ -391,3 +392,27 @@ def test_the_program_ends_in_one_line_where_data_is_missing(
     assert "data_dir=" in error
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_changed_reader_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a reader of one's own returned is kept; with other code it is not what is wanted."""
+    file = tmp_path / "mine.py"
+
+    def read_with(value: object) -> int:
+        file.write_text(
+            "import numpy as np\n"
+            "from igo.data.source import Source, Split\n"
+            f"def mine(place):\n"
+            f"    images = np.full((4, 2, 2, 1), {value})\n"
+            "    split = Split(images, np.arange(4))\n"
+            "    return Source('mine', (1,), lambda: (split, split))\n"
+        )
+        found = runpy.run_path(str(file))["mine"]
+        monkeypatch.setitem(readers.READERS, "mine", found)
+        train, _ = readers.read("mine", Place(tmp_path))
+        return int(train.images.max())
+
+    with pytest.raises(UserError, match=r"returned images float64 .*must be uint8"):
+        read_with(0.5)
+    assert read_with("3, np.uint8") == 3
+    assert read_with("5, np.uint8") == 5

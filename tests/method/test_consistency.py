@@ -282,3 +282,65 @@ def test_b_changes_at_the_very_update_inside_an_epoch(workers: int, persistent: 
             assert len(batch) == place.size
             seen += batch.tolist()
     assert sorted(seen[:200]) == sorted(seen[200:]) == list(range(200))
+
+
+def test_accumulation_without_parts_is_noticed() -> None:
+    """schedule.step() for each batch and optimizer.step() for each fourth: batches four times b."""
+    plan = igo.plan("constant", n=40, epochs=10, learning_rate=0.1, batch_size=8)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    batches = igo.BatchSampler(plan)
+    schedule = igo.Schedule(optimizer, batches)
+
+    def train() -> None:
+        for _ in range(plan.updates):
+            update = schedule.step()
+            if update.number % 4 == 0:
+                optimizer.step()
+
+    with pytest.warns(igo.PlanWarning, match=r"of 32 updates .* made 8: .*parts="):
+        train()
+
+
+def test_a_resume_without_the_samplers_state_is_noticed() -> None:
+    optimizer, batches, _, schedule = made()
+    for _ in range(8):
+        schedule.step()
+    assert optimizer.param_groups[0]["lr"] < 0.1
+    other, again, _, resumed = made()
+    other.load_state_dict(optimizer.state_dict())
+    with pytest.warns(igo.PlanWarning, match="load the sampler's state too"):
+        resumed.step()
+    other, again, _, resumed = made()
+    other.load_state_dict(optimizer.state_dict())
+    again.load_state_dict(batches.state_dict())
+    resumed.step()
+
+
+@pytest.mark.parametrize("given", [{"batch_size": 16}, {}])
+def test_a_stream_in_batches_of_its_own_is_refused(given: dict[str, int]) -> None:
+    counter = igo.Counter(igo.plan("constant", samples=80, learning_rate=0.1, batch_size=8))
+    loader = DataLoader(torch.arange(40.0), **given)
+    with pytest.raises(igo.PlanError, match="batch_size=None"):
+        next(counter.batches(loader))
+
+
+def test_the_noise_of_another_optimizer_is_not_followed() -> None:
+    plan = igo.plan("linear", n=40, epochs=3, learning_rate=0.1, batch_size=8)
+    batches = igo.BatchSampler(plan, feedback=igo.Feedback())
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
+    with pytest.raises(igo.PlanError, match="the noise of SGD, and the optimizer is AdamW"):
+        igo.Schedule(optimizer, batches)
+
+
+def test_arguments_in_the_wrong_order_are_named() -> None:
+    optimizer, batches, loader, _ = made()
+    swapped: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
+        (igo.Schedule, (optimizer, batches.plan), "batches is a Plan"),
+        (igo.Schedule, (batches, optimizer), "batches is a SGD"),
+        (igo.BatchSampler, (loader, batches.plan), "not a DataLoader"),
+    ]
+    for make, arguments, words in swapped:
+        with pytest.raises(TypeError, match=words):
+            make(*arguments)
+    with pytest.raises(igo.PlanError, match="by_momentum=True"):
+        igo.Schedule(optimizer, batches, noise=igo.Noise(1.0, None, 1.0, 8, 2, "disjoint", None))

@@ -23,10 +23,13 @@ def find(name: str, place: Place) -> Facts:
     """
     if name == "folder":
         images = class_folders.images(place)
-        parts, look = images.parts, lambda: _of_folder(images)
-    else:
-        source = readers.READERS[name](place)
-        parts, look = source.parts, lambda: _of_splits(readers.splits_of(name, place, source))
+        return remembered(place.cache, f"{name}-facts", images.parts, lambda: _of_folder(images))
+    source = readers.READERS[name](place)
+    parts = (*source.parts, readers.code_of(name))
+
+    def look() -> Facts:
+        return _of_splits(readers.splits_of(name, place, source))
+
     return remembered(place.cache, f"{name}-facts", parts, look)
 
 

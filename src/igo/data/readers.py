@@ -6,6 +6,7 @@ What was read is kept in data_dir/cache, see igo.data.cache.
 from __future__ import annotations
 
 import gzip
+import inspect
 import tempfile
 import zlib
 from collections.abc import Callable
@@ -21,7 +22,7 @@ from igo.data import class_folders, npz
 from igo.data.cache import cached
 from igo.data.source import Place, Source, Split, Splits, missing, one_line
 from igo.errors import UserError
-from igo.files import read_bytes
+from igo.files import read_bytes, sha256_of
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (
@@ -48,16 +49,44 @@ def splits_of(name: str, place: Place, source: Source) -> Splits:
 
     def arrays() -> dict[str, np.ndarray]:
         train, test = source.read()
+        _check_split(name, train)
+        _check_split(name, test)
         return {
             "train_images": train.images, "train_labels": train.labels,
             "test_images": test.images, "test_labels": test.labels,
         }  # fmt: skip
 
-    found = cached(place.cache, name, source.parts, arrays)
+    found = cached(place.cache, name, (*source.parts, code_of(name)), arrays)
     if not found.keys() >= ARRAYS:  # whole, and of something else
         found = arrays()
     train = Split(found["train_images"], found["train_labels"])
     return train, Split(found["test_images"], found["test_labels"])
+
+
+def code_of(name: str) -> str:
+    """Hexadecimal digits of a reader's file: with other code, what it returned is read again."""
+    reader = READERS[name]
+    function = reader.func if isinstance(reader, partial) else reader
+    return sha256_of(Path(inspect.getfile(function)))[:16]
+
+
+def _check_split(name: str, split: Split) -> None:
+    """See that a reader returned what others rely on.
+
+    Raises:
+        UserError: says what it returned instead.
+    """
+    images, labels = split.images, split.labels
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise UserError(
+            f"the reader {name!r} returned images {images.dtype} {images.shape}; they must be uint8"
+            " (n, H, W, C)"
+        )
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise UserError(
+            f"the reader {name!r} returned labels {labels.dtype} {labels.shape}; they must be"
+            f" integers, one for each of {len(images)} images"
+        )
 
 
 def digits(_: Place) -> Source:

@@ -101,6 +101,9 @@ class Counter:
         parts: int | None = None,
         feedback: Feedback | None = None,
     ) -> None:
+        if not isinstance(plan, Plan):
+            kind = type(plan).__name__
+            raise TypeError(f"the first argument is what igo.plan returns, and not a {kind}")
         if parts is not None and parts < 1:
             raise PlanError("parts", parts, "it must be 1 or more samples")
         self._course, self.updates = Course(plan, feedback), 0
@@ -109,6 +112,11 @@ class Counter:
         self._part = 0  # parts of the update in progress that have been counted
         self.owner: Callable[[], object] | None = None  # a weak reference to the Schedule
         self._check_ranks(plan.updates)  # more may be too many for what is left
+
+    @property
+    def feedback(self) -> Feedback | None:
+        """How the plan follows C²; None where it does not."""
+        return self._course.feedback
 
     @property
     def plan(self) -> Plan:
@@ -159,6 +167,8 @@ class Counter:
             RuntimeError: no stage begins, or there is no feedback.
             PlanError: C² is no number, or 0 in the first measurement.
         """
+        if not isinstance(noise, Noise | None):
+            raise TypeError(f"measured() takes an igo.Noise, not a {type(noise).__name__}")
         if not self.awaits_noise:
             raise RuntimeError("measured() is for the start of a stage, where awaits_noise is true")
         self._course.decide(self._peers.agreed(noise))
@@ -184,7 +194,11 @@ class Counter:
             RuntimeError: the plan has no more.
         """
         if self.done:
-            raise RuntimeError(f"all {self.plan.updates:,} updates of the plan are done")
+            raise RuntimeError(
+                f"all {self.plan.updates:,} updates of the plan are done; if that is too early,"
+                " the loader's batches are others than the plan's: the sampler is its"
+                " batch_sampler="
+            )
         self._check_noise()
         update = self._next()
         self.updates, self._part = (
@@ -241,6 +255,9 @@ class Counter:
         """
         from torch.utils.data import default_collate
 
+        if getattr(samples, "batch_size", None) is not None:
+            allowed = "the loader makes batches of its own; give it batch_size=None"
+            raise PlanError("samples", "DataLoader", allowed)
         self.check_shares()
         stream, make = iter(samples), collate or default_collate
         while not self.done:

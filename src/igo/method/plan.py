@@ -200,7 +200,7 @@ class _Planner:
             phi = float(function(profile)(Position(m, count, max(before, 0)), **self.of_profile))
             where = f"δ_{m} = {phi:g} δ_1 in stage {m} of {count}"
             if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
-                allowed = f"its noise level is {where}; divide it by what it is at t = 0"
+                allowed = f"φ is {phi:g} in stage 1 and must be 1; divide it by what it is at t = 0"
                 raise PlanError("profile", called, allowed)
             if not 0 < phi <= 1:
                 raise PlanError(

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+import warnings
 import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
 
 from igo.method import adam, momentum
-from igo.method.arguments import PlanError
+from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Counter, Update
 from igo.method.noise import Noise
 
 MISSED = (
     16  # steps in a row that a GradScaler may skip of one optimizer while another makes its own
 )
+LOOKED_AT = 32  # updates, after which those that no optimizer made are counted
 FOREIGN = (
     "something else writes it: leave other schedulers out (a warm-up is igo.plan's warmup=), and"
     " make the optimizer with the rate that is wanted"
@@ -68,6 +70,12 @@ class Schedule:
         noise: Noise | None = None,
         constant_half_life: bool = False,
     ) -> None:
+        if not isinstance(batches, Counter):
+            kind = type(batches).__name__
+            raise TypeError(
+                f"igo.Schedule(optimizer, batches): batches is a {kind}, and must be an"
+                " igo.BatchSampler or igo.Counter"
+            )
         several = optimizers if isinstance(optimizers, Sequence) else [optimizers]
         self.optimizers = [_bare(one) for one in several]
         self.batches = batches
@@ -75,6 +83,9 @@ class Schedule:
         self.momentum: float | None = None
         self._first = batches.plan.stages[0].eta_m
         check_rate(self.optimizers, self._first)
+        _check_feedback(batches, self.optimizers)
+        if noise is not None and not batches.plan.by_momentum:
+            raise PlanError("noise", "…", "only a plan with by_momentum=True takes it")
         self._constant_half_life = constant_half_life
         if constant_half_life:
             adam.check_half_life(self.optimizers)
@@ -82,6 +93,7 @@ class Schedule:
         self._update: Update | None = None
         self._stepped = {id(one): False for one in self.optimizers}  # since the newest update
         self._missed = {id(one): 0 for one in self.optimizers}
+        self._seen = self._made = 0  # updates counted here, and those that an optimizer made
         self._written = self._rates()
         batches.owner = weakref.ref(self)
         for one in self.optimizers:
@@ -106,7 +118,10 @@ class Schedule:
             )
         self._check_written()
         self._check_all_stepped()
+        self._check_accumulation()
         check_rate(self.optimizers, self._first)
+        if self._update is None and not self.batches.updates:
+            self._check_begun()
         update = self.batches.advance()
         self._update, self._stepped = update, dict.fromkeys(self._stepped, False)
         self.learning_rate, self.momentum = update.learning_rate, None
@@ -166,6 +181,34 @@ class Schedule:
                     " call step() of each, or leave it out of the Schedule"
                 )
 
+    def _check_accumulation(self) -> None:
+        """Warn of updates that were counted and mostly not made."""
+        if self._update is None or not self._update.ends:
+            return
+        self._seen, self._made = self._seen + 1, self._made + any(self._stepped.values())
+        if self._seen == LOOKED_AT and 0 < self._made < LOOKED_AT // 2:
+            warnings.warn(
+                f"of {self._seen} updates that schedule.step() counted, optimizer.step() made"
+                f" {self._made}: to accumulate gradients, give the sampler parts=, which cuts the"
+                " plan's batches",
+                PlanWarning,
+                stacklevel=3,
+            )
+
+    def _check_begun(self) -> None:
+        """Warn where training begins with an optimizer of a later update."""
+        for group, rate in self._rates():
+            if not math.isfinite(rate):  # on a GPU, not read
+                continue
+            if not math.isclose(rate, _initial(group, "lr"), rel_tol=_rounding(group["lr"])):
+                warnings.warn(
+                    f"the plan begins at its first update, and the optimizer's learning rate is"
+                    f" {rate:g}, that of a later one: on a resume, load the sampler's state too",
+                    PlanWarning,
+                    stacklevel=3,
+                )
+                return
+
     def _groups(self) -> list[dict[str, Any]]:
         return [group for one in self.optimizers for group in one.param_groups]
 
@@ -222,6 +265,18 @@ def check_rate(optimizers: Sequence[Optimizer], first: float) -> None:
         own = ", ".join(dict.fromkeys(f"{rate:g}" for rate in rates))
         allowed = f"the optimizer was made with {own}; give both the same"
         raise PlanError("learning_rate", first, allowed)
+
+
+def _check_feedback(batches: Counter, optimizers: Sequence[Optimizer]) -> None:
+    """Refuse to follow the noise of SGD with another optimizer.
+
+    Raises:
+        PlanError: naming the optimizer.
+    """
+    others = [type(one).__name__ for one in optimizers if not isinstance(one, SGD)]
+    if batches.feedback is not None and others:
+        allowed = f"δ = η √(C²/b) is the noise of SGD, and the optimizer is {others[0]}"
+        raise PlanError("feedback", "Feedback", f"{allowed}; leave it out")
 
 
 def _bare(optimizer: Any) -> Optimizer:
