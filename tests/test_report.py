@@ -475,7 +475,7 @@ def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
             found = own.detectable(pair.sd, n, 0.05 / 3)
             assert pair.detectable == (None if n == 5 else pytest.approx(found))
     few = section_of(tmp_path / "5").finding.rows[-1]
-    assert (few.found, few.verdict) == ("7 seeds is the least", "too few seeds")
+    assert (few.found, few.verdict) == ("at least 7 seeds are needed", "too few seeds")
 
 
 def test_ties_and_single_settings_are_called_so(tmp_path: Path) -> None:
@@ -579,7 +579,7 @@ def test_a_sweep_says_what_it_can_detect(tmp_path: Path) -> None:
         if json.loads((folder / "status.json").read_text())["command"].endswith(("5", "6", "7")):
             shutil.rmtree(folder)
     said = power.sentence(table.read_runs(find([str(tmp_path)])))
-    assert "one pair: too few, 6 seeds" in said
+    assert "one pair: too few, at least 6 seeds" in said
     assert "all 3 pairs: too few, 7 seeds" in said
     record_runs(tmp_path / "one", "p=1", seeds=range(2))
     assert power.sentence(table.read_runs(find([str(tmp_path / "one")]))) == ""

@@ -10,7 +10,7 @@ import sys
 try:
     from omegaconf import DictConfig
 
-    from igo.config.cli import fail, hydra_program
+    from igo.config.cli import fail, hydra_program, print_help
     from igo.config.help import summary
 except ModuleNotFoundError as missing:
     print(f"error: {missing.name} is missing: pip install 'igo[train,report]'", file=sys.stderr)
@@ -92,11 +92,19 @@ def main() -> None:
     """Run the command that was typed first; all after it is its own."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h"):
-        print("usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ...\n")
-        for name, config_name in COMMANDS.items():
-            print(f"  {name:<16}{summary(CONF / f'{config_name}.yaml')}")
-        print("\nigo COMMAND --help explains every setting of a command.")
+        listed = [
+            f"  {name:<16}{summary(CONF / f'{config_name}.yaml')}"
+            for name, config_name in COMMANDS.items()
+        ]
+        print_help(
+            "\n".join(
+                ["usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ...", "", *listed, "",
+                 "igo COMMAND --help explains every setting of a command."]
+            )
+        )  # fmt: skip
         return
+    if {"-sc", "--shell-completion"} & set(sys.argv):
+        fail("the shell completes `python src/train.py …`: python src/train.py -sc install=bash")
     if command not in COMMANDS:
         fail(f"there is no command '{command}'.{nearest(command, COMMANDS)} (igo --help lists all)")
     sys.argv[:2] = [f"igo {command}"]

@@ -47,7 +47,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     die_at_once_of_control_c()
     without_omp_dynamic()
     if {"--help", "-h"} & set(sys.argv[1:]):
-        return _print_help(config)
+        width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
+        return print_help(help_text(_program(), config, width))
     for one in sys.argv[1:]:
         flag = one.split("=")[0]
         if flag.startswith("-") and flag not in FLAGS:
@@ -103,10 +104,10 @@ def _flags_first(arguments: list[str]) -> list[str]:
     return flags + [one for one in arguments if one not in flags]
 
 
-def _print_help(config: Path) -> None:
-    width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
+def print_help(text: str) -> None:
+    """Print it; its reader may leave before the end."""
     try:
-        print(help_text(_program(), config, width), flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         _end_quietly()
 

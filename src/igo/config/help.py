@@ -141,7 +141,8 @@ def _of_group(text: str, group: str) -> list[Setting]:
 
 
 def _line(name: str, value: str, comment: str) -> str:
-    return f"  {name + ('=' + value if value else ''):<32}{comment}".rstrip()
+    said = name + (f"={value}" if value else "")
+    return f"  {said:<31} {comment}".rstrip()
 
 
 def _heading(text: str) -> str:

@@ -15,7 +15,7 @@ from igo.words import counted
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer one shows its beginning and its end
 USUAL = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
-RATES = "γ_m, κ_m and λ_m lead from a stage to the next"
+RATES = "γ_m, κ_m, λ_m: factors of δ, η and b from stage m to m + 1"
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,11 @@ def _figure(
         own = [*_series(results, family, shown, metric), *others]
         panels.append(Panel(VIEWS, _scale(label, results, shown, metric), own))
     n = in_range([results.of(setting)["n"] for setting in shown])
-    parts = [f"Means over seeds (n = {n}) with 95 % intervals.", caption]
+    several = f"Means over seeds (n = {n}) with 95 % intervals."
+    parts = [
+        "One seed; a band is the measurement's own 95 % interval." if n == "1" else several,
+        caption,
+    ]
     if len(shown) < len(family.settings):
         parts.append(
             f"Of {len(family.settings)} settings the {len(shown)} of highest final accuracy are"

@@ -87,7 +87,7 @@ def sentence(runs: pl.DataFrame) -> str:
     found = [
         f"{over}: {points:.2f} points with 80 % power"
         if (points := statistics.detectable(sd, n, LEVEL / tests)) is not None
-        else f"{over}: too few, {least_seeds(tests)} seeds is the least"
+        else f"{over}: too few, at least {least_seeds(tests)} seeds are needed"
         for tests, over in dict.fromkeys([(1, "one pair"), (pairs, f"all {pairs} pairs")][:pairs])
     ]
     return f"{start}, s.d. of a paired difference {sd:.2f} points; {'; '.join(found)}"

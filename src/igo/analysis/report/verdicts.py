@@ -162,7 +162,7 @@ def _reach(pairs: list[Pair], margin: float) -> list[Verdict]:
     if not tested:
         return [all_of_them]
     if not seen:
-        least = f"{least_seeds(len(tested))} seeds is the least"
+        least = f"at least {least_seeds(len(tested))} seeds are needed"
         return [all_of_them, Verdict("what these seeds can show", least, n, "", "too few seeds")]
     found = f"{seen[len(seen) // 2]:.2f} points with 80 % power (median over pairs)"
     return [all_of_them, Verdict("difference that these seeds find", found, n)]
