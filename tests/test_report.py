@@ -580,7 +580,7 @@ def test_a_sweep_says_what_it_can_detect(tmp_path: Path) -> None:
             shutil.rmtree(folder)
     said = power.sentence(table.read_runs(find([str(tmp_path)])))
     assert "one pair: too few, at least 6 seeds" in said
-    assert "all 3 pairs: too few, 7 seeds" in said
+    assert "all 3 pairs: too few, at least 7 seeds" in said
     record_runs(tmp_path / "one", "p=1", seeds=range(2))
     assert power.sentence(table.read_runs(find([str(tmp_path / "one")]))) == ""
 

@@ -18,7 +18,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, clean_environment, command
+from conftest import ROOT, TINY, clean_environment, command, configure
 from rich.console import Console
 
 from igo.config.help import help_text
@@ -322,3 +322,10 @@ def test_the_code_is_the_sources_that_can_change_a_result(
     with (tmp_path / "igo/method/profiles.py").open("a") as file:
         file.write("\n")
     assert provenance.code() != here
+
+
+def test_a_plan_with_another_exponent_says_which_noise_it_lowers() -> None:
+    config = configure("schedule.noise_exponent=1", "split=0")
+    assert any("η b^(−ρ), ρ = 1" in one for one in plan_table.notes(config, make_plan(config)))
+    plain = configure("split=0")
+    assert not any("ρ" in one for one in plan_table.notes(plain, make_plan(plain)))

@@ -78,6 +78,11 @@ def notes(config: Config, plan: Plan) -> list[str]:
             "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, within"
             " these bounds whatever they are"
         )
+    rho = config.schedule.noise_exponent
+    if rho != batches.PUBLISHED:
+        told.append(
+            f"δ_m/δ_1 is of η b^(−ρ), ρ = {rho}; δ of the epochs is η √(C²/b), and falls otherwise"
+        )
     return [one for one in told if one]
 
 
