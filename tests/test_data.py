@@ -326,15 +326,20 @@ def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, d
     assert torch.equal(*after)  # so dropout is the same too
 
 
+def children() -> set[int | None]:
+    return {one.pid for one in multiprocessing.active_children()}
+
+
 def test_workers_live_for_all_epochs(folders: Path) -> None:
     """And a pass that was given up leaves nothing behind for the next one."""
     data = FolderData(folder_facts(workers=2), folders, CPU)
     batches = epoch_batches(21, 3, 0, 1)
+    others = children()
     next(data.train_batches(batches, seed=4))
-    alive = {one.pid for one in multiprocessing.active_children()}
+    alive = children() - others
     again = list(data.train_batches(batches, seed=4))
-    assert alive
-    assert {one.pid for one in multiprocessing.active_children()} == alive
+    assert len(alive) == 2
+    assert children() - others == alive
     alone = list(FolderData(folder_facts(), folders, CPU).train_batches(batches, seed=4))
     for (images, _), (others, _) in zip(again, alone, strict=True):
         assert torch.equal(images, others)
