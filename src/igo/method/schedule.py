@@ -6,6 +6,7 @@ import math
 import warnings
 import weakref
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -93,7 +94,7 @@ class Schedule:
         self._update: Update | None = None
         self._stepped = {id(one): False for one in self.optimizers}  # since the newest update
         self._missed = {id(one): 0 for one in self.optimizers}
-        self._seen = self._made = 0  # updates counted here, and those that an optimizer made
+        self._seen, self._made = 0, list[int]()  # updates counted here, and which were made
         self._written = self._rates()
         batches.owner = weakref.ref(self)
         for one in self.optimizers:
@@ -182,15 +183,22 @@ class Schedule:
                 )
 
     def _check_accumulation(self) -> None:
-        """Warn of updates that were counted and mostly not made."""
+        """Warn of updates that were counted and never made one after the other.
+
+        A CUDA graph makes its updates unseen, but the first ones of a stage follow each other.
+        """
         if self._update is None or not self._update.ends:
             return
-        self._seen, self._made = self._seen + 1, self._made + any(self._stepped.values())
-        if self._seen == LOOKED_AT and 0 < self._made < LOOKED_AT // 2:
+        self._seen += 1
+        if any(self._stepped.values()):
+            self._made.append(self._seen)
+        if self._seen != LOOKED_AT or len(self._made) < 2:
+            return
+        if min(after - before for before, after in pairwise(self._made)) > 1:
             warnings.warn(
                 f"of {self._seen} updates that schedule.step() counted, optimizer.step() made"
-                f" {self._made}: to accumulate gradients, give the sampler parts=, which cuts the"
-                " plan's batches",
+                f" {len(self._made)}: to accumulate gradients, give the sampler parts=, which cuts"
+                " the plan's batches",
                 PlanWarning,
                 stacklevel=3,
             )

@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader, Sampler
 
 from igo.errors import UserError
 from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
-from igo.method.adapters.accelerate import unsharded
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Update
 from igo.method.plan import Plan
@@ -141,6 +140,8 @@ class Trainer(transformers.Trainer):
         made = super().get_train_dataloader()
         kept: dict[str, Any] = {name: getattr(made, name) for name in KEPT}
         loader = DataLoader(made.dataset, batch_sampler=WholePlan(self.batches), **kept)
+        from igo.method.adapters.accelerate import unsharded  # transformers is missed first
+
         return unsharded(loader, self.args.device)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
