@@ -331,18 +331,21 @@ def children() -> set[int | None]:
 
 
 def test_workers_live_for_all_epochs(folders: Path) -> None:
-    """And a pass that was given up leaves nothing behind for the next one."""
+    """A pass that was given up leaves nothing behind for the next one, which starts others."""
     data = FolderData(folder_facts(workers=2), folders, CPU)
     batches = epoch_batches(21, 3, 0, 1)
     others = children()
-    next(data.train_batches(batches, seed=4))
+    list(data.train_batches(batches, seed=3))
     alive = children() - others
     again = list(data.train_batches(batches, seed=4))
     assert len(alive) == 2
     assert children() - others == alive
+    next(data.train_batches(batches, seed=5))
+    after = list(data.train_batches(batches, seed=4))
     alone = list(FolderData(folder_facts(), folders, CPU).train_batches(batches, seed=4))
-    for (images, _), (others, _) in zip(again, alone, strict=True):
-        assert torch.equal(images, others)
+    for (images, _), (anew, _), (wanted, _) in zip(again, after, alone, strict=True):
+        assert torch.equal(images, wanted)
+        assert torch.equal(anew, wanted)
 
 
 def test_a_large_batch_from_disk_takes_little_memory_at_once(

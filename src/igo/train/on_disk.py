@@ -83,6 +83,20 @@ def collate(samples: list[Any]) -> Any:
     return next(errors, None) or torch.utils.data.default_collate(samples)
 
 
+class Pieces:
+    """The pieces of the batches that are being read, as DataLoader asks for them.
+
+    An object of its own: a cycle of references through the loader would be collected in any order,
+    its queues before its workers.
+    """
+
+    def __init__(self) -> None:
+        self.given: list[list[Seeded]] = []
+
+    def __iter__(self) -> Iterator[list[Seeded]]:
+        return iter(self.given)
+
+
 class Reader:
     """Batches of images as DataLoader workers read them.
 
@@ -91,19 +105,18 @@ class Reader:
     """
 
     def __init__(self, images: ImageFolder | Decoded, workers: int, pinned: bool) -> None:
-        self._pieces: list[list[Seeded]] = []
-        self._pinned = pinned
-        self._loader = torch.utils.data.DataLoader(
-            images,
-            batch_sampler=self,
-            collate_fn=collate,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-        )
+        self._images, self._workers, self._pinned = images, workers, pinned
+        self._pieces = Pieces()
+        self._loader = self._started()
 
-    def __iter__(self) -> Iterator[list[Seeded]]:
-        """The pieces of the batches that are being read, for DataLoader."""
-        return iter(self._pieces)
+    def _started(self) -> torch.utils.data.DataLoader[Any]:
+        return torch.utils.data.DataLoader(
+            self._images,
+            batch_sampler=self._pieces,
+            collate_fn=collate,
+            num_workers=self._workers,
+            persistent_workers=self._workers > 0,
+        )
 
     def read(
         self, batches: Sequence[Tensor], seed: int | None = None
@@ -116,8 +129,20 @@ class Reader:
             UserError: a file is damaged.
         """
         pieces = [[piece.tolist() for piece in batch.split(PIECE)] for batch in batches]
-        self._pieces = [[(i, seed) for i in piece] for some in pieces for piece in some if piece]
-        loaded = iter(self._loader)
+        self._pieces.given = [
+            [(i, seed) for i in piece] for some in pieces for piece in some if piece
+        ]
+        loaded, whole = iter(self._loader), False
+        try:
+            yield from self._batches(pieces, loaded)
+            whole = True
+        finally:
+            if not whole:  # what its workers have sent is of no use to the next pass
+                self._loader = self._started()
+
+    def _batches(
+        self, pieces: list[list[list[int]]], loaded: Iterator[Any]
+    ) -> Iterator[tuple[Tensor, Tensor]]:
         for some in pieces:
             size = sum(map(len, some))
             pixels, labels = torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
