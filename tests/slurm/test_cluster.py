@@ -28,8 +28,8 @@ def cgroups() -> set[Path]:
 
 def is_of_a_cluster(command: bytes) -> bool:
     """By its program: other tests, which may run beside these, have slurm in their arguments."""
-    program = os.path.basename(command.split(b"\0")[0])
-    return b"slurm" in program or b"munge" in program or b"sleep\x00600" in command
+    program = Path(os.fsdecode(command.split(b"\0")[0])).name
+    return "slurm" in program or "munge" in program or b"sleep\x00600" in command
 
 
 def work_and_fail(output: Path) -> None:
