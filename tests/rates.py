@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch.optim import Optimizer
 
-from igo.method import schedule
+from igo.method import groups
 
 
 def put(optimizer: Optimizer, rate: float, beta: float | None = None) -> None:
     """Set them in all parameter groups."""
     for group in optimizer.param_groups:
-        schedule.write(group, rate, beta)
+        groups.write(group, rate, beta)

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from igo.errors import ConfigError
 from igo.runs import loggers
+from igo.runs.tensorboard import TensorBoard
 
 EPOCHS = [1, 2, 3]
 
@@ -54,3 +55,11 @@ def test_training_ends_when_its_folder_cannot_be_written(tmp_path: Path) -> None
     assert ended.returncode == 0, ended.stderr
     assert "TensorBoard failed (no space is left): this run goes on without it" in ended.stderr
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == EPOCHS
+
+
+def test_nothing_is_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "tensorboard").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is a link"):
+        TensorBoard(tmp_path / "tensorboard", [])
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -17,8 +17,9 @@ from benchmarks.gpu import processes
 from benchmarks.gpu.part import Found, Part, Quiet, config, prepared, synchronise
 from benchmarks.programs import ROOT
 from igo.config.schema import Config, EngineConfig
+from igo.method.groups import write
 from igo.method.sampler import BatchSampler
-from igo.method.schedule import Schedule, write
+from igo.method.schedule import Schedule
 from igo.runs import checkpoint, session
 from igo.runs.terminal import Terminal
 from igo.train import engine, loop

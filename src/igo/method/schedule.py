@@ -10,17 +10,15 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.optim import SGD, Optimizer
 
-from igo.method import adam, momentum
+from igo.method import adam, groups, momentum
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Counter, Update
 from igo.method.noise import Noise
 
-MISSED = (
-    16  # steps in a row that a GradScaler may skip of one optimizer while another makes its own
-)
+# Steps in a row that a GradScaler may skip of one optimizer while another makes its own.
+MISSED = 16
 LOOKED_AT = 32  # updates, after which those that no optimizer made are counted
 FOREIGN = (
     "something else writes it: leave other schedulers out (a warm-up is igo.plan's warmup=), and"
@@ -83,7 +81,7 @@ class Schedule:
         self.learning_rate: float | None = None
         self.momentum: float | None = None
         self._first = batches.plan.stages[0].eta_m
-        check_rate(self.optimizers, self._first)
+        groups.check_rate(self.optimizers, self._first)
         _check_feedback(batches, self.optimizers)
         if noise is not None and not batches.plan.by_momentum:
             raise PlanError("noise", "…", "only a plan with by_momentum=True takes it")
@@ -120,7 +118,7 @@ class Schedule:
         self._check_written()
         self._check_all_stepped()
         self._check_accumulation()
-        check_rate(self.optimizers, self._first)
+        groups.check_rate(self.optimizers, self._first)
         if self._update is None and not self.batches.updates:
             self._check_begun()
         update = self.batches.advance()
@@ -131,9 +129,9 @@ class Schedule:
             self.learning_rate = rate * (update.learning_rate / update.stage.eta_m)
         factor = self.learning_rate / self._first
         for group in self._groups():
-            initial = _initial(group, "lr")
+            initial = groups.initial(group, "lr")
             rate = self.learning_rate if initial == self._first else initial * factor
-            write(group, rate, self.momentum)
+            groups.write(group, rate, self.momentum)
         if self._constant_half_life:
             growth = update.stage.b_m / self.batches.plan.stages[0].b_m
             for one in self.optimizers:
@@ -208,7 +206,8 @@ class Schedule:
         for group, rate in self._rates():
             if not math.isfinite(rate):  # on a GPU, not read
                 continue
-            if not math.isclose(rate, _initial(group, "lr"), rel_tol=_rounding(group["lr"])):
+            close = groups.rounding(group["lr"])
+            if not math.isclose(rate, groups.initial(group, "lr"), rel_tol=close):
                 warnings.warn(
                     f"the plan begins at its first update, and the optimizer's learning rate is"
                     f" {rate:g}, that of a later one: on a resume, load the sampler's state too",
@@ -222,7 +221,7 @@ class Schedule:
 
     def _rates(self) -> list[tuple[dict[str, Any], float]]:
         """Each group with its rate, in the precision that it is held in."""
-        return [(group, _number(group["lr"])) for group in self._groups()]
+        return [(group, groups.number(group["lr"])) for group in self._groups()]
 
     def _rates_of_stages(self, noise: Noise | None) -> dict[int, tuple[float, float]]:
         """η and β by stage where β carries the decay; empty where η and b carry it."""
@@ -230,9 +229,8 @@ class Schedule:
             return {}
         if noise is None:
             raise PlanError("noise", None, "by_momentum needs C² and ‖∇f‖², see igo.measure_noise")
-        groups = self._groups()
-        betas = {_initial(group, "momentum") for group in groups}
-        dampings = {_initial(group, "dampening") for group in groups}
+        betas = {groups.initial(group, "momentum") for group in self._groups()}
+        dampings = {groups.initial(group, "dampening") for group in self._groups()}
         beta = max(betas)
         if len(betas) > 1 or len(dampings) > 1 or beta == 0:
             allowed = "it needs torch.optim.SGD with one momentum above 0 in all groups"
@@ -255,26 +253,6 @@ class _Watch:
             schedule.about_to_step(optimizer)
 
 
-def check_rate(optimizers: Sequence[Optimizer], first: float) -> None:
-    """Refuse optimizers without a parameter group whose own rate is the plan's η_1.
-
-    Raises:
-        PlanError: says which rates they have.
-    """
-    groups = [group for one in optimizers for group in one.param_groups]
-    if any(group["lr"] is None for group in groups):
-        allowed = "the optimizer was made with lr=None, so it chooses its rate; give it the plan's"
-        raise PlanError("learning_rate", first, allowed)
-    rates = [_initial(group, "lr") for group in groups]
-    if not any(
-        math.isclose(rate, first, rel_tol=_rounding(group["lr"]))
-        for rate, group in zip(rates, groups, strict=True)
-    ):
-        own = ", ".join(dict.fromkeys(f"{rate:g}" for rate in rates))
-        allowed = f"the optimizer was made with {own}; give both the same"
-        raise PlanError("learning_rate", first, allowed)
-
-
 def _check_feedback(batches: Counter, optimizers: Sequence[Optimizer]) -> None:
     """Refuse to follow the noise of SGD with another optimizer.
 
@@ -295,37 +273,6 @@ def _bare(optimizer: Any) -> Optimizer:
     return bare
 
 
-def _initial(group: dict[str, Any], name: str) -> float:
-    """What a parameter group was made with, kept in it."""
-    kept = f"initial_{name}"
-    found = group.get(kept)
-    if not isinstance(found, float):  # a new group, or a tensor of one of PyTorch's schedulers
-        found = group[kept] = float(group.get(name, 0.0) if found is None else found)
-    return found
-
-
-def _rounding(rate: Any) -> float:
-    """How far a rate may be from the number that it was made of: a tensor's is rounded."""
-    return max(1e-6, torch.finfo(rate.dtype).eps) if isinstance(rate, Tensor) else 1e-6
-
-
-def _number(rate: Any) -> float:
-    """A rate to compare with; one on a GPU is not read, which would wait for the GPU."""
-    return math.inf if isinstance(rate, Tensor) and rate.device.type != "cpu" else float(rate)
-
-
 def _is_capturing() -> bool:
     """Whether a CUDA graph records the step, which is then not made."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
-
-
-def write(group: dict[str, Any], rate: float, beta: float | None = None) -> None:
-    """Set η of a parameter group, and β with the dampening of a normalised heavy ball."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)  # in place: CUDA graphs and compiled steps read it there
-    else:
-        group["lr"] = rate
-    if beta is not None:
-        if _initial(group, "dampening"):
-            group["dampening"] = beta
-        group["momentum"] = beta

@@ -22,6 +22,8 @@ class TensorBoard(Tracker):
     def __init__(self, folder: Path, records: Sequence[Record]) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
+        if folder.is_symlink():
+            raise OSError(f"{folder} is a link, and nothing is written through one")
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
         for record in records:

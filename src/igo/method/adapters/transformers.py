@@ -25,9 +25,9 @@ from igo.errors import UserError
 from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Update
+from igo.method.groups import check_rate
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
-from igo.method.schedule import check_rate
 
 if TYPE_CHECKING:
     import transformers
