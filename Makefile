@@ -101,10 +101,11 @@ types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
 
 # The guard ends the run after so many seconds, and what tests leave behind. Tests run side by side,
-# with one thread each; they start many programs, whose bytecode is kept. LONG: the time of one test.
+# with one thread each; they start many programs, whose bytecode is kept. LONG: the time of one test,
+# and a list of the longest.
 GUARD  := $(BIN)/python tests/guard.py
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(GUARD) 3600 $(BIN)/pytest -n 3
-LONG   := -o faulthandler_timeout=3000
+LONG   := -o faulthandler_timeout=3000 --durations=20
 
 unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 	$(PYTEST) $(ARGS)
