@@ -21,8 +21,8 @@ from igo.files import Record
 from igo.paths import CONF
 from igo.runs.folder import RunFolder
 from igo.sweep.jobs import Composer
+from lab.study.written import ROOT
 
-ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "results" / "records"
 # after.json: see lab.study.after; sharpness.json: of `igo sharpness`
 KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
@@ -87,6 +87,11 @@ def of_archives(folder: Path = RECORDS) -> dict[str, Run]:
                 if content is not None:
                     files.setdefault(run, {})[name] = content.read().decode()
     return {name: Run(name, own) for name, own in files.items()}
+
+
+def path_of_archive(sweep: str) -> Path:
+    """Where the records of a sweep are."""
+    return RECORDS / f"{sweep}.tar.xz"
 
 
 def write_archive(path: Path, runs: Iterable[Run]) -> None:

@@ -4,45 +4,20 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from scipy import stats
 
 from igo.analysis.statistics import Array
-from igo.files import write_atomically
 from lab.study import judge
-from lab.study.records import ROOT, SHARPNESS, Run, name_of
+from lab.study.records import SHARPNESS, Run, name_of
+from lab.study.written import Row, arms
 
-Row = dict[str, Any]
-FILE = ROOT / "results" / "rows.yaml"
 LEAST, LEAST_OF = 7, {"law": 4, "none": 1}  # seeds, from which a row is judged, or told
 LAST = 5  # evaluations that the primary endpoint is the mean of
 SETTLED = 3  # epoch, from which the feedback has had a measurement to act on
 QUARTILES = [0.5, 0.25, 0.75]  # the median first
 DIGITS = 6  # significant ones, in the file
-HEAD = """\
-# The study's rows: what is claimed, of which runs, and what these came to (results/protocol.md).
-# `make study` makes "found" of the records in results/records; all else is written by hand, before
-# the runs, but for "withdrawn" (why a row's verdict was taken back) and "readme" (shown there).
-# Differences are in points of test accuracy: mean of the last five evaluations, or the endpoint
-# that the row names. "last_epoch" is the same test by the last epoch alone.
-"""
-
-
-def read() -> list[Row]:
-    """The rows as they are in the file."""
-    return list(yaml.safe_load(FILE.read_text()))
-
-
-def write(rows: Sequence[Row]) -> None:
-    """Replace the file."""
-    text = yaml.safe_dump(
-        list(rows), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
-    )
-    write_atomically(FILE, HEAD + text)
 
 
 def endpoint(run: Run, name: str) -> float:
@@ -63,25 +38,6 @@ def endpoint(run: Run, name: str) -> float:
         "loss": last["train/loss"],
     }
     return float(ends[name])  # a KeyError where lab.study.after has not measured it
-
-
-def arms(row: Row) -> list[dict[str, Any]]:
-    """The settings whose runs a row is judged by, one override mapping each."""
-    if row["test"] == "law":
-        own = [grid_arm(row, eta, b) for eta in row["eta"] for b in row["b"]]
-    elif "arms" in row:
-        own = [one["arm"] for one in row["arms"]]
-    else:
-        own = [row["first"], row["second"]]
-    return [row.get("settings", {}) | arm for arm in own]
-
-
-def grid_arm(row: Row, eta: float, b: int) -> dict[str, Any]:
-    """One setting of constant noise; at equal Σ η_t it has so many epochs."""
-    arm = {"schedule": "constant", "learning_rate": eta, "batch_size": b}
-    if "eta_sum" in row:
-        arm["epochs"] = round(row["eta_sum"] * b / (eta * row["samples"]))
-    return arm
 
 
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
@@ -280,8 +236,3 @@ def _short(value: object) -> object:
     if isinstance(value, list):
         return [_short(one) for one in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
-
-
-def path_of_archive(sweep: str) -> Path:
-    """Where the records of a sweep are."""
-    return ROOT / "results" / "records" / f"{sweep}.tar.xz"

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from igo.analysis.report.phrases import p_value, signed
 from igo.analysis.statistics import LEVEL
 from igo.files import write_atomically
-from lab.study.records import ROOT
+from lab.study.written import ROOT, Row
 
-Row = dict[str, Any]
 README, PAGE = ROOT / "README.md", ROOT / "results" / "README.md"
 START, END = "<!-- made of results/rows.yaml by make study -->\n", "<!-- end of rows -->\n"
 THREE = ("statistic", "low", "high")

@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
+import subprocess
+import sys
 from collections import defaultdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +19,7 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import DescrStatsW
 
 from lab.study import __main__ as program
-from lab.study import judge, rows, table, tuning
+from lab.study import judge, reproduce, rows, table, tuning, written
 from lab.study.records import Run, of_archives, write_archive
 
 Row = dict[str, Any]
@@ -30,15 +33,15 @@ def runs() -> dict[str, Run]:
 
 
 @pytest.fixture(scope="module")
-def written() -> list[Row]:
-    return rows.read()
+def study() -> list[Row]:
+    return written.read()
 
 
 @pytest.fixture(scope="module")
-def of_rows(runs: dict[str, Run], written: list[Row]) -> dict[str, np.ndarray]:
+def of_rows(runs: dict[str, Run], study: list[Row]) -> dict[str, np.ndarray]:
     """The endpoints of each row that was run, (arms, seeds)."""
     found = {}
-    for family in rows.families(written):
+    for family in rows.families(study):
         for row in family:
             if seeds := rows.seeds_of(row, family, runs):
                 what = row.get("endpoint", "accuracy")
@@ -46,10 +49,10 @@ def of_rows(runs: dict[str, Run], written: list[Row]) -> dict[str, np.ndarray]:
     return found
 
 
-def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], written: list[Row]) -> None:
-    again = rows.read()
+def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], study: list[Row]) -> None:
+    again = written.read()
     rows.fill(again, runs)
-    for row, expected in zip(written, again, strict=True):
+    for row, expected in zip(study, again, strict=True):
         assert (row["found"] is None) == (expected["found"] is None), row["row"]
         for name, value in (expected["found"] or {}).items():
             if isinstance(value, float | list):
@@ -58,17 +61,17 @@ def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], written: li
                 assert row["found"][name] == value, (row["row"], name)
 
 
-def test_the_pages_show_the_rows(written: list[Row]) -> None:
-    assert table.between(table.README.read_text()) == table.readme(written)
-    assert table.between(table.PAGE.read_text()) == table.page(written)
-    shown = table.readme(written).splitlines()[2:]
-    assert all(line.split(" | ")[0].removeprefix("| ") in table.page(written) for line in shown)
+def test_the_pages_show_the_rows(study: list[Row]) -> None:
+    assert table.between(table.README.read_text()) == table.readme(study)
+    assert table.between(table.PAGE.read_text()) == table.page(study)
+    shown = table.readme(study).splitlines()[2:]
+    assert all(line.split(" | ")[0].removeprefix("| ") in table.page(study) for line in shown)
 
 
-def test_the_last_epoch_is_scipys(runs: dict[str, Run], written: list[Row]) -> None:
+def test_the_last_epoch_is_scipys(runs: dict[str, Run], study: list[Row]) -> None:
     """Paired t intervals and Holm by other libraries, from the records' own last lines."""
     families: dict[str, list[tuple[Row, float]]] = defaultdict(list)
-    for row in written:
+    for row in study:
         if row["found"] is None or "last_epoch" not in row["found"]:
             continue
         seeds = rows.planned_seeds(row)[: row["found"]["n"]]
@@ -94,10 +97,10 @@ def lines_of(run: Run) -> list[str]:
 
 
 def test_at_equal_sums_of_eta_the_noise_scale_is_one_over_epochs(
-    runs: dict[str, Run], written: list[Row]
+    runs: dict[str, Run], study: list[Row]
 ) -> None:
     """Why (d) is withdrawn: η/b times the epochs is the same in all of its settings."""
-    laws = [row for row in written if row["test"] == "law" and "eta_sum" in row]
+    laws = [row for row in study if row["test"] == "law" and "eta_sum" in row]
     assert laws
     for row in laws:
         assert row["withdrawn"]
@@ -111,8 +114,8 @@ def test_at_equal_sums_of_eta_the_noise_scale_is_one_over_epochs(
             assert eta / b * epochs == pytest.approx(row["eta_sum"] / row["samples"])
 
 
-def test_the_spread_of_tails_is_counted(runs: dict[str, Run], written: list[Row]) -> None:
-    row = next(one for one in written if one["row"] == "d_again_half")
+def test_the_spread_of_tails_is_counted(runs: dict[str, Run], study: list[Row]) -> None:
+    row = next(one for one in study if one["row"] == "d_again_half")
     settings = [
         [json.loads(runs[name].files["after.json"])["tail"] for name in arm]
         for arm in rows.names(row, rows.planned_seeds(row))
@@ -174,9 +177,9 @@ def setting(run: Run, name: str) -> str:
 
 
 def test_arms_of_a_row_differ_and_share_seed_and_data(
-    runs: dict[str, Run], written: list[Row]
+    runs: dict[str, Run], study: list[Row]
 ) -> None:
-    for row in written:
+    for row in study:
         if row["found"] is None:
             continue
         seeds = rows.planned_seeds(row)[: row["found"]["n"]]
@@ -188,9 +191,9 @@ def test_arms_of_a_row_differ_and_share_seed_and_data(
 
 
 def test_differences_and_intervals_are_scipys(
-    of_rows: dict[str, np.ndarray], written: list[Row]
+    of_rows: dict[str, np.ndarray], study: list[Row]
 ) -> None:
-    for row in written:
+    for row in study:
         if row["row"] not in of_rows or row["test"] not in PAIRED:
             continue
         first, second = of_rows[row["row"]]
@@ -207,10 +210,10 @@ def test_differences_and_intervals_are_scipys(
 
 
 def test_the_sign_flip_of_twenty_seeds_is_scipys(
-    of_rows: dict[str, np.ndarray], written: list[Row]
+    of_rows: dict[str, np.ndarray], study: list[Row]
 ) -> None:
     """Of 20,000 signs that SciPy draws: within five standard errors."""
-    row = next(one for one in written if one["row"] == "a_method2")
+    row = next(one for one in study if one["row"] == "a_method2")
     first, second = of_rows["a_method2"]
     drawn = stats.permutation_test(
         (first, second), lambda x, y, axis: np.mean(x - y, axis=axis), n_resamples=20_000,
@@ -221,10 +224,10 @@ def test_the_sign_flip_of_twenty_seeds_is_scipys(
 
 
 def test_the_law_again_stands_with_the_sizes_that_batches_had(
-    of_rows: dict[str, np.ndarray], written: list[Row]
+    of_rows: dict[str, np.ndarray], study: list[Row]
 ) -> None:
     """Of 400 samples b = 64 makes seven batches of 57.1: with too many updates, so once without."""
-    row = next(one for one in written if one["row"] == "d_again_half")
+    row = next(one for one in study if one["row"] == "d_again_half")
     pairs = np.array(list(itertools.product(row["eta"], row["b"])))
     sizes = row["samples"] / np.ceil(row["samples"] / pairs[:, 1])
     for kept in (pairs[:, 1] > 0, pairs[:, 1] < 64):
@@ -242,9 +245,9 @@ def brute_sign_flip(d: np.ndarray) -> float:
     return float(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-9))
 
 
-def test_adjustment_and_power_are_those_of_statsmodels(written: list[Row]) -> None:
+def test_adjustment_and_power_are_those_of_statsmodels(study: list[Row]) -> None:
     families: dict[str, list[Row]] = defaultdict(list)
-    for row in written:
+    for row in study:
         if row["found"] is not None and row["test"] in PAIRED:
             families[row.get("family", row["row"])].append(row["found"])
     for family in families.values():
@@ -261,9 +264,9 @@ def test_adjustment_and_power_are_those_of_statsmodels(written: list[Row]) -> No
 
 
 def test_the_order_is_judged_by_all_orders(
-    of_rows: dict[str, np.ndarray], written: list[Row]
+    of_rows: dict[str, np.ndarray], study: list[Row]
 ) -> None:
-    for row in written:
+    for row in study:
         if row["test"] != "order" or row["row"] not in of_rows:
             continue
         means = of_rows[row["row"]].mean(axis=1)
@@ -347,7 +350,8 @@ def test_an_archive_gives_back_what_was_put_in(tmp_path: Any) -> None:
         ("after anneal study_law", "error: name tail or annealed"),
         ("archive", "error: name the sweeps"),
         ("archive nothing", "error: no sweep nothing was run"),
-        ("reproduce nothing", "error: name one row: make reproduce ROW=a_method2|"),
+        ("reproduce nothing", "error: there is no row 'nothing'. make reproduce alone lists"),
+        ("reproduce a_metod2", "error: there is no row 'a_metod2'. Did you mean 'a_method2'?"),
         ("reproduce a_method2 x", "error: SEEDS=x: it must be a whole number"),
     ],
 )
@@ -357,3 +361,50 @@ def test_a_mistake_is_one_line(typed: str, said: str, monkeypatch: pytest.Monkey
         program.main()
     assert str(ended.value).startswith(said)
     assert "\n" not in str(ended.value)
+
+
+def test_the_list_of_rows_is_there_at_once(study: list[Row]) -> None:
+    """Without PyTorch, Hydra and SciPy, which take seconds."""
+    code = (
+        "import sys; from lab.study.__main__ import main; sys.argv = ['', 'reproduce'];"
+        "main(); print(*sys.modules.keys() & {'torch', 'hydra', 'scipy'})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=table.ROOT, capture_output=True, text=True, check=True
+    )
+    *lines, heavy = done.stdout.splitlines()
+    assert not heavy
+    assert max(map(len, lines)) <= 80
+    for row in study:
+        (line,) = [one for one in lines if one.split()[:1] == [row["row"]]]
+        runs = np.size(rows.names(row, rows.planned_seeds(row)))
+        assert line.split()[1] == str(max(runs, 2 * len(written.arms(row))))
+        assert line.endswith(row["claim"])
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (1, "error: 4 of 4 runs did not finish, the table above says why; the same command runs"),
+        (0, "error: 4 of 4 runs did not finish"),
+        (2, "2"),  # a setting was refused: the sweep said it
+        (130, "130"),  # stopped by Ctrl-C: the sweep said how to continue
+        (-9, "error: the sweep was killed by SIGKILL; the same command continues it"),
+    ],
+)
+def test_a_reproduction_says_how_its_sweep_ended(
+    code: int, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands: list[list[str]] = []
+
+    def ended(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        return subprocess.CompletedProcess(command, code)
+
+    monkeypatch.setattr(reproduce, "RUNS", tmp_path)
+    monkeypatch.setattr(reproduce.subprocess, "run", ended)
+    monkeypatch.setattr(reproduce.signal, "signal", lambda *_: None)
+    with pytest.raises(SystemExit) as stopped:
+        reproduce.reproduce(["a_method2", "2"])
+    assert str(stopped.value).startswith(said)
+    assert "hydra.launcher.retry_failed=true" in commands[0]
