@@ -8,6 +8,7 @@ process of its own. Written to the terminal as the table of docs/reliability.md.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -163,7 +164,9 @@ def row(what: Comparison, one: Trace, other: Trace) -> list[str]:
 
 def main(words: Sequence[str]) -> None:
     """Run and print the table."""
-    epochs = int(words[0]) if words else 10
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("epochs", nargs="?", type=int, default=10)
+    epochs: int = parser.parse_args(words).epochs
     titles = [title.format(epochs) for title in TITLES]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     spawn = get_context("spawn")

@@ -22,6 +22,9 @@ QUICK = (*cells.QUICK_CELLS, "startup")
 
 def main(words: list[str]) -> None:
     """Measure, print, and write a file of results/ for each name as soon as it is measured."""
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return
     quick = "quick" in words
     names = [word for word in words if word != "quick"]
     known = [*cells.MAKERS, *PARTS]

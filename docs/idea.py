@@ -6,6 +6,7 @@ noise). Right, a plan of this project: one noise curve, shared between η and b 
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import matplotlib as mpl
@@ -67,6 +68,7 @@ def draw_plans(noise: Axes, rates: Axes, batches: Axes) -> None:
 
 def main() -> None:
     """Draw the figure."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     figure = plt.figure(figsize=(10, 4.6), layout="constrained")
     grid = figure.add_gridspec(3, 2)
     draw_smoothing(figure.add_subplot(grid[:, 0]))

@@ -1,13 +1,10 @@
-"""Draw docs/report.png: the report of the study's runs of Methods 1 to 4, in a browser.
-
-python docs/report.py [OUT]       needs chromium; OUT gets pictures of other widths and colours
-"""
+"""Draw docs/report.png: the report of the study's runs of Methods 1 to 4. It needs chromium."""
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 from pathlib import Path
@@ -59,8 +56,12 @@ def photograph(page: Path, picture: Path, width: int, height: int, scheme: int) 
         )  # fmt: skip
 
 
-def main(folder: str | None = None) -> None:
+def main() -> None:
     """The picture of the docs; with a folder, those of other widths and colours too."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    help_of_out = "a folder that gets pictures of other widths and colours too"
+    parser.add_argument("out", nargs="?", type=Path, help=help_of_out)
+    folder: Path | None = parser.parse_args().out
     with tempfile.TemporaryDirectory() as place:
         page = make(Path(place))
         photograph(page, HERE / "report.png", *DOCS)
@@ -69,4 +70,4 @@ def main(folder: str | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -5,6 +5,7 @@ Trains the run of `make train`, or reads its record where it is finished, and dr
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 from pathlib import Path
@@ -79,6 +80,7 @@ def with_both_themes(svg: str) -> str:
 
 def main() -> None:
     """Draw the figure."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     epochs = records()
     inked = dict.fromkeys(
         ("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), INK.light

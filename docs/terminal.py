@@ -5,6 +5,7 @@ python docs/terminal.py
 
 from __future__ import annotations
 
+import argparse
 import io
 import os
 import re
@@ -66,6 +67,7 @@ def picture(width: int) -> str:
 
 def main() -> None:
     """Draw both."""
+    argparse.ArgumentParser(description=__doc__).parse_args()
     for width in WIDTHS:
         write_atomically(HERE / f"terminal-{width}.svg", picture(width))
 

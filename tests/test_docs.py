@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +106,18 @@ def test_the_readme_is_a_page() -> None:
     assert len(lines) <= 150
     tables = ("|", "!", "    ")
     assert [x for x in lines if len(x) > 125 or (len(x) > 110 and not x.startswith(tables))] == []
+
+
+PICTURES = [file for file in sorted((ROOT / "docs").glob("*.py")) if "__main__" in file.read_text()]
+MEASURES = [["-m", f"benchmarks.{name}"] for name in ("run", "gpu", "reproducible")]
+
+
+@pytest.mark.parametrize("program", [*([str(file)] for file in PICTURES), *MEASURES], ids=str)
+def test_a_program_says_what_it_does_when_asked(program: list[str], tmp_path: Path) -> None:
+    """Without doing it."""
+    done = subprocess.run(
+        [sys.executable, *program, "--help"], cwd=tmp_path, capture_output=True, text=True,
+        check=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
+    )  # fmt: skip
+    assert Path(program[-1]).name.removeprefix("benchmarks.") in done.stdout
+    assert not list(tmp_path.iterdir())

@@ -20,6 +20,9 @@ BUSY = 5  # times as long for a dry run, which takes a minute or two on a CPU of
 
 def main(words: list[str]) -> int:
     """Run the parts that are named, or all; a process each, lest one that dies end the others."""
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
     unknown = {one for one in words if not one.startswith("out=")} - {*MINUTES, "dry", "part"}
     if unknown:
         there = ", ".join(("dry", *MINUTES, "out=FOLDER"))
