@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from typing import Any
 
 from igo.config import hints
 from igo.config.optimizers import OPTIMIZERS, function
@@ -11,7 +10,7 @@ from igo.config.schema import OptimizerConfig
 from igo.errors import ConfigError
 from igo.method.profiles import declared
 from igo.method.profiles import parameters as arguments
-from igo.method.ranges import Rule
+from igo.method.ranges import Declared
 
 OF_SGD = ("sgd", "shb", "nshb")  # whose δ is known before training
 FORMULAS = {
@@ -64,10 +63,9 @@ def check_name(optimizer: OptimizerConfig) -> None:
         )
 
 
-def rules(optimizer: OptimizerConfig) -> dict[str, Rule]:
-    """What the numbers of an optimizer may be, by full name."""
-    own = declared(function(optimizer.name, of_timm=optimizer.timm))
-    return {f"optimizer.{name}": rule for name, (rule, _, _) in own.items() if rule}
+def own(optimizer: OptimizerConfig) -> dict[str, Declared]:
+    """What an optimizer declares of its settings."""
+    return declared(function(optimizer.name, of_timm=optimizer.timm))
 
 
 def complete(optimizer: OptimizerConfig) -> None:
@@ -76,14 +74,14 @@ def complete(optimizer: OptimizerConfig) -> None:
     Raises:
         ConfigError: the optimizer was named without its file in conf/optimizer.
     """
-    own = arguments(function(optimizer.name, of_timm=optimizer.timm))
-    missing = [name for name in own if getattr(optimizer, name) is None]
-    needed = [name for name in missing if own[name].default is not None]
-    if needed and len(missing) == len(_of_some_only() & own.keys()):
+    known = arguments(function(optimizer.name, of_timm=optimizer.timm))
+    missing = [name for name in known if getattr(optimizer, name) is None]
+    needed = [name for name in missing if known[name].default is not None]
+    if needed and len(missing) == len(_of_some_only() & known.keys()):
         allowed = f"its settings come with it; choose it as {called(optimizer)}"
         raise ConfigError("optimizer.name", optimizer.name, allowed)
     for name in needed:
-        setattr(optimizer, name, own[name].default)
+        setattr(optimizer, name, known[name].default)
 
 
 def _of_some_only() -> set[str]:
@@ -97,12 +95,7 @@ def check(optimizer: OptimizerConfig) -> None:
     Raises:
         ConfigError: naming the setting, and the optimizers that have it.
     """
-    own = declared(function(optimizer.name, of_timm=optimizer.timm))
-    for name, (_, _, choices) in own.items():
-        value: Any = getattr(optimizer, name)
-        if choices and value not in choices:
-            raise ConfigError(f"optimizer.{name}", value, f"it must be one of {', '.join(choices)}")
-    for name in sorted({*_of_some_only(), "momentum"} - own.keys()):
+    for name in sorted({*_of_some_only(), "momentum"} - own(optimizer).keys()):
         if value := getattr(optimizer, name):
             having = [one for one, made in OPTIMIZERS.items() if name in arguments(made)]
             allowed = f"{called(optimizer)} has no {name}; use" + " or".join(

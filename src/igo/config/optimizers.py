@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from importlib import import_module
-from typing import Annotated, Any, Literal, get_origin, get_type_hints
+from typing import Annotated, Any
 
 from igo.errors import ConfigError, first_line, nearest
-from igo.method.profiles import parameters as arguments
 from igo.method.ranges import NOT_NEGATIVE, POSITIVE, Rule
 
 Parameters = Iterable[Any]  # of a network: all of them decay alike
@@ -147,15 +146,3 @@ def function(name: str, *, of_timm: bool) -> Callable[..., Any]:
         KeyError: there is none of this name.
     """
     return timm if of_timm else OPTIMIZERS[name]
-
-
-def settings(but: Iterable[str]) -> dict[str, Any]:
-    """The settings that optimizers declare, but those named: each with its type, or None."""
-    found: dict[str, Any] = {}
-    left_out = {*but}
-    for one in (*OPTIMIZERS.values(), timm):
-        types = get_type_hints(one)
-        for name in arguments(one).keys() - left_out:
-            kind = types[name]
-            found[name] = (str if get_origin(kind) is Literal else kind) | None
-    return dict(sorted(found.items()))

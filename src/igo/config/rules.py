@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from functools import reduce
+from collections.abc import Collection, Mapping
 
 import yaml
 
 from igo.config import hints, of_optimizer
 from igo.config.plan import stages_of
-from igo.config.schema import Config, DatasetConfig, held_out, training_samples
-from igo.data import readers
+from igo.config.schema import (
+    SETTINGS,
+    Config,
+    DatasetConfig,
+    held_out,
+    training_samples,
+    value_of,
+)
 from igo.errors import ConfigError, NoEffect
-from igo.method import arguments
 from igo.method.batches import PUBLISHED
-from igo.method.profiles import parameters
-from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
+from igo.method.profiles import declared, parameters
 from igo.paths import CONF
 
 DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
 
-CHOICES: dict[str, tuple[str, ...]] = {
-    **{f"schedule.{name}": choices for name, choices in arguments.CHOICES.items()},
-    "schedule.feedback": ("none", "measured"),
-    "dataset.name": readers.NAMES,
-    "model.stem": ("cifar", "imagenet"),
-    "engine.device": ("auto", "cpu", "cuda"),
-    "engine.precision": ("auto", "fp32", "bf16", "fp16"),
-    "engine.batchnorm": ("synced", "local"),
-    "engine.graphs": ("auto", "true", "false"),
-    "engine.background": ("auto", "true", "false"),
-    "engine.non_finite": ("stop", "skip"),
-    "tracking.tool": ("wandb", "tensorboard", "none"),
-    "tracking.mode": ("offline", "online", "disabled"),
-}
+CHOICES = {name: one.notes.choices for name, one in SETTINGS.items() if one.notes.choices}
+RULES = {name: one.notes.rule for name, one in SETTINGS.items() if one.notes.rule}
 PARTS = ("width", "stem")  # settings that some models have and others have not
 
 
@@ -46,47 +37,34 @@ def _model_parts() -> dict[str, set[str]]:
 
 MODEL_PARTS = _model_parts()
 
-OF_PLAN = ("p", "split", "epochs", "learning_rate", "batch_size", "max_batch_size")
-OF_SCHEDULE = ("stages", "batch_multiple", "final_updates", "p", "gamma", "noise_exponent", "h",
-               "epsilon", "alpha_0", "decay", "power", "a", "share")  # fmt: skip
-
-RULES: dict[str, Rule] = {
-    **{name: arguments.RULES[name] for name in OF_PLAN},
-    **{f"schedule.{name}": arguments.RULES[name] for name in OF_SCHEDULE},
-    "evaluate_every": AT_LEAST_ONE,
-    "seed": (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)"),
-    "schedule.feedback_limit": (lambda r: r > 1, "it must be above 1"),
-    "schedule.kappa": (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"),
-    "schedule.lam": (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more"),
-    "dataset.classes": (lambda c: c >= 2, "it must be 2 or more"),
-    "dataset.channels": AT_LEAST_ONE,
-    "dataset.image_size": AT_LEAST_ONE,
-    "dataset.samples": (lambda n: n >= 2, "it must be 2 or more"),
-    "dataset.validation": (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)"),
-    "dataset.workers": within(0, 1024),
-    "dataset.augment.crop": NOT_NEGATIVE,
-    "dataset.augment.rotation": (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees"),
-    "model.width": within(1, 1024),
-    "noise.batches": (lambda k: k >= 2, "a variance needs 2 mini-batches or more"),
-    "noise.batch_size": AT_LEAST_ONE,
-    "noise.online": (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]"),
-    "engine.micro_batch_size": AT_LEAST_ONE,
-    "engine.memory": POSITIVE,
-    "engine.threads": (lambda n: 1 <= n <= 1024, "it must be auto, or in [1, 1,024]"),
-}
-
-
-def value_of(config: Config, setting: str) -> object:
-    """The value behind a full name such as ``schedule.gamma``."""
-    return reduce(getattr, setting.split("."), config)
-
-
 WORDS = (("engine.threads", "auto"), ("schedule.noise_exponent", "measured"))
 
 
 def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
-    for setting, choices in CHOICES.items():
+    _check_choices(config, CHOICES)
+    of_optimizer.check_name(config.optimizer)
+    profile = declared(config.schedule.profile)
+    rules, choices = dict(RULES), dict[str, tuple[str, ...]]()
+    for prefix, own in (("schedule", profile), ("optimizer", of_optimizer.own(config.optimizer))):
+        rules |= {f"{prefix}.{name}": one.rule for name, one in own.items() if one.rule}
+        choices |= {f"{prefix}.{name}": one.choices for name, one in own.items() if one.choices}
+    _check_choices(config, choices)
+    rho = config.schedule.noise_exponent
+    if isinstance(rho, int):  # the one number whose setting takes a word too
+        config.schedule.noise_exponent = float(rho)
+    for setting, (holds, allowed) in rules.items():
+        value = value_of(config, setting)
+        if value is None or (setting, value) in WORDS:
+            continue
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
+            typed = "p" if setting == "schedule.p" and config.schedule.p == config.p else setting
+            raise ConfigError(typed, value, allowed)
+    _check_names(config)
+
+
+def _check_choices(config: Config, known: Mapping[str, tuple[str, ...]]) -> None:
+    for setting, choices in known.items():
         value = value_of(config, setting)
         if isinstance(value, bool):
             value = str(value).lower()
@@ -94,17 +72,6 @@ def check_values(config: Config) -> None:
             hint = hints.choice(setting, str(value), choices)
             allowed = f"it must be one of {', '.join(choices)}{hint}"
             raise ConfigError(setting, value, allowed)
-    rho = config.schedule.noise_exponent
-    if isinstance(rho, int):  # the one number whose setting takes a word too
-        config.schedule.noise_exponent = float(rho)
-    of_optimizer.check_name(config.optimizer)
-    for setting, (holds, allowed) in {**RULES, **of_optimizer.rules(config.optimizer)}.items():
-        value = value_of(config, setting)
-        if value is None or (setting, value) in WORDS:
-            continue
-        if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
-            raise ConfigError(setting, value, allowed)
-    _check_names(config)
 
 
 def _check_names(config: Config) -> None:
@@ -206,11 +173,6 @@ def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
 
 def _check_schedule(config: Config, typed: Collection[str]) -> None:
     schedule, profile = config.schedule, config.schedule.profile
-    if profile == "graduated" and schedule.p is not None and schedule.p > 1:
-        raise ConfigError(
-            "p", schedule.p, "schedule=graduated needs p in (0, 1], the range of the optimal decay;"
-            " use schedule=polynomial for any p > 0"
-        )  # fmt: skip
     if "p" in typed and schedule.p != config.p:
         raise NoEffect(
             "p", config.p, f"p has no effect with profile '{profile}', which has its own or none;"

@@ -6,135 +6,186 @@ conf/ holds the values and explains them; these classes hold the types, ``rules`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from functools import reduce
+from itertools import accumulate, chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
 
-from igo.config import optimizers
+from igo.config.optimizers import OPTIMIZERS, timm
+from igo.data import readers
 from igo.data.source import Place
+from igo.method.arguments import LENGTHS, RULES
+from igo.method.profiles import PROFILES, parameters
+from igo.method.ranges import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Declared,
+    Rule,
+    declared,
+    within,
+)
+
+BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
+DEGREES: Rule = (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees")
+SHARE: Rule = (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]")
+TWO: Rule = (lambda n: n >= 2, "it must be 2 or more")
+SWITCH = ("auto", "true", "false")
+LOGGERS: dict[str, str] = {
+    "wandb": "igo.runs.tracking",
+    "tensorboard": "igo.runs.tensorboard",
+}  # by tracking.tool the module, see igo.runs.loggers
 
 
 @dataclass
 class AugmentConfig:
     """Random changes to training images: crop after zero padding (pixels), flip, rotation (±°)."""
 
-    crop: int = 0
+    crop: Annotated[int, NOT_NEGATIVE] = 0
     flip: bool = False
-    rotation: float = 0.0
+    rotation: Annotated[float, DEGREES] = 0.0
 
 
 @dataclass
 class DatasetConfig:
-    """A data set: its facts (checked against the files when they are read) and its augmentation."""
+    """A data set: its facts (checked against the files when they are read) and its augmentation.
 
-    name: str
-    classes: int
-    channels: int
-    image_size: int
-    samples: int  # training images in use, those held out for validation among them
+    ``samples`` are the training images in use, those held out for validation among them, and
+    ``validation`` is the share of them that is held out to tune on. With ``redraw`` each seed has
+    images of its own, where not all are used. ``workers`` are DataLoader processes, where images
+    are read from disk. ``root`` is of dataset=folder, ``file`` of dataset=arrays.
+    """
+
+    name: Annotated[str, readers.NAMES, "data"]
+    classes: Annotated[int, TWO]
+    channels: Annotated[int, AT_LEAST_ONE]
+    image_size: Annotated[int, AT_LEAST_ONE]
+    samples: Annotated[int, TWO, "images"]
     mean: list[float]
     std: list[float]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    workers: int = 4  # DataLoader processes, where images are read from disk
-    validation: float = 0.0  # share of the samples that is held out to tune on
-    redraw: bool = False  # whether each seed has images of its own, where not all are used
-    root: str | None = None  # of dataset=folder
-    file: str | None = None  # of dataset=arrays
+    workers: Annotated[int, within(0, 1024)] = 4
+    validation: Annotated[float, BELOW_ONE] = 0.0
+    redraw: bool = False
+    root: str | None = None
+    file: str | None = None
 
 
 @dataclass
 class ModelConfig:
     """A model by name; ``timm`` true means that timm knows the name."""
 
-    name: str
+    name: Annotated[str, "model"]
     timm: bool = False
-    width: int | None = None
-    stem: str | None = None
+    width: Annotated[int | None, within(1, 1024)] = None
+    stem: Annotated[str | None, ("cifar", "imagenet")] = None
 
 
 @dataclass
 class _OptimizerConfig:
     """An optimizer by name; ``timm`` true means that timm knows the name."""
 
-    name: str
-    momentum: float = 0.0
+    name: Annotated[str, "optimizer"]
+    momentum: Annotated[float, "β"] = 0.0
     weight_decay: float = 0.0
-    decay_momentum: bool = False
+    decay_momentum: Annotated[bool, "decaying β"] = False
     timm: bool = False
     constant_half_life: bool = False  # of adamw
 
 
-if TYPE_CHECKING:
-    OptimizerConfig = _OptimizerConfig
-else:  # and the settings that optimizers declare, null for an optimizer that does not have them
-    _declared = optimizers.settings(one.name for one in fields(_OptimizerConfig))
-    OptimizerConfig = make_dataclass(
-        "OptimizerConfig",
-        [(name, kind, None) for name, kind in _declared.items()],
-        bases=(_OptimizerConfig,),
-    )
-    OptimizerConfig.__module__ = __name__  # where pickle looks for it
-
-
 @dataclass
-class ScheduleConfig:
+class _ScheduleConfig:
     """A noise profile with its own parameters (the others stay null), and how it meets epochs."""
 
-    profile: str
-    stages: int | None = None  # M
-    batch_multiple: int = 1
-    final_updates: int = 0
-    feedback: str = "none"
-    feedback_limit: float = 2.0
-    noise_exponent: Any = 0.5  # ρ, or measured
-    lengths: str = "equal"
-    h: float = 0.0  # of lengths=algorithm3
-    epsilon: float | None = None
-    alpha_0: float | None = None
-    p: float | None = None
-    gamma: float | None = None
-    kappa: float | None = None
-    lam: float | None = None
-    decay: float | None = None
-    power: float | None = None
-    form: str | None = None
-    a: float | None = None
-    share: float | None = None
-    shape: str | None = None
+    profile: Annotated[str, tuple(PROFILES), "schedule"]
+    stages: Annotated[int | None, RULES["stages"], "M"] = None
+    batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
+    final_updates: Annotated[int, RULES["final_updates"]] = 0
+    feedback: Annotated[str, ("none", "measured")] = "none"
+    feedback_limit: Annotated[float, (lambda r: r > 1, "it must be above 1")] = 2.0
+    noise_exponent: Annotated[Any, RULES["noise_exponent"]] = 0.5  # or measured
+    lengths: Annotated[str, LENGTHS] = "equal"
+    h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
+    epsilon: Annotated[float | None, RULES["epsilon"]] = None
+    alpha_0: Annotated[float | None, RULES["alpha_0"]] = None
+    kappa: Annotated[
+        float | None, (lambda k: 0 < k <= 1, "κ = η_{m+1}/η_m must be in (0, 1]"), "κ"
+    ] = None
+    lam: Annotated[float | None, (lambda x: x >= 1, "λ = b_{m+1}/b_m must be 1 or more"), "λ"] = (
+        None
+    )
+
+
+def _with_settings_of(base: type, functions: Iterable[Callable[..., Any]]) -> Any:
+    """The class with the keyword arguments of functions as further fields.
+
+    They are null where the chosen function does not have them.
+    """
+    found: dict[str, Any] = {}
+    for function in functions:
+        types = get_type_hints(function)
+        for name in parameters(function).keys() - {one.name for one in fields(base)}:
+            kind = types[name]
+            found[name] = (str if get_origin(kind) is Literal else kind) | None
+    rest = [(name, kind, None) for name, kind in sorted(found.items())]
+    made = make_dataclass(base.__name__.lstrip("_"), rest, bases=(base,))
+    made.__module__ = __name__  # where pickle looks for it
+    return made
+
+
+if TYPE_CHECKING:
+
+    class ScheduleConfig(_ScheduleConfig):
+        """With the parameters of all profiles; these are those that the program itself reads."""
+
+        p: float | None = None
+        gamma: float | None = None
+        form: str | None = None
+        a: float | None = None
+
+    OptimizerConfig = _OptimizerConfig
+else:
+    OptimizerConfig = _with_settings_of(_OptimizerConfig, [*OPTIMIZERS.values(), timm])
+    ScheduleConfig = _with_settings_of(_ScheduleConfig, PROFILES.values())
 
 
 @dataclass
 class NoiseConfig:
     """How C² is measured: K mini-batches at the start, pieces of an epoch online."""
 
-    batches: int = 8
-    batch_size: int | None = None
-    online: float = 0.02
+    batches: Annotated[
+        int, (lambda k: k >= 2, "a variance needs 2 mini-batches or more"), "noise K"
+    ] = 8
+    batch_size: Annotated[int | None, AT_LEAST_ONE, "noise b"] = None
+    online: Annotated[float, SHARE, "noise online"] = 0.02
 
 
 @dataclass
 class EngineConfig:
-    """Where and in which precision a step runs."""
+    """Where and in which precision a step runs; ``memory`` is in GiB."""
 
-    device: str = "auto"
-    precision: str = "auto"
-    micro_batch_size: int | None = None
-    memory: float = 8.0  # GiB
-    threads: int | str | None = "auto"
+    device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
+    precision: Annotated[str, ("auto", "fp32", "bf16", "fp16")] = "auto"
+    micro_batch_size: Annotated[int | None, AT_LEAST_ONE] = None
+    memory: Annotated[float, POSITIVE] = 8.0
+    threads: Annotated[
+        int | str | None, (lambda n: 1 <= n <= 1024, "it must be auto, or in [1, 1,024]")
+    ] = "auto"
     deterministic: bool = True
-    batchnorm: str = "synced"
-    graphs: bool | str = False
-    background: bool | str = "auto"
-    non_finite: str = "stop"
+    batchnorm: Annotated[str, ("synced", "local")] = "synced"
+    graphs: Annotated[bool | str, SWITCH] = False
+    background: Annotated[bool | str, SWITCH] = "auto"
+    non_finite: Annotated[str, ("stop", "skip")] = "stop"
 
 
 @dataclass
 class TrackingConfig:
     """Where records go beside the run folder."""
 
-    tool: str = "wandb"
-    mode: str = "offline"
+    tool: Annotated[str, (*LOGGERS, "none")] = "wandb"
+    mode: Annotated[str, ("offline", "online", "disabled")] = "offline"
     project: str = "igo"
     entity: str | None = None
     group: str | None = None
@@ -153,19 +204,41 @@ class Config:
     engine: EngineConfig
     tracking: TrackingConfig
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    p: float = 0.5
-    split: float = 0.5
-    seed: int = 0
-    epochs: int = 1
-    evaluate_every: int = 1
-    learning_rate: float = 0.1  # η_1
-    batch_size: int = 32  # b_1
-    max_batch_size: int | None = None
+    p: Annotated[float, POSITIVE] = 0.5
+    split: Annotated[float, RULES["split"]] = 0.5
+    seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
+    epochs: Annotated[int, RULES["epochs"]] = 1
+    evaluate_every: Annotated[int, AT_LEAST_ONE] = 1
+    learning_rate: Annotated[float, RULES["learning_rate"], "η₁"] = 0.1
+    batch_size: Annotated[int, RULES["batch_size"], "b₁"] = 32
+    max_batch_size: Annotated[int | None, RULES["max_batch_size"], "b max"] = None
     data_dir: str = "data"
     runs_dir: str = "runs"
     dry_run: bool = False
     fresh: bool = False
     save_model: bool = False
+
+
+class Setting(NamedTuple):
+    """A setting as it is declared; ``default`` is MISSING where it has none."""
+
+    kind: Any
+    default: Any
+    notes: Declared  # its text is what tables call it
+
+
+def _declared(of: type = Config, prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    kinds, noted = get_type_hints(of), get_type_hints(of, include_extras=True)
+    for one in fields(of):
+        kind = kinds[one.name]
+        if is_dataclass(kind):
+            yield from _declared(kind, f"{prefix}{one.name}.")  # type: ignore[arg-type]
+        else:
+            default = [] if one.default_factory is list else one.default
+            yield prefix + one.name, Setting(kind, default, declared(noted[one.name]))
+
+
+SETTINGS = dict(_declared())  # by full name
 
 
 # What the settings mean. Raised where the same ones come to mean another result, as when epochs
@@ -221,12 +294,15 @@ def total_epochs(config: Config) -> int:
     return config.epochs + config.schedule.final_updates
 
 
+def value_of(config: Config, setting: str) -> Any:
+    """The value behind a full name such as ``schedule.gamma``."""
+    return reduce(getattr, setting.split("."), config)
+
+
 def shared_settings(config: Config) -> dict[str, Any]:
     """The settings that all processes of a run must have alike, by full name."""
-    settings = dict(_leaves(config))
-    return {
-        name: value for name, (value, _) in settings.items() if not name.startswith(OF_ONE_PROCESS)
-    }
+    names = (name for name in SETTINGS if not name.startswith(OF_ONE_PROCESS))
+    return {name: value_of(config, name) for name in names}
 
 
 def result_settings(config: Config) -> dict[str, Any]:
@@ -235,34 +311,15 @@ def result_settings(config: Config) -> dict[str, Any]:
     Without those that change no result, and without those at their neutral value, the default of
     their field here: so a new setting renames no run. A default here can therefore never change.
     """
-    settings = dict(_leaves(config))
-    without = {name for name in settings for one in NO_EFFECT if f"{name}.".startswith(f"{one}.")}
+    without = {name for name in SETTINGS for one in NO_EFFECT if f"{name}.".startswith(f"{one}.")}
     if config.engine.micro_batch_size is not None:  # else memory decides it
         without.add("engine.memory")
     without.add("p")  # schedule.p holds it where it is used
-    return {
-        name: value for name, (value, neutral) in settings.items()
-        if name not in without and value != neutral
-    }  # fmt: skip
+    found = {name: value_of(config, name) for name in SETTINGS if name not in without}
+    return {name: value for name, value in found.items() if value != SETTINGS[name].default}
 
 
-def _leaves(config: object, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """Full name, value and default of every setting; MISSING where there is no default."""
-    for one in fields(config):  # type: ignore[arg-type]
-        value = getattr(config, one.name)
-        if is_dataclass(value):
-            yield from _leaves(value, f"{prefix}{one.name}.")
-        else:
-            default = [] if one.default_factory is list else one.default
-            yield f"{prefix}{one.name}", (value, default)
-
-
-def known_settings(of: type = Config, prefix: str = "") -> list[str]:
+def known_settings() -> list[str]:
     """Full names of all settings, groups included: ``p``, ``schedule``, ``schedule.gamma``, …"""
-    names = []
-    types = get_type_hints(of)
-    for one in fields(of):
-        names.append(prefix + one.name)
-        if is_dataclass(types[one.name]):
-            names += known_settings(types[one.name], f"{prefix}{one.name}.")
-    return names
+    names = (accumulate(name.split("."), "{}.{}".format) for name in SETTINGS)
+    return list(dict.fromkeys(chain.from_iterable(names)))

@@ -15,12 +15,6 @@ MOST_EPOCHS = 1_000_000  # the plan and the record have a line for each
 RAMP = "ramp"  # the profile that batch sizes by samples make
 
 RULES: dict[str, Rule] = {
-    **{
-        name: rule
-        for profile in ("polynomial", *(one for one in PROFILES if one != "graduated"))
-        for name, (rule, _, _) in declared(profile).items()
-        if rule
-    },
     "n": AT_LEAST_ONE,
     "epochs": within(1, MOST_EPOCHS),
     "samples": AT_LEAST_ONE,
@@ -50,7 +44,6 @@ WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "max_batch_size", "ba
 CHOICES: dict[str, tuple[str, ...]] = {
     "profile": tuple(PROFILES),
     "lengths": LENGTHS,
-    **{n: choices for p in PROFILES for n, (_, _, choices) in declared(p).items() if choices},
 }
 
 
@@ -83,11 +76,9 @@ def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
     """
     profile = given["profile"]
     _check_profile(profile, given["batch_size"])
-    rules, choices, own = RULES, CHOICES, {}
-    if profile != RAMP:
-        own = declared(profile)
-        rules = {**RULES, **{name: rule for name, (rule, _, _) in own.items() if rule}}
-        choices = {**CHOICES, **{name: some for name, (_, _, some) in own.items() if some}}
+    own = {} if profile == RAMP else declared(profile)
+    rules = {**RULES, **{name: one.rule for name, one in own.items() if one.rule}}
+    choices = {**CHOICES, **{name: one.choices for name, one in own.items() if one.choices}}
     _check_names(profile, of_profile, [*given, *own])
     for name, value in {**given, **of_profile}.items():
         if name in choices and name != "profile":
@@ -154,7 +145,7 @@ def _check_names(
             raise PlanError(name, value, f"there is no such argument; {has}.{nearest(name, known)}")
     for name, one in own.items():
         if one.default is one.empty and of_profile.get(name) is None:
-            example = declared(profile)[name][1] or f"{name}=1"
+            example = declared(profile)[name].text or f"{name}=1"
             raise PlanError(name, None, f"{called} needs it, e.g. {example}")
 
 

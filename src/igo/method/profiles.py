@@ -11,9 +11,10 @@ import inspect
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from igo.method.ranges import POSITIVE, Rule, inside
+from igo.method import ranges
+from igo.method.ranges import POSITIVE, Declared, Rule, inside
 
 Profile = Callable[..., float]
 
@@ -53,7 +54,7 @@ def polynomial(at: Position, *, p: Annotated[float, POSITIVE, "p=0.5"]) -> float
 
 OPTIMAL: Rule = (
     lambda p: 0 < p <= 1,
-    "graduated needs p in (0, 1], the optimal decay, above 0; use polynomial for any p > 0",
+    "graduated needs p in (0, 1], the range of the optimal decay; use polynomial for any p > 0",
 )
 
 
@@ -146,7 +147,7 @@ PROFILES: dict[str, Profile] = {
 BY_EPOCH = ("exponential",)  # φ depends on the epochs before a stage, not on its number
 
 
-def function(profile: str | Profile) -> Profile:
+def function(profile: str | Callable[..., Any]) -> Callable[..., Any]:
     """The function that a name, or a function, stands for."""
     return PROFILES[profile] if isinstance(profile, str) else profile
 
@@ -156,7 +157,7 @@ def name_of(profile: str | Profile) -> str:
     return profile if isinstance(profile, str) else getattr(profile, "__qualname__", repr(profile))
 
 
-def parameters(profile: str | Profile) -> dict[str, inspect.Parameter]:
+def parameters(profile: str | Callable[..., Any]) -> dict[str, inspect.Parameter]:
     """The parameters that a profile reads, by name."""
     try:
         signature = inspect.signature(function(profile))
@@ -165,17 +166,9 @@ def parameters(profile: str | Profile) -> dict[str, inspect.Parameter]:
     return {n: one for n, one in signature.parameters.items() if one.kind is one.KEYWORD_ONLY}
 
 
-def declared(profile: str | Profile) -> dict[str, tuple[Rule | None, str | None, tuple[str, ...]]]:
-    """The range, the example and the choices that annotations give a profile's parameters."""
+def declared(profile: str | Callable[..., Any]) -> dict[str, Declared]:
+    """The range, the choices and the example that annotations give a profile's parameters."""
     hints: dict[str, Any] = {}
     with suppress(TypeError, NameError):  # of an object that is called, of a name that is not there
         hints = get_type_hints(function(profile), include_extras=True)
-    found: dict[str, tuple[Rule | None, str | None, tuple[str, ...]]] = {}
-    for name in parameters(profile):
-        hint = hints.get(name)
-        notes: tuple[Any, ...] = getattr(hint, "__metadata__", ())  # of Annotated
-        rule = next((note for note in notes if isinstance(note, tuple)), None)
-        example = next((note for note in notes if isinstance(note, str)), None)
-        choices = get_args(hint) if get_origin(hint) is Literal else ()
-        found[name] = rule, example, choices
-    return found
+    return {name: ranges.declared(hints.get(name)) for name in parameters(profile)}

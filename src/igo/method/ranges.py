@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 Rule = tuple[Callable[[float], bool], str]
+
+
+class Declared(NamedTuple):
+    """What an annotation says beside the type: range, choices, an example or a short name."""
+
+    rule: Rule | None
+    choices: tuple[str, ...]
+    text: str | None
+
+
+def declared(hint: Any) -> Declared:
+    """Read ``Annotated[type, rule, choices, text]``, each where it is there, or a Literal."""
+    notes: tuple[Any, ...] = getattr(hint, "__metadata__", ())
+    pairs = [note for note in notes if isinstance(note, tuple)]
+    rule = next((one for one in pairs if callable(one[0])), None)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    choices = next((one for one in pairs if not callable(one[0])), choices)
+    return Declared(rule, choices, next((note for note in notes if isinstance(note, str)), None))
+
+
 POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
 NOT_NEGATIVE: Rule = (lambda x: x >= 0, "it must be 0 or more")
 AT_LEAST_ONE: Rule = (lambda x: x >= 1, "it must be 1 or more")

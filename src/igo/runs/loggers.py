@@ -13,11 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from igo.config.schema import Config, TrackingConfig
+from igo.config.schema import LOGGERS, Config, TrackingConfig
 from igo.files import Record
 from igo.runs.folder import RunFolder
-
-MODULES = {"wandb": "igo.runs.tracking", "tensorboard": "igo.runs.tensorboard"}  # by tracking.tool
 
 
 class Tracker:
@@ -113,4 +111,4 @@ def start(
 
 
 def _module(tracking: TrackingConfig) -> Any:
-    return importlib.import_module(MODULES[tracking.tool])
+    return importlib.import_module(LOGGERS[tracking.tool])

@@ -36,8 +36,6 @@ THROUGH_PLAN = (
     *SCHEDULE, "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.stages",
     "schedule.batch_multiple", "schedule.final_updates",
 )  # fmt: skip
-# Of profiles that make one plan, the one whose name is shown.
-SPELLINGS = {name: i for i, name in enumerate(("constant", "graduated", "polynomial", "linear"))}
 LOCAL = re.compile(
     r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)="
 )  # of a place, not a result
@@ -124,12 +122,10 @@ def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, p
     key = ["plan", *(n for n in names if n not in through_plan)]
     keyed = runs.select(plan, *names).with_columns(unknown)
     key += [name for name in keyed.columns if name.startswith("unplanned ")]
-    spelt = pl.col("schedule.profile").replace_strict(SPELLINGS, default=len(SPELLINGS))
     distinct = (
         table.with_settings(keyed)
-        .sort(spelt, *names, nulls_last=True)
-        .unique(key, keep="first", maintain_order=True)
         .sort(names, nulls_last=True)
+        .unique(key, keep="first", maintain_order=True)
         .with_row_index("setting")
         .with_columns(pl.col("setting").cast(pl.Int64))
     )

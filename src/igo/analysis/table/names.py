@@ -11,7 +11,7 @@ import polars as pl
 
 from igo.analysis.table.record import DEFAULTS
 from igo.config import of_optimizer
-from igo.config.schema import OptimizerConfig
+from igo.config.schema import SETTINGS, OptimizerConfig
 from igo.method.profiles import PROFILES, parameters
 
 Row = dict[str, Any]
@@ -27,14 +27,8 @@ PARAMETERS = tuple(
     dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])
 )
 SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # what makes one
-SHORT = {
-    "dataset.name": "data", "dataset.samples": "images", "model.name": "model",
-    "optimizer.name": "optimizer", "schedule.profile": "schedule", "learning_rate": "η₁",
-    "batch_size": "b₁", "max_batch_size": "b max", "schedule.stages": "M",
-    "optimizer.momentum": "β", "optimizer.decay_momentum": "decaying β", "schedule.gamma": "γ",
-    "schedule.kappa": "κ", "schedule.lam": "λ", "noise.batches": "noise K",
-    "noise.batch_size": "noise b", "noise.online": "noise online",
-}  # fmt: skip
+GREEK = {"schedule.gamma": "γ"}  # of parameters that profiles declare
+SHORT = {name: one.notes.text for name, one in SETTINGS.items() if one.notes.text} | GREEK
 BY_VALUE = ("dataset.name", "model.name", "optimizer.name", "schedule.profile")  # no name needed
 ALWAYS = ("optimizer.name", "epochs", "learning_rate", "batch_size")  # said as defaults too
 FACTS = tuple(f"dataset.{one}" for one in ("classes", "channels", "image_size", "mean", "std"))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin
 
+from igo.config import schema
 from igo.config.load import record_values
-from igo.config.schema import Config
+from igo.config.schema import Setting
 from igo.errors import UserError
 from igo.files import from_json, read_bytes
 from igo.runs.folder import check_unchanged, refuse_older, state_of
@@ -92,29 +93,21 @@ def _text(path: Path) -> str:
         raise UserError(f"{path.name} cannot be read ({reason})") from None
 
 
-def _leaves(of: type, prefix: str = "") -> Iterator[tuple[str, type, object, bool]]:
-    """Full name, type and default (MISSING where none) of every setting, and if it may be null.
-
-    The type is str for a list (JSON), and for a setting of several types, such as ``true`` or auto.
-    """
-    types = get_type_hints(of)
-    for one in fields(of):
-        name, kind = prefix + one.name, types[one.name]
-        if kind is Any:  # a number, or a word for which the record of a run has its number
-            kind = type(one.default)
-        if is_dataclass(kind):
-            yield from _leaves(kind, f"{name}.")  # type: ignore[arg-type]
-        elif get_origin(kind) is list:
-            yield name, str, MISSING if one.default_factory is MISSING else "[]", False
-        else:
-            kinds = [a for a in get_args(kind) if a is not type(None)] or [kind]
-            nullable = type(None) in get_args(kind)
-            yield name, kinds[0] if len(kinds) == 1 else str, one.default, nullable
+def _type(one: Setting) -> type:
+    """Of a column: str for a list (JSON), and for several types, such as ``true`` or auto."""
+    if one.kind is Any:  # a number, or a word for which the record of a run has its number
+        return type(one.default)
+    kinds = [kind for kind in get_args(one.kind) if kind is not type(None)] or [one.kind]
+    return str if get_origin(one.kind) is list or len(kinds) > 1 else kinds[0]
 
 
-SETTINGS: dict[str, type] = {name: kind for name, kind, *_ in _leaves(Config)}
-DEFAULTS = {name: default for name, _, default, _ in _leaves(Config) if default is not MISSING}
-NULLABLE = {name for name, _, _, nullable in _leaves(Config) if nullable}
+SETTINGS = {name: _type(one) for name, one in schema.SETTINGS.items()}
+DEFAULTS = {
+    name: json.dumps(one.default) if isinstance(one.default, list) else one.default
+    for name, one in schema.SETTINGS.items()
+    if one.default is not MISSING
+}
+NULLABLE = {n for n, one in schema.SETTINGS.items() if type(None) in get_args(one.kind)}
 REQUIRED = SETTINGS.keys() - DEFAULTS.keys()
 
 
