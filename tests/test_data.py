@@ -21,9 +21,10 @@ from PIL import Image
 from scipy import stats
 from torch import Tensor, nn
 from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from igo.config.schema import AugmentConfig, Config, DatasetConfig, EngineConfig
-from igo.data import readers
+from igo.data import class_folders, readers
 from igo.data.source import Place, Source, Split
 from igo.errors import ConfigError, UserError
 from igo.method import batches as equal
@@ -310,13 +311,18 @@ def folder_facts(**changes: Any) -> DatasetConfig:
     return facts(**{**settings, **changes})
 
 
+def imagenet(root: Path, device: torch.device = CPU, **changes: Any) -> FolderData:
+    images = class_folders.images("imagenet", Place(root.parent, image_size=28, channels=3))
+    return FolderData(folder_facts(**changes), images, device)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, device: str) -> None:
     batches, after = epoch_batches(21, 3, 0, 1), []
     drawn = []
     for workers, where in ((0, "cpu"), (2, device)):
         torch.manual_seed(1)
-        data = FolderData(folder_facts(workers=workers), folders, torch.device(where))
+        data = imagenet(folders, torch.device(where), workers=workers)
         drawn.append([*data.train_batches(batches, seed=4), *data.test_batches()])
         after.append(torch.random.get_rng_state())
     for (images, labels), (others, other_labels) in zip(*drawn, strict=True):
@@ -330,9 +336,29 @@ def children() -> set[int | None]:
     return {one.pid for one in multiprocessing.active_children()}
 
 
+def test_images_of_imagenet_are_in_the_order_of_torchvisions_folders(
+    folders: Path, tmp_path: Path
+) -> None:
+    one = next(folders.glob("train/*/*.JPEG"))
+    for name in ("b/2", "b/1/0", "b-1/0", "b/zz", "c/x/y/3", "c/x-1/4", "c/x/5"):
+        for part in ("train", "val"):
+            file = tmp_path / "imagenet" / part / f"{name}.JPEG"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.symlink_to(one)
+    ours = class_folders.images("imagenet", Place(tmp_path))
+    for part, files in (("train", ours.train), ("val", ours.test)):
+        theirs = ImageFolder(str(tmp_path / "imagenet" / part))
+        names = [
+            Path(file).relative_to(tmp_path / "imagenet").as_posix() for file, _ in theirs.imgs
+        ]
+        assert [file.name for file in files] == names
+        assert ours.labels(files).tolist() == theirs.targets
+        assert ours.classes == theirs.classes
+
+
 def test_workers_live_for_all_epochs(folders: Path) -> None:
     """A pass that was given up leaves nothing behind for the next one, which starts others."""
-    data = FolderData(folder_facts(workers=2), folders, CPU)
+    data = imagenet(folders, workers=2)
     batches = epoch_batches(21, 3, 0, 1)
     others = children()
     list(data.train_batches(batches, seed=3))
@@ -342,7 +368,7 @@ def test_workers_live_for_all_epochs(folders: Path) -> None:
     assert children() - others == alive
     next(data.train_batches(batches, seed=5))
     after = list(data.train_batches(batches, seed=4))
-    alone = list(FolderData(folder_facts(), folders, CPU).train_batches(batches, seed=4))
+    alone = list(imagenet(folders).train_batches(batches, seed=4))
     for (images, _), (anew, _), (wanted, _) in zip(again, after, alone, strict=True):
         assert torch.equal(images, wanted)
         assert torch.equal(anew, wanted)
@@ -369,7 +395,7 @@ def test_a_large_batch_from_disk_takes_little_memory_at_once(
     run = engine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 28 * 28, 3))
-    data = FolderData(folder_facts(), folders, CPU)
+    data = imagenet(folders)
     (batch,) = data.train_batches([torch.arange(21)], 4, run.micro_batch_size)
     totals = run.backward(network, *batch)
     parts = [one.grad.clone() for one in network.parameters() if one.grad is not None]
@@ -385,7 +411,7 @@ def test_a_large_batch_from_disk_takes_little_memory_at_once(
 
 
 def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
-    data = FolderData(folder_facts(), folders, CPU)
+    data = imagenet(folders)
     images, labels = by_index(data, epoch_batches(21, 3, 0, 1), seed=4)
     again, _ = by_index(data, epoch_batches(21, 5, 0, 2), seed=4)
     other, _ = by_index(data, epoch_batches(21, 3, 0, 1), seed=5)
@@ -397,7 +423,7 @@ def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
 @pytest.mark.parametrize("part", ["train", "val"])
 def test_folders_are_tested_with_resize_and_centre_crop(folders: Path, part: str) -> None:
     """8/7 of 28 is 32; torchvision's first-generation transforms as the reference."""
-    data = FolderData(folder_facts(), folders, CPU)
+    data = imagenet(folders)
     plain = data.plain_batches(list(torch.arange(21).split(8)))
     batches = list(data.test_batches() if part == "val" else plain)
     seen = torch.cat([images for images, _ in batches])
@@ -430,21 +456,19 @@ def test_plain_batches_are_the_images_as_they_are(device: str, make_config: Make
     assert len(other) == 2
 
 
-def pixels_of(images: on_disk.ImageFolder, seed: int) -> Tensor:
-    """The first image, (C, H, W)."""
-    sample = images[0, seed]
-    assert not isinstance(sample, UserError)
-    return sample[0]
+def drawn_of(image: Image.Image, dataset: DatasetConfig, seeds: range) -> Tensor:
+    """The same image under the training transform of each seed, (b, C, H, W)."""
+    transform = on_disk.train_transform(dataset)
+    images = on_disk.OnDisk([image], np.zeros(1, np.int64), transform)
+    drawn = [images[0, seed] for seed in seeds]
+    return torch.stack([one for one in drawn if isinstance(one, Tensor)])
 
 
-def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped(tmp_path: Path) -> None:
+def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped() -> None:
     """Read back from an image whose red is its column and whose green is its row."""
     columns, rows = np.meshgrid(np.arange(256), np.arange(256))
     ramps = np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8)
-    (tmp_path / "one").mkdir()
-    Image.fromarray(ramps).save(tmp_path / "one" / "a.png")
-    images = on_disk.image_folder(tmp_path, on_disk.train_transform(folder_facts()))
-    drawn = torch.stack([pixels_of(images, seed) for seed in range(300)]).double()
+    drawn = drawn_of(Image.fromarray(ramps), folder_facts(), range(300)).double()
     right, down = (
         (drawn[:, 0, 14, -1] - drawn[:, 0, 14, 0]),
         drawn[:, 1, -1, 14] - drawn[:, 1, 0, 14],
@@ -460,19 +484,15 @@ def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped(tmp_p
     assert stats.ks_2samp(corners, drawn[:, 1].flatten(1).min(dim=1).values).pvalue > 1e-3
 
 
-def test_without_flip_no_folder_image_is_mirrored(tmp_path: Path) -> None:
+def test_without_flip_no_folder_image_is_mirrored() -> None:
     ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 256, 3))
-    (tmp_path / "one").mkdir()
-    Image.fromarray(ramp.copy()).save(tmp_path / "one" / "a.png")
     dataset = folder_facts(augment=AugmentConfig(flip=False))
-    images = on_disk.image_folder(tmp_path, on_disk.train_transform(dataset))
-    for seed in range(20):
-        pixels = pixels_of(images, seed)
-        assert pixels[0, 0, 0] < pixels[0, 0, -1]
+    drawn = drawn_of(Image.fromarray(ramp.copy()), dataset, range(20))
+    assert (drawn[:, 0, 0, 0] < drawn[:, 0, 0, -1]).all()
 
 
 def test_a_folder_subset_is_stratified(folders: Path) -> None:
-    data = FolderData(folder_facts(samples=9), folders, CPU)
+    data = imagenet(folders, samples=9)
     assert data.n == 9
     _, labels = by_index(data, epoch_batches(9, 3, 0, 1), seed=0)
     assert labels.bincount().tolist() == [3, 3, 3]
@@ -494,7 +514,7 @@ def test_a_damaged_image_is_named(damage: str, workers: int, copied: Path) -> No
     path.write_bytes(
         {"truncated": whole[: len(whole) // 2], "text": b"<html>", "empty": b""}[damage]
     )
-    data = FolderData(folder_facts(workers=workers), copied, CPU)
+    data = imagenet(copied, workers=workers)
     with pytest.raises(UserError, match=rf"^{path} is damaged \(.+\)") as caught:
         list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=4))
     assert "\n" not in str(caught.value)
@@ -504,7 +524,7 @@ def test_a_damaged_image_is_named(damage: str, workers: int, copied: Path) -> No
 def test_missing_folders_say_what_to_do(part: str, copied: Path) -> None:
     (copied / part).rename(copied / "elsewhere")
     with pytest.raises(UserError, match=rf"{copied / part}.*data_dir="):
-        FolderData(folder_facts(), copied, CPU)
+        imagenet(copied)
 
 
 def test_validation_images_that_are_not_sorted_into_classes_are_an_error(copied: Path) -> None:
@@ -514,14 +534,14 @@ def test_validation_images_that_are_not_sorted_into_classes_are_an_error(copied:
     for name in CLASSES:
         (copied / "val" / name).rmdir()
     with pytest.raises(UserError, match=str(copied / "val")):
-        FolderData(folder_facts(), copied, CPU)
+        imagenet(copied)
 
 
 def test_other_classes_in_validation_than_in_training_are_an_error(copied: Path) -> None:
     """They would shift every label after the first missing one, silently."""
     (copied / "val" / CLASSES[0]).rename(copied / "elsewhere")
     with pytest.raises(UserError, match=f"{copied / 'val'}.*{CLASSES[0]}"):
-        FolderData(folder_facts(), copied, CPU)
+        imagenet(copied)
 
 
 @pytest.mark.parametrize(
@@ -536,7 +556,7 @@ def test_wrong_facts_about_folders_are_named(
     changes: dict[str, Any], setting: str, folders: Path
 ) -> None:
     with pytest.raises(ConfigError, match=setting):
-        FolderData(folder_facts(**changes), folders, CPU)
+        imagenet(folders, **changes)
 
 
 def test_the_program_trains_on_image_folders(

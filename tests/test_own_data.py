@@ -149,7 +149,7 @@ def test_the_name_of_a_run_does_not_say_where_its_images_are(forge: Forge, tmp_p
 
 
 def test_without_val_a_stratified_fifth_of_train_is_the_test_set(tmp_path: Path) -> None:
-    images = class_folders.images(Place(write_images(tmp_path / "mine")))
+    images = class_folders.images("folder", Place(write_images(tmp_path / "mine")))
     assert [len(images.train), len(images.test)] == [48, 12]
     assert np.bincount(images.labels(images.test)).tolist() == [4, 4, 4]
     assert not {file.name for file in images.train} & {file.name for file in images.test}
@@ -285,7 +285,7 @@ def test_other_classes_in_val_are_named(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", val=2)
     (root / "val/dog").rename(root / "val/fox")
     with pytest.raises(UserError, match="the same class folders; dog"):
-        class_folders.images(Place(tmp_path, root))
+        class_folders.images("folder", Place(tmp_path, root))
 
 
 def test_labels_are_checked_in_the_type_that_they_come_in(tmp_path: Path) -> None:
@@ -394,4 +394,8 @@ def test_what_is_no_image_file_is_named(odd: str, tmp_path: Path) -> None:
 def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine")
     shutil.copytree(root / "train" / "cat", root / "train" / ".ipynb_checkpoints")
-    assert class_folders.images(Place(tmp_path, root=root)).classes == ["cat", "cow", "dog"]
+    assert class_folders.images("folder", Place(tmp_path, root=root)).classes == [
+        "cat",
+        "cow",
+        "dog",
+    ]

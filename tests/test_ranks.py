@@ -33,6 +33,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from igo import ranks
 from igo.config.plan import make_plan
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.data import class_folders
+from igo.data.source import Place
 from igo.errors import ConfigError
 from igo.ranks import Ranks
 from igo.runs import checkpoint
@@ -153,22 +155,23 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
     draw = np.random.default_rng(0)
     for part in ("train", "val"):
         for number in range(6):
-            place = tmp_path / part / f"n{number % 2}"
+            place = tmp_path / "imagenet" / part / f"n{number % 2}"
             place.mkdir(parents=True, exist_ok=True)
             pixels = draw.integers(0, 256, (9, 9, 3), np.uint8)
             Image.fromarray(pixels).save(place / f"{number}.png")
     facts = DatasetConfig("imagenet", 2, 3, 8, 6, [0.5] * 3, [0.5] * 3, workers=0)
-    opened = datasets.FolderData(facts, tmp_path, torch.device("cpu"))
+    images = class_folders.images("imagenet", Place(tmp_path, image_size=8, channels=3))
+    opened = datasets.FolderData(facts, images, torch.device("cpu"))
     drawn = [torch.tensor([4, 0, 3, 1]), torch.tensor([2])]
     whole = list(opened.train_batches(drawn, seed=5))
     read: list[int] = []
-    original = on_disk.ImageFolder.__getitem__
+    original = on_disk.OnDisk.__getitem__
 
     def spy(self: Any, which: on_disk.Seeded) -> Any:
         read.append(which[0])
         return original(self, which)
 
-    monkeypatch.setattr(on_disk.ImageFolder, "__getitem__", spy)
+    monkeypatch.setattr(on_disk.OnDisk, "__getitem__", spy)
     second = Ranks(1, 2)
     (first, labels), (nothing, none) = opened.train_batches(second.share(drawn), seed=5)
     assert read == [0, 1]

@@ -1,8 +1,7 @@
-"""Images in folders, ROOT/SPLIT/CLASS/*: what is there, how it is decoded, its fingerprint."""
+"""Images in class folders: their splits and labels, and how they are decoded."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,35 +14,17 @@ from typing import Any
 import numpy as np
 
 from igo.data import strata
-from igo.data.cache import stamp
-from igo.data.source import Missing, Place, Source, Split, Splits, one_line
+from igo.data.image_files import File, listing, spread
+from igo.data.source import Place, Source, Split, Splits, one_line
 from igo.errors import UserError
-from igo.files import open_regular, read_bytes
+from igo.files import open_regular
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # others start programs: no EPS
-SAMPLE = 1_000  # files whose contents are in a fingerprint, evenly spread over the names
 LOOKED_AT = 10_000  # images that size, channels, mean and std are found from, evenly spread
 MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
 AT_ONCE = 512  # images that are decoded together
 DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises of a bad file
-
-
-@dataclass(frozen=True)
-class File:
-    """An image file: its name under the root, SPLIT/CLASS/…, and by what it is known.
-
-    ``stamp`` begins with its size, see igo.data.cache.stamp.
-    """
-
-    name: str
-    stamp: tuple[int, ...]
-
-    @property
-    def label(self) -> str:
-        """The class folder that it is in."""
-        return self.name.split("/")[1]
 
 
 @dataclass(frozen=True)
@@ -112,17 +93,16 @@ class Images:
             return image.size, image.mode
 
 
-def images(place: Place) -> Images:
-    """The images of dataset=folder: ROOT/train/CLASS/* and ROOT/val/CLASS/*, or a split made here.
+def images(name: str, place: Place) -> Images:
+    """The images of dataset=folder or dataset=imagenet: of train and val, or a split made here.
 
     Raises:
         Missing: there are none.
         UserError: fewer than two classes, or others in val than in train.
     """
-    root = place.root or place.data_dir
-    splits = ("train", "val") if (root / "val").is_dir() else ("train",)
-    files = listing(root, splits, place)
-    train, test = ([f for f in files if f.name.startswith(f"{s}/")] for s in ("train", "val"))
+    root, files = listing(name, place)
+    ordered = sorted(files, key=_as_torchvision) if name == "imagenet" else files
+    train, test = ([f for f in ordered if f.name.startswith(f"{s}/")] for s in ("train", "val"))
     classes = sorted({file.label for file in train})
     if len(classes) < 2:
         raise UserError(f"{root / 'train'} holds one class folder, {classes[0]}; two are needed")
@@ -138,9 +118,14 @@ def images(place: Place) -> Images:
     return Images(place, root, files, classes, [train[i] for i in kept], [train[i] for i in tested])
 
 
+def _as_torchvision(file: File) -> tuple[str, tuple[str, str]]:
+    """Its ImageFolder goes through a folder's own images first, then through its folders'."""
+    return file.label, os.path.split(file.name)
+
+
 def folder(place: Place) -> Source:
     """dataset=folder as arrays, for images that fit in memory."""
-    found = images(place)
+    found = images("folder", place)
     return Source(str(found.root), found.parts, lambda: _arrays(found))
 
 
@@ -167,24 +152,23 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
-    with _opened(path) as image:
-        try:
-            plain = image.convert("L" if channels == 1 else "RGB")
-        except DAMAGED as error:
-            raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
+    plain = opened(path, "L" if channels == 1 else "RGB")
     if plain.size != (size, size):
         plain = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(plain).reshape(size, size, channels)
 
 
-def coloured(path: str) -> Any:
-    """One image of Pillow's, as RGB, for torchvision's transforms.
+def opened(path: Path, mode: str) -> Any:
+    """One image of Pillow's, in one of its modes.
 
     Raises:
         UserError: the file is damaged, or no 8-bit image.
     """
-    with _opened(Path(path)) as image:
-        return image.convert("RGB")
+    with _opened(path) as image:
+        try:
+            return image.convert(mode)
+        except DAMAGED as error:
+            raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
 
 
 @contextmanager
@@ -212,83 +196,3 @@ def _opened(path: Path) -> Iterator[Any]:
 def _parallel(work: Any, files: Sequence[File]) -> list[Any]:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # Pillow decodes without the GIL
         return list(pool.map(work, files))
-
-
-def spread(files: Sequence[File], most: int) -> list[File]:
-    """All of them, or at most so many at equal distances."""
-    return list(files[:: max(-(-len(files) // most), 1)])
-
-
-def listing(root: Path, splits: Sequence[str], place: Place) -> list[File]:
-    """All image files of some splits, by name.
-
-    Raises:
-        Missing: there is no such folder, or no image in it.
-    """
-    files = sorted(_walk(root, splits), key=lambda file: file.name)
-    for split in splits:
-        if not any(file.name.startswith(f"{split}/") for file in files):
-            gone = "" if place.data_dir.is_dir() else f" (data_dir={place.data_dir} does not exist)"
-            raise Missing(
-                f"no images to read in {root / split}{gone}; put its class folders there, as"
-                f" {split}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a"
-                " folder that has them"
-            )
-    return files
-
-
-def _walk(root: Path, splits: Sequence[str]) -> list[File]:
-    found = []
-    folders = [
-        (Path(entry.path), {os.path.realpath(root / split)})
-        for split in splits for entry in _entries(root / split) if entry.is_dir()
-    ]  # fmt: skip
-    while folders:
-        folder, above = folders.pop()
-        if (here := os.path.realpath(folder)) in above:
-            raise UserError(f"{folder} is a link to a folder that it is in; remove it")
-        for entry in _entries(folder):
-            if entry.is_dir():
-                folders.append((Path(entry.path), above | {here}))
-            elif entry.name.lower().endswith(SUFFIXES):
-                found.append(_file(entry, root))
-    return found
-
-
-def _file(entry: os.DirEntry[str], root: Path) -> File:
-    name = Path(entry.path).relative_to(root).as_posix()
-    try:
-        name.encode()
-        return File(name, stamp(entry.stat()))
-    except UnicodeEncodeError:
-        raise UserError(f"{root}: the name {name!r} is not UTF-8; rename the file") from None
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{entry.path} cannot be read ({reason}); remove it") from None
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, without what is hidden, as .ipynb_checkpoints is."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError:
-        return []
-
-
-def fingerprint(root: Path, files: Sequence[File], size: int) -> str:
-    """BLAKE2b of all names and sizes and of a sample of contents, in hexadecimal digits.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    digest = hashlib.blake2b(digest_size=size)
-    for file in files:
-        digest.update(f"{file.name}\0{file.stamp[0]}\n".encode())
-    for file in spread(files, SAMPLE):
-        try:
-            digest.update(read_bytes(root / file.name))
-        except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"{root / file.name} cannot be read ({reason})") from None
-    return digest.hexdigest()

@@ -22,7 +22,7 @@ def find(name: str, place: Place) -> Facts:
         UserError: a file is damaged, or images do not fit together.
     """
     if name == "folder":
-        images = class_folders.images(place)
+        images = class_folders.images(name, place)
         return remembered(place.cache, f"{name}-facts", images.parts, lambda: _of_folder(images))
     source = readers.READERS[name](place)
     parts = (*source.parts, readers.code_of(name))

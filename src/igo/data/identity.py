@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from igo.data import class_folders, readers
+from igo.data import image_files, readers
 from igo.data.cache import remembered
 from igo.data.source import Place, Splits
 
@@ -42,10 +42,8 @@ def identify(name: str, place: Place) -> Identity:
         Missing: it is not there.
         UserError: a file is damaged.
     """
-    if name == "imagenet":
-        return _of_folders(name, place.data_dir / "imagenet", place)
-    if name == "folder":
-        return _of_folders(name, place.root or place.data_dir, place)
+    if name in ("imagenet", "folder"):
+        return _of_folders(name, place)
     source = readers.READERS[name](place)
 
     def find() -> dict[str, Any]:
@@ -66,14 +64,13 @@ def of_arrays(splits: Splits) -> str:
     return digest.hexdigest()
 
 
-def _of_folders(name: str, root: Path, place: Place) -> Identity:
-    with_test = name == "imagenet" or (root / "val").is_dir()
-    files = class_folders.listing(root, ("train", "val") if with_test else ("train",), place)
+def _of_folders(name: str, place: Place) -> Identity:
+    root, files = image_files.listing(name, place)
     found = remembered(
         place.cache,
         name,
         [(file.name, file.stamp) for file in files],
-        lambda: {"fingerprint": class_folders.fingerprint(root, files, SIZE)},
+        lambda: {"fingerprint": image_files.fingerprint(root, files, SIZE)},
     )
     n = sum(file.name.startswith("train/") for file in files)
     return Identity(name, n, str(found["fingerprint"]), absolute(str(root)))

@@ -7,10 +7,10 @@ Adding a data set that fits in memory takes one function in READERS and one file
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,16 +18,16 @@ from torch import Tensor
 
 from igo.config.schema import Config, DatasetConfig, draw_of, held_out, place_of
 from igo.data import class_folders, readers
+from igo.data.class_folders import Images, decode, opened
 from igo.data.source import Split
 from igo.data.strata import subset
-from igo.errors import ConfigError, UserError
+from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
 from igo.seeds import derive_seed, generator
 from igo.train import augment, on_device, on_disk
-from igo.train.on_disk import OnHost, Reader
+from igo.train.on_disk import Files, OnDisk, OnHost, Reader
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
-Images = on_disk.ImageFolder | on_disk.Decoded
 TEST_BATCH = 500  # a third less time than 1000 on a CPU, whose cache it fits
 
 
@@ -66,15 +66,15 @@ def open_data(config: Config, device: torch.device) -> Data:
         UserError: files are missing or damaged, or do not hold what conf/dataset says.
     """
     dataset = config.dataset
-    if dataset.name == "imagenet":
-        root = Path(config.data_dir) / "imagenet"
-        return FolderData(dataset, root, device, draw_of(config))
     place = place_of(config)
-    if dataset.name == "folder" and not (images := class_folders.images(place)).fit_in_memory:
-        return StreamedData(dataset, images, device, draw_of(config))
+    if dataset.name in ("imagenet", "folder"):
+        images = class_folders.images(dataset.name, place)
+        if dataset.name == "imagenet":
+            return FolderData(dataset, images, device, draw_of(config))
+        if not images.fit_in_memory:
+            return StreamedData(dataset, images, device, draw_of(config))
     train, test = readers.read(dataset.name, place)
     _check_facts(dataset, train, test)
-    _check_samples(dataset, len(train.labels))
     used, held = shares(train.labels, dataset, draw_of(config))
     validation = Split(train.images[held], train.labels[held]) if len(held) else None
     if len(used) < len(train.labels):  # else no copy: the arrays are shared between runs
@@ -85,7 +85,14 @@ def open_data(config: Config, device: torch.device) -> Data:
 def shares(
     labels: np.ndarray, dataset: DatasetConfig, draw: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the samples to train on and of those held out, both stratified, by the draw."""
+    """Indices of the samples to train on and of those held out, both stratified, by the draw.
+
+    Raises:
+        ConfigError: there are fewer samples than are asked for.
+    """
+    if dataset.samples > len(labels):
+        allowed = f"{dataset.name} has {len(labels)}"
+        raise ConfigError("dataset.samples", dataset.samples, allowed)
     used = subset(labels, dataset.samples, draw)
     held = subset(labels[used], held_out(dataset), draw)
     return np.delete(used, held), used[held]
@@ -150,16 +157,24 @@ class TensorData:
 class _OnDisk:
     """What the two share whose images DataLoader workers read; of (C, H, W) each or (H, W, C)."""
 
-    _plain: Images  # the training images, not augmented
-    _test: Images
     _evaluated_at_once = TEST_BATCH
     _channels_first = False
 
     def __init__(
-        self, dataset: DatasetConfig, labels: np.ndarray, device: torch.device, draw: int
+        self,
+        dataset: DatasetConfig,
+        images: Images,
+        device: torch.device,
+        draw: int,
+        open_one: Callable[[Path], Any],
+        transform: Callable[[Any], Tensor],
     ) -> None:
-        _check_samples(dataset, len(labels))
-        self._keep, self._held = map(torch.from_numpy, shares(labels, dataset, draw))
+        self._plain, self._test = (
+            OnDisk(Files(images.root, files, open_one), images.labels(files), transform)
+            for files in (images.train, images.test)
+        )
+        parts = shares(self._plain.labels.numpy(), dataset, draw)
+        self._keep, self._held = map(torch.from_numpy, parts)
         self.n = len(self._keep)
         self._workers, self._device = dataset.workers, device
         self._normalise = on_device.Normalise(dataset, device)
@@ -179,15 +194,15 @@ class _OnDisk:
         """See Data. As test images are seen."""
         return self._evaluated(self._plain, self._held, ranks)
 
-    def _evaluated(self, images: Images, which: Tensor, ranks: Ranks) -> Iterator[Batch]:
+    def _evaluated(self, images: OnDisk, which: Tensor, ranks: Ranks) -> Iterator[Batch]:
         (order,) = ranks.share([which])
         return self._as_they_are(images, order.split(self._evaluated_at_once))
 
-    def _as_they_are(self, images: Images, batches: Sequence[Tensor]) -> Iterator[Batch]:
+    def _as_they_are(self, images: OnDisk, batches: Sequence[Tensor]) -> Iterator[Batch]:
         for pixels, labels in self._reader(images).read(batches):
             yield self._made(pixels), labels.to(self._device, non_blocking=True)
 
-    def _reader(self, images: Images) -> Reader:
+    def _reader(self, images: OnDisk) -> Reader:
         """The reader of these images; its workers stay for the next epoch."""
         if id(images) not in self._readers:
             pinned = self._device.type == "cuda"
@@ -203,40 +218,40 @@ class _OnDisk:
 
 
 class FolderData(_OnDisk):
-    """Images in root/train/CLASS/* and root/val/CLASS/*, by transforms of torchvision's."""
+    """ImageNet's images, by transforms of torchvision's."""
 
     _evaluated_at_once = TEST_BATCH // 4
     _channels_first = True
 
     def __init__(
-        self, dataset: DatasetConfig, root: Path, device: torch.device, draw: int = 0
+        self, dataset: DatasetConfig, images: Images, device: torch.device, draw: int = 0
     ) -> None:
-        self._images = on_disk.image_folder(root / "train", on_disk.train_transform(dataset))
-        self._test = on_disk.image_folder(root / "val", on_disk.test_transform(dataset))
-        _check_folders(dataset, root, self._images.classes, self._test.classes)
-        super().__init__(dataset, np.array(self._images.targets), device, draw)
-        self._plain = self._images.transformed(on_disk.test_transform(dataset))
+        _check_folders(dataset, images)
+        as_tested, coloured = on_disk.test_transform(dataset), partial(opened, mode="RGB")
+        super().__init__(dataset, images, device, draw, coloured, as_tested)
+        augmented = on_disk.train_transform(dataset)
+        self._augmented = OnDisk(self._plain.images, self._plain.labels.numpy(), augmented)
 
     def train_batches(
         self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
     ) -> Iterator[Batch]:
         """See Data. Each image's crop and flip depend on the seed and the image alone."""
         order = [self._keep[index] for index in index_batches]
-        reader = self._reader(self._images)
+        reader = self._reader(self._augmented)
         for pixels, labels in reader.read(order, derive_seed(seed, "augmentation")):
             images = OnHost(pixels, lambda part, _: self._made(part))
-            yield _whole_up_to(at_once, images), labels.to(self._device, non_blocking=True)
+            yield images.whole_up_to(at_once), labels.to(self._device, non_blocking=True)
 
 
 class StreamedData(_OnDisk):
     """Own images in folders, too many for memory: as TensorData, each decoded when it is needed."""
 
     def __init__(
-        self, dataset: DatasetConfig, images: class_folders.Images, device: torch.device, draw: int
+        self, dataset: DatasetConfig, images: Images, device: torch.device, draw: int = 0
     ) -> None:
-        super().__init__(dataset, images.labels(images.train), device, draw)
-        self._plain = on_disk.Decoded(images, images.train)
-        self._test = on_disk.Decoded(images, images.test)
+        size, channels = images.form
+        decoded = partial(decode, size=size, channels=channels)
+        super().__init__(dataset, images, device, draw, decoded, torch.tensor)
         self._augment = dataset.augment
 
     def train_batches(
@@ -257,13 +272,7 @@ class StreamedData(_OnDisk):
         loaded = self._reader(self._plain).read([self._keep[index] for index in index_batches])
         for index, (pixels, labels) in zip(order, loaded, strict=True):
             images = OnHost(pixels, partial(made, of=index))
-            yield _whole_up_to(at_once, images), labels.to(self._device, non_blocking=True)
-
-
-def _whole_up_to(at_once: int | None, images: OnHost) -> Tensor:
-    """The images of a batch on the device; above ``at_once`` as they are, for who slices them."""
-    whole = at_once is None or len(images) <= at_once
-    return images[:] if whole else cast(Tensor, images)
+            yield images.whole_up_to(at_once), labels.to(self._device, non_blocking=True)
 
 
 def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
@@ -279,21 +288,11 @@ def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
             raise ConfigError("dataset.image_size", dataset.image_size, allowed)
 
 
-def _check_folders(dataset: DatasetConfig, root: Path, train: list[str], test: list[str]) -> None:
-    """Hold conf/dataset against the class folders, and these against each other."""
-    if train != test:
-        odd = min(set(train) ^ set(test))
-        raise UserError(
-            f"{root / 'train'} and {root / 'val'} must hold the same class folders;"
-            f" {odd} is in one of them only"
-        )
-    if dataset.classes != len(train):
-        raise ConfigError("dataset.classes", dataset.classes, f"{root} holds {len(train)}")
+def _check_folders(dataset: DatasetConfig, images: Images) -> None:
+    """Hold conf/dataset against the class folders."""
+    if dataset.classes != len(images.classes):
+        found = f"{images.root} holds {len(images.classes)}"
+        raise ConfigError("dataset.classes", dataset.classes, found)
     if dataset.channels != 3:
         allowed = "images are read from folders in colour; it must be 3"
         raise ConfigError("dataset.channels", dataset.channels, allowed)
-
-
-def _check_samples(dataset: DatasetConfig, n: int) -> None:
-    if dataset.samples > n:
-        raise ConfigError("dataset.samples", dataset.samples, f"{dataset.name} has {n}")

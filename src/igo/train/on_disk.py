@@ -2,85 +2,78 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
-from igo.data.class_folders import File, Images, coloured, decode
-from igo.data.source import one_line
+from igo.data.image_files import File
 from igo.errors import UserError
 
+Opened = TypeVar("Opened")
 Seeded = tuple[int, int | None]  # an image's index, and the seed of its random transform
 PIECE = 64  # images that a worker hands over at once, through shared memory
 
 
-class ImageFolder(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
-    """torchvision's ImageFolder whose random transform depends on (seed, image) alone."""
+class Files(Generic[Opened]):
+    """Image files, opened by index. Their names are one array, which forked workers share."""
 
-    def __init__(self, folder: Any) -> None:
-        self._folder = folder
-        self.targets: list[int] = folder.targets
-        self.classes: list[str] = folder.classes
+    def __init__(
+        self, root: Path, files: Sequence[File], open_one: Callable[[Path], Opened]
+    ) -> None:
+        self._root, self._open = root, open_one
+        self._names = np.array([file.name.encode() for file in files])
 
-    def transformed(self, transform: Callable[[Any], Tensor]) -> ImageFolder:
-        """The same images under another transform."""
-        other = copy.copy(self._folder)
-        other.transform = transform
-        return ImageFolder(other)
+    def __getitem__(self, index: int) -> Opened:
+        """Raises UserError: the file is damaged, or no 8-bit image."""
+        return self._open(self._root / self._names[index].decode())
+
+
+class OnDisk(torch.utils.data.Dataset[Tensor | UserError]):
+    """Images that are opened when they are needed.
+
+    Args:
+        images: an image, or its pixels, by index.
+        labels: (n,) int64.
+        transform: of an image to a uint8 tensor; if it is random, of (seed, index) alone.
+    """
+
+    def __init__(
+        self,
+        images: Files[Any] | Sequence[Any],
+        labels: np.ndarray,
+        transform: Callable[[Any], Tensor],
+    ) -> None:
+        self.images, self._transform = images, transform
+        self.labels = torch.from_numpy(labels)
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.labels)
 
-    def __getitem__(self, which: Seeded) -> tuple[Tensor, int] | UserError:
-        """(C, H, W) uint8 and the label; of a damaged file an error, which the reader raises.
+    def __getitem__(self, which: Seeded) -> Tensor | UserError:
+        """The transformed image; of a damaged file an error, which the reader raises.
 
         Raised in a worker, an exception would keep DataLoader's processes from ending in order.
         """
-        from PIL import Image
-
         index, seed = which
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
                 torch.manual_seed((seed + index) % 2**63)
             try:
-                pixels, label = self._folder[index]
+                return self._transform(self.images[index])
             except UserError as error:
                 return error
-            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-                path = self._folder.samples[index][0]
-                return UserError(f"{path} is damaged ({one_line(error)}); get it again")
-        return pixels, label
 
 
-class Decoded(torch.utils.data.Dataset[tuple[Tensor, int] | UserError]):
-    """Own images, each decoded as those that are kept in memory are."""
-
-    def __init__(self, images: Images, files: Sequence[File]) -> None:
-        self._images, self._files = images, files
-        self._form, self._labels = images.form, images.labels(files)
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, which: Seeded) -> tuple[Tensor, int] | UserError:
-        """(H, W, C) uint8 and the label; of a damaged file an error, see ImageFolder."""
-        index = which[0]
-        try:
-            pixels = decode(self._images.root / self._files[index].name, *self._form)
-        except UserError as error:
-            return error
-        return torch.tensor(pixels), int(self._labels[index])
-
-
-def collate(samples: list[Any]) -> Any:
-    """(b, C, H, W) uint8 and labels (b,) int64; the first error if there is one."""
+def collate(samples: list[Tensor | UserError]) -> Tensor | UserError:
+    """(b, …) uint8; the first error if there is one."""
     errors = (sample for sample in samples if isinstance(sample, UserError))
-    return next(errors, None) or torch.utils.data.default_collate(samples)
+    found: Tensor | UserError = next(errors, None) or torch.utils.data.default_collate(samples)
+    return found
 
 
 class Pieces:
@@ -91,10 +84,13 @@ class Pieces:
     """
 
     def __init__(self) -> None:
-        self.given: list[list[Seeded]] = []
+        self.batches: Sequence[Tensor] = ()
+        self.seed: int | None = None
 
     def __iter__(self) -> Iterator[list[Seeded]]:
-        return iter(self.given)
+        for batch in self.batches:
+            for piece in batch.split(PIECE) if len(batch) else ():
+                yield [(index, self.seed) for index in piece.tolist()]
 
 
 class Reader:
@@ -104,7 +100,7 @@ class Reader:
     PIECE images at a time, so that shared memory is bounded whatever the size of a batch.
     """
 
-    def __init__(self, images: ImageFolder | Decoded, workers: int, pinned: bool) -> None:
+    def __init__(self, images: OnDisk, workers: int, pinned: bool) -> None:
         self._images, self._workers, self._pinned = images, workers, pinned
         self._pieces = Pieces()
         self._loader = self._started()
@@ -128,38 +124,28 @@ class Reader:
         Raises:
             UserError: a file is damaged.
         """
-        pieces = [[piece.tolist() for piece in batch.split(PIECE)] for batch in batches]
-        self._pieces.given = [
-            [(i, seed) for i in piece] for some in pieces for piece in some if piece
-        ]
+        self._pieces.batches, self._pieces.seed = batches, seed
         loaded, whole = iter(self._loader), False
         try:
-            yield from self._batches(pieces, loaded)
+            for batch in batches:
+                yield self._pixels(len(batch), loaded), self._images.labels[batch]
             whole = True
         finally:
             if not whole:  # what its workers have sent is of no use to the next pass
                 self._loader = self._started()
 
-    def _batches(
-        self, pieces: list[list[list[int]]], loaded: Iterator[Any]
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        for some in pieces:
-            size = sum(map(len, some))
-            pixels, labels = torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
-            start = 0
-            for piece in filter(None, some):
-                read = next(loaded)
-                if isinstance(read, UserError):
-                    raise read
-                if not start:
-                    pixels = torch.empty(
-                        (size, *read[0].shape[1:]), dtype=torch.uint8, pin_memory=self._pinned
-                    )
-                    labels = torch.empty(size, dtype=torch.int64)
-                end = start + len(piece)
-                pixels[start:end], labels[start:end] = read
-                start = end
-            yield pixels, labels
+    def _pixels(self, size: int, loaded: Iterator[Tensor | UserError]) -> Tensor:
+        pixels, start = torch.empty(0, dtype=torch.uint8), 0
+        while start < size:
+            read = next(loaded)
+            if isinstance(read, UserError):
+                raise read
+            if not start:
+                shape = size, *read.shape[1:]
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+            pixels[start : start + len(read)] = read
+            start += len(read)
+        return pixels
 
 
 class OnHost:
@@ -179,18 +165,10 @@ class OnHost:
     def __getitem__(self, part: slice) -> Tensor:
         return self._make(self._pixels[part], part)
 
-
-def image_folder(root: Path, transform: Callable[[Any], Tensor]) -> ImageFolder:
-    """Read the class folders under root."""
-    from torchvision import datasets
-
-    try:
-        return ImageFolder(datasets.ImageFolder(str(root), transform, loader=coloured))
-    except (OSError, RuntimeError) as error:
-        raise UserError(
-            f"no images to read in {root} ({one_line(error)}); ImageNet is not"
-            " downloaded: put its class folders there, or point data_dir=… at them"
-        ) from None
+    def whole_up_to(self, at_once: int | None) -> Tensor:
+        """The images on the device; of more than ``at_once`` this object, for who slices it."""
+        whole = at_once is None or len(self) <= at_once
+        return self[:] if whole else cast(Tensor, self)
 
 
 def train_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
@@ -199,7 +177,7 @@ def train_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
 
     flip = [v2.RandomHorizontalFlip()] if dataset.augment.flip else []
     crop = v2.RandomResizedCrop(dataset.image_size, antialias=True)
-    composed: Callable[[Any], Tensor] = v2.Compose([v2.RGB(), crop, *flip, v2.PILToTensor()])
+    composed: Callable[[Any], Tensor] = v2.Compose([crop, *flip, v2.PILToTensor()])
     return composed
 
 
@@ -209,5 +187,5 @@ def test_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
 
     resize = v2.Resize(round(dataset.image_size * 8 / 7), antialias=True)
     crop = v2.CenterCrop(dataset.image_size)
-    composed: Callable[[Any], Tensor] = v2.Compose([v2.RGB(), resize, crop, v2.PILToTensor()])
+    composed: Callable[[Any], Tensor] = v2.Compose([resize, crop, v2.PILToTensor()])
     return composed
