@@ -40,11 +40,7 @@ class SearchSweeper(Sweeper):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        """Called by Hydra.
-
-        Raises:
-            UserError: a setting is wrong, or plans alone are asked for.
-        """
+        """Called by Hydra."""
         for name, value in {"n_trials": self._n_trials, "n_jobs": self._n_jobs}.items():
             if not isinstance(value, int) or value < 1:
                 full = f"hydra.sweeper.{name}"
@@ -67,11 +63,7 @@ class SearchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Called by Hydra: run the trials, and say which was the best.
-
-        Raises:
-            UserError: Optuna is not installed, nothing is to be searched, or no trial has a result.
-        """
+        """Called by Hydra: run the trials, and say which was the best."""
         study = _new_study(self._seed)
         lines = [*(f"{name}={value}" for name, value in self._params.items()), *arguments]
         settings = {one.get_key_element(): one for one in self._parser.parse_overrides(lines)}
@@ -140,11 +132,7 @@ def _failed() -> Any:
 
 
 def _distribution(override: Override) -> BaseDistribution:
-    """What Optuna draws a setting from: an interval, whole numbers, or values as they are typed.
-
-    Raises:
-        UserError: the interval is empty, or does not suit a logarithmic scale.
-    """
+    """What Optuna draws a setting from: an interval, whole numbers, or values as they are typed."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the person at the terminal can put right; its text says what and how."""
+    """Something that the person at the terminal can put right; its text says what and how.
+
+    Most functions may raise it. A docstring names it where a caller has to know more.
+    """
 
 
 class Outside(UserError):

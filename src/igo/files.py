@@ -31,11 +31,7 @@ def from_json(text: str) -> Any:
 
 
 def open_regular(path: Path, mode: str = "rb") -> IO[Any]:
-    """Open a file without waiting for another program, as a FIFO would.
-
-    Raises:
-        OSError: it cannot be opened, or is no regular file.
-    """
+    """Open a file without waiting for another program, as a FIFO would."""
     return open(path, mode, opener=_regular)
 
 
@@ -48,22 +44,14 @@ def _regular(path: str, flags: int) -> int:
 
 
 def read_bytes(path: Path) -> bytes:
-    """The content of a regular file.
-
-    Raises:
-        OSError: it cannot be read, or is no regular file.
-    """
+    """The content of a regular file."""
     with open_regular(path) as file:
         content: bytes = file.read()
     return content
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a regular file, in hexadecimal digits.
-
-    Raises:
-        OSError: it cannot be read, or is no regular file.
-    """
+    """The SHA-256 of a regular file, in hexadecimal digits."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
@@ -75,11 +63,7 @@ def partial_of(path: Path) -> Path:
 
 @contextmanager
 def durable(partial: Path) -> Iterator[IO[bytes]]:
-    """A new file, which is on the disk when the body ends, or gone.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """A new file, which is on the disk when the body ends, or gone."""
     try:
         partial.unlink(missing_ok=True)  # it may have another name, or lead, outside
         with partial.open("x+b") as file:
@@ -102,11 +86,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder under runs_dir.
-
-    Raises:
-        UserError: it cannot be made or written in.
-    """
+    """Make a folder under runs_dir."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -116,22 +96,14 @@ def make_writable(folder: Path) -> None:
 
 
 def output_folder(output: object) -> Path:
-    """The folder that the setting ``output`` names, there or not.
-
-    Raises:
-        ConfigError: it names none.
-    """
+    """The folder that the setting ``output`` names, there or not."""
     if not isinstance(output, str) or not output or Path(output).is_file():
         raise ConfigError("output", output, "it must be the name of a folder")
     return Path(output)
 
 
 def check_can_be_made(folder: Path) -> None:
-    """See that a folder of runs_dir is there or can be made, and leave no trace.
-
-    Raises:
-        ConfigError: runs_dir cannot be made, or not written in.
-    """
+    """See that a folder of runs_dir is there or can be made, and leave no trace."""
     place = folder.parent
     try:
         if not folder.is_dir():  # tried, not asked: root seems to have every permission
@@ -144,11 +116,7 @@ def check_can_be_made(folder: Path) -> None:
 
 
 def refuse_links(folder: Path) -> None:
-    """See that what is written in a run folder stays in it, wherever the folder came from.
-
-    Raises:
-        UserError: naming a link, or what is neither a file nor a folder.
-    """
+    """See that what is written in a run folder stays in it, wherever the folder came from."""
     for entry in folder.iterdir():
         facts = entry.lstat()
         if stat.S_ISLNK(facts.st_mode):

@@ -77,11 +77,7 @@ class Ranks:
 
     @contextmanager
     def joined(self) -> Iterator[Ranks]:
-        """Join the other ranks; whatever ends one of them ends all.
-
-        Raises:
-            UserError: the ranks do not find each other.
-        """
+        """Join the other ranks; whatever ends one of them ends all."""
         if self.size == 1:
             yield self
             return
@@ -106,11 +102,7 @@ class Ranks:
 
     @contextmanager
     def joined_or_refused(self) -> Iterator[None]:
-        """Around what ends in ``joined``: an error before it ends the others too, who wait.
-
-        Raises:
-            UserError: the same on all ranks.
-        """
+        """Around what ends in ``joined``: an error before it ends the others too, who wait."""
         before = len(_runs)
         try:
             yield
@@ -146,9 +138,6 @@ class Ranks:
 
         Returns:
             The store of all runs, and this run's number.
-
-        Raises:
-            UserError: why one of the ranks will not join.
         """
         run = len(_runs)
         _runs.append(run)
@@ -226,11 +215,7 @@ class Ranks:
         return values[0]
 
     def agree(self, facts: Mapping[str, object]) -> None:
-        """See that all ranks have the same facts, such as settings, before they depend on it.
-
-        Raises:
-            UserError: naming the first fact that differs; the same line on each rank.
-        """
+        """See that all ranks have the same facts, such as settings, before they depend on it."""
         words = self.everyones("facts", json.dumps(facts, sort_keys=True, default=str))
         first, *others = (json.loads(word) for word in words)
         for rank, other in enumerate(others, 1):

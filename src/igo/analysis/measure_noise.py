@@ -66,11 +66,7 @@ class Measured:
 
 
 def run(composed: DictConfig, typed: Collection[str]) -> list[dict[str, Any]]:
-    """Measure as configured; print a table, write ``output``, return its rows.
-
-    Raises:
-        UserError: a bad setting, or no usable checkpoint.
-    """
+    """Measure as configured; print a table, write ``output``, return its rows."""
     settings, rest = split_off(composed, NoiseSettings)
     _check(settings)
     what = _fresh(load(rest, typed)) if settings.run is None else _of_run(settings, rest, typed)

@@ -66,11 +66,7 @@ def guard_composition() -> None:
 
 
 def check(composed: DictConfig) -> None:
-    """Hold what a composed configuration names against the lists of this file.
-
-    Raises:
-        UserError: naming the setting.
-    """
+    """Hold what a composed configuration names against the lists of this file."""
     for name, value in _leaves(OmegaConf.to_container(composed, resolve=False)):
         if name.rpartition(".")[2] == "_target_" and not str(value).startswith(TARGETS):
             raise UserError(f"{name}={value} is not allowed: settings are values, not code to call")
@@ -84,11 +80,7 @@ def check(composed: DictConfig) -> None:
 
 
 def variable(name: str, *default: object) -> object:
-    """``${oc.env:NAME,default}``, for the variables that a setting may hold.
-
-    Raises:
-        UserError: it is another one, which may be a secret; it is not set and has no default.
-    """
+    """``${oc.env:NAME,default}``, for the variables that a setting may hold."""
     if name not in VARIABLES and not name.startswith(OWN):
         raise UserError(
             f"the environment variable {name} is not allowed in a setting: it would be written into"

@@ -37,9 +37,6 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         composed: what Hydra made of conf/ and the command line.
         typed: full names of the settings that the user typed; a typed setting that would have no
             effect, or that contradicts another one, is an error rather than silently ignored.
-
-    Raises:
-        ConfigError: naming the setting, its value and what is allowed.
     """
     if composed.get("run") is not None:
         allowed = "it is one run, which has its configuration; leave -m out"
@@ -61,11 +58,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
 
 
 def _find_facts(values: Any) -> None:
-    """Fill in what is null of a data set's facts, by looking into its files.
-
-    Raises:
-        UserError: they are missing, damaged, or do not fit together.
-    """
+    """Fill in what is null of a data set's facts, by looking into its files."""
     dataset = values.get("dataset")
     if not isinstance(dataset, dict) or str(dataset.get("name")) not in readers.READERS:
         return
@@ -86,11 +79,7 @@ def _is_size(value: object) -> bool:
 
 
 def _check_plain(values: object, name: str = "") -> None:
-    """See that each value is one, and no whole number has more than 63 bits, as tensors allow.
-
-    Raises:
-        ConfigError: naming the setting.
-    """
+    """See that each value is one, and no whole number has more than 63 bits, as tensors allow."""
     if isinstance(values, dict):
         for key, value in values.items():
             _check_plain(value, f"{name}.{key}" if name else str(key))
@@ -104,11 +93,7 @@ def _check_plain(values: object, name: str = "") -> None:
 
 
 def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:
-    """Type the settings that are fields of ``kind``; return them and the rest, which is a run's.
-
-    Raises:
-        UserError: a value of the wrong type.
-    """
+    """Type the settings that are fields of ``kind``; return them and the rest, which is a run's."""
     names = {one.name for one in fields(kind)}
     try:
         typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
@@ -123,9 +108,6 @@ def of_file(path: Path) -> Config:
     """The configuration of a run, from its config.yaml, complete and checked as it was written.
 
     A record holds values alone: nothing in it is computed here, from the environment least of all.
-
-    Raises:
-        UserError: the file cannot be read, or is of another version of this project.
     """
     try:
         values = record_values(read_bytes(path).decode())

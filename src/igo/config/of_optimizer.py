@@ -50,11 +50,7 @@ def described(optimizer: OptimizerConfig) -> dict[str, str | None]:
 
 
 def check_name(optimizer: OptimizerConfig) -> None:
-    """See that there is such an optimizer; whether timm has it is known when timm is asked.
-
-    Raises:
-        ConfigError: there is none.
-    """
+    """See that there is such an optimizer; whether timm has it is known when timm is asked."""
     name = optimizer.name
     if not optimizer.timm and name not in OPTIMIZERS:
         hint = hints.choice("optimizer.name", name, OPTIMIZERS)
@@ -69,11 +65,7 @@ def own(optimizer: OptimizerConfig) -> dict[str, Declared]:
 
 
 def complete(optimizer: OptimizerConfig) -> None:
-    """Fill in the defaults of what is not set.
-
-    Raises:
-        ConfigError: the optimizer was named without its file in conf/optimizer.
-    """
+    """Fill in the defaults of what is not set."""
     known = arguments(function(optimizer.name, of_timm=optimizer.timm))
     missing = [name for name in known if getattr(optimizer, name) is None]
     needed = [name for name in missing if known[name].default is not None]
@@ -90,11 +82,7 @@ def _of_some_only() -> set[str]:
 
 
 def check(optimizer: OptimizerConfig) -> None:
-    """See that nothing is set that the optimizer does not have.
-
-    Raises:
-        ConfigError: naming the setting, and the optimizers that have it.
-    """
+    """See that nothing is set that the optimizer does not have."""
     for name in sorted({*_of_some_only(), "momentum"} - own(optimizer).keys()):
         if value := getattr(optimizer, name):
             having = [one for one, made in OPTIMIZERS.items() if name in arguments(made)]

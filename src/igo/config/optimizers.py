@@ -104,11 +104,7 @@ def timm(
     eps: Annotated[float | None, POSITIVE] = None,
     weight_decay: Decay = 0.0,
 ) -> Any:
-    """Any that timm's factory knows; what is None is left to timm.
-
-    Raises:
-        ConfigError: timm does not know the name, or cannot make it here or with these settings.
-    """
+    """Any that timm's factory knows; what is None is left to timm."""
     factory: Any = import_module("timm.optim")
     known = factory.list_optimizers()
     if name not in known:

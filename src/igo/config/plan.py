@@ -15,11 +15,7 @@ SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule
 
 
 def stages_of(config: Config) -> int:
-    """M as set, or as ε asks for, or one an epoch.
-
-    Raises:
-        ConfigError: Algorithm 3 has no M here, or another than is set.
-    """
+    """M as set, or as ε asks for, or one an epoch."""
     schedule = config.schedule
     try:
         asked = rounds.stages_of(
@@ -35,12 +31,7 @@ def stages_of(config: Config) -> int:
 
 
 def make_plan(config: Config) -> Plan:
-    """Compute every stage of a run from its checked configuration.
-
-    Raises:
-        ConfigError: the noise level or the learning rate underflows to zero before the last stage,
-            or Algorithm 3 has no lengths for these stages.
-    """
+    """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
     if schedule.noise_exponent == "measured":
         allowed = "a training by itself measures it; elsewhere take the number that it says"

@@ -55,11 +55,7 @@ class Images:
 
     @cached_property
     def form(self) -> tuple[int, int]:
-        """Height (and width) and channels: as set, else as the images themselves have them.
-
-        Raises:
-            UserError: no size is set, and they differ or are not square.
-        """
+        """Height (and width) and channels: as set, else as the images themselves have them."""
         size, channels = self.place.image_size, self.place.channels
         if size is None or channels is None:
             looked = _parallel(self._look, self.sample())
@@ -98,7 +94,6 @@ def images(name: str, place: Place) -> Images:
 
     Raises:
         Missing: there are none.
-        UserError: fewer than two classes, or others in val than in train.
     """
     root, files = listing(name, place)
     ordered = sorted(files, key=_as_torchvision) if name == "imagenet" else files
@@ -146,9 +141,6 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
 
     Returns:
         (size, size, channels) uint8.
-
-    Raises:
-        UserError: the file is damaged, or no 8-bit image.
     """
     from PIL import Image, ImageOps
 
@@ -159,11 +151,7 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
 
 
 def opened(path: Path, mode: str) -> Any:
-    """One image of Pillow's, in one of its modes.
-
-    Raises:
-        UserError: the file is damaged, or no 8-bit image.
-    """
+    """One image of Pillow's, in one of its modes."""
     with _opened(path) as image:
         try:
             return image.convert(mode)
@@ -173,11 +161,7 @@ def opened(path: Path, mode: str) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The image of a file, its pixels not read yet.
-
-    Raises:
-        UserError: the file is damaged, or no 8-bit image.
-    """
+    """The image of a file, its pixels not read yet."""
     from PIL import Image
 
     with ExitStack() as opened:

@@ -19,7 +19,6 @@ def find(name: str, place: Place) -> Facts:
 
     Raises:
         Missing: it is not there.
-        UserError: a file is damaged, or images do not fit together.
     """
     if name == "folder":
         images = class_folders.images(name, place)

@@ -40,7 +40,6 @@ def identify(name: str, place: Place) -> Identity:
 
     Raises:
         Missing: it is not there.
-        UserError: a file is damaged.
     """
     if name in ("imagenet", "folder"):
         return _of_folders(name, place)

@@ -101,11 +101,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def fingerprint(root: Path, files: Sequence[File], size: int) -> str:
-    """BLAKE2b of all names and sizes and of a sample of contents, in hexadecimal digits.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
+    """BLAKE2b of all names and sizes and of a sample of contents, in hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=size)
     for file in files:
         digest.update(f"{file.name}\0{file.stamp[0]}\n".encode())

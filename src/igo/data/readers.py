@@ -39,7 +39,6 @@ def read(name: str, place: Place) -> Splits:
 
     Raises:
         Missing: it is not there.
-        UserError: a file is damaged.
     """
     return splits_of(name, place, READERS[name](place))
 
@@ -71,11 +70,7 @@ def code_of(name: str) -> str:
 
 
 def _check_split(name: str, split: Split) -> None:
-    """See that a reader returned what others rely on.
-
-    Raises:
-        UserError: says what it returned instead.
-    """
+    """See that a reader returned what others rely on."""
     images, labels = split.images, split.labels
     if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(

@@ -50,11 +50,7 @@ class SpreadOfSteps(Spread):
 
 
 def check_half_life(optimizers: list[Optimizer]) -> None:
-    """See that β_2 is there to be scheduled.
-
-    Raises:
-        PlanError: no optimizer is Adam or AdamW.
-    """
+    """See that β_2 is there to be scheduled."""
     if not any(is_known(one) for one in optimizers):
         allowed = "it needs torch.optim.Adam or AdamW, whose β_2 it changes"
         raise PlanError("constant_half_life", True, allowed)

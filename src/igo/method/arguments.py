@@ -70,9 +70,6 @@ def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
     Args:
         given: the arguments that every profile has, ``profile`` itself among them.
         of_profile: the profile's own.
-
-    Raises:
-        PlanError: naming the argument, its value and what would be right.
     """
     profile = given["profile"]
     _check_profile(profile, given["batch_size"])
@@ -100,11 +97,7 @@ def cast(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_sizes(n: int, total: int, given: Mapping[str, Any]) -> None:
-    """Refuse batches and stages that these samples cannot have.
-
-    Raises:
-        PlanError: naming the argument, its value and what would be right.
-    """
+    """Refuse batches and stages that these samples cannot have."""
     b_1, b_max, stages = given["batch_size"], given["max_batch_size"], given["stages"]
     samples = min(n, total)
     if b_1 > samples:

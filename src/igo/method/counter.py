@@ -291,11 +291,7 @@ class Counter:
         self.updates, self._part = state["updates"], 0
 
     def check_shares(self) -> None:
-        """Refuse more ranks than an update to come has samples for.
-
-        Raises:
-            PlanError: says the smallest batch.
-        """
+        """Refuse more ranks than an update to come has samples for."""
         ranks, first = self.ranks, min(self.updates + 1, self.plan.updates)
         self._check_ranks(first)
         if self._limit == 1 and any(size % ranks for size in self.plan.sizes_from(first)):

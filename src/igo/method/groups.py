@@ -14,11 +14,7 @@ from igo.method.arguments import PlanError
 
 
 def check_rate(optimizers: Sequence[Optimizer], first: float) -> None:
-    """Refuse optimizers without a parameter group whose own rate is the plan's η_1.
-
-    Raises:
-        PlanError: says which rates they have.
-    """
+    """Refuse optimizers without a parameter group whose own rate is the plan's η_1."""
     groups = [group for one in optimizers for group in one.param_groups]
     if any(group["lr"] is None for group in groups):
         allowed = "the optimizer was made with lr=None, so it chooses its rate; give it the plan's"

@@ -139,11 +139,7 @@ def _check_measurable(
 
 
 def _size(batch: Any) -> int:
-    """Samples of an (inputs, targets) batch.
-
-    Raises:
-        ValueError: they cannot be told from it.
-    """
+    """Samples of an (inputs, targets) batch."""
     inputs, targets = batch
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor) and targets.ndim
     if tensors and len(inputs) == len(targets):
@@ -259,11 +255,7 @@ def per_sample_gradients(
 
 
 def check_per_sample(network: nn.Module) -> None:
-    """Refuse a network whose samples see each other.
-
-    Raises:
-        UserError: BatchNorm in train mode.
-    """
+    """Refuse a network whose samples see each other."""
     if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
         raise UserError(
             "estimator=per_sample: the model has BatchNorm in train mode, where a sample's gradient"

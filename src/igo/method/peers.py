@@ -28,11 +28,7 @@ class Peers:
     mesh: DeviceMesh | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what says nothing, or two things.
-
-        Raises:
-            PlanError: naming the argument.
-        """
+        """Refuse what says nothing, or two things."""
         if (self.number is None) != (self.count is None):
             missing = "rank" if self.number is None else "ranks"
             raise PlanError(missing, None, "rank and ranks go together")

@@ -200,11 +200,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self._pass = self._begun = None
 
     def check_data(self) -> None:
-        """Refuse a data set of another length than the plan's n.
-
-        Raises:
-            PlanError: says its length.
-        """
+        """Refuse a data set of another length than the plan's n."""
         if self.data is None:
             return
         if not isinstance(self.data, Sized):

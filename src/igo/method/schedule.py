@@ -254,11 +254,7 @@ class _Watch:
 
 
 def _check_feedback(batches: Counter, optimizers: Sequence[Optimizer]) -> None:
-    """Refuse to follow the noise of SGD with another optimizer.
-
-    Raises:
-        PlanError: naming the optimizer.
-    """
+    """Refuse to follow the noise of SGD with another optimizer."""
     others = [type(one).__name__ for one in optimizers if not isinstance(one, SGD)]
     if batches.feedback is not None and others:
         allowed = f"δ = η √(C²/b) is the noise of SGD, and the optimizer is {others[0]}"

@@ -25,11 +25,7 @@ from igo.train.state import Progress, Training
 
 
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
-    """Read the data, build model and optimizer, and check that they fit.
-
-    Raises:
-        UserError: data that is missing or damaged, a model that cannot take it, no such device.
-    """
+    """Read the data, build model and optimizer, and check that they fit."""
     built = engine.build(config.engine, config.dataset.image_size, ranks)
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
@@ -50,11 +46,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
 
 
 def _identity(config: Config, ranks: Ranks) -> Identity:
-    """Which data were read: the same on all ranks.
-
-    Raises:
-        UserError: this rank has others than the first.
-    """
+    """Which data were read: the same on all ranks."""
     own = same_data.of(config)
     first: str = ranks.broadcast(own.fingerprint)
     if own.fingerprint != first:
@@ -86,9 +78,6 @@ def load(
     Returns:
         Where it stands, None where there is no checkpoint; and what else is in the checkpoint. The
         former has the records only if it was saved by a version that kept them there.
-
-    Raises:
-        UserError: it is a checkpoint of another model, or was trained on other data.
     """
     ranks = run.engine.ranks
     state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
@@ -124,9 +113,6 @@ def of_folder(
         folder: the run's.
         here: changes where, and in which precision, its configuration computes.
         warn: told of a damaged checkpoint that an older one is taken for.
-
-    Raises:
-        UserError: no usable checkpoint, another version's configuration, data that is missing.
     """
     config = of_file(folder / "config.yaml")
     refuse_older(folder)

@@ -26,9 +26,6 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; the one before stays beside it as ``previous-NAME``.
 
     Whatever moment the process dies at, one of the two is whole, if the one at ``path`` was.
-
-    Raises:
-        OSError: it cannot be written; both are as they were.
     """
     partial = partial_of(path)
     with durable(partial) as file:
@@ -62,9 +59,6 @@ def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
 
     Returns:
         The state, and a warning for each damaged file that was passed over.
-
-    Raises:
-        UserError: one that it came to cannot be read, or is of a later version: it may be whole.
     """
     warnings: list[str] = []
     for candidate in (path, previous(path)):
@@ -88,8 +82,6 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
 
     Raises:
         Damaged: the file is, or not a checkpoint of this run.
-        UserError: it is a checkpoint of a later version.
-        OSError: it cannot be read.
     """
     content = read_bytes(path)
     try:
@@ -115,11 +107,7 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
 
 
 def _verified(content: bytes) -> io.BytesIO:
-    """Compare what was read with its digest; torch.load itself loads changed numbers.
-
-    Raises:
-        ValueError: a bit is not as it was written.
-    """
+    """Compare what was read with its digest; torch.load itself loads changed numbers."""
     digest = hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest()
     if digest != content[-DIGEST_BYTES:]:
         raise ValueError("its SHA-256 differs")

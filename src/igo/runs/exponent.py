@@ -24,9 +24,6 @@ def resolved(config: Config, terminal: Terminal) -> Config:
     """The configuration with ρ measured at the start of training, to two decimals.
 
     So the same command finds the same run, on another machine too.
-
-    Raises:
-        UserError: ρ is not known well enough here, or several processes would each measure.
     """
     if config.schedule.noise_exponent != MEASURED:
         return config
@@ -56,11 +53,7 @@ def resolved(config: Config, terminal: Terminal) -> Config:
 
 
 def usable(found: NoiseExponent) -> float:
-    """ρ in (0, 1] to two decimals.
-
-    Raises:
-        ConfigError: its interval is wider than ½, or it is not in that range.
-    """
+    """ρ in (0, 1] to two decimals."""
     low, high = found.interval
     if not high - low <= WIDEST:
         allowed = (

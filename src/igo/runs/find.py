@@ -17,11 +17,7 @@ NO_RUNS = ("wandb", "sweeps")  # folders beside run folders
 
 
 def named(runs: object) -> list[str]:
-    """What the setting ``runs`` names: one folder or glob, or a list of them.
-
-    Raises:
-        ConfigError: it is something else.
-    """
+    """What the setting ``runs`` names: one folder or glob, or a list of them."""
     given = list(runs) if isinstance(runs, list | ListConfig) else [runs]
     names = [name for name in given if isinstance(name, str) and name]
     if not names or len(names) < len(given):
@@ -35,9 +31,6 @@ def find(names: Sequence[str]) -> list[Path]:
     A folder with a run's files is a run; that of a sweep stands for its runs. Of any other all
     folders in it are taken, NO_RUNS and hidden ones aside, if one of them is a run: the rest may be
     runs that were damaged.
-
-    Raises:
-        ConfigError: a name stands for nothing, or for no run.
     """
     found: dict[Path, Path] = {}
     for name in names:

@@ -81,8 +81,6 @@ class RunFolder:
 
         Raises:
             Busy: another process holds it.
-            UserError: a file in it is a link, through which one outside would be written; the file
-                system knows no locks.
         """
         make_writable(self.path)
         refuse_links(self.path)
@@ -113,12 +111,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Tell a person what to do where the body cannot write in the folder.
-
-        Raises:
-            Outside: for an OSError: a disk that is full or read-only, a folder that is gone; the
-                lock was removed under this run, so that another process may work on it.
-        """
+        """Tell a person what to do where the body cannot write in the folder."""
         try:
             self._check_lock()
             yield
@@ -214,11 +207,7 @@ class RunFolder:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that people and programs read; empty for one that is missing.
-
-    Raises:
-        UserError: one cannot be read.
-    """
+    """SHA-256 of the files that people and programs read; empty for one that is missing."""
     found = {}
     for name in DIGESTED:
         try:
@@ -232,11 +221,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def check_unchanged(folder: Path, status: Record) -> None:
-    """Hold the files of a finished run against the digests in its status.json.
-
-    Raises:
-        UserError: one is not what the run wrote.
-    """
+    """Hold the files of a finished run against the digests in its status.json."""
     written = status.get("sha256")
     if status.get("state") == "finished" and isinstance(written, dict):
         changed = [name for name, digest in digests(folder).items() if digest != written.get(name)]
@@ -248,11 +233,7 @@ def check_unchanged(folder: Path, status: Record) -> None:
 
 
 def refuse_older(folder: Path) -> None:
-    """See that a run was made by the present rule of what settings mean.
-
-    Raises:
-        UserError: it is a run of an earlier version.
-    """
+    """See that a run was made by the present rule of what settings mean."""
     status = read_status(folder)
     if status and status.get("rule") != RULE:
         raise UserError(
@@ -307,11 +288,7 @@ def last_record(folder: Path) -> Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records in a run's metrics.jsonl, none where there is no such file.
-
-    Raises:
-        UserError: it cannot be read, or a finished run wrote another one.
-    """
+    """The records in a run's metrics.jsonl, none where there is no such file."""
     check_unchanged(folder, read_status(folder))
     try:
         lines = read_bytes(folder / "metrics.jsonl").decode().splitlines()

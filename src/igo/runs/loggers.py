@@ -91,11 +91,7 @@ class OpeningTracker(Tracker):
 
 
 def check(tracking: TrackingConfig) -> None:
-    """Ask the configured logger whether it could log.
-
-    Raises:
-        UserError: it could not.
-    """
+    """Ask the configured logger whether it could log."""
     if tracking.tool != "none":
         _module(tracking).check(tracking)
 

@@ -16,11 +16,7 @@ LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # that a folder's W&
 
 
 def check_login(tracking: TrackingConfig) -> None:
-    """Ask, before any compute, whether an online run could log in at all.
-
-    Raises:
-        ConfigError: mode=online without an API key.
-    """
+    """Ask, before any compute, whether an online run could log in at all."""
     if tracking.tool != "wandb" or tracking.mode != "online":
         return
     if not knows_key():
@@ -31,11 +27,7 @@ def check_login(tracking: TrackingConfig) -> None:
 
 
 def knows_key() -> bool:
-    """Whether there is a key to log in with; whether a server answers, init finds out.
-
-    Raises:
-        UserError: this folder's W&B settings lead elsewhere.
-    """
+    """Whether there is a key to log in with; whether a server answers, init finds out."""
     import wandb
 
     refuse_foreign_settings(Path(os.environ.get("WANDB_DIR", ".")))
@@ -44,11 +36,7 @@ def knows_key() -> bool:
 
 
 def refuse_foreign_settings(folder: Path) -> None:
-    """See that no W&B settings in a folder, which may be somebody else's, say where the key goes.
-
-    Raises:
-        UserError: naming the file and the setting.
-    """
+    """See that no W&B settings in a folder, perhaps somebody else's, say where the key goes."""
     for file in (folder / "wandb" / "settings", folder / ".wandb" / "settings"):
         parser = configparser.ConfigParser(interpolation=None)
         try:

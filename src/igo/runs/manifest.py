@@ -44,11 +44,7 @@ class Manifest:
         return runs_dir / FOLDER / self.name
 
     def write(self, runs_dir: Path) -> None:
-        """Write sweep.json: the sweep is the newest one.
-
-        Raises:
-            UserError: the folder cannot be written in.
-        """
+        """Write sweep.json: the sweep is the newest one."""
         folder = self.folder(runs_dir)
         make_writable(folder)
         write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
@@ -59,11 +55,7 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a sweep.json. Its folder gives the sweep its name, whatever is written inside.
-
-    Raises:
-        UserError: it cannot be read, is something else, or names a run outside RUNS_DIR.
-    """
+    """Read a sweep.json. Its folder gives the sweep its name, whatever is written inside."""
     try:
         found = from_json(read_bytes(path).decode())
         runs = [Entry(**one) for one in found.pop("runs")]
@@ -75,12 +67,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    """Hold a record against what this project writes; somebody else may have written it.
-
-    Raises:
-        ValueError: a run that is no folder's name, which could lead out of RUNS_DIR, or no job id.
-        TypeError: a value of another type.
-    """
+    """Hold a record against what this project writes; somebody else may have written it."""
     texts = [manifest.command, manifest.started, *manifest.queue, *manifest.queue.values()]
     for entry in manifest.runs:
         texts += [entry.run, entry.label, *entry.overrides]
@@ -106,11 +93,7 @@ def _started(path: Path) -> tuple[float, float]:
 
 
 def find_manifest(runs_dir: Path, name: str | None) -> Manifest:
-    """The sweep whose name begins so; the newest one for None.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The sweep whose name begins so; the newest one for None."""
     manifests = [
         path
         for path in (runs_dir / FOLDER).glob("*/sweep.json")

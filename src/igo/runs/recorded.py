@@ -37,7 +37,6 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
     """Keep the record of the training in the body; of rank 0.
 
     Raises:
-        UserError: another process has the folder, it cannot be written in, a checkpoint of another.
         Stopped: the process was told to end.
     """
     config = training.config

@@ -52,11 +52,7 @@ class Records:
 
 
 def restore(folder: Path, mark: Mark) -> list[Record]:
-    """The records that a checkpoint stands for, from whichever file has them whole.
-
-    Raises:
-        UserError: neither has.
-    """
+    """The records that a checkpoint stands for, from whichever file has them whole."""
     for name in FILES:
         try:
             content = read_bytes(folder / name)[: int(mark["bytes"])]

@@ -27,9 +27,6 @@ def of_command(
         composed: what Hydra made of the command line.
         typed: full names of the settings that were typed, without the program's own.
         movable: those among them that may be: settings or groups.
-
-    Raises:
-        UserError: no such folder, or a setting that would make it another run.
     """
     composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
     folder = Path(run).resolve()
@@ -67,11 +64,7 @@ def _as_its_own(folder: Path, typed: Collection[str]) -> str:
 
 
 def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
-    """The configuration with which ``src/train.py`` goes on in a run's folder.
-
-    Raises:
-        UserError: see ``moved``; the configuration is damaged, or not that of the folder.
-    """
+    """The configuration with which ``src/train.py`` goes on in a run's folder."""
     folder, move = of_command(run, composed, typed)
     try:
         config = of_file(folder / "config.yaml")

@@ -30,9 +30,6 @@ def check(what: str, recorded: object, here: Identity) -> None:
         what: whose record it is, for a person.
         recorded: an Identity as plain data; of an old version None.
         here: the data that were read now.
-
-    Raises:
-        UserError: they differ.
     """
     if not isinstance(recorded, Mapping) or recorded.get("fingerprint") == here.fingerprint:
         return
@@ -57,9 +54,6 @@ class Comparison:
 
         Where it cannot be known, as the data are not here, or the run is of an old version, that
         is said.
-
-        Raises:
-            UserError: it was trained on others.
         """
         recorded = read_status(folder).get("data")
         if not isinstance(recorded, Mapping):

@@ -16,11 +16,7 @@ LEADING_ON = ("gamma_m", "kappa_m", "lambda_m")  # columns that say how the next
 
 
 def check(folder: RunFolder, plan: Plan) -> None:
-    """Hold the recorded plan against the one computed now; write nothing.
-
-    Raises:
-        UserError: they differ, so that the run would go on by another schedule.
-    """
+    """Hold the recorded plan against the one computed now; write nothing."""
     file, known = folder.path / "plan.csv", folder.status()
     written = known.get("plan") or dict(known.get("sha256") or {}).get("plan.csv")
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != written:

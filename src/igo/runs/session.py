@@ -36,7 +36,6 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     rank 0 has the record, W&B and the terminal.
 
     Raises:
-        UserError: something that the user can mend, before any compute where it can be known then.
         Stopped: the process was told to end; the same command continues.
     """
     own = Ranks.of_environment()
@@ -94,11 +93,7 @@ def _facts(config: Config, plan: Plan) -> dict[str, object]:
 
 
 def _check_shares(config: Config, plan: Plan, ranks: Ranks) -> None:
-    """See that each rank has a sample of every batch.
-
-    Raises:
-        ConfigError: the smallest batch has fewer samples than there are ranks.
-    """
+    """See that each rank has a sample of every batch."""
     smallest = plan.smallest_from(1)
     if smallest < ranks.size:
         raise ConfigError(

@@ -53,7 +53,6 @@ def run(composed: DictConfig) -> None:
     """Send every run that has no mark.
 
     Raises:
-        UserError: no such folder, no key, or no server that answers.
         SystemExit: 1 where a run could not be sent; the others were.
     """
     settings, _ = split_off(composed, SyncSettings)
@@ -108,7 +107,6 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
 
     Raises:
         Unanswered: by the server.
-        UserError: this run cannot be sent.
     """
     from wandb.errors import CommError
 
@@ -145,11 +143,7 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
 
 
 def _of_folder(folder: Path, run_id: str) -> Offline:
-    """A run by its own record, which has every epoch.
-
-    Raises:
-        UserError: config.yaml or metrics.jsonl cannot be read.
-    """
+    """A run by its own record, which has every epoch."""
     config = of_file(folder / "config.yaml")
     made = tracking.identity(config, folder.name, run_id)
     file = folder / "metrics.jsonl"

@@ -42,11 +42,7 @@ class TensorBoard(Tracker):
 
 
 def check(tracking: TrackingConfig) -> None:
-    """See that TensorBoard's writer is installed.
-
-    Raises:
-        ConfigError: it is not.
-    """
+    """See that TensorBoard's writer is installed."""
     if importlib.util.find_spec("tensorboard") is None:
         allowed = "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb"
         raise ConfigError("tracking.tool", tracking.tool, allowed)

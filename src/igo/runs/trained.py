@@ -57,9 +57,6 @@ def export(folder: RunFolder, config: Config) -> Path:
     """Write the model's state_dict as FILE, where it is not there whole; return its path.
 
     ``torch.load(path, weights_only=True)`` reads it.
-
-    Raises:
-        UserError: no usable checkpoint, or it cannot be written.
     """
     file = folder.path / FILE
     with folder.writing():

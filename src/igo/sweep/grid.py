@@ -21,9 +21,6 @@ def combinations(
         parser: Hydra's.
         grid: setting to value, list of values, or Hydra's own ``range(5)``.
         arguments: overrides as typed; a setting that is in the grid too is taken from here.
-
-    Raises:
-        UserError: an interval, which only a search can draw from.
     """
     lines = [f"{name}={_listed(value)}" for name, value in grid.items()]
     choices = {

@@ -72,11 +72,7 @@ class Composer:
         self._overrides: dict[str, Override] = {}
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Compose, check and plan one run.
-
-        Raises:
-            UserError: naming the run and what is wrong with it.
-        """
+        """Compose, check and plan one run."""
         typed = [_name(one) for one in overrides]
         try:
             config = load(self.compose(overrides), typed)
@@ -93,9 +89,6 @@ class Composer:
 
         Returns:
             The runs, and in how many of them each setting was left out.
-
-        Raises:
-            UserError: naming the run and what is wrong with it.
         """
         jobs: list[Job] = []
         left_out: Counter[str] = Counter()

@@ -54,11 +54,7 @@ class Launch:
         self._ended = False
 
     def go(self, lines: Sequence[Sequence[str]], runner: Runner) -> list[JobReturn]:
-        """Run what is to be run of these command lines, and return how each ended.
-
-        Raises:
-            UserError: one of them is wrong; none was started.
-        """
+        """Run what is to be run of these command lines, and return how each ended."""
         if Ranks.of_environment().size > 1:
             raise UserError(
                 "the launchers start processes of their own, and several were started already; for"

@@ -19,9 +19,6 @@ def queue_states(ids: Iterable[str]) -> dict[str, str]:
 
     Args:
         ids: as SLURM writes them, ``123`` or, of an array, ``123_4``.
-
-    Raises:
-        UserError: SLURM does not answer.
     """
     wanted = set(ids)
     if not wanted or shutil.which("squeue") is None:  # records that were copied from a cluster

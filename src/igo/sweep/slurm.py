@@ -171,11 +171,7 @@ def check_slurm() -> None:
 
 
 def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
-    """Hand the sweep's runs to SLURM and return at once: they have not ended, so False.
-
-    Raises:
-        UserError: SLURM refuses them.
-    """
+    """Hand the sweep's runs to SLURM and return at once: they have not ended, so False."""
     per_job = settings.runs_per_job
     works = [
         Work(sweep.jobs[first : first + per_job], settings.cpus_per_task)

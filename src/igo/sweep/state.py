@@ -53,11 +53,7 @@ def _queued(runs_dir: Path) -> dict[str, str]:
 
 
 def sweep_states(manifest: Manifest, runs_dir: Path) -> dict[str, str]:
-    """How each run stands, by its record and SLURM's queue.
-
-    Raises:
-        UserError: the queue cannot be read.
-    """
+    """How each run stands, by its record and SLURM's queue."""
     recorded = manifest.recorded(runs_dir)
     jobs = {
         run: job

@@ -26,11 +26,7 @@ class StatusSettings:
 
 
 def report(settings: StatusSettings) -> None:
-    """Show the sweep that the settings name.
-
-    Raises:
-        UserError: there is none.
-    """
+    """Show the sweep that the settings name."""
     runs_dir = Path(settings.runs_dir)
     console = Console(highlight=False, soft_wrap=True)
     manifest = find_manifest(runs_dir, settings.name)

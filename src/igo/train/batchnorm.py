@@ -94,11 +94,7 @@ class SyncedBatchNorm(_BatchNorm):
 
 
 def synced(network: nn.Module, ranks: Ranks) -> nn.Module:
-    """The network with each BatchNorm synced; as it is where there is one rank.
-
-    Raises:
-        ConfigError: a kind of BatchNorm that cannot be.
-    """
+    """The network with each BatchNorm synced; as it is where there is one rank."""
     if ranks.size == 1:
         return network
     for module in network.modules():

@@ -144,11 +144,7 @@ class Graphs:
             self._drop({size: _Shape(left) for size, left in steps.items()})
 
     def step(self, update: Update, batch: Batch) -> Tensor:
-        """One step, by a graph if there is one for this batch; what ``update`` returns.
-
-        Raises:
-            ConfigError: a step that must be captured cannot be.
-        """
+        """One step, by a graph if there is one for this batch; what ``update`` returns."""
         shape = self._shapes.get(len(batch[1]))
         if shape is None or self._given_up:
             return update(batch)
@@ -223,9 +219,6 @@ def build(setting: bool | str, device: torch.device, scaled: bool, ranks: Ranks)
         device: of the run.
         scaled: whether fp16's loss scaling decides in each step whether the optimizer moves.
         ranks: whose sums go through the CPU in part, which no graph holds.
-
-    Raises:
-        ConfigError: they were asked for and cannot be.
     """
     wanted = str(setting).lower()
     obstacles = {

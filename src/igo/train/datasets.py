@@ -60,11 +60,7 @@ class Data(Protocol):
 
 
 def open_data(config: Config, device: torch.device) -> Data:
-    """Read the configured data set.
-
-    Raises:
-        UserError: files are missing or damaged, or do not hold what conf/dataset says.
-    """
+    """Read the configured data set."""
     dataset = config.dataset
     place = place_of(config)
     if dataset.name in ("imagenet", "folder"):
@@ -85,11 +81,7 @@ def open_data(config: Config, device: torch.device) -> Data:
 def shares(
     labels: np.ndarray, dataset: DatasetConfig, draw: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the samples to train on and of those held out, both stratified, by the draw.
-
-    Raises:
-        ConfigError: there are fewer samples than are asked for.
-    """
+    """Indices of the samples to train on and of those held out, both stratified, by the draw."""
     if dataset.samples > len(labels):
         allowed = f"{dataset.name} has {len(labels)}"
         raise ConfigError("dataset.samples", dataset.samples, allowed)

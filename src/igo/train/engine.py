@@ -181,9 +181,6 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         config: what conf/engine says.
         image_size: pixels of an image's side; one thread works alone on very small ones.
         ranks: the processes of the run; each takes a GPU of its machine.
-
-    Raises:
-        ConfigError: a GPU, or CUDA graphs, were asked for and cannot be had.
     """
     on_gpu = gpus.wanted(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -229,11 +226,7 @@ def allowed_threads() -> int:
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
-    """The same engine for a model whose bf16 gradients a CPU gets wrong, see models.check_fits.
-
-    Raises:
-        ConfigError: bf16 was asked for by name.
-    """
+    """The same engine for a model whose bf16 gradients a CPU gets wrong, see models.check_fits."""
     if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
         return engine
     if config.precision == "bf16":

@@ -34,7 +34,6 @@ def predict(
 
     Raises:
         ValueError: there is no such ρ, see ``igo.noise_exponent``.
-        UserError: there are not so many samples.
     """
     optimizer = training.config.optimizer
     if of_optimizer.law(optimizer) not in of_optimizer.OF_SGD:

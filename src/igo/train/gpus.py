@@ -28,11 +28,7 @@ NOT_IN_JOB = (
 
 
 def wanted(device: str, ranks: Ranks) -> bool:
-    """Whether a run computes on GPUs; ``device`` is engine.device: auto, cpu or cuda.
-
-    Raises:
-        ConfigError: a GPU was asked for and there is none, or some ranks alone have one.
-    """
+    """Whether a run computes on GPUs; ``device`` is engine.device: auto, cpu or cuda."""
     if device == "cpu":
         return False
     found = [word == "True" for word in ranks.everyones("GPU", str(torch.cuda.is_available()))]
@@ -65,11 +61,7 @@ def configure(precision: str) -> None:
 
 
 def take_own(ranks: Ranks) -> None:
-    """Give each process of a run a GPU of its own.
-
-    Raises:
-        ConfigError: two processes would have one, where NCCL only says that one of them ended.
-    """
+    """Give each process of a run a GPU of its own."""
     found = torch.cuda.device_count()
     torch.cuda.set_device(ranks.local_rank % found)  # srun may show each process its own GPU alone
     identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
@@ -82,9 +74,6 @@ def check_apart(gpus: Sequence[str], found: int) -> None:
     Args:
         gpus: "machine GPU" of each process.
         found: how many this process sees.
-
-    Raises:
-        ConfigError: one is.
     """
     gpu, shared = Counter(gpus).most_common(1)[0]
     if shared > 1:

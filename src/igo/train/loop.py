@@ -40,9 +40,6 @@ def train(
         epoch_done: called with the record of each finished epoch.
         check_stop: called before each update; may raise to end the run.
         shrunk: told of micro-batches that did not fit in memory, and of those from here on.
-
-    Raises:
-        UserError: a loss, gradient or C² is not finite; one sample does not fit in memory.
     """
     run.network.train()
     sampler, schedule = _sampler(run, progress), None
@@ -189,11 +186,7 @@ def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
 
 
 def _check_finite(run: Training, trained: Epoch) -> None:
-    """See that an epoch's sums are numbers.
-
-    Raises:
-        NotFinite: naming what is not.
-    """
+    """See that an epoch's sums are numbers."""
     variance = trained.noise.variance if trained.noise else 0.0
     for name, value in (("training loss", trained.loss), ("C²", variance)):
         if not math.isfinite(value):

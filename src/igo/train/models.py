@@ -21,11 +21,7 @@ MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, L
 
 
 def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
-    """Build a model that maps (b, C, H, W) images to (b, classes) logits.
-
-    Raises:
-        ConfigError: timm does not know the name, or cannot make it for images of this size.
-    """
+    """Build a model that maps (b, C, H, W) images to (b, classes) logits."""
     if model.timm:
         return _timm(model, dataset)
     if model.name not in BUILDERS:
@@ -51,9 +47,6 @@ def check_fits(network: nn.Module, name: str, dataset: DatasetConfig, smallest: 
     Returns:
         Whether a strided convolution sees single pixels. Its bf16 gradient on a CPU is wrong (seen
         in PyTorch 2.13: 29 of 30 draws, from 10 % off to infinite), so training needs fp32 there.
-
-    Raises:
-        ConfigError: the model cannot take such images, or so small a batch.
     """
     size = dataset.image_size
     images = torch.empty(smallest, dataset.channels, size, size, device="meta")

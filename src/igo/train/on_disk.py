@@ -120,9 +120,6 @@ class Reader:
         """Yield (b, …) uint8 and labels (b,) int64 in the host's memory, for each batch of indices.
 
         An empty batch has no pixels to tell their shape from: (0,) and (0,).
-
-        Raises:
-            UserError: a file is damaged.
         """
         self._pieces.batches, self._pieces.seed = batches, seed
         loaded, whole = iter(self._loader), False

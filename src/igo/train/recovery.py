@@ -29,10 +29,6 @@ def smaller(run: Training, k: int, reason: str) -> int:
         run: with the micro-batches that were too large.
         k: batches of an epoch of the stage.
         reason: the error, for a person, where there is no half.
-
-    Raises:
-        UserError: there is no half that can be trained, or other processes take part, which would
-            have to begin again at the same moment.
     """
     largest = batches.sizes(run.plan.n, k)[0]
     tried = min(run.engine.micro_batch_size, max(largest, datasets.TEST_BATCH))

@@ -25,11 +25,7 @@ OWN_LINK = r'href="(figures/[\w.-]+\.(?:png|pdf|csv))"'  # in a page of before: 
 
 
 def run(composed: DictConfig) -> None:
-    """Read the runs, write page, figures and tables, and say where they are; or print their power.
-
-    Raises:
-        ConfigError: naming the setting, such as a folder without runs.
-    """
+    """Read the runs, and write page, figures and tables; or print their power."""
     names = named(composed.runs)
     output = output_folder(composed.output)
     margin, difference = (_points(composed, name) for name in ("margin", "difference"))

@@ -57,11 +57,7 @@ class Settings:
 
 
 def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
-    """What sharpness.json holds of a finished run; ``doing`` is told how far it is.
-
-    Raises:
-        UserError: it is not finished, its checkpoint is damaged, or its loss is not finite.
-    """
+    """What sharpness.json holds of a finished run; ``doing`` is told how far it is."""
     started = time.perf_counter()
     _check_finished(folder)
     from torch.nn.functional import cross_entropy
@@ -102,11 +98,7 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
 
 
 def _check_finished(folder: Path) -> None:
-    """Only a finished run has an end to look at.
-
-    Raises:
-        UserError: it is not finished.
-    """
+    """Only a finished run has an end to look at."""
     if not is_run(folder):
         raise UserError("it has no files of a run")
     state = state_of(folder)
@@ -127,11 +119,7 @@ def _images(training: Training, settings: Settings) -> list[Any]:
 
 
 def _numbers(surface: Surface, settings: Settings, doing: Say) -> dict[str, Any]:
-    """All that is measured, in the order of its cost; ``doing`` is told of each pass.
-
-    Raises:
-        UserError: a loss that is not finite, or eigenvalues that are not found.
-    """
+    """All that is measured, in the order of its cost; ``doing`` is told of each pass."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False  # ten bits are not fp32

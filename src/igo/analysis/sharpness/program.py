@@ -27,7 +27,6 @@ def run(composed: DictConfig) -> None:
     """Measure every run that has not been measured with these settings; say what came of each.
 
     Raises:
-        UserError: naming the setting.
         SystemExit: 1 where a run could not be measured; the others were.
     """
     settings, _ = split_off(composed, Settings)

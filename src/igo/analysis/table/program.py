@@ -13,11 +13,7 @@ from igo.runs.find import find, is_run, named
 
 
 def run(composed: DictConfig) -> None:
-    """Read the runs, write the table where there is a folder for it, print the summary.
-
-    Raises:
-        ConfigError: naming the setting, such as a folder without runs.
-    """
+    """Read the runs, write the table where there is a folder for it, print the summary."""
     names = named(composed.runs)
     folders = find(names)
     output = _output(composed.output, names)

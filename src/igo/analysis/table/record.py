@@ -159,11 +159,7 @@ def _setting(name: str, value: Any) -> Any:
 
 
 def _typed(value: object, kind: type, where: str) -> Any:
-    """The value, a whole number where a float is due made one.
-
-    Raises:
-        UserError: it is of another type.
-    """
+    """The value, a whole number where a float is due made one."""
     if value is None or type(value) is kind:
         return value
     if kind is float and type(value) is int:

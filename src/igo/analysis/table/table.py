@@ -143,11 +143,7 @@ def _within(metric: str, end: pl.Expr) -> pl.Expr:
 
 
 def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
-    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
+    """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths."""
     paths = [folder / name for name in FILES]
     partial = [partial_of(path) for path in paths]
     try:

@@ -30,11 +30,7 @@ def need(library: str) -> ModuleType:
 
 
 def refuse_accumulation(setting: str, steps: int, cure: str = "a loop of your own with ") -> None:
-    """Refuse a trainer's accumulation, which would change what an update is.
-
-    Raises:
-        UserError: ``steps`` of the setting is not 1.
-    """
+    """Refuse a trainer's accumulation, which would change what an update is."""
     if steps != 1:
         raise UserError(
             f"{setting} must be 1: the plan has the batch sizes. For a batch too large for the"
