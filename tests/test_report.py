@@ -58,6 +58,20 @@ def methods(root: Path, seeds: int = 4) -> dict[str, list[Path]]:
     }
 
 
+def test_a_learning_rate_that_rounding_lowers_is_explained(tmp_path: Path) -> None:
+    """Method 3 of 1,437 images: 45, ⌈22.5⌉ and ⌈11.25⌉ batches, so η ends at √(11.25/12) η_1."""
+    common = ("schedule.stages=3", "epochs=3", "batch_size=32")
+    for name, rounded in (("Method 2", False), ("Method 3", True)):
+        for one in ("Method 1 (constant)", name):
+            record_runs(tmp_path / name, *METHODS[one], *common, seeds=range(2), tiny=False)
+        results = read(tmp_path / name)
+        if rounded:
+            least = results.curves["eta_m_mean"].min()
+            assert least == pytest.approx(0.1 * math.sqrt(11.25 / 12))
+        caption = curves.applied(results, only(families(results.settings), "methods")).caption
+        assert ("ηₘ falls a little" in caption) == rounded
+
+
 def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
     folders = methods(tmp_path)
     results = read(tmp_path)

@@ -119,12 +119,38 @@ def test_notes_say_what_the_numbers_do_not(make_config: Make) -> None:
     # φ_m² = (11 - m)/10, k = ⌈3 φ⌉ is 3 in stage 6 and 2 in stage 7: κ_6 = √(0.4/0.5) √(3/2) > 1
     rising = notes("epochs=10", "split=0.5", "batch_size=479")
     assert "η rises after 1 stage (κ_m > 1): a whole number of batches" in rising
+    # k = 90, 45, ⌈22.5⌉, ⌈11.25⌉, ⌈5.625⌉: √(5.625/6) = 0.96825 of η_1
+    rounded = notes("schedule=method3")
+    assert "split=0 leaves η alone but for rounding: it falls to 0.096825, 3.18% below" in rounded
+    # 240, 120, 60, 30 and 15 batches of 6 samples
+    assert "rounding" not in notes("schedule=method3", "batch_size=6")
+    assert "rounding" not in notes("schedule=method2") + notes("schedule=method4")
     # (1 + cos(9π/10))/2 = 0.02447, k = ⌈90 · 0.02447⌉ = 3 at split = 0.5: b = 1437/3 = 479
     cosine = notes("epochs=10", "schedule=cosine")
     assert "b grows from 16.0 to 479.0; the usual cosine schedule lowers η alone: split=1" in cosine
     assert "the usual exponential schedule" in notes("epochs=10", "schedule=exponential")
     assert "usual" not in notes("epochs=10", "schedule=cosine", "split=1")
     assert "usual" not in notes("epochs=10", "schedule=graduated")
+
+
+@pytest.mark.parametrize(
+    ("typed", "begins"),
+    [
+        (("schedule=method1",), "Method 1: constant noise, split"),
+        (("schedule=constant",), "Method 1: constant noise, split"),
+        (("schedule=method2",), "Method 2: step noise, split 1, on digits"),
+        (("schedule=method3",), "Method 3: step noise, split 0, on digits"),
+        (("experiment=cifar100_method4",), "Method 4: step noise, split 0.41504, on cifar100"),
+        (("schedule=step", "split=0.5"), "step noise, split 0.5"),
+        (("schedule=step", "schedule.gamma=0.5", "split=0"), "step noise, split 0,"),
+        (("split=0",), "graduated noise, p 0.5, split 0"),
+    ],
+)
+def test_the_title_has_the_papers_name(
+    typed: tuple[str, ...], begins: str, make_config: Make
+) -> None:
+    config = make_config(*typed)
+    assert plan_table.title(config, make_plan(config)).startswith(begins)
 
 
 @pytest.mark.parametrize("optimizer", ["shb", "nshb"])

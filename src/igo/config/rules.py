@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import yaml
 
 from igo.config import hints, of_optimizer
+from igo.config.methods import GAMMA
 from igo.config.plan import stages_of
 from igo.config.schema import (
     SETTINGS,
@@ -21,8 +22,6 @@ from igo.errors import ConfigError, NoEffect
 from igo.method.batches import PUBLISHED
 from igo.method.profiles import declared, parameters
 from igo.paths import CONF
-
-DEFAULT_GAMMA = 1 / math.sqrt(2)  # Methods 2 to 4 of the slides
 
 CHOICES = {name: one.notes.choices for name, one in SETTINGS.items() if one.notes.choices}
 RULES = {name: one.notes.rule for name, one in SETTINGS.items() if one.notes.rule}
@@ -105,7 +104,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         if schedule.kappa is not None or schedule.lam is not None:
             _follow_kappa_and_lambda(config, typed)
         elif schedule.gamma is None:
-            schedule.gamma = DEFAULT_GAMMA
+            schedule.gamma = GAMMA
 
 
 def _follow_kappa_and_lambda(config: Config, typed: Collection[str]) -> None:

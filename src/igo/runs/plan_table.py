@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igo.config import of_optimizer
+from igo.config import methods, of_optimizer
 from igo.config.schema import Config
 from igo.method import batches
 from igo.method.plan import Plan, Stage
@@ -60,18 +60,22 @@ def rows(columns: Sequence[Column], plan: Plan, most: int | None) -> list[list[s
 
 
 def title(config: Config, plan: Plan) -> str:
-    """The run in a line."""
-    p = "" if config.schedule.p is None else f", p {config.schedule.p:.5g}"
+    """The run in a line, by the paper's name where it has one."""
+    schedule = config.schedule
+    p = "" if schedule.p is None else f", p {schedule.p:.5g}"
+    method = methods.method(schedule.profile, schedule.gamma, config.split)
     return (
-        f"{config.schedule.profile} noise{p}, split {config.split:.5g}, on {config.dataset.name}"
-        f" (n = {plan.n:,}) with {config.model.name} and {config.optimizer.name}:"
+        f"{f'{method}: ' if method else ''}{schedule.profile} noise{p}, split {config.split:.5g},"
+        f" on {config.dataset.name} (n = {plan.n:,}) with {config.model.name} and"
+        f" {config.optimizer.name}:"
         f" {counted(plan.epochs, 'epoch')}, {counted(plan.updates, 'update')}"
     )
 
 
 def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    told = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _cap(config, plan),
+    told = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
+            _cap(config, plan),
             of_optimizer.why_null(config.optimizer) or ""]  # fmt: skip
     if config.optimizer.decay_momentum:
         told.append(
@@ -113,6 +117,22 @@ def _rising(plan: Plan) -> str:
         return ""
     rises = f"η rises after {counted(plan.rising, 'stage')} (κ_m > 1)"
     return f"{rises}: a whole number of batches cannot follow δ_m closer, and η makes up for it"
+
+
+def _rounded(config: Config, plan: Plan) -> str:
+    """That η falls a little where all of the decay is b's, before b meets its cap."""
+    least = batches.count(plan.n, config.max_batch_size or plan.n)
+    free = [one.eta_m for one in plan.stages if one.phi_m > 0 and one.batches > least]
+    if config.split or config.optimizer.decay_momentum or not free:
+        return ""
+    eta, first = min(free), plan.stages[0].eta_m
+    if eta > first * (1 - 1e-9):
+        return ""
+    return (
+        f"split=0 leaves η alone but for rounding: it falls to {eta:.5g}, {1 - eta / first:.2%}"
+        " below η_1. An epoch has a whole number of batches, and η makes up for it, so that δ_m is"
+        " exact"
+    )
 
 
 def _cap(config: Config, plan: Plan) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import polars as pl
@@ -43,7 +44,22 @@ def applied(results: Results, family: Family) -> Figure:
         "δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before training; the measured δ takes C² of"
         " that epoch."
     )
+    if _rounded(results, family):
+        caption += (
+            " Where b carries the whole decay (split 0), ηₘ falls a little: an epoch has a whole"
+            " number of batches, and ηₘ makes up for it, so that δₘ is exact."
+        )
     return _figure(results, family, "noise", "the noise, and what makes it", APPLIED, caption)
+
+
+def _rounded(results: Results, family: Family) -> bool:
+    """Whether η of a setting at split 0 falls, by no more than k = ⌈k*⌉ batches explain."""
+    batch_only = (pl.col("split") == 0) & ~pl.col("optimizer.decay_momentum")
+    settings = results.settings.filter(pl.col("setting").is_in(best(results, family)), batch_only)
+    own = results.curves.filter(pl.col("setting").is_in(settings["setting"].to_list()))
+    eta = pl.col("eta_m_mean")
+    left = own.group_by("setting").agg((eta.min() / eta.max()).alias("left"))["left"]
+    return bool(left.is_between(math.sqrt(1 / 2), 1 - 1e-6).any())
 
 
 def _figure(

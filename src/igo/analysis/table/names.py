@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from igo.analysis.table.record import DEFAULTS
-from igo.config import of_optimizer
+from igo.config import methods, of_optimizer
 from igo.config.schema import SETTINGS, OptimizerConfig
 from igo.method.profiles import PROFILES, parameters
 
@@ -37,13 +36,6 @@ DATASETS = {
     "cifar100": "CIFAR-100", "imagenet": "ImageNet",
 }  # fmt: skip
 
-GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4
-METHODS = {  # their splits: κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
-    "Method 2": 1.0,
-    "Method 3": 0.0,
-    "Method 4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
-}
-
 
 def short(name: str) -> str:
     """A setting's short name: ``η₁`` for ``learning_rate``, ``width`` for ``model.width``."""
@@ -67,16 +59,9 @@ def phrase(name: str, value: object) -> str:
 
 
 def method(row: Row) -> str | None:
-    """Methods 1 to 4 of the slides, by κ and λ: a run's record has γ and split for them."""
-    if row["schedule.profile"] == "constant":
-        return "Method 1 (constant)"
-    if row["schedule.profile"] != "step" or not _near(row["schedule.gamma"], GAMMA):
-        return None
-    return next((name for name, split in METHODS.items() if _near(row["split"], split)), None)
-
-
-def _near(value: object, wanted: float) -> bool:
-    return isinstance(value, float) and math.isclose(value, wanted, abs_tol=1e-3)
+    """Methods 1 to 4 of the slides; that of constant noise says so."""
+    name = methods.method(row["schedule.profile"], row.get("schedule.gamma"), row["split"])
+    return "Method 1 (constant)" if name == "Method 1" else name
 
 
 def delta_is_planned(row: Row) -> bool:

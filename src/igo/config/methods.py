@@ -1,0 +1,25 @@
+"""The names that the paper gives to schedules: Methods 1 to 4, by γ and split for κ and λ."""
+
+from __future__ import annotations
+
+import math
+
+GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4
+SPLITS = {  # κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
+    "Method 2": 1.0,
+    "Method 3": 0.0,
+    "Method 4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
+}
+
+
+def method(profile: object, gamma: object, split: object) -> str | None:
+    """``Method 1`` to ``Method 4``; None of any other schedule."""
+    if profile == "constant":
+        return "Method 1"
+    if profile != "step" or not _near(gamma, GAMMA):
+        return None
+    return next((name for name, of_it in SPLITS.items() if _near(split, of_it)), None)
+
+
+def _near(value: object, wanted: float) -> bool:
+    return isinstance(value, float) and math.isclose(value, wanted, abs_tol=1e-3)
