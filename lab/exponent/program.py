@@ -21,13 +21,17 @@ from igo.config.load import split_off
 from igo.errors import ConfigError, UserError, nearest
 from igo.files import output_folder, write_atomically
 from igo.runs.provenance import now, provenance
-from lab.exponent import chains, checkpoint, judge, page
+from lab.exponent import answers, chains, checkpoint, judge, page
 from lab.exponent.chains import CENTRE, FASTER, Cell
 from lab.exponent.checkpoint import Checkpoint
 from lab.exponent.tasks import TASKS
 
-STAGES = ("all", "predictions", "runs")
-QUESTIONS = ("stationary",)
+STAGES = {
+    "stationary": ("all", "predictions", "runs"),
+    "stream": ("all", "runs", "judge"),
+    "momentum": ("all", "runs", "judge"),
+}
+SEEDS = 20  # of question (i)
 POINTS = ("centre", "faster", "slower", "smaller batch", "larger batch")
 NEAR = 0.01  # by which the loss where an end leads may differ from the checkpoint's
 ROUGHLY = 1e-4  # of the checkpoint's own first gradient norm, where a descent from an end stops
@@ -42,12 +46,19 @@ class Settings:
     stage: str = "all"
     tasks: list[str] = field(default_factory=lambda: list(TASKS))
     steps: list[float] = field(default_factory=lambda: [0.05, 0.2, 0.6, 1.0, 1.4, 1.8])
-    seeds: int = 20
+    seeds: int | None = None
     first_seed: int = 0
     evaluations: int = 200
     batch_factor: int = 1
     output: str = "results/exponent"
     data_dir: str = "data"
+
+    @property
+    def range_of_seeds(self) -> range:
+        """From the first on, as many as are asked for, or as the protocol plans."""
+        of = answers.OF.get(self.question)
+        n = self.seeds or (of.seeds if of else SEEDS)
+        return range(self.first_seed, self.first_seed + n)
 
     @property
     def cells(self) -> list[Cell]:
@@ -64,6 +75,9 @@ def run(composed: DictConfig) -> None:
     settings, _ = split_off(composed, Settings)
     check(settings)
     folder, console = output_folder(settings.output), Console(highlight=False, soft_wrap=True)
+    if settings.question in answers.OF:
+        answers.run(settings.question, settings.range_of_seeds, folder, settings.stage, console)
+        return
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     for task in settings.tasks:
@@ -91,8 +105,9 @@ def check(settings: Settings) -> None:
     Raises:
         ConfigError: naming the setting.
     """
-    for name, choices in (("question", QUESTIONS), ("stage", STAGES)):
+    for name in ("question", "stage"):
         value = getattr(settings, name)
+        choices = tuple(STAGES) if name == "question" else STAGES[settings.question]
         if value not in choices:
             allowed = f"it must be one of {', '.join(choices)}.{nearest(value, choices)}"
             raise ConfigError(name, value, allowed)
@@ -101,7 +116,7 @@ def check(settings: Settings) -> None:
             raise ConfigError("tasks", task, f"it must be of {', '.join(TASKS)}")
     if not settings.steps or not all(0 < h < chains.EDGE for h in settings.steps):
         raise ConfigError("steps", settings.steps, "each must be above 0 and below 2")
-    if settings.seeds < 2:
+    if settings.seeds is not None and settings.seeds < 2:
         raise ConfigError("seeds", settings.seeds, "an interval needs 2 or more")
     if settings.batch_factor < 1:
         raise ConfigError("batch_factor", settings.batch_factor, "it must be 1 or more")
@@ -161,7 +176,7 @@ def keep(folder: Path, predicted: pl.DataFrame) -> None:
 def run_cell(cell: Cell, point: Checkpoint, settings: Settings, console: Console) -> dict[str, Any]:
     """Run the five points of a cell with all seeds; return its record."""
     began = time.process_time()
-    seeds = list(range(settings.first_seed, settings.first_seed + settings.seeds))
+    seeds = list(settings.range_of_seeds)
     length = chains.length(cell, point.curvatures, settings.evaluations)
     single = replace(point.task, x=point.task.x.float(), y=_single(point.task.y))
     bar = Progress(

@@ -44,27 +44,43 @@ def fit(eta: ArrayLike, b: ArrayLike, values: ArrayLike, draws: int = DRAWS, see
     """
     y = np.asarray(values, dtype=np.float64)
     logs = np.log(np.stack([np.asarray(eta, np.float64), np.asarray(b, np.float64)]))
-    settings, seeds = y.shape
+    settings = len(y)
     if settings < DEGREE + 3 or np.linalg.matrix_rank(logs - logs.mean(1, keepdims=True)) < 2:
         raise ValueError(f"{settings} settings of η and b do not fix a curve and its exponent")
-    random = np.random.default_rng(seed)
-    drawn = y[:, random.integers(0, seeds, (draws, seeds))].mean(axis=2)  # (settings, draws)
-    left = left_over(logs, np.column_stack([y.mean(axis=1), drawn]))
-    found = EXPONENTS[left.argmin(axis=0)]
+    found, least = exponents(logs, y, draws, seed)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(found[1:], [tail, 1 - tail])
     total = float(((y.mean(axis=1) - y.mean()) ** 2).sum())
-    explained = 1 - float(left[:, 0].min()) / total
-    return Law(Estimate(float(found[0]), float(low), float(high)), explained)
+    return Law(Estimate(float(found[0]), float(low), float(high)), 1 - least / total)
 
 
-def left_over(logs: Array, y: Array) -> Array:
+def exponents(
+    logs: Array, y: Array, draws: int, seed: int = 0, degree: int = DEGREE
+) -> tuple[Array, float]:
+    """ρ̂ of the means over seeds, then of each bootstrap draw of whole seeds; squares off the curve.
+
+    Args:
+        logs: ln η and ln b, (2, settings).
+        y: values, (settings, seeds).
+        draws: of the bootstrap.
+        seed: of the bootstrap.
+        degree: of the curve; at most the number of values of η. Else the curve of a ρ near 0 can
+            have a slope of its own at each η.
+    """
+    random = np.random.default_rng(seed)
+    seeds = y.shape[1]
+    drawn = y[:, random.integers(0, seeds, (draws, seeds))].mean(axis=2)  # (settings, draws)
+    left = left_over(logs, np.column_stack([y.mean(axis=1), drawn]), degree)
+    return EXPONENTS[left.argmin(axis=0)], float(left[:, 0].min())
+
+
+def left_over(logs: Array, y: Array, degree: int = DEGREE) -> Array:
     """Sum of squares off the best curve, for each of EXPONENTS and column of y (settings, k)."""
     squares = (y**2).sum(axis=0)
     rows = []
     for rho in EXPONENTS:
         x = logs[0] - rho * logs[1]
         x = 2 * (x - x.min()) / np.ptp(x) - 1
-        basis, _ = np.linalg.qr(np.stack([eval_chebyt(k, x) for k in range(DEGREE + 1)], axis=1))
+        basis, _ = np.linalg.qr(np.stack([eval_chebyt(k, x) for k in range(degree + 1)], axis=1))
         rows.append(squares - ((basis.T @ y) ** 2).sum(axis=0))
     return np.asarray(np.maximum(np.stack(rows), 0.0))

@@ -76,10 +76,10 @@ def of_folders(runs_dir: Path) -> dict[str, Run]:
     return found
 
 
-def of_archives(folder: Path = RECORDS) -> dict[str, Run]:
-    """The runs of all archives, by name."""
+def of_archives(folder: Path = RECORDS, pattern: str = "*.tar.xz") -> dict[str, Run]:
+    """The runs of all archives, or of those that the pattern names, by name."""
     files: dict[str, dict[str, str]] = {}
-    for archive in sorted(folder.glob("*.tar.xz")):
+    for archive in sorted(folder.glob(pattern)):
         with tarfile.open(archive) as tar:
             for member in tar:
                 run, _, name = member.name.partition("/")

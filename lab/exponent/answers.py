@@ -1,0 +1,44 @@
+"""From the trainings of (ii) and (iv) to their pages: run what is missing, judge, write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from igo.files import write_atomically
+from lab.exponent import momentum, momentum_page, stream, stream_page, trainings
+from lab.study.records import Run
+
+OF = {"stream": stream.TRAININGS, "momentum": momentum.TRAININGS}
+
+
+def run(question: str, seeds: range, folder: Path, stage: str, console: Console) -> None:
+    """Run what is missing, then judge the seeds that all arms have, and write the page.
+
+    Raises:
+        UserError: a run did not finish, or there is no whole seed to judge.
+    """
+    of = OF[question]
+    if stage == "judge":
+        runs = trainings.recorded(of.sweep)
+    else:
+        if question == "stream" and not trainings.STREAM_DATA.is_file():
+            trainings.make_stream_data()
+        runs = trainings.run_missing(of, seeds)
+    if stage != "runs":
+        page = page_of(question, runs, seeds)
+        write_atomically(folder / f"{question}.md", page)
+        console.print(page.split("**")[1], markup=False)
+
+
+def page_of(question: str, runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
+    """The page of the first seeds that all arms have.
+
+    Raises:
+        UserError: they are fewer than two.
+    """
+    complete = OF[question].complete(runs, seeds)
+    text = stream_page.text if question == "stream" else momentum_page.text
+    return text(runs, complete)

@@ -1,0 +1,102 @@
+"""results/exponent/stream.md; every number on it is computed here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from igo.analysis.report.phrases import p_value
+from igo.analysis.statistics import LEVEL, Array, Estimate
+from lab.exponent import trainings
+from lab.exponent.stream import ETA, TRAININGS, B, Judged, judge
+from lab.study.records import Run
+
+LOSS = "test/loss"  # the file's test images are training images that no run trained on
+PAGE = """# One pass over Fashion-MNIST: one exponent for η and b?
+
+    python -m lab.exponent question=stream
+    python -m lab.exponent question=stream first_seed=100 output=…    # again, with other seeds
+
+**{first}**
+
+Question (ii) of the [protocol](protocol.md), judged arm, with its amendments. Every image of a
+run is new, Σ η = 80. The loss is that of the last parameters on 8,000 training images that no
+run trained on. The fit is ln loss = g(ln η − ρ ln b), g a cubic, ρ in [−1, 3].
+
+| claim | n | ρ̂ [interval] | p | p (Holm) | power | verdict |
+|---|---|---|---|---|---|---|
+{constants}
+
+- ρ̂ = {rho} (95 %). The curve explains {explained:.1f} % of the variance of the 16 means.
+- Lack of fit: F = {f:.3g}, p {p_fit}. Without what the cells of a seed share, p {within}; this
+  second one does not judge.
+- η ≤ 0.2 alone: ρ̂ = {slow}. η ≥ 0.4 alone: ρ̂ = {fast}. g is a parabola there.
+- The interval of a claim is at the level that Holm gives it. A claim is *refuted* where its
+  interval leaves it out. It is *confirmed* where the interval has it, is narrower than 0.4 and has
+  not the other. Else it is *undecided*. Where lack of fit has p ≤ 0.05 both are *undecided*.
+- `power`: the share of simulated studies that confirm the claim, if it is true, a cubic fits and
+  the spread is as here.
+- This arm is not stationary. It neither confirms nor refutes the law of question (i).
+
+Mean loss over seeds, and the standard deviation between seeds:
+
+| η | b = 8 | 16 | 32 | 64 |
+|---|---|---|---|---|
+{losses}
+
+{hardware}
+"""
+
+
+def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
+    """The page of these seeds."""
+    losses = np.array(list(TRAININGS.values(runs, seeds, LOSS).values()))
+    found = judge(losses)
+    fit = found.fit
+    slow, fast = (_interval(half) for half in found.halves.values())
+    return PAGE.format(
+        first=_first(found), constants="\n".join(_claims(found)), rho=_interval(fit.exponent),
+        explained=100 * fit.explained, f=fit.f, p_fit=p_value(fit.p_fit),
+        within=p_value(found.within), slow=slow, fast=fast,
+        losses="\n".join(_losses(losses)),
+        hardware=trainings.hardware(runs, TRAININGS.names(seeds)),
+    )  # fmt: skip
+
+
+def _first(found: Judged) -> str:
+    said = [
+        f"ρ = {name}: {TRAININGS.verdict(found.n, one.verdict)}"
+        for name, one in found.fit.constants.items()
+    ]
+    if found.fit.p_fit <= LEVEL:
+        said.append("no one exponent describes this grid")
+    rho = _interval(found.fit.exponent)
+    return f"{'; '.join(said)} (ρ̂ = {rho}, {found.n} of {TRAININGS.seeds} seeds)."
+
+
+def _claims(found: Judged) -> list[str]:
+    lines = []
+    for name, one in found.fit.constants.items():
+        cells = [
+            f"ρ = {name}", str(found.n),
+            _interval(Estimate(found.fit.exponent.value, one.low, one.high)), p_value(one.p),
+            p_value(one.adjusted), f"{found.power[name]:.2f}",
+            TRAININGS.verdict(found.n, one.verdict),
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _losses(losses: Array) -> list[str]:
+    rows = losses.reshape(len(ETA), len(B), -1)
+    return [
+        f"| {eta:g} | "
+        + " | ".join(f"{cell.mean():.4f} ± {cell.std(ddof=1):.4f}" for cell in row)
+        + " |"
+        for eta, row in zip(ETA, rows, strict=True)
+    ]
+
+
+def _interval(value: Estimate) -> str:
+    return f"{value.value:.2f} [{value.low:.2f}, {value.high:.2f}]".replace("-", "−")

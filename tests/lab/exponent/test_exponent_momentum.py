@@ -1,0 +1,89 @@
+"""Question (iv): the rates of the arms from the formulas, the tests by SciPy and statsmodels."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from lab.exponent import momentum
+
+A = [name for name in momentum.TRAININGS.arms if name.startswith("A")]
+B = [name for name in momentum.TRAININGS.arms if name.startswith("B")]
+
+
+def world(ratios: dict[str, float], spread: float = 0.02, seeds: int = 12, seed: int = 0):
+    """Losses whose ratio to the reference is 1, or as given."""
+    random = np.random.default_rng(seed)
+    shared = 0.1 * random.standard_normal(seeds)
+    losses = {
+        name: 0.4 * ratios.get(name, 1.0) * np.exp(shared + spread * random.standard_normal(seeds))
+        for name in momentum.TRAININGS.arms
+    }
+    return losses, {name: 0.9 - own / 10 for name, own in losses.items()}
+
+
+def test_arms_a_have_the_delta_of_the_reference_by_the_published_formulas():
+    c2, k2, b = momentum.VARIANCE, momentum.GRADIENT_NORM**2, 16
+    wanted = 0.4 * np.sqrt(c2 / b)
+    for beta in (0.5, 0.9):
+        hat = beta * (beta**2 - beta + 1) / (1 - beta) ** 2
+        shb = momentum.TRAININGS.arms[f"A SHB {beta:g}"]["learning_rate"]
+        assert shb * np.sqrt((1 + hat) * c2 / b + hat * k2) == pytest.approx(wanted, rel=1e-3)
+        nshb = momentum.TRAININGS.arms[f"A NSHB {beta:g}"]["learning_rate"]
+        assert nshb * np.sqrt(c2 / b + 4 * beta**2 * (c2 / b + k2)) == pytest.approx(
+            wanted, rel=1e-3
+        )
+        shb = momentum.TRAININGS.arms[f"B SHB {beta:g}"]["learning_rate"]
+        assert shb / (1 - beta) == pytest.approx(0.4)
+        assert momentum.TRAININGS.arms[f"B NSHB {beta:g}"]["learning_rate"] == 0.4
+
+
+def test_verdicts_of_known_worlds():
+    slow = {momentum.SENSITIVITY: 1.4}
+    assert momentum.judge(*world(slow)).verdicts == {"A": "confirmed", "B": "confirmed"}
+    far = momentum.judge(*world(slow | {A[2]: 1.3}))
+    assert far.verdicts == {"A": "refuted", "B": "confirmed"}
+    assert far.arms[A[2]].differs
+    assert not far.arms[A[2]].equal
+    near = momentum.judge(*world(slow | {B[0]: 1.04}, spread=0.01))
+    assert near.arms[B[0]].differs  # different, and equal within the margin
+    assert near.verdicts["B"] == "confirmed"
+    wide = momentum.judge(*world(slow, spread=0.3))
+    assert wide.verdicts == {"A": "undecided", "B": "undecided"}
+
+
+def test_without_sensitivity_nothing_is_equal():
+    found = momentum.judge(*world({A[0]: 1.3}))
+    assert not found.sensitive
+    assert found.verdicts == {"A": "refuted", "B": "undecided"}
+
+
+def test_tests_are_those_of_statsmodels_and_of_every_sign():
+    losses, accuracies = world({momentum.SENSITIVITY: 1.4, A[0]: 1.05, B[1]: 1.2}, seeds=9)
+    found = momentum.judge(losses, accuracies)
+    reference = np.log(losses[momentum.REFERENCE])
+    equal, differs = [], []
+    for name in A + B:
+        own = np.log(losses[name])
+        equal.append(ttost_paired(own, reference, -np.log(1.1), np.log(1.1))[0])
+        d = own - reference
+        sums = [abs(np.dot(signs, d)) for signs in itertools.product((1, -1), repeat=9)]
+        differs.append(np.mean(np.array(sums) >= abs(d.sum()) - 1e-12))
+        assert found.arms[name].ratio.value == pytest.approx(d.mean())
+    assert [found.arms[n].p_equal for n in A + B] == pytest.approx(equal)
+    assert [found.arms[n].p for n in A + B] == pytest.approx(differs)
+    for attribute, p in (("p_equal_adjusted", equal), ("p_adjusted", differs)):
+        theirs = multipletests(p, method="holm")[1]
+        assert [getattr(found.arms[n], attribute) for n in A + B] == pytest.approx(list(theirs))
+
+
+def test_fewer_than_nine_seeds_cannot_refute():
+    """Two of 2^n signs, times eight arms: what the amendment of the protocol says of n."""
+    for seeds, verdict in ((8, "undecided"), (9, "refuted")):
+        apart = dict.fromkeys(A + B, 2.0) | {momentum.SENSITIVITY: 1.4}
+        found = momentum.judge(*world(apart, seeds=seeds))
+        assert found.verdicts == {"A": verdict, "B": verdict}

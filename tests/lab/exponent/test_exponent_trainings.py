@@ -1,0 +1,72 @@
+"""Questions (ii) and (iv): sweeps are the arms that are judged, pages follow from the records."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import yaml
+
+from igo.errors import UserError
+from lab.exponent import answers, program, trainings
+from lab.study.records import ROOT, name_of, of_archives
+
+
+@pytest.mark.parametrize("question", list(answers.OF))
+def test_the_sweep_is_the_arms_that_are_judged(question):
+    of = answers.OF[question]
+    sweep = yaml.safe_load((ROOT / "launch" / "sweep" / f"{of.sweep}.yaml").read_text())
+    found = []
+    for grid in sweep["hydra"]["sweeper"]["grids"]:
+        assert grid.pop("seed") == f"range({of.seeds})"
+        found.append(name_of(grid.pop("experiment"), tuple(grid.items()), 3))
+    assert sorted(found) == sorted(own[0] for own in of.names([3]).values())
+    assert len(set(found)) == len(of.arms)
+
+
+def test_every_cell_of_the_stream_is_one_pass_at_equal_sums_of_eta():
+    for settings in answers.OF["stream"].arms.values():
+        updates = settings["dataset.samples"] / settings["batch_size"]
+        assert updates == int(updates)
+        assert updates * settings["learning_rate"] == pytest.approx(80)
+        assert settings["dataset.samples"] <= trainings.STREAM_IMAGES
+
+
+def test_no_image_is_both_trained_and_evaluated_on(tmp_path, monkeypatch):
+    from igo.data import readers
+    from igo.data.source import Split
+
+    images = np.arange(60_000, dtype=np.uint32).view(np.uint8).reshape(60_000, 2, 2, 1)
+    whole = Split(images, np.repeat(np.arange(10), 6000))
+    monkeypatch.setattr(readers, "read", lambda *_: (whole, whole))
+    trainings.make_stream_data(tmp_path / "made" / "stream.npz")
+    made = np.load(tmp_path / "made" / "stream.npz")
+    numbers = [made[name].reshape(-1).view(np.uint32) for name in ("images", "test_images")]
+    assert [len(own) for own in numbers] == [52_000, 8_000]
+    assert sorted(np.concatenate(numbers)) == list(range(60_000))
+    assert (np.bincount(made["test_labels"]) == 800).all()
+    assert (made["labels"] == numbers[0] // 6000).all()
+
+
+@pytest.mark.parametrize("question", list(answers.OF))
+def test_the_page_follows_from_the_records(question):
+    page = ROOT / "results" / "exponent" / f"{question}.md"
+    of = answers.OF[question]
+    if not page.is_file():
+        pytest.skip("not run")
+    runs = of_archives(pattern=f"{of.sweep}.tar.xz")
+    assert answers.page_of(question, runs, range(of.seeds)) == page.read_text()
+
+
+def test_below_half_of_the_seeds_there_is_no_verdict():
+    of = answers.OF["momentum"]
+    assert [of.verdict(n, "refuted") for n in (5, 6)] == ["not run", "refuted"]
+
+
+def test_seeds_are_the_planned_ones_unless_asked_otherwise():
+    for question, n in (("stationary", 20), ("stream", 8), ("momentum", 12)):
+        assert len(program.Settings(question=question).range_of_seeds) == n
+    assert list(program.Settings(seeds=2, first_seed=7).range_of_seeds) == [7, 8]
+    with pytest.raises(UserError, match="predictions"):
+        program.check(program.Settings(question="stream", stage="predictions"))
+    with pytest.raises(UserError, match="2 or more"):
+        answers.page_of("stream", {}, range(8))
