@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import igo
+from igo.method.arguments import PlanError
 from igo.method.plan import Plan
 
 QUIET = ("ignore:b reaches n", "ignore:one stage")
@@ -31,7 +32,7 @@ def sizes_of(plan: Plan) -> list[int]:
     b=st.integers(1, 4),
     split=st.floats(0, 1),
     rho=st.sampled_from([0.5, 1.0, 0.3]),
-    warmup=st.integers(0, 60),
+    warmup=st.just(0) | st.integers(5, 60),  # above the first batch
     cap=st.none() | st.integers(4, 30),
 )
 def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
@@ -145,6 +146,16 @@ def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_i
     )
     assert share == warm
     assert not warm.is_that_of(bare.identity)
+
+
+def test_the_shortest_warm_up_has_an_effect_and_a_shorter_one_is_refused() -> None:
+    """Batches of 10: 11 samples leave the first update η_1 10/11; 10 would leave it η_1."""
+    of: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch_size": 10}
+    plan = igo.plan("cosine", **of, warmup=11)
+    assert plan.at(1).learning_rate == pytest.approx(0.1 * 10 / 11, rel=1e-12)
+    for warmup in (1, 5, 10, 0.001):
+        with pytest.raises(PlanError, match="would do nothing"):
+            igo.plan("cosine", **of, warmup=warmup)
 
 
 def test_a_late_switch_leaves_the_decay_to_the_rate_until_then() -> None:

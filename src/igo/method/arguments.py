@@ -112,6 +112,17 @@ def check_sizes(n: int, total: int, given: Mapping[str, Any]) -> None:
         raise PlanError("warmup", given["warmup"], allowed)
 
 
+def check_warmup(warmup: float, samples: int, first: int, n: int | None) -> None:
+    """Refuse a warm-up, ``samples`` long, that ends in the first batch of ``first``: no effect."""
+    if warmup > 0 and samples <= first:
+        epochs = f" ({warmup:g} epochs are {warmup:g} * n = {warmup * n:g})" if n else ""
+        allowed = (
+            f"it ends within the first batch, of {first}, and would do nothing; it is in samples"
+            f"{epochs if warmup >= 1 else ''}, or below 1 a share of all"
+        )
+        raise PlanError("warmup", warmup, allowed)
+
+
 def _check_profile(profile: str | Profile, batch_size: object) -> None:
     if callable(profile):
         return

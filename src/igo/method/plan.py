@@ -132,6 +132,7 @@ class _Planner:
         self.phis = self._noise_levels()
         first = next(cut(self.starts, self.total, self.n)).samples
         k_1 = batches.count(first, min(self.given["batch_size"], first))
+        arguments.check_warmup(given["warmup"], self.given["warmup"], first // k_1, n)
         largest = min(self.given["max_batch_size"] or self.n, self.n)
         self.batching = Batching(
             first,
