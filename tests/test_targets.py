@@ -165,7 +165,9 @@ def test_reproducible(place: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["make bench QUICK=1", "make bench-lesser QUICK=1"])
+@pytest.mark.parametrize(
+    "command", ["make bench QUICK=1", "make bench-lesser QUICK=1 ARGS=small-32"]
+)
 def test_bench(place: Path, command: str) -> None:
     out = succeed(place, command)
     assert "written: " in out
