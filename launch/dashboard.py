@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
@@ -57,9 +58,14 @@ AXES = ("schedule.p", "split")
 class Settings:
     """What launch/dashboard.py can be told (conf/dashboard.yaml)."""
 
-    project: str = "igo"
+    project: str | None = None
     entity: str | None = None
     output: str | None = None
+
+
+def default_project() -> str:
+    """That of runs, unless a run was told another one."""
+    return str(yaml.safe_load((CONF / "tracking" / "wandb.yaml").read_text())["project"])
 
 
 def dashboard(project: str, entity: str) -> Workspace:
@@ -167,7 +173,7 @@ def program(composed: DictConfig, _typed: list[str]) -> None:
     if output and (output.is_dir() or not output.absolute().parent.is_dir()):
         raise ConfigError("output", output, "it must be a file in a folder that is there")
     try:
-        made = dashboard(settings.project, settings.entity or "")
+        made = dashboard(settings.project or default_project(), settings.entity or "")
     except ImportError as error:
         raise UserError(f"{error}: pip install -e '.[dashboard]' brings it") from None
     if output is None:

@@ -87,6 +87,10 @@ BAD = {  # what is typed: what the message must say
     "dataset=cifar11": r"dataset=cifar11 .*Did you mean 'cifar10'",
     "experiment=cifar100_method5": r"experiment=cifar100_method5 .*Did you mean 'cifar100_method",
     "schedule.kappa=0.5": r"schedule.kappa is no setting here: it belongs to schedule=step",
+    "experiment=method3": r"experiment=method3 .*Did you mean 'cifar100_method3' or"
+    r" 'fashion_mnist_method3' or 'schedule=method3'\?",
+    "experiment=seesw": r"experiment=seesw .*Did you mean 'seesaw'\?",
+    "schedule=resnet18": r"schedule=resnet18 .*Did you mean 'model=resnet18'\?",
     "learning_rat=0.1": r"no setting 'learning_rat'. Did you mean 'learning_rate'",
     "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",
     "bs=32": r"no setting 'bs'. Did you mean 'batch_size'",

@@ -6,7 +6,7 @@ import json
 import re
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from conftest import ROOT, TINY
 from forked import Ended, Forge, shared_forge
 from wandb_server import KEY, WandbServer
 
+from igo.config.schema import Config, TrackingConfig
+from igo.errors import ConfigError
 from igo.runs.wandb_files import entries
 
 
@@ -87,6 +89,22 @@ def test_all_names_are_those_that_a_run_logs(forge: Forge, tmp_path: Path) -> No
     grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
     assert {"config:schedule.value.p", "config:split.value"} <= grouped <= logged
     assert "config:seed.value" not in grouped
+
+
+def test_the_project_is_that_of_runs(forge: Forge, tmp_path: Path) -> None:
+    """conf/tracking/wandb.yaml alone has its name."""
+    project = re.search(r"^project: (\S+)", (ROOT / "conf/tracking/wandb.yaml").read_text(), re.M)
+    assert project
+    dashboard(forge, tmp_path, "output=dashboard.json")
+    assert json.loads((tmp_path / "dashboard.json").read_text())["project"] == project[1]
+    assert TrackingConfig().project is None
+    assert not re.search(r"^project: igo", (ROOT / "conf/dashboard.yaml").read_text(), re.M)
+
+
+def test_a_wandb_run_needs_a_project(make_config: Callable[..., Config]) -> None:
+    assert make_config("tracking=none").tracking.project is None
+    with pytest.raises(ConfigError, match=r"tracking\.project=null is not allowed"):
+        make_config("tracking=wandb", "tracking.project=null")
 
 
 def test_the_definition_is_the_same_each_time(forge: Forge, tmp_path: Path) -> None:

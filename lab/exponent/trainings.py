@@ -13,7 +13,8 @@ import numpy as np
 
 from igo.analysis.statistics import Array
 from igo.errors import UserError
-from lab.study.records import RECORDS, ROOT, Run, name_of, of_archives, of_folders
+from lab.study.records import RECORDS, Run, name_of, of_archives, of_folders
+from lab.study.written import ROOT
 
 STREAM_DATA = ROOT / "data" / "exponent_stream.npz"
 STREAM_IMAGES = 52_000  # the other 8,000 of Fashion-MNIST are evaluated on

@@ -26,6 +26,7 @@ from igo.config.help import group_names, help_text, option_files, options_with, 
 from igo.config.load import explain
 from igo.cores import without_omp_dynamic
 from igo.errors import ConfigError, UserError
+from igo.paths import CONF
 from igo.ranks import Ranks, have_met
 from igo.words import printable
 
@@ -33,6 +34,7 @@ EXIT_USER_ERROR = 2
 # Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
+LEAST_NEAR, MOST_NEAR = 4, 3  # letters that are looked for in names of options; names shown
 OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 
@@ -183,8 +185,12 @@ def _missing(error: MissingConfigException) -> str:
     if not options:
         groups = ", ".join(group_names())
         return f"{str(error).splitlines()[0]}. The groups are {groups}."
-    allowed = f"it must be one of {', '.join(options)}{hints.choice(group, name, options)}"
-    return str(ConfigError(group, name, allowed))
+    near = [option for option in options if len(name) >= LEAST_NEAR and name in option]
+    near += [f"{one}={name}" for one in group_names() if (CONF / one / f"{name}.yaml").is_file()]
+    hint = hints.choice(group, name, options)
+    if 0 < len(near) <= MOST_NEAR and group not in ("model", "optimizer"):  # or any of timm's
+        hint = f". Did you mean {' or '.join(map(repr, near))}?"
+    return str(ConfigError(group, name, f"it must be one of {', '.join(options)}{hint}"))
 
 
 def _composition(error: Exception, config: Path) -> str:

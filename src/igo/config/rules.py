@@ -76,7 +76,8 @@ def _check_choices(config: Config, known: Mapping[str, tuple[str, ...]]) -> None
 def _check_names(config: Config) -> None:
     """What W&B takes as names; it would say so amid the run."""
     project = config.tracking.project
-    if not 1 <= len(project) <= 128 or {*project} & {*"/\\#?%:"}:
+    used = project is not None or config.tracking.tool == "wandb"
+    if used and (not 1 <= len(project or "") <= 128 or {*(project or "")} & {*"/\\#?%:"}):
         allowed = "W&B's projects have names of 1 to 128 characters, none of them / \\ # ? % :"
         raise ConfigError("tracking.project", project, allowed)
     for tag in config.tracking.tags:

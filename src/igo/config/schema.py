@@ -186,7 +186,7 @@ class TrackingConfig:
 
     tool: Annotated[str, (*LOGGERS, "none")] = "wandb"
     mode: Annotated[str, ("offline", "online", "disabled")] = "offline"
-    project: str = "igo"
+    project: str | None = None  # conf/tracking/wandb.yaml has the default
     entity: str | None = None
     group: str | None = None
     tags: list[str] = field(default_factory=list)
