@@ -6,7 +6,9 @@ import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY, records, run_folder
@@ -18,9 +20,9 @@ from igo.analysis.report.families import families
 from igo.analysis.table import table
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.runs import assemble, epoch_line
+from igo.runs import assemble, epoch_line, plan_table
 from igo.runs.folder import signature
-from igo.train import loop
+from igo.train import engine, loop
 from igo.train.state import Progress, Training
 
 Make = Callable[..., Config]
@@ -61,6 +63,75 @@ def test_training_has_the_same_bits(every: int, evaluated: list[int], make_confi
 def test_every_epoch_is_the_neutral_value(make_config: Make) -> None:
     names = [signature(make_config(*RUN, *more)) for more in ((), ("evaluate_every=1",))]
     assert names[0] == names[1] != signature(make_config(*RUN, "evaluate_every=2"))
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 7, 30, 200])
+@pytest.mark.parametrize("samples", [10, 240, 1000, 1437])
+@pytest.mark.parametrize("tests", [1, 900, 1001, 2000, 7000])
+def test_auto_evaluates_as_often_as_a_twentieth_of_the_time_allows(
+    epochs: int, samples: int, tests: int, make_config: Make
+) -> None:
+    """Evaluating an image takes a quarter of training on it; this counts the evaluations."""
+    config = make_config(f"dataset.samples={samples}", f"dataset.test_samples={tests}",
+                         f"epochs={epochs}", "batch_size=8")  # fmt: skip
+
+    def made(every: int) -> int:
+        return sum(epoch % every == 0 or epoch == epochs for epoch in range(1, epochs + 1))
+
+    def allowed(every: int) -> bool:
+        return 0.25 * tests * made(every) <= 0.05 * samples * epochs * (1 + 1e-12)
+
+    every = int(config.evaluate_every)
+    if tests <= 1000:
+        assert every == 1
+    elif allowed(epochs):
+        assert every == min(one for one in range(1, epochs + 1) if allowed(one))
+    else:
+        assert made(every) == 1
+
+
+def test_auto_counts_held_out_images_and_is_recorded_as_a_number(make_config: Make) -> None:
+    held = ("dataset.samples=1400", "dataset.validation=0.5", "dataset.test_samples=700")
+    config = make_config(*held, "epochs=20", "evaluate_every=auto")
+    assert config.evaluate_every == 10  # 0.25 · 1,400 · 2 of 700 · 20 is 5 %
+    (note,) = (one for one in plan_table.notes(config, make_plan(config)) if "evaluated" in one)
+    assert "every 10 epochs" in note
+    typed = make_config(*held, "epochs=20", "evaluate_every=10")
+    assert signature(typed) == signature(config)
+
+
+def test_evaluations_made_in_training_are_those_of_the_rule(
+    make_config: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    real = engine.Engine.evaluate
+
+    def counted(own: engine.Engine, *args: Any) -> tuple[float, float]:
+        calls.append(1)
+        return real(own, *args)
+
+    monkeypatch.setattr(engine.Engine, "evaluate", counted)
+    _, progress = train(make_config(*TINY, "epochs=9", "dataset.test_samples=60"))
+    assert len(calls) == 9
+    calls.clear()
+    _, progress = train(
+        make_config(*TINY, "dataset.samples=1280", "batch_size=320", "epochs=9",
+                    "dataset.test_samples=1200", "noise.online=0")
+    )  # fmt: skip
+    assert len(calls) == 1  # 1,280 · 9 // (5 · 1,200)
+    assert progress.records[-1]["test/accuracy"] is not None
+
+
+@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"])
+def test_whole_data_sets_are_evaluated_after_every_epoch(dataset: str, make_config: Make) -> None:
+    """So that runs of them have the names of before."""
+    config = make_config(f"dataset={dataset}", "model=resnet18", "model.stem=cifar")
+    assert config.evaluate_every == 1
+
+
+@pytest.mark.parametrize("experiment", ["fashion_mnist", "study_fashion_mnist", "study_digits"])
+def test_published_runs_are_evaluated_after_every_epoch(experiment: str, make_config: Make) -> None:
+    assert make_config(f"experiment={experiment}").evaluate_every == 1
 
 
 def test_a_line_has_a_dash_for_it(make_config: Make) -> None:
@@ -105,3 +176,26 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     drawn = curves._series(results, family, tuple(family.settings), "test/accuracy")
     assert [one.x["epochs"] for one in drawn] == [[2, 3]] * 4
     assert all(value is not None for one in drawn for value in one.y)
+
+
+def test_auto_counts_the_test_images_of_own_data(tmp_path: Path, make_config: Make) -> None:
+    drawn = np.random.default_rng(0)
+    images, tests = (drawn.integers(0, 256, (n, 4, 4), dtype=np.uint8) for n in (1000, 2000))
+    file = tmp_path / "mine.npz"
+    np.savez(file, images=images, labels=np.arange(1000) % 2, test_images=tests,
+             test_labels=np.arange(2000) % 2)  # fmt: skip
+    typed = ("dataset=arrays", f"dataset.file={file}", "epochs=20")
+    config = make_config(*typed)
+    assert (config.dataset.test_samples, config.evaluate_every) == (2000, 10)
+    assert make_config(*typed, "evaluate_every=3").evaluate_every == 3
+
+
+def test_runs_evaluated_at_other_epochs_are_of_one_setting(tmp_path: Path) -> None:
+    folders = [folder for both in methods(tmp_path, seeds=2).values() for folder in both]
+    before = read(tmp_path).settings["n"].to_list()
+    for folder in folders[::2]:
+        file = folder / "config.yaml"
+        text = file.read_text()
+        assert "evaluate_every: 1\n" in text
+        file.write_text(text.replace("evaluate_every: 1\n", "evaluate_every: 3\n"))
+    assert read(tmp_path).settings["n"].to_list() == before

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 
 import yaml
 
-from igo.config import hints, of_optimizer
+from igo.config import evaluations, hints, of_optimizer
 from igo.config.methods import GAMMA
 from igo.config.plan import stages_of
 from igo.config.schema import (
@@ -36,7 +36,9 @@ def _model_parts() -> dict[str, set[str]]:
 
 MODEL_PARTS = _model_parts()
 
-WORDS = (("engine.threads", "auto"), ("schedule.noise_exponent", "measured"))
+WORDS = (
+    ("engine.threads", "auto"), ("schedule.noise_exponent", "measured"), ("evaluate_every", "auto"),
+)  # fmt: skip
 
 
 def check_values(config: Config) -> None:
@@ -94,6 +96,8 @@ def complete(config: Config, typed: Collection[str]) -> None:
     schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
+    if config.evaluate_every == "auto":
+        config.evaluate_every = evaluations.every(config)
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"

@@ -11,7 +11,7 @@ from igo.data import class_folders, readers
 from igo.data.cache import Facts, remembered
 from igo.data.source import Place, Splits
 
-NAMES = ("classes", "channels", "image_size", "samples", "mean", "std")
+NAMES = ("classes", "channels", "image_size", "samples", "test_samples", "mean", "std")
 
 
 def find(name: str, place: Place) -> Facts:
@@ -22,9 +22,10 @@ def find(name: str, place: Place) -> Facts:
     """
     if name == "folder":
         images = class_folders.images(name, place)
-        return remembered(place.cache, f"{name}-facts", images.parts, lambda: _of_folder(images))
+        parts = (*images.parts, NAMES)
+        return remembered(place.cache, f"{name}-facts", parts, lambda: _of_folder(images))
     source = readers.READERS[name](place)
-    parts = (*source.parts, readers.code_of(name))
+    parts = (*source.parts, readers.code_of(name), NAMES)
 
     def look() -> Facts:
         return _of_splits(readers.splits_of(name, place, source))
@@ -40,6 +41,7 @@ def _of_splits(splits: Splits) -> Facts:
         "channels": int(train.images.shape[3]),
         "image_size": int(train.images.shape[1]),
         "samples": len(train.labels),
+        "test_samples": len(test.labels),
         "mean": mean,
         "std": std,
     }
@@ -50,7 +52,8 @@ def _of_folder(images: class_folders.Images) -> Facts:
     mean, std = moments(images.decoded(images.sample()))
     return {
         "classes": len(images.classes), "channels": channels, "image_size": size,
-        "samples": len(images.train), "mean": mean, "std": std,
+        "samples": len(images.train), "test_samples": len(images.test),
+        "mean": mean, "std": std,
     }  # fmt: skip
 
 

@@ -143,7 +143,7 @@ def _evaluate(run: Training, epoch: int) -> Record:
 
     None for each in an epoch that is not to be evaluated; the last one always is.
     """
-    due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
+    due = epoch % int(run.config.evaluate_every) == 0 or epoch == run.plan.epochs
     splits = {"test": run.data.test_batches}
     if run.config.dataset.validation:
         splits["validation"] = run.data.validation_batches

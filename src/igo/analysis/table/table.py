@@ -46,12 +46,13 @@ def _read_all(folders: Sequence[Path]) -> list[Row]:
 
 
 def effective(runs: pl.DataFrame) -> list[str]:
-    """The columns that are settings which change a result, the seed aside."""
+    """The columns that are settings which change the last epoch's result, the seed aside."""
     without = tuple(f"{name}." for name in NO_EFFECT)
     return [
         name
         for name in runs.columns
-        if name not in {*HEAD, *RESULTS, "seed"} and not f"{name}.".startswith(without)
+        if name not in {*HEAD, *RESULTS, "seed", "evaluate_every"}
+        and not f"{name}.".startswith(without)
     ]
 
 
