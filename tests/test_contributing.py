@@ -1,139 +1,151 @@
-"""CONTRIBUTING.md, followed: what it says to write is written, what it says to add is added."""
+"""CONTRIBUTING.md, followed: one run has all that its six recipes add, and table and report."""
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, clean_environment, records, run_folder
+from conftest import ROOT, clean_environment, records
 
-SHORT = ("epochs=3", "noise.batches=2", "noise.batch_size=4", "batch_size=8", "tracking=none")
+RECIPES = {  # what each touches
+    "schedule": {"src/igo/method/profiles.py", "conf/schedule/logarithmic.yaml"},
+    "data set": {"src/igo/data/readers.py", "conf/dataset/stripes.yaml"},
+    "model": {"src/igo/train/models.py", "conf/model/tiny.yaml"},
+    "optimizer": {"src/igo/config/optimizers.py", "conf/optimizer/adagrad.yaml"},
+    "logger": {
+        "src/igo/runs/lines.py", "src/igo/config/schema.py", "conf/tracking/lines.yaml",
+    },
+    "launcher": {"src/hydra_plugins/igo_inline.py", "conf/hydra/launcher/inline.yaml"},
+}  # fmt: skip
+OWN = ("schedule=logarithmic", "dataset=stripes", "model=tiny", "optimizer=adagrad",
+       "tracking=lines", "epochs=3", "batch_size=8", "noise.batches=2")  # fmt: skip
+Ended = subprocess.CompletedProcess[str]
 
 
-def section(title: str) -> str:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    return text.split(f"## {title}\n")[1].split("\n## ")[0]
-
-
-def follow(text: str, tree: Path) -> list[str]:
+def follow(recipe: str, tree: Path) -> set[str]:
     """Carry a section out in a copy of the tree; return the files that it touched."""
-    touched = []
-    for kind, block in re.findall(r"```(python|yaml)\n(.*?)```", text, re.DOTALL):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = next(one for one in re.split(r"^## ", text, flags=re.M) if one.startswith(recipe))
+    touched = set()
+    for block in re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.DOTALL):
         first, _, body = textwrap.dedent(block).partition("\n")
-        file = first.removeprefix("# ")
-        touched.append(file)
-        if kind == "yaml":
-            (tree / file).write_text(body)
-        else:
-            content = (tree / file).read_text()
-            registry = re.search(r"^[A-Z]+: dict\[str, .*\] = \{$", content, re.MULTILINE)
-            assert registry, f"{file} has a registry"
-            start = registry.start()
-            (tree / file).write_text(f"{content[:start]}{body}\n\n{content[start:]}")
-    for entry, name, file in re.findall(r"`([^`]+)` in `(\w+)`\s+\(`([^`]+)`\)", text):
-        touched.append(file)
-        content = (tree / file).read_text()
-        pattern = rf"^(class {name}:\n.*?|{name}: dict.*?)(?=^\}}|\n\n\n)"
-        found = re.search(pattern, content, re.MULTILINE | re.DOTALL)
-        assert found, f"{file} has {name}"
-        end = found.end()
-        line = f"\n    {entry}" if found[0].startswith("class") else f"    {entry}\n"
-        (tree / file).write_text(content[:end] + line + content[end:])
+        file = tree / first.removeprefix("# ")
+        touched.add(first.removeprefix("# "))
+        if file.exists():  # before its registry
+            content = file.read_text()
+            start = re.search(r"^[A-Z]+: dict\[str, .*\] = \{$", content, re.M).start()  # type: ignore[union-attr]
+            body = f"{content[:start]}{body}\n\n{content[start:]}"
+        file.write_text(body)
+    for entry, name, place in re.findall(r"`([^`]+)` in `(\w+)`\s+\(`([^`]+)`\)", section):
+        touched.add(place)
+        opening = rf"^({name}: dict.*)$"
+        content = (tree / place).read_text()
+        (tree / place).write_text(re.sub(opening, rf"\1\n    {entry}", content, flags=re.M))
     return touched
 
 
-def run(tree: Path, place: Path, *typed: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(tree / "src" / "train.py"), *typed], cwd=place, text=True,
-        env=clean_environment(PYTHONPATH=str(tree / "src")), capture_output=True, check=False,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Followed:
+    """The tree with all that was added, a sweep of two runs there, its table and its report."""
+
+    place: Path
+    run: Callable[..., Ended]
+    touched: dict[str, set[str]]
+    plain: tuple[str, str]  # a run of what was there, named before and after
+    sweep: Ended
+    table: Ended
+    report: Ended
+
+    @property
+    def folder(self) -> Path:
+        return min((self.place / "runs").glob("stripes-tiny-logarithmic-*"))
 
 
-def copied(place: Path) -> Path:
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Followed:
+    place = tmp_path_factory.mktemp("followed")
     for part in ("src", "conf", "launch"):
         ignored = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / part, place / "tree" / part, symlinks=True, ignore=ignored)
-    return place / "tree"
 
+    def run(*typed: str) -> Ended:
+        return subprocess.run(
+            [sys.executable, "-m", "igo", *typed], cwd=place, text=True, capture_output=True,
+            env=clean_environment(PYTHONPATH=str(place / "tree" / "src")), check=False,
+        )  # fmt: skip
 
-def name_of(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[0]
-
-
-def test_a_schedule_a_data_set_and_a_model_are_added_as_written(tmp_path: Path) -> None:
-    tree = copied(tmp_path)
-    plain = name_of(run(tree, tmp_path, "dry_run=true"))
-    assert follow(section("Add a schedule"), tree) == [
-        "src/igo/method/profiles.py", "conf/schedule/logarithmic.yaml",
-        "src/igo/method/profiles.py",
-    ]  # fmt: skip
-    assert set(follow(section("Add a data set"), tree)) == {
-        "src/igo/data/readers.py", "conf/dataset/stripes.yaml",
-    }  # fmt: skip
-    assert set(follow(section("Add a model"), tree)) == {
-        "src/igo/train/models.py", "conf/model/tiny.yaml",
-    }  # fmt: skip
-    assert name_of(run(tree, tmp_path, "dry_run=true")) == plain, "no run has another name"
-
-    own = ("schedule=logarithmic", "dataset=stripes", "model=tiny", *SHORT)
-    missing = run(tree, tmp_path, *own)
-    assert missing.returncode == 2
-    assert "data/stripes.npz is missing (data_dir=data does not exist)" in missing.stderr
-    (tmp_path / "data").mkdir()
+    before = run("train", "dry_run=true").stdout.splitlines()[0]
+    touched = {one: follow(f"Add a {one}", place / "tree") for one in RECIPES if one != "optimizer"}
+    touched["optimizer"] = follow("Add an optimizer", place / "tree")
+    plain = before, run("train", "dry_run=true").stdout.splitlines()[0]
+    (place / "data").mkdir()
     upright = np.tile(np.array([0, 255], dtype=np.uint8), (60, 6, 3))[..., None]
     images = np.where(np.arange(60)[:, None, None, None] % 2, upright, upright.swapaxes(1, 2))
     labels = np.arange(60) % 2
-    np.savez(tmp_path / "data" / "stripes.npz", x=images[:48], y=labels[:48],
+    np.savez(place / "data" / "stripes.npz", x=images[:48], y=labels[:48],
              test_x=images[48:], test_y=labels[48:])  # fmt: skip
-    done = run(tree, tmp_path, *own)
-    assert done.returncode == 0, done.stderr
-    rows = records(run_folder(tmp_path))
-    noise = [row["delta_m"] / rows[0]["delta_m"] for row in rows]
-    assert noise == pytest.approx([1 / (1 + np.log(m)) for m in (1, 2, 3)], rel=1e-9)
-    assert run_folder(tmp_path).name.startswith("stripes-tiny-logarithmic-")
-    refused = run(tree, tmp_path, *own, "schedule.steep=-1")
-    assert "schedule.steep=-1" in refused.stderr
-    assert refused.returncode == 2
-    text = run(tree, tmp_path, "--help").stdout
-    assert all(word in text for word in ("the larger, the faster", "Stripes, upright", "  tiny "))
+    sweep = run("train", "-m", *OWN, "optimizer.initial_sum=0.1,0.5", "hydra/launcher=inline")
+    report = run("report", "runs=runs", "output=report")
+    return Followed(place, run, touched, plain, sweep, run("table", "runs=runs"), report)
 
 
-def test_an_optimizer_is_added_as_written(tmp_path: Path) -> None:
-    """One Python file and one YAML, through training, table and report."""
-    tree = copied(tmp_path)
-    plain = name_of(run(tree, tmp_path, "dry_run=true"))
-    file = "src/igo/config/optimizers.py"
-    assert follow(section("Add an optimizer"), tree) == [file, "conf/optimizer/adagrad.yaml", file]
-    assert name_of(run(tree, tmp_path, "dry_run=true")) == plain, "no run has another name"
-    own = ("-m", "optimizer=adagrad", "optimizer.initial_sum=0.1,0.5", "model.width=4",
-           "dataset.samples=96", "hydra.launcher.parallel=1", *SHORT)  # fmt: skip
-    done = run(tree, tmp_path, *own)
-    assert done.returncode == 0, done.stderr
-    folders = [path.parent for path in (tmp_path / "runs").glob("*/config.yaml")]
-    assert len({folder.name for folder in folders}) == 2
-    for row in records(folders[0]):
-        assert row["delta_m"] is None
-        assert row["eta_m"] <= 0.01
-    refused = run(tree, tmp_path, "optimizer=adagrad", "optimizer.initial_sum=-1")
-    assert "optimizer.initial_sum=-1.0 is not allowed: it must be 0 or more" in refused.stderr
-    assert "what the sum of squares begins with" in run(tree, tmp_path, "--help").stdout
+def test_no_run_has_another_name(followed: Followed) -> None:
+    assert followed.plain[0] == followed.plain[1]
 
-    def analysed(command: str, *typed: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "igo", command, f"runs={tmp_path / 'runs'}", *typed],
-            cwd=tmp_path, env=clean_environment(PYTHONPATH=str(tree / "src")),
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
 
-    for shown in (analysed("table"), analysed("report", f"output={tmp_path / 'report'}")):
-        assert shown.returncode == 0, shown.stderr
-        assert "initial sum" in shown.stdout
-    page = (tmp_path / "report" / "index.html").read_text()
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_touches_one_python_file_or_two_and_a_yaml(
+    recipe: str, followed: Followed
+) -> None:
+    assert followed.touched[recipe] == RECIPES[recipe]
+
+
+def test_all_that_was_added_trains_is_tabled_and_reported(followed: Followed) -> None:
+    for ended in (followed.sweep, followed.table, followed.report):
+        assert ended.returncode == 0, ended.stderr
+    assert "2 finished" in followed.sweep.stdout  # by the launcher
+    page = (followed.place / "report" / "index.html").read_text()
+    for word in ("stripes", "tiny", "adagrad", "logarithmic", "initial sum"):
+        assert word in followed.table.stdout
+        assert word in page
     assert "no δ is known for optimizer=adagrad" in page
+
+
+def test_the_schedule_is_the_closed_form_and_the_rate_its_own(followed: Followed) -> None:
+    with (followed.folder / "plan.csv").open() as file:
+        noise = [float(row["phi_m"]) for row in csv.DictReader(file)]
+    assert noise == pytest.approx([1 / (1 + np.log(m)) for m in (1, 2, 3)], rel=1e-9)
+    rows = records(followed.folder)
+    assert all(row["delta_m"] is None and row["eta_m"] <= 0.01 for row in rows)
+    lines = [f"{row['epoch']} {row['train/loss']}" for row in rows]  # of the logger
+    assert (followed.folder / "lines.txt").read_text().splitlines() == lines
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("schedule.steep=-1", "schedule.steep=-1.0 is not allowed: it must be above 0"),
+        ("optimizer.initial_sum=-1", "optimizer.initial_sum=-1.0 is not allowed: it must be 0"),
+        ("data_dir=none", "none/stripes.npz is missing (data_dir=none does not exist)"),
+    ],
+)
+def test_what_was_added_is_checked(typed: str, said: str, followed: Followed) -> None:
+    ended = followed.run("train", *OWN, typed)
+    assert said in ended.stderr
+    assert ended.returncode == 2
+
+
+def test_help_explains_all(followed: Followed) -> None:
+    text = followed.run("train", "--help").stdout
+    words = ("the larger, the faster", "Stripes, upright", "  tiny ", "text file in it")
+    for word in (*words, "what the sum of squares begins with", "one after another: an example"):
+        assert word in text

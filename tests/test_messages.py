@@ -210,7 +210,7 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
     "seed=???": "seed=???: it needs a value",
     "p=${p}": "p: Recursive interpolation detected",
     "seed=9223372036854775808": "seed=a number of 64 bits: it is too large",
-    "dataset.mean=[-9223372036854775808]": "dataset.mean=a number of 64 bits: it is too large",
+    "dataset.mean=[-9223372036854775808]": "dataset.mean[0]=a number of 64 bits: it is too large",
     "+optimizer.nesterov=true": "there is no setting 'optimizer.nesterov'. Did you mean",
     "+foo=1": "there is no setting 'foo'.",
     "+lr=0.1": "there is no setting 'lr'. Did you mean 'learning_rate'?",

@@ -30,13 +30,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from igo import ranks
 from igo.config.plan import make_plan
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.data import class_folders
 from igo.data.source import Place
 from igo.errors import ConfigError
 from igo.ranks import Ranks
+from igo.rendezvous import slurm_address
 from igo.runs import checkpoint
 from igo.runs.folder import signature
 from igo.runs.wandb_files import history
@@ -110,7 +110,7 @@ def test_ranks_of_srun_meet_on_the_first_node_of_the_step(
     for step, nodes, first in (("0", "n[07-09]", "n07"), ("1", "gpu-3", "gpu-3")):
         monkeypatch.setenv("SLURM_STEP_ID", step)
         monkeypatch.setenv("SLURM_STEP_NODELIST", nodes)
-        address, port = ranks._slurm_address()
+        address, port = slurm_address()
         assert address == first
         assert 1024 < port < 32768  # below the ports that systems give away
         ports.add(port)

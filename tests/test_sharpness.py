@@ -229,7 +229,7 @@ def test_worst_case_of_a_linear_classifier_is_that_of_all_corners(seed: int, sta
     assert torch.equal(of.here, w)
 
 
-@pytest.mark.parametrize("norm", worst_case.NORMS)
+@pytest.mark.parametrize("norm", ["inf", "2"])
 def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
     """w_1 to 5 w_1 and w_2 to w_2/5: the same function, and the same adaptive sharpness."""
     torch.manual_seed(0)
@@ -256,7 +256,7 @@ def test_random_starts_fill_the_ball() -> None:
         norm: torch.stack([
             worst_case._random(torch.zeros(3).double(), 0.5, norm, 0, i) for i in range(2000)
         ])
-        for norm in worst_case.NORMS
+        for norm in ("inf", "2")
     }  # fmt: skip
     squares = drawn["2"].square().sum(1)
     assert squares.max() <= 0.25

@@ -17,7 +17,7 @@ from forked import Ended
 
 from igo.errors import ConfigError, UserError
 from igo.runs.manifest import find_manifest
-from igo.sweep import queue
+from igo.sweep import state
 from igo.sweep.slurm import SlurmSettings
 
 Program = Callable[..., Ended]
@@ -174,7 +174,7 @@ def test_a_default_of_the_cluster_is_not_asked_for(
 
 def test_the_queue_is_read_in_one_call(squeue: Callable[[str], None], tmp_path: Path) -> None:
     squeue(f"echo $* >> {tmp_path}/calls; echo 5_0 RUNNING; echo 5_1 PENDING; echo 9 COMPLETING")
-    states = queue.queue_states(["5_0", "5_1", "5_2", "9", "12"])
+    states = state.queue_states(["5_0", "5_1", "5_2", "9", "12"])
     assert states == {"5_0": "RUNNING", "5_1": "PENDING", "9": "COMPLETING"}
     (call,) = (tmp_path / "calls").read_text().splitlines()
     assert call.split()[-2:] == ["-j", "12,5,9"]
@@ -182,7 +182,7 @@ def test_the_queue_is_read_in_one_call(squeue: Callable[[str], None], tmp_path: 
 
 def test_jobs_that_slurm_has_forgotten_are_gone(squeue: Callable[[str], None]) -> None:
     squeue("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
-    assert queue.queue_states(["5"]) == {}
+    assert state.queue_states(["5"]) == {}
 
 
 def test_a_queue_that_cannot_be_read_is_an_error(
@@ -190,11 +190,11 @@ def test_a_queue_that_cannot_be_read_is_an_error(
 ) -> None:
     squeue("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1")
     with pytest.raises(UserError, match=r"^squeue: Unable to contact slurm controller$"):
-        queue.queue_states(["5"])
+        state.queue_states(["5"])
     squeue("exec sleep 20")
-    monkeypatch.setattr(queue, "TIMEOUT", 0.2)
+    monkeypatch.setattr(state, "TIMEOUT", 0.2)
     with pytest.raises(UserError, match=r"does not answer within 0\.2 s"):
-        queue.queue_states(["5"])
+        state.queue_states(["5"])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_run_stands_as_its_record_and_the_queue_say(
 ) -> None:
     if written:
         (tmp_path / "status.json").write_text(json.dumps({"state": written}))
-    assert queue.with_queue(record, tmp_path, in_queue) == expected
+    assert state.with_queue(record, tmp_path, in_queue) == expected
 
 
 def submitted(tmp_path: Path, program: Program, stand_in: Callable[..., str]) -> None:

@@ -6,7 +6,9 @@ Each trains by the product's own loop and returns tables; ``report`` writes CSV,
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from igo.method.ranges import at_least
 
 Row = dict[str, Any]
 STUDIES = ("lemma", "omega", "feedback", "online_cost")
@@ -16,12 +18,12 @@ STUDIES = ("lemma", "omega", "feedback", "online_cost")
 class Study:
     """The settings of `python -m lab.noise` beside those of a run; see noise.yaml."""
 
-    study: str = "lemma"
+    study: Annotated[str, STUDIES] = "lemma"
     output: str = "results/noise"
-    seeds: int = 5
-    draws: int = 1000
-    calls: int = 300
-    repeats: int = 3
+    seeds: Annotated[int, at_least(2)] = 5
+    draws: Annotated[int, at_least(100)] = 1000
+    calls: Annotated[int, at_least(20)] = 300
+    repeats: Annotated[int, at_least(3)] = 3
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from omegaconf import DictConfig
 
 from igo.config.load import load, split_off
 from igo.config.schema import Config
-from igo.errors import ConfigError, nearest
 from igo.runs.terminal import Terminal
-from lab.noise import STUDIES, Study
+from lab.noise import Study
 
 
 def run(composed: DictConfig, typed: list[str]) -> None:
@@ -39,10 +38,4 @@ def run(composed: DictConfig, typed: list[str]) -> None:
 def settings(composed: DictConfig, typed: list[str]) -> tuple[Study, Config]:
     """Split what was composed into the study's settings and a run's, both checked."""
     study, rest = split_off(composed, Study)
-    if study.study not in STUDIES:
-        allowed = f"it must be one of {', '.join(STUDIES)}.{nearest(study.study, STUDIES)}"
-        raise ConfigError("study", study.study, allowed)
-    for name, least in (("seeds", 2), ("draws", 100), ("repeats", 3), ("calls", 20)):
-        if getattr(study, name) < least:
-            raise ConfigError(name, getattr(study, name), f"it must be {least} or more")
     return study, load(rest, typed)

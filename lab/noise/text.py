@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from scipy.stats import norm
 
-from igo.analysis.report.phrases import p_is
+from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import LEVEL, Estimate, least_p
 from lab.noise import Found, Row
 
@@ -18,6 +18,11 @@ SLOPES = {  # of the fits, in words
     "batchnorm_2": "train-mode BatchNorm, divided by the factor, b ≥ 2",
     "batchnorm_32": "train-mode BatchNorm, divided by the factor, b ≥ 32",
 }
+
+
+def p_is(p: float | None) -> str:
+    """``p = 0.031``."""
+    return "not testable" if p is None else "p < 0.0001" if p < 1e-4 else f"p = {p_value(p)}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

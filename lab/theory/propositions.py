@@ -2,10 +2,22 @@
 
 import numpy as np
 
-from igo.method import band
+from igo.analysis.report import band
 from lab.theory.functions import Array
 
-printed_width_bounds = band.printed_width_bounds
+
+def checked(a: Array | float) -> Array:
+    """Return a_m as an array; ValueError for a_m ≤ √2, for which Proposition 3.1 says nothing."""
+    values = np.asarray(a, float)
+    if not (values > np.sqrt(2)).all():
+        raise ValueError(f"a={values} must be > √2 (Prop. 3.1)")
+    return values
+
+
+def printed_width_bounds(a: Array | float) -> tuple[Array, Array]:
+    """Return the slides' bounds on d_m: 1 and a/(√(a² − 1) − 1). ValueError for a ≤ √2."""
+    values = checked(a)
+    return np.ones_like(values), values / (np.sqrt(values**2 - 1) - 1)
 
 
 def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Array | float) -> Array:
@@ -14,7 +26,7 @@ def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Arra
     `distance` = ‖x* − x‖, `u_norm` = ‖u_m‖, `cosine` of the angle between u_m and x* − x, `r` the
     radius of strong convexity of f. ValueError for a ≤ √2 or r ≤ 0. Source: slides, Prop. 3.1.
     """
-    a = band.checked(a)
+    a = checked(a)
     if r <= 0:
         raise ValueError(f"r={r} must be > 0")
     along = np.asarray(distance) * u_norm * cosine
@@ -34,7 +46,7 @@ def exact_width_bounds(a: Array | float) -> tuple[Array, Array]:
     |δ⁻| falls from r√(a² − 1), where the root is double, to (a − 1)r at ‖x* − x‖‖u‖cos θ = a r.
     For θ > π/2 the printed formula gives the other root and d_m in (a/(a + 1), a/√(a² − 1)].
     """
-    a = band.checked(a)
+    a = checked(a)
     return a / np.sqrt(a**2 - 1), a / (a - 1)
 
 
@@ -46,7 +58,7 @@ def existence_probability(
     It takes θ uniform on [0, π], which holds for a uniform direction in dimension 2 only.
     ValueError for a ≤ √2. Source: slides, "δ⁻ が存在する確率".
     """
-    a = band.checked(a)
+    a = checked(a)
     ratio = r * np.sqrt(a**2 - 1) / (np.asarray(distance) * u_norm)
     return np.asarray(2 / np.pi * np.arccos(np.minimum(ratio, 1.0)))
 

@@ -56,7 +56,7 @@ class GridSweeper(Sweeper):
         parser = OverridesParser.create(config_loader=self._context.config_loader)
         jobs = [one for grid in self._grids for one in combinations(parser, grid, arguments)]
         done = self._launcher.launch(jobs, initial_job_idx=0)
-        if isinstance(self._launcher, SweepLauncher):
+        if hasattr(self._launcher, "conclude"):  # its class, where Hydra loaded this module twice
             self._launcher.conclude()
         else:
             for one in done:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import functools
 import json
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,12 +19,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from igo.errors import UserError
+from igo.rendezvous import TORCHRUN, store
 
 if TYPE_CHECKING:  # torch is imported where it is used: a dry run answers without
     from torch import Tensor, nn
 
 Value = TypeVar("Value")
-TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # of a step: sbatch alone is none
 PATIENCE = timedelta(seconds=100)  # how long the others wait for rank 0 to close the record
 HEARD = 0.3  # seconds in which the others hear that it is closed
@@ -141,7 +139,7 @@ class Ranks:
         """
         run = len(_runs)
         _runs.append(run)
-        everywhere = _store(self)
+        everywhere = store(self.rank, self.size)
         if self.first:
             everywhere.set(f"closed {run - 1}", "")
         everywhere.set(f"refused {run} {self.rank}", refused)
@@ -276,10 +274,9 @@ def have_met() -> bool:
 
 
 def _as_in_memory(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient with its axes as the parameter has them in memory, which all ranks agree on.
+    """The gradient with its axes as the parameter has them in memory, copied as it lies.
 
-    So it is copied as it lies: PyTorch's order of axes would turn a channels_last gradient around
-    on the way in and out, two passes over memory.
+    PyTorch's order of axes would turn a channels_last gradient around on the way in and out.
     """
     strides = parameter.stride()
     return gradient.permute(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
@@ -302,29 +299,3 @@ def _reached(call: Callable[[], Value], why: Callable[[str], str]) -> Value:
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
     raise UserError(why(reason))
-
-
-@functools.cache  # one for all runs of this process: its port is taken once
-def _store(ranks: Ranks) -> Any:
-    """The store that torchrun's agent holds, or rank 0 under srun."""
-    from torch.distributed.rendezvous import rendezvous
-
-    if not os.environ.get(TORCHRUN[0]):
-        address, port = _slurm_address()
-        os.environ.setdefault("MASTER_ADDR", address)
-        os.environ.setdefault("MASTER_PORT", str(port))
-    store, _, _ = next(rendezvous("env://", ranks.rank, ranks.size))
-    return store
-
-
-def _slurm_address() -> tuple[str, int]:
-    """The step's first node, where rank 0 is, and a port that follows from job and step.
-
-    Not SLURM_LAUNCH_NODE_IPADDR: under salloc srun is started on a node without any rank.
-    """
-    nodes = os.environ["SLURM_STEP_NODELIST"]
-    if "[" in nodes or "," in nodes:
-        command = ["scontrol", "show", "hostnames", nodes]
-        nodes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
-    return nodes.split()[0], 20000 + (job + 997 * step) % 10000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -21,6 +21,18 @@ def all_printable(value: Any) -> Any:
     if isinstance(value, list):
         return [all_printable(one) for one in value]
     return printable(value) if isinstance(value, str) else value
+
+
+def leaves(value: Any, name: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """Full names and values, ``a.b[0]``, of what is in dictionaries, and in ``lists`` or not."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from leaves(one, f"{name}.{key}" if name else str(key), lists=lists)
+    elif lists and isinstance(value, list):
+        for place, one in enumerate(value):
+            yield from leaves(one, f"{name}[{place}]")
+    else:
+        yield name, value
 
 
 def counted(number: int, what: str) -> str:

@@ -34,7 +34,7 @@ def made_of(x: nn.Parameter, kind: type[torch.optim.Adam] = torch.optim.AdamW) -
     return kind([x], lr=ETA, betas=(BETA1, BETA2), eps=EPS, weight_decay=DECAY)
 
 
-def by_formula(updates: list[igo.method.counter.Update]) -> Tensor:
+def by_formula(updates: list[igo.method.update.Update]) -> Tensor:
     """v̂ is a mean of g² with weights of sum one: of it β(1 - β^(t-1))/(1 - β^t) is kept."""
     x, m = start().detach(), torch.zeros(7, dtype=torch.float64)
     v = torch.zeros(7, dtype=torch.float64)

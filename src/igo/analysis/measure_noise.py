@@ -7,16 +7,17 @@ import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from omegaconf import DictConfig
 
 from igo.config import of_optimizer
 from igo.config.load import load, split_off
 from igo.config.schema import Config, training_samples
-from igo.errors import ConfigError, UserError, nearest
+from igo.errors import ConfigError, UserError
 from igo.files import write_atomically
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
+from igo.method.ranges import AT_LEAST_ONE, Rule
 from igo.runs.folder import read_records
 from igo.runs.rerun import of_command
 from igo.runs.terminal import Terminal
@@ -30,6 +31,10 @@ HIDDEN = (
     "‖∇f‖ 0: the gradient is too small beside the noise of these batches to be seen, so B_simple ="
     " C²/‖∇f‖² is not known; more batches (batches=…) or larger ones show it"
 )
+ENOUGH: Rule = (
+    lambda k: k >= LEAST_FOR_INTERVAL,
+    f"an interval needs {LEAST_FOR_INTERVAL} mini-batches or more",
+)
 
 
 @dataclass
@@ -38,21 +43,14 @@ class NoiseSettings:
 
     run: str | None = None
     batch_sizes: list[int] = field(default_factory=lambda: [32])
-    batches: int = 32
-    sampling: str = "disjoint"
-    estimator: str = "mini_batch"
-    batchnorm: str = "train"
-    memory_mb: int = 1024
+    batches: Annotated[int, ENOUGH] = 32
+    sampling: Annotated[str, SAMPLINGS] = "disjoint"
+    estimator: Annotated[str, ("mini_batch", "per_sample")] = "mini_batch"
+    batchnorm: Annotated[str, ("train", "eval")] = "train"
+    memory_mb: Annotated[int, AT_LEAST_ONE] = 1024
     exponent: bool = False
-    modes: int = 10
+    modes: Annotated[int, AT_LEAST_ONE] = 10
     output: str | None = None
-
-
-CHOICES = {
-    "sampling": SAMPLINGS,
-    "estimator": ("mini_batch", "per_sample"),
-    "batchnorm": ("train", "eval"),
-}
 
 
 @dataclass(frozen=True)
@@ -84,20 +82,8 @@ def run(composed: DictConfig, typed: Collection[str]) -> list[dict[str, Any]]:
 
 
 def _check(settings: NoiseSettings) -> None:
-    for name, choices in CHOICES.items():
-        value = getattr(settings, name)
-        if value not in choices:
-            allowed = f"it must be one of {', '.join(choices)}.{nearest(value, choices)}"
-            raise ConfigError(name, value, allowed)
-    if settings.batches < LEAST_FOR_INTERVAL:
-        allowed = f"an interval needs {LEAST_FOR_INTERVAL} mini-batches or more"
-        raise ConfigError("batches", settings.batches, allowed)
     if not settings.batch_sizes or min(settings.batch_sizes) < 1:
         raise ConfigError("batch_sizes", settings.batch_sizes, "each must be 1 or more")
-    if settings.memory_mb < 1:
-        raise ConfigError("memory_mb", settings.memory_mb, "it must be 1 or more")
-    if settings.modes < 1:
-        raise ConfigError("modes", settings.modes, "it must be 1 or more")
     if settings.output:
         path = Path(settings.output)
         if path.is_dir() or not path.absolute().parent.is_dir():

@@ -117,14 +117,7 @@ def equivalence(differences: ArrayLike, margin: float, least: float = 0.0) -> fl
 
 
 def power(difference: float, sd: float, n: int, level: float = LEVEL) -> float:
-    """Chance that a two-sided paired t test finds a true difference, on its true side.
-
-    Args:
-        difference: the true mean of the differences.
-        sd: their true standard deviation.
-        n: pairs, 2 or more.
-        level: of the two-sided test.
-    """
+    """Chance that a two-sided paired t test finds a true difference, on its true side."""
     from statsmodels.stats.power import TTestPower
 
     return float(TTestPower().power(abs(difference) / sd, n, level / 2, alternative="larger"))

@@ -51,12 +51,6 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     if {"--help", "-h"} & set(sys.argv[1:]):
         width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
         return print_help(help_text(_program(), config, width))
-    for one in sys.argv[1:]:
-        flag = one.split("=")[0]
-        if flag.startswith("-") and flag not in FLAGS:
-            fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
-        if re.match(r"[+~]*hydra\.searchpath", one):  # pkg://… would be imported to be checked
-            fail(f"{one} is not allowed: a folder of settings is named by --config-dir")
     sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
     guard_composition()
@@ -99,6 +93,12 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
 
 def _flags_first(arguments: list[str]) -> list[str]:
     """The command line with flags and their values before the settings, as argparse needs it."""
+    for one in arguments:
+        flag = one.split("=")[0]
+        if flag.startswith("-") and flag not in FLAGS:
+            fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
+        if re.match(r"[+~]*hydra\.searchpath", one):  # pkg://… would be imported to be checked
+            fail(f"{one} is not allowed: a folder of settings is named by --config-dir")
     flags = [
         one for before, one in zip(["", *arguments], arguments, strict=False)
         if one.startswith("-") or (before in WITH_VALUE and "=" not in one)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -19,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.errors import UserError, first_line
+from igo.words import leaves
 
 TARGETS = ("hydra_plugins.igo_", "hydra._internal.core_plugins.")
 # Of Hydra's own settings: those that may have any value, and the values that the others may have,
@@ -67,7 +67,7 @@ def guard_composition() -> None:
 
 def check(composed: DictConfig) -> None:
     """Hold what a composed configuration names against the lists of this file."""
-    for name, value in _leaves(OmegaConf.to_container(composed, resolve=False)):
+    for name, value in leaves(OmegaConf.to_container(composed, resolve=False)):
         if name.rpartition(".")[2] == "_target_" and not str(value).startswith(TARGETS):
             raise UserError(f"{name}={value} is not allowed: settings are values, not code to call")
         group, _, setting = name.partition(".")
@@ -90,12 +90,3 @@ def variable(name: str, *default: object) -> object:
     if name not in os.environ and not default:
         raise UserError(f"the environment variable {name} is not set")
     return os.environ.get(name, *default)
-
-
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """Full names and values of all that is no container; keys of any type, as text."""
-    if not isinstance(value, dict | list):
-        yield name, value
-        return
-    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
-        yield from _leaves(one, f"{name}.{key}" if name else str(key))

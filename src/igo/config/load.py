@@ -17,11 +17,12 @@ from omegaconf.errors import (
 
 from igo.config import hints, rules
 from igo.config.schema import Config, known_settings
+from igo.config.settings import settings_of, value_of
 from igo.data import facts, readers
 from igo.data.source import Place
 from igo.errors import ConfigError, UserError
 from igo.files import read_bytes
-from igo.words import all_printable
+from igo.words import all_printable, leaves
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -80,28 +81,25 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and value > 0
 
 
-def _check_plain(values: object, name: str = "") -> None:
+def _check_plain(values: object) -> None:
     """See that each value is one, and no whole number has more than 63 bits, as tensors allow."""
-    if isinstance(values, dict):
-        for key, value in values.items():
-            _check_plain(value, f"{name}.{key}" if name else str(key))
-    elif isinstance(values, list):
-        for value in values:
-            _check_plain(value, name)
-    elif isinstance(values, int) and abs(values) >= 2**63:
-        raise ConfigError(name, f"a number of {values.bit_length()} bits", "it is too large")
-    elif values == "???":
-        raise ConfigError(name, values, "it needs a value")
+    for name, value in leaves(values):
+        if isinstance(value, int) and abs(value) >= 2**63:
+            raise ConfigError(name, f"a number of {value.bit_length()} bits", "it is too large")
+        if value == "???":
+            raise ConfigError(name, value, "it needs a value")
 
 
 def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:
-    """Type the settings that are fields of ``kind``; return them and the rest, which is a run's."""
+    """Type and check the settings that are fields of ``kind``; return them and the rest."""
     names = {one.name for one in fields(kind)}
     try:
         typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
         own: Own = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error, composed) from None
+    for name, one in settings_of(kind):
+        rules.check(name, value_of(own, name), one.notes)
     rest = [str(name) for name in composed if name not in names]
     return own, OmegaConf.masked_copy(composed, rest)
 

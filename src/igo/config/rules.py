@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
+from typing import Any
 
 import yaml
 
@@ -16,11 +17,12 @@ from igo.config.schema import (
     DatasetConfig,
     held_out,
     training_samples,
-    value_of,
 )
+from igo.config.settings import value_of
 from igo.errors import ConfigError, NoEffect
 from igo.method.batches import PUBLISHED
 from igo.method.profiles import declared, parameters
+from igo.method.ranges import Declared
 from igo.paths import CONF
 
 CHOICES = {name: one.notes.choices for name, one in SETTINGS.items() if one.notes.choices}
@@ -41,38 +43,34 @@ WORDS = (
 )  # fmt: skip
 
 
+def check(setting: str, value: Any, notes: Declared) -> None:
+    """See that a value is one of its setting's choices, and in its range."""
+    word = str(value).lower() if isinstance(value, bool) else value
+    if value is None or (setting, value) in WORDS:
+        return
+    if notes.choices and word not in notes.choices:
+        hint = hints.choice(setting, str(word), notes.choices)
+        raise ConfigError(setting, word, f"it must be one of {', '.join(notes.choices)}{hint}")
+    if notes.rule:
+        holds, allowed = notes.rule
+        if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
+            raise ConfigError(setting, value, allowed)
+
+
 def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
-    _check_choices(config, CHOICES)
-    of_optimizer.check_name(config.optimizer)
-    profile = declared(config.schedule.profile)
-    rules, choices = dict(RULES), dict[str, tuple[str, ...]]()
-    for prefix, own in (("schedule", profile), ("optimizer", of_optimizer.own(config.optimizer))):
-        rules |= {f"{prefix}.{name}": one.rule for name, one in own.items() if one.rule}
-        choices |= {f"{prefix}.{name}": one.choices for name, one in own.items() if one.choices}
-    _check_choices(config, choices)
-    rho = config.schedule.noise_exponent
-    if isinstance(rho, int):  # the one number whose setting takes a word too
-        config.schedule.noise_exponent = float(rho)
-    for setting, (holds, allowed) in rules.items():
-        value = value_of(config, setting)
-        if value is None or (setting, value) in WORDS:
-            continue
-        if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
-            typed = "p" if setting == "schedule.p" and config.schedule.p == config.p else setting
-            raise ConfigError(typed, value, allowed)
+    schedule, optimizer = config.schedule, config.optimizer
+    if isinstance(schedule.noise_exponent, int):  # the one number whose setting takes a word too
+        schedule.noise_exponent = float(schedule.noise_exponent)
+    for setting, one in SETTINGS.items():
+        check(setting, value_of(config, setting), one.notes)
+    of_optimizer.check_name(optimizer)
+    for name, notes in declared(schedule.profile).items():
+        value = getattr(schedule, name)
+        check("p" if name == "p" and value == config.p else f"schedule.{name}", value, notes)
+    for name, notes in of_optimizer.own(optimizer).items():
+        check(f"optimizer.{name}", getattr(optimizer, name), notes)
     _check_names(config)
-
-
-def _check_choices(config: Config, known: Mapping[str, tuple[str, ...]]) -> None:
-    for setting, choices in known.items():
-        value = value_of(config, setting)
-        if isinstance(value, bool):
-            value = str(value).lower()
-        if value is not None and value not in choices:
-            hint = hints.choice(setting, str(value), choices)
-            allowed = f"it must be one of {', '.join(choices)}{hint}"
-            raise ConfigError(setting, value, allowed)
 
 
 def _check_names(config: Config) -> None:

@@ -6,33 +6,24 @@ conf/ holds the values and explains them; these classes hold the types, ``rules`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
-from functools import reduce
+from dataclasses import dataclass, field
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any
 
 from igo.config.optimizers import OPTIMIZERS, timm
+from igo.config.settings import settings_of, value_of, with_settings_of
 from igo.data import readers
 from igo.data.source import Place
 from igo.method.arguments import LENGTHS, RULES
-from igo.method.profiles import PROFILES, parameters
-from igo.method.ranges import (
-    AT_LEAST_ONE,
-    NOT_NEGATIVE,
-    POSITIVE,
-    Declared,
-    Rule,
-    declared,
-    within,
-)
+from igo.method.profiles import PROFILES
+from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, at_least, within
 
 BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
 EPOCHS_OR_AUTO: Rule = (lambda e: e >= 1, "it must be auto, or 1 or more")
 DEGREES: Rule = (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees")
 SHARE: Rule = (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]")
-TWO: Rule = (lambda n: n >= 2, "it must be 2 or more")
+TWO = at_least(2)
 SWITCH = ("auto", "true", "false")
 LOGGERS: dict[str, str] = {
     "wandb": "igo.runs.tracking",
@@ -120,23 +111,6 @@ class _ScheduleConfig:
     )
 
 
-def _with_settings_of(base: type, functions: Iterable[Callable[..., Any]]) -> Any:
-    """The class with the keyword arguments of functions as further fields.
-
-    They are null where the chosen function does not have them.
-    """
-    found: dict[str, Any] = {}
-    for function in functions:
-        types = get_type_hints(function)
-        for name in parameters(function).keys() - {one.name for one in fields(base)}:
-            kind = types[name]
-            found[name] = (str if get_origin(kind) is Literal else kind) | None
-    rest = [(name, kind, None) for name, kind in sorted(found.items())]
-    made = make_dataclass(base.__name__.lstrip("_"), rest, bases=(base,))
-    made.__module__ = __name__  # where pickle looks for it
-    return made
-
-
 if TYPE_CHECKING:
 
     class ScheduleConfig(_ScheduleConfig):
@@ -149,8 +123,8 @@ if TYPE_CHECKING:
 
     OptimizerConfig = _OptimizerConfig
 else:
-    OptimizerConfig = _with_settings_of(_OptimizerConfig, [*OPTIMIZERS.values(), timm])
-    ScheduleConfig = _with_settings_of(_ScheduleConfig, PROFILES.values())
+    OptimizerConfig = with_settings_of(_OptimizerConfig, [*OPTIMIZERS.values(), timm])
+    ScheduleConfig = with_settings_of(_ScheduleConfig, PROFILES.values())
 
 
 @dataclass
@@ -221,26 +195,7 @@ class Config:
     save_model: bool = False
 
 
-class Setting(NamedTuple):
-    """A setting as it is declared; ``default`` is MISSING where it has none."""
-
-    kind: Any
-    default: Any
-    notes: Declared  # its text is what tables call it
-
-
-def _declared(of: type = Config, prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    kinds, noted = get_type_hints(of), get_type_hints(of, include_extras=True)
-    for one in fields(of):
-        kind = kinds[one.name]
-        if is_dataclass(kind):
-            yield from _declared(kind, f"{prefix}{one.name}.")  # type: ignore[arg-type]
-        else:
-            default = [] if one.default_factory is list else one.default
-            yield prefix + one.name, Setting(kind, default, declared(noted[one.name]))
-
-
-SETTINGS = dict(_declared())  # by full name
+SETTINGS = dict(settings_of(Config))
 
 
 # What the settings mean. Raised where the same ones come to mean another result, as when epochs
@@ -294,11 +249,6 @@ def training_samples(config: Config) -> int:
 def total_epochs(config: Config) -> int:
     """Epochs of the whole plan; a full-batch update of the final stage is one."""
     return config.epochs + config.schedule.final_updates
-
-
-def value_of(config: Config, setting: str) -> Any:
-    """The value behind a full name such as ``schedule.gamma``."""
-    return reduce(getattr, setting.split("."), config)
 
 
 def shared_settings(config: Config) -> dict[str, Any]:

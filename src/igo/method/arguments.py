@@ -65,12 +65,7 @@ class PlanWarning(UserWarning):
 
 
 def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
-    """Refuse what cannot be planned with, before anything is computed.
-
-    Args:
-        given: the arguments that every profile has, ``profile`` itself among them.
-        of_profile: the profile's own.
-    """
+    """Refuse what cannot be planned with, before anything is computed."""
     profile = given["profile"]
     _check_profile(profile, given["batch_size"])
     own = {} if profile == RAMP else declared(profile)

@@ -8,7 +8,6 @@ given says nothing about where training stands.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -18,50 +17,12 @@ from igo.method.feedback import Course, Feedback
 from igo.method.noise import Noise
 from igo.method.peers import Peers
 from igo.method.plan import Plan
-from igo.method.stages import Place
+from igo.method.update import Update
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
 STEP = "call schedule.step() (or advance() of the sampler) before each update"
-
-
-@dataclass(frozen=True)
-class Update(Place):
-    """One parameter update, or one of the parts that its gradient is the sum of.
-
-    ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
-    ``part`` of ``parts``. ``own`` are the samples of this part on this rank.
-    """
-
-    own: int
-    ranks: int
-    part: int = 1
-    parts: int = 1
-
-    @property
-    def batch_size(self) -> int:
-        """Samples of the batch over all ranks and parts."""
-        return self.size
-
-    @property
-    def weight(self) -> float:
-        """What a part's mean loss is multiplied by where ranks average gradients (DDP).
-
-        own · ranks / batch_size: 1 where there is one part and all ranks have equal shares. It
-        makes the sum over parts of the average over ranks the gradient of the whole batch's mean.
-        """
-        return self.own * self.ranks / self.batch_size
-
-    @property
-    def ends(self) -> bool:
-        """Whether it is the last part: ``optimizer.step()`` comes after it, and only then."""
-        return self.part == self.parts
-
-    @property
-    def ends_epoch(self) -> bool:
-        """Whether it is the last part of its epoch's last update."""
-        return self.ends and self.batch == self.batches
 
 
 class Counter:

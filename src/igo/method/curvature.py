@@ -66,12 +66,6 @@ def trace(product: Product, top: Top, *, probes: int, seed: int) -> tuple[float,
     second term is the mean of z'P H P z over random signs z. That is unbiased however exact the
     eigenvectors are, and spares the estimate the few large eigenvalues that its variance is made
     of (Hutch++, Meyer et al. 2021, with Lanczos vectors in place of a sketch).
-
-    Args:
-        product: with the matrix.
-        top: its largest eigenvalues; there may be none.
-        probes: m, products with random vectors, at least 2.
-        seed: of the random signs.
     """
     found = []
     for probe in range(probes):

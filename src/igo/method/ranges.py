@@ -27,8 +27,14 @@ def declared(hint: Any) -> Declared:
 
 
 POSITIVE: Rule = (lambda x: x > 0, "it must be above 0")
-NOT_NEGATIVE: Rule = (lambda x: x >= 0, "it must be 0 or more")
-AT_LEAST_ONE: Rule = (lambda x: x >= 1, "it must be 1 or more")
+
+
+def at_least(low: float) -> Rule:
+    """The bound is allowed."""
+    return lambda x: x >= low, f"it must be {low:,} or more"
+
+
+NOT_NEGATIVE, AT_LEAST_ONE = at_least(0), at_least(1)
 
 
 def within(low: float, high: float) -> Rule:

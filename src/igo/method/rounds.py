@@ -55,15 +55,7 @@ def rounds(epsilon: float, alpha_0: float, p: float) -> int:
 def stages_of(
     epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any, most: int, what: str
 ) -> int | None:
-    """M for ``epsilon``; None where neither it nor ``alpha_0`` is given.
-
-    Args:
-        epsilon: the accuracy that is wanted.
-        alpha_0: of Algorithm 3.
-        profile: that of the plan.
-        p: its exponent.
-        most: stages that there can be.
-        what: limits them.
+    """M for ``epsilon``, at most ``most`` ``what``; None where neither it nor ``alpha_0`` is given.
 
     Raises:
         PlanError: ``epsilon`` has no meaning here, or asks for more stages than ``most``.

@@ -20,10 +20,11 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from igo.method import batches, orders
 from igo.method.arguments import PlanError, PlanWarning
-from igo.method.counter import STEP, Counter, Update
+from igo.method.counter import STEP, Counter
 from igo.method.feedback import Feedback
 from igo.method.plan import Plan
 from igo.method.stages import Place
+from igo.method.update import Update
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

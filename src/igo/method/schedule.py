@@ -14,8 +14,9 @@ from torch.optim import SGD, Optimizer
 
 from igo.method import adam, groups, momentum
 from igo.method.arguments import PlanError, PlanWarning
-from igo.method.counter import Counter, Update
+from igo.method.counter import Counter
 from igo.method.noise import Noise
+from igo.method.update import Update
 
 # Steps in a row that a GradScaler may skip of one optimizer while another makes its own.
 MISSED = 16

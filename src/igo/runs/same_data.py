@@ -24,13 +24,7 @@ def of(config: Config, *, download: bool = True) -> Identity:
 
 
 def check(what: str, recorded: object, here: Identity) -> None:
-    """Hold the data that a record names against those that are here.
-
-    Args:
-        what: whose record it is, for a person.
-        recorded: an Identity as plain data; of an old version None.
-        here: the data that were read now.
-    """
+    """Hold the data that a record names against those that are here."""
     if not isinstance(recorded, Mapping) or recorded.get("fingerprint") == here.fingerprint:
         return
     entries = {one.name: recorded.get(one.name, "?") for one in fields(Identity)}

@@ -74,13 +74,7 @@ class Terminal:
         print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
-        """Print the schedule and its stages, with notes.
-
-        Args:
-            config: the checked configuration.
-            plan: its plan.
-            file: where the plan is whole; None: here, every stage is shown.
-        """
+        """Print the schedule and its stages, with notes; all stages where no ``file`` has them."""
         self.say(plan_table.title(config, plan), wrap=True)
         most = None if file is None else plan_table.MOST_ROWS
         columns = plan_table.columns(config)

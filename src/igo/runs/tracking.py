@@ -40,14 +40,7 @@ def sweep_run() -> str | None:
 def start(
     config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
 ) -> Tracker:
-    """Open the run's W&B run and bring it up to the given records.
-
-    Args:
-        config: the checked configuration.
-        folder: its status.json keeps the W&B id, so that every start continues the same run.
-        records: those of the epochs that are complete.
-        warn: told when an unreachable server makes the run go on offline.
-    """
+    """Open the run's W&B run, whose id status.json keeps, and bring it up to the given records."""
     if config.tracking.mode == "disabled":
         return Tracker()
     threading.excepthook = _excepthook

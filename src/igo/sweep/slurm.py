@@ -20,7 +20,7 @@ from igo.errors import ConfigError, UserError
 from igo.ranks import Ranks
 from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import Sweep
-from igo.sweep.queue import one_line
+from igo.sweep.state import one_line
 from igo.words import counted
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import torch
 from igo.config import of_optimizer
 from igo.method import adam
 from igo.method import batches as equal
-from igo.method.counter import Update
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
+from igo.method.update import Update
 from igo.seeds import derive_seed
 from igo.train import online, optim
 from igo.train.datasets import Batch

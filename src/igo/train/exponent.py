@@ -23,15 +23,6 @@ def predict(
 ) -> NoiseExponent:
     """ρ at the model's present parameters, in its present mode.
 
-    Args:
-        training: model, data and optimizer.
-        learning_rate: η of the prediction.
-        momentum: β of it.
-        batch_size: of the mini-batches that noise and Hessian are taken from.
-        batches: K of them.
-        sampling: how they are drawn.
-        modes: leading ones of the Hessian.
-
     Raises:
         ValueError: there is no such ρ, see ``igo.noise_exponent``.
     """

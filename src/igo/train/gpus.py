@@ -69,12 +69,7 @@ def take_own(ranks: Ranks) -> None:
 
 
 def check_apart(gpus: Sequence[str], found: int) -> None:
-    """See that no GPU is named twice.
-
-    Args:
-        gpus: "machine GPU" of each process.
-        found: how many this process sees.
-    """
+    """See that no GPU is named twice."""
     gpu, shared = Counter(gpus).most_common(1)[0]
     if shared > 1:
         allowed = (

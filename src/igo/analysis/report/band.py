@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import polars as pl
@@ -9,7 +10,6 @@ import polars as pl
 from igo.analysis.report.chart import Axis, Figure, Panel, Series, Strip, look
 from igo.analysis.report.results import Results
 from igo.analysis.table.names import schedule_name
-from igo.method.band import largest_a, printed_width_bounds
 
 MOST = 14  # schedules drawn
 WIDTHS = (1.5, 2.0, 4.0)  # a_m for which the band is shaded
@@ -33,7 +33,15 @@ class Rates:
 
 def floor(a: float) -> float:
     """The lowest 1/d_m for a given a_m, (√(a² - 1) - 1)/a (slides, Prop. 3.1)."""
-    return float(1 / printed_width_bounds(a)[1])
+    return (math.sqrt(a**2 - 1) - 1) / a
+
+
+def largest_a(rate: float) -> float:
+    """The largest a_m for which the lowest 1/d_m is below the decay rate; ∞ if it is for all."""
+    if rate >= 1:
+        return math.inf
+    # (√(a² − 1) − 1)/a = γ  ⇔  (1 − γ²) a² − 2γ a − 2 = 0
+    return (rate + math.sqrt(rate**2 + 2 * (1 - rate**2))) / (1 - rate**2)
 
 
 def rates(results: Results) -> list[Rates]:

@@ -59,11 +59,7 @@ class Family:
 
 
 def families(settings: pl.DataFrame) -> list[Family]:
-    """Every family among the settings that have a finished run.
-
-    Args:
-        settings: as in igo.analysis.report.results.Results.
-    """
+    """Every family among the settings that have a finished run."""
     usable = settings.filter(pl.col("n") > 0)
     grids = of_kind(
         "grid", usable, SCHEDULE,

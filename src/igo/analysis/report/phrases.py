@@ -35,11 +35,6 @@ def p_value(p: float | None) -> str:
     return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
 
 
-def p_is(p: float | None) -> str:
-    """``p = 0.031``."""
-    return "not testable" if p is None else "p < 0.0001" if p < 1e-4 else f"p = {p_value(p)}"
-
-
 def signed(value: float, form: str = ".2f") -> str:
     """With its sign, a true minus."""
     return f"{value:+{form}}".replace("-", MINUS)

@@ -62,9 +62,6 @@ def sentence(runs: pl.DataFrame) -> str:
 
     The spread of a paired difference is √2 times the residual of the additive model setting + seed
     over the seeds that all settings have.
-
-    Args:
-        runs: as table.read_runs makes it.
     """
     known = table.count_once(table.with_settings(runs))
     numbered = known.with_columns(

@@ -8,9 +8,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+from igo.config.schema import TWO
 from igo.errors import UserError
+from igo.method.ranges import AT_LEAST_ONE, POSITIVE
 from igo.runs.find import is_run
 from igo.runs.folder import last_record, state_of
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from igo.train.state import Training
 
 VERSION = 1  # of what is measured: another one is measured again
+NORMS = ("inf", "2")
 NO_EFFECT = ("runs", "batch_size", "data_dir", "fresh", "engine")
 Say = Callable[[str], None]
 
@@ -28,8 +31,8 @@ Say = Callable[[str], None]
 class EngineChoice:
     """Where it computes; the precision is fp32."""
 
-    device: str = "auto"
-    threads: int | None = None
+    device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
+    threads: Annotated[int | None, AT_LEAST_ONE] = None
 
 
 @dataclass
@@ -37,16 +40,16 @@ class Settings:
     """What `igo sharpness` can be told (conf/sharpness.yaml)."""
 
     runs: Any = "runs"
-    samples: int = 500
-    norm: str = "inf"
-    radius: float = 0.002
-    steps: int = 20
-    starts: int = 1
-    eigenvalues: int = 3
-    tolerance: float = 1e-3
-    probes: int = 10
+    samples: Annotated[int, AT_LEAST_ONE] = 500
+    norm: Annotated[str, NORMS] = "inf"
+    radius: Annotated[float, POSITIVE] = 0.002
+    steps: Annotated[int, AT_LEAST_ONE] = 20
+    starts: Annotated[int, AT_LEAST_ONE] = 1
+    eigenvalues: Annotated[int, AT_LEAST_ONE] = 3
+    tolerance: Annotated[float, POSITIVE] = 1e-3
+    probes: Annotated[int, TWO] = 10
     seed: int = 0
-    batch_size: int = 250
+    batch_size: Annotated[int, AT_LEAST_ONE] = 250
     data_dir: str | None = None
     fresh: bool = False
     engine: EngineChoice = field(default_factory=EngineChoice)

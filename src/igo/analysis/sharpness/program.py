@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +13,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from igo.analysis.sharpness.measure import VERSION, Say, Settings, measure
 from igo.config.load import of_file, split_off
-from igo.errors import ConfigError, UserError
+from igo.errors import UserError
 from igo.files import from_json, write_atomically
 from igo.runs.find import find, named
 from igo.runs.same_data import Comparison
 
 FILE = "sharpness.json"
-LEAST = {"samples": 1, "steps": 1, "starts": 1, "eigenvalues": 1, "probes": 2, "batch_size": 1}
 
 
 def run(composed: DictConfig) -> None:
@@ -30,7 +28,6 @@ def run(composed: DictConfig) -> None:
         SystemExit: 1 where a run could not be measured; the others were.
     """
     settings, _ = split_off(composed, Settings)
-    _check(settings)
     folders = find(named(settings.runs))
     counts = {"measured": 0, "measured before": 0, "failed": 0}
     with _overview(len(folders)) as (say, doing, done):
@@ -48,25 +45,6 @@ def run(composed: DictConfig) -> None:
         say(", ".join(f"{count} {how}" for how, count in counts.items() if count))
     if counts["failed"]:
         raise SystemExit(1)
-
-
-def _check(settings: Settings) -> None:
-    from igo.analysis.sharpness.worst_case import NORMS
-
-    for name, choices in (("norm", NORMS), ("engine.device", ("auto", "cpu", "cuda"))):
-        value = settings.engine.device if name == "engine.device" else getattr(settings, name)
-        if value not in choices:
-            raise ConfigError(name, value, f"it must be one of {', '.join(choices)}")
-    for name, least in LEAST.items():
-        if getattr(settings, name) < least:
-            raise ConfigError(name, getattr(settings, name), f"it must be {least} or more")
-    for name in ("radius", "tolerance"):
-        value = getattr(settings, name)
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(name, value, "it must be above 0")
-    threads = settings.engine.threads
-    if threads is not None and threads < 1:
-        raise ConfigError("engine.threads", threads, "it must be 1 or more")
 
 
 @contextmanager

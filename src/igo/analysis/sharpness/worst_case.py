@@ -16,7 +16,6 @@ from torch import Tensor
 from igo.seeds import generator
 
 Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
-NORMS = ("inf", "2")
 MOMENTUM = 0.75  # these three, and the checkpoints below: Croce and Hein 2020, Algorithm 1
 LEAST_SHARE = 0.75
 FIRST_CHECK = 22  # percent of the steps
@@ -31,7 +30,7 @@ def worst_rise(
         function: the loss and its gradient.
         at: w, the parameters, (d,).
         radius: ρ.
-        norm: p, one of NORMS.
+        norm: p, inf or 2.
         steps: of ascent from each start, a value and gradient each.
         starts: the first is w itself, the others are random points of the ball.
         seed: of these.

@@ -117,12 +117,7 @@ def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
 
 
 def shared(row: Row, names: Collection[str]) -> list[str]:
-    """What settings have in common, in words: the data first, then all that is no default.
-
-    Args:
-        row: one of them.
-        names: the settings that are the same in all.
-    """
+    """What settings have in common, in words: the data first, then all that is no default."""
     first = [str(phrase("dataset.name", row["dataset.name"]))] if "dataset.name" in names else []
     if first and "dataset.samples" in names:
         first[0] += f" ({phrase('dataset.samples', row['dataset.samples'])})"
@@ -134,7 +129,8 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
             *FACTS, *SCHEDULE}  # fmt: skip
     always = [name for name in ALWAYS if name in names]
     first += [phrase(name, row[name]) for name in always]
-    if "schedule.profile" in names and {"p", "split"} <= set(names):
+    whole = {"schedule.profile", "split", *OF_PROFILES.get(str(row.get("schedule.profile")), ())}
+    if whole <= set(names):
         first += [schedule_name(row)] + [f"split {row['split']:.4g}"] * (method(row) is None)
     if row.get("schedule.stages") == row.get("epochs"):
         said.add("schedule.stages")

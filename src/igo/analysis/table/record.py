@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
 from dataclasses import MISSING
 from functools import cache
 from pathlib import Path
@@ -12,11 +11,11 @@ from typing import Any, get_args, get_origin
 
 from igo.config import schema
 from igo.config.load import record_values
-from igo.config.schema import Setting
+from igo.config.settings import Setting
 from igo.errors import UserError
 from igo.files import from_json, read_bytes
 from igo.runs.folder import check_unchanged, refuse_older, state_of
-from igo.words import printable
+from igo.words import leaves, printable
 
 Row = dict[str, Any]
 
@@ -138,15 +137,7 @@ def _values(text: str) -> Row:
         return {}
     if not isinstance(values, dict):
         raise UserError("config.yaml does not hold settings")
-    return {name: _setting(name, value) for name, value in _flat(values)}
-
-
-def _flat(values: Mapping[object, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return {name: _setting(name, value) for name, value in leaves(values, lists=False)}
 
 
 def _setting(name: str, value: Any) -> Any:

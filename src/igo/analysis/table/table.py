@@ -74,9 +74,6 @@ def constants(runs: pl.DataFrame) -> Row:
 def summarise(runs: pl.DataFrame) -> pl.DataFrame:
     """One row for each setting: the runs of one row differ in the seed alone.
 
-    Args:
-        runs: as read_runs makes it.
-
     Returns:
         The settings that differ among the runs, sorted by them; ``n``, finished runs of different
         seeds, which the statistics are over; ``unfinished`` and ``repeated`` (finished ones whose

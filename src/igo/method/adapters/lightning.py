@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from igo.errors import UserError
 from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
-from igo.method.counter import Update
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
+from igo.method.update import Update
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback, LightningModule, Trainer

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Sampler
 from igo.errors import UserError
 from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.method.arguments import PlanError, PlanWarning
-from igo.method.counter import Update
 from igo.method.groups import check_rate
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
+from igo.method.update import Update
 
 if TYPE_CHECKING:
     import transformers

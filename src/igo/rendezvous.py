@@ -1,0 +1,36 @@
+"""Where the processes of a run meet: torchrun says it, and under srun it follows from the step."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+from typing import Any
+
+TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+
+
+@functools.cache  # one for all runs of this process: its port is taken once
+def store(rank: int, size: int) -> Any:
+    """The store that torchrun's agent holds, or rank 0 under srun."""
+    from torch.distributed.rendezvous import rendezvous
+
+    if not os.environ.get(TORCHRUN[0]):
+        address, port = slurm_address()
+        os.environ.setdefault("MASTER_ADDR", address)
+        os.environ.setdefault("MASTER_PORT", str(port))
+    found, _, _ = next(rendezvous("env://", rank, size))
+    return found
+
+
+def slurm_address() -> tuple[str, int]:
+    """The step's first node, where rank 0 is, and a port that follows from job and step.
+
+    Not SLURM_LAUNCH_NODE_IPADDR: under salloc srun is started on a node without any rank.
+    """
+    nodes = os.environ["SLURM_STEP_NODELIST"]
+    if "[" in nodes or "," in nodes:
+        command = ["scontrol", "show", "hostnames", nodes]
+        nodes = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    job, step = int(os.environ["SLURM_JOB_ID"]), int(os.environ["SLURM_STEP_ID"])
+    return nodes.split()[0], 20000 + (job + 997 * step) % 10000
