@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from conftest import TINY, clean_environment
+from conftest import ROOT, TINY, clean_environment
 from forked import Ended, shared_forge
 from omegaconf import OmegaConf
 from PIL import Image
@@ -197,6 +197,17 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, ma
     assert str(mixed.parent) not in (made / "runs.csv").read_text()
 
 
+def test_the_page_names_the_images_and_breaks_no_name(made: Path) -> None:
+    text = (made / "index.html").read_text()
+    cards = re.findall(r'<p class="kicker">(.*?)</p>', text)
+    plain = [re.sub(r"<[^>]+>", "", card).replace("\u00a0", " ") for card in cards]
+    assert plain == ["Methods 1–4 · digits (n = 96)", "Decay rates against Proposition 3.3"]
+    names = re.findall(r'<td class="name">.*?<span>(.*?)</span><wbr><span>(.*?)</span>', text)
+    folders = {row["run"] for row in csv.DictReader((made / "runs.csv").read_text().splitlines())}
+    assert {head + digits for head, digits in names} == folders
+    assert all(len(digits) == 10 for head, digits in names if head)
+
+
 def _outside_noscript(text: str) -> Iterator[tuple[str, str]]:
     kept = re.sub(r"<noscript>.*?</noscript>", "", text, flags=re.DOTALL)
     kept = re.sub(r"<script[^>]*>.*?</script>", "", kept, flags=re.DOTALL)
@@ -305,13 +316,13 @@ def test_an_output_that_cannot_be_written_is_said_first(
         report(tmp_path / "runs", tmp_path / "file" / "report")
 
 
-def browse(page: Path, folder: Path) -> tuple[str, list[str]]:
+def browse(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
     """Open a page without a network; return its document and what its console said."""
     folder.mkdir()
     assert CHROMIUM is not None
     done = subprocess.run(
         [CHROMIUM, *FLAGS, f"--user-data-dir={folder}", "--window-size=1400,900",
-         "--virtual-time-budget=5000", "--dump-dom", page.as_uri()],
+         "--virtual-time-budget=5000", *flags, "--dump-dom", page.as_uri()],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -375,6 +386,54 @@ def test_in_a_browser_without_a_network(everything: Path, width: int, tmp_path: 
     assert len(set(found["sorted"])) > 10
     assert found["wide"] == [width, width, width]  # nothing to scroll sideways
     assert found["fetched"] == []
+
+
+AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
+ASK_AXE = """<script>AXE</script><script>
+addEventListener("load", () => setTimeout(async () => {
+  document.querySelectorAll("details").forEach((one) => { one.open = true; });
+  const tags = ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"];
+  const found = await axe.run(document, { runOnly: { type: "tag", values: tags } });
+  const background = (of) => {
+    const colour = getComputedStyle(of).backgroundColor;
+    return colour === "rgba(0, 0, 0, 0)" ? background(of.parentElement) : colour;
+  };
+  const drawn = [...document.querySelectorAll(".plot text")].map(
+    (text) => [getComputedStyle(text).fill, background(text.closest(".plot"))]);
+  document.documentElement.dataset.probe = JSON.stringify({
+    faults: found.violations.map((one) => [one.id, one.nodes.map((node) => node.html)]),
+    held: found.passes.find((one) => one.id === "color-contrast").nodes.length, drawn,
+  });
+}, 200));
+</script>"""
+
+
+def hexadecimal(colour: str) -> str:
+    """#rrggbb of a computed style's rgb(r, g, b)."""
+    return "#{:02x}{:02x}{:02x}".format(*map(int, re.findall(r"\d+", colour)[:3]))
+
+
+@pytest.mark.slow
+@needs_chromium
+@pytest.mark.skipif(not AXE.exists(), reason="npm install --prefix build/axe axe-core")
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+def test_axe_finds_no_fault(everything: Path, scheme: str, tmp_path: Path) -> None:
+    """WCAG AA of the page, all of it open; of charts, whose ground axe leaves open, by hand."""
+    before, after = (everything / "index.html").read_text().rsplit("</body>", 1)
+    asked = tmp_path / "asked.html"
+    asked.write_text(before + ASK_AXE.replace("AXE", AXE.read_text(), 1) + "</body>" + after)
+    chosen = f"--blink-settings=preferredColorScheme={['dark', 'light'].index(scheme)}"
+    document, said = browse(asked, tmp_path / "profile", chosen)
+    assert said == []
+    probe = re.search(r'data-probe="([^"]*)"', document)
+    assert probe is not None
+    found = json.loads(html.unescape(probe[1]))
+    assert found["faults"] == []
+    assert found["held"] > 100
+    assert found["drawn"]
+    pairs = {tuple(map(hexadecimal, pair)) for pair in found["drawn"]}
+    assert min(contrast(*pair) for pair in pairs) >= 4.5
+    assert {contrast(ground, "#000000") < 3 for _, ground in pairs} == {scheme == "dark"}
 
 
 @pytest.mark.slow

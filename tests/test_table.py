@@ -514,6 +514,9 @@ def test_the_terminal_shows_what_fits(
         assert max(len(line) for line in narrow[:end]) <= width
         assert any("55.00 ± 7.07" in line for line in narrow)
         assert "seconds" in narrow[end]
+        titled, legend = "\n".join(narrow[:end]), "\n".join(narrow[end + 1 :])
+        assert ("interval" in legend) == ("95 %" in titled)
+        assert ("accuracy_best" in legend) == ("accuracy_best" in titled)
 
 
 def test_what_follows_from_another_column_is_not_shown(

@@ -51,7 +51,7 @@ class Tests:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; ``where`` tells it from others of its title."""
+    """A part of the page; ``where`` tells it from others of its title, ``data``: its images."""
 
     name: str
     title: str
@@ -62,6 +62,7 @@ class Section:
     results: Sequence[tuple[str, Row]] = ()
     tests: Sequence[Tests] = ()
     where: str = ""
+    data: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def _section(results: Results, family: Family, margin: float, where: str) -> Sec
         rows,
         tests,
         where,
+        "" if family.data in where else family.data,
     )
 
 

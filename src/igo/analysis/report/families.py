@@ -52,6 +52,11 @@ class Family:
         return self.kind if self.number == 1 else f"{self.kind}_{self.number}"
 
     @property
+    def data(self) -> str:
+        """The data set, which all of its settings have, with n where that is set."""
+        return self.shared.split(", ")[0]
+
+    @property
     def labelled(self) -> pl.DataFrame:
         """Its settings in order, each with its label."""
         labels = {"setting": self.settings, "label": [self.labels[one] for one in self.settings]}

@@ -48,6 +48,7 @@ def render(report: Report, results: Results, command: str, folder: Path | None =
         "p_value": p_value,
         "tied": _tied,
         "place": _place,
+        "folder_name": _folder_name,
         "frame": _frame,
         "data": _data,
         "key": _key,
@@ -83,6 +84,12 @@ def _tied(text: str) -> str:
     for loose in (" = ", " %", " ≤ ", " > ", " × "):
         text = text.replace(loose, loose.replace(" ", "\u00a0"))
     return text
+
+
+def _folder_name(name: str) -> Markup:
+    """A run's name, which may be broken before its ten digits and nowhere else."""
+    head, dash, digits = name.rpartition("-")
+    return Markup("<span>{}</span><wbr><span>{}</span>").format(head + dash, digits)
 
 
 def _number(value: float | None, form: str, factor: float = 1) -> str:

@@ -36,6 +36,7 @@ SHOWN = (  # statistics from the most to the least important: name, factor, form
     ("seconds", 1, ",.1f"),
 )
 GAP = 2  # between columns
+INTERVAL = "95 %"  # the title of each column of intervals
 IN_WORDS = "setting"  # the column that stands for those of many settings
 Column = tuple[str, list[str]]
 
@@ -67,13 +68,23 @@ def show_summary(runs: pl.DataFrame) -> None:
         say(f"columns hidden in this narrow terminal: {', '.join(left_out)} (all in summary.csv)")
     if len(summary) > MOST_SETTINGS:
         say(f"{counted(len(summary) - MOST_SETTINGS, 'more setting')} in summary.csv")
-    say("± is the standard deviation over seeds, [ ] the 95 % interval of the mean")
-    say("accuracy and loss are those of the last epoch, accuracy_best that of the best epoch")
-    accuracy = summary.select("test/accuracy_mean", "test/accuracy_low").rows()
-    if any(mean is not None and low is None for mean, low in accuracy):
-        say("no interval: one seed, or one value in all seeds")
+    _legend([title for title, _ in shown], summary)
     for why in why_null(runs):
         say(why)
+
+
+def _legend(titles: Sequence[str], summary: pl.DataFrame) -> None:
+    """What the columns that are shown mean."""
+    intervals = INTERVAL in titles
+    mean = ", [ ] the 95 % interval of the mean" if intervals else ""
+    say(f"± is the standard deviation over seeds{mean}")
+    best = (
+        ", accuracy_best that of the best epoch" if _title("test/accuracy_best") in titles else ""
+    )
+    say(f"accuracy and loss are those of the last epoch{best}")
+    accuracy = summary.select("test/accuracy_mean", "test/accuracy_low").rows()
+    if intervals and any(mean is not None and low is None for mean, low in accuracy):
+        say("no interval: one seed, or one value in all seeds")
 
 
 def say(text: str) -> None:
@@ -114,7 +125,7 @@ def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
             continue  # nothing was held out
         statistics.append((_title(name), [_statistic(row, name, factor, form) for row in rows]))
         if name != "updates":  # which the settings decide
-            statistics.append(("95 %", [_interval(row, name, factor, form) for row in rows]))
+            statistics.append((INTERVAL, [_interval(row, name, factor, form) for row in rows]))
     if _width([*settings, *counts, statistics[0]]) > width:
         settings = [(IN_WORDS, [", ".join(differing(row, names)) for row in rows])]
     return [*settings, *counts, *statistics]
@@ -153,7 +164,7 @@ def _fitting(columns: Sequence[Column], width: int) -> tuple[Sequence[Column], l
     end = titles.index(_title(SHOWN[0][0])) + 1
     while end < len(columns) and _width(columns[: end + 1]) <= width:
         end += 1
-    return columns[:end], [title for title in titles[end:] if title != "95 %"]
+    return columns[:end], [title for title in titles[end:] if title != INTERVAL]
 
 
 def _width(columns: Sequence[Column]) -> int:
