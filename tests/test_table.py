@@ -8,6 +8,7 @@ import json
 import math
 import random
 import re
+import resource
 import runpy
 import statistics
 import subprocess
@@ -478,6 +479,24 @@ def shown(
     monkeypatch.setenv("COLUMNS", str(width))
     show.show(runs)
     return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_full_disk_leaves_the_table_of_before_and_nothing_else(tmp_path: Path) -> None:
+    """As a limit on the size of files has it; the tables are above it in turn."""
+    (folder,) = [make_run(tmp_path / "runs", "seed=1", accuracies=(0.0, 0.5, 0.6))]
+    runs = table.read_runs([folder])
+    place = tmp_path / "tables"
+    sizes = sorted({path.stat().st_size for path in table.write(runs, place)})
+    before = {path.name: path.read_bytes() for path in place.iterdir()}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in sizes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, hard))
+        try:
+            with pytest.raises(UserError, match="cannot be written"):
+                table.write(runs, place)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 
 
 def test_the_terminal_shows_what_fits(

@@ -9,7 +9,7 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -79,10 +79,23 @@ def durable(partial: Path) -> Iterator[IO[bytes]]:
 
 def write_atomically(path: Path, text: str) -> None:
     """Replace a file's content: readers see the old or the new, never a part."""
-    partial = partial_of(path)
-    with durable(partial) as file:
-        file.write(text.encode())
-    partial.replace(path)
+    replace_all({path: text.encode()})
+
+
+def replace_all(contents: Mapping[Path, bytes]) -> None:
+    """Replace files once all of them are on the disk; an OSError leaves the old ones alone."""
+    written: list[Path] = []
+    try:
+        for path, data in contents.items():
+            with durable(partial_of(path)) as file:
+                file.write(data)
+            written.append(path)
+    except OSError:
+        for path in written:
+            partial_of(path).unlink(missing_ok=True)
+        raise
+    for path in contents:
+        partial_of(path).replace(path)
 
 
 def make_writable(folder: Path) -> None:

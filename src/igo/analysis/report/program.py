@@ -14,7 +14,7 @@ from igo.analysis.report import content, draw, inputs, page, power
 from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
-from igo.files import output_folder, partial_of
+from igo.files import output_folder, replace_all
 from igo.runs.find import find, named
 from igo.words import counted
 
@@ -96,9 +96,7 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
     stale = _linked(folder / PAGE) - files.keys()
     with _writing(folder):
         for name, data in files.items():
-            partial = partial_of(folder / name)
-            partial.write_bytes(data)
-            partial.replace(folder / name)
+            replace_all({folder / name: data})
         for name in stale:
             (folder / name).unlink(missing_ok=True)
 

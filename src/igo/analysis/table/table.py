@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +14,7 @@ from igo.analysis import statistics
 from igo.analysis.table.record import HEAD, RESULTS, SETTINGS, Row, read_run
 from igo.config.schema import NO_EFFECT
 from igo.errors import UserError
-from igo.files import partial_of
+from igo.files import replace_all
 
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
@@ -143,14 +144,14 @@ def _within(metric: str, end: pl.Expr) -> pl.Expr:
 def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
     """Write table.csv, table.parquet and summary.csv whole or not at all; return their paths."""
     paths = [folder / name for name in FILES]
-    partial = [partial_of(path) for path in paths]
+    parquet = io.BytesIO()
+    runs.write_parquet(parquet)
+    summary = summarise(runs).with_columns(NO_FORMULA).write_csv()
+    table = runs.with_columns(NO_FORMULA).write_csv()
+    contents = (table.encode(), parquet.getvalue(), summary.encode())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        runs.with_columns(NO_FORMULA).write_csv(partial[0])
-        runs.write_parquet(partial[1])
-        summarise(runs).with_columns(NO_FORMULA).write_csv(partial[2])
-        for path, final in zip(partial, paths, strict=True):
-            path.replace(final)
+        replace_all(dict(zip(paths, contents, strict=True)))
     except OSError as error:
         raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
     return paths
