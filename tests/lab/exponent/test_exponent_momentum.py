@@ -10,6 +10,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from lab.exponent import momentum
+from lab.theory.exponent import heavy_ball
 
 A = [name for name in momentum.TRAININGS.arms if name.startswith("A")]
 B = [name for name in momentum.TRAININGS.arms if name.startswith("B")]
@@ -87,3 +88,23 @@ def test_fewer_than_nine_seeds_cannot_refute():
         apart = dict.fromkeys(A + B, 2.0) | {momentum.SENSITIVITY: 1.4}
         found = momentum.judge(*world(apart, seeds=seeds))
         assert found.verdicts == {"A": verdict, "B": verdict}
+
+
+@pytest.mark.parametrize("beta", [0.5, 0.9])
+@pytest.mark.parametrize("h", [1e-4, 0.3, 1.2])
+def test_what_the_page_says_of_quadratics_is_exact(beta, h):
+    """docs/exponent.md: both rules on one mode, λ = 1, by second moments."""
+    one, b = np.ones(1), 16.0
+
+    def loss(eta, momentum=0.0):
+        return float(heavy_ball(one, one, eta, b, momentum).stationary()[0])
+
+    step = loss(h * (1 - beta), beta) / loss(h)  # NSHB at h is SHB at h(1 − β): the same run
+    assert step == pytest.approx((2 - h) / (2 - h * (1 - beta) / (1 + beta)), rel=1e-6)
+    if h < 0.01:
+        hat = beta * (beta**2 - beta + 1) / (1 - beta) ** 2
+        shb = loss(h / np.sqrt(1 + hat), beta) / loss(h)
+        assert shb == pytest.approx(1 / ((1 - beta) * np.sqrt(1 + hat)), rel=1e-3)
+        assert shb == pytest.approx({0.5: 1.26, 0.9: 1.10}[beta], abs=0.006)
+        nshb = loss(h * (1 - beta) / np.sqrt(1 + 4 * beta**2), beta) / loss(h)
+        assert nshb == pytest.approx({0.5: 0.71, 0.9: 0.49}[beta], abs=0.006)
