@@ -43,7 +43,7 @@ def eta_of_equal_step(optimizer: str, beta: float) -> float:
 def _arms() -> dict[str, dict[str, Any]]:
     common = {
         "dataset.samples": 8000, "evaluate_every": 1000, "schedule": "constant",
-        "batch_size": BATCH, "epochs": 6,
+        "batch_size": BATCH, "epochs": 2,
     }  # fmt: skip
     found = {
         f"SGD {eta:g}": {**common, "optimizer": "sgd", "learning_rate": eta} for eta in (ETA, 0.1)
