@@ -35,7 +35,7 @@ from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, 
 from igo.data import class_folders
 from igo.data.source import Place
 from igo.errors import ConfigError
-from igo.ranks import Ranks
+from igo.ranks import PATIENCE, Ranks
 from igo.rendezvous import slurm_address
 from igo.runs import checkpoint
 from igo.runs.folder import signature
@@ -750,6 +750,21 @@ def test_a_sweeps_run_that_one_rank_is_refused_does_not_stop_the_next(
     assert ended.stderr.count("error: ") == 1
     assert "in process 1: p=2.0 is not allowed" in ended.stderr
     (written,) = tmp_path.glob("runs/*/status.json")
+    assert json.loads(written.read_text())["state"] == "finished"
+
+
+def test_a_sweeps_later_run_that_one_rank_cannot_compose_ends_all_at_once(
+    forge: Forge, tmp_path: Path
+) -> None:
+    sweep = ("-m", *TINY, SILENT, "hydra/launcher=basic", f"runs_dir={tmp_path / 'runs'}")
+    typed = "schedule=constant,cosine|schedule=constant,cosin"
+    began = time.monotonic()
+    ended = forge.run(tmp_path, *sweep, typed, ranks=2, function="test_ranks.differently")
+    assert time.monotonic() - began < PATIENCE.total_seconds()
+    assert codes(ended) == [2, 2], ended
+    assert ended.stderr.count("error: ") == 1
+    assert "error: in process 1: schedule=cosin is not allowed" in ended.stderr
+    (written,) = tmp_path.glob("runs/*/status.json")  # of the run before
     assert json.loads(written.read_text())["state"] == "finished"
 
 

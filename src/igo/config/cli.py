@@ -54,6 +54,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
     guard_composition()
+    raised: list[Exception] = []  # by the program, which has told the other ranks
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(composed: DictConfig) -> object:
@@ -72,6 +73,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
             fail(str(error))
         except OSError as error:
             _fail_of_disk(error)
+        except Exception as error:
+            raised.append(error)
+            raise
 
     try:
         main()
@@ -83,12 +87,12 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     except UserError as error:
         fail(str(error))
     except MissingConfigException as error:
-        fail(_missing(error))
+        fail(_missing(error), composing=error not in raised)
     except OSError as error:
         _fail_of_disk(error)
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
-        fail(no_option or _composition(error, config))
+        fail(no_option or _composition(error, config), composing=error not in raised)
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -147,14 +151,20 @@ def _end_quietly() -> NoReturn:
     raise SystemExit(128 + signal.SIGPIPE)
 
 
-def fail(message: str) -> NoReturn:
-    """End the program with one readable line; of the processes of a run, one says it."""
+def fail(message: str, composing: bool = False) -> NoReturn:
+    """End the program with one readable line; of the processes of a run, one says it.
+
+    Args:
+        message: the line.
+        composing: it is an error of the composition, which is on this rank alone perhaps, while the
+            others wait for this one to begin a run, the first one or a sweep's next.
+    """
     try:
         sys.stdout.flush()
     except OSError:  # a full disk: Python would try again at the exit, and say so in its own words
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     ranks = Ranks.of_environment()
-    if not have_met():  # such as an error of the composition, which is on this rank alone perhaps
+    if composing or not have_met():
         message = ranks.refused(message)
     if ranks.first:
         print(f"error: {printable(message)}", file=sys.stderr)
