@@ -29,13 +29,8 @@ from igo.data.source import Place, Source, Split
 from igo.errors import ConfigError, UserError
 from igo.method import batches as equal
 from igo.train import engine, on_device, on_disk
-from igo.train.datasets import (
-    Data,
-    FolderData,
-    TensorData,
-    open_data,
-    subset,
-)
+from igo.train.datasets import Data, TensorData, open_data, shares, subset
+from igo.train.streamed import FolderData
 
 CPU = torch.device("cpu")
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
@@ -313,7 +308,9 @@ def folder_facts(**changes: Any) -> DatasetConfig:
 
 def imagenet(root: Path, device: torch.device = CPU, **changes: Any) -> FolderData:
     images = class_folders.images("imagenet", Place(root.parent, image_size=28, channels=3))
-    return FolderData(folder_facts(**changes), images, device)
+    dataset = folder_facts(**changes)
+    parts = shares(images.labels(images.train), dataset)
+    return FolderData(dataset, images, parts, device)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -545,18 +542,20 @@ def test_other_classes_in_validation_than_in_training_are_an_error(copied: Path)
 
 
 @pytest.mark.parametrize(
-    ("changes", "setting"),
+    "wrong",
     [
-        ({"classes": 4}, "dataset.classes"),
-        ({"samples": 22}, "dataset.samples"),
-        ({"channels": 1, "mean": [0.5], "std": [0.5]}, "dataset.channels"),
+        ("dataset.classes=4",),
+        ("dataset.samples=22",),
+        ("dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.5]"),
     ],
 )
 def test_wrong_facts_about_folders_are_named(
-    changes: dict[str, Any], setting: str, folders: Path
+    wrong: tuple[str, ...], folders: Path, make_config: MakeConfig
 ) -> None:
-    with pytest.raises(ConfigError, match=setting):
-        imagenet(folders, **changes)
+    own = ("dataset=imagenet", "dataset.classes=3", "dataset.samples=21", "dataset.image_size=28")
+    config = make_config(*own, f"data_dir={folders.parent}", "batch_size=4", *wrong)
+    with pytest.raises(ConfigError, match=wrong[0].partition("=")[0]):
+        open_data(config, CPU)
 
 
 def test_the_program_trains_on_image_folders(

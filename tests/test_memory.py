@@ -17,7 +17,7 @@ from torch import nn
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.train import datasets, engine, loop, micro_batch, models, optim
+from igo.train import datasets, engine, loop, micro_batch, models, on_device, optim
 from igo.train.state import Progress, Training
 
 MakeConfig = Callable[..., Config]
@@ -159,7 +159,7 @@ def test_out_of_memory_halves_what_goes_through_at_once(
 
     Evaluation alone fails at first, after an epoch of training.
     """
-    monkeypatch.setattr(datasets, "TEST_BATCH", 100)
+    monkeypatch.setattr(on_device, "TEST_BATCH", 100)
     progress, network, said = trained(make_config(*GROWING), Small(30, error))
     assert said == [(1024, 50), (50, 25)]
     assert progress.micro_batch_size == 25

@@ -24,7 +24,8 @@ from igo.data import class_folders, facts, npz, readers
 from igo.data.source import Place
 from igo.errors import UserError
 from igo.runs.folder import signature
-from igo.train.datasets import StreamedData, TensorData, open_data
+from igo.train.datasets import TensorData, open_data
+from igo.train.streamed import StreamedData
 
 CPU = torch.device("cpu")
 SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "noise.batch_size=4",
@@ -184,15 +185,21 @@ def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(
     assert found(tmp_path)["image_size"] == 16
 
 
+@pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_that_do_not_fit_in_memory_give_the_same_batches(
-    workers: int, tmp_path: Path, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    workers: int,
+    cache: bool,
+    tmp_path: Path,
+    make_config: MakeConfig,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = write_images(tmp_path / "mine", val=4, size=(14, 13))
     config = make_config(
         "dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8",
         "dataset.image_size=10", "dataset.validation=0.2", "dataset.augment.crop=2",
         "dataset.augment.flip=true", "dataset.augment.rotation=10", f"dataset.workers={workers}",
+        f"dataset.cache={cache}",
     )  # fmt: skip
     kept = open_data(config, CPU)
     monkeypatch.setattr(class_folders, "MOST_BYTES", 0)

@@ -161,7 +161,8 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
             Image.fromarray(pixels).save(place / f"{number}.png")
     facts = DatasetConfig("imagenet", 2, 3, 8, 6, [0.5] * 3, [0.5] * 3, workers=0)
     images = class_folders.images("imagenet", Place(tmp_path, image_size=8, channels=3))
-    opened = datasets.FolderData(facts, images, torch.device("cpu"))
+    parts = datasets.shares(images.labels(images.train), facts)
+    opened = datasets.FolderData(facts, images, parts, torch.device("cpu"))
     drawn = [torch.tensor([4, 0, 3, 1]), torch.tensor([2])]
     whole = list(opened.train_batches(drawn, seed=5))
     read: list[int] = []

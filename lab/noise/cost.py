@@ -20,8 +20,8 @@ from igo.method.schedule import Schedule
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import measure, online
-from igo.train.datasets import Batch
 from igo.train.epoch import train_epoch
+from igo.train.on_device import Batch
 from igo.train.state import Training
 from lab.noise import Found, Row, Study
 

@@ -222,6 +222,9 @@ def _check_place(dataset: DatasetConfig) -> None:
         value = getattr(dataset, setting)
         if value is not None and dataset.name != owner:
             raise ConfigError(f"dataset.{setting}", value, f"only dataset={owner} has it")
+    if dataset.cache and dataset.name not in ("folder", "imagenet"):
+        allowed = "only dataset=folder and dataset=imagenet have it"
+        raise ConfigError("dataset.cache", dataset.cache, allowed)
 
 
 def _check_data_and_model(config: Config) -> None:

@@ -47,7 +47,8 @@ class DatasetConfig:
     ``samples`` are the training images in use, those held out for validation among them, and
     ``validation`` is the share of them that is held out to tune on. With ``redraw`` each seed has
     images of its own, where not all are used. ``workers`` are DataLoader processes, where images
-    are read from disk. ``root`` is of dataset=folder, ``file`` of dataset=arrays.
+    are read from disk; with ``cache`` such images are resized once and kept. ``root`` is of
+    dataset=folder, ``file`` of dataset=arrays.
     """
 
     name: Annotated[str, readers.NAMES, "data"]
@@ -60,6 +61,7 @@ class DatasetConfig:
     test_samples: Annotated[int | None, AT_LEAST_ONE] = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: Annotated[int, within(0, 1024)] = 4
+    cache: bool = False
     validation: Annotated[float, BELOW_ONE] = 0.0
     redraw: bool = False
     root: str | None = None
@@ -266,6 +268,8 @@ def result_settings(config: Config) -> dict[str, Any]:
     without = {name for name in SETTINGS for one in NO_EFFECT if f"{name}.".startswith(f"{one}.")}
     if config.engine.micro_batch_size is not None:  # else memory decides it
         without.add("engine.memory")
+    if config.dataset.name != "imagenet":  # whose random crops are of the resized images then
+        without.add("dataset.cache")
     without.add("p")  # schedule.p holds it where it is used
     found = {name: value_of(config, name) for name in SETTINGS if name not in without}
     return {name: value for name, value in found.items() if value != SETTINGS[name].default}

@@ -39,7 +39,7 @@ def cached(
         sources: what the content depends on: files (their size, times and inode count) or versions.
         read: called where there is nothing whole; its arrays are kept.
     """
-    kept = folder / f"{name}-{_digest(sources)}"
+    kept = folder / f"{name}-{digest(sources)}"
     found = _load(kept)
     if found is None:
         found = read()
@@ -54,7 +54,7 @@ def remembered(
 
     Its numbers and texts must follow from the sources alone. The file has the SHA-256 of them.
     """
-    file = folder / f"{name}-{_digest(sources)}.json"
+    file = folder / f"{name}-{digest(sources)}.json"
     try:
         kept = from_json(read_bytes(file).decode())
         if kept[SHA256] == _sha256(kept["found"]):
@@ -74,7 +74,8 @@ def _sha256(found: Any) -> str:
     return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
-def _digest(sources: Iterable[object]) -> str:
+def digest(sources: Iterable[object]) -> str:
+    """Twelve digits of files, by which they are known, and of other values."""
     known = repr([_identity(one) for one in sources])
     return hashlib.sha256(known.encode()).hexdigest()[:12]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # others start p
 LOOKED_AT = 10_000  # images that size, channels, mean and std are found from, evenly spread
 MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
 AT_ONCE = 512  # images that are decoded together
+Resized = tuple[np.ndarray, tuple[int, int]]  # (H, W, C) uint8; height, width in the file
 DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises of a bad file
 
 
@@ -31,6 +32,7 @@ DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises of a bad file
 class Images:
     """A folder's images in two splits; labels count the classes in the order of their names."""
 
+    name: str
     place: Place
     root: Path
     files: list[File]
@@ -73,16 +75,34 @@ class Images:
 
     @property
     def fit_in_memory(self) -> bool:
-        """Whether all of them, decoded, are few enough to be kept."""
-        size, channels = self.form
-        return (len(self.train) + len(self.test)) * size * size * channels <= MOST_BYTES
+        """Whether all of them, decoded, are few enough to be kept; ImageNet's are too many."""
+        total = (len(self.train) + len(self.test)) * self.least_bytes
+        return self.name != "imagenet" and total <= MOST_BYTES
 
-    def decoded(self, files: Sequence[File]) -> Iterator[np.ndarray]:
-        """Each image (H, W, C) uint8, in order."""
-        form = self.form
+    @property
+    def least_bytes(self) -> int:
+        """Of an image when it is resized; those of ImageNet are not square, and have more."""
+        size, channels = self.form
+        return (shorter_side(size) if self.name == "imagenet" else size) ** 2 * channels
+
+    @property
+    def open_one(self) -> Callable[[Path], Any]:
+        """Opens a file for the transforms of the data set: those of ImageNet resize it."""
+        if self.name == "imagenet":
+            return partial(opened, mode="RGB")
+        size, channels = self.form
+        return partial(decode, size=size, channels=channels)
+
+    def resized(self, files: Sequence[File]) -> Iterator[Resized]:
+        """Each image in order, of ImageNet as the test images are resized, and what it was."""
         for start in range(0, len(files), AT_ONCE):
-            some = files[start : start + AT_ONCE]
-            yield from _parallel(lambda file: decode(self.root / file.name, *form), some)
+            yield from _parallel(self._resize, files[start : start + AT_ONCE])
+
+    def _resize(self, file: File) -> Resized:
+        path, (size, channels) = self.root / file.name, self.form
+        if self.name == "imagenet":
+            return resize(path, shorter_side(size))
+        return decode(path, size, channels), (size, size)
 
     def _look(self, file: File) -> tuple[tuple[int, int], str]:
         with _opened(self.root / file.name) as image:
@@ -106,11 +126,12 @@ def images(name: str, place: Place) -> Images:
             f"{root / 'train'} and {root / 'val'} must hold the same class folders; {min(odd)} is"
             " in one of them only"
         )
-    found = Images(place, root, files, classes, train, test)
+    found = Images(name, place, root, files, classes, train, test)
     if test:
         return found
     kept, tested = strata.split(found.labels(train))
-    return Images(place, root, files, classes, [train[i] for i in kept], [train[i] for i in tested])
+    train, test = [train[i] for i in kept], [train[i] for i in tested]
+    return Images(name, place, root, files, classes, train, test)
 
 
 def _as_torchvision(file: File) -> tuple[str, tuple[str, str]]:
@@ -129,7 +150,7 @@ def _arrays(found: Images) -> Splits:
 
     def split(files: Sequence[File]) -> Split:
         pixels = np.empty((len(files), size, size, channels), dtype=np.uint8)
-        for place, image in enumerate(found.decoded(files)):
+        for place, (image, _) in enumerate(found.resized(files)):
             pixels[place] = image
         return Split(pixels, found.labels(files))
 
@@ -148,6 +169,21 @@ def decode(path: Path, size: int, channels: int) -> np.ndarray:
     if plain.size != (size, size):
         plain = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(plain).reshape(size, size, channels)
+
+
+def shorter_side(size: int) -> int:
+    """To which ImageNet's images are resized before ``size`` pixels are cropped: 256 for 224."""
+    return round(size * 8 / 7)
+
+
+def resize(path: Path, side: int) -> Resized:
+    """One image, its shorter side resized to ``side`` as by torchvision's Resize."""
+    from PIL import Image
+
+    image = opened(path, "RGB")
+    size = tuple(int(side * one / min(image.size)) for one in image.size)
+    pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+    return pixels, (image.height, image.width)
 
 
 def opened(path: Path, mode: str) -> Any:

@@ -49,7 +49,7 @@ def _of_splits(splits: Splits) -> Facts:
 
 def _of_folder(images: class_folders.Images) -> Facts:
     size, channels = images.form
-    mean, std = moments(images.decoded(images.sample()))
+    mean, std = moments(image for image, _ in images.resized(images.sample()))
     return {
         "classes": len(images.classes), "channels": channels, "image_size": size,
         "samples": len(images.train), "test_samples": len(images.test),

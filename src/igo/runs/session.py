@@ -63,8 +63,9 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                 if ranks.first:
                     _tell_sweep(config, folder, terminal)
             else:
-                from igo.train import loop  # torch; a dry run answers without
+                from igo.train import datasets, loop  # torch; a dry run answers without
 
+                datasets.resize_once(config, terminal.counting)  # long: signals end it at once
                 with (
                     signals(ranks) as check_stop,
                     _recording(config, plan, folder, terminal, ranks) as (training, of),

@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -113,7 +114,20 @@ class Terminal:
     @contextmanager
     def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
         """A line an epoch, and in a terminal a bar over all images of the run."""
-        bar = Progress(
+        with self._progress() as bar:
+            task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
+            yield self._bar(self, bar, task, plan)
+
+    @contextmanager
+    def counting(self, text: str, images: int) -> Iterator[Callable[[], None]]:
+        """A line, and in a terminal a bar over so many images, advanced by one at each call."""
+        self.say(text)
+        with self._progress() as bar:
+            task = bar.add_task("", total=images)
+            yield partial(bar.advance, task)
+
+    def _progress(self) -> Progress:
+        return Progress(
             BarColumn(bar_width=16),
             TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.description}"),
@@ -123,9 +137,6 @@ class Terminal:
             transient=True,
             disable=not self._console.is_terminal,
         )
-        with bar:
-            task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
-            yield self._bar(self, bar, task, plan)
 
     def columns(self, record: Record) -> list[epoch_line.Column] | None:
         """Those of the lines of epochs like this one; None where there is no terminal."""

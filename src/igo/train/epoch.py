@@ -16,8 +16,8 @@ from igo.method.schedule import Schedule
 from igo.method.update import Update
 from igo.seeds import derive_seed
 from igo.train import online, optim
-from igo.train.datasets import Batch
 from igo.train.finite import NotFinite, Tally
+from igo.train.on_device import Batch
 from igo.train.online import Online
 from igo.train.state import Epoch, Training, Watcher
 

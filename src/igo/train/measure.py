@@ -14,8 +14,9 @@ from igo.method.measure import draw, untouched
 from igo.method.noise import Noise
 from igo.method.spread import Spread
 from igo.seeds import derive_seed
-from igo.train.datasets import Batch, Data
+from igo.train.datasets import Data
 from igo.train.engine import Engine
+from igo.train.on_device import Batch
 
 Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
 

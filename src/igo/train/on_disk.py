@@ -4,32 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
+from igo.data.class_folders import shorter_side
 from igo.data.image_files import File
+from igo.data.stored import Stored
 from igo.errors import UserError
 
-Opened = TypeVar("Opened")
 Seeded = tuple[int, int | None]  # an image's index, and the seed of its random transform
 PIECE = 64  # images that a worker hands over at once, through shared memory
 
 
-class Files(Generic[Opened]):
+class ByIndex(Protocol):
+    """What has an image, or its pixels, at each index."""
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+class Files:
     """Image files, opened by index. Their names are one array, which forked workers share."""
 
-    def __init__(
-        self, root: Path, files: Sequence[File], open_one: Callable[[Path], Opened]
-    ) -> None:
+    def __init__(self, root: Path, files: Sequence[File], open_one: Callable[[Path], Any]) -> None:
         self._root, self._open = root, open_one
         self._names = np.array([file.name.encode() for file in files])
 
-    def __getitem__(self, index: int) -> Opened:
-        """Raises UserError: the file is damaged, or no 8-bit image."""
+    def __getitem__(self, index: int) -> Any:
         return self._open(self._root / self._names[index].decode())
 
 
@@ -44,7 +48,7 @@ class OnDisk(torch.utils.data.Dataset[Tensor | UserError]):
 
     def __init__(
         self,
-        images: Files[Any] | Sequence[Any],
+        images: ByIndex,
         labels: np.ndarray,
         transform: Callable[[Any], Tensor],
     ) -> None:
@@ -168,12 +172,52 @@ class OnHost:
         return self[:] if whole else cast(Tensor, self)
 
 
+class Photographs:
+    """Stored images as those of Pillow's, each of which knows its size in its file."""
+
+    def __init__(self, kept: Stored) -> None:
+        self._kept = kept
+
+    def __getitem__(self, index: int) -> Any:
+        from PIL import Image
+
+        image: Any = Image.fromarray(self._kept[index])
+        image.was = tuple(self._kept.were[index].tolist())
+        return image
+
+
+class RandomCrop:
+    """torchvision's RandomResizedCrop, of an image in its file's size with the same bits.
+
+    Of a stored image it is the same part, to which the same draws lead.
+    """
+
+    def __init__(self, size: int) -> None:
+        from torchvision.transforms import v2
+
+        self._size, self._crop = size, v2.RandomResizedCrop(size, antialias=True)
+
+    def __call__(self, image: Any) -> Any:
+        """A random part of the image, resized to the size."""
+        height, width = getattr(image, "was", (image.height, image.width))
+        if (height, width) == (image.height, image.width):
+            return self._crop(image)
+        from PIL.Image import Resampling
+
+        drawn = self._crop.make_params([torch.empty((3, height, width), device="meta")])
+        across, down = image.width / width, image.height / height
+        left, right = drawn["left"] * across, (drawn["left"] + drawn["width"]) * across
+        top, bottom = drawn["top"] * down, (drawn["top"] + drawn["height"]) * down
+        box = left, top, min(right, image.width), min(bottom, image.height)
+        return image.resize((self._size, self._size), Resampling.BILINEAR, box)
+
+
 def train_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
     """Random resized crop and flip, as usual for ImageNet; (3, size, size) uint8."""
     from torchvision.transforms import v2
 
     flip = [v2.RandomHorizontalFlip()] if dataset.augment.flip else []
-    crop = v2.RandomResizedCrop(dataset.image_size, antialias=True)
+    crop = RandomCrop(dataset.image_size)
     composed: Callable[[Any], Tensor] = v2.Compose([crop, *flip, v2.PILToTensor()])
     return composed
 
@@ -182,7 +226,7 @@ def test_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
     """Resize to 8/7 of the size (256 for 224) and crop the centre, (3, size, size) uint8."""
     from torchvision.transforms import v2
 
-    resize = v2.Resize(round(dataset.image_size * 8 / 7), antialias=True)
+    resize = v2.Resize(shorter_side(dataset.image_size), antialias=True)
     crop = v2.CenterCrop(dataset.image_size)
     composed: Callable[[Any], Tensor] = v2.Compose([resize, crop, v2.PILToTensor()])
     return composed

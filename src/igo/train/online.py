@@ -20,9 +20,9 @@ from igo.method.noise import Noise
 from igo.method.spread import Spread
 from igo.ranks import ALONE, Ranks
 from igo.train import measure
-from igo.train.datasets import Batch
 from igo.train.engine import Engine
 from igo.train.measure import Part
+from igo.train.on_device import Batch
 
 LEAST_PIECES = 8  # of an epoch, for an interval
 LEAST_SIZE = 8  # samples of a piece: under BatchNorm, fewer have another C² altogether

@@ -18,7 +18,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo.errors import ConfigError, UserError
 from igo.method import batches
-from igo.train import datasets, models
+from igo.train import models, on_device
 from igo.train.state import Progress, Training
 
 
@@ -31,7 +31,7 @@ def smaller(run: Training, k: int, reason: str) -> int:
         reason: the error, for a person, where there is no half.
     """
     largest = batches.sizes(run.plan.n, k)[0]
-    tried = min(run.engine.micro_batch_size, max(largest, datasets.TEST_BATCH))
+    tried = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     if run.engine.ranks.size > 1:
         allowed = f"out of memory; take fewer samples at once: engine.micro_batch_size={tried // 2}"
         raise UserError(f"{allowed} (this begins another run, as BatchNorm sees them)")
