@@ -111,7 +111,7 @@ unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 	$(PYTEST) $(ARGS)
 
 LESSER  := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
-COMPUTE := engine models loop resume ranks measure finite graphs optim sharpness
+COMPUTE := engine models loop measure finite graphs optim sharpness
 
 test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
@@ -125,7 +125,7 @@ test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the t
 	$(PYTEST) $(LONG) -m slow $(ARGS)
 
 test-faults: $(READY)-dev  ## kill runs, fill disks, damage files, cut off W&B; prints a tally, about 10 minutes
-	$(PYTEST) $(LONG) -m faults $(ARGS)
+	$(PYTEST) -n 4 $(LONG) -m faults $(ARGS)
 
 test-slurm: $(READY)-dev  ## sweeps on a real SLURM daemon, which is installed if it is missing (Debian, as root)
 	tests/slurm/install.sh

@@ -123,17 +123,28 @@ def fitted(command: str, place: Path) -> str:
     return command
 
 
+@pytest.fixture(scope="module")
+def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with one run that has a model, in place of the records."""
+    place = tmp_path_factory.mktemp("trained") / "clone"
+    shutil.copytree(prepared, place, symlinks=True)
+    shutil.rmtree(place / "runs")
+    whole = " ".join(TINY).replace(SAMPLES, "")  # what measures asks for 1,280 images
+    succeed(place, f"python src/train.py {whole} tracking=none")
+    write_sweeps(place, sorted(place.glob("runs/digits-*")))
+    return place
+
+
 @pytest.mark.parametrize(
     "command",
     [pytest.param(one, marks=() if is_quick(one) else pytest.mark.slow) for one in HERE],
 )
-def test_a_command_of_the_pages_runs(command: str, prepared: Path, tmp_path: Path) -> None:
-    place = Path(shutil.copytree(prepared, tmp_path / "clone", symlinks=True))
-    if "digits-" in command or "sharpness" in command or "run=FOLDER" in command:
-        shutil.rmtree(place / "runs")  # records without a model
-        whole = " ".join(TINY).replace(SAMPLES, "")  # what measures asks for 1,280 images
-        succeed(place, f"python src/train.py {whole} tracking=none")
-        write_sweeps(place, sorted(place.glob("runs/digits-*")))
+def test_a_command_of_the_pages_runs(
+    command: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    needs_a_model = re.search("digits-|sharpness|run=FOLDER", command)
+    source = request.getfixturevalue("trained" if needs_a_model else "prepared")
+    place = Path(shutil.copytree(source, tmp_path / "clone", symlinks=True))
     succeed(place, fitted(command, place))
 
 
