@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Any, get_args, get_type_hints
+from typing import get_args
 
-from igo.config.schema import Config
+from igo.config.schema import SETTINGS
 from igo.errors import nearest
 
 ALIASES = {  # what settings are called elsewhere
@@ -57,7 +57,8 @@ def choice(group: str, value: str, options: Collection[str]) -> str:
 
 def several(name: str, value: str) -> str:
     """What to do about ``NAME=1,2`` for a single run."""
-    kinds = {kind for one in (_type(name),) for kind in (one, *get_args(one))}
+    declared = SETTINGS[name].kind if name in SETTINGS else None
+    kinds = (declared, *get_args(declared))
     allowed = "these are several values: add -m for a run of each"
     if float in kinds and re.fullmatch(r"\d+,\d+", value):
         return f"{allowed}, or write a decimal number with a point, {value.replace(',', '.')}"
@@ -69,11 +70,3 @@ def several(name: str, value: str) -> str:
 def _is_timms(name: str) -> bool:
     """Whether a name is none of ours by its number, as resnet50 is; timm itself takes seconds."""
     return bool(re.search(r"\d{2}|_", name))
-
-
-def _type(name: str) -> Any:
-    """The type of a setting, None of what is none."""
-    of: Any = Config
-    for part in name.split("."):
-        of = get_type_hints(of).get(part) if isinstance(of, type) else None
-    return of

@@ -11,8 +11,10 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
+from igo.config.settings import settings_of
 from igo.errors import ConfigError, UserError
 from igo.files import make_writable
+from igo.method.ranges import Rule
 from igo.ranks import Ranks
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.manifest import Manifest
@@ -23,6 +25,23 @@ from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
 from igo.words import counted
 
 SLOW = 200  # runs, from which composing them is worth a progress bar
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether a setting that Hydra leaves untyped is a whole number, ``least`` or more."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+COUNT: Rule = (lambda v: is_whole(v, 1), "it must be a whole number, 1 or more")
+COUNT_OR_NONE: Rule = (lambda v: v is None or is_whole(v, 1), COUNT[1])
+
+
+def check_settings(settings: object) -> None:
+    """Hold a launcher's settings against the rules that their annotations have."""
+    for name, one in settings_of(type(settings)):
+        value = getattr(settings, name)
+        if one.notes.rule and not one.notes.rule[0](value):
+            raise ConfigError(f"hydra.launcher.{name}", value, one.notes.rule[1])
 
 
 @dataclass(frozen=True)

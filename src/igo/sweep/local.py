@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
+from typing import Annotated
 
 from igo.cores import allowed_cores
-from igo.errors import ConfigError, UserError
+from igo.errors import UserError
 from igo.runs.stopping import heard
 from igo.sweep.jobs import Job, execute, logged, wait_for_others
-from igo.sweep.launch import Sweep
+from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings
 from igo.sweep.overview import Overview
 
 IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.tracking", "wandb")
@@ -32,18 +33,12 @@ LOOK = 0.5  # seconds between two looks at what runs
 class LocalSettings:
     """conf/hydra/launcher/local.yaml."""
 
-    parallel: int | None = None
-    threads: int = 1
-    runs_per_gpu: int = 1
+    parallel: Annotated[int | None, COUNT_OR_NONE] = None
+    threads: Annotated[int, COUNT] = 1
+    runs_per_gpu: Annotated[int, COUNT] = 1
 
     def __post_init__(self) -> None:
-        for name in ("parallel", "threads", "runs_per_gpu"):
-            value = getattr(self, name)
-            if value is None and name == "parallel":
-                continue
-            if not isinstance(value, int) or value < 1:
-                setting = f"hydra.launcher.{name}"
-                raise ConfigError(setting, value, "it must be a whole number, 1 or more")
+        check_settings(self)
 
 
 @dataclass(frozen=True)

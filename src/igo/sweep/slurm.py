@@ -11,15 +11,16 @@ import os
 import shutil
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from igo.errors import ConfigError, UserError
+from igo.errors import UserError
+from igo.method.ranges import Rule
 from igo.ranks import Ranks
 from igo.sweep.jobs import Job, execute, logged
-from igo.sweep.launch import Sweep
+from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings, is_whole
 from igo.sweep.state import one_line
 from igo.words import counted
 
@@ -29,63 +30,51 @@ if TYPE_CHECKING:
 PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
 
 
-def _whole(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
 def _lines(value: Any) -> bool:
     listed = isinstance(value, Sequence) and not isinstance(value, str)
     return listed and all(isinstance(line, str) for line in value)
 
 
+Count = Annotated[int, COUNT]
+NotNegative = Annotated[int, (lambda v: is_whole(v, 0), "it must be a whole number, 0 or more")]
+Name = Annotated[
+    str | int | None, (lambda v: v is None or isinstance(v, (str, int)), "it must be a name")
+]
+GIB: Rule = (
+    lambda v: v is None or is_whole(v, 1) or (isinstance(v, float) and v > 0),
+    "it must be a number above 0",
+)
+LINES: Rule = (_lines, "it must be a list of lines, such as ['module load cuda']")
+OPTIONS: Rule = (
+    lambda v: v is None or isinstance(v, Mapping),
+    "it must be options of sbatch with their values, such as {exclude: node7}",
+)
 NAMES = ("partition", "account", "qos", "constraint")
-Rule = tuple[Callable[[Any], bool], str]
-COUNT: Rule = (lambda v: _whole(v, 1), "it must be a whole number, 1 or more")
-NOT_NEGATIVE: Rule = (lambda v: _whole(v, 0), "it must be a whole number, 0 or more")
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(NAMES, (lambda v: v is None or isinstance(v, (str, int)), "it must be a name")),
-    "mem_gb": (
-        lambda v: v is None or _whole(v, 1) or (isinstance(v, float) and v > 0),
-        "it must be a number above 0",
-    ),
-    "gpus_per_node": NOT_NEGATIVE,
-    "max_num_timeout": NOT_NEGATIVE,
-    "array_parallelism": (lambda v: v is None or COUNT[0](v), COUNT[1]),
-    "setup": (_lines, "it must be a list of lines, such as ['module load cuda']"),
-    "additional": (
-        lambda v: v is None or isinstance(v, Mapping),
-        "it must be options of sbatch with their values, such as {exclude: node7}",
-    ),
-}
 
 
 @dataclass(frozen=True)
 class SlurmSettings:
     """conf/hydra/launcher/slurm.yaml."""
 
-    partition: str | int | None = None
-    account: str | int | None = None
-    qos: str | int | None = None
-    constraint: str | int | None = None
-    time: int = 240
-    mem_gb: float | None = None
-    cpus_per_task: int = 4
-    gpus_per_node: int = 0
-    nodes: int = 1
-    tasks_per_node: int = 1
-    runs_per_job: int = 1
-    array_parallelism: int | None = None
-    array_size: int = 1000
-    max_num_timeout: int = 10
-    setup: Sequence[str] = ()
-    additional: Mapping[str, Any] | None = None
+    partition: Name = None
+    account: Name = None
+    qos: Name = None
+    constraint: Name = None
+    time: Count = 240
+    mem_gb: Annotated[float | None, GIB] = None
+    cpus_per_task: Count = 4
+    gpus_per_node: NotNegative = 0
+    nodes: Count = 1
+    tasks_per_node: Count = 1
+    runs_per_job: Count = 1
+    array_parallelism: Annotated[int | None, COUNT_OR_NONE] = None
+    array_size: Count = 1000
+    max_num_timeout: NotNegative = 10
+    setup: Annotated[Sequence[str], LINES] = ()
+    additional: Annotated[Mapping[str, Any] | None, OPTIONS] = None
 
     def __post_init__(self) -> None:
-        for one in fields(self):
-            holds, allowed = RULES.get(one.name, COUNT)
-            value = getattr(self, one.name)
-            if not holds(value):
-                raise ConfigError(f"hydra.launcher.{one.name}", value, allowed)
+        check_settings(self)
 
     def parameters(self, name: str) -> dict[str, Any]:
         """What submitit is told. It takes None as not said."""
