@@ -458,7 +458,7 @@ def drawn_of(image: Image.Image, dataset: DatasetConfig, seeds: range) -> Tensor
     transform = on_disk.train_transform(dataset)
     images = on_disk.OnDisk([image], np.zeros(1, np.int64), transform)
     drawn = [images[0, seed] for seed in seeds]
-    return torch.stack([one for one in drawn if isinstance(one, Tensor)])
+    return torch.stack([one.permute(2, 0, 1) for one in drawn if isinstance(one, Tensor)])
 
 
 def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped() -> None:

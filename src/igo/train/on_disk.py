@@ -64,13 +64,15 @@ class OnDisk(torch.utils.data.Dataset[Tensor | UserError]):
         Raised in a worker, an exception would keep DataLoader's processes from ending in order.
         """
         index, seed = which
-        with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        before = torch.default_generator.get_state()
+        try:
             if seed is not None:
-                torch.manual_seed((seed + index) % 2**63)
-            try:
-                return self._transform(self.images[index])
-            except UserError as error:
-                return error
+                torch.default_generator.manual_seed((seed + index) % 2**63)
+            return self._transform(self.images[index])
+        except UserError as error:
+            return error
+        finally:
+            torch.default_generator.set_state(before)
 
 
 def collate(samples: list[Tensor | UserError]) -> Tensor | UserError:
@@ -212,21 +214,26 @@ class RandomCrop:
         return image.resize((self._size, self._size), Resampling.BILINEAR, box)
 
 
+def pixels(image: Any) -> Tensor:
+    """(H, W, C) uint8 of an image of Pillow's."""
+    return torch.from_numpy(np.array(image))
+
+
 def train_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
-    """Random resized crop and flip, as usual for ImageNet; (3, size, size) uint8."""
+    """Random resized crop and flip, as usual for ImageNet; (size, size, 3) uint8."""
     from torchvision.transforms import v2
 
     flip = [v2.RandomHorizontalFlip()] if dataset.augment.flip else []
     crop = RandomCrop(dataset.image_size)
-    composed: Callable[[Any], Tensor] = v2.Compose([crop, *flip, v2.PILToTensor()])
+    composed: Callable[[Any], Tensor] = v2.Compose([crop, *flip, pixels])
     return composed
 
 
 def test_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
-    """Resize to 8/7 of the size (256 for 224) and crop the centre, (3, size, size) uint8."""
+    """Resize to 8/7 of the size (256 for 224) and crop the centre, (size, size, 3) uint8."""
     from torchvision.transforms import v2
 
     resize = v2.Resize(shorter_side(dataset.image_size), antialias=True)
     crop = v2.CenterCrop(dataset.image_size)
-    composed: Callable[[Any], Tensor] = v2.Compose([resize, crop, v2.PILToTensor()])
+    composed: Callable[[Any], Tensor] = v2.Compose([resize, crop, pixels])
     return composed

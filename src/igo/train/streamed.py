@@ -23,10 +23,9 @@ Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and 
 
 
 class _OnDisk:
-    """What the two share whose images DataLoader workers read; of (C, H, W) each or (H, W, C)."""
+    """What the two share whose images DataLoader workers read, (H, W, C) uint8 each."""
 
     _evaluated_at_once = on_device.TEST_BATCH
-    _channels_first = False
 
     def __init__(
         self,
@@ -88,14 +87,13 @@ class _OnDisk:
         if not len(pixels):
             return self._nothing
         pixels = pixels.to(self._device, non_blocking=True)
-        return self._normalise(pixels if self._channels_first else pixels.permute(0, 3, 1, 2))
+        return self._normalise(pixels.permute(0, 3, 1, 2))
 
 
 class FolderData(_OnDisk):
     """ImageNet's images, by transforms of torchvision's."""
 
     _evaluated_at_once = on_device.TEST_BATCH // 4
-    _channels_first = True
 
     def __init__(
         self, dataset: DatasetConfig, images: Images, parts: Parts, device: torch.device
