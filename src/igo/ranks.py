@@ -274,10 +274,7 @@ def have_met() -> bool:
 
 
 def _as_in_memory(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient with its axes as the parameter has them in memory, copied as it lies.
-
-    PyTorch's order of axes would turn a channels_last gradient around on the way in and out.
-    """
+    """The gradient with its axes as the parameter has them in memory: it is copied as it lies."""
     strides = parameter.stride()
     return gradient.permute(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
 

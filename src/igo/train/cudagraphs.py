@@ -131,11 +131,8 @@ class Graphs:
     ) -> None:
         """Before an epoch, drop the graphs unless they are still the right ones.
 
-        Args:
-            steps: left in the stage, by size of the batches that may be captured.
-            network: whose steps follow.
-            optimizer: its learning rate is a tensor that changes in place; what else it holds is
-                part of a graph.
+        ``steps`` are left in the stage, by size of the batches that may be captured. The learning
+        rate is a tensor that changes in place; what else the optimizer holds is part of a graph.
         """
         self._network, self._optimizer = network, optimizer
         fixed = {*steps}, *_fixed(optimizer)
@@ -212,13 +209,10 @@ class Graphs:
 
 
 def build(setting: bool | str, device: torch.device, scaled: bool, ranks: Ranks) -> Graphs | None:
-    """The graphs of a run; None where there are none.
+    """The graphs of a run; None where there are none, as engine.graphs or an obstacle says.
 
-    Args:
-        setting: engine.graphs, auto, true or false.
-        device: of the run.
-        scaled: whether fp16's loss scaling decides in each step whether the optimizer moves.
-        ranks: whose sums go through the CPU in part, which no graph holds.
+    fp16's loss scaling decides in each step whether the optimizer moves, and sums over ranks go
+    through the CPU in part: no graph holds either.
     """
     wanted = str(setting).lower()
     obstacles = {

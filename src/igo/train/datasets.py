@@ -57,12 +57,7 @@ class Data(Protocol):
 
 
 def resize_once(config: Config, watch: Watch) -> None:
-    """Make the cache that the data set is to be read from, if there is none yet.
-
-    Args:
-        config: the checked configuration.
-        watch: shows a person how far it is.
-    """
+    """Make the cache that the data set is to be read from, if there is none yet."""
     if config.dataset.cache and (found := _on_disk(config)):
         stored.splits(found[0], watch)
 

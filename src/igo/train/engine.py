@@ -175,12 +175,9 @@ class Engine:
 
 
 def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
-    """Choose device, precision and threads.
+    """Choose device, precision and threads; each process takes a GPU of its machine.
 
-    Args:
-        config: what conf/engine says.
-        image_size: pixels of an image's side; one thread works alone on very small ones.
-        ranks: the processes of the run; each takes a GPU of its machine.
+    One thread works alone on images of very few pixels a side, ``image_size``.
     """
     on_gpu = gpus.wanted(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")

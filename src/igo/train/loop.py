@@ -31,15 +31,10 @@ def train(
     check_stop: Callable[[], None],
     shrunk: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
-    """Train from where ``progress`` stands to the end of the plan.
+    """Train from where ``progress`` stands, and bring it forward, to the end of the plan.
 
-    Args:
-        run: plan, data, model, optimizer, engine.
-        progress: is brought forward epoch by epoch.
-        bar: told of each update.
-        epoch_done: called with the record of each finished epoch.
-        check_stop: called before each update; may raise to end the run.
-        shrunk: told of micro-batches that did not fit in memory, and of those from here on.
+    ``check_stop`` is called before each update and may raise to end the run. ``shrunk`` is told of
+    micro-batches that did not fit in memory, and of those from here on.
     """
     run.network.train()
     sampler, schedule = _sampler(run, progress), None

@@ -22,14 +22,8 @@ def record_of(
 ) -> Record:
     """The record of a finished epoch, as docs/runs.md lists it, without its seconds.
 
-    Args:
-        run: what trained.
-        stage: of the plan as it was applied.
-        delta: δ_m, of the rate ``planned``; None where the optimizer's is not known.
-        planned: η_m. A GPU's rate is a float32: δ_m is scaled to the rate that was applied.
-        trained: what the epoch did.
-        evaluated: losses and accuracies of test and validation images.
-        progress: after the epoch.
+    ``delta`` is δ_m of the rate ``planned``, None where it is not known. A GPU's rate is a float32:
+    δ_m is scaled to the rate that was applied.
     """
     by_samples = run.config.optimizer.constant_half_life
     beta2 = {"beta2_m": run.optimizer.param_groups[0]["betas"][1]} if by_samples else {}

@@ -23,13 +23,7 @@ from igo.train.state import Progress, Training
 
 
 def smaller(run: Training, k: int, reason: str) -> int:
-    """Half of what has just been too much at once, in training or in evaluation.
-
-    Args:
-        run: with the micro-batches that were too large.
-        k: batches of an epoch of the stage.
-        reason: the error, for a person, where there is no half.
-    """
+    """Half of what has just been too much at once, in an epoch of k batches or its evaluation."""
     largest = batches.sizes(run.plan.n, k)[0]
     tried = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     if run.engine.ranks.size > 1:
