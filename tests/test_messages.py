@@ -189,6 +189,7 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
     "engine.background=maybe": "engine.background=maybe: it must be one of auto, true",
     "engine.micro_batch_size=0": "engine.micro_batch_size=0: it must be 1 or more",
     "engine.micro_batch_size=64 engine.memory=4": "engine.memory=4.0: engine.micro_batch_size is",
+    "engine.compile=true engine.graphs=auto": "engine.compile=True: a compiled model in",
     "engine.memory=0": "engine.memory=0.0: it must be above 0",
     "engine.threads=0": "engine.threads=0: it must be auto, or in [1, 1,024]",
     "engine.threads=1025": "engine.threads=1025: it must be auto, or in [1, 1,024]",

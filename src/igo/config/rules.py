@@ -145,6 +145,9 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "engine.micro_batch_size is set, which it would choose; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
+    if config.engine.compile and str(config.engine.graphs).lower() != "false":
+        allowed = "a compiled model in a CUDA graph was not tried on a GPU yet; use graphs=false"
+        raise ConfigError("engine.compile", True, allowed)
     if config.schedule.feedback == "measured" and of_optimizer.law(config.optimizer) != "sgd":
         allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
         if of_optimizer.law(config.optimizer) not in of_optimizer.OF_SGD:

@@ -156,6 +156,7 @@ class EngineConfig:
     graphs: Annotated[bool | str, SWITCH] = False
     background: Annotated[bool | str, SWITCH] = "auto"
     non_finite: Annotated[str, ("stop", "skip")] = "stop"
+    compile: bool = False
 
 
 @dataclass

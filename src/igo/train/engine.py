@@ -21,6 +21,7 @@ from igo.cores import allowed_cores
 from igo.errors import ConfigError
 from igo.ranks import ALONE, Ranks
 from igo.train import allocator, batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
+from igo.train.compiled import Compiled
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -44,6 +45,7 @@ class Engine:
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
     graphs: Graphs | None = None
+    compiled: Compiled | None = None  # calls the model, where it is compiled
     skip: bool = False  # go on after an update that could not be made, with BatchNorm as before it
 
     def prepare(self, network: nn.Module) -> nn.Module:
@@ -168,7 +170,7 @@ class Engine:
             nothing = torch.zeros((), device=self.device)
             return nothing.requires_grad_(), nothing.detach()
         with self.precision():
-            logits = network(images)
+            logits = (self.compiled or nn.Module.__call__)(network, images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
@@ -211,8 +213,9 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         allowed = "loss scaling (fp16) over several processes cannot tell which updates those are"
         raise ConfigError("engine.non_finite", "skip", f"{allowed}; use engine.precision=bf16")
     return Engine(
-        device, autocast, scaler, size, note, ranks, batchnorm=norm, graphs=captured, skip=skip
-    )
+        device, autocast, scaler, size, note, ranks, batchnorm=norm, graphs=captured, skip=skip,
+        compiled=Compiled() if config.compile else None,
+    )  # fmt: skip
 
 
 def allowed_threads() -> int:

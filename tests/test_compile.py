@@ -1,0 +1,122 @@
+"""engine.compile: the model by torch.compile gives what it gives without, to rounding."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY, records, run_folder
+from forked import Death, shared_forge
+from torch import Tensor, nn
+
+from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig
+from igo.errors import ConfigError
+from igo.runs.folder import signature
+from igo.train import engine, models
+from igo.train.compiled import Compiled
+
+Make = Callable[..., Config]
+SIZES = (5, 33, 2, 1, 64, 0)
+
+
+def network() -> nn.Module:
+    torch.manual_seed(3)
+    digits = DatasetConfig("digits", 10, 1, 8, 1437, [0.5], [0.5])
+    return models.build(ModelConfig("resnet8", width=4), digits).double()
+
+
+def batch(size: int) -> tuple[Tensor, Tensor]:
+    drawn = torch.Generator().manual_seed(size)
+    images = torch.rand((size, 1, 8, 8), generator=drawn, dtype=torch.float64)
+    return images, torch.randint(10, (size,), generator=drawn)
+
+
+def plain() -> engine.Engine:
+    return engine.build(EngineConfig(device="cpu", precision="fp32", threads=1))
+
+
+def assert_same(backend: str, sizes: tuple[int, ...], parts: int, most: int = 32) -> Compiled:
+    """Losses, gradients and BatchNorm's statistics, in float64."""
+    eager = replace(plain(), micro_batch_size=parts)
+    compiled = Compiled(backend, most)
+    ours, theirs = network(), network()
+    for size in sizes:
+        if size < 2:
+            continue
+        found = replace(eager, compiled=compiled).backward(ours, *batch(size))
+        wanted = eager.backward(theirs, *batch(size))
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)  # the loss is in float32
+        for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+            assert one.grad is not None
+            assert other.grad is not None
+            far = (one.grad - other.grad).norm() / other.grad.norm()
+            assert far < 1e-6, f"{name}: {far} at {size}"
+    for (name, value), wanted in zip(ours.named_buffers(), theirs.buffers(), strict=True):
+        torch.testing.assert_close(value, wanted, rtol=1e-10, atol=1e-12, msg=name)
+    return compiled
+
+
+def test_gradients_are_those_of_the_model_as_it_is() -> None:
+    compiled = assert_same("aot_eager", SIZES, parts=20)
+    assert not compiled.given_up
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what inductor imports
+def test_inductor_gives_the_same_gradients() -> None:
+    assert not assert_same("inductor", SIZES, parts=1024).given_up
+
+
+def test_too_many_sizes_end_compiling_with_a_warning() -> None:
+    compiled, eager = Compiled("aot_eager", most=1), plain()
+    ours, theirs = network(), network()
+    images, labels = batch(4)
+    for size in (8, 12, 10):  # of images, which a run does not change
+        given = F.interpolate(images, size), labels
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = replace(eager, compiled=compiled).backward(ours, *given)
+        torch.testing.assert_close(found, eager.backward(theirs, *given), rtol=1e-6, atol=0)
+        assert compiled.given_up == (size != 8)
+        assert any("without torch.compile" in str(one.message) for one in told) == (size == 12)
+
+
+def test_no_compiler_is_one_line() -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no C++ compiler is there\nand much more")
+
+    with pytest.raises(ConfigError, match=r"engine.compile=.*no C\+\+ compiler"):
+        replace(plain(), compiled=Compiled(broken)).backward(network(), *batch(4))
+
+
+def test_a_run_is_another_one_and_evaluates_without(make_config: Make) -> None:
+    config = make_config(*TINY, "engine.compile=true", "engine.precision=fp32")
+    without = make_config(*TINY, "engine.precision=fp32")
+    assert signature(config) != signature(without)
+    assert signature(make_config(*TINY, "engine.compile=false")) == signature(make_config(*TINY))
+
+
+@pytest.mark.slow
+def test_a_compiled_run_continues_and_its_checkpoint_is_any_engines(tmp_path: Path) -> None:
+    """To rounding: which sizes came first decides how a size is compiled."""
+    forge, typed = shared_forge(), (*TINY, "tracking=none", "engine.precision=fp32")
+    folders = {}
+    for name, compiled in (("whole", "true"), ("torn", "true"), ("eager", "false")):
+        place = tmp_path / name
+        place.mkdir()
+        own = (*typed, f"engine.compile={compiled}", "save_model=true")
+        if name == "torn":
+            forge.run(place, *own, death=Death("igo.runs.checkpoint.save", 2, "after"))
+        ended = forge.run(place, *own)
+        assert ended.returncode == 0, ended.stderr
+        folders[name] = run_folder(place)
+    losses = {name: [one["train/loss"] for one in records(at)] for name, at in folders.items()}
+    assert losses["torn"] == pytest.approx(losses["whole"], rel=1e-3)
+    assert losses["eager"] == pytest.approx(losses["whole"], rel=1e-3)
+    kept = [torch.load(at / "model.pt", weights_only=True) for at in folders.values()]
+    assert kept[0].keys() == kept[1].keys() == kept[2].keys()
