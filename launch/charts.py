@@ -4,7 +4,9 @@
 
 `wandb leet` (0.31) lists runs by the names of their folders, which begin with a date, and shows the
 first 32 characters: of offline-run-20260131_120000-2df1753310-ab12cd no more than the date. So it
-is given folders such as run-20260131_120000-p0.5 s1 #0, each with a link to the file of the run.
+is given folders such as run-20260131_120000-p0.5 s1 #0, each with a link to the file of the
+run; it needs the date. Its charts are in the order of the alphabet, three of them at 80 columns:
+those shown first are chosen by the pattern that a person would type.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import os
 import re
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import terminal
 from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
@@ -25,6 +29,14 @@ from igo.errors import ConfigError, UserError
 from igo.paths import CONF
 from igo.runs.folder import read_status
 
+FIRST = "accuracy$|delta_m$"  # the charts that are shown first
+KEYS = """\
+Shown first: test accuracy and the planned delta_m. Keys:
+  ctrl+l   all charts             /        others, such as loss|eta_m, then Enter
+  n, N     next, previous page    up, down and space: show or hide a run
+  h        every key              q        end"""
+READ = 3  # seconds for it, before the whole terminal is the charts'
+LETTERS = 8  # of a data set's name: cifar10 and cifar100 differ in the last
 VIEW = ".by-name"  # in RUNS_DIR/wandb
 LOCAL = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")  # time and id, in a folder's name
 
@@ -44,17 +56,23 @@ def short(config: Config) -> str:
 
 
 def labels(runs_dir: Path) -> dict[str, str]:
-    """The label of each W&B run, by its id; those whose record cannot be read left out."""
-    found = {}
+    """The label of each W&B run, by its id; those whose record cannot be read left out.
+
+    Runs of several data sets begin with the first letters of theirs.
+    """
+    found: dict[str, Config] = {}
     for file in runs_dir.glob("*/status.json"):
         run_id = read_status(file.parent).get("wandb_id")
         if run_id:
             try:
-                config = of_file(file.parent / "config.yaml")
+                found[run_id] = of_file(file.parent / "config.yaml")
             except UserError:
                 continue
-            found[run_id] = short(config)
-    return found
+    several = len({config.dataset.name for config in found.values()}) > 1
+    return {
+        run_id: f"{config.dataset.name[:LETTERS]} {short(config)}" if several else short(config)
+        for run_id, config in found.items()
+    }
 
 
 def view(runs_dir: Path) -> Path:
@@ -87,9 +105,12 @@ def program(composed: DictConfig, _typed: list[str]) -> None:
     """Make the view, and let leet show it in place of this program."""
     settings, _ = split_off(composed, Settings)
     folder = view(Path(settings.runs_dir))
-    print("in it: / finds metrics, as accuracy|delta_m; space shows a run; f finds runs; q ends")
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", "wandb", "leet", str(folder)])
+    leet = [sys.executable, "-m", "wandb", "leet", str(folder)]
+    print(KEYS, flush=True)
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        os.execv(sys.executable, leet)
+    time.sleep(READ)
+    raise SystemExit(terminal.show(leet, f"/{FIRST}\r".encode(), b"Metrics"))
 
 
 if __name__ == "__main__":

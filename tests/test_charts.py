@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import pty
+import select
+import struct
 import sys
+import termios
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,10 +36,10 @@ def recorded(runs_dir: Path, config: Config, times: tuple[str, ...]) -> RunFolde
     folder.write_plan(make_plan(config))
     run_id = f"{folder.path.name[-10:]}-ab12cd"
     folder.begin_status(state="finished", wandb_id=run_id)
-    for time in times:
-        place = runs_dir / "wandb" / f"offline-run-{time}-{run_id}"
+    for begun in times:
+        place = runs_dir / "wandb" / f"offline-run-{begun}-{run_id}"
         place.mkdir(parents=True)
-        (place / f"run-{run_id}.wandb").write_text(f"{folder.path.name} {time}")
+        (place / f"run-{run_id}.wandb").write_text(f"{folder.path.name} {begun}")
     return folder
 
 
@@ -63,6 +70,50 @@ def test_runs_of_one_label_that_started_together_are_told_apart(
         recorded(tmp_path, config, ("20260101_000000",))
     shown = sorted(path.name for path in charts.view(tmp_path).iterdir())
     assert shown == ["run-20260101_000000-p0.5 s0.5 #0", "run-20260101_000000-p0.5 s0.5 #0 (2)"]
+
+
+def test_runs_of_several_data_sets_are_shown_by_them(make_config: Make, tmp_path: Path) -> None:
+    for name in ("cifar10", "cifar100", "digits"):
+        config = make_config(f"dataset={name}", f"runs_dir={tmp_path}")
+        recorded(tmp_path, config, ("20260101_000000",))
+    shown = sorted(
+        path.name.partition("-20260101_000000-")[2] for path in charts.view(tmp_path).iterdir()
+    )
+    assert shown == ["cifar10 p0.5 s0.5 #0", "cifar100 p0.5 s0.5 #0", "digits p0.5 s0.5 #0"]
+
+
+CHILD = """
+import os, sys, termios, tty
+tty.setraw(0)
+os.write(1, b"Metrics")
+read = b""
+while not read.endswith(b"q"):
+    read += os.read(0, 1)
+os.write(1, b"read %r of %r" % (read, os.get_terminal_size()[:2]))
+sys.exit(3)
+"""
+
+
+def test_keys_are_typed_into_a_program_and_a_persons_own_follow(tmp_path: Path) -> None:
+    """In a terminal of 80 columns; the program sees its size and every key, and its exit counts."""
+    outside = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'launch')!r}); import terminal;"
+        f"sys.exit(terminal.show([sys.executable, '-c', {CHILD!r}], b'/x\\r', b'Metrics'))"
+    )
+    child, master = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", outside])
+    fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    said, sent = b"", False
+    with contextlib.suppress(OSError):  # EIO: it has ended
+        while select.select([master], [], [], 60)[0]:
+            said += os.read(master, 4096)
+            if b"Metrics" in said and not sent:
+                time.sleep(3)  # the keys before
+                os.write(master, b"q")
+                sent = True
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    assert b"read b'/x\\rq' of (80, 24)" in said
 
 
 def test_a_run_without_a_record_is_shown_by_its_id(tmp_path: Path) -> None:

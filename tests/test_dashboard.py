@@ -117,6 +117,20 @@ def test_the_definition_is_the_same_each_time(forge: Forge, tmp_path: Path) -> N
     assert len(set(ids)) == len(ids) == 12
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the library itself
+def test_wandbs_own_model_of_a_view_takes_it_as_it_is(forge: Forge, tmp_path: Path) -> None:
+    """The installed wandb-workspaces reads every panel as one of its kinds, and loses nothing."""
+    from wandb_workspaces.workspaces import internal
+
+    dashboard(forge, tmp_path, "output=dashboard.json")
+    spec = json.loads((tmp_path / "dashboard.json").read_text())["spec"]
+    view = internal.WorkspaceViewspec.model_validate(spec)
+    assert view.model_dump(mode="json", by_alias=True, exclude_none=True) == spec
+    panels = [panel for one in view.section.panel_bank_config.sections for panel in one.panels]
+    kinds = {type(panel).__name__ for panel in panels}
+    assert kinds == {"LinePlot", "ParallelCoordinatesPlot", "ScatterPlot"}
+
+
 def test_saved_twice_it_is_one_view(forge: Forge, tmp_path: Path) -> None:
     dashboard(forge, tmp_path, "output=dashboard.json")
     with WandbServer() as server:

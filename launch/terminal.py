@@ -1,0 +1,72 @@
+"""A program of the whole terminal, into which something is typed as soon as it shows a word."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+AT_ONCE = 65_536  # bytes
+BETWEEN = 0.15  # seconds without a change, before the next key is typed
+
+
+def show(command: Sequence[str], typed: bytes, after: bytes) -> int:
+    """Run a program in a terminal of its own inside this one; return its exit code.
+
+    Args:
+        command: the program and its arguments.
+        typed: the keys that are typed into it, once.
+        after: what it shows first.
+    """
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(command[0], command)
+    seen, left = b"", [bytes([one]) for one in typed]
+    with _raw(terminal):
+        while True:
+            typing = bool(left) and after in seen
+            readable = select.select([0, terminal], [], [], BETWEEN if typing else None)[0]
+            if typing and not readable:  # it has shown what the key before did
+                os.write(terminal, left.pop(0))
+            if terminal in readable:
+                shown = _read(terminal)
+                if not shown:
+                    break
+                os.write(1, shown)
+                seen = (seen + shown)[-AT_ONCE:]
+            if 0 in readable:
+                os.write(terminal, os.read(0, AT_ONCE))
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _read(terminal: int) -> bytes:
+    """What the program shows; nothing when it has ended."""
+    try:
+        return os.read(terminal, AT_ONCE)
+    except OSError:  # EIO, on Linux
+        return b""
+
+
+@contextmanager
+def _raw(terminal: int) -> Iterator[None]:
+    """Every key goes to the program, which has the size of this terminal at all times."""
+
+    def resize(*_: object) -> None:
+        size = fcntl.ioctl(sys.stdin, termios.TIOCGWINSZ, bytes(8))
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, size)
+
+    before, handler = termios.tcgetattr(0), signal.signal(signal.SIGWINCH, resize)
+    resize()
+    tty.setraw(0)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGWINCH, handler)
