@@ -22,16 +22,16 @@ setup: $(READY)-train  ## make .venv with this package and its locked dependenci
 # requirements/ has a lock a purpose: train (all programs), dev, bench, examples. Each is installed
 # by the targets that need it. They hold everything but torch and torchvision, whose builds differ
 # by machine: those come by range, with requirements of their own, such as CUDA's libraries.
-# pip itself is silent or says too much: of its lines, those of large downloads are shown.
+# pip itself is silent or says too much: of its lines, those that tell how far it is are shown.
 PIP    := set -o pipefail; $(BIN)/pip install --disable-pip-version-check --progress-bar off
-LARGE  := awk '/Downloading .*[(][0-9][0-9]+[.][0-9] MB[)]/ { sub(/^ */, "  "); print; fflush() }'
-locked  = @echo "$(VENV): $$(grep -c == $<) locked packages of $<"; $(PIP) --require-hashes --no-deps -r $< | $(LARGE)
+FAR    := $(BIN)/python requirements/progress.py
+locked  = @echo "$(VENV): $$(grep -c == $<) locked packages of $<"; $(PIP) --require-hashes --no-deps -r $< | $(FAR)
 
 $(READY)-train: requirements/train.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"error: Python >= 3.11 is needed, {v[0]}.{v[1]} was found; say which with: make setup PYTHON=python3.11")'
 	@test -x $(BIN)/python || { echo "$(VENV): made by $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	$(locked)
-	@echo "$(VENV): torch, torchvision and this package"; $(PIP) -e '.[train,report,search,dashboard]' | $(LARGE)
+	@echo "$(VENV): torch, torchvision and this package"; $(PIP) -e '.[train,report,search,dashboard]' | $(FAR)
 	@touch $@
 
 $(READY)-%: requirements/%.lock $(READY)-train

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import select
 import subprocess
 import sys
 import tomllib
@@ -203,3 +204,22 @@ def test_the_locks_install_on(platform: str, tmp_path: Path) -> None:
                     if full not in UNLOCKED:
                         assert Version(held[full]) in needed.specifier, f"{name} needs {needed}"
                     open_.append((full, frozenset(needed.extras)))
+
+
+def test_set_up_shows_each_large_download_at_once() -> None:
+    """While pip goes on, not when it has ended."""
+    with subprocess.Popen(
+        [sys.executable, ROOT / "requirements" / "progress.py"], text=True, bufsize=1,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as shown:  # fmt: skip
+        assert shown.stdin
+        assert shown.stdout
+        shown.stdin.write("Collecting torch\n  Downloading small-1.0.whl (9.5 MB)\n")
+        shown.stdin.write("  Downloading torch-2.9.0.whl (184.5 MB)\n")
+        assert select.select([shown.stdout], [], [], 60)[0]
+        assert shown.stdout.readline() == "  Downloading torch-2.9.0.whl (184.5 MB)\n"
+        shown.stdin.write("Installing collected packages: a, b, torch\n")
+        assert select.select([shown.stdout], [], [], 60)[0]
+        assert shown.stdout.readline() == "  Installing 3 packages\n"
+        shown.stdin.close()
+        assert shown.stdout.read() == ""
