@@ -94,10 +94,8 @@ def _text(path: Path) -> str:
 
 def _type(one: Setting) -> type:
     """Of a column: str for a list (JSON), and for several types, such as ``true`` or auto."""
-    if one.kind in (
-        Any,
-        int | str,
-    ):  # a number, or a word for which the record of a run has its number
+    # A number, or a word for which the record of a run has its number.
+    if one.kind in (Any, int | str):
         return type(one.default)
     kinds = [kind for kind in get_args(one.kind) if kind is not type(None)] or [one.kind]
     return str if get_origin(one.kind) is list or len(kinds) > 1 else kinds[0]
