@@ -24,7 +24,7 @@ from igo.method import batches, orders
 from igo.sweep.jobs import Composer
 
 if TYPE_CHECKING:
-    from forked import Ended
+    from forked import Ended, Forge
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -142,6 +142,14 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
     """The command line of a run whose folders are in tmp_path/runs."""
     script = str(ROOT / "src" / "train.py")
     return [sys.executable, script, *arguments, f"runs_dir={tmp_path / 'runs'}"]
+
+
+@pytest.fixture(scope="session")
+def forge() -> Forge:
+    """Runs as forks of a server that has all imports, see forked."""
+    from forked import shared_forge
+
+    return shared_forge()
 
 
 def clean_environment(**changes: str) -> dict[str, str]:

@@ -13,16 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, records, run_folder
-from forked import Death, Forge, shared_forge
+from forked import Death, Forge
 from wandb_server import KEY, OnlineRun, WandbServer
 
 LAUNCH = ROOT / "launch" / "wandb_sweep.yaml"
 EPOCHS = [1, 2, 3]
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def wandb(server: WandbServer, place: Path, *arguments: str) -> str:

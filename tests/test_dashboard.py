@@ -12,17 +12,12 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, TINY
-from forked import Ended, Forge, shared_forge
+from forked import Ended, Forge
 from wandb_server import KEY, WandbServer
 
 from igo.config.schema import Config, TrackingConfig
 from igo.errors import ConfigError
 from igo.runs.wandb_files import entries
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def program_as_typed(*arguments: str) -> None:

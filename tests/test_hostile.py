@@ -23,7 +23,7 @@ import polars as pl
 import pytest
 import yaml
 from conftest import ROOT, TINY, configure, run_folder
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, Forge
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -46,11 +46,6 @@ from igo.files import sha256_of
 from igo.runs import login
 from igo.runs.folder import RunFolder, last_record, read_status
 from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from conftest import records, run_folder
-from forked import Ended, Forge, shared_forge
+from forked import Ended, Forge
 from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
 
@@ -32,11 +32,6 @@ SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "noise.
          "tracking=none")  # fmt: skip
 MakeConfig = Callable[..., Config]
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def write_npz(file: Path, *, n: int = 60, shape: tuple[int, ...] = (8, 8), test: int = 0) -> Path:

@@ -24,7 +24,7 @@ import rounding
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, TINY, clean_environment, configure, records, run_folder
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, Forge
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -62,11 +62,6 @@ BASE = (
     "dataset.augment.crop=1",
 )  # fmt: skip  (5 batches of 96, then 3: of two sizes, each in several parts)
 SMALL = ("dataset.samples=21", "batch_size=2", "noise.batches=2", "epochs=2", "schedule.stages=2")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 # --- Who a process is, and what is its share ------------------------------------------------------

@@ -22,7 +22,7 @@ from unittest.mock import patch
 import pytest
 import yaml
 from conftest import ROOT, TINY, records, run_folder
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, Forge
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings
@@ -110,11 +110,6 @@ def test_a_folder_is_named_by_what_a_person_looks_for(make_config: Callable[...,
     assert RunFolder(config).path == Path(
         f"/some/where/digits-resnet8-graduated-{signature(config)}"
     )
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 @pytest.fixture(scope="module")

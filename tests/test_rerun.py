@@ -32,11 +32,6 @@ ODD = (
 
 
 @pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
-
-
-@pytest.fixture(scope="module")
 def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished run is; no test changes it."""
     place = tmp_path_factory.mktemp("finished")

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, clean_environment, command, records, run_folder
-from forked import Death, Forge, shared_forge
+from forked import Death, Forge
 from torch import nn
 
 from igo.config.plan import make_plan
@@ -44,11 +44,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "adamw": (*BASE, SILENT, "optimizer=adamw", "optimizer.constant_half_life=true"),
     "timm's lion": (*BASE, SILENT, "optimizer=timm"),
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 @dataclass(frozen=True)

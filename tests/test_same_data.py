@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY, records, run_folder
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, Forge
 from PIL import Image
 from test_readers import write_idx
 
@@ -28,11 +28,6 @@ CHOSEN = {
     ),
 }  # fmt: skip
 KINDS = list(CHOSEN)
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def write_data(data_dir: Path, kind: str, seed: int) -> Path:

@@ -17,18 +17,13 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, command, records
-from forked import Ended, Forge, shared_forge
+from forked import Ended, Forge
 
 pytestmark = pytest.mark.skipif(
     find_spec("optuna") is None, reason="the extra `search` is not installed"
 )
 
 PLAIN = (*TINY, "tracking.mode=disabled", "dataset.validation=0.25")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def search(forge: Forge, place: Path, *typed: str, launcher: str = "basic") -> Ended:

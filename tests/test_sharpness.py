@@ -17,7 +17,7 @@ import pytest
 import rounding
 import torch
 from conftest import TINY, clean_environment
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, Forge
 from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -274,11 +274,6 @@ def test_checkpoints_are_the_published_ones() -> None:
 
 QUICK = ("samples=40", "steps=3", "starts=2", "probes=2", "eigenvalues=1", "batch_size=16")
 NEW = ("tracking=none", "engine.precision=fp32")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def sharpness(forge: Forge, place: Path, *arguments: str, death: Death | None = None) -> Ended:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import records, run_folder
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, Forge
 from PIL import Image
 from torchvision.transforms import v2
 
@@ -37,11 +37,6 @@ SHORT = (
     "model.width=4", "tracking=none", "engine.precision=fp32", "evaluate_every=1",
 )  # fmt: skip
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def write(data_dir: Path, sizes: tuple[tuple[int, int], ...]) -> Path:

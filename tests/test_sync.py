@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY, clean_environment, records, run_folder
-from forked import Death, Ended, Forge, shared_forge
+from forked import Death, Ended, Forge
 from test_tracking import NOWHERE, assert_key_is_nowhere, when_rows_are_there
 from wandb_server import KEY, OnlineRun, WandbServer
 
@@ -24,11 +24,6 @@ RUN = (*TINY, "epochs=6", "schedule.stages=2")
 LOG = (
     "igo.runs.tracking.WandbTracker.log"  # `igo sync`'s; training hands its rows to OpeningTracker
 )
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 def program_as_typed(*arguments: str) -> None:

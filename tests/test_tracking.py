@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY, records, run_folder
-from forked import Death, Forge, shared_forge
+from forked import Death, Forge
 from wandb_server import KEY, WandbServer
 
 from igo.runs.wandb_files import folders_of, history
@@ -24,11 +24,6 @@ from igo.runs.wandb_files import folders_of, history
 EPOCHS = [1, 2, 3]
 FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
 NOWHERE = "http://127.0.0.1:9"  # nothing listens there
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, TINY, clean_environment, records, run_folder
-from forked import Death, Forge, shared_forge
+from forked import Death, Forge
 
 import igo
 from igo.errors import UserError
@@ -20,11 +20,6 @@ from igo.runs import wandb_files
 from igo.train.datasets import open_data
 
 OFFLINE = (*TINY, "tracking.mode=offline")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 import rounding
 import torch
 from conftest import TINY, records, run_folder
-from forked import Forge, shared_forge
+from forked import Forge
 from torch import Tensor
 
 from igo.config.plan import make_plan
@@ -27,11 +27,6 @@ CPU = torch.device("cpu")
 MakeConfig = Callable[..., Config]
 # Runs are compared in float64: see in_double.
 VALIDATED = (*TINY, "dataset.validation=0.25", "tracking=none", "engine.precision=fp32")
-
-
-@pytest.fixture(scope="module")
-def forge() -> Forge:
-    return shared_forge()
 
 
 @pytest.mark.parametrize("draw", range(50))
