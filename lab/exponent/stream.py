@@ -63,17 +63,29 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Power:
+    """Shares of simulated studies that confirm a claim or refute it where it is true.
+
+    ``refutes`` is the share that refute it where the other claim is true.
+    """
+
+    confirms: float
+    errs: float
+    refutes: float
+
+
+@dataclass(frozen=True)
 class Judged:
     """The fit to all cells, ρ̂ of each half of the grid, and what such a study can find.
 
-    ``power`` is the share of simulated studies with this spread between seeds, of a true ρ, that
-    confirm it. ``within`` is p of the lack of fit if what all cells of a seed share is left out.
+    ``power`` is of simulated studies with this spread between seeds. ``within`` is p of the lack of
+    fit if what all cells of a seed share is left out.
     """
 
     n: int
     fit: Fit
     halves: dict[str, Estimate]
-    power: dict[str, float]
+    power: dict[str, Power]
     within: float
 
 
@@ -86,9 +98,7 @@ def judge(losses: Array, studies: int = STUDIES, seed: int = 0) -> Judged:
         text: _of_half(logs[:, own], y[own], seed)
         for text, own in ((f"η ≤ {SLOW:g}", slow), (f"η > {SLOW:g}", ~slow))
     }
-    power = {
-        name: _power(logs, y, claimed, name, studies, seed) for name, claimed in CONSTANTS.items()
-    }
+    power = _power(logs, y, studies, seed)
     of_seeds = y - y.mean(0) + y.mean()
     freedom = (len(CELLS) - 1) * (y.shape[1] - 1)
     within = lack_of_fit(logs, of_seeds, freedom)[1]
@@ -157,18 +167,34 @@ def _two_sided(draws: Array, claimed: float) -> float:
     return float(min(1.0, 2 * (min(below, above) + 1) / (len(draws) + 1)))
 
 
-def _power(logs: Array, y: Array, claimed: float, name: str, studies: int, seed: int) -> float:
-    """Share of simulated studies that confirm a ρ that is true in them."""
+def _power(logs: Array, y: Array, studies: int, seed: int) -> dict[str, Power]:
+    """What studies say in which one of the constants is true."""
+    said = {name: _simulated(logs, y, true, studies, seed) for name, true in CONSTANTS.items()}
+    other = dict(zip(CONSTANTS, reversed(CONSTANTS), strict=True))
+    return {
+        name: Power(
+            said[name].count((name, "confirmed")) / studies,
+            said[name].count((name, "refuted")) / studies,
+            said[other[name]].count((name, "refuted")) / studies,
+        )
+        for name in CONSTANTS
+    }
+
+
+def _simulated(
+    logs: Array, y: Array, true: float, studies: int, seed: int
+) -> list[tuple[str, str]]:
+    """Both constants with their verdicts, study by study."""
     random = np.random.default_rng(seed)
     seeds = y.shape[1]
-    curve = on_curve(logs, y.mean(1), claimed)
+    curve = on_curve(logs, y.mean(1), true)
     spread = (y - y.mean(1, keepdims=True)) * np.sqrt(seeds / (seeds - 1))
-    confirmed = 0
+    said = []
     for _ in range(studies):
         made = curve[:, None] + spread[:, random.integers(0, seeds, seeds)]
         fit = fit_of(logs, made, DRAWS_OF_STUDIES, seed)
-        confirmed += fit.constants[name].verdict == "confirmed"
-    return confirmed / studies
+        said += [(name, one.verdict) for name, one in fit.constants.items()]
+    return said
 
 
 def on_curve(logs: Array, means: Array, rho: float) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import LEVEL, Array, Estimate
 from lab.exponent import trainings
-from lab.exponent.stream import ETA, TRAININGS, B, Judged, judge
+from lab.exponent.stream import ETA, STUDIES, TRAININGS, B, Judged, judge
 from lab.study.records import Run
 
 LOSS = "test/loss"  # the file's test images are training images that no run trained on
@@ -24,8 +24,8 @@ Question (ii) of the [protocol](protocol.md), judged arm, with its amendments. E
 run is new, Σ η = 80. The loss is that of the last parameters on 8,000 training images that no
 run trained on. The fit is ln loss = g(ln η − ρ ln b), g a cubic, ρ in [−1, 3].
 
-| claim | n | ρ̂ [interval] | p | p (Holm) | power | verdict |
-|---|---|---|---|---|---|---|
+| claim | n | ρ̂ [interval] | p | p (Holm) | {power} | verdict |
+|---|---|---|---|---|---|---|---|---|
 {constants}
 
 - ρ̂ = {rho} (95 %). The curve explains {explained:.1f} % of the variance of the 16 means.
@@ -35,8 +35,8 @@ run trained on. The fit is ln loss = g(ln η − ρ ln b), g a cubic, ρ in [−
 - The interval of a claim is at the level that Holm gives it. A claim is *refuted* where its
   interval leaves it out. It is *confirmed* where the interval has it, is narrower than 0.4 and has
   not the other. Else it is *undecided*. Where lack of fit has p ≤ 0.05 both are *undecided*.
-- `power`: the share of simulated studies that confirm the claim, if it is true, a cubic fits and
-  the spread is as here.
+- The shares are of {studies} simulated studies in which a cubic fits and the spread between seeds
+  is as here. The claim is true in them, or, under "false", the other claim.
 - This arm is not stationary. It neither confirms nor refutes the law of question (i).
 
 Mean loss over seeds, and the standard deviation between seeds:
@@ -47,6 +47,7 @@ Mean loss over seeds, and the standard deviation between seeds:
 
 {hardware}
 """
+POWER = "confirmed if true | refuted if true | refuted if false"
 
 
 def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
@@ -56,7 +57,8 @@ def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
     fit = found.fit
     slow, fast = (_interval(half) for half in found.halves.values())
     return PAGE.format(
-        first=_first(found), constants="\n".join(_claims(found)), rho=_interval(fit.exponent),
+        first=_first(found), power=POWER, studies=STUDIES,
+        constants="\n".join(_claims(found)), rho=_interval(fit.exponent),
         explained=100 * fit.explained, f=fit.f, p_fit=p_value(fit.p_fit),
         within=p_value(found.within), slow=slow, fast=fast,
         losses="\n".join(_losses(losses)),
@@ -78,11 +80,12 @@ def _first(found: Judged) -> str:
 def _claims(found: Judged) -> list[str]:
     lines = []
     for name, one in found.fit.constants.items():
+        power = found.power[name]
         cells = [
             f"ρ = {name}", str(found.n),
             _interval(Estimate(found.fit.exponent.value, one.low, one.high)), p_value(one.p),
-            p_value(one.adjusted), f"{found.power[name]:.2f}",
-            TRAININGS.verdict(found.n, one.verdict),
+            p_value(one.adjusted), f"{power.confirms:.2f}", f"{power.errs:.2f}",
+            f"{power.refutes:.2f}", TRAININGS.verdict(found.n, one.verdict),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
