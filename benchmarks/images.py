@@ -1,0 +1,157 @@
+"""Images from disk, delivered a second: python -m benchmarks.images [rounds] [images].
+
+JPEGs of ImageNet's usual size are made, then each contender delivers all of them once a round,
+randomly cropped, flipped and normalised, as float32 batches in this process; nothing is trained.
+Two workers each. The first epoch, in which workers start, is not counted. `igo, cache` is igo with
+dataset.cache=true, and what making the cache takes stands beside. With DALI=PYTHON, a Python that
+has nvidia-dali-cuda120, its loader takes part, with two threads and from the files.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import datasets as torchvision
+from torchvision import transforms
+
+from benchmarks import report
+from benchmarks.ratios import Spread
+from igo.config.schema import AugmentConfig, DatasetConfig
+from igo.data import class_folders, stored
+from igo.data.source import Place
+from igo.train import allocator
+from igo.train.datasets import shares
+from igo.train.streamed import FolderData
+
+SIZE, BATCH, WORKERS = 224, 64, 2
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+Deliver = Callable[[int], int]  # one epoch, by its number; returns how many images came
+
+
+def make(root: Path, count: int) -> float:
+    """Noise of all wavelengths, 500 x 375 or 375 x 500; returns bytes an image."""
+    draw, total = np.random.default_rng(0), 0
+    for part, n in (("train", count), ("val", 2)):
+        for index in range(n):
+            shape = (375, 500) if index % 4 else (500, 375)
+            pixels = np.full((*shape, 3), 128.0)
+            for cells in (2, 5, 12, 30, 80, 200):
+                coarse = draw.normal(0, 55 / cells**0.2, (cells, cells, 3))
+                planes = [Image.fromarray(plane) for plane in np.moveaxis(coarse, 2, 0)]
+                grown = [plane.resize(shape[::-1], Image.Resampling.BICUBIC) for plane in planes]
+                pixels += np.stack([np.asarray(plane) for plane in grown], axis=-1)
+            file = root / part / f"n{index % 2}" / f"{index:05}.JPEG"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, quality=90)
+            total += file.stat().st_size
+    return total / (count + 4)
+
+
+def usual(root: Path) -> Deliver:
+    """torchvision's ImageFolder and transforms in PyTorch's loader, as tutorials have them."""
+    transform = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(SIZE),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(MEAN, STD),
+        ]
+    )
+    folder = torchvision.ImageFolder(str(root / "train"), transform)
+    loader = torch.utils.data.DataLoader(
+        folder, BATCH, shuffle=True, num_workers=WORKERS, persistent_workers=True
+    )
+    return lambda _: sum(len(images) for images, _ in loader)
+
+
+def ours(root: Path, count: int, cache: bool) -> Deliver:
+    """The training batches of dataset=imagenet."""
+    dataset = DatasetConfig(
+        "imagenet", 2, 3, SIZE, count, MEAN, STD,
+        augment=AugmentConfig(flip=True), workers=WORKERS, cache=cache,
+    )  # fmt: skip
+    images = class_folders.images("imagenet", Place(root.parent, image_size=SIZE, channels=3))
+    parts = shares(images.labels(images.train), dataset)
+    data = FolderData(dataset, images, parts, torch.device("cpu"))
+
+    def deliver(epoch: int) -> int:
+        order = torch.randperm(count).split(BATCH)
+        return sum(len(batch) for batch, _ in data.train_batches(order, epoch))
+
+    return deliver
+
+
+def dali(root: Path, python: str) -> Deliver:
+    """NVIDIA's loader, in a process of its own."""
+    settings = map(str, (root / "train", BATCH, WORKERS, SIZE))
+    command = [python, str(Path(__file__).with_name("dali.py")), *settings]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+
+    def deliver(_: int) -> int:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write("go\n")
+        return int(process.stdout.readline())
+
+    return deliver
+
+
+def turns(contenders: dict[str, Deliver], rounds: int) -> Iterator[dict[str, float]]:
+    """Images a second by contender, round by round; another one begins each time."""
+    names = list(contenders)
+    for epoch in range(rounds + 1):
+        found = {}
+        for name in names[epoch % len(names) :] + names[: epoch % len(names)]:
+            start = time.perf_counter()
+            found[name] = contenders[name](epoch) / (time.perf_counter() - start)
+        if epoch:
+            yield found
+
+
+def main(rounds: int, count: int) -> None:
+    torch.set_num_threads(1)
+    allocator.keep_freed_memory()  # as a run does
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place) / "imagenet"
+        size = make(root, count)
+        start = time.perf_counter()
+        stored.splits(class_folders.images("imagenet", Place(root.parent, None, None, SIZE, 3)))
+        made = (count + 2) / (time.perf_counter() - start)
+        contenders = {
+            "torchvision": usual(root),
+            "igo, files": ours(root, count, cache=False),
+            "igo, cache": ours(root, count, cache=True),
+        }
+        if "DALI" in os.environ:
+            contenders["DALI"] = dali(root, os.environ["DALI"])
+        found = list(turns(contenders, rounds))
+    rows: list[dict[str, Any]] = [
+        {
+            "contender": name,
+            "images_per_second": Spread.of([one[name] for one in found]),
+            "over_torchvision": Spread.of([one[name] / one["torchvision"] for one in found]),
+        }
+        for name in contenders
+    ]
+    report.show(f"{count} images of {size:,.0f} bytes; cached at {made:,.0f} images/s", rows)
+    note = "Generated JPEGs, 500 x 375. A turn is an epoch; ratios are taken within a round."
+    facts = report.facts("python -m benchmarks.images") | {"note": note}
+    result = {"images": count, "bytes": size, "cached_per_second": made, "contenders": rows}
+    report.save({"facts": facts, **result}, report.RESULTS / "images.json")
+
+
+if __name__ == "__main__":
+    typed = [int(one) for one in sys.argv[1:]]
+    main(*typed, *(7, 2048)[len(typed) :])
