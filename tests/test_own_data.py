@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as torchvision
 from igo.config.schema import Config
 from igo.data import class_folders, facts, npz, readers
 from igo.data.source import Place
-from igo.errors import UserError
+from igo.errors import ConfigError, UserError
 from igo.runs.folder import signature
 from igo.train.datasets import TensorData, open_data
 from igo.train.streamed import StreamedData
@@ -401,3 +401,17 @@ def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
         "cow",
         "dog",
     ]
+
+
+def test_more_images_than_there_are_end_before_a_plan_is_shown(
+    make_config: Callable[..., Config], tmp_path: Path
+) -> None:
+    """A dry run too would show a plan that no run can follow."""
+    file = tmp_path / "mine.npz"
+    images = (np.arange(30 * 64) % 251).astype(np.uint8).reshape(30, 8, 8)
+    labels = np.arange(30) % 3
+    np.savez(file, images=images, labels=labels, test_images=images, test_labels=labels)
+    typed = ("dataset=arrays", f"dataset.file={file}", f"data_dir={tmp_path}")
+    assert make_config(*typed, "dataset.samples=30").dataset.samples == 30
+    with pytest.raises(ConfigError, match=r"dataset.samples=31 is not allowed: arrays has 30"):
+        make_config(*typed, "dataset.samples=31")

@@ -596,6 +596,11 @@ def test_a_sweep_says_what_it_can_detect(tmp_path: Path) -> None:
     assert "one pair: too few, at least 6 seeds" in said
     assert "all 3 pairs: too few, at least 7 seeds" in said
     record_runs(tmp_path / "one", "p=1", seeds=range(2))
+    for split in (0, 1):
+        record_runs(tmp_path / "all", f"split={split}", seeds=range(2), accuracies=[1.0, 1.0])
+    said = power.sentence(table.read_runs(find([str(tmp_path / "all")])))
+    assert "2 common seeds: every accuracy is 0 or 100 %" in said
+    assert "points" not in said
     assert power.sentence(table.read_runs(find([str(tmp_path / "one")]))) == ""
 
 

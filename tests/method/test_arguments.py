@@ -70,6 +70,8 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("ramp", {"batch_size": "0:8 40:16", "p": 1}, "p", "ramp has none of its own"),
     (lambda t: 1.1 - t, {}, "profile", "divide it by what it is at t = 0"),
     (lambda t: 1 - 2 * t, {}, "profile", "must be in (0, 1]"),
+    (lambda t: None, {}, "profile", "it returned None; it must return φ, a number in (0, 1]"),
+    (lambda t: "half", {}, "profile", "it returned 'half'; it must return φ"),
     (lambda t, *, q: 1 - q * t, {}, "q", "q is missing"),
     ("cosine", {"learning_rate": 0}, "learning_rate", "above 0"),
     ("cosine", {"n": 0}, "n", "1 or more"),

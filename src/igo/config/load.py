@@ -74,6 +74,9 @@ def _find_facts(values: Any) -> None:
     data_dir, root, file = (Path(one) if one else None for one in texts)
     place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
     found = facts.find(dataset["name"], place)
+    asked = dataset.get("samples")
+    if _is_size(asked) and asked > found["samples"]:
+        raise ConfigError("dataset.samples", asked, f"{dataset['name']} has {found['samples']}")
     dataset |= {name: found[name] for name in unknown}
 
 

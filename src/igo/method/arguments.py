@@ -118,6 +118,15 @@ def check_warmup(warmup: float, samples: int, first: int, n: int | None) -> None
         raise PlanError("warmup", warmup, allowed)
 
 
+def level(phi: Any, called: str) -> float:
+    """What a profile returned, as a number."""
+    try:
+        return float(phi)
+    except (TypeError, ValueError):
+        allowed = f"it returned {phi!r}; it must return φ, a number in (0, 1]"
+        raise PlanError("profile", called, allowed) from None
+
+
 def _check_profile(profile: str | Profile, batch_size: object) -> None:
     if callable(profile):
         return

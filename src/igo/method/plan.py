@@ -198,7 +198,8 @@ class _Planner:
         for m, start in enumerate(self.starts, 1):
             after = max(start - given["warmup"], 0)
             before = start // self.n - given["warmup"] // self.n if self.whole else after / self.n
-            phi = float(function(profile)(Position(m, count, max(before, 0)), **self.of_profile))
+            at = Position(m, count, max(before, 0))
+            phi = arguments.level(function(profile)(at, **self.of_profile), called)
             where = f"δ_{m} = {phi:g} δ_1 in stage {m} of {count}"
             if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
                 allowed = f"φ is {phi:g} in stage 1 and must be 1; divide it by what it is at t = 0"

@@ -80,6 +80,8 @@ def sentence(runs: pl.DataFrame) -> str:
     cells = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
     free = (len(values) - 1) * (n - 1)
     step = accuracy_step(numbered.filter("counted"), set(values))
+    if step == 1:  # 0 or 100 % alone, in steps of whatever size
+        return f"{start}: every accuracy is 0 or 100 %, which says nothing of their spread"
     sd = max(math.sqrt(2 * float((cells**2).sum()) / free), 100 * statistics.least_sd(step))
     found = [
         f"{over}: {points:.2f} points with 80 % power"
