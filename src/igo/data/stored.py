@@ -6,8 +6,8 @@ import contextlib
 import errno
 import fcntl
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -51,13 +51,7 @@ class Stored:
         return self._pixels[start : self._ends[index]].reshape(self._shapes[index])
 
 
-@contextmanager
-def unwatched(_text: str, _images: int) -> Iterator[Callable[[], None]]:
-    """Shows nobody how far it is."""
-    yield lambda: None
-
-
-def splits(images: Images, watch: Watch = unwatched) -> list[Stored]:
+def splits(images: Images, watch: Watch = lambda *_: nullcontext(lambda: None)) -> list[Stored]:
     """Training and test images as they are in place.cache; they are put there the first time.
 
     One process at a time makes them, the others wait for it.
