@@ -18,8 +18,9 @@ HEAD = """# Exponents of networks: predicted, then measured
 **{first}.**
 
 Question (i) of the [protocol](protocol.md) with its amendments, which say what was reduced, and
-why. Question (ii), judged arm, is in [stream.md](stream.md). (iii) to (vi) and the second arm of
-(ii) were not run. The predictions in
+why. Question (ii), judged arm, is in [stream.md](stream.md), (iv), cut to two epochs, in
+[momentum.md](momentum.md). (iii), (v), (vi) and the second arm of (ii) were not run.
+The predictions in
 [predictions.csv](predictions.csv) were committed before the runs. Each cell's record is in
 [cells/](cells/), and [stationary.csv](stationary.csv) has the table with more digits.
 
