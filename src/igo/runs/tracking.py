@@ -60,7 +60,8 @@ def start(
     def opened() -> Tracker:
         return of_run(_init(config, root, name, run_id, warn), root, known_records, warn)
 
-    forks = config.dataset.name == "imagenet"  # workers, which must not start amid this
+    # Workers that read images must not be forked amid this.
+    forks = config.dataset.name in ("imagenet", "folder")
     return OpeningTracker(opened, lambda error: _give_up_on(error, warn), beside=not forks)
 
 
