@@ -79,7 +79,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: P
 
 
 BAD = {  # what is typed: what the message must say
-    "p=1.5": r"p=1.5 .*graduated needs p in \(0, 1\].*use polynomial",
+    "p=1.5": r"p=1.5 .*graduated needs p in \(0, 1\].*schedule polynomial",
     "split=abc": r"split=abc .*a number",
     "learning_rate=nan": r"learning_rate=nan",
     "batch_size=1438": r"batch_size=1438 .*1437 training samples",

@@ -13,7 +13,7 @@ GIVEN: dict[str, Any] = {"n": 100, "epochs": 4, "learning_rate": 0.1, "batch_siz
 
 REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("graduated", {}, "p", "p is missing: graduated needs it, e.g. p=0.5"),
-    ("graduated", {"p": 2}, "p", "use polynomial for any p > 0"),
+    ("graduated", {"p": 2}, "p", "the schedule polynomial takes any p > 0"),
     ("graduated", {"p": 0}, "p", "(0, 1]"),
     ("graduated", {"p": "half"}, "p", "p='half' is not allowed: it must be a number"),
     ("graduated", {"p": float("nan")}, "p", "it must be a number"),
