@@ -54,7 +54,8 @@ def polynomial(at: Position, *, p: Annotated[float, POSITIVE, "p=0.5"]) -> float
 
 OPTIMAL: Rule = (
     lambda p: 0 < p <= 1,
-    "graduated needs p in (0, 1], the optimal decay; the schedule polynomial takes any p > 0",
+    "graduated needs p in (0, 1], the range of the optimal decay; the schedule polynomial takes"
+    " any p > 0",
 )
 
 
