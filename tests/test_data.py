@@ -28,7 +28,7 @@ from igo.data import class_folders, readers
 from igo.data.source import Place, Source, Split
 from igo.errors import ConfigError, UserError
 from igo.method import batches as equal
-from igo.train import engine, on_device, on_disk
+from igo.train import engine, on_device, on_disk, streamed
 from igo.train.datasets import Data, TensorData, open_data, shares, subset
 from igo.train.streamed import FolderData
 
@@ -369,6 +369,14 @@ def test_workers_live_for_all_epochs(folders: Path) -> None:
     for (images, _), (anew, _), (wanted, _) in zip(again, after, alone, strict=True):
         assert torch.equal(images, wanted)
         assert torch.equal(anew, wanted)
+
+
+def test_as_many_workers_as_cores(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed, "allowed_cores", lambda: 1)
+    others = children()
+    data = imagenet(folders, workers=None)
+    list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=3))
+    assert len(children() - others) == 1
 
 
 def test_a_large_batch_from_disk_takes_little_memory_at_once(

@@ -32,6 +32,7 @@ NOT_HERE = {
     r"^make (test|lint|unit|types|examples|contract|coverage|mutants)|^bash \.ci|^mutmut ": TESTS,
     r"^make (theory|noise|bench|reproduce|reproducible|lock|help|setup|dashboard|sync|docs)": TESTS,
     r"^python -m lab\.(theory|noise)$": "takes many minutes: test_targets.py runs a short form",
+    r"^python -m lab\.exponent": "takes up to an hour: tests/lab/exponent",
     r"^python -m benchmarks\.|^make bench": "measures for many minutes: test_benchmarks.py",
     r"^(git clone|pip install|source) ": "sets up a machine",
     r"^git tag |^bash \.ci/package|^python -m build": "a release: .github/workflows/release.yml",

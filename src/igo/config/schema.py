@@ -60,7 +60,7 @@ class DatasetConfig:
     std: list[float]
     test_samples: Annotated[int | None, AT_LEAST_ONE] = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
-    workers: Annotated[int, within(0, 1024)] = 4
+    workers: Annotated[int | None, within(0, 1024)] = None
     cache: bool = False
     validation: Annotated[float, BELOW_ONE] = 0.0
     redraw: bool = False

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
+from igo.cores import allowed_cores
 from igo.data import stored
 from igo.data.class_folders import Images
 from igo.data.stored import Stored
@@ -19,6 +20,7 @@ from igo.seeds import derive_seed, generator
 from igo.train import augment, on_device, on_disk
 from igo.train.on_disk import ByIndex, Files, OnDisk, OnHost, Photographs, Reader
 
+MOST_WORKERS = 16  # where their number is left to us
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
 
 
@@ -46,7 +48,8 @@ class _OnDisk:
         )
         self._keep, self._held = map(torch.from_numpy, parts)
         self.n = len(self._keep)
-        self._workers, self._device = dataset.workers, device
+        self._device, workers = device, dataset.workers
+        self._workers = min(allowed_cores(), MOST_WORKERS) if workers is None else workers
         self._normalise = on_device.Normalise(dataset, device)
         side, channels = dataset.image_size, dataset.channels
         self._nothing = torch.empty((0, channels, side, side), device=device)
