@@ -19,7 +19,8 @@ release = metadata.version("igo")
 root_doc = "README"
 include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
-    "results/*/README.md", "results/exponent/protocol.md", "results/last_batch/table.md",
+    "results/*/README.md", "results/exponent/protocol.md",
+    "results/exponent/stream.md", "results/exponent/momentum.md", "results/last_batch/table.md",
 ]  # fmt: skip
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 highlight_language = "text"
@@ -52,7 +53,8 @@ CONTENTS = {
     "Measure": "docs/noise docs/sharpness docs/report docs/symbols docs/exponent",
     "Results": (
         "results/README results/protocol results/tuning results/*/README"
-        " results/exponent/protocol results/last_batch/table"
+        " results/exponent/protocol results/exponent/stream results/exponent/momentum"
+        " results/last_batch/table"
     ),
     "What holds": "docs/contract docs/reliability docs/performance docs/gpu docs/log",
     "Change it": "CONTRIBUTING docs/architecture CHANGELOG",

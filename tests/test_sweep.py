@@ -134,7 +134,8 @@ def test_a_reason_that_many_runs_share_is_said_once(program: Program, tmp_path: 
     lines = [line for line in ended.stdout.splitlines() if "imagenet" in line]
     said = [line for line in lines if re.match(r"\[\d/3\] failed seed=\d: ", line)]
     assert len(said) == 3
-    assert sum(bool(re.match(r"\[\d/3\] failed seed=\d: as seed=\d \(", one)) for one in said) == 2
+    again = r"\[\d/3\] failed seed=\d: for the same reason as seed=\d \("
+    assert sum(bool(re.match(again, one)) for one in said) == 2
     (summary,) = (line for line in lines if line.startswith("failed: "))
     assert summary.startswith("failed: 3 runs (seed=0; seed=1; seed=2): ")
 
@@ -181,6 +182,7 @@ def started(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     with subprocess.Popen(
         command(tmp_path, "-m", *LONG, "seed=0,1", "hydra.launcher.parallel=2"),
         cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
     ) as process:  # fmt: skip
         while len(paused) < 2:
             assert process.poll() is None, "the sweep ended too early"
@@ -225,13 +227,22 @@ def test_a_killed_run_stops_no_other_and_resumes(
 
 
 @pytest.mark.parametrize(
-    "number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+    ("number", "tell"),
+    [
+        (signal.SIGINT, os.kill),
+        pytest.param(signal.SIGTERM, os.kill, marks=pytest.mark.slow),
+        (signal.SIGTERM, os.killpg),  # as coreutils' timeout and systemd do
+    ],
 )
 def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
-    number: int, started: subprocess.Popen[str], program: Program, tmp_path: Path
+    number: int,
+    tell: Callable[[int, int], None],
+    started: subprocess.Popen[str],
+    program: Program,
+    tmp_path: Path,
 ) -> None:
     assert "running" in status_text(tmp_path)
-    started.send_signal(number)
+    tell(started.pid, number)
     for run in map(pid, folders(tmp_path)):
         while re.search(r"^ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
             time.sleep(0.05)  # the sweep has not told its run yet

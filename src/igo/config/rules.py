@@ -196,7 +196,8 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
     if schedule.stages is not None and schedule.stages > config.epochs:
         raise ConfigError(
             "schedule.stages", schedule.stages, f"each stage needs an epoch of its own, and"
-            f" epochs={config.epochs}; it must be at most that"
+            f" epochs={config.epochs}; type epochs={schedule.stages} or more, or schedule.stages="
+            f"{config.epochs} or fewer"
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Annotated
@@ -26,6 +27,7 @@ from igo.sweep.overview import Overview
 
 IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.tracking", "wandb")
 LONGEST_PLACE = 70  # bytes of TMPDIR: a socket's path has at most 107, forkserver's name is in it
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK = 0.5  # seconds between two looks at what runs
 
 
@@ -115,7 +117,21 @@ def _server(jobs: Sequence[Job]) -> ForkServerContext:
     data = ["sklearn.datasets"] if any(job.config.dataset.name == "digits" for job in jobs) else []
     models = ["timm"] if any(job.config.model.timm for job in jobs) else []
     context.set_forkserver_preload([*IMPORTED, *data, *models])
+    _start_server_deaf()
     return context
+
+
+def _start_server_deaf() -> None:
+    """Start the server with the signals blocked that would end it before the runs have ended.
+
+    Supervisors send them to the whole process group. `_work` lets them through to its run.
+    """
+    resource_tracker.ensure_running()  # which forkserver starts too, and which unblocks signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
@@ -127,6 +143,7 @@ def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
 def _work(job: Job, slot: Slot) -> None:
     """In the run's process: its output goes to its folder, its GPU is the only one it sees."""
     os.setpgrp()  # Ctrl-C in the terminal reaches the sweep alone, which tells its runs once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     os.environ["OMP_NUM_THREADS"] = str(slot.threads)  # the most that engine.threads=auto takes
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
@@ -148,10 +165,7 @@ def _how(one: Running) -> str:
 def _signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
     told: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {
-        n: signal.signal(n, lambda number, _frame: told.append(number)) for n in heard(numbers)
-    }
+    before = {n: signal.signal(n, lambda number, _frame: told.append(number)) for n in heard(STOPS)}
     try:
         yield told
     finally:

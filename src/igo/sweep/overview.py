@@ -96,7 +96,7 @@ class Overview:
     def _reason(self, job: Job, reason: str) -> str:
         """The reason itself once, then the run that had it before."""
         first = self._said.setdefault(reason, job.name)
-        return reason if first == job.name else f"as {self._labels[first]}"
+        return reason if first == job.name else f"for the same reason as {self._labels[first]}"
 
     def _time_left(self, done: int) -> str:
         pace = self._pace.seconds()
