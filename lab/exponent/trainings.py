@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,8 @@ import numpy as np
 
 from igo.analysis.statistics import Array
 from igo.errors import UserError
+from igo.files import durable, partial_of
+from lab.study import reproduce
 from lab.study.records import RECORDS, Run, name_of, of_archives, of_folders
 from lab.study.written import ROOT
 
@@ -90,11 +90,12 @@ def make_stream_data(file: Path = STREAM_DATA, data_dir: Path = Path("data")) ->
     kept = subset(train.labels, STREAM_IMAGES)
     rest = np.delete(np.arange(len(train.labels)), kept)
     file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("wb") as opened:
+    with durable(partial_of(file)) as opened:
         np.savez(
             opened, images=train.images[kept], labels=train.labels[kept],
             test_images=train.images[rest], test_labels=train.labels[rest],
         )  # fmt: skip
+    partial_of(file).replace(file)
 
 
 def recorded(sweep: str) -> dict[str, Run]:
@@ -111,8 +112,7 @@ def run_missing(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
     for seed in seeds:
         if of.complete(recorded(of.sweep), [seed]):
             continue
-        command = [sys.executable, "src/train.py", "-m", f"sweep={of.sweep}", f"seed={seed}"]
-        if subprocess.run(command, cwd=ROOT, check=False).returncode:
+        if reproduce.sweep(f"sweep={of.sweep}", f"seed={seed}"):
             raise UserError(f"not all runs of seed {seed} finished; the same command goes on")
     return recorded(of.sweep)
 

@@ -77,13 +77,7 @@ def again(row: Row, seeds: range) -> None:
 def run_all(row: Row, names: Sequence[Sequence[str]], seeds: range) -> None:
     """Train what is not finished; SystemExit where a run is left."""
     grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in written.arms(row))
-    command = [
-        sys.executable, "src/train.py", "-m", f"hydra.sweeper.grids=[{grids}]",
-        "hydra.launcher.retry_failed=true",
-    ]  # fmt: skip
-    # Ctrl-C reaches the sweep too, which stops its runs; subprocess.run would kill it at once
-    signal.signal(signal.SIGINT, lambda *_: None)
-    code = subprocess.run(command, cwd=ROOT, check=False).returncode
+    code = sweep(f"hydra.sweeper.grids=[{grids}]", "hydra.launcher.retry_failed=true")
     if code in (0, FAILED):
         left = _unfinished(names)
         if left:
@@ -96,6 +90,19 @@ def run_all(row: Row, names: Sequence[Sequence[str]], seeds: range) -> None:
         sys.exit(f"error: the sweep was killed by {name}; the same command continues it")
     else:  # the sweep itself said what was wrong, or that it was stopped
         sys.exit(code)
+
+
+def sweep(*words: str) -> int:
+    """Run a sweep of these words; its exit code.
+
+    Ctrl-C reaches the sweep too, which stops its runs; subprocess.run would kill it at once.
+    """
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        command = [sys.executable, "src/train.py", "-m", *words]
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _unfinished(names: Sequence[Sequence[str]]) -> int:

@@ -47,6 +47,22 @@ def test_no_image_is_both_trained_and_evaluated_on(tmp_path, monkeypatch):
     assert (made["labels"] == numbers[0] // 6000).all()
 
 
+def test_a_stop_while_the_images_are_written_leaves_no_file_of_a_part(tmp_path, monkeypatch):
+    from igo.data import readers
+    from igo.data.source import Split
+
+    def stopped(file, **_):
+        file.write(b"PK")
+        raise KeyboardInterrupt
+
+    images = Split(np.zeros((60_000, 1, 1, 1), np.uint8), np.repeat(np.arange(10), 6000))
+    monkeypatch.setattr(readers, "read", lambda *_: (images, images))
+    monkeypatch.setattr(np, "savez", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        trainings.make_stream_data(tmp_path / "stream.npz")
+    assert not (tmp_path / "stream.npz").exists()
+
+
 @pytest.mark.parametrize("question", list(answers.OF))
 def test_the_page_follows_from_the_records(question):
     page = ROOT / "results" / "exponent" / f"{question}.md"
