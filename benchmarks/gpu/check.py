@@ -27,7 +27,9 @@ from igo.train.epoch import train_epoch
 from igo.train.state import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
-TESTS = [f"tests/test_{name}.py" for name in ("engine", "optim", "augment", "data", "graphs_gpu")]
+TESTS = [
+    f"tests/train/test_{name}.py" for name in ("engine", "optim", "augment", "data", "graphs_gpu")
+]
 LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")
 
 

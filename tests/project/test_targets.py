@@ -192,8 +192,8 @@ def test_types(place: Path) -> None:
 @pytest.mark.slow
 def test_unit_and_its_kin(place: Path) -> None:
     """Each with a file that takes a moment."""
-    assert " passed" in succeed(place, 'make unit ARGS="-n 0 tests/test_readers.py"')
-    assert " skipped" in succeed(place, 'make test-gpu ARGS="tests/test_optim.py"', **NO_GPU)
+    assert " passed" in succeed(place, 'make unit ARGS="-n 0 tests/data/test_readers.py"')
+    assert " skipped" in succeed(place, 'make test-gpu ARGS="tests/train/test_optim.py"', **NO_GPU)
 
 
 @pytest.mark.slow

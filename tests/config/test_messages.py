@@ -1,6 +1,6 @@
 """What a mistake is answered with: the setting, its value, and what is wrong with it.
 
-That one line of it arrives at a terminal, with the right exit code, is for tests/test_cli.py.
+tests/config/test_cli.py tests that one line of it arrives at a terminal, with the right exit code.
 """
 
 from __future__ import annotations

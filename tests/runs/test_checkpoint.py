@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import clean_environment
+from conftest import ROOT, clean_environment
 
 from igo.errors import UserError
 from igo.runs import checkpoint
@@ -114,7 +114,7 @@ for number, moment in enumerate(MOMENTS):
 def test_killed_at_any_point_of_a_write_a_whole_one_is_left(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
-        env=clean_environment(PYTHONPATH=str(Path(__file__).parent)),
+        env=clean_environment(PYTHONPATH=f"{ROOT / 'tests'}:{Path(__file__).parent}"),
         capture_output=True,
         text=True,
         check=True,

@@ -1,7 +1,7 @@
 """Files that somebody else made: nothing in them runs, and no path in them leads out of its folder.
 
-Checkpoints have tests of their own in tests/test_checkpoint.py, settings in tests/test_cli.py, and
-that W&B leaves no key behind is in tests/test_tracking.py.
+tests/runs/test_checkpoint.py has checkpoints, tests/config/test_cli.py settings, and
+tests/runs/test_tracking.py has that W&B leaves no key behind.
 """
 
 from __future__ import annotations
