@@ -8,10 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from igo.files import write_atomically
-from lab.exponent import momentum, momentum_page, stream, stream_page, trainings
+from lab.exponent import momentum, momentum_page, sizes, stream, stream_page, trainings
 from lab.study.records import Run
 
-OF = {"stream": stream.TRAININGS, "momentum": momentum.TRAININGS}
+OF = {"stream": stream.TRAININGS, "sizes": sizes.TRAININGS, "momentum": momentum.TRAININGS}
+PAGES = {"stream": stream_page.text, "sizes": sizes.text, "momentum": momentum_page.text}
 
 
 def run(question: str, seeds: range, folder: Path, stage: str, console: Console) -> None:
@@ -24,9 +25,11 @@ def run(question: str, seeds: range, folder: Path, stage: str, console: Console)
     if stage == "judge":
         runs = trainings.recorded(of.sweep)
     else:
-        if question == "stream" and not trainings.STREAM_DATA.is_file():
+        if question != "momentum" and not trainings.STREAM_DATA.is_file():
             trainings.make_stream_data()
         runs = trainings.run_missing(of, seeds)
+        if question == "sizes":
+            runs = trainings.measure_training_loss(of, seeds)
     if stage != "runs":
         page = page_of(question, runs, seeds)
         write_atomically(folder / f"{question}.md", page)
@@ -40,5 +43,4 @@ def page_of(question: str, runs: Mapping[str, Run], seeds: Sequence[int]) -> str
         UserError: they are fewer than two.
     """
     complete = OF[question].complete(runs, seeds)
-    text = stream_page.text if question == "stream" else momentum_page.text
-    return text(runs, complete)
+    return PAGES[question](runs, complete)

@@ -29,6 +29,7 @@ from lab.exponent.tasks import TASKS
 STAGES = {
     "stationary": ("all", "predictions", "runs"),
     "stream": ("all", "runs", "judge"),
+    "sizes": ("all", "runs", "judge"),
     "momentum": ("all", "runs", "judge"),
 }
 SEEDS = 20  # of question (i)

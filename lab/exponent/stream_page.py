@@ -74,7 +74,7 @@ def _first(found: Judged) -> str:
     if found.fit.p_fit <= LEVEL:
         said.append("no one exponent describes this grid")
     rho = _interval(found.fit.exponent)
-    return f"{'; '.join(said)} (ρ̂ = {rho}, {found.n} of {TRAININGS.seeds} seeds)."
+    return f"{'; '.join(said)} (ρ̂ = {rho}, {found.n} of {max(found.n, TRAININGS.seeds)} seeds)."
 
 
 def _claims(found: Judged) -> list[str]:

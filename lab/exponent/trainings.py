@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import track
 
 from igo.analysis.statistics import Array
 from igo.errors import UserError
 from igo.files import durable, partial_of
-from lab.study import reproduce
+from lab.study import after, reproduce
 from lab.study.records import RECORDS, Run, name_of, of_archives, of_folders
 from lab.study.written import ROOT
 
@@ -44,7 +45,7 @@ class Trainings:
         }
 
     def values(self, runs: Mapping[str, Run], seeds: Sequence[int], what: str) -> dict[str, Array]:
-        """An entry of the last record of each run, (seeds,) by arm.
+        """An entry of the last record of each run, or of its after.json, (seeds,) by arm.
 
         Raises:
             UserError: fewer than two seeds; the runs were not all of the same data.
@@ -58,7 +59,7 @@ class Trainings:
         if len(prints) > 1:
             raise UserError(f"the runs of {self.sweep} are of different data: {sorted(prints)}")
         return {
-            arm: np.array([runs[name].epochs[-1][what] for name in own], dtype=np.float64)
+            arm: np.array([_value(runs[name], what) for name in own], dtype=np.float64)
             for arm, own in named.items()
         }
 
@@ -74,6 +75,10 @@ class Trainings:
                 break
             found.append(seed)
         return found
+
+
+def _value(run: Run, what: str) -> float:
+    return float(run.after[what] if what in run.after else run.epochs[-1][what])
 
 
 def make_stream_data(file: Path = STREAM_DATA, data_dir: Path = Path("data")) -> None:
@@ -114,6 +119,16 @@ def run_missing(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
             continue
         if reproduce.sweep(f"sweep={of.sweep}", f"seed={seed}"):
             raise UserError(f"not all runs of seed {seed} finished; the same command goes on")
+    return recorded(of.sweep)
+
+
+def measure_training_loss(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
+    """Measure ``train_loss`` (lab.study.after) where these runs ended; the records with it."""
+    archived = recorded(of.sweep)
+    names = [name for named in of.names(seeds).values() for name in named]
+    for name in track(names, "training losses"):
+        if "train_loss" not in archived[name].after:
+            after.measure(ROOT / "runs" / name, ["train_loss"])
     return recorded(of.sweep)
 
 

@@ -3,7 +3,8 @@
 ``annealed``: test accuracy in % after a common short anneal, which separates a better place from a
 quieter end: 100 updates of b = 32 with η falling from 0.1 to 0 linearly, then BatchNorm's
 statistics as the mean over all training images. ``tail``: Hill's index of the sizes of the
-one-sample gradients less their mean, in eval mode.
+one-sample gradients less their mean, in eval mode. ``train_loss``: mean cross-entropy on all
+training images, in eval mode, without augmentation.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from lab.noise.networks import sample_gradients
 from lab.noise.quantities import tail_index
 
 UPDATES, BATCH, RATE = 100, 32, 0.1
+EVALUATED = 512  # images at a time
 
 
 def annealed(run: Training) -> float:
@@ -65,7 +67,23 @@ def tail(run: Training) -> float:
     return tail_index(sizes.double().numpy()).value
 
 
-MEASURES: dict[str, Callable[[Training], float]] = {"tail": tail, "annealed": annealed}
+def train_loss(run: Training) -> float:
+    """Mean cross-entropy on all training images."""
+    network = run.network.eval()
+    parts = torch.arange(run.data.n).split(EVALUATED)
+    with torch.no_grad():
+        losses = [
+            F.cross_entropy(network(images), labels, reduction="none")
+            for images, labels in run.data.plain_batches(parts)
+        ]
+    return float(torch.cat(losses).double().mean())
+
+
+MEASURES: dict[str, Callable[[Training], float]] = {
+    "tail": tail,
+    "annealed": annealed,
+    "train_loss": train_loss,
+}
 
 
 def measure(folder: Path, names: list[str]) -> dict[str, float]:

@@ -31,6 +31,13 @@ def test_every_cell_of_the_stream_is_one_pass_at_equal_sums_of_eta():
         assert settings["dataset.samples"] <= trainings.STREAM_IMAGES
 
 
+def test_every_cell_of_the_sizes_is_whole_epochs_at_equal_sums_of_eta():
+    for settings in answers.OF["sizes"].arms.values():
+        n, b = settings["dataset.samples"], settings["batch_size"]
+        assert n % b == 0
+        assert settings["epochs"] * n / b * settings["learning_rate"] == pytest.approx(102.4)
+
+
 def test_no_image_is_both_trained_and_evaluated_on(tmp_path, monkeypatch):
     from igo.data import readers
     from igo.data.source import Split
@@ -79,7 +86,7 @@ def test_below_half_of_the_seeds_there_is_no_verdict():
 
 
 def test_seeds_are_the_planned_ones_unless_asked_otherwise():
-    for question, n in (("stationary", 20), ("stream", 8), ("momentum", 12)):
+    for question, n in (("stationary", 20), ("stream", 8), ("sizes", 8), ("momentum", 12)):
         assert len(program.Settings(question=question).range_of_seeds) == n
     assert list(program.Settings(seeds=2, first_seed=7).range_of_seeds) == [7, 8]
     with pytest.raises(UserError, match="predictions"):
