@@ -120,3 +120,18 @@ def test_a_compiled_run_continues_and_its_checkpoint_is_any_engines(tmp_path: Pa
     assert losses["eager"] == pytest.approx(losses["whole"], rel=1e-3)
     kept = [torch.load(at / "model.pt", weights_only=True) for at in folders.values()]
     assert kept[0].keys() == kept[1].keys() == kept[2].keys()
+
+
+@pytest.mark.slow
+def test_two_ranks_that_compile_train_what_one_process_does(tmp_path: Path) -> None:
+    """With synced BatchNorm, and batches of 19 and 20 samples."""
+    forge, typed = shared_forge(), (*TINY, "batch_size=20", "schedule.stages=1", "tracking=none")
+    losses = {}
+    for ranks, compiled in ((1, "false"), (2, "true")):
+        place = tmp_path / f"{ranks}"
+        place.mkdir()
+        words = (*typed, "engine.precision=fp32", f"engine.compile={compiled}")
+        ended = forge.run(place, *words, ranks=ranks)
+        assert ended.returncode == 0, ended.stderr
+        losses[ranks] = [row["train/loss"] for row in records(run_folder(place))]
+    assert losses[2] == pytest.approx(losses[1], rel=1e-3)
