@@ -1,6 +1,6 @@
 """Implicit graduated optimization: SGD's own noise smooths the loss; schedule the noise.
 
-In a training loop of one's own (docs/own-loop.md):
+In your own training loop (docs/own-loop.md):
 
     plan = igo.plan("graduated", n=len(data), epochs=30, learning_rate=0.1, batch_size=16, p=0.5)
     batches = igo.BatchSampler(plan, seed=0)
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from igo.method.schedule import Schedule as Schedule
     from igo.runs.trained import load_run as load_run
 
-# Imported when first used: `import igo` costs nothing, and a plan is made without torch.
+# Each is imported when it is first used: `import igo` is fast, and a plan needs no torch.
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "Counter": "igo.method.counter",

@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one readable line, no traceback."""
+"""Errors that the user can fix. They are shown as one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the person at the terminal can put right; its text says what and how.
+    """An error that the user can fix. Its message says what is wrong and how to fix it.
 
-    Most functions may raise it. A docstring names it where a caller has to know more.
+    Most functions may raise it. A docstring names it where a caller has to handle it.
     """
 
 
 class Outside(UserError):
-    """Not the run's doing, such as a full disk: the same command may succeed later."""
+    """An error from outside the run, such as a full disk: the same command may succeed later."""
 
 
 class Busy(Outside):
-    """Another process works on the same run."""
+    """Another process is working on the same run."""
 
 
 class ConfigError(UserError):
     """A setting, or a combination of settings, that cannot be run.
 
     Args:
-        setting: full name as typed on the command line, e.g. ``schedule.kappa``.
-        value: what it was set to.
-        allowed: what would be right, and the cure where it is not obvious.
+        setting: its full name on the command line, such as ``schedule.kappa``.
+        value: its value.
+        allowed: which values are right, and the cure where it is not obvious.
     """
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
@@ -37,15 +37,15 @@ class ConfigError(UserError):
 
 
 class NoEffect(ConfigError):
-    """A setting that was typed, is sound by itself, and changes nothing here."""
+    """A setting that the user typed, that is valid, and that changes nothing here."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in a line; its kind where it says nothing."""
+    """The first line of an error's message; its type where the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for the known name closest to ``name``, or an empty string."""
+    """`` Did you mean 'x'?`` with the known name closest to ``name``; empty if none is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""

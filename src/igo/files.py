@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and read as values of somebody else's."""
+"""Writing files whole or not at all, and reading files without trusting their content."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from typing import IO, Any
 from igo.errors import ConfigError, UserError
 from igo.words import all_printable
 
-# Files of a run that are not replaced but extended.
+# Files of a run to which lines are appended. The other files are replaced.
 EXTENDED = ("metrics.jsonl", ".metrics.jsonl.copy", "output.log")
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
 
 
 def from_json(text: str) -> Any:
-    """``json.loads`` for files of others: texts are printable, nesting too deep a ValueError."""
+    """Parse JSON of unknown origin: strings become printable, too deep nesting a ValueError."""
     try:
         return all_printable(json.loads(text))
     except RecursionError:
@@ -31,7 +31,7 @@ def from_json(text: str) -> Any:
 
 
 def open_regular(path: Path, mode: str = "rb") -> IO[Any]:
-    """Open a file without waiting for another program, as a FIFO would."""
+    """Open a regular file. Other files are refused: opening a FIFO waits for another program."""
     return open(path, mode, opener=_regular)
 
 
@@ -57,33 +57,33 @@ def sha256_of(path: Path) -> str:
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it takes its place."""
+    """The temporary path that a file has while it is written."""
     return path.with_name(f".{path.name}.partial")
 
 
 @contextmanager
 def durable(partial: Path) -> Iterator[IO[bytes]]:
-    """A new file, which is on the disk when the body ends, or gone."""
+    """Open a new file. After the body it is on the disk; after an error it is removed."""
     try:
-        partial.unlink(missing_ok=True)  # it may have another name, or lead, outside
+        partial.unlink(missing_ok=True)  # it may be a link to a file elsewhere
         with partial.open("x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:
         with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)  # on a full disk its room is wanted
-        cause = error.__context__  # torch.save hides a full disk behind an error of its own
+            partial.unlink(missing_ok=True)  # a full disk needs the space
+        cause = error.__context__  # torch.save hides a full disk behind its own error
         raise cause if isinstance(cause, OSError) else error from None
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's content: readers see the old or the new, never a part."""
+    """Replace a file's content: readers see the old content or the new one, never a part."""
     replace_all({path: text.encode()})
 
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
-    """Replace files once all of them are on the disk; an OSError leaves the old ones alone."""
+    """Replace files once all of them are on the disk; an OSError leaves the old ones unchanged."""
     written: list[Path] = []
     try:
         for path, data in contents.items():
@@ -99,7 +99,7 @@ def replace_all(contents: Mapping[Path, bytes]) -> None:
 
 
 def make_writable(folder: Path) -> None:
-    """Make a folder under runs_dir."""
+    """Make a folder under runs_dir, and check that it is writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
@@ -109,35 +109,35 @@ def make_writable(folder: Path) -> None:
 
 
 def output_folder(output: object) -> Path:
-    """The folder that the setting ``output`` names, there or not."""
+    """The folder that the setting ``output`` names. It need not exist."""
     if not isinstance(output, str) or not output or Path(output).is_file():
         raise ConfigError("output", output, "it must be the name of a folder")
     return Path(output)
 
 
 def check_can_be_made(folder: Path) -> None:
-    """See that a folder of runs_dir is there or can be made, and leave no trace."""
-    place = folder.parent
+    """Check that a folder of runs_dir exists or can be made, and leave no trace."""
+    runs_dir = folder.parent
     try:
-        if not folder.is_dir():  # tried, not asked: root seems to have every permission
-            standing = next(one for one in (place, *place.parents) if os.path.lexists(one))
-            with tempfile.TemporaryDirectory(prefix=".trial-", dir=standing):
+        if not folder.is_dir():  # os.access is no test: root seems to have every permission
+            existing = next(p for p in (runs_dir, *runs_dir.parents) if os.path.lexists(p))
+            with tempfile.TemporaryDirectory(prefix=".trial-", dir=existing):
                 pass
     except OSError as error:
-        why = f"it cannot be made or written in ({error.strerror or error})"
-        raise ConfigError("runs_dir", place, f"{why}; name a folder that can be") from None
+        allowed = f"it cannot be made or written in ({error.strerror or error})"
+        raise ConfigError("runs_dir", runs_dir, f"{allowed}; name a folder that can be") from None
 
 
 def refuse_links(folder: Path) -> None:
-    """See that what is written in a run folder stays in it, wherever the folder came from."""
+    """Refuse links in a run folder: writing through one would change a file outside the folder."""
     for entry in folder.iterdir():
-        facts = entry.lstat()
-        if stat.S_ISLNK(facts.st_mode):
-            raise UserError(f"{entry} is a link, which no file of a run is; remove it")
-        if not (stat.S_ISREG(facts.st_mode) or stat.S_ISDIR(facts.st_mode)):
-            raise UserError(f"{entry} is no regular file, as all files of a run are; remove it")
-        if entry.name in EXTENDED and facts.st_nlink > 1:
+        status = entry.lstat()
+        if stat.S_ISLNK(status.st_mode):
+            raise UserError(f"{entry} is a link, and files of a run are not; remove it")
+        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            raise UserError(f"{entry} is no regular file, and files of a run are; remove it")
+        if entry.name in EXTENDED and status.st_nlink > 1:
             raise UserError(
-                f"{entry} has a second name, in this folder or outside (a hard link), and would be"
-                " written to under both; put a copy in its place"
+                f"{entry} is a hard link: the same file has a second name, and writing would change"
+                " both; put a copy in its place"
             )

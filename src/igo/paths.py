@@ -1,6 +1,6 @@
-"""Where this project's own files are: in a clone at its top, in an installed package in it.
+"""Where conf/ and launch/ are: at the top of a clone, and inside an installed package.
 
-Links in the package lead to the former, and their targets are what a wheel has in their place.
+In a clone, links in the package lead to them; a wheel has the folders in place of the links.
 """
 
 from __future__ import annotations
@@ -9,4 +9,4 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 CONF = (PACKAGE / "conf").resolve()  # Hydra's groups
-LAUNCH = (PACKAGE / "launch").resolve()  # groups too: what a person launches
+LAUNCH = (PACKAGE / "launch").resolve()  # Hydra's groups of sweeps

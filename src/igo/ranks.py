@@ -1,7 +1,7 @@
-"""The processes that train one run together: who this one is, and what they tell each other.
+"""The processes that train one run together: the rank of this one, and their communication.
 
-Rank r of R holds the samples r, r + R, r + 2R, … of each batch. So a range of the batch is a range
-of what each rank holds, and δ_m, the parts of a batch and C² do not depend on R.
+Rank r of R has the samples r, r + R, r + 2R, … of each batch. So a range of the batch is a range
+of each rank's samples, and δ_m, the parts of a batch and C² do not depend on R.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from igo.errors import UserError
 from igo.rendezvous import TORCHRUN, store
 
-if TYPE_CHECKING:  # torch is imported where it is used: a dry run answers without
+if TYPE_CHECKING:  # torch is imported where it is used: a dry run needs none
     from torch import Tensor, nn
 
 Value = TypeVar("Value")
-SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # of a step: sbatch alone is none
+SRUN = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")  # set by srun, not by sbatch
 PATIENCE = timedelta(seconds=100)  # how long the others wait for rank 0 to close the record
-HEARD = 0.3  # seconds in which the others hear that it is closed
-GPU_PACE = 16  # updates between two looks at the signals, where a GPU runs ahead of its process
+NOTICE = 0.3  # seconds that the others have to notice that the record is closed
+GPU_PACE = 16  # updates between two checks for signals; a GPU runs ahead of its process
 
-_runs: list[int] = []  # of this process: each run of a sweep has a process group of its own
+_runs: list[int] = []  # the runs of this process: a sweep has several, each with a process group
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of the run. Alone, every call is a plain no-op.
+    """This process among those of the run. With one process every call returns at once.
 
-    ``local_rank`` counts on this machine; ``pace`` is how many updates apart ranks agree on a stop.
+    ``local_rank`` counts on this machine. Ranks agree on a stop every ``pace`` updates.
     """
 
     rank: int = 0
     size: int = 1
     local_rank: int = 0
     pace: int = 1
-    store: Any = field(default=None, compare=False, repr=False)  # words that outlive a collective
+    store: Any = field(default=None, compare=False, repr=False)  # key-value store of this run
 
     @staticmethod
     def of_environment() -> Ranks:
-        """What torchrun or srun says; one process where neither started this one."""
+        """Read the variables of torchrun or srun; one process where neither started this one."""
         for names in (TORCHRUN, SRUN):
             if all(os.environ.get(name) for name in names):
                 rank, size, local_rank = (int(os.environ[name]) for name in names)
@@ -57,12 +57,12 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this rank holds the record and the terminal."""
+        """Whether this rank writes the record and the terminal."""
         return self.rank == 0
 
     @property
-    def own(self) -> tuple[int, ...]:
-        """What a random stream of this rank's own adds to its purpose; rank 0 has that of one."""
+    def seed_suffix(self) -> tuple[int, ...]:
+        """What this rank adds to the purpose of a random seed; rank 0 adds nothing."""
         return (self.rank,) if self.rank else ()
 
     def count(self, samples: int) -> int:
@@ -70,19 +70,19 @@ class Ranks:
         return (samples + self.size - 1 - self.rank) // self.size
 
     def share(self, index_batches: Sequence[Tensor]) -> list[Tensor]:
-        """This rank's samples of each batch; none of a batch that is smaller than its rank."""
+        """This rank's samples of each batch, which may be none."""
         return [index[self.rank :: self.size] for index in index_batches]
 
     @contextmanager
     def joined(self) -> Iterator[Ranks]:
-        """Join the other ranks; whatever ends one of them ends all."""
+        """Join the other ranks. An error in one of them ends all."""
         if self.size == 1:
             yield self
             return
         import torch.distributed as dist
 
-        everywhere, store, on_gpu, closed = _reached(
-            self._join, lambda why: f"could not connect the run's processes ({why})"
+        all_runs, store, on_gpu, closed = _call(
+            self._join, lambda reason: f"could not connect the run's processes ({reason})"
         )
         try:
             yield replace(self, store=store, pace=GPU_PACE if on_gpu else 1)
@@ -90,94 +90,94 @@ class Ranks:
             if not isinstance(error, SystemExit):
                 with contextlib.suppress(RuntimeError):
                     store.compare_set("error", "", str(error) or type(error).__name__)
-            # The others' next collective fails. A thread: NCCL may wait for what never comes.
+            # This makes the others' next collective fail. It may block, so a thread does it.
             leaving = threading.Thread(target=dist.destroy_process_group, daemon=True)
             leaving.start()
             leaving.join(5)
-            self._wait_for_the_record(everywhere, closed)
+            self._wait_for_record(all_runs, closed)
             raise
         dist.destroy_process_group()
 
     @contextmanager
     def joined_or_refused(self) -> Iterator[None]:
-        """Around what ends in ``joined``: an error before it ends the others too, who wait."""
+        """Around code that calls ``joined``: an error before that call ends the others too."""
         before = len(_runs)
         try:
             yield
         except Exception as error:
             if len(_runs) > before:
                 raise
-            why = self.refused(str(error) or type(error).__name__)
+            message = self.refused(str(error) or type(error).__name__)
             if not isinstance(error, UserError):
                 raise
-            raise UserError(why) from None
+            raise UserError(message) from None
 
-    def refused(self, why: str) -> str:
-        """Tell the others that this one will not join them; returns what is to be said of it."""
+    def refused(self, message: str) -> str:
+        """Tell the others that this process will not join, and return the message to show."""
         if self.size == 1:
-            return why
-        heard = [why]
+            return message
+        messages = [message]
 
         def tell() -> None:
             try:
-                self._meet(why)
+                self._meet(message)
             except UserError as error:
-                heard.append(str(error))
+                messages.append(str(error))
             except (ImportError, LookupError, OSError, RuntimeError, ValueError):
-                pass  # nobody to tell, or no way: its own error is what counts
+                pass  # the others cannot be reached: the message of this process is shown
 
         telling = threading.Thread(target=tell, daemon=True)
         telling.start()
         telling.join(PATIENCE.total_seconds())
-        return heard[-1]
+        return messages[-1]
 
     def _meet(self, refused: str = "") -> tuple[Any, int]:
-        """Meet the other ranks before the next run, which all join or none.
+        """Meet the other ranks before the next run: all of them join it, or none.
 
         Returns:
             The store of all runs, and this run's number.
         """
         run = len(_runs)
         _runs.append(run)
-        everywhere = store(self.rank, self.size)
+        all_runs = store(self.rank, self.size)
         if self.first:
-            everywhere.set(f"closed {run - 1}", "")
-        everywhere.set(f"refused {run} {self.rank}", refused)
+            all_runs.set(f"closed {run - 1}", "")
+        all_runs.set(f"refused {run} {self.rank}", refused)
         for rank in range(self.size):
-            why = everywhere.get(f"refused {run} {rank}").decode()
-            if why:
-                self._wait_for_the_record(everywhere, f"closed {run}")
-                raise UserError(f"in process {rank}: {why}" if rank else why)
-        return everywhere, run
+            message = all_runs.get(f"refused {run} {rank}").decode()
+            if message:
+                self._wait_for_record(all_runs, f"closed {run}")
+                raise UserError(f"in process {rank}: {message}" if rank else message)
+        return all_runs, run
 
     def _join(self) -> tuple[Any, Any, bool, str]:
         """Make the process group of the next run.
 
         Returns:
-            The store of all runs, that of this one, whether NCCL is in the group, and the word by
-            which rank 0 tells that the record is closed.
+            The store of all runs, the store of this run, whether NCCL is in the group, and the key
+            that rank 0 sets when the record is closed.
         """
         import torch
         import torch.distributed as dist
 
-        here = torch.cuda.is_available() and dist.is_nccl_available()
-        everywhere, run = self._meet()
-        store = dist.PrefixStore(f"run {run}", everywhere)  # type: ignore[attr-defined]
-        store.set(f"nccl {self.rank}", str(here))
+        has_nccl = torch.cuda.is_available() and dist.is_nccl_available()
+        all_runs, run = self._meet()
+        store = dist.PrefixStore(f"run {run}", all_runs)  # type: ignore[attr-defined]
+        store.set(f"nccl {self.rank}", str(has_nccl))
         on_gpu = {store.get(f"nccl {rank}") for rank in range(self.size)} == {b"True"}
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # gloo carries words, also beside NCCL
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",  # gloo sends what is in CPU memory
             store=store,
             rank=self.rank,
             world_size=self.size,
         )
-        return everywhere, store, on_gpu, f"closed {run}"
+        return all_runs, store, on_gpu, f"closed {run}"
 
-    def _wait_for_the_record(self, store: Any, closed: str) -> None:
-        """Let rank 0 end first: torchrun ends all that are left as soon as one has failed."""
-        with contextlib.suppress(RuntimeError):  # srun: the store ends with rank 0
+    def _wait_for_record(self, store: Any, closed: str) -> None:
+        """Let rank 0 end first: torchrun kills the others as soon as one process has failed."""
+        with contextlib.suppress(RuntimeError):  # under srun the store ends with rank 0
             if self.first:
-                atexit.register(_tell, store, closed)
+                atexit.register(_announce, store, closed)
             else:
                 store.wait([closed], PATIENCE)
 
@@ -186,7 +186,7 @@ class Ranks:
         if self.size > 1:
             import torch.distributed as dist
 
-            _reached(lambda: dist.all_reduce(tensor), self._why)
+            _call(lambda: dist.all_reduce(tensor), self._message)
         return tensor
 
     def largest(self, number: int) -> int:
@@ -196,12 +196,12 @@ class Ranks:
         import torch
         import torch.distributed as dist
 
-        found = torch.tensor(number)
-        _reached(lambda: dist.all_reduce(found, dist.ReduceOp.MAX), self._why)
-        return int(found)
+        largest = torch.tensor(number)
+        _call(lambda: dist.all_reduce(largest, dist.ReduceOp.MAX), self._message)
+        return int(largest)
 
     def broadcast(self, value: Value) -> Value:
-        """Rank 0's value, tensors in CPU memory."""
+        """Rank 0's value, with tensors in CPU memory."""
         if self.size == 1:
             return value
         import torch
@@ -209,13 +209,13 @@ class Ranks:
 
         values = [value]
         cpu = torch.device("cpu")
-        _reached(lambda: dist.broadcast_object_list(values, device=cpu), self._why)
+        _call(lambda: dist.broadcast_object_list(values, device=cpu), self._message)
         return values[0]
 
     def agree(self, facts: Mapping[str, object]) -> None:
-        """See that all ranks have the same facts, such as settings, before they depend on it."""
-        words = self.everyones("facts", json.dumps(facts, sort_keys=True, default=str))
-        first, *others = (json.loads(word) for word in words)
+        """Check that all ranks have the same facts, such as settings."""
+        texts = self.gather("facts", json.dumps(facts, sort_keys=True, default=str))
+        first, *others = (json.loads(text) for text in texts)
         for rank, other in enumerate(others, 1):
             for name in sorted(first.keys() | other.keys()):
                 if first.get(name) != other.get(name):
@@ -225,22 +225,22 @@ class Ranks:
                         " command, code and versions"
                     )
 
-    def everyones(self, name: str, word: str) -> list[str]:
-        """What each rank says of something, by rank."""
+    def gather(self, key: str, text: str) -> list[str]:
+        """Each rank's text, by rank. Each ``key`` is used once in a run."""
         if self.size == 1:
-            return [word]
-        self.store.set(f"{name} {self.rank}", word)
+            return [text]
+        self.store.set(f"{key} {self.rank}", text)
 
-        def said() -> list[str]:
-            return [self.store.get(f"{name} {rank}").decode() for rank in range(self.size)]
+        def texts() -> list[str]:
+            return [self.store.get(f"{key} {rank}").decode() for rank in range(self.size)]
 
-        return _reached(said, self._why)
+        return _call(texts, self._message)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum gradients of Σ loss/b over ranks, b the whole batch: the gradient of the mean loss.
+        """Sum gradients over ranks: each of Σ loss/b of a share, b samples in the whole batch.
 
-        DistributedDataParallel averages over ranks, which is right for equal shares alone. A
-        parameter without a gradient gets zeros: a rank without samples has to send something.
+        The sum is the gradient of the batch's mean loss. DistributedDataParallel averages, which is
+        right for equal shares only. A rank without samples has no gradients, and sends zeros.
         """
         if self.size == 1:
             return
@@ -257,8 +257,8 @@ class Ranks:
         for gradient, summed in zip(gradients, flat.split(sizes), strict=True):
             gradient.copy_(summed.view(gradient.shape))
 
-    def _why(self, reason: str) -> str:
-        """Why a collective failed: what another rank said before it left, if it could."""
+    def _message(self, reason: str) -> str:
+        """Why a collective failed: the error of the rank that left first, if it is known."""
         with contextlib.suppress(RuntimeError):
             if self.store.check(["error"]):
                 return str(self.store.get("error").decode())
@@ -269,30 +269,30 @@ ALONE = Ranks()
 
 
 def have_met() -> bool:
-    """Whether this process has met the others of its run, or told them that it will not."""
+    """Whether this process has met the others of its run, or has refused to join them."""
     return bool(_runs)
 
 
 def _as_in_memory(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient with its axes as the parameter has them in memory: it is copied as it lies."""
+    """The gradient with its axes in the order of the parameter's memory, as it is sent flat."""
     strides = parameter.stride()
     return gradient.permute(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
 
 
-def _tell(store: Any, word: str) -> None:
+def _announce(store: Any, key: str) -> None:
     with contextlib.suppress(RuntimeError):
-        store.set(word, "")
+        store.set(key, "")
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        time.sleep(HEARD)  # the store ends with this process: PyTorch would tell the others
+        time.sleep(NOTICE)  # the store ends with this process, and PyTorch would report that
 
 
-def _reached(call: Callable[[], Value], why: Callable[[str], str]) -> Value:
-    """What a call to other ranks returns, or in one line why they cannot be reached.
+def _call(call: Callable[[], Value], message: Callable[[str], str]) -> Value:
+    """Call other ranks. An error becomes a UserError with a ``message`` of its reason.
 
-    The error is raised apart from its cause, whose frames would hold the connections open.
+    It is raised outside the except clause: frames of its cause would keep connections open.
     """
     try:
         return call()
     except RuntimeError as error:
         reason = str(error).splitlines()[0]
-    raise UserError(why(reason))
+    raise UserError(message(reason))

@@ -1,4 +1,4 @@
-"""Where the processes of a run meet: torchrun says it, and under srun it follows from the step."""
+"""Where the processes of a run meet: as torchrun says, or under srun at the step's first node."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 
-@functools.cache  # one for all runs of this process: its port is taken once
+@functools.cache  # all runs of this process share the store, whose port can be opened once
 def store(rank: int, size: int) -> Any:
-    """The store that torchrun's agent holds, or rank 0 under srun."""
+    """The store that torchrun's agent holds, or under srun rank 0."""
     from torch.distributed.rendezvous import rendezvous
 
     if not os.environ.get(TORCHRUN[0]):
         address, port = slurm_address()
         os.environ.setdefault("MASTER_ADDR", address)
         os.environ.setdefault("MASTER_PORT", str(port))
-    found, _, _ = next(rendezvous("env://", rank, size))
-    return found
+    rendezvous_store, _, _ = next(rendezvous("env://", rank, size))
+    return rendezvous_store
 
 
 def slurm_address() -> tuple[str, int]:
     """The step's first node, where rank 0 is, and a port that follows from job and step.
 
-    Not SLURM_LAUNCH_NODE_IPADDR: under salloc srun is started on a node without any rank.
+    SLURM_LAUNCH_NODE_IPADDR may be wrong: salloc starts srun on a node that has no rank.
     """
     nodes = os.environ["SLURM_STEP_NODELIST"]
     if "[" in nodes or "," in nodes:

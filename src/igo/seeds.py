@@ -1,7 +1,7 @@
-"""Random streams that depend on nothing but the run's seed and their purpose.
+"""Random streams that depend on the run's seed and their purpose alone.
 
-Every epoch's permutation, augmentation and dropout start from a seed of their own, derived from
-(seed, purpose, epoch). So a resumed run needs no generator states, and no stream moves another.
+Each epoch's permutation, augmentation and dropout have seeds derived from (seed, purpose, epoch).
+So a resumed run needs no generator states, and no stream influences another.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:  # a plan is made and printed without torch
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """A seed in [0, 2^63) for one purpose: the first bytes of a SHA-256."""
-    text = "/".join(str(part) for part in (seed, *purpose))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+    path = "/".join(str(part) for part in (seed, *purpose))
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()[:8], "big") >> 1
 
 
 def generator(seed: int, *purpose: str | int) -> torch.Generator:

@@ -279,7 +279,7 @@ def test_a_damaged_or_deep_image_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"003.png is damaged"):
         facts.find("folder", Place(tmp_path, root))
     Image.fromarray(np.zeros((12, 12), dtype=np.uint16)).save(root / "train/cow/003.png")
-    with pytest.raises(UserError, match=r"003.png is of Pillow's mode I;16"):
+    with pytest.raises(UserError, match=r"003.png has Pillow's mode I;16"):
         facts.find("folder", Place(tmp_path, root))
 
 
@@ -313,7 +313,7 @@ def test_a_damaged_compressed_file_is_one_line(tmp_path: Path) -> None:
         damaged[place] ^= 0x55
         file.write_bytes(damaged)
         try:
-            train, test = npz.arrays(Place(tmp_path, file=file)).read()
+            train, test = npz.source(Place(tmp_path, file=file)).read()
         except UserError as error:
             refused += str(error).count("\n") == 0
         else:
@@ -375,7 +375,7 @@ def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "loop": (
         lambda at: (at / "up").symlink_to(at.parent),
-        "up is a link to a folder that it is in",
+        "up is a link to a folder that contains it",
     ),
     "dangling": (lambda at: (at / "x.png").symlink_to(at / "gone.png"), "x.png cannot be read"),
     "FIFO": (lambda at: os.mkfifo(at / "x.png"), "x.png is damaged .*no regular file"),

@@ -147,7 +147,7 @@ def test_a_scheduler_of_its_own_is_refused(tmp_path: Path) -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     scheduler = torch.optim.lr_scheduler.ConstantLR(optimizer)
-    with pytest.raises(UserError, match="scheduler of its own"):
+    with pytest.raises(UserError, match="has a scheduler, and the plan is one"):
         hf(tmp_path, named={"optimizers": (optimizer, scheduler)})
 
 

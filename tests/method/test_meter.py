@@ -267,7 +267,7 @@ def by_two_ranks(rank: int, adam: bool) -> list[Any]:
         meter.update(8)
     with pytest.raises(ValueError, match="samples=None"):
         meter.update()
-    with pytest.raises(ValueError, match="are its ranks'"):
+    with pytest.raises(ValueError, match="parts are its ranks"):
         meter.part(8)
     with pytest.raises(ValueError, match="give the DistributedDataParallel model"):
         igo.NoiseMeter(inner, 10)

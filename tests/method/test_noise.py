@@ -157,7 +157,9 @@ def test_what_cannot_be_measured_is_said() -> None:
     noise.from_spreads([1.0] * 3, 1.0, batch_size=4, n=12, sampling="disjoint")
     with pytest.raises(ValueError, match=r"must be one of with_replacement, independent, disjoint"):
         noise.sampling_factor("x", 1, 2)
-    with pytest.raises(ValueError, match=r"^batch_size=3: it must be below n=3, all samples never"):
+    with pytest.raises(
+        ValueError, match=r"^batch_size=3: it must be below n=3, or batches are equal"
+    ):
         noise.sampling_factor("independent", 3, 3)
 
 

@@ -62,4 +62,4 @@ def test_small_epochs_have_the_order_of_randperm() -> None:
         orders.of_epoch(500, 7, 3).part(0, 500)
         == torch.randperm(500, generator=generator(7, "permutation", 3)).tolist()
     )
-    assert (orders.name(2**24), orders.name(2**24 + 1)) == ("randperm", "feistel")
+    assert (orders.kind(2**24), orders.kind(2**24 + 1)) == ("randperm", "feistel")

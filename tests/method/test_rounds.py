@@ -46,10 +46,10 @@ def test_a_plan_has_the_stages_that_epsilon_asks_for():
         ({"alpha_0": 2}, "epsilon is missing"),
         ({"epsilon": 0.1, "alpha_0": 2, "stages": 3}, "stages=3 .* leave one out"),
         ({"epsilon": -1, "alpha_0": 2}, "epsilon=-1"),
-        ({"epsilon": 1e-4, "alpha_0": 2}, r"M = .* = 25,000,000 stages of it, .* 4,000 batches"),
+        ({"epsilon": 1e-4, "alpha_0": 2}, r"M = .* = 25,000,000 stages for it, .* 4,000 batches"),
         (
             {"epsilon": 0.05, "alpha_0": 2, "lengths": "algorithm3"},
-            "100 stages of it, .* 40 epochs",
+            "100 stages for it, .* 40 epochs",
         ),
         ({"epsilon": 1e-200, "alpha_0": 1e-200}, "larger ε"),
         (
@@ -80,4 +80,4 @@ def test_a_run_takes_both_as_settings(tmp_path):
     assert "schedule.stages=5 is not allowed: schedule.epsilon chooses 16" in both.stderr
     over = shared_forge().run(tmp_path, *ask, "schedule.epsilon=0.00001")
     assert over.returncode == 2
-    assert "schedule.epsilon=1e-05 is not allowed: Algorithm 3 asks M" in over.stderr
+    assert "schedule.epsilon=1e-05 is not allowed: Algorithm 3 needs M" in over.stderr

@@ -180,8 +180,8 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_random_stream_is_a_ranks_own_and_rank_0_has_that_of_one_process() -> None:
-    assert Ranks().own == Ranks(0, 4).own == ()
-    assert len({one.own for one in everyone(4)}) == 4
+    assert Ranks().seed_suffix == Ranks(0, 4).seed_suffix == ()
+    assert len({ranks.seed_suffix for ranks in everyone(4)}) == 4
 
 
 def test_one_process_never_touches_torch_distributed(

@@ -60,10 +60,10 @@ def test_a_process_takes_its_gpu(found: int, chosen: int, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: taken[-1])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
-    monkeypatch.setattr(Ranks, "everyones", lambda self, name, word: ["host other", word])
+    monkeypatch.setattr(Ranks, "gather", lambda self, key, text: ["host other", text])
     gpus.take_own(Ranks(1, 2, 1))
     assert taken == [chosen]
-    monkeypatch.setattr(Ranks, "everyones", lambda self, name, word: [word, word])
+    monkeypatch.setattr(Ranks, "gather", lambda self, key, text: [text, text])
     with pytest.raises(ConfigError, match="would share one GPU"):
         gpus.take_own(Ranks(1, 2, 1))
 
@@ -71,11 +71,11 @@ def test_a_process_takes_its_gpu(found: int, chosen: int, monkeypatch: pytest.Mo
 def said() -> Any:
     """On each rank, what everyone says."""
     with Ranks.of_environment().joined() as ranks:
-        return ranks.everyones("name", f"rank {ranks.rank}")
+        return ranks.gather("name", f"rank {ranks.rank}")
 
 
 def test_each_process_hears_all(tmp_path: Path) -> None:
-    assert Ranks().everyones("name", "me") == ["me"]
+    assert Ranks().gather("name", "me") == ["me"]
     heard = shared_forge().results(tmp_path, 2, "test_gpus.said")
     assert heard == [["rank 0", "rank 1"]] * 2
 

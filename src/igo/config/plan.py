@@ -20,7 +20,7 @@ def stages_of(config: Config) -> int:
     try:
         asked = rounds.stages_of(
             schedule.epsilon, schedule.alpha_0, profile=schedule.profile, p=schedule.p,
-            most=config.epochs, what="epochs, at least one a stage",
+            most=config.epochs, unit="epochs, at least one a stage",
         )  # fmt: skip
     except PlanError as error:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None

@@ -1,4 +1,4 @@
-"""Data sets as files: where they are, what they hold, and by which fingerprint they are known.
+"""Data sets as files: where they are, what they contain, and their fingerprints.
 
-Imports the ground files alone: a dry run asks here too, without torch.
+It imports the ground files alone: a dry run uses it too, without torch.
 """

@@ -1,7 +1,7 @@
-"""Data sets as they were read, kept as plain arrays that all runs of a machine share.
+"""A cache of data sets as plain arrays, which all runs of a machine share.
 
-Decompressing and parsing are paid once. Later runs map the arrays, so that the pages of one copy in
-memory serve all of them; a run that wrote to its arrays would get pages of its own.
+A data set is decompressed and parsed once. Later runs map the arrays, so that one copy in memory
+serves all of them; a run that writes to its arrays gets its own pages.
 """
 
 from __future__ import annotations
@@ -25,58 +25,59 @@ Facts = dict[str, Any]
 CHECKSUMS = "sha256.json"
 SHA256 = "sha256"
 PARTIAL = ".partial-"
-ABANDONED = 24 * 3600  # seconds after which nobody writes a folder any more
+ABANDONED = 24 * 3600  # seconds after which no process still writes a partial folder
 
 
 def cached(
     folder: Path, name: str, sources: Iterable[object], read: Callable[[], Arrays]
 ) -> Arrays:
-    """What ``read`` returns, from folder/NAME-DIGEST where an earlier call has left it.
+    """The arrays of ``read``, from folder/NAME-DIGEST if an earlier call has saved them.
 
     Args:
-        folder: for all cached data sets; where it cannot be written, nothing is kept.
+        folder: of all cached data sets; if it cannot be written to, nothing is saved.
         name: of the data set.
-        sources: what the content depends on: files (their size, times and inode count) or versions.
-        read: called where there is nothing whole; its arrays are kept.
+        sources: what the content depends on: files (their size, times and inode number) or
+            versions.
+        read: called if nothing whole is saved; its arrays are saved.
     """
-    kept = folder / f"{name}-{digest(sources)}"
-    found = _load(kept)
-    if found is None:
-        found = read()
-        _keep(kept, found)
-    return found
+    path = folder / f"{name}-{digest(sources)}"
+    arrays = _load(path)
+    if arrays is None:
+        arrays = read()
+        _keep(path, arrays)
+    return arrays
 
 
 def remembered(
     folder: Path, name: str, sources: Iterable[object], find: Callable[[], Facts]
 ) -> Facts:
-    """What ``find`` says of the same sources, from a small file beside the arrays.
+    """The facts of ``find``, which depend on the sources alone, from a file beside the arrays.
 
-    Its numbers and texts must follow from the sources alone. The file has the SHA-256 of them.
+    The file has the facts and their SHA-256.
     """
     file = folder / f"{name}-{digest(sources)}.json"
     try:
-        kept = from_json(read_bytes(file).decode())
-        if kept[SHA256] == _sha256(kept["found"]):
-            return dict(kept["found"])
+        saved = from_json(read_bytes(file).decode())
+        if saved[SHA256] == _sha256(saved["found"]):
+            return dict(saved["found"])
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    found = find()
+    facts = find()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps({"found": found, SHA256: _sha256(found)}) + "\n")
-    except OSError:  # no place to write: it is found again the next time
+        write_atomically(file, json.dumps({"found": facts, SHA256: _sha256(facts)}) + "\n")
+    except OSError:  # it cannot be written: the next call finds the facts again
         pass
-    return found
+    return facts
 
 
-def _sha256(found: Any) -> str:
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
+def _sha256(facts: Any) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def digest(sources: Iterable[object]) -> str:
-    """Twelve digits of files, by which they are known, and of other values."""
-    known = repr([_identity(one) for one in sources])
+    """Twelve digits of a SHA-256 of files' identities and of other values."""
+    known = repr([_identity(source) for source in sources])
     return hashlib.sha256(known.encode()).hexdigest()[:12]
 
 
@@ -87,43 +88,43 @@ def _identity(source: object) -> object:
 
 
 def stamp(facts: os.stat_result) -> tuple[int, ...]:
-    """By what a file is known to be the same: `cp -p` and tar keep size and time, not the rest."""
+    """What identifies a file's content: `cp -p` and tar keep size and time, not the rest."""
     return facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
 
 
-def _load(kept: Path) -> Arrays | None:
-    """The arrays of a folder, mapped copy-on-write; None where one is missing or damaged."""
+def _load(folder: Path) -> Arrays | None:
+    """The arrays of a folder, mapped copy-on-write; None if one is missing or damaged."""
     try:
-        sums = json.loads(read_bytes(kept / CHECKSUMS))
-        if any(Path(file).name != file for file in sums):  # leads out of the folder
+        checksums = json.loads(read_bytes(folder / CHECKSUMS))
+        if any(Path(name).name != name for name in checksums):  # leads out of the folder
             return None
-        if any(sha256_of(kept / file) != wanted for file, wanted in sums.items()):
+        if any(sha256_of(folder / name) != checksum for name, checksum in checksums.items()):
             return None
         return {
-            Path(file).stem: np.load(kept / file, mmap_mode="c", allow_pickle=False)
-            for file in sums
+            Path(name).stem: np.load(folder / name, mmap_mode="c", allow_pickle=False)
+            for name in checksums
         }
     except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def _keep(kept: Path, arrays: Arrays) -> None:
-    """Write a folder beside its place, then put it there whole; whoever is last wins."""
+def _keep(folder: Path, arrays: Arrays) -> None:
+    """Write a temporary folder, then rename it to its place. The last process wins."""
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        for left in kept.parent.glob(f"{PARTIAL}*"):  # by a process that was killed
-            if time.time() - left.stat().st_mtime > ABANDONED:
-                shutil.rmtree(left, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=PARTIAL) as name:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for abandoned in folder.parent.glob(f"{PARTIAL}*"):  # by a process that was killed
+            if time.time() - abandoned.stat().st_mtime > ABANDONED:
+                shutil.rmtree(abandoned, ignore_errors=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=PARTIAL) as name:
             partial = Path(name) / "arrays"
             partial.mkdir()
             for key, array in arrays.items():
                 np.save(partial / f"{key}.npy", array, allow_pickle=False)
             files = sorted(partial.iterdir())
-            sums: dict[str, Any] = {file.name: sha256_of(file) for file in files}
-            (partial / CHECKSUMS).write_text(json.dumps(sums))
-            if kept.exists():  # damaged, as _load did not take it; or another run was faster
-                shutil.rmtree(kept)
-            partial.rename(kept)
+            checksums: dict[str, Any] = {file.name: sha256_of(file) for file in files}
+            (partial / CHECKSUMS).write_text(json.dumps(checksums))
+            if folder.exists():  # damaged, as _load did not take it; or another run was faster
+                shutil.rmtree(folder)
+            partial.rename(folder)
     except OSError:  # no place to write, a full disk, another run at the same moment
         return

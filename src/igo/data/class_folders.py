@@ -1,4 +1,4 @@
-"""Images in class folders: their splits and labels, and how they are decoded."""
+"""Images in class folders: their splits, labels and decoding."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from igo.files import open_regular
 
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # others start programs: no EPS
-LOOKED_AT = 10_000  # images that size, channels, mean and std are found from, evenly spread
+MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the files
 MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
 AT_ONCE = 512  # images that are decoded together
 Resized = tuple[np.ndarray, tuple[int, int]]  # (H, W, C) uint8; height, width in the file
-DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises of a bad file
+DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises for a bad file
 
 
 @dataclass(frozen=True)
 class Images:
-    """A folder's images in two splits; labels count the classes in the order of their names."""
+    """A folder's images in two splits; labels number the classes in the order of their names."""
 
     name: str
     place: Place
@@ -43,58 +43,58 @@ class Images:
     @property
     def parts(self) -> tuple[object, ...]:
         """What decoded images, and facts about them, depend on."""
-        own = tuple((file.name, file.stamp) for file in self.files)
-        return (str(self.root.resolve()), own, self.place.image_size, self.place.channels)
+        files = tuple((file.name, file.stamp) for file in self.files)
+        return (str(self.root.resolve()), files, self.place.image_size, self.place.channels)
 
     def labels(self, files: Sequence[File]) -> np.ndarray:
-        """(n,) int64."""
+        """The labels of these files, (n,) int64."""
         number = {name: label for label, name in enumerate(self.classes)}
         return np.array([number[file.label] for file in files], dtype=np.int64)
 
     def sample(self) -> list[File]:
-        """Training images to find facts from: all, or as many as LOOKED_AT says."""
-        return spread(self.train, LOOKED_AT)
+        """Training images to find facts from: all, or MOST_SAMPLED."""
+        return spread(self.train, MOST_SAMPLED)
 
     @cached_property
     def form(self) -> tuple[int, int]:
-        """Height (and width) and channels: as set, else as the images themselves have them."""
+        """Height (and width) and channels: as set, or as the images have them."""
         size, channels = self.place.image_size, self.place.channels
         if size is None or channels is None:
-            looked = _parallel(self._look, self.sample())
-            sizes = sorted({found[0] for found in looked})
+            seen = _parallel(self._look, self.sample())
+            sizes = sorted({size_and_mode[0] for size_and_mode in seen})
             if size is None and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
                 shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
                 raise UserError(
                     f"the images in {self.root} are of sizes {shown}{', …' * (len(sizes) > 3)}; set"
-                    " dataset.image_size, such as dataset.image_size=64, and each is resized, its"
-                    " longer side cropped"
+                    " dataset.image_size, such as dataset.image_size=64: each image is then"
+                    " resized, and its longer side cropped"
                 )
             size = size or sizes[0][0]
-            channels = channels or (1 if all(mode in GREY for _, mode in looked) else 3)
+            channels = channels or (1 if all(mode in GREY for _, mode in seen) else 3)
         return size, channels
 
     @property
     def fit_in_memory(self) -> bool:
-        """Whether all of them, decoded, are few enough to be kept; ImageNet's are too many."""
+        """Whether all images, decoded, are kept in memory; ImageNet's are too many."""
         total = (len(self.train) + len(self.test)) * self.least_bytes
         return self.name != "imagenet" and total <= MOST_BYTES
 
     @property
     def least_bytes(self) -> int:
-        """Of an image when it is resized; those of ImageNet are not square, and have more."""
+        """Bytes of a resized image; ImageNet's are not square, and have more."""
         size, channels = self.form
         return (shorter_side(size) if self.name == "imagenet" else size) ** 2 * channels
 
     @property
-    def open_one(self) -> Callable[[Path], Any]:
-        """Opens a file for the transforms of the data set: those of ImageNet resize it."""
+    def open_file(self) -> Callable[[Path], Any]:
+        """Opens a file, resized unless it is ImageNet's, whose transforms resize it."""
         if self.name == "imagenet":
             return partial(opened, mode="RGB")
         size, channels = self.form
         return partial(decode, size=size, channels=channels)
 
     def resized(self, files: Sequence[File]) -> Iterator[Resized]:
-        """Each image in order, of ImageNet as the test images are resized, and what it was."""
+        """Yield each image in order, ImageNet's resized like test images, and its size before."""
         for start in range(0, len(files), AT_ONCE):
             yield from _parallel(self._resize, files[start : start + AT_ONCE])
 
@@ -110,10 +110,10 @@ class Images:
 
 
 def images(name: str, place: Place) -> Images:
-    """The images of dataset=folder or dataset=imagenet: of train and val, or a split made here.
+    """The images of dataset=folder or dataset=imagenet, in train and val, or in a split made here.
 
     Raises:
-        Missing: there are none.
+        Missing: there are no images.
     """
     root, files = listing(name, place)
     ordered = sorted(files, key=_as_torchvision) if name == "imagenet" else files
@@ -121,73 +121,73 @@ def images(name: str, place: Place) -> Images:
     classes = sorted({file.label for file in train})
     if len(classes) < 2:
         raise UserError(f"{root / 'train'} holds one class folder, {classes[0]}; two are needed")
-    if test and (odd := {file.label for file in test} ^ {*classes}):
+    if test and (different := {file.label for file in test} ^ {*classes}):
         raise UserError(
-            f"{root / 'train'} and {root / 'val'} must hold the same class folders; {min(odd)} is"
-            " in one of them only"
+            f"{root / 'train'} and {root / 'val'} must hold the same class folders;"
+            f" {min(different)} is in one of them only"
         )
-    found = Images(name, place, root, files, classes, train, test)
+    result = Images(name, place, root, files, classes, train, test)
     if test:
-        return found
-    kept, tested = strata.split(found.labels(train))
+        return result
+    kept, tested = strata.split(result.labels(train))
     train, test = [train[i] for i in kept], [train[i] for i in tested]
     return Images(name, place, root, files, classes, train, test)
 
 
 def _as_torchvision(file: File) -> tuple[str, tuple[str, str]]:
-    """Its ImageFolder goes through a folder's own images first, then through its folders'."""
+    """The order of torchvision's ImageFolder: a folder's images, then those of its folders."""
     return file.label, os.path.split(file.name)
 
 
 def folder(place: Place) -> Source:
     """dataset=folder as arrays, for images that fit in memory."""
-    found = images("folder", place)
-    return Source(str(found.root), found.parts, lambda: _arrays(found))
+    folder_images = images("folder", place)
+    return Source(str(folder_images.root), folder_images.parts, lambda: _arrays(folder_images))
 
 
-def _arrays(found: Images) -> Splits:
-    size, channels = found.form
+def _arrays(images: Images) -> Splits:
+    size, channels = images.form
 
     def split(files: Sequence[File]) -> Split:
         pixels = np.empty((len(files), size, size, channels), dtype=np.uint8)
-        for place, (image, _) in enumerate(found.resized(files)):
-            pixels[place] = image
-        return Split(pixels, found.labels(files))
+        for index, (image, _) in enumerate(images.resized(files)):
+            pixels[index] = image
+        return Split(pixels, images.labels(files))
 
-    return split(found.train), split(found.test)
+    return split(images.train), split(images.test)
 
 
 def decode(path: Path, size: int, channels: int) -> np.ndarray:
-    """One image, its shorter side resized to ``size`` and its longer one cropped, in the middle.
+    """Read an image, its shorter side resized to ``size``, its longer side cropped in the middle.
 
     Returns:
         (size, size, channels) uint8.
     """
     from PIL import Image, ImageOps
 
-    plain = opened(path, "L" if channels == 1 else "RGB")
-    if plain.size != (size, size):
-        plain = ImageOps.fit(plain, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(plain).reshape(size, size, channels)
+    image = opened(path, "L" if channels == 1 else "RGB")
+    if image.size != (size, size):
+        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(size, size, channels)
 
 
 def shorter_side(size: int) -> int:
-    """To which ImageNet's images are resized before ``size`` pixels are cropped: 256 for 224."""
+    """The side that ImageNet's images have before ``size`` pixels are cropped: 256 for 224."""
     return round(size * 8 / 7)
 
 
 def resize(path: Path, side: int) -> Resized:
-    """One image, its shorter side resized to ``side`` as by torchvision's Resize."""
+    """Read an image, its shorter side resized to ``side`` as by torchvision's Resize."""
     from PIL import Image
 
     image = opened(path, "RGB")
-    size = tuple(int(side * one / min(image.size)) for one in image.size)
+    size = tuple(int(side * side_in_file / min(image.size)) for side_in_file in image.size)
     pixels = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
     return pixels, (image.height, image.width)
 
 
 def opened(path: Path, mode: str) -> Any:
-    """One image of Pillow's, in one of its modes."""
+    """Read a file as a Pillow image in this mode."""
     with _opened(path) as image:
         try:
             return image.convert(mode)
@@ -197,7 +197,7 @@ def opened(path: Path, mode: str) -> Any:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """The image of a file, its pixels not read yet."""
+    """The image of a file, with its pixels not read yet."""
     from PIL import Image
 
     with ExitStack() as opened:
@@ -208,7 +208,7 @@ def _opened(path: Path) -> Iterator[Any]:
             raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
         if image.mode not in (*GREY, *COLOUR):
             raise UserError(
-                f"{path} is of Pillow's mode {image.mode}; images of 8 bits a channel are needed"
+                f"{path} has Pillow's mode {image.mode}; images of 8 bits a channel are needed"
             )
         yield image
 

@@ -1,4 +1,4 @@
-"""What a data set holds, for settings of conf/dataset that are null: found once, and remembered."""
+"""Facts of a data set, for settings of conf/dataset that are null; found once and remembered."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAMES = ("classes", "channels", "image_size", "samples", "test_samples", "mean",
 
 
 def find(name: str, place: Place) -> Facts:
-    """The facts of a data set by name: NAMES, as conf/dataset has them.
+    """The facts NAMES of a data set, as in conf/dataset.
 
     Raises:
-        Missing: it is not there.
+        Missing: the data set is not there.
     """
     if name == "folder":
         images = class_folders.images(name, place)
@@ -63,10 +63,10 @@ def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
     Args:
         images: any number of arrays (…, C) uint8.
     """
-    counts: Any = 0  # (C, 256), how often each level is there: exact, and small
-    for some in images:
-        channels = some.reshape(-1, some.shape[-1])
-        counts = counts + np.stack([np.bincount(one, minlength=256) for one in channels.T])
+    counts: Any = 0  # (C, 256), how often each level occurs: exact, and small
+    for array in images:
+        channels = array.reshape(-1, array.shape[-1])
+        counts = counts + np.stack([np.bincount(channel, minlength=256) for channel in channels.T])
     levels = np.arange(256) / 255
     mean = counts @ levels / counts.sum(axis=1)
     variance = counts @ levels**2 / counts.sum(axis=1) - mean**2

@@ -1,4 +1,4 @@
-"""Which data a run read: a fingerprint of their content, wherever they are."""
+"""The identity of the data that a run read: a fingerprint of their content, wherever they are."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SIZE = 8  # bytes of a fingerprint
 
 @dataclass(frozen=True)
 class Identity:
-    """Data as they were read.
+    """The identity of data.
 
-    ``n`` counts the training images that are there, in use or not; ``fingerprint`` is of all
-    images and labels, or, of images that stay on disk, of names, sizes and a sample of contents.
+    ``n`` counts all training images, in use or not. ``fingerprint`` is of all images and labels;
+    for images that stay on disk, of names, sizes and a sample of contents.
     """
 
     name: str
@@ -29,17 +29,17 @@ class Identity:
     fingerprint: str
     read_from: str
 
-    def told(self) -> str:
-        """For a person: which data, from where."""
-        what = f"{self.n} training images, fingerprint {self.fingerprint}"
-        return f"{self.name} in {self.read_from} ({what})"
+    def __str__(self) -> str:
+        """Which data, from where, for error messages."""
+        content = f"{self.n} training images, fingerprint {self.fingerprint}"
+        return f"{self.name} in {self.read_from} ({content})"
 
 
 def identify(name: str, place: Place) -> Identity:
-    """Know a data set by its content. What was found is kept by the files' sizes, times and inodes.
+    """The identity of a data set. It is remembered for the files' sizes, times and inodes.
 
     Raises:
-        Missing: it is not there.
+        Missing: the data set is not there.
     """
     if name in ("imagenet", "folder"):
         return _of_folders(name, place)
@@ -49,8 +49,8 @@ def identify(name: str, place: Place) -> Identity:
         splits = readers.splits_of(name, place, source)
         return {"n": len(splits[0].labels), "fingerprint": of_arrays(splits)}
 
-    found = remembered(place.cache, name, source.parts, find)
-    return Identity(name, int(found["n"]), str(found["fingerprint"]), absolute(source.where))
+    facts = remembered(place.cache, name, source.parts, find)
+    return Identity(name, int(facts["n"]), str(facts["fingerprint"]), absolute(source.where))
 
 
 def of_arrays(splits: Splits) -> str:
@@ -65,16 +65,16 @@ def of_arrays(splits: Splits) -> str:
 
 def _of_folders(name: str, place: Place) -> Identity:
     root, files = image_files.listing(name, place)
-    found = remembered(
+    facts = remembered(
         place.cache,
         name,
         [(file.name, file.stamp) for file in files],
         lambda: {"fingerprint": image_files.fingerprint(root, files, SIZE)},
     )
     n = sum(file.name.startswith("train/") for file in files)
-    return Identity(name, n, str(found["fingerprint"]), absolute(str(root)))
+    return Identity(name, n, str(facts["fingerprint"]), absolute(str(root)))
 
 
 def absolute(where: str) -> str:
-    """A path in full; what is none, such as the name of a package, as it is."""
+    """A path in full; another text, such as the name of a package, unchanged."""
     return str(Path(where).resolve()) if Path(where).exists() else where

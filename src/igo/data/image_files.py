@@ -1,4 +1,4 @@
-"""Image files in class folders, ROOT/SPLIT/CLASS/*: which there are, and their fingerprint."""
+"""Image files in class folders, ROOT/SPLIT/CLASS/*: a list of them, and their fingerprint."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from igo.data.cache import stamp
-from igo.data.source import Missing, Place
+from igo.data.source import Missing, Place, without_data_dir
 from igo.errors import UserError
 from igo.files import read_bytes
 
@@ -19,7 +19,7 @@ SAMPLE = 1_000  # files whose contents are in a fingerprint, evenly spread over 
 
 @dataclass(frozen=True)
 class File:
-    """An image file: its name under the root, SPLIT/CLASS/…, and by what it is known.
+    """An image file: its name under the root, SPLIT/CLASS/…, and its stamp.
 
     ``stamp`` begins with its size, see igo.data.cache.stamp.
     """
@@ -34,14 +34,14 @@ class File:
 
 
 def spread(files: Sequence[File], most: int) -> list[File]:
-    """All of them, or at most so many at equal distances."""
+    """All files, or at most ``most`` at equal distances."""
     return list(files[:: max(-(-len(files) // most), 1)])
 
 
 def listing(name: str, place: Place) -> tuple[Path, list[File]]:
-    """The folder of dataset=folder or dataset=imagenet, and all its image files by name.
+    """The folder of dataset=folder or dataset=imagenet, and all its image files, by name.
 
-    Without a folder val, dataset=folder is its training images.
+    Without a folder val, dataset=folder has training images only.
 
     Raises:
         Missing: there is no such folder, or no image in it.
@@ -52,17 +52,16 @@ def listing(name: str, place: Place) -> tuple[Path, list[File]]:
     files = sorted(_walk(root, splits), key=lambda file: file.name)
     for split in splits:
         if not any(file.name.startswith(f"{split}/") for file in files):
-            gone = "" if place.data_dir.is_dir() else f" (data_dir={place.data_dir} does not exist)"
             raise Missing(
-                f"no images to read in {root / split}{gone}; put its class folders there, as"
-                f" {split}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a"
-                " folder that has them"
+                f"no images to read in {root / split}{without_data_dir(place)}; put its class"
+                f" folders there, as {split}/CLASS/*, or point data_dir=… (of dataset=folder:"
+                " dataset.root=…) at a folder that has them"
             )
     return root, files
 
 
 def _walk(root: Path, splits: Sequence[str]) -> list[File]:
-    found = []
+    files = []
     folders = [
         (Path(entry.path), {os.path.realpath(root / split)})
         for split in splits for entry in _entries(root / split) if entry.is_dir()
@@ -70,13 +69,13 @@ def _walk(root: Path, splits: Sequence[str]) -> list[File]:
     while folders:
         folder, above = folders.pop()
         if (here := os.path.realpath(folder)) in above:
-            raise UserError(f"{folder} is a link to a folder that it is in; remove it")
+            raise UserError(f"{folder} is a link to a folder that contains it; remove it")
         for entry in _entries(folder):
             if entry.is_dir():
                 folders.append((Path(entry.path), above | {here}))
             elif entry.name.lower().endswith(SUFFIXES):
-                found.append(_file(entry, root))
-    return found
+                files.append(_file(entry, root))
+    return files
 
 
 def _file(entry: os.DirEntry[str], root: Path) -> File:
@@ -92,7 +91,7 @@ def _file(entry: os.DirEntry[str], root: Path) -> File:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, without what is hidden, as .ipynb_checkpoints is."""
+    """The entries of a folder, without hidden ones such as .ipynb_checkpoints."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]

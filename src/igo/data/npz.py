@@ -1,4 +1,4 @@
-"""Own data as one .npz file: images and labels, and a test set or a split made here."""
+"""The user's data as an .npz file: images and labels, with a test set or a split made here."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, RuntimeE
 MOST_CLASSES = 2**20
 
 
-def arrays(place: Place) -> Source:
-    """The file of dataset.file; its path is taken as typed."""
+def source(place: Place) -> Source:
+    """The file of dataset.file; its path is used as typed."""
     if place.file is None:
         raise Missing("dataset=arrays needs dataset.file, an .npz of images and labels")
     if not place.file.is_file():
@@ -30,13 +30,13 @@ def arrays(place: Place) -> Source:
 
 def _read(file: Path) -> Splits:
     try:
-        with open_regular(file) as opened, np.load(opened, allow_pickle=False) as found:
-            held = {name: found[name] for name in found.files}
+        with open_regular(file) as stream, np.load(stream, allow_pickle=False) as file_arrays:
+            arrays = {name: file_arrays[name] for name in file_arrays.files}
     except UNREADABLE as error:
         raise UserError(f"{file} cannot be read ({one_line(error)})") from None
-    train = _split(file, held, "images", "labels")
-    if "test_images" in held or "test_labels" in held:
-        test = _split(file, held, "test_images", "test_labels")
+    train = _split(file, arrays, "images", "labels")
+    if "test_images" in arrays or "test_labels" in arrays:
+        test = _split(file, arrays, "test_images", "test_labels")
         if train.images.shape[1:] != test.images.shape[1:]:
             raise UserError(f"{file}: images and test_images differ in size or channels")
         return train, test
@@ -44,12 +44,12 @@ def _read(file: Path) -> Splits:
     return tuple(Split(train.images[i], train.labels[i]) for i in (kept, tested))  # type: ignore[return-value]
 
 
-def _split(file: Path, held: dict[str, np.ndarray], images: str, labels: str) -> Split:
+def _split(file: Path, arrays: dict[str, np.ndarray], images: str, labels: str) -> Split:
     for name in (images, labels):
-        if name not in held:
-            there = ", ".join(held) or "nothing"
-            raise UserError(f"{file} has no {name}; it has {there}")
-    pixels, classes = held[images], held[labels]
+        if name not in arrays:
+            names = ", ".join(arrays) or "nothing"
+            raise UserError(f"{file} has no {name}; it has {names}")
+    pixels, classes = arrays[images], arrays[labels]
     if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[1] != pixels.shape[2]:
         raise UserError(
             f"{file}: {images} is {pixels.dtype} of shape {pixels.shape}; it must be uint8, (n,"
@@ -61,7 +61,7 @@ def _split(file: Path, held: dict[str, np.ndarray], images: str, labels: str) ->
             f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
             f" 0 upwards for each of the {len(pixels)} images, two of them at least"
         )
-    if classes.max() >= MOST_CLASSES:  # before astype, which wraps
+    if classes.max() >= MOST_CLASSES:  # before astype, which wraps around
         raise UserError(
             f"{file}: {labels} has the class {classes.max()}; classes count from 0, and are at most"
             f" {MOST_CLASSES:,}"

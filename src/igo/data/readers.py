@@ -1,6 +1,6 @@
-"""Files of each data set → arrays. torchvision reads the genuine formats.
+"""Reads the files of each data set as arrays; torchvision reads the original formats.
 
-What was read is kept in data_dir/cache, see igo.data.cache.
+The arrays are kept in data_dir/cache, see igo.data.cache.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ ARRAYS = {"train_images", "train_labels", "test_images", "test_labels"}
 
 
 def read(name: str, place: Place) -> Splits:
-    """Two splits of a data set by name, from the cache or read and left there.
+    """The two splits of a data set, from the cache, or read and put there.
 
     Raises:
-        Missing: it is not there.
+        Missing: the data set is not there.
     """
     return splits_of(name, place, READERS[name](place))
 
 
 def splits_of(name: str, place: Place, source: Source) -> Splits:
-    """The same of a source that was found already."""
+    """The two splits of a data set whose source is known."""
 
     def arrays() -> dict[str, np.ndarray]:
         train, test = source.read()
@@ -55,22 +55,22 @@ def splits_of(name: str, place: Place, source: Source) -> Splits:
             "test_images": test.images, "test_labels": test.labels,
         }  # fmt: skip
 
-    found = cached(place.cache, name, (*source.parts, code_of(name)), arrays)
-    if not found.keys() >= ARRAYS:  # whole, and of something else
-        found = arrays()
-    train = Split(found["train_images"], found["train_labels"])
-    return train, Split(found["test_images"], found["test_labels"])
+    kept = cached(place.cache, name, (*source.parts, code_of(name)), arrays)
+    if not kept.keys() >= ARRAYS:  # the cached folder is whole, but of something else
+        kept = arrays()
+    train = Split(kept["train_images"], kept["train_labels"])
+    return train, Split(kept["test_images"], kept["test_labels"])
 
 
 def code_of(name: str) -> str:
-    """Hexadecimal digits of a reader's file: with other code, what it returned is read again."""
+    """A digest of a reader's file: if the code changes, the data set is read again."""
     reader = READERS[name]
     function = reader.func if isinstance(reader, partial) else reader
     return sha256_of(Path(inspect.getfile(function)))[:16]
 
 
 def _check_split(name: str, split: Split) -> None:
-    """See that a reader returned what others rely on."""
+    """Check what a reader returned."""
     images, labels = split.images, split.labels
     if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(
@@ -91,13 +91,13 @@ def digits(_: Place) -> Source:
 
 
 def _digits() -> Splits:
-    from sklearn.datasets import load_digits  # a second that others need not pay
+    from sklearn.datasets import load_digits  # here, as its import takes a second
     from sklearn.model_selection import train_test_split
 
-    found = load_digits()
-    images = np.rint(found.images * (255 / 16)).astype(np.uint8)[..., None]
+    digits = load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[..., None]
     parts = train_test_split(
-        images, found.target, test_size=360, stratify=found.target, random_state=0
+        images, digits.target, test_size=360, stratify=digits.target, random_state=0
     )
     return Split(parts[0], parts[2]), Split(parts[1], parts[3])
 
@@ -108,14 +108,14 @@ def fashion_mnist(place: Place) -> Source:
     for folder in (ours, DEBIAN_FASHION_MNIST):
         if all(_idx_file(folder, name) for name in FASHION_MNIST_FILES):
             return _idx_source(folder)
-    absent = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name))
-    what = f"{ours / absent} is missing"
+    missing_file = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name))
+    problem = f"{ours / missing_file} is missing"
     cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files there"
     if not place.download:
-        raise missing(place, what, cure)
+        raise missing(place, problem, cure)
     from torchvision.datasets import FashionMNIST
 
-    _fetched(place, lambda: FashionMNIST(str(place.data_dir), download=True), what, cure)
+    _fetched(place, lambda: FashionMNIST(str(place.data_dir), download=True), problem, cure)
     return _idx_source(ours)
 
 
@@ -134,22 +134,22 @@ READERS: dict[str, Callable[[Place], Source]] = {
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
-    "arrays": npz.arrays,
+    "arrays": npz.source,
     "folder": class_folders.folder,
 }
-NAMES = (*READERS, "imagenet")  # which is read from disk alone
+NAMES = (*READERS, "imagenet")  # ImageNet is never read into memory
 
 
 def _cifar(kind: str, place: Place, folder: str, archive: str) -> Source:
     inside = place.data_dir / folder
-    what = f"{inside} is missing or damaged"
+    problem = f"{inside} is missing or damaged"
     cure = f"download {archive} elsewhere and unpack it in {place.data_dir}"
 
     def get(train: bool) -> Any:
         from torchvision import datasets
 
-        made = partial(getattr(datasets, kind), str(place.data_dir), train=train)
-        return _fetched(place, lambda: made(download=place.download), what, cure)
+        torchvision_data = partial(getattr(datasets, kind), str(place.data_dir), train=train)
+        return _fetched(place, lambda: torchvision_data(download=place.download), problem, cure)
 
     def read() -> Splits:
         train, test = get(True), get(False)
@@ -157,18 +157,18 @@ def _cifar(kind: str, place: Place, folder: str, archive: str) -> Source:
 
     if not any(inside.glob("*")):
         if not place.download:
-            raise missing(place, what, cure)
+            raise missing(place, problem, cure)
         get(True)
     return Source(str(inside), tuple(sorted(inside.glob("*"))), read)
 
 
-def _fetched(place: Place, get: Callable[[], Any], what: str, cure: str) -> Any:
-    """Let torchvision find or download; its checksums are verified before a file is read."""
+def _fetched(place: Place, get: Callable[[], Any], problem: str, cure: str) -> Any:
+    """Let torchvision find or download the data; it verifies checksums before it reads a file."""
     try:
         return get()
     except (OSError, RuntimeError, HTTPException) as error:
         failed = f" and could not be downloaded ({one_line(error)})" if place.download else ""
-        raise missing(place, f"{what}{failed}", cure) from None
+        raise missing(place, f"{problem}{failed}", cure) from None
 
 
 def _idx_file(folder: Path, name: str) -> Path | None:
@@ -195,7 +195,7 @@ def _idx_split(folder: Path, part: str) -> Split:
 
 
 def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
-    """One idx file, plain as torchvision reads it or compressed as Debian has it."""
+    """Read an idx file, plain like torchvision's or compressed like Debian's."""
     from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
 
     path = _idx_file(folder, name) or folder / name
@@ -209,6 +209,6 @@ def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
     except (OSError, EOFError, zlib.error, ValueError, RuntimeError, AssertionError, KeyError) as e:
         raise UserError(f"{path} is damaged ({one_line(e)}); get it again") from None
     if values.ndim != dimensions or values.dtype != np.uint8:
-        found = f"{values.ndim}-dimensional {values.dtype}"
-        raise UserError(f"{path} holds {found}, not {name}; get it again")
+        content = f"{values.ndim}-dimensional {values.dtype}"
+        raise UserError(f"{path} holds {content}, not {name}; get it again")
     return values

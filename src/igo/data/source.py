@@ -1,4 +1,4 @@
-"""What a reader is asked and what it answers: a place to look, and a source found there."""
+"""The argument and the result of a reader: a place to look, and the source found there."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ Splits = tuple[Split, Split]  # for training, for testing
 
 @dataclass(frozen=True)
 class Place:
-    """Where a data set is looked for, and in which form own images are wanted.
+    """Where to look for a data set, and the form that the user's own images get.
 
-    ``root`` and ``file`` are those of own data, a folder of images or an .npz; ``image_size`` and
-    ``channels`` None mean as they are.
+    ``root`` (a folder of images) and ``file`` (an .npz) are for the user's own data. None as
+    ``image_size`` or ``channels`` leaves it as it is.
     """
 
     data_dir: Path
@@ -40,7 +40,7 @@ class Place:
 
     @property
     def cache(self) -> Path:
-        """Where what was read is kept for the next time."""
+        """The folder of cached data sets."""
         return self.data_dir / "cache"
 
 
@@ -49,8 +49,8 @@ class Source:
     """A data set that was found.
 
     Args:
-        where: it is, for a person: a path, or the package that has it.
-        parts: what its content depends on: files, whose size, times and inode count, or versions.
+        where: a path, or the package that has it; for the user.
+        parts: what its content depends on: files (their size, times and inode number) or versions.
         read: reads it.
     """
 
@@ -60,15 +60,20 @@ class Source:
 
 
 class Missing(UserError):
-    """A data set is not there, and was not or could not be downloaded."""
+    """A data set is not there, and was not downloaded, or could not be."""
 
 
-def missing(place: Place, what: str, cure: str) -> Missing:
-    """Say what is missing, that the whole data_dir is where that is so, and what to do."""
-    gone = "" if place.data_dir.is_dir() else f" (data_dir={place.data_dir} does not exist)"
-    return Missing(f"{what}{gone}; {cure}, or point data_dir=… at a folder that has it")
+def missing(place: Place, problem: str, cure: str) -> Missing:
+    """The error for a missing data set."""
+    where = without_data_dir(place)
+    return Missing(f"{problem}{where}; {cure}, or point data_dir=… at a folder that has it")
+
+
+def without_data_dir(place: Place) -> str:
+    """A remark for errors if the whole data_dir is missing, otherwise empty."""
+    return "" if place.data_dir.is_dir() else f" (data_dir={place.data_dir} does not exist)"
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, on one line; its kind where it says nothing."""
+    """An error's message on one line; its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""Images of folders, decoded and resized once, in one file that all runs of a machine map."""
+"""Images of folders, decoded and resized once, in a file that all runs of a machine map."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from igo.data.image_files import File
 from igo.errors import UserError
 from igo.files import durable
 
-UNUSABLE = (OSError, ValueError, EOFError)  # what reading a missing or damaged file raises
+UNUSABLE = (OSError, ValueError, EOFError)  # what a missing or damaged file raises
 PIXELS, SHAPES = "pixels", "shapes.npy"
-FORM = 1  # raised when other pixels are stored for the same files and size
+FORM = 1  # a version: increase it if other pixels are stored for the same files and size
 Watch = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
 
 
 class Stored:
-    """Images by index, each (H, W, C) uint8 of its own size, one after the other in a mapped file.
+    """Images by index, (H, W, C) uint8 of different sizes, one after the other in a mapped file.
 
-    ``were`` is (n, 2), heights and widths in the files.
+    ``sizes_in_files`` is (n, 2), heights and widths.
 
     Raises:
-        OSError, ValueError, EOFError: they are not there, or not whole.
+        OSError, ValueError, EOFError: the file is missing or not whole.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         shapes = np.load(folder / SHAPES, allow_pickle=False)  # (n, 5)
-        self._shapes, self.were = shapes[:, :3], shapes[:, 3:]
+        self._shapes, self.sizes_in_files = shapes[:, :3], shapes[:, 3:]
         self._ends = self._shapes.prod(axis=1).cumsum()
         self._pixels = np.asarray(np.memmap(folder / PIXELS, np.uint8, "r"))
         if len(self._pixels) != self._ends[-1]:
             raise ValueError(f"{folder} is not whole")
 
     def __reduce__(self) -> tuple[type[Stored], tuple[Path]]:
-        """A worker maps the file anew where it is not forked; the pixels are not copied to it."""
+        """Pickle the folder's name: a worker that is not forked maps the file itself."""
         return Stored, (self._folder,)
 
     def __getitem__(self, index: int) -> np.ndarray:
@@ -52,13 +52,13 @@ class Stored:
 
 
 def splits(images: Images, watch: Watch = lambda *_: nullcontext(lambda: None)) -> list[Stored]:
-    """Training and test images as they are in place.cache; they are put there the first time.
+    """Training and test images from place.cache, where the first call puts them.
 
-    One process at a time makes them, the others wait for it.
+    One process at a time makes them, and the others wait.
 
     Args:
         images: of a folder; other files, another size or other channels are stored apart.
-        watch: is told what is made and of how many images, and then of each image.
+        watch: called with a message and the number of images; its result is called for each image.
     """
     parts = {"train": images.train, "test": images.test}
     return [_stored(images, part, files, watch) for part, files in parts.items()]
@@ -72,36 +72,36 @@ def _stored(images: Images, part: str, files: list[File], watch: Watch) -> Store
         return Stored(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        said = f"{len(files):,} {part} images are resized once and kept in {folder}"
-        with folder.with_suffix(".lock").open("ab") as lock, watch(said, len(files)) as advance:
+        message = f"{len(files):,} {part} images are resized once and kept in {folder}"
+        with folder.with_suffix(".lock").open("ab") as lock, watch(message, len(files)) as advance:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with contextlib.suppress(*UNUSABLE):
-                return Stored(folder)  # another process has made it meanwhile
+                return Stored(folder)  # another process has made it
             _make(folder, images, files, advance)
         return Stored(folder)
     except OSError as error:
         raise UserError(
             f"dataset.cache=true: {folder} cannot be written ({error.strerror or error}); make room"
-            " or type another data_dir, or dataset.cache=false, which decodes each image in each"
+            " or use another data_dir, or dataset.cache=false, which decodes each image in each"
             " epoch"
         ) from None
 
 
 def _make(folder: Path, images: Images, files: list[File], advance: Callable[[], None]) -> None:
-    """Write the folder beside its place, then put it there whole."""
+    """Write a temporary folder, then rename it to its place."""
     least, free = len(files) * images.least_bytes, shutil.disk_usage(folder.parent).free
     if least > free:
         needed = f"{least / 2**30:,.1f} GiB are needed at least, {free / 2**30:,.1f} GiB are free"
         raise OSError(errno.ENOSPC, needed)
     partial = folder.with_name(f"{cache.PARTIAL}{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)  # by a process that was killed
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     partial.mkdir()
     try:
         shapes = []
         with durable(partial / PIXELS) as file:
-            for image, was in images.resized(files):
+            for image, size_in_file in images.resized(files):
                 file.write(image.tobytes())
-                shapes.append((*image.shape, *was))
+                shapes.append((*image.shape, *size_in_file))
                 advance()
         with durable(partial / SHAPES) as file:
             np.save(file, np.array(shapes, dtype=np.int64))

@@ -1,16 +1,16 @@
-"""Parts of a labelled data set that have each class in the same share."""
+"""Stratified parts of a labelled data set: each class has the same share."""
 
 from __future__ import annotations
 
 import numpy as np
 
-TEST_SHARE = 0.2  # of own data that come without a test set
+TEST_SHARE = 0.2  # for the user's data without a test set
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
-    """Indices of a stratified part of the data, in order; all where samples = n.
+    """Indices of a stratified part of the data, in order; all if samples = n.
 
-    ``draw`` is the seed of which part: the same part for the same number.
+    The same ``draw`` gives the same part.
     """
     if samples == len(labels):
         return np.arange(len(labels))
@@ -23,6 +23,6 @@ def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
 
 
 def split(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Indices to train on, and those of a fixed, stratified fifth as the test set."""
+    """Indices to train on, and indices of a fixed, stratified fifth as the test set."""
     test = subset(labels, round(TEST_SHARE * len(labels)))
     return np.delete(np.arange(len(labels)), test), test

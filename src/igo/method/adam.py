@@ -1,4 +1,4 @@
-"""Adam and the noise: the preconditioner that scales it, and β_2 that follows the batch."""
+"""Adam's preconditioner, which scales the noise, and a β_2 that follows the batch size."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from igo.method.spread import Spread
 
 
 def is_known(optimizer: Optimizer) -> bool:
-    """Whether it is torch.optim's Adam or AdamW, whose state is read here."""
+    """Whether it is torch.optim's Adam or AdamW; the state of others is not known here."""
     return type(optimizer) in (Adam, AdamW)
 
 
 def preconditioner(state: Any, group: Any) -> Tensor | None:
-    """P = 1/(√v̂ + ε) of a parameter in float64, None before its first update."""
+    """P = 1/(√v̂ + ε) of a parameter, float64; None before its first update."""
     if not state or not float(state["step"]):
         return None
     v: Tensor = state["max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"].double()
@@ -29,7 +29,7 @@ def preconditioner(state: Any, group: Any) -> Tensor | None:
 
 
 class SpreadOfSteps(Spread):
-    """How the P g of gradients g scatter, with P as it is when this is made."""
+    """The scatter of P·g over gradients g, with the P of the moment when this is made."""
 
     def __init__(self, optimizer: Optimizer, network: nn.Module) -> None:
         super().__init__(network.parameters())
@@ -40,18 +40,18 @@ class SpreadOfSteps(Spread):
 
     @property
     def known(self) -> bool:
-        """Whether there is a P: after the first update."""
+        """Whether any parameter has a P, as after the first update."""
         return any(scale is not None for scale in self._scales)
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
-        """Take in one more g; of a parameter without P, which no gradient has reached, nothing."""
+        """Add one more g, leaving out parameters without P, which no gradient has reached."""
         pairs = zip(self._scales, gradient, strict=True)
         super().add([None if p is None or g is None else p * g for p, g in pairs])
 
 
 def check_half_life(optimizers: list[Optimizer]) -> None:
-    """See that β_2 is there to be scheduled."""
-    if not any(is_known(one) for one in optimizers):
+    """Check that an optimizer has a β_2 to schedule."""
+    if not any(map(is_known, optimizers)):
         allowed = "it needs torch.optim.Adam or AdamW, whose β_2 it changes"
         raise PlanError("constant_half_life", True, allowed)
 
@@ -59,8 +59,8 @@ def check_half_life(optimizers: list[Optimizer]) -> None:
 def follow_batch(optimizer: Optimizer, growth: float) -> None:
     """Set β_2 to β_2^growth, where the batch is ``growth`` times the first one.
 
-    v forgets by half in the same number of samples then. Adam divides v by 1 - β_2^t, as if β_2 had
-    been the same all along: v is scaled where β_2 changes, so that v̂ is as it was [derived].
+    So v keeps its half-life in samples. Adam divides v by 1 - β_2^t, as if β_2 had never changed.
+    So v is scaled where β_2 changes, and v̂ stays as it was [derived].
     """
     if not is_known(optimizer):
         return
@@ -80,7 +80,7 @@ def follow_batch(optimizer: Optimizer, growth: float) -> None:
 def _rescale(state: dict[str, Any], before: float, now: float) -> None:
     steps = state["step"].double()
     old, new = 1 - before**steps, 1 - now**steps
-    ratio = new / old.clamp_min(torch.finfo(torch.float64).tiny)  # 0 where no step was made
+    ratio = new / old.clamp_min(torch.finfo(torch.float64).tiny)  # 0 before the first step
     for name in ("exp_avg_sq", "max_exp_avg_sq"):
         if name in state:
             state[name].mul_(ratio.to(state[name].device))

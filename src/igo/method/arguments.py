@@ -1,4 +1,4 @@
-"""What the arguments of ``plan`` may be, each by itself and together; errors name the cure."""
+"""Checks of the arguments of ``plan``, each by itself and together; errors name the cure."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from igo.method.profiles import PROFILES, Profile, declared, name_of, parameters
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 
 LENGTHS = ("equal", "algorithm3")
-MOST_EPOCHS = 1_000_000  # the plan and the record have a line for each
-RAMP = "ramp"  # the profile that batch sizes by samples make
+MOST_EPOCHS = 1_000_000  # the record has a line for each
+RAMP = "ramp"  # the profile that follows from batch sizes by samples
 
 RULES: dict[str, Rule] = {
     "n": AT_LEAST_ONE,
@@ -31,8 +31,8 @@ RULES: dict[str, Rule] = {
     "batch_multiple": AT_LEAST_ONE,
     "noise_exponent": (
         lambda r: 0 < r <= 1,
-        "ρ of δ = η C b^(-ρ) must be in (0, 1]; with ρ = 0 the batch has no part in the noise, so"
-        " it can carry none of its decay: that is split=1, with any ρ",
+        "ρ of δ = η C b^(-ρ) must be in (0, 1]; with ρ = 0 the batch size has no effect on the"
+        " noise, and cannot carry its decay: use split=1, with any ρ",
     ),
     "h": NOT_NEGATIVE,
     "epsilon": POSITIVE,
@@ -48,10 +48,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 
 class PlanError(ValueError):
-    """An argument of ``plan`` that cannot be planned with.
+    """An argument of ``plan`` from which no plan can be made.
 
-    Attributes: ``argument`` its name, ``value``, None where it is missing, and ``allowed``: what
-    would be right.
+    Attributes: ``argument``, its name; ``value``, None where it is missing; ``allowed``, which
+    values are right.
     """
 
     def __init__(self, argument: str, value: object, allowed: str) -> None:
@@ -61,17 +61,17 @@ class PlanError(ValueError):
 
 
 class PlanWarning(UserWarning):
-    """A plan that can be trained, and is perhaps not what was meant."""
+    """A plan that can be trained, but is perhaps not what the user meant."""
 
 
 def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
-    """Refuse what cannot be planned with, before anything is computed."""
+    """Refuse arguments from which no plan can be made, before anything is computed."""
     profile = given["profile"]
     _check_profile(profile, given["batch_size"])
-    own = {} if profile == RAMP else declared(profile)
-    rules = {**RULES, **{name: one.rule for name, one in own.items() if one.rule}}
-    choices = {**CHOICES, **{name: one.choices for name, one in own.items() if one.choices}}
-    _check_names(profile, of_profile, [*given, *own])
+    notes = {} if profile == RAMP else declared(profile)
+    rules = {**RULES, **{name: note.rule for name, note in notes.items() if note.rule}}
+    choices = {**CHOICES, **{name: note.choices for name, note in notes.items() if note.choices}}
+    _check_names(profile, of_profile, [*given, *notes])
     for name, value in {**given, **of_profile}.items():
         if name in choices and name != "profile":
             _check_choice(name, value, choices[name])
@@ -81,7 +81,7 @@ def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
 
 
 def cast(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain Python numbers for those of NumPy and the like, ints where numbers are whole."""
+    """Turn numbers of NumPy and the like into Python's, and whole numbers into int."""
 
     def plain(name: str, value: Any) -> Any:
         if value is None or isinstance(value, (bool, str)) or callable(value):
@@ -92,7 +92,7 @@ def cast(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_sizes(n: int, total: int, given: Mapping[str, Any]) -> None:
-    """Refuse batches and stages that these samples cannot have."""
+    """Refuse batches and stages for which there are too few samples."""
     b_1, b_max, stages = given["batch_size"], given["max_batch_size"], given["stages"]
     samples = min(n, total)
     if b_1 > samples:
@@ -108,23 +108,23 @@ def check_sizes(n: int, total: int, given: Mapping[str, Any]) -> None:
 
 
 def check_warmup(warmup: float, samples: int, first: int, n: int | None) -> None:
-    """Refuse a warm-up, ``samples`` long, that ends in the first batch of ``first``: no effect."""
+    """Refuse a warm-up of ``samples`` that ends in the first batch, of ``first``: no effect."""
     if warmup > 0 and samples <= first:
         epochs = f" ({warmup:g} epochs are {warmup:g} * n = {warmup * n:g})" if n else ""
         allowed = (
             f"it ends within the first batch, of {first}, and would do nothing; it is in samples"
-            f"{epochs if warmup >= 1 else ''}, or below 1 a share of all"
+            f"{epochs if warmup >= 1 else ''}, or below 1 a share of all samples"
         )
         raise PlanError("warmup", warmup, allowed)
 
 
-def level(phi: Any, called: str) -> float:
-    """What a profile returned, as a number."""
+def as_number(phi: Any, profile: str) -> float:
+    """Turn the value that a profile returned into a float."""
     try:
         return float(phi)
     except (TypeError, ValueError):
         allowed = f"it returned {phi!r}; it must return φ, a number in (0, 1]"
-        raise PlanError("profile", called, allowed) from None
+        raise PlanError("profile", profile, allowed) from None
 
 
 def _check_profile(profile: str | Profile, batch_size: object) -> None:
@@ -145,16 +145,16 @@ def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
 def _check_names(
     profile: str | Profile, of_profile: Mapping[str, Any], known: Collection[str]
 ) -> None:
-    own = {} if profile == RAMP else parameters(profile)
-    called = name_of(profile)
+    needed = {} if profile == RAMP else parameters(profile)
+    label = name_of(profile)
     for name, value in of_profile.items():
-        if name not in own:
-            has = f"{called} has {', '.join(own) or 'none'} of its own"
+        if name not in needed:
+            has = f"{label} has {', '.join(needed) or 'none'} of its own"
             raise PlanError(name, value, f"there is no such argument; {has}.{nearest(name, known)}")
-    for name, one in own.items():
-        if one.default is one.empty and of_profile.get(name) is None:
+    for name, parameter in needed.items():
+        if parameter.default is parameter.empty and of_profile.get(name) is None:
             example = declared(profile)[name].text or f"{name}=1"
-            raise PlanError(name, None, f"{called} needs it, e.g. {example}")
+            raise PlanError(name, None, f"{label} needs it, e.g. {example}")
 
 
 def _check_number(name: str, value: Any, rule: Rule) -> None:
@@ -179,6 +179,6 @@ def _check_length(given: Mapping[str, Any]) -> None:
     if epochs is not None and samples is not None:
         raise PlanError("samples", samples, f"epochs={epochs} says that too; leave one out")
     if n is None and samples is None:
-        raise PlanError("n", None, "the training samples; a plan of a stream has samples instead")
+        raise PlanError("n", None, "give the training samples; for a stream give samples instead")
     if n is not None and samples is not None and samples > n * MOST_EPOCHS:
         raise PlanError("samples", samples, f"it must be at most {MOST_EPOCHS:,} epochs of n={n}")

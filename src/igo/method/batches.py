@@ -1,6 +1,7 @@
-"""A segment is k equal batches: nothing is dropped, nothing repeated, no step is a ragged one.
+"""A segment is cut into k equal batches: no sample is dropped or repeated, no batch is short.
 
-A segment is what a stage has of one epoch; where stages are whole epochs it is an epoch.
+A segment is the part of an epoch that belongs to one stage. Where stages are whole epochs, it is an
+epoch.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ import math
 from dataclasses import dataclass
 
 PUBLISHED = 0.5  # ρ of δ = η C b^(-ρ)
-CLOSE = 1e-9  # of a whole number: what float rounding can have added to it
+CLOSE = 1e-9  # relative: what float rounding may have added to a whole number
 
 
 def whole(x: float) -> int:
-    """⌈x⌉, at least 1, forgiving of float rounding: 4.000000001 is 4."""
+    """⌈x⌉, at least 1, without float rounding: 4.000000001 becomes 4."""
     return max(1, math.ceil(x * (1 - CLOSE)))
 
 
@@ -28,10 +29,10 @@ def sizes(n: int, batches: int) -> tuple[int, int]:
 
 
 def counts(n: int, batches: int) -> dict[int, int]:
-    """How many of an epoch's equal batches have each of the two sizes; one, where n/k is whole."""
+    """The number of batches of each size, of n samples in equal batches: two sizes at most."""
     large, small = sizes(n, batches)
     larger = n - small * batches
-    return {size: many for size, many in ((large, larger), (small, batches - larger)) if many}
+    return {size: number for size, number in ((large, larger), (small, batches - larger)) if number}
 
 
 def bounds(n: int, batches: int, index: int) -> tuple[int, int]:
@@ -42,22 +43,22 @@ def bounds(n: int, batches: int, index: int) -> tuple[int, int]:
 
 
 def share(size: int, rank: int, ranks: int) -> range:
-    """Which samples of a batch are a rank's: every ``ranks``-th, sizes differ by at most one."""
+    """The samples of a batch that a rank has: every ``ranks``-th; sizes differ by at most one."""
     return range(rank, size, ranks)
 
 
 @dataclass(frozen=True)
 class Batching:
-    """How many equal batches a segment has at a noise level, between its bounds.
+    """What turns a noise level into a number of equal batches.
 
     Args:
         n: samples of the first segment.
         first: k_1, its batches.
-        largest: bound on every batch.
+        largest: the largest batch size allowed.
         split: s, the learning rate's share of the decay.
         noise_exponent: ρ of δ = η C b^(-ρ).
-        multiple: hardware grid that the larger of the two batch sizes is put on where possible.
-        waits: stages before b may grow.
+        multiple: the larger of the two batch sizes is a multiple of it where possible.
+        waits: the number of stages in which b does not grow yet.
     """
 
     n: int
@@ -70,41 +71,41 @@ class Batching:
 
 
 class Growth:
-    """k and η of one segment after another: b follows the lowest φ so far and does not shrink."""
+    """Computes k and η segment by segment. b follows the lowest φ so far and never shrinks."""
 
     def __init__(self, batching: Batching, learning_rate: float) -> None:
         self._batching, self._first = batching, learning_rate
         self._lowest = 1.0
-        self._latest: dict[int, int] = {}  # k of the last segment of so many samples
+        self._latest: dict[int, int] = {}  # k of the newest segment, by its samples
 
     def next(self, stage: int, n: int, phi: float) -> tuple[int, float]:
         """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ and η = η_1 φ (b/b_1)^ρ of a segment of N samples.
 
-        k is at least ⌈N/largest⌉, and at most that of the last segment of N samples. With b = N/k
-        the η keeps δ on its curve whatever k is. ``stage`` counts from 1.
+        k is at least ⌈N/largest⌉, and at most that of the last segment of N samples. η keeps δ on
+        its curve for every k, with b = N/k. ``stage`` counts from 1.
         """
-        of = self._batching
-        before = max(self._latest.get(n) or whole(of.first * n / of.n), count(n, of.largest))
-        lowest = 1.0 if stage <= of.waits else min(self._lowest, phi)
-        wanted = of.first * n / of.n * math.pow(lowest, (1 - of.split) / of.noise_exponent)
-        k = min(max(whole(wanted), count(n, of.largest)), before)
-        if of.multiple > 1:
-            k = _on_grid(of.multiple, n, k, before)
-        self.took(n, k, phi)
-        return k, self._first * phi * math.pow(n * of.first / (of.n * k), of.noise_exponent)
+        rule = self._batching
+        before = max(self._latest.get(n) or whole(rule.first * n / rule.n), count(n, rule.largest))
+        lowest = 1.0 if stage <= rule.waits else min(self._lowest, phi)
+        wanted = rule.first * n / rule.n * math.pow(lowest, (1 - rule.split) / rule.noise_exponent)
+        k = min(max(whole(wanted), count(n, rule.largest)), before)
+        if rule.multiple > 1:
+            k = _on_grid(rule.multiple, n, k, before)
+        self.note(n, k, phi)
+        return k, self._first * phi * math.pow(n * rule.first / (rule.n * k), rule.noise_exponent)
 
-    def took(self, n: int, k: int, phi: float) -> None:
-        """A segment of n samples had k batches at φ."""
+    def note(self, n: int, k: int, phi: float) -> None:
+        """Take note that a segment of n samples has k batches at φ."""
         self._lowest = min(self._lowest, phi)
         self._latest[n] = k
 
 
 def _on_grid(multiple: int, n: int, k: int, before: int) -> int:
-    """The least k from here to ``before`` whose larger batch is on the grid; k without one."""
+    """The smallest number from k to ``before`` whose larger batch is on the grid; k if none is."""
     for size in range(sizes(n, k)[0] // multiple * multiple, 0, -multiple):
-        found = max(count(n, size), k)
-        if found > before:
+        candidate = max(count(n, size), k)
+        if candidate > before:
             break
-        if sizes(n, found)[0] == size:
-            return found
+        if sizes(n, candidate)[0] == size:
+            return candidate
     return k

@@ -1,8 +1,7 @@
-"""The one count of where training stands: the updates that it has made of a plan.
+"""The count of the updates that training has made of a plan.
 
-From that number everything else follows: the epoch, its permutation, the batch in it, its size and
-its η. A DataLoader with workers asks for batches long before they are trained, so what it has been
-given says nothing about where training stands.
+The epoch, its permutation, the batch in it, its size and its η follow from that number. The batches
+that a DataLoader has taken say nothing about it: its workers fetch batches ahead.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ STEP = "call schedule.step() (or advance() of the sampler) before each update"
 
 
 class Counter:
-    """Where training stands in a plan, for loaders of one's own and for streams.
+    """Counts the updates of a plan, for your own loaders and for streams.
 
     >>> plan = igo.plan("constant", samples=10, learning_rate=0.1, batch_size=4)
     >>> counter = igo.Counter(plan)
@@ -39,16 +38,17 @@ class Counter:
 
     Args:
         plan: what ``igo.plan`` returns.
-        rank, ranks: this process among those that share each batch, or
-        group: a process group of them, or
-        mesh: a DeviceMesh whose dimensions are those of data parallelism, so that tensor-parallel
-            peers get the same samples. By default all processes of torch.distributed.
+        rank, ranks: this process, from 0, and the number of processes that share each batch.
+        group: instead, the process group that shares each batch.
+        mesh: instead, a DeviceMesh with the dimensions of data parallelism alone, so that
+            tensor-parallel peers get the same samples. By default all processes of
+            torch.distributed share each batch.
         parts: the most samples that go through the model at once. A larger share of a batch is cut
-            into parts, as many on each rank; ``advance`` is called before each.
-        feedback: has η and b of each stage follow the noise that ``measured`` is given.
+            into parts, into as many on each rank. Call ``advance`` before each part.
+        feedback: makes η and b of each stage follow the noise given to ``measured``.
 
     Attributes:
-        updates: how many have been made, each with all of its parts. ``state_dict`` holds it.
+        updates: how many have been made, with all of their parts. ``state_dict`` holds it.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Counter:
     ) -> None:
         if not isinstance(plan, Plan):
             kind = type(plan).__name__
-            raise TypeError(f"the first argument is what igo.plan returns, and not a {kind}")
+            raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
         if parts is not None and parts < 1:
             raise PlanError("parts", parts, "it must be 1 or more samples")
         self._course, self.updates = Course(plan, feedback), 0
@@ -72,16 +72,16 @@ class Counter:
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
         self.owner: Callable[[], object] | None = None  # a weak reference to the Schedule
-        self._check_ranks(plan.updates)  # more may be too many for what is left
+        self._check_ranks(plan.updates)  # of the last batch: a resume may skip smaller ones
 
     @property
     def feedback(self) -> Feedback | None:
-        """How the plan follows C²; None where it does not."""
+        """How the plan follows C²; None if it does not."""
         return self._course.feedback
 
     @property
     def plan(self) -> Plan:
-        """With feedback, past stages as they were and the others as they will be if C² stays."""
+        """The plan. With feedback: past stages as trained, the others as if C² stayed the same."""
         return self._course.plan
 
     @property
@@ -104,29 +104,31 @@ class Counter:
 
     @property
     def _start(self) -> tuple[int, int]:
-        """The updates that are counted, and the parts of the next one."""
+        """The updates that are counted, and the counted parts of the next one."""
         return self.updates, self._part
 
     @property
     def done(self) -> bool:
-        """Whether all updates of the plan are trained."""
+        """Whether all updates of the plan are made."""
         return self.updates >= self.plan.updates
 
     @property
     def awaits_noise(self) -> bool:
-        """Whether a stage begins whose η and b follow the noise: ``measured`` comes next."""
+        """Whether a stage begins whose η and b follow the noise: call ``measured`` next."""
         return self._course.known <= self.updates < self.plan.updates
 
     def measured(self, noise: Noise | None) -> None:
-        """Set η and b of the stage that begins by its noise, which is the first process's on all.
+        """Set η and b of the stage that begins by the noise that was measured.
+
+        All processes use the noise of the first one.
 
         Args:
-            noise: C² as it is now. The first is that of δ_1. None, where there is no estimate yet:
-                this stage goes on as planned.
+            noise: C² as it is now. The first measurement defines δ_1. None if there is no estimate
+                yet: the stage is trained as planned.
 
         Raises:
             RuntimeError: no stage begins, or there is no feedback.
-            PlanError: C² is no number, or 0 in the first measurement.
+            PlanError: C² is not finite, or 0 in the first measurement.
         """
         if not isinstance(noise, Noise | None):
             raise TypeError(f"measured() takes an igo.Noise, not a {type(noise).__name__}")
@@ -143,22 +145,21 @@ class Counter:
             )
 
     def parts_of(self, size: int) -> int:
-        """Into how many parts each rank's share of a batch of ``size`` samples is cut."""
+        """The number of parts of each rank's share of a batch of ``size`` samples."""
         if self._limit is None:
             return 1
         return batches.count(batches.count(size, self.ranks), self._limit)
 
     def advance(self) -> Update:
-        """Count one update, or one part of one, to be made with the batch at hand.
+        """Count the update, or the part of one, that is about to be made. Call it before each.
 
         Raises:
-            RuntimeError: the plan has no more.
+            RuntimeError: all updates of the plan are made.
         """
         if self.done:
             raise RuntimeError(
                 f"all {self.plan.updates:,} updates of the plan are done; if that is too early,"
-                " the loader's batches are others than the plan's: the sampler is its"
-                " batch_sampler="
+                " the loader does not use the plan's batches: give it batch_sampler=batches"
             )
         self._check_noise()
         update = self._next()
@@ -171,17 +172,19 @@ class Counter:
         """The update to come, or its next part."""
         place = self.plan.at(self.updates + 1)
         parts = self.parts_of(place.size)
-        own = len(batches.share(place.size, self.rank, self.ranks))
-        low, high = batches.bounds(own, parts, self._part)
+        share = len(batches.share(place.size, self.rank, self.ranks))
+        low, high = batches.bounds(share, parts, self._part)
         return Update(
             **vars(place), own=high - low, ranks=self.ranks, part=self._part + 1, parts=parts
         )
 
     def epochs(self) -> Iterator[int]:
-        """The epochs that are left, from 1; after a resume the first is the one in progress.
+        """Yield the numbers of the epochs that are left, counted from 1.
+
+        After a resume the first is the epoch in progress.
 
         Raises:
-            RuntimeError: an epoch in which no update was counted.
+            RuntimeError: no update was counted in an epoch.
         """
         while not self.done:
             before = self._start
@@ -193,23 +196,23 @@ class Counter:
             self.check_epoch()
 
     def begin_epoch(self) -> None:
-        """An epoch begins."""
+        """Called where an epoch begins."""
 
     def check_epoch(self) -> None:
-        """An epoch has ended, or was left."""
+        """Called where an epoch has ended, or was left early."""
 
     def batches(
         self, samples: Iterable[Any], collate: Callable[[list[Any]], Any] | None = None
     ) -> Iterator[Any]:
         """Group this rank's samples of a stream into its shares of the plan's batches.
 
-        The grouping is in this process and each batch is of the next update's size, so b changes
-        at the very update, whatever the workers of the stream fetch ahead: give a DataLoader with
-        ``batch_size=None``. With ``parts`` each part is a batch of its own.
+        Each batch has the size of the next update. Samples are grouped in this process, so workers
+        of the stream may fetch ahead: give a DataLoader with ``batch_size=None``. With ``parts``
+        each part is yielded as a batch.
 
         Args:
-            samples: after a resume those that come next.
-            collate: makes a batch of a list, by default PyTorch's ``default_collate``.
+            samples: this rank's samples; after a resume those that come next.
+            collate: makes a batch from a list, by default PyTorch's ``default_collate``.
 
         Raises:
             RuntimeError: the stream ends before the plan, or an update was not counted.
@@ -224,26 +227,27 @@ class Counter:
         while not self.done:
             self._check_noise()
             update, before = self._next(), self._start
-            taken = list(islice(stream, update.own))
-            if len(taken) < update.own:
+            batch = list(islice(stream, update.own))
+            if len(batch) < update.own:
                 raise RuntimeError(
                     f"the stream ended in update {update.number:,} of {self.plan.updates:,}, before"
                     f" all {self.plan.samples:,} samples of the plan"
                 )
-            yield make(taken)
+            yield make(batch)
             if before == self._start:
                 raise RuntimeError(f"a batch was taken and no update was counted: {STEP}")
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: whole updates, not batches that workers fetched ahead."""
+        """The updates that are made, and which plan they are of."""
         course = self._course
         return {"updates": self.updates, **course.planned.identity, **course.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken.
+        """Continue where ``state_dict`` was called.
 
         Raises:
-            PlanError: it was taken with another plan, or one of the two follows the noise.
+            PlanError: it is of another plan, or was saved with feedback and there is none now, or
+                the other way round.
         """
         if not self._course.planned.is_that_of(state):
             allowed = "the checkpoint was made with another one; give igo.plan the same arguments"
@@ -252,13 +256,13 @@ class Counter:
         self.updates, self._part = state["updates"], 0
 
     def check_shares(self) -> None:
-        """Refuse more ranks than an update to come has samples for."""
+        """Refuse more ranks than an update to come has samples."""
         ranks, first = self.ranks, min(self.updates + 1, self.plan.updates)
         self._check_ranks(first)
         if self._limit == 1 and any(size % ranks for size in self.plan.sizes_from(first)):
             allowed = (
-                f"batches that are no multiple of {ranks} ranks have shares of unequal numbers of"
-                " samples, so of parts; use parts=2"
+                f"a batch that is no multiple of {ranks} ranks has unequal shares, and so unequal"
+                " numbers of parts; use parts=2"
             )
             raise PlanError("parts", 1, allowed)
 

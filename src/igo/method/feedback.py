@@ -1,8 +1,8 @@
 """η and b of each stage from the noise that is measured where the stage begins.
 
-A plan takes C² for constant. Here δ_m = δ_1 φ_m is kept with the C² of now: η √(C²/b) = δ_1 φ_m. So
-η/√b has to change by ψ = φ_m √(C²_1/C²) against the first stage, and the split shares ψ as the plan
-shares φ_m.
+A plan assumes that C² is constant. Here η √(C²/b) = δ_1 φ_m holds with the measured C². So η/√b
+changes by ψ = φ_m √(C²_1/C²) against the first stage, and the split divides ψ between η and b as
+the plan divides φ_m.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from igo.method.plan import Plan, Stage, rows_of
 
 @dataclass(frozen=True)
 class Feedback:
-    """How a plan follows the noise: ``igo.BatchSampler(plan, feedback=igo.Feedback())``.
+    """Makes a plan follow the noise: ``igo.BatchSampler(plan, feedback=igo.Feedback())``.
 
-    At the start of each stage ``measured`` of the sampler chooses its η and b:
+    At the start of each stage, ``measured`` of the sampler chooses the stage's η and b:
 
     >>> plan = igo.plan("linear", n=60, epochs=2, learning_rate=0.1, batch_size=4, split=0)
     >>> batches = igo.BatchSampler(plan, feedback=igo.Feedback())
@@ -36,35 +36,34 @@ class Feedback:
     1 {4} 4.0
     2 {8, 7} 15.0
 
-    b never shrinks, and stays within ``max_batch_size`` of the plan. δ at the start of a stage is
-    not above that of the stage before, unless C² rose by more than ``limit`` can take back.
+    b never shrinks, and never exceeds the plan's ``max_batch_size``. δ at the start of a stage is
+    at most that of the stage before, unless C² rose by more than ``limit`` can balance.
 
     Args:
-        limit: by how much, at most, η/√b may depart from the change that is planned for a stage.
-        hysteresis: go on with the C² in use while it is within the interval of the new one, so
-            that chance alone changes neither η nor b.
+        limit: the largest factor between a stage's change of η/√b and the planned change.
+        hysteresis: keep the C² in use while it is within the interval of the new one, so that
+            chance alone changes neither η nor b.
 
     Raises:
-        PlanError: a limit that is not above 1.
+        PlanError: the limit is not above 1.
     """
 
     limit: float = 2.0
     hysteresis: bool = True
 
     def __post_init__(self) -> None:
-        """Check the limit."""
         if not self.limit > 1:
             raise PlanError("limit", self.limit, "it must be above 1")
 
 
 class Course:
-    """A plan as it is trained: with feedback it follows the noise, otherwise it stays.
+    """The plan as it is trained: with feedback it follows the noise, otherwise it never changes.
 
-    ``plan`` has past stages as they were, the others as they will be if C² stays. ``known`` are the
-    updates to which η and b are chosen.
+    ``plan`` has past stages as trained, and the others as if C² stayed the same. η and b are chosen
+    up to the update ``known``.
 
     Raises:
-        PlanError: a plan that cannot follow the noise.
+        PlanError: the plan cannot follow the noise.
     """
 
     def __init__(self, plan: Plan, feedback: Feedback | None) -> None:
@@ -82,79 +81,79 @@ class Course:
         self.load_state_dict({"feedback": start})
 
     def state_dict(self) -> dict[str, Any]:
-        """k and η of each row so far; C² at the start and in use; δ at the newest stage's start."""
+        """k and η of the rows so far; C² at the start and in use; δ at the newest stage's start."""
         if self.feedback is None:
             return {}
-        rows, reference = [list(row) for row in self._rows], self._reference
-        kept = {"reference": reference, "variance": self._variance, "delta": self._delta}
-        return {"feedback": {"rows": rows, **kept}}
+        values = {"reference": self._reference, "variance": self._variance, "delta": self._delta}
+        return {"feedback": {"rows": [list(row) for row in self._rows], **values}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken.
+        """Continue where ``state_dict`` was called.
 
         Raises:
-            PlanError: one of the two follows the noise, and the other does not.
+            PlanError: the state is with feedback and this is without, or the other way round.
         """
         if (self.feedback is None) == ("feedback" in state):
             allowed = "the checkpoint was made with{} it; do the same"
             raise PlanError("feedback", self.feedback, allowed.format("out" * bool(self.feedback)))
         if self.feedback is None:
             return
-        own = state["feedback"]
-        self._rows: list[tuple[int, float]] = [(k, eta) for k, eta in own["rows"]]
-        self._reference: float | None = own["reference"]
-        self._variance: float | None = own["variance"]
-        self._delta: float | None = own["delta"]
-        self._settle()
+        values = state["feedback"]
+        self._rows: list[tuple[int, float]] = [(k, eta) for k, eta in values["rows"]]
+        self._reference: float | None = values["reference"]
+        self._variance: float | None = values["variance"]
+        self._delta: float | None = values["delta"]
+        self._forecast()
 
-    def _settle(self) -> None:
+    def _forecast(self) -> None:
+        """Plan the stages to come with the newest C²."""
         rows, applied, growth = self.planned.stages, [*self._rows], self._growth()
         self.known = sum(row.epochs * k for row, (k, _) in zip(rows, applied, strict=False))
         for row in rows[len(applied) :]:
             if row.phi_m > 0:
                 applied.append(growth.next(row.stage, row.samples, row.phi_m * self._departure))
-            else:  # full batches at the last η, which need no measurement
+            else:  # full batches at the last η need no measurement
                 applied.append((row.batches, applied[-1][1]))
-        made = rows_of(rows, [row.phi_m for row in rows], applied)
-        self.plan = replace(self.planned, stages=made)
+        stages = rows_of(rows, [row.phi_m for row in rows], applied)
+        self.plan = replace(self.planned, stages=stages)
         if not any(row.phi_m for row in rows[len(self._rows) :]):
             self.known = self.plan.updates
 
-    def decide(self, found: Noise | None) -> None:
-        """Choose k and η of the stage that begins; without a measurement as forecast.
+    def decide(self, noise: Noise | None) -> None:
+        """Choose k and η of the stage that begins; as forecast where ``noise`` is None.
 
         Raises:
-            PlanError: C² is no number, or 0 in the first measurement.
+            PlanError: C² is not finite, or 0 in the first measurement.
         """
-        if found is not None:
-            self._take(found)
+        if noise is not None:
+            self._take(noise)
         rows = self.planned.stages[len(self._rows) :]
         psi, growth = self._wanted(rows[0]), self._growth()
-        for row in rows[:3]:  # a stage has no more
+        for row in rows[:3]:  # a stage has at most three rows
             if row.stage == rows[0].stage:
                 self._rows.append(growth.next(row.stage, row.samples, psi))
         if self._variance is not None:
             (k, eta), n = self._rows[-1], self.planned.stages[len(self._rows) - 1].samples
             self._delta = noise_level(eta, n / k, self._variance)
-        self._settle()
+        self._forecast()
 
-    def _take(self, found: Noise) -> None:
-        variance = float(found.variance)
+    def _take(self, noise: Noise) -> None:
+        variance = float(noise.variance)
         if not math.isfinite(variance):
-            raise PlanError("noise", variance, "C² is no number; a smaller η may help")
+            raise PlanError("noise", variance, "C² is not finite; a smaller η may help")
         if self._reference is None:
             if variance <= 0:
                 raise PlanError("noise", variance, "C² is 0: there is no noise to follow")
             self._reference = variance
         assert self.feedback is not None
-        if self._variance is not None and self.feedback.hysteresis and found.interval:
-            low, high = found.interval
+        if self._variance is not None and self.feedback.hysteresis and noise.interval:
+            low, high = noise.interval
             if low <= self._variance <= high:
                 return
         self._variance = variance
 
     def _wanted(self, stage: Stage) -> float:
-        """ψ of a stage, at most ``limit`` away from the planned change."""
+        """ψ of a stage, within a factor of ``limit`` of the planned change."""
         assert self.feedback is not None
         if self._delta is None or self._variance is None or self._reference is None:
             return stage.phi_m * self._departure
@@ -172,14 +171,13 @@ class Course:
         return self._level(last) / self.planned.stages[last].phi_m if self._rows else 1.0
 
     def _level(self, index: int) -> float:
-        """ψ of a row: its η/√b over that of the first."""
+        """ψ of a row: its η/√b, divided by that of the first row."""
         (k, eta), n, first = self._rows[index], self.planned.stages[index].samples, self._first
         return eta / first.eta_m * math.sqrt(k * first.samples / (n * first.batches))
 
     def _growth(self) -> Growth:
-        """Where the batches stand."""
         assert self.planned.batching is not None
         growth = Growth(self.planned.batching, self._first.eta_m)
         for index, (k, _) in enumerate(self._rows):
-            growth.took(self.planned.stages[index].samples, k, self._level(index))
+            growth.note(self.planned.stages[index].samples, k, self._level(index))
         return growth

@@ -1,8 +1,8 @@
-"""Measuring the noise of any network: from gradients of mini-batches, or of single samples.
+"""Measures the noise of any network from gradients of mini-batches, or of single samples.
 
-Both are estimates of C² = tr Cov of a one-sample gradient. They are the same quantity only where a
-sample's gradient does not depend on the rest of its batch: under BatchNorm in train mode it does,
-per-sample gradients do not exist there, and the two are never mixed.
+Both estimate C² = tr Cov of a one-sample gradient. They are the same quantity only where a sample's
+gradient does not depend on the rest of its batch. Under BatchNorm in train mode it does: one-sample
+gradients do not exist there, and are refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from igo.method.spread import Spread
 from igo.seeds import generator
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets
-Loss = Callable[[Tensor, Tensor], Tensor]  # (logits, labels) to the mean loss of the batch
+Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
 
 
 def measure_noise(
@@ -40,11 +40,11 @@ def measure_noise(
     batch_size: int | None = None,
     seed: int | None = None,
 ) -> Noise:
-    """Measure C² and ‖∇f‖ of any model on any loader, and leave no trace in the model.
+    """Measure C² and ‖∇f‖ of any model on any loader, and leave the model unchanged.
 
-    Gradients are made as training makes them, by ``.backward()``, and taken in one by one: memory
-    is that of two gradients, whatever ``batches`` is. Parameters, buffers, ``.grad`` and the random
-    state of torch are as before.
+    Gradients are computed as in training, by ``.backward()``, one after the other: they take the
+    memory of two gradients, whatever ``batches`` is. Parameters, buffers, ``.grad`` and torch's
+    random state are as before.
 
     >>> x = torch.randn(64, 3, generator=torch.manual_seed(0))
     >>> data = torch.utils.data.TensorDataset(x, x.sum(1, keepdim=True))
@@ -58,21 +58,22 @@ def measure_noise(
     Args:
         network: in the mode that it is trained in.
         loss: mean loss of a batch, e.g. ``torch.nn.functional.cross_entropy``; not the sum.
-        loader: batches of one size, shuffled; a DataLoader with ``drop_last``. With ``loss`` they
-            are (inputs, targets) whose first dimension is the batch.
+        loader: shuffled batches of one size, as of a DataLoader with ``drop_last``. With ``loss``
+            each is (inputs, targets), whose first dimension is the batch.
         n: training samples that the loader draws from.
         batches: K, how many of the loader's batches to use.
-        sampling: how the loader draws, see ``noise.sampling_factor``.
-        loss_of: mean loss of (model, batch), instead of ``loss``, for batches of any form.
-        batch_size: b, samples of a batch; over all ranks together, where the model averages
-            gradients over ranks (DDP, FSDP2), each of which then measures with its own batches.
-            Needed there and with ``loss_of``.
-        seed: of what the measurement draws (the loader's shuffle, dropout); by default it begins
-            at torch's random state, so two calls in a row draw the same.
+        sampling: how the loader draws: ``disjoint`` (an epoch without replacement),
+            ``independent`` (each batch without replacement) or ``with_replacement``.
+        loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form.
+        batch_size: b, samples of a batch; needed with ``loss_of``, and where the model averages
+            gradients over ranks (DDP, FSDP2). There each rank measures with its own batches, and
+            b counts the samples of all ranks.
+        seed: of the random numbers of the measurement (the loader's shuffle, dropout); by default
+            they start from torch's random state, so two calls in a row draw the same.
 
     Raises:
         ValueError: too few batches, batches of different sizes, an unknown sampling, a loss that
-            is no finite mean, a parameter that no gradient reaches.
+            is not a finite mean, a parameter that gets no gradient.
     """
     mean_loss = _mean_loss(loss, loss_of)
     if batches < 2:
@@ -100,10 +101,10 @@ def measure_noise(
             " requires_grad=False where the loss does not use a parameter; under checkpointing use"
             " use_reentrant=False, which needs no input with a gradient"
         )
-    found = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling)
-    if not math.isfinite(found.variance):
-        raise ValueError(f"C² is {found.variance}: a gradient is not finite where the loss is")
-    return found
+    measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling)
+    if not math.isfinite(measured.variance):
+        raise ValueError(f"C² is {measured.variance}: the loss is finite, a gradient is not")
+    return measured
 
 
 def _mean_loss(
@@ -119,7 +120,7 @@ def _mean_loss(
 def _check_measurable(
     network: nn.Module, loss: Any, loader: Any, batch_size: int | None, *, explicit: bool
 ) -> None:
-    """Refuse what would be measured wrongly without a word."""
+    """Refuse what would give a wrong C² without an error."""
     if getattr(loss, "reduction", "mean") != "mean":
         raise ValueError(f"loss has reduction={loss.reduction!r}: C² needs the mean of a batch")
     averaged = isinstance(network, nn.parallel.DistributedDataParallel) or any(
@@ -133,8 +134,8 @@ def _check_measurable(
     sampler = getattr(loader, "batch_sampler", None)
     if isinstance(sampler, BatchSampler) and sampler.updates and not sampler.done:
         raise ValueError(
-            "loader gives out the batches of a training in progress, which this would disturb:"
-            " measure with another one, e.g. DataLoader(data, b, shuffle=True, drop_last=True)"
+            "loader gives the batches of a training in progress, which this would disturb: measure"
+            " with another loader, e.g. DataLoader(data, b, shuffle=True, drop_last=True)"
         )
 
 
@@ -144,14 +145,14 @@ def _size(batch: Any) -> int:
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor) and targets.ndim
     if tensors and len(inputs) == len(targets):
         return len(targets)
-    raise ValueError("batch_size=None: give the samples of a batch, which this form does not tell")
+    raise ValueError("batch_size=None: give the samples of a batch, which this loader does not say")
 
 
 def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> list[Tensor]:
-    """Index batches (b,) int64, K of them, drawn from [0, n) as ``sampling`` says.
+    """Draw K index batches (b,) int64 from [0, n), as ``sampling`` says.
 
     Raises:
-        UserError: more samples asked for than there are.
+        UserError: n is too small.
     """
     random = generator(seed, "pieces")
     needed = batches * batch_size if sampling == "disjoint" else batch_size
@@ -176,7 +177,7 @@ def joined(drawn: Sequence[Tensor], size: int) -> list[Tensor]:
 def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
     """Leave buffers (BatchNorm's statistics), gradients and torch's random state as they were.
 
-    Inside, torch draws from ``seed``, or from where it stands.
+    Inside, torch draws from ``seed``; without one, from its present state.
     """
     gpus = {p.device for p in network.parameters() if p.device.type == "cuda"}
     buffers = [buffer.clone() for buffer in network.buffers()]
@@ -207,13 +208,13 @@ def per_sample(
     Args:
         network: without BatchNorm, or in eval mode.
         loss: mean loss of a batch.
-        batches: called twice, for the mean and for the spread about it; gives the same samples.
+        batches: called twice, for the mean and for the spread; gives the same samples.
         n: training samples that these were drawn from.
         sampling: how, see ``noise.sampling_factor``, for batches of one sample.
         memory: bytes that the gradients of one chunk may take.
 
     Raises:
-        UserError: BatchNorm in train mode, under which one-sample gradients do not exist.
+        UserError: BatchNorm in train mode, where one-sample gradients do not exist.
     """
     total, count = torch.zeros(0, dtype=torch.float64), 0
     for rows in per_sample_gradients(network, loss, batches(), memory):
@@ -230,7 +231,7 @@ def per_sample(
 def per_sample_gradients(
     network: nn.Module, loss: Loss, batches: Iterable[Batch], memory: int = 2**30
 ) -> Iterator[Tensor]:
-    """Yield the gradients of single samples, (c, d) at a time, c d floats within ``memory`` bytes.
+    """Yield the gradients of single samples, c samples (c, d) at a time, within ``memory`` bytes.
 
     Raises:
         UserError: BatchNorm in train mode.
@@ -238,10 +239,8 @@ def per_sample_gradients(
     check_per_sample(network)
     parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     buffers = dict(network.named_buffers())
-    width = sum(p.numel() for p in parameters.values())
-    chunk = max(
-        1, memory // (3 * 4 * width)
-    )  # the gradients, their concatenation, and room to work
+    d = sum(p.numel() for p in parameters.values())
+    chunk = max(1, memory // (3 * 4 * d))  # the gradients, their concatenation, and work space
 
     def sample_loss(values: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = torch.func.functional_call(network, (values, buffers), (image.unsqueeze(0),))
@@ -249,13 +248,13 @@ def per_sample_gradients(
 
     gradient = torch.func.vmap(torch.func.grad(sample_loss), in_dims=(None, 0, 0))
     for images, labels in batches:
-        for part, answers in zip(images.split(chunk), labels.split(chunk), strict=True):
-            found = gradient(parameters, part, answers)
-            yield torch.cat([found[name].flatten(1) for name in parameters], dim=1)
+        for part, part_labels in zip(images.split(chunk), labels.split(chunk), strict=True):
+            gradients = gradient(parameters, part, part_labels)
+            yield torch.cat([gradients[name].flatten(1) for name in parameters], dim=1)
 
 
 def check_per_sample(network: nn.Module) -> None:
-    """Refuse a network whose samples see each other."""
+    """Refuse a network in which a sample's gradient depends on its batch."""
     if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
         raise UserError(
             "estimator=per_sample: the model has BatchNorm in train mode, where a sample's gradient"

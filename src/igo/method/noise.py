@@ -1,7 +1,7 @@
-"""C², the variance of a one-sample stochastic gradient, and the noise level δ that it makes.
+"""C², the variance of a one-sample stochastic gradient, and the noise level δ that follows.
 
 δ = η √(C²/b) is how strongly SGD smooths the loss (slides, "SGD's smoothing property"). The
-formulas here take numbers; igo.method.spread takes gradients, from anywhere.
+formulas here take numbers; igo.method.spread takes gradients.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ import numpy as np
 from scipy.special import stdtrit  # scipy.stats would take half a second to import
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
-ROUNDING = 1e-12  # of a sum, below which its difference from another is 0
+ROUNDING = 1e-12  # relative: a smaller difference of two sums counts as 0
 LEAST_FOR_TAIL = 32
-LEAST_FOR_INTERVAL = 3  # leaving one of two batches out leaves no variance
+LEAST_FOR_INTERVAL = 3  # the jackknife leaves one batch out, and a variance needs two
 
 
 @dataclass(frozen=True)
 class TailIndex:
-    """How heavy the tail of the noise's norm is: P(‖g − ḡ‖ > x) ∝ x^(−α) for large x.
+    """The tail of the noise's norm: P(‖g − ḡ‖ > x) ∝ x^(−α) for large x.
 
-    ``alpha`` is Hill's estimate from the ``largest`` of the norms, ``interval`` its 95 % one.
+    ``alpha`` is Hill's estimate of α from the ``largest`` largest norms, ``interval`` its 95 %
+    confidence interval.
     """
 
     alpha: float
@@ -32,7 +33,7 @@ class TailIndex:
 
     @property
     def noise_exponent(self) -> float | None:
-        """ρ = (α − 1)/α of δ = η C b^(−ρ), 1/2 from α = 2 on; None where α ≤ 1 has no mean."""
+        """ρ = (α − 1)/α of δ = η C b^(−ρ), 1/2 for α ≥ 2; None for α ≤ 1, where no mean exists."""
         alpha = min(self.alpha, 2.0)
         return (alpha - 1) / alpha if alpha > 1 else None
 
@@ -44,9 +45,10 @@ class Noise:
     >>> igo.Noise(1280.0, None, 0.5, batch_size=32, batches=8, sampling="disjoint").noise_scale
     2560.0
 
-    ``variance`` is C², (loss per parameter)²; ``interval`` its 95 % confidence interval, None where
-    there are too few batches for one; ``gradient_square`` the unbiased estimate of ‖∇f‖², which
-    chance can make negative; ``batches`` K of ``batch_size`` b samples drawn as ``sampling`` says.
+    ``variance`` is C², (loss per parameter)², and ``interval`` its 95 % confidence interval, None
+    for too few batches. ``gradient_square`` is the unbiased estimate of ‖∇f‖², which chance can
+    make negative. It was measured with K = ``batches`` of b = ``batch_size`` samples, drawn as
+    ``sampling`` says.
     """
 
     variance: float
@@ -82,7 +84,7 @@ def noise_level(
     momentum: float = 0.0,
     gradient_norm: float = 0.0,
 ) -> float:
-    """δ, in units of the parameter norm; without a finite-sample factor, as published.
+    """δ in units of the parameter norm, as published, that is without a finite-sample factor.
 
     >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32 and C² = 1280 of the slides
     0.632
@@ -114,37 +116,37 @@ def momentum_for(
     gradient_norm: float,
     largest: float,
 ) -> float:
-    """The β in [0, largest] whose δ is ``target`` at this η and b, or the nearest one.
+    """The β in [0, largest] with which δ is ``target`` at this η and b, or is nearest to it.
 
-    With u = (δ² - η²C²/b)/(η²(K² + C²/b)), heavy ball: the root of
-    β³ - (1 + u)β² + (1 + 2u)β - u = 0, which is β̂ = u; normalised heavy ball: 4β² = u. A target
-    below the noise of β = 0 gives 0.
+    With u = (δ² - η²C²/b)/(η²(K² + C²/b)), heavy ball needs β̂ = u, the root of
+    β³ - (1 + u)β² + (1 + 2u)β - u = 0; normalised heavy ball needs 4β² = u. A target below the
+    noise at β = 0 gives 0.
 
     Raises:
-        ValueError: an optimizer without momentum.
+        ValueError: the optimizer has no momentum.
     """
     if optimizer not in ("shb", "nshb"):
         raise ValueError(f"optimizer={optimizer!r}: it must be shb or nshb")
     per_batch = variance / batch_size
-    own = learning_rate**2 * (gradient_norm**2 + per_batch)
-    u = (target**2 - learning_rate**2 * per_batch) / own
+    scale = learning_rate**2 * (gradient_norm**2 + per_batch)
+    u = (target**2 - learning_rate**2 * per_batch) / scale
     if u <= 0:
         return 0.0
     if optimizer == "nshb":
         return min(math.sqrt(u) / 2, largest)
     roots = np.roots([1.0, -(1 + u), 1 + 2 * u, -u])
     real = [float(r.real) for r in roots if abs(r.imag) < 1e-9 and 0 <= r.real < 1]
-    return min(min(real, default=largest), largest)  # β̂ rises with β: there is one in [0, 1)
+    return min(min(real, default=largest), largest)  # β̂ rises with β: one root is in [0, 1)
 
 
 def sampling_factor(sampling: str, batch_size: int, n: int) -> float:
     """F that makes b · Σ‖g_k - ḡ‖²/(K - 1) · F unbiased for C² = tr Cov of a one-sample gradient.
 
-    with_replacement: 1. independent, each batch by itself without replacement: (n - 1)/(n - b).
-    disjoint, pieces of one epoch: (n - 1)/n.
+    ``with_replacement``: 1. ``independent``, where each batch is drawn without replacement from all
+    n: (n - 1)/(n - b). ``disjoint``, where the batches are pieces of one epoch: (n - 1)/n.
 
     Raises:
-        ValueError: an unknown sampling, or independent batches of all n samples, which do not vary.
+        ValueError: an unknown sampling, or independent batches of all n samples, which are equal.
     """
     if sampling == "with_replacement":
         return 1.0
@@ -153,7 +155,7 @@ def sampling_factor(sampling: str, batch_size: int, n: int) -> float:
     if sampling != "independent":
         raise ValueError(f"sampling={sampling!r}: it must be one of {', '.join(SAMPLINGS)}")
     if batch_size >= n:
-        raise ValueError(f"batch_size={batch_size}: it must be below n={n}, all samples never vary")
+        raise ValueError(f"batch_size={batch_size}: it must be below n={n}, or batches are equal")
     return (n - 1) / (n - batch_size)
 
 
@@ -166,22 +168,22 @@ def from_spreads(
     sampling: str,
     crossed: float = 0.0,
 ) -> Noise:
-    """C² and ‖∇f‖², unbiased, from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
+    """Unbiased C² and ‖∇f‖² from ‖g_k - ḡ‖² of each of K mini-batches, and ‖ḡ‖².
 
     The interval is a jackknife over batches of log C², with Student's t of K - 1 degrees.
-    ‖∇f‖² is ‖ḡ‖² less the variance that ḡ itself has.
+    ‖∇f‖² is ‖ḡ‖² minus the variance of ḡ.
 
     Args:
-        spreads: ‖g_k - ḡ‖² of each.
+        spreads: ‖g_k - ḡ‖² of each batch.
         mean_square: ‖ḡ‖².
-        batch_size: b, samples of each.
-        n: samples that they were drawn from.
+        batch_size: b, samples of each batch.
+        n: samples that the batches were drawn from.
         sampling: how, see ``sampling_factor``.
         crossed: mean of ((g_j - ḡ)·(g_k - ḡ))² over j ≠ k, for disjoint pieces that are a large
             part of n, see ``_finite``.
 
     Raises:
-        ValueError: fewer than two batches, or more samples in disjoint ones than there are.
+        ValueError: fewer than two batches, or disjoint batches of more than n samples.
     """
     k, b = len(spreads), batch_size
     if k < 2:
@@ -198,47 +200,46 @@ def from_spreads(
     }[sampling]
     square = mean_square - variance / (b * k) * finite
     # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
-    without = [total - one * (k / (k - 1)) for one in spreads]
+    without = [total - spread * (k / (k - 1)) for spread in spreads]
     error = _jackknife(without, total)
     if error is not None and sampling == "disjoint":
         error = _finite(error, total, crossed, k=k, b=b, n=n)
-    tail = tail_index([math.sqrt(max(one, 0.0)) for one in spreads])
+    tail = tail_index([math.sqrt(max(spread, 0.0)) for spread in spreads])
     return Noise(variance, _around(variance, error, k), square, b, k, sampling, tail)
 
 
 def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: int) -> float:
-    """The jackknife's error for K disjoint pieces of b of n samples, a large part of them.
+    """Correct the jackknife's error for K disjoint pieces of b samples, a large part of all n.
 
-    Its square has two parts [derived]. One is how the samples happen to be joined in pieces,
-    2 tr Σ²/((K - 1)(tr Σ)²) with Σ the covariance of a piece: it is left even where the pieces are
-    all samples, but for the factor 1 - K/n. The rest is which samples were drawn, mostly those with
-    the largest gradients: 1 - Kb/n of it is left. tr Σ² comes from the products of different
-    pieces, which no large gradient of one sample dominates. Only what is above the first part by
-    more than chance counts as the rest.
+    The squared error has two parts [derived]. The first comes from how samples are grouped into
+    pieces: 2 tr Σ²/((K - 1)(tr Σ)²), Σ the covariance of a piece. Even pieces of all samples have
+    it, times 1 - K/n. The second comes from which samples were drawn, mostly those with the largest
+    gradients; a factor 1 - Kb/n of it remains. tr Σ² is estimated from products of different
+    pieces, which no large gradient of one sample dominates. The second part is the excess over the
+    first by more than chance.
     """
-    per = total / (k - 1)  # tr Σ
-    if per <= 0 or math.isinf(error):
+    trace = total / (k - 1)  # tr Σ
+    if trace <= 0 or math.isinf(error):
         return error
-    squared = (crossed - (per / k) ** 2) / ((1 - 1 / k) ** 2 + 1 / k**2)
-    joined = 2 * max(squared, 0.0) / ((k - 1) * per**2) * (1 + math.sqrt(8 / (k - 1)))
-    joined = min(joined, error**2)
-    return math.sqrt(joined * (1 - k / n) + (error**2 - joined) * (1 - k * b / n))
+    trace_of_square = (crossed - (trace / k) ** 2) / ((1 - 1 / k) ** 2 + 1 / k**2)
+    grouping = 2 * max(trace_of_square, 0.0) / ((k - 1) * trace**2) * (1 + math.sqrt(8 / (k - 1)))
+    grouping = min(grouping, error**2)
+    return math.sqrt(grouping * (1 - k / n) + (error**2 - grouping) * (1 - k * b / n))
 
 
 def tail_index(norms: Sequence[float], share: float = 0.1, least: int = 10) -> TailIndex | None:
     """Hill's estimate (1975) of the tail index, from the k largest norms.
 
     1/α̂ is the mean of log(X_(i)/X_(k+1)) over the k largest; α̂ (1 ± 1.96/√k) is its interval. It
-    is the index of the upper tail only: light tails give a large one, and the norms of a few dozen
-    mini-batches of many samples are those of Gaussian noise whatever a sample's gradient is.
+    describes the upper tail only. Light tails give a large index. Norms of mini-batches of many
+    samples look Gaussian whatever the tail of one sample's gradient is.
 
     Args:
-        norms: sizes, above 0 where they count.
-        share: k over the number of norms. A small k has few values, and α̂ a standard error of
-            α/√k; a large k takes values that are not of the tail. The default is a tenth, as
-            measurements here have 32 to a few hundred norms, of which 5 % are 1 to 15 and say
-            nothing. With thousands of norms 5 % is enough, and nearer to the tail.
-        least: the smallest k. Ten, the default, leave α̂ a standard error of a third of α.
+        norms: the largest k + 1 must be above 0.
+        share: k over the number of norms. With a small k, α̂ has a large standard error, α/√k; a
+            large k includes values that are not of the tail. The default suits 32 to a few hundred
+            norms, of which 5 % are too few. With thousands of norms use 5 %.
+        least: the smallest k. With the default, 10, α̂ has a standard error of a third of α.
 
     Returns:
         None for fewer than 32 norms, or where the k + 1 largest are equal.
@@ -249,18 +250,19 @@ def tail_index(norms: Sequence[float], share: float = 0.1, least: int = 10) -> T
     top = sorted(norms, reverse=True)[: k + 1]
     if top[k] <= 0 or top[0] == top[k]:
         return None
-    alpha = k / math.fsum(math.log(one / top[k]) for one in top[:k])
+    alpha = k / math.fsum(math.log(norm / top[k]) for norm in top[:k])
     root = math.sqrt(k)
     return TailIndex(alpha, (alpha * (1 - 1.96 / root), alpha * (1 + 1.96 / root)), k)
 
 
 def _jackknife(without: Sequence[float], total: float) -> float | None:
-    """The standard error of log ``total``, a sum of K terms; infinite where all hangs on one.
+    """The standard error of log ``total``, a sum of K terms; infinite if one term is nearly all.
+
+    From K = 8 on, the interval from it covers 92 to 96 % where the terms have a variance, and about
+    73 % where they have none, as with a gradient norm of tail index 3 (docs/noise.md).
 
     Returns:
-        None for fewer than LEAST_FOR_INTERVAL terms. The interval from it covers 92 to 96 % from
-        K = 8 on where the terms have a variance, and about 73 % where the gradient's norm has tail
-        index 3, so that they have none (docs/noise.md).
+        None for fewer than LEAST_FOR_INTERVAL terms.
     """
     k = len(without)
     if k < LEAST_FOR_INTERVAL:

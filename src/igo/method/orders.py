@@ -1,8 +1,8 @@
 """The order of an epoch's samples: a permutation of [0, n) that depends on (seed, epoch) alone.
 
-Up to LARGEST samples it is torch.randperm's. Above, where that takes seconds and gigabytes, it is a
-keyed permutation, which gives any part of the order without the rest: a Feistel network over the
-next power of two, applied again until the value is below n (Black and Rogaway 2002).
+Up to LARGEST samples it is torch.randperm's. Above, randperm takes seconds and gigabytes. There it
+is a keyed permutation, of which any part can be computed without the rest: a Feistel network over
+the next power of two, applied again until the value is below n (Black and Rogaway 2002).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from igo.seeds import derive_seed, generator
 
-if TYPE_CHECKING:  # a plan is made and printed without torch and NumPy
+if TYPE_CHECKING:  # a plan needs neither torch nor NumPy
     import numpy as np
     from numpy.typing import NDArray
 
     Words = NDArray[np.uint64]
 
-LARGEST = 2**24  # of randperm: 128 MiB of indices
+LARGEST = 2**24  # n up to which randperm is used: 128 MiB of indices
 ROUNDS = 8
 BLOCK = 2**16  # indices that a keyed permutation computes at once
 
@@ -29,8 +29,8 @@ class Order(Protocol):
         """The indices at places ``start`` to ``stop``."""
 
 
-def name(n: int) -> str:
-    """Which of the two an epoch of n samples has, for checkpoints."""
+def kind(n: int) -> str:
+    """The kind of permutation that an epoch of n samples has, for checkpoints."""
     return "randperm" if n <= LARGEST else "feistel"
 
 
@@ -54,7 +54,7 @@ class Permutation:
 
 
 class Keyed:
-    """A permutation of [0, n) by a key, n up to 2^62; a block of it is kept."""
+    """A permutation of [0, n) by a key, n up to 2^62; the newest block of it is kept."""
 
     def __init__(self, n: int, seed: int, epoch: int) -> None:
         import numpy as np
@@ -69,13 +69,13 @@ class Keyed:
 
     def part(self, start: int, stop: int) -> list[int]:
         """The indices at places ``start`` to ``stop``."""
-        found: list[int] = []
+        indices: list[int] = []
         while start < stop:
             block, offset = divmod(start, BLOCK)
             end = min(stop, (block + 1) * BLOCK)
-            found += self._of_block(block)[offset : offset + end - start]
+            indices += self._of_block(block)[offset : offset + end - start]
             start = end
-        return found
+        return indices
 
     def _of_block(self, block: int) -> list[int]:
         import numpy as np
@@ -87,13 +87,13 @@ class Keyed:
 
     def indices(self, places: Words) -> Words:
         """The indices at these places, any of [0, n)."""
-        found = self._network(places)
-        while (outside := found >= self.n).any():
-            found[outside] = self._network(found[outside])
-        return found
+        indices = self._network(places)
+        while (outside := indices >= self.n).any():
+            indices[outside] = self._network(indices[outside])
+        return indices
 
     def _network(self, words: Words) -> Words:
-        """Turn by turn one half of the bits is changed by a function of the other: a bijection."""
+        """In turns, change one half of the bits by a function of the other: a bijection."""
         import numpy as np
 
         high, low = words >> np.uint64(self._low), words & self._masks[1]

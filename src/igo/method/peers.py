@@ -1,4 +1,4 @@
-"""This process among those that share each batch."""
+"""The rank of this process among those that share each batch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Peers:
-    """Who shares batches with this process: numbers, a process group, or the ranks of a mesh.
+    """The processes that share each batch: by numbers, a process group, or a mesh.
 
-    Without any of them it is torch.distributed's world, once it is initialised.
+    Without any of these, all processes of torch.distributed, once it is initialised.
     """
 
     number: int | None = None
@@ -28,26 +28,25 @@ class Peers:
     mesh: DeviceMesh | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what says nothing, or two things."""
         if (self.number is None) != (self.count is None):
             missing = "rank" if self.number is None else "ranks"
             raise PlanError(missing, None, "rank and ranks go together")
         if self.number is not None and not 0 <= self.number < (self.count or 0):
             allowed = f"it must be in [0, {self.count}), counted from 0"
             raise PlanError("rank", self.number, allowed)
-        if sum(said is not None for said in (self.number, self.group, self.mesh)) > 1:
+        if sum(choice is not None for choice in (self.number, self.group, self.mesh)) > 1:
             name = "mesh" if self.mesh is not None else "group"
-            raise PlanError(name, "…", "rank and ranks, group, or mesh: one of them says it all")
+            raise PlanError(name, "…", "give rank and ranks, or group, or mesh, not two of them")
         if self.mesh is not None and self.mesh.get_coordinate() is None:
             raise PlanError("mesh", self.mesh, "this process is not in it")
 
     @property
     def rank(self) -> int:
-        """This process, from 0; in a mesh of several dimensions the last one counts first."""
+        """This process, from 0; in a mesh it counts fastest along the last dimension."""
         if self.number is not None:
             return self.number
         if self.mesh is None:
-            return dist.get_rank(self.group) if _together() else 0
+            return dist.get_rank(self.group) if _is_distributed() else 0
         rank = 0
         for size, place in zip(self.mesh.shape, self.mesh.get_coordinate() or (), strict=True):
             rank = rank * size + place
@@ -60,16 +59,16 @@ class Peers:
             return self.count
         if self.mesh is not None:
             return self.mesh.size()
-        return dist.get_world_size(self.group) if _together() else 1
+        return dist.get_world_size(self.group) if _is_distributed() else 1
 
     def agreed(self, value: Value) -> Value:
-        """The first process's value: of the group, otherwise of all that torch.distributed has."""
+        """The value of the group's first process, or without a group of rank 0."""
         values = [value]
-        if _together():
+        if _is_distributed():
             source = dist.get_global_rank(self.group, 0) if self.group is not None else 0
             dist.broadcast_object_list(values, source, self.group)
         return values[0]
 
 
-def _together() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()

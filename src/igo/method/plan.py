@@ -1,10 +1,10 @@
 """The whole schedule as plain data, computed before the first step: a noise profile times a split.
 
-Stage m has the noise level δ_m = δ_1 φ_m. The split s shares the decay between learning rate and
+Stage m has the noise level δ_m = δ_1 φ_m. The split s divides the decay between learning rate and
 batch size (slides, Algorithm 3; the split is derived from it): η_m = η_1 φ_m^s and
-b_m = b_1 φ_m^(-2(1-s)). A segment, what a stage has of one epoch, is k equal batches, so b = N/k
-with a whole k, and η takes what is left: η = η_1 φ_m √(b/b_1). So δ/δ_1 = φ_m to float precision in
-every update, but for one sample more or less.
+b_m = b_1 φ_m^(-2(1-s)). A segment, the part of an epoch that a stage has, is cut into k equal
+batches, so b = N/k. As k is a whole number, η = η_1 φ_m √(b/b_1) keeps δ/δ_1 = φ_m to float
+precision in every update, but for one sample more or less.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 from igo.method import arguments, batches, rounds
 from igo.method.arguments import RAMP, PlanError, PlanWarning
 from igo.method.batches import PUBLISHED, Batching, Growth
-from igo.method.lengths import lengths_of_stages
 from igo.method.profiles import BY_EPOCH, Position, Profile, function, name_of
 from igo.method.segments import Segments, cut, ramp, starts_of_stages
 from igo.method.stages import STAGE_COLUMNS, Plan, Stage
@@ -75,38 +74,38 @@ def plan(
     1 epochs of 1,000,000 samples: 6,669 updates
 
     Args:
-        profile: one of ``igo.method.profiles.PROFILES``, ``"ramp"``, or a function that gives φ in
-            (0, 1], 1 at the start, for t in [0, 1): the share of the schedule before a stage.
-        n: training samples. A stream has none: ``samples`` alone says how long it is.
-        epochs: passes over them.
-        samples: how many to train on instead, each as often as it is seen; the last epoch need not
-            be a whole one.
+        profile: one of ``igo.method.profiles.PROFILES``, ``"ramp"``, or a function that returns φ
+            in (0, 1] for t in [0, 1), the share of the schedule before a stage; φ is 1 at t = 0.
+        n: training samples. For a stream leave it out, and give ``samples``.
+        epochs: passes over the n samples.
+        samples: instead of ``epochs``, how many samples to train on, counting repeats. The last
+            epoch need not be a whole one.
         learning_rate: η_1.
         batch_size: b_1, the largest batch of the first stage; k_1 = ⌈n/b_1⌉. For ``"ramp"``, batch
-            sizes by samples: ``"0:768 250M:1536"``. Then φ_m = (b_1/b_m)^(ρ/(1 - s)), so that at
-            split 0 η stays, and at split 1/2 it falls as b_m^(-ρ).
+            sizes by samples: ``"0:768 250M:1536"``. Then φ_m = (b_1/b_m)^(ρ/(1 - s)), so that η is
+            constant at split 0, and falls as b_m^(-ρ) at split 1/2.
         split: s in [0, 1], the learning rate's share of the decay: 1 all of it, 0 none.
-        stages: M, by default one an epoch. Where there are more of them than epochs, or the last
-            epoch is not whole, they begin inside epochs.
-        warmup: samples, or below 1 a share of all, over which η rises linearly to η_1, and δ with
-            it: an update's η is η_1 times the samples trained with it, by ``warmup``. The profile
-            begins after it.
-        switch: the share of the schedule, t, from which on the batch grows; until then b stays b_1
-            and the learning rate carries the whole decay.
-        max_batch_size: bound on every batch; None is n.
-        batch_multiple: puts the larger batch size of a stage on a grid where that is possible.
+        stages: M, by default one for each epoch. If there are more stages than epochs, or the last
+            epoch is not whole, stages begin inside epochs.
+        warmup: samples, or below 1 a share of all samples, over which η rises linearly to η_1, and
+            δ with it: an update's η is η_1 times the samples trained, it included, over ``warmup``.
+            The profile begins after the warm-up.
+        switch: the share t of the schedule after which the batch grows; until then b is b_1, and
+            the learning rate carries the whole decay.
+        max_batch_size: the largest batch size allowed; None is n.
+        batch_multiple: the larger batch size of a stage is a multiple of it where possible.
         noise_exponent: ρ of δ = η C b^(-ρ): 1/2 as published, 1 by Smith et al. 2018, (α - 1)/α
             where the noise has tail index α.
         lengths: ``equal`` stages, or ``algorithm3``: updates ∝ 1/(φ_m² - h η_m/η_1) [derived].
         h: of ``algorithm3``, 0 or more.
         epsilon: ε, the accuracy wanted; it chooses M = ⌈(1/(α_0 ε))^(1/p)⌉, Algorithm 3.
-        alpha_0: α_0 of it, see ``igo.method.rounds.alpha_0``.
+        alpha_0: α_0 of that formula, see ``igo.method.rounds.alpha_0``.
         final_updates: updates of stage M + 1, where δ = 0: full batches at the last η.
-        by_momentum: leave η and b as they are, since β carries the decay.
-        of_profile: the profile's own parameters, such as ``p``.
+        by_momentum: keep η and b constant, as β carries the decay.
+        of_profile: the profile's parameters, such as ``p``.
 
     Raises:
-        PlanError: naming the argument, its value and what would be right.
+        PlanError: it names the argument, its value and which values are right.
     """
     given = dict(locals())
     del given["of_profile"]
@@ -128,7 +127,7 @@ class _Planner:
         self.given["warmup"] = round(self.given["warmup"])
         self.sizes: list[int] = []  # of a ramp
         self.starts = self._starts()
-        self.whole = self.total % self.n == 0 and not any(one % self.n for one in self.starts)
+        self.whole = self.total % self.n == 0 and not any(start % self.n for start in self.starts)
         self.phis = self._noise_levels()
         first = next(cut(self.starts, self.total, self.n)).samples
         k_1 = batches.count(first, min(self.given["batch_size"], first))
@@ -149,19 +148,19 @@ class _Planner:
         if given["lengths"] == "algorithm3":
             self.starts = self._lengthened()
         segments = list(cut(self.starts, self.total, self.n))
-        phis = [self.phis[one.stage - 1] for one in segments]
+        phis = [self.phis[segment.stage - 1] for segment in segments]
         applied = self._applied(segments)
-        for one, (_, eta) in zip(segments, applied, strict=True):
+        for segment, (_, eta) in zip(segments, applied, strict=True):
             if eta == 0:
                 allowed = (
-                    f"it underflows to η_{one.stage} = 0 in stage {one.stage} of"
+                    f"it underflows to η_{segment.stage} = 0 in stage {segment.stage} of"
                     f" {len(self.starts)}; use a larger one"
                 )
                 raise PlanError("learning_rate", given["learning_rate"], allowed)
         self._warn(segments, [k for k, _ in applied])
         if given["final_updates"]:  # stage M + 1: δ = 0, gradient descent on f itself
             if not self.whole:
-                allowed = "full batches need whole epochs, of a data set of n samples, before them"
+                allowed = "full batches must follow whole epochs of a data set of n samples"
                 raise PlanError("final_updates", given["final_updates"], allowed)
             epoch = self.total // self.n + 1
             last = Segments(len(self.starts) + 1, epoch, given["final_updates"], 0, self.n)
@@ -177,14 +176,14 @@ class _Planner:
             return starts_of_stages(self.total, self.n, given["stages"], given["warmup"])
         if given["split"] == 1 or given["stages"] is not None:
             name = "split" if given["stages"] is None else "stages"
-            allowed = "the batch sizes of a ramp say the stages and carry decay: leave it out"
+            allowed = "the batch sizes of a ramp define the stages and carry decay: leave it out"
             raise PlanError(name, given[name], allowed)
         starts, self.sizes = ramp(given["batch_size"], self.total)
         given["batch_size"] = self.sizes[0]
         arguments.check_sizes(self.n, self.total, given)
-        cap = min(given["max_batch_size"] or self.n, self.n)
-        if self.sizes[-1] > cap:
-            raise PlanError("batch_size", self.sizes[-1], f"no batch can be above {cap}")
+        largest = min(given["max_batch_size"] or self.n, self.n)
+        if self.sizes[-1] > largest:
+            raise PlanError("batch_size", self.sizes[-1], f"no batch can be above {largest}")
         return starts
 
     def _noise_levels(self) -> list[float]:
@@ -193,24 +192,22 @@ class _Planner:
         if self.sizes:
             power = given["noise_exponent"] / (1 - given["split"])
             return [math.pow(self.sizes[0] / size, power) for size in self.sizes]
-        profile, called = given["profile"], name_of(given["profile"])
+        profile, name = given["profile"], name_of(given["profile"])
         phis = []
         for m, start in enumerate(self.starts, 1):
             after = max(start - given["warmup"], 0)
             before = start // self.n - given["warmup"] // self.n if self.whole else after / self.n
-            at = Position(m, count, max(before, 0))
-            phi = arguments.level(function(profile)(at, **self.of_profile), called)
-            where = f"δ_{m} = {phi:g} δ_1 in stage {m} of {count}"
+            position = Position(m, count, max(before, 0))
+            phi = arguments.as_number(function(profile)(position, **self.of_profile), name)
             if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
-                allowed = f"φ is {phi:g} in stage 1 and must be 1; divide it by what it is at t = 0"
-                raise PlanError("profile", called, allowed)
+                allowed = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
+                raise PlanError("profile", name, allowed)
             if not 0 < phi <= 1:
-                raise PlanError(
-                    "profile",
-                    called,
-                    f"its noise level is {where}, which must be in (0, 1]; use fewer stages or a"
-                    " slower decay",
+                allowed = (
+                    f"its noise level is δ_{m} = {phi:g} δ_1 in stage {m} of {count}, and δ_m/δ_1"
+                    " must be in (0, 1]; use fewer stages or a slower decay"
                 )
+                raise PlanError("profile", name, allowed)
             phis.append(phi)
         return phis
 
@@ -218,33 +215,34 @@ class _Planner:
         """k and η of each segment."""
         growth = Growth(self.batching, self.given["learning_rate"])
         levels = [1.0] * len(self.phis) if self.given["by_momentum"] else self.phis
-        return [growth.next(one.stage, one.samples, levels[one.stage - 1]) for one in segments]
+        return [growth.next(s.stage, s.samples, levels[s.stage - 1]) for s in segments]
 
     def _lengthened(self) -> list[int]:
         """The starts of stages with the lengths of Algorithm 3."""
         profile, count = self.given["profile"], len(self.starts)
         if profile in BY_EPOCH:
-            allowed = f"{profile} decays by the epoch, so its stages have no lengths of their own"
+            allowed = f"{profile} decays by the epoch, so the lengths of its stages are fixed"
             raise PlanError("lengths", "algorithm3", allowed)
         if not self.whole or self.sizes or self.given["warmup"]:
             allowed = "it needs whole epochs, at least one for each stage, and no warm-up or ramp"
             raise PlanError("lengths", "algorithm3", allowed)
         applied = self._applied([Segments(m, m, 1, 0, self.n) for m in range(1, count + 1)])
-        rates = [eta / self.given["learning_rate"] for _, eta in applied]
-        epochs = self.total // self.n
-        each = lengths_of_stages(self.phis, rates, [k for k, _ in applied], epochs, self.given["h"])
-        return [sum(each[:m]) * self.n for m in range(count)]
+        ks, etas = zip(*applied, strict=True)
+        rates = [eta / self.given["learning_rate"] for eta in etas]
+        epochs, h = self.total // self.n, self.given["h"]
+        lengths = rounds.lengths_of_stages(self.phis, rates, ks, epochs, h)
+        return [sum(lengths[:m]) * self.n for m in range(count)]
 
     def _warn(self, segments: Sequence[Segments], ks: Sequence[int]) -> None:
-        """What can be trained and is perhaps not what was meant."""
+        """Warn of what the user perhaps did not mean."""
         if len(self.starts) == 1 and self.given["profile"] not in ("constant", RAMP):
             warnings.warn(
                 "one stage: the noise stays at δ_1, so profile and split do nothing; give stages=",
                 PlanWarning,
                 stacklevel=4,
             )
-        each = zip(segments, ks, strict=True)
-        full = [one.stage for one, k in each if k == 1 and one.samples == self.n]
+        pairs = zip(segments, ks, strict=True)
+        full = [segment.stage for segment, k in pairs if k == 1 and segment.samples == self.n]
         if full and self.given["max_batch_size"] is None and ks[0] > 1:
             warnings.warn(
                 f"b reaches n = {self.n} in stage {full[0]} of {len(self.starts)}: from there on"
@@ -259,29 +257,29 @@ def rows_of(
     phis: Sequence[float],
     applied: Sequence[tuple[int, float]],
 ) -> tuple[Stage, ...]:
-    """The rows of a plan: of each segment, its φ, and its k and η."""
+    """The rows of a plan, from φ, and k and η, of each segment."""
     rows = []
-    for m, (at, phi, (k, eta)) in enumerate(zip(segments, phis, applied, strict=True), 1):
+    for m, (segment, phi, (k, eta)) in enumerate(zip(segments, phis, applied, strict=True), 1):
         gamma = kappa = growth = None
         if m < len(segments):
             k_after, eta_after = applied[m]
             gamma, kappa = phis[m] / phi, eta_after / eta
-            growth = segments[m].samples * k / (at.samples * k_after)
+            growth = segments[m].samples * k / (segment.samples * k_after)
         rows.append(
             Stage(
-                stage=at.stage,
-                first_epoch=at.first_epoch,
-                epochs=at.epochs,
+                stage=segment.stage,
+                first_epoch=segment.first_epoch,
+                epochs=segment.epochs,
                 batches=k,
-                updates=at.epochs * k,
+                updates=segment.epochs * k,
                 phi_m=phi,
                 gamma_m=gamma,
                 kappa_m=kappa,
                 lambda_m=growth,
                 eta_m=eta,
-                b_m=at.samples / k,
-                start=at.start,
-                samples=at.samples,
+                b_m=segment.samples / k,
+                start=segment.start,
+                samples=segment.samples,
             )
         )
     return tuple(rows)

@@ -1,8 +1,8 @@
 """Noise profiles φ_m = δ_m/δ_1: how strongly SGD smooths the loss in each stage.
 
 Every schedule is one profile times one split, see ``plan``. A new profile is a function here and a
-file in conf/schedule/. Its keyword arguments are its parameters: the annotation of each says what
-it may be, and an example of it.
+file in conf/schedule/. Its keyword arguments are its parameters, each annotated with its range and
+an example.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Profile = Callable[..., float]
 
 
 class Position(float):
-    """Where a stage begins, as the number t = (m - 1)/M in [0, 1), with more to read from it.
+    """Where a stage begins: the number t = (m - 1)/M in [0, 1), with more attributes.
 
-    ``m`` of ``M`` stages, and the epochs that went before: a whole number, unless stages begin
-    inside epochs. So a profile of one's own may take it as t, or read ``m`` from it.
+    ``m`` is the stage, of ``M``; ``epochs_before`` is a whole number, unless stages begin inside
+    epochs. Your own profile can use it as t, or read ``m`` from it.
     """
 
     m: int
@@ -32,13 +32,13 @@ class Position(float):
 
     def __new__(cls, m: int, M: int, epochs_before: float) -> Position:
         """t = (m - 1)/M."""
-        at = super().__new__(cls, (m - 1) / M)
-        at.m, at.M, at.epochs_before = m, M, epochs_before
-        return at
+        position = super().__new__(cls, (m - 1) / M)
+        position.m, position.M, position.epochs_before = m, M, epochs_before
+        return position
 
     @property
     def t(self) -> float:
-        """Share of the schedule behind this stage."""
+        """The share of the schedule before this stage."""
         return float(self)
 
 
@@ -96,7 +96,8 @@ BASE = inside(1, math.inf, "it must be above 1 (towards 1 it is plain cosine)")
 def cosine_power(at: Position, *, power: Annotated[float, BASE, "power=10"]) -> float:
     """φ_m = (q^((1 + cos πt)/2 + 1) - q)/(q² - q), cosine power annealing (Hundt et al. 2019).
 
-    It is (q^c - 1)/(q - 1), which neither overflows for large q nor cancels for q near 1.
+    It is computed as (q^c - 1)/(q - 1), c of ``cosine``, which neither overflows for large q nor
+    loses digits for q near 1.
     """
     log_q = math.log(power)
     return math.expm1(cosine(at) * log_q) / math.expm1(log_q)
@@ -123,7 +124,7 @@ def wsd(
     share: Annotated[float, SHARE] = 0.2,
     shape: Literal["linear", "cosine", "sqrt"] = "linear",
 ) -> float:
-    """φ = 1, and in the last ``share`` of the schedule it falls: warm-up, stable, decay.
+    """φ = 1, falling in the last ``share`` of the schedule (warm-up, stable, decay).
 
     With u from 0 to 1 over the decay: 1 - u, (1 + cos πu)/2, or 1 - √u (Hägele et al. 2024).
     """
@@ -149,27 +150,27 @@ BY_EPOCH = ("exponential",)  # φ depends on the epochs before a stage, not on i
 
 
 def function(profile: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The function that a name, or a function, stands for."""
+    """The profile's function, where it is given by name."""
     return PROFILES[profile] if isinstance(profile, str) else profile
 
 
 def name_of(profile: str | Profile) -> str:
-    """What errors call it."""
+    """The profile's name, for error messages."""
     return profile if isinstance(profile, str) else getattr(profile, "__qualname__", repr(profile))
 
 
 def parameters(profile: str | Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    """The parameters that a profile reads, by name."""
+    """A profile's parameters, by name: the keyword-only ones."""
     try:
         signature = inspect.signature(function(profile))
-    except ValueError:  # some built-in functions have none
+    except ValueError:  # some built-in functions have no signature
         return {}
-    return {n: one for n, one in signature.parameters.items() if one.kind is one.KEYWORD_ONLY}
+    return {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 
 def declared(profile: str | Callable[..., Any]) -> dict[str, Declared]:
-    """The range, the choices and the example that annotations give a profile's parameters."""
+    """The range, choices and example of each parameter of a profile, from its annotations."""
     hints: dict[str, Any] = {}
-    with suppress(TypeError, NameError):  # of an object that is called, of a name that is not there
+    with suppress(TypeError, NameError):  # no function, or an annotation with an unknown name
         hints = get_type_hints(function(profile), include_extras=True)
     return {name: ranges.declared(hints.get(name)) for name in parameters(profile)}

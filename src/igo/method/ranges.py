@@ -1,4 +1,4 @@
-"""What a number may be: a test and the words for it, declared where the argument is."""
+"""Ranges of numbers: a test and its words, declared in the annotation of the argument."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Rule = tuple[Callable[[float], bool], str]
 
 
 class Declared(NamedTuple):
-    """What an annotation says beside the type: range, choices, an example or a short name."""
+    """What an annotation says besides the type: range, choices, an example or a short name."""
 
     rule: Rule | None
     choices: tuple[str, ...]
@@ -17,12 +17,12 @@ class Declared(NamedTuple):
 
 
 def declared(hint: Any) -> Declared:
-    """Read ``Annotated[type, rule, choices, text]``, each where it is there, or a Literal."""
+    """Read ``Annotated[type, rule, choices, text]``, where each may be missing, or a Literal."""
     notes: tuple[Any, ...] = getattr(hint, "__metadata__", ())
     pairs = [note for note in notes if isinstance(note, tuple)]
-    rule = next((one for one in pairs if callable(one[0])), None)
+    rule = next((note for note in pairs if callable(note[0])), None)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    choices = next((one for one in pairs if not callable(one[0])), choices)
+    choices = next((note for note in pairs if not callable(note[0])), choices)
     return Declared(rule, choices, next((note for note in notes if isinstance(note, str)), None))
 
 

@@ -1,9 +1,9 @@
-"""M, the number of stages, from the accuracy ε that is wanted, as Algorithm 3 prints it."""
+"""The stages of Algorithm 3: their number M from the accuracy ε, and their lengths."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from igo.method.arguments import PlanError
@@ -27,75 +27,106 @@ def alpha_0(
     Args:
         learning_rate: η_1.
         batch_size: b_1.
-        variance: C², as ``igo.measure_noise`` has it.
-        lipschitz: L_f, a bound of ‖∇f‖, such as the largest that was measured.
+        variance: C², as ``igo.measure_noise`` returns it.
+        lipschitz: L_f, a bound of ‖∇f‖, such as the largest measured value.
         width: d̄, a bound of every d_m.
         sigma: σ of the new σ-nice function.
 
     Raises:
-        ValueError: one of them is not a finite number above 0.
+        ValueError: an argument is not a finite number above 0.
     """
     for name, value in locals().items():
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{name}={value}: it must be a finite number above 0")
-    first_noise = learning_rate * math.sqrt(variance / batch_size)  # δ_1
-    return min(1 / (4 * lipschitz * (1 + width)), 1 / math.sqrt(2 * sigma)) / first_noise
+    delta_1 = learning_rate * math.sqrt(variance / batch_size)
+    return min(1 / (4 * lipschitz * (1 + width)), 1 / math.sqrt(2 * sigma)) / delta_1
 
 
 def rounds(epsilon: float, alpha_0: float, p: float) -> int:
     """M = ⌈(1/(α_0 ε))^(1/p)⌉, at least 1: the published M^p = 1/(α_0 ε), as a whole number.
 
     Raises:
-        OverflowError: it is beyond any float.
+        OverflowError: M is too large for a float.
     """
     exact = math.pow(alpha_0 * epsilon, -1 / p)
-    return max(1, math.ceil(exact * (1 - 1e-12)))  # rounding makes no further stage
+    return max(1, math.ceil(exact * (1 - 1e-12)))  # rounding must not add a stage
 
 
 def stages_of(
-    epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any, most: int, what: str
+    epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any, most: int, unit: str
 ) -> int | None:
-    """M for ``epsilon``, at most ``most`` ``what``; None where neither it nor ``alpha_0`` is given.
+    """M for ``epsilon``; None where neither it nor ``alpha_0`` is given.
+
+    The plan has room for ``most`` stages, one for each ``unit``, such as an epoch.
 
     Raises:
-        PlanError: ``epsilon`` has no meaning here, or asks for more stages than ``most``.
+        PlanError: ``epsilon`` has no meaning here, or needs more stages than ``most``.
     """
     if epsilon is None and alpha_0 is None:
         return None
     if epsilon is None:
         raise PlanError("epsilon", None, "alpha_0 chooses the stages together with epsilon")
     if alpha_0 is None:
-        allowed = "epsilon needs it; igo.method.rounds.alpha_0 makes it of L_f, d̄, σ and C²"
+        allowed = "epsilon needs it; igo.method.rounds.alpha_0 computes it from L_f, d̄, σ and C²"
         raise PlanError("alpha_0", None, allowed)
     if profile != "graduated":
         allowed = "M^p = 1/(α_0 ε) belongs to profile graduated, Algorithm 3; leave it out"
         raise PlanError("epsilon", epsilon, allowed)
     try:
         count: float = rounds(epsilon, alpha_0, p)
-    except (OverflowError, ValueError):  # of numbers too small for a float
+    except (OverflowError, ValueError):  # α_0 ε is too small for a float
         count = math.inf
     if count > most:
         allowed = (
-            f"Algorithm 3 asks M = (1/(α_0 ε))^(1/p) = {count:,} stages of it, and the plan has"
-            f" {most:,} {what}; use a larger ε or p, or train longer"
+            f"Algorithm 3 needs M = (1/(α_0 ε))^(1/p) = {count:,} stages for it, and the plan has"
+            f" {most:,} {unit}; use a larger ε or p, or train longer"
         )
         raise PlanError("epsilon", epsilon, allowed)
     return int(count)
 
 
 def of_plan(given: Mapping[str, Any], of_profile: Mapping[str, Any], total: int) -> int | None:
-    """M of a plan of ``total`` samples: as given, or by ``epsilon``.
+    """M of a plan of ``total`` samples, as given or by ``epsilon``, see ``stages_of``."""
+    epsilon, scale, size = given["epsilon"], given["alpha_0"], given["batch_size"]
+    most, unit = given["epochs"] or 0, "epochs, at least one a stage"
+    if given["lengths"] == "equal":
+        most, unit = 0 if isinstance(size, str) else total // size, f"batches of {size} samples"
+    profile, p = given["profile"], of_profile.get("p")
+    stages = stages_of(epsilon, scale, profile=profile, p=p, most=most, unit=unit)
+    if stages is not None and given["stages"] is not None:
+        raise PlanError("stages", given["stages"], "epsilon chooses them; leave one out")
+    return given["stages"] if stages is None else stages
+
+
+def lengths_of_stages(
+    phis: Sequence[float], rates: Sequence[float], ks: Sequence[int], epochs: int, h: float
+) -> list[int]:
+    """Epochs of each stage for updates ∝ 1/(φ_m² - h η_m/η_1), T_F of Algorithm 3 [derived].
+
+    Whole epochs, at least one each, by largest remainders; an epoch of stage m has k_m updates.
 
     Raises:
-        PlanError: as ``stages_of``, or both are given.
+        PlanError: the bracket is not positive in a stage, so T_F has no meaning.
     """
-    epsilon, scale, size = given["epsilon"], given["alpha_0"], given["batch_size"]
-    most, what = given["epochs"] or 0, "epochs, at least one a stage"
-    if given["lengths"] == "equal":
-        most, what = 0 if isinstance(size, str) else total // size, f"batches of {size} samples"
-    asked = stages_of(
-        epsilon, scale, profile=given["profile"], p=of_profile.get("p"), most=most, what=what
-    )
-    if asked is not None and given["stages"] is not None:
-        raise PlanError("stages", given["stages"], "epsilon chooses them; leave one out")
-    return given["stages"] if asked is None else asked
+    brackets = [phi**2 - h * rate for phi, rate in zip(phis, rates, strict=True)]
+    for m, bracket in enumerate(brackets, 1):
+        if bracket <= 0:
+            allowed = (
+                f"φ_{m}² - h η_{m}/η_1 = {bracket:.3g} in stage {m} of {len(phis)}, and Algorithm 3"
+                " needs it positive (ε_m > H_3 η_m); use a smaller h or fewer stages"
+            )
+            raise PlanError("h", h, allowed)
+    return _apportioned([1 / (b * k) for b, k in zip(brackets, ks, strict=True)], epochs)
+
+
+def _apportioned(shares: Sequence[float], total: int) -> list[int]:
+    """Whole numbers from 1 on, nearly in proportion to ``shares``, whose sum is ``total``."""
+    spare = total - len(shares)  # after each has 1
+    exact = [max(0.0, share / math.fsum(shares) * total - 1) for share in shares]
+    scale = spare / math.fsum(exact) if spare else 0.0
+    exact = [extra * scale for extra in exact]
+    lengths = [1 + math.floor(extra) for extra in exact]
+    by_remainder = sorted(range(len(exact)), key=lambda m: math.floor(exact[m]) - exact[m])
+    for m in by_remainder[: total - sum(lengths)]:
+        lengths[m] += 1
+    return lengths

@@ -1,8 +1,8 @@
 """The plan's batches for any DataLoader.
 
-Each iteration goes from the update that is to come to the end of its epoch. The plan says the size
-of every batch of it before the first is asked for, so b changes at the very update, inside an epoch
-too, however many batches workers fetch ahead.
+Each iteration yields the batches from the next update to the end of its epoch. Their sizes are
+planned before the first batch is taken. So b changes at the planned update, also inside an epoch,
+however many batches workers fetch ahead.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ if TYPE_CHECKING:
 
 
 WRAPPED = (
-    "a {} is around the sampler, which would shard or skip its batches once more: the sampler"
-    " shares each batch among processes and goes on after a resume by itself. Under Accelerate use"
+    "a {} wraps the sampler, and would shard or skip its batches again: the sampler itself shares"
+    " each batch among processes and continues after a resume. With Accelerate use"
     " igo.method.adapters.accelerate.prepare(accelerator, loader) instead of"
     " accelerator.prepare(loader), and leave skip_first_batches out"
 )
 STATEFUL = (
     "a loaded StatefulDataLoader with workers goes back to the start of its epoch, and the sampler"
     " does not: use torch.utils.data.DataLoader and save batches.state_dict(), with which training"
-    " goes on with the very next sample"
+    " continues with the next sample"
 )
 
 
 class BatchSampler(Counter, Sampler[list[int]]):
-    """The batches of a plan: each iteration is an epoch, or what is left of it.
+    """The batches of a plan: each iteration is an epoch, or the rest of one.
 
-    Every epoch is a permutation of all n samples, of which each stage has a segment, cut into its
-    k_m equal batches; both depend on (seed, epoch) alone. Where several processes train together,
-    rank r of R gets the samples r, r + R, r + 2R, … of each batch.
+    Each epoch is a permutation of all n samples. A stage's segment of it is cut into k_m equal
+    batches. The permutation depends on (seed, epoch) alone. With several processes, rank r of R
+    gets the samples r, r + R, r + 2R, … of each batch.
 
     >>> plan = igo.plan("step", gamma=0.7, n=10, epochs=2, learning_rate=0.1, batch_size=4, split=0)
     >>> batches = igo.BatchSampler(plan, seed=0)
@@ -66,15 +66,15 @@ class BatchSampler(Counter, Sampler[list[int]]):
     Args:
         plan: what ``igo.plan`` returns.
         seed: of the permutations.
-        data: the data set; its length must be the plan's n whenever an epoch begins. It can be
-            set later, as an attribute.
-        rank, ranks, group, mesh, parts: see ``igo.Counter``. With ``parts`` a loader delivers parts
-            of batches, and ``update.ends`` says when to make the update.
-        feedback: see ``igo.Feedback``. An iteration, and ``epochs``, then end with a stage too.
+        data: the data set. Its length is checked against the plan's n at the start of each epoch.
+            It can also be set later, as an attribute.
+        rank, ranks, group, mesh, parts: see ``igo.Counter``. With ``parts`` a loader yields parts
+            of batches, and ``update.ends`` says when to call ``optimizer.step()``.
+        feedback: see ``igo.Feedback``. Iterations, also of ``epochs``, then end with a stage too.
 
     Attributes:
-        updates: how many have been trained. ``state_dict`` holds it: a checkpoint in mid-epoch
-            goes on with the very next sample, on any number of ranks, workers or not.
+        updates: how many have been made. ``state_dict`` holds it: a checkpoint in mid-epoch
+            continues with the next sample, on any number of ranks, with workers or without.
     """
 
     def __init__(
@@ -95,35 +95,32 @@ class BatchSampler(Counter, Sampler[list[int]]):
         )
         self.seed = seed
         self.data: object = data
-        self._begun: Place | None = None  # where the newest epoch began, or went on
-        self._pass: Pass | None = None  # the iteration that began last
+        self._begun: Place | None = None  # where the newest epoch began, or was resumed
+        self._pass: Pass | None = None  # the newest iteration
         self.check_data()
 
     def __len__(self) -> int:
-        """Batches of the epoch that began last, those already trained included.
-
-        With ``parts`` it counts parts, as a loader delivers them.
-        """
+        """Batches of the newest epoch, with those already trained; with ``parts``, parts."""
         begun = self._begun or self.plan.at(min(self.updates + 1, self.plan.updates))
         count = 0
         for row in self.plan.segments(begun.epoch):
             if self._course.feedback is None or row.stage == begun.stage.stage:
                 sizes = batches.counts(row.samples, row.batches)
-                count += sum(many * self.parts_of(size) for size, many in sizes.items())
+                count += sum(number * self.parts_of(size) for size, number in sizes.items())
         return count
 
     def __iter__(self) -> Iterator[list[int]]:
         if not torch.is_grad_enabled():
             raise RuntimeError(
-                "the training loader was iterated with gradients disabled: its batches are for"
-                " training, and go from the update to come to the end of the epoch. To evaluate, or"
-                " for update_bn, use DataLoader(data, batch_sampler=batches.evaluation(batch_size))"
+                "the training loader was iterated with gradients disabled: it yields the batches of"
+                " the updates to come, until the end of the epoch. To evaluate, or for update_bn,"
+                " use DataLoader(data, batch_sampler=batches.evaluation(batch_size))"
             )
         caller = sys._getframe(1)
-        around = caller.f_locals.get("self")
-        if isinstance(around, Sampler):
-            raise RuntimeError(WRAPPED.format(type(around).__name__))
-        if type(around).__module__.startswith("torchdata."):
+        wrapper = caller.f_locals.get("self")
+        if isinstance(wrapper, Sampler):
+            raise RuntimeError(WRAPPED.format(type(wrapper).__name__))
+        if type(wrapper).__module__.startswith("torchdata."):
             raise RuntimeError(STATEFUL)
         self.check_shares()
         self.check_data()
@@ -137,17 +134,17 @@ class BatchSampler(Counter, Sampler[list[int]]):
                 stacklevel=2,
             )
         elif self._pass is not None and self._pass.ended and self._pass.start == self._start:
-            warnings.warn(f"this epoch's batches are given out once more: {STEP}", stacklevel=2)
+            warnings.warn(f"this epoch's batches are given out again: {STEP}", stacklevel=2)
         self.begin_epoch()
         self._pass = Pass(self, self._start, _fetched_ahead(caller))
         return self._pass
 
     def begin_epoch(self) -> None:
-        """An epoch begins: from here on ``len`` is its length."""
+        """Note that an epoch begins; ``len`` is then its length."""
         self._begun = self.plan.at(min(self.updates + 1, self.plan.updates))
 
     def epoch_from(self, start: int, part: int = 0) -> Iterator[list[int]]:
-        """This rank's batches after ``start`` updates and ``part`` parts, to the epoch's end."""
+        """Yield this rank's batches after ``start`` updates and ``part`` parts, in that epoch."""
         if start >= self.plan.updates:
             return
         place = self.plan.at(start + 1)
@@ -164,37 +161,37 @@ class BatchSampler(Counter, Sampler[list[int]]):
             part = 0
 
     def advance(self) -> Update:
-        """Count one update, or one part of one, to be made with the batch at hand.
+        """Count the update, or the part of one, that is about to be made. Call it before each.
 
         Raises:
-            RuntimeError: the plan has no more, or a batch was taken that was not counted.
+            RuntimeError: all updates of the plan are made, or an earlier batch was not counted.
         """
         if self._pass is not None:
             self._pass.count()
         return super().advance()
 
     def check_epoch(self) -> None:
-        """An epoch has ended, or was left.
+        """Check an epoch that has ended, or was left early.
 
         Raises:
-            RuntimeError: batches were taken that were not counted.
+            RuntimeError: batches were taken and not counted.
         """
         if self._pass is not None:
             self._pass.check_end()
 
     def evaluation(self, batch_size: int) -> Sampler[list[int]]:
-        """Batches of all samples in order, on every rank, for evaluation and for ``update_bn``."""
+        """Batches of all samples in order, all on each rank, for evaluation and ``update_bn``."""
         return InOrder(SequentialSampler(range(self.plan.n)), batch_size, drop_last=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands: whole updates, not batches that workers fetched ahead."""
+        """The updates that are made, and the plan and seed that they are of."""
         return {**super().state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where ``state_dict`` was taken, with its seed.
+        """Continue where ``state_dict`` was called, with its seed.
 
         Raises:
-            PlanError: it was taken with another plan.
+            PlanError: it is of another plan, or with feedback and this without, or vice versa.
         """
         super().load_state_dict(state)
         self.seed = state.get("seed", self.seed)
@@ -205,24 +202,24 @@ class BatchSampler(Counter, Sampler[list[int]]):
         if self.data is None:
             return
         if not isinstance(self.data, Sized):
-            raise PlanError("data", "…", "a stream has no length; batch it with igo.Counter")
+            raise PlanError("data", "…", "a stream has no length; use igo.Counter for it")
         if len(self.data) != self.plan.n:
             allowed = f"the data set has {len(self.data)} samples; make the plan with n=len(data)"
             raise PlanError("n", self.plan.n, allowed)
 
 
 class Pass(Iterator[list[int]]):
-    """One iteration; it notices batches that were trained and not counted, or taken and skipped.
+    """One iteration. It notices batches that were taken and not counted.
 
-    A loader asks for a constant number of batches ahead. So what it asked for until the first
-    update of an iteration, less the batch at hand, is fetched ahead; the rest has been delivered.
-    Where ``usual`` is known and less than that, the first batches were skipped.
+    A loader fetches a constant number of batches ahead: those that it has taken at the first update
+    of an iteration, but for one. Where ``usual``, the number that it should fetch ahead, is known
+    and smaller, the first batches were skipped.
     """
 
     def __init__(self, sampler: BatchSampler, start: tuple[int, int], usual: int | None) -> None:
         self.start, self.ended, self._usual = start, False, usual
         self._batches = sampler.epoch_from(*start)
-        self._asked = self._counted = 0  # also after the last batch
+        self._asked = self._counted = 0  # asking goes on after the last batch
         self._ahead: int | None = None
 
     def __next__(self) -> list[int]:
@@ -234,8 +231,8 @@ class Pass(Iterator[list[int]]):
             raise
 
     def count(self) -> None:
-        """One batch more is counted."""
-        if self._asked == 0:  # advanced without its loader: by a counter alone
+        """Count one batch."""
+        if self._asked == 0:  # the updates are counted without a loader
             return
         self._counted += 1
         if self._ahead is None:
@@ -243,8 +240,8 @@ class Pass(Iterator[list[int]]):
             if self._usual is not None and self._ahead > self._usual:
                 warnings.warn(
                     f"{self._ahead - self._usual} of the loader's batches were taken before the"
-                    f" first update of this epoch, and are not trained on now: {STEP}. Only where"
-                    " code of yours fetches batches ahead is all well",
+                    f" first update of this epoch, and are not trained on: {STEP}. Ignore this only"
+                    " if your own code fetches batches ahead",
                     PlanWarning,
                     stacklevel=4,
                 )
@@ -253,21 +250,21 @@ class Pass(Iterator[list[int]]):
             self._complain(skipped)
 
     def check_end(self) -> None:
-        """The iteration is over, or left with at most one batch at hand."""
+        """Check an iteration that is over, or was left with at most one batch not counted."""
         if self._ahead is not None and self._asked - self._ahead - self._counted > 1:
             self._complain(self._asked - self._ahead - self._counted - 1)
 
     def _complain(self, skipped: int) -> None:
         raise RuntimeError(
-            f"{skipped} of the loader's batches were taken and not counted: {STEP}, and where a"
-            " loss is not finite skip optimizer.step(), not schedule.step()"
+            f"{skipped} of the loader's batches were taken and not counted: {STEP}; if a loss is"
+            " not finite, skip optimizer.step(), not schedule.step()"
         )
 
 
 def _fetched_ahead(frame: FrameType | None) -> int | None:
-    """The batches that the loader which iterates the sampler there asks for before it gives one.
+    """The batches that the DataLoader in this frame fetches ahead.
 
-    None where that is not known: no DataLoader, or a generator around it, which may hold some.
+    None if that is not known: there is no DataLoader, or a generator around it may hold batches.
     """
     loader = frame.f_locals.get("loader") if frame else None
     while frame is not None and frame.f_globals.get("__name__") == DataLoader.__module__:

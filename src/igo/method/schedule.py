@@ -1,4 +1,4 @@
-"""η of each update, and β where momentum carries the decay, in any torch.optim optimizer."""
+"""Sets η of each update, and β where momentum carries the decay, in any torch.optim optimizer."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from igo.method.counter import Counter
 from igo.method.noise import Noise
 from igo.method.update import Update
 
-# Steps in a row that a GradScaler may skip of one optimizer while another makes its own.
+# One of several optimizers may miss so many steps in a row, as a GradScaler may skip some.
 MISSED = 16
-LOOKED_AT = 32  # updates, after which those that no optimizer made are counted
+CHECK_AFTER = 32  # updates, after which those that no optimizer made are counted
 FOREIGN = (
     "something else writes it: leave other schedulers out (a warm-up is igo.plan's warmup=), and"
-    " make the optimizer with the rate that is wanted"
+    " make the optimizer with the rate that you want"
 )
 
 
 class Schedule:
     """Sets η of each update in optimizers, and counts the update in the sampler.
 
-    It has no state of its own: the count is the sampler's, and each parameter group keeps the rate
-    that it was made with as ``initial_lr``, as PyTorch's schedulers do, in the optimizer's state.
-    So a checkpoint of the two is complete, and the order of loading does not matter.
+    It has no state: the sampler holds the count, and each parameter group keeps the rate that it
+    was made with as ``initial_lr`` in the optimizer's state, as with PyTorch's schedulers. So a
+    checkpoint needs the sampler's and the optimizer's state, loaded in any order.
 
     >>> plan = igo.plan("graduated", n=10, epochs=2, learning_rate=0.1, batch_size=4, p=1, split=1)
     >>> head, body = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
@@ -46,17 +46,19 @@ class Schedule:
     [0.05, 0.005]
 
     Args:
-        optimizers: one of torch.optim, or several: ``Schedule([muon, adamw], batches)``. A group's
-            learning rate is its own η_1; at least one has the plan's. Each is multiplied by η/η_1,
-            tensors in place. Betas of Adam stay, but for ``constant_half_life``.
-        batches: the sampler of the loader; of a loader of one's own, an ``igo.Counter``.
+        optimizers: of torch.optim, one or several: ``Schedule([muon, adamw], batches)``. The rate
+            that a parameter group was made with is its η_1; one group at least has the plan's. Each
+            rate is multiplied by η/η_1, tensors in place. Adam's betas do not change, except with
+            ``constant_half_life``.
+        batches: the loader's sampler; for your own loader, an ``igo.Counter``.
         noise: C² and ‖∇f‖² at the start, for a plan with ``by_momentum``. Keep it in checkpoints.
-        constant_half_life: let β_2 of Adam and AdamW be β_2^(b_m/b_1), so that the average of
-            squared gradients forgets by half in the same number of samples whatever b is.
+        constant_half_life: set β_2 of Adam and AdamW to β_2^(b_m/b_1), so that the average of
+            squared gradients has the same half-life in samples for every b.
 
     Attributes:
-        learning_rate: η of the newest update, of groups made with the plan's; None before it.
-        momentum: β of the newest update where the schedule changes it, otherwise None.
+        learning_rate: η of the newest update, for groups with the plan's η_1; None before the
+            first.
+        momentum: β of the newest update if the schedule changes β, otherwise None.
 
     Raises:
         PlanError: no group has the plan's η_1, or β or β_2 of this optimizer cannot be scheduled.
@@ -76,8 +78,8 @@ class Schedule:
                 f"igo.Schedule(optimizer, batches): batches is a {kind}, and must be an"
                 " igo.BatchSampler or igo.Counter"
             )
-        several = optimizers if isinstance(optimizers, Sequence) else [optimizers]
-        self.optimizers = [_bare(one) for one in several]
+        given = optimizers if isinstance(optimizers, Sequence) else [optimizers]
+        self.optimizers = [_bare(optimizer) for optimizer in given]
         self.batches = batches
         self.learning_rate: float | None = None
         self.momentum: float | None = None
@@ -91,16 +93,18 @@ class Schedule:
             adam.check_half_life(self.optimizers)
         self._by_momentum = self._rates_of_stages(noise)
         self._update: Update | None = None
-        self._stepped = {id(one): False for one in self.optimizers}  # since the newest update
-        self._missed = {id(one): 0 for one in self.optimizers}
-        self._seen, self._made = 0, list[int]()  # updates counted here, and which were made
+        # Whether each optimizer has made a step since the newest update, and how many it missed.
+        self._stepped = dict.fromkeys(map(id, self.optimizers), False)
+        self._missed = dict.fromkeys(map(id, self.optimizers), 0)
+        self._counted = 0  # updates counted here
+        self._with_step: list[int] = []  # those of them that an optimizer made
         self._written = self._rates()
         batches.owner = weakref.ref(self)
-        for one in self.optimizers:
-            one.register_step_pre_hook(_Watch(self))
+        for optimizer in self.optimizers:
+            optimizer.register_step_pre_hook(_Watch(self))
 
     def step(self) -> Update:
-        """Count the update that is about to be made, and set its η: call it before each update.
+        """Count the update that is about to be made, and set its η. Call it before each update.
 
         Where the sampler cuts batches into parts, call it before each part.
 
@@ -108,13 +112,13 @@ class Schedule:
             The update: its number, epoch, stage and batch size.
 
         Raises:
-            RuntimeError: the plan has no more updates, an optimizer of several was left out, or
-                something else has written a learning rate.
+            RuntimeError: all updates of the plan are made, one of several optimizers makes no
+                steps, or something else has changed a learning rate.
         """
         if self.batches.owner is None or self.batches.owner() is not self:
             raise RuntimeError(
                 "a newer Schedule counts the updates of this sampler; for several optimizers make"
-                " one of them all: Schedule([first, second], batches)"
+                " one Schedule: Schedule([first, second], batches)"
             )
         self._check_written()
         self._check_all_stepped()
@@ -135,16 +139,16 @@ class Schedule:
             groups.write(group, rate, self.momentum)
         if self._constant_half_life:
             growth = update.stage.b_m / self.batches.plan.stages[0].b_m
-            for one in self.optimizers:
-                adam.follow_batch(one, growth)
+            for optimizer in self.optimizers:
+                adam.follow_batch(optimizer, growth)
         self._written = self._rates()
         return update
 
     def about_to_step(self, optimizer: Optimizer) -> None:
-        """Refuse ``optimizer.step()`` where it is not the next thing to do.
+        """Refuse ``optimizer.step()`` at the wrong time.
 
         Raises:
-            RuntimeError: says what is to come before it.
+            RuntimeError: another call must come first.
         """
         if self.batches.owner is None or self.batches.owner() is not self:
             return
@@ -163,7 +167,7 @@ class Schedule:
         self._stepped[id(optimizer)] = True
 
     def _check_written(self) -> None:
-        """Whether groups have the rates that were written; loaded ones are other groups."""
+        """Check that the groups still have their rates; groups of a loaded state are new ones."""
         for (group, rate), (now, rate_now) in zip(self._written, self._rates(), strict=False):
             if group is now and rate != rate_now:
                 raise RuntimeError(
@@ -182,46 +186,46 @@ class Schedule:
                 )
 
     def _check_accumulation(self) -> None:
-        """Warn of updates that were counted and never made one after the other.
+        """Warn if no two consecutive updates were made, as when gradients are accumulated.
 
-        A CUDA graph makes its updates unseen, but the first ones of a stage follow each other.
+        A CUDA graph's steps are not seen here, but the first steps of a stage are.
         """
         if self._update is None or not self._update.ends:
             return
-        self._seen += 1
+        self._counted += 1
         if any(self._stepped.values()):
-            self._made.append(self._seen)
-        if self._seen != LOOKED_AT or len(self._made) < 2:
+            self._with_step.append(self._counted)
+        if self._counted != CHECK_AFTER or len(self._with_step) < 2:
             return
-        if min(after - before for before, after in pairwise(self._made)) > 1:
+        if min(after - before for before, after in pairwise(self._with_step)) > 1:
             warnings.warn(
-                f"of {self._seen} updates that schedule.step() counted, optimizer.step() made"
-                f" {len(self._made)}: to accumulate gradients, give the sampler parts=, which cuts"
-                " the plan's batches",
+                f"of {self._counted} updates that schedule.step() counted, optimizer.step() made"
+                f" {len(self._with_step)}: to accumulate gradients, give the sampler parts=, which"
+                " cuts the plan's batches",
                 PlanWarning,
                 stacklevel=3,
             )
 
     def _check_begun(self) -> None:
-        """Warn where training begins with an optimizer of a later update."""
+        """Warn if training begins with the optimizer's state of a later update."""
         for group, rate in self._rates():
-            if not math.isfinite(rate):  # on a GPU, not read
+            if not math.isfinite(rate):  # on a GPU, and not read
                 continue
-            close = groups.rounding(group["lr"])
-            if not math.isclose(rate, groups.initial(group, "lr"), rel_tol=close):
+            tolerance = groups.rounding(group["lr"])
+            if not math.isclose(rate, groups.initial(group, "lr"), rel_tol=tolerance):
                 warnings.warn(
                     f"the plan begins at its first update, and the optimizer's learning rate is"
-                    f" {rate:g}, that of a later one: on a resume, load the sampler's state too",
+                    f" {rate:g}, of a later update: on a resume, load the sampler's state too",
                     PlanWarning,
                     stacklevel=3,
                 )
                 return
 
     def _groups(self) -> list[dict[str, Any]]:
-        return [group for one in self.optimizers for group in one.param_groups]
+        return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _rates(self) -> list[tuple[dict[str, Any], float]]:
-        """Each group with its rate, in the precision that it is held in."""
+        """Each group with its rate."""
         return [(group, groups.number(group["lr"])) for group in self._groups()]
 
     def _rates_of_stages(self, noise: Noise | None) -> dict[int, tuple[float, float]]:
@@ -231,17 +235,17 @@ class Schedule:
         if noise is None:
             raise PlanError("noise", None, "by_momentum needs C² and ‖∇f‖², see igo.measure_noise")
         betas = {groups.initial(group, "momentum") for group in self._groups()}
-        dampings = {groups.initial(group, "dampening") for group in self._groups()}
+        dampenings = {groups.initial(group, "dampening") for group in self._groups()}
         beta = max(betas)
-        if len(betas) > 1 or len(dampings) > 1 or beta == 0:
-            allowed = "it needs torch.optim.SGD with one momentum above 0 in all groups"
+        if len(betas) > 1 or len(dampenings) > 1 or beta == 0:
+            allowed = "it needs torch.optim.SGD with the same momentum above 0 in all groups"
             raise PlanError("by_momentum", True, allowed)
-        name = "nshb" if dampings.pop() else "shb"
+        name = "nshb" if dampenings.pop() else "shb"
         return momentum.rates(self.batches.plan, name, beta, noise)
 
 
 class _Watch:
-    """What an optimizer calls before its step; it does not keep the schedule alive."""
+    """The hook that an optimizer calls before its step; it does not keep the schedule alive."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = weakref.ref(schedule)
@@ -256,14 +260,14 @@ class _Watch:
 
 def _check_feedback(batches: Counter, optimizers: Sequence[Optimizer]) -> None:
     """Refuse to follow the noise of SGD with another optimizer."""
-    others = [type(one).__name__ for one in optimizers if not isinstance(one, SGD)]
+    others = [type(other).__name__ for other in optimizers if not isinstance(other, SGD)]
     if batches.feedback is not None and others:
         allowed = f"δ = η √(C²/b) is the noise of SGD, and the optimizer is {others[0]}"
         raise PlanError("feedback", "Feedback", f"{allowed}; leave it out")
 
 
 def _bare(optimizer: Any) -> Optimizer:
-    """The optimizer itself, out of a wrapper such as Accelerate's."""
+    """The optimizer inside a wrapper such as Accelerate's."""
     while isinstance(getattr(optimizer, "optimizer", None), Optimizer):
         optimizer = optimizer.optimizer
     bare: Optimizer = optimizer
@@ -271,5 +275,5 @@ def _bare(optimizer: Any) -> Optimizer:
 
 
 def _is_capturing() -> bool:
-    """Whether a CUDA graph records the step, which is then not made."""
+    """Whether a CUDA graph records the step, in which case the step is not made."""
     return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()

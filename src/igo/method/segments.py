@@ -1,4 +1,4 @@
-"""Where stages begin, counted in samples, and what each has of every epoch."""
+"""Where stages begin, counted in samples, and the part of each epoch that a stage has."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from itertools import pairwise
 from igo.method.arguments import PlanError
 
 UNITS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
-PAIR = re.compile(r"(\d+(?:\.\d+)?)([KMBT]?):(\d+)", re.IGNORECASE)
+SAMPLES_AND_SIZE = re.compile(r"(\d+(?:\.\d+)?)([KMBT]?):(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Segments:
-    """``epochs`` equal segments of one stage in as many epochs in a row; both count from 1.
+    """Equal segments of one stage in ``epochs`` consecutive epochs; stage and epoch count from 1.
 
-    Each is ``samples`` of its epoch, from its sample ``start`` on.
+    Each segment has ``samples`` of its epoch, from sample ``start`` on.
     """
 
     stage: int
@@ -28,7 +28,7 @@ class Segments:
 
 
 def cut(starts: Sequence[int], total: int, n: int) -> Iterator[Segments]:
-    """The segments of stages that begin at samples ``starts`` of ``total``; an epoch has n."""
+    """Yield the segments of stages that begin at samples ``starts`` of ``total``; n an epoch."""
     for stage, (start, end) in enumerate(pairwise([*starts, total]), 1):
         place = start
         while place < end:
@@ -41,13 +41,13 @@ def cut(starts: Sequence[int], total: int, n: int) -> Iterator[Segments]:
 
 
 def starts_of_stages(total: int, n: int, stages: int | None, warmup: int) -> list[int]:
-    """The samples at which equal stages begin, the first of them at 0, with the warm-up before it.
+    """The samples at which equal stages begin; the warm-up belongs to the first stage.
 
-    They are whole epochs where there is one for each stage, ``None``: a stage an epoch; otherwise
-    stage m + 1 begins after m/M of what is left after the warm-up.
+    Stages are whole epochs if each can have one; ``None`` makes each epoch a stage. Otherwise stage
+    m + 1 begins after m/M of the samples that follow the warm-up.
     """
     epochs, rest = divmod(total, n)
-    warm = warmup // n  # its last epoch, if not a whole one, belongs to the first stage
+    warm = warmup // n  # whole epochs of warm-up
     if not rest and (stages is None or stages <= epochs - warm):
         count, left = stages or epochs - warm, epochs - warm
         return [0, *((warm + m * left // count) * n for m in range(1, count))]
@@ -57,28 +57,28 @@ def starts_of_stages(total: int, n: int, stages: int | None, warmup: int) -> lis
 
 
 def ramp(text: str, total: int) -> tuple[list[int], list[int]]:
-    """The starts and the batch sizes of ``0:768 250M:1536``: sizes by samples, as Megatron's.
+    """The starts and the batch sizes of ``0:768 250M:1536``, batch sizes by samples as in Megatron.
 
-    A size begins with the first whole batch of the one before that reaches its samples.
+    A size begins where the last batch of the previous size ends, at or after its samples.
 
     Raises:
-        PlanError: says what is wrong with the text.
+        PlanError: the text is wrong.
     """
     starts, sizes = [0], list[int]()
-    for word in text.replace(",", " ").split():
-        pair = PAIR.fullmatch(word)
-        if pair is None:
-            allowed = f"{word!r} is not SAMPLES:SIZE, such as 250M:1536, with K, M, B or T"
+    for entry in text.replace(",", " ").split():
+        match = SAMPLES_AND_SIZE.fullmatch(entry)
+        if match is None:
+            allowed = f"{entry!r} is not SAMPLES:SIZE, such as 250M:1536, with K, M, B or T"
             raise PlanError("batch_size", repr(text), allowed)
-        after, size = round(float(pair[1]) * UNITS[pair[2].upper()]), int(pair[3])
+        after, size = round(float(match[1]) * UNITS[match[2].upper()]), int(match[3])
         if not sizes and after:
-            raise PlanError("batch_size", repr(text), f"it must begin with 0:SIZE, not {word}")
+            raise PlanError("batch_size", repr(text), f"it must begin with 0:SIZE, not {entry}")
         if sizes and (size <= sizes[-1] or after <= starts[-1]):
-            raise PlanError("batch_size", repr(text), f"at {word}: samples and sizes must rise")
+            raise PlanError("batch_size", repr(text), f"at {entry}: samples and sizes must rise")
         if sizes:
             starts.append(starts[-1] - (starts[-1] - after) // sizes[-1] * sizes[-1])
         sizes.append(size)
     if not sizes or sizes[0] < 1 or starts[-1] + sizes[-1] > total:
-        allowed = f"it needs sizes of 1 or more, each of a batch at least within {total:,} samples"
+        allowed = f"it needs sizes of 1 or more, each with a whole batch in {total:,} samples"
         raise PlanError("batch_size", repr(text), allowed)
     return starts, sizes

@@ -1,10 +1,10 @@
-"""How gradients scatter about their mean, from one gradient at a time: none of them is kept.
+"""The scatter of gradients about their mean, from one gradient at a time: none of them is kept.
 
 Welford's update holds the mean. The increments u_k = (k-1)/k · ‖g_k - ḡ_{k-1}‖² are squares of
-orthogonal contrasts, so their sum is Σ‖g_k - ḡ‖² exactly, and without cancellation. How much each
-gradient has of that sum, for the interval and the tail index, comes from a random projection of
-each (Johnson and Lindenstrauss 1984): exact up to ``WIDTH`` parameters, to about 4 % of a share
-beyond.
+orthogonal contrasts, so their sum is Σ‖g_k - ḡ‖² exactly, without cancellation. The interval and
+the tail index need each gradient's share of the sum. It comes from a random projection of each
+gradient (Johnson and Lindenstrauss 1984): exact up to ``WIDTH`` parameters, beyond to about 4 % of
+a share.
 """
 
 from __future__ import annotations
@@ -20,22 +20,21 @@ from torch import Tensor
 from igo.method import noise
 from igo.method.noise import Noise
 
-WIDTH = 1024  # numbers that a gradient is projected on
-CHUNK = 256 * WIDTH  # elements that are in float64 at a time
+WIDTH = 1024  # numbers of a gradient's projection
+CHUNK = 256 * WIDTH  # elements that are converted to float64 at a time
 
 
 class Spread:
     """Σ‖g_k - ḡ‖² and ḡ of gradients that are added one by one.
 
-    It holds one copy of the gradient, ḡ in float32 (float64 for float64 parameters), and ``WIDTH``
-    numbers of each gradient. Squares are summed in float64. The gradient of a DTensor parameter is
-    its shard, and sums go over the ranks that hold the others: each rank must add each gradient.
-    Nothing is read from the device before ``noise``.
+    It holds ḡ in float32 (float64 for float64 parameters) and ``WIDTH`` numbers of each gradient.
+    Squares are summed in float64. Of a DTensor parameter each rank adds its shard, and sums go over
+    the ranks: each rank must add each gradient. Nothing is read from the device before ``noise``.
     """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)
-        self.missed = [True] * len(self.parameters)  # parameters that no gradient has reached
+        self.missed = [True] * len(self.parameters)  # whether a parameter has had no gradient
         self._mean = [_zeros(parameter) for parameter in self.parameters]
         self._signs = _signs(self.parameters, self._mean[0].device)
         self._contrasts: list[Tensor] = []
@@ -43,24 +42,24 @@ class Spread:
 
     @property
     def count(self) -> int:
-        """K, gradients so far."""
+        """K, the number of gradients so far."""
         return len(self._contrasts)
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
-        """Take in the gradient of one more mini-batch, by parameter; None stands for zeros."""
+        """Add the gradient of one more mini-batch, by parameter; None stands for zeros."""
         k = self.count + 1
         squares, projections, start = [], [], 0
-        shifts = random.Random(0)  # so that no two chunks have the same signs
-        for i, (mean, found) in enumerate(zip(self._mean, gradient, strict=True)):
-            self.missed[i] &= found is None
-            g = mean.new_zeros(1).expand(len(mean)) if found is None else local(found).reshape(-1)
+        shifts = random.Random(0)  # so that each chunk has other signs
+        for i, (mean, grad) in enumerate(zip(self._mean, gradient, strict=True)):
+            self.missed[i] &= grad is None
+            g = mean.new_zeros(1).expand(len(mean)) if grad is None else local(grad).reshape(-1)
             square = torch.zeros((), dtype=torch.float64, device=mean.device)
             projection = torch.zeros(WIDTH, dtype=torch.float64, device=mean.device)
-            for part, at in zip(g.detach().split(CHUNK), mean.split(CHUNK), strict=True):
-                exact = part.double()
-                difference = exact - at
+            for g_part, mean_part in zip(g.detach().split(CHUNK), mean.split(CHUNK), strict=True):
+                exact = g_part.double()
+                difference = exact - mean_part
                 square += difference.square().sum()
-                at.add_(difference.div_(k))
+                mean_part.add_(difference.div_(k))
                 projection += _projected(exact, self._signs.roll(shifts.randrange(CHUNK)))
             squares.append(square)
             projections.append(projection.roll(start % WIDTH))
@@ -71,11 +70,11 @@ class Spread:
     def noise(self, *, batch_size: int, n: int, sampling: str = "disjoint") -> Noise:
         """Unbiased C² and ‖∇f‖², with the interval of C².
 
-        C² = b · Σ_k ‖g_k - ḡ‖²/(K - 1) · F, with F by how the K mini-batches of b of the n samples
-        were drawn, see ``noise.sampling_factor``.
+        C² = b · Σ_k ‖g_k - ḡ‖²/(K - 1) · F. F follows from how the K mini-batches of b samples were
+        drawn from n, see ``noise.sampling_factor``.
 
         Raises:
-            ValueError: fewer than two gradients, or more samples in disjoint ones than there are.
+            ValueError: fewer than two gradients, or disjoint batches of more than n samples.
         """
         if not self.count:
             raise ValueError("batches=0: a variance needs 2 or more")
@@ -84,7 +83,7 @@ class Spread:
             for mean in self._mean
         ]
         sums = torch.stack([*self._contrasts, over_shards(self.parameters, means)])
-        numbers = torch.cat([sums, *self._projections]).cpu()  # all that is read, at once
+        numbers = torch.cat([sums, *self._projections]).cpu()  # one copy from the device
         k = self.count
         *contrasts, mean_square = numbers[: k + 1].tolist()
         projected = numbers[k + 1 :].view(k, WIDTH)
@@ -104,7 +103,7 @@ class Spread:
 
 
 def estimate(gradients: Tensor, *, batch_size: int, n: int, sampling: str = "disjoint") -> Noise:
-    """C² and ‖∇f‖² of gradients (K, d) that are at hand, see ``Spread.noise``."""
+    """C² and ‖∇f‖² of gradients (K, d), see ``Spread.noise``."""
     spread = Spread([torch.empty(gradients.shape[1], dtype=torch.float64)])
     for row in gradients:
         spread.add([row.cpu()])
@@ -118,7 +117,7 @@ def local(tensor: Any) -> Tensor:
 
 
 def over_shards(parameters: Sequence[Any], values: Sequence[Tensor]) -> Tensor:
-    """The sum of what each parameter has, with the shards that other ranks hold of a DTensor."""
+    """Sum the parameters' values over parameters, and over the ranks that hold their shards."""
     sums: dict[Any, Tensor] = {}
     for parameter, value in zip(parameters, values, strict=True):
         layout = None
@@ -134,27 +133,26 @@ def _whole(layout: Any, value: Tensor) -> Tensor:
     from torch.distributed.tensor import DTensor, Partial, Replicate
 
     mesh, placements = layout
-    kinds = [Partial() if one.is_shard() else Replicate() for one in placements]
-    whole: Tensor = DTensor.from_local(value, mesh, kinds, run_check=False).full_tensor()
+    partials = [Partial() if placement.is_shard() else Replicate() for placement in placements]
+    whole: Tensor = DTensor.from_local(value, mesh, partials, run_check=False).full_tensor()
     return whole
 
 
 def _zeros(parameter: Tensor) -> Tensor:
-    own = local(parameter)
-    dtype = torch.promote_types(own.dtype, torch.float32)
-    return torch.zeros(own.numel(), dtype=dtype, device=own.device)
+    shard = local(parameter)
+    dtype = torch.promote_types(shard.dtype, torch.float32)
+    return torch.zeros(shard.numel(), dtype=dtype, device=shard.device)
 
 
 def _signs(parameters: Sequence[Tensor], device: torch.device) -> Tensor:
-    """CHUNK random signs; where ranks hold shards, other ones on each rank."""
+    """CHUNK random signs; other signs on each rank where ranks hold shards."""
     sharded = any(hasattr(parameter, "device_mesh") for parameter in parameters)
-    drawn = torch.Generator().manual_seed(dist.get_rank() if sharded else 0)
-    return (
-        torch.randint(0, 2, (CHUNK,), generator=drawn, dtype=torch.int8).mul_(2).sub_(1).to(device)
-    )
+    generator = torch.Generator().manual_seed(dist.get_rank() if sharded else 0)
+    bits = torch.randint(0, 2, (CHUNK,), generator=generator, dtype=torch.int8)
+    return bits.mul_(2).sub_(1).to(device)
 
 
 def _projected(values: Tensor, signs: Tensor) -> Tensor:
-    """Sums of ``WIDTH`` sets of the values, each with its sign."""
+    """The sums of ``WIDTH`` groups of the values, each value with its sign."""
     padded = torch.nn.functional.pad(values * signs[: len(values)], (0, -len(values) % WIDTH))
     return padded.view(-1, WIDTH).sum(dim=0)

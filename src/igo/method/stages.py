@@ -1,7 +1,7 @@
-"""A plan as plain data: its rows, and where each update is in them.
+"""A plan as plain data: its rows, and the row and epoch of each update.
 
-A stage that begins or ends inside an epoch is up to three rows with one number: what it has of its
-first epoch, its whole epochs, and what it has of its last one. Each is cut into equal batches.
+A stage that begins or ends inside an epoch has up to three rows with the same number: its part of
+the first epoch, its whole epochs, and its part of the last epoch. Each is cut into equal batches.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from igo.method import batches, orders
 from igo.method.batches import Batching
 from igo.words import aligned
 
-MOST_ROWS = 12  # of a plan as text
+MOST_ROWS = 12  # that print(plan) shows
 HEADER = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", "η_m", "b_m")
-SAME = 1e-9  # relative: what another machine's rounding can do to a rate
+SAME = 1e-9  # relative: the largest difference that rounding makes on another machine
 
 
 @dataclass(frozen=True)
 class Stage:
     """A row of the plan; the column names are those of ``plan.csv`` and of the paper.
 
-    ``first_epoch`` counts from 1, ``batches`` is k_m, of each of the row's ``epochs`` segments.
-    ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from this row to the next (γ_m = δ_{m+1}/δ_m,
-    κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in the last. A segment is ``samples`` N of
-    its epoch, from ``start`` on: all n, except in a row of less than an epoch. ``b_m`` = N/k_m is
-    the mean batch size.
+    ``first_epoch`` counts from 1. ``batches`` is k_m, the batches of each of the row's ``epochs``
+    segments. ``gamma_m``, ``kappa_m`` and ``lambda_m`` lead from this row to the next
+    (γ_m = δ_{m+1}/δ_m, κ_m = η_{m+1}/η_m, λ_m = b_{m+1}/b_m) and are None in the last row. A
+    segment has N = ``samples`` of its epoch, from ``start`` on: all n, unless the row is less than
+    an epoch. ``b_m`` = N/k_m is the mean batch size.
     """
 
     stage: int
@@ -56,27 +56,27 @@ class Stage:
 
     @property
     def span(self) -> str:
-        """Its epochs as text: ``3`` or ``3-7``."""
+        """The row's epochs as text: ``3`` or ``3-7``."""
         first, last = self.first_epoch, self.epoch_range[-1]
         return str(first) if first == last else f"{first}-{last}"
 
     @property
     def row(self) -> tuple[str, ...]:
-        """What ``print(plan)`` shows of it, below HEADER."""
+        """The cells that ``print(plan)`` shows below HEADER."""
         numbers = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
         return (str(self.stage), self.span, f"{self.batches:,}", f"{self.updates:,}", *numbers)
 
 
-INSIDE_EPOCHS = ("start", "samples")  # columns of plans that have stages which begin inside epochs
-STAGE_COLUMNS = tuple(one.name for one in fields(Stage) if one.name not in INSIDE_EPOCHS)
+INSIDE_EPOCHS = ("start", "samples")  # columns of plans whose stages begin inside epochs
+STAGE_COLUMNS = tuple(field.name for field in fields(Stage) if field.name not in INSIDE_EPOCHS)
 
 
 @dataclass(frozen=True)
 class Place:
-    """One update of a plan, as its rows say.
+    """One update of a plan.
 
-    ``number``, ``epoch`` and ``batch`` (in its epoch, which has ``batches``) count from 1. The
-    update's samples are ``start`` to ``start + size`` of the epoch's permutation.
+    ``number``, ``epoch`` and ``batch`` count from 1; the epoch has ``batches``. The update's
+    samples are ``start`` to ``start + size`` of the epoch's permutation.
     """
 
     number: int
@@ -93,9 +93,9 @@ class Place:
 class Plan:
     """All stages of a run, in order; ``print(plan)`` shows them as a table.
 
-    ``n`` is the number of training samples, of a stream all that it delivers. ``by_momentum``: β
-    carries the decay, η and b stay. ``warmup``: samples over which η rises from 0. ``batching``:
-    how a noise level becomes batches, for a plan that is to follow the measured noise.
+    ``n`` is the number of training samples; of a stream, all its samples. With ``by_momentum``, β
+    carries the decay, and η and b are constant. η rises from 0 over the first ``warmup`` samples.
+    ``batching`` turns a noise level into batches, for a plan that follows the measured noise.
     """
 
     stages: tuple[Stage, ...]
@@ -105,7 +105,7 @@ class Plan:
     batching: Batching | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        """One line a row, the middle ones left out where there are many, and one of totals."""
+        """One line for each row, without the middle ones if there are many, and one of totals."""
         header: tuple[str, ...] = HEADER
         rows: list[tuple[str, ...]] = [stage.row for stage in self.stages]
         if not self.by_epochs:
@@ -121,12 +121,12 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Epochs in all, a last one that is not whole and a full-batch final stage included."""
+        """Epochs in all, with a last epoch that is not whole and a full-batch final stage."""
         return self.stages[-1].epoch_range[-1] if self.stages else 0
 
     @property
     def samples(self) -> int:
-        """Samples in all, each as often as it is trained on."""
+        """Samples in all, each counted as often as it is trained on."""
         return sum(stage.epochs * stage.samples for stage in self.stages)
 
     @property
@@ -141,19 +141,19 @@ class Plan:
 
     @property
     def batch_sizes(self) -> list[int]:
-        """All sizes of batches, larger ones first."""
+        """All sizes of batches, the largest first."""
         return sorted(self.sizes_from(1), reverse=True)
 
     @property
     def rising(self) -> int:
-        """Stages after which η rises, κ_m > 1, as a whole k_m cannot follow φ_m more closely."""
+        """The number of stages after which η rises (κ_m > 1), because k_m is a whole number."""
         return sum(stage.kappa_m is not None and stage.kappa_m > 1 + 1e-12 for stage in self.stages)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The rows of ``plan.csv``; STAGE_COLUMNS alone where all stages are of whole epochs."""
+        """The rows of ``plan.csv``, with STAGE_COLUMNS alone if all stages are whole epochs."""
         left_out = INSIDE_EPOCHS if self.by_epochs else ()
         rows = (asdict(stage) for stage in self.stages)
-        return [{n: value for n, value in row.items() if n not in left_out} for row in rows]
+        return [{key: value for key, value in row.items() if key not in left_out} for row in rows]
 
     def stage_of_epoch(self, epoch: int) -> Stage:
         """The row that an epoch, counted from 1, begins with.
@@ -164,18 +164,18 @@ class Plan:
         return self.segments(epoch)[0]
 
     def segments(self, epoch: int) -> tuple[Stage, ...]:
-        """The rows that an epoch, counted from 1, is of: one, unless stages begin inside it.
+        """The rows of an epoch, counted from 1: one, unless stages begin inside it.
 
         Raises:
             IndexError: the plan has no such epoch.
         """
         if not 1 <= epoch <= self.epochs:
             raise IndexError(f"epoch {epoch}: the plan has epochs 1 to {self.epochs}")
-        last = bisect_right(self.stages, epoch, key=lambda one: one.first_epoch)
+        last = bisect_right(self.stages, epoch, key=lambda stage: stage.first_epoch)
         return self.stages[self._epochs[last - 1][0] : last]
 
     def batches_of_epoch(self, epoch: int) -> int:
-        """How many batches an epoch, counted from 1, has.
+        """The number of batches of an epoch, counted from 1.
 
         Raises:
             IndexError: the plan has no such epoch.
@@ -183,7 +183,7 @@ class Plan:
         return sum(row.batches for row in self.segments(epoch))
 
     def at(self, update: int) -> Place:
-        """Where an update, counted from 1, is.
+        """The stage, epoch, batch and η of an update, counted from 1.
 
         Raises:
             IndexError: the plan has no such update.
@@ -211,20 +211,20 @@ class Plan:
         return self._smallest[index]
 
     def sizes_from(self, update: int) -> set[int]:
-        """All sizes of batches of rows from that of an update, counted from 1, on."""
+        """All batch sizes from the row of an update, counted from 1, on."""
         index = bisect_right(self._ends, update - 1)
         rows = {(stage.samples, stage.batches) for stage in self.stages[index:]}
         return {size for row in rows for size in batches.counts(*row)}
 
     @cached_property
     def _epochs(self) -> list[tuple[int, int, int]]:
-        """Of each row: the first row of its epoch, the batches before it, and all of the epoch."""
+        """For each row: its epoch's first row, and the epoch's batches before it and in all."""
         firsts = [index for index, stage in enumerate(self.stages) if not stage.start]
-        found: list[tuple[int, int, int]] = []
+        epochs: list[tuple[int, int, int]] = []
         for first, end in pairwise([*firsts, len(self.stages)]):
             before = [0, *accumulate(row.batches for row in self.stages[first:end])]
-            found += [(first, count, before[-1]) for count in before[:-1]]
-        return found
+            epochs += [(first, count, before[-1]) for count in before[:-1]]
+        return epochs
 
     @cached_property
     def _ends(self) -> list[int]:
@@ -237,16 +237,16 @@ class Plan:
 
     @cached_property
     def digest(self) -> str:
-        """What told a plan of whole epochs from others in old checkpoints, to the last bit of η."""
+        """The identity of a plan of whole epochs in old checkpoints, exact to the last bit of η."""
         return _digest(
             (self.n, self.by_momentum, [(s.epochs, s.batches, s.eta_m) for s in self.stages])
         )
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """What tells this plan from others, for checkpoints, whatever machine computed it.
+        """The plan's identity for checkpoints, the same on every machine.
 
-        ``plan`` is a digest of all whole numbers, ``rates`` sums of the others.
+        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η and φ.
         """
         whole = [(s.epochs, s.batches, s.start, s.samples) for s in self.stages]
         weights = [(1.0, s.updates, m + 1.0) for m, s in enumerate(self.stages)]
@@ -255,16 +255,16 @@ class Plan:
             for values in ([s.eta_m for s in self.stages], [s.phi_m for s in self.stages])
             for power in range(3)
         ]
-        digest = _digest((self.n, self.by_momentum, self.warmup, orders.name(self.n), whole))
+        digest = _digest((self.n, self.by_momentum, self.warmup, orders.kind(self.n), whole))
         return {"plan": digest, "rates": rates}
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:
-        """Whether a checkpoint's state is of this plan; old ones have ``digest`` alone."""
+        """Whether a checkpoint's state is of this plan. Old checkpoints have ``digest`` alone."""
         if "rates" not in state:
-            old = self.by_epochs and not self.warmup and orders.name(self.n) == "randperm"
+            old = self.by_epochs and not self.warmup and orders.kind(self.n) == "randperm"
             return old and bool(state["plan"] == self.digest)
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
-        close = all(math.isclose(one, other, rel_tol=SAME) for one, other in pairs)
+        close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
 
 

@@ -1,9 +1,8 @@
 """The loss of fixed samples as a function of the parameters: value, gradient, Hessian products.
 
-Torch differentiates twice, scipy has the eigenvalue solver. The libraries for both at once were
-left out: curvlinops brings seven packages and a torch.jit that torch has deprecated,
-hessian-eigenthings is an alpha and weighs a ragged last batch like a whole one, PyHessian is of
-2021.
+Torch differentiates twice, and scipy has the eigenvalue solver. Libraries that do both are not
+used: curvlinops needs seven packages and the deprecated torch.jit, hessian-eigenthings is an alpha
+version and gives a short last batch the weight of a whole one, PyHessian is of 2021.
 """
 
 from __future__ import annotations
@@ -16,17 +15,16 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-Batch = tuple[Tensor, Tensor]  # inputs and targets
-Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, labels) to the mean loss of the batch
+from igo.method.measure import Batch, Loss
 
 
 @dataclass(frozen=True)
 class Surface:
     """The mean loss of all samples in ``batches``, at parameters given as one vector (d,).
 
-    The network is used as it is: in eval mode BatchNorm normalises by its running statistics, which
-    stay what they are when the parameters move. Parameters that need no gradient are constants.
-    ``work`` is called after each pass over the samples.
+    The network keeps its mode: in eval mode BatchNorm uses its running statistics, which do not
+    change with the parameters. Parameters that need no gradient are constants. ``work`` is called
+    after each pass over the samples.
     """
 
     network: nn.Module
@@ -36,30 +34,30 @@ class Surface:
 
     @property
     def here(self) -> Tensor:
-        """The network's own parameters, (d,)."""
+        """The network's present parameters, (d,)."""
         return torch.cat([p.detach().flatten() for p in self._parameters().values()])
 
-    def value_and_gradient(self, at: Tensor) -> tuple[float, Tensor]:
+    def value_and_gradient(self, parameters: Tensor) -> tuple[float, Tensor]:
         """The loss and its gradient (d,)."""
-        value, gradient = 0.0, torch.zeros_like(at)
+        value, gradient = 0.0, torch.zeros_like(parameters)
         for batch, share in self._shares():
-            point = at.detach().requires_grad_()
+            point = parameters.detach().requires_grad_()
             loss = self._loss(point, batch)
             gradient += share * torch.autograd.grad(loss, point)[0]
             value += share * float(loss.detach())
         self.work()
         return value, gradient
 
-    def curvature(self, at: Tensor, direction: Tensor) -> Tensor:
+    def curvature(self, parameters: Tensor, direction: Tensor) -> Tensor:
         """The Hessian times a direction, (d,), by differentiating twice."""
-        product = torch.zeros_like(at)
+        product = torch.zeros_like(parameters)
         for batch, share in self._shares():
-            point = at.detach().requires_grad_()
+            point = parameters.detach().requires_grad_()
             with sdpa_kernel(SDPBackend.MATH):  # the other kernels have no second derivative
                 loss = self._loss(point, batch)
                 (gradient,) = torch.autograd.grad(loss, point, create_graph=True)
-                (found,) = torch.autograd.grad(gradient, point, direction)
-            product += share * found
+                (of_batch,) = torch.autograd.grad(gradient, point, direction)
+            product += share * of_batch
         self.work()
         return product
 
@@ -71,11 +69,11 @@ class Surface:
         n = sum(len(labels) for _, labels in self.batches)
         return [(batch, len(batch[1]) / n) for batch in self.batches]
 
-    def _loss(self, at: Tensor, batch: Batch) -> Tensor:
-        own = self._parameters()
-        pieces = at.split([p.numel() for p in own.values()])
+    def _loss(self, parameters: Tensor, batch: Batch) -> Tensor:
+        named = self._parameters()
+        pieces = parameters.split([p.numel() for p in named.values()])
         values = {
-            name: piece.view_as(p) for (name, p), piece in zip(own.items(), pieces, strict=True)
+            name: piece.view_as(p) for (name, p), piece in zip(named.items(), pieces, strict=True)
         }
-        images, labels = batch
-        return self.loss(functional_call(self.network, values, (images,)), labels)
+        inputs, targets = batch
+        return self.loss(functional_call(self.network, values, (inputs,)), targets)

@@ -1,4 +1,4 @@
-"""One parameter update of a plan, as a process makes it."""
+"""One parameter update of a plan, as one process makes it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from igo.method.stages import Place
 
 @dataclass(frozen=True)
 class Update(Place):
-    """One parameter update, or one of the parts that its gradient is the sum of.
+    """One parameter update, or one part of it: its gradient is the sum over its parts.
 
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
-    ``part`` of ``parts``. ``own`` are the samples of this part on this rank.
+    ``part`` of ``parts``. ``own`` is the number of samples of this part on this rank.
     """
 
     own: int
@@ -27,19 +27,19 @@ class Update(Place):
 
     @property
     def weight(self) -> float:
-        """What a part's mean loss is multiplied by where ranks average gradients (DDP).
+        """The factor of a part's mean loss where ranks average gradients (DDP).
 
-        own · ranks / batch_size: 1 where there is one part and all ranks have equal shares. It
-        makes the sum over parts of the average over ranks the gradient of the whole batch's mean.
+        It is own · ranks / batch_size: 1 for one part and equal shares. With it, the average over
+        ranks, summed over parts, is the gradient of the whole batch's mean loss.
         """
         return self.own * self.ranks / self.batch_size
 
     @property
     def ends(self) -> bool:
-        """Whether it is the last part: ``optimizer.step()`` comes after it, and only then."""
+        """Whether this is the last part. Call ``optimizer.step()`` after the last part only."""
         return self.part == self.parts
 
     @property
     def ends_epoch(self) -> bool:
-        """Whether it is the last part of its epoch's last update."""
+        """Whether this is the last part of the epoch's last update."""
         return self.ends and self.batch == self.batches

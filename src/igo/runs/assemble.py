@@ -50,9 +50,7 @@ def _identity(config: Config, ranks: Ranks) -> Identity:
     own = same_data.of(config)
     first: str = ranks.broadcast(own.fingerprint)
     if own.fingerprint != first:
-        raise UserError(
-            f"process {ranks.rank} has other data than the first: {own.told()}, not {first}"
-        )
+        raise UserError(f"process {ranks.rank} has other data than the first: {own}, not {first}")
     return own
 
 
@@ -126,4 +124,4 @@ def of_folder(
         raise UserError(f"{folder} has no usable checkpoint: {why}")
     for reason in reasons:
         warn(f"{reason}; taken as it was after epoch {progress.epoch}")
-    return recovery.with_parts_of(training, progress.micro_batch_size), progress
+    return recovery.with_micro_batches(training, progress.micro_batch_size), progress

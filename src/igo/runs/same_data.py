@@ -30,7 +30,7 @@ def check(what: str, recorded: object, here: Identity) -> None:
     entries = {one.name: recorded.get(one.name, "?") for one in fields(Identity)}
     before = Identity(**entries)
     raise UserError(
-        f"{what} is of other data: {before.told()}, and here are {here.told()}. Point data_dir at"
+        f"{what} is of other data: {before}, and here are {here}. Point data_dir at"
         " the former; or train on the latter, in its place (fresh=true) or beside it (another"
         " runs_dir)"
     )

@@ -1,8 +1,7 @@
-"""On Linux, memory that a training step frees stays with the process: the next step wants it again.
+"""Keeps the memory that a training step frees in the process, for the next step (Linux).
 
-By itself glibc gives each block of 32 MiB and more back to the kernel as soon as it is freed, and
-what is free at the heap's end too; every step then pays for new, zeroed pages, see
-docs/performance.md.
+By default glibc returns freed blocks of 32 MiB and more to the kernel, and free memory at the
+heap's end too. Each step then needs new, zeroed pages, see docs/performance.md.
 """
 
 from __future__ import annotations
@@ -11,14 +10,15 @@ import ctypes
 import os
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
-OWN_CHOICE = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_")
+USER_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_",
+                 "GLIBC_TUNABLES")  # fmt: skip
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc, unless the user's environment tells it something; elsewhere nothing happens."""
-    if any(name in os.environ for name in (*OWN_CHOICE, "GLIBC_TUNABLES")):
+    """Set glibc's options, unless the user's environment sets some. Without glibc do nothing."""
+    if any(name in os.environ for name in USER_SETTINGS):
         return
     mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
     if mallopt is not None:
-        mallopt(M_MMAP_MAX, 0)  # large blocks from the heap as well
-        mallopt(M_TRIM_THRESHOLD, -1)  # never shrink it
+        mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap too
+        mallopt(M_TRIM_THRESHOLD, -1)  # never shrink the heap

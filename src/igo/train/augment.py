@@ -1,9 +1,9 @@
 """Random crop, flip and rotation of whole batches, each image with its own parameters.
 
-The published form, in the published order: zero-pad and crop, mirror, rotate (nearest neighbour,
-zeros outside). All three only move pixels, so one gather does them together: each output pixel
-asks where it comes from. Parameters are drawn for a whole epoch on the CPU, so that an epoch is
-the same on every device and for every batch size.
+As published, in the published order: zero-pad and crop, mirror, rotate (nearest neighbour, zeros
+outside). All three only move pixels, so one gather does them together, from the source of each
+output pixel. Parameters are drawn for a whole epoch on the CPU, so an epoch is the same on every
+device and for every batch size.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from igo.config.schema import AugmentConfig
 
 @dataclass(frozen=True)
 class Moves:
-    """What happens to each of n images.
+    """The augmentation of each of n images.
 
     ``shift`` (n, 2) int64: rows and columns by which the crop is moved, in [-crop, crop];
     ``flip`` (n,) bool; ``angle`` (n,) float32, degrees counter-clockwise. None: not done.
@@ -30,7 +30,7 @@ class Moves:
     angle: Tensor | None
 
     def of(self, index: Tensor) -> Moves:
-        """The moves of some of the images, index (b,) int64."""
+        """The moves of the images with these indices (b,) int64."""
         picked = (None if t is None else t[index] for t in (self.shift, self.flip, self.angle))
         return Moves(*picked)
 
@@ -59,11 +59,11 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
 
     Args:
         images: (n, H, W, C) uint8.
-        index: (b,) int64, which images.
-        moves: of those b images.
+        index: (b,) int64, the images to pick.
+        moves: of these b images.
 
     Returns:
-        (b, C, H, W) uint8 in channels_last memory; pixels from outside an image are 0.
+        (b, C, H, W) uint8 in channels_last memory; pixels outside an image are 0.
     """
     if not moves.any:
         return images[index].permute(0, 3, 1, 2)
@@ -82,7 +82,7 @@ def gather(images: Tensor, index: Tensor, moves: Moves) -> Tensor:
 def _sources(
     height: int, width: int, moves: Moves, device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Where each output pixel comes from: rows and columns (b, H, W) int64, and if they exist."""
+    """The source of each output pixel: row and column (b, H, W) int64, and whether it exists."""
     rows = torch.arange(height, device=device).view(1, -1, 1)
     columns = torch.arange(width, device=device).view(1, 1, -1)
     inside = None
@@ -106,7 +106,7 @@ def _within(rows: Tensor, columns: Tensor, height: int, width: int) -> Tensor:
 def _rotate(
     rows: Tensor, columns: Tensor, angle: Tensor, height: int, width: int
 ) -> tuple[Tensor, Tensor]:
-    """Nearest source of each pixel when the image is turned by ``angle`` about its centre."""
+    """The nearest source of each pixel of an image rotated by ``angle`` about its centre."""
     turn = (angle * (math.pi / 180)).view(-1, 1, 1)
     cos, sin = torch.cos(turn), torch.sin(turn)
     y, x = rows - (height - 1) / 2, columns - (width - 1) / 2

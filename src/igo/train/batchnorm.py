@@ -14,7 +14,7 @@ from igo.ranks import ALONE, Ranks
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks. A loss that is summed over ranks has summed slopes, too."""
+    """The sum over ranks, forward and backward."""
 
     @staticmethod
     def forward(ctx: Any, value: Tensor, ranks: Ranks) -> Tensor:
@@ -22,91 +22,91 @@ class _Sum(torch.autograd.Function):
         return ranks.sum_(value.clone())
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:
-        return cast(Ranks, ctx.ranks).sum_(slope.clone()), None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return cast(Ranks, ctx.ranks).sum_(gradient.clone()), None
 
 
 class SyncedBatchNorm(_BatchNorm):
     """BatchNorm with the statistics of all ranks' samples, on any device.
 
-    State dict as BatchNorm's. A rank may hold any number of samples, also none. PyTorch's own has
-    no CPU version, takes no empty share, and makes the host wait for the GPU in every layer.
+    It has BatchNorm's state dict. A rank may have no samples. PyTorch's SyncBatchNorm has no CPU
+    version, takes no empty share, and makes the host wait for the GPU in every layer.
     """
 
     ranks: Ranks = ALONE
 
     @staticmethod
     def of(norm: _BatchNorm, ranks: Ranks) -> SyncedBatchNorm:
-        """Take over a layer's parameters, buffers, settings and (timm) activation."""
-        made = SyncedBatchNorm(norm.num_features)
-        made.__dict__.update(norm.__dict__)
-        made.ranks = ranks
-        return made
+        """Copy a layer's parameters, buffers, settings and (timm) activation."""
+        layer = SyncedBatchNorm(norm.num_features)
+        layer.__dict__.update(norm.__dict__)
+        layer.ranks = ranks
+        return layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """(b, C, …) to the same; b is this rank's share of the batch."""
-        made: Tensor = self._by_batch(x) if self.training else self._by_running(x)
+        """(b, C, …) to the same shape; b is this rank's share of the batch."""
+        out: Tensor = self._by_batch(x) if self.training else self._by_running(x)
         for name in ("drop", "act"):  # of timm's BatchNormAct2d, in its order
-            after = self._modules.get(name)
-            made = made if after is None else after(made)
-        return made
+            layer = self._modules.get(name)
+            out = out if layer is None else layer(out)
+        return out
 
     def _by_running(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
         return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, eps=self.eps)
 
     def _by_batch(self, x: Tensor) -> Tensor:
-        """One sum over ranks: Σx, Σx² and the count, in float64 so that Σx² - (Σx)²/count keeps."""
+        """Sum Σx, Σx² and the count over ranks, in float64 so that Σx² - (Σx)²/count is precise."""
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
-        over, across = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
+        axes, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
         n = x.numel() // x.shape[1]
-        sums = values.sum(over, dtype=torch.float64)
-        centre = (sums.detach() / max(n, 1)).to(values.dtype)  # what is near it loses no digits
-        values = values - centre.view(across)
-        around = values.square().sum(over, dtype=torch.float64)
-        squares = around + centre.double() * (2 * sums - n * centre.double())
-        counted = torch.full((1,), n, dtype=torch.float64, device=x.device)
-        summed = cast(Tensor, _Sum.apply(torch.cat((sums, squares, counted)), self.ranks))  # type: ignore[no-untyped-call]
-        count = summed[-1:].detach()  # a tensor: its number would have to be waited for on a GPU
+        sums = values.sum(axes, dtype=torch.float64)
+        centre = (sums.detach() / max(n, 1)).to(values.dtype)  # subtracted, so no digits are lost
+        values = values - centre.view(shape)
+        centred = values.square().sum(axes, dtype=torch.float64)
+        squares = centred + centre.double() * (2 * sums - n * centre.double())
+        samples = torch.full((1,), n, dtype=torch.float64, device=x.device)
+        summed = cast(Tensor, _Sum.apply(torch.cat((sums, squares, samples)), self.ranks))  # type: ignore[no-untyped-call]
+        count = summed[-1:].detach()  # a tensor, as reading the number waits for a GPU
         mean, square = (summed[:-1] / count).chunk(2)
         variance = square - mean.square()
         scale = (variance + self.eps).rsqrt()
         offset = (mean - centre.double()).to(values.dtype)
-        made = (values - offset.view(across)) * scale.to(values.dtype).view(across)
+        out = (values - offset.view(shape)) * scale.to(values.dtype).view(shape)
         if self.affine:
-            made = made * self.weight.view(across) + self.bias.view(across)
-        self._follow(mean.detach(), variance.detach() * (count / (count - 1)))
-        return made.to(x.dtype)
+            out = out * self.weight.view(shape) + self.bias.view(shape)
+        self._update_running(mean.detach(), variance.detach() * (count / (count - 1)))
+        return out.to(x.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        """Move the running statistics; the variance is the unbiased one, as in torch."""
-        seen = cast(Tensor, self.num_batches_tracked).add_(1)
-        for running, now in ((self.running_mean, mean), (self.running_var, variance)):
-            old = cast(Tensor, running)
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
+        """Update the running statistics, as torch does, with the unbiased variance."""
+        batches = cast(Tensor, self.num_batches_tracked).add_(1)
+        for buffer, value in ((self.running_mean, mean), (self.running_var, variance)):
+            running = cast(Tensor, buffer)
             if self.momentum is None:  # the mean of all batches
-                old.add_((now - old) / seen)
+                running.add_((value - running) / batches)
             else:
-                old.mul_(1 - self.momentum).add_(now, alpha=self.momentum)
+                running.mul_(1 - self.momentum).add_(value, alpha=self.momentum)
 
     def _check_input_dim(self, input: Tensor) -> None:
-        """Whatever the layer before made is of the right shape: the unsynced model took it."""
+        """Accept every shape: the layer that this one replaces took it."""
 
 
 def synced(network: nn.Module, ranks: Ranks) -> nn.Module:
-    """The network with each BatchNorm synced; as it is where there is one rank."""
+    """The network with each BatchNorm synced; unchanged with one rank."""
     if ranks.size == 1:
         return network
     for module in network.modules():
         plain = type(module).__module__.startswith("torch.nn.") or _has_activation(module)
         if isinstance(module, _BatchNorm) and (not plain or module.running_mean is None):
-            allowed = f"the model has {type(module).__name__} layers, which cannot be; use local"
+            allowed = f"it has no version of the model's {type(module).__name__} layers; use local"
             raise ConfigError("engine.batchnorm", "synced", allowed)
     return _replaced(network, ranks)
 
 
 def _has_activation(module: nn.Module) -> bool:
-    """timm's BatchNormAct2d."""
+    """Whether this is timm's BatchNormAct2d."""
     return isinstance(module, nn.BatchNorm2d) and {"drop", "act"} <= set(module._modules)
 
 
@@ -119,13 +119,13 @@ def _replaced(module: nn.Module, ranks: Ranks) -> nn.Module:
 
 
 def is_synced(network: nn.Module) -> bool:
-    """Whether a rank without samples must go through the network with the others."""
+    """Whether even a rank without samples must call the network, as the others do."""
     layers = network.modules()
     return network.training and any(isinstance(module, SyncedBatchNorm) for module in layers)
 
 
 def average(network: nn.Module, ranks: Ranks) -> None:
-    """Give all ranks the mean of their running statistics; synced ones are the same already."""
+    """Give all ranks the mean of their running statistics; synced ones are equal already."""
     if ranks.size == 1 or is_synced(network):
         return
     for module in network.modules():

@@ -1,4 +1,4 @@
-"""The model compiled by torch.compile for batches of any size (engine.compile)."""
+"""The model compiled by torch.compile, for batches of any size (engine.compile)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from igo.errors import ConfigError
 
-MOST = 32  # times that a model is compiled: for training or not, and anew for some ranges of sizes
+MOST = 32  # times that a model is compiled: for train and eval mode, and for ranges of sizes
 
 
 @dataclass
 class Compiled:
-    """Calls a model: compiled where its gradient is wanted, else as it is.
+    """Calls a model: compiled where its gradient is needed, else not.
 
-    The model's own state, hooks and names stay as they are.
+    The model's state, hooks and parameter names do not change.
     """
 
     backend: str = "inductor"
@@ -28,9 +28,9 @@ class Compiled:
 
     @cached_property
     def _call(self) -> Any:
-        import torch._dynamo  # its import is paid by those who compile
+        import torch._dynamo  # here, as its import takes long
 
-        torch._dynamo.reset()  # an earlier run of this process counts for nothing
+        torch._dynamo.reset()  # earlier runs of this process do not count
         torch._dynamo.config.recompile_limit = self.most
         torch._dynamo.config.fail_on_recompile_limit_hit = True
         return torch.compile(_apply, backend=self.backend)
@@ -42,7 +42,7 @@ class Compiled:
             ConfigError: the model cannot be compiled on this machine.
         """
         if self.given_up or len(images) < 2 or not torch.is_grad_enabled():
-            return cast(Tensor, network(images))  # a size of 0 or 1 would be compiled by itself
+            return cast(Tensor, network(images))  # sizes 0 and 1 would be compiled separately
         call = self._call
         from torch._dynamo import exc, maybe_mark_dynamic
 

@@ -11,14 +11,14 @@ from igo.method.plan import Plan, Stage
 
 
 def feedback(config: Config) -> Feedback | None:
-    """How the plan follows C²; None where it is taken for constant."""
+    """How the plan follows C²; None if it does not."""
     if config.schedule.feedback != "measured":
         return None
     return Feedback(config.schedule.feedback_limit, hysteresis=False)
 
 
 def level(config: Config, eta: float, batch_size: float, momentum: float, measured: Noise) -> float:
-    """δ of the configured optimizer at a measured C² and ‖∇f‖, or C_P² where it has a P."""
+    """δ of the configured optimizer at a measured C² and ‖∇f‖; at C_P² if the optimizer has a P."""
     law = of_optimizer.law(config.optimizer)
     return noise.noise_level(
         eta,
@@ -31,10 +31,10 @@ def level(config: Config, eta: float, batch_size: float, momentum: float, measur
 
 
 def aim(config: Config, plan: Plan, stage: Stage, reference: Noise) -> float | None:
-    """δ_m with C² and ‖∇f‖ as they were at the start of training.
+    """δ_m with the C² and ‖∇f‖ of the start of training.
 
-    It is δ_1 φ_m where η and b follow C², or β carries the decay; otherwise that of η_m and b_m.
-    None where the optimizer's δ is not known before training.
+    It is δ_1 φ_m if η and b follow C², or β carries the decay; otherwise it follows from η_m and
+    b_m. None if the optimizer's δ is not known before training.
     """
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0

@@ -1,8 +1,8 @@
-"""CUDA graphs of whole steps: one launch instead of hundreds, where launching is the limit.
+"""CUDA graphs of whole steps: one launch instead of hundreds, where launches take the time.
 
-A graph holds the launches of one whole step (forward, loss, backward, optimizer step, totals) at
-fixed addresses, and replays them at once. An epoch of equal batches has two sizes at most, so a
-stage has two graphs at most. None of this has run on a GPU yet: it is off by default (docs/gpu.md).
+A graph records the launches of one whole step (forward, loss, backward, optimizer step, totals) at
+fixed addresses, and replays them at once. An epoch of equal batches has at most two sizes, so a
+stage has at most two graphs. None of this has run on a GPU yet: it is off by default (docs/gpu.md).
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from igo.errors import ConfigError
+from igo.errors import ConfigError, first_line
 from igo.ranks import Ranks
+from igo.train.on_device import Batch
 
-Batch = tuple[Tensor, Tensor]
 Step = Callable[[], Tensor]
 Update = Callable[[Batch], Tensor]  # one training step on a batch; its totals
 
-# What auto captures goes by sizes alone, so it is the same on every machine and after a resume.
-# Both numbers are estimates. Larger batches keep a GPU busy for longer than their launches take;
+# Whether auto captures depends on sizes alone, so it is the same on every machine and after a
+# resume. Both numbers are estimates. Larger batches take a GPU longer than their launches;
 # capturing and comparing take about as long as thirty steps.
 MOST_PIXELS = 128 * 32 * 32
 LEAST_STEPS = 100  # left in the stage
-REHEARSALS = 3  # steps on the stream of capture before it, as PyTorch's notes on CUDA graphs ask
+REHEARSALS = 3  # steps on the capture stream first, as PyTorch's notes on CUDA graphs ask
 
 
 class Cuda:
-    """Rehearses and captures steps on a stream of its own; tests have a stand-in for it."""
+    """Rehearses and captures steps on a separate stream; tests have a stand-in for it."""
 
     @cached_property
     def _stream(self) -> torch.cuda.Stream:
         return torch.cuda.Stream()
 
     def rehearse(self, step: Step) -> Tensor:
-        """Do a step where it will be captured."""
+        """Make a step on the stream where it will be captured."""
         with self._aside():
             return step()
 
     def capture(self, step: Step) -> Step:
-        """Record a step without doing it; what is returned does it on the same addresses.
+        """Record a step without making it; the function returned makes it at the same addresses.
 
-        A failed capture leaves two things behind in PyTorch up to 2.12: the allocator still takes
-        memory from the pool of the capture (PyTorch's pull request 180395), and the generator is
-        still in capture. Both are ended here. The pool is not released: newer versions do it, and
-        releasing it twice is fatal.
+        In PyTorch up to 2.12, after a failed capture the allocator still takes memory from the
+        capture's pool (PyTorch's pull request 180395), and the generator is still in capture. Both
+        are ended here. The pool is not released: newer versions do that, and releasing it twice is
+        fatal.
         """
         graph, pool = torch.cuda.CUDAGraph(), torch.cuda.graph_pool_handle()
         state = self.generator().clone_state()
@@ -75,16 +75,16 @@ class Cuda:
         return replay
 
     def generator(self) -> torch.Generator:
-        """What a step draws from."""
+        """The generator that a step draws from."""
         return torch.cuda.default_generators[torch.cuda.current_device()]
 
     def release(self) -> None:
-        """Give back the memory of graphs that have been dropped."""
+        """Release the memory of dropped graphs."""
         torch.cuda.empty_cache()
 
     @contextlib.contextmanager
     def _aside(self) -> Iterator[torch.cuda.Stream]:
-        """Work on the stream of capture, in order with the present stream."""
+        """Work on the capture stream, in order with the present stream."""
         stream, present = self._stream, torch.cuda.current_stream()
         stream.wait_stream(present)
         try:
@@ -108,13 +108,13 @@ class _Shape:
 class Graphs:
     """The graphs of the present stage.
 
-    The rehearsals are training itself, on another stream, and capturing launches nothing. The first
-    replay is compared with the same step made without the graph from the same state: parameters,
-    buffers and momenta must be the same to the bit, or there are no more graphs and a warning. So a
-    run has the same bits with graphs and without, wherever it was stopped.
+    Rehearsals are training steps on another stream, and capturing launches nothing. The first
+    replay is compared with the same step without the graph, from the same state. If parameters,
+    buffers and momenta are not the same to the bit, there is a warning and no more graphs. So a run
+    has the same bits with graphs and without, wherever it was stopped.
 
-    ``always`` captures whatever the sizes, and makes an obstacle an error. ``outcome`` says of each
-    size of batches what became of it.
+    ``always`` captures all sizes, and makes an obstacle an error. ``outcome`` has the result for
+    each batch size.
     """
 
     device: Cuda
@@ -129,10 +129,11 @@ class Graphs:
     def begin(
         self, steps: Mapping[int, int], network: nn.Module, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Before an epoch, drop the graphs unless they are still the right ones.
+        """Before an epoch, drop the graphs if they no longer fit.
 
-        ``steps`` are left in the stage, by size of the batches that may be captured. The learning
-        rate is a tensor that changes in place; what else the optimizer holds is part of a graph.
+        ``steps`` are left in the stage, by the size of the batches that may be captured. The
+        learning rate is a tensor that changes in place; the optimizer's other values are fixed in a
+        graph.
         """
         self._network, self._optimizer = network, optimizer
         fixed = {*steps}, *_fixed(optimizer)
@@ -141,7 +142,7 @@ class Graphs:
             self._drop({size: _Shape(left) for size, left in steps.items()})
 
     def step(self, update: Update, batch: Batch) -> Tensor:
-        """One step, by a graph if there is one for this batch; what ``update`` returns."""
+        """Make one step, by a graph if this batch has one, and return its totals."""
         shape = self._shapes.get(len(batch[1]))
         if shape is None or self._given_up:
             return update(batch)
@@ -162,36 +163,37 @@ class Graphs:
             replay = self.device.capture(partial(update, inputs))
         except (RuntimeError, MemoryError) as error:
             first: BaseException = error
-            while first.__context__:  # the end of a failed capture raises an error over the first
+            while first.__context__:  # ending a failed capture raises another error
                 first = first.__context__
-            self._give_up(next(iter(str(first).splitlines()), type(first).__name__))
+            self._give_up(first_line(first))
         else:
             shape.play, self.outcome[len(batch[1])] = partial(_play, inputs, replay), "graph"
-            if _cpu_draws() != draws:  # a replay would draw the same numbers for ever
+            if _cpu_draws() != draws:  # each replay would draw the same numbers
                 self._give_up("its step draws random numbers on the CPU")
         finally:
             self._optimizer.zero_grad(set_to_none=True)  # gradients are in the graph's memory
 
     def _compare(self, shape: _Shape, update: Update, batch: Batch) -> Tensor:
-        """The step without the graph, and again by it; the run goes on from the former."""
+        """Make the step without the graph, then by it; training continues from the first."""
         generator, play = self.device.generator(), cast(Update, shape.play)
         tensors = [*self._network.state_dict().values(), *_tensors(self._optimizer)]
-        before, start = [tensor.clone() for tensor in tensors], generator.get_state()
+        before, state_before = [tensor.clone() for tensor in tensors], generator.get_state()
         totals = update(batch)
-        wanted, drawn = [tensor.clone() for tensor in tensors], generator.get_state()
+        after, state_after = [tensor.clone() for tensor in tensors], generator.get_state()
         self._optimizer.zero_grad(set_to_none=True)
-        _put(tensors, before)
-        generator.set_state(start)
-        pairs = [(totals, play(batch)), *zip(wanted, tensors, strict=True)]
-        shape.compared = all(_same(*pair) for pair in (*pairs, (drawn, generator.get_state())))
-        _put(tensors, wanted)
-        generator.set_state(drawn)
+        _copy(before, tensors)
+        generator.set_state(state_before)
+        pairs = [(totals, play(batch)), *zip(after, tensors, strict=True)]
+        pairs.append((state_after, generator.get_state()))
+        shape.compared = all(_same(*pair) for pair in pairs)
+        _copy(after, tensors)
+        generator.set_state(state_after)
         if not shape.compared:
             self._give_up("a replay is not its step to the bit (engine.deterministic helps)")
         return totals
 
     def _give_up(self, reason: str) -> None:
-        """What failed would fail again: at every batch size, or, without memory, at larger ones."""
+        """Make no more graphs: what failed would fail again, out of memory at larger sizes."""
         self._given_up = True
         self.outcome |= dict.fromkeys(self._shapes, f"given up: {reason}")
         self._drop({})
@@ -201,7 +203,7 @@ class Graphs:
         warnings.warn(f"training without CUDA graphs: {reason}", stacklevel=2)
 
     def _drop(self, shapes: dict[int, _Shape]) -> None:
-        """Go on to other shapes; the memory of the graphs before is given back."""
+        """Replace the shapes, and release the memory of their graphs."""
         for shape in self._shapes.values():
             shape.play = None
         self._shapes = shapes
@@ -209,10 +211,10 @@ class Graphs:
 
 
 def build(setting: bool | str, device: torch.device, scaled: bool, ranks: Ranks) -> Graphs | None:
-    """The graphs of a run; None where there are none, as engine.graphs or an obstacle says.
+    """The graphs of a run; None if engine.graphs is false, or auto and there is an obstacle.
 
-    fp16's loss scaling decides in each step whether the optimizer moves, and sums over ranks go
-    through the CPU in part: no graph holds either.
+    No graph can contain fp16's loss scaling, which decides in each step whether the optimizer
+    moves, or sums over ranks, which go through the CPU in part.
     """
     wanted = str(setting).lower()
     obstacles = {
@@ -220,21 +222,20 @@ def build(setting: bool | str, device: torch.device, scaled: bool, ranks: Ranks)
         "the loss scaling of fp16 is not captured": scaled,
         "steps of several processes are not captured": ranks.size > 1,
     }
-    for obstacle in (reason for reason, there in obstacles.items() if there):
-        if wanted == "true":
-            raise ConfigError("engine.graphs", wanted, f"{obstacle}; use engine.graphs=auto")
-        return None
-    return None if wanted == "false" else Graphs(Cuda(), always=wanted == "true")
+    obstacle = next((reason for reason, holds in obstacles.items() if holds), None)
+    if obstacle and wanted == "true":
+        raise ConfigError("engine.graphs", wanted, f"{obstacle}; use engine.graphs=auto")
+    return None if obstacle or wanted == "false" else Graphs(Cuda(), always=wanted == "true")
 
 
 def _play(inputs: Batch, replay: Step, batch: Batch) -> Tensor:
-    for fixed, new in zip(inputs, batch, strict=True):
-        fixed.copy_(new)
+    for tensor, values in zip(inputs, batch, strict=True):
+        tensor.copy_(values)
     return replay().clone()
 
 
 def _no_gain(images: Tensor, left: int) -> str:
-    """Why no graph is worth its making, empty where one is."""
+    """Why a graph is not worth its cost; empty if it is."""
     pixels = images.shape[0] * images.shape[-2] * images.shape[-1]
     if pixels > MOST_PIXELS:
         return f"no graph: {pixels:,} pixels keep a GPU busy"
@@ -242,7 +243,7 @@ def _no_gain(images: Tensor, left: int) -> str:
 
 
 def _cpu_draws() -> tuple[bytes, object]:
-    """The state of the generators on the CPU that a model may draw from."""
+    """The state of the CPU's generators that a model may draw from."""
     return torch.get_rng_state().numpy().tobytes(), random.getstate()
 
 
@@ -252,7 +253,7 @@ def _tensors(optimizer: torch.optim.Optimizer) -> Iterator[Tensor]:
 
 
 def _fixed(optimizer: torch.optim.Optimizer) -> Iterator[object]:
-    """What a graph of a step has for fixed: numbers, and where each tensor is."""
+    """The values that a step's graph fixes: numbers, and the addresses of tensors."""
     for group in optimizer.param_groups:
         for value in (*group["params"], *(group[name] for name in group if name != "params")):
             yield value.data_ptr() if isinstance(value, Tensor) else value
@@ -260,11 +261,11 @@ def _fixed(optimizer: torch.optim.Optimizer) -> Iterator[object]:
 
 
 @torch.no_grad()
-def _put(tensors: list[Tensor], values: list[Tensor]) -> None:
-    for tensor, value in zip(tensors, values, strict=True):
+def _copy(values: list[Tensor], tensors: list[Tensor]) -> None:
+    for value, tensor in zip(values, tensors, strict=True):
         tensor.copy_(value)
 
 
 def _same(ours: Tensor, theirs: Tensor) -> bool:
-    """Whether two tensors have the same bits, except for those of NaN."""
+    """Whether two tensors have the same bits; NaN equals NaN."""
     return torch.allclose(ours, theirs, rtol=0, atol=0, equal_nan=ours.is_floating_point())

@@ -1,8 +1,8 @@
-"""Data sets as batches on the device: the same two calls whether they fit in memory or not.
+"""Data sets as batches on the device: the same methods whether they fit in memory or not.
 
-``train_batches`` takes index batches, so that the caller decides what a batch is (a piece of an
-epoch's permutation, a draw for measuring C²); ``plain_batches`` and ``test_batches`` never augment.
-Adding a data set that fits in memory takes one function in READERS and one file in conf/dataset/.
+``train_batches`` takes index batches, so the caller decides what a batch is: a part of an epoch's
+permutation, or a draw for measuring C². A new data set that fits in memory takes one function in
+READERS and one file in conf/dataset/.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ class Data(Protocol):
     ) -> Iterator[Batch]:
         """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
 
-        b may be 0: a rank's share of a small batch. Where images come from disk, those of a batch
-        above ``at_once`` are an OnHost, to be sliced.
+        b may be 0, in a rank's share of a small batch. Of images on disk, a batch above ``at_once``
+        is an OnHost: slice it.
         """
         ...
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
-        """Yield training batches as ``train_batches`` does, not augmented."""
+        """Yield training batches like ``train_batches``, not augmented."""
         ...
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
@@ -52,33 +52,33 @@ class Data(Protocol):
         ...
 
     def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
-        """Yield the training images that are held out, as ``test_batches`` does the test set."""
+        """Yield a rank's share of the held-out training images, like ``test_batches``."""
         ...
 
 
 def resize_once(config: Config, watch: Watch) -> None:
-    """Make the cache that the data set is to be read from, if there is none yet."""
-    if config.dataset.cache and (found := _on_disk(config)):
-        stored.splits(found[0], watch)
+    """Make the cache of resized images, if the data set needs one and has none."""
+    if config.dataset.cache and (images_and_parts := _on_disk(config)):
+        stored.splits(images_and_parts[0], watch)
 
 
 def open_data(config: Config, device: torch.device) -> Data:
     """Read the configured data set."""
     dataset = config.dataset
-    if found := _on_disk(config):
+    if images_and_parts := _on_disk(config):
         kind = FolderData if dataset.name == "imagenet" else StreamedData
-        return kind(dataset, *found, device)
+        return kind(dataset, *images_and_parts, device)
     train, test = readers.read(dataset.name, place_of(config))
     _check_facts(dataset, train, test)
     used, held = shares(train.labels, dataset, draw_of(config))
     validation = Split(train.images[held], train.labels[held]) if len(held) else None
-    if len(used) < len(train.labels):  # else no copy: the arrays are shared between runs
+    if len(used) < len(train.labels):  # otherwise no copy: runs share the arrays
         train = Split(train.images[used], train.labels[used])
     return TensorData(dataset, train, test, device, validation)
 
 
 def _on_disk(config: Config) -> tuple[Images, Parts] | None:
-    """The images that are not kept in memory, if they are not, and their parts; checked."""
+    """The images and their parts, checked; None if they fit in memory."""
     dataset = config.dataset
     if dataset.name not in ("imagenet", "folder"):
         return None
@@ -90,7 +90,7 @@ def _on_disk(config: Config) -> tuple[Images, Parts] | None:
 
 
 def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
-    """Indices of the samples to train on and of those held out, both stratified, by the draw."""
+    """Indices of the samples to train on and of those held out, both stratified."""
     if dataset.samples > len(labels):
         allowed = f"{dataset.name} has {len(labels)}"
         raise ConfigError("dataset.samples", dataset.samples, allowed)
@@ -100,7 +100,7 @@ def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:
 
 
 class TensorData:
-    """A data set that lives on the device as uint8, (n, H, W, C); batches are made there."""
+    """A data set that is on the device as uint8, (n, H, W, C); batches are made there."""
 
     def __init__(
         self,
@@ -123,17 +123,16 @@ class TensorData:
         seed: int,
         at_once: int | None = None,  # noqa: ARG002
     ) -> Iterator[Batch]:
-        """See Data. The parameters of all n images are drawn once, before the first batch."""
+        """See Data. The moves of all n images are drawn before the first batch."""
         images, labels = self._train
-        moves = augment.draw_moves(
-            self._augment, self.n, generator(seed, "augmentation"), self._device
-        )
+        random = generator(seed, "augmentation")
+        moves = augment.draw_moves(self._augment, self.n, random, self._device)
         order = on_device.order(index_batches, self._device)
-        for some in on_device.together(order, on_device.at_once(images)):
-            index = torch.cat(some)
-            made = self._normalise(augment.gather(images, index, moves.of(index)))
-            sizes = [len(one) for one in some]
-            yield from zip(made.split(sizes), labels[index].split(sizes), strict=True)
+        for group in on_device.grouped(order, on_device.at_once(images)):
+            index = torch.cat(group)
+            augmented = self._normalise(augment.gather(images, index, moves.of(index)))
+            sizes = [len(batch) for batch in group]
+            yield from zip(augmented.split(sizes), labels[index].split(sizes), strict=True)
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
         """See Data."""
@@ -156,23 +155,23 @@ class TensorData:
 
 
 def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
-    """Hold conf/dataset against the files."""
+    """Compare conf/dataset with the files."""
     classes = max(int(split.labels.max()) for split in splits) + 1
     if dataset.classes != classes:
         raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
     wanted = (dataset.image_size, dataset.image_size, dataset.channels)
     for shape in (split.images.shape[1:] for split in splits):
         if shape != wanted:
-            found = "x".join(map(str, shape))
-            allowed = f"the files hold images of {found} (height x width x channels)"
+            size = "x".join(map(str, shape))
+            allowed = f"the files hold images of {size} (height x width x channels)"
             raise ConfigError("dataset.image_size", dataset.image_size, allowed)
 
 
 def _check_folders(dataset: DatasetConfig, images: Images) -> None:
-    """Hold conf/dataset against the class folders."""
+    """Compare conf/dataset with the class folders."""
     if dataset.classes != len(images.classes):
-        found = f"{images.root} holds {len(images.classes)}"
-        raise ConfigError("dataset.classes", dataset.classes, found)
+        allowed = f"{images.root} holds {len(images.classes)}"
+        raise ConfigError("dataset.classes", dataset.classes, allowed)
     if dataset.name == "imagenet" and dataset.channels != 3:
         allowed = "images are read from folders in colour; it must be 3"
         raise ConfigError("dataset.channels", dataset.channels, allowed)

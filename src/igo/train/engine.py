@@ -1,4 +1,4 @@
-"""How one step is executed: device, precision, micro-batches. The loop knows nothing of these."""
+"""How one step is computed: device, precision, micro-batches. The loop does not know of these."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from igo.train.compiled import Compiled
 from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
-SHARED_FROM = 16  # pixels; smaller images leave threads more waiting than working
+SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
 
 
 @dataclass(frozen=True)
 class Engine:
     """Where and in which precision a run computes.
 
-    ``autocast`` is None for fp32. ``scaler`` scales the loss where the precision is fp16; a step
-    whose scaled gradient overflows is skipped by it. ``micro_batch_size`` bounds what goes through
-    the model at once, on all ranks together.
+    ``autocast`` is None for fp32. ``scaler`` scales the loss in fp16, and skips a step whose scaled
+    gradient overflows. ``micro_batch_size`` is the most samples that go through the model at once,
+    over all ranks.
     """
 
     device: torch.device
     autocast: torch.dtype | None
     scaler: torch.amp.GradScaler
     micro_batch_size: int
-    note: str = ""  # what a user should know of the choice that was made
+    note: str = ""  # to show to the user about the chosen device and precision
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
     graphs: Graphs | None = None
-    compiled: Compiled | None = None  # calls the model, where it is compiled
-    skip: bool = False  # go on after an update that could not be made, with BatchNorm as before it
+    compiled: Compiled | None = None  # calls the model, if it is compiled
+    skip: bool = False  # skip updates that are not finite, with BatchNorm as before them
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Move a model to the device, convolutions in channels_last memory; join its ranks."""
+        """Move a model to the device, in channels_last memory, and sync BatchNorm over ranks."""
         moved: Any = network.to(self.device)
         moved = moved.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
@@ -73,10 +73,10 @@ class Engine:
             network: the model.
             images: this rank's share of the batch.
             labels: of these images.
-            span: where the batch is in what ranks share, see Ranks; all of it where there is one.
+            span: the samples of the shared batch that these are of, see Ranks; None with one rank.
 
         Returns:
-            (2,) float32 on the device: the sum of this rank's losses, and of its correct answers.
+            (2,) float32 on the device: the sum of this rank's losses, and its correct answers.
         """
         for parameter in network.parameters():
             parameter.grad = None
@@ -94,7 +94,7 @@ class Engine:
     def begin_epoch(
         self, steps: Mapping[int, int], network: nn.Module, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Hear of the steps to come in the stage, by the size of their batches."""
+        """Prepare graphs for the ``steps`` left in the stage, by the size of their batches."""
         if self.graphs is not None:
             whole = {b: left for b, left in steps.items() if b <= self.micro_batch_size}
             self.graphs.begin(whole, network, optimizer)
@@ -108,11 +108,11 @@ class Engine:
         *,
         eager: bool = False,
     ) -> Tensor:
-        """One update on one batch; takes and returns what ``backward`` does, waits for nothing.
+        """Make one update on one batch, with ``backward``'s result; the host does not wait.
 
-        A loss that is not finite says that there was none, see finite; where the loss is scaled
-        (fp16), an overflow of the gradient alone is the scaler's affair and says nothing. The step
-        is a CUDA graph's where there are some, unless it is to be ``eager``.
+        If the loss returned is not finite, no update was made, see finite. In fp16 the scaler
+        handles an overflow of the gradient alone, and the loss is finite. With CUDA graphs the step
+        is a graph's, unless it is ``eager``.
         """
         if self.graphs is not None and not eager:
             return self.graphs.step(partial(self.step, network, optimizer, eager=True), batch)
@@ -134,8 +134,8 @@ class Engine:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Split a batch into the fewest nearly equal parts of at most micro_batch_size.
 
-        The whole batch, of ``span``, is split, and this rank's share of each part given: the parts
-        are the same for any number of ranks.
+        The whole batch, of ``span``, is split, and this rank's share of each part is yielded. So
+        the parts are the same for any number of ranks.
         """
         ranks = ALONE if span is None else self.ranks
         span = span or range(len(labels))
@@ -166,7 +166,7 @@ class Engine:
         return loss / samples, correct / samples
 
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not len(labels) and not batchnorm.is_synced(network):  # not every layer takes nothing
+        if not len(labels) and not batchnorm.is_synced(network):  # some layers take no empty batch
             nothing = torch.zeros((), device=self.device)
             return nothing.requires_grad_(), nothing.detach()
         with self.precision():
@@ -177,9 +177,9 @@ class Engine:
 
 
 def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
-    """Choose device, precision and threads; each process takes a GPU of its machine.
+    """Choose device, precision and threads. Each process takes a GPU of its machine.
 
-    One thread works alone on images of very few pixels a side, ``image_size``.
+    Images of very few pixels a side, ``image_size``, get one thread.
     """
     on_gpu = gpus.wanted(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -194,8 +194,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.backends.cudnn.deterministic = config.deterministic
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
-    # Else every new tensor is filled with NaN first, to expose operations that read before they
-    # write: no result changes, and a small model's update took 4 % longer.
+    # By default each new tensor would be filled with NaN, to expose reads before the first write.
+    # That changes no result, and a small model's update took 4 % longer.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
@@ -207,10 +207,10 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     captured = cudagraphs.build(config.graphs, device, scaler.is_enabled(), ranks)
-    size = config.micro_batch_size or micro_batch.MOST  # null: micro_batch.size_for, with a model
+    size = config.micro_batch_size or micro_batch.MOST  # null: later from micro_batch.size_for
     norm, skip = config.batchnorm, config.non_finite == "skip"
     if skip and scaler.is_enabled() and ranks.size > 1:
-        allowed = "loss scaling (fp16) over several processes cannot tell which updates those are"
+        allowed = "loss scaling (fp16) over several processes does not tell which updates to skip"
         raise ConfigError("engine.non_finite", "skip", f"{allowed}; use engine.precision=bf16")
     return Engine(
         device, autocast, scaler, size, note, ranks, batchnorm=norm, graphs=captured, skip=skip,
@@ -219,14 +219,17 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
 
 
 def allowed_threads() -> int:
-    """The most threads that a run takes by itself; a launcher sets OMP_NUM_THREADS for its runs."""
+    """The most threads that a run uses by default; launchers set OMP_NUM_THREADS for their runs."""
     limit = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
     cores = min(ALL_THREADS, allowed_cores())
     return max(1, min(cores, int(limit))) if limit.strip().isdigit() else cores
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
-    """The same engine for a model whose bf16 gradients a CPU gets wrong, see models.check_fits."""
+    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU.
+
+    See models.check_fits.
+    """
     if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
         return engine
     if config.precision == "bf16":
@@ -244,17 +247,17 @@ def _best_precision(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    there = flags.get("avx512_bf16") or flags.get("amx_bf16")
-    return "bf16" if there and _onednn_takes_bf16() else "fp32"
+    has_bf16 = flags.get("avx512_bf16") or flags.get("amx_bf16")
+    return "bf16" if has_bf16 and _onednn_takes_bf16() else "fp32"
 
 
 def _onednn_takes_bf16() -> bool:
-    """Whether oneDNN, which multiplies, may use what the CPU has: ONEDNN_MAX_CPU_ISA bounds it."""
+    """Whether oneDNN may use the CPU's bf16 instructions, as ONEDNN_MAX_CPU_ISA may limit it."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def hardware(engine: Engine) -> dict[str, str | int]:
-    """What a record should say of the machine."""
+    """The facts about the machine for the record."""
     precision = "fp32" if engine.autocast is None else str(engine.autocast).removeprefix("torch.")
     facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
     if engine.device.type == "cuda":

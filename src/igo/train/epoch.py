@@ -1,4 +1,4 @@
-"""One pass over the training set in k equal batches; C² is measured before the first update."""
+"""Trains one epoch in k equal batches; C² is measured before the first update."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def train_epoch(
     """Make the updates of the sampler's next epoch.
 
     Raises:
-        NotFinite: the loss or gradient of an update, unless such updates are skipped.
+        NotFinite: a loss or gradient is not finite, and such updates are not skipped.
     """
     started = time.perf_counter()
     seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
@@ -50,27 +50,27 @@ def train_epoch(
     )
     step_noise = noise if law in of_optimizer.OF_SGD else step_noise
     tally = Tally(k, engine.device, engine.skip)
-    shares: list[int] = []  # of each batch, as it reached the model
-    for _, batch in zip(drawn, chain(_given_up(first), stream), strict=True):
+    shares: list[int] = []  # this rank's samples of each batch that reached the model
+    for _, batch in zip(drawn, chain(_emptied(first), stream), strict=True):
         check_stop()
         update = schedule.step()
         if update.batch == 1:
-            run.engine.begin_epoch(_left(update), run.network, run.optimizer)
+            run.engine.begin_epoch(_steps_left(update), run.network, run.optimizer)
         span = range(update.batch_size)
         tally.add(update.batch - 1, engine.step(run.network, run.optimizer, batch, span))
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
-    sizes = ranks.sum_(torch.tensor(shares))  # fails where a rank has left; a GPU would wait for it
-    sums, made = tally.sums(ranks)
-    samples = int(sizes[made].sum())
+    sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left, where a GPU would wait
+    sums, finite = tally.sums(ranks)
+    samples = int(sizes[finite].sum())
     if not samples:
         raise NotFinite(1)
     loss, correct = (total / samples for total in ranks.sum_(sums.double()).tolist())
     return Epoch(
         loss=loss,
         accuracy=correct,
-        updates=int(made.sum()),
-        skipped=int((~made).sum()),
+        updates=int(finite.sum()),
+        skipped=int((~finite).sum()),
         samples=samples,
         learning_rate=optim.learning_rate(run.optimizer),
         batch_size=int(sizes.sum()) / len(sizes),
@@ -80,15 +80,16 @@ def train_epoch(
     )
 
 
-def _given_up(batches: list[Batch]) -> Iterator[Batch]:
-    """The batches in order, none of which is held any longer than it is used."""
+def _emptied(batches: list[Batch]) -> Iterator[Batch]:
+    """Yield the batches in order, and remove each from the list, so that its memory is freed."""
     batches.reverse()
     while batches:
         yield batches.pop()
 
 
-def _left(update: Update) -> dict[int, int]:
-    """Steps to come in the stage, by the size of their batches, as its epoch begins."""
+def _steps_left(update: Update) -> dict[int, int]:
+    """The steps left in the stage when an epoch begins, by the size of their batches."""
     stage = update.stage
     epochs = stage.epoch_range.stop - update.epoch
-    return {n: many * epochs for n, many in equal.counts(stage.samples, stage.batches).items()}
+    counts = equal.counts(stage.samples, stage.batches)
+    return {size: number * epochs for size, number in counts.items()}

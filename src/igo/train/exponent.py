@@ -1,4 +1,4 @@
-"""ρ as curvature predicts it for a run's model, on its data and with its optimizer."""
+"""The ρ that curvature predicts for a run's model, with its data and optimizer."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def predict(
     """ρ at the model's present parameters, in its present mode.
 
     Raises:
-        ValueError: there is no such ρ, see ``igo.noise_exponent``.
+        ValueError: no ρ is known for the optimizer, or see ``igo.noise_exponent``.
     """
     optimizer = training.config.optimizer
     if of_optimizer.law(optimizer) not in of_optimizer.OF_SGD:
-        called = of_optimizer.called(optimizer)
-        raise ValueError(f"it is known for SGD with or without momentum, not {called}")
+        name = of_optimizer.called(optimizer)
+        raise ValueError(f"it is known for SGD with or without momentum, not {name}")
     seed = derive_seed(training.config.seed, "exponent")
     drawn = draw(sampling, n=training.data.n, batch_size=batch_size, batches=batches, seed=seed)
     scale = 1 - momentum if optimizer.name == "nshb" else 1.0

@@ -1,8 +1,8 @@
-"""An update whose loss or gradient is not finite is not made, and is found without waiting.
+"""An update whose loss or gradient is not finite is not made; the host does not wait to find out.
 
-The device decides, as GradScaler's does: a fused optimizer reads a flag there. Of another optimizer
-the flag is read here, for which a GPU is waited for. What the update returns for its loss is then
-not finite either, and that is how it is found: at once on a CPU, at the end of the epoch on a GPU.
+The device decides, as with GradScaler: a fused optimizer reads a flag there. For another optimizer
+the host reads the flag, and waits for a GPU. The loss that the update returns is then not finite,
+which is noticed at once on a CPU, and at the end of the epoch on a GPU.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from igo.train import optim
 
 
 class NotFinite(ArithmeticError):
-    """What is not finite: of an update, the ``update``-th of its epoch from 1 on, or in words."""
+    """A number is not finite: a message, or the update of the epoch, from 1, where it is so."""
 
-    def __init__(self, what: int | str) -> None:
-        if isinstance(what, int):
-            what = f"the loss or its gradient is not finite at update {what}"
-        super().__init__(what)
+    def __init__(self, reason: int | str) -> None:
+        if isinstance(reason, int):
+            reason = f"the loss or its gradient is not finite at update {reason}"
+        super().__init__(reason)
 
 
 def mark_gradient(network: nn.Module, totals: Tensor) -> None:
-    """Make a gradient not finite where the loss (``totals[0]``) is not, so that all ranks hear."""
+    """Make a gradient not finite if the loss (``totals[0]``) is not, so that all ranks notice."""
     gradient = next((p.grad for p in network.parameters() if p.grad is not None), None)
     if gradient is not None:
         gradient[(0,) * gradient.dim()] += totals[0] * 0
@@ -37,26 +37,26 @@ def mark_gradient(network: nn.Module, totals: Tensor) -> None:
 
 @contextmanager
 def checked(optimizer: torch.optim.Optimizer, totals: Tensor) -> Iterator[bool]:
-    """Look for what is not finite in a gradient or loss, in which case the loss says so.
+    """Check that gradients and loss are finite; if not, the loss becomes not finite.
 
     Args:
-        optimizer: with gradients. A fused one passes the update over by itself, in the body.
-        totals: (2,) the loss and the right answers of the batch, changed in place.
+        optimizer: with gradients. A fused one skips the update itself, in the body.
+        totals: (2,) the loss and the correct answers of the batch, changed in place.
 
     Yields:
         Whether the optimizer is to make its step.
     """
-    # GradScaler's own operation, 13 µs for a ResNet-8 on a CPU where a norm takes 90: it multiplies
-    # by 1 and sets the flag.
+    # GradScaler's operation multiplies by the scale, here 1, and sets the flag. It takes 13 µs for
+    # a ResNet-8 on a CPU, where a norm takes 90.
     parameters = (p for group in optimizer.param_groups for p in group["params"])
     gradients = [p.grad for p in parameters if p.grad is not None]
-    found, one = totals.new_zeros(()), totals.new_ones(())
-    torch._amp_foreach_non_finite_check_and_unscale_([*gradients, totals], found, one)
-    totals /= 1 - found
+    flag, scale = totals.new_zeros(()), totals.new_ones(())
+    torch._amp_foreach_non_finite_check_and_unscale_([*gradients, totals], flag, scale)
+    totals /= 1 - flag
     if not optim.takes_flag(optimizer):
-        yield not found.item()
+        yield not flag.item()
         return
-    optimizer.found_inf = found  # type: ignore[attr-defined]
+    optimizer.found_inf = flag  # type: ignore[attr-defined]
     try:
         yield True
     finally:
@@ -65,25 +65,25 @@ def checked(optimizer: torch.optim.Optimizer, totals: Tensor) -> Iterator[bool]:
 
 @contextmanager
 def buffers_kept(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Give BatchNorm its statistics back where the loss that is put into the list is not finite."""
+    """Restore BatchNorm's statistics if the loss that the body appends is not finite."""
     before = [buffer.clone() for buffer in network.buffers()]
     losses: list[Tensor] = []
     yield losses
     with torch.no_grad():
-        for buffer, kept in zip(network.buffers(), before, strict=True):
-            buffer.copy_(torch.where(losses[0].isfinite(), buffer, kept))
+        for buffer, old in zip(network.buffers(), before, strict=True):
+            buffer.copy_(torch.where(losses[0].isfinite(), buffer, old))
 
 
 class Tally:
-    """Loss sums and right answers of an epoch's updates, kept where they were computed."""
+    """Losses and correct answers of an epoch's updates, on the device."""
 
     def __init__(self, updates: int, device: torch.device, skip: bool) -> None:
         self._rows = torch.zeros(updates, 2, device=device)
         self._skip = skip
-        self._direct = device.type == "cpu"  # reading waits for nothing
+        self._direct = device.type == "cpu"  # where reading does not wait
 
     def add(self, update: int, totals: Tensor) -> None:
-        """Take what the update, from 0 on, returned.
+        """Add the totals of an update, which counts from 0.
 
         Raises:
             NotFinite: on a CPU, unless such updates are skipped.
@@ -93,20 +93,20 @@ class Tally:
             raise NotFinite(update + 1)
 
     def sums(self, ranks: Ranks = ALONE) -> tuple[Tensor, Tensor]:
-        """The sums over the updates that were made, (2,) of this rank, and which those are.
+        """This rank's sums (2,) over the finite updates, and which updates are finite.
 
-        Added one after the other in float32, whatever was skipped between them.
+        They are added one after the other in float32, without the skipped ones.
 
         Raises:
-            NotFinite: for the first such update, unless they are skipped.
+            NotFinite: an update is not finite, and such updates are not skipped.
         """
         rows = self._rows.cpu()
-        made = rows[:, 0].isfinite()
+        finite = rows[:, 0].isfinite()
         if ranks.size > 1:
-            made = ranks.sum_((~made).double()) == 0
-        if not self._skip and not made.all():
-            raise NotFinite(int((~made).nonzero()[0]) + 1)
-        if not made.any():
-            return torch.zeros(2), made
-        running = np.add.accumulate(rows[made].numpy(), axis=0)
-        return torch.from_numpy(running[-1]), made
+            finite = ranks.sum_((~finite).double()) == 0
+        if not self._skip and not finite.all():
+            raise NotFinite(int((~finite).nonzero()[0]) + 1)
+        if not finite.any():
+            return torch.zeros(2), finite
+        running = np.add.accumulate(rows[finite].numpy(), axis=0)
+        return torch.from_numpy(running[-1]), finite

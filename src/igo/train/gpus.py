@@ -1,4 +1,4 @@
-"""NVIDIA's GPUs and libraries: what is set once a process, and what a record says of them."""
+"""NVIDIA's GPUs and libraries: settings of the process, and facts for the record."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 from igo.errors import ConfigError
 from igo.ranks import Ranks
 
-# cuDNN's plans for shapes it has met, of some 200 KiB of host memory each. PyTorch keeps 10,000,
-# and a schedule's two hundred batch sizes would fill them; a stage of a ResNet18 needs about 300.
+# Plans that cuDNN keeps, one for each shape, each of some 200 KiB of host memory. PyTorch's default
+# is 10,000, which a schedule's two hundred batch sizes would fill; a stage of a ResNet18 needs 300.
 PLANS = "1000"
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -31,28 +31,30 @@ def wanted(device: str, ranks: Ranks) -> bool:
     """Whether a run computes on GPUs; ``device`` is engine.device: auto, cpu or cuda."""
     if device == "cpu":
         return False
-    found = [word == "True" for word in ranks.everyones("GPU", str(torch.cuda.is_available()))]
-    if any(found) and not all(found):
-        has, not_ = found.index(True), found.index(False)
-        allowed = f"process {has} of the run finds a GPU and process {not_} none; use engine=cpu"
+    has_gpu = [word == "True" for word in ranks.gather("GPU", str(torch.cuda.is_available()))]
+    if any(has_gpu) and not all(has_gpu):
+        with_gpu, without = has_gpu.index(True), has_gpu.index(False)
+        allowed = (
+            f"process {with_gpu} of the run finds a GPU and process {without} none; use engine=cpu"
+        )
         raise ConfigError("engine.device", device, allowed)
-    if device == "cuda" and not any(found):
+    if device == "cuda" and not any(has_gpu):
         allowed = "PyTorch finds no GPU here; use engine=auto or engine=cpu"
         raise ConfigError("engine.device", device, allowed)
-    return found[0]
+    return has_gpu[0]
 
 
 def is_missing(on_gpu: bool) -> bool:
-    """Whether this is a job of SLURM that was given no GPU."""
+    """Whether this is a SLURM job without a GPU."""
     return not on_gpu and "SLURM_JOB_ID" in os.environ
 
 
 def configure(precision: str) -> None:
-    """Set what PyTorch's defaults leave to chance; before the first step, harmless without a GPU.
+    """Set cuDNN's options, before the first step; without a GPU they have no effect.
 
-    fp32 is 32 bits: PyTorch would let convolutions, and those alone, round their inputs to TF32's
-    ten. cuDNN chooses algorithms by rule, not by trial: trying takes up to seconds for each new
-    batch size (estimated), and finds others from run to run.
+    fp32 keeps 32 bits: by default PyTorch lets convolutions round their inputs to TF32. cuDNN
+    chooses algorithms by rule, not by trial: a trial takes up to seconds for each new batch size
+    (estimated), and its choice differs from run to run.
     """
     os.environ.setdefault("TORCH_CUDNN_V8_API_LRU_CACHE_LIMIT", PLANS)
     torch.backends.cudnn.benchmark = False
@@ -61,32 +63,32 @@ def configure(precision: str) -> None:
 
 
 def take_own(ranks: Ranks) -> None:
-    """Give each process of a run a GPU of its own."""
-    found = torch.cuda.device_count()
-    torch.cuda.set_device(ranks.local_rank % found)  # srun may show each process its own GPU alone
+    """Use a GPU that no other process of the run uses."""
+    count = torch.cuda.device_count()
+    torch.cuda.set_device(ranks.local_rank % count)  # srun may show each process only its GPU
     identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
-    check_apart(ranks.everyones("gpu", f"{socket.gethostname()} {identity}"), found)
+    check_apart(ranks.gather("gpu", f"{socket.gethostname()} {identity}"), count)
 
 
-def check_apart(gpus: Sequence[str], found: int) -> None:
-    """See that no GPU is named twice."""
+def check_apart(gpus: Sequence[str], count: int) -> None:
+    """Check that no GPU is in the list twice."""
     gpu, shared = Counter(gpus).most_common(1)[0]
     if shared > 1:
         allowed = (
-            f"{shared} processes on {gpu.split()[0]} would share one GPU, of {found} there; start"
+            f"{shared} processes on {gpu.split()[0]} would share one GPU, of {count} there; start"
             " at most as many as there are GPUs, or use engine=cpu"
         )
         raise ConfigError("engine.device", "cuda", allowed)
 
 
 def facts() -> dict[str, str | int]:
-    """The GPU and the versions of what drives it."""
-    found: dict[str, str | int] = {"gpu": torch.cuda.get_device_name()}
+    """The GPU, and the versions of its driver and libraries."""
+    machine: dict[str, str | int] = {"gpu": torch.cuda.get_device_name()}
     with contextlib.suppress(OSError):
-        if named := re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text()):
-            found["driver"] = named.group()
+        if match := re.search(r"\b\d+(\.\d+)+\b", DRIVER.read_text()):
+            machine["driver"] = match.group()
     if torch.version.cuda is not None:
-        found["cuda"] = torch.version.cuda
+        machine["cuda"] = torch.version.cuda
     if (version := torch.backends.cudnn.version()) is not None:
-        found["cudnn"] = version
-    return found
+        machine["cudnn"] = version
+    return machine

@@ -1,4 +1,4 @@
-"""The training loop: walk the plan stage by stage, one record for each finished epoch."""
+"""The training loop: train the plan's epochs, with one record for each finished epoch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from igo.train.finite import NotFinite
 from igo.train.record import record_of
 from igo.train.state import Epoch, Progress, Training, Watcher
 
-LEAST_SCALE = 2.0**-20  # of an fp16 loss; 2^16 to begin with, halved at each overflow
+LEAST_SCALE = 2.0**-20  # of an fp16 loss; it starts at 2^16 and is halved at each overflow
 
 
 def train(
@@ -31,15 +31,15 @@ def train(
     check_stop: Callable[[], None],
     shrunk: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
-    """Train from where ``progress`` stands, and bring it forward, to the end of the plan.
+    """Train from ``progress`` to the end of the plan, and update ``progress``.
 
-    ``check_stop`` is called before each update and may raise to end the run. ``shrunk`` is told of
-    micro-batches that did not fit in memory, and of those from here on.
+    ``check_stop`` is called before each update and may raise to end the run. ``shrunk`` is called
+    with the micro-batch size that did not fit in memory, and with the new one.
     """
     run.network.train()
     sampler, schedule = _sampler(run, progress), None
     for epoch in sampler.epochs():
-        run = recovery.with_parts_of(run, progress.micro_batch_size)
+        run = recovery.with_micro_batches(run, progress.micro_batch_size)
         record: Record | None = None
         while record is None:
             before = recovery.Snapshot.of(run, progress)
@@ -56,13 +56,13 @@ def train(
                 if not micro_batch.is_exhausted(error):
                     raise
                 reason = str(error) or type(error).__name__
-            # Here, not above, where the traceback holds on to the tensors of the failed try.
+            # Here, not above, where the traceback keeps the tensors of the failed attempt.
             largest, k = run.engine.micro_batch_size, sampler.plan.batches_of_epoch(epoch)
-            before.restore(run, progress)  # and what the failed try had in memory is free
+            before.restore(run, progress)  # this also frees the memory of the failed attempt
             _go_to(progress, sampler, run)
             schedule = None
             progress.micro_batch_size = recovery.smaller(run, k, reason)
-            run = recovery.with_parts_of(run, progress.micro_batch_size)
+            run = recovery.with_micro_batches(run, progress.micro_batch_size)
             shrunk(largest, progress.micro_batch_size)
         progress.records.append(record)
         epoch_done(record)
@@ -71,11 +71,12 @@ def train(
 
 def _sampler(run: Training, progress: Progress) -> BatchSampler:
     """The sampler of the run's plan, at the end of the last whole epoch."""
-    ranks, follows = run.engine.ranks, control.feedback(run.config)
+    ranks, feedback = run.engine.ranks, control.feedback(run.config)
     sampler = BatchSampler(
-        run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size, feedback=follows
+        run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size, feedback=feedback
     )
-    progress.feedback = (progress.feedback or sampler.state_dict()["feedback"]) if follows else None
+    state = (progress.feedback or sampler.state_dict()["feedback"]) if feedback else None
+    progress.feedback = state
     _go_to(progress, sampler, run)
     return sampler
 
@@ -87,14 +88,15 @@ def _begin_epoch(
     progress: Progress,
     bar: Watcher,
 ) -> Schedule:
-    """Measure C² where the plan asks for it; the schedule that trains the epoch."""
+    """Measure C² if the plan needs it, and return the schedule that trains the epoch."""
     _measure(run, sampler, progress)
     if schedule is None:
         noise = progress.reference if run.plan.by_momentum else None
         keep = run.config.optimizer.constant_half_life
         schedule = Schedule(run.optimizer, sampler, noise=noise, constant_half_life=keep)
     place = sampler.plan.at(sampler.updates + 1)
-    torch.manual_seed(derive_seed(run.config.seed, "dropout", place.epoch, *run.engine.ranks.own))
+    suffix = run.engine.ranks.seed_suffix
+    torch.manual_seed(derive_seed(run.config.seed, "dropout", place.epoch, *suffix))
     bar.begin_epoch(place.epoch, _aim(run, sampler.plan, place.stage, progress))
     return schedule
 
@@ -102,7 +104,7 @@ def _begin_epoch(
 def _end_epoch(
     run: Training, sampler: BatchSampler, schedule: Schedule, trained: Epoch, progress: Progress
 ) -> Record:
-    """Evaluate and make the record. ``progress`` moves on when all succeeded."""
+    """Evaluate and make the record. ``progress`` is updated last, after any error."""
     _check_finite(run, trained)
     place = sampler.plan.at(sampler.updates)
     batchnorm.average(run.network, run.engine.ranks)
@@ -115,44 +117,44 @@ def _end_epoch(
 
 
 def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float | None:
-    """δ_m of a stage, by the C² at the start of training; None where it is not known then."""
+    """δ_m of a stage with the C² of the start of training; None if it is not known then."""
     assert progress.reference is not None
     return control.aim(run.config, plan, stage, progress.reference)
 
 
 def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
-    """Bring the sampler to the end of the last whole epoch; it counts skipped updates too."""
+    """Set the sampler to the end of the last whole epoch; it counts skipped updates too."""
     state, epoch, feedback = sampler.state_dict(), progress.epoch, progress.feedback
     if feedback is not None:
         rows, first = feedback["rows"], run.plan.stages[0]
         reached = run.plan.stage_of_epoch(epoch).stage if epoch else 0
-        if len(rows) < reached:  # an old checkpoint: it knows the newest stage, and needs no other
+        if len(rows) < reached:  # an old checkpoint has the newest stage only, which is enough
             rows = [[first.batches, first.eta_m], *rows * (reached - 1)]
         state["feedback"] = {**feedback, "rows": rows}
     sampler.load_state_dict({**state, "updates": 0})
-    sampler.updates = sum(sampler.plan.batches_of_epoch(one) for one in range(1, epoch + 1))
+    sampler.updates = sum(sampler.plan.batches_of_epoch(e) for e in range(1, epoch + 1))
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
-    """Loss and accuracy on the test set and, where some are held out, the validation images.
+    """Loss and accuracy on the test set and, if there are some, the validation images.
 
-    None for each in an epoch that is not to be evaluated; the last one always is.
+    None for each in an epoch that is not evaluated. The last epoch always is.
     """
     due = epoch % int(run.config.evaluate_every) == 0 or epoch == run.plan.epochs
     splits = {"test": run.data.test_batches}
     if run.config.dataset.validation:
         splits["validation"] = run.data.validation_batches
-    found: Record = {}
+    values: Record = {}
     for name, stream in splits.items():
         loss, accuracy = None, None
         if due:
             loss, accuracy = run.engine.evaluate(run.network, stream(run.engine.ranks))
-        found |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
-    return found
+        values |= {f"{name}/loss": loss, f"{name}/accuracy": accuracy}
+    return values
 
 
 def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
-    """C² at the start of training, and of each stage where the plan follows it."""
+    """Measure C² at the start of training, and of each stage if the plan follows C²."""
     if progress.reference is not None and not sampler.awaits_noise:
         return
     stage = sampler.plan.at(sampler.updates + 1).stage
@@ -165,7 +167,7 @@ def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
         batch_size=measure.size_at_start(run.config, before),
         seed=derive_seed(run.config.seed, "noise", stage.stage),
     )
-    current = run.engine.ranks.broadcast(current)  # ranks that round apart would part for good
+    current = run.engine.ranks.broadcast(current)  # rounding may differ between ranks
     if not math.isfinite(current.variance):
         raise UserError(
             f"C² is {current.variance} at the start of stage {stage.stage}; a smaller"
@@ -181,7 +183,7 @@ def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
 
 
 def _check_finite(run: Training, trained: Epoch) -> None:
-    """See that an epoch's sums are numbers."""
+    """Check that an epoch's sums are finite."""
     variance = trained.noise.variance if trained.noise else 0.0
     for name, value in (("training loss", trained.loss), ("C²", variance)):
         if not math.isfinite(value):
@@ -190,13 +192,13 @@ def _check_finite(run: Training, trained: Epoch) -> None:
         raise NotFinite("the gradient overflows fp16 at any scale of the loss")
 
 
-def _not_finite(run: Training, sampler: BatchSampler, what: NotFinite, progress: Progress) -> str:
+def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress: Progress) -> str:
     place = sampler.plan.at(sampler.updates)
     stage, delta = place.stage, _aim(run, sampler.plan, place.stage, progress)
     level = "" if delta is None else f", δ {delta:.4g}"
     return (
-        f"{what} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
+        f"{error} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
         f" {stage.b_m:.4g}{level}); a smaller learning_rate or engine.precision=fp32 may"
-        " help, and engine.non_finite=skip passes single such updates over. The last good"
+        " help, and engine.non_finite=skip skips single such updates. The last good"
         f" checkpoint is of epoch {progress.epoch}"
     )

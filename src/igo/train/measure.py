@@ -1,4 +1,4 @@
-"""The gradients of mini-batches as training makes them, and the C² that they have."""
+"""C² from the gradients of mini-batches, computed as in training."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from igo.train.datasets import Data
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 
-Part = tuple[Tensor, Tensor, range]  # what a rank has of it, and where it is in its batch
+Part = tuple[Tensor, Tensor, range]  # a rank's images and labels; the part's samples in the batch
 
 
 def size_at_start(config: Config, before: int | None) -> int:
-    """b of the measurement at the start of a stage: the batch as it is, if K of them fit in n.
+    """b of the measurement at the start of a stage: the present batch size, if K batches fit in n.
 
-    ``before`` are the batches of an epoch of the stage before; None at the start of training.
-
-    Under BatchNorm C² depends on the size of the batch that it is measured with.
+    ``before`` is the number of batches of an epoch of the previous stage; None at the start of
+    training. Under BatchNorm C² depends on the batch size that it is measured with.
     """
-    n, cap = training_samples(config), config.noise.batch_size
+    n, largest = training_samples(config), config.noise.batch_size
     k = before or equal.count(n, config.batch_size)
     b = equal.sizes(n, k)[1]
-    return max(1, min(b, cap or b, n // config.noise.batches))
+    return max(1, min(b, largest or b, n // config.noise.batches))
 
 
 def mini_batch(
@@ -44,13 +43,13 @@ def mini_batch(
     seed: int,
     sampling: str = "disjoint",
 ) -> Noise:
-    """C² from mini-batch gradients as training makes them, augmentation and BatchNorm included."""
+    """C² from mini-batch gradients as in training, with augmentation and BatchNorm."""
     drawn = draw(sampling, n=data.n, batch_size=batch_size, batches=batches, seed=seed)
     stream = data.train_batches(
         engine.ranks.share(drawn), derive_seed(seed, "augmentation"), engine.micro_batch_size
     )
     parts = ((*batch, range(batch_size)) for batch in stream)
-    dropout = derive_seed(seed, "dropout", *engine.ranks.own)
+    dropout = derive_seed(seed, "dropout", *engine.ranks.seed_suffix)
     return spread_of(engine, network, parts, dropout).noise(
         batch_size=batch_size, n=data.n, sampling=sampling
     )
@@ -63,9 +62,9 @@ def spread_of(
     seed: int | None = None,
     also: Spread | None = None,
 ) -> Spread:
-    """How the gradients of parts scatter; the training that follows is as if there were none.
+    """The scatter of the parts' gradients. The training that follows is not changed by it.
 
-    ``also`` takes the same gradients in.
+    The same gradients are added to ``also``.
     """
     with untouched(network, seed):
         spread = Spread(network.parameters())
@@ -80,10 +79,10 @@ def spread_of(
 def training_gradient(
     engine: Engine, network: nn.Module, batch: Batch | tuple[Tensor, Tensor, range]
 ) -> list[Tensor | None]:
-    """The gradient of a batch's mean loss as training computes it, by parameter.
+    """The gradient of a batch's mean loss as in training, by parameter.
 
-    The batch, or this rank's share and the span of the whole one. Where training needs loss scaling
-    (fp16), in fp32: a scaled gradient may overflow.
+    ``batch`` is the whole batch, or this rank's share and the span of the whole one. Where training
+    scales the loss (fp16), it is computed in fp32, as a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
         off = torch.amp.GradScaler(engine.device.type, enabled=False)

@@ -1,7 +1,4 @@
-"""How many samples may go through a model at once, counted from its configuration alone.
-
-And how an error says that they were too many all the same.
-"""
+"""How many samples may go through a model at once, from its configuration alone."""
 
 from __future__ import annotations
 
@@ -11,9 +8,9 @@ from torch import Tensor, nn
 from igo.config.schema import Config, DatasetConfig
 from igo.train import models
 
-MOST = 1024  # samples; by then, no machine gains from more
-# What is said in a RuntimeError: PyTorch's allocator on a CPU, C++'s, cuBLAS and cuDNN, oneDNN
-# (which says no more than that).
+MOST = 1024  # samples; no machine gains from more
+# Messages of a RuntimeError without memory: of PyTorch's allocator on a CPU, C++, cuBLAS and cuDNN,
+# oneDNN (whose messages say no more).
 EXHAUSTED = (
     "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
     "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",
@@ -22,16 +19,16 @@ EXHAUSTED = (
 
 
 def size_for(config: Config, network: nn.Module) -> int:
-    """The configured one, or the largest power of two, at most MOST, that engine.memory allows.
+    """The configured size, or the largest power of two up to MOST that engine.memory allows.
 
-    It depends on the configuration alone, never on the machine, as BatchNorm's statistics, and so
-    the result, depend on it.
+    It depends on the configuration alone, not on the machine: BatchNorm's statistics, and so the
+    result, depend on it.
     """
     if config.engine.micro_batch_size is not None:
         return config.engine.micro_batch_size
     try:
         allowed = config.engine.memory * 2**30 / bytes_per_sample(network, config.dataset)
-    except models.MISFIT:  # models.check_fits, which comes next, has the words for it
+    except models.MISFIT:  # models.check_fits is called next, and raises the error
         return MOST
     size = 1
     while 2 * size <= min(allowed, MOST):
@@ -40,32 +37,33 @@ def size_for(config: Config, network: nn.Module) -> int:
 
 
 def bytes_per_sample(network: nn.Module, dataset: DatasetConfig) -> float:
-    """Bytes a sample that a forward pass in fp32 keeps for its backward pass.
+    """Bytes for each sample that a forward pass in fp32 saves for its backward pass.
 
-    Counted on the meta device, where tensors have shapes and no content, as the difference between
-    two batch sizes, so that parameters do not count.
+    Counted on the meta device, where tensors have shapes and no content. It is the difference
+    between two batch sizes, so parameters do not count.
     """
-    pushed = models.on_meta(network).train()
+    on_meta = models.on_meta(network).train()
     small, large = 2, 4
-    return (_kept(pushed, dataset, large) - _kept(pushed, dataset, small)) / (large - small)
+    difference = _saved_bytes(on_meta, dataset, large) - _saved_bytes(on_meta, dataset, small)
+    return difference / (large - small)
 
 
-def _kept(network: nn.Module, dataset: DatasetConfig, samples: int) -> int:
+def _saved_bytes(network: nn.Module, dataset: DatasetConfig, samples: int) -> int:
     size = dataset.image_size
     images = torch.empty(samples, dataset.channels, size, size, device="meta")
-    kept: dict[int, Tensor] = {}  # by storage, as several operations may keep one tensor
+    saved: dict[int, Tensor] = {}  # by storage, as several operations may save the same tensor
 
-    def keep(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage()._cdata] = tensor
+    def save(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         network(images)
-        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        return sum(tensor.untyped_storage().nbytes() for tensor in saved.values())
 
 
 def is_exhausted(error: BaseException) -> bool:
     """Whether an error says that memory ran out, the CPU's or the GPU's."""
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in EXHAUSTED)
+    return isinstance(error, RuntimeError) and any(part in str(error) for part in EXHAUSTED)

@@ -1,4 +1,4 @@
-"""Models by name, made for a data set's images and classes; never pretrained or downloaded."""
+"""Models by name, built for a data set's images and classes; never pretrained or downloaded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torchvision.models import resnet as torchvision_resnet
 from torchvision.models.resnet import BasicBlock
 
 from igo.config.schema import DatasetConfig, ModelConfig
-from igo.errors import ConfigError, nearest
+from igo.errors import ConfigError, first_line, nearest
 
-# What models raise when images do not fit them.
+# What models raise if images do not fit them.
 MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError,
           ArithmeticError)  # fmt: skip
 
@@ -31,44 +31,42 @@ def build(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
 
 
 def on_meta(network: nn.Module) -> nn.Module:
-    """A copy whose tensors have shapes and no content: it takes no memory of the device."""
+    """A copy whose tensors have shapes and no content, so it takes no memory of the device."""
     tensors = (*network.parameters(), *network.buffers())
     shapes: dict[int, Any] = {}
-    for one in tensors:
-        empty = torch.empty_like(one, device="meta")
-        parameter = isinstance(one, nn.Parameter)
-        shapes[id(one)] = nn.Parameter(empty, one.requires_grad) if parameter else empty
+    for tensor in tensors:
+        copied = torch.empty_like(tensor, device="meta")
+        parameter = isinstance(tensor, nn.Parameter)
+        shapes[id(tensor)] = nn.Parameter(copied, tensor.requires_grad) if parameter else copied
     return copy.deepcopy(network, shapes)
 
 
 def check_fits(network: nn.Module, name: str, dataset: DatasetConfig, smallest: int) -> bool:
-    """Push the smallest batch of the plan through on the meta device: shapes without arithmetic.
+    """Run the smallest batch of the plan through the model, on the meta device (shapes only).
 
     Returns:
-        Whether a strided convolution sees single pixels. Its bf16 gradient on a CPU is wrong (seen
-        in PyTorch 2.13: 29 of 30 draws, from 10 % off to infinite), so training needs fp32 there.
+        Whether a strided convolution has single pixels as input. On a CPU its bf16 gradient is
+        wrong (in PyTorch 2.13: 29 of 30 draws, from 10 % off to infinite), so training needs fp32.
     """
     size = dataset.image_size
     images = torch.empty(smallest, dataset.channels, size, size, device="meta")
-    given = f"{smallest} x {dataset.channels} x {size} x {size} images of {dataset.name}"
+    batch = f"{smallest} x {dataset.channels} x {size} x {size} images of {dataset.name}"
     single_pixels: list[bool] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1:
             single_pixels.append(inputs[0].shape[-2:] == (1, 1))
 
-    pushed = on_meta(network).train()
-    for module in pushed.modules():
+    copied = on_meta(network).train()
+    for module in copied.modules():
         module.register_forward_pre_hook(look)
     try:
-        shape = pushed(images).shape
+        shape = copied(images).shape
     except MISFIT as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(
-            "model.name", name, f"it cannot take a batch of {given}: {reason}"
-        ) from None
+        allowed = f"it cannot take a batch of {batch}: {first_line(error)}"
+        raise ConfigError("model.name", name, allowed) from None
     if tuple(shape) != (smallest, dataset.classes):
-        allowed = f"it makes outputs {tuple(shape)} of {given}; (b, {dataset.classes}) are needed"
+        allowed = f"it makes outputs {tuple(shape)} of {batch}; (b, {dataset.classes}) are needed"
         raise ConfigError("model.name", name, allowed)
     return any(single_pixels)
 
@@ -94,7 +92,7 @@ def _resnet8(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
 def _torchvision_resnet(
     make: Callable[..., Any],
 ) -> Callable[[ModelConfig, DatasetConfig], nn.Module]:
-    def built(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
+    def build_resnet(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
         network: nn.Module = make(weights=None, num_classes=dataset.classes)
         if model.stem == "cifar":  # 3x3, stride 1, and no max-pool: the published model
             network.conv1 = nn.Conv2d(dataset.channels, 64, 3, padding=1, bias=False)
@@ -103,7 +101,7 @@ def _torchvision_resnet(
             network.conv1 = nn.Conv2d(dataset.channels, 64, 7, stride=2, padding=3, bias=False)
         return _he_initialised(network)
 
-    return built
+    return build_resnet
 
 
 class _PreactivationBlock(nn.Module):
@@ -122,9 +120,9 @@ class _PreactivationBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(b, inputs, H, W) to (b, outputs, H/stride, W/stride)."""
         activated = torch.relu(self.norm1(x))
-        kept = x if self.shortcut is None else self.shortcut(activated)
+        residual = x if self.shortcut is None else self.shortcut(activated)
         hidden: Tensor = self.conv2(torch.relu(self.norm2(self.conv1(activated))))
-        return hidden + kept
+        return hidden + residual
 
 
 def _wide_resnet28_10(_: ModelConfig, dataset: DatasetConfig) -> nn.Module:
@@ -155,21 +153,20 @@ def _he_initialised(network: nn.Module) -> nn.Module:
 
 
 def _timm(model: ModelConfig, dataset: DatasetConfig) -> nn.Module:
-    import timm  # seconds, and only for this
+    import timm  # here, as its import takes seconds
 
     known = timm.list_models()
     if model.name.split(".")[0] not in known:
         allowed = f"timm {timm.__version__} has no such model.{nearest(model.name, known)}"
         raise ConfigError("model.name", model.name, allowed)
-    made: dict[str, Any] = {"num_classes": dataset.classes, "in_chans": dataset.channels}
+    settings: dict[str, Any] = {"num_classes": dataset.classes, "in_chans": dataset.channels}
     try:
-        try:  # models with a fixed input size are told it, the others do not take the argument
-            network = timm.create_model(model.name, img_size=dataset.image_size, **made)
+        try:  # models with a fixed input size need it, the others do not take the argument
+            network = timm.create_model(model.name, img_size=dataset.image_size, **settings)
         except TypeError:
-            network = timm.create_model(model.name, **made)
+            network = timm.create_model(model.name, **settings)
     except MISFIT as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        allowed = f"timm cannot make it for {dataset.name}: {reason}"
+        allowed = f"timm cannot make it for {dataset.name}: {first_line(error)}"
         raise ConfigError("model.name", model.name, allowed) from None
     if not isinstance(network, nn.Module):
         raise TypeError(f"timm made a {type(network)}")

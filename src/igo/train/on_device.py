@@ -1,4 +1,4 @@
-"""From the host to the device in few and large copies: each of them makes a GPU be waited for."""
+"""Copies from the host to the device, few and large ones: the host waits for a GPU at each."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from igo.config.schema import DatasetConfig
 from igo.data.source import Split
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
-TEST_BATCH = 500  # a third less time than 1000 on a CPU, whose cache it fits
-# Training images: as many on a CPU halve what a batch of 16 costs, and more gain nothing. A GPU's
-# launches are paid for by fewer of them; its bound is in pixels, of which each takes some 30 bytes.
+TEST_BATCH = 500  # takes a third less time than 1000 on a CPU, as it fits in the cache
+# Training images that are made at once. On a CPU 256 halve the cost of batches of 16, and more
+# gain nothing. A GPU gains from fewer launches; its limit is in pixels, each of some 30 bytes.
 MADE_AT_ONCE = 256
 PIXELS_AT_ONCE = 2**22  # 4,096 images of CIFAR
 
@@ -29,27 +29,27 @@ class Normalise:
         self._offset = (-mean / std).to(device, torch.float32)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Normalise a batch; channels_last memory, which convolutions are fastest on."""
+        """Normalise a batch, to channels_last memory, with which convolutions are fastest."""
         b, channels, height, width = images.shape
         images = images.to(torch.float32, memory_format=torch.channels_last, copy=True)
-        # By whole rows: of loops over the channels of each pixel none is fast on a CPU.
+        # By whole rows: a loop over the channels of each pixel is slow on a CPU.
         rows = images.permute(0, 2, 3, 1).view(b, height, width * channels)
         torch.addcmul(self._offset.repeat(width), rows, self._scale.repeat(width), out=rows)
         return images
 
 
-def resident(one: Split, device: torch.device) -> tuple[Tensor, Tensor]:
-    """A data set's images, uint8 (n, H, W, C), and labels, int64 (n,), by one copy each."""
-    images = torch.from_numpy(np.ascontiguousarray(one.images)).to(device)
-    return images, torch.from_numpy(one.labels.astype(np.int64)).to(device)
+def resident(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """A data set's images, uint8 (n, H, W, C), and labels, int64 (n,), in one copy each."""
+    images = torch.from_numpy(np.ascontiguousarray(split.images)).to(device)
+    return images, torch.from_numpy(split.labels.astype(np.int64)).to(device)
 
 
 def order(index_batches: Sequence[Tensor], device: torch.device) -> Sequence[Tensor]:
-    """The same batches on the device by one copy, for which a GPU waits: not one for each."""
+    """The same batches on the device, in one copy."""
     if device.type == "cpu" or not index_batches:
         return index_batches
-    moved = torch.cat(list(index_batches)).to(device)
-    return torch.split(moved, [len(one) for one in index_batches])
+    indices = torch.cat(list(index_batches)).to(device)
+    return torch.split(indices, [len(batch) for batch in index_batches])
 
 
 def at_once(images: Tensor) -> int:
@@ -59,15 +59,15 @@ def at_once(images: Tensor) -> int:
     return max(PIXELS_AT_ONCE // (images.shape[1] * images.shape[2]), 1)
 
 
-def together(index_batches: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
-    """Neighbouring batches until they have so many images: small ones cost calls, not work."""
-    some: list[Tensor] = []
+def grouped(index_batches: Iterable[Tensor], count: int) -> Iterator[list[Tensor]]:
+    """Yield groups of consecutive batches with ``count`` images or more: fewer and larger calls."""
+    group: list[Tensor] = []
     images = 0
     for index in index_batches:
-        some.append(index)
+        group.append(index)
         images += len(index)
         if images >= count:
-            yield some
-            some, images = [], 0
-    if some:
-        yield some
+            yield group
+            group, images = [], 0
+    if group:
+        yield group

@@ -17,20 +17,20 @@ from igo.data.stored import Stored
 from igo.errors import UserError
 
 Seeded = tuple[int, int | None]  # an image's index, and the seed of its random transform
-PIECE = 64  # images that a worker hands over at once, through shared memory
+PIECE = 64  # images that a worker passes on at once, through shared memory
 
 
 class ByIndex(Protocol):
-    """What has an image, or its pixels, at each index."""
+    """Images, or their pixels, by index."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
 
 class Files:
-    """Image files, opened by index. Their names are one array, which forked workers share."""
+    """Image files, opened by index. Their names are an array, which forked workers share."""
 
-    def __init__(self, root: Path, files: Sequence[File], open_one: Callable[[Path], Any]) -> None:
-        self._root, self._open = root, open_one
+    def __init__(self, root: Path, files: Sequence[File], open_file: Callable[[Path], Any]) -> None:
+        self._root, self._open = root, open_file
         self._names = np.array([file.name.encode() for file in files])
 
     def __getitem__(self, index: int) -> Any:
@@ -43,7 +43,7 @@ class OnDisk(torch.utils.data.Dataset[Tensor | UserError]):
     Args:
         images: an image, or its pixels, by index.
         labels: (n,) int64.
-        transform: of an image to a uint8 tensor; if it is random, of (seed, index) alone.
+        transform: of an image to a uint8 tensor; a random one depends on (seed, index) alone.
     """
 
     def __init__(
@@ -58,12 +58,12 @@ class OnDisk(torch.utils.data.Dataset[Tensor | UserError]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, which: Seeded) -> Tensor | UserError:
-        """The transformed image; of a damaged file an error, which the reader raises.
+    def __getitem__(self, seeded: Seeded) -> Tensor | UserError:
+        """The transformed image; for a damaged file the error, which the reader raises.
 
-        Raised in a worker, an exception would keep DataLoader's processes from ending in order.
+        An exception in a worker would keep DataLoader's processes from ending in order.
         """
-        index, seed = which
+        index, seed = seeded
         before = torch.default_generator.get_state()
         try:
             if seed is not None:
@@ -76,17 +76,17 @@ class OnDisk(torch.utils.data.Dataset[Tensor | UserError]):
 
 
 def collate(samples: list[Tensor | UserError]) -> Tensor | UserError:
-    """(b, …) uint8; the first error if there is one."""
+    """(b, …) uint8, or the first error."""
     errors = (sample for sample in samples if isinstance(sample, UserError))
-    found: Tensor | UserError = next(errors, None) or torch.utils.data.default_collate(samples)
-    return found
+    batch: Tensor | UserError = next(errors, None) or torch.utils.data.default_collate(samples)
+    return batch
 
 
 class Pieces:
-    """The pieces of the batches that are being read, as DataLoader asks for them.
+    """The pieces of the batches that a reader reads, for DataLoader.
 
-    An object of its own: a cycle of references through the loader would be collected in any order,
-    its queues before its workers.
+    It is apart from the reader, as in a cycle of references the loader's queues could be collected
+    before its workers.
     """
 
     def __init__(self) -> None:
@@ -100,18 +100,18 @@ class Pieces:
 
 
 class Reader:
-    """Batches of images as DataLoader workers read them.
+    """Batches of images, read by DataLoader workers.
 
-    The workers live as long as the reader: they are not started anew for each epoch. They hand over
-    PIECE images at a time, so that shared memory is bounded whatever the size of a batch.
+    The workers live as long as the reader, over epochs. They pass on PIECE images at a time, which
+    bounds shared memory for every batch size.
     """
 
     def __init__(self, images: OnDisk, workers: int, pinned: bool) -> None:
         self._images, self._workers, self._pinned = images, workers, pinned
         self._pieces = Pieces()
-        self._loader = self._started()
+        self._loader = self._new_loader()
 
-    def _started(self) -> torch.utils.data.DataLoader[Any]:
+    def _new_loader(self) -> torch.utils.data.DataLoader[Any]:
         return torch.utils.data.DataLoader(
             self._images,
             batch_sampler=self._pieces,
@@ -125,38 +125,38 @@ class Reader:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (b, …) uint8 and labels (b,) int64 in the host's memory, for each batch of indices.
 
-        An empty batch has no pixels to tell their shape from: (0,) and (0,).
+        An empty batch is (0,) and (0,), as the shape of its pixels is not known.
         """
         self._pieces.batches, self._pieces.seed = batches, seed
-        loaded, whole = iter(self._loader), False
+        pieces, complete = iter(self._loader), False
         try:
             for batch in batches:
-                yield self._pixels(len(batch), loaded), self._images.labels[batch]
-            whole = True
+                yield self._pixels(len(batch), pieces), self._images.labels[batch]
+            complete = True
         finally:
-            if not whole:  # what its workers have sent is of no use to the next pass
-                self._loader = self._started()
+            if not complete:  # drop what its workers have sent already
+                self._loader = self._new_loader()
 
-    def _pixels(self, size: int, loaded: Iterator[Tensor | UserError]) -> Tensor:
+    def _pixels(self, size: int, pieces: Iterator[Tensor | UserError]) -> Tensor:
         pixels, start = torch.empty(0, dtype=torch.uint8), 0
         while start < size:
-            read = next(loaded)
-            if isinstance(read, UserError):
-                raise read
+            piece = next(pieces)
+            if isinstance(piece, UserError):
+                raise piece
             if not start:
-                shape = size, *read.shape[1:]
+                shape = size, *piece.shape[1:]
                 pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-            pixels[start : start + len(read)] = read
-            start += len(read)
+            pixels[start : start + len(piece)] = piece
+            start += len(piece)
         return pixels
 
 
 class OnHost:
-    """A batch whose images are made on the device where they are sliced, a part at a time.
+    """A batch on the host: a slice of it is made on the device.
 
     Args:
         pixels: (b, …) uint8 in the host's memory.
-        make: the images (b', C, H, W) float32 on the device of some pixels and where they are.
+        make: makes images (b', C, H, W) float32 on the device from some pixels and their slice.
     """
 
     def __init__(self, pixels: Tensor, make: Callable[[Tensor, slice], Tensor]) -> None:
@@ -169,29 +169,29 @@ class OnHost:
         return self._make(self._pixels[part], part)
 
     def whole_up_to(self, at_once: int | None) -> Tensor:
-        """The images on the device; of more than ``at_once`` this object, for who slices it."""
+        """The images on the device; above ``at_once`` this object, which the caller slices."""
         whole = at_once is None or len(self) <= at_once
         return self[:] if whole else cast(Tensor, self)
 
 
 class Photographs:
-    """Stored images as those of Pillow's, each of which knows its size in its file."""
+    """Stored images as Pillow's, each with the size that it has in its file."""
 
-    def __init__(self, kept: Stored) -> None:
-        self._kept = kept
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
 
     def __getitem__(self, index: int) -> Any:
         from PIL import Image
 
-        image: Any = Image.fromarray(self._kept[index])
-        image.was = tuple(self._kept.were[index].tolist())
+        image: Any = Image.fromarray(self._stored[index])
+        image.size_in_file = tuple(self._stored.sizes_in_files[index].tolist())
         return image
 
 
 class RandomCrop:
-    """torchvision's RandomResizedCrop, of an image in its file's size with the same bits.
+    """torchvision's RandomResizedCrop, with the same bits for an image in its file's size.
 
-    Of a stored image it is the same part, to which the same draws lead.
+    From a stored image, the same draws give the same part.
     """
 
     def __init__(self, size: int) -> None:
@@ -200,8 +200,8 @@ class RandomCrop:
         self._size, self._crop = size, v2.RandomResizedCrop(size, antialias=True)
 
     def __call__(self, image: Any) -> Any:
-        """A random part of the image, resized to the size."""
-        height, width = getattr(image, "was", (image.height, image.width))
+        """A random part of the image, resized."""
+        height, width = getattr(image, "size_in_file", (image.height, image.width))
         if (height, width) == (image.height, image.width):
             return self._crop(image)
         from PIL.Image import Resampling
@@ -215,7 +215,7 @@ class RandomCrop:
 
 
 def pixels(image: Any) -> Tensor:
-    """(H, W, C) uint8 of an image of Pillow's."""
+    """The pixels of a Pillow image, (H, W, C) uint8."""
     return torch.from_numpy(np.array(image))
 
 

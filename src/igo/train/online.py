@@ -1,9 +1,9 @@
-"""C² while training goes on: from pieces of an epoch's first batches, before its first update.
+"""C² during training: from pieces of an epoch's first batches, before its first update.
 
-At that point all samples have been seen equally often, so disjoint pieces of a new permutation are
+There all samples have been seen equally often, so disjoint pieces of a new permutation are
 exchangeable, and the ordinary estimator is unbiased for C² over all n samples. Later in an epoch it
-would be that of the samples to come, whose gradients are larger than those of the samples that were
-just trained on (docs/noise.md).
+would measure the samples to come, whose gradients are larger than those of the samples just trained
+on (docs/noise.md).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from igo.train.measure import Part
 from igo.train.on_device import Batch
 
 LEAST_PIECES = 8  # of an epoch, for an interval
-LEAST_SIZE = 8  # samples of a piece: under BatchNorm, fewer have another C² altogether
+LEAST_SIZE = 8  # samples of a piece: under BatchNorm, smaller pieces have a very different C²
 
 
 @dataclass(frozen=True)
 class Online:
-    """What is measured of an epoch: ``pieces`` of ``size`` samples of its first ``batches``."""
+    """The measurement of an epoch: ``pieces`` of ``size`` samples of its first ``batches``."""
 
     size: int
     pieces: int
@@ -40,30 +40,31 @@ class Online:
     def of_epoch(config: NoiseConfig, n: int, k: int) -> Online:
         """Plan the pieces of an epoch of k equal batches of n samples.
 
-        Measuring costs forward and backward of the pieces on top of the steps. Within
-        ``noise.online`` of the epoch's samples, there are LEAST_PIECES of the largest size that
-        fits, at most a batch, and more once the pieces are whole batches. A small data set costs
-        more than that, as it has LEAST_PIECES of LEAST_SIZE too.
+        Each piece costs a forward and a backward pass. With ``noise.online`` of the epoch's samples
+        as the budget, there are LEAST_PIECES of the largest size that fits, up to a batch, and more
+        pieces once they are whole batches. A small data set exceeds the budget, as it has
+        LEAST_PIECES of LEAST_SIZE too.
         """
         b = equal.sizes(n, k)[1]
         budget = config.online * n
         if budget == 0 or n < 2:
             return Online(1, 0, 0)
         size = min(b, config.batch_size or b, max(int(budget / LEAST_PIECES), LEAST_SIZE))
-        if k * (b // size) < LEAST_PIECES:  # smaller ones, several of a batch
+        if k * (b // size) < LEAST_PIECES:  # take smaller pieces, several of each batch
             size = min(size, max(b // equal.count(LEAST_PIECES, k), 1))
-        each = b // size
-        pieces = min(max(int(budget / size), LEAST_PIECES), k * each)
-        return Online(size, pieces, math.ceil(pieces / each))
+        per_batch = b // size
+        pieces = min(max(int(budget / size), LEAST_PIECES), k * per_batch)
+        return Online(size, pieces, math.ceil(pieces / per_batch))
 
     def parts(self, batches: Sequence[Batch], ranks: Ranks = ALONE) -> Iterator[Part]:
-        """The pieces, each of different samples, of the epoch's first batches (a rank's shares)."""
-        each = math.ceil(self.pieces / max(self.batches, 1))
+        """Yield the pieces of the epoch's first batches, of which a rank has its shares."""
+        per_batch = math.ceil(self.pieces / max(self.batches, 1))
         for piece in range(self.pieces):
-            at, start = piece // each, piece % each * self.size
+            images, labels = batches[piece // per_batch]
+            start = piece % per_batch * self.size
             span = range(start, start + self.size)
-            own = slice(ranks.count(span.start), ranks.count(span.stop))
-            yield batches[at][0][own], batches[at][1][own], span
+            share = slice(ranks.count(span.start), ranks.count(span.stop))
+            yield images[share], labels[share], span
 
 
 def measured(
@@ -74,18 +75,18 @@ def measured(
     n: int,
     steps: Spread | None = None,
 ) -> tuple[Noise | None, Noise | None]:
-    """C² and ‖∇f‖² of the parameters as they are, and the same of ``steps``; None where unplanned.
+    """C² and ‖∇f‖² at the present parameters, and the same of ``steps``; None if not planned.
 
-    The training that follows is as if nothing had been measured. Where updates that are not finite
-    are skipped, so is a measurement.
+    The training that follows is not changed by it. If updates that are not finite are skipped, so
+    is such a measurement.
     """
     if not plan.pieces:
         return None, None
     parts = plan.parts(first, engine.ranks)
     spread = measure.spread_of(engine, network, parts, also=steps)
 
-    def noise(of: Spread | None) -> Noise | None:
-        found = of.noise(batch_size=plan.size, n=n) if of else None
-        return None if found and engine.skip and not math.isfinite(found.variance) else found
+    def noise(spread: Spread | None) -> Noise | None:
+        result = spread.noise(batch_size=plan.size, n=n) if spread else None
+        return None if result and engine.skip and not math.isfinite(result.variance) else result
 
     return noise(spread), noise(steps)

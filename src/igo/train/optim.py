@@ -1,4 +1,4 @@
-"""The optimizer of a run, as configured, and what the next update will use."""
+"""The configured optimizer of a run, and the η and β that its next update uses."""
 
 from __future__ import annotations
 
@@ -21,34 +21,33 @@ def build(
     function = optimizers.function(config.name, of_timm=config.timm)
     values = {name: getattr(config, name) for name in arguments(function)}
     settings = {name: value for name, value in values.items() if value is not None}
-    made: Optimizer = function(parameters, learning_rate, **settings)
-    _keep_initial(made, config, learning_rate)
-    return made
+    optimizer: Optimizer = function(parameters, learning_rate, **settings)
+    _keep_initial(optimizer, config, learning_rate)
+    return optimizer
 
 
 def load(
-    made: Optimizer, state: dict[str, Any], config: OptimizerConfig, learning_rate: float
+    optimizer: Optimizer, state: dict[str, Any], config: OptimizerConfig, learning_rate: float
 ) -> None:
-    """Bring a checkpoint's state to the optimizer; old ones lack η_1 and β_1."""
-    made.load_state_dict(state)
-    _keep_initial(made, config, learning_rate)
+    """Load a checkpoint's state into the optimizer; old checkpoints lack η_1 and β_1."""
+    optimizer.load_state_dict(state)
+    _keep_initial(optimizer, config, learning_rate)
 
 
-def _keep_initial(made: Optimizer, config: OptimizerConfig, learning_rate: float) -> None:
+def _keep_initial(optimizer: Optimizer, config: OptimizerConfig, learning_rate: float) -> None:
     """Keep η_1 and β_1 in each group, where igo.Schedule reads them.
 
-    On a GPU a fused optimizer has η as a float32 tensor, changed in place: a CUDA graph reads it at
-    each replay, where it would have a number for fixed. A checkpoint brings either kind to either
-    device.
+    On a GPU a fused optimizer has η as a float32 tensor that changes in place: a CUDA graph reads a
+    tensor at each replay, and would fix a number. A checkpoint may be of either kind of device.
     """
-    for group in made.param_groups:
+    for group in optimizer.param_groups:
         group["initial_lr"] = learning_rate
-        if isinstance(made, torch.optim.SGD):
+        if isinstance(optimizer, torch.optim.SGD):
             group["initial_momentum"] = config.momentum
             group["initial_dampening"] = config.momentum if config.name == "nshb" else 0.0
         device, rate = group["params"][0].device, group["lr"]
-        on_gpu = _on_gpu(device) and takes_flag(made)
-        if "capturable" in group and takes_flag(made):
+        on_gpu = _on_gpu(device) and takes_flag(optimizer)
+        if "capturable" in group and takes_flag(optimizer):
             group["capturable"] = on_gpu
         if not on_gpu:
             group["lr"] = float(rate)
@@ -60,17 +59,17 @@ def _on_gpu(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def takes_flag(made: Optimizer) -> bool:
-    """Whether it is fused, and skips an update by itself where ``found_inf`` tells it to."""
-    return bool(getattr(made, "_step_supports_amp_scaling", False))
+def takes_flag(optimizer: Optimizer) -> bool:
+    """Whether the optimizer is fused, and itself skips an update if ``found_inf`` says so."""
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
 
 
-def learning_rate(made: Optimizer) -> float:
-    """The η that the next step will use; waits for a GPU."""
-    return float(made.param_groups[0]["lr"])
+def learning_rate(optimizer: Optimizer) -> float:
+    """The η of the next step; waits for a GPU."""
+    return float(optimizer.param_groups[0]["lr"])
 
 
-def momentum(made: Optimizer) -> float | None:
-    """The β that the next step will use, None of an optimizer that has no ``momentum``."""
-    beta = made.param_groups[0].get("momentum")
+def momentum(optimizer: Optimizer) -> float | None:
+    """The β of the next step; None for an optimizer without ``momentum``."""
+    beta = optimizer.param_groups[0].get("momentum")
     return None if beta is None else float(beta)

@@ -1,4 +1,4 @@
-"""Strided 1x1 convolutions of few channels, in a form that PyTorch's CPU kernels compute right."""
+"""Strided 1x1 convolutions of few channels, in a form that PyTorch computes right on a CPU."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU
 
 
 def unstrided(network: nn.Module) -> None:
-    """Show such a convolution the pixels that it looks at, with stride 1: the same function.
+    """Replace the stride of such convolutions by a selection of pixels: the same function.
 
-    With its stride, oneDNN (3.12 in PyTorch 2.13; its issue 6035) makes the workspace of the
-    weight's gradient too small where the channels do not fill a vector, in channels_last memory:
-    wrong gradients, or writes over other memory, until the process dies or hangs.
+    With a stride, oneDNN (3.12 in PyTorch 2.13; its issue 6035) makes the workspace of the weight's
+    gradient too small if the channels do not fill a vector, in channels_last memory. Gradients are
+    wrong, or other memory is overwritten, until the process dies or hangs.
     """
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and _overruns(module):
-            module.register_forward_pre_hook(partial(_seen, module.stride))
+            module.register_forward_pre_hook(partial(_selected, module.stride))
             module.stride = (1, 1)
 
 
@@ -32,6 +32,6 @@ def _overruns(convolution: nn.Conv2d) -> bool:
     )
 
 
-def _seen(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+def _selected(stride: tuple[int, ...], _: nn.Module, inputs: tuple[Tensor]) -> Tensor:
     down, across = stride
     return inputs[0][..., ::down, ::across]

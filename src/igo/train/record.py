@@ -1,4 +1,4 @@
-"""The record of an epoch: what was applied, the noise that was measured, what came of it."""
+"""The record of an epoch: what was applied, the measured noise, and the results."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def record_of(
 ) -> Record:
     """The record of a finished epoch, as docs/runs.md lists it, without its seconds.
 
-    ``delta`` is δ_m of the rate ``planned``, None where it is not known. A GPU's rate is a float32:
+    ``delta`` is δ_m at the rate ``planned``, None if it is not known. A GPU's rate is a float32:
     δ_m is scaled to the rate that was applied.
     """
-    by_samples = run.config.optimizer.constant_half_life
-    beta2 = {"beta2_m": run.optimizer.param_groups[0]["betas"][1]} if by_samples else {}
+    has_beta2 = run.config.optimizer.constant_half_life
+    beta2 = {"beta2_m": run.optimizer.param_groups[0]["betas"][1]} if has_beta2 else {}
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
@@ -48,30 +48,32 @@ def record_of(
 
 
 def _noise(run: Training, delta: float | None, trained: Epoch, progress: Progress) -> Record:
-    """δ and C² at this epoch's start, and the C² that the planned δ_m is of."""
-    found, of_steps, reference = trained.noise, trained.step_noise, progress.reference
+    """δ and C² at this epoch's start, and the C² of the planned δ_m."""
+    noise, step_noise, reference = trained.noise, trained.step_noise, progress.reference
 
     def level(variance: float | None) -> float | None:
-        if of_steps is None or variance is None or math.isinf(variance):
+        if step_noise is None or variance is None or math.isinf(variance):
             return None
         if delta == 0:  # gradient descent on f itself: a batch is all samples
             return 0.0
         eta, b, beta = trained.learning_rate, trained.batch_size, optim.momentum(run.optimizer)
-        measured = replace(of_steps, variance=variance)
+        measured = replace(step_noise, variance=variance)
         return control.level(run.config, eta, b, beta or 0.0, measured)
 
-    low, high = of_steps.interval if of_steps and of_steps.interval else (None, None)
-    own = {} if of_steps is found or of_steps is None else {"step_variance": of_steps.variance}
+    low, high = step_noise.interval if step_noise and step_noise.interval else (None, None)
+    step_variance: Record = {}
+    if step_noise is not None and step_noise is not noise:
+        step_variance["step_variance"] = step_noise.variance
     return {
-        "delta_measured": level(of_steps.variance if of_steps else None),
+        "delta_measured": level(step_noise.variance if step_noise else None),
         "delta_measured_low": level(low),
         "delta_measured_high": level(high),
-        "gradient_variance": found.variance if found else None,
-        "gradient_norm": found.gradient_norm if found else None,
-        "noise_scale": found.noise_scale if found else None,
-        **own,
-        "variance_pieces": found.batches if found else 0,
-        "variance_batch_size": found.batch_size if found else None,
+        "gradient_variance": noise.variance if noise else None,
+        "gradient_norm": noise.gradient_norm if noise else None,
+        "noise_scale": noise.noise_scale if noise else None,
+        **step_variance,
+        "variance_pieces": noise.batches if noise else 0,
+        "variance_batch_size": noise.batch_size if noise else None,
         "reference_variance": reference.variance if reference else None,
         "reference_gradient_norm": reference.gradient_norm if reference else None,
     }

@@ -1,8 +1,8 @@
-"""How many samples may go through a model at once: as counted, and fewer where that was too many.
+"""Recovery where memory runs out: the epoch begins again, with half the samples at once.
 
-Memory may still run out: other programs have some of it, or a library's workspace was not counted.
-Then the epoch is begun again, as if it never had, with half the samples at once. An epoch is
-trained with one size throughout, so that a run that is killed and continued has the same bits.
+The counted size may be too large, as other programs use memory, and a library's workspace is not
+counted. An epoch is trained with the same size throughout, so that a run that is killed and
+continued has the same bits.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from igo.train.state import Progress, Training
 
 
 def smaller(run: Training, k: int, reason: str) -> int:
-    """Half of what has just been too much at once, in an epoch of k batches or its evaluation."""
+    """Half of the samples that were too many, in an epoch of k batches or its evaluation."""
     largest = batches.sizes(run.plan.n, k)[0]
     tried = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     if run.engine.ranks.size > 1:
-        allowed = f"out of memory; take fewer samples at once: engine.micro_batch_size={tried // 2}"
-        raise UserError(f"{allowed} (this begins another run, as BatchNorm sees them)")
+        cure = f"take fewer samples at once: engine.micro_batch_size={tried // 2}"
+        raise UserError(f"out of memory; {cure} (this is another run, as it changes BatchNorm)")
     size = tried // 2
     if not size:
         raise UserError(f"out of memory with a single sample ({reason[:80]}); use a smaller model")
@@ -42,14 +42,14 @@ def smaller(run: Training, k: int, reason: str) -> int:
 
 
 def describe(network: nn.Module, tried: int, now: int) -> str:
-    """One line for a person about smaller parts."""
-    text = f"out of memory with {tried:,} samples at once; from here on it is {now:,} at most"
+    """One line for the user about the smaller micro-batches."""
+    message = f"out of memory with {tried:,} samples at once; from here on it is {now:,} at most"
     norms = any(isinstance(module, _BatchNorm) for module in network.modules())
-    return f"{text}; BatchNorm statistics are per part" if norms else f"{text}, to the same result"
+    return message + ("; BatchNorm statistics are per part" if norms else ", to the same result")
 
 
-def with_parts_of(run: Training, size: int | None) -> Training:
-    """The same run with at most so many samples at once; None leaves it as it is."""
+def with_micro_batches(run: Training, size: int | None) -> Training:
+    """The same run with at most so many samples at once; unchanged for None."""
     if size is None or size >= run.engine.micro_batch_size:
         return run
     return replace(run, engine=replace(run.engine, micro_batch_size=size))
@@ -57,19 +57,19 @@ def with_parts_of(run: Training, size: int | None) -> Training:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """All that an epoch changes before it succeeds, in the CPU's memory."""
+    """All that an unfinished epoch changes, in the CPU's memory."""
 
     tensors: dict[str, dict[str, Any]]
     progress: dict[str, Any]
 
     @staticmethod
     def of(run: Training, progress: Progress) -> Snapshot:
-        """Copy it."""
+        """Copy the state of the run and its progress."""
         changed = {name: copy.copy(getattr(progress, name)) for name in CHANGED}
         return Snapshot(saved(run), changed)
 
     def restore(self, run: Training, progress: Progress) -> None:
-        """Put it back, once what the failed try had in memory is free again."""
+        """Free the memory of the failed attempt, then restore the state."""
         run.optimizer.zero_grad(set_to_none=True)
         gc.collect()
         if run.engine.device.type == "cuda":
@@ -82,7 +82,7 @@ class Snapshot:
             setattr(progress, name, value)
 
 
-CHANGED = ("reference", "feedback")  # of Progress, amid an epoch
+CHANGED = ("reference", "feedback")  # what an unfinished epoch changes in Progress
 
 
 def saved(run: Training) -> dict[str, dict[str, Any]]:
@@ -99,7 +99,7 @@ def copied(state: Any) -> Any:
     if isinstance(state, Tensor):
         return state.detach().to("cpu", copy=True)
     if isinstance(state, dict):
-        same = copy.copy(state)  # with what state_dict notes beside its entries
-        same.update((key, copied(value)) for key, value in state.items())
-        return same
-    return [copied(one) for one in state] if isinstance(state, list) else state
+        clone = copy.copy(state)  # a copy keeps the attributes that state_dict adds
+        clone.update((key, copied(value)) for key, value in state.items())
+        return clone
+    return [copied(item) for item in state] if isinstance(state, list) else state

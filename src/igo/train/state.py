@@ -1,4 +1,4 @@
-"""What training works with, where it stands, what an epoch did, and who watches it."""
+"""The parts of a training, its progress, the results of an epoch, and its watcher."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from igo.train.engine import Engine
 
 
 class Watcher(Protocol):
-    """Told of every update, as a progress bar is; reads nothing from the device."""
+    """Watches the updates, like a progress bar; it reads nothing from the device."""
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
-        """An epoch begins, whose δ_m is this."""
+        """Called where an epoch begins, with its δ_m."""
         ...
 
     def advance(self, images: int) -> None:
-        """One update on so many images."""
+        """Called for each update, with its images."""
         ...
 
     def end_epoch(self, record: Record) -> None:
-        """An epoch is recorded."""
+        """Called after an epoch is recorded."""
         ...
 
 
 @dataclass(frozen=True)
 class Training:
-    """What the loop works with."""
+    """The parts of a training."""
 
     config: Config
     plan: Plan
@@ -43,53 +43,52 @@ class Training:
     network: nn.Module
     optimizer: torch.optim.Optimizer
     engine: Engine
-    identity: Identity | None = None  # of the data; None where there is no record
+    identity: Identity | None = None  # of the data; None without a record
 
 
 @dataclass
 class Progress:
-    """Where a run stands: all that changes besides parameters and optimizer state."""
+    """The progress of a run: all that changes besides parameters and optimizer state."""
 
     epoch: int = 0
     updates: int = 0
     samples: int = 0
-    # C² and ‖∇f‖ at the start of training: the planned δ_m uses them
-    reference: Noise | None = None
-    feedback: dict[str, Any] | None = None  # η and b of the stages so far, where they follow C²
-    micro_batch_size: int | None = None  # the smaller one that it took to fit in memory
-    threads: int | None = None  # of the CPU, which rounding depends on
+    reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
+    feedback: dict[str, Any] | None = None  # η and b of the stages so far, if they follow C²
+    micro_batch_size: int | None = None  # a smaller one, if memory ran out
+    threads: int | None = None  # of the CPU; rounding depends on them
     records: list[Record] = field(default_factory=list)
 
     @staticmethod
     def of_state(state: dict[str, Any]) -> Progress:
-        """What ``dataclasses.asdict`` made plain, from a checkpoint."""
+        """Make it from the plain data of ``dataclasses.asdict``, of a checkpoint."""
         state = {**state}
         if state["reference"]:
             state["reference"] = Noise(**state["reference"])
             if state["reference"].tail:
                 tail = TailIndex(**state["reference"].tail)
                 state["reference"] = replace(state["reference"], tail=tail)
-        if before := state.pop("applied", None):  # of a version that kept the newest stage alone
+        if applied := state.pop("applied", None):  # of a version that kept the newest stage alone
             state["feedback"] = {
-                "rows": [[before["batches"], before["learning_rate"]]],
+                "rows": [[applied["batches"], applied["learning_rate"]]],
                 "reference": state["reference"].variance,
                 "variance": None,
-                "delta": before.get("delta_start"),
+                "delta": applied.get("delta_start"),
             }
         return Progress(**state)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch did (sums over samples divided by samples), and with what."""
+    """The results of one epoch (means over samples), and what was applied."""
 
     loss: float
     accuracy: float
     updates: int
-    skipped: int  # updates that were not made, as their loss or gradient was not finite
+    skipped: int  # updates that were not made: a loss or gradient was not finite
     samples: int
     learning_rate: float  # of the optimizer at its last step
     batch_size: float  # mean size of the batches that reached the model
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ at the epoch's start
-    step_noise: Noise | None  # the same of what makes δ: of P·g where the optimizer has a P
+    step_noise: Noise | None  # the same for δ: of P·g if the optimizer has a P

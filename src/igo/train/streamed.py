@@ -20,12 +20,12 @@ from igo.seeds import derive_seed, generator
 from igo.train import augment, on_device, on_disk
 from igo.train.on_disk import ByIndex, Files, OnDisk, OnHost, Photographs, Reader
 
-MOST_WORKERS = 16  # where their number is left to us
+MOST_WORKERS = 16  # where dataset.workers is null
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
 
 
 class _OnDisk:
-    """What the two share whose images DataLoader workers read, (H, W, C) uint8 each."""
+    """The base of data sets whose images, (H, W, C) uint8, DataLoader workers read."""
 
     _evaluated_at_once = on_device.TEST_BATCH
 
@@ -39,12 +39,12 @@ class _OnDisk:
     ) -> None:
         splits = images.train, images.test
         opened: Sequence[ByIndex] = (
-            [self._of_cache(one) for one in stored.splits(images)] if dataset.cache
-            else [Files(images.root, files, images.open_one) for files in splits]
+            [self._of_cache(split) for split in stored.splits(images)] if dataset.cache
+            else [Files(images.root, files, images.open_file) for files in splits]
         )  # fmt: skip
         self._plain, self._test = (
-            OnDisk(one, images.labels(files), transform)
-            for one, files in zip(opened, splits, strict=True)
+            OnDisk(by_index, images.labels(files), transform)
+            for by_index, files in zip(opened, splits, strict=True)
         )
         self._keep, self._held = map(torch.from_numpy, parts)
         self.n = len(self._keep)
@@ -55,28 +55,30 @@ class _OnDisk:
         self._nothing = torch.empty((0, channels, side, side), device=device)
         self._readers: dict[int, Reader] = {}
 
-    def _of_cache(self, kept: Stored) -> ByIndex:
-        return kept
+    def _of_cache(self, images: Stored) -> ByIndex:
+        return images
 
     def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[on_device.Batch]:
-        """See Data. As test images are seen."""
-        return self._as_they_are(self._plain, [self._keep[index] for index in index_batches])
+        """See Data. Images are transformed like test images."""
+        return self._not_augmented(self._plain, [self._keep[index] for index in index_batches])
 
     def test_batches(self, ranks: Ranks = ALONE) -> Iterator[on_device.Batch]:
         """See Data."""
         return self._evaluated(self._test, torch.arange(len(self._test)), ranks)
 
     def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[on_device.Batch]:
-        """See Data. As test images are seen."""
+        """See Data. Images are transformed like test images."""
         return self._evaluated(self._plain, self._held, ranks)
 
-    def _evaluated(self, images: OnDisk, which: Tensor, ranks: Ranks) -> Iterator[on_device.Batch]:
-        (order,) = ranks.share([which])
-        return self._as_they_are(images, order.split(self._evaluated_at_once))
+    def _evaluated(self, images: OnDisk, index: Tensor, ranks: Ranks) -> Iterator[on_device.Batch]:
+        (share,) = ranks.share([index])
+        return self._not_augmented(images, share.split(self._evaluated_at_once))
 
-    def _as_they_are(self, images: OnDisk, batches: Sequence[Tensor]) -> Iterator[on_device.Batch]:
-        for pixels, labels in self._reader(images).read(batches):
-            yield self._made(pixels), labels.to(self._device, non_blocking=True)
+    def _not_augmented(
+        self, images: OnDisk, index_batches: Sequence[Tensor]
+    ) -> Iterator[on_device.Batch]:
+        for pixels, labels in self._reader(images).read(index_batches):
+            yield self._normalised(pixels), labels.to(self._device, non_blocking=True)
 
     def _reader(self, images: OnDisk) -> Reader:
         """The reader of these images; its workers stay for the next epoch."""
@@ -85,8 +87,8 @@ class _OnDisk:
             self._readers[id(images)] = Reader(images, self._workers, pinned)
         return self._readers[id(images)]
 
-    def _made(self, pixels: Tensor) -> Tensor:
-        """Pixels on the host as images on the device, not augmented here."""
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """Normalised images on the device from pixels on the host."""
         if not len(pixels):
             return self._nothing
         pixels = pixels.to(self._device, non_blocking=True)
@@ -94,7 +96,7 @@ class _OnDisk:
 
 
 class FolderData(_OnDisk):
-    """ImageNet's images, by transforms of torchvision's."""
+    """ImageNet's images, with torchvision's transforms."""
 
     _evaluated_at_once = on_device.TEST_BATCH // 4
 
@@ -105,8 +107,8 @@ class FolderData(_OnDisk):
         augmented = on_disk.train_transform(dataset)
         self._augmented = OnDisk(self._plain.images, self._plain.labels.numpy(), augmented)
 
-    def _of_cache(self, kept: Stored) -> ByIndex:
-        return Photographs(kept)
+    def _of_cache(self, images: Stored) -> ByIndex:
+        return Photographs(images)
 
     def train_batches(
         self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
@@ -115,12 +117,12 @@ class FolderData(_OnDisk):
         order = [self._keep[index] for index in index_batches]
         reader = self._reader(self._augmented)
         for pixels, labels in reader.read(order, derive_seed(seed, "augmentation")):
-            images = OnHost(pixels, lambda part, _: self._made(part))
+            images = OnHost(pixels, lambda part, _: self._normalised(part))
             yield images.whole_up_to(at_once), labels.to(self._device, non_blocking=True)
 
 
 class StreamedData(_OnDisk):
-    """Own images in folders, too many for memory: as TensorData, each decoded when it is needed."""
+    """The user's images in folders, too many for memory: like TensorData, decoded when needed."""
 
     def __init__(
         self, dataset: DatasetConfig, images: Images, parts: Parts, device: torch.device
@@ -131,19 +133,19 @@ class StreamedData(_OnDisk):
     def train_batches(
         self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
     ) -> Iterator[on_device.Batch]:
-        """See Data. The parameters are those that TensorData draws."""
-        drawn = generator(seed, "augmentation")
-        moves = augment.draw_moves(self._augment, self.n, drawn, self._device)
+        """See Data. The moves are those that TensorData draws."""
+        random = generator(seed, "augmentation")
+        moves = augment.draw_moves(self._augment, self.n, random, self._device)
         order = on_device.order(index_batches, self._device)
 
-        def made(pixels: Tensor, part: slice, of: Tensor) -> Tensor:
+        def make(pixels: Tensor, part: slice, index: Tensor) -> Tensor:
             if not len(pixels):
                 return self._nothing
-            own = torch.arange(len(pixels), device=self._device)
-            moved = augment.gather(pixels.to(self._device), own, moves.of(of[part]))
+            every = torch.arange(len(pixels), device=self._device)
+            moved = augment.gather(pixels.to(self._device), every, moves.of(index[part]))
             return self._normalise(moved)
 
         loaded = self._reader(self._plain).read([self._keep[index] for index in index_batches])
         for index, (pixels, labels) in zip(order, loaded, strict=True):
-            images = OnHost(pixels, partial(made, of=index))
+            images = OnHost(pixels, partial(make, index=index))
             yield images.whole_up_to(at_once), labels.to(self._device, non_blocking=True)

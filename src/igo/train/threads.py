@@ -1,7 +1,7 @@
-"""How many CPU threads a run computes with: timed when it begins, kept when it continues.
+"""The number of CPU threads of a run: timed when it begins, kept when it continues.
 
-PyTorch's threads wait for each other by spinning. Beside another busy program all of them are
-several times slower than one thread alone, and on a free machine they are faster.
+PyTorch's threads wait for each other by spinning. All of them together are faster than one on a
+free machine, and several times slower beside another busy program.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from igo.method.measure import untouched
 from igo.train import engine
 from igo.train.state import Progress, Training
 
-SECONDS = 0.4  # of the trial, beside a few steps to warm up
-LONG = 0.05  # seconds of a gradient; the trial takes no more images than that
-WORTH = 1.1  # all threads are taken where they are so many times as fast as one
-SLOW = 3.0  # times slower than before: the run says so
-LEAST = 10.0  # seconds of an epoch; shorter ones vary by chance
+SECONDS = 0.4  # of the trial, besides a few steps to warm up
+LONG = 0.05  # seconds of a gradient, with which the trial has enough images
+WORTH = 1.1  # all threads are used if they are so many times as fast as one
+SLOW = 3.0  # a run so many times slower than before warns
+LEAST = 10.0  # seconds of an epoch; the speed of shorter epochs varies by chance
 
 
 def settle(run: Training, progress: Progress, say: Callable[[str], None]) -> None:
     """Set the number of threads of ``engine.threads=auto``, and note it in ``progress``.
 
-    A run that continues keeps its number, as another number gives other rounding. Several processes
-    of a run, and a GPU, compute with what engine.build has set.
+    A run that continues keeps its number, as another one changes rounding. With several processes,
+    or a GPU, the number that engine.build has set stays.
 
     Args:
-        run: with its model; nothing of it is changed.
+        run: with its model, which is not changed.
         progress: of a run that continues, or new.
-        say: told of the number and the reason, where there was a choice.
+        say: called with the number and the reason, if there was a choice.
     """
     if run.engine.device.type != "cpu" or run.engine.ranks.size > 1:
         return
@@ -63,9 +63,9 @@ def _choose(run: Training, most: int, say: Callable[[str], None]) -> None:
 
 
 def images_per_second(run: Training, numbers: list[int]) -> list[float]:
-    """How fast gradients of random images come, for each number of threads; by turns.
+    """The speed of gradients of random images, with each number of threads in turn.
 
-    Parameters, buffers, gradients and random streams are as they were, afterwards.
+    Parameters, buffers, gradients and random streams are afterwards as before.
     """
     with untouched(run.network):
         torch.set_num_threads(1)
@@ -73,7 +73,7 @@ def images_per_second(run: Training, numbers: list[int]) -> list[float]:
         until = time.perf_counter() + SECONDS
         rounds = [_round(run, size, numbers)]
         if time.perf_counter() < until:
-            rounds = []  # the first one prepared kernels, too
+            rounds = []  # the first round prepared kernels too
         while not rounds or time.perf_counter() < until:
             rounds.append(_round(run, size, numbers))
     return [size * len(rounds) / sum(seconds) for seconds in zip(*rounds, strict=True)]
@@ -81,15 +81,15 @@ def images_per_second(run: Training, numbers: list[int]) -> list[float]:
 
 def _round(run: Training, size: int, numbers: list[int]) -> list[float]:
     """The seconds of one gradient with each number of threads."""
-    found = []
+    seconds = []
     for number in numbers:
         torch.set_num_threads(number)
-        found.append(_gradient_seconds(run, size))
-    return found
+        seconds.append(_gradient_seconds(run, size))
+    return seconds
 
 
 def _size(run: Training) -> int:
-    """Images of the trial: a first batch, or as many as one thread computes in LONG."""
+    """Images of the trial: a first batch, or as many as take one thread LONG."""
     largest = max(1, round(run.plan.stages[0].b_m))
     size = min(4, largest)
     _gradient_seconds(run, size)
@@ -103,31 +103,31 @@ def _gradient_seconds(run: Training, size: int) -> float:
     images = torch.rand(size, dataset.channels, dataset.image_size, dataset.image_size)
     images = images.contiguous(memory_format=torch.channels_last)
     started = time.perf_counter()
-    plain = replace(run.engine, compiled=None)  # the trial is too short to compile in
-    plain.backward(run.network, images, torch.zeros(size, dtype=torch.int64))
+    eager = replace(run.engine, compiled=None)  # compiling takes longer than the trial
+    eager.backward(run.network, images, torch.zeros(size, dtype=torch.int64))
     return time.perf_counter() - started
 
 
 class Pace:
-    """Finds a run that trains several times slower than it did before, and says so once."""
+    """Notices, once, that a run has become several times slower."""
 
     def __init__(self) -> None:
         self._best = self._batch_size = 0.0
         self._silent = False
 
     def slower(self, record: Record) -> str | None:
-        """What to say after an epoch; None where there is nothing to say."""
+        """The warning after an epoch; None if there is none."""
         rate, batch_size = float(record["images_per_second"]), float(record["b_m"])
-        if batch_size < self._batch_size:  # smaller batches are slower by themselves
+        if batch_size < self._batch_size:  # smaller batches are slower anyway
             self._best = 0.0
         self._batch_size, self._best = batch_size, max(self._best, rate)
         if self._silent or record["seconds"] < LEAST or SLOW * rate > self._best:
             return None
         self._silent = True
-        text = (
+        message = (
             f"epoch {record['epoch']} trained {rate:,.0f} images/s, an earlier one"
             f" {self._best:,.0f}: other programs may be using this machine"
         )
         threads = torch.get_num_threads()
         cure = f"; one thread suffers less than {threads}: stop, and continue with engine.threads=1"
-        return text + (cure if threads > 1 else "")
+        return message + (cure if threads > 1 else "")

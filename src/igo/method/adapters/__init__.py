@@ -1,4 +1,4 @@
-"""The schedule inside other people's trainers, a file each, on the rest of method."""
+"""The schedule inside trainers of other libraries, one file for each."""
 
 from __future__ import annotations
 
@@ -13,11 +13,7 @@ from igo.method.plan import Plan
 
 
 def need(library: str) -> ModuleType:
-    """Import a library.
-
-    Raises:
-        ModuleNotFoundError: in one line, what to install.
-    """
+    """Import a library, or say what to install."""
     try:
         return import_module(library)
     except ModuleNotFoundError as error:
@@ -30,16 +26,16 @@ def need(library: str) -> ModuleType:
 
 
 def refuse_accumulation(setting: str, steps: int, cure: str = "a loop of your own with ") -> None:
-    """Refuse a trainer's accumulation, which would change what an update is."""
+    """Refuse a trainer's gradient accumulation, which would make larger batches than the plan's."""
     if steps != 1:
         raise UserError(
-            f"{setting} must be 1: the plan has the batch sizes. For a batch too large for the"
+            f"{setting} must be 1: the plan sets the batch sizes. For a batch too large for the"
             f" memory use {cure}BatchSampler(…, parts=…)"
         )
 
 
 def warn_of_early_end(limits: Sequence[str], plan: Plan) -> None:
-    """Say that the trainer's limits, if there are any, end training before the plan does."""
+    """Warn if limits of the trainer end training before the plan ends."""
     if limits:
         warnings.warn(
             f"{' and '.join(limits)}: training ends before the plan does, so the noise does not"

@@ -1,4 +1,4 @@
-"""The plan's batches under Accelerate, which by itself would shard them once more::
+"""The plan's batches under Accelerate, without a second sharding::
 
     accelerator = Accelerator()
     batches = igo.BatchSampler(plan, seed=0)
@@ -6,10 +6,10 @@
     loader = prepare(accelerator, DataLoader(data, batch_sampler=batches))
     schedule = igo.Schedule(optimizer, batches)
 
-``accelerator.prepare(loader)`` gives each process another batch, so that the batch trained with has
-as many times the samples as there are processes. The sampler shares each batch among them already,
-and refuses to be prepared that way. Batches too large for the memory: ``parts=`` of the sampler.
-``save_state`` and ``load_state`` of the accelerator hold where training stands, in mid-epoch too.
+``accelerator.prepare(loader)`` would give each process a whole batch, so that an update uses as
+many times the samples as there are processes. The sampler shares each batch among processes itself,
+and refuses that call. For batches too large for the memory use ``parts=`` of the sampler. The
+accelerator's ``save_state`` and ``load_state`` include the sampler, also in mid-epoch.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ def prepare(accelerator: Accelerator, loader: DataLoader[Any]) -> DataLoader[Any
     """Put batches on the accelerator's device, without sharding; register the sampler's state.
 
     Args:
-        accelerator: made before, so that the sampler knows its rank.
+        accelerator: made before the sampler, which then knows its rank.
         loader: a DataLoader with ``batch_sampler=igo.BatchSampler(…)``.
 
     Raises:
-        UserError: another sampler, or accumulation, which would change what an update is.
-        PlanError: the data set has not the plan's n samples.
+        UserError: another sampler, or gradient accumulation.
+        PlanError: the data set does not have the plan's n samples.
     """
     batches = loader.batch_sampler
     if not isinstance(batches, BatchSampler):
@@ -49,7 +49,7 @@ def prepare(accelerator: Accelerator, loader: DataLoader[Any]) -> DataLoader[Any
 
 
 def unsharded(loader: DataLoader[Any], device: Any, put: bool = True) -> DataLoader[Any]:
-    """Accelerate's loader for batches that processes share already."""
+    """Accelerate's loader for batches that are already shared among processes."""
     prepared: DataLoader[Any] = _data_loader.prepare_data_loader(
         loader, device, num_processes=1, process_index=0, put_on_device=put, dispatch_batches=False
     )

@@ -1,4 +1,4 @@
-"""The schedule as a Lightning callback, and the loader that belongs to it::
+"""The schedule as a Lightning callback, and its loader::
 
     graduated = Graduated(plan, seed=0)
 
@@ -33,26 +33,26 @@ else:
 
 
 class Loader(DataLoader[Any]):
-    """A DataLoader that tells Lightning where training stands, so that it can resume mid-epoch."""
+    """A DataLoader with the sampler's state, with which Lightning can resume in mid-epoch."""
 
     batch_sampler: BatchSampler
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's."""
+        """The sampler's state."""
         return self.batch_sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The sampler's."""
+        """Load the sampler's state."""
         self.batch_sampler.load_state_dict(state)
 
 
 class Graduated(Callback):
-    """Sets η_m before each update; Lightning's checkpoints hold where the plan stands.
+    """Sets η_m before each update, and adds the sampler's state to Lightning's checkpoints.
 
-    Each epoch has a length of its own: Lightning asks for the loader anew at every epoch, and its
-    progress bar and end of epoch follow. Logs ``eta_m`` and ``b_m``, as applied. Where processes
-    have unequal shares of a batch it weights their gradients, so that their average is that of the
-    whole batch: return the plain mean loss.
+    Epochs differ in length, so Lightning asks for the loader at every epoch, for its progress bar
+    and the epoch's end. ``eta_m`` and ``b_m`` are logged, as applied. Where processes have unequal
+    shares of a batch, their gradients are weighted so that the average is the whole batch's
+    gradient: return the plain mean loss.
 
     Args:
         plan: what ``igo.plan`` returns.
@@ -69,10 +69,10 @@ class Graduated(Callback):
         self._schedule: Schedule | None = None
 
     def loader(self, data: Dataset[Any], **settings: Any) -> Loader:
-        """The loader for ``train_dataloader``; settings are those of a DataLoader.
+        """The loader for ``train_dataloader``; ``settings`` are those of a DataLoader.
 
         Raises:
-            PlanError: the data set has not the plan's n samples.
+            PlanError: the data set does not have the plan's n samples.
         """
         self.batches.data = data
         self.batches.check_data()
@@ -80,10 +80,10 @@ class Graduated(Callback):
         return Loader(data, batch_sampler=self.batches, **settings)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Have the loader asked for at every epoch.
+        """Make the trainer ask for the loader at every epoch.
 
         Raises:
-            UserError: the trainer would change what an update is.
+            UserError: the trainer accumulates gradients, or has more epochs than the plan.
         """
         plan = self.batches.plan
         refuse_accumulation("accumulate_grad_batches", trainer.accumulate_grad_batches)
@@ -94,7 +94,7 @@ class Graduated(Callback):
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Find the optimizers.
+        """Make the schedule for the trainer's optimizers.
 
         Raises:
             UserError: the trainer has another loader.
@@ -120,26 +120,26 @@ class Graduated(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """Weight the gradient by this process's share of the batch; the loss stays what it is."""
+        """Weight the gradient by this process's share of the batch; the loss does not change."""
         assert self.update is not None
         weight = self.update.weight
         if weight != 1:
             loss.register_hook(lambda gradient: gradient * weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where training stands."""
+        """The sampler's state."""
         return self.batches.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on there."""
+        """Load the sampler's state."""
         self.batches.load_state_dict(state_dict)
 
 
 def _warn_of_limits(trainer: Trainer, plan: Plan) -> None:
-    limit, epochs = trainer.limit_train_batches, trainer.max_epochs
-    short = []
-    if limit is not None and limit != 1.0:
-        short.append(f"limit_train_batches={limit}")
+    batches, epochs = trainer.limit_train_batches, trainer.max_epochs
+    limits = []
+    if batches is not None and batches != 1.0:
+        limits.append(f"limit_train_batches={batches}")
     if epochs is not None and 0 <= epochs < plan.epochs:
-        short.append(f"max_epochs={epochs} of {plan.epochs}")
-    warn_of_early_end(short, plan)
+        limits.append(f"max_epochs={epochs} of {plan.epochs}")
+    warn_of_early_end(limits, plan)

@@ -4,10 +4,10 @@
                       train_dataset=data, plan=plan)
     trainer.train()
 
-Hugging Face's loop takes every pass of its loader for as long as the first, so one pass of this
-loader is the whole plan, and the callback ends the epochs: ``eval_strategy``, ``save_strategy``
-and ``logging_strategy`` ``"epoch"`` mean the plan's epochs, and ``state.epoch`` counts them.
-Checkpoints hold which plan and seed they were made with.
+Hugging Face's loop assumes that all passes of a loader have the same length. So one pass of this
+loader is the whole plan, and a callback ends the epochs: ``"epoch"`` as ``eval_strategy``,
+``save_strategy`` or ``logging_strategy`` means the plan's epochs, and ``state.epoch`` counts them.
+Checkpoints contain the plan's identity and the seed.
 """
 
 from __future__ import annotations
@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     import transformers
 else:
     transformers = need("transformers")
-KEPT = ("collate_fn", "num_workers", "pin_memory", "timeout", "worker_init_fn", "generator",
-        "multiprocessing_context", "prefetch_factor", "persistent_workers")  # fmt: skip
+LOADER_SETTINGS = (
+    "collate_fn", "num_workers", "pin_memory", "timeout", "worker_init_fn", "generator",
+    "multiprocessing_context", "prefetch_factor", "persistent_workers",
+)  # fmt: skip
 
-STATE = "igo"  # in the state of a checkpoint
-IN_PLAN = {  # what TrainingArguments say by default, and who says it here
+STATE = "igo"  # the key in a checkpoint's state
+IN_PLAN = {  # TrainingArguments that have no effect, and what takes their place
     "per_device_train_batch_size": "batch_size= of igo.plan is b_1, over all processes",
     "auto_find_batch_size": "the plan has the batch sizes",
     "dataloader_drop_last": "every sample of an epoch is trained on",
@@ -51,7 +53,7 @@ IN_PLAN = {  # what TrainingArguments say by default, and who says it here
 
 
 class WholePlan(Sampler[list[int]]):
-    """All batches of all epochs in one iteration, from the first: Trainer skips what is trained."""
+    """All batches of all epochs in one iteration. After a resume Trainer skips trained batches."""
 
     def __init__(self, batches: BatchSampler) -> None:
         self.batches = batches
@@ -75,7 +77,7 @@ class Epochs(transformers.TrainerCallback):
         self.update: Update | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Go on where the checkpoint was made.
+        """Continue where the checkpoint was made.
 
         Raises:
             PlanError: it was made with another plan or seed.
@@ -83,7 +85,7 @@ class Epochs(transformers.TrainerCallback):
         saved = state.stateful_callbacks.get(STATE)
         if saved is not None and state.global_step:
             if saved["seed"] != self.batches.seed:
-                allowed = f"the checkpoint was made with {saved['seed']}; give TrainingArguments it"
+                allowed = f"the checkpoint was made with {saved['seed']}; use the same"
                 raise PlanError("seed", self.batches.seed, allowed)
             self.batches.load_state_dict(saved)
         elif state.global_step:
@@ -99,7 +101,7 @@ class Epochs(transformers.TrainerCallback):
         self.update = self.batches.advance()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Say where training is, in epochs, and do what is to be done at their ends."""
+        """Set the epochs trained, and evaluate, save and log at their ends."""
         update = self.update
         assert update is not None
         state.epoch = update.epoch - 1 + update.batch / update.batches
@@ -111,21 +113,21 @@ class Epochs(transformers.TrainerCallback):
 
 
 class Trainer(transformers.Trainer):
-    """``transformers.Trainer`` with a plan, which says batch sizes and epochs instead of ``args``.
+    """``transformers.Trainer`` with a plan, which sets batch sizes and epochs instead of ``args``.
 
     Args:
-        plan: what ``igo.plan`` returns. ``learning_rate`` in TrainingArguments must be its own.
+        plan: what ``igo.plan`` returns. ``learning_rate`` in TrainingArguments must be the plan's.
         data_seed, seed: of TrainingArguments; the permutations follow from them.
 
     Raises:
-        UserError: an argument that the plan takes the place of, or would change what an update is.
-        PlanError: another learning rate than the plan's.
+        UserError: an argument would have no effect beside the plan, or accumulates gradients.
+        PlanError: the learning rate is not the plan's.
     """
 
     def __init__(self, *arguments: Any, plan: Plan, **named: Any) -> None:
         super().__init__(*arguments, **named)
         if self.lr_scheduler is not None:
-            raise UserError("optimizers= has a scheduler of its own: give (optimizer, None)")
+            raise UserError("optimizers= has a scheduler, and the plan is one: (optimizer, None)")
         _check(self.args, plan)
         args: Any = copy.copy(self.args)
         args.num_train_epochs = 1  # one pass of the loader
@@ -137,10 +139,10 @@ class Trainer(transformers.Trainer):
 
     def get_train_dataloader(self) -> DataLoader[Any]:
         """The plan's batches, with the workers and collator of TrainingArguments."""
-        made = super().get_train_dataloader()
-        kept: dict[str, Any] = {name: getattr(made, name) for name in KEPT}
-        loader = DataLoader(made.dataset, batch_sampler=WholePlan(self.batches), **kept)
-        from igo.method.adapters.accelerate import unsharded  # transformers is missed first
+        original = super().get_train_dataloader()
+        settings: dict[str, Any] = {name: getattr(original, name) for name in LOADER_SETTINGS}
+        loader = DataLoader(original.dataset, batch_sampler=WholePlan(self.batches), **settings)
+        from igo.method.adapters.accelerate import unsharded  # here: transformers is needed first
 
         return unsharded(loader, self.args.device)
 
@@ -166,20 +168,20 @@ class Trainer(transformers.Trainer):
 
     def compute_loss(self, *arguments: Any, **named: Any) -> Any:
         """Weighted where processes have unequal shares of a batch and average their gradients."""
-        found = super().compute_loss(*arguments, **named)
+        result = super().compute_loss(*arguments, **named)
         update = self.epochs.update
         if self.model.training and update is not None and not self.model_accepts_loss_kwargs:
-            if isinstance(found, tuple):
-                return (found[0] * update.weight, *found[1:])
-            return found * update.weight
-        return found
+            if isinstance(result, tuple):
+                return (result[0] * update.weight, *result[1:])
+            return result * update.weight
+        return result
 
 
 def _check(args: Any, plan: Plan) -> None:
-    """Refuse arguments that would be ignored, or would change what an update is."""
+    """Refuse arguments that would be ignored, and gradient accumulation."""
     refuse_accumulation("gradient_accumulation_steps", args.gradient_accumulation_steps)
     if args.ignore_data_skip:
-        raise UserError("ignore_data_skip must be false: a resumed run goes on in its epoch")
+        raise UserError("ignore_data_skip must be false: a resumed run continues in its epoch")
     defaults = {field.name: field.default for field in dataclasses.fields(args)}
     for name, instead in IN_PLAN.items():
         value = getattr(args, name, None)
