@@ -1,6 +1,7 @@
-"""Studies of the noise: Lemma 2.1, ω itself, the feedback, and what measuring online costs.
+"""Studies of the noise: Lemma 2.1, ω itself, the feedback, and the cost of measuring online.
 
-Each trains by the product's own loop and returns tables; ``report`` writes CSV, figure and text.
+Each study trains by the product's own loop and returns ``Findings``. ``report`` writes the CSV
+files, the figure and the text.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ STUDIES = ("lemma", "omega", "feedback", "online_cost")
 
 @dataclass
 class Study:
-    """The settings of `python -m lab.noise` beside those of a run; see noise.yaml."""
+    """The settings that `python -m lab.noise` has beside those of a run; see noise.yaml."""
 
     study: Annotated[str, STUDIES] = "lemma"
     output: str = "results/noise"
@@ -27,9 +28,9 @@ class Study:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a study found: tables by name (each a CSV), numbers for the text, arrays to draw."""
+class Findings:
+    """The result of a study: tables by name (each a CSV), numbers for the text, arrays to draw."""
 
     tables: dict[str, list[Row]]
     facts: Row
-    drawn: dict[str, Any]
+    arrays: dict[str, Any]

@@ -11,7 +11,7 @@ SETTINGS = Path(__file__).parent / "noise.yaml"
 
 
 def main() -> None:
-    """What is typed goes to Hydra."""
+    """Hydra reads the command line."""
     hydra_program(run, SETTINGS)
 
 

@@ -1,4 +1,4 @@
-"""What the online measurement of C² costs: call by call, and by epochs with and without it."""
+"""The cost of measuring C² online: call by call, and by epochs with and without it."""
 
 from __future__ import annotations
 
@@ -23,27 +23,28 @@ from igo.train import measure, online
 from igo.train.epoch import train_epoch
 from igo.train.on_device import Batch
 from igo.train.state import Training
-from lab.noise import Found, Row, Study
+from lab.noise import Findings, Row, Study
 
 BATCH_SIZES = (32, 128)
 
 
-def online_cost(study: Study, config: Config) -> Found:
-    """The measurement call by call beside the steps, and whole epochs with and without it."""
+def online_cost(study: Study, config: Config) -> Findings:
+    """Time single measurements beside steps, and whole epochs with and without measuring."""
     calls: list[Row] = []
     epochs: list[Row] = []
     facts: Row = {"calls": {}, "starts": {}}
     for b in BATCH_SIZES:
-        with_it = replace(config, batch_size=b)
-        training = assemble.prepare(with_it, make_plan(with_it))
+        online_config = replace(config, batch_size=b)
+        training = assemble.prepare(online_config, make_plan(online_config))
         training.network.train()
-        own = call_rows(training, b, study.calls)
-        calls += own
-        facts["calls"] |= call_facts(own, config, b)
+        rows = call_rows(training, b, study.calls)
+        calls += rows
+        facts["calls"] |= call_facts(rows, config, b)
         facts["starts"][b] = _timed(training, _stage_start)["cpu"]
-        off = replace(training, config=replace(with_it, noise=replace(config.noise, online=0.0)))
+        unmeasured = replace(online_config, noise=replace(config.noise, online=0.0))
+        offline = replace(training, config=unmeasured)
         for repeat in range(study.repeats):
-            arms = {"online": training, "off": off}
+            arms = {"online": training, "off": offline}
             order = ("online", "off") if repeat % 2 else ("off", "online")
             spent = {arm: _timed(arms[arm], _epoch) for arm in order}
             for clock in ("cpu", "wall"):
@@ -51,53 +52,45 @@ def online_cost(study: Study, config: Config) -> Found:
                 epochs.append({"b": b, "repeat": repeat, "clock": clock, "online_s": with_s,
                                "off_s": without_s, "ratio": with_s / without_s})  # fmt: skip
     tables = {"online_cost_calls": calls, "online_cost_epochs": epochs}
-    return Found(tables, facts | epoch_facts(epochs), {})
+    return Findings(tables, facts | epoch_facts(epochs), {})
 
 
 def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
-    """Milliseconds of a training step and of a measurement on the same batch, in turns."""
+    """Milliseconds of a training step and of a measurement of the same batch, by turns."""
     config = training.config
     k = math.ceil(training.data.n / batch_size)
     size = online.Online.of_epoch(config.noise, training.data.n, k).size
     random = torch.Generator().manual_seed(config.seed)
-    drawn = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
+    batches = [torch.randperm(training.data.n, generator=random)[:batch_size] for _ in range(calls)]
     rows: list[Row] = []
     plan = online.Online(size, 2, 1 if 2 * size <= batch_size else 2)
-    for batch in training.data.train_batches(drawn, 0):
-        found = _timed(training, partial(_step, batch))
-        again = _timed(training, partial(_pieces, plan, batch))
+    for batch in training.data.train_batches(batches, 0):
+        of_step = _timed(training, partial(_step, batch))
+        of_measurement = _timed(training, partial(_pieces, plan, batch))
         for clock in ("cpu", "wall"):
-            step, spent = 1000 * found[clock], 1000 * again[clock] / plan.pieces
-            rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step,
-                         "measure_ms": spent})  # fmt: skip
-    return rows[4:]  # the first two calls allocate
+            step_ms, measure_ms = 1000 * of_step[clock], 1000 * of_measurement[clock] / plan.pieces
+            rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step_ms,
+                         "measure_ms": measure_ms})  # fmt: skip
+    return rows[4:]  # the first two calls also allocate memory
 
 
 def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[int, str], Row]:
-    """The cost of an epoch's measurements as a share of its steps, from medians, by clock."""
+    """The cost of an epoch's measurements as a share of its steps, by clock; from medians."""
     n = training_samples(config)
     updates = math.ceil(n / batch_size)
     plan = online.Online.of_epoch(config.noise, n, updates)
     facts: dict[tuple[int, str], Row] = {}
     for clock in ("cpu", "wall"):
-        own = [row for row in rows if row["clock"] == clock]
-        step = np.array([row["step_ms"] for row in own])
-        spent = np.array([row["measure_ms"] for row in own])
-
-        def share(a: Array, b: Array) -> float:
-            return float(np.median(b) / np.median(a))
-
-        drawn = stats.bootstrap(
-            (step, spent), share, paired=True, vectorized=False, n_resamples=2000,
-            method="percentile", rng=0,
-        ).confidence_interval  # fmt: skip
-        ratio = share(step, spent)
-        by = plan.pieces / updates
+        of_clock = [row for row in rows if row["clock"] == clock]
+        step = np.array([row["step_ms"] for row in of_clock])
+        measurement = np.array([row["measure_ms"] for row in of_clock])
+        ratio = _bootstrapped(lambda a, b: float(np.median(b) / np.median(a)), step, measurement)
+        each = plan.pieces / updates  # measurements of an update
         facts[batch_size, clock] = {
             "pieces": plan.pieces, "size": plan.size, "updates": updates,
             "samples": plan.size * plan.pieces / n,
-            "step_ms": float(np.median(step)), "measure_ms": float(np.median(spent)),
-            "cost": Estimate(by * ratio, by * float(drawn.low), by * float(drawn.high)),
+            "step_ms": float(np.median(step)), "measure_ms": float(np.median(measurement)),
+            "cost": Estimate(each * ratio.value, each * ratio.low, each * ratio.high),
         }  # fmt: skip
     return facts
 
@@ -107,12 +100,12 @@ def _step(batch: Batch, run: Training) -> object:
 
 
 def _pieces(plan: online.Online, batch: Batch, run: Training) -> object:
-    first = [batch] * plan.batches
-    return online.measured(run.engine, run.network, plan, first, run.data.n)[0]
+    batches = [batch] * plan.batches
+    return online.measured(run.engine, run.network, plan, batches, run.data.n)[0]
 
 
 def _epoch(training: Training) -> object:
-    """One epoch's training, without its evaluation."""
+    """Train one epoch, without the evaluation."""
     sampler = BatchSampler(training.plan, training.config.seed)
     schedule = Schedule(training.optimizer, sampler)
     with Terminal().progress(training.plan, 0) as bar:
@@ -129,7 +122,7 @@ def _stage_start(training: Training) -> object:
 
 
 def _timed(training: Training, work: Callable[[Training], object]) -> dict[str, float]:
-    """Seconds by the process's CPU clock and by the wall's, the device's work done."""
+    """Seconds by the process's CPU clock and by the wall clock, until the device has finished."""
     cpu, wall = time.process_time(), time.perf_counter()
     work(training)
     if training.engine.device.type == "cuda":
@@ -142,14 +135,18 @@ def epoch_facts(rows: list[Row]) -> Row:
     facts: Row = {"ratios": {}, "seconds": {}}
     for b in sorted({row["b"] for row in rows}):
         for clock in ("cpu", "wall"):
-            own = [row for row in rows if (row["b"], row["clock"]) == (b, clock)]
-            ratios = np.array([row["ratio"] for row in own])
-            drawn = stats.bootstrap(
-                (ratios,), np.median, n_resamples=2000, method="percentile", rng=0
-            ).confidence_interval
-            facts["ratios"][b, clock] = Estimate(
-                float(np.median(ratios)), float(drawn.low), float(drawn.high)
-            )
-            seconds = float(np.median([row["off_s"] for row in own]))
+            of_case = [row for row in rows if (row["b"], row["clock"]) == (b, clock)]
+            ratios = np.array([row["ratio"] for row in of_case])
+            facts["ratios"][b, clock] = _bootstrapped(lambda a: float(np.median(a)), ratios)
+            seconds = float(np.median([row["off_s"] for row in of_case]))
             facts["seconds"][b, clock] = seconds
     return facts
+
+
+def _bootstrapped(statistic: Callable[..., float], *samples: Array) -> Estimate:
+    """The statistic of paired samples with its bootstrap interval (percentiles)."""
+    interval = stats.bootstrap(
+        samples, statistic, paired=True, vectorized=False, n_resamples=2000,
+        method="percentile", rng=0,
+    ).confidence_interval  # fmt: skip
+    return Estimate(statistic(*samples), float(interval.low), float(interval.high))

@@ -11,22 +11,24 @@ from igo.config.schema import Config
 from igo.files import Record
 from igo.runs.folder import read_records
 from igo.runs.session import run as run_program
-from lab.noise import Found, Row, Study
+from lab.noise import Findings, Row, Study
 
 
-def feedback(study: Study, config: Config) -> Found:
-    """Open loop and ``schedule.feedback=measured``, the same seeds, by the program itself."""
+def feedback(study: Study, config: Config) -> Findings:
+    """Train without feedback and with ``schedule.feedback=measured``, for the same seeds."""
     rows: list[Row] = []
     for seed in range(config.seed, config.seed + study.seeds):
         for kind in ("none", "measured"):
             schedule = replace(config.schedule, feedback=kind)
-            one = replace(config, seed=seed, schedule=schedule)
-            rows += [feedback_row(one, record) for record in read_records(run_program(one))]
-    return Found({"feedback": rows, "feedback_seeds": by_seed(rows)}, feedback_facts(rows), {})
+            run_config = replace(config, seed=seed, schedule=schedule)
+            rows += [
+                feedback_row(run_config, record) for record in read_records(run_program(run_config))
+            ]
+    return Findings({"feedback": rows, "feedback_seeds": by_seed(rows)}, feedback_facts(rows), {})
 
 
 def feedback_row(config: Config, record: Record) -> Row:
-    """An epoch, whose δ_measured is from its own pieces, which the feedback never saw."""
+    """The numbers of an epoch. The feedback does not use the samples that δ_measured is from."""
     names = ("epoch", "stage", "updates", "eta_m", "b_m", "delta_measured", "train/loss",
              "test/accuracy")  # fmt: skip
     return {
@@ -38,36 +40,36 @@ def feedback_row(config: Config, record: Record) -> Row:
 
 
 def by_seed(rows: list[Row]) -> list[Row]:
-    """Each run's largest deviation over stages 2..M, and where it ended."""
+    """Each run's largest deviation over stages 2..M, and the numbers of its last epoch."""
     result = []
     for seed, kind in sorted({(row["seed"], row["feedback"]) for row in rows}):
-        own = [row for row in rows if (row["seed"], row["feedback"]) == (seed, kind)]
-        later = [row for row in own if row["stage"] > 1 and row["delta_target"] > 0]
+        of_run = [row for row in rows if (row["seed"], row["feedback"]) == (seed, kind)]
+        later = [row for row in of_run if row["stage"] > 1 and row["delta_target"] > 0]
         result.append({
             "seed": seed, "feedback": kind,
             "largest_deviation": max(abs(row["deviation"]) for row in later),
             "mean_deviation": np.mean([row["deviation"] for row in later]),
-            "updates": own[-1]["updates"], "last_b_m": own[-1]["b_m"],
-            "train/loss": own[-1]["train/loss"], "test/accuracy": own[-1]["test/accuracy"],
+            "updates": of_run[-1]["updates"], "last_b_m": of_run[-1]["b_m"],
+            "train/loss": of_run[-1]["train/loss"], "test/accuracy": of_run[-1]["test/accuracy"],
         })  # fmt: skip
     return result
 
 
 def feedback_facts(rows: list[Row]) -> Row:
-    """Means with intervals, paired differences measured - none, and how far C² grew."""
+    """Means with intervals, paired differences measured - none, and the growth of C²."""
     ends = by_seed(rows)
     facts: Row = {"means": {}, "differences": {}, "p": {}, "growth": {}}
     names = ("largest_deviation", "mean_deviation",
              "test/accuracy", "train/loss", "updates")  # fmt: skip
     for name in names:
-        kinds = {
+        by_kind = {
             kind: np.array([row[name] for row in ends if row["feedback"] == kind], dtype=float)
             for kind in ("none", "measured")
         }
-        for kind, values in kinds.items():
+        for kind, values in by_kind.items():
             facts["means"][name, kind] = statistics.mean_of(values)
         if name in ("test/accuracy", "train/loss"):
-            differences = kinds["measured"] - kinds["none"]
+            differences = by_kind["measured"] - by_kind["none"]
             facts["differences"][name] = statistics.mean_of(differences)
             facts["p"][name] = statistics.sign_flip(differences)
     reference = {

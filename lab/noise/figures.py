@@ -1,4 +1,4 @@
-"""The figures of the studies: colours that colour-blind readers tell apart, the paper's symbols."""
+"""The figures of the studies, with the paper's symbols and colours for colour-blind readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scipy import stats
 from igo.analysis import style
 from igo.analysis.statistics import Array, mean_of
 from igo.analysis.table.names import DATASETS
-from lab.noise import Found, Row
+from lab.noise import Findings, Row
 from lab.noise.quantities import ball_marginal, finite_factor
 
 BLUE, ORANGE, GREEN, PURPLE, GREY = (
@@ -34,19 +34,19 @@ def _drawn(
         figure.savefig(path, dpi=150)
 
 
-def lemma(found: Found, dataset: str, path: Path) -> None:
+def lemma(findings: Findings, dataset: str, path: Path) -> None:
     """E‖∇f_S - ∇f‖² against b; and C²(b) with BatchNorm in train mode."""
 
     def draw(axes: list[Axes]) -> None:
-        _lemma_points(axes[0], found)
-        _batchnorm_points(axes[1], found.tables["lemma_batchnorm"], found.facts["variance"])
+        _lemma_points(axes[0], findings)
+        _batchnorm_points(axes[1], findings.tables["lemma_batchnorm"], findings.facts["variance"])
 
-    n = found.facts["n"]
+    n = findings.facts["n"]
     _drawn(2, path, f"Lemma 2.1 on {DATASETS.get(dataset, dataset)}, n = {n:,}", draw)
 
 
-def _lemma_points(ax: Axes, found: Found) -> None:
-    n, variance = found.facts["n"], found.facts["variance"]
+def _lemma_points(ax: Axes, findings: Findings) -> None:
+    n, variance = findings.facts["n"], findings.facts["variance"]
     grid = np.unique(np.geomspace(1, n - 1, 400))
     ax.plot(grid, variance / grid, color=GREY, lw=1.2, label="$C^2/b$ (slope $-1$)")
     finite = [variance / b * finite_factor(b, n) for b in grid]
@@ -56,7 +56,7 @@ def _lemma_points(ax: Axes, found: Found) -> None:
     for sampling, colour, marker, label in kinds:
         rows = [
             r
-            for r in found.tables["lemma"]
+            for r in findings.tables["lemma"]
             if r["sampling"] == sampling and r["mean"] > 1e-9 * variance / n
         ]
         _points(ax, rows, "mean", ("low", "high"), color=colour, marker=marker, label=label)
@@ -74,7 +74,7 @@ def _points(ax: Axes, rows: list[Row], name: str, interval: tuple[str, str], **s
 
 
 def _batchnorm_points(ax: Axes, rows: list[Row], frozen: float) -> None:
-    """b E‖·‖², which Lemma 2.1 says is constant."""
+    """b E‖·‖², a constant by Lemma 2.1."""
     _points(ax, rows, "c2", ("c2_low", "c2_high"), color=BLUE, marker="o",
             label="$C^2(b)$: $b\\,$Var of mini-batch gradients")  # fmt: skip
     b = np.array([r["b"] for r in rows])
@@ -92,18 +92,18 @@ def _batchnorm_points(ax: Axes, rows: list[Row], frozen: float) -> None:
     ax.legend(loc="upper right")
 
 
-def omega(found: Found, dataset: str, path: Path) -> None:
-    """Radius, projections on random and leading directions, spectrum; at the last moment."""
-    last = max(found.drawn, key=int)
-    arrays = found.drawn[last]
+def omega(findings: Findings, dataset: str, path: Path) -> None:
+    """Radius, projections on random and leading directions, spectrum; after the last epoch."""
+    last = max(findings.arrays, key=int)
+    arrays = findings.arrays[last]
 
     def draw(axes: list[Axes]) -> None:
         _radii(axes[0], arrays)
         _random_directions(axes[1], arrays)
         _leading_direction(axes[2], arrays)
-        _spectra(axes[3], found)
+        _spectra(axes[3], findings)
 
-    title = f"The noise ω on {DATASETS.get(dataset, dataset)}, n = {found.facts['n']:,}"
+    title = f"The noise ω on {DATASETS.get(dataset, dataset)}, n = {findings.facts['n']:,}"
     _drawn(2, path, f"{title}; the first three panels are after epoch {last}", draw, rows=2)
 
 
@@ -112,10 +112,10 @@ def _shades(count: int) -> list[Any]:
 
 
 def _radii(ax: Axes, arrays: dict[str, Any]) -> None:
-    most = max(np.quantile(one["radii"], 0.995) for one in arrays["by_b"].values())
+    most = max(np.quantile(of_b["radii"], 0.995) for of_b in arrays["by_b"].values())
     bins = np.linspace(0, most, 60).tolist()
-    for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
-        ax.hist(one["radii"], bins=bins, density=True, histtype="step", color=colour, lw=1.4,
+    for (b, of_b), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
+        ax.hist(of_b["radii"], bins=bins, density=True, histtype="step", color=colour, lw=1.4,
                 label=f"$b={b}$")  # fmt: skip
     ax.axvline(1, color=ORANGE, lw=1.5, ls="--", label="sphere; ball to $1/d$")
     ax.set(xlabel=r"$\|\omega\|\sqrt{b}/C$", ylabel="density", title="radius")
@@ -125,8 +125,8 @@ def _radii(ax: Axes, arrays: dict[str, Any]) -> None:
 def _random_directions(ax: Axes, arrays: dict[str, Any]) -> None:
     bins = np.linspace(-4, 4, 65).tolist()
     d = arrays["d"]
-    for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
-        pooled = one["projections"] / one["projections"].std(axis=0)
+    for (b, of_b), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
+        pooled = of_b["projections"] / of_b["projections"].std(axis=0)
         ax.hist(pooled.ravel(), bins=bins, density=True, histtype="step", color=colour, lw=1.4,
                 label=f"$b={b}$")  # fmt: skip
     x = np.linspace(-4, 4, 300)
@@ -141,22 +141,24 @@ def _random_directions(ax: Axes, arrays: dict[str, Any]) -> None:
 
 def _leading_direction(ax: Axes, arrays: dict[str, Any]) -> None:
     d = arrays["d"]
-    for (b, one), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
-        values: Array = np.sort(one["leading"] / one["leading"].std())
-        where = stats.norm.ppf((np.arange(len(values)) + 0.5) / len(values))
-        width = one["leading"].std() * np.sqrt(d)
-        ax.plot(where, values, color=colour, lw=1.5, label=f"$b={b}$: {width:.0f} × isotropic sd")
+    for (b, of_b), colour in zip(arrays["by_b"].items(), _shades(4), strict=True):
+        values: Array = np.sort(of_b["leading"] / of_b["leading"].std())
+        expected = stats.norm.ppf((np.arange(len(values)) + 0.5) / len(values))
+        width = of_b["leading"].std() * np.sqrt(d)
+        ax.plot(
+            expected, values, color=colour, lw=1.5, label=f"$b={b}$: {width:.0f} × isotropic sd"
+        )
     ax.plot([-3.2, 3.2], [-3.2, 3.2], color="black", lw=1, ls="--", label="Gaussian")
     ax.set(xlabel="Gaussian quantile", ylabel=r"quantile of $\langle\omega,v_1\rangle$ / its sd",
            title="leading direction $v_1$ of the noise")  # fmt: skip
     ax.legend(loc="upper left")
 
 
-def _spectra(ax: Axes, found: Found) -> None:
+def _spectra(ax: Axes, findings: Findings) -> None:
     colours = (BLUE, GREEN, ORANGE, PURPLE)
-    rows = found.tables["omega_directions"]
+    rows = findings.tables["omega_directions"]
     for row, colour in zip(rows, colours, strict=False):
-        shares = found.drawn[str(row["epoch"])]["shares"]
+        shares = findings.arrays[str(row["epoch"])]["shares"]
         label = f"epoch {row['epoch']}: effective rank {row['effective_rank']:.0f}"
         ax.plot(np.arange(1, len(shares)), np.cumsum(shares)[:-1], color=colour, lw=1.5,
                 label=label)  # fmt: skip
@@ -169,9 +171,9 @@ def _spectra(ax: Axes, found: Found) -> None:
     ax.legend(loc="upper left")
 
 
-def feedback(found: Found, dataset: str, path: Path) -> None:
+def feedback(findings: Findings, dataset: str, path: Path) -> None:
     """δ against its target by epoch, then training loss and test accuracy."""
-    rows = found.tables["feedback"]
+    rows = findings.tables["feedback"]
     kinds = (("none", "open loop", BLUE), ("measured", "feedback", ORANGE))
 
     def draw(axes: list[Axes]) -> None:
@@ -198,7 +200,7 @@ def feedback(found: Found, dataset: str, path: Path) -> None:
 
 
 def _plain_ticks(ax: Axes) -> None:
-    """0.05 and 20 on a log axis that spans little, not powers of ten."""
+    """Label a short log axis with numbers such as 0.05 and 20, not with powers of ten."""
     ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
     ax.yaxis.set_minor_formatter(
         FuncFormatter(lambda y, _: f"{y:.2g}" if f"{y:e}"[0] in "235" else "")
@@ -207,29 +209,29 @@ def _plain_ticks(ax: Axes) -> None:
 
 def _band(ax: Axes, rows: list[Row], name: str, label: str, colour: str) -> None:
     epochs = sorted({row["epoch"] for row in rows})
-    found = [mean_of([row[name] for row in rows if row["epoch"] == e]) for e in epochs]
-    ax.plot(epochs, [f.value for f in found], color=colour, marker="o", ms=3.5, label=label)
-    lows = [max(f.low, 1e-9) for f in found]
-    ax.fill_between(epochs, lows, [f.high for f in found], color=colour, alpha=0.2, lw=0)
+    means = [mean_of([row[name] for row in rows if row["epoch"] == e]) for e in epochs]
+    ax.plot(epochs, [mean.value for mean in means], color=colour, marker="o", ms=3.5, label=label)
+    lows = [max(mean.low, 1e-9) for mean in means]
+    ax.fill_between(epochs, lows, [mean.high for mean in means], color=colour, alpha=0.2, lw=0)
 
 
-def online_cost(found: Found, dataset: str, path: Path) -> None:
-    """Every measurement beside every step; and the share of an epoch that they make."""
+def online_cost(findings: Findings, dataset: str, path: Path) -> None:
+    """Every measurement beside every step; and their share of an epoch."""
 
     def draw(axes: list[Axes]) -> None:
-        rows = [row for row in found.tables["online_cost_calls"] if row["clock"] == "cpu"]
+        rows = [row for row in findings.tables["online_cost_calls"] if row["clock"] == "cpu"]
         sizes = sorted({row["b"] for row in rows})
         for place, b in enumerate(sizes):
-            own = [row for row in rows if row["b"] == b]
+            of_b = [row for row in rows if row["b"] == b]
             shown = ((-0.17, "step_ms", BLUE, "training step"),
                      (0.17, "measure_ms", ORANGE, "measurement of a pair"))  # fmt: skip
             for shift, name, colour, label in shown:
-                values = [row[name] for row in own]
+                values = [row[name] for row in of_b]
                 spread = np.linspace(-0.1, 0.1, len(values))
                 axes[0].plot(place + shift + spread, values, ".", color=colour, ms=3, alpha=0.5,
                              label=label if place == 0 else None)  # fmt: skip
                 axes[0].plot(place + shift, np.median(values), "_", color="black", ms=22, mew=2)
-            cost = found.facts["calls"][b, "cpu"]["cost"]
+            cost = findings.facts["calls"][b, "cpu"]["cost"]
             errors = [[100 * (cost.value - cost.low)], [100 * (cost.high - cost.value)]]
             axes[1].errorbar(place, 100 * cost.value, yerr=errors, color=BLUE, marker="o",
                              capsize=4)  # fmt: skip

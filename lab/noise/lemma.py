@@ -17,12 +17,12 @@ from igo.method.measure import draw, untouched
 from igo.seeds import derive_seed
 from igo.train import datasets, measure
 from igo.train.state import Training
-from lab.noise import Found, Row, Study, quantities
+from lab.noise import Findings, Row, Study, quantities
 from lab.noise.networks import sample_gradients, trained, unaugmented
 
 
-def lemma(study: Study, config: Config) -> Found:
-    """E‖∇f_S - ∇f‖² against b, from one-sample gradients and as training with BatchNorm has it."""
+def lemma(study: Study, config: Config) -> Findings:
+    """E‖∇f_S - ∇f‖² against b: of one-sample gradients, and of the gradients that SGD uses."""
     training, states = trained(config, [config.epochs])
     training.network.load_state_dict(states[config.epochs])
     images = unaugmented(config, training.engine.device)
@@ -34,7 +34,7 @@ def lemma(study: Study, config: Config) -> Found:
         for b in batch_sizes(images.n)
     ]
     batchnorm = batchnorm_rows(training, images, config.seed)
-    return Found(
+    return Findings(
         {"lemma": rows, "lemma_batchnorm": batchnorm},
         lemma_facts(rows, batchnorm, images.n, quantities.variance_of(gram)),
         {},
@@ -42,7 +42,7 @@ def lemma(study: Study, config: Config) -> Found:
 
 
 def batch_sizes(n: int) -> list[int]:
-    """About two a factor of 2 from 1 to n."""
+    """Batch sizes from 1 to n, about two for each factor of 2."""
     steps = range(2 * int(math.log2(n)) + 1)
     return sorted({round(2 ** (k / 2)) for k in steps} | {round(0.75 * n), round(0.9 * n), n})
 
@@ -50,53 +50,55 @@ def batch_sizes(n: int) -> list[int]:
 def lemma_row(
     gram: Array, sampling: str, batch_size: int, draws: int, random: np.random.Generator
 ) -> Row:
-    """One point of the lemma: the mean over draws, and what the lemma says."""
+    """A point of the lemma: the mean over draws, and the value of the lemma."""
     n = len(gram)
     variance = quantities.variance_of(gram)
     counts = quantities.draw_counts(sampling, n, batch_size, draws, random)
-    found = statistics.mean_of(quantities.squared_noise(gram, counts, batch_size))
+    mean = statistics.mean_of(quantities.squared_noise(gram, counts, batch_size))
     factor = 1.0 if sampling == "with_replacement" else quantities.finite_factor(batch_size, n)
     return {
-        "sampling": sampling, "b": batch_size, "draws": draws, "mean": found.value,
-        "low": found.low, "high": found.high, "c2_over_b": variance / batch_size,
+        "sampling": sampling, "b": batch_size, "draws": draws, "mean": mean.value,
+        "low": mean.low, "high": mean.high, "c2_over_b": variance / batch_size,
         "c2_over_b_finite": variance / batch_size * factor,
     }  # fmt: skip
 
 
 def slope_of(rows: list[Row], factored: bool = False) -> Estimate:
-    """Log-log slope of rows; ``factored`` divides by (n - b)/(n - 1) first; b = n left out then."""
+    """Log-log slope of rows without b = n; ``factored`` divides by (n - b)/(n - 1) first."""
     kept = [row for row in rows if row["mean"] > 1e-9 * row["c2_over_b"]]
     divisors = [row["c2_over_b_finite"] / row["c2_over_b"] if factored else 1.0 for row in kept]
-    return quantities.fit_slope(
-        [row["b"] for row in kept],
-        [
-            Estimate(row["mean"] / by, row["low"] / by, row["high"] / by)
-            for row, by in zip(kept, divisors, strict=True)
-        ],
-    )
+    return _slope(kept, divisors)
+
+
+def _slope(rows: list[Row], divisors: list[float]) -> Estimate:
+    means = [
+        Estimate(row["mean"] / divisor, row["low"] / divisor, row["high"] / divisor)
+        for row, divisor in zip(rows, divisors, strict=True)
+    ]
+    return quantities.fit_slope([row["b"] for row in rows], means)
 
 
 def batchnorm_rows(
     training: Training, images: datasets.Data, seed: int, batches: int = 48
 ) -> list[Row]:
-    """The gradients that SGD really uses, BatchNorm on each batch's own statistics, fp32.
+    """The gradients that SGD uses, in fp32: BatchNorm has the statistics of each batch.
 
-    For each b: C²(b) from independent batches, what b divides it to, and how far the mean of
-    mini-batch gradients is from the gradient of all n samples as one batch.
+    Each b has C²(b) from independent batches, the mean squared distance of mini-batch gradients
+    from the gradient of all n samples as one batch, and the bias of their mean.
     """
-    whole = replace(training.engine, autocast=None, micro_batch_size=images.n)
+    engine = replace(training.engine, autocast=None, micro_batch_size=images.n)
     network = training.network.train()
     (batch,) = images.train_batches([torch.arange(images.n)], 0)
     with untouched(network):
-        full = _flat(measure.training_gradient(whole, network, batch)).double()
+        full = _flat(measure.training_gradient(engine, network, batch)).double()
     rows = []
     for b in [2**k for k in range(1, 11) if 2**k <= images.n // 2]:
-        drawn = draw("independent", n=images.n, batch_size=b, batches=batches,
+        index_batches = draw("independent", n=images.n, batch_size=b, batches=batches,
                              seed=derive_seed(seed, "lemma", b))  # fmt: skip
         with untouched(network):
             gradients = torch.stack(
-                [_flat(measure.training_gradient(whole, network, one))
-                 for one in images.train_batches(drawn, 0)]
+                [_flat(measure.training_gradient(engine, network, batch))
+                 for batch in images.train_batches(index_batches, 0)]
             )  # fmt: skip
         rows.append(batchnorm_row(gradients, full, b, images.n))
     return rows
@@ -107,27 +109,27 @@ def _flat(gradient: list[Tensor | None]) -> Tensor:
 
 
 def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> Row:
-    """Variance and bias of mini-batch gradients (K, d) against ``full``, all samples as one."""
-    found = spread.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
-    if found.interval is None:
-        raise ValueError("three batches or more give an interval")
+    """Variance and bias of mini-batch gradients (K, d) against ``full``, that of all samples."""
+    noise = spread.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
+    if noise.interval is None:
+        raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")
     finite = quantities.finite_factor(batch_size, n)
-    varies = found.variance / batch_size * finite  # E‖g_S - E g_S‖²
-    gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())
-    squares = [float((one.double() - full).square().sum()) for one in gradients]
+    variance_of_batch = noise.variance / batch_size * finite  # E‖g_S - E g_S‖²
+    squared_gap = float((gradients.mean(dim=0, dtype=torch.float64) - full).square().sum())
+    squares = [float((gradient.double() - full).square().sum()) for gradient in gradients]
     distance = statistics.mean_of(squares)
     return {
-        "b": batch_size, "batches": len(gradients), "c2": found.variance,
-        "c2_low": found.interval[0], "c2_high": found.interval[1],
+        "b": batch_size, "batches": len(gradients), "c2": noise.variance,
+        "c2_low": noise.interval[0], "c2_high": noise.interval[1],
         "mean": distance.value, "low": distance.low, "high": distance.high,
-        "bias_square": max(gap - varies / len(gradients), 0.0),
+        "bias_square": max(squared_gap - variance_of_batch / len(gradients), 0.0),
         "full_gradient_square": float(full.square().sum()),
     }  # fmt: skip
 
 
 def lemma_facts(rows: list[Row], batchnorm: list[Row], n: int, variance: float) -> Row:
-    """Slopes, and the farthest that a mean is from the lemma's in its own standard errors."""
-    drawn, pieces = (
+    """Slopes, and the largest distance of a mean from the lemma, in standard errors."""
+    with_replacement, without = (
         [row for row in rows if row["sampling"] == sampling]
         for sampling in ("with_replacement", "independent")
     )
@@ -140,24 +142,18 @@ def lemma_facts(rows: list[Row], batchnorm: list[Row], n: int, variance: float) 
         "n": n,
         "variance": variance,
         "slopes": {
-            "with": slope_of(drawn),
-            "without_factored": slope_of(pieces, factored=True),
-            "without": slope_of(pieces),
-            "without_small": slope_of([row for row in pieces if row["b"] <= n / 20]),
+            "with": slope_of(with_replacement),
+            "without_factored": slope_of(without, factored=True),
+            "without": slope_of(without),
+            "without_small": slope_of([row for row in without if row["b"] <= n / 20]),
         },
         "farthest": max(scores),  # |mean - lemma| in standard errors
         "points": len(scores),
-        "at_n": pieces[-1]["mean"],  # ‖ω‖² at b = n without replacement
+        "at_n": without[-1]["mean"],  # ‖ω‖² at b = n without replacement
     }
     for least in (2, 32):
-        some = [row for row in batchnorm if row["b"] >= least]
-        if len(some) > 2:
-            finite = [quantities.finite_factor(row["b"], n) for row in some]
-            facts["slopes"][f"batchnorm_{least}"] = quantities.fit_slope(
-                [row["b"] for row in some],
-                [
-                    Estimate(row["mean"] / by, row["low"] / by, row["high"] / by)
-                    for row, by in zip(some, finite, strict=True)
-                ],
-            )
+        large = [row for row in batchnorm if row["b"] >= least]
+        if len(large) > 2:
+            factors = [quantities.finite_factor(row["b"], n) for row in large]
+            facts["slopes"][f"batchnorm_{least}"] = _slope(large, factors)
     return facts

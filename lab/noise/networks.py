@@ -1,8 +1,9 @@
-"""One network at several moments of its training, and all its one-sample gradients."""
+"""A network at several epochs of its training, and all its one-sample gradients."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -15,15 +16,16 @@ from igo.method.measure import per_sample_gradients
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop
+from igo.train.on_device import Batch
 from igo.train.state import Progress, Training
 
 
 def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dict[str, Tensor]]]:
     """Train by the product's loop; return the model's state after each epoch in ``moments``.
 
-    Epoch 0 is the initialisation. The running statistics of BatchNorm are replaced by those of the
-    training images at the same parameters: an untrained model has none, and those of the last few
-    batches make eval mode another function from one moment to the next.
+    Epoch 0 is the initialisation. BatchNorm's running statistics are replaced by those of the
+    training images at the same parameters. The reason is that an untrained model has none, and
+    that running statistics depend on the last few batches.
     """
     plan = make_plan(config)
     training = assemble.prepare(config, plan)
@@ -44,19 +46,24 @@ def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dic
 def _with_running_statistics(training: Training) -> dict[str, Tensor]:
     """The model's state with BatchNorm's statistics averaged over the training images."""
     network = copy.deepcopy(training.network).train()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain average over batches
     order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        for images, _ in training.data.train_batches(order[:4096].split(128), 0):
-            network(images)
+    average_batchnorm(network, training.data.train_batches(order[:4096].split(128), 0))
     return network.state_dict()
 
 
+def average_batchnorm(network: nn.Module, batches: Iterable[Batch]) -> None:
+    """Make BatchNorm's running statistics the plain average over the batches."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None  # a plain average
+    with torch.no_grad():
+        for images, _ in batches:
+            network(images)
+
+
 def unaugmented(config: Config, device: torch.device) -> datasets.Data:
-    """The data set with every image as it is: then a sample has one gradient."""
+    """The data set without augmentation: each sample has one gradient."""
     plain = replace(config, dataset=replace(config.dataset, augment=AugmentConfig()))
     return datasets.open_data(plain, device)
 

@@ -1,4 +1,4 @@
-"""The noise itself: is ω_t what "δu, u uniform in the unit ball" says?"""
+"""The noise itself: is ω_t distributed as δu with u uniform in the unit ball?"""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from torch import Tensor
 from igo.analysis import statistics
 from igo.analysis.statistics import Array
 from igo.config.schema import Config
-from lab.noise import Found, Row, Study, quantities
+from lab.noise import Findings, Row, Study, quantities
 from lab.noise.networks import sample_gradients, trained, unaugmented
 
-DIRECTIONS = 20  # random ones that ω is projected on
+DIRECTIONS = 20  # random directions that ω is projected on
 BATCH_SIZES = (8, 32, 128, 512)
 
 
-def omega(study: Study, config: Config) -> Found:
+def omega(study: Study, config: Config) -> Findings:
     """The distribution of ω at initialisation, after one epoch and at the end."""
     moments = sorted({0, 1, config.epochs})
     training, states = trained(config, moments)
     images = unaugmented(config, training.engine.device)
     rows: list[Row] = []
     spectra: list[Row] = []
-    drawn: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for epoch in moments:
         training.network.load_state_dict(states[epoch])
         gradients = sample_gradients(training.network, images)
         random = np.random.default_rng([config.seed, epoch])
-        found, shares, drawn[str(epoch)] = omega_at(gradients, study.draws, random, epoch)
-        rows += found
+        rows_of_epoch, shares, arrays[str(epoch)] = omega_at(gradients, study.draws, random, epoch)
+        rows += rows_of_epoch
         spectra.append(shares)
     adjusted = statistics.holm([p for row in rows for p in row["p"]])
-    falls = np.array([p is not None and p <= statistics.LEVEL for p in adjusted])
+    rejected = np.array([p is not None and p <= statistics.LEVEL for p in adjusted])
     for index, row in enumerate(rows):
         count = len(row["p"])
-        mine = falls[index * count : (index + 1) * count]
-        row["not_gaussian"] = int(mine[:DIRECTIONS].sum())
-        row["not_gaussian_ks"] = int(mine[DIRECTIONS:].sum())
+        of_row = rejected[index * count : (index + 1) * count]
+        row["not_gaussian"] = int(of_row[:DIRECTIONS].sum())
+        row["not_gaussian_ks"] = int(of_row[DIRECTIONS:].sum())
         row["p_smallest"] = min(row.pop("p"))
-    return Found({"omega": rows, "omega_directions": spectra}, {"n": images.n}, drawn)
+    return Findings({"omega": rows, "omega_directions": spectra}, {"n": images.n}, arrays)
 
 
 def omega_at(
     gradients: Tensor, draws: int, random: np.random.Generator, epoch: int
 ) -> tuple[list[Row], Row, dict[str, Any]]:
-    """ω at one moment: a row for each b, one on its directions, and arrays to draw.
+    """ω after an epoch: a row for each b, a row on its directions, and arrays to draw.
 
     Args:
-        gradients: (n, d), one a sample.
+        gradients: of all samples, (n, d).
         draws: mini-batches for each b, with replacement.
-        random: where draws and directions come from.
-        epoch: when.
+        random: generator of draws and directions.
+        epoch: the epoch.
     """
     n, d = gradients.shape
     gram = quantities.centred_gram(gradients)
@@ -94,12 +94,12 @@ def omega_row(
     """Moments, tail and normality of ω at one b; ``p`` holds the tests' p-values."""
     tail, mean = quantities.tail_index(radii), statistics.mean_of(radii)
     scales = population.std(axis=0)
-    tested = [
+    tests = [
         quantities.normality(column, scale)
         for column, scale in zip(projections.T, scales, strict=True)
     ]
     ball = quantities.ball_marginal(dimension)
-    apart = [
+    distances = [
         stats.kstest(column / math.sqrt(dimension), ball.cdf).statistic for column in projections.T
     ]
     return {
@@ -111,6 +111,6 @@ def omega_row(
         "excess_kurtosis_leading": float(stats.kurtosis(leading)),
         "skewness_leading": float(abs(stats.skew(leading))),
         "leading_sd": float(leading.std() * math.sqrt(dimension)),
-        "ks_to_ball_median": float(np.median(apart)),
-        "p": [one[0] for one in tested] + [one[1] for one in tested],
+        "ks_to_ball_median": float(np.median(distances)),
+        "p": [p for test in zip(*tests, strict=True) for p in test],
     }  # fmt: skip

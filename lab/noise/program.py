@@ -11,10 +11,10 @@ from lab.noise import Study
 
 
 def run(composed: DictConfig, typed: list[str]) -> None:
-    """Check the settings, do the study, write its results.
+    """Check the settings, run the study, write its results.
 
     Raises:
-        UserError: an unknown study, or settings that cannot be run.
+        UserError: the study is unknown, or a setting is invalid.
     """
     study, config = settings(composed, typed)
     from lab.noise import (  # torch, scipy and matplotlib
@@ -25,17 +25,17 @@ def run(composed: DictConfig, typed: list[str]) -> None:
         report,
     )
 
-    do = {
+    studies = {
         "lemma": lemma.lemma,
         "omega": omega.omega,
         "feedback": feedback.feedback,
         "online_cost": cost.online_cost,
     }
-    page = report.write(study, config, do[study.study](study, config))
+    page = report.write(study, config, studies[study.study](study, config))
     Terminal().say(f"wrote {page}")
 
 
 def settings(composed: DictConfig, typed: list[str]) -> tuple[Study, Config]:
-    """Split what was composed into the study's settings and a run's, both checked."""
+    """Split the composed settings into those of the study and of a run, both checked."""
     study, rest = split_off(composed, Study)
     return study, load(rest, typed)

@@ -1,8 +1,8 @@
-"""What the noise studies compute: pure functions of numbers, no network and no drawing.
+"""The numbers of the noise studies: pure functions, no network and no drawing.
 
-With all n one-sample gradients at hand, centred rows X (n, d), the noise of any mini-batch S is
-ω = Σ_i c_i x_i / b with counts c, so its square is cᵀ G c / b² with the Gram matrix G = X Xᵀ: a
-draw of 1,000 samples costs no gradient.
+X (n, d) are the one-sample gradients less their mean, and c counts the samples of a mini-batch S.
+Then its noise is ω = Σ_i c_i x_i / b, and ‖ω‖² = cᵀ G c / b² with the Gram matrix G = X Xᵀ. So a
+draw of 1,000 mini-batches costs no gradient.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def centred_gram(gradients: Tensor) -> Array:
     """G = X Xᵀ, (n, n), of gradients (n, d) less their mean; its rows sum to 0."""
     rows = gradients - gradients.mean(dim=0)
     gram: Array = (rows @ rows.T).double().numpy()
-    across = gram.mean(axis=0)  # single precision leaves a trace of the mean: take it out
+    across = gram.mean(axis=0)  # not 0 in single precision: the next line removes the rest
     gram += across.mean() - across - across[:, None]
     return gram
 
@@ -38,14 +38,14 @@ def variance_of(gram: Array) -> float:
 def draw_counts(
     sampling: str, n: int, batch_size: int, draws: int, random: np.random.Generator
 ) -> Array:
-    """How often each sample is in each of some mini-batches, (draws, n).
+    """How often each sample is in each mini-batch, (draws, n).
 
     Args:
-        sampling: with_replacement, or independent: each batch by itself without replacement.
+        sampling: with_replacement; or independent: each batch by itself without replacement.
         n: training samples.
         batch_size: b.
         draws: number of batches.
-        random: where the draws come from.
+        random: generator of the draws.
     """
     if sampling == "with_replacement":
         return random.multinomial(batch_size, np.full(n, 1 / n), size=draws).astype(np.float64)
@@ -62,7 +62,7 @@ def squared_noise(gram: Array, counts: Array, batch_size: int) -> Array:
 
 
 def fit_slope(batch_sizes: Sequence[float], values: Sequence[Estimate]) -> Estimate:
-    """Slope of log value against log b: least squares weighted by the values' own intervals."""
+    """Slope of log value against log b: least squares weighted by the intervals of the values."""
     x, y = np.log(batch_sizes), np.log([v.value for v in values])
     errors = np.array([(v.high - v.low) / (2 * 1.96 * v.value) for v in values])
     weights = 1 / np.maximum(errors, 1e-9) ** 2
@@ -74,14 +74,14 @@ def fit_slope(batch_sizes: Sequence[float], values: Sequence[Estimate]) -> Estim
 
 
 def finite_factor(batch_size: int, n: int) -> float:
-    """(n - b)/(n - 1): what sampling without replacement takes off the variance of a mean."""
+    """(n - b)/(n - 1): the factor of sampling without replacement on the variance of a mean."""
     return (n - batch_size) / (n - 1)
 
 
 def tail_index(sizes: Array) -> Estimate:
     """Hill's α of P(‖·‖ > r) ~ r^(-α) from the largest 5 %; below 2 the variance is infinite.
 
-    No finite set of samples has a tail to infinity: α says how fast the largest values thin out.
+    A finite set of samples has no infinite tail: α describes its largest values.
 
     Raises:
         ValueError: fewer than 32 sizes, or the largest are all equal.
@@ -100,10 +100,10 @@ def ball_marginal(dimension: int) -> stats.distributions.rv_frozen:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How C² is shared by directions: ``shares`` (n,), largest first, of the noise covariance."""
+    """The shares of C² in the directions of the noise covariance, (n,), largest first."""
 
     shares: Array
-    leading: Array  # (n,): the projections of the n centred gradients on the first direction
+    leading: Array  # projections of the centred gradients on the first direction, (n,)
 
     @property
     def effective_rank(self) -> float:
@@ -112,17 +112,17 @@ class Spectrum:
 
 
 def spectrum(gram: Array) -> Spectrum:
-    """Eigenvalues of the noise covariance from the Gram matrix, whose own they are times n."""
+    """The spectrum of the noise covariance: the eigenvalues of the Gram matrix, divided by n."""
     values, vectors = np.linalg.eigh(gram)
     values = np.maximum(values[::-1], 0.0)
     return Spectrum(values / values.sum(), vectors[:, -1] * math.sqrt(values[0]))
 
 
 def normality(projections: Array, scale: float) -> tuple[float, float]:
-    """p-values that draws (R,) come from N(0, scale²).
+    """Two p-values of the hypothesis that draws (R,) come from N(0, scale²).
 
-    D'Agostino and Pearson's test of skewness and kurtosis, whatever the scale; and Kolmogorov and
-    Smirnov's, for which the scale is known, not fitted.
+    The first is D'Agostino and Pearson's test of skewness and kurtosis, for any scale. The second
+    is Kolmogorov and Smirnov's test with the given scale.
     """
     return (
         float(stats.normaltest(projections).pvalue),

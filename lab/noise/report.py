@@ -1,4 +1,4 @@
-"""What a study leaves behind: a CSV for each table, a figure, and its chapter of README.md."""
+"""The files of a study: a CSV for each table, a figure, and its chapter of README.md."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from igo.config.schema import Config, training_samples
 from igo.files import write_atomically
 from igo.train import engine
-from lab.noise import Found, Row, Study, figures, text
+from lab.noise import Findings, Row, Study, figures, text
 
 TITLE = """# The noise of SGD, measured
 
@@ -25,18 +25,18 @@ of it); the command is at the head of each chapter. Values in brackets are 95 % 
 ORDER = ("Lemma 2.1", "The noise ω", "Feedback", "What measuring")
 
 
-def write(study: Study, config: Config, found: Found) -> Path:
+def write(study: Study, config: Config, findings: Findings) -> Path:
     """Write tables, figure and chapter; return the page."""
     folder = Path(study.output)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in found.tables.items():
+    for name, rows in findings.tables.items():
         write_atomically(folder / f"{name}_{config.dataset.name}.csv", csv_text(rows))
     name = f"{study.study}_{config.dataset.name}"
-    getattr(figures, study.study)(found, config.dataset.name, folder / f"{name}.png")
-    title, body = getattr(text, study.study)(found, config.dataset.name)
+    getattr(figures, study.study)(findings, config.dataset.name, folder / f"{name}.png")
+    title, body = getattr(text, study.study)(findings, config.dataset.name)
     tables = ", ".join(f"[{t}_{config.dataset.name}.csv]({t}_{config.dataset.name}.csv)"
-                       for t in found.tables)  # fmt: skip
-    chapter = f"## {title}\n\n    {command()}\n\n{setting(config)}\n\n{body}\n\n"
+                       for t in findings.tables)  # fmt: skip
+    chapter = f"## {title}\n\n    {command()}\n\n{described(config)}\n\n{body}\n\n"
     chapter += f"![{title}]({name}.png)\n\nTables: {tables}\n"
     page = folder / "README.md"
     before = page.read_text() if page.exists() else ""
@@ -55,8 +55,8 @@ def csv_text(rows: list[Row]) -> str:
 
 
 def with_chapter(page: str, chapter: str) -> str:
-    """The page with this chapter in the place of the one that has its title."""
-    chapters = {one.splitlines()[0]: one for one in re.split(r"^(?=## )", page, flags=re.M)[1:]}
+    """The page with this chapter; it replaces a chapter of the same title."""
+    chapters = {text.splitlines()[0]: text for text in re.split(r"^(?=## )", page, flags=re.M)[1:]}
     chapters[chapter.splitlines()[0]] = chapter
 
     def place(heading: str) -> tuple[int, str]:
@@ -67,14 +67,14 @@ def with_chapter(page: str, chapter: str) -> str:
 
 
 def command() -> str:
-    """The command that was typed, less where it reads and writes."""
-    local = ("output=", "data_dir=", "runs_dir=")
-    typed = [one for one in sys.argv[1:] if not one.startswith(local)]
+    """The typed command, without the folders that it reads and writes."""
+    places = ("output=", "data_dir=", "runs_dir=")
+    typed = [word for word in sys.argv[1:] if not word.startswith(places)]
     return shlex.join(["python", "-m", "lab.noise", *typed])
 
 
-def setting(config: Config) -> str:
-    """What was studied, and on what."""
+def described(config: Config) -> str:
+    """The network, the data and the machine of the study."""
     device = engine.build(config.engine)
     facts = engine.hardware(device)
     where = ", ".join(str(facts[name]) for name in ("gpu", "cpu") if name in facts)

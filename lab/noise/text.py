@@ -1,4 +1,4 @@
-"""The chapters of results/noise/README.md, from the numbers: what holds and what does not."""
+"""The chapters of results/noise/README.md: what holds and what does not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from scipy.stats import norm
 
 from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import LEVEL, Estimate, least_p
-from lab.noise import Found, Row
+from lab.noise import Findings, Row
 
-SLOPES = {  # of the fits, in words
+SLOPES = {  # the fits, in words
     "with": "with replacement",
     "without_factored": "without replacement, divided by (n − b)/(n − 1)",
     "without": "without replacement, as it is",
@@ -37,22 +37,22 @@ def _cell(value: object) -> str:
 
 
 def verdict(holds: bool) -> str:
-    """One word, the same everywhere."""
+    """Whether a statement holds, as Markdown."""
     return "**holds**" if holds else "**does not hold**"
 
 
-def lemma(found: Found, dataset: str) -> tuple[str, str]:
-    """Slopes, agreement, and train-mode BatchNorm."""
-    facts = found.facts
+def lemma(findings: Findings, dataset: str) -> tuple[str, str]:
+    """The chapter of Lemma 2.1: slopes, agreement, and train-mode BatchNorm."""
+    facts = findings.facts
     slopes = facts["slopes"]
     rows = [(SLOPES[name], slope, _slope_verdict(name, slope)) for name, slope in slopes.items()]
-    draws = found.tables["lemma"][0]["draws"]
+    draws = findings.tables["lemma"][0]["draws"]
     points, score = facts["points"], facts["farthest"]
     bound, usual = (norm.isf(share / 2 / points) for share in (0.05, 1.0))
     bn = [
         (r["b"], Estimate(r["c2"], r["c2_low"], r["c2_high"]), r["mean"],
          r["bias_square"] / r["mean"])
-        for r in found.tables["lemma_batchnorm"]
+        for r in findings.tables["lemma_batchnorm"]
     ]  # fmt: skip
     body = [
         f"C² = {facts['variance']:.5g} from all n = {facts['n']:,} one-sample gradients (BatchNorm"
@@ -68,7 +68,7 @@ def lemma(found: Found, dataset: str) -> tuple[str, str]:
         " losses, the lemma's premise fails, and E∇f_S need not be ∇f (the gradient of all n as one"
         " batch). The distance is without replacement, C²(b) has that factor taken out:",
         table(["b", "C²(b)", "E‖∇f_S − ∇f‖²", "share of it that is bias², ‖E∇f_S − ∇f‖²"], bn),
-        _batchnorm_verdict(found.tables["lemma_batchnorm"], facts["variance"]),
+        _batchnorm_verdict(findings.tables["lemma_batchnorm"], facts["variance"]),
     ]
     return f"Lemma 2.1 on {dataset}", "\n\n".join(body)
 
@@ -97,20 +97,20 @@ def _batchnorm_verdict(rows: list[Row], frozen: float) -> str:
     values = {row["b"]: row["c2"] for row in rows}
     least, most = min(values, key=values.__getitem__), max(values, key=values.__getitem__)
     biased = [row["b"] for row in rows if row["bias_square"] > 0.1 * row["mean"]]
-    said = f"more than a tenth of the distance at b = {', '.join(map(str, biased))}"
+    where = f"more than a tenth of the distance at b = {', '.join(map(str, biased))}"
     return (
         f"C²(b) is no constant: from {values[least]:.4g} at b = {least} to {values[most]:.4g} at"
         f" b = {most}, a factor of {values[most] / values[least]:.2f}; the bias is"
-        f" {said if biased else 'below a tenth of the distance at every b'}. A C² belongs to the"
+        f" {where if biased else 'below a tenth of the distance at every b'}. A C² belongs to the"
         " batch size that it was measured at. Nor is it that of eval mode, where BatchNorm's"
         f" statistics do not move with the parameters: {frozen:.4g}, {frozen / rows[-1]['c2']:.2f}"
         f" times the {rows[-1]['c2']:.4g} at b = {rows[-1]['b']}. The two must not be mixed."
     )
 
 
-def omega(found: Found, dataset: str) -> tuple[str, str]:
-    """Radius, directions, normality, tails."""
-    rows, shares = found.tables["omega"], found.tables["omega_directions"]
+def omega(findings: Findings, dataset: str) -> tuple[str, str]:
+    """The chapter of ω: radius, directions, normality, tails."""
+    rows, shares = findings.tables["omega"], findings.tables["omega_directions"]
     radius = [
         (r["epoch"], r["b"],
          Estimate(r["radius_mean"], r["radius_mean_low"], r["radius_mean_high"]),
@@ -129,7 +129,7 @@ def omega(found: Found, dataset: str) -> tuple[str, str]:
     ]  # fmt: skip
     body = [
         f"ω = ∇f_S − ∇f of {rows[0]['draws']:,} mini-batches for each b, with replacement, from all"
-        f" n = {found.facts['n']:,} one-sample gradients (BatchNorm in eval mode, images not"
+        f" n = {findings.facts['n']:,} one-sample gradients (BatchNorm in eval mode, images not"
         " augmented; statistics of the training images at the same parameters); epoch 0 is the"
         " initialisation."
         " If ω is (C/√b)·u, ‖ω‖√b/C is 1 on the sphere and d/(d + 1) on average in the ball.",
@@ -191,9 +191,9 @@ def _heavy(rows: list[Row], shares: list[Row]) -> str:
     return "is excluded by every interval"
 
 
-def feedback(found: Found, dataset: str) -> tuple[str, str]:
-    """Deviation from the target, and what it does to training."""
-    facts, ends = found.facts, found.tables["feedback_seeds"]
+def feedback(findings: Findings, dataset: str) -> tuple[str, str]:
+    """The chapter of the feedback: deviation from the target, accuracy and loss."""
+    facts, ends = findings.facts, findings.tables["feedback_seeds"]
     names = {
         "largest_deviation": "largest abs(δ_measured/δ_target − 1), stages 2..M",
         "mean_deviation": "mean δ_measured/δ_target − 1",
@@ -249,20 +249,21 @@ def _feedback_verdict(facts: Row) -> str:
     return "\n".join(lines)
 
 
-def online_cost(found: Found, dataset: str) -> tuple[str, str]:
-    """The share of training time, call by call and by epochs; a stage's start apart."""
-    facts = found.facts
-    calls = {f"b = {b}, {clock}": one for (b, clock), one in facts["calls"].items()}
+def online_cost(findings: Findings, dataset: str) -> tuple[str, str]:
+    """The chapter of the cost: shares of training time, by call and by epoch."""
+    facts = findings.facts
     rows = [
-        (case, f"{one['pieces']} of {one['size']} samples in {one['updates']:,} updates",
-         f"{100 * one['samples']:.2f} %", one["step_ms"], one["measure_ms"], _percent(one["cost"]))
-        for case, one in calls.items()
+        (f"b = {b}, {clock}",
+         f"{call['pieces']} of {call['size']} samples in {call['updates']:,} updates",
+         f"{100 * call['samples']:.2f} %", call["step_ms"], call["measure_ms"],
+         _percent(call["cost"]))
+        for (b, clock), call in facts["calls"].items()
     ]  # fmt: skip
     epochs = [
         (f"b = {b}, {clock}", ratio, facts["seconds"][b, clock])
         for (b, clock), ratio in facts["ratios"].items()
     ]
-    worst = max(one["cost"].high for (_, clock), one in facts["calls"].items() if clock == "cpu")
+    worst = max(call["cost"].high for (_, clock), call in facts["calls"].items() if clock == "cpu")
     starts = ", ".join(f"{seconds:.2f} s at b = {b}" for b, seconds in facts["starts"].items())
     body = [
         "Training steps and measurements on the same batches, in turns in one process; medians with"
@@ -282,7 +283,7 @@ def online_cost(found: Found, dataset: str) -> tuple[str, str]:
 
 
 def _widest(ratios: dict[tuple[int, str], Estimate]) -> str:
-    return f"up to ±{50 * max(one.high - one.low for one in ratios.values()):.1f} %"
+    return f"up to ±{50 * max(ratio.high - ratio.low for ratio in ratios.values()):.1f} %"
 
 
 def _percent(share: Estimate) -> str:

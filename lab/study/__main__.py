@@ -1,10 +1,10 @@
 """`python -m lab.study COMMAND`: archive SWEEP…, tuning, rows, after WHAT SWEEP, reproduce [ROW].
 
-archive   the finished runs of sweeps, into results/records
-tuning    results/tuning.md, of the archive of study_tuning
-rows      results/rows.yaml and the tables of README.md and results/README.md, of all archives
-after     WHAT is annealed or tail: measured where a sweep's runs ended, into their folders
-reproduce one row (ROW or ROW SEEDS) again with other seeds, judged by its test; alone: the rows
+archive   writes the finished runs of sweeps into results/records
+tuning    writes results/tuning.md from the archive of study_tuning
+rows      writes results/rows.yaml and the tables of README.md and results/README.md
+after     measures WHAT (annealed or tail) at the end of a sweep's runs, into their folders
+reproduce runs a row (ROW or ROW SEEDS) again with other seeds and judges it; alone: lists the rows
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = {  # to the module whose function ``command`` or one of this name is called
+COMMANDS = {  # to the module that has the function of this name
     "archive": "programs", "tuning": "programs", "rows": "programs", "after": "programs",
     "reproduce": "reproduce",
 }  # fmt: skip
 
 
 def main() -> None:
-    """Carry out what was typed; imports only what that needs."""
+    """Carry out the typed command; only its module is imported."""
     if len(sys.argv) < 2 or sys.argv[1] in {"-h", "--help"}:
         print(__doc__)
     elif sys.argv[1] in COMMANDS:

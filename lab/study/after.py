@@ -1,10 +1,10 @@
-"""What is measured where the study's runs ended, into after.json of each run's folder.
+"""Measurements at the end of the study's runs, kept in after.json of each run's folder.
 
-``annealed``: test accuracy in % after a common short anneal, which separates a better place from a
-quieter end: 100 updates of b = 32 with η falling from 0.1 to 0 linearly, then BatchNorm's
-statistics as the mean over all training images. ``tail``: Hill's index of the sizes of the
-one-sample gradients less their mean, in eval mode. ``train_loss``: mean cross-entropy on all
-training images, in eval mode, without augmentation.
+``annealed`` is the test accuracy in % after a short anneal, the same for all runs: 100 updates of
+b = 32 while η falls linearly from 0.1 to 0. It separates better parameters from less noise in the
+last updates. BatchNorm's statistics are then the mean over all training images. ``tail`` is Hill's
+index of the sizes of the one-sample gradients less their mean, in eval mode.
+``train_loss`` is the mean cross-entropy on all training images, in eval mode, without augmentation.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from igo.files import write_atomically
 from igo.runs.assemble import of_folder
 from igo.seeds import generator
 from igo.train.state import Training
-from lab.noise.networks import sample_gradients
+from lab.noise.networks import average_batchnorm, sample_gradients
 from lab.noise.quantities import tail_index
 
 UPDATES, BATCH, RATE = 100, 32, 0.1
@@ -29,7 +28,7 @@ EVALUATED = 512  # images at a time
 
 
 def annealed(run: Training) -> float:
-    """Test accuracy in %, after the anneal."""
+    """Test accuracy in % after the anneal."""
     network, data = run.network.train(), run.data
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
     random = generator(run.config.seed, "anneal")
@@ -43,21 +42,11 @@ def annealed(run: Training) -> float:
         optimizer.zero_grad()
         F.cross_entropy(network(images), labels).backward()
         optimizer.step()
-    _recompute_batchnorm(run)
+    average_batchnorm(network, data.plain_batches(torch.arange(data.n).tensor_split(4)))
     network.eval()
     with torch.no_grad():
         right = [(network(x).argmax(dim=1) == y).float() for x, y in data.test_batches()]
     return 100 * float(torch.cat(right).mean())
-
-
-def _recompute_batchnorm(run: Training) -> None:
-    for module in run.network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain average over batches
-    with torch.no_grad():
-        for images, _ in run.data.plain_batches(torch.arange(run.data.n).tensor_split(4)):
-            run.network(images)
 
 
 def tail(run: Training) -> float:
@@ -87,11 +76,13 @@ MEASURES: dict[str, Callable[[Training], float]] = {
 
 
 def measure(folder: Path, names: list[str]) -> dict[str, float]:
-    """Measure what is missing in a run's folder, each at the parameters of the run's end."""
+    """Add the named measurements that after.json lacks; each starts from the run's end."""
     file = folder / "after.json"
-    found: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
-    for name in [one for one in names if one not in found]:
+    measured: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    for name in names:
+        if name in measured:
+            continue
         training, _ = of_folder(folder, lambda _: None, print)
-        found[name] = MEASURES[name](training)
-        write_atomically(file, json.dumps(found) + "\n")
-    return found
+        measured[name] = MEASURES[name](training)
+        write_atomically(file, json.dumps(measured) + "\n")
+    return measured

@@ -1,8 +1,8 @@
 """Which law does constant noise obey? The exponent ρ for which results lie on one curve of ηb^(-ρ).
 
-If what training comes to depends on η and b through the noise δ = ηCb^(-ρ) alone, then values y of
-many settings (η, b) are one function of x = log η - ρ log b. ρ̂ is where a cubic in x leaves the
-least squares; ρ = 1/2 is the published law, 1 that of Smith et al. (2018).
+If the result of training depends on η and b through the noise δ = ηCb^(-ρ) alone, then the results
+y of many settings (η, b) are one function of x = log η - ρ log b. ρ̂ is the ρ with the least squares
+off a cubic in x. ρ = 1/2 is the published law, ρ = 1 that of Smith et al. (2018).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DRAWS = 2_000
 
 @dataclass(frozen=True)
 class Law:
-    """``exponent`` ρ̂ with its interval; ``explained``, the share of the variance on the curve."""
+    """ρ̂ with its interval (``exponent``), and the share of the variance on the curve."""
 
     exponent: Estimate
     explained: float
@@ -34,48 +34,48 @@ def fit(eta: ArrayLike, b: ArrayLike, values: ArrayLike, draws: int = DRAWS, see
     Args:
         eta: learning rates, (settings,), above 0.
         b: batch sizes, (settings,).
-        values: what training came to, such as log test loss, (settings, seeds); a seed is one draw
-            of the data and of the start, the same for all settings.
+        values: results of training, such as log test loss, (settings, seeds). A seed is one draw
+            of data and initialisation, the same for all settings.
         draws: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
-        ValueError: too few settings for the curve, or η and b do not vary apart from each other.
+        ValueError: there are too few settings for the curve, or η determines b.
     """
     y = np.asarray(values, dtype=np.float64)
     logs = np.log(np.stack([np.asarray(eta, np.float64), np.asarray(b, np.float64)]))
     settings = len(y)
     if settings < DEGREE + 3 or np.linalg.matrix_rank(logs - logs.mean(1, keepdims=True)) < 2:
         raise ValueError(f"{settings} settings of η and b do not fix a curve and its exponent")
-    found, least = exponents(logs, y, draws, seed)
+    rho, least = exponents(logs, y, draws, seed)
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(found[1:], [tail, 1 - tail])
+    low, high = np.quantile(rho[1:], [tail, 1 - tail])
     total = float(((y.mean(axis=1) - y.mean()) ** 2).sum())
-    return Law(Estimate(float(found[0]), float(low), float(high)), 1 - least / total)
+    return Law(Estimate(float(rho[0]), float(low), float(high)), 1 - least / total)
 
 
 def exponents(
     logs: Array, y: Array, draws: int, seed: int = 0, degree: int = DEGREE
 ) -> tuple[Array, float]:
-    """ρ̂ of the means over seeds, then of each bootstrap draw of whole seeds; squares off the curve.
+    """ρ̂ of the means over seeds, then of each bootstrap draw of seeds; least squares of the means.
 
     Args:
         logs: ln η and ln b, (2, settings).
         y: values, (settings, seeds).
         draws: of the bootstrap.
         seed: of the bootstrap.
-        degree: of the curve; at most the number of values of η. Else the curve of a ρ near 0 can
-            have a slope of its own at each η.
+        degree: of the curve; at most the number of values of η. With a higher degree and ρ near 0
+            the curve can have another slope at each η.
     """
     random = np.random.default_rng(seed)
     seeds = y.shape[1]
-    drawn = y[:, random.integers(0, seeds, (draws, seeds))].mean(axis=2)  # (settings, draws)
-    left = left_over(logs, np.column_stack([y.mean(axis=1), drawn]), degree)
+    means = y[:, random.integers(0, seeds, (draws, seeds))].mean(axis=2)  # (settings, draws)
+    left = left_over(logs, np.column_stack([y.mean(axis=1), means]), degree)
     return EXPONENTS[left.argmin(axis=0)], float(left[:, 0].min())
 
 
 def left_over(logs: Array, y: Array, degree: int = DEGREE) -> Array:
-    """Sum of squares off the best curve, for each of EXPONENTS and column of y (settings, k)."""
+    """Sum of squares off the best curve, (EXPONENTS, k), for each column of y (settings, k)."""
     squares = (y**2).sum(axis=0)
     rows = []
     for rho in EXPONENTS:

@@ -1,4 +1,4 @@
-"""The records that the study is made of: run folders, or the archives in results/records."""
+"""The records of runs, in run folders or in the archives of results/records."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ class Run:
     files: dict[str, str]
 
     def __post_init__(self) -> None:
-        """Hold the files against the digests that the run wrote into status.json.
+        """Compare the files with the digests that the run wrote into status.json.
 
         Raises:
-            UserError: one was changed since.
+            UserError: a file was changed since.
         """
         written = self.status.get("sha256") or {}
         for name in written.keys() & self.files.keys():
@@ -49,57 +49,57 @@ class Run:
 
     @cached_property
     def epochs(self) -> list[Record]:
-        """An entry an epoch."""
+        """The records, one an epoch."""
         return [json.loads(line) for line in self.files["metrics.jsonl"].splitlines()]
 
     @cached_property
     def status(self) -> dict[str, Any]:
-        """How it was run."""
+        """The content of status.json."""
         return dict(json.loads(self.files["status.json"]))
 
     @cached_property
     def after(self) -> dict[str, float]:
-        """What was measured where it ended; nothing where nothing was."""
-        found = dict(json.loads(self.files.get("after.json", "{}")))
+        """What was measured where the run ended, by name; may be empty."""
+        measured = dict(json.loads(self.files.get("after.json", "{}")))
         sharpness = json.loads(self.files.get("sharpness.json", "{}"))
-        return found | {k: v for k, v in sharpness.items() if k in SHARPNESS}
+        return measured | {k: v for k, v in sharpness.items() if k in SHARPNESS}
 
 
 def of_folders(runs_dir: Path) -> dict[str, Run]:
     """The finished runs of a folder, by name."""
-    found = {}
+    runs = {}
     for folder in sorted(path.parent for path in runs_dir.glob("*/metrics.jsonl")):
         files = {name: (folder / name).read_text() for name in KEPT if (folder / name).is_file()}
         run = Run(folder.name, files)
         if run.status.get("state") == "finished":
-            found[run.name] = run
-    return found
+            runs[run.name] = run
+    return runs
 
 
 def of_archives(folder: Path = RECORDS, pattern: str = "*.tar.xz") -> dict[str, Run]:
-    """The runs of all archives, or of those that the pattern names, by name."""
+    """The runs of the archives that match the pattern, by name."""
     files: dict[str, dict[str, str]] = {}
     for archive in sorted(folder.glob(pattern)):
         with tarfile.open(archive) as tar:
             for member in tar:
-                run, _, name = member.name.partition("/")
+                folder_name, _, name = member.name.partition("/")
                 content = tar.extractfile(member)
                 if content is not None:
-                    files.setdefault(run, {})[name] = content.read().decode()
-    return {name: Run(name, own) for name, own in files.items()}
+                    files.setdefault(folder_name, {})[name] = content.read().decode()
+    return {name: Run(name, contents) for name, contents in files.items()}
 
 
 def path_of_archive(sweep: str) -> Path:
-    """Where the records of a sweep are."""
+    """The archive of a sweep's records."""
     return RECORDS / f"{sweep}.tar.xz"
 
 
 def write_archive(path: Path, runs: Iterable[Run]) -> None:
-    """Runs as RUN/FILE in a tar.xz whose bytes depend on the runs alone."""
+    """Write the runs as RUN/FILE into a tar.xz. Its bytes depend on the runs alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     with tarfile.open(partial, "w:xz") as tar:
-        for run in sorted(runs, key=lambda one: one.name):
+        for run in sorted(runs, key=lambda run: run.name):
             for name in sorted(run.files):
                 data = run.files[name].encode()
                 entry = tarfile.TarInfo(f"{run.name}/{name}")
@@ -110,13 +110,13 @@ def write_archive(path: Path, runs: Iterable[Run]) -> None:
 
 @cache
 def name_of(experiment: str, arm: tuple[tuple[str, Any], ...], seed: int) -> str:
-    """The name of the run that these settings and this seed stand for."""
+    """The name of the run with these settings and this seed."""
     return RunFolder(replace(_config(experiment, arm), seed=seed)).path.name
 
 
 @cache
 def _config(experiment: str, arm: tuple[tuple[str, Any], ...]) -> Config:
-    """Composed once for all seeds, which change nothing else in it."""
+    """The configuration of these settings, composed once for all seeds."""
     settings = {"experiment": experiment, **dict(arm)}
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -125,5 +125,5 @@ def _config(experiment: str, arm: tuple[tuple[str, Any], ...]) -> Config:
 
 @cache
 def _composer() -> Composer:
-    """One for all, which composes each choice of groups once."""
+    """The composer of all runs; it composes each choice of groups once."""
     return Composer("config")

@@ -1,4 +1,4 @@
-"""One row again with seeds of its own; without a row, the list of them, at once."""
+"""`make reproduce`: run a row of the study again with other seeds, or list the rows."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from lab.study import written
 from lab.study.written import ROOT, Row
 
 RUNS = ROOT / "runs"
-OTHER = 100  # the first of a reproduction's seeds: the study's are below
-MOST = 800  # seeds of a reproduction: those of the tuning are above
-LEAST = 2
-FAILED, STOPPED = 1, 128  # how a sweep ends of which runs failed; from where on by a signal
+FIRST_SEED = 100  # of a reproduction: the study has smaller seeds
+LEAST, MOST = 2, 800  # seeds of a reproduction: the tuning has larger ones
+FAILED = 1  # exit code of a sweep some of whose runs failed
 
 
 def reproduce(words: list[str]) -> None:
-    """List the rows, or run one with other seeds and judge it, with nothing to adjust for."""
-    known = {row["row"]: row for row in written.read()}
+    """List the rows; or run a row with other seeds and judge it alone."""
+    rows_by_name = {row["row"]: row for row in written.read()}
     if not words:
-        print("\n".join(listed(list(known.values()))))
+        print("\n".join(listed(list(rows_by_name.values()))))
         return
-    if words[0] not in known:
-        hint = nearest(words[0], known)
+    if words[0] not in rows_by_name:
+        hint = nearest(words[0], rows_by_name)
         sys.exit(f"error: there is no row {words[0]!r}.{hint} make reproduce alone lists the rows")
-    row = known[words[0]]
+    row = rows_by_name[words[0]]
     n = words[1] if len(words) > 1 else str(planned(row))
     if not n.isdecimal() or not LEAST <= int(n) <= MOST:
         sys.exit(f"error: SEEDS={n}: it must be a whole number from {LEAST} to {MOST}")
-    again(row, range(OTHER, OTHER + int(n)))
+    again(row, range(FIRST_SEED, FIRST_SEED + int(n)))
 
 
 def planned(row: Row) -> int:
-    """As many seeds as the study had of it, or was to have; no fewer than can be compared."""
+    """The seeds of the study, as run or as planned; at least so many as can be compared."""
     return max(LEAST, int((row["found"] or {"n": row["seeds"]})["n"]))
 
 
 def listed(rows: Sequence[Row]) -> list[str]:
-    """A line a row: its name, how many runs it takes, and what it claims."""
+    """A line for each row: its name, the number of its runs, and its claim."""
     cells = [("ROW", "runs", "claim")]
     for row in rows:
         cells.append((row["row"], str(len(written.arms(row)) * planned(row)), row["claim"]))
@@ -56,31 +55,30 @@ def listed(rows: Sequence[Row]) -> list[str]:
 
 
 def again(row: Row, seeds: range) -> None:
-    """Run a row with these seeds, and print its line and its verdict."""
+    """Run a row with these seeds, and print its numbers and its verdict."""
     from lab.study import judge, table
-    from lab.study import rows as judged
+    from lab.study import rows as row_numbers
     from lab.study.records import of_folders
 
-    run_all(row, judged.names(row, seeds), seeds)
-    values = judged.values(row, of_folders(RUNS), seeds, row.get("endpoint", "accuracy"))
-    found = judged.measured(row, values)
-    judge.adjusted([found])
-    verdicts = judged.verdicts_of(row, found)
-    was = row["found"]["verdict"] if row["found"] else "not run"
-    print(table.table([{**row, "found": {**verdicts, **found}}]))
+    run_all(row, row_numbers.names(row, seeds), seeds)
+    values = row_numbers.values(row, of_folders(RUNS), seeds, row.get("endpoint", "accuracy"))
+    numbers = row_numbers.measured(row, values)
+    judge.adjusted([numbers])
+    verdicts = row_numbers.verdicts_of(row, numbers)
+    before = row["found"]["verdict"] if row["found"] else "not run"
+    print(table.table([{**row, "found": {**verdicts, **numbers}}]))
     print(
         f"{row['row']}: {verdicts['verdict']} with seeds {seeds[0]} to {seeds[-1]}"
-        f" (the study: {was})"
+        f" (the study: {before})"
     )
 
 
 def run_all(row: Row, names: Sequence[Sequence[str]], seeds: range) -> None:
-    """Train what is not finished; SystemExit where a run is left."""
+    """Train the runs that are not finished; SystemExit if a run does not finish."""
     grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in written.arms(row))
     code = sweep(f"hydra.sweeper.grids=[{grids}]", "hydra.launcher.retry_failed=true")
     if code in (0, FAILED):
-        left = _unfinished(names)
-        if left:
+        if left := _unfinished(names):
             sys.exit(
                 f"error: {left} of {counted(sum(map(len, names)), 'run')} did not finish, the table"
                 " above says why; the same command runs them again"
@@ -88,14 +86,15 @@ def run_all(row: Row, names: Sequence[Sequence[str]], seeds: range) -> None:
     elif code < 0:
         name = signal.Signals(-code).name
         sys.exit(f"error: the sweep was killed by {name}; the same command continues it")
-    else:  # the sweep itself said what was wrong, or that it was stopped
+    else:  # the sweep itself said why it ended
         sys.exit(code)
 
 
 def sweep(*words: str) -> int:
-    """Run a sweep of these words; its exit code.
+    """Run a sweep with these words; return its exit code.
 
-    Ctrl-C reaches the sweep too, which stops its runs; subprocess.run would kill it at once.
+    Ctrl-C reaches the sweep too, and the sweep stops its runs. Without the handler,
+    ``subprocess.run`` would kill the sweep at once.
     """
     before = signal.signal(signal.SIGINT, lambda *_: None)
     try:

@@ -1,4 +1,4 @@
-"""results/rows.yaml: each row a claim, the runs that it is judged by, and what they came to."""
+"""The rows of results/rows.yaml: the seeds that count, the numbers of their runs, the verdicts."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ from scipy import stats
 
 from igo.analysis.statistics import Array
 from lab.study import judge
+from lab.study.judge import Numbers
 from lab.study.records import SHARPNESS, Run, name_of
 from lab.study.written import Row, arms
 
-LEAST, LEAST_OF = 7, {"law": 4, "none": 1}  # seeds, from which a row is judged, or told
-LAST = 5  # evaluations that the primary endpoint is the mean of
-SETTLED = 3  # epoch, from which the feedback has had a measurement to act on
+LEAST, LEAST_OF = 7, {"law": 4, "none": 1}  # fewest seeds of a row that has numbers, by test
+LAST = 5  # the primary endpoint is the mean of so many evaluations
+SETTLED = 3  # the first epoch for which the feedback had a measurement
 QUARTILES = [0.5, 0.25, 0.75]  # the median first
-DIGITS = 6  # significant ones, in the file
+DIGITS = 6  # significant digits in the file
 
 
 def endpoint(run: Run, name: str) -> float:
-    """One number of a run: accuracies in %, ``end`` at the last epoch; or of lab.study.after."""
+    """One number of a run: of its records, or of what was measured where it ended.
+
+    Accuracies are in %. A name with ``end`` is of the last epoch.
+
+    Raises:
+        KeyError: the run has no such number.
+    """
     records = run.epochs
     if name in run.after:
         return run.after[name]
     if name == "accuracy":
-        return 100 * float(np.mean([one["test/accuracy"] for one in records[-LAST:]]))
+        return 100 * float(np.mean([record["test/accuracy"] for record in records[-LAST:]]))
     if name == "deviation":
         pairs = [(r["delta_measured"], r["delta_m"]) for r in records[SETTLED - 1 :]]
         return float(np.sqrt(np.mean([np.log(m / d) ** 2 for m, d in pairs if m])))
@@ -37,7 +44,7 @@ def endpoint(run: Run, name: str) -> float:
         "end_loss": last["test/loss"],
         "loss": last["train/loss"],
     }
-    return float(ends[name])  # a KeyError where lab.study.after has not measured it
+    return float(ends[name])
 
 
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
@@ -48,49 +55,50 @@ def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
     ]
 
 
-def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], what: str) -> Array:
+def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str) -> Array:
     """An endpoint of a row's runs, (arms, seeds).
 
     Raises:
-        KeyError: a run is not there, or was not measured so.
+        KeyError: a run is missing, or it was not measured.
     """
-    return np.array([[endpoint(runs[name], what) for name in arm] for arm in names(row, seeds)])
+    return np.array([[endpoint(runs[run], name) for run in arm] for arm in names(row, seeds)])
 
 
-def if_known(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], what: str) -> Array | None:
-    """As ``values``; None where it was not measured in all runs."""
+def if_known(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str) -> Array | None:
+    """As ``values``; None if a run was not measured."""
     try:
-        return values(row, runs, seeds, what)
+        return values(row, runs, seeds, name)
     except KeyError:
         return None
 
 
-def measured(row: Row, found: Array) -> judge.Found:
-    """The statistic of a row's values, before adjustment."""
+def measured(row: Row, results: Array) -> Numbers:
+    """The statistic of a row's results (arms, seeds), before adjustment."""
     if row["test"] == "law":
         pairs = [(eta, b) for eta in row["eta"] for b in row["b"]]
-        return judge.law([p[0] for p in pairs], [p[1] for p in pairs], found)
+        return judge.law([p[0] for p in pairs], [p[1] for p in pairs], results)
     if row["test"] == "order":
-        return judge.order(found, [one["published"] for one in row["arms"]])
+        return judge.order(results, [arm["published"] for arm in row["arms"]])
     if row["test"] == "none":
-        return {"n": found.shape[1], "means": found.mean(axis=1).tolist()}
-    pair = judge.paired(*found)
-    if row["test"] == "below":  # not in points, which the margin is in
+        return {"n": results.shape[1], "means": results.mean(axis=1).tolist()}
+    pair = judge.paired(*results)
+    if row["test"] == "below":  # its endpoint is not in points, and the margin is
         del pair["p_equal"]
     return pair
 
 
 def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
-    """The first seeds that all arms of a row's family have, at most the planned ones.
+    """The planned seeds, up to the first that an arm of the row's family lacks.
 
-    Empty where they are too few to be judged.
+    Empty if they are too few to be judged.
     """
     planned = planned_seeds(row)
-    named = [names(one, planned) for one in family]
-    whole = [
-        all(arm[place] in runs for arms in named for arm in arms) for place in range(len(planned))
+    runs_of_family = [names(member, planned) for member in family]
+    complete = [
+        all(arm[place] in runs for arms in runs_of_family for arm in arms)
+        for place in range(len(planned))
     ]
-    n = [*whole, False].index(False)
+    n = [*complete, False].index(False)
     least = row.get("least", LEAST_OF.get(row["test"], LEAST))
     return planned[:n] if n >= least else planned[:0]
 
@@ -102,33 +110,33 @@ def planned_seeds(row: Row) -> range:
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows that are adjusted together."""
-    found: dict[str, list[Row]] = defaultdict(list)
+    """The rows in groups: the p-values of a group are adjusted together."""
+    by_family: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        found[str(row.get("family", row["row"]))].append(row)
-    return list(found.values())
+        by_family[str(row.get("family", row["row"]))].append(row)
+    return list(by_family.values())
 
 
 def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
-    """Put into each row what the runs came to, in place."""
+    """Put the numbers of the runs and the verdict into each row, in place."""
     for family in families(rows):
         for row in family:
-            row["found"] = _found(row, seeds_of(row, family, runs), runs)
-        found = [row["found"] for row in family if row["found"] is not None]
-        judge.adjusted(found)
-        for row, last in zip(family, _by_last_epoch(family, runs), strict=True):
+            row["found"] = _numbers(row, seeds_of(row, family, runs), runs)
+        judged = [row["found"] for row in family if row["found"] is not None]
+        judge.adjusted(judged)
+        for row, last_epoch in zip(family, _by_last_epoch(family, runs), strict=True):
             if row["found"] is not None:
                 verdicts = verdicts_of(row, row["found"])
-                row["found"] = {**verdicts, **_rounded(row["found"] | last)}
+                row["found"] = {**verdicts, **_rounded(row["found"] | last_epoch)}
 
 
-def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[judge.Found]:
-    """The same tests by the last epoch alone; empty for a row of another primary endpoint."""
-    asked = [
+def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[Numbers]:
+    """The same tests by the last epoch alone; empty if a row has another primary endpoint."""
+    has_it = [
         row["found"] is not None and "endpoint" not in row and row["test"] in ("above", "equal")
         for row in family
     ]
-    if not all(asked):
+    if not all(has_it):
         return [{} for _ in family]
     pairs = [
         measured(row, values(row, runs, seeds_of(row, family, runs), "end_accuracy"))
@@ -137,7 +145,7 @@ def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[judge
     judge.adjusted(pairs)
     return [
         {
-            "last_epoch": [pair[part] for part in ("statistic", "low", "high")],
+            "last_epoch": judge.interval(pair),
             "last_epoch_p": pair["p_adjusted"],
             "last_epoch_p_equal": pair["p_equal_adjusted"],
             "last_epoch_verdict": verdict(row, pair),
@@ -146,93 +154,96 @@ def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[judge
     ]
 
 
-def _found(row: Row, seeds: range, runs: Mapping[str, Run]) -> judge.Found | None:
-    """A row's numbers before adjustment; None where there are none."""
+def _numbers(row: Row, seeds: range, runs: Mapping[str, Run]) -> Numbers | None:
+    """A row's numbers before adjustment; None without seeds."""
     if not seeds:
         return None
-    found = measured(row, values(row, runs, seeds, row.get("endpoint", "accuracy")))
-    return found | _beside(row, runs, seeds) | {"hardware": _hardware(row, runs, seeds)}
+    numbers = measured(row, values(row, runs, seeds, row.get("endpoint", "accuracy")))
+    return numbers | _beside(row, runs, seeds) | {"hardware": _hardware(row, runs, seeds)}
 
 
-def verdicts_of(row: Row, found: judge.Found) -> judge.Found:
-    """The verdict; of a withdrawn row also what its rule gives (``by_rule``)."""
-    by_rule = verdict(row, found)
-    return (
-        {"verdict": "withdrawn", "by_rule": by_rule} if "withdrawn" in row else {"verdict": by_rule}
-    )
+def verdicts_of(row: Row, numbers: Numbers) -> Numbers:
+    """The verdict; for a withdrawn row also the verdict of its rule (``by_rule``)."""
+    by_rule = verdict(row, numbers)
+    if "withdrawn" in row:
+        return {"verdict": "withdrawn", "by_rule": by_rule}
+    return {"verdict": by_rule}
 
 
-def verdict(row: Row, found: judge.Found) -> str:
-    """What a row's numbers come to, by the protocol's rule."""
+def verdict(row: Row, numbers: Numbers) -> str:
+    """The verdict of a row's numbers, by the protocol's rule."""
     if not row.get("judged", True):
         return "not judged"
-    return judge.verdict(row["test"], found, row.get("rival"), row.get("claimed", 0.0))
+    return judge.verdict(row["test"], numbers, row.get("rival"), row.get("claimed", 0.0))
 
 
-def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Found:
-    """Secondary endpoints, as differences with their intervals; the exponent of the test error."""
+def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
+    """Secondary endpoints: differences with their intervals; for a law, other exponents."""
     if row["test"] == "law":
         return _beside_a_law(row, runs, seeds)
     if "arms" in row:
         return {}
-    found = {}
+    secondary = {}
     for name in ("loss", "annealed"):
-        two = if_known(row, runs, seeds, name)
-        if two is not None:
-            pair = judge.paired(*two)
-            found[name] = [pair[part] for part in ("statistic", "low", "high")]
-    return found | _sharpness(row, runs, seeds)
+        results = if_known(row, runs, seeds, name)
+        if results is not None:
+            pair = judge.paired(*results)
+            secondary[name] = judge.interval(pair)
+    return secondary | _sharpness(row, runs, seeds)
 
 
-def _sharpness(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Found:
-    """First over second, with its interval; Spearman's correlation with accuracy within each."""
-    found: judge.Found = {}
+def _sharpness(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
+    """Sharpness of the first arm over the second; its correlation with accuracy within each arm."""
+    ratios: Numbers = {}
     accuracies = values(row, runs, seeds, row.get("endpoint", "accuracy"))
     for name in SHARPNESS:
-        sharp = if_known(row, runs, seeds, name)
-        if sharp is not None:
-            ratio = judge.paired(*np.log(sharp))
-            found[name] = [float(np.exp(ratio[part])) for part in ("statistic", "low", "high")]
-            within = [stats.spearmanr(*arm) for arm in zip(sharp, accuracies, strict=True)]
-            found[f"{name}_within"] = [float(one.statistic) for one in within]
-    return found
+        sharpness = if_known(row, runs, seeds, name)
+        if sharpness is not None:
+            ratio = judge.paired(*np.log(sharpness))
+            ratios[name] = np.exp(judge.interval(ratio)).tolist()
+            within = [stats.spearmanr(*arm) for arm in zip(sharpness, accuracies, strict=True)]
+            ratios[f"{name}_within"] = [float(correlation.statistic) for correlation in within]
+    return ratios
 
 
-def _beside_a_law(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> judge.Found:
+def _beside_a_law(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
     """The exponents of test error and training loss; tail indices and their exponents.
 
-    Of the tail indices: median and quartiles over all runs, the share of runs below 2, and the
+    The tail indices have a median with quartiles over all runs, the share of runs below 2, and the
     number of settings whose median is below 2.
     """
-    found: judge.Found = {}
+    secondary: Numbers = {}
     for name, endpoint_name in (("of_test_error", "end_error"), ("of_train_loss", "loss")):
-        other = values(row, runs, seeds, endpoint_name)
-        if (other > 0).all():
-            law = measured(row, other)
-            found[name] = [law[part] for part in ("statistic", "low", "high")]
+        results = values(row, runs, seeds, endpoint_name)
+        if (results > 0).all():
+            law = measured(row, results)
+            secondary[name] = judge.interval(law)
     tails = if_known(row, runs, seeds, "tail")
     if tails is not None:
-        found["tail"] = np.quantile(tails, QUARTILES).tolist()
-        found["tail_below_2"] = 100 * float((tails < 2).mean())
-        found["settings_below_2"] = int((np.median(tails, axis=1) < 2).sum())
+        secondary["tail"] = np.quantile(tails, QUARTILES).tolist()
+        secondary["tail_below_2"] = 100 * float((tails < 2).mean())
+        secondary["settings_below_2"] = int((np.median(tails, axis=1) < 2).sum())
         exponents = np.where(tails < 2, (tails - 1) / tails, 0.5)
-        found["of_tail"] = np.quantile(exponents, QUARTILES).tolist()
-    return found
+        secondary["of_tail"] = np.quantile(exponents, QUARTILES).tolist()
+    return secondary
 
 
 def _hardware(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
-    """What most of the runs were computed on."""
-    of = [runs[name].status["hardware"] for arm in names(row, seeds) for name in arm]
-    told = Counter(f"{one['cpu']}, {one['threads']} thread, {one['precision']}" for one in of)
-    return told.most_common(1)[0][0] + (f" (of {len(told)} kinds)" if len(told) > 1 else "")
+    """The machine of most runs."""
+    machines = [runs[name].status["hardware"] for arm in names(row, seeds) for name in arm]
+    kinds = Counter(
+        f"{machine['cpu']}, {machine['threads']} thread, {machine['precision']}"
+        for machine in machines
+    )
+    return kinds.most_common(1)[0][0] + (f" (of {len(kinds)} kinds)" if len(kinds) > 1 else "")
 
 
-def _rounded(found: judge.Found) -> judge.Found:
-    """Numbers as they are written."""
-    return {name: _short(value) for name, value in found.items()}
+def _rounded(numbers: Numbers) -> Numbers:
+    """Numbers as the file has them."""
+    return {name: _short(value) for name, value in numbers.items()}
 
 
 def _short(value: object) -> object:
     if isinstance(value, list):
-        return [_short(one) for one in value]
+        return [_short(item) for item in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""The rows as tables between two marks: a few in the README, all in results/README.md."""
+"""The tables of the rows, between two marks: some rows in README.md, all in results/README.md."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from igo.analysis.report.phrases import p_value, signed
 from igo.analysis.statistics import LEVEL
 from igo.files import write_atomically
+from lab.study.judge import interval
 from lab.study.written import ROOT, Row
 
 README, PAGE = ROOT / "README.md", ROOT / "results" / "README.md"
 START, END = "<!-- made of results/rows.yaml by make study -->\n", "<!-- end of rows -->\n"
-THREE = ("statistic", "low", "high")
 TITLE = (
     "| claim | endpoint | n | result, 95 % | p, different | p, equal | detectable | verdict |",
     "|---|---|---|---|---|---|---|---|",
@@ -23,7 +23,7 @@ ENDPOINTS = {
     "end_loss": "test loss, last epoch",
     "deviation": "rms of log(δ_measured/δ_m)",
 }
-SECONDARY = {  # what a row may have beside its verdict, and how many digits are shown of it
+SECONDARY = {  # numbers beside a verdict: their title, and the format of a number
     "loss": ("training loss, difference", "+.4f"),
     "annealed": ("after the anneal, points", "+.2f"),
     "of_test_error": ("ρ̂ of the test error", ".2f"),
@@ -41,38 +41,39 @@ SECONDARY = {  # what a row may have beside its verdict, and how many digits are
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A line a row that is judged: p adjusted, what n can detect, for equality the n it takes."""
-    shown = [row for row in rows if row.get("judged", True)]
-    return "\n".join([*TITLE, *(_line(row) for row in shown)]) + "\n"
+    """The judged rows: adjusted p, what n seeds can detect, or the seeds that equality needs."""
+    judged = [row for row in rows if row.get("judged", True)]
+    return "\n".join([*TITLE, *(_line(row) for row in judged)]) + "\n"
 
 
 def _line(row: Row) -> str:
-    found, what = row["found"], ENDPOINTS[row.get("endpoint", "accuracy")]
-    if found is None:
-        return f"| {row['claim']} | {what} | – | `{row['command']}` | | | | **not run** |"
-    p, p_equal = (p_value(found.get(f"{name}_adjusted")) for name in ("p", "p_equal"))
+    numbers, endpoint = row["found"], ENDPOINTS[row.get("endpoint", "accuracy")]
+    if numbers is None:
+        return f"| {row['claim']} | {endpoint} | – | `{row['command']}` | | | | **not run** |"
+    p, p_equal = (p_value(numbers.get(f"{name}_adjusted")) for name in ("p", "p_equal"))
     if row["test"] == "not_lower":  # judged by its interval; p_equal is no test of the claim
         p_equal = "–"
-    cells = [row["claim"], what, str(found["n"]), _result(row), p, p_equal, _power(row)]
+    cells = [row["claim"], endpoint, str(numbers["n"]), _result(row), p, p_equal, _power(row)]
     return f"| {' | '.join(cells)} | {_verdict(row)} |"
 
 
 def _verdict(row: Row) -> str:
-    """The verdict; whether two settings that are equal within the margin differ all the same."""
-    found = row["found"]
-    p = found.get("p_adjusted")
-    if row["test"] == "equal" and found["verdict"] == "confirmed" and p is not None and p <= LEVEL:
+    """The verdict; settings can be equal within the margin and different as well."""
+    numbers = row["found"]
+    p = numbers.get("p_adjusted")
+    equal = row["test"] == "equal" and numbers["verdict"] == "confirmed"
+    if equal and p is not None and p <= LEVEL:
         return "confirmed, and different"
-    by_rule = f" (by its rule: {found['by_rule']})" if "by_rule" in found else ""
-    return f"{found['verdict']}{by_rule}"
+    by_rule = f" (by its rule: {numbers['by_rule']})" if "by_rule" in numbers else ""
+    return f"{numbers['verdict']}{by_rule}"
 
 
 def _result(row: Row) -> str:
-    found, form = row["found"], row.get("form", ".2f")
+    numbers, form = row["found"], row.get("form", ".2f")
     if row["test"] in ("law", "order"):
         name = "ρ̂" if row["test"] == "law" else "τ"
-        return f"{name} = " + _numbers([found[part] for part in THREE], ".2f")
-    return _interval([found[part] for part in THREE], form)
+        return f"{name} = " + _numbers(interval(numbers), ".2f")
+    return _interval(interval(numbers), form)
 
 
 def _interval(numbers: Sequence[float], form: str = ".2f") -> str:
@@ -82,86 +83,91 @@ def _interval(numbers: Sequence[float], form: str = ".2f") -> str:
 
 
 def _power(row: Row) -> str:
-    """What 80 % of such studies find, in the endpoint's unit; the seeds that equality takes."""
-    found = row["found"]
+    """The difference that 80 % of such studies find, or the seeds that equality needs."""
+    numbers = row["found"]
     if row["test"] == "law":
-        return f"curve {100 * found['explained']:.0f} %"
+        return f"curve {100 * numbers['explained']:.0f} %"
     if row["test"] == "equal":
-        return f"{found['seeds_to_equate']} seeds"
-    value = found.get("detectable")
+        return f"{numbers['seeds_to_equate']} seeds"
+    value = numbers.get("detectable")
     return "–" if value is None else f"{value:.2g}"
 
 
 def by_last_epoch(rows: Sequence[Row]) -> str:
-    """Rows whose primary endpoint is the average of five, by the last epoch beside it."""
+    """The rows by the average of five epochs, their primary endpoint, and by the last epoch."""
     lines = [
         "| claim | n | last five | last epoch | p, different | p, equal | verdicts |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        if (found := row["found"]) and "last_epoch" in found:
-            p, p_equal = (p_value(found[f"last_epoch_{name}"]) for name in ("p", "p_equal"))
-            verdicts = (found["verdict"], found["last_epoch_verdict"])
+        if (numbers := row["found"]) and "last_epoch" in numbers:
+            p, p_equal = (p_value(numbers[f"last_epoch_{name}"]) for name in ("p", "p_equal"))
+            verdicts = (numbers["verdict"], numbers["last_epoch_verdict"])
             both = verdicts[0] if len(set(verdicts)) == 1 else f"{verdicts[0]}; **{verdicts[1]}**"
-            cells = [row["claim"], str(found["n"]), _result(row), _interval(found["last_epoch"])]
+            cells = [
+                row["claim"],
+                str(numbers["n"]),
+                _result(row),
+                _interval(numbers["last_epoch"]),
+            ]
             lines.append(f"| {' | '.join([*cells, p, p_equal, both])} |")
     return "\n".join(lines) + "\n"
 
 
 def beside(rows: Sequence[Row]) -> str:
-    """Secondary endpoints, and rows that are not judged, with their intervals: no verdicts."""
+    """Secondary endpoints, and the rows that are not judged, with intervals and no verdicts."""
     lines = ["| claim | n | beside it | 95 % |", "|---|---|---|---|"]
-    told: set[tuple[str, str, str]] = set()  # rows of the same runs have the same beside them
+    shown: set[tuple[str, str, str]] = set()  # rows of the same runs have the same numbers
     for row in rows:
-        found = row["found"] or {}
-        if "explained" in found and not row.get("judged", True):
-            lines.append(f"| {row['claim']} | {found['n']} | {_power(row)} | {_result(row)} |")
+        numbers = row["found"] or {}
+        if "explained" in numbers and not row.get("judged", True):
+            lines.append(f"| {row['claim']} | {numbers['n']} | {_power(row)} | {_result(row)} |")
         for name, (title, form) in SECONDARY.items():
-            if name in found:
-                numbers = _numbers(found[name], form)
-                if (one := (row["command"], name, numbers)) not in told:
-                    lines.append(f"| {row['claim']} | {found['n']} | {title} | {numbers} |")
-                    told.add(one)
+            if name in numbers:
+                text = _numbers(numbers[name], form)
+                if (key := (row["command"], name, text)) not in shown:
+                    lines.append(f"| {row['claim']} | {numbers['n']} | {title} | {text} |")
+                    shown.add(key)
     return "\n".join(lines) + "\n"
 
 
 def _numbers(value: float | Sequence[float], form: str) -> str:
-    """One number, a value with its interval (three), or several."""
+    """A number, a value with its interval (three numbers), or several numbers."""
     if isinstance(value, float | int):
         return f"{value:{form}}"
-    told = [f"{one:{form}}".replace("-", "−") for one in value]
-    return f"{told[0]} [{told[1]}, {told[2]}]" if len(told) == 3 else ", ".join(told)
+    texts = [f"{number:{form}}".replace("-", "−") for number in value]
+    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if len(texts) == 3 else ", ".join(texts)
 
 
 def between(text: str) -> str:
-    """What stands between the marks."""
+    """The text between the marks."""
     return text.partition(START)[2].partition(END)[0]
 
 
 def readme(rows: Sequence[Row]) -> str:
-    """The few rows that the README shows, by both endpoints."""
+    """The rows that README.md shows, by both endpoints."""
     lines = ["| claim | n | last five | last epoch | verdict |", "|---|---|---|---|---|"]
     for row in rows:
-        if row.get("readme") and (found := row["found"]):
-            last = found.get("last_epoch")
-            shown = "–" if last is None else _interval(last)
-            cells = [row["claim"], str(found["n"]), _result(row), shown, _verdict(row)]
+        if row.get("readme") and (numbers := row["found"]):
+            last = numbers.get("last_epoch")
+            last_epoch = "–" if last is None else _interval(last)
+            cells = [row["claim"], str(numbers["n"]), _result(row), last_epoch, _verdict(row)]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
 def page(rows: Sequence[Row]) -> str:
-    """All rows, for results/README.md: verdicts, by the last epoch, what stands beside them."""
-    parts = {
+    """The tables of results/README.md."""
+    sections = {
         "Verdicts": table(rows),
         "By the last epoch": by_last_epoch(rows),
         "Beside the verdicts": beside(rows),
     }
-    return "\n".join(f"### {title}\n\n{text}" for title, text in parts.items())
+    return "\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
 
 
 def put(rows: Sequence[Row], readme_file: Path = README, page_file: Path = PAGE) -> None:
     """Write the tables into their files."""
     for path, text in ((readme_file, readme(rows)), (page_file, page(rows))):
-        before, _, rest = path.read_text().partition(START)
-        write_atomically(path, before + START + text + END + rest.partition(END)[2])
+        head, _, rest = path.read_text().partition(START)
+        write_atomically(path, head + START + text + END + rest.partition(END)[2])

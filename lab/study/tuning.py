@@ -1,4 +1,4 @@
-"""Which η_1 the validation images choose: results/tuning.md, from the records of study_tuning."""
+"""results/tuning.md: the η_1 that the validation images choose, from the runs of study_tuning."""
 
 from __future__ import annotations
 
@@ -12,49 +12,51 @@ from lab.study.records import Run
 
 LAST = 5
 LEFT_OUT = ("experiment", "dataset.samples", "dataset.validation", "learning_rate", "seed")
-Accuracies = dict[str, dict[str, dict[float, float]]]  # by experiment, setting and η_1
+Accuracies = dict[str, dict[str, dict[float, float]]]  # in %, by experiment, setting and η_1
 
 
 def setting_of(run: Run) -> tuple[str, str, float]:
-    """The experiment, what was tuned in it, as it is typed, and its η_1."""
-    words = [word for word in shlex.split(run.status["command"]) if "=" in word]
-    typed = dict(word.split("=", 1) for word in words)
-    own = [f"{k}={v}" for k, v in typed.items() if k not in LEFT_OUT and not k.endswith("_dir")]
-    return typed["experiment"], " ".join(own), float(typed["learning_rate"])
+    """The experiment, the typed settings beside it, and η_1."""
+    settings = [word for word in shlex.split(run.status["command"]) if "=" in word]
+    typed = dict(word.split("=", 1) for word in settings)
+    tuned = [f"{k}={v}" for k, v in typed.items() if k not in LEFT_OUT and not k.endswith("_dir")]
+    return typed["experiment"], " ".join(tuned), float(typed["learning_rate"])
 
 
 def validation(runs: Iterable[Run]) -> Accuracies:
     """Mean validation accuracy in % of the last five epochs and all seeds."""
-    found: dict[tuple[str, str, float], list[float]] = defaultdict(list)
+    accuracies: dict[tuple[str, str, float], list[float]] = defaultdict(list)
     for run in runs:
         if "validation/accuracy" in run.epochs[-1]:
-            last = [record["validation/accuracy"] for record in run.epochs[-LAST:]]
-            found[setting_of(run)].append(100 * float(np.mean(last)))
+            last_epochs = [record["validation/accuracy"] for record in run.epochs[-LAST:]]
+            accuracies[setting_of(run)].append(100 * float(np.mean(last_epochs)))
     means: Accuracies = {}
-    for (experiment, setting, rate), of_seeds in sorted(found.items()):
-        own = means.setdefault(experiment, {}).setdefault(setting, {})
-        own[rate] = float(np.mean(of_seeds))
+    for (experiment, setting, rate), of_seeds in sorted(accuracies.items()):
+        by_rate = means.setdefault(experiment, {}).setdefault(setting, {})
+        by_rate[rate] = float(np.mean(of_seeds))
     return means
 
 
 def best(rates: Mapping[float, float]) -> float:
-    """The η_1 of highest accuracy, the smaller one in a tie."""
+    """The η_1 of highest accuracy; of equal ones the smallest."""
     return max(sorted(rates), key=lambda rate: round(rates[rate], 6))
 
 
-def table(found: Accuracies) -> str:
-    """An experiment after the other, a line a setting."""
-    parts = (f"`experiment={name}`\n\n{_table(own)}" for name, own in found.items())
-    return "\n".join(["# η₁ of each setting, chosen on held-out images\n", *parts])
+def table(accuracies: Accuracies) -> str:
+    """A table for each experiment, with a line for each setting."""
+    sections = (
+        f"`experiment={name}`\n\n{_table(by_setting)}" for name, by_setting in accuracies.items()
+    )
+    return "\n".join(["# η₁ of each setting, chosen on held-out images\n", *sections])
 
 
-def _table(found: Mapping[str, Mapping[float, float]]) -> str:
-    rates = sorted({rate for own in found.values() for rate in own})
+def _table(by_setting: Mapping[str, Mapping[float, float]]) -> str:
+    rates = sorted({rate for by_rate in by_setting.values() for rate in by_rate})
     lines = [
         f"| setting | {' | '.join(f'η₁ = {rate:g}' for rate in rates)} | chosen |",
         f"|---|{'---|' * (len(rates) + 1)}",
     ]
-    for setting, own in found.items():
-        cells = [f"{own[rate]:.2f}" if rate in own else "–" for rate in rates]
-        lines.append(f"| `{setting}` | {' | '.join(cells)} | {best(own):g} |")
+    for setting, by_rate in by_setting.items():
+        cells = [f"{by_rate[rate]:.2f}" if rate in by_rate else "–" for rate in rates]
+        lines.append(f"| `{setting}` | {' | '.join(cells)} | {best(by_rate):g} |")
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""results/rows.yaml: its rows, and the settings that each compares. Imports nothing heavy."""
+"""results/rows.yaml: its rows, and the settings that each row compares. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read() -> list[Row]:
 
 
 def write(rows: Sequence[Row]) -> None:
-    """Replace the file."""
+    """Write the rows into the file."""
     text = yaml.safe_dump(
         list(rows), sort_keys=False, allow_unicode=True, width=120, default_flow_style=None
     )
@@ -36,18 +36,18 @@ def write(rows: Sequence[Row]) -> None:
 
 
 def arms(row: Row) -> list[dict[str, Any]]:
-    """The settings whose runs a row is judged by, one override mapping each."""
+    """The settings of each arm of a row, by name."""
     if row["test"] == "law":
-        own = [grid_arm(row, eta, b) for eta in row["eta"] for b in row["b"]]
+        settings = [grid_arm(row, eta, b) for eta in row["eta"] for b in row["b"]]
     elif "arms" in row:
-        own = [one["arm"] for one in row["arms"]]
+        settings = [entry["arm"] for entry in row["arms"]]
     else:
-        own = [row["first"], row["second"]]
-    return [row.get("settings", {}) | arm for arm in own]
+        settings = [row["first"], row["second"]]
+    return [row.get("settings", {}) | arm for arm in settings]
 
 
 def grid_arm(row: Row, eta: float, b: int) -> dict[str, Any]:
-    """One setting of constant noise; at equal Σ η_t it has so many epochs."""
+    """One setting of constant noise; ``eta_sum`` of the row fixes its epochs."""
     arm = {"schedule": "constant", "learning_rate": eta, "batch_size": b}
     if "eta_sum" in row:
         arm["epochs"] = round(row["eta_sum"] * b / (eta * row["samples"]))

@@ -19,7 +19,7 @@ def run(composed: DictConfig, _typed: list[str]) -> None:
 
 
 def main() -> None:
-    """What is typed goes to Hydra."""
+    """Hydra reads the command line."""
     hydra_program(run, SETTINGS)
 
 
