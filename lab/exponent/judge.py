@@ -17,17 +17,17 @@ from lab.exponent.chains import CENTRE, FASTER, LARGER, SLOWER, SMALLER
 from lab.theory.functions import Array
 
 DRAWS = 10_000  # of the bootstrap
-DRIFT = 0.05  # of a stationary cell, between the halves of its average
-STAYED = 0.9  # of the ends of a cell
+DRIFT = 0.05  # largest drift of a stationary cell, between the halves of its average
+STAYED = 0.9  # smallest share of a cell's ends that return to the checkpoint
 SLOPE, GAP = (0.8, 1.2), 0.15  # criteria of the law
 LEAST_CELLS = 3  # for a slope with an interval
-MOST_FAILED = 3  # cells of twelve; in proportion where there are fewer
+MOST_FAILED = 3  # of twelve cells; in proportion if there are fewer
 LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Test:
-    """One primary test: a number with its interval or statistic, and its p values."""
+    """A primary test: its name, its number as text, p, and p adjusted by Holm."""
 
     name: str
     number: str
@@ -37,7 +37,7 @@ class Test:
 
 @dataclass(frozen=True)
 class Judged:
-    """Cells (a line each), the primary tests, squared errors of law and rivals, the verdict."""
+    """The cells, the primary tests, the squared errors of law and rivals, and the verdict."""
 
     cells: pl.DataFrame
     tests: list[Test]
@@ -49,7 +49,7 @@ class Judged:
 
     @property
     def first_line(self) -> str:
-        """The verdict, and before it that a constant is better, where one is."""
+        """The verdict; before it a warning if the best constant is nearer than the law."""
         text = f"the law ρ = 1/Σ w_i · 2/(2 − ηλ_i) on these networks: {self.verdict} ({self.why})"
         if self.rivals and self.rivals["the best constant"] < self.rivals["the law"]:
             return f"the best constant ρ = {self.best_constant:.3g} is nearer than the law; {text}"
@@ -66,17 +66,17 @@ def rho(losses: Array, points: list[list[float]]) -> Array:
 
 
 def judge(folder: Path) -> Judged:
-    """Judge the records that the folder has; write stationary.csv, a line a cell."""
+    """Judge the records of the folder; write stationary.csv, with a row for each cell."""
     predicted = pl.read_csv(folder / "predictions.csv", infer_schema_length=None)
     records = [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*.json"))]
-    records.sort(key=lambda one: (one["task"], one["eta_lambda_max"]))
+    records.sort(key=lambda record: (record["task"], record["eta_lambda_max"]))
     rng = np.random.default_rng(0)
-    lines, draws = [], []
+    rows, draws = [], []
     for record in records:
-        line, sample = _cell(record, predicted, rng, cells=len(records))
-        lines.append(line)
-        draws.append(sample)
-    cells = pl.DataFrame(lines, infer_schema_length=None)
+        row, draws_of_cell = _cell(record, predicted, rng, cells=len(records))
+        rows.append(row)
+        draws.append(draws_of_cell)
+    cells = pl.DataFrame(rows, infer_schema_length=None)
     floats = [name for name, kind in cells.schema.items() if kind.is_float()]
     write_atomically(
         folder / "stationary.csv", cells.with_columns(pl.col(floats).round_sig_figs(5)).write_csv()
@@ -87,37 +87,38 @@ def judge(folder: Path) -> Judged:
 def _cell(
     record: dict[str, Any], predicted: pl.DataFrame, rng: np.random.Generator, cells: int
 ) -> tuple[dict[str, Any], Array]:
-    """A cell's line, and bootstrap draws of its ρ."""
+    """The row of a cell, and bootstrap draws of its ρ."""
     task, h, points = record["task"], record["eta_lambda_max"], record["points"]
     halves = np.array(record["halves"], dtype=np.float64)
     rows = predicted.filter(task=task, eta_lambda_max=h)
     expected = rows["predicted_loss"].to_numpy()
-    line = {"task": task, "eta_lambda_max": h, "n": len(record["seeds"])}
-    line |= {"predicted": float(rho(expected, points)), "largest_alone": 1 - h / 2}
+    cell = {"task": task, "eta_lambda_max": h, "n": len(record["seeds"])}
+    cell |= {"predicted": float(rho(expected, points)), "largest_alone": 1 - h / 2}
     if not (np.isfinite(halves).all() and (halves.mean(1) > 0).all()):
-        return line | {"why_out": "diverged", "passed": False}, np.full(DRAWS, np.nan)
+        return cell | {"why_out": "diverged", "passed": False}, np.full(DRAWS, np.nan)
     chosen = rng.integers(halves.shape[1], size=(DRAWS, halves.shape[1]))
     means, resampled = halves.mean((0, 1)), halves.mean(0)[chosen].mean(1)
-    sample = rho(resampled, points)
-    error = float(sample.std(ddof=1))
+    rho_draws = rho(resampled, points)
+    error = float(rho_draws.std(ddof=1))
     drift = np.log(halves[1][chosen].mean(1)[:, CENTRE] / halves[0][chosen].mean(1)[:, CENTRE])
     low, high = np.quantile(drift, [LEVEL / 2, 1 - LEVEL / 2])
-    stayed = min(record["returned"].values()) >= STAYED * line["n"]
-    still = low > -DRIFT and high < DRIFT
+    stayed = min(record["returned"].values()) >= STAYED * cell["n"]
+    stationary = low > -DRIFT and high < DRIFT
     measured, z = float(rho(means, points)), float(stats.norm.ppf(1 - LEVEL / 2 / cells))
-    interval = np.quantile(sample, [LEVEL / 2, 1 - LEVEL / 2])
-    why = [text for ok, text in ((still, "not stationary"), (stayed, "left")) if not ok]
-    logs, expected_logs = np.log(means), np.log(expected)
-    bends = [float(one[CENTRE] - np.delete(one, CENTRE).mean()) for one in (logs, expected_logs)]
-    return line | {
+    interval = np.quantile(rho_draws, [LEVEL / 2, 1 - LEVEL / 2])
+    why = [reason for ok, reason in ((stationary, "not stationary"), (stayed, "left")) if not ok]
+    bend, expected_bend = (
+        float(logs[CENTRE] - np.delete(logs, CENTRE).mean()) for logs in np.log([means, expected])
+    )
+    return cell | {
         "measured": measured, "low": float(interval[0]), "high": float(interval[1]),
-        "error": error, "gap": measured - line["predicted"], "reach": z * error,
+        "error": error, "gap": measured - cell["predicted"], "reach": z * error,
         "excess": float(means[CENTRE]), "predicted_excess": float(expected[CENTRE]),
-        "centre_to_neighbours": bends[0], "predicted_centre_to_neighbours": bends[1],
+        "centre_to_neighbours": bend, "predicted_centre_to_neighbours": expected_bend,
         "drift_low": float(low), "drift_high": float(high),
         "returned": min(record["returned"].values()), "updates": record["updates"],
         "why_out": ", ".join(why), "passed": not why,
-    }, sample  # fmt: skip
+    }, rho_draws  # fmt: skip
 
 
 def slope_of(measured: Array, predicted: Array, errors: Array) -> Array:
@@ -128,28 +129,29 @@ def slope_of(measured: Array, predicted: Array, errors: Array) -> Array:
 
 
 def decide(cells: pl.DataFrame, draws: list[Array], records: list[dict[str, Any]]) -> Judged:
-    """The three primary tests on the cells that pass, the rivals, and the verdict."""
+    """Apply the three primary tests to the cells that pass, compare the rivals, and decide."""
     inside = cells.filter("passed")
     if len(inside) < LEAST_CELLS:
         why = f"{len(inside)} of {len(cells)} cells were in the law's regime"
         return Judged(cells, [], {}, None, "undecided", why, records)
-    sample = np.stack([d for d, ok in zip(draws, cells["passed"], strict=True) if ok], -1)
+    passed_draws = np.stack(
+        [rho_draws for rho_draws, passed in zip(draws, cells["passed"], strict=True) if passed], -1
+    )
     measured, predicted, errors, alone = (
         inside[name].to_numpy() for name in ("measured", "predicted", "error", "largest_alone")
     )
     slope = float(slope_of(measured, predicted, errors))
-    sloped = slope_of(sample, predicted, errors)
-    low, high = (float(v) for v in np.quantile(sloped, [LEVEL / 2, 1 - LEVEL / 2]))
+    slopes = slope_of(passed_draws, predicted, errors)
+    low, high = (float(v) for v in np.quantile(slopes, [LEVEL / 2, 1 - LEVEL / 2]))
     best = float((measured / errors**2).sum() / (errors**-2).sum())
-    plain = {"½": 0.5, "1": 1.0}
-    squares = {name: float((((measured - c) / errors) ** 2).sum()) for name, c in plain.items()}
-    p = [2 * float(stats.norm.sf(abs(slope - 1) / sloped.std(ddof=1)))]
+    squares = {name: _squared(measured - rho, errors) for name, rho in (("½", 0.5), ("1", 1.0))}
+    p = [2 * float(stats.norm.sf(abs(slope - 1) / slopes.std(ddof=1)))]
     p += [float(stats.chi2.sf(square, len(inside))) for square in squares.values()]
-    adjusted = [float(one or 0.0) for one in holm(p)]
-    texts = [f"slope {slope:.3f} [{low:.3f}, {high:.3f}]"]
-    texts += [f"χ² = {square:.4g} on {len(inside)}" for square in squares.values()]
+    adjusted = [float(value or 0.0) for value in holm(p)]
+    numbers = [f"slope {slope:.3f} [{low:.3f}, {high:.3f}]"]
+    numbers += [f"χ² = {square:.4g} on {len(inside)}" for square in squares.values()]
     names = ["the law: slope of measured on predicted ρ is 1", "ρ = ½", "ρ = 1"]
-    tests = [Test(*one) for one in zip(names, texts, p, adjusted, strict=True)]
+    tests = [Test(*fields) for fields in zip(names, numbers, p, adjusted, strict=True)]
     rivals = {
         "the law": _squared(measured - predicted, errors),
         "1 − ηλ_max/2 alone": _squared(measured - alone, errors),
@@ -167,28 +169,29 @@ def _squared(gaps: Array, errors: Array) -> float:
 def _verdict(
     cells: pl.DataFrame, slope: tuple[float, float], constants_rejected: bool
 ) -> tuple[str, str]:
-    """The protocol's rule, and which part of it decided."""
+    """The verdict by the protocol's rule, and the part of the rule that decided."""
     failed = cells.filter(~pl.col("passed"))
     if len(failed) > MOST_FAILED * len(cells) / 12:
         return "undecided", f"{len(failed)} of {len(cells)} cells were not in the law's regime"
-    least = cells.filter("passed").with_columns(
+    inside = cells.filter("passed").with_columns(
         nearest=pl.col("gap").abs() - pl.col("reach"),
         farthest=pl.col("gap").abs() + pl.col("reach"),
     )
-    outside = least.filter(pl.col("nearest") > GAP)
+    outside = inside.filter(pl.col("nearest") > GAP)
     if len(outside):
-        where = ", ".join(f"{t} {h:g}" for t, h in outside.select("task", "eta_lambda_max").rows())
+        cells_outside = outside.select("task", "eta_lambda_max").rows()
+        where = ", ".join(f"{task} {h:g}" for task, h in cells_outside)
         return "refuted", f"the gap is beyond ±{GAP:g} in {where}"
     if slope[1] < SLOPE[0] or slope[0] > SLOPE[1]:
         return "refuted", f"the slope's interval is outside {SLOPE[0]:g} to {SLOPE[1]:g}"
     within = SLOPE[0] <= slope[0] <= slope[1] <= SLOPE[1]
     parts = {
         f"the slope's interval is not within {SLOPE[0]:g} to {SLOPE[1]:g}": within,
-        f"a gap's interval reaches beyond ±{GAP:g}": bool((least["farthest"] <= GAP).all()),
+        f"a gap's interval reaches beyond ±{GAP:g}": bool((inside["farthest"] <= GAP).all()),
         "a constant is not rejected": constants_rejected,
         "a cell diverged": not (cells["why_out"] == "diverged").any(),
     }
-    missing = [text for text, holds in parts.items() if not holds]
+    missing = [reason for reason, holds in parts.items() if not holds]
     if missing:
         return "undecided", "; ".join(missing)
     return "confirmed", "slope and all gaps within the criteria, both constants rejected"

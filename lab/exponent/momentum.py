@@ -1,7 +1,7 @@
-"""Question (iv): with momentum, are settings of equal δ equal in result, or those of equal step?
+"""Question (iv): which settings with momentum give the same result, those of equal δ or step?
 
-Reference: SGD. An arm A has the η of equal δ by the published formulas (``igo.noise_level``), an
-arm B that of equal η/(1 − β) (SHB) or η (NSHB).
+The reference is SGD. An arm A has the η of equal δ by the published formulas
+(``igo.noise_level``). An arm B has equal η/(1 − β) (SHB) or equal η (NSHB).
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ LOSS, ACCURACY = "train/loss", "test/accuracy"
 
 
 def eta_of_equal_noise(optimizer: str, beta: float) -> float:
-    """η whose δ is that of the reference; four digits."""
-    one = noise_level(
+    """The η with the δ of the reference, to four digits."""
+    noise_at_rate_1 = noise_level(
         1.0, BATCH, VARIANCE, optimizer=optimizer, momentum=beta, gradient_norm=GRADIENT_NORM
     )
-    return float(f"{noise_level(ETA, BATCH, VARIANCE) / one:.4g}")
+    return float(f"{noise_level(ETA, BATCH, VARIANCE) / noise_at_rate_1:.4g}")
 
 
 def eta_of_equal_step(optimizer: str, beta: float) -> float:
-    """η of the same length of a step against a constant gradient; four digits."""
+    """The η with the step of the reference along a constant gradient, to four digits."""
     return float(f"{ETA * (1 - beta) if optimizer == 'shb' else ETA:.4g}")
 
 
@@ -45,17 +45,17 @@ def _arms() -> dict[str, dict[str, Any]]:
         "dataset.samples": 8000, "evaluate_every": 1000, "schedule": "constant",
         "batch_size": BATCH, "epochs": 2,
     }  # fmt: skip
-    found = {
+    arms = {
         f"SGD {eta:g}": {**common, "optimizer": "sgd", "learning_rate": eta} for eta in (ETA, 0.1)
     }
     for letter, rule in (("A", eta_of_equal_noise), ("B", eta_of_equal_step)):
         for optimizer in ("shb", "nshb"):
             for beta in BETAS:
-                found[f"{letter} {optimizer.upper()} {beta:g}"] = {
+                arms[f"{letter} {optimizer.upper()} {beta:g}"] = {
                     **common, "optimizer": optimizer, "optimizer.momentum": beta,
                     "learning_rate": rule(optimizer, beta),
                 }  # fmt: skip
-    return found
+    return arms
 
 
 TRAININGS = Trainings(
@@ -67,7 +67,8 @@ TRAININGS = Trainings(
 class Arm:
     """An arm against the reference: ln of the ratio of losses, p values, points of accuracy.
 
-    ``detectable``: the ratio that 80 % of such studies find; ``seeds``: that equality takes.
+    ``detectable`` is ln of the ratio that 80 % of such studies find. ``seeds`` is the number that
+    equality needs.
     """
 
     ratio: Estimate
@@ -92,7 +93,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Judged:
-    """Each arm, whether the sensitivity arm differs as it must, and the two verdicts."""
+    """The arms, whether the sensitivity arm differs as it must, and the verdicts of A and B."""
 
     n: int
     arms: dict[str, Arm]
@@ -101,7 +102,7 @@ class Judged:
 
 
 def judge(losses: Mapping[str, Array], accuracies: Mapping[str, Array]) -> Judged:
-    """Judge last training losses and test accuracies, (seeds,) by arm, by the protocol's rule."""
+    """Judge training losses and test accuracies of the last epoch, (seeds,) for each arm."""
     others = [name for name in losses if name != REFERENCE]
     gaps = {name: np.log(losses[name] / losses[REFERENCE]) for name in others}
     primary = [name for name in others if name != SENSITIVITY]

@@ -1,4 +1,4 @@
-"""results/exponent/momentum.md; every number on it is computed here."""
+"""The page results/exponent/momentum.md."""
 
 from __future__ import annotations
 
@@ -52,38 +52,38 @@ POWER = "detectable | seeds | accuracy, points"
 
 def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
     """The page of these seeds."""
-    losses, accuracies = (TRAININGS.values(runs, seeds, what) for what in (LOSS, ACCURACY))
-    found = judge(losses, accuracies)
+    losses, accuracies = (TRAININGS.values(runs, seeds, entry) for entry in (LOSS, ACCURACY))
+    judged = judge(losses, accuracies)
     return PAGE.format(
-        first=_first(found), power=POWER,
-        arms="\n".join(_line(name, arm, found.n) for name, arm in found.arms.items()),
+        first=_first(judged), power=POWER,
+        arms="\n".join(_line(name, arm, judged.n) for name, arm in judged.arms.items()),
         loss=losses[REFERENCE].mean(), accuracy=100 * accuracies[REFERENCE].mean(),
         hardware=trainings.hardware(runs, TRAININGS.names(seeds)),
     )  # fmt: skip
 
 
-def _first(found: Judged) -> str:
-    a, b = (TRAININGS.verdict(found.n, found.verdicts[letter]) for letter in "AB")
-    said = f"Equal δ is equal in result: {a}. Equal step is equal in result: {b}."
-    if not found.sensitive:
-        said += " The sensitivity arm does not differ as it must: no equivalence is concluded."
-    return f"{said} {found.n} of {TRAININGS.seeds} seeds."
+def _first(judged: Judged) -> str:
+    a, b = (TRAININGS.verdict(judged.n, judged.verdicts[letter]) for letter in "AB")
+    sentences = f"Equal δ is equal in result: {a}. Equal step is equal in result: {b}."
+    if not judged.sensitive:
+        sentences += " The sensitivity arm does not differ as it must: no equivalence is concluded."
+    return f"{sentences} {judged.n} of {TRAININGS.seeds} seeds."
 
 
 def _line(name: str, arm: Arm, n: int) -> str:
-    alone = name == SENSITIVITY
-    holm = ["–", "–"] if alone else [p_value(arm.p_equal_adjusted), p_value(arm.p_adjusted)]
-    seen = "–" if arm.detectable is None else f"{math.exp(arm.detectable):.3f}"
+    judged_alone = name == SENSITIVITY
+    holm = ["–", "–"] if judged_alone else [p_value(arm.p_equal_adjusted), p_value(arm.p_adjusted)]
+    detectable = "–" if arm.detectable is None else f"{math.exp(arm.detectable):.3f}"
     cells = [
         name, f"{TRAININGS.arms[name]['learning_rate']:g}", str(n), _ratio(arm.ratio),
-        p_value(arm.p_equal), holm[0], p_value(arm.p), holm[1], seen, str(arm.seeds or "–"),
+        p_value(arm.p_equal), holm[0], p_value(arm.p), holm[1], detectable, str(arm.seeds or "–"),
         _points(arm.accuracy),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
 
 def _ratio(log: Estimate) -> str:
-    value, low, high = (math.exp(one) for one in (log.value, log.low, log.high))
+    value, low, high = (math.exp(number) for number in (log.value, log.low, log.high))
     return f"{value:.3f} [{low:.3f}, {high:.3f}]"
 
 

@@ -1,4 +1,4 @@
-"""results/exponent/README.md, from the judged cells; every number on it is computed here."""
+"""results/exponent/README.md, from the judged cells."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ def write(folder: Path, judged: Judged) -> None:
     text += AFTER.format(
         gap=GAP, tests="\n".join(tests), low=SLOPE[0], high=SLOPE[1], rivals="\n".join(rivals),
         best="none" if best is None else f"{best:.3f}", n=len(first["seeds"]),
-        updates=f"{sum(2 * one['updates'] for one in records):,}",
-        seconds=sum(one["seconds"] for one in records),
+        updates=f"{sum(2 * record['updates'] for record in records):,}",
+        seconds=sum(record["seconds"] for record in records),
         hardware=f"One thread of an {first['processor']} CPU, no GPU; Python {first['python']},"
         f" PyTorch {versions['torch']}, NumPy {versions['numpy']}.",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""From settings to predictions, runs and the judged page. What is on disk is not run again."""
+"""From settings to predictions, runs and the judged page. Recorded cells are not run again."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ STAGES = {
 }
 SEEDS = 20  # of question (i)
 POINTS = ("centre", "faster", "slower", "smaller batch", "larger batch")
-NEAR = 0.01  # by which the loss where an end leads may differ from the checkpoint's
-ROUGHLY = 1e-4  # of the checkpoint's own first gradient norm, where a descent from an end stops
+NEAR = 0.01  # relative difference of losses, up to which an end has returned to the checkpoint
+ROUGHLY = 1e-4  # of the initial gradient norm: a descent from an end stops there
 FACTS = ("command", "commit", "python", "versions")
 
 
 @dataclass
 class Settings:
-    """What a person can turn; see exponent.yaml."""
+    """The settings of `python -m lab.exponent`; see exponent.yaml."""
 
     question: str = "stationary"
     stage: str = "all"
@@ -56,22 +56,22 @@ class Settings:
 
     @property
     def range_of_seeds(self) -> range:
-        """From the first on, as many as are asked for, or as the protocol plans."""
-        of = answers.OF.get(self.question)
-        n = self.seeds or (of.seeds if of else SEEDS)
+        """The seeds, from the first on; by default as many as the protocol plans."""
+        trainings = answers.OF.get(self.question)
+        n = self.seeds or (trainings.seeds if trainings else SEEDS)
         return range(self.first_seed, self.first_seed + n)
 
     @property
     def cells(self) -> list[Cell]:
-        """Those that are asked for."""
+        """The cells of all tasks and steps."""
         return [Cell(task, h, self.batch_factor) for task in self.tasks for h in self.steps]
 
 
 def run(composed: DictConfig) -> None:
-    """Check the settings, predict, run what has no record yet, judge, write the page.
+    """Check the settings, predict, run the cells without a record, judge, write the page.
 
     Raises:
-        UserError: naming the setting, before any work starts; other predictions are on disk.
+        UserError: a setting is invalid, or other predictions are on disk.
     """
     settings, _ = split_off(composed, Settings)
     check(settings)
@@ -95,16 +95,16 @@ def run(composed: DictConfig) -> None:
             write_atomically(record_of(folder, cell), json.dumps(record, indent=1) + "\n")
             console.print(f"{cell.name}: {record['seconds']:.0f} s of CPU")
     if settings.stage == "all":
-        found = judge.judge(folder)
-        page.write(folder, found)
-        console.print(found.first_line)
+        judged = judge.judge(folder)
+        page.write(folder, judged)
+        console.print(judged.first_line)
 
 
 def check(settings: Settings) -> None:
-    """Refuse what cannot be run.
+    """Check the settings.
 
     Raises:
-        ConfigError: naming the setting.
+        ConfigError: a setting is invalid.
     """
     for name in ("question", "stage"):
         value = getattr(settings, name)
@@ -126,7 +126,7 @@ def check(settings: Settings) -> None:
 
 
 def record_of(folder: Path, cell: Cell) -> Path:
-    """Where a cell's record is."""
+    """The file of a cell's record."""
     return folder / "cells" / f"{cell.name}.json"
 
 
@@ -138,7 +138,7 @@ def predicted_losses(point: Checkpoint, settings: list[tuple[float, int]]) -> np
 
 
 def predictions(point: Checkpoint, cells: list[Cell]) -> pl.DataFrame:
-    """A line a point of every cell: its setting and predicted excess objective."""
+    """A row for each point of each cell: its setting and predicted excess objective."""
     largest = float(point.curvatures[0])
     rows = []
     for cell in cells:
@@ -156,22 +156,22 @@ def predictions(point: Checkpoint, cells: list[Cell]) -> pl.DataFrame:
 
 
 def keep(folder: Path, predicted: pl.DataFrame) -> None:
-    """Add predictions to predictions.csv; those that are there must be the same.
+    """Add predictions to predictions.csv; those in the file must be the same.
 
     Raises:
-        UserError: they differ: a run would be judged by another prediction than the one on disk.
+        UserError: they differ. A run would be judged by another prediction than that of the file.
     """
     path, keys = folder / "predictions.csv", ["task", "eta_lambda_max", "point"]
     before = pl.read_csv(path) if path.exists() else predicted.clear()
-    common = before.join(predicted, on=keys, how="semi").sort(keys)
-    fresh = predicted.join(before, on=keys, how="anti")
+    known = before.join(predicted, on=keys, how="semi").sort(keys)
+    new = predicted.join(before, on=keys, how="anti")
     try:
-        again = predicted.join(before, on=keys, how="semi").sort(keys)
-        assert_frame_equal(common, again, rel_tol=1e-3)
+        recomputed = predicted.join(before, on=keys, how="semi").sort(keys)
+        assert_frame_equal(known, recomputed, rel_tol=1e-3)
     except AssertionError:
-        raise UserError(f"{path} has other predictions than are computed now") from None
-    if len(fresh):
-        write_atomically(path, pl.concat([before.cast(fresh.schema), fresh]).write_csv())
+        raise UserError(f"{path} has other predictions than those computed now") from None
+    if len(new):
+        write_atomically(path, pl.concat([before.cast(new.schema), new]).write_csv())
 
 
 def run_cell(cell: Cell, point: Checkpoint, settings: Settings, console: Console) -> dict[str, Any]:
@@ -179,27 +179,27 @@ def run_cell(cell: Cell, point: Checkpoint, settings: Settings, console: Console
     began = time.process_time()
     seeds = list(settings.range_of_seeds)
     length = chains.length(cell, point.curvatures, settings.evaluations)
-    single = replace(point.task, x=point.task.x.float(), y=_single(point.task.y))
+    task = replace(point.task, x=point.task.x.float(), y=_single(point.task.y))
     bar = Progress(
         *Progress.get_default_columns()[:3], TimeElapsedColumn(), TimeRemainingColumn(),
         console=console, transient=True, disable=not console.is_terminal,
     )  # fmt: skip
     with bar:
-        doing = bar.add_task(cell.name, total=2 * length.updates)
-        found = chains.run(
-            single, point.at.float(), cell.points(float(point.curvatures[0])), seeds, length,
-            cell.name, lambda updates: bar.advance(doing, updates),
+        bar_task = bar.add_task(cell.name, total=2 * length.updates)
+        averages = chains.run(
+            task, point.at.float(), cell.points(float(point.curvatures[0])), seeds, length,
+            cell.name, lambda updates: bar.advance(bar_task, updates),
         )  # fmt: skip
     return {
         "task": cell.task,
         "eta_lambda_max": cell.h,
-        "points": [list(one) for one in cell.points(float(point.curvatures[0]))],
+        "points": [list(setting) for setting in cell.points(float(point.curvatures[0]))],
         "seeds": seeds,
         "updates": length.updates,
         "evaluations": length.evaluations,
-        "halves": [[[_number(v) for v in row] for row in half] for half in found.halves],
+        "halves": [[[_number(v) for v in row] for row in half] for half in averages.halves],
         "returned": {
-            POINTS[k]: returned(point, found.ends[:, k]) for k in (CENTRE, FASTER)
+            POINTS[k]: returned(point, averages.ends[:, k]) for k in (CENTRE, FASTER)
         },
         "seconds": time.process_time() - began,
         "written": now(),
@@ -218,13 +218,13 @@ def _number(value: float) -> float | None:
 
 
 def returned(point: Checkpoint, ends: torch.Tensor) -> int:
-    """How many ends (seeds, d) descend to the checkpoint's loss within 1 %."""
+    """The number of ends (seeds, d) that descend to the checkpoint's loss within 1 %."""
     task = point.task
     function = checkpoint.full(task)
-    least, first = function(point.at)[0], float(function(task.initial(0))[1].norm())
+    at_checkpoint, first_norm = function(point.at)[0], float(function(task.initial(0))[1].norm())
     count = 0
     for end in ends.double():
         if bool(torch.isfinite(end).all()):
-            value, _ = function(checkpoint.descend(task, end, first * ROUGHLY))
-            count += abs(value - least) <= NEAR * least
+            value, _ = function(checkpoint.descend(task, end, first_norm * ROUGHLY))
+            count += abs(value - at_checkpoint) <= NEAR * at_checkpoint
     return count

@@ -15,16 +15,16 @@ from igo.seeds import generator
 
 
 class Task(Protocol):
-    """What SGD is run on. Parameters are vectors (…, d); an L2 term is part of the objective."""
+    """An objective for SGD. Parameters are vectors (…, d); an L2 term is part of the objective."""
 
     @property
     def samples(self) -> int:
-        """How many there are; batches draw from them with replacement."""
+        """The number of samples; batches are drawn from them with replacement."""
 
     def gradients(self, at: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-        """Gradients (S, P, d) at (S, P, d).
+        """Gradients (S, P, d) at the parameters (S, P, d), of the samples `rows` (S, K).
 
-        Of the samples `rows` (S, K), point p weighs the k-th by `weights` (P, K).
+        Point p weighs the k-th of these samples by `weights` (P, K).
         """
 
     def objective(self, at: Tensor) -> Tensor:
@@ -37,9 +37,9 @@ class Network:
 
     Args:
         x: inputs, (n, inputs).
-        y: labels, (n,): numbers of classes where `outputs` is above 1, else what is predicted.
-        hidden: units.
-        outputs: classes, or 1 for half the squared error.
+        y: labels, (n,): classes if `outputs` is above 1, else numbers.
+        hidden: number of hidden units.
+        outputs: number of classes, or 1 for half the squared error.
         l2: the objective has l2 ‖w‖²/2.
     """
 
@@ -51,12 +51,12 @@ class Network:
 
     @property
     def samples(self) -> int:
-        """How many."""
+        """The number of samples."""
         return len(self.x)
 
     @property
     def shapes(self) -> tuple[tuple[int, int], ...]:
-        """Of first weights, first biases, second weights, second biases."""
+        """The shapes of first weights, first biases, second weights and second biases."""
         inputs = self.x.shape[1]
         return (
             (inputs, self.hidden),
@@ -72,16 +72,19 @@ class Network:
 
     def initial(self, seed: int) -> Tensor:
         """A random vector (d,): weights N(0, 1/inputs of the layer), biases 0."""
-        parts = []
+        layers = []
         for k, (rows, columns) in enumerate(self.shapes):
-            drawn = torch.randn(rows, columns, generator=generator(seed, "weights", k))
-            parts.append(drawn.flatten() / rows**0.5 * (k % 2 == 0))
-        return torch.cat(parts).to(self.x)
+            weights = torch.randn(rows, columns, generator=generator(seed, "weights", k))
+            layers.append(weights.flatten() / rows**0.5 * (k % 2 == 0))
+        return torch.cat(layers).to(self.x)
 
     def parts(self, at: Tensor) -> list[Tensor]:
-        """Views of (…, d) as the four (…, rows, columns)."""
-        pieces = at.split([r * c for r, c in self.shapes], dim=-1)
-        return [p.unflatten(-1, shape) for p, shape in zip(pieces, self.shapes, strict=True)]
+        """Views of (…, d) as the four layers (…, rows, columns)."""
+        flat_layers = at.split([r * c for r, c in self.shapes], dim=-1)
+        return [
+            layer.unflatten(-1, shape)
+            for layer, shape in zip(flat_layers, self.shapes, strict=True)
+        ]
 
     def sample_losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         """Losses of outputs (…, K, outputs), without the L2 term, shape (…, K)."""
@@ -158,7 +161,7 @@ def fashion(data_dir: Path) -> Network:
     """T2: 10,000 training images of Fashion-MNIST averaged to 7×7 pixels, each standardised.
 
     Raises:
-        UserError: they are not there.
+        UserError: the images are missing.
     """
     from igo.data.readers import read
     from igo.data.source import Place
