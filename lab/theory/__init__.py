@@ -1,4 +1,1 @@
-"""The laboratory: every statement of the source that is not network training, run and judged.
-
-Imports igo.method and what it stands on.
-"""
+"""The laboratory: every statement of the source that is not network training, run and judged."""

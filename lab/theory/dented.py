@@ -24,19 +24,19 @@ class Dented:
 
     @property
     def lipschitz(self) -> float:
-        """L_f on [−1, 1]: the dents take from the slope."""
+        """L_f on [−1, 1], where the dents lower the slope."""
         return self.base.lipschitz
 
     def _dent(self, x: Array, order: int) -> Array:
-        """The dents' part of f, its `order`-th antiderivative from 0 where the first is f′."""
+        """The part of the dents in the antiderivative of f″ of this order; the first is f′."""
         inside = np.clip(np.abs(x) - self.near, 0, self.far - self.near)
         beyond, width = np.maximum(np.abs(x) - self.far, 0), self.far - self.near
-        found = {
+        antiderivative = {
             1: inside,
             2: inside**2 / 2 + width * beyond,
             3: inside**3 / 6 + width**2 / 2 * beyond + width * beyond**2 / 2,
         }[order]
-        return -self.depth * (found if order == 2 else np.sign(x) * found)
+        return -self.depth * (antiderivative if order == 2 else np.sign(x) * antiderivative)
 
     def _mean(self, x: Array, noise_level: float, order: int) -> Array:
         """The mean over [x − δ, x + δ] of the antiderivative before `order`."""
@@ -58,7 +58,7 @@ class Dented:
         return self.base.second_derivative(x, noise_level) + self._mean(x, noise_level, 1)
 
     def smoothed(self) -> Smoothed:
-        """Return it in the form that the σ-nice checkers take."""
+        """Return the function in the form of the σ-nice checkers."""
         return Smoothed(
             lambda x, level: self.value(x, level)[:, 0],
             self.gradient,

@@ -1,7 +1,7 @@
 """A small network on real images: 8×8 digits, 64–32–10, 2,410 parameters.
 
-Small enough that explicit smoothing can be afforded, large enough to show what it costs. All
-parameters are one vector, and leading dimensions are runs side by side: seeds, perturbed copies.
+It is small enough for explicit smoothing, and large enough to show the cost of it. All parameters
+are one vector. Leading dimensions are independent runs, such as seeds or perturbed copies.
 """
 
 from collections.abc import Callable
@@ -64,10 +64,10 @@ class Network:
 
     def initial(self, count: int, seed: int) -> Tensor:
         """Return `count` He-initialised parameter vectors, shape (count, P)."""
-        source = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(seed)
         scales = [(2 / PIXELS) ** 0.5, 0.0, (2 / self.hidden) ** 0.5, 0.0]
         parts = [
-            scale * torch.randn(count, size, generator=source, dtype=torch.float64)
+            scale * torch.randn(count, size, generator=random, dtype=torch.float64)
             for size, scale in zip(self.sizes, scales, strict=True)
         ]
         return torch.cat(parts, 1)
@@ -77,8 +77,8 @@ class Network:
         w1, b1, w2, b2 = parameters.split(self.sizes, -1)
         first = images @ w1.unflatten(-1, (PIXELS, self.hidden)) + b1[..., None, :]
         hidden: Tensor = self.activation(first)
-        found: Tensor = hidden @ w2.unflatten(-1, (self.hidden, CLASSES)) + b2[..., None, :]
-        return found
+        logits: Tensor = hidden @ w2.unflatten(-1, (self.hidden, CLASSES)) + b2[..., None, :]
+        return logits
 
     def losses(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of each sample, shape (..., b); labels are (..., b)."""
@@ -92,12 +92,12 @@ class Network:
     def gradient(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient of `loss` in the parameters, shape (..., P)."""
         point = parameters.detach().requires_grad_()
-        # the sum's gradient is each run's own, as runs do not mix
+        # the gradient of the sum has the gradient of each run, as runs do not mix
         (slope,) = torch.autograd.grad(self.loss(point, images, labels).sum(), point)
         return slope
 
     def accuracy(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the fraction classified rightly, shape (...)."""
+        """Return the accuracy as a fraction, shape (...)."""
         right = self.logits(parameters, images).argmax(-1) == labels
         return right.double().mean(-1)
 
@@ -107,10 +107,10 @@ NETWORK = Network()
 
 @dataclass(frozen=True)
 class Recipe:
-    """One way to spend sample gradients, by stage: δ_m (explicit only), η_m, b_m.
+    """A way to spend sample gradients: η_m, b_m and δ_m of each stage.
 
-    `copies` perturbed parameter vectors a step for explicit smoothing (Gaussian, antithetic,
-    `noise_levels` the standard deviation of every parameter), or 0 for none.
+    Explicit smoothing uses `copies` perturbed parameter vectors a step: Gaussian and antithetic,
+    with δ_m (`noise_levels`) the standard deviation of every parameter. 0 is no smoothing.
     """
 
     learning_rates: Array
@@ -128,12 +128,12 @@ def train(
     seed: int,
     network: Network = NETWORK,
 ) -> list[Tensor]:
-    """Spend `budget` sample gradients per run, the same in every stage; runs are (runs, P).
+    """Spend `budget` sample gradients per run from `start` (runs, P), the same in every stage.
 
-    Returns the parameters after each stage. One sample gradient is one forward and backward pass
-    of one image; a step with k perturbed copies and batch b costs k·b of them.
+    Returns the parameters after each stage. A sample gradient is a forward and backward pass of
+    an image; a step with k perturbed copies and batch b costs k·b of them.
     """
-    source = torch.Generator().manual_seed(seed)
+    random = torch.Generator().manual_seed(seed)
     x, n, results = start.clone(), len(data.train_labels), []
     optimizer = recipe.optimizer([x], lr=1.0)  # type: ignore[call-arg]
     stages = zip(recipe.learning_rates, recipe.batch_sizes, recipe.noise_levels, strict=True)
@@ -144,12 +144,12 @@ def train(
         for _ in range(max(1, round(share / (b * max(1, recipe.copies))))):
             images, labels = data.train
             if b < n:
-                rows = torch.rand(len(x), n, generator=source).topk(b).indices
+                rows = torch.rand(len(x), n, generator=random).topk(b).indices
                 images, labels = images[rows], labels[rows]
             point = x
             if recipe.copies:
                 shape = (recipe.copies // 2, *x.shape)
-                half = torch.randn(shape, generator=source, dtype=x.dtype)
+                half = torch.randn(shape, generator=random, dtype=x.dtype)
                 point = x - float(level) * torch.cat([half, -half])
             slope = network.gradient(point, images, labels)
             x.grad = slope.mean(0) if recipe.copies else slope
@@ -161,24 +161,24 @@ def train(
 def sample_gradients(network: Network, parameters: Tensor, data: Digits) -> Tensor:
     """Return the gradient of every training sample's loss at one parameter vector, (n, P)."""
 
-    def one(point: Tensor, image: Tensor, label: Tensor) -> Tensor:
+    def sample_loss(point: Tensor, image: Tensor, label: Tensor) -> Tensor:
         return network.losses(point, image[None], label[None])[0]
 
-    each = torch.func.vmap(torch.func.grad(one), (None, 0, 0))
-    found: Tensor = each(parameters, *data.train)
-    return found
+    of_samples = torch.func.vmap(torch.func.grad(sample_loss), (None, 0, 0))
+    gradients: Tensor = of_samples(parameters, *data.train)
+    return gradients
 
 
 def largest_curvature(network: Network, parameters: Tensor, data: Digits, steps: int = 40) -> float:
-    """Return the Hessian eigenvalue of the training loss that is largest in size: power iteration.
+    """Return the Hessian eigenvalue of largest size of the training loss, by power iteration.
 
-    It is L_g at the point. `parameters` is one vector (P,).
+    It is L_g at the point. `parameters` is a vector (P,).
     """
     point = parameters.detach().requires_grad_()
     loss = network.loss(point, *data.train)
     (slope,) = torch.autograd.grad(loss, point, create_graph=True)
-    source = torch.Generator().manual_seed(0)
-    v = torch.randn(parameters.shape, generator=source, dtype=parameters.dtype)
+    random = torch.Generator().manual_seed(0)
+    v = torch.randn(parameters.shape, generator=random, dtype=parameters.dtype)
     value = 0.0
     for _ in range(steps):
         v = v / v.norm()

@@ -25,19 +25,19 @@ def optimal_levels(first: float, stages: int, power: float) -> Array:
 
 
 def printed_steps(sigma: float, noise_level: float) -> int:
-    """Return T_m = σδ_m²/32, rounded up, as the slides print it: it shrinks with δ_m.
+    """Return T_m = σδ_m²/32 of the slides, rounded up; it falls with δ_m.
 
-    In Hazan et al. 2016 σδ_m²/32 is ε_m, the accuracy wanted of stage m, not a count.
+    In Hazan et al. 2016 σδ_m²/32 is ε_m, the accuracy of stage m, and not a number of steps.
     """
     return int(np.ceil(sigma * noise_level**2 / 32))
 
 
 def hazan_steps(sigma: float, lipschitz: float, noise_level: float, constant: float = 1.0) -> int:
-    """Return c·L²/(σ ε_m), ε_m = σδ_m²/32: SGD's steps to accuracy ε_m, growing as 1/δ_m².
+    """Return c·L²/(σ ε_m), ε_m = σδ_m²/32: the steps of SGD to accuracy ε_m. It grows as 1/δ_m².
 
-    The rate is that of SGD with suffix averaging on a σ-strongly convex function (Rakhlin et al.
-    2012), used by Hazan et al. 2016; their constant is not in the slides, so `constant` is a
-    parameter. ValueError unless every argument is > 0.
+    Hazan et al. 2016 use this rate. It is that of SGD with suffix averaging on a σ-strongly convex
+    function (Rakhlin et al. 2012). `constant` is c, which the slides do not have.
+    ValueError unless every argument is > 0.
     """
     if min(sigma, lipschitz, noise_level, constant) <= 0:
         raise ValueError(
@@ -68,12 +68,12 @@ def algorithm1(
     constant: float = 1.0,
     seed: int = 0,
 ) -> list[StageResult]:
-    """Run Algorithm 1 from `start` (n, d) on n independent chains; one result a stage.
+    """Run Algorithm 1 from `start` (n, d) on n independent chains; return a result for each stage.
 
-    SGD on f̂_δm with ∇f(x − δ_m u), step 1/(σt), each point projected into the ball of radius
-    1.5 δ_m about the stage's start, the stage's result the mean of its last half (Hazan et al.
-    2016, GradOpt_G; suffix averaging of Rakhlin et al. 2012). `rule`: `hazan_steps` or
-    `printed_steps`. ValueError for an unknown rule.
+    A stage is SGD on f̂_δm with ∇f(x − δ_m u) and step 1/(σt). Points are projected into the ball
+    of radius 1.5 δ_m about the stage's start. The result of a stage is the mean of its last half
+    (Hazan et al. 2016, GradOpt_G; suffix averaging of Rakhlin et al. 2012). `rule` chooses
+    `hazan_steps` or `printed_steps`. ValueError for an unknown rule.
     """
     if rule not in ("printed", "hazan"):
         raise ValueError(f"rule={rule!r} must be printed or hazan")
@@ -99,12 +99,11 @@ def algorithm1(
 
 @dataclass(frozen=True)
 class Descent:
-    """How a gradient method spends a budget of function evaluations on a test function.
+    """The noise levels δ_m and learning rates η_m of a gradient method, by stage.
 
-    Stage m has noise level δ_m and learning rate η_m = `rates[m]`; further axes of both, shape
-    (stages, ...), are settings run side by side. `samples` = 0: one gradient at x − δ_m u a step
-    and the point moves on with the noise (SGD; gradient descent where δ = 0). Otherwise the mean of
-    that many antithetic gradients: explicit smoothing.
+    Further axes of both, shape (stages, ...), are settings that run side by side. `samples` > 0 is
+    explicit smoothing: a step uses the mean of so many antithetic gradients. `samples` = 0 is SGD:
+    a step uses the gradient at x − δ_m u, and the point keeps the noise.
     """
 
     noise_levels: Array
@@ -120,10 +119,10 @@ def descend(
     gradient_cost: int,
     seed: int = 0,
 ) -> Array:
-    """Run from `start` (n, d), stop at `budget` evaluations each, return best values seen (..., n).
+    """Run from `start` (n, d) with `budget` evaluations each; return the best values (..., n).
 
-    Every stage gets an equal share; a gradient counts as `gradient_cost` evaluations; f is looked
-    at, for 1, after each stage and at the start. Points are cut to the domain.
+    Stages have equal shares. A gradient counts as `gradient_cost` evaluations. f is evaluated, for
+    1, at the start and after each stage. Points are clipped to the domain.
     """
     rng = np.random.default_rng(seed)
     x = np.broadcast_to(start, (*descent.rates.shape[1:], *start.shape)).astype(float)

@@ -1,8 +1,8 @@
 """The exponent of the batch size that SGD's stationary loss obeys, from exact second moments.
 
-Settings (η, b) of equal loss form level sets. The local exponent ρ is d ln η / d ln b along one, so
-that η b^(−ρ) is constant there to first order. Nothing here is sampled: second moments of SGD on a
-quadratic follow an affine recursion, which is solved. docs/exponent.md has the derivations.
+Settings (η, b) of equal loss form level sets. The local exponent ρ is d ln η / d ln b along a level
+set: η b^(−ρ) is constant there to first order. Nothing here is sampled: the second moments of SGD
+on a quadratic follow an affine recursion, which is solved. docs/exponent.md has the derivations.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ class Moments:
     def after(self, steps: float, start: Array) -> Array:
         """Return the excess loss of each mode after `steps` steps from second moments `start`.
 
-        A fraction of a step is allowed, so that a loss can be differentiated: powers are taken of
-        eigenvalues.
+        `steps` may be a fraction, so that a loss can be differentiated in it.
         """
         values, vectors = np.linalg.eig(self.step.astype(complex))
         fixed = self._fixed_point()
@@ -57,15 +56,15 @@ class Moments:
 def heavy_ball(curvatures: Array, noise: Array, eta: float, b: float, beta: float = 0.0) -> Moments:
     """Return the moments of independent quadratic modes under SGD with momentum β.
 
-    x_{t+1} = x_t − η(λx_t + ε) + β(x_t − x_{t−1}), Var ε = `noise`/b in each mode. The state has
-    E x², E x x₋ and E x₋² of every mode, the first ones first.
+    x_{t+1} = x_t − η(λx_t + ε) + β(x_t − x_{t−1}), Var ε = `noise`/b in each mode. The state is
+    E x² of all modes, then E x x₋, then E x₋².
     """
     k = len(curvatures)
-    a, one = 1 + beta - eta * curvatures, np.ones(k)
+    a, ones = 1 + beta - eta * curvatures, np.ones(k)
     blocks = [
-        [a**2, -2 * a * beta, beta**2 * one],
-        [a, -beta * one, 0 * one],
-        [one, 0 * one, 0 * one],
+        [a**2, -2 * a * beta, beta**2 * ones],
+        [a, -beta * ones, 0 * ones],
+        [ones, 0 * ones, 0 * ones],
     ]
     step = np.block([[np.diag(entry) for entry in row] for row in blocks])
     return Moments(step, np.concatenate([eta**2 * noise / b, np.zeros(2 * k)]), curvatures)

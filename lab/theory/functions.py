@@ -1,8 +1,8 @@
 """The sixteen test functions of the published explicit experiments, batched.
 
 Formulas and search domains are those of the paper's companion script (Sato and Iiduka,
-arXiv 2311.08745). Every function is shifted so that its minimum is 0. A formula takes a NumPy
-array, or a tensor, through which PyTorch differentiates it.
+arXiv 2311.08745). Every function is shifted so that its minimum is 0. A formula takes a NumPy array
+or a tensor; PyTorch differentiates it with tensors.
 """
 
 from collections.abc import Callable
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 SCHWEFEL_MINIMISER = 420.9687462275036
-SCHWEFEL_MINIMUM = 418.9828872724337  # per coordinate, what the published script adds
+SCHWEFEL_MINIMUM = 418.9828872724337  # the published script adds it for each coordinate
 
 
 @dataclass(frozen=True)
 class TestFunction:
-    """A function R^d → R with all that an experiment needs to know about it.
+    """A function R^d → R with its domain and its minimum.
 
-    `value` maps (..., d) to (...). `domain` is the interval of every coordinate, `coordinate` every
-    coordinate of a minimiser (Alpine 1 has others too), and the minimum is `minimum`.
+    `value` maps (..., d) to (...). `domain` is the interval of every coordinate. `coordinate` is
+    the value of every coordinate of a minimiser (Alpine 1 also has other minimisers).
     """
 
     __test__ = False  # for pytest: a function to test with, not a test
@@ -38,9 +38,9 @@ class TestFunction:
     min_dimension: int = 1
 
     def gradient(self, x: Array) -> Array:
-        """Return ∇f, (..., d) to (..., d); 0 where a kink leaves PyTorch without a number."""
+        """Return ∇f, (..., d) to (..., d); 0 at a kink where PyTorch has no number."""
         point = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-        # the sum's gradient is each point's own, as points do not mix
+        # the gradient of the sum has the gradient of each point, as points do not mix
         (slope,) = torch.autograd.grad(self.value(point).sum(), point)
         return np.asarray(torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0).numpy())
 
@@ -59,12 +59,12 @@ class TestFunction:
 
 
 def _of(x: Any) -> Any:
-    """Return the library that x belongs to; both name these functions alike."""
+    """Return torch or NumPy, the library of x; both name these functions alike."""
     return torch if isinstance(x, torch.Tensor) else np
 
 
 def _index(x: Any) -> Any:
-    """Return 1, 2, …, d as x is: array or tensor, float64."""
+    """Return 1, 2, …, d in float64, an array or a tensor as x."""
     index = np.arange(1.0, x.shape[-1] + 1)
     return torch.from_numpy(index) if isinstance(x, torch.Tensor) else index
 

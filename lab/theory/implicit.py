@@ -14,13 +14,13 @@ from lab.theory.ripple import Ripple
 
 @dataclass(frozen=True)
 class Constants:
-    """What Algorithm 3 needs to know, in the slides' symbols.
+    """The constants of Algorithm 3, in the slides' symbols.
 
     `noise` is C (C² bounds the variance of a one-sample gradient), `batch_size` b_1,
     `learning_rate` η_1, `lipschitz` L_f, `width` the bound d̄ on every d_m. `h3` and `h4` are H_3
-    and H_4 of T_F = H_4/(ε_m − H_3 η_m): the slides name but do not give them. H_4/ε_m is the
-    number of steps that a noiseless stage takes, H_3 η_m the part of the stage's accuracy that a
-    constant learning rate loses to gradient noise, 0 for exact gradients.
+    and H_4 of T_F = H_4/(ε_m − H_3 η_m); the slides do not give their values. A noiseless stage
+    takes H_4/ε_m steps. H_3 η_m is the accuracy that a stage loses to gradient noise; it is 0 for
+    exact gradients.
     """
 
     sigma: float
@@ -53,7 +53,7 @@ class Constants:
 
 @dataclass(frozen=True)
 class Stage:
-    """One round: what Algorithm 4 is called with."""
+    """A round of Algorithm 3: the arguments of Algorithm 4."""
 
     learning_rate: float
     batch_size: float
@@ -83,9 +83,9 @@ def steps_in_stage(constants: Constants, noise_level: float, learning_rate: floa
 def plan(constants: Constants, rounds: int, power: float, split: float = 1.0) -> list[Stage]:
     """Return rounds m = 1..M of Algorithm 3; γ_m = ((M − m)/(M − m + 1))^p, κ_m = γ_m^split.
 
-    `split` in [0, 1] is the learning rate's share of the decay; b_m is real here, the integer
-    schedule of a training run being another module's business. Round M + 1 has δ = 0 and, but
-    for `split` = 0, η = 0: it moves nothing and is left out. ValueError on a bad argument.
+    `split` in [0, 1] is the learning rate's share of the decay. b_m is a real number here; the
+    plans of training runs have whole numbers. Round M + 1 is left out: it has δ = 0 and, unless
+    `split` = 0, η = 0, so it does not move. ValueError on an invalid argument.
     """
     if rounds < 1 or not 0 < power <= 1 or not 0 <= split <= 1:
         raise ValueError(f"rounds={rounds} ≥ 1, power={power} in (0, 1], split={split} in [0, 1]")
@@ -102,8 +102,8 @@ def plan(constants: Constants, rounds: int, power: float, split: float = 1.0) ->
 def length_shares(phi: Array, rates: Array, h: float = 0.0) -> Array:
     """Return each stage's share of all updates, ∝ 1/(φ_m² − h·η_m/η_1), h ≥ 0.
 
-    T_F = H_4/(ε_m − H_3 η_m) with ε_m = σ²δ_m², up to a factor [derived]. ValueError where the
-    bracket is not positive, as the slides demand ε_m > H_3 η_m.
+    This is T_F = H_4/(ε_m − H_3 η_m) with ε_m = σ²δ_m², up to a factor [derived]. ValueError if
+    the bracket is not positive: the slides need ε_m > H_3 η_m.
     """
     bracket = np.asarray(phi, float) ** 2 - h * np.asarray(rates) / rates[0]
     if not (bracket > 0).all():
@@ -120,8 +120,9 @@ def run(
 ) -> Array:
     """Run Algorithm 3 from `start` (n,) and return the last points (n,).
 
-    `exact`: Algorithm 4, gradient descent on the closed form of f̂_δm. `sgd`: its shadow, SGD on f
-    with ω = (C/√b_m) u, u uniform on the ball, of which only y_t − δ_m u is ever evaluated.
+    `exact` is Algorithm 4: gradient descent on the closed form of f̂_δm. `sgd` is SGD on f with
+    ω = (C/√b_m) u, u uniform on the ball. It follows y_t, the points before the noise: f is
+    evaluated at y_t − δ_m u only.
     """
     rng = np.random.default_rng(seed)
     x = np.array(start, float)

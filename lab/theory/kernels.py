@@ -9,8 +9,8 @@
 | cauchy | independent coordinates, location 0, scale 1 | half width at half maximum |
 | pareto | independent coordinates, scale (smallest value) 1, exponent `tail` | smallest value |
 
-The one-sided laws move the function by δ·E[u] besides smoothing it; `symmetric=True` gives
-every coordinate a fair random sign instead.
+The one-sided laws also move the function, by δ·E[u]. `symmetric=True` gives every coordinate a fair
+random sign instead.
 """
 
 from dataclasses import dataclass
@@ -48,20 +48,20 @@ class Kernel:
 
     @property
     def tail_index(self) -> float:
-        """E|u|^k is finite exactly for k below this: ∞ for a light tail."""
+        """E|u|^k is finite only for k below this number; it is ∞ for a light tail."""
         return {"cauchy": 1.0, "levy": 0.5, "pareto": self.tail}.get(self.name, np.inf)
 
     @property
     def _law(self) -> Any:
-        """The law of one coordinate by SciPy, for kernels of independent ones."""
+        """SciPy's law of a coordinate, for kernels with independent coordinates."""
         return stats.pareto(self.tail) if self.name == "pareto" else LAWS[self.name]
 
     def cube_dimension(self, dimension: int) -> int:
-        """Return how many uniform numbers one u takes."""
+        """Return the number of uniform numbers that a u needs."""
         return dimension + 1 if self.name == "ball" else dimension
 
     def reflect(self, points: Array, dimension: int) -> Array:
-        """Return the antithetic points: −u where the law is symmetric, 1 − q otherwise."""
+        """Return the antithetic points 1 − q; they give −u if the law is symmetric."""
         reflected = points.copy()
         reflected[:, :dimension] = 1 - points[:, :dimension]
         return reflected
@@ -95,8 +95,8 @@ class Kernel:
     def cosine_mean(self, t: Array | float, dimension: int) -> Array:
         """Return E[cos(t·u_i)], t ≥ 0: the factor by which smoothing damps a wave.
 
-        Bessel functions for ball and sphere, known transforms for the others; for a one-sided
-        law this is the factor of its symmetric version. ValueError for Rayleigh and Pareto.
+        For a one-sided law it is the factor of the symmetric version. ValueError for Rayleigh and
+        Pareto, which have no closed form here.
         """
         t = np.asarray(t, float)
         safe = np.where(t == 0, 1.0, t)

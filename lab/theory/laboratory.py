@@ -1,4 +1,4 @@
-"""Which studies there are, and how a list of them is run into a results folder."""
+"""The list of studies, and the program that runs some of them into a results folder."""
 
 import multiprocessing
 import time
@@ -41,10 +41,10 @@ RANGES = {"starts": (2, 10_000), "budget": (100, 10**7), "workers": (1, 1024), "
 
 
 def run(composed: DictConfig) -> None:
-    """Check the configuration, run its studies, and say where the results are.
+    """Check the settings, run the studies, and print the place of the results.
 
     Raises:
-        ConfigError: naming the setting, before any work starts.
+        ConfigError: a setting is invalid; it is raised before any work starts.
     """
     console = Console(highlight=False)
     study = composed.study
@@ -56,10 +56,10 @@ def run(composed: DictConfig) -> None:
 
 
 def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
-    """Return the studies named, in order; `all` is every one.
+    """Return the named studies in order; `all` is every study.
 
     Raises:
-        ConfigError: a name that is none, with the nearest one, or no name at all.
+        ConfigError: a name is unknown, or there is no name.
     """
     names = [study] if isinstance(study, str) else list(study or [])
     if names == ["all"]:
@@ -85,7 +85,7 @@ def load(name: str) -> Study:
 
 
 def read_frames(folder: Path, names: Sequence[str]) -> dict[str, pl.DataFrame]:
-    """Return those of the named frames that the folder has."""
+    """Return the frames of these names that the folder has."""
     return {
         name: pl.read_csv(folder / f"{name}.csv", infer_schema_length=None)
         for name in names
@@ -94,10 +94,10 @@ def read_frames(folder: Path, names: Sequence[str]) -> dict[str, pl.DataFrame]:
 
 
 def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[str], None]) -> float:
-    """Run the studies into `settings.output` and write its page; return the seconds taken.
+    """Run the studies into `settings.output` and write its page; return the seconds.
 
-    First those that use all workers, then the others, `workers` at a time. The page has the rows
-    of every study whose tables are in the folder, those of earlier runs too.
+    Studies that use all workers run first, then the others, `workers` at a time. The page has the
+    rows of every study whose tables are in the folder; earlier runs may have written them.
     """
     from lab.theory import page
 
@@ -112,25 +112,25 @@ def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[st
 
 
 def _measured(names: Sequence[str], settings: Settings) -> Iterator[tuple[str, float]]:
-    alone = [name for name in names if len(names) == 1 or load(name).all_workers]
-    for name in alone:
+    by_themselves = [name for name in names if len(names) == 1 or load(name).all_workers]
+    for name in by_themselves:
         yield name, run_study(name, settings)
-    # spawned, as a forked process would share PyTorch's state
+    # a forked process would share PyTorch's state
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(settings.workers, context) as pool:
-        running = {pool.submit(run_study, n, settings): n for n in names if n not in alone}
+        running = {pool.submit(run_study, n, settings): n for n in names if n not in by_themselves}
         for future in as_completed(running):
             yield running[future], future.result()
 
 
 def run_study(name: str, settings: Settings) -> float:
-    """Measure, write the tables, and draw from what was written; return the seconds taken."""
+    """Measure, write the tables, and draw the figures from the files; return the seconds."""
     from lab.theory.studies import style
 
     began = time.perf_counter()
     study = load(name)
-    for table, one in study.measure(settings).items():
-        write_atomically(settings.output / f"{table}.csv", one.write_csv())
+    for table, data in study.measure(settings).items():
+        write_atomically(settings.output / f"{table}.csv", data.write_csv())
     frames = read_frames(settings.output, study.frames)
     for picture, draw in study.figures.items():
         style.save(draw(frames), settings.output / picture)

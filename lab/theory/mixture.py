@@ -1,4 +1,4 @@
-"""A mixture of Gaussians in the plane: −log p smoothed two ways, both known.
+"""A mixture of Gaussians in the plane, with −log p smoothed in two ways.
 
 Diffusion models learn the score of p_σ = p * N(0, σ²I): descent on −log p_σ. Graduated
 optimization descends on (−log p) * N(0, σ²I). The first is in closed form here.

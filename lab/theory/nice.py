@@ -1,7 +1,7 @@
 """Is a function σ-nice, or new σ-nice, along a sequence of noise levels? Where does it fail?
 
-Both definitions quantify over a continuum. The checkers look at the given noise levels and at
-finitely many points of each neighbourhood, so they refute exactly and support, but never prove.
+Both definitions are about a continuum. The checkers use the given noise levels and finitely many
+points of each neighbourhood. So they can refute a definition, and they cannot prove it.
 """
 
 from collections.abc import Sequence
@@ -17,11 +17,11 @@ from lab.theory.smoothed import Smoothed
 
 @dataclass(frozen=True)
 class StageReport:
-    """What one noise level showed.
+    """The numbers of a noise level.
 
-    Condition (i): the largest distance of a minimiser of f̂_δm to the nearest one of f̂_δm+1, and
-    the distance allowed; none for the last level. Condition (ii): the smallest curvature of f̂_δ
-    on the neighbourhood of radius `radius`, which is the largest σ there.
+    Condition (i): the largest distance from a minimiser of f̂_δm to the nearest minimiser of
+    f̂_δm+1, and the allowed distance; the last level has none. Condition (ii): `largest_sigma` is
+    the smallest curvature of f̂_δ in the neighbourhood of radius `radius`.
     """
 
     noise_level: float
@@ -61,12 +61,12 @@ class NiceReport:
 
     @property
     def holds(self) -> bool:
-        """Tell whether both conditions hold at every level looked at."""
+        """Tell whether both conditions hold at every given level."""
         return not self.failures_of_distance and not self.failures_of_convexity
 
 
 def _ball_points(centre: Array, radius: float) -> Array:
-    """Return points that fill the ball: an even grid in one dimension, Sobol points above."""
+    """Return points in the ball: an even grid in one dimension, else Sobol points."""
     d = centre.size
     if d == 1:
         return np.asarray(centre + radius * np.linspace(-1, 1, 401)[:, None])
@@ -78,10 +78,10 @@ def _ball_points(centre: Array, radius: float) -> Array:
 
 
 def minimisers(smoothed: Smoothed, noise_level: float, tolerance: float = 1e-7) -> Array:
-    """Return every global minimiser of f̂_δ that a multi-start search finds, shape (k, d).
+    """Return the global minimisers of f̂_δ that a multi-start search finds, shape (k, d).
 
-    Starts from the 24 best of an even grid (d = 1) or of Sobol points over the domain, polished
-    by L-BFGS-B; values within `tolerance` of the best count as minimal.
+    L-BFGS-B starts from the 24 best points of an even grid (d = 1) or of Sobol points over the
+    domain. Values within `tolerance` of the best count as minimal.
     """
     low, high = smoothed.domain
     d = smoothed.dimension
@@ -147,7 +147,7 @@ def check_sigma_nice(smoothed: Smoothed, noise_levels: Sequence[float], sigma: f
 def check_new_sigma_nice(
     smoothed: Smoothed, noise_levels: Sequence[float], width: Sequence[float], sigma: float
 ) -> NiceReport:
-    """Check the new σ-nice conditions along δ_1 > δ_2 > …; `width` holds d_m of every level.
+    """Check the new σ-nice conditions along δ_1 > δ_2 > …; `width` has the d_m of every level.
 
     (i) ‖x*_δm − x*_δm+1‖ ≤ δ_m − δ_m+1; (ii) f̂_δm is σ-strongly convex on N(x*; d_m δ_m) around
     the minimiser x* of f itself. ValueError on levels as in `check_sigma_nice` or a wrong number
@@ -157,13 +157,15 @@ def check_new_sigma_nice(
     if len(width) != len(noise_levels):
         raise ValueError(f"width has {len(width)} values for {len(noise_levels)} noise levels")
     optimum = minimisers(smoothed, 0.0)
-    found = [minimisers(smoothed, level) for level in noise_levels]
+    minimisers_of_levels = [minimisers(smoothed, level) for level in noise_levels]
     stages = []
     for m, (level, d_m) in enumerate(zip(noise_levels, width, strict=True)):
-        fields = _weakest(smoothed, level, optimum, d_m * level).__dict__ | {"minimisers": found[m]}
-        if m + 1 < len(found):
+        fields = _weakest(smoothed, level, optimum, d_m * level).__dict__ | {
+            "minimisers": minimisers_of_levels[m]
+        }
+        if m + 1 < len(minimisers_of_levels):
             fields |= {
-                "distance": _farthest(found[m], found[m + 1]),
+                "distance": _farthest(minimisers_of_levels[m], minimisers_of_levels[m + 1]),
                 "allowed": level - noise_levels[m + 1],
             }
         stages.append(StageReport(**fields))
@@ -175,7 +177,7 @@ def bands(
 ) -> list[tuple[float, float]]:
     """Return the intervals of δ in which f̂_δ is not convex on N(`at`; radius_factor·δ).
 
-    Ends are polished to 1e-9 by bisection between neighbouring `noise_levels` (increasing).
+    Bisection between neighbouring `noise_levels` (increasing) finds the ends to 1e-9.
     """
 
     def weakest(level: float) -> float:

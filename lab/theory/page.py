@@ -36,7 +36,7 @@ ResNet18 on CIFAR-100 is not here: network training at that size is `src/train.p
 
 @dataclass(frozen=True)
 class Entry:
-    """A row with its study and what it saw."""
+    """A row with its study, its result, and the names of its frames."""
 
     study: str
     row: Row
@@ -45,49 +45,49 @@ class Entry:
 
 
 def entries(studies: Mapping[str, Study], frames: Frames) -> list[Entry]:
-    """Return every row whose study has its frames, in order."""
+    """Return the rows of all studies whose frames are there, in order."""
     return [
         Entry(name, row, row.look(frames), study.frames)
         for name, study in studies.items()
-        if all(one in frames for one in study.frames)
+        if all(frame in frames for frame in study.frames)
         for row in study.rows
     ]
 
 
-def write(folder: Path, found: list[Entry], settings: Settings) -> None:
-    """Write README.md into the results folder, whole or not at all."""
+def write(folder: Path, all_entries: list[Entry], settings: Settings) -> None:
+    """Write README.md into the results folder."""
     command = f"python -m lab.theory seed={settings.seed} starts={settings.starts}"
     head = HEAD.format(
-        counts=_counts(found),
+        counts=_counts(all_entries),
         command=f"{command} budget={settings.budget} workers={settings.workers}",
         hardware=f"Hardware of the last run: {_hardware()}.",
     )
     index = ["| # | stated | verdict |", "|---|---|---|"]
-    sections, drawn = [], set[str]()
-    for number, entry in enumerate(found, 1):
+    sections, shown = [], set[str]()
+    for number, entry in enumerate(all_entries, 1):
         stated = _cell(entry.row.stated)
         index.append(f"| [{number}](#row-{number}) | {stated} | **{entry.seen.verdict}** |")
-        sections.append(_section(number, entry, drawn))
+        sections.append(_section(number, entry, shown))
     write_atomically(folder / "README.md", "\n".join([head, *index, "", *sections]))
 
 
-def _counts(found: list[Entry]) -> str:
-    verdicts = [entry.seen.verdict for entry in found]
-    parts = ", ".join(f"{v} {verdicts.count(v)}" for v in VERDICTS)
-    return f"**{len(found)} statements: {parts}.**"
+def _counts(all_entries: list[Entry]) -> str:
+    verdicts = [entry.seen.verdict for entry in all_entries]
+    counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in VERDICTS)
+    return f"**{len(all_entries)} statements: {counts}.**"
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-def _section(number: int, entry: Entry, drawn: set[str]) -> str:
-    """Return a row's part of the page; a picture is shown at the first row that has it."""
+def _section(number: int, entry: Entry, shown: set[str]) -> str:
+    """Return a row's section; a picture is shown at its first row only."""
     row, seen = entry.row, entry.seen
     lines = [f'<a id="row-{number}"></a>', "", f"## {number}. {row.stated}", ""]
     lines += [f"**{seen.verdict}** · {row.source}", ""]
-    if row.picture and row.picture not in drawn:
-        drawn.add(row.picture)
+    if row.picture and row.picture not in shown:
+        shown.add(row.picture)
         lines += [f"![{row.stated}]({row.picture})", ""]
     lines += [f"Run: {seen.ran}.", ""]
     lines += ["| number | found | asked | |", "|---|---|---|---|"]
@@ -115,8 +115,8 @@ def _hardware() -> str:
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        found = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = found[0].split(":")[1].strip() if found else model
+        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = names[0].split(":")[1].strip() if names else model
     versions = f"Python {platform.python_version()}, NumPy {np.__version__}, "
     versions += f"SciPy {scipy.__version__}, PyTorch {torch.__version__.split('+')[0]}"
     return f"{os.cpu_count()} cores, {model}; {versions}"

@@ -1,4 +1,4 @@
-"""Global optimizers that a user would pick instead, at an equal number of function evaluations."""
+"""Other global optimizers, at an equal number of function evaluations."""
 
 import contextlib
 import warnings
@@ -34,7 +34,7 @@ class Counted:
         return value
 
     def values(self, x: Array) -> Array:
-        """Return f for points (d, n), SciPy's convention: as many of them as the budget allows."""
+        """Return f of points (d, n), SciPy's convention; ∞ for points beyond the budget."""
         affordable = min(x.shape[1], self.budget - self.used)
         if affordable == 0:
             raise BudgetSpentError
@@ -123,9 +123,9 @@ def best_value(
 ) -> tuple[float, int]:
     """Run a peer from `start` (d,) and return the best value and the evaluations used.
 
-    All with their own defaults but for basin hopping's step (5 % of the domain, its default being
-    in absolute units) and CMA-ES's initial σ (30 % of it, as its authors advise).
-    ValueError for an unknown name.
+    Two settings are not the peer's default. The step of basin hopping is 5 % of the domain, as its
+    default is in absolute units. The initial σ of CMA-ES is 30 % of the domain, as its authors
+    advise. ValueError for an unknown name.
     """
     if name not in PEERS:
         raise ValueError(f"method={name!r} must be one of {', '.join(PEERS)}")

@@ -7,7 +7,7 @@ from lab.theory.functions import Array
 
 
 def checked(a: Array | float) -> Array:
-    """Return a_m as an array; ValueError for a_m ≤ √2, for which Proposition 3.1 says nothing."""
+    """Return a_m as an array; ValueError for a_m ≤ √2, which Proposition 3.1 leaves out."""
     values = np.asarray(a, float)
     if not (values > np.sqrt(2)).all():
         raise ValueError(f"a={values} must be > √2 (Prop. 3.1)")
@@ -21,7 +21,7 @@ def printed_width_bounds(a: Array | float) -> tuple[Array, Array]:
 
 
 def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Array | float) -> Array:
-    """Return |δ⁻|, NaN where the root does not exist; shapes broadcast. Unit: that of x.
+    """Return |δ⁻| in units of x, NaN where the root does not exist; shapes broadcast.
 
     `distance` = ‖x* − x‖, `u_norm` = ‖u_m‖, `cosine` of the angle between u_m and x* − x, `r` the
     radius of strong convexity of f. ValueError for a ≤ √2 or r ≤ 0. Source: slides, Prop. 3.1.
@@ -86,9 +86,9 @@ def optimal_decay_rates(stages: int, power: float) -> Array:
 
 
 def largest_a(rate: float, *, printed: bool = True) -> float:
-    """Return the largest a_m whose lowest 1/d_m is still below the decay rate `rate`; ∞ if all are.
+    """Return the largest a_m whose lowest 1/d_m is below the decay rate `rate`; ∞ if all are.
 
-    `printed`: 1/d ≥ (√(a² − 1) − 1)/a as on the slides; otherwise the exact (a − 1)/a.
+    The lowest 1/d_m is (√(a² − 1) − 1)/a of the slides (`printed`), or else the exact (a − 1)/a.
     """
     if printed or rate >= 1:
         return band.largest_a(rate)

@@ -5,8 +5,8 @@ minima on the right, Lipschitz, and under the slides' kernel (uniform on [−1, 
 
     f̂_δ'(x) = right·q − left·(1 − q) + Aω·sin(ωδ)/(ωδ)·cos ωx,   q = (x + δ)/2δ cut to [0, 1].
 
-On N(0; δ) its curvature is at least ((left + right)/2 − Aω)/δ, so d_m = 1, and f(x*_δ) shrinks
-like δ, not δ²: the slowest that a Lipschitz function allows, which is what the theorem bounds.
+On N(0; δ) its curvature is at least ((left + right)/2 − Aω)/δ, so d_m = 1. f(x*_δ) falls like δ,
+not like δ²: no Lipschitz function falls more slowly, and the theorem bounds this case.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ BALL = Kernel("ball")
 
 @dataclass(frozen=True)
 class Ripple:
-    """The function by its constants, plus bowl·x²/2; nonconvex for wave_slope > right, bowl 0.
+    """The function with its constants, plus bowl·x²/2; nonconvex if wave_slope > right, bowl = 0.
 
     ValueError unless left > wave_slope ≥ 0, right > 0 and bowl ≥ 0.
     """
@@ -47,7 +47,7 @@ class Ripple:
         return self.left + self.wave_slope + self.bowl
 
     def sigma(self, noise_level: float) -> float:
-        """Return σ of f̂_δ on N(0; δ), and of every smaller noise level too."""
+        """Return σ of f̂_δ on N(0; δ); it also holds for every smaller noise level."""
         return self.bowl + ((self.left + self.right) / 2 - self.wave_slope) / noise_level
 
     def _damping(self, noise_level: float, dimension: int = 1) -> float:
@@ -81,14 +81,14 @@ class Ripple:
         return np.asarray(kink + wave * np.cos(self.frequency * x) + self.bowl * x)
 
     def second_derivative(self, x: Array, noise_level: float) -> Array:
-        """Return f̂_δ''(x), elementwise, δ > 0; on |x| = δ the value inside."""
+        """Return f̂_δ''(x), elementwise, δ > 0; at |x| = δ the value inside."""
         inside = np.abs(x) <= noise_level * (1 + 1e-12)
         wave = self.wave_slope * self.frequency * self._damping(noise_level)
         kink = np.where(inside, (self.left + self.right) / (2 * noise_level), 0.0)
         return kink - wave * np.sin(self.frequency * x) + self.bowl
 
     def smoothed(self) -> Smoothed:
-        """Return it in the form that the σ-nice checkers take."""
+        """Return the function in the form of the σ-nice checkers."""
         return Smoothed(
             lambda x, level: self.value(x, level)[:, 0],
             self.gradient,

@@ -1,8 +1,8 @@
-"""A statement of the source as a test that reality can refuse.
+"""A statement of the source as a test that can fail.
 
 A study measures frames (tables of numbers, one CSV each). A row reads them and returns checks:
-numbers with the range that the statement asks for. The verdict follows from the checks alone, by
-one rule for all rows, so no row can be written to agree.
+numbers with the range that the statement needs. The verdict follows from the checks alone, by the
+same rule for all rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Frames = Mapping[str, pl.DataFrame]
 
 @dataclass(frozen=True)
 class Settings:
-    """What a person can turn: output folder, seed, and the size of the comparison."""
+    """The settings of `python -m lab.theory`; see theory.yaml."""
 
     output: Path
     seed: int = 0
@@ -32,7 +32,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Check:
-    """A number, its 95 % interval where it has one, and the range asked of it."""
+    """A number, its 95 % interval if it has one, and the range that it must lie in."""
 
     what: str
     value: float
@@ -42,7 +42,7 @@ class Check:
 
     @property
     def holds(self) -> bool | None:
-        """Whether the number lies in the range; None where its interval has an end of it inside."""
+        """Whether the number lies in the range; None if an end of the range is in its interval."""
         least, most = self.interval or (self.value, self.value)
         if self.low <= least and most <= self.high:
             return True
@@ -51,10 +51,10 @@ class Check:
     @property
     def number(self) -> str:
         """The number with its interval, as text."""
-        text = _number(self.value)
-        return (
-            text if self.interval is None else f"{text} [{', '.join(map(_number, self.interval))}]"
-        )
+        value = _number(self.value)
+        if self.interval is None:
+            return value
+        return f"{value} [{', '.join(map(_number, self.interval))}]"
 
     @property
     def asked(self) -> str:
@@ -76,11 +76,11 @@ def _number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a row found in the frames.
+    """The result of a row.
 
-    `parts`: what the statement asks for, one check each. `controls`: the same check where the
-    statement must fail, so each must fail too; where none is there, `no_control` says why.
-    `note`: the mathematics behind the numbers, true whatever they are.
+    `parts` are the checks of the statement. `controls` are the same checks where the statement
+    must fail: each of them must fail. Without controls, `no_control` has the reason. `note` is the
+    mathematics behind the numbers.
     """
 
     ran: str
@@ -107,7 +107,7 @@ VERDICTS = ("agrees", "in part", "disagrees", "undecided")
 
 @dataclass(frozen=True)
 class Row:
-    """One statement: where it stands, what it says, its picture, and how the frames answer it."""
+    """A statement: its source, its text, its picture, and the function that checks it."""
 
     source: str
     stated: str
@@ -118,7 +118,7 @@ class Row:
 def statement(
     source: str, stated: str, picture: str = ""
 ) -> Callable[[Callable[[Frames], Seen]], Row]:
-    """Make a row of the decorated function from frames to what is seen in them."""
+    """Make a row of the decorated function."""
 
     def make(look: Callable[[Frames], Seen]) -> Row:
         return Row(source, stated, picture, look)
@@ -130,9 +130,9 @@ def statement(
 class Study:
     """Statements that share their measurements.
 
-    `measure` makes the frames named in `frames`; `figures` maps a file name to what draws it from
-    them (a Figure, or for .gif an animation); `rows` read them. `all_workers`: it uses every
-    process by itself.
+    `measure` makes the frames of the names `frames`. `figures` maps a file name to the function
+    that draws it from the frames (a Figure; an animation for .gif). `rows` check the frames. A
+    study with `all_workers` runs alone, and starts the worker processes itself.
     """
 
     measure: Callable[[Settings], dict[str, pl.DataFrame]]
@@ -143,7 +143,7 @@ class Study:
 
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
-    """Return records as a table, floats as the CSV will have them: six significant digits."""
+    """Return records as a table; floats have six significant digits, as in the CSV."""
     table = pl.DataFrame(records, infer_schema_length=None)
     floats = [name for name, kind in table.schema.items() if kind.is_float()]
     return table.with_columns(pl.col(floats).round_sig_figs(6))
@@ -151,8 +151,8 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:
     """Return Wilson's 95 % interval for a success rate."""
-    found = stats.binomtest(successes, trials).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+    interval = stats.binomtest(successes, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def rate(what: str, successes: int, trials: int, low: float = 0.0, high: float = 1.0) -> Check:

@@ -1,7 +1,7 @@
-"""Functions whose smoothed versions are known to machine precision: value, gradient, Hessian.
+"""Functions with smoothed versions to machine precision: value, gradient, Hessian.
 
-Either in closed form or, for radial functions in one and two dimensions, by quadrature. The
-checkers look at these, so no Monte Carlo noise can hide or fake a violation.
+They are in closed form or, for radial functions in one and two dimensions, by quadrature. The
+checkers of nice.py use them: Monte Carlo noise could hide a violation, or look like one.
 """
 
 from collections.abc import Callable
@@ -32,7 +32,7 @@ class Smoothed:
 
 
 def quadratic() -> Smoothed:
-    """Return f = x²/2, which smoothing only lifts: σ-nice with σ = 1."""
+    """Return f = x²/2. Smoothing only adds a constant, so it is σ-nice with σ = 1."""
     return Smoothed(
         lambda x, d: ((x**2).sum(-1) + d**2 / 3) / 2,
         lambda x, _: x,
@@ -74,7 +74,7 @@ def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
 def _slope_along_a_ray(
     function: TestFunction, kernel: Kernel, dimension: int, r: Array, noise_level: float, order: int
 ) -> CubicSpline:
-    """f̂_δ'(r) at these radii, by quadrature, splined."""
+    """A spline through f̂_δ'(r) at these radii, by quadrature."""
     ray = np.zeros((len(r), dimension))
     ray[:, 0] = r
     rows = [
@@ -91,9 +91,9 @@ def radial(
 ) -> Smoothed:
     """Return a smoothed test function of ‖x‖ alone, dimension 1 or 2, for ‖x‖ up to `reach`.
 
-    A radial kernel keeps it radial: f̂_δ'(r) is tabulated by quadrature along one ray and splined
-    (enough nodes for waves of 12 radians per unit, Drop-Wave's, and δ up to 2.5);
-    the Hessian has the eigenvalues f̂_δ''(r) and, across, f̂_δ'(r)/r. ValueError as `nodes`.
+    A radial kernel keeps it radial: f̂_δ'(r) is a spline through values along a ray, by quadrature.
+    The nodes are enough for waves of 12 radians per unit, as in Drop-Wave, and δ up to 2.5. The
+    Hessian has the eigenvalues f̂_δ''(r) along the ray and f̂_δ'(r)/r across. ValueError as `nodes`.
     """
     order, step = (160 if kernel.name == "gaussian" else 64), 0.02
     nodes(kernel, dimension, order)
@@ -133,8 +133,8 @@ def radial(
 def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel) -> Smoothed:
     """Return smoothed f(x) = x²/2 + A sin(ωx + tilt) in closed form, dimension 1.
 
-    An asymmetric nonconvex family in closed form: x*_δ moves with δ, as Propositions 3.2 and
-    3.3 need. f̂_δ = x²/2 + δ² E[u²]/2 + A φ(ωδ) sin(ωx + tilt).
+    The function is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3
+    need. f̂_δ = x²/2 + δ² E[u²]/2 + A φ(ωδ) sin(ωx + tilt).
     """
     moment = kernel.second_moment(1)
 

@@ -1,7 +1,4 @@
-"""Smoothing: f̂_δ(x) = E[f(x − δu)] for a named kernel u, by Monte Carlo and by quadrature.
-
-The kernel matters, so there is no default: every call names it.
-"""
+"""Smoothing: f̂_δ(x) = E[f(x − δu)] for a named kernel u, by Monte Carlo and by quadrature."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +17,12 @@ REPLICATES = 32
 
 @dataclass(frozen=True)
 class Estimate:
-    """A Monte Carlo mean, its standard error (same shape and unit), and the samples it took.
+    """A Monte Carlo mean, its standard error (same shape and unit), and the number of samples.
 
-    The standard error is the spread of 32 independent replicates over √32. It estimates the
-    error only where f(x − δu) has a finite variance: a function that grows like ‖x‖^k needs a
-    kernel with `tail_index` > 2k. Below that it is itself heavy-tailed, does not shrink as
-    1/√samples, and says only how far this run's replicates lay apart; where the tail index is
-    at most k the mean does not exist, and neither number means anything.
+    The standard error is the spread of 32 independent replicates over √32. It estimates the error
+    only if f(x − δu) has a finite variance: for a function that grows like ‖x‖^k the kernel needs
+    `tail_index` > 2k. With a smaller tail index the standard error is heavy-tailed too and does
+    not fall as 1/√samples. With a tail index of at most k the mean does not exist.
     """
 
     value: Array
@@ -62,7 +58,7 @@ def smooth(
 
     `x` is (..., d), `function` maps (..., d) to (...) or (..., k), `noise_level` is δ in units
     of x. `method`: plain random points, antithetic pairs, or scrambled Sobol points. `samples`
-    is rounded up to 32 replicates of a power of two. ValueError on a bad argument.
+    is rounded up to 32 replicates of a power of two. ValueError on an invalid argument.
     ∇f̂_δ = E[∇f(x − δu)] needs f Lipschitz. Source: slides, "目的関数の平滑化".
     """
     _check_noise_level(noise_level)
@@ -90,9 +86,10 @@ def smooth(
 def nodes(kernel: Kernel, dimension: int, order: int) -> tuple[Array, Array]:
     """Return quadrature points u (n, d) and weights (n,) of a ball, sphere or Gaussian kernel.
 
-    Dimensions 1 and 2. Gauss–Legendre along the radius of the ball; the trapezoid rule around the
-    circle and along each axis of the Gaussian, cut at 8.5, where it converges exponentially and,
-    unlike Gauss–Hermite, for waves that are much shorter than δ too. ValueError for anything else.
+    The dimension is 1 or 2. The rule is Gauss–Legendre along the radius of the ball, and the
+    trapezoid rule around the circle and along each axis of the Gaussian, cut at 8.5. There the
+    trapezoid rule converges exponentially, also for waves much shorter than δ, where
+    Gauss–Hermite fails. ValueError for another kernel or dimension.
     """
     if dimension not in (1, 2) or kernel.name not in ("ball", "sphere", "gaussian"):
         raise ValueError(f"no quadrature for kernel={kernel.name!r} in dimension={dimension}")
@@ -128,7 +125,7 @@ def smooth_by_quadrature(
 ) -> Array:
     """Return E[function(x − δu)] by quadrature, for x (..., d) with d = 1 or 2.
 
-    As `smooth`, without an error bar: double `order` to see what is left. ValueError as `nodes`.
+    It has no error bar: double `order` to see the error. ValueError as `nodes`.
     """
     _check_noise_level(noise_level)
     x = np.asarray(x, float)
@@ -142,8 +139,8 @@ def smooth_by_quantiles(
 ) -> float:
     """Return f̂_δ at one real x: the midpoint rule over the probabilities of u, dimension 1.
 
-    For every kernel, heavy tails included, if f (elementwise) is bounded: the error is then below
-    1e-5 of its range for a light tail and 1e-3 for a heavy one. ValueError on δ < 0.
+    It takes every kernel if f (elementwise) is bounded. The error is below 1e-5 of f's range for a
+    light tail, and below 1e-3 for a heavy tail. ValueError for δ < 0.
     """
     _check_noise_level(noise_level)
     count = 2**17

@@ -1,8 +1,9 @@
 """Teacher and student: two-layer ReLU networks whose global minimum is known to be 0.
 
-Student x → Σ_i max(w_i·x, 0), teacher the same with the unit vectors as weights, inputs N(0, I):
-f(W) = E(student − teacher)²/2 has a closed form (Cho and Saul 2009) and, from k = 6 units on, other
-minima in which plain descent ends (Safran and Shamir 2018). Runs are the leading dimension.
+The student is x → Σ_i max(w_i·x, 0), the teacher has the unit vectors as weights, and the inputs
+are N(0, I). f(W) = E(student − teacher)²/2 has a closed form (Cho and Saul 2009). From k = 6 units
+on it has other minima, where plain descent can end (Safran and Shamir 2018). Runs are the leading
+dimension.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ from lab.theory.functions import Array
 
 
 def initial(runs: int, k: int, seed: int) -> Array:
-    """Return student weights N(0, 1/k), shape (runs, k, k): a row a unit, as many as inputs."""
+    """Return student weights N(0, 1/k), shape (runs, k, k): k units (rows) of k inputs."""
     return np.asarray(np.random.default_rng(seed).standard_normal((runs, k, k)) / np.sqrt(k))
 
 
@@ -46,7 +47,7 @@ def gradient(w: Array) -> Array:
 
 
 def sampled_gradient(w: Array, batch: int, rng: np.random.Generator) -> Array:
-    """Return the mini-batch gradient of each run on `batch` new inputs of its own."""
+    """Return the mini-batch gradient of each run, on `batch` new inputs for each run."""
     x = rng.standard_normal((len(w), batch, w.shape[-1]))
     before = x @ w.swapaxes(-1, -2)
     residual = np.maximum(before, 0).sum(-1) - np.maximum(x, 0).sum(-1)

@@ -21,7 +21,7 @@ PAIRS = 40  # of a sample and a hidden unit, whose kink is crossed
 PICTURE = "assumptions.png"
 
 
-def along(name: str, data: digits.Digits, seed: int) -> tuple[list[dict[str, Any]], Tensor]:
+def trained(name: str, data: digits.Digits, seed: int) -> tuple[list[dict[str, Any]], Tensor]:
     """Train, and return a record an epoch, with secants to the epoch before; and the last point."""
     network = NETWORKS[name]
     recipe = digits.Recipe(np.full(EPOCHS, RATE), np.full(EPOCHS, BATCH), np.zeros(EPOCHS))
@@ -63,9 +63,9 @@ def across_kinks(network: digits.Network, x: Tensor, data: digits.Digits, step: 
     first, second, *_ = network.sizes
     weights = x[:first].view(digits.PIXELS, network.hidden)
     before = data.train_images @ weights + x[first : first + second]
-    source = torch.Generator().manual_seed(1)
-    samples = torch.randint(len(before), (PAIRS,), generator=source)
-    units = torch.randint(network.hidden, (PAIRS,), generator=source)
+    random = torch.Generator().manual_seed(1)
+    samples = torch.randint(len(before), (PAIRS,), generator=random)
+    units = torch.randint(network.hidden, (PAIRS,), generator=random)
     sides = []
     for sign in (1, -1):
         moved = x.repeat(PAIRS, 1)
@@ -80,7 +80,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     runs, kinks, scaled = [], [], []
     for name, network in NETWORKS.items():
         for seed in range(settings.seed, settings.seed + SEEDS):
-            records, x = along(name, data, seed)
+            records, x = trained(name, data, seed)
             runs += records
         kinks += [
             {"network": name, "step": float(s), "secant": across_kinks(network, x, data, float(s))}
@@ -98,10 +98,10 @@ def draw(frames: Frames) -> Figure:
     """Draw ‖∇f‖ and the largest curvature over the epochs, the kinks and the scaled parameters."""
     figure, axes = style.panels(4, width=3.7)
     for name, colour in zip(NETWORKS, (style.BLUE, style.RED), strict=True):
-        for one in frames["assumptions"].filter(network=name).partition_by("seed"):
-            axes[0].semilogy(one["epoch"], one["gradient_norm"], color=colour)
-            axes[1].semilogy(one["epoch"], one["largest_curvature"].abs(), color=colour)
-            axes[1].semilogy(one["epoch"], one["secant_gradient"], ":", color=colour)
+        for run in frames["assumptions"].filter(network=name).partition_by("seed"):
+            axes[0].semilogy(run["epoch"], run["gradient_norm"], color=colour)
+            axes[1].semilogy(run["epoch"], run["largest_curvature"].abs(), color=colour)
+            axes[1].semilogy(run["epoch"], run["secant_gradient"], ":", color=colour)
         kinks = frames["kinks"].filter(network=name)
         axes[2].loglog(kinks["step"], kinks["secant"], "o-", color=colour, label=name)
         scaled = frames["scaled"].filter(network=name)
@@ -117,9 +117,9 @@ def draw(frames: Frames) -> Figure:
 
 def _most(frames: Frames, column: str, name: str) -> float:
     """Return the largest value of a column on the runs over its value at their start."""
-    one = frames["assumptions"].filter(network=name)
-    first = one.filter(epoch=0 if column == "gradient_norm" else 1)[column].abs().to_numpy()
-    return float(one[column].abs().fill_nan(0.0).to_numpy().max() / first.mean())
+    rows = frames["assumptions"].filter(network=name)
+    first = rows.filter(epoch=0 if column == "gradient_norm" else 1)[column].abs().to_numpy()
+    return float(rows[column].abs().fill_nan(0.0).to_numpy().max() / first.mean())
 
 
 RAN = (
@@ -146,7 +146,7 @@ def smooth(frames: Frames) -> Seen:
         for name in NETWORKS
     ]
     table = frames["assumptions"]
-    top = {
+    curvatures = {
         n: float(table.filter(network=n)["largest_curvature"].to_numpy().max()) for n in NETWORKS
     }
     return Seen(
@@ -154,7 +154,7 @@ def smooth(frames: Frames) -> Seen:
         [*parts, growth("tanh"), growth("ReLU")],
         note="ReLU networks are not continuously differentiable: ∇f jumps where a unit switches "
         "for a sample, so no L_g holds. Largest curvature on the run by power iteration: "
-        + ", ".join(f"{v:.3g} ({n})" for n, v in top.items())
+        + ", ".join(f"{v:.3g} ({n})" for n, v in curvatures.items())
         + f"; 2/η = {2 / RATE:.3g}.",
         no_control="tanh and ReLU are each other's: the same check holds for one, not for the "
         "other",
@@ -193,13 +193,16 @@ def rounds_of_a_network(frames: Frames) -> Seen:
     table = frames["assumptions"].filter(network="ReLU")
     lipschitz_f = float(table["gradient_norm"].to_numpy().max())
     noise = float(table.filter(epoch=0)["C2"].to_numpy().mean()) ** 0.5
-    known = Constants(1.0, lipschitz_f, noise, RATE, float(BATCH), 1.0, 0.0, 1.0)
+    constants = Constants(1.0, lipschitz_f, noise, RATE, float(BATCH), 1.0, 0.0, 1.0)
     cases = [(epsilon, p) for epsilon in (1.0, 0.1, 0.01) for p in (1.0, 0.5)]
     return Seen(
         f"L_f = {lipschitz_f:.3g}, the largest ‖∇f‖, C = {noise:.3g} at the start, so δ_1 = "
-        f"{known.noise_level:.3g}; σ = 1 and d̄ = 1 assumed: α_0 = {known.alpha0:.3g}",
-        [Check(f"M, ε = {e:g}, p = {p:g}", rounds_for(known, e, p), high=1000) for e, p in cases],
-        [Check("M, ε = 0.001, p = 1/2", rounds_for(known, 0.001, 0.5), high=1000)],
+        f"{constants.noise_level:.3g}; σ = 1 and d̄ = 1 assumed: α_0 = {constants.alpha0:.3g}",
+        [
+            Check(f"M, ε = {e:g}, p = {p:g}", rounds_for(constants, e, p), high=1000)
+            for e, p in cases
+        ],
+        [Check("M, ε = 0.001, p = 1/2", rounds_for(constants, 0.001, 0.5), high=1000)],
     )
 
 

@@ -57,8 +57,8 @@ def tuned_best(method: str, function: TestFunction, start: Array, budget: int, s
     widths = np.array([0.0] if method == "gradient_descent" else WIDTHS) * half
     step, width = np.meshgrid(STEP_SIZES * half / max(slope, 1e-12), widths)
     grid = _descent(method, step.ravel(), width.ravel())
-    tried = descend(function, trial, budget, grid, GRADIENT_COST, seed)
-    chosen = int(tried.argsort(0).argsort(0).mean(1).argmin())
+    results = descend(function, trial, budget, grid, GRADIENT_COST, seed)
+    chosen = int(results.argsort(0).argsort(0).mean(1).argmin())
     best = Descent(grid.noise_levels[:, chosen], grid.rates[:, chosen], grid.samples)
     return descend(function, start, budget, best, GRADIENT_COST, seed)
 
@@ -109,7 +109,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     """Run every method on every function in dimension 2, 10, 50."""
     tasks = [Task(name, d, settings) for d in reversed(DIMENSIONS) for name in FUNCTIONS]
     with ProcessPoolExecutor(settings.workers, get_context("spawn")) as pool:
-        return {"comparison": frame([r for found in pool.map(solve, tasks) for r in found])}
+        return {"comparison": frame([r for records in pool.map(solve, tasks) for r in records])}
 
 
 def draw(frames: Frames) -> Figure:
@@ -123,10 +123,10 @@ def draw(frames: Frames) -> Figure:
         )
         image = wide.select(METHODS).to_numpy()
         axis.imshow(image, cmap="Blues", vmin=0, vmax=1, aspect="auto")
-        for (row, column), one in np.ndenumerate(image):
-            colour = "white" if one > 0.6 else "black"
+        for (row, column), success in np.ndenumerate(image):
+            colour = "white" if success > 0.6 else "black"
             place = {"ha": "center", "va": "center", "fontsize": 7.5, "color": colour}
-            axis.text(column, row, f"{100 * one:.0f}", **place)
+            axis.text(column, row, f"{100 * success:.0f}", **place)
         names = [m.replace("_", " ") for m in METHODS]
         axis.set_xticks(range(len(names)), names, rotation=60, ha="right", fontsize=8.5)
         axis.set_yticks(range(len(wide)), [f.replace("_", " ") for f in wide["function"]])

@@ -95,9 +95,9 @@ def draw_widths(frames: Frames) -> Figure:
     """Draw sampled |δ⁻| and d_m against a_m with the printed and the exact bounds."""
     figure, (left, right) = style.panels(2, width=5)
     for front, colour in ((True, style.BLUE), (False, style.ORANGE)):
-        one = frames["width_bounds"].filter(front=front)
-        left.plot(one["a"], one["delta"], ".", color=colour, markersize=2)
-        right.plot(one["a"], one["d_m"], ".", color=colour, markersize=2)
+        rows = frames["width_bounds"].filter(front=front)
+        left.plot(rows["a"], rows["delta"], ".", color=colour, markersize=2)
+        right.plot(rows["a"], rows["d_m"], ".", color=colour, markersize=2)
     grid = A_WIDTHS
     left.plot(grid, np.sqrt(grid**2 - 1), color=style.BLACK, label="r√(a² − 1)")
     left.plot(grid, grid - 1, "--", color=style.BLACK, label="r(a − 1)")
@@ -120,11 +120,11 @@ def draw_probability(frames: Frames) -> Figure:
     """Draw the share of directions with a real δ⁻ on the printed formula."""
     figure, (axis,) = style.panels(1, width=6, height=3.8)
     table = frames["existence_probability"]
-    for one, colour in zip(
+    for rows, colour in zip(
         table.partition_by("d", maintain_order=True), style.COLOURS, strict=False
     ):
-        label = f"sampled, d = {one['d'][0]}"
-        axis.plot(one["a"], one["sampled"], ".", color=colour, label=label)
+        label = f"sampled, d = {rows['d'][0]}"
+        axis.plot(rows["a"], rows["sampled"], ".", color=colour, label=label)
     formula = table.filter(d=2)
     axis.plot(formula["a"], formula["formula"], color=style.BLACK, label=r"$p(a_m)$")
     title = r"$\|x^* - x\| \to a_m r$, $\|u\| = 1$: the best case"
@@ -196,9 +196,9 @@ def width_bound_is_tight(frames: Frames) -> Seen:
 def smoothing_keeps_convexity(frames: Frames) -> Seen:
     """Count the pairs (a_m, δ) whose smoothed function is σ-strongly convex."""
     parts = []
-    for (r,), one in frames["strong_convexity"].group_by("r", maintain_order=True):
-        strong = float((one["smallest_curvature"] >= one["sigma_of_f"]).mean())  # type: ignore[arg-type]
-        convex = float((one["smallest_curvature"] >= 0).mean())  # type: ignore[arg-type]
+    for (r,), rows in frames["strong_convexity"].group_by("r", maintain_order=True):
+        strong = float((rows["smallest_curvature"] >= rows["sigma_of_f"]).mean())  # type: ignore[arg-type]
+        convex = float((rows["smallest_curvature"] >= 0).mean())  # type: ignore[arg-type]
         parts.append(Check(f"r = {r}: share that is σ-strongly convex", strong, low=1))
         parts.append(Check(f"r = {r}: share that is convex at all", convex, low=1))
     return Seen(

@@ -68,8 +68,8 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
     """Return γ_m of every schedule, and the product of the optimal ones."""
     rates = [
         {"schedule": name, "m": m, "gamma": float(gamma)}
-        for name, (profile, own) in SCHEDULES.items()
-        for m, gamma in enumerate(decay_rates(profile, STAGES, **own), 1)
+        for name, (profile, parameters) in SCHEDULES.items()
+        for m, gamma in enumerate(decay_rates(profile, STAGES, **parameters), 1)
     ]
     telescoped = [
         {"M": stages, "p": p, "m": m, "product": float(value), "phi": (1 - m / stages) ** p}
@@ -77,7 +77,7 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
         for p in (0.1, 0.5, 1.0)
         for m, value in enumerate(np.cumprod(props.optimal_decay_rates(stages, p)), 1)
     ]
-    lengths = [one for power, h in CASES for one in stage_lengths(power, h)]
+    lengths = [length for power, h in CASES for length in stage_lengths(power, h)]
     return {
         "decay_rates": frame(rates),
         "telescoped": frame(telescoped),
@@ -94,9 +94,9 @@ def draw(frames: Frames) -> Figure:
 
 
 def _draw_rates(left: Axes, table: pl.DataFrame) -> None:
-    for index, one in enumerate(table.partition_by("schedule", maintain_order=True)):
+    for index, rows in enumerate(table.partition_by("schedule", maintain_order=True)):
         line, colour = "-" if index < 8 else "--", style.COLOURS[index % 8]
-        left.plot(one["m"], one["gamma"], line, label=one["schedule"][0], color=colour)
+        left.plot(rows["m"], rows["gamma"], line, label=rows["schedule"][0], color=colour)
     floor = 1 / float(props.printed_width_bounds(A_SHADED)[1])
     left.axhspan(floor, 1, color=style.GREEN, alpha=0.1, linewidth=0)
     left.set(
@@ -131,12 +131,12 @@ def draw_lengths(frames: Frames) -> Figure:
     figure, axes = style.panels(2, width=4.6)
     for axis, p in zip(axes, (0.5, 1.0), strict=True):
         table = frames["stage_lengths"].filter(p=p)
-        for one, colour in zip(
+        for rows, colour in zip(
             table.partition_by("h", maintain_order=True), style.COLOURS, strict=False
         ):
-            label = f"algorithm3, h = {one['h'][0]:g}"
-            axis.step(one["m"], one["formula"], where="mid", color=colour, label=label)
-            axis.plot(one["m"], one["plan"], "o", color=colour, markersize=3)
+            label = f"algorithm3, h = {rows['h'][0]:g}"
+            axis.step(rows["m"], rows["formula"], where="mid", color=colour, label=label)
+            axis.plot(rows["m"], rows["plan"], "o", color=colour, markersize=3)
         axis.axhline(1 / LENGTHENED, color=style.BLACK, label="equal")
         axis.set(title=f"p = {p:g}", xlabel="stage m", ylabel="share of all updates", yscale="log")
         axis.legend()
@@ -152,14 +152,14 @@ def draw_lengths(frames: Frames) -> Figure:
 def later_stages_are_longer(frames: Frames) -> Seen:
     """Compare lengths of neighbouring stages, and a plan's updates with the formula."""
     parts, equal = [], 0.0
-    for (p, h), one in frames["stage_lengths"].group_by(["p", "h"], maintain_order=True):
-        formula, planned = one["formula"].to_numpy(), one["plan"].to_numpy()
+    for (p, h), rows in frames["stage_lengths"].group_by(["p", "h"], maintain_order=True):
+        formula, planned = rows["formula"].to_numpy(), rows["plan"].to_numpy()
         name = f"p = {p:g}, h = {h:g}"
         parts.append(Check(f"least T_F of a stage over the one before, {name}",
                            (formula[1:] / formula[:-1]).min(), low=1))  # fmt: skip
         gap = EPOCHS * float(np.abs(planned - formula).max())
         parts.append(Check(f"plan less formula, in epochs of {EPOCHS:,}, {name}", gap, high=1.5))
-        equal = EPOCHS * float(np.abs(one["equal"].to_numpy() - formula).max())
+        equal = EPOCHS * float(np.abs(rows["equal"].to_numpy() - formula).max())
     return Seen(
         f"M = {LENGTHENED}, all of the decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), "
         f'and `plan(lengths="algorithm3")` of src/train.py with {EPOCHS:,} epochs',

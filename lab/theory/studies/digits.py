@@ -47,8 +47,8 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     trial = NETWORK.initial(2, settings.seed + 999)
     start = NETWORK.initial(SEEDS, settings.seed)
     for method in METHODS:
-        tried = [losses(method, rate, trial)[1][-1].mean().nan_to_num(torch.inf) for rate in RATES]
-        rate = RATES[int(torch.stack(tried).argmin())]
+        ends = [losses(method, rate, trial)[1][-1].mean().nan_to_num(torch.inf) for rate in RATES]
+        rate = RATES[int(torch.stack(ends).argmin())]
         end, curve = losses(method, rate, start)
         right = NETWORK.accuracy(end, data.test_images, data.test_labels)
         records += [
@@ -70,12 +70,12 @@ def draw(frames: Frames) -> Figure:
     """Draw the training loss against what was spent, and every seed's test accuracy."""
     figure, (left, right) = style.panels(2, width=5.2, height=3.8)
     for index, method in enumerate(METHODS):
-        one = frames["digits"].filter(method=method)
-        curve = one.group_by("stage", maintain_order=True).agg(pl.col("train_loss").mean())
+        rows = frames["digits"].filter(method=method)
+        curve = rows.group_by("stage", maintain_order=True).agg(pl.col("train_loss").mean())
         spent, colour = EPOCHS / STAGES * curve["stage"], style.COLOURS[index]
         line = "--" if "explicit" in method else "-"
         left.semilogy(spent, curve["train_loss"], line, color=colour, label=method)
-        last = one.filter(stage=STAGES)["test_accuracy"]
+        last = rows.filter(stage=STAGES)["test_accuracy"]
         right.plot(100 * last, [index] * SEEDS, "o", alpha=0.6, color=colour)
     left.set(xlabel="sample gradients spent, in epochs", ylabel="training loss (mean of 5 seeds)")
     left.set_ylim(top=40)
@@ -95,10 +95,13 @@ def noise_is_free(frames: Frames) -> Seen:
     """Compare the best explicit run with the best implicit one at equal cost, seed by seed."""
     last = frames["digits"].filter(stage=STAGES)
     loss = {m: last.filter(method=m)["train_loss"] for m in METHODS}
-    best, rival = (min(of, key=lambda m: float(loss[m].mean())) for of in (IMPLICIT, EXPLICIT))  # type: ignore[arg-type]
+    best, rival = (
+        min(names, key=lambda m: float(loss[m].mean()))  # type: ignore[arg-type]
+        for names in (IMPLICIT, EXPLICIT)
+    )
     accuracy = {m: last.filter(method=m)["test_accuracy"] for m in (best, rival)}
     copies = int(rival.split("k = ")[1].split(",", maxsplit=1)[0])
-    then = {
+    earlier = {
         k: frames["digits"].filter(method=best, stage=k)["train_loss"]
         for k in (STAGES // copies, 1)
     }
@@ -114,7 +117,7 @@ def noise_is_free(frames: Frames) -> Seen:
             ),
             mean(
                 f"equal updates: the same, “{best}” after 1/{copies} of the cost",
-                (loss[rival] / then[STAGES // copies]).log(),
+                (loss[rival] / earlier[STAGES // copies]).log(),
                 0,
             ),
             mean(
@@ -126,7 +129,7 @@ def noise_is_free(frames: Frames) -> Seen:
         [
             mean(
                 f"log of the training loss, “{rival}” over “{best}” after 1/{STAGES} of the cost",
-                (loss[rival] / then[1]).log(),
+                (loss[rival] / earlier[1]).log(),
                 0,
             )
         ],

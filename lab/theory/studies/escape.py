@@ -130,10 +130,10 @@ def draw(frames: Frames) -> Figure:
         axis.set(title=f"d = {d}", xlabel="share in the global basin", xlim=(0, 1.02))
     for d, colour in zip(DIMENSIONS, style.COLOURS, strict=False):
         for name, line in zip(LENGTHENED, ("-o", "--s"), strict=True):
-            one = table.filter(d=d, method=name)
+            rows = table.filter(d=d, method=name)
             label = f"d = {d}" + (", T_F" if "T_F" in name else "")
-            share = one["successes"] / one["chains"]
-            axes[-1].semilogx(one["steps"], share, line, color=colour, label=label, markersize=4)
+            share = rows["successes"] / rows["chains"]
+            axes[-1].semilogx(rows["steps"], share, line, color=colour, label=label, markersize=4)
     axes[-1].set(xlabel="gradient steps", title="equal stages, and T_F", ylim=(0, 1.02))
     axes[-1].set_xticks(BUDGETS, [f"{steps:,}" for steps in BUDGETS])
     axes[-1].minorticks_off()
@@ -142,8 +142,8 @@ def draw(frames: Frames) -> Figure:
 
 
 def _wins(frames: Frames, d: int, name: str, steps: int = BUDGET) -> tuple[int, int]:
-    one = frames["escape"].filter(d=d, method=name, steps=steps)
-    return int(one["successes"][0]), int(one["chains"][0])
+    row = frames["escape"].filter(d=d, method=name, steps=steps)
+    return int(row["successes"][0]), int(row["chains"][0])
 
 
 def _success(frames: Frames, d: int, name: str, low: float = 0.0, steps: int = BUDGET) -> Check:

@@ -84,9 +84,9 @@ def printed_step_rule(frames: Frames) -> Seen:
     """Ask of the printed rule that its stages have steps and its error falls with δ."""
     printed, hazan = (frames["algorithm1"].filter(rule=rule) for rule in ("printed", "hazan"))
 
-    def checks(one: pl.DataFrame, name: str) -> list[Check]:
-        fall = one["mean_error"][-1] / one["mean_error"][0] / 0.5 ** (STAGES - 1)
-        least = float(one["steps_asked"].to_numpy().min())
+    def checks(rows: pl.DataFrame, name: str) -> list[Check]:
+        fall = rows["mean_error"][-1] / rows["mean_error"][0] / 0.5 ** (STAGES - 1)
+        least = float(rows["steps_asked"].to_numpy().min())
         return [
             Check(f"fewest steps of a stage, {name}", least, low=1),
             Check(f"fall of the error over that of δ, {name}", fall, high=2),
@@ -104,7 +104,7 @@ def printed_step_rule(frames: Frames) -> Seen:
         checks(printed, "as printed"),
         note="In Hazan et al. σδ_m²/32 is ε_m, the accuracy of stage m, not a count. With "
         f"c·L²/(σε_m) steps (c = {CONSTANT}: {first:,} to {last:,}) the same checks find "
-        + " and ".join(f"{one.number} ({one.asked})" for one in counter)
+        + " and ".join(f"{check.number} ({check.asked})" for check in counter)
         + ".",
         no_control="the rule that Hazan et al. mean is the contrast, in the note",
     )

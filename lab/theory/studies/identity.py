@@ -82,18 +82,18 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     records: list[dict[str, Any]] = []
     for case in cases(settings.seed + 1):
         level = ETA * NOISE / np.sqrt(case.batch)
-        found, error, size = expected_step(case, GRID, settings.seed)
+        mean_step, error, size = expected_step(case, GRID, settings.seed)
         exact = smoothed.rastrigin(Kernel(case.kernel), 1)
         predicted = -ETA * exact.gradient(GRID[:, None], level)[:, 0]
         names = ("y", "mean_step", "standard_error", "rms_noise", "predicted")
-        for values in zip(GRID, found, error, size, predicted, strict=True):
+        for values in zip(GRID, mean_step, error, size, predicted, strict=True):
             head = {"case": case.label, "b": case.batch, "kernel": case.kernel, "delta": level}
             records.append(head | dict(zip(names, map(float, values), strict=True)))
     rng = np.random.default_rng(settings.seed)
     moments = [
-        {"d": d, "square": float(one)}
+        {"d": d, "square": float(square)}
         for d in (1, 10, 100)
-        for one in (Kernel("ball").sample(200_000, d, rng) ** 2).sum(1).reshape(100, -1).mean(1)
+        for square in (Kernel("ball").sample(200_000, d, rng) ** 2).sum(1).reshape(100, -1).mean(1)
     ]
     return {"sgd_is_smoothed_descent": frame(records), "ball_variance": frame(moments)}
 
@@ -102,16 +102,16 @@ def draw(frames: Frames) -> Figure:
     """Draw SGD's expected step on the predicted one, and their difference below."""
     groups = frames["sgd_is_smoothed_descent"].partition_by("case", maintain_order=True)
     figure, axes = style.panels(len(groups), 2, width=3.3, height=2.9, sharex=True)
-    for column, one in enumerate(groups):
+    for column, rows in enumerate(groups):
         top, bottom = axes[column], axes[column + len(groups)]
         top.plot(
-            one["y"], one["predicted"], color=style.BLUE, label=r"$-\eta\nabla\hat f_\delta(y)$"
+            rows["y"], rows["predicted"], color=style.BLUE, label=r"$-\eta\nabla\hat f_\delta(y)$"
         )
         bars = {"fmt": ".", "color": style.RED, "markersize": 4, "label": r"$E[y_{t+1}] - y_t$"}
-        top.errorbar(one["y"], one["mean_step"], 1.96 * one["standard_error"], **bars)
-        text = f"{one['case'][0]}\n({one['kernel'][0]} kernel, δ = {one['delta'][0]:.3g})"
+        top.errorbar(rows["y"], rows["mean_step"], 1.96 * rows["standard_error"], **bars)
+        text = f"{rows['case'][0]}\n({rows['kernel'][0]} kernel, δ = {rows['delta'][0]:.3g})"
         top.set_title(text, fontsize=9)
-        _draw_difference(bottom, one["y"], _z(one))
+        _draw_difference(bottom, rows["y"], _z(rows))
     axes[0].legend(loc="lower left")
     axes[0].set_ylabel("expected step")
     axes[len(groups)].set_ylabel("difference, standard errors")
@@ -132,8 +132,8 @@ def _draw_difference(axis: Axes, y: pl.Series, z: pl.Series) -> None:
     axis.set(xlabel=r"$y_t$")
 
 
-def _z(one: pl.DataFrame) -> pl.Series:
-    return (one["mean_step"] - one["predicted"]) / one["standard_error"]
+def _z(rows: pl.DataFrame) -> pl.Series:
+    return (rows["mean_step"] - rows["predicted"]) / rows["standard_error"]
 
 
 def _within(frames: Frames, label: str) -> Check:
@@ -144,8 +144,8 @@ def _within(frames: Frames, label: str) -> Check:
 
 
 def _size(frames: Frames, label: str) -> float:
-    one = frames["sgd_is_smoothed_descent"].filter(case=label)
-    return float((ETA * one["rms_noise"] / one["delta"]).to_numpy().mean())
+    rows = frames["sgd_is_smoothed_descent"].filter(case=label)
+    return float((ETA * rows["rms_noise"] / rows["delta"]).to_numpy().mean())
 
 
 RAN = f"{len(GRID)} points y on Rastrigin (d = 1), {DRAWS:,} draws of ω each, η = {ETA}"
@@ -208,10 +208,10 @@ def one_function_for_all_x(frames: Frames) -> Seen:
 )
 def ball_has_the_variance(frames: Frames) -> Seen:
     """Check E‖u‖² = 1, which would give ω the variance C²/b."""
-    found = {d: frames["ball_variance"].filter(d=d)["square"] for d in (1, 10, 100)}
+    squares = {d: frames["ball_variance"].filter(d=d)["square"] for d in (1, 10, 100)}
     return Seen(
         "E‖u‖² of that u by 200,000 samples; ω has the variance C²/b if it is 1",
-        [mean(f"E‖u‖², d = {d}", found[d], 0.95, 1.05) for d in found],
+        [mean(f"E‖u‖², d = {d}", squares[d], 0.95, 1.05) for d in squares],
         note="E‖u‖² = d/(d + 2): a radius √((d + 2)/d) times larger would match it. Nothing for a "
         "network, a factor √3 in one dimension.",
         no_control="the small dimensions are one: there the statement fails",

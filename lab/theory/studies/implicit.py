@@ -69,9 +69,9 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     """Measure error against rounds for each p, then run Algorithm 3 with M and T_F from ε."""
     seed, known = settings.seed, constants(PROBLEM)
     errors = [
-        one
+        record
         for power, mode in product(ROUNDS, MODES)
-        for one in rounds_and_errors(power, mode, ROUNDS[power], seed)
+        for record in rounds_and_errors(power, mode, ROUNDS[power], seed)
     ]
     reached = []
     ways: tuple[Mode, ...] = ("sgd", "no noise")
@@ -105,15 +105,15 @@ def draw(frames: Frames) -> Figure:
     """Draw rounds and steps against the error reached, for each p."""
     figure, (left, right) = style.panels(2, width=4.8, height=3.8)
     for power, colour in zip(ROUNDS, style.COLOURS, strict=False):
-        of = {mode: frames["theorem_3_4"].filter(p=power, mode=mode) for mode in MODES}
-        exact = of["exact"]
+        by_mode = {mode: frames["theorem_3_4"].filter(p=power, mode=mode) for mode in MODES}
+        exact = by_mode["exact"]
         for axis, column in ((left, "rounds"), (right, "steps")):
             slope, _ = fitted_exponent(exact[column].to_numpy(), exact["error"].to_numpy())
             label = f"p = {power:g}: slope {slope:.2f} (1/p = {1 / power:.2f})"
             axis.loglog(1 / exact["error"], exact[column], "o-", color=colour, label=label)
             for mode, marker in (("sgd", "x"), ("constant noise", "^"), ("no noise", "v")):
-                one = of[mode]  # type: ignore[index]
-                axis.loglog(1 / one["error"], one[column], marker, color=colour, markersize=4)
+                rows = by_mode[mode]  # type: ignore[index]
+                axis.loglog(1 / rows["error"], rows[column], marker, color=colour, markersize=4)
     left.set(xlabel="1/ε", ylabel="rounds M", title="lines: GD on f̂, ×: SGD, ▲: δ_1, ▼: no noise")
     right.set(xlabel="1/ε", ylabel="gradient steps Σ T_F", title="Steps, T_F = H_4/ε_m")
     left.set_ylim(top=3e4)
@@ -125,17 +125,17 @@ def draw(frames: Frames) -> Figure:
 def _fit(
     frames: Frames, power: float, mode: Mode, column: str
 ) -> tuple[float, tuple[float, float]]:
-    one = frames["theorem_3_4"].filter(p=power, mode=mode)
-    slope, error = fitted_exponent(one[column].to_numpy(), one["error"].to_numpy())
-    reach = float(stats.t.ppf(0.975, len(one) - 2)) * error
+    rows = frames["theorem_3_4"].filter(p=power, mode=mode)
+    slope, error = fitted_exponent(rows[column].to_numpy(), rows["error"].to_numpy())
+    reach = float(stats.t.ppf(0.975, len(rows) - 2)) * error
     return slope, (slope - reach, slope + reach)
 
 
 def _fall(frames: Frames, power: float, mode: Mode) -> float:
     """Return how much the error falls from the fewest to the most rounds, over M^{−p}'s fall."""
-    one = frames["theorem_3_4"].filter(p=power, mode=mode)
+    rows = frames["theorem_3_4"].filter(p=power, mode=mode)
     return float(
-        one["error"][-1] / one["error"][0] * (one["rounds"][-1] / one["rounds"][0]) ** power
+        rows["error"][-1] / rows["error"][0] * (rows["rounds"][-1] / rows["rounds"][0]) ** power
     )
 
 

@@ -120,12 +120,12 @@ def score_is_smoothed_slope(frames: Frames) -> Seen:
     """Ask the two slopes to differ by at most 5 %."""
     table = frames["langevin_slopes"]
     rows = table.select("sigma", "gap").iter_rows()
-    at = table.filter(sigma=1.0)["without"][0]
+    without = table.filter(sigma=1.0)["without"][0]
     return Seen(
         "rms over 200 samples of p_σ of the difference between ∇(−log p_σ) and ∇ of (−log p) "
         "smoothed by N(0, σ²), over that of the first",
-        [Check(f"relative difference, σ = {sigma:g}", found, high=0.05) for sigma, found in rows],
-        [Check("the same for −log p itself, σ = 1", at, high=0.05)],
+        [Check(f"relative difference, σ = {sigma:g}", gap, high=0.05) for sigma, gap in rows],
+        [Check("the same for −log p itself, σ = 1", without, high=0.05)],
         note="log E p(x − σu) is not E log p(x − σu): they differ by (σ²/2)‖∇log p‖² + O(σ⁴) "
         "[derived]. A diffusion model smooths the density, graduated optimization its logarithm.",
     )

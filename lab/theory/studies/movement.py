@@ -80,10 +80,10 @@ def draw(frames: Frames) -> Figure:
     met = pl.col("needed") <= pl.col("delta")
     chosen = ((met, style.BLUE, "condition met"), (~met, style.ORANGE, "not met"))
     for condition, colour, label in chosen:
-        one = table.filter(condition)
-        moved = (one["moved"] / one["allowed"]).clip(1e-6)
+        rows = table.filter(condition)
+        moved = (rows["moved"] / rows["allowed"]).clip(1e-6)
         dots = {"markersize": 2, "color": colour, "label": label}
-        axis.loglog(one["needed"] / one["delta"], moved, ".", **dots)
+        axis.loglog(rows["needed"] / rows["delta"], moved, ".", **dots)
     axis.axhline(1, color=style.BLACK, linewidth=0.8)
     axis.axvline(1, color=style.BLACK, linewidth=0.8)
     axis.set(

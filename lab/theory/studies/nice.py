@@ -42,7 +42,7 @@ def _function(name: str, kernel: Name, dimension: int, reach: float | None = Non
 
 def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
     """Take the curvature at the minimiser over δ, and run both checkers on every function."""
-    curvature, found = [], []
+    curvature, nonconvex = [], []
     levels = np.linspace(0.01, 2.5, 250)
     for dimension, name, kernel in product((1, 2), FUNCTIONS, KERNELS):
         case = {"function": name, "kernel": kernel, "d": dimension}
@@ -51,17 +51,17 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
             case | {"delta": float(d), "curvature": float(function.curvature(zero[None], d)[0])}
             for d in levels
         ]
-        found += [case | {"from": a, "to": b} for a, b in bands(function, levels, zero)]
+        nonconvex += [case | {"from": a, "to": b} for a, b in bands(function, levels, zero)]
     gaussian = smoothed.rastrigin(Kernel("gaussian"), 1)
     case = {"function": "rastrigin on N(0; 3δ)", "kernel": "gaussian", "d": 1}
-    found += [
+    nonconvex += [
         case | {"from": a, "to": b}
         for a, b in bands(gaussian, np.linspace(0.01, 2, 400), np.zeros(1), 3.0)
     ]
     return {
         "curvature": frame(curvature),
-        "nonconvex_bands": frame(found),
-        "nice_stages": frame([r for name, one in _reports() for r in _records(name, one)]),
+        "nonconvex_bands": frame(nonconvex),
+        "nice_stages": frame([r for name, report in _reports() for r in _records(name, report)]),
     }
 
 
@@ -136,8 +136,8 @@ def draw(frames: Frames) -> Figure:
     figure, axes = style.panels(4, 1, width=3.8)
     for axis, (d, name) in zip(axes, product((1, 2), FUNCTIONS), strict=True):
         for kernel, colour in zip(KERNELS, (style.BLUE, style.RED), strict=True):
-            one = frames["curvature"].filter(function=name, kernel=kernel, d=d)
-            axis.plot(one["delta"], one["curvature"], color=colour, label=f"{kernel} kernel")
+            rows = frames["curvature"].filter(function=name, kernel=kernel, d=d)
+            axis.plot(rows["delta"], rows["curvature"], color=colour, label=f"{kernel} kernel")
             shaded = frames["nonconvex_bands"].filter(function=name, kernel=kernel, d=d)
             for low, high in shaded.select("from", "to").iter_rows():
                 axis.axvspan(low, high, color=colour, alpha=0.15, linewidth=0)
@@ -204,9 +204,9 @@ def cannot_be_defined(frames: Frames) -> Seen:
         stages = frames["nice_stages"].filter(check=case)
         rows = stages.select("delta", "minimisers", "x_star").iter_rows()
         return [
-            one
+            check
             for delta, count, x in rows
-            for one in (
+            for check in (
                 Check(f"minimisers of f̂_δ, δ = {delta:g}", count, low=2),
                 Check(f"their distance from x* = 0, δ = {delta:g}", x, low=0.1),
             )

@@ -116,8 +116,8 @@ def lemma_2_1(frames: Frames) -> Seen:
 
 
 def _wins(frames: Frames, schedule: str) -> tuple[int, int]:
-    found = frames["noise_and_batch"].filter(schedule=schedule)
-    return int(found["in_global_basin"][0]), CHAINS
+    row = frames["noise_and_batch"].filter(schedule=schedule)
+    return int(row["in_global_basin"][0]), CHAINS
 
 
 @statement(

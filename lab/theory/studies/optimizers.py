@@ -50,10 +50,10 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     start = network.initial(SEEDS, settings.seed)
     for name, way in WAYS.items():
         rates = RATES[way.optimizer]
-        tried = [
+        losses = [
             network.loss(run(way, r, trial, data, settings.seed), *data.train).mean() for r in rates
         ]
-        rate = rates[int(torch.stack(tried).nan_to_num(torch.inf).argmin())]
+        rate = rates[int(torch.stack(losses).nan_to_num(torch.inf).argmin())]
         end = run(way, rate, start, data, settings.seed)
         loss = network.loss(end, *data.train)
         right = 100 * network.accuracy(end, data.test_images, data.test_labels)
@@ -63,8 +63,8 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
         case = {"way": name, "learning_rate": rate, "updates": updates}
         records += [
             case
-            | {"seed": settings.seed + s, "train_loss": float(one), "test_accuracy": float(share)}
-            for s, (one, share) in enumerate(zip(loss, right, strict=True))
+            | {"seed": settings.seed + s, "train_loss": float(value), "test_accuracy": float(share)}
+            for s, (value, share) in enumerate(zip(loss, right, strict=True))
         ]
     return {"optimizers": frame(records)}
 
@@ -73,9 +73,9 @@ def draw(frames: Frames) -> Figure:
     """Draw training loss and test accuracy of every seed."""
     figure, (left, right) = style.panels(2, width=5.4, height=3.4, sharey=True)
     for index, name in enumerate(WAYS):
-        one, colour = frames["optimizers"].filter(way=name), style.COLOURS[index]
-        left.semilogx(one["train_loss"], [index] * len(one), "o", color=colour, alpha=0.6)
-        right.plot(one["test_accuracy"], [index] * len(one), "o", color=colour, alpha=0.6)
+        rows, colour = frames["optimizers"].filter(way=name), style.COLOURS[index]
+        left.semilogx(rows["train_loss"], [index] * len(rows), "o", color=colour, alpha=0.6)
+        right.plot(rows["test_accuracy"], [index] * len(rows), "o", color=colour, alpha=0.6)
     left.set_yticks(range(len(WAYS)), list(WAYS))
     left.invert_yaxis()
     left.set(xlabel="training loss at the end")

@@ -26,7 +26,7 @@ PICTURE = "own_noise.png"
 NEAR = 0.25  # how far a ratio may be from 1
 
 
-def noise(kernel: str, gradients: Tensor, count: int, source: torch.Generator) -> Tensor:
+def noise(kernel: str, gradients: Tensor, count: int, random: torch.Generator) -> Tensor:
     """Return draws ω (count, P) of a kernel with E‖ω‖² = C²/b, but the ball's, C²/b·P/(P + 2).
 
     `gradients` (n, P) are the samples' own, centred.
@@ -35,18 +35,18 @@ def noise(kernel: str, gradients: Tensor, count: int, source: torch.Generator) -
     scale = float((gradients**2).sum(1).mean() / BATCH) ** 0.5  # C/√b
     if kernel in (OWN, LARGE):
         b = BATCH if kernel == OWN else 4 * BATCH
-        rows = torch.randint(n, (count, b), generator=source)
+        rows = torch.randint(n, (count, b), generator=random)
         weights = torch.zeros(count, n, dtype=gradients.dtype)
         weights.scatter_add_(1, rows, torch.ones(rows.shape, dtype=gradients.dtype) / b)
         drawn = weights @ gradients
     elif kernel == OWN_GAUSSIAN:
-        normal = torch.randn(count, n, generator=source, dtype=gradients.dtype)
+        normal = torch.randn(count, n, generator=random, dtype=gradients.dtype)
         drawn = normal @ gradients / (n * BATCH) ** 0.5
     else:
-        normal = torch.randn(count, p, generator=source, dtype=gradients.dtype)
+        normal = torch.randn(count, p, generator=random, dtype=gradients.dtype)
         length = torch.full((count, 1), float(p) ** 0.5, dtype=gradients.dtype)
         if kernel == BALL:
-            radius = torch.rand(count, 1, generator=source, dtype=gradients.dtype) ** (1 / p)
+            radius = torch.rand(count, 1, generator=random, dtype=gradients.dtype) ** (1 / p)
             length = normal.norm(dim=1, keepdim=True) / radius
         drawn = scale * normal / length
     return drawn
@@ -62,16 +62,16 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
     y = x - RATE * gradients.mean(0)
     gradients -= gradients.mean(0)
     level, slope = network.loss(y, *data.train), network.gradient(y, *data.train)
-    found = []
+    records = []
     for kernel in KERNELS:
-        source = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(seed)
         parts, squares = [], []
         for _ in range(DRAWS // CHUNK):
-            move = -RATE * noise(kernel, gradients, CHUNK, source)
+            move = -RATE * noise(kernel, gradients, CHUNK, random)
             parts.append(network.loss(y + move, *data.train) - level - move @ slope)
             squares.append((move**2).sum(1))
         rise = torch.cat(parts)
-        found.append(
+        records.append(
             {
                 "kernel": kernel,
                 "delta": RATE * float((gradients**2).sum(1).mean() / BATCH) ** 0.5,
@@ -81,7 +81,7 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
                 "standard_error": float(rise.std()) / DRAWS**0.5,
             }
         )
-    return found
+    return records
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
@@ -92,7 +92,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     for name, epochs in POINTS.items():
         budget = epochs * len(data.train_labels)
         x = digits.train(data, recipe, start, budget, settings.seed)[0] if epochs else start
-        records += [{"point": name} | one for one in rises(x[0], data, settings.seed)]
+        records += [{"point": name} | record for record in rises(x[0], data, settings.seed)]
     return {"own_noise": frame(records)}
 
 
@@ -100,10 +100,10 @@ def draw(frames: Frames) -> Figure:
     """Draw the rise by every kernel at every point, with its interval."""
     figure, axes = style.panels(len(POINTS), width=3.9, sharey=True)
     for axis, name in zip(axes, POINTS, strict=True):
-        one = frames["own_noise"].filter(point=name)
-        bars = {"xerr": 1.96 * one["standard_error"], "color": style.COLOURS[: len(one)]}
-        axis.barh(one["kernel"], one["rise"], **bars)
-        title = f"{name}: f = {one['loss'][0]:.2g}, δ = {one['delta'][0]:.2g}"
+        rows = frames["own_noise"].filter(point=name)
+        bars = {"xerr": 1.96 * rows["standard_error"], "color": style.COLOURS[: len(rows)]}
+        axis.barh(rows["kernel"], rows["rise"], **bars)
+        title = f"{name}: f = {rows['loss'][0]:.2g}, δ = {rows['delta'][0]:.2g}"
         axis.set(title=title, xlabel=r"$E f(y - \eta\omega) - f(y)$", xscale="log")
     axes[0].invert_yaxis()
     return figure
@@ -114,7 +114,7 @@ def ratio(frames: Frames, point: str, kernel: str) -> Check:
     table = frames["own_noise"].filter(point=point)
     above, below = (table.filter(kernel=k).row(0, named=True) for k in (kernel, OWN))
     value = above["rise"] / below["rise"]
-    relative = np.hypot(*(one["standard_error"] / one["rise"] for one in (above, below)))
+    relative = np.hypot(*(row["standard_error"] / row["rise"] for row in (above, below)))
     reach = 1.96 * abs(value) * float(relative)
     what = f"{kernel}: rise over that of its own noise, {point}"
     return Check(what, value, 1 - NEAR, 1 + NEAR, (value - reach, value + reach))

@@ -103,16 +103,16 @@ def animate(frames: Frames) -> FuncAnimation:
     stages = (
         frames["graduated_path"].filter(way="graduated").partition_by("stage", maintain_order=True)
     )
-    moments = [one.row(i, named=True) for one in stages for i in (0, 2, 4, 6, 8, -1)]
+    rows = [stage.row(i, named=True) for stage in stages for i in (0, 2, 4, 6, 8, -1)]
 
-    def draw(now: dict[str, float]) -> list[object]:
-        level, x = now["delta"], now["x"]
+    def draw(row: dict[str, float]) -> list[object]:
+        level, x = row["delta"], row["x"]
         curve.set_ydata(FUNCTION.value(grid, level))
         dot.set_data([x], FUNCTION.value(np.array([[x]]), level))
         axis.set_title(f"graduated optimization of Rastrigin: δ = {level:.2f}")
         return [curve, dot]
 
-    return FuncAnimation(figure, draw, frames=moments + moments[-1:] * 12, blit=False)  # type: ignore[arg-type]
+    return FuncAnimation(figure, draw, frames=rows + rows[-1:] * 12, blit=False)  # type: ignore[arg-type]
 
 
 @statement(

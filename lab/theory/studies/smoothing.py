@@ -71,7 +71,7 @@ def _accuracy(seed: int) -> list[dict[str, Any]]:
     for name, d, level, method in product(names, (1, 2, 10, 50), (0.1, 0.5, 1.0), METHODS):
         kernel, x = Kernel(name), np.linspace(0.1, 0.9, d)[None]
         exact = float(smoothed.rastrigin(kernel, d).value(x, level)[0])
-        found = smooth(function.value, x, level, kernel, samples=4096, method=method, seed=seed)
+        estimate = smooth(function.value, x, level, kernel, samples=4096, method=method, seed=seed)
         records.append(
             {
                 "kernel": name,
@@ -79,8 +79,8 @@ def _accuracy(seed: int) -> list[dict[str, Any]]:
                 "delta": level,
                 "method": method,
                 "closed_form": exact,
-                "standard_error": float(found.standard_error[0]),
-                "error": float(found.value[0]) - exact,
+                "standard_error": float(estimate.standard_error[0]),
+                "error": float(estimate.value[0]) - exact,
             }
         )
     return records
@@ -91,8 +91,8 @@ def _heavy_tails(seed: int) -> list[dict[str, Any]]:
     for (label, f), name, n in product(TAILED.items(), HEAVY, COUNTS):
         kernel = Kernel(name, symmetric=True)
         options: dict[str, Any] = {"samples": int(n), "method": "plain", "seed": seed}
-        found = smooth(f, np.zeros((1, 1)), 0.3, kernel, **options)
-        error = float(found.standard_error[0])
+        estimate = smooth(f, np.zeros((1, 1)), 0.3, kernel, **options)
+        error = float(estimate.standard_error[0])
         records.append({"function": label, "kernel": name, "samples": int(n), "error": error})
     return records
 
@@ -119,8 +119,8 @@ def draw_damping(frames: Frames) -> Figure:
     """Draw how much of a wave each kernel leaves."""
     figure, (axis,) = style.panels(1, width=6.4, height=3.8)
     for name, line in KERNELS.items():
-        one = frames["kernel_damping"].filter(kernel=name)
-        axis.plot(one["delta"], one["damping"], line, label=name)
+        rows = frames["kernel_damping"].filter(kernel=name)
+        axis.plot(rows["delta"], rows["damping"], line, label=name)
     axis.axhline(0, color="0.6", linewidth=0.8)
     axis.set(
         xlabel="δ, in wave lengths",
@@ -137,10 +137,12 @@ def draw_heavy_tails(frames: Frames) -> Figure:
     figure, axes = style.panels(2, width=4.6)
     for axis, label in zip(axes, TAILED, strict=True):
         for name, colour in zip(HEAVY, style.COLOURS, strict=False):
-            one = frames["heavy_tails"].filter(function=label, kernel=name)
+            rows = frames["heavy_tails"].filter(function=label, kernel=name)
             index = f"{Kernel(name).tail_index:g}".replace("inf", "∞")
             text = f"{name} (tail index {index})"
-            axis.loglog(one["samples"], one["error"], "o-", color=colour, markersize=4, label=text)
+            axis.loglog(
+                rows["samples"], rows["error"], "o-", color=colour, markersize=4, label=text
+            )
         axis.set(title=f"f = {label}", xlabel="samples", ylabel=r"standard error of $\hat f(0)$")
     axes[0].legend()
     return figure

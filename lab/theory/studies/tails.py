@@ -46,7 +46,7 @@ def network_noise(name: str, gradients: Array, rng: np.random.Generator) -> list
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     """Take the size of averaged noise against b: stable laws, and a network in training."""
     rng = np.random.default_rng(settings.seed)
-    records = [one for alpha in ALPHAS for one in typical_noise(alpha, rng)]
+    records = [record for alpha in ALPHAS for record in typical_noise(alpha, rng)]
     data, tails = digits.load(), []
     start = digits.NETWORK.initial(1, settings.seed)
     for name, epochs in EPOCHS.items():
@@ -63,9 +63,9 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 def slope(frames: Frames, noise: str) -> tuple[float, tuple[float, float]]:
     """Return the slope of log δ on log b with its 95 % interval, least squares."""
-    one = frames["noise_against_batch"].filter(noise=noise)
-    fit = stats.linregress(np.log(one["b"].to_numpy()), np.log(one["size"].to_numpy()))
-    reach = float(stats.t.ppf(0.975, len(one) - 2) * fit.stderr)
+    rows = frames["noise_against_batch"].filter(noise=noise)
+    fit = stats.linregress(np.log(rows["b"].to_numpy()), np.log(rows["size"].to_numpy()))
+    reach = float(stats.t.ppf(0.975, len(rows) - 2) * fit.stderr)
     return float(fit.slope), (fit.slope - reach, fit.slope + reach)
 
 
@@ -75,12 +75,12 @@ def draw(frames: Frames) -> Figure:
     table = frames["noise_against_batch"]
     for axis, kind in zip(axes, ("stable", "digits"), strict=True):
         groups = table.filter(pl.col("noise").str.starts_with(kind))
-        for one in groups.partition_by("noise", maintain_order=True):
-            name = one["noise"][0]
+        for rows in groups.partition_by("noise", maintain_order=True):
+            name = rows["noise"][0]
             if name.endswith("rms"):
                 continue
             label = f"{name}: slope {slope(frames, name)[0]:.2f}"
-            axis.loglog(one["b"], one["size"] / one["size"][0], "o-", markersize=4, label=label)
+            axis.loglog(rows["b"], rows["size"] / rows["size"][0], "o-", markersize=4, label=label)
         b = np.array([1, 512])
         axis.loglog(b, b**-0.5, "--", color=style.BLACK, label="1/√b")
         axis.set(xlabel="b")
@@ -91,9 +91,9 @@ def draw(frames: Frames) -> Figure:
 
 
 def _check(frames: Frames, noise: str, asked: float) -> Check:
-    found, interval = slope(frames, noise)
+    fitted, interval = slope(frames, noise)
     what = f"slope of δ in b, {noise}; asked {asked:.3f} ± {TOLERANCE}"
-    return Check(what, found, asked - TOLERANCE, asked + TOLERANCE, interval)
+    return Check(what, fitted, asked - TOLERANCE, asked + TOLERANCE, interval)
 
 
 @statement(

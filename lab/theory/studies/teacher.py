@@ -33,11 +33,11 @@ class Method:
 
 def methods() -> list[Method]:
     """Return every noise, size and form; the longer run of one of them last."""
-    own = [Method("mini-batch", form, b) for b in BATCHES for form in FORMS]
+    mini_batch = [Method("mini-batch", form, b) for b in BATCHES for form in FORMS]
     ball = [Method("ball", form, r) for r in RADII for form in ("constant", "δ falls")]
     ball.append(Method("ball", "constant", TOO_LARGE))
     longer = [Method("mini-batch", FORMS[2], BATCHES[0], LONGER * STEPS)]
-    return [Method("none"), Method("none", steps=LONGER * STEPS), *own, *ball, *longer]
+    return [Method("none"), Method("none", steps=LONGER * STEPS), *mini_batch, *ball, *longer]
 
 
 def run(method: Method, start: Array, seed: int) -> Array:
@@ -76,8 +76,8 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 def _wins(frames: Frames, method: Method) -> tuple[int, int]:
     keys = {"noise": method.noise, "form": method.form, "size": float(method.size)}
-    one = frames["teacher_student"].filter(**keys, steps=method.steps)
-    return int(one["successes"][0]), int(one["runs"][0])
+    row = frames["teacher_student"].filter(**keys, steps=method.steps)
+    return int(row["successes"][0]), int(row["runs"][0])
 
 
 def draw(frames: Frames) -> Figure:
@@ -89,14 +89,14 @@ def draw(frames: Frames) -> Figure:
         (axes[1], "ball", (*RADII, TOO_LARGE)),
     ):
         table = frames["teacher_student"].filter(noise=noise, steps=STEPS)
-        for one in table.partition_by("form", maintain_order=True):
-            checks = [rate("", w, n) for w, n in one.select("successes", "runs").iter_rows()]
+        for rows in table.partition_by("form", maintain_order=True):
+            checks = [rate("", w, n) for w, n in rows.select("successes", "runs").iter_rows()]
             values = np.array([c.value for c in checks])
             bars = np.abs(np.array([c.interval for c in checks]).T - values)
-            axis.errorbar(one["size"], values, bars, fmt="o-", capsize=3, label=one["form"][0])
+            axis.errorbar(rows["size"], values, bars, fmt="o-", capsize=3, label=rows["form"][0])
         axis.axhline(plain, color=style.BLACK, linestyle="--", label="gradient descent")
         axis.set(xscale="log", ylim=(0, 1.03), ylabel="share that reaches the minimum 0")
-        axis.set_xticks(sizes, [f"{one:g}" for one in sizes], minor=False)
+        axis.set_xticks(sizes, [f"{size:g}" for size in sizes], minor=False)
         axis.minorticks_off()
         axis.legend()
     axes[0].set(xlabel=r"batch size $b_1$", title="its own mini-batch noise")
