@@ -158,6 +158,14 @@ def train(
     return results
 
 
+def after_epochs(data: Digits, epochs: int, rate: float, batch: int, seed: int) -> Tensor:
+    """Return the parameters (P,) of a network after some epochs of SGD."""
+    start = NETWORK.initial(1, seed)
+    recipe = Recipe(np.array([rate]), np.array([batch]), np.zeros(1))
+    budget = epochs * len(data.train_labels)
+    return train(data, recipe, start, budget, seed)[0][0] if epochs else start[0]
+
+
 def sample_gradients(network: Network, parameters: Tensor, data: Digits) -> Tensor:
     """Return the gradient of every training sample's loss at one parameter vector, (n, P)."""
 

@@ -22,7 +22,7 @@ PICTURE = "assumptions.png"
 
 
 def trained(name: str, data: digits.Digits, seed: int) -> tuple[list[dict[str, Any]], Tensor]:
-    """Train, and return a record an epoch, with secants to the epoch before; and the last point."""
+    """Train; return a record of each epoch with secants to the epoch before, and the last point."""
     network = NETWORKS[name]
     recipe = digits.Recipe(np.full(EPOCHS, RATE), np.full(EPOCHS, BATCH), np.zeros(EPOCHS))
     start = network.initial(1, seed)
@@ -75,7 +75,7 @@ def across_kinks(network: digits.Network, x: Tensor, data: digits.Digits, step: 
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Record runs of both networks; cross kinks and scale the parameters where they end."""
+    """Record runs of both networks; at their ends cross kinks and scale the parameters."""
     data = digits.load()
     runs, kinks, scaled = [], [], []
     for name, network in NETWORKS.items():
@@ -116,7 +116,7 @@ def draw(frames: Frames) -> Figure:
 
 
 def _most(frames: Frames, column: str, name: str) -> float:
-    """Return the largest value of a column on the runs over its value at their start."""
+    """Return the largest value of a column, divided by its mean at the start of the runs."""
     rows = frames["assumptions"].filter(network=name)
     first = rows.filter(epoch=0 if column == "gradient_norm" else 1)[column].abs().to_numpy()
     return float(rows[column].abs().fill_nan(0.0).to_numpy().max() / first.mean())
@@ -130,7 +130,7 @@ RAN = (
 
 @statement("仮定 (A1)", "f is continuously differentiable and L_g-smooth", PICTURE)
 def smooth(frames: Frames) -> Seen:
-    """Ask secants of ∇f to stay bounded on the run, and as the step across a kink shrinks."""
+    """Check that secants of ∇f stay bounded on the run, and across a kink for small steps."""
 
     def growth(name: str) -> Check:
         secants = frames["kinks"].filter(network=name)["secant"]
@@ -163,7 +163,7 @@ def smooth(frames: Frames) -> Seen:
 
 @statement("仮定 (A2)", "f is L_f-Lipschitz", PICTURE)
 def lipschitz(frames: Frames) -> Seen:
-    """Ask ‖∇f‖ to be bounded on the run, and far from it."""
+    """Check that ‖∇f‖ is bounded on the run, and far from it."""
 
     def growth(name: str) -> Check:
         norms = frames["scaled"].filter(network=name)["gradient_norm"]
@@ -189,7 +189,7 @@ def lipschitz(frames: Frames) -> Seen:
 
 @statement("Algorithm 3", "M = (1/(α_0 ε))^{1/p} rounds: so many a network can be trained for")
 def rounds_of_a_network(frames: Frames) -> Seen:
-    """Compute M from the L_f and C of the runs and ask it to be at most 1,000."""
+    """Compute M from the L_f and C of the runs, and check that it is at most 1,000."""
     table = frames["assumptions"].filter(network="ReLU")
     lipschitz_f = float(table["gradient_norm"].to_numpy().max())
     noise = float(table.filter(epoch=0)["C2"].to_numpy().mean()) ** 0.5

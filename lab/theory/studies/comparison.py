@@ -1,4 +1,4 @@
-"""Study: explicit graduated optimization against what a user would pick instead.
+"""Study: explicit graduated optimization against other global optimizers.
 
 The published script spends 51 stages × 20 steps × 100 samples × 2d finite differences, 204,000·d
 evaluations a run. The default budget here is one that a user of a global optimizer has.
@@ -73,7 +73,7 @@ class Task:
 
 
 def solve(task: Task) -> list[dict[str, Any]]:
-    """Return one record a method: successes, quartiles of the best value."""
+    """Return a record of each method: successes, and quartiles of the best value."""
     function, settings = get_function(task.function), task.settings
     seed, budget = settings.seed, settings.budget
     start = function.starts(settings.starts, task.dimension, seed)

@@ -22,7 +22,7 @@ SLACK = 1e-5  # relative, for six printed digits
 def sample_widths(
     rng: np.random.Generator, a: float, dimension: int = 2
 ) -> tuple[Array, Array, Array]:
-    """Draw x in N(x*; a), u in the unit ball, r = 1: |δ⁻|, d_m, cos θ of those with a real δ⁻."""
+    """Draw x in N(x*; a) and u in the unit ball, r = 1; return |δ⁻|, d_m, cos θ if δ⁻ is real."""
     ball = Kernel("ball")
     offset = a * ball.sample(SAMPLES, dimension, rng)
     u = ball.sample(SAMPLES, dimension, rng)
@@ -63,7 +63,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 def _extremes_and_some(
     delta: Array, d: Array, cosine: Array
 ) -> list[tuple[np.float64, np.float64, np.float64]]:
-    """Return of each side, θ < π/2 and θ > π/2, the smallest and largest d_m and ten others."""
+    """Return the smallest d_m, the largest, and ten others, for θ < π/2 and for θ > π/2."""
     kept: list[int] = []
     for side in (cosine > 0, cosine < 0):
         of_side = np.flatnonzero(side)
@@ -117,7 +117,7 @@ def draw_widths(frames: Frames) -> Figure:
 
 
 def draw_probability(frames: Frames) -> Figure:
-    """Draw the share of directions with a real δ⁻ on the printed formula."""
+    """Draw the share of directions with a real δ⁻, and the printed formula."""
     figure, (axis,) = style.panels(1, width=6, height=3.8)
     table = frames["existence_probability"]
     for rows, colour in zip(
@@ -169,7 +169,7 @@ def width_is_bounded(frames: Frames) -> Seen:
 
 @statement("slide on d_m", "the upper bound a_m/(√(a_m² − 1) − 1) is the range's end", WIDTHS)
 def width_bound_is_tight(frames: Frames) -> Seen:
-    """Hold the largest sampled d_m against the printed and the exact upper bound."""
+    """Compare the largest sampled d_m with the printed and the exact upper bound."""
     chosen = frames["width_bounds"].filter(front=True)
     largest = chosen.group_by("a").agg(pl.col("d_m").max()).sort("a").filter(pl.col("a") < 3)
     a, d = largest["a"].to_numpy(), largest["d_m"].to_numpy()
@@ -217,7 +217,7 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
     PROBABILITY,
 )
 def existence_probability(frames: Frames) -> Seen:
-    """Hold the sampled share of directions against the formula in each dimension."""
+    """Compare the sampled share of directions with the formula in each dimension."""
     table = frames["existence_probability"]
     gap = (pl.col("sampled") - pl.col("formula")).abs().max()
     parts = [

@@ -1,4 +1,4 @@
-"""Study: the band allowed for the decay rate γ_m, with every schedule's rates in it."""
+"""Study: the allowed band of the decay rate γ_m, and the rates of every schedule."""
 
 from typing import Any
 
@@ -42,7 +42,7 @@ def decay_rates(profile: str, stages: int, **parameters: Any) -> Array:
 
 
 def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
-    """Return each stage's share of the updates: equal, of a training plan, and by the formula."""
+    """Return the share of updates of each stage: equal, of a training plan, and by the formula."""
     phi = optimal_levels(1.0, LENGTHENED, power)
     planned = plan(
         "graduated",
@@ -176,7 +176,7 @@ def later_stages_are_longer(frames: Frames) -> Seen:
     PICTURE,
 )
 def powers_are_allowed(frames: Frames) -> Seen:
-    """Hold each schedule's smallest γ_m against the exact band: at a_m = 2, and at any a_m."""
+    """Compare each schedule's smallest γ_m with the exact band, at a_m = 2 and at any a_m."""
     floor = 1 / float(props.exact_width_bounds(A_SHADED)[1])
     rates = frames["decay_rates"].group_by("schedule", maintain_order=True)
     smallest = dict(rates.agg(pl.col("gamma").min()).iter_rows())
@@ -203,7 +203,7 @@ def powers_are_allowed(frames: Frames) -> Seen:
     "Algorithm 3", "γ_m = ((M − m)/(M − m + 1))^p: the noise decays as a polynomial", PICTURE
 )
 def rates_telescope(frames: Frames) -> Seen:
-    """Hold the product of γ against (1 − m/M)^p."""
+    """Compare the product of γ with (1 − m/M)^p."""
     table = frames["telescoped"]
     gap = float((table["product"] - table["phi"]).abs().max())  # type: ignore[arg-type]
     half = table.filter(p=0.5)

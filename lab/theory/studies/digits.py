@@ -1,4 +1,4 @@
-"""Study: explicit graduated optimization of a small network on digits, where it stops paying."""
+"""Study: the cost of explicit graduated optimization for a small network on digits."""
 
 import numpy as np
 import polars as pl
@@ -67,7 +67,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def draw(frames: Frames) -> Figure:
-    """Draw the training loss against what was spent, and every seed's test accuracy."""
+    """Draw the training loss against the cost, and the test accuracy of every seed."""
     figure, (left, right) = style.panels(2, width=5.2, height=3.8)
     for index, method in enumerate(METHODS):
         rows = frames["digits"].filter(method=method)

@@ -1,4 +1,4 @@
-"""Study: does falling noise leave other minima, where plain descent and constant noise do not?
+"""Study: does falling noise leave other minima where plain descent and constant noise stay?
 
 f(x) = Σ g(x_i), g a ripple with three minima; starts all over [−1, 1]^d. The ball's radius grows as
 √((d + 2)/3), so that a coordinate sees noise of the same variance in every dimension.
@@ -36,10 +36,10 @@ PICTURE = "escape.png"
 
 @dataclass(frozen=True)
 class Method:
-    """Noise and learning rate over their first values by stage, shares of the steps.
+    """Noise and learning rate of each stage over their first values, and its share of the steps.
 
-    `exact`: descent on the closed form of f̂. `slow`: so many times the steps, each shorter by that,
-    with the same noise levels.
+    `exact` is descent on the closed form of f̂. `slow` multiplies the steps and divides η, at the
+    same noise levels.
     """
 
     levels: Array
@@ -70,7 +70,7 @@ def methods() -> dict[str, Method]:
 
 
 def descend(method: Method, start: Array, budget: int, seed: int) -> Array:
-    """Spend `budget` steps by stages, then the last plain ones; points are (n, d)."""
+    """Run the stages with `budget` steps, then plain descent, from `start` (n, d)."""
     rng = np.random.default_rng(seed)
     x, d = start.copy(), start.shape[1]
     first = FIRST * np.sqrt((d + 2) / 3)
@@ -106,7 +106,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def _run(method: Method, d: int, budget: int, seed: int) -> tuple[int, float]:
-    """Successes and mean f of starts and noise of this seed."""
+    """Return the number of successes and the mean f, for starts and noise of this seed."""
     start = np.random.default_rng(seed).uniform(-1, 1, (CHAINS, d))
     x = descend(method, start, budget, seed)
     return int((np.abs(x) < BASIN).all(1).sum()), float(PROBLEM.value(x).sum(1).mean())
@@ -165,7 +165,7 @@ OURS = ("Algorithm 3, η falls", "Algorithm 3, b grows")
     PICTURE,
 )
 def reaches_the_global_minimum(frames: Frames) -> Seen:
-    """Ask success of nearly every chain."""
+    """Check that nearly every chain succeeds."""
     return Seen(
         RAN,
         [_success(frames, d, name, low=0.9) for name in OURS for d in DIMENSIONS],
@@ -212,7 +212,7 @@ def falling_beats_constant(frames: Frames) -> Seen:
     PICTURE,
 )
 def sgd_follows_the_closed_form(frames: Frames) -> Seen:
-    """Ask the success of SGD to be at most five points below that of descent on the closed form."""
+    """Check that SGD succeeds at most five points less often than descent on the closed form."""
 
     def gap(name: str, d: int) -> Check:
         exact = _wins(frames, d, "GD on the closed form f̂")

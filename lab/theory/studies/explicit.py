@@ -1,4 +1,4 @@
-"""Study: Algorithm 1, its printed iteration rule and the one it means, and Theorem 5.1's rate."""
+"""Study: Algorithm 1 with its printed rule and with that of Hazan et al.; Theorem 5.1's rate."""
 
 import numpy as np
 import polars as pl
@@ -81,7 +81,7 @@ def draw(frames: Frames) -> Figure:
 
 @statement("Algorithm 1", "T_m := σδ_m²/32 is the number of SGD steps of stage m", PICTURE)
 def printed_step_rule(frames: Frames) -> Seen:
-    """Ask of the printed rule that its stages have steps and its error falls with δ."""
+    """Check that the stages of the printed rule have steps, and that its error falls with δ."""
     printed, hazan = (frames["algorithm1"].filter(rule=rule) for rule in ("printed", "hazan"))
 
     def checks(rows: pl.DataFrame, name: str) -> list[Check]:

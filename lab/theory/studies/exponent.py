@@ -1,4 +1,4 @@
-"""Study: which exponent of the batch size noise obeys on quadratics, predicted from curvature."""
+"""Study: the exponent of the batch size on quadratics, measured and predicted from curvature."""
 
 from collections.abc import Callable
 
@@ -57,7 +57,7 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
 def _exponents(
     make: Callable[[float, float, float], Moments], curvatures: Array, eta: float, beta: float
 ) -> dict[str, float]:
-    """Return ρ as measured and as predicted; the largest curvature is 1, so η is ηλ_max."""
+    """Return ρ measured and predicted; the largest curvature is 1, so η is ηλ_max."""
 
     def loss(eta: float, b: float) -> float:
         return float(make(eta, b, beta).stationary().sum())
@@ -72,7 +72,7 @@ def _exponents(
 
 
 def _undertrained(eta: float, time: float, equal: str, noise: float) -> float:
-    """Return ρ of one mode after time/(ηλ) steps, held fixed as steps or as samples."""
+    """Return ρ of one mode after time/(ηλ) steps; steps or samples are fixed."""
     start = START * np.ones(3)
 
     def loss(rate: float, b: float) -> float:
@@ -86,7 +86,7 @@ def _undertrained(eta: float, time: float, equal: str, noise: float) -> float:
 
 
 def draw(frames: Frames) -> Figure:
-    """Draw level sets with their slopes, ρ against curvature, and what undertraining does."""
+    """Draw level sets with their slopes, ρ against curvature, and ρ of undertrained runs."""
     figure, (levels, law, finite) = style.panels(3, width=4.6, height=3.8)
     _draw_levels(levels)
     table = frames["exponents"]
@@ -169,7 +169,7 @@ def one_mode(frames: Frames) -> Seen:
 
 @statement(DERIVED, "several modes: ρ = 1/Σ w_i · 2/(2 − ηλ_i), w_i shares of excess loss", PICTURE)
 def several_modes(frames: Frames) -> Seen:
-    """Ask the same of 50 modes, with noise that is fixed and with noise that grows."""
+    """Compare the same for 50 modes, with fixed noise and with noise that grows with the error."""
     table = frames["exponents"].filter(beta=0.0)
     fixed, streaming = (table.filter(world=w) for w in ("50 modes", "streaming regression"))
     parts, controls = _checks({"50 modes": fixed}, EXACT)
@@ -189,7 +189,7 @@ def several_modes(frames: Frames) -> Seen:
 
 @statement(DERIVED, "momentum β: ρ = 1 − ηλ/(2(1 + β)) for one mode", PICTURE)
 def momentum(frames: Frames) -> Seen:
-    """Ask it of heavy ball with β = 0.5 and 0.9, one mode and 50."""
+    """Compare the same for heavy ball with β = 0.5 and 0.9, with one mode and with 50."""
     table = frames["exponents"]
     cases = {
         f"{world}, β = {beta:g}": table.filter(world=world, beta=beta)
@@ -217,7 +217,7 @@ def _at(frames: Frames, equal: str, noise: float, time: float) -> pl.DataFrame:
     DERIVED, "the law is of stationary loss: it does not hold while the start is felt", PICTURE
 )
 def stationary_only(frames: Frames) -> Seen:
-    """Ask for it late, at equal steps; early it must fail."""
+    """Check the law late in training, at equal steps; early it must fail."""
     late, early = (_at(frames, "steps", 1.0, time) for time in (TIMES[-1], TIMES[2]))
     wrong = _gap(early)
     return Seen(
@@ -232,7 +232,7 @@ def stationary_only(frames: Frames) -> Seen:
     DERIVED, "at equal epochs undertraining without noise imitates the law for small ηλ", PICTURE
 )
 def epochs_imitate(frames: Frames) -> Seen:
-    """Compare gradient descent, no noise at all, at equal epochs with the prediction."""
+    """Compare gradient descent without noise, at equal epochs, with the prediction."""
     bare = _at(frames, "epochs", 0.0, TIMES[2])
     small, large = (
         bare.filter(where) for where in (pl.col("eta_lambda") <= 0.25, pl.col("eta_lambda") > 0.5)

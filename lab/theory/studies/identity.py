@@ -1,4 +1,4 @@
-"""Study: SGD on f is, in expectation, gradient descent on f̂_δ. Where exactly, and where not."""
+"""Study: where is SGD on f, in expectation, gradient descent on f̂_δ?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ WITHIN = 0.85  # share of points that 95 % intervals must hold, with room for 40
 
 @dataclass(frozen=True)
 class Case:
-    """A law of the noise ω as samples (draws,) at a given y, and the kernel predicted for it."""
+    """A law of the noise ω, drawn as (draws,) at a given y, and the kernel predicted for it."""
 
     label: str
     batch: int
@@ -65,7 +65,7 @@ def cases(seed: int) -> list[Case]:
         return draw
 
     def depends_on_x(generator: np.random.Generator, y: float) -> Array:
-        """l_i = f + c_i x²/2: the noise c_i x is the larger the farther out, C at x = 1."""
+        """l_i = f + c_i x²/2: the noise c_i x grows with |x|, and is C at x = 1."""
         return np.asarray(skewed[generator.integers(0, 64, DRAWS)] * y)
 
     return [
@@ -78,7 +78,7 @@ def cases(seed: int) -> list[Case]:
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Compare the mean of SGD's y_{t+1} with y_t − η∇f̂_δ(y_t), point by point."""
+    """Compare the mean of SGD's y_{t+1} with y_t − η∇f̂_δ(y_t) at each point."""
     records: list[dict[str, Any]] = []
     for case in cases(settings.seed + 1):
         level = ETA * NOISE / np.sqrt(case.batch)
@@ -99,7 +99,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def draw(frames: Frames) -> Figure:
-    """Draw SGD's expected step on the predicted one, and their difference below."""
+    """Draw SGD's expected step and the predicted step, and their difference below."""
     groups = frames["sgd_is_smoothed_descent"].partition_by("case", maintain_order=True)
     figure, axes = style.panels(len(groups), 2, width=3.3, height=2.9, sharex=True)
     for column, rows in enumerate(groups):

@@ -39,7 +39,7 @@ def constants(problem: Ripple, h3: float = 0.0) -> Constants:
 
 
 def starts(seed: int, chains: int = CHAINS) -> Array:
-    """Return starts all over the domain, U[−1, 1]."""
+    """Return starts uniform in the domain [−1, 1]."""
     return np.random.default_rng(seed).uniform(-1, 1, chains)
 
 
@@ -92,7 +92,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def _longest(known: Constants) -> int:
-    """Return the largest M ≤ 199 for which p = 1, decay in η only, has every T_F; 0 if none."""
+    """Return the largest M ≤ 199 with every T_F, for p = 1 and decay in η only; 0 if none."""
     for m in range(1, MOST + 1):
         try:
             plan(known, m, 1.0)
@@ -132,7 +132,7 @@ def _fit(
 
 
 def _fall(frames: Frames, power: float, mode: Mode) -> float:
-    """Return how much the error falls from the fewest to the most rounds, over M^{−p}'s fall."""
+    """Return the fall of the error from the fewest to the most rounds, over the fall of M^{−p}."""
     rows = frames["theorem_3_4"].filter(p=power, mode=mode)
     return float(
         rows["error"][-1] / rows["error"][0] * (rows["rounds"][-1] / rows["rounds"][0]) ** power

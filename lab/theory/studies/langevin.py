@@ -27,14 +27,14 @@ METHODS = (*DESCENT, REVERSED, *LANGEVIN)
 
 
 def gap(sigma: float, rng: np.random.Generator) -> float:
-    """Return how far ∇(−log p_σ) is from ∇ of the smoothed −log p: rms over p_σ, relative."""
+    """Return the relative rms difference of ∇(−log p_σ) and ∇ of the smoothed −log p, over p_σ."""
     x = MIXTURE.sample(SAMPLES, sigma, rng)
     score, smoothed = MIXTURE.slope(x, sigma), MIXTURE.smoothed_slope(x, sigma)
     return float(np.linalg.norm(score - smoothed) / np.linalg.norm(score))
 
 
 def walk(name: str, start: Array, seed: int) -> Array:
-    """Run one of the methods, then plain descent for all, and return the last points."""
+    """Run a method, then plain descent as for all methods, and return the last points."""
     rng, x = np.random.default_rng(seed), start.copy()
     levels = LEVELS if name in (*DESCENT[:2], LANGEVIN[0]) else np.full(len(LEVELS), LEVELS[-1])
     for level in LEVELS[::-1] if name == REVERSED else levels:
@@ -55,7 +55,7 @@ def walk(name: str, start: Array, seed: int) -> Array:
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Compare the two slopes, and where each method ends."""
+    """Compare the two slopes, and the ends of each method."""
     rng = np.random.default_rng(settings.seed)
     start = rng.uniform(-REACH, REACH, (CHAINS, 2))
     records = []
@@ -70,14 +70,14 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def _without(sigma: float, rng: np.random.Generator) -> float:
-    """Return the same gap for −log p not smoothed at all."""
+    """Return the same gap for −log p without smoothing."""
     x = MIXTURE.sample(SAMPLES, sigma, rng)
     score, plain = MIXTURE.slope(x, sigma), MIXTURE.slope(x)
     return float(np.linalg.norm(score - plain) / np.linalg.norm(score))
 
 
 def draw(frames: Frames) -> Figure:
-    """Draw −log p_σ with its slope and the other one, and where the chains end."""
+    """Draw −log p_σ with both slopes, and the ends of the chains."""
     figure, axes = style.panels(4, width=3.9, height=3.6)
     fine = np.linspace(-REACH, REACH, 120)
     coarse = np.linspace(-5.5, 5.5, 12)
@@ -117,7 +117,7 @@ RAN = (
     PICTURE,
 )
 def score_is_smoothed_slope(frames: Frames) -> Seen:
-    """Ask the two slopes to differ by at most 5 %."""
+    """Check that the two slopes differ by at most 5 %."""
     table = frames["langevin_slopes"]
     rows = table.select("sigma", "gap").iter_rows()
     without = table.filter(sigma=1.0)["without"][0]
@@ -162,7 +162,7 @@ def annealing_finds_the_mode(frames: Frames) -> Seen:
     PICTURE,
 )
 def langevin_optimizes(frames: Frames) -> Seen:
-    """Ask nearly all chains of the sampler to end in the global minimum's mode."""
+    """Check that nearly all chains of the sampler end in the mode of the global minimum."""
     shares = frames["langevin_modes"].filter(method=LANGEVIN[0])
     distance = float((shares["chains"] / CHAINS - shares["weight"]).abs().sum()) / 2
     return Seen(

@@ -35,7 +35,7 @@ def _minimiser(function: smoothed.Smoothed, level: float, grid: Array) -> float:
 
 
 def movement_checks(rng: np.random.Generator, count: int) -> list[dict[str, float]]:
-    """Sample (function, δ_m, γ_m) and return what Proposition 3.2 compares, a record each.
+    """Sample (function, δ_m, γ_m); return a record of each with the terms of Proposition 3.2.
 
     σ is the smallest curvature of both f̂ on the interval that holds x*, x*_δm and x*_δm+1, as the
     proposition presupposes; cases without one (σ ≤ 0) are left out.
@@ -74,7 +74,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def draw(frames: Frames) -> Figure:
-    """Draw what is bounded over its bound."""
+    """Draw the moves of the minimisers, divided by their bounds."""
     table = frames["minimisers_move"]
     figure, (axis,) = style.panels(1, width=4.6)
     met = pl.col("needed") <= pl.col("delta")
@@ -96,7 +96,7 @@ def draw(frames: Frames) -> Figure:
 
 
 def _violations(table: pl.DataFrame, condition: pl.Expr) -> int:
-    """Count the cases that meet a condition and yet move farther than (i) allows."""
+    """Count the cases that meet a condition and move farther than (i) allows."""
     too_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
     return len(table.filter(condition & too_far))
 

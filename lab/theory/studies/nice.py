@@ -1,4 +1,4 @@
-"""Study: which functions are σ-nice, new σ-nice, and in which band of δ they are not."""
+"""Study: which functions are σ-nice or new σ-nice, and in which band of δ are they not?"""
 
 from itertools import product
 
@@ -96,7 +96,7 @@ def _reports() -> list[tuple[str, NiceReport]]:
 
 
 def _more_rounds(ones: list[float]) -> list[tuple[str, NiceReport]]:
-    """New σ-nice along p = 1/2 with more and more rounds, and with σ = 2."""
+    """Check new σ-nice along p = 1/2 for growing numbers of rounds, and with σ = 2."""
     problem, reports = Ripple(), []
     gaussian = smoothed.rastrigin(Kernel("gaussian"), 1)
     for rounds in ROUNDS:
@@ -151,7 +151,7 @@ def draw(frames: Frames) -> Figure:
 
 
 def _broken(frames: Frames, case: str) -> int:
-    """Return at how many levels of a check one of the conditions fails."""
+    """Return the number of levels of a check at which a condition fails."""
     stages = frames["nice_stages"].filter(check=case)
     return int((~(stages["i_holds"] & stages["ii_holds"])).sum())
 
@@ -178,7 +178,7 @@ def more_noise_is_smoother(frames: Frames) -> Seen:
 
 @statement("slide: 動機", "it is not known whether (nonconvex) σ-nice functions exist", PICTURE)
 def sigma_nice_is_rare(frames: Frames) -> Seen:
-    """Count the levels at which a nonconvex function made for it breaks the definition."""
+    """Count the levels at which a suitable nonconvex function breaks the definition."""
     others = [
         _broken(frames, f"σ-nice: {n}, {k}, d = {d}")
         for d, n, k in product((1, 2), FUNCTIONS, KERNELS)
@@ -267,7 +267,7 @@ def rastrigin_is_two_nice(frames: Frames) -> Seen:
     PICTURE,
 )
 def sequence_can_be_chosen(frames: Frames) -> Seen:
-    """Count the levels that break the definition along sequences that avoid the band, or not."""
+    """Count the levels that break the definition, for sequences in the band and outside it."""
     kept = ("δ from 2 to 0.6", "δ from 0.2 to 0.02", "both, one jump over the band")
     through = _broken(frames, "sequence: through the band")
     return Seen(

@@ -1,4 +1,4 @@
-"""Study: the size of SGD's noise, and what a decaying learning rate and a growing batch share."""
+"""Study: the size of SGD's noise; falling learning rates and growing batches of equal δ."""
 
 from itertools import combinations, product
 
@@ -126,7 +126,7 @@ def _wins(frames: Frames, schedule: str) -> tuple[int, int]:
     PICTURE,
 )
 def large_batches_stay(frames: Frames) -> Seen:
-    """Compare the success of a medium batch with the largest one's, and the smallest one's."""
+    """Compare the success of a medium batch with that of the largest and the smallest batch."""
     large = _wins(frames, "constant, b = 16384")
     return Seen(
         f"{RAN}, η = {ETA}, constant b = 1 … 16384, success = the global basin at the end",
@@ -147,7 +147,7 @@ def large_batches_stay(frames: Frames) -> Seen:
     PICTURE,
 )
 def falling_noise_is_better(frames: Frames) -> Seen:
-    """Compare each schedule's success with the best constant's, chosen on other chains."""
+    """Compare each schedule's success with that of the best constant, chosen on other chains."""
     names, table = list(METHODS), frames["noise_and_batch"]
     constants = table.filter(pl.col("schedule").str.starts_with("constant, b"))
     best = str(constants.sort("in_global_basin_again", descending=True)["schedule"][0])

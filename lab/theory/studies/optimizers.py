@@ -19,7 +19,7 @@ PICTURE = "optimizers.png"
 
 @dataclass(frozen=True)
 class Way:
-    """An optimizer, its batch size and how many epochs it may take."""
+    """An optimizer, its batch size and its number of epochs."""
 
     optimizer: type[torch.optim.Optimizer]
     batch: int
@@ -44,7 +44,7 @@ def run(way: Way, rate: float, start: torch.Tensor, data: digits.Digits, seed: i
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Train every way with the learning rate that reaches the lowest training loss on two seeds."""
+    """Train every way with its best learning rate: that of lowest training loss on two seeds."""
     data, network, records = digits.load(settings.seed), digits.NETWORK, []
     trial = network.initial(2, settings.seed + 999)
     start = network.initial(SEEDS, settings.seed)

@@ -1,4 +1,4 @@
-"""Study: on a real network, how far is the ball's smoothing from that of its own noise?"""
+"""Study: how far is the smoothing of the ball from that of a real network's own noise?"""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ NEAR = 0.25  # how far a ratio may be from 1
 
 
 def noise(kernel: str, gradients: Tensor, count: int, random: torch.Generator) -> Tensor:
-    """Return draws ω (count, P) of a kernel with E‖ω‖² = C²/b, but the ball's, C²/b·P/(P + 2).
+    """Return draws ω (count, P) of a kernel: E‖ω‖² = C²/b, for the ball C²/b·P/(P + 2).
 
     `gradients` (n, P) are the samples' own, centred.
     """
@@ -55,7 +55,7 @@ def noise(kernel: str, gradients: Tensor, count: int, random: torch.Generator) -
 def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
     """Return E f(y − ηω) − f(y) with its standard error for every kernel, y = x − η∇f(x).
 
-    The part linear in ω has the mean 0 and is taken out, which makes the error small.
+    The part linear in ω has the mean 0. It is subtracted, so the error is small.
     """
     network = digits.NETWORK
     gradients = digits.sample_gradients(network, x, data)
@@ -85,14 +85,11 @@ def rises(x: Tensor, data: digits.Digits, seed: int) -> list[dict[str, Any]]:
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Train, and take the rise of the smoothed loss at three points of the run."""
+    """Train, and measure the rise of the smoothed loss at three points of the run."""
     data, records = digits.load(), []
-    start = digits.NETWORK.initial(1, settings.seed)
-    recipe = digits.Recipe(np.array([RATE]), np.array([BATCH]), np.zeros(1))
     for name, epochs in POINTS.items():
-        budget = epochs * len(data.train_labels)
-        x = digits.train(data, recipe, start, budget, settings.seed)[0] if epochs else start
-        records += [{"point": name} | record for record in rises(x[0], data, settings.seed)]
+        x = digits.after_epochs(data, epochs, RATE, BATCH, settings.seed)
+        records += [{"point": name} | record for record in rises(x, data, settings.seed)]
     return {"own_noise": frame(records)}
 
 

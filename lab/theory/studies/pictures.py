@@ -121,7 +121,7 @@ def animate(frames: Frames) -> FuncAnimation:
     PICTURE,
 )
 def path_leads_down(frames: Frames) -> Seen:
-    """Ask where the path ends, and where the same steps end without noise."""
+    """Check the end of the path, and the end of the same steps without noise."""
     return Seen(
         f"Rastrigin, Gaussian kernel, x_1 = {START}, δ from {FIRST} to 0 in {STAGES} stages "
         f"(p = 1/2), {STEPS} steps each; the same number of steps at δ = 0",

@@ -38,7 +38,7 @@ TAILED: dict[str, Callable[[Array], Array]] = {
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Smooth by every kernel, and hold Monte Carlo against closed forms."""
+    """Smooth by every kernel, and compare Monte Carlo with closed forms."""
     return {
         "kernel_damping": frame(_damping()),
         "smoothing_accuracy": frame(_accuracy(settings.seed)),
@@ -116,7 +116,7 @@ def draw_smoothed(_frames: Frames) -> Figure:
 
 
 def draw_damping(frames: Frames) -> Figure:
-    """Draw how much of a wave each kernel leaves."""
+    """Draw the damping of a wave by each kernel."""
     figure, (axis,) = style.panels(1, width=6.4, height=3.8)
     for name, line in KERNELS.items():
         rows = frames["kernel_damping"].filter(kernel=name)
@@ -183,7 +183,7 @@ def monte_carlo_is_right(frames: Frames) -> Seen:
     "heavy_tails.png",
 )
 def heavy_tails_smooth(frames: Frames) -> Seen:
-    """Hold the fall of the standard error against 1/√n, for a bounded and an unbounded f."""
+    """Compare the fall of the standard error with 1/√n, for a bounded and an unbounded f."""
     expected = float(np.sqrt(COUNTS[0] / COUNTS[-1]))
 
     def change(function: str, kernel: str) -> float:

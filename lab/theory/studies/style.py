@@ -45,7 +45,7 @@ def panels(
 
 
 def save(drawn: Figure | FuncAnimation, path: Path) -> None:
-    """Write a figure as PNG, or an animation as GIF, whole or not at all, and free it."""
+    """Write a figure as PNG or an animation as GIF, and free it."""
     unfinished = path.with_name(f".{path.name}")
     if isinstance(drawn, Figure):
         drawn.savefig(unfinished, metadata={"Software": ""})

@@ -44,16 +44,13 @@ def network_noise(name: str, gradients: Array, rng: np.random.Generator) -> list
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Take the size of averaged noise against b: stable laws, and a network in training."""
+    """Measure the size of averaged noise against b, for stable laws and a network in training."""
     rng = np.random.default_rng(settings.seed)
     records = [record for alpha in ALPHAS for record in typical_noise(alpha, rng)]
     data, tails = digits.load(), []
-    start = digits.NETWORK.initial(1, settings.seed)
     for name, epochs in EPOCHS.items():
-        recipe = digits.Recipe(np.array([RATE]), np.array([BATCH]), np.zeros(1))
-        budget = epochs * len(data.train_labels)
-        x = digits.train(data, recipe, start, budget, settings.seed)[0] if epochs else start
-        gradients = digits.sample_gradients(digits.NETWORK, x[0], data).numpy()
+        x = digits.after_epochs(data, epochs, RATE, BATCH, settings.seed)
+        gradients = digits.sample_gradients(digits.NETWORK, x, data).numpy()
         records += network_noise(name, gradients, rng)
         sizes = np.linalg.norm(gradients - gradients.mean(0), axis=1)
         hill = tail_index(sizes).value

@@ -23,7 +23,7 @@ FORMS = ("constant", "η falls", "b grows")
 
 @dataclass(frozen=True)
 class Method:
-    """What noise a run has: its own mini-batches, or that of the ball around each point."""
+    """The noise of a run: its own mini-batches, or the ball around each point."""
 
     noise: Literal["none", "mini-batch", "ball"]
     form: str = "constant"
@@ -32,7 +32,7 @@ class Method:
 
 
 def methods() -> list[Method]:
-    """Return every noise, size and form; the longer run of one of them last."""
+    """Return the methods of every noise, size and form."""
     mini_batch = [Method("mini-batch", form, b) for b in BATCHES for form in FORMS]
     ball = [Method("ball", form, r) for r in RADII for form in ("constant", "δ falls")]
     ball.append(Method("ball", "constant", TOO_LARGE))
@@ -118,7 +118,7 @@ RAN = (
     PICTURE,
 )
 def sgd_reaches_the_minimum(frames: Frames) -> Seen:
-    """Ask nearly all runs to reach the minimum, and more of them with more steps."""
+    """Check that nearly all runs reach the minimum, and more of them with more steps."""
     short, long = Method("mini-batch", FORMS[2], BATCHES[0]), methods()[-1]
     best = max(methods()[2:-1], key=lambda m: _wins(frames, m)[0])
     constant = Method("mini-batch", FORMS[0], BATCHES[0])
