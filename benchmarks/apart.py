@@ -1,7 +1,7 @@
-"""What a run does besides its updates: C², evaluation, checkpoint, record, W&B; each timed.
+"""The time of a run's other work beside its updates: C², evaluation, checkpoint, record, W&B.
 
-Run by itself (`python -m benchmarks.apart OVERRIDES`) this file is the process that is measured: a
-whole run by igo.runs.session with clocks around these calls.
+`python -m benchmarks.apart OVERRIDES` is the process that is measured: a whole run by
+igo.runs.session with clocks around these calls.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def measure(epochs: int, samples: int) -> list[Row]:
 
 
 def _timed(spent: dict[str, list[float]], name: str, owner: Any, attribute: str) -> None:
-    """Put a clock around a function or method, whose seconds go to ``spent``."""
+    """Put a clock around a function or method; its seconds go to ``spent``."""
     function: Callable[..., Any] = getattr(owner, attribute)
 
     def wrapped(*args: Any, **options: Any) -> Any:
         synchronise()
         began = time.perf_counter()
-        found = function(*args, **options)
+        result = function(*args, **options)
         synchronise()
         spent[name].append(time.perf_counter() - began)
-        return found
+        return result
 
     setattr(owner, attribute, wrapped)
 

@@ -1,7 +1,7 @@
-"""What records and checkpoints cost training, written beside it and not.
+"""The cost of records and checkpoints, written in the background or not.
 
-`python -m benchmarks.background`: a ResNet18 with momentum, its checkpoint 90 MB, in whole runs by
-igo.runs.session that take turns.
+`python -m benchmarks.background`: whole runs by igo.runs.session take turns. They train a ResNet18
+with momentum, whose checkpoint has 90 MB.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ RUN = (
 
 
 def measure(rounds: int = ROUNDS, *overrides: str) -> list[Row]:
-    """For each setting: seconds an epoch that training waits for the record, and their share."""
+    """For each setting: the seconds that training waits for an epoch's record, and their share."""
     waited: dict[str, list[float]] = {"false": [], "true": []}
     epochs: dict[str, list[float]] = {"false": [], "true": []}
     for _ in range(rounds):
@@ -49,7 +49,7 @@ def measure(rounds: int = ROUNDS, *overrides: str) -> list[Row]:
 
 
 def _run(setting: str, *overrides: str) -> tuple[list[float], list[float]]:
-    """Seconds between the ends of epochs and what comes next, and of epochs; without the first."""
+    """Seconds from the end of each epoch to the next one, and of each epoch, without the first."""
     from igo.runs import session
     from igo.runs.terminal import Terminal
     from igo.train import loop
@@ -64,9 +64,9 @@ def _run(setting: str, *overrides: str) -> tuple[list[float], list[float]]:
         return begin(*arguments)
 
     def ended(*arguments: Any) -> Any:
-        found = end(*arguments)
+        result = end(*arguments)
         ends.append(time.perf_counter())
-        return found
+        return result
 
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -75,13 +75,13 @@ def _run(setting: str, *overrides: str) -> tuple[list[float], list[float]]:
     ):
         more = (f"engine.background={setting}", f"runs_dir={folder}")
         path = session.run(configure(*RUN, *more, *overrides), Terminal(quiet=True))
-        stalls.append(time.perf_counter() - ends[-1])  # the last one is waited for to its end
+        stalls.append(time.perf_counter() - ends[-1])  # a run waits for its last record
         records = [json.loads(line) for line in (Path(path) / "metrics.jsonl").open()]
     return stalls[1:], [record["seconds"] for record in records][1:]
 
 
 if __name__ == "__main__":
-    found = measure()
-    report.show("Records and checkpoints", found)
+    rows = measure()
+    report.show("Records and checkpoints", rows)
     facts = report.facts(f"python -m benchmarks.background {' '.join(sys.argv[1:])}".strip())
-    report.save({"facts": facts, "background": found}, report.RESULTS / "background.json")
+    report.save({"facts": facts, "background": rows}, report.RESULTS / "background.json")

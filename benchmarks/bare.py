@@ -1,8 +1,8 @@
 """(e) The bare limit: forward, backward and optimizer step on one tensor that never changes.
 
-No data, no augmentation, no sums, no progress: nothing but PyTorch's arithmetic, in the faster of
-this hardware's precision and fp32, channels_last or not, on a GPU by a CUDA graph of it or not, on
-a CPU with memory that stays in the process, as in this project.
+There is no data, no augmentation, no sum and no progress bar: only PyTorch's arithmetic. It takes
+the fastest form of these: this hardware's precision or fp32, channels_last or not, and on a GPU a
+CUDA graph or not. On a CPU freed memory stays in the process, as in this project.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Step = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Form:
-    """How the arithmetic is done."""
+    """A form of the arithmetic."""
 
     device: torch.device
     autocast: torch.dtype | None
@@ -57,11 +57,11 @@ def train(config: Config, turns: Turns) -> nn.Module:
         drawn = peers.epoch_batches(plan.n, stage.batches, config.seed, epoch)
         order = [torch.tensor(index) for index in drawn]
         sizes = [len(index) for index in order]
-        # The last batch, which may be shorter, and the first, which stands for all the others.
+        # the last batch may be shorter; the first one is used for all others
         kept = images.train_batches([order[-1], order[0]], 0)
         fixed = {len(batch[1]): batch for batch in kept}
         if fixed.keys() != steps.keys():
-            steps = {}  # the graph before gives its memory back
+            steps = {}  # frees the memory of the old graph
             steps = {b: step(form, network, optimizer, fixed[b]) for b in fixed}
         turns.begin()
         for size in sizes:
@@ -85,9 +85,9 @@ def update(
 def step(
     form: Form, network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]
 ) -> Step:
-    """What makes one update on this batch each time it is called.
+    """A function that makes an update on this batch at each call.
 
-    A graph has the learning rate of its capture for fixed, which changes no time.
+    A graph keeps the learning rate of its capture. This does not change the time.
     """
     images = batch[0].contiguous(memory_format=form.layout)
     once = partial(update, form, network, optimizer, images, batch[1])
@@ -95,7 +95,7 @@ def step(
 
 
 def captured(once: Step) -> Step:
-    """What replays a CUDA graph of a step."""
+    """A function that replays a CUDA graph of a step."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -116,7 +116,7 @@ def captured(once: Step) -> Step:
 def fastest(
     config: Config, device: torch.device, autocast: torch.dtype | None, batch: tuple[Tensor, Tensor]
 ) -> Form:
-    """Try the forms for a moment; that of this project is the first."""
+    """The form that is fastest in a short trial; the first one is that of this project."""
     layouts = (torch.channels_last, torch.contiguous_format)
     graphs = (False, True) if device.type == "cuda" else (False,)
     kinds = itertools.product(dict.fromkeys((autocast, None)), layouts, graphs)
@@ -126,7 +126,7 @@ def fastest(
     trials = [_trial(config, form, batch) for form in forms]
     best = [float("inf")] * len(forms)
     until = time.perf_counter() + TRIAL_SECONDS * len(forms)
-    for repeat in itertools.count():  # by turns, so that a slow moment of the machine meets all
+    for repeat in itertools.count():  # by turns: a slow moment of the machine meets all forms
         if repeat > 1 and time.perf_counter() > until:
             break
         best = [min(pair) for pair in zip(best, map(_seconds, trials), strict=True)]

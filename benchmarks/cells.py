@@ -1,4 +1,4 @@
-"""What is trained in each cell of the benchmark, and for how long."""
+"""The cells of the benchmark: what they train, and how long."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from igo.config.load import load
 from igo.config.schema import Config
 from igo.paths import CONF
 
-# C² and evaluation are measured apart (apart.py): here, little of them runs between timed epochs.
+# apart.py measures C² and evaluation: here they are short, between the timed epochs
 COMMON = ("noise.online=0", "noise.batches=2", "noise.batch_size=16", "tracking=none")
 RESNET18 = ("dataset=cifar100", "dataset.classes=10", "model=resnet18")
 SMALL = ("dataset=fashion_mnist", "model=resnet8", "model.width=16")
@@ -21,10 +21,10 @@ SMALL = ("dataset=fashion_mnist", "model=resnet8", "model.width=16")
 
 @dataclass(frozen=True)
 class Cell:
-    """One comparison.
+    """A comparison.
 
-    A round is one epoch of a training of ``1 + rounds`` epochs, or, where ``whole_run``, a whole
-    training; the first round warms up and is not counted.
+    A round is an epoch of a training of ``1 + rounds`` epochs, or a whole training (``whole_run``).
+    The first round is the warm-up and is not counted.
     """
 
     name: str
@@ -34,12 +34,12 @@ class Cell:
 
     @property
     def epochs_per_round(self) -> int:
-        """How many times each contender has its turn in a round."""
+        """The turns of each contender in a round."""
         return self.config.epochs if self.whole_run else 1
 
     @property
     def trainings(self) -> int:
-        """How many times each contender trains from the beginning."""
+        """The number of trainings of each contender."""
         return 1 + self.rounds if self.whole_run else 1
 
 
@@ -47,13 +47,13 @@ def configure(*overrides: str) -> Config:
     """Compose and check a configuration as the command line does."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", list(overrides))
-    return load(composed, [one.split("=")[0] for one in overrides])
+    return load(composed, [override.split("=")[0] for override in overrides])
 
 
 def constant(
     name: str, parts: tuple[str, ...], b: int, samples: int, data_dir: Path, rounds: int
 ) -> Cell:
-    """A cell of constant batch size; samples are those of a turn."""
+    """A cell of constant batch size; a turn has ``samples`` images."""
     config = configure(
         *parts, *COMMON, "schedule=constant", "schedule.stages=1", f"epochs={1 + rounds}",
         f"batch_size={b}", f"dataset.samples={samples}", f"data_dir={data_dir}",
@@ -80,7 +80,7 @@ MAKERS = {
 }
 ROUNDS, QUICK_ROUNDS = 5, 3
 QUICK_CELLS = ("resnet18-128", "small-32", "graduated-0.5")
-# Images of a turn: some seconds each. A multiple of every b of the constant cells.
+# images of a turn, some seconds of work; multiples of each b of the constant cells
 SAMPLES = {"resnet18": 512, "small": 4096, "graduated": 500}
 GPU_SAMPLES = {"resnet18": 9728, "small": 16_384, "graduated": 4000}
 QUICK_SAMPLES = {"resnet18": 128, "small": 1024, "graduated": 320}
@@ -88,7 +88,7 @@ QUICK_SAMPLES = {"resnet18": 128, "small": 1024, "graduated": 320}
 
 def make(name: str, data_dir: Path, quick: bool) -> Cell:
     """The cell of that name."""
-    whole = GPU_SAMPLES if torch.cuda.is_available() else SAMPLES
-    samples = (QUICK_SAMPLES if quick else whole)[name.split("-", maxsplit=1)[0]]
+    full = GPU_SAMPLES if torch.cuda.is_available() else SAMPLES
+    samples = (QUICK_SAMPLES if quick else full)[name.split("-", maxsplit=1)[0]]
     rounds = QUICK_ROUNDS if quick else ROUNDS
     return MAKERS[name](name, samples=samples, data_dir=data_dir, rounds=rounds)

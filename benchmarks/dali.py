@@ -1,7 +1,7 @@
 """NVIDIA DALI's loader on a CPU, for benchmarks.images: a program for an environment that has it.
 
-PYTHON benchmarks/dali.py FOLDER BATCH WORKERS SIZE; a line on its input asks for an epoch, and the
-line of its answer says how many images came.
+PYTHON benchmarks/dali.py FOLDER BATCH WORKERS SIZE; for each line of its input it loads an epoch
+and prints the number of images.
 """
 
 from __future__ import annotations

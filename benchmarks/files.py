@@ -1,8 +1,9 @@
-"""One data_dir that every contender reads: real images, in the data sets' own file formats.
+"""The data_dir that every contender reads: real images, in the data sets' own file formats.
 
 Fashion-MNIST's idx files hold its own images. The CIFAR-100 files hold Fashion-MNIST too, resized
-to 32x32x3 and with its ten labels: CIFAR itself must be downloaded, and a benchmark needs only its
-reader, its shape and its augmentation. torchvision's checksums are replaced by those of the files.
+to 32x32x3 and with its ten labels. CIFAR itself would need a download, and a benchmark needs only
+its reader, its shape and its augmentation. torchvision's checksums are replaced by those of the
+files.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ TRAIN, TEST = 20_000, 1_000  # images of Fashion-MNIST written
 
 
 def write(data_dir: Path) -> None:
-    """Write both data sets from Fashion-MNIST as found on this machine."""
+    """Write both data sets from this machine's Fashion-MNIST."""
     from igo.data import readers
     from igo.data.source import Place, Split
 
@@ -41,7 +42,7 @@ def write(data_dir: Path) -> None:
 
 
 def accept(data_dir: Path) -> None:
-    """Let this process's torchvision take the CIFAR-100 files in data_dir for genuine."""
+    """Make torchvision in this process accept the CIFAR-100 files of data_dir."""
     from torchvision.datasets import CIFAR100
 
     dataset: Any = CIFAR100
@@ -59,7 +60,7 @@ def _write_idx(path: Path, values: np.ndarray) -> None:
 
 def _cifar_rows(images: np.ndarray) -> np.ndarray:
     """(n, 28, 28, 1) to CIFAR's rows (n, 3072): red, green and blue planes of 32x32."""
-    resized = [np.asarray(Image.fromarray(one[..., 0]).resize((32, 32))) for one in images]
+    resized = [np.asarray(Image.fromarray(image[..., 0]).resize((32, 32))) for image in images]
     return np.repeat(np.stack(resized)[:, None], 3, axis=1).reshape(len(images), -1)
 
 

@@ -5,14 +5,10 @@ from __future__ import annotations
 import tempfile
 import time
 
-from hydra import compose, initialize_config_dir
-
 from benchmarks import programs
+from benchmarks.cells import configure
 from benchmarks.ratios import Row, Spread
-from igo.config.load import load
 from igo.config.plan import make_plan
-from igo.config.schema import Config
-from igo.paths import CONF
 from igo.runs import assemble, recorded
 from igo.runs.folder import RunFolder
 from igo.train.state import Progress
@@ -22,7 +18,8 @@ BASE = {
     "schedule": "constant", "schedule.stages": 1, "model.width": 16,
     "tracking": "none",
 }  # fmt: skip
-DIGITS: dict[str, object] = {"dataset": "digits"}  # many epochs: a test set of 360, not 10,000
+# for many epochs: its test set has 360 images, not 10,000
+DIGITS: dict[str, object] = {"dataset": "digits"}
 LADDERS: dict[str, list[dict[str, object]]] = {
     "b": [{"batch_size": b, "epochs": 2} for b in (16, 64, 256, 1024, 4096, 10_000)],
     "M": [{**DIGITS, "schedule.stages": m, "schedule": "graduated", "split": 1, "epochs": 200,
@@ -36,7 +33,7 @@ VARIED = {"b": "batch_size", "M": "schedule.stages", "epochs": "epochs", "width"
 
 
 def measure(quick: bool) -> list[Row]:
-    """A row for each run; quick: the ends of each ladder."""
+    """A row for each run; ``quick`` has only the ends of each ladder."""
     rows: list[Row] = []
     for name, ladder in LADDERS.items():
         for changes in (ladder[0], ladder[-1]) if quick else ladder:
@@ -61,14 +58,17 @@ def measure(quick: bool) -> list[Row]:
 
 
 def epoch_ends(early: int, late: int) -> list[Row]:
-    """What the end of an epoch costs: its record and checkpoint, as a run writes them.
+    """The cost of an epoch's end, early and late in a run: its record and its checkpoint.
 
-    Training and evaluation are left out, whose seconds would hide it. The median of the 50 epochs
-    before each of the two.
+    There is no training and no evaluation, as their seconds would hide it. Each cost is the median
+    of the last 50 epochs.
     """
-    taken: list[float] = []
+    seconds: list[float] = []
     with tempfile.TemporaryDirectory() as place:
-        config = composed(f"runs_dir={place}", f"epochs={late}")
+        config = configure(
+            "model.width=4", "tracking=none", "dataset.samples=96", f"runs_dir={place}",
+            f"epochs={late}",
+        )  # fmt: skip
         training = assemble.prepare(config, make_plan(config))
         folder, progress = RunFolder(config), Progress()
         with folder.held():
@@ -78,20 +78,13 @@ def epoch_ends(early: int, late: int) -> list[Row]:
             for epoch in range(1, late + 1):
                 progress.epoch = epoch
                 progress.records.append(RECORD | {"epoch": epoch})
-                began = time.thread_time()  # the disk and other programs left out
+                began = time.thread_time()  # without the disk and other programs
                 state = assemble.state_of(folder.path.name, None, training, progress)
                 recorded.write_epoch(folder, progress.records[-1], state, {})
-                taken.append(time.thread_time() - began)
-    ends = {epoch: Spread.of(taken[max(epoch - 50, 0) : epoch]).median for epoch in (early, late)}
+                seconds.append(time.thread_time() - began)
+    ends = {epoch: Spread.of(seconds[max(epoch - 50, 0) : epoch]).median for epoch in (early, late)}
     print(f"the end of epoch {late} took {ends[late] / ends[early]:.2f} times that of {early}")
     return [
         {"varied": "end of epoch", "value": epoch, "cpu_milliseconds": 1e3 * seconds}
         for epoch, seconds in ends.items()
     ]
-
-
-def composed(*overrides: str) -> Config:
-    """A run of small images, as typed."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        typed = ("model.width=4", "tracking=none", "dataset.samples=96", *overrides)
-        return load(compose("config", list(typed)), [one.split("=")[0] for one in typed])

@@ -1,10 +1,10 @@
-"""Images from disk, delivered a second: python -m benchmarks.images [rounds] [images].
+"""Images a second from disk: python -m benchmarks.images [rounds] [images].
 
-JPEGs of ImageNet's usual size are made, then each contender delivers all of them once a round,
-randomly cropped, flipped and normalised, as float32 batches in this process; nothing is trained.
-Two workers each. The first epoch, in which workers start, is not counted. `igo, cache` is igo with
-dataset.cache=true, and what making the cache takes stands beside. With DALI=PYTHON, a Python that
-has nvidia-dali-cuda120, its loader takes part, with two threads and from the files.
+It makes JPEGs of ImageNet's usual size. Then each contender delivers all of them once a round, as
+float32 batches in this process, randomly cropped, flipped and normalised. Nothing is trained. Each
+contender has two workers. The first epoch, in which the workers start, is not counted. `igo, cache`
+is igo with dataset.cache=true; the time of making the cache is measured too. DALI=PYTHON adds
+NVIDIA's loader, with two threads and from the files; PYTHON must have nvidia-dali-cuda120.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ from igo.train.streamed import FolderData
 
 SIZE, BATCH, WORKERS = 224, 64, 2
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-Deliver = Callable[[int], int]  # one epoch, by its number; returns how many images came
+Deliver = Callable[[int], int]  # delivers an epoch, by its number; returns the number of images
 
 
 def make(root: Path, count: int) -> float:
-    """Noise of all wavelengths, 500 x 375 or 375 x 500; returns bytes an image."""
-    draw, total = np.random.default_rng(0), 0
+    """Write images of noise of all wavelengths, 500 x 375 or 375 x 500; return bytes an image."""
+    random, total = np.random.default_rng(0), 0
     for part, n in (("train", count), ("val", 2)):
         for index in range(n):
             shape = (375, 500) if index % 4 else (500, 375)
             pixels = np.full((*shape, 3), 128.0)
             for cells in (2, 5, 12, 30, 80, 200):
-                coarse = draw.normal(0, 55 / cells**0.2, (cells, cells, 3))
+                coarse = random.normal(0, 55 / cells**0.2, (cells, cells, 3))
                 planes = [Image.fromarray(plane) for plane in np.moveaxis(coarse, 2, 0)]
-                grown = [plane.resize(shape[::-1], Image.Resampling.BICUBIC) for plane in planes]
-                pixels += np.stack([np.asarray(plane) for plane in grown], axis=-1)
+                resized = [plane.resize(shape[::-1], Image.Resampling.BICUBIC) for plane in planes]
+                pixels += np.stack([np.asarray(plane) for plane in resized], axis=-1)
             file = root / part / f"n{index % 2}" / f"{index:05}.JPEG"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, quality=90)
@@ -58,7 +58,7 @@ def make(root: Path, count: int) -> float:
 
 
 def usual(root: Path) -> Deliver:
-    """torchvision's ImageFolder and transforms in PyTorch's loader, as tutorials have them."""
+    """torchvision's ImageFolder and transforms in PyTorch's loader, as in tutorials."""
     transform = transforms.Compose(
         [
             transforms.RandomResizedCrop(SIZE),
@@ -92,7 +92,7 @@ def ours(root: Path, count: int, cache: bool) -> Deliver:
 
 
 def dali(root: Path, python: str) -> Deliver:
-    """NVIDIA's loader, in a process of its own."""
+    """NVIDIA's loader, in another process."""
     settings = map(str, (root / "train", BATCH, WORKERS, SIZE))
     command = [python, str(Path(__file__).with_name("dali.py")), *settings]
     process = subprocess.Popen(
@@ -109,15 +109,15 @@ def dali(root: Path, python: str) -> Deliver:
 
 
 def turns(contenders: dict[str, Deliver], rounds: int) -> Iterator[dict[str, float]]:
-    """Images a second by contender, round by round; another one begins each time."""
+    """Images a second by contender, for each round; each contender begins in its turn."""
     names = list(contenders)
     for epoch in range(rounds + 1):
-        found = {}
+        rates = {}
         for name in names[epoch % len(names) :] + names[: epoch % len(names)]:
             start = time.perf_counter()
-            found[name] = contenders[name](epoch) / (time.perf_counter() - start)
+            rates[name] = contenders[name](epoch) / (time.perf_counter() - start)
         if epoch:
-            yield found
+            yield rates
 
 
 def main(rounds: int, count: int) -> None:
@@ -128,7 +128,7 @@ def main(rounds: int, count: int) -> None:
         size = make(root, count)
         start = time.perf_counter()
         stored.splits(class_folders.images("imagenet", Place(root.parent, None, None, SIZE, 3)))
-        made = (count + 2) / (time.perf_counter() - start)
+        cached_rate = (count + 2) / (time.perf_counter() - start)
         contenders = {
             "torchvision": usual(root),
             "igo, files": ours(root, count, cache=False),
@@ -136,22 +136,24 @@ def main(rounds: int, count: int) -> None:
         }
         if "DALI" in os.environ:
             contenders["DALI"] = dali(root, os.environ["DALI"])
-        found = list(turns(contenders, rounds))
+        rates_of_rounds = list(turns(contenders, rounds))
     rows: list[dict[str, Any]] = [
         {
             "contender": name,
-            "images_per_second": Spread.of([one[name] for one in found]),
-            "over_torchvision": Spread.of([one[name] / one["torchvision"] for one in found]),
+            "images_per_second": Spread.of([rates[name] for rates in rates_of_rounds]),
+            "over_torchvision": Spread.of(
+                [rates[name] / rates["torchvision"] for rates in rates_of_rounds]
+            ),
         }
         for name in contenders
     ]
-    report.show(f"{count} images of {size:,.0f} bytes; cached at {made:,.0f} images/s", rows)
+    report.show(f"{count} images of {size:,.0f} bytes; cached at {cached_rate:,.0f} images/s", rows)
     note = "Generated JPEGs, 500 x 375. A turn is an epoch; ratios are taken within a round."
     facts = report.facts("python -m benchmarks.images") | {"note": note}
-    result = {"images": count, "bytes": size, "cached_per_second": made, "contenders": rows}
+    result = {"images": count, "bytes": size, "cached_per_second": cached_rate, "contenders": rows}
     report.save({"facts": facts, **result}, report.RESULTS / "images.json")
 
 
 if __name__ == "__main__":
-    typed = [int(one) for one in sys.argv[1:]]
+    typed = [int(word) for word in sys.argv[1:]]
     main(*typed, *(7, 2048)[len(typed) :])

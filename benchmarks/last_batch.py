@@ -1,10 +1,10 @@
-"""What the short last batch of an epoch does: `python -m benchmarks.last_batch`.
+"""The effect of an epoch's short last batch: `python -m benchmarks.last_batch`.
 
-A plain PyTorch loop at constant noise, in which an epoch's batches are cut as every DataLoader does
-by default (the shorter last batch kept), with ``drop_last``, or in equal parts. Fashion-MNIST,
-ResNet-8 of width 8, b = 54, η = 0.2, 12 epochs, the same images and seeds for all three; the last
-batch has r = n mod 54 images. Finished runs are kept in results/last_batch/runs.csv: start it again
-to go on.
+A plain PyTorch loop at constant noise makes the batches of an epoch in three ways: as a DataLoader
+by default (the shorter last batch is kept), with ``drop_last``, or as equal parts. It trains a
+ResNet-8 of width 8 on Fashion-MNIST, b = 54, η = 0.2, 12 epochs, with the same images and seeds for
+all three. The last batch has r = n mod 54 images. Finished runs are kept in
+results/last_batch/runs.csv; the same command continues.
 """
 
 from __future__ import annotations
@@ -16,20 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 from scipy import stats
 from torch import Tensor
 
-from igo.config.load import load
+from benchmarks.cells import configure
 from igo.files import write_atomically
 from igo.method import batches
-from igo.paths import CONF
 from igo.seeds import generator
 from igo.train import datasets, models
 
 FOLDER = Path(__file__).parents[1] / "results" / "last_batch"
 B, ETA, EPOCHS, SEEDS = 54, 0.2, 12, range(5)
-REMAINDERS = {"none": 1998, "1": 1999, "2": 2000, "8": 2006}  # r and the n that has it
+REMAINDERS = {"none": 1998, "1": 1999, "2": 2000, "8": 2006}  # from r to n
 WAYS = ("kept", "dropped", "equal")
 COLUMNS = (
     "r", "way", "seed", "accuracy before the last update %", "accuracy %",
@@ -38,7 +36,7 @@ COLUMNS = (
 
 
 def cut(order: Tensor, way: str) -> list[Tensor]:
-    """An epoch's permutation in batches."""
+    """The batches of an epoch's permutation."""
     if way == "equal":
         return list(order.tensor_split(batches.count(len(order), B)))
     pieces = list(order.split(B))
@@ -47,9 +45,9 @@ def cut(order: Tensor, way: str) -> list[Tensor]:
 
 def train(n: int, way: str, seed: int) -> tuple[float, float, float, int]:
     """Test accuracy before and after the last update, loss of the last epoch, updates."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        sizes = (f"dataset.samples={n}", "model.width=8", f"seed={seed}")
-        config = load(compose("config", ["dataset=fashion_mnist", *sizes]))
+    config = configure(
+        "dataset=fashion_mnist", f"dataset.samples={n}", "model.width=8", f"seed={seed}"
+    )
     data = datasets.open_data(config, torch.device("cpu"))
     torch.manual_seed(seed)
     network = models.build(config.model, config.dataset)
@@ -88,20 +86,20 @@ def rows() -> list[dict[str, str]]:
     return list(csv.DictReader(file.open(newline=""))) if file.is_file() else []
 
 
-def table(found: list[dict[str, str]]) -> str:
-    """Mean and Student's 95 % interval over seeds, the lowest seed, the last update's part."""
+def table(finished: list[dict[str, str]]) -> str:
+    """Mean with Student's 95 % interval over seeds, lowest seed, change at the last update."""
     lines = [
         "| r = n mod 54 | last batch | test accuracy, % | lowest seed, % | change at the last"
         " update, points | training loss |",
         "|---|---|---|---|---|---|",
     ]
     for r, way in itertools.product(REMAINDERS, WAYS):
-        own = [row for row in found if (row["r"], row["way"]) == (r, way)]
-        if not own:
+        runs = [row for row in finished if (row["r"], row["way"]) == (r, way)]
+        if not runs:
             continue
-        end = np.array([float(row[COLUMNS[4]]) for row in own])
-        change = end - np.array([float(row[COLUMNS[3]]) for row in own])
-        loss = np.array([float(row["training loss"]) for row in own])
+        end = np.array([float(row[COLUMNS[4]]) for row in runs])
+        change = end - np.array([float(row[COLUMNS[3]]) for row in runs])
+        loss = np.array([float(row["training loss"]) for row in runs])
         reach = stats.t.ppf(0.975, len(end) - 1) * stats.sem(end) if len(end) > 1 else np.nan
         lines.append(
             f"| {r} | {way} | {end.mean():.1f} ± {reach:.1f} | {end.min():.1f} |"
@@ -111,22 +109,22 @@ def table(found: list[dict[str, str]]) -> str:
 
 
 def main() -> None:
-    """Run what is missing, then write the table."""
+    """Run the missing runs, then write the table."""
     torch.set_num_threads(1)
     FOLDER.mkdir(parents=True, exist_ok=True)
-    found = rows()
-    known = {(row["r"], row["way"], row["seed"]) for row in found}
+    finished = rows()
+    known = {(row["r"], row["way"], row["seed"]) for row in finished}
     for seed, (r, n), way in itertools.product(SEEDS, REMAINDERS.items(), WAYS):
         if (r, way, str(seed)) in known:
             continue
         before, after, loss, updates = train(n, way, seed)
         numbers = (f"{before:.2f}", f"{after:.2f}", f"{loss:.4f}", str(updates))
-        found.append(dict(zip(COLUMNS, (r, way, str(seed), *numbers), strict=True)))
-        lines = [COLUMNS, *(row.values() for row in found)]
+        finished.append(dict(zip(COLUMNS, (r, way, str(seed), *numbers), strict=True)))
+        lines = [COLUMNS, *(row.values() for row in finished)]
         write_atomically(Path(FOLDER / "runs.csv"), "".join(",".join(x) + "\n" for x in lines))
-        print(*found[-1].values(), flush=True)
-    write_atomically(FOLDER / "table.md", f"# The last batch of an epoch\n\n{table(found)}")
-    print(table(found))
+        print(*finished[-1].values(), flush=True)
+    write_atomically(FOLDER / "table.md", f"# The last batch of an epoch\n\n{table(finished)}")
+    print(table(finished))
 
 
 if __name__ == "__main__":

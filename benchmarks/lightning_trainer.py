@@ -1,7 +1,7 @@
-"""(b) Lightning's Trainer, tuned as its documentation says: AMP, workers that stay, pinned memory.
+"""(b) Lightning's Trainer, tuned by its documentation: AMP, persistent workers, pinned memory.
 
-channels_last, cuDNN's autotuner and no checkpoints, model summary or logger on top. Its progress
-bar stays on, as this project's does.
+It also has channels_last and cuDNN's autotuner, and no checkpoints, model summary or logger. Its
+progress bar is on, as that of this project.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Classifier(lightning.LightningModule):
 
 
 class Epochs(lightning.Callback):
-    """Sets η and b of each epoch, and waits between epochs for the others' turns."""
+    """Sets η and b of each epoch, and waits for its turn."""
 
     def __init__(self, plan: Plan, batches: peers.EpochBatches, turns: Turns) -> None:
         self._plan, self._batches, self._turns = plan, batches, turns

@@ -1,7 +1,7 @@
-"""(d) This project: igo.runs.assemble and igo.train.loop as a run uses them, progress bar included.
+"""(d) This project: igo.runs.assemble and igo.train.loop as in a run, with the progress bar.
 
-The seconds are those of the epoch's updates, from its permutation to its last result read from the
-device, as the record states them; C², evaluation and the record are measured apart (apart.py).
+The seconds are those of the epoch's updates in its record: from the permutation until the last
+result is read from the device. apart.py measures C², evaluation and the record.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from igo.train.state import Progress
 
 
 def train(config: Config, turns: Turns, every: int = 1) -> nn.Module:
-    """Train; every so many epochs, the last of them is a turn of the benchmark."""
+    """Train; each ``every``-th epoch is a turn of the benchmark."""
     plan = make_plan(config)
     training = assemble.prepare(config, plan)
 

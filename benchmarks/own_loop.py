@@ -1,8 +1,8 @@
-"""What sampler and schedule cost a plain loop at b = 16: python -m benchmarks.own_loop [rounds].
+"""The cost of sampler and schedule in a plain loop, b = 16: python -m benchmarks.own_loop [rounds].
 
-The same small ResNet, images and number of updates, with PyTorch's own sampler and constant η, and
-with a plan's, by turns in one process. CPU seconds of the process, which other programs on the
-machine leave nearly alone; the ratio is taken round by round.
+PyTorch's sampler with constant η, and a plan's sampler and schedule, take turns in one process with
+the same small ResNet, images and number of updates. The seconds are CPU seconds of the process:
+other programs change them little. A ratio is that of one round.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def main(rounds: int) -> None:
     turns: list[tuple[float, float]] = []
     for index in range(rounds + 1):
         order = ("ours", "theirs") if index % 2 else ("theirs", "ours")
-        found = {name: turn(*contenders[name]) for name in order}
-        if index:  # the first is warm-up
-            turns.append((found["ours"], found["theirs"]))
+        seconds = {name: turn(*contenders[name]) for name in order}
+        if index:  # the first turn is the warm-up
+            turns.append((seconds["ours"], seconds["theirs"]))
     alone = batches_alone(plan)
     result = {
         "updates_a_turn": N // BATCH,
@@ -80,7 +80,7 @@ def batches_alone(plan: Any) -> float:
 
 
 def pytorch_alone() -> float:
-    """The same of PyTorch's own batch sampler."""
+    """CPU seconds an update of PyTorch's batch sampler without any training."""
     loader = DataLoader(range(N), BATCH, shuffle=True)  # type: ignore[arg-type, var-annotated]
     sampler = loader.batch_sampler
     start = time.process_time()

@@ -1,4 +1,4 @@
-"""Several small runs on one machine: k at once against the same k one after the other."""
+"""k small runs at once on one machine, against the same k runs in sequence."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ RUN = ("dataset=fashion_mnist", "batch_size=32", "tracking=none")
 
 
 def measure(repeats: int, samples: int) -> list[Row]:
-    """Images a second of k runs, by seed, whole processes, start-up included.
+    """Images a second of k whole runs of different seeds, with their start-up.
 
-    In sequence each has all threads, or one; at once each has one.
+    In sequence each run has all threads, or one; at once each has one.
     """
     k = os.cpu_count() or 1
     epochs = 2
     runs = [[*RUN, f"epochs={epochs}", f"dataset.samples={samples}", f"seed={i}"] for i in range(k)]
-    single = [[*one, "engine.threads=1"] for one in runs]
+    single = [[*run, "engine.threads=1"] for run in runs]
     images = k * epochs * samples
-    found: dict[str, list[float]] = {
+    by_order: dict[str, list[float]] = {
         "in sequence": [],
         "in sequence, one thread": [],
         "at once": [],
     }
     for _ in range(repeats):
-        found["in sequence"].append(images / sum(programs.together([one]) for one in runs))
-        found["in sequence, one thread"].append(
-            images / sum(programs.together([one]) for one in single)
+        by_order["in sequence"].append(images / sum(programs.together([run]) for run in runs))
+        by_order["in sequence, one thread"].append(
+            images / sum(programs.together([run]) for run in single)
         )
-        found["at once"].append(images / programs.together(single))
+        by_order["at once"].append(images / programs.together(single))
     return [
         {
             "runs": k,
             "how": how,
             "images_per_second": Spread.of(rates),
             "at_once_over_it": Spread.of(
-                [a / b for a, b in zip(found["at once"], rates, strict=True)]
+                [a / b for a, b in zip(by_order["at once"], rates, strict=True)]
             ),
         }
-        for how, rates in found.items()
+        for how, rates in by_order.items()
     ]

@@ -1,4 +1,4 @@
-"""What the contenders share so that all train the same: first parameters, batches, images."""
+"""What all contenders share: initial parameters, batches and images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def network(config: Config) -> nn.Module:
 
 
 def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | None]:
-    """The device, and the autocast type that this project would use; determinism not asked for."""
+    """The device and autocast type that this project would choose, without determinism."""
     chosen = engine.build(replace(config.engine, deterministic=False), config.dataset.image_size)
     return chosen.device, chosen.autocast
 
@@ -40,8 +40,7 @@ def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[list[int]]:
 class EpochBatches:
     """A batch sampler with this project's batches; their ``count`` may change between epochs.
 
-    So the peers' worker processes live on when the batch size changes, which is better than the
-    new DataLoader that people make then.
+    So a new batch size does not end the peers' workers. With the usual new DataLoader it would.
     """
 
     def __init__(self, config: Config) -> None:
@@ -58,7 +57,7 @@ class EpochBatches:
 def loader(
     config: Config, sampler: EpochBatches, finish: list[Any], collate: Callable[..., Any] | None
 ) -> DataLoader[Any]:
-    """PyTorch's DataLoader as its tuning guide says: workers that stay, pinned memory on a GPU."""
+    """PyTorch's DataLoader by its tuning guide: persistent workers, pinned memory on a GPU."""
     return DataLoader(
         training_images(config, finish),
         batch_sampler=sampler,
@@ -70,26 +69,26 @@ def loader(
 
 
 def training_images(config: Config, finish: list[Any]) -> Dataset[Any]:
-    """torchvision's data set with augmentation by PIL, image by image; the same subset."""
-    chosen = transforms.Compose([*pil_augmentation(config.dataset), *finish])
+    """torchvision's data set, the same subset, augmented image by image with PIL."""
+    transform = transforms.Compose([*pil_augmentation(config.dataset), *finish])
     maker = {"cifar100": datasets.CIFAR100, "fashion_mnist": datasets.FashionMNIST}
-    images = maker[config.dataset.name](config.data_dir, train=True, transform=chosen)
+    images = maker[config.dataset.name](config.data_dir, train=True, transform=transform)
     keep = subset(torch.as_tensor(images.targets).numpy(), config.dataset.samples)
     return Subset(images, keep.tolist())
 
 
 def pil_augmentation(dataset: DatasetConfig) -> list[Any]:
-    """The published order: crop, flip, rotate."""
-    augment, chosen = dataset.augment, []
+    """Crop, flip and rotation, in the published order."""
+    augment, steps = dataset.augment, []
     if augment.crop:
-        chosen.append(transforms.RandomCrop(dataset.image_size, padding=augment.crop))
+        steps.append(transforms.RandomCrop(dataset.image_size, padding=augment.crop))
     if augment.flip:
-        chosen.append(transforms.RandomHorizontalFlip())
+        steps.append(transforms.RandomHorizontalFlip())
     if augment.rotation:
-        chosen.append(transforms.RandomRotation(augment.rotation))
-    return chosen
+        steps.append(transforms.RandomRotation(augment.rotation))
+    return steps
 
 
 def to_float(dataset: DatasetConfig) -> list[Any]:
-    """PIL image to a normalised float tensor."""
+    """From a PIL image to a normalised float tensor."""
     return [transforms.ToTensor(), transforms.Normalize(dataset.mean, dataset.std)]

@@ -1,4 +1,4 @@
-"""(a) The loop as people write it: DataLoader workers, PIL transforms, fp32, a sync every step."""
+"""(a) The usual loop: DataLoader workers, PIL transforms, fp32, a synchronisation every step."""
 
 from __future__ import annotations
 

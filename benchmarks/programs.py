@@ -1,4 +1,4 @@
-"""src/train.py as a person starts it, timed from outside."""
+"""Programs such as src/train.py, started as by a person and timed from outside."""
 
 from __future__ import annotations
 
@@ -18,9 +18,8 @@ from igo.errors import UserError
 ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "src" / "train.py")
 
-
-# Linux hands the peak of a process on to what it becomes by exec: a child started from here would
-# count our own memory as its own. One started from this small program does not.
+# Linux keeps the peak memory of a process at exec, so a child of this process would start with this
+# process's peak. A child of this small program does not.
 WATCH = """
 import json, os, subprocess, sys, time
 began = time.perf_counter()
@@ -34,7 +33,7 @@ sys.exit(min(abs(os.waitstatus_to_exitcode(status)), 1))
 
 @dataclass(frozen=True)
 class Usage:
-    """What a program took: wall seconds, seconds of CPU time, the most memory that it held."""
+    """The wall seconds, CPU seconds and peak memory of a program."""
 
     seconds: float
     cpu_seconds: float
@@ -42,14 +41,14 @@ class Usage:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment without the user's W&B settings, this checkout's packages first."""
+    """The environment without the user's W&B settings, with this checkout's packages first."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     return {**kept, "PYTHONPATH": path, **changes}
 
 
 def start(command: Sequence[str]) -> subprocess.Popen[str]:
-    """Start a program in the folder of this project, its output kept for an error."""
+    """Start a program in the folder of this project, with its output in pipes."""
     return subprocess.Popen(
         command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -57,7 +56,7 @@ def start(command: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def output(command: Sequence[str]) -> tuple[str, str]:
-    """Run a program to its end; what it wrote to stdout and stderr.
+    """Run a program to its end; return its stdout and stderr.
 
     Raises:
         UserError: it failed.
@@ -73,7 +72,7 @@ def together(runs: Sequence[Sequence[str]]) -> float:
     """Wall seconds from the first start to the last end of several runs at once."""
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        processes = [start([sys.executable, TRAIN, *o, f"runs_dir={folder}"]) for o in runs]
+        processes = [start([sys.executable, TRAIN, *run, f"runs_dir={folder}"]) for run in runs]
         ends = [process.communicate() for process in processes]
         spent = time.perf_counter() - began
     for process, (_, err) in zip(processes, ends, strict=True):
@@ -83,7 +82,7 @@ def together(runs: Sequence[Sequence[str]]) -> float:
 
 
 def watched(command: Sequence[str]) -> Usage:
-    """Run a program to its end, and say what it took; its stdout is dropped.
+    """Run a program to its end; return its usage. Its stdout is dropped.
 
     Raises:
         UserError: it failed.
@@ -93,7 +92,7 @@ def watched(command: Sequence[str]) -> Usage:
 
 
 def run(*overrides: str) -> tuple[Usage, list[dict[str, Any]]]:
-    """One run to its end: what it took, and its records."""
+    """Run `src/train.py` to its end; return its usage and its records."""
     with tempfile.TemporaryDirectory() as folder:
         usage = watched([sys.executable, TRAIN, *overrides, f"runs_dir={folder}"])
         (metrics,) = Path(folder).glob("*/metrics.jsonl")

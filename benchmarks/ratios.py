@@ -1,4 +1,4 @@
-"""From turns to statements: images a second, ratios within a round, their median and spread."""
+"""From turns to results: images a second, ratios within a round, their median and spread."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Spread:
 
 @dataclass(frozen=True)
 class Target:
-    """What this project promises of a ratio: at least ``bound``, on this hardware."""
+    """A target: a ratio of this project's must be at least ``bound`` on this hardware."""
 
-    cell: str  # how the names begin
+    cell: str  # the start of the names of cells
     against: str
     bound: float
     hardware: str = "any"
@@ -54,53 +54,53 @@ TARGETS = (
 
 
 def rates(rows: Sequence[Row]) -> dict[str, dict[str, list[float]]]:
-    """Images a second by cell, contender and round: all images of a round over all its seconds."""
+    """Images a second by cell, contender and round: a round's images over its seconds."""
     sums: dict[tuple[str, str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in rows:
         total = sums[row["cell"], row["contender"], row["round"]]
         total[0] += row["images"]
         total[1] += row["seconds"]
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    by_cell: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for (cell, contender, _), (images, seconds) in sorted(sums.items()):
-        found[cell][contender].append(images / seconds)
-    return {cell: dict(contenders) for cell, contenders in found.items()}
+        by_cell[cell][contender].append(images / seconds)
+    return {cell: dict(contenders) for cell, contenders in by_cell.items()}
 
 
 def summary(rows: Sequence[Row]) -> list[Row]:
-    """A row for each cell and contender: its rate, and ours over it, round by round."""
-    found: list[Row] = []
+    """A row for each cell and contender: its rate, and the ratio of ours to it."""
+    result: list[Row] = []
     order = list(dict.fromkeys((row["cell"], row["contender"]) for row in rows))
     by_cell = rates(rows)
     for cell, contender in sorted(order, key=_first_seen(order)):
-        own, ours = by_cell[cell][contender], by_cell[cell]["ours"]
-        ratio = Spread.of([mine / theirs for mine, theirs in zip(ours, own, strict=True)])
-        found.append(
+        theirs, ours = by_cell[cell][contender], by_cell[cell]["ours"]
+        ratio = Spread.of([a / b for a, b in zip(ours, theirs, strict=True)])
+        result.append(
             {
                 "cell": cell,
                 "contender": contender,
-                "images_per_second": Spread.of(own),
+                "images_per_second": Spread.of(theirs),
                 "ours_over_it": ratio,
-                "rounds": len(own),
+                "rounds": len(theirs),
             }
         )
-    return found
+    return result
 
 
-def verdicts(found: Sequence[Row], hardware: str) -> list[Row]:
-    """Each target with the ratio that was found, and whether it is met."""
-    said: list[Row] = []
+def verdicts(results: Sequence[Row], hardware: str) -> list[Row]:
+    """Each target with the measured ratio, and whether it is met."""
+    verdicts_of_targets: list[Row] = []
     for target in TARGETS:
-        for row in found:
-            concerned = row["cell"].startswith(target.cell) and row["contender"] == target.against
-            if concerned and target.hardware in ("any", hardware):
+        for row in results:
+            applies = row["cell"].startswith(target.cell) and row["contender"] == target.against
+            if applies and target.hardware in ("any", hardware):
                 ratio: Spread = row["ours_over_it"]
-                said.append(
+                verdicts_of_targets.append(
                     {"cell": row["cell"], "against": target.against, "ours_over_it": ratio,
                      "at_least": target.bound, "met": ratio.median >= target.bound}
                 )  # fmt: skip
-    return said
+    return verdicts_of_targets
 
 
 def _first_seen(order: list[tuple[str, str]]) -> Callable[[tuple[str, str]], tuple[int, int]]:
     cells = list(dict.fromkeys(cell for cell, _ in order))
-    return lambda one: (cells.index(one[0]), order.index(one))
+    return lambda names: (cells.index(names[0]), order.index(names))

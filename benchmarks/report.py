@@ -1,4 +1,4 @@
-"""What was found: tables on the terminal, JSON and a figure in benchmarks/results/."""
+"""The output of the benchmarks: tables on the terminal, JSON and a figure in results/."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "V100": 125e12, "L4": 12
 
 
 def facts(command: str) -> Row:
-    """Where, when and with what this was measured."""
+    """The command, date, commit, hardware and versions of a measurement."""
     from igo.config.schema import EngineConfig
     from igo.train import engine
 
@@ -55,30 +55,28 @@ def facts(command: str) -> Row:
 
 
 def folder() -> Path:
-    """Where results of this kind of CPU, or of a GPU, are kept."""
+    """The folder of results for this kind of CPU, or for a GPU."""
     instructions = torch.backends.cpu.get_cpu_capability()
-    return (
-        RESULTS
-        if instructions == "AVX512" or torch.cuda.is_available()
-        else RESULTS / instructions.lower()
-    )
+    if instructions == "AVX512" or torch.cuda.is_available():
+        return RESULTS
+    return RESULTS / instructions.lower()
 
 
 def utilisation(images_per_second: float, flop_per_image: float, gpu: str) -> float | None:
-    """Share of the GPU's peak; None where its peak is not known here."""
+    """Share of the GPU's peak; None if PEAK does not have this GPU."""
     peak = next((peak for name, peak in PEAK.items() if name in gpu), None)
     return None if peak is None else images_per_second * flop_per_image / peak
 
 
-def save(found: Row, path: Path) -> None:
-    """Write what was found, as JSON."""
+def save(result: Row, path: Path) -> None:
+    """Write a result as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(found, indent=1, ensure_ascii=False, default=_plain)
+    text = json.dumps(result, indent=1, ensure_ascii=False, default=_plain)
     write_atomically(path, text + "\n")
 
 
 def show(title: str, rows: Sequence[Row]) -> None:
-    """Print rows as a table whose columns are their keys."""
+    """Print rows as a table; their keys are the columns."""
     if not rows:
         return
     table = Table(title=title, title_justify="left", header_style="bold")
@@ -88,27 +86,27 @@ def show(title: str, rows: Sequence[Row]) -> None:
     for row in rows:
         table.add_row(*(_cell(value) for value in row.values()))
     console = Console(highlight=False)
-    # Without a terminal rich assumes 80 columns, which would cut the table.
+    # without a terminal rich assumes 80 columns and would cut the table
     (console if console.is_terminal else Console(width=160, highlight=False)).print(table)
 
 
 def draw(results: Path, names: Sequence[str]) -> None:
-    """Write contenders.png of the cells found there: images a second, a panel each, quartiles."""
+    """Write contenders.png: images a second with quartiles, a panel for each cell that is there."""
     files = [path for name in names if (path := results / f"{name}.json").is_file()]
     if not files:
         return
     mpl.use("Agg")
-    found = [json.loads(path.read_text()) for path in files]
-    cells, where = [path.stem for path in files], found[0]["facts"]
+    results_of_cells = [json.loads(path.read_text()) for path in files]
+    cells, facts = [path.stem for path in files], results_of_cells[0]["facts"]
     columns = min(len(cells), 5)
     lines = -(-len(cells) // columns)
     figure = Figure(figsize=(3.1 * columns, 2.6 * lines + 0.4), layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, cell, one in zip(panels, cells, found, strict=False):
-        _draw_cell(axes, cell, one["contenders"])
+    for axes, cell, result in zip(panels, cells, results_of_cells, strict=False):
+        _draw_cell(axes, cell, result["contenders"])
     for axes in panels[len(cells) :]:
         axes.axis("off")
-    hardware = where["hardware"]
+    hardware = facts["hardware"]
     name = hardware.get("gpu") or f"{hardware['cpu']}, {hardware.get('instructions', 'AVX512')}"
     machine = f"{name}, {hardware['threads']} CPU thread(s)"
     figure.suptitle(f"Images a second (median and quartiles), {machine}", fontsize=10)
@@ -116,10 +114,10 @@ def draw(results: Path, names: Sequence[str]) -> None:
 
 
 def _draw_cell(axes: Axes, cell: str, rows: Sequence[Row]) -> None:
-    for at, row in enumerate(rows):
+    for place, row in enumerate(rows):
         rate = Spread(**row["images_per_second"])
         error = [[rate.median - rate.low], [rate.high - rate.median]]
-        axes.barh(at, rate.median, xerr=error, color=COLOURS[row["contender"]], ecolor="#333333")
+        axes.barh(place, rate.median, xerr=error, color=COLOURS[row["contender"]], ecolor="#333333")
     axes.set_yticks(range(len(rows)), [row["contender"].replace("_", " ") for row in rows])
     axes.tick_params(labelsize=7)
     axes.invert_yaxis()
@@ -135,7 +133,7 @@ def _cell(value: object) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
     if isinstance(value, dict):
-        return ", ".join(f"{name} {_cell(one)}" for name, one in value.items())
+        return ", ".join(f"{name} {_cell(item)}" for name, item in value.items())
     return str(value)
 
 

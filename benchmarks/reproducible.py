@@ -1,27 +1,27 @@
-"""How far two runs of one configuration come apart: python -m benchmarks.reproducible [epochs].
+"""The difference of two runs of one configuration: python -m benchmarks.reproducible [epochs].
 
-The same seed on the same machine and versions gives the same bits. A sum in another order, of other
-threads, micro-batches or devices, differs by rounding. That stays rounding where the activation is
-smooth; ReLU's kink makes more of it as soon as one input is on the other side of 0. Each run is a
-process of its own. Written to the terminal as the table of docs/reliability.md.
+The same seed on the same machine and versions gives the same bits. Other threads, micro-batches or
+devices sum in another order, and the sums differ by rounding. With a smooth activation the runs
+then differ by rounding too. With ReLU they differ by more as soon as an input changes its sign.
+Each run has a process. It prints the table of docs/reliability.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
-from hydra import compose, initialize_config_dir
 from torch import Tensor, nn
 
-from igo.config.load import load
+from benchmarks.cells import configure
+from benchmarks.gpu.part import Quiet
 from igo.config.plan import make_plan
 from igo.config.schema import DatasetConfig, ModelConfig
 from igo.files import Record
@@ -29,7 +29,6 @@ from igo.runs import assemble
 from igo.train import loop, models
 from igo.train.state import Progress
 
-CONF = str(Path(__file__).parents[1] / "conf")
 BASE = ("tracking=none", "batch_size=64", "engine.device=cpu")
 Build = Callable[[ModelConfig, DatasetConfig], nn.Module]
 TITLES = (
@@ -45,7 +44,7 @@ TITLES = (
 
 @dataclass
 class Trace:
-    """Parameters, flattened, after the first update and each epoch; the records."""
+    """The flat parameters after the first update and after each epoch, and the records."""
 
     first: Tensor
     epochs: list[Tensor] = field(default_factory=list)
@@ -54,74 +53,65 @@ class Trace:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two ways to run one configuration, which should give the same."""
+    """Two ways to run a configuration, which should have the same result."""
 
-    what: str
+    difference: str
     precision: str
-    one: tuple[str, ...]
-    other: tuple[str, ...]
+    first: tuple[str, ...]
+    second: tuple[str, ...]
     network: str = "as it is"
 
 
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None:
-        """See igo.runs.terminal.ProgressBar."""
-
-    advance = end_epoch = begin_epoch
-
-
 def comparisons() -> list[Comparison]:
-    """All that this machine can make."""
-    one, two = ("engine.threads=1",), ("engine.threads=2",)
-    parts = (*one, "engine.micro_batch_size=16")
-    found = [
-        Comparison("nothing: the same command again", "fp32", two, two),
-        Comparison("nothing: the same command again", "bf16", two, two),
-        Comparison("1 or 2 CPU threads", "fp32", one, two),
-        Comparison("1 or 2 CPU threads", "fp32", one, two, "GELU"),
-        Comparison("1 or 2 CPU threads", "bf16", one, two),
-        Comparison("batches whole or in parts of 16", "fp32", one, parts, "GroupNorm"),
-        Comparison("batches whole or in parts of 16", "fp32", one, parts, "GELU, GroupNorm"),
+    """The comparisons that this machine can make."""
+    threads_1, threads_2 = ("engine.threads=1",), ("engine.threads=2",)
+    in_parts = (*threads_1, "engine.micro_batch_size=16")
+    pairs = [
+        Comparison("nothing: the same command again", "fp32", threads_2, threads_2),
+        Comparison("nothing: the same command again", "bf16", threads_2, threads_2),
+        Comparison("1 or 2 CPU threads", "fp32", threads_1, threads_2),
+        Comparison("1 or 2 CPU threads", "fp32", threads_1, threads_2, "GELU"),
+        Comparison("1 or 2 CPU threads", "bf16", threads_1, threads_2),
+        Comparison("batches whole or in parts of 16", "fp32", threads_1, in_parts, "GroupNorm"),
+        Comparison(
+            "batches whole or in parts of 16", "fp32", threads_1, in_parts, "GELU, GroupNorm"
+        ),
     ]
     if torch.cuda.is_available():
         cuda = ("engine.device=cuda",)
-        found += [
+        pairs += [
             Comparison("nothing, on a GPU", "fp32", cuda, cuda),
             Comparison("nothing, on a GPU", "bf16", cuda, cuda),
-            Comparison("CPU or GPU", "fp32", one, cuda),
-            Comparison("CPU or GPU", "fp32", one, cuda, "GELU"),
+            Comparison("CPU or GPU", "fp32", threads_1, cuda),
+            Comparison("CPU or GPU", "fp32", threads_1, cuda, "GELU"),
         ]
-    return found
+    return pairs
 
 
 def trained(settings: Sequence[str], network: str = "as it is") -> Trace:
-    """Train in this process and remember the parameters.
+    """Train in this process and keep the parameters.
 
     Args:
         settings: as typed.
-        network: what a ResNet-8 has instead of ReLU (``GELU``) and BatchNorm (``GroupNorm``).
+        network: what a ResNet-8 has for ReLU (``GELU``) and for BatchNorm (``GroupNorm``).
     """
-    with initialize_config_dir(CONF, version_base="1.3"):
-        config = load(compose("config", [*BASE, *settings]))
+    config = configure(*BASE, *settings)
     original = models.BUILDERS["resnet8"]
     models.BUILDERS["resnet8"] = partial(_changed, original, network)
     run = assemble.prepare(config, make_plan(config))
     models.BUILDERS["resnet8"] = original
-    asked: list[int] = []
+    update = itertools.count(1)
     trace = Trace(torch.empty(0))
 
-    def look() -> None:
-        asked.append(1)
-        if len(asked) == 2:  # before the second update
+    def before_update() -> None:
+        if next(update) == 2:
             trace.first = _flat(run.network)
 
     def epoch_done(record: Record) -> None:
         trace.epochs.append(_flat(run.network))
         trace.records.append(record)
 
-    loop.train(run, Progress(), Quiet(), epoch_done, look)  # type: ignore[arg-type]
+    loop.train(run, Progress(), Quiet(), epoch_done, before_update)  # type: ignore[arg-type]
     return trace
 
 
@@ -140,23 +130,23 @@ def _changed(build: Build, to: str, model: ModelConfig, dataset: DatasetConfig) 
     return network
 
 
-def distance(one: Tensor, other: Tensor) -> float:
+def distance(first: Tensor, second: Tensor) -> float:
     """‖θ - θ'‖/‖θ‖; 0 only for the same bits."""
-    return float((one - other).norm() / one.norm())
+    return float((first - second).norm() / first.norm())
 
 
-def row(what: Comparison, one: Trace, other: Trace) -> list[str]:
-    """A comparison as the table has it."""
+def row(comparison: Comparison, first: Trace, second: Trace) -> list[str]:
+    """The cells of a comparison in the table."""
     distances = [
-        distance(one.first, other.first),
-        *(distance(one.epochs[e], other.epochs[e]) for e in (0, -1)),
+        distance(first.first, second.first),
+        *(distance(first.epochs[e], second.epochs[e]) for e in (0, -1)),
     ]
-    before, after = (100 * trace.records[-1]["test/accuracy"] for trace in (one, other))
+    before, after = (100 * trace.records[-1]["test/accuracy"] for trace in (first, second))
     shown = ["same bits" if d == 0 else f"{d:.0e}" for d in distances]
     return [
-        what.what,
-        what.network,
-        what.precision,
+        comparison.difference,
+        comparison.network,
+        comparison.precision,
         *shown,
         f"{before:.2f} %, {after - before:+.2f}",
     ]
@@ -170,13 +160,17 @@ def main(words: Sequence[str]) -> None:
     titles = [title.format(epochs) for title in TITLES]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}", flush=True)
     spawn = get_context("spawn")
-    for what in comparisons():
+    for comparison in comparisons():
         traces = []
-        for settings in (what.one, what.other):
+        for settings in (comparison.first, comparison.second):
             with ProcessPoolExecutor(1, spawn) as process:
-                own = (*settings, f"epochs={epochs}", f"engine.precision={what.precision}")
-                traces.append(process.submit(trained, own, what.network).result())
-        print(f"| {' | '.join(row(what, *traces))} |", flush=True)
+                run_settings = (
+                    *settings,
+                    f"epochs={epochs}",
+                    f"engine.precision={comparison.precision}",
+                )
+                traces.append(process.submit(trained, run_settings, comparison.network).result())
+        print(f"| {' | '.join(row(comparison, *traces))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""All contenders in turns of some seconds, so that the machine's own moods meet them alike."""
+"""All contenders in turns of some seconds: changes of the machine's speed meet all of them."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ CONTENDERS = ("plain", "lightning_trainer", "timm_pieces", "ours", "bare")
 
 
 class Worker:
-    """A contender's process, as seen from here."""
+    """The process of a contender."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(name, theirs))
+        self._connection, other_end = context.Pipe()
+        self._process = context.Process(target=serve, args=(name, other_end))
         self._process.start()
-        theirs.close()
+        other_end.close()
 
     def load(self, cell: Cell) -> None:
-        """Let it prepare a cell, and wait until it has."""
+        """Prepare a cell in the process, and wait for that."""
         self._connection.send(cell)
         self._expect("waiting")
 
     def turn(self) -> Turn:
-        """Let it train an epoch, and wait until it has and is ready for the next one, or done."""
+        """Train an epoch in the process; wait until it is ready for the next epoch, or done."""
         self._connection.send("go")
-        found = self._expect(Turn)
+        turn = self._expect(Turn)
         self._expect("waiting", "done")
-        return found
+        return turn
 
     def stop(self) -> None:
         """End the process."""
@@ -49,21 +49,21 @@ class Worker:
         if self._process.is_alive():
             self._process.terminate()
 
-    def _expect(self, *wanted: object) -> Any:
+    def _expect(self, *expected: object) -> Any:
         try:
-            found = self._connection.recv()
+            message = self._connection.recv()
         except EOFError:
             raise UserError(f"the contender {self.name} failed; its error is above") from None
-        if found not in wanted and not any(type(found) is kind for kind in wanted):
-            raise RuntimeError(f"{self.name} said {found!r}, not {wanted}")
-        return found
+        if message not in expected and not any(type(message) is kind for kind in expected):
+            raise RuntimeError(f"{self.name} sent {message!r}, not {expected}")
+        return message
 
 
 class Workers:
-    """One process for each contender, started when it is first needed, ended at the end."""
+    """A process for each contender, started at its first cell."""
 
     def __init__(self) -> None:
-        self._there: dict[str, Worker] = {}
+        self._workers: dict[str, Worker] = {}
 
     def __enter__(self) -> Workers:
         return self
@@ -71,24 +71,24 @@ class Workers:
     def __exit__(
         self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
     ) -> None:
-        for worker in self._there.values():
+        for worker in self._workers.values():
             worker.stop()
 
     def measure(self, cell: Cell, names: Sequence[str]) -> list[Row]:
         """A row for each contender and turn of the measured rounds."""
         for name in names:
-            if name not in self._there:
-                self._there[name] = Worker(name)
-        workers = [self._there[name] for name in names]
+            if name not in self._workers:
+                self._workers[name] = Worker(name)
+        workers = [self._workers[name] for name in names]
         for worker in workers:
             worker.load(cell)
         rows: list[Row] = []
         turns = (1 + cell.rounds) * cell.epochs_per_round
         for turn in range(turns):
-            first = turn % len(workers)  # another one begins each time
+            first = turn % len(workers)  # each contender begins in its turn
             for worker in workers[first:] + workers[:first]:
-                found = worker.turn()
-                where = {"cell": cell.name, "round": turn // cell.epochs_per_round}
-                rows.append({**where, "contender": worker.name, **asdict(found)})
+                result = worker.turn()
+                place = {"cell": cell.name, "round": turn // cell.epochs_per_round}
+                rows.append({**place, "contender": worker.name, **asdict(result)})
         rows.sort(key=lambda row: (row["round"], list(names).index(row["contender"])))
         return [row for row in rows if row["round"] > 0]

@@ -1,8 +1,8 @@
 """The benchmark: python -m benchmarks.run [quick] [cells and parts …]; without names, all of it.
 
 Names: the cells (resnet18-128, small-32, graduated-0.5, …), or apart, startup, parallel, growth.
-Threads as PyTorch chooses them; OMP_NUM_THREADS=1 where other programs keep the CPU busy. What a
-CPU without AVX512 gives, or one that is told to do without (make bench-lesser), has a folder.
+PyTorch chooses the threads; set OMP_NUM_THREADS=1 if other programs use the CPU. The results of a
+CPU without AVX512 (or with make bench-lesser) have another folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUICK = (*cells.QUICK_CELLS, "startup")
 
 
 def main(words: list[str]) -> None:
-    """Measure, print, and write a file of results/ for each name as soon as it is measured."""
+    """Measure and print each name, and write its file of results/ at once."""
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return
@@ -38,17 +38,17 @@ def main(words: list[str]) -> None:
     measured = [name for name in cells.MAKERS if name in names]
     with tempfile.TemporaryDirectory() as folder:
         files.write(Path(folder))
-        for name, found in contenders(measured, Path(folder), quick):
-            report.save({"facts": facts, **found}, results / f"{name}.json")
-    for name, found in others([name for name in PARTS if name in names], quick):
-        report.save({"facts": facts, **found}, results / f"{name}.json")
+        for name, result in contenders(measured, Path(folder), quick):
+            report.save({"facts": facts, **result}, results / f"{name}.json")
+    for name, result in others([name for name in PARTS if name in names], quick):
+        report.save({"facts": facts, **result}, results / f"{name}.json")
     report.draw(results, list(cells.MAKERS))
     print(f"written: {results}")
 
 
 def contenders(names: list[str], data_dir: Path, quick: bool) -> Iterator[tuple[str, ratios.Row]]:
-    """Cell by cell, everybody's turns, their ratios; at the end what was promised of them."""
-    said: list[ratios.Row] = []
+    """The results of each cell: turns of all contenders and their ratios; prints the targets."""
+    verdicts_of_cells: list[ratios.Row] = []
     with rounds.Workers() as workers:
         for name in names:
             cell = cells.make(name, data_dir, quick)
@@ -58,33 +58,33 @@ def contenders(names: list[str], data_dir: Path, quick: bool) -> Iterator[tuple[
             rows = with_utilisation(ratios.summary(turns), flop)
             report.show(name, rows)
             verdicts = ratios.verdicts(rows, "cuda" if _gpu() else "cpu")
-            said += verdicts
+            verdicts_of_cells += verdicts
             yield name, {"contenders": rows, "targets": verdicts,
                          "flop_per_image": flop, "turns": turns}  # fmt: skip
-    report.show("Targets: images a second of ours over the other's", said)
+    report.show("Targets: images a second of ours over the other's", verdicts_of_cells)
 
 
 def others(names: list[str], quick: bool) -> Iterator[tuple[str, ratios.Row]]:
-    """What does not show in a training step."""
+    """The results of the parts that a training step does not show."""
     for name in names:
-        found: ratios.Row = {}
+        result: ratios.Row = {}
         if name == "apart":
-            found[name] = apart.measure(epochs=5, samples=2_000 if quick else 20_000)
-            report.show("One run: where its seconds go", found[name])
+            result[name] = apart.measure(epochs=5, samples=2_000 if quick else 20_000)
+            report.show("One run: where its seconds go", result[name])
         elif name == "startup":
             datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
-            found[name] = startup.measure(datasets, repeats=1 if quick else 5)
-            report.show("First update ended ÷ (import torch + reading the data)", found[name])
+            result[name] = startup.measure(datasets, repeats=1 if quick else 5)
+            report.show("First update ended ÷ (import torch + reading the data)", result[name])
             if not quick:
-                found["imports"] = startup.imports("dataset=digits", "tracking=none")
-                report.show("Imports, each package's own modules", found["imports"])
+                result["imports"] = startup.imports("dataset=digits", "tracking=none")
+                report.show("Imports, each package's own modules", result["imports"])
         elif name == "parallel":
-            found[name] = parallel.measure(1 if quick else 3, 2_000 if quick else 4_000)
-            report.show("Small runs at once and in sequence", found[name])
+            result[name] = parallel.measure(1 if quick else 3, 2_000 if quick else 4_000)
+            report.show("Small runs at once and in sequence", result[name])
         else:
-            found[name] = growth.measure(quick)
-            report.show("As the work grows", found[name])
-        yield name, found
+            result[name] = growth.measure(quick)
+            report.show("As the work grows", result[name])
+        yield name, result
 
 
 def flop_per_image(cell: cells.Cell) -> float:
@@ -94,16 +94,16 @@ def flop_per_image(cell: cells.Cell) -> float:
 
     from igo.train import models
 
-    facts = cell.config.dataset
-    network = models.build(cell.config.model, facts).to("meta")
-    images = torch.empty(2, facts.channels, facts.image_size, facts.image_size, device="meta")
+    dataset = cell.config.dataset
+    network = models.build(cell.config.model, dataset).to("meta")
+    images = torch.empty(2, dataset.channels, dataset.image_size, dataset.image_size, device="meta")
     with FlopCounterMode(display=False) as counter:
         network(images).sum().backward()
     return counter.get_total_flops() / 2
 
 
 def with_utilisation(rows: list[ratios.Row], flop: float) -> list[ratios.Row]:
-    """On a GPU, say which share of its peak the model's arithmetic reaches."""
+    """Add, on a GPU, the share of its peak that the model's arithmetic reaches."""
     gpu = _gpu()
     if not gpu:
         return rows

@@ -1,9 +1,8 @@
-"""From the start of the process to the end of the first update, and what of it is imports.
+"""The time from the start of the process to the end of the first update, and that of its imports.
 
-The yardstick is importing torch alone, plus reading the data set with all imports done. Beside it
-stands the same with an optimizer made, which imports torch._dynamo: any training by torch.optim
-pays that. Run by itself (`python -m benchmarks.startup SECONDS OVERRIDES`) this file is the process
-that is timed.
+It is compared with importing torch alone, plus reading the data set after all imports. A second
+comparison also makes an optimizer, which imports torch._dynamo: every training with torch.optim has
+this cost. `python -m benchmarks.startup SECONDS OVERRIDES` is the process that is timed.
 """
 
 from __future__ import annotations
@@ -38,36 +37,38 @@ OPTIMIZER = "import torch; torch.optim.SGD([torch.zeros(1, requires_grad=True)],
 
 
 def measure(datasets: Sequence[str], repeats: int) -> list[Row]:
-    """For each data set, with and without W&B: the ratio, and the marks on the way."""
+    """For each data set, with and without W&B: the ratios, and the seconds of each step."""
     rows: list[Row] = []
     for dataset in datasets:
-        found: dict[str, list[Row]] = {tracking: [] for tracking in TRACKING}
+        marks_by_tracking: dict[str, list[Row]] = {tracking: [] for tracking in TRACKING}
         for _ in range(repeats):
             torch_s = _wall([sys.executable, "-c", "import torch"])
             optimizer_s = _wall([sys.executable, "-c", OPTIMIZER])
             read_s = float(programs.output([sys.executable, "-c", READ, dataset])[0])
             for tracking in TRACKING:
                 marks = first_update(f"dataset={dataset}", f"tracking={tracking}")
-                found[tracking].append(
+                marks_by_tracking[tracking].append(
                     {**marks, "import torch": torch_s, "with an optimizer": optimizer_s,
                      "read": read_s}
                 )  # fmt: skip
-        for tracking, own in found.items():
-            ratio, fair = (
-                [one["first update"] / (one[imports] + one["read"]) for one in own]
+        for tracking, repeated in marks_by_tracking.items():
+            ratio, fair_ratio = (
+                [marks["first update"] / (marks[imports] + marks["read"]) for marks in repeated]
                 for imports in ("import torch", "with an optimizer")
             )
-            medians = {name: Spread.of([one[name] for one in own]).median for name in own[0]}
+            medians = {
+                name: Spread.of([marks[name] for marks in repeated]).median for name in repeated[0]
+            }
             rows.append(
                 {"dataset": dataset, "tracking": tracking, "ratio": Spread.of(ratio),
-                 "bound": BOUND, "over_torch_with_an_optimizer": Spread.of(fair),
+                 "bound": BOUND, "over_torch_with_an_optimizer": Spread.of(fair_ratio),
                  "seconds": medians}
             )  # fmt: skip
     return rows
 
 
 def first_update(*overrides: str) -> dict[str, float]:
-    """Seconds since the process was started, at each mark on the way to the first update."""
+    """Seconds from the start of the process to each step before the first update."""
     command = [sys.executable, "-m", "benchmarks.startup", repr(time.time()), *overrides]
     out, _ = programs.output(command)
     marks: dict[str, float] = json.loads(out.splitlines()[-1])
@@ -75,22 +76,22 @@ def first_update(*overrides: str) -> dict[str, float]:
 
 
 def imports(*overrides: str) -> list[Row]:
-    """Milliseconds of importing each package, its own modules alone, the slowest first."""
+    """Milliseconds of importing the modules of each package, the slowest package first."""
     _, err = programs.output(
         [sys.executable, "-X", "importtime", "-m", "benchmarks.startup", repr(time.time()),
          *overrides]
     )  # fmt: skip
-    own: Counter[str] = Counter()
+    microseconds: Counter[str] = Counter()
     first: dict[str, int] = {}
     for line in err.splitlines():
-        parts = line.removeprefix("import time:").split("|")
-        if line.startswith("import time:") and parts[0].strip().isdigit():
-            package = parts[2].strip().split(".")[0]
-            own[package] += int(parts[0])
+        columns = line.removeprefix("import time:").split("|")
+        if line.startswith("import time:") and columns[0].strip().isdigit():
+            package = columns[2].strip().split(".")[0]
+            microseconds[package] += int(columns[0])
             first.setdefault(package, len(first))
     return [
         {"package": package, "milliseconds": us / 1000, "order": first[package]}
-        for package, us in own.most_common(12)
+        for package, us in microseconds.most_common(12)
     ]
 
 
@@ -101,25 +102,25 @@ def _wall(command: list[str]) -> float:
 
 
 def _child() -> None:
-    """Train until the first update is done; print when each mark was passed."""
+    """Train until the end of the first update; print the time of each step."""
     started = float(sys.argv.pop(1))
     marks = {"interpreter": time.time() - started}
 
     def marked(name: str, function: Callable[..., Any], last: bool = False) -> Callable[..., Any]:
         def wrapped(*args: Any, **options: Any) -> Any:
-            found = function(*args, **options)
+            result = function(*args, **options)
             marks.setdefault(name, time.time() - started)
             if last:
                 sys.__stdout__.write("\n" + json.dumps(marks) + "\n")  # type: ignore[union-attr]
                 sys.__stdout__.flush()  # type: ignore[union-attr]
                 os._exit(0)
-            return found
+            return result
 
         return wrapped
 
     from igo.runs import tracking
     from igo.train import (
-        datasets,  # what a run imports anyway, earlier
+        datasets,  # a run imports these anyway
         engine,
         measure,
         models,

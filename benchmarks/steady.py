@@ -1,7 +1,7 @@
-"""This project at constant batch sizes: each stage of the plan takes two epochs, the second counts.
+"""This project at constant batch sizes: each stage of the plan has two epochs, the second counts.
 
-So every epoch that counts has the images and the batch size of one epoch of the graduated run, but
-follows an epoch of the same batch size. (d) against this is the price of changing batch sizes.
+An epoch that counts has the images and the batch size of an epoch of the graduated run, and follows
+an epoch of the same batch size. The ratio of (d) to this is the cost of changing batch sizes.
 """
 
 from __future__ import annotations

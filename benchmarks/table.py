@@ -1,7 +1,7 @@
 """Seconds and memory of `igo table`: `python -m benchmarks.table [FOLDERS ...]`.
 
-The folders are made for it, 30 epochs each, each file a file of its own. They are read once as they
-are in memory after writing, and once from the disk, where the cache can be dropped (root, Linux).
+It writes run folders of 30 epochs and reads them from memory. Then it reads them from the disk, if
+it can drop the cache (as root on Linux).
 """
 
 from __future__ import annotations
@@ -18,20 +18,17 @@ from benchmarks import programs
 from igo.config.schema import RULE
 
 EPOCHS = 30
-DISTINCT = 100  # contents of metrics.jsonl; the files are each a file of its own
+DISTINCT = 100  # different contents of metrics.jsonl
 P, SPLIT = (0.1, 0.3, 0.5, 0.7, 0.9, 1.0), (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
-    """Write ``count`` finished run folders: settings of a grid, as many seeds as it takes."""
-    from hydra import compose, initialize_config_dir
+    """Write ``count`` finished run folders: a grid of settings, and as many seeds as needed."""
     from omegaconf import OmegaConf
 
-    from igo.config.load import load
+    from benchmarks.cells import configure
 
-    with initialize_config_dir(str(programs.ROOT / "conf"), version_base="1.3"):
-        config = load(compose("config", [f"epochs={epochs}"]))
-    text = OmegaConf.to_yaml(asdict(config))
+    text = OmegaConf.to_yaml(asdict(configure(f"epochs={epochs}")))
     metrics = [
         "".join(json.dumps(record) + "\n" for record in records(random.Random(i), epochs))
         for i in range(DISTINCT)
@@ -39,17 +36,24 @@ def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
     for i in range(count):
         p, split = P[i % len(P)], SPLIT[i // len(P) % len(SPLIT)]
         seed = i // (len(P) * len(SPLIT))
-        own = text.replace("p: 0.5\n", f"p: {p}\n").replace("split: 0.5\n", f"split: {split}\n")
+        settings = {
+            "p: 0.5": f"p: {p}",
+            "split: 0.5": f"split: {split}",
+            "seed: 0": f"seed: {seed}",
+        }
+        config = text
+        for default, setting in settings.items():
+            config = config.replace(f"{default}\n", f"{setting}\n")
         folder = root / f"digits-resnet8-graduated-{i:010x}"
         folder.mkdir(parents=True)
-        (folder / "config.yaml").write_text(own.replace("seed: 0\n", f"seed: {seed}\n"))
+        (folder / "config.yaml").write_text(config)
         (folder / "plan.csv").write_text("stage,first_epoch,epochs,updates\n")
         (folder / "metrics.jsonl").write_text(metrics[i % DISTINCT])
         (folder / "status.json").write_text(json.dumps(status(random.Random(-i)), indent=2))
 
 
-def records(drawn: random.Random, epochs: int) -> list[dict[str, float]]:
-    """Records with the entries of a run's, their numbers drawn."""
+def records(generator: random.Random, epochs: int) -> list[dict[str, float]]:
+    """Records with the entries of a run and random numbers."""
     names = (
         "beta_m", "gamma_m", "delta_m", "reference_variance", "delta_measured", "gradient_variance",
         "noise_scale", "eta_m", "train/loss", "train/accuracy", "test/loss", "test/accuracy",
@@ -57,12 +61,12 @@ def records(drawn: random.Random, epochs: int) -> list[dict[str, float]]:
     )  # fmt: skip
     return [
         {"epoch": e, "stage": e, "updates": 90 * e, "samples": 1437 * e, "b_m": 16 + e}
-        | {name: drawn.random() for name in names}
+        | {name: generator.random() for name in names}
         for e in range(1, epochs + 1)
     ]
 
 
-def status(drawn: random.Random) -> dict[str, object]:
+def status(generator: random.Random) -> dict[str, object]:
     """status.json of a finished run."""
     return {
         "rule": RULE,
@@ -73,7 +77,7 @@ def status(drawn: random.Random) -> dict[str, object]:
         "versions": dict.fromkeys(("igo", "torch", "numpy", "hydra-core", "wandb"), "1.0"),
         "host": "host",
         "hardware": {"device": "cpu", "precision": "bfloat16", "cpu": "a CPU", "cores": 2},
-        "seconds": round(drawn.uniform(5, 15), 3),
+        "seconds": round(generator.uniform(5, 15), 3),
     }
 
 
@@ -88,13 +92,13 @@ def drop_caches() -> bool:
 
 
 def run_table(runs: Path, output: Path) -> programs.Usage:
-    """What the whole command took, Python's start included."""
+    """The usage of the whole command, with the start of Python."""
     program = [sys.executable, "-m", "igo", "table"]
     return programs.watched([*program, f"runs={runs}", f"output={output}"])
 
 
 def main(sizes: list[int]) -> None:
-    """Time each size in memory and from the disk."""
+    """Time each number of folders, from memory and from the disk."""
     print("folders  files in memory  its CPU time  from the disk  peak memory")
     for count in sizes:
         with tempfile.TemporaryDirectory() as name:

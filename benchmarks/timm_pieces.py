@@ -1,8 +1,8 @@
-"""(c) timm's own training pieces: fast collate, prefetching loader, optimizer factory, its loop.
+"""(c) timm's training pieces: fast collate, prefetching loader, optimizer factory, its loop.
 
-As in its train.py with --amp --amp-dtype bfloat16 --channels-last: images travel as uint8 and are
-normalised on the device, the loss is read every 50 updates. Its own augmentation has no rotation
-of this kind, so torchvision's transforms stay.
+They are used as in its train.py with --amp --amp-dtype bfloat16 --channels-last: images are uint8
+until they are normalised on the device, and the loss is read every 50 updates. timm's augmentation
+has no such rotation, so the transforms are torchvision's.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One process a contender, which trains only while it has its turn.
+"""The process of a contender, which trains only in its turns.
 
-A process of its own keeps one contender's global settings (determinism, threads, caches) from
-another's. Between turns it waits on its pipe and uses no processor.
+Each contender has a process, so that its global settings (determinism, threads, caches) do not
+change those of another. Between turns it waits for its pipe and uses no processor.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Turns(Protocol):
         ...
 
     def end(self, images: int, loss: float, seconds: float | None = None) -> None:
-        """Stop the clock: so many images were trained, at this mean loss.
+        """Stop the clock after so many images, trained at this mean loss.
 
-        ``seconds`` in the place of the clock's, where the contender's own are wanted.
+        ``seconds`` replaces the time of the clock.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What one epoch took."""
+    """The images, the loss and the seconds of an epoch."""
 
     images: int
     loss: float
@@ -66,9 +66,9 @@ class PipedTurns:
 
 
 def wake() -> None:
-    """Have the processor's cores and PyTorch's threads awake, for everyone alike.
+    """Use the processor's cores and PyTorch's threads for a moment, before every turn.
 
-    A contender that measures something of its own first would otherwise start warmer than others.
+    Otherwise a contender that computes something before its epoch would start warmer than others.
     """
     import torch
 
@@ -78,17 +78,17 @@ def wake() -> None:
 
 
 def synchronise() -> None:
-    """Wait until a GPU has done what it was told."""
+    """Wait until the GPU has finished, if there is one."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def serve(name: str, connection: Connection) -> None:
-    """Train cell after cell with the contender of that name, until None comes."""
-    # A live progress bar as at a terminal, whose characters go nowhere.
+    """Train cell after cell with the contender of this name, until None comes."""
+    # a live progress bar as in a terminal; its characters go nowhere
     os.environ.update(TTY_COMPATIBLE="1", TERM="xterm", COLUMNS="160")
-    # A DataLoader's workers start as from a script: this process was spawned, and they would be.
+    # DataLoader workers start as in a script; the start method of this process is spawn
     multiprocessing.set_start_method(None, force=True)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115
     try:

@@ -1,4 +1,4 @@
-"""`make gpu`: check, speed and real, each in its own process and time; JSON and a table as it goes.
+"""`make gpu`: the parts check, speed and real, each with a process and a time; JSON and a table.
 
     python -m benchmarks.gpu [dry] [check] [speed] [real] [out=FOLDER]
 
@@ -15,20 +15,20 @@ from pathlib import Path
 from benchmarks.gpu import processes
 
 MINUTES = {"check": 7, "speed": 9, "real": 8}
-BUSY = 5  # times as long for a dry run, which takes a minute or two on a CPU of its own
+BUSY = 5  # factor on the minutes of a dry run, which takes one or two minutes on a free CPU
 
 
 def main(words: list[str]) -> int:
-    """Run the parts that are named, or all; a process each, lest one that dies end the others."""
+    """Run the named parts, or all. Each has a process, so that a crash does not end the others."""
     if {"-h", "--help"} & set(words):
         print(__doc__)
         return 0
-    unknown = {one for one in words if not one.startswith("out=")} - {*MINUTES, "dry", "part"}
+    unknown = {word for word in words if not word.startswith("out=")} - {*MINUTES, "dry", "part"}
     if unknown:
-        there = ", ".join(("dry", *MINUTES, "out=FOLDER"))
-        print(f"error: {' '.join(sorted(unknown))}: it must be one of {there}")
+        choices = ", ".join(("dry", *MINUTES, "out=FOLDER"))
+        print(f"error: {' '.join(sorted(unknown))}: it must be one of {choices}")
         return 2
-    out = Path(next((one[4:] for one in words if one.startswith("out=")), "gpu"))
+    out = Path(next((word[4:] for word in words if word.startswith("out=")), "gpu"))
     names = [name for name in MINUTES if name in words] or [*MINUTES]
     if "part" in words:
         return one_part(names[0], out, dry="dry" in words)
@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
 
 
 def one_part(name: str, out: Path, *, dry: bool) -> int:
-    """In this process; 1 where an item failed."""
+    """Run a part in this process; return 1 if an item failed."""
     import importlib
 
     from benchmarks.gpu.part import Part, workplace
@@ -62,7 +62,7 @@ def one_part(name: str, out: Path, *, dry: bool) -> int:
     part = Part(name, out, MINUTES[name] * 60 * (BUSY if dry else 1), dry, began)
     with workplace(dry) as folder:
         importlib.import_module(f"benchmarks.gpu.{name}").items(part, folder)
-    return int(any(one["state"] == "failed" for one in part.items))
+    return int(any(item["state"] == "failed" for item in part.items))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Is it right on this GPU: the tests marked gpu, the same bits, graphs, memory, waits in a step."""
+"""Correctness on this GPU: the tests marked gpu, equal bits, graphs, memory, waits in a step."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import processes
-from benchmarks.gpu.part import Found, Part, Quiet, config, prepared, synchronise
+from benchmarks.gpu.part import Part, Quiet, Result, configured, prepared, synchronise
 from benchmarks.programs import ROOT
 from igo.config.schema import Config, EngineConfig
 from igo.method.groups import write
@@ -34,11 +34,11 @@ LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3"
 
 
 def items(part: Part, folder: Path) -> None:
-    """All checks, the cheapest and most telling first."""
+    """All checks; cheap and informative ones come first."""
     size = SHORT if part.dry else LONG
 
     def run(*overrides: str) -> Config:
-        return config(part, folder, *size, *overrides)
+        return configured(part, folder, *size, *overrides)
 
     part.item("machine", lambda: machine(part))
     for model in ("resnet8", "resnet18"):
@@ -63,53 +63,53 @@ def items(part: Part, folder: Path) -> None:
         part.item("tests marked gpu", lambda: pytest(part.left - 5, "--maxfail=20"), least=30)
 
 
-def machine(part: Part) -> Found:
-    """Versions, and what the engine chose."""
-    built = engine.build(EngineConfig(device=part.device))
-    return {"torch": torch.__version__, **engine.hardware(built)}
+def machine(part: Part) -> Result:
+    """Versions, and the choices of the engine."""
+    chosen = engine.build(EngineConfig(device=part.device))
+    return {"torch": torch.__version__, **engine.hardware(chosen)}
 
 
-def train(made: Config) -> Training:
-    """To the end of its plan."""
-    training = prepared(made)
+def train(config: Config) -> Training:
+    """Train to the end of the plan."""
+    training = prepared(config)
     loop.train(training, Progress(), Quiet(), lambda _: None, lambda: None)
     return training
 
 
 def state(training: Training) -> dict[str, Tensor]:
-    """Parameters and BatchNorm's statistics, off the device."""
+    """Parameters and BatchNorm's statistics, on the CPU."""
     return {name: value.cpu() for name, value in training.network.state_dict().items()}
 
 
-def difference(one: Training, other: Training) -> Found:
-    """Whether two runs ended with the same bits; if not, the largest difference of parameters."""
-    ours, theirs = state(one), state(other)
-    unlike = [name for name in ours if not torch.equal(ours[name], theirs[name])]
-    found: Found = {"ok": not unlike}
-    if unlike:
-        largest = max(float((ours[k].double() - theirs[k].double()).abs().max()) for k in unlike)
-        found |= {"unlike": f"{len(unlike)} of {len(ours)} tensors", "largest": largest}
-    return found
+def difference(first: Training, second: Training) -> Result:
+    """Whether two runs have the same bits; if not, the largest difference of parameters."""
+    ours, theirs = state(first), state(second)
+    unequal = [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    result: Result = {"ok": not unequal}
+    if unequal:
+        largest = max(float((ours[k].double() - theirs[k].double()).abs().max()) for k in unequal)
+        result |= {"unlike": f"{len(unequal)} of {len(ours)} tensors", "largest": largest}
+    return result
 
 
-def same(one: Config, other: Config) -> Found:
-    """Two runs of one seed."""
-    with warnings.catch_warnings(record=True) as heard:
+def same(first: Config, second: Config) -> Result:
+    """Compare the bits of two runs."""
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        found = difference(train(one), train(other))
-    said = sorted(
-        {str(w.message).split(".")[0][:80] for w in heard if "determinis" in str(w.message)}
+        result = difference(train(first), train(second))
+    warned = sorted(
+        {str(w.message).split(".")[0][:80] for w in caught if "determinis" in str(w.message)}
     )
-    return {**found, "warned": said} if said else found
+    return {**result, "warned": warned} if warned else result
 
 
-def waits(part: Part, made: Config) -> Found:
-    """Places in an epoch's steps where the CPU waited for the GPU, by PyTorch's own account."""
-    training = prepared(made)
+def waits(part: Part, config: Config) -> Result:
+    """The places in an epoch's steps where the CPU waits for the GPU, as PyTorch reports them."""
+    training = prepared(config)
     training.network.train()
-    sampler = BatchSampler(training.plan, made.seed)
+    sampler = BatchSampler(training.plan, config.seed)
     schedule = Schedule(training.optimizer, sampler)
-    with warnings.catch_warnings(record=True) as heard:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         if not part.dry:
             torch.cuda.set_sync_debug_mode("warn")
@@ -119,61 +119,61 @@ def waits(part: Part, made: Config) -> Found:
             if not part.dry:
                 torch.cuda.set_sync_debug_mode("default")
     places = [
-        f"{Path(w.filename).name}:{w.lineno}" for w in heard if "synchroniz" in str(w.message)
+        f"{Path(w.filename).name}:{w.lineno}" for w in caught if "synchroniz" in str(w.message)
     ]
-    # the order, its moves, the sums, the rate, the pairs: each once an epoch, in parts
+    # allowed once an epoch: the order of the images, their copies, the sums, η, the pairs
     return {"ok": len(places) <= 12, "waits": len(places), "steps": sampler.updates,
             "where": sorted(set(places))}  # fmt: skip
 
 
-def beside_cpu(part: Part, folder: Path) -> Found:
-    """The gradient of one batch in fp32, here and on the CPU."""
+def beside_cpu(part: Part, folder: Path) -> Result:
+    """Compare the gradient of a batch in fp32 with that on the CPU."""
     gradients = []
     for device in (part.device, "cpu"):
-        made = config(part, folder, "model=resnet18", "engine.precision=fp32", *SHORT)
-        training = prepared(replace(made, engine=replace(made.engine, device=device)))
+        config = configured(part, folder, "model=resnet18", "engine.precision=fp32", *SHORT)
+        training = prepared(replace(config, engine=replace(config.engine, device=device)))
         (batch,) = training.data.plain_batches([torch.arange(32)])
         training.engine.backward(training.network.train(), *batch)
-        found = [
+        parts = [
             p.grad.cpu().flatten() for p in training.network.parameters() if p.grad is not None
         ]
-        gradients.append(torch.cat(found).double())
+        gradients.append(torch.cat(parts).double())
     ours, theirs = gradients
-    off = float((ours - theirs).norm() / theirs.norm())
-    return {"ok": off < 1e-3, "relative difference": off}
+    gap = float((ours - theirs).norm() / theirs.norm())
+    return {"ok": gap < 1e-3, "relative difference": gap}
 
 
-def graphed(made: Config, setting: str) -> Found:
-    """A run with CUDA graphs ends with the bits of one without, or says why it had none."""
-    wanted = train(made)
-    changed = replace(made, engine=replace(made.engine, graphs=setting))
-    with warnings.catch_warnings(record=True) as heard:
+def graphed(config: Config, setting: str) -> Result:
+    """Compare the bits of runs with and without CUDA graphs; keep the warnings about graphs."""
+    eager = train(config)
+    with_graphs = replace(config, engine=replace(config.engine, graphs=setting))
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        training = train(changed)
+        training = train(with_graphs)
     graphs = training.engine.graphs
     sizes = {} if graphs is None else graphs.outcome
-    found = difference(training, wanted) | {"sizes": str(sizes)}
-    if said := [str(w.message) for w in heard if "CUDA graphs" in str(w.message)]:
-        found["warned"] = said
-    return found
+    result = difference(training, eager) | {"sizes": str(sizes)}
+    if messages := [str(w.message) for w in caught if "CUDA graphs" in str(w.message)]:
+        result["warned"] = messages
+    return result
 
 
-def written_beside(made: Config) -> Found:
-    """Checkpoints written in a thread are those written in between."""
+def written_beside(config: Config) -> Result:
+    """Compare the checkpoints written in a thread with those written between epochs."""
     states = []
     for setting in ("true", "false"):
-        changed = replace(made, engine=replace(made.engine, background=setting), fresh=True)
+        changed = replace(config, engine=replace(config.engine, background=setting), fresh=True)
         path = session.run(changed, Terminal(quiet=True))
         loaded, _ = checkpoint.load(path / "checkpoint.pt", path.name)
         states.append(loaded or {})
-    models = [one["model"] for one in states]
+    models = [state["model"] for state in states]
     return {"ok": all(torch.equal(models[0][name], models[1][name]) for name in models[0])}
 
 
-def memory(part: Part, made: Config) -> Found:
-    """GPU and host memory over steps of thirty batch sizes, beside the largest of them alone."""
-    training = prepared(made)
-    run, network = training.engine, training.network.train()
+def memory(part: Part, config: Config) -> Result:
+    """The memory that thirty batch sizes add, on GPU and host, to that of the largest alone."""
+    training = prepared(config)
+    runner, network = training.engine, training.network.train()
     for group in training.optimizer.param_groups:
         write(group, 0.01)
     sizes = [8, 16] if part.dry else list(range(16, 496, 16))
@@ -181,7 +181,7 @@ def memory(part: Part, made: Config) -> Found:
     def steps(b: int) -> None:
         (batch,) = training.data.plain_batches([torch.arange(b)])
         for _ in range(3):
-            run.step(network, training.optimizer, batch, range(b))
+            runner.step(network, training.optimizer, batch, range(b))
         synchronise()
 
     steps(sizes[-1])
@@ -189,9 +189,9 @@ def memory(part: Part, made: Config) -> Found:
     for b in sizes:
         steps(b)
     after = _held(part)
-    found: Found = {"sizes": len(sizes), **{name: after[name] - before[name] for name in after}}
+    result: Result = {"sizes": len(sizes), **{name: after[name] - before[name] for name in after}}
     name = "reserved MiB"
-    return found if part.dry else {"ok": found[name] <= 0.25 * before[name], **found}
+    return result if part.dry else {"ok": result[name] <= 0.25 * before[name], **result}
 
 
 def _held(part: Part) -> dict[str, float]:
@@ -203,8 +203,8 @@ def _held(part: Part) -> dict[str, float]:
             "taken MiB": (total - free) / 2**20}  # fmt: skip
 
 
-def pytest(seconds: float, *arguments: str) -> Found:
-    """Run pytest on the files with such tests; their conftest and pyproject.toml need more."""
+def pytest(seconds: float, *arguments: str) -> Result:
+    """Run the tests marked gpu without conftest.py and pyproject.toml: these need more packages."""
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider",
                "-c", os.devnull, f"--rootdir={ROOT}", *arguments, *TESTS]  # fmt: skip
     try:

@@ -1,4 +1,4 @@
-"""A part of `make gpu`: items within a time limit, each written and said as soon as it is done."""
+"""A part of `make gpu`: items within a time limit, each written and printed when it is done."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from igo.files import write_atomically
 from igo.runs import assemble
 from igo.train.state import Training
 
-Found = dict[str, Any]
+Result = dict[str, Any]
 
 
 class Quiet:
@@ -35,14 +35,14 @@ class Quiet:
 
 @dataclass
 class Part:
-    """What is measured, and where it is written; ``dry`` is a form for any CPU, in seconds."""
+    """The items of a part and their file; ``dry`` is a short form for any CPU."""
 
     name: str
     out: Path
     seconds: float
     dry: bool
     began: float = field(default_factory=time.perf_counter)
-    items: list[Found] = field(default_factory=list)
+    items: list[Result] = field(default_factory=list)
 
     @property
     def device(self) -> str:
@@ -53,40 +53,37 @@ class Part:
         """Seconds until the part's limit."""
         return self.seconds - (time.perf_counter() - self.began)
 
-    def item(self, name: str, measure: Callable[[], Found], least: float = 0.0) -> Found:
-        """Do one, if ``least`` seconds are left for it; what fails is written, and the next begins.
+    def item(self, name: str, measure: Callable[[], Result], least: float = 0.0) -> Result:
+        """Measure an item if ``least`` seconds are left, and write its result; return the result.
 
-        What ``measure`` returns is kept; "ok" in it says whether a check was passed.
-
-        Returns:
-            What is written of it.
+        An exception is a failed item, and so is ``ok`` False in the result of ``measure``.
         """
         began = time.perf_counter()
-        found: Found = {"item": name}
+        result: Result = {"item": name}
         if self.left < least:
-            found |= {"state": "not run", "why": f"{self.left:.0f} s left, {least:.0f} s needed"}
+            result |= {"state": "not run", "why": f"{self.left:.0f} s left, {least:.0f} s needed"}
         else:
             try:
-                found |= {"state": "done", **measure()}
+                result |= {"state": "done", **measure()}
             except Exception as error:
                 first = next(iter(str(error).splitlines()), "")
-                found |= {"state": "failed", "why": f"{type(error).__name__}: {first}",
+                result |= {"state": "failed", "why": f"{type(error).__name__}: {first}",
                           "traceback": traceback.format_exc()}  # fmt: skip
-            if found.get("ok") is False:
-                found["state"] = "failed"
-        found["seconds"] = round(time.perf_counter() - began, 2)
-        self.items.append(found)
+            if result.get("ok") is False:
+                result["state"] = "failed"
+        result["seconds"] = round(time.perf_counter() - began, 2)
+        self.items.append(result)
         text = json.dumps({"part": self.name, "dry": self.dry, "items": self.items}, indent=2)
         write_atomically(self.out / f"{self.name}.json", text + "\n")
-        print(line(found), flush=True)
-        return found
+        print(line(result), flush=True)
+        return result
 
 
-def line(found: Found) -> str:
-    """One row of the table."""
+def line(result: Result) -> str:
+    """A row of the table."""
     hidden = {"item", "state", "seconds", "traceback", "ok", "profile"}
-    rest = (f"{k} {_short(v)}" for k, v in found.items() if k not in hidden)
-    return f"{found['state']:8} {found['seconds']:7.1f} s  {found['item']:34}  {'  '.join(rest)}"
+    rest = (f"{k} {_short(v)}" for k, v in result.items() if k not in hidden)
+    return f"{result['state']:8} {result['seconds']:7.1f} s  {result['item']:34}  {'  '.join(rest)}"
 
 
 def _short(value: Any) -> str:
@@ -97,20 +94,20 @@ def _short(value: Any) -> str:
 def workplace(dry: bool) -> Iterator[Path]:
     """A folder with images that can be learned: ten patterns in noise, 32 x 32 in colour."""
     with tempfile.TemporaryDirectory() as name:
-        folder, draw = Path(name), np.random.default_rng(0)
-        patterns = draw.integers(0, 256, (10, 32, 32, 3))
+        folder, random = Path(name), np.random.default_rng(0)
+        patterns = random.integers(0, 256, (10, 32, 32, 3))
         arrays = {}
         for prefix, n in (("", 160 if dry else 20_000), ("test_", 40 if dry else 5_000)):
             labels = np.arange(n) % 10
-            noise = draw.integers(0, 256, (n, 32, 32, 3))
+            noise = random.integers(0, 256, (n, 32, 32, 3))
             arrays[f"{prefix}images"] = ((patterns[labels] + 3 * noise) // 4).astype(np.uint8)
             arrays[f"{prefix}labels"] = labels
         np.savez(folder / "images.npz", **arrays)
         yield folder
 
 
-def config(part: Part, folder: Path, *overrides: str) -> Config:
-    """A configuration of those images on the part's device."""
+def configured(part: Part, folder: Path, *overrides: str) -> Config:
+    """A configuration with the images of the workplace, on the part's device."""
     model = ("model=resnet8", "model.width=4") if part.dry else ()
     return configure(
         "dataset=arrays", f"dataset.file={folder / 'images.npz'}", "dataset.augment.crop=4",
@@ -120,12 +117,12 @@ def config(part: Part, folder: Path, *overrides: str) -> Config:
     )  # fmt: skip
 
 
-def prepared(made: Config) -> Training:
+def prepared(config: Config) -> Training:
     """A run, ready to train."""
-    return assemble.prepare(made, make_plan(made))
+    return assemble.prepare(config, make_plan(config))
 
 
 def synchronise() -> None:
-    """Wait for the GPU, where there is one."""
+    """Wait for the GPU, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()

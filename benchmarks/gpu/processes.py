@@ -1,4 +1,4 @@
-"""Programs that `make gpu` starts: within a time, and nothing of them is left afterwards."""
+"""The programs of `make gpu`: each has a time limit, and none of its processes is left."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pathlib import Path
 
 from benchmarks.programs import ROOT
 
-MARK = "IGO_MAKE_GPU"  # names the calls that a process belongs to, in its environment
+MARK = "IGO_MAKE_GPU"  # environment variable: the calls of ``run`` that a process belongs to
 
 
 def run(
     command: Sequence[str], seconds: float, *, capture: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; then kill what it has started and left, in any session.
+    """Run a program to its end; then kill all processes that it started, in any session.
 
     Raises:
-        subprocess.TimeoutExpired: it took longer; ``output`` has what it wrote until then.
+        subprocess.TimeoutExpired: it took longer; ``output`` has its text until then.
     """
     mark = uuid.uuid4().hex
     environment = {
@@ -47,6 +47,6 @@ def run(
 def _end(mark: str) -> None:
     """Kill every process whose environment has the mark (Linux)."""
     for file in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it has ended, or is another user's
+        with contextlib.suppress(OSError):  # the process has ended, or it is another user's
             if mark.encode() in file.read_bytes():
                 os.kill(int(file.parent.name), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Does it do its work: graduated and constant runs, killed and continued, many side by side."""
+"""Whole runs: graduated and constant, killed and continued, many side by side."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu import processes
-from benchmarks.gpu.part import Found, Part
+from benchmarks.gpu.part import Part, Result
 from benchmarks.programs import ROOT, TRAIN
 from igo.data.readers import DEBIAN_FASHION_MNIST
 
-# Chosen, not measured: ten epochs of a ResNet18 on Fashion-MNIST, or on the patterns, reach more.
+# Least accuracy of ten epochs of a ResNet18 on Fashion-MNIST or on the patterns. Chosen.
 LEARNED = 0.88
 
 
@@ -32,40 +32,40 @@ def items(part: Part, folder: Path) -> None:
 
 
 def data(part: Part, folder: Path) -> tuple[str, ...]:
-    """Fashion-MNIST where it is, else the patterns in noise."""
-    there = DEBIAN_FASHION_MNIST.is_dir() or (ROOT / "data" / "FashionMNIST").is_dir()
-    if part.dry or not there:
+    """Fashion-MNIST if it is here, else the patterns in noise."""
+    is_here = DEBIAN_FASHION_MNIST.is_dir() or (ROOT / "data" / "FashionMNIST").is_dir()
+    if part.dry or not is_here:
         return ("dataset=arrays", f"dataset.file={folder / 'images.npz'}")
     return ("dataset=fashion_mnist", f"data_dir={ROOT / 'data'}")
 
 
 def command(part: Part, folder: Path, runs: str, *overrides: str) -> list[str]:
-    flags = [one for one in overrides if one.startswith("-")]
-    rest = [one for one in overrides if not one.startswith("-")]
+    flags = [word for word in overrides if word.startswith("-")]
+    settings = [word for word in overrides if not word.startswith("-")]
     model = ["model=resnet8", "model.width=4"] if part.dry else []
     return [
-        sys.executable, TRAIN, *flags, *data(part, folder), "tracking=none", *rest, *model,
+        sys.executable, TRAIN, *flags, *data(part, folder), "tracking=none", *settings, *model,
         f"engine.device={part.device}", f"runs_dir={folder / runs}",
     ]  # fmt: skip
 
 
-def start(part: Part, words: list[str]) -> str:
-    """Run a program within the time that is left; why it failed, empty if it did not."""
-    done = processes.run(words, part.left)
-    return (done.stdout + done.stderr)[-2000:] if done.returncode else ""
+def start(part: Part, command: list[str]) -> str:
+    """Run a program within the time that is left; return its error, empty if there was none."""
+    process = processes.run(command, part.left)
+    return (process.stdout + process.stderr)[-2000:] if process.returncode else ""
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
-    """Of the one run in a folder."""
+    """The records of the only run in a folder."""
     (file,) = folder.glob("*/metrics.jsonl")
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def trained(part: Part, folder: Path, schedule: str) -> Found:
+def trained(part: Part, folder: Path, schedule: str) -> Result:
     """Accuracy and speed of a run as a user starts it."""
     epochs = 10
-    words = ("model=resnet18", f"schedule={schedule}", f"epochs={epochs}", "batch_size=64")
-    if failure := start(part, command(part, folder, schedule, *words)):
+    settings = ("model=resnet18", f"schedule={schedule}", f"epochs={epochs}", "batch_size=64")
+    if failure := start(part, command(part, folder, schedule, *settings)):
         return {"ok": False, "tail": failure}
     rows = records(folder / schedule)
     accuracy = rows[-1]["test/accuracy"]
@@ -74,12 +74,12 @@ def trained(part: Part, folder: Path, schedule: str) -> Found:
             "s an epoch": rows[-1]["seconds"]}  # fmt: skip
 
 
-def resumed(part: Part, folder: Path) -> Found:
-    """Killed in its second epoch and continued: the records of a run that was not."""
-    words = ("model=resnet8", "schedule=graduated", "epochs=4", "batch_size=32")
-    if failure := start(part, command(part, folder, "whole", *words)):
+def resumed(part: Part, folder: Path) -> Result:
+    """Kill a run in its second epoch, continue it, and compare the records with a whole run's."""
+    settings = ("model=resnet8", "schedule=graduated", "epochs=4", "batch_size=32")
+    if failure := start(part, command(part, folder, "whole", *settings)):
         return {"ok": False, "tail": failure}
-    torn = command(part, folder, "torn", *words)
+    torn = command(part, folder, "torn", *settings)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     with subprocess.Popen(
         torn, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -102,20 +102,20 @@ def _begun(runs: Path) -> bool:
 
 def _without_times(runs: Path) -> list[dict[str, Any]]:
     times = ("seconds", "images_per_second")
-    return [{k: v for k, v in one.items() if k not in times} for one in records(runs)]
+    return [{k: v for k, v in record.items() if k not in times} for record in records(runs)]
 
 
-def sweep(part: Part, folder: Path, at_once: int) -> Found:
-    """Small runs, so many at a time on the GPU."""
+def sweep(part: Part, folder: Path, at_once: int) -> Result:
+    """Small runs, ``at_once`` at a time on the GPU."""
     runs, seeds, samples = f"sweep{at_once}", 2 if part.dry else 8, 80 if part.dry else 10_000
-    words = command(
+    sweep_command = command(
         part, folder, runs, "-m", "model=resnet8", "epochs=2",
         f"seed={','.join(map(str, range(seeds)))}",
         "batch_size=32", f"dataset.samples={samples}", "hydra/launcher=local",
         f"hydra.launcher.runs_per_gpu={at_once}",
     )  # fmt: skip
     began = time.perf_counter()
-    if failure := start(part, words):
+    if failure := start(part, sweep_command):
         return {"ok": False, "tail": failure}
     seconds = time.perf_counter() - began
     files = (folder / runs).glob("*/status.json")

@@ -1,4 +1,4 @@
-"""How fast is it: images a second with and without graphs and determinism, and where time goes."""
+"""Speed: images a second with and without graphs and determinism, and the parts of an epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks import bare
-from benchmarks.gpu.part import Found, Part, config, prepared, synchronise
+from benchmarks.gpu.part import Part, Result, configured, prepared, synchronise
 from igo.config.schema import Config
 from igo.runs import assemble, checkpoint
 from igo.train import recovery
@@ -19,70 +19,72 @@ from igo.train.state import Progress, Training
 
 CELLS = [("resnet18", b) for b in (32, 128, 512)] + [("resnet8", b) for b in (8, 16, 64)]
 COMPILED = [("resnet18", 128), ("resnet8", 16)]  # compiling takes up to a minute
-# What an epoch's steps may take longer than a bare loop on one batch that lies on the device: they
-# also make each batch from the data set. Chosen, not measured on a GPU.
+# An epoch's steps must reach this share of the speed of a bare loop. The bare loop has one batch on
+# the device; the steps also make each batch from the data set. Chosen, not measured on a GPU.
 BESIDE_BARE = 0.8
 
 
 def items(part: Part, folder: Path) -> None:
-    """Steps beside a bare loop's, then what an epoch has beside them, then the kernels."""
+    """Steps beside those of a bare loop, then the other parts of an epoch, then the kernels."""
     for model, b in [("resnet8", 8)] if part.dry else CELLS:
         beside_bare(part, folder, model, b)
         compiled = part.dry or (model, b) in COMPILED
         if compiled:
-            made = _config(part, folder, model, b)
+            config = _cell_config(part, folder, model, b)
             part.item(
-                f"{model} b {b}, bare, compiled", lambda m=made: bare_steps(part, m, "compile")
+                f"{model} b {b}, bare, compiled", lambda c=config: bare_steps(part, c, "compile")
             )
-    made = _config(part, folder, "resnet18", 128)
-    part.item("an epoch's parts, resnet18", lambda: parts(part, made, folder))
-    part.item("kernels, resnet18", lambda: profile(made, 2 if part.dry else 20))
+    config = _cell_config(part, folder, "resnet18", 128)
+    part.item("an epoch's parts, resnet18", lambda: parts(part, config, folder))
+    part.item("kernels, resnet18", lambda: profile(config, 2 if part.dry else 20))
 
 
 def beside_bare(part: Part, folder: Path, model: str, b: int) -> None:
-    """Images a second without and with graphs and in fp16, each beside a bare loop of its kind."""
+    """Images a second without graphs, with graphs and in fp16, each beside such a bare loop."""
     name, least = f"{model} b {b}", 0.0 if part.dry else 15.0
     for precision in ("auto",) if part.dry else ("auto", "fp16"):
         for graphs in ("auto",) if part.dry else ("false", "true"):
             if (precision, graphs) == ("fp16", "true"):
-                continue  # the loss scaling is not captured
-            made = _config(part, folder, model, b, graphs=graphs, precision=precision)
+                continue  # a graph cannot capture loss scaling
+            config = _cell_config(part, folder, model, b, graphs=graphs, precision=precision)
             kind = f"graphs {graphs}, {precision}"
             form = "graph" if graphs == "true" else "eager"
             bare = part.item(
-                f"{name}, bare, {kind}", lambda m=made, f=form: bare_steps(part, m, f), least
+                f"{name}, bare, {kind}", lambda c=config, f=form: bare_steps(part, c, f), least
             )
             part.item(
-                f"{name}, {kind}", lambda m=made, r=bare: judged(steps(part, m), r, part), least
+                f"{name}, {kind}", lambda c=config, r=bare: judged(steps(part, c), r, part), least
             )
     if not part.dry:
-        made = _config(part, folder, model, b, deterministic=False)
-        part.item(f"{name}, not deterministic", lambda: steps(part, made), least)
+        config = _cell_config(part, folder, model, b, deterministic=False)
+        part.item(f"{name}, not deterministic", lambda: steps(part, config), least)
 
 
-def judged(found: Found, bare: Found, part: Part) -> Found:
-    """With its share of the bare loop's speed; a dry run is too short to judge."""
+def judged(result: Result, bare: Result, part: Part) -> Result:
+    """The result with its share of the bare loop's speed; a dry run is too short for a verdict."""
     if "images/s" not in bare:
-        return found
-    share = found["images/s"] / bare["images/s"]
-    return {**({} if part.dry else {"ok": share >= BESIDE_BARE}), **found, "of bare": share}
+        return result
+    share = result["images/s"] / bare["images/s"]
+    return {**({} if part.dry else {"ok": share >= BESIDE_BARE}), **result, "of bare": share}
 
 
-def _config(
+def _cell_config(
     part: Part, folder: Path, model: str, b: int, *, graphs: str = "false",
     precision: str = "auto", deterministic: bool = True,
 ) -> Config:  # fmt: skip
-    made = config(part, folder, f"model={model}", f"batch_size={b}", "schedule=constant",
+    config = configured(part, folder, f"model={model}", f"batch_size={b}", "schedule=constant",
                   f"engine.precision={precision}", "noise.online=0", "noise.batches=2",
                   "noise.batch_size=8")  # fmt: skip
-    return replace(made, engine=replace(made.engine, graphs=graphs, deterministic=deterministic))
+    return replace(
+        config, engine=replace(config.engine, graphs=graphs, deterministic=deterministic)
+    )
 
 
-def _ready(made: Config, b: int) -> tuple[Training, Callable[[], Any]]:
+def _ready(config: Config, b: int) -> tuple[Training, Callable[[], Any]]:
     """A run, and the call of its next step on new images."""
-    training = prepared(made)
-    network, run = training.network.train(), training.engine
-    run.begin_epoch({b: 10**6}, network, training.optimizer)
+    training = prepared(config)
+    network, engine = training.network.train(), training.engine
+    engine.begin_epoch({b: 10**6}, network, training.optimizer)
     n = training.data.n // b * b
 
     def batches() -> Any:
@@ -92,36 +94,36 @@ def _ready(made: Config, b: int) -> tuple[Training, Callable[[], Any]]:
             yield from training.data.train_batches(list(torch.randperm(n).split(b)), epoch)
 
     stream = batches()
-    return training, lambda: run.step(network, training.optimizer, next(stream), range(b))
+    return training, lambda: engine.step(network, training.optimizer, next(stream), range(b))
 
 
-def steps(part: Part, made: Config) -> Found:
+def steps(part: Part, config: Config) -> Result:
     """Images a second of steps with their data."""
-    training, step = _ready(made, made.batch_size)
-    found = timed(part, step, made.batch_size)
+    training, step = _ready(config, config.batch_size)
+    result = timed(part, step, config.batch_size)
     graphs = training.engine.graphs
-    return {**found, **({"graphs": str(graphs.outcome)} if graphs else {})}
+    return {**result, **({"graphs": str(graphs.outcome)} if graphs else {})}
 
 
-def bare_steps(part: Part, made: Config, form: str) -> Found:
+def bare_steps(part: Part, config: Config, form: str) -> Result:
     """Images a second of forward, backward and optimizer step alone, on one batch.
 
     Args:
-        part: of the program.
-        made: which model, batch size and precision.
+        part: the part of the program.
+        config: model, batch size and precision.
         form: eager, graph or compile.
     """
-    training = prepared(made)
-    run, network = training.engine, training.network.train()
-    (batch,) = training.data.plain_batches([torch.arange(made.batch_size)])
-    optimizer = torch.optim.SGD(network.parameters(), lr=made.learning_rate)
+    training = prepared(config)
+    engine, network = training.engine, training.network.train()
+    (batch,) = training.data.plain_batches([torch.arange(config.batch_size)])
+    optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate)
     if form == "compile":
         network = torch.compile(network, backend="eager" if part.dry else "inductor")
-    scaler = torch.amp.GradScaler(run.device.type, enabled=run.scaler.is_enabled())
+    scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.scaler.is_enabled())
 
     def update() -> torch.Tensor:
         optimizer.zero_grad()
-        with run.precision():
+        with engine.precision():
             logits = network(batch[0])
         loss = torch.nn.functional.cross_entropy(logits.float(), batch[1])
         scaler.scale(loss).backward()
@@ -130,11 +132,11 @@ def bare_steps(part: Part, made: Config, form: str) -> Found:
         return loss.detach()
 
     step = bare.captured(update) if form == "graph" else update
-    return timed(part, step, made.batch_size)
+    return timed(part, step, config.batch_size)
 
 
-def timed(part: Part, step: Callable[[], object], b: int) -> Found:
-    """Images a second, in five turns after a warm-up: their median and extremes."""
+def timed(part: Part, step: Callable[[], object], b: int) -> Result:
+    """Median and extremes of images a second, in five turns after a warm-up."""
     began = time.perf_counter()
     for _ in range(5):
         step()
@@ -153,9 +155,9 @@ def timed(part: Part, step: Callable[[], object], b: int) -> Found:
             "first 5 steps s": warm}  # fmt: skip
 
 
-def parts(part: Part, made: Config, folder: Path) -> Found:
-    """Seconds of what an epoch does beside its steps, each after a first time."""
-    training, step = _ready(made, 8)
+def parts(part: Part, config: Config, folder: Path) -> Result:
+    """Seconds of the other parts of an epoch, each measured the second time."""
+    training, step = _ready(config, 8)
     step()
     progress = Progress()
     where = folder / "checkpoint.pt"
@@ -168,26 +170,26 @@ def parts(part: Part, made: Config, folder: Path) -> Found:
         "state": lambda: assemble.state_of("run", None, training, progress),
         "write": lambda: checkpoint.save(where, state),
     }
-    found: Found = {"device": part.device}
+    result: Result = {"device": part.device}
     for name, call in calls.items():
         call()
         synchronise()
         began = time.perf_counter()
         call()
         synchronise()
-        found[f"{name} s"] = time.perf_counter() - began
-    return found
+        result[f"{name} s"] = time.perf_counter() - began
+    return result
 
 
-def profile(made: Config, count: int) -> Found:
-    """The fifteen operations that take most of the steps' time."""
-    _, step = _ready(made, made.batch_size if count > 2 else 8)
+def profile(config: Config, count: int) -> Result:
+    """The fifteen operations that take most time in the steps."""
+    _, step = _ready(config, config.batch_size if count > 2 else 8)
     step()
     synchronise()
-    with torch.profiler.profile() as seen:
+    with torch.profiler.profile() as profiler:
         for _ in range(count):
             step()
         synchronise()
-    by = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
-    table = seen.key_averages().table(sort_by=by, row_limit=15, max_name_column_width=60)
+    key = "self_cuda_time_total" if torch.cuda.is_available() else "self_cpu_time_total"
+    table = profiler.key_averages().table(sort_by=key, row_limit=15, max_name_column_width=60)
     return {"profile": table.splitlines(), "steps": count}
