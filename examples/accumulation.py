@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 import igo
 
-MEMORY = 8  # samples that a process has room for at once
+MEMORY = 8  # samples that fit into the memory of a process
 
 
 def main(epochs: int = 10) -> float:

@@ -1,4 +1,4 @@
-"""What the examples share: real images without a download, and a network for them."""
+"""The images and the network of the examples; the images need no download."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-TEST = 360  # of 1,797 images, the last ones: other writers than the first
+TEST = 360  # the last images of 1,797: their writers are not those of the first
 
 
 def digits() -> tuple[TensorDataset, TensorDataset]:
     """Training and test images, (N, 1, 8, 8) in [0, 1], with labels."""
-    found = load_digits()
-    images = torch.tensor(found.images, dtype=torch.float32).unsqueeze(1) / 16
-    labels = torch.tensor(found.target)
+    bunch = load_digits()
+    images = torch.tensor(bunch.images, dtype=torch.float32).unsqueeze(1) / 16
+    labels = torch.tensor(bunch.target)
     train = TensorDataset(images[:-TEST], labels[:-TEST])
     return train, TensorDataset(images[-TEST:], labels[-TEST:])
 
@@ -30,7 +30,7 @@ def small_network() -> nn.Module:
 
 @torch.no_grad()
 def accuracy(model: nn.Module, test: TensorDataset) -> float:
-    """Share of the test images that are classified right."""
+    """Accuracy on the test images, as a fraction."""
     images, labels = test.tensors
     was = model.training
     logits: Tensor = model.eval()(images)

@@ -22,7 +22,7 @@ SEQUENCES, TESTED, RATE = 6_000, 400, 0.003
 
 
 class Text(Dataset[Tensor]):
-    """Sequences of CONTEXT bytes and the one after each."""
+    """Sequences of CONTEXT bytes, each with the next byte."""
 
     def __init__(self, text: bytes) -> None:
         tokens = torch.frombuffer(bytearray(text), dtype=torch.uint8).long()
@@ -56,7 +56,7 @@ class Model(nn.Module):
 
 
 def texts() -> tuple[Text, Text]:
-    """Training and test sequences; each file is in one of them alone."""
+    """Training and test sequences, from different files."""
     files = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     test = b"".join(file.read_bytes() for file in files[::8])
     train = b"".join(file.read_bytes() for number, file in enumerate(files) if number % 8)
@@ -65,7 +65,7 @@ def texts() -> tuple[Text, Text]:
 
 @torch.no_grad()
 def evaluate(model: Model, test: Text) -> tuple[float, float]:
-    """The loss in nats a byte, and the share of bytes that are predicted right."""
+    """The loss in nats a byte, and the share of correct bytes."""
     logits = model(test.sequences[:, :-1]).flatten(0, 1)
     targets = test.sequences[:, 1:].flatten()
     right = logits.argmax(1) == targets

@@ -1,6 +1,6 @@
 """Plan, train, measure C² after every epoch, and draw δ planned against δ measured.
 
-python examples/noise_over_time.py writes noise_over_time.png beside it, or where it is told.
+python examples/noise_over_time.py [FILE] writes FILE, by default noise_over_time.png beside it.
 """
 
 # %% Plan
@@ -33,7 +33,7 @@ optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 batches = igo.BatchSampler(plan, seed=0)
 loader = DataLoader(train, batch_sampler=batches)
 schedule = igo.Schedule(optimizer, batches)
-draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # for the measurement, of one size
+draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # equal batches, for the measurement
 
 
 def measure(epoch: int) -> Noise:
@@ -53,22 +53,23 @@ for epoch in batches.epochs():
     print(f"after epoch {epoch:2}  C² {variance:.3g} [{low:.3g}, {high:.3g}]"
           f"  test {accuracy(model, test):.2%}")  # fmt: skip
 
-# %% Draw: each epoch's η and b with the C² of the start (planned) and with that of its own start
+# %% Draw δ of each epoch: with the first C² (planned), and with the C² at its start (measured)
 stages = [plan.stage_of_epoch(epoch) for epoch in range(1, plan.epochs + 1)]
 planned = [igo.noise_level(s.eta_m, s.b_m, measured[0].variance) for s in stages]
-found = [
-    igo.noise_level(s.eta_m, s.b_m, now.variance) for s, now in zip(stages, measured, strict=False)
+delta = [
+    igo.noise_level(s.eta_m, s.b_m, noise.variance)
+    for s, noise in zip(stages, measured, strict=False)
 ]
 figure, (above, below) = plt.subplots(2, sharex=True, figsize=(6, 5), layout="constrained")
-above.plot(range(1, plan.epochs + 1), planned, label="δ planned: C² of the start")
-above.plot(range(1, plan.epochs + 1), found, "o-", label="δ measured: C² of now")
+above.plot(range(1, plan.epochs + 1), planned, label="δ planned: first C²")
+above.plot(range(1, plan.epochs + 1), delta, "o-", label="δ measured: C² of the epoch")
 above.set(ylabel="δ = η √(C²/b)", yscale="log")
 above.legend()
 below.errorbar(
     range(plan.epochs + 1),
-    [one.variance for one in measured],
-    [[one.variance - one.interval[0] for one in measured],
-     [one.interval[1] - one.variance for one in measured]],
+    [noise.variance for noise in measured],
+    [[noise.variance - noise.interval[0] for noise in measured],
+     [noise.interval[1] - noise.variance for noise in measured]],
     fmt="o-", capsize=3,
 )  # fmt: skip
 below.set(ylabel="C², 95 % interval", xlabel="epochs done", yscale="log")

@@ -14,7 +14,7 @@ import igo
 
 
 class Moved(IterableDataset[tuple[Tensor, Tensor]]):
-    """Training images without end, each time moved by up to a pixel."""
+    """An endless stream of training images, each moved by up to a pixel."""
 
     def __init__(self, train: TensorDataset) -> None:
         self.train = train

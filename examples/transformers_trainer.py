@@ -39,8 +39,8 @@ def main(epochs: int = 10) -> float:
         )  # fmt: skip
         trainer = Trainer(
             model, arguments, train_dataset=train, eval_dataset=test, plan=plan,
-            compute_metrics=lambda told: {
-                "accuracy": float((told.predictions.argmax(1) == told.label_ids).mean())
+            compute_metrics=lambda output: {
+                "accuracy": float((output.predictions.argmax(1) == output.label_ids).mean())
             },
         )  # fmt: skip
         trainer.train()

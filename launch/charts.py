@@ -1,12 +1,12 @@
-"""W&B's charts in this terminal, with the runs by p, split and seed.
+"""W&B's charts in this terminal, with the runs named by p, split and seed.
 
     python launch/charts.py runs_dir=runs
 
-`wandb leet` (0.31) lists runs by the names of their folders, which begin with a date, and shows the
-first 32 characters: of offline-run-20260131_120000-2df1753310-ab12cd no more than the date. So it
-is given folders such as run-20260131_120000-p0.5 s1 #0, each with a link to the file of the
-run; it needs the date. Its charts are in the order of the alphabet, three of them at 80 columns:
-those shown first are chosen by the pattern that a person would type.
+`wandb leet` (0.31) shows the first 32 characters of the names of runs' folders. In a name such as
+offline-run-20260131_120000-2df1753310-ab12cd these are little more than the date. So it gets
+folders such as run-20260131_120000-p0.5 s1 #0, each with a link to the file of the run; the date
+must be there. Its charts are in alphabetical order, three of them at 80 columns. The first charts
+are chosen with the pattern that a person would type.
 """
 
 from __future__ import annotations
@@ -35,74 +35,76 @@ Shown first: test accuracy and the planned delta_m. Keys:
   ctrl+l   all charts             /        others, such as loss|eta_m, then Enter
   n, N     next, previous page    up, down and space: show or hide a run
   h        every key              q        end"""
-READ = 3  # seconds for it, before the whole terminal is the charts'
-LETTERS = 8  # of a data set's name: cifar10 and cifar100 differ in the last
+READ = 3  # seconds to read the keys, before the charts fill the terminal
+LETTERS = 8  # of a data set's name: cifar10 and cifar100 differ in the eighth
 VIEW = ".by-name"  # in RUNS_DIR/wandb
 LOCAL = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")  # time and id, in a folder's name
 
 
 @dataclass
 class Settings:
-    """What launch/charts.py can be told (conf/charts.yaml)."""
+    """The settings of launch/charts.py (conf/charts.yaml)."""
 
     runs_dir: str
 
 
 def short(config: Config) -> str:
-    """A run in a dozen characters: its schedule, split and seed."""
+    """A short name of a run: its schedule, split and seed."""
     p, profile = config.schedule.p, config.schedule.profile
-    shown = f"p{p:g}" if profile in ("graduated", "polynomial") else profile
-    return f"{shown} s{config.split:.3g} #{config.seed}"
+    schedule = f"p{p:g}" if profile in ("graduated", "polynomial") else profile
+    return f"{schedule} s{config.split:.3g} #{config.seed}"
 
 
 def labels(runs_dir: Path) -> dict[str, str]:
-    """The label of each W&B run, by its id; those whose record cannot be read left out.
+    """The label of each W&B run by its id, without runs whose record cannot be read.
 
-    Runs of several data sets begin with the first letters of theirs.
+    If there are several data sets, a label begins with the first letters of the data set.
     """
-    found: dict[str, Config] = {}
+    configs: dict[str, Config] = {}
     for file in runs_dir.glob("*/status.json"):
         run_id = read_status(file.parent).get("wandb_id")
         if run_id:
             try:
-                found[run_id] = of_file(file.parent / "config.yaml")
+                configs[run_id] = of_file(file.parent / "config.yaml")
             except UserError:
                 continue
-    several = len({config.dataset.name for config in found.values()}) > 1
+    several = len({config.dataset.name for config in configs.values()}) > 1
     return {
         run_id: f"{config.dataset.name[:LETTERS]} {short(config)}" if several else short(config)
-        for run_id, config in found.items()
+        for run_id, config in configs.items()
     }
 
 
 def view(runs_dir: Path) -> Path:
-    """Make the folder that leet is to show, anew; return it.
+    """Make the folder for leet again, and return it.
 
     Raises:
-        ConfigError: W&B has no runs there.
+        ConfigError: W&B has no runs in the folder.
     """
     root = (runs_dir / "wandb").resolve()
-    local = {path: LOCAL.fullmatch(path.name) for path in root.glob("*run-*")}
-    if not any(local.values()):
+    folders = {path: LOCAL.fullmatch(path.name) for path in root.glob("*run-*")}
+    if not any(folders.values()):
         raise ConfigError("runs_dir", runs_dir, "W&B has no runs there (tracking.tool=wandb)")
-    named, folder = labels(runs_dir), root / VIEW
+    label_of_run, folder = labels(runs_dir), root / VIEW
     shutil.rmtree(folder, ignore_errors=True)
-    for path, found in local.items():
-        if found is None:
+    for path, match in folders.items():
+        if match is None:
             continue
-        time, run_id = found.groups()
-        label = named.get(run_id, run_id)
+        time, run_id = match.groups()
+        label = label_of_run.get(run_id, run_id)
         for file in path.glob(f"run-{run_id}.wandb"):
-            alike = len(list(folder.glob(f"run-{time}-{label}*")))  # other data, started with it
-            name = f"{label} ({alike + 1})" if alike else label
-            place = folder / f"run-{time}-{name}"
-            place.mkdir(parents=True)
-            (place / f"run-{name}.wandb").symlink_to(file)
+            equal_names = len(
+                list(folder.glob(f"run-{time}-{label}*"))
+            )  # other data, started with it
+            name = f"{label} ({equal_names + 1})" if equal_names else label
+            target = folder / f"run-{time}-{name}"
+            target.mkdir(parents=True)
+            (target / f"run-{name}.wandb").symlink_to(file)
     return folder
 
 
 def program(composed: DictConfig, _typed: list[str]) -> None:
-    """Make the view, and let leet show it in place of this program."""
+    """Make the folder, and let leet show it in place of this program."""
     settings, _ = split_off(composed, Settings)
     folder = view(Path(settings.runs_dir))
     leet = [sys.executable, "-m", "wandb", "leet", str(folder)]

@@ -1,6 +1,6 @@
 """The W&B dashboard in code. `python launch/dashboard.py --help` explains its settings.
 
-Saved again, it replaces the view that it made before.
+A new dashboard replaces the view that this program saved before.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAME = "Implicit graduated optimization"
 VIEW = "igodashboard"  # in the address of the view
 
-# Panels by section: title, x, y (several share a panel), logarithmic y; by a record's own names.
+# Panels by section: title, x, y (one or more, in one panel), logarithmic y; names as in records.
 LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
     "Accuracy and loss": [
         ("Test accuracy by epoch", "epoch", ["test/accuracy"], False),
@@ -45,8 +45,8 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
         ("Noise scale C²/‖∇f‖²", "epoch", ["noise_scale"], True),
     ],
 }
-ACCURACY = "test/accuracy.last"  # of a run's summary; beside it is .max
-# What tells settings apart; runs that agree in these, as those of several seeds do, are one line.
+ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max
+# Runs with equal values of these, such as runs of several seeds, are one line.
 GROUPED = (
     "dataset.name", "model.name", "schedule.profile", "schedule.p", "schedule.kappa",
     "schedule.lam", "split", "learning_rate", "batch_size",
@@ -56,7 +56,7 @@ AXES = ("schedule.p", "split")
 
 @dataclass
 class Settings:
-    """What launch/dashboard.py can be told (conf/dashboard.yaml)."""
+    """The settings of launch/dashboard.py (conf/dashboard.yaml)."""
 
     project: str | None = None
     entity: str | None = None
@@ -64,12 +64,12 @@ class Settings:
 
 
 def default_project() -> str:
-    """That of runs, unless a run was told another one."""
+    """The default project of runs."""
     return str(yaml.safe_load((CONF / "tracking" / "wandb.yaml").read_text())["project"])
 
 
 def dashboard(project: str, entity: str) -> Workspace:
-    """The dashboard's definition, the same to the letter each time."""
+    """The dashboard, with equal ids each time."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
@@ -91,7 +91,7 @@ def dashboard(project: str, entity: str) -> Workspace:
         wr.ParallelCoordinatesPlot(title="p, split and final test accuracy", columns=columns),
         wr.ScatterPlot(title="Final accuracy by δ_measured", x=delta, y=accuracy, log_x=True),
     ]
-    made = ws.Workspace(
+    workspace = ws.Workspace(
         name=NAME, project=project, entity=entity,
         sections=[ws.Section(name=name, panels=panels, is_open=True)
                   for name, panels in sections.items()],
@@ -101,22 +101,22 @@ def dashboard(project: str, entity: str) -> Workspace:
             pinned_columns=["run:displayName", f"summary:{ACCURACY}"],
         ),
     )  # fmt: skip
-    for section in made.sections:  # the library draws them at random
+    for section in workspace.sections:  # the library's ids are random
         for place, panel in enumerate(section.panels):
             panel._id = _id(f"{section.name}/{place}")
-    made._internal_runset_id = _id("runs")
-    made._internal_name = f"nw-{VIEW}-v"  # the form that W&B gives to all names of views
-    return made
+    workspace._internal_runset_id = _id("runs")
+    workspace._internal_name = f"nw-{VIEW}-v"  # the form that W&B gives to all names of views
+    return workspace
 
 
-def _id(of: str) -> str:
-    """Twelve characters, as W&B's own ids have."""
-    return hashlib.sha256(of.encode()).hexdigest()[:12]
+def _id(text: str) -> str:
+    """An id of twelve characters, as in W&B."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def definition(made: Workspace) -> dict[str, Any]:
+def definition(workspace: Workspace) -> dict[str, Any]:
     """The dashboard as W&B stores it."""
-    view = made._to_model()
+    view = workspace._to_model()
     return {
         "displayName": view.display_name,
         "project": view.project,
@@ -124,42 +124,42 @@ def definition(made: Workspace) -> dict[str, Any]:
     }
 
 
-def save(made: Workspace) -> str:
-    """Save the dashboard in W&B, in place of the one made before; return its address.
+def save(workspace: Workspace) -> str:
+    """Save the dashboard in W&B, in place of an older one; return its address.
 
     Raises:
-        UserError: no key, no project yet, or no server that answers.
+        UserError: there is no key, no project, or no answer from the server.
     """
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))
     with contextlib.redirect_stderr(io.StringIO()):
-        known = wandb.login(prompt=False, verify=False)
-    if not known:
+        logged_in = wandb.login(prompt=False, verify=False)
+    if not logged_in:
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, or write the"
             " dashboard to a file with output=dashboard.json"
         )
     try:
-        made.entity = made.entity or str(wandb.Api().default_entity or "")
-        made._internal_id = _saved_before(made)
-        made.save()
-        return str(made.url)
-    except Exception as error:  # W&B's transports raise of many kinds
+        workspace.entity = workspace.entity or str(wandb.Api().default_entity or "")
+        workspace._internal_id = _saved_before(workspace)
+        workspace.save()
+        return str(workspace.url)
+    except Exception as error:  # W&B raises errors of many types
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"W&B did not take the dashboard ({reason})") from None
 
 
-def _saved_before(made: Workspace) -> str:
-    """The id of the view in W&B that this one replaces, empty where there is none.
+def _saved_before(workspace: Workspace) -> str:
+    """The id of the older view in W&B; empty without one.
 
     Raises:
-        ValueError: there is no such project.
+        ValueError: the project does not exist.
     """
     from wandb_workspaces.workspaces import internal
 
     try:
-        return str(internal.get_view_dict(made.entity, made.project, VIEW)["id"])
+        return str(internal.get_view_dict(workspace.entity, workspace.project, VIEW)["id"])
     except ValueError as error:
         if VIEW in str(error):
             return ""
@@ -171,15 +171,15 @@ def program(composed: DictConfig, _typed: list[str]) -> None:
     settings, _ = split_off(composed, Settings)
     output = Path(settings.output) if settings.output else None
     if output and (output.is_dir() or not output.absolute().parent.is_dir()):
-        raise ConfigError("output", output, "it must be a file in a folder that is there")
+        raise ConfigError("output", output, "it must be a file in a folder that exists")
     try:
-        made = dashboard(settings.project or default_project(), settings.entity or "")
+        workspace = dashboard(settings.project or default_project(), settings.entity or "")
     except ImportError as error:
         raise UserError(f"{error}: pip install -e '.[dashboard]' brings it") from None
     if output is None:
-        print(f"saved {save(made)}")
+        print(f"saved {save(workspace)}")
         return
-    text = json.dumps(definition(made), indent=2, ensure_ascii=False, sort_keys=True)
+    text = json.dumps(definition(workspace), indent=2, ensure_ascii=False, sort_keys=True)
     write_atomically(output, text + "\n")
     print(f"wrote {output}")
 

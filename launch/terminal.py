@@ -1,4 +1,4 @@
-"""A program of the whole terminal, into which something is typed as soon as it shows a word."""
+"""Run a full-screen program, and type keys into it as soon as it shows a word."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ BETWEEN = 0.15  # seconds without a change, before the next key is typed
 
 
 def show(command: Sequence[str], typed: bytes, after: bytes) -> int:
-    """Run a program in a terminal of its own inside this one; return its exit code.
+    """Run a program in a new terminal inside this one; return its exit code.
 
     Args:
         command: the program and its arguments.
-        typed: the keys that are typed into it, once.
-        after: what it shows first.
+        typed: the keys to type into it, once.
+        after: the text that the program must show before the keys.
     """
     child, terminal = pty.fork()
     if child == 0:
         os.execv(command[0], command)
-    seen, left = b"", [bytes([one]) for one in typed]
+    seen, left = b"", [bytes([key]) for key in typed]
     with _raw(terminal):
         while True:
             typing = bool(left) and after in seen
             readable = select.select([0, terminal], [], [], BETWEEN if typing else None)[0]
-            if typing and not readable:  # it has shown what the key before did
+            if typing and not readable:  # it has shown the effect of the last key
                 os.write(terminal, left.pop(0))
             if terminal in readable:
                 shown = _read(terminal)
@@ -47,7 +47,7 @@ def show(command: Sequence[str], typed: bytes, after: bytes) -> int:
 
 
 def _read(terminal: int) -> bytes:
-    """What the program shows; nothing when it has ended."""
+    """The output of the program; empty when it has ended."""
     try:
         return os.read(terminal, AT_ONCE)
     except OSError:  # EIO, on Linux
@@ -56,7 +56,7 @@ def _read(terminal: int) -> bytes:
 
 @contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Every key goes to the program, which has the size of this terminal at all times."""
+    """Send every key to the program, and give it the size of this terminal at all times."""
 
     def resize(*_: object) -> None:
         size = fcntl.ioctl(sys.stdin, termios.TIOCGWINSZ, bytes(8))
