@@ -118,7 +118,7 @@ BAD = {
     "batch_sizes=[200]": "200 samples, disjoint, need 6400 samples and there are 1437",
     "sampling=independent batch_sizes=[1437]": "never vary",
     "output=/": "output=/ .*must be a file",
-    "output=no/such/folder.json": "output=.*folder that is there",
+    "output=no/such/folder.json": "output=.*folder that exists",
     "batch_sizes=16": "batch_sizes=16 .*list, such as",
     "model=resnet18 batch_sizes=[1] batches=5": "model.name=resnet18 .*batch of 1 x",
     "run=nowhere": "run=nowhere .*run folder",
@@ -184,15 +184,16 @@ def test_what_a_run_is_cannot_be_changed(trained: Path, tmp_path: Path) -> None:
 
 def test_a_gradient_that_the_noise_hides_is_said() -> None:
     row = {
+        "of": {"run": "here"},
         "batch_size": 32, "batches": 4, "variance": 2.0, "interval": [1.0, 3.0],
         "noise_scale": None, "tail_index": None, "noise_exponent": None,
         "gradient_norm": 0.0, "estimator": "mini_batch", "sampling": "disjoint",
         "batchnorm": "train", "delta": {"learning_rate": 0.1, "value": 0.025, "batch_size": 32},
     }  # fmt: skip
-    hidden = table([row], {"run": "here"})
+    hidden = table([row])
     assert "∞" not in hidden
     assert "‖∇f‖ 0: the gradient is too small beside the noise" in hidden.splitlines()[-1]
-    seen = table([{**row, "gradient_norm": 0.5, "noise_scale": 8.0}], {"run": "here"})
+    seen = table([{**row, "gradient_norm": 0.5, "noise_scale": 8.0}])
     assert len(seen.splitlines()) == 3
 
 

@@ -261,11 +261,11 @@ def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
     shares = delta.explained(results, family)
     means = [statistics.fmean(values) for values in truth.values()]
     within = (means[0] - means[1]) ** 2 / 2  # of the two with one δ; one degree of freedom
-    assert shares.of["δ"] == pytest.approx(1 - within / statistics.variance(means))
+    assert shares.by_name["δ"] == pytest.approx(1 - within / statistics.variance(means))
     assert shares.best is None
     told = verdicts.of_family(results, family, [], 0.5)
     assert [row.verdict for row in told.rows] == ["undecided", "not equal"]
-    assert told.rows[1].found == f"+{100 * abs(means[0] - means[1]):.2f} points"
+    assert told.rows[1].result == f"+{100 * abs(means[0] - means[1]):.2f} points"
 
 
 def _alexander_govern(*samples: list[float]) -> float:
@@ -306,7 +306,7 @@ def test_decay_rates_and_band_have_their_closed_forms(tmp_path: Path) -> None:
     assert band.floor(2) == pytest.approx((math.sqrt(3) - 1) / 2)
     (row,) = verdicts.of_decay_rates(found).rows  # 0.5^3 is below 0.366
     assert (row.question, row.verdict) == ("p = 3", "outside")
-    assert "0.125" in row.found
+    assert "0.125" in row.result
 
 
 def test_published_numbers_are_those_of_the_source() -> None:
@@ -363,13 +363,13 @@ def test_order_is_compared_with_the_published_one(tmp_path: Path) -> None:
     (section,) = (s for s in content.compose(results).sections if s.name == "schedules")
     rows = {row.question.partition(",")[0]: row for row in section.finding.rows}
     order, means = rows["order of 5 schedules"], rows["mean of p ≤ 1 − mean of p > 1"]
-    assert (order.found, order.verdict) == ("Kendall’s τ = +1.00", "agrees")
-    assert means.found == "+25.00 points"
+    assert (order.result, order.verdict) == ("Kendall’s τ = +1.00", "agrees")
+    assert means.result == "+25.00 points"
     assert means.verdict == "one seed in common"
     assert {row.verdict for row in section.finding.rows if " − p = " in row.question} == {
         "one seed in common"
     }
-    assert rows["all pairs: 10"].found.startswith("0 decided")
+    assert rows["all pairs: 10"].result.startswith("0 decided")
 
 
 def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
@@ -388,10 +388,10 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     assert worst.table["n"].to_list() == [3, 3, 3, 3, 2]
     assert worst.table["worst_case_mean"].to_list() == [5, 4, 3, 2, 1]
     of_worst, of_largest = section.finding.rows
-    assert "ρ = −1.00 over settings" in of_worst.found
+    assert "ρ = −1.00 over settings" in of_worst.result
     assert (of_worst.verdict, of_largest.verdict) == ("correlated", "undecided")
     rho = 1 - 6 * sum((x - y) ** 2 for x, y in zip([3, 1, 2, 5, 4], range(1, 6), strict=True)) / 120
-    assert f"ρ = {rho:+.2f} over settings" in of_largest.found
+    assert f"ρ = {rho:+.2f} over settings" in of_largest.result
     assert largest.table["largest_eigenvalue_mean"].to_list() == [3, 1, 2, 5, 4]
     assert [len(panel.series) for panel in worst.panels] == [5, 5, 5]
 
@@ -453,7 +453,7 @@ def test_a_verdict_is_given_where_a_test_decides(tmp_path: Path) -> None:
     assert section.finding.sentence.endswith("is above all 2 others by test.")
     shown = {row.question: row.verdict for row in section.finding.rows}
     assert shown["p = 0.25 − p = 0.5"] == shown["p = 0.25 − p = 1"] == "higher"
-    assert section.finding.rows[-2].found == "2 decided at 5 %, 1 equal within ±0.5 points"
+    assert section.finding.rows[-2].result == "2 decided at 5 %, 1 equal within ±0.5 points"
     (accuracy, _) = section.tests
     assert {(a, b): pair.verdict for a, b, pair in accuracy.pairs} == {
         ("p = 0.25", "p = 0.5"): "higher",
@@ -470,7 +470,7 @@ def test_a_pair_turned_round_has_the_other_sign_and_verdict(tmp_path: Path) -> N
     ((_, _, pair),) = section.tests[0].pairs
     assert (pair.verdict, pair.difference) == ("lower", pytest.approx(-0.05))
     row = section.finding.rows[0]  # the best one first
-    assert (row.question, row.found, row.verdict) == ("p = 1 − p = 0.5", "+5.00 points", "higher")
+    assert (row.question, row.result, row.verdict) == ("p = 1 − p = 0.5", "+5.00 points", "higher")
 
 
 def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
@@ -489,7 +489,7 @@ def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
             found = own.detectable(pair.sd, n, 0.05 / 3)
             assert pair.detectable == (None if n == 5 else pytest.approx(found))
     few = section_of(tmp_path / "5").finding.rows[-1]
-    assert (few.found, few.verdict) == ("at least 7 seeds are needed", "too few seeds")
+    assert (few.result, few.verdict) == ("at least 7 seeds are needed", "too few seeds")
 
 
 def test_ties_and_single_settings_are_called_so(tmp_path: Path) -> None:
@@ -532,9 +532,9 @@ def test_averages_are_over_cells_and_seeds_that_all_have(tmp_path: Path) -> None
     rows = section_of(tmp_path, "grid").finding.rows
     by_p, by_split = (row for row in rows if row.question.startswith("mean by"))
     assert by_p.question == "mean by p, over split 0, 1"
-    assert (by_p.found, by_p.n) == ("0.25: 57.50 %, 1: 65.00 %", "2")
+    assert (by_p.result, by_p.n) == ("0.25: 57.50 %, 1: 65.00 %", "2")
     assert by_split.question == "mean by split, over p 0.25"
-    assert (by_split.found[:10], by_split.n) == ("0: 57.50 %", "2")
+    assert (by_split.result[:10], by_split.n) == ("0: 57.50 %", "2")
 
 
 def test_unlike_runs_are_not_ranked_together(tmp_path: Path) -> None:
@@ -556,8 +556,8 @@ def test_what_decides_under_constant_noise_is_what_the_bootstrap_says(tmp_path: 
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, seeds=range(6), accuracies=list(values))
     finding = section_of(tmp_path, "constant").finding
-    assert finding.sentence == "η tells the final accuracy better than δ or b alone."
-    assert finding.rows[0].verdict == "η tells most"
+    assert finding.sentence == "η explains the final accuracy better than δ or b alone."
+    assert finding.rows[0].verdict == "η explains most"
     assert [row.verdict for row in finding.rows[1:]] == ["not equal"] * len(finding.rows[1:])
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from igo.analysis.report import inputs
+from igo.analysis.report import program
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import ConfigError
@@ -133,16 +133,16 @@ def test_a_report_is_current_until_a_run_a_setting_or_a_file_changes(
 ) -> None:
     here = f"runs_dir={tmp_path / 'runs'}"
     folders = [recorded(tmp_path, make_config(f"seed={seed}", here), ()).path for seed in (0, 1)]
-    page = tmp_path / "report" / "index.html"
-    page.parent.mkdir()
-    made = inputs.fingerprint(folders, "settings")
-    inputs.keep(page, made)
-    assert not inputs.is_current(page, made)  # no page
-    page.touch()
-    assert inputs.is_current(page, inputs.fingerprint(folders[::-1], "settings"))
+    output = tmp_path / "report"
+    output.mkdir()
+    inputs = program.fingerprint(folders, "settings")
+    (output / program.STAMP).write_text(inputs)
+    assert not program.is_current(output, inputs)  # no page
+    (output / program.PAGE).touch()
+    assert program.is_current(output, program.fingerprint(folders[::-1], "settings"))
     (folders[0] / "checkpoint.pt").touch()  # no part of a report
-    assert inputs.is_current(page, inputs.fingerprint(folders, "settings"))
-    assert not inputs.is_current(page, inputs.fingerprint(folders, "others"))
-    assert not inputs.is_current(page, inputs.fingerprint(folders[:1], "settings"))
+    assert program.is_current(output, program.fingerprint(folders, "settings"))
+    assert not program.is_current(output, program.fingerprint(folders, "others"))
+    assert not program.is_current(output, program.fingerprint(folders[:1], "settings"))
     os.utime(folders[1] / "status.json", (0, 0))
-    assert not inputs.is_current(page, inputs.fingerprint(folders, "settings"))
+    assert not program.is_current(output, program.fingerprint(folders, "settings"))

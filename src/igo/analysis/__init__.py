@@ -1,4 +1,4 @@
-"""What reads runs: C² of a run, tables, the report, sharpness.
+"""Programs that read runs: tables, the report, sharpness, C².
 
-Imports runs and what is below it.
+Imports runs and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""The noise of a run's checkpoint, or of a fresh model, as a table and as JSON."""
+"""Measure the noise of a run's checkpoint, or of a fresh model, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from igo.words import aligned
 if TYPE_CHECKING:
     from igo.train.state import Training
 
-# Said where the unbiased estimate of ‖∇f‖² is not above 0, as chance can make it.
+# Printed where the unbiased estimate of ‖∇f‖² is by chance not above 0.
 HIDDEN = (
     "‖∇f‖ 0: the gradient is too small beside the noise of these batches to be seen, so B_simple ="
     " C²/‖∇f‖² is not known; more batches (batches=…) or larger ones show it"
@@ -54,30 +54,31 @@ class NoiseSettings:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What is measured: a network with its data and engine, and the η and β that δ is for."""
+class Subject:
+    """What is measured: a network with its data and engine, and the η and β of δ."""
 
-    of: dict[str, Any]
+    description: dict[str, Any]
     training: Training
     learning_rate: float
     momentum: float
 
 
 def run(composed: DictConfig, typed: Collection[str]) -> list[dict[str, Any]]:
-    """Measure as configured; print a table, write ``output``, return its rows."""
+    """Measure as configured; print a table, write ``output``, return the rows."""
     settings, rest = split_off(composed, NoiseSettings)
     _check(settings)
-    what = _fresh(load(rest, typed)) if settings.run is None else _of_run(settings, rest, typed)
-    _check_sizes(settings, what)
-    rows = [_row(settings, _measure(settings, what, b), b, what) for b in settings.batch_sizes]
-    print(table(rows, what.of))
+    fresh = settings.run is None
+    subject = _fresh(load(rest, typed)) if fresh else _from_run(settings, rest, typed)
+    _check_sizes(settings, subject)
+    rows = [_row(settings, subject, b) for b in settings.batch_sizes]
+    print(table(rows))
     if settings.output:
         content = rows[0] if len(rows) == 1 else rows
         try:
             write_atomically(Path(settings.output), json.dumps(content, indent=2) + "\n")
         except OSError as error:
-            why = f"it cannot be written ({error.strerror})"
-            raise ConfigError("output", settings.output, why) from None
+            reason = f"it cannot be written ({error.strerror})"
+            raise ConfigError("output", settings.output, reason) from None
     return rows
 
 
@@ -87,58 +88,60 @@ def _check(settings: NoiseSettings) -> None:
     if settings.output:
         path = Path(settings.output)
         if path.is_dir() or not path.absolute().parent.is_dir():
-            raise ConfigError("output", path, "it must be a file in a folder that is there")
+            raise ConfigError("output", path, "it must be a file in a folder that exists")
 
 
-def _check_sizes(settings: NoiseSettings, what: Measured) -> None:
+def _check_sizes(settings: NoiseSettings, subject: Subject) -> None:
     from igo.train import models
 
-    config, largest = what.training.config, max(settings.batch_sizes)
-    if settings.sampling == "independent" and largest >= training_samples(config):
-        allowed = f"batches of all {training_samples(config)} samples never vary; take fewer"
-        raise ConfigError("batch_sizes", settings.batch_sizes, allowed)
+    training, largest = subject.training, max(settings.batch_sizes)
+    config, n = training.config, training_samples(training.config)
+    if settings.sampling == "independent" and largest >= n:
+        reason = f"batches of all {n} samples never vary; take fewer"
+        raise ConfigError("batch_sizes", settings.batch_sizes, reason)
     if settings.estimator == "mini_batch" and settings.batchnorm == "train":
-        least = what.training.engine.smallest_part(settings.batch_sizes)
-        models.check_fits(what.training.network, config.model.name, config.dataset, least)
+        least = training.engine.smallest_part(settings.batch_sizes)
+        models.check_fits(training.network, config.model.name, config.dataset, least)
 
 
-def _fresh(config: Config) -> Measured:
+def _fresh(config: Config) -> Subject:
     from igo.config.plan import make_plan
     from igo.runs import assemble
 
     training = assemble.prepare(config, make_plan(config))
-    of = {"model": f"fresh {config.model.name}", "dataset": config.dataset.name}
-    eta, beta = config.learning_rate, config.optimizer.momentum
-    return Measured({**of, "seed": config.seed}, training, eta, beta)
+    model, dataset = f"fresh {config.model.name}", config.dataset.name
+    description = {"model": model, "dataset": dataset, "seed": config.seed}
+    return Subject(description, training, config.learning_rate, config.optimizer.momentum)
 
 
-def _of_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str]) -> Measured:
-    """A run at its newest checkpoint; what was typed may change where it is measured, and η."""
+def _from_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str]) -> Subject:
+    """A run at its newest checkpoint; the command may change the device, the folders and η."""
     from igo.runs import assemble
 
-    names = [name for name in typed if name not in {one.name for one in fields(NoiseSettings)}]
+    programs_own = {setting.name for setting in fields(NoiseSettings)}
+    names = [name for name in typed if name not in programs_own]
     changed = [name for name in names if name != "learning_rate"]
     folder, move = of_command(
         str(settings.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
     )
     training, progress = assemble.of_folder(folder, move, Terminal().warn)
     records = progress.records or read_records(folder)  # version 1 kept them in the checkpoint
-    last = next((one for one in records if one.get("epoch") == progress.epoch), None)
+    last = next((record for record in records if record.get("epoch") == progress.epoch), None)
     if last is None:
-        raise UserError(f"{folder} has no record of epoch {progress.epoch}, where it stands")
+        raise UserError(f"{folder} has no record of its last epoch, {progress.epoch}")
     eta = load(rest).learning_rate if "learning_rate" in names else last["eta_m"]
-    of = {"run": str(settings.run), "epoch": progress.epoch}
-    return Measured(of, training, eta, last["beta_m"] or 0.0)
+    description = {"run": str(settings.run), "epoch": progress.epoch}
+    return Subject(description, training, eta, last["beta_m"] or 0.0)
 
 
-def _measure(settings: NoiseSettings, what: Measured, batch_size: int) -> Noise:
+def _measure(settings: NoiseSettings, subject: Subject, batch_size: int) -> Noise:
     from torch.nn.functional import cross_entropy
 
     from igo.method.measure import check_per_sample, draw, joined, per_sample
     from igo.seeds import derive_seed
     from igo.train import measure
 
-    training, network = what.training, what.training.network
+    training, network = subject.training, subject.training.network
     network.train(settings.batchnorm == "train")
     seed = derive_seed(training.config.seed, "instrument")
     if settings.estimator == "mini_batch":
@@ -154,27 +157,27 @@ def _measure(settings: NoiseSettings, what: Measured, batch_size: int) -> Noise:
     check_per_sample(network)
     samples = settings.batches * batch_size
     drawn = draw(settings.sampling, n=training.data.n, batch_size=1, batches=samples, seed=seed)
-    together = joined(drawn, 256)
+    batches = joined(drawn, 256)
     return per_sample(
         network,
         cross_entropy,
-        lambda: training.data.train_batches(together, derive_seed(seed, "augmentation")),
+        lambda: training.data.train_batches(batches, derive_seed(seed, "augmentation")),
         n=training.data.n,
         sampling=settings.sampling,
         memory=settings.memory_mb * 2**20,
     )
 
 
-def _exponent(settings: NoiseSettings, what: Measured, batch_size: int) -> dict[str, Any]:
-    """ρ as curvature predicts it, or why it cannot: of other batches than C², drawn likewise."""
+def _exponent(settings: NoiseSettings, subject: Subject, batch_size: int) -> dict[str, Any]:
+    """ρ as curvature predicts it, or why it cannot; on other batches than those of C²."""
     from igo.train import exponent
 
-    what.training.network.train(settings.batchnorm == "train")
+    subject.training.network.train(settings.batchnorm == "train")
     try:
-        found = exponent.predict(
-            what.training,
-            learning_rate=what.learning_rate,
-            momentum=what.momentum,
+        prediction = exponent.predict(
+            subject.training,
+            learning_rate=subject.learning_rate,
+            momentum=subject.momentum,
             batch_size=batch_size,
             batches=settings.batches,
             sampling=settings.sampling,
@@ -182,25 +185,27 @@ def _exponent(settings: NoiseSettings, what: Measured, batch_size: int) -> dict[
         )
     except ValueError as error:
         return {"value": None, "why": str(error)}
-    return asdict(found)
+    return asdict(prediction)
 
 
-def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured) -> dict[str, Any]:
+def _row(settings: NoiseSettings, subject: Subject, batch_size: int) -> dict[str, Any]:
     from igo.train import control
 
-    config, eta, beta = what.training.config, what.learning_rate, what.momentum
-    known = of_optimizer.law(config.optimizer) in of_optimizer.OF_SGD
-    return {
-        "of": what.of,
-        "variance": found.variance,
-        "interval": list(found.interval or ()),
-        "gradient_norm": found.gradient_norm,
-        "noise_scale": found.noise_scale,
-        "tail_index": None if found.tail is None else asdict(found.tail),
-        "noise_exponent": None if found.tail is None else found.tail.noise_exponent,
-        "batch_size": found.batch_size,
-        "batches": found.batches,
-        "sampling": found.sampling,
+    noise = _measure(settings, subject, batch_size)
+    config, eta, beta = subject.training.config, subject.learning_rate, subject.momentum
+    has_delta = of_optimizer.law(config.optimizer) in of_optimizer.OF_SGD
+    delta = control.level(config, eta, batch_size, beta, noise) if has_delta else None
+    row: dict[str, Any] = {
+        "of": subject.description,
+        "variance": noise.variance,
+        "interval": list(noise.interval or ()),
+        "gradient_norm": noise.gradient_norm,
+        "noise_scale": noise.noise_scale,
+        "tail_index": None if noise.tail is None else asdict(noise.tail),
+        "noise_exponent": None if noise.tail is None else noise.tail.noise_exponent,
+        "batch_size": noise.batch_size,
+        "batches": noise.batches,
+        "sampling": noise.sampling,
         "estimator": settings.estimator,
         "batchnorm": settings.batchnorm,
         "delta": {
@@ -208,18 +213,15 @@ def _row(settings: NoiseSettings, found: Noise, batch_size: int, what: Measured)
             "batch_size": batch_size,
             "optimizer": config.optimizer.name,
             "momentum": beta,
-            "value": control.level(config, eta, batch_size, beta, found) if known else None,
+            "value": delta,
         },
-        **(
-            {"predicted_exponent": _exponent(settings, what, batch_size)}
-            if settings.exponent
-            else {}
-        ),
-        "config": asdict(config),
     }
+    if settings.exponent:
+        row["predicted_exponent"] = _exponent(settings, subject, batch_size)
+    return row | {"config": asdict(config)}
 
 
-def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
+def table(rows: list[dict[str, Any]]) -> str:
     """The rows as text, aligned."""
     first = rows[0]
     eta = first["delta"]["learning_rate"]
@@ -227,7 +229,7 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
               f"δ at η = {eta:.4g}"]]  # fmt: skip
     for row in rows:
         low, high = row["interval"]
-        scale, level = row["noise_scale"], row["delta"]["value"]
+        scale, delta = row["noise_scale"], row["delta"]["value"]
         cells.append([
             str(row["batch_size"]),
             str(row["batches"]),
@@ -236,29 +238,28 @@ def table(rows: list[dict[str, Any]], of: dict[str, Any]) -> str:
             f"{row['gradient_norm']:.4g}",
             "not known" if scale is None else f"{scale:,.0f}",
             _tail(row),
-            "not known" if level is None else f"{level:.4g} (b = {row['delta']['batch_size']})",
+            "not known" if delta is None else f"{delta:.4g} (b = {row['delta']['batch_size']})",
         ])  # fmt: skip
-    what = ", ".join(f"{key} {value}" for key, value in of.items())
-    how = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"
+    subject = ", ".join(f"{key} {value}" for key, value in first["of"].items())
+    method = f"{first['estimator']}, {first['sampling']}, BatchNorm {first['batchnorm']}"
     notes = [HIDDEN] if any(row["noise_scale"] is None for row in rows) else []
     notes += [_predicted(row) for row in rows if "predicted_exponent" in row]
-    return "\n".join([f"noise of {what} ({how})", *aligned(cells), *notes])
+    return "\n".join([f"noise of {subject} ({method})", *aligned(cells), *notes])
 
 
 def _predicted(row: dict[str, Any]) -> str:
-    """A line on ρ from curvature, with what it rests on."""
-    found, b = row["predicted_exponent"], row["delta"]["batch_size"]
-    if found["value"] is None:
-        return f"ρ from curvature, b = {b}: not known: {found['why']}"
-    low, high = found["interval"]
+    prediction, b = row["predicted_exponent"], row["delta"]["batch_size"]
+    if prediction["value"] is None:
+        return f"ρ from curvature, b = {b}: not known: {prediction['why']}"
+    rho, (low, high), largest = prediction["value"], prediction["interval"], prediction["steps"][0]
     return (
-        f"ρ from curvature, b = {b}: {found['value']:.3f} ({low:.3f} to {high:.3f}), largest ηλ"
-        f" {found['steps'][0]:.3g}; of stationary training loss near a minimum (docs/exponent.md)"
+        f"ρ from curvature, b = {b}: {rho:.3f} ({low:.3f} to {high:.3f}), largest ηλ"
+        f" {largest:.3g}; of stationary training loss near a minimum (docs/exponent.md)"
     )
 
 
 def _tail(row: dict[str, Any]) -> str:
-    """α with its interval, and the ρ of δ = η C b^(-ρ) that would follow."""
+    """α with its interval, and the ρ of δ = η C b^(-ρ) that follows from it."""
     tail = row["tail_index"]
     if tail is None:
         return "not known"

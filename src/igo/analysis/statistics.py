@@ -1,8 +1,9 @@
-"""The statistics of all that reads runs: intervals, paired tests, equivalence, power, ranks.
+"""Statistics of runs: intervals, paired tests, equivalence, power, ranks.
 
-SciPy and statsmodels compute them; they take a second to import, so each function imports its own.
-Ours are the sign-flip test (SciPy takes 1.4 s for 18 differences, 5 s for 20), TOST with a least
-standard deviation, and the power of TOST for pairs, which neither library has.
+SciPy and statsmodels compute most of them. Their import takes a second, so each function imports
+what it needs. Written here are the sign-flip test (SciPy takes 1.4 s for 18 differences, 5 s for
+20), TOST with a least standard deviation, and the power of TOST for pairs, which neither library
+has.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ Array = NDArray[np.float64]
 
 LEVEL = 0.05  # of every test
 LEAST_PAIRS = 6  # with fewer there is no verdict: the sign-flip test cannot reach LEVEL (least_p)
-POWER = 0.8  # that "detectable" and "seeds needed" stand for
+POWER = 0.8  # of "detectable" and "seeds needed"
 CONFIDENCE = 0.95
-NO_SPREAD = 1e-12  # differences that are all the same, but for rounding
-MOST_SIGNS = 22  # differences, up to which the sign-flip test counts all 2^n signs
+NO_SPREAD = 1e-12  # a smaller spread comes from rounding
+MOST_SIGNS = 22  # up to so many differences the sign-flip test counts all 2^n signs
 DRAWN_SIGNS = 99_999
-MOST_SEEDS = 10_000  # that a search for the number of seeds looks at
+MOST_SEEDS = 10_000  # the end of a search for the number of seeds
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def mean_of(values: ArrayLike) -> Estimate:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjusted p-values (1979) of those that are known."""
+    """Holm's adjusted p-values (1979); None stays None and does not count."""
     from statsmodels.stats.multitest import multipletests
 
     known = [p for p in p_values if p is not None]
@@ -65,11 +66,11 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 def sign_flip(differences: ArrayLike) -> float | None:
-    """p that the differences are as likely with the other sign (Fisher 1935), two-sided.
+    """Two-sided p of the hypothesis that each difference is symmetric around 0 (Fisher 1935).
 
-    Exact: the share of all 2^n signs for which the mean is as far from 0. It assumes nothing but
-    symmetry, and is never below ``least_p(n)``. For more than MOST_SIGNS differences DRAWN_SIGNS
-    random signs stand for all. None for no differences, or where all are 0.
+    The exact test: the share of all 2^n signs for which the mean is at least as far from 0. It is
+    never below ``least_p(n)``. More than MOST_SIGNS differences are tested by DRAWN_SIGNS random
+    signs. None for no differences, or where all are 0.
     """
     d = np.asarray(differences, dtype=np.float64)
     d = d[d != 0]
@@ -81,30 +82,30 @@ def sign_flip(differences: ArrayLike) -> float | None:
         sums = (random.integers(0, 2, (DRAWN_SIGNS, len(d)), dtype=np.int8) * 2.0 - 1) @ d
         return float((1 + (np.abs(sums) >= bound).sum()) / (1 + DRAWN_SIGNS))
     sums = np.zeros(1)
-    for one in d:
-        sums = np.concatenate([sums - one, sums + one])
+    for difference in d:
+        sums = np.concatenate([sums - difference, sums + difference])
     return float((np.abs(sums) >= bound).mean())
 
 
 def least_p(n: int) -> float:
-    """The smallest p that the sign-flip test has for n differences: two of 2^n signs."""
+    """The smallest p of the sign-flip test for n differences: two of 2^n signs."""
     return max(2.0 ** (1 - n), 1 / (1 + DRAWN_SIGNS)) if n else 1.0
 
 
 def least_sd(step: float) -> float:
-    """The least standard deviation to assume of a difference of two values in steps of ``step``.
+    """The least standard deviation to assume for a difference of two values in steps of ``step``.
 
-    Each value may be off by ±step/2 at random, a variance of step²/12, and their difference has
-    twice that. An accuracy comes in steps of 1/n_test, so that few seeds may agree by chance.
+    The rounding of each value to a step has a variance of step²/12; the difference has twice this
+    variance. An accuracy comes in steps of 1/n_test, so that few seeds may agree by chance.
     """
     return step / math.sqrt(6)
 
 
 def equivalence(differences: ArrayLike, margin: float, least: float = 0.0) -> float | None:
-    """p that the mean is not within ±margin: the larger of two one-sided t tests (TOST).
+    """p of the hypothesis that the mean is not within ±margin: two one-sided t tests (TOST).
 
-    Schuirmann (1987). The standard deviation counts as ``least`` where it is smaller. None for
-    n < 2.
+    The larger p of the two (Schuirmann 1987). A standard deviation below ``least`` counts as
+    ``least``. None for n < 2.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2:
@@ -117,7 +118,7 @@ def equivalence(differences: ArrayLike, margin: float, least: float = 0.0) -> fl
 
 
 def power(difference: float, sd: float, n: int, level: float = LEVEL) -> float:
-    """Chance that a two-sided paired t test finds a true difference, on its true side."""
+    """Chance that a two-sided paired t test finds a true difference with its true sign."""
     from statsmodels.stats.power import TTestPower
 
     return float(TTestPower().power(abs(difference) / sd, n, level / 2, alternative="larger"))
@@ -126,7 +127,7 @@ def power(difference: float, sd: float, n: int, level: float = LEVEL) -> float:
 def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
     """The smallest true difference that n pairs find with a chance of POWER.
 
-    None where n allows no verdict at this level: n < 2, or too few signs (``least_p``).
+    None where n is too small for a verdict at this level: n < 2, or ``least_p(n)`` above it.
     """
     from scipy.optimize import brentq
 
@@ -139,39 +140,43 @@ def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
 
 
 def seeds_to_detect(difference: float, sd: float, level: float = LEVEL) -> int | None:
-    """Pairs with which a true difference is found with a chance of POWER; None above MOST_SEEDS."""
+    """The number of pairs that find a difference with a chance of POWER; None above MOST_SEEDS."""
     least = next(n for n in itertools.count(2) if least_p(n) <= level or n > MOST_SIGNS)
-    if sd < NO_SPREAD or not difference:
-        return least if difference or sd < NO_SPREAD else None
+    if sd < NO_SPREAD:
+        return least
+    if not difference:
+        return None
     return _first(least, lambda n: power(difference, sd, n, level) >= POWER)
 
 
 def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) -> float:
     """Chance that TOST says "within ±margin" where the true difference is 0.
 
-    P(|mean| + t s/√n < margin), the mean normal and (n - 1) s²/σ² a χ²: one integral over s.
+    P(|mean| + t s/√n < margin), where the mean is normal and (n - 1) s²/σ² is χ²: an integral over
+    s.
     """
     from scipy.stats import chi
 
-    free, bound = n - 1, float(stdtrit(n - 1, 1 - level))
-    far = margin * math.sqrt(n) / sd  # the margin in standard errors
+    free, quantile = n - 1, float(stdtrit(n - 1, 1 - level))
+    standard_errors = margin * math.sqrt(n) / sd  # of the mean, in the margin
 
-    def inside(root: float) -> float:
-        return float(2 * ndtr(far - bound * root / math.sqrt(free)) - 1)
+    def within(root: float) -> float:
+        return float(2 * ndtr(standard_errors - quantile * root / math.sqrt(free)) - 1)
 
-    most = min(far / bound * math.sqrt(free), math.sqrt(free) + 12)  # χ beyond it is nothing
-    return float(chi.expect(inside, args=(free,), lb=0, ub=most, limit=200))
+    # Above the first limit TOST never says so; above the second χ has no probability to speak of.
+    highest = min(standard_errors / quantile * math.sqrt(free), math.sqrt(free) + 12)
+    return float(chi.expect(within, args=(free,), lb=0, ub=highest, limit=200))
 
 
 def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
-    """Pairs with which equal settings are found equal, within ±margin, with a chance of POWER."""
+    """The number of pairs that find equal settings equal within ±margin with a chance of POWER."""
     if sd < NO_SPREAD:
         return LEAST_PAIRS
     return _first(LEAST_PAIRS, lambda n: equivalence_power(margin, sd, n, level) >= POWER)
 
 
 def _first(least: int, enough: Callable[[int], bool]) -> int | None:
-    """The smallest n from ``least`` on for which ``enough(n)``, which stays so; by bisection."""
+    """The smallest n from ``least`` on for which ``enough(n)``, by bisection."""
     high = least
     while not enough(high):
         if high >= MOST_SEEDS:
@@ -182,21 +187,21 @@ def _first(least: int, enough: Callable[[int], bool]) -> int | None:
 
 
 def equal_means(samples: Sequence[Sequence[float]]) -> float | None:
-    """p of the hypothesis that all means are equal, variances free (Alexander and Govern 1994).
+    """p of the hypothesis that all means are equal, with any variances (Alexander, Govern 1994).
 
     None where a sample has fewer than two values or no spread.
     """
     from scipy.stats import alexandergovern
 
-    if len(samples) < 2 or any(len(one) < 2 or np.ptp(one) < NO_SPREAD for one in samples):
+    if len(samples) < 2 or any(len(x) < 2 or np.ptp(x) < NO_SPREAD for x in samples):
         return None
     return float(alexandergovern(*samples).pvalue)
 
 
 def share_explained(groups: Sequence[Sequence[float]]) -> float | None:
-    """Share of the variance among all values that lies between groups, corrected for their number.
+    """Share of the variance of all values that lies between groups, corrected for their number.
 
-    Kelley's ε² (1935), 1 - (SS_within/(N - k))/(SS_total/(N - 1)): about 0 for groups by chance.
+    Kelley's ε² (1935), 1 - (SS_within/(N - k))/(SS_total/(N - 1)): about 0 for random groups.
     None for no variance, or where no group has two values.
     """
     values = np.concatenate([np.asarray(group, float) for group in groups])
@@ -208,7 +213,7 @@ def share_explained(groups: Sequence[Sequence[float]]) -> float | None:
 
 
 def rank_agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float] | None:
-    """Kendall's τ of two orders and its p-value; None for fewer than three values, or no order."""
+    """Kendall's τ and its p-value; None for fewer than three values, or where all are equal."""
     from scipy.stats import kendalltau
 
     if len(ours) < 3:
@@ -221,14 +226,14 @@ def rank_agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[floa
 def rank_correlation(x: Array, y: Array) -> tuple[float, float]:
     """Spearman's ρ and its p-value by permutations: all of them for up to seven pairs, else 9,999.
 
-    The usual p-value is for many pairs: of four in one order it says 0, where it is 1/12.
+    The usual p-value holds for many pairs only: it is 0 for four pairs in one order, not 1/12.
     """
     from scipy.stats import permutation_test, spearmanr
 
     def rho(order: Array) -> float:
         return float(spearmanr(order, y).statistic)
 
-    found = permutation_test(
+    test = permutation_test(
         (x,), rho, permutation_type="pairings", n_resamples=9_999, rng=np.random.default_rng(0)
     )
-    return float(found.statistic), float(found.pvalue)
+    return float(test.statistic), float(test.pvalue)

@@ -37,7 +37,7 @@ def floor(a: float) -> float:
 
 
 def largest_a(rate: float) -> float:
-    """The largest a_m for which the lowest 1/d_m is below the decay rate; ∞ if it is for all."""
+    """The largest a_m whose lowest 1/d_m is below the decay rate; ∞ if every a_m has it."""
     if rate >= 1:
         return math.inf
     # (√(a² − 1) − 1)/a = γ  ⇔  (1 − γ²) a² − 2γ a − 2 = 0
@@ -46,59 +46,60 @@ def largest_a(rate: float) -> float:
 
 def rates(results: Results) -> list[Rates]:
     """Every schedule once, whatever its split, data set or seed; constant noise has no decay."""
-    found: dict[tuple[float, ...], list[int]] = {}
+    settings_of: dict[tuple[float, ...], list[int]] = {}
     rows = {}
     for row in results.settings.filter(pl.col("n") > 0).iter_rows(named=True):
         gamma = _recorded(results, row["setting"])
         if gamma and row["schedule.profile"] != "constant":
-            found.setdefault(gamma, []).append(row["setting"])
+            settings_of.setdefault(gamma, []).append(row["setting"])
             rows[row["setting"]] = row
     names = [
-        " / ".join(sorted({schedule_name(rows[one]) for one in settings}))
-        for settings in found.values()
+        " / ".join(sorted({schedule_name(rows[setting]) for setting in settings}))
+        for settings in settings_of.values()
     ]
-    stages = [rows[settings[0]]["schedule.stages"] for settings in found.values()]
+    stages = [rows[settings[0]]["schedule.stages"] for settings in settings_of.values()]
     return [
         Rates(f"{name} (M = {m})" if names.count(name) > 1 else name, m, gamma, tuple(settings))
-        for name, m, (gamma, settings) in zip(names, stages, found.items(), strict=True)
+        for name, m, (gamma, settings) in zip(names, stages, settings_of.items(), strict=True)
     ]
 
 
 def _recorded(results: Results, setting: int) -> tuple[float, ...]:
-    """γ_m of the stages as recorded, to nine digits; none into a stage at δ = 0."""
-    own = results.epochs.filter(pl.col("gamma_m") > 0, setting=setting)
-    stages = own.group_by("stage").agg(pl.col("gamma_m").first()).sort("stage")
+    """The recorded γ_m of the stages, to nine digits, without γ_m = 0."""
+    epochs = results.epochs.filter(pl.col("gamma_m") > 0, setting=setting)
+    stages = epochs.group_by("stage").agg(pl.col("gamma_m").first()).sort("stage")
     return tuple(float(f"{gamma:.9g}") for gamma in stages["gamma_m"])
 
 
-def decay_rates(found: list[Rates]) -> Figure:
-    """γ_m over the course of each schedule, with the band shaded for some a_m."""
+def decay_rates(schedules: list[Rates]) -> Figure:
+    """γ_m over the stages of each schedule, with the band shaded for some a_m."""
+    drawn = schedules[:MOST]
     series = [
         Series(
-            one.label,
+            schedule.label,
             look(i),
-            {"": [(m + 1) / one.stages for m in range(len(one.gamma))]},
-            one.gamma,
-            markers=one.stages <= 12,
-            notes=[f"{one.label}, m = {m + 1}" for m in range(len(one.gamma))],
+            {"": [(m + 1) / schedule.stages for m in range(len(schedule.gamma))]},
+            schedule.gamma,
+            markers=schedule.stages <= 12,
+            notes=[f"{schedule.label}, m = {m + 1}" for m in range(len(schedule.gamma))],
         )
-        for i, one in enumerate(found[:MOST])
+        for i, schedule in enumerate(drawn)
     ]
-    cut = f" {MOST} of {len(found)} schedules are drawn; the CSV has all." * (len(found) > MOST)
+    limit = f" {MOST} of {len(schedules)} schedules are drawn; the CSV has all."
     rows = [
-        {"label": one.label, "M": one.stages, "m": m, "gamma_m": gamma,
+        {"label": schedule.label, "M": schedule.stages, "m": m, "gamma_m": gamma,
          "largest_a": largest_a(gamma)}
-        for one in found
-        for m, gamma in enumerate(one.gamma, 1)
+        for schedule in schedules
+        for m, gamma in enumerate(schedule.gamma, 1)
     ]  # fmt: skip
     return Figure(
         "decay_rates",
         "Decay rates γₘ and the band of Proposition 3.3",
         "γₘ = δₘ₊₁/δₘ. The proposition needs γₘ in (1/dₘ₊₁, 1), and 1/d may be as low as"
         " (√(a² − 1) − 1)/a, a > √2. Shaded: from there to 1. The larger a, the wider the strongly"
-        " convex region and the narrower the band." + cut,
+        " convex region and the narrower the band." + limit * (len(schedules) > MOST),
         pl.DataFrame(rows),
-        [setting for one in found[:MOST] for setting in one.settings],
+        [setting for schedule in drawn for setting in schedule.settings],
         [
             Panel(
                 {"": Axis("m/M")},

@@ -1,4 +1,4 @@
-"""A figure as plain data, whatever draws it: panels of series, or a map of cells."""
+"""A figure as plain data: panels of series, or maps of cells."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from igo.analysis.report.results import Row
 from igo.analysis.style import DASHES, PALETTE, Colour
 
 Numbers = Sequence[float | None]
-MOST_BANDS = 4  # lines with a shaded interval in one panel: many shades make mud
+MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades cover one another
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,11 @@ class Style:
     """How a setting looks in every panel of a figure."""
 
     colour: Colour
-    dash: int = 0  # 0 is a whole line, higher ones are broken ever more
+    dash: int = 0  # index of DASHES; 0 is a whole line
 
 
 def look(index: int) -> Style:
-    """The style of the n-th thing of a kind."""
+    """The style of the n-th setting."""
     return Style(PALETTE[index % len(PALETTE)], index // len(PALETTE) % len(DASHES))
 
 
@@ -51,7 +51,7 @@ class Series:
     line: bool = True
     steps: bool = False  # holds its value from point to point
     markers: bool = False
-    notes: Sequence[str] = ()  # of each point, what a reader asks who points at it
+    notes: Sequence[str] = ()  # of each point, shown when a reader points at it
 
 
 def points(table: pl.DataFrame, metric: str, x: Mapping[str, str]) -> dict[str, Any]:
@@ -85,15 +85,16 @@ class Panel:
     @property
     def banded(self) -> bool:
         """Whether intervals are shaded along the lines."""
-        return sum(any(one is not None for one in s.low) for s in self.series) <= MOST_BANDS
+        banded = [s for s in self.series if any(low is not None for low in s.low)]
+        return len(banded) <= MOST_BANDS
 
 
 @dataclass(frozen=True)
 class Map:
     """A value for each pair of a row and a column; None where there is no run.
 
-    ``spread`` is the usual width of a value's interval: colours span no less, or they would show
-    noise as contrast.
+    ``spread`` is the usual width of a value's interval. The colours span at least this width, so
+    that noise does not look like contrast.
     """
 
     title: str
@@ -105,6 +106,11 @@ class Map:
     texts: Sequence[Sequence[str]]
     small_is_good: bool = False
     spread: float = 0.0
+
+    @property
+    def better(self) -> str:
+        """Which values are better: ``smaller`` or ``larger``."""
+        return "smaller" if self.small_is_good else "larger"
 
     @property
     def range(self) -> tuple[float, float]:
@@ -121,13 +127,13 @@ class Map:
 
 @dataclass(frozen=True)
 class Figure:
-    """What a figure needs: its name for files, words, data, and panels or maps to draw.
+    """A figure's name for files, its words, its data, and its panels or maps.
 
     Attributes:
-        views: names of the views that the panels' x has; the first is shown first.
-        table: the data behind it, as its CSV holds it.
-        settings: the numbers of the settings in it.
-        published: whether published curves are in it.
+        views: the names of the views in the panels' x; the first is shown first.
+        table: the data, as the figure's CSV holds them.
+        settings: the numbers of the settings in the figure.
+        published: whether published curves are in the figure.
     """
 
     name: str
@@ -142,16 +148,16 @@ class Figure:
 
 
 def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
-    """A look for each setting; in a grid the colour tells p and the dash tells the split.
+    """A style for each setting; in a grid the colour shows p and the dash shows the split.
 
-    That is as long as there are enough of both.
+    With more values than colours or dashes, a grid has the styles of any other family.
     """
     if family.kind == "grid":
         levels = sorted({row["p"] for row in rows.values()})
         splits = sorted({row["split"] for row in rows.values()}, reverse=True)
         if len(levels) <= len(PALETTE) and len(splits) <= len(DASHES):
             return {
-                s: Style(PALETTE[levels.index(row["p"])], splits.index(row["split"]))
-                for s, row in rows.items()
+                setting: Style(PALETTE[levels.index(row["p"])], splits.index(row["split"]))
+                for setting, row in rows.items()
             }
-    return {s: look(i) for i, s in enumerate(family.settings)}
+    return {setting: look(i) for i, setting in enumerate(family.settings)}

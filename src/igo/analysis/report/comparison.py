@@ -1,4 +1,4 @@
-"""Settings compared seed by seed: what a test decides, what is equal, and what could be seen."""
+"""Settings compared seed by seed: which is higher, and whether they are equal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics as standard
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -16,8 +16,8 @@ import polars as pl
 from igo.analysis import statistics
 from igo.analysis.statistics import LEAST_PAIRS, LEVEL, Array
 
-SAME = 1e-12  # values that differ by less are one
-MOST_TESTED = 100_000  # test images: a larger common denominator of accuracies is none
+SAME = 1e-12  # values that differ by less are equal
+MOST_TESTED = 100_000  # test images; a larger common denominator of accuracies is ignored
 
 
 @dataclass(frozen=True)
@@ -27,18 +27,19 @@ class Pair:
     Attributes:
         first: one setting's number, whose values come first in every difference.
         second: the other's.
-        n: common seeds.
+        n: number of common seeds.
         difference: mean of ``first`` less ``second``; None without a common seed.
-        low: end of its 95 % interval (Student), as ``high``; None for n < 2 or no spread.
-        high: the other end.
-        sd: of the n differences; None for n < 2.
+        low: lower end of its 95 % interval (Student); None for n < 2 or no spread.
+        high: upper end.
+        sd: standard deviation of the n differences; None for n < 2.
         p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
-        p_holm: p adjusted for all pairs of the comparison that have one (Holm 1979).
-        p_equal: that the difference is not within ±margin (TOST), adjusted by Holm as well; None
-            for n < LEAST_PAIRS.
-        detectable: the smallest true difference found in 80 % of such studies, at 5 % over the
+        p_holm: p adjusted for all pairs of the comparison that have a p (Holm 1979).
+        p_equal: p of the hypothesis that the difference is not within ±margin (TOST), adjusted by
+            Holm as well; None for n < LEAST_PAIRS.
+        detectable: the smallest true difference that n seeds find with 80 % power, at 5 % over the
             number of pairs; None where n is too small for any verdict.
-        seeds: needed to find a true difference as large as the one observed; None for too many.
+        seeds: number of seeds that find a true difference like the observed one with 80 % power;
+            None for too many.
     """
 
     first: int
@@ -61,17 +62,17 @@ class Pair:
 
     @property
     def equal(self) -> bool:
-        """Whether the equivalence test says that they are within the margin of each other."""
+        """Whether the equivalence test says that the difference is within the margin."""
         return self.p_equal is not None and self.p_equal <= LEVEL
 
     @property
     def identical(self) -> bool:
-        """Whether every common seed, two or more, ended in one and the same value."""
+        """Whether the two settings reached the same value in every common seed, two or more."""
         return self.n > 1 and self.sd == 0 and self.difference == 0
 
     @property
     def verdict(self) -> str:
-        """In a word or two, of ``first``."""
+        """The result for ``first``, in a word or two."""
         if self.n < 2 or self.difference is None:
             return f"{'one' if self.n else 'no'} seed in common"
         if self.identical:
@@ -82,6 +83,14 @@ class Pair:
             return "equal"
         return "too few seeds" if self.detectable is None else "undecided"
 
+    def turned(self) -> Pair:
+        """The same comparison with the second setting first."""
+        difference, low, high = (
+            None if value is None else -value for value in (self.difference, self.high, self.low)
+        )
+        pair = replace(self, first=self.second, second=self.first)
+        return replace(pair, difference=difference, low=low, high=high)
+
 
 def compare(
     runs: pl.DataFrame, settings: Sequence[int], metric: str, margin: float | None = None
@@ -89,7 +98,7 @@ def compare(
     """Every pair of settings, over their common seeds.
 
     Args:
-        runs: as in igo.analysis.report.results.Results; counted ones are used.
+        runs: as in igo.analysis.report.results.Results; only counted runs are used.
         settings: two or more.
         metric: a column of runs.
         margin: of equivalence, in the unit of the metric; None for no such test.
@@ -102,26 +111,29 @@ def compare(
 
 def compared(
     pairs: Sequence[tuple[int, int]],
-    found: Sequence[Array],
+    samples: Sequence[Array],
     margin: float | None,
     least: float = 0.0,
 ) -> list[Pair]:
-    """Pairs of settings by their differences; a standard deviation counts as ``least`` or more."""
-    p = [statistics.sign_flip(d) if len(d) > 1 else None for d in found]
-    equal = [
+    """Test pairs of settings by ``samples``, the differences of each pair in its common seeds.
+
+    A standard deviation below ``least`` counts as ``least``.
+    """
+    p_values = [statistics.sign_flip(d) if len(d) > 1 else None for d in samples]
+    p_equal = [
         statistics.equivalence(d, margin, least) if margin and len(d) >= LEAST_PAIRS else None
-        for d in found
+        for d in samples
     ]
-    level = LEVEL / max(1, sum(one is not None for one in p))
-    tests = zip(p, statistics.holm(p), statistics.holm(equal), strict=True)
+    level = LEVEL / max(1, sum(p is not None for p in p_values))
+    tests = zip(p_values, statistics.holm(p_values), statistics.holm(p_equal), strict=True)
     return [
-        Pair(*pair, len(d), p=own, p_holm=holm, p_equal=p_equal, **_spread(d, least, level))
-        for pair, d, (own, holm, p_equal) in zip(pairs, found, tests, strict=True)
+        Pair(*pair, len(d), p=p, p_holm=p_holm, p_equal=equal, **_spread(d, least, level))
+        for pair, d, (p, p_holm, equal) in zip(pairs, samples, tests, strict=True)
     ]
 
 
 def _spread(d: Array, least: float, level: float) -> dict[str, Any]:
-    """Mean, interval and standard deviation of differences, and what their number can show."""
+    """The fields of a Pair that come from the mean, spread and number of the differences."""
     if len(d) < 2:
         return {"difference": float(d[0]) if len(d) else None}
     mean, apart = statistics.mean_of(d), float(np.ptp(d)) >= SAME
@@ -137,14 +149,14 @@ def _spread(d: Array, least: float, level: float) -> dict[str, Any]:
 
 
 def accuracy_step(runs: pl.DataFrame, settings: Collection[int]) -> float:
-    """1/n_test: all test accuracies of these runs are whole multiples of it; 0 where of none.
+    """1/n_test, of which all test accuracies of these runs are whole multiples; 0 if there is none.
 
-    Where few accuracies happen to share a larger step, that one is taken.
+    Where few accuracies happen to share a larger step, that step is returned.
     """
-    own = runs.filter(pl.col("setting").is_in(list(settings)))
+    compared_runs = runs.filter(pl.col("setting").is_in(list(settings)))
     tested = 1
     for name in ("test/accuracy", "test/accuracy_best"):
-        for value in own[name].drop_nulls().unique():
+        for value in compared_runs[name].drop_nulls().unique():
             share = Fraction(value).limit_denominator(MOST_TESTED)
             tested = math.lcm(tested, share.denominator)
             if abs(share - Fraction(value)) > SAME or tested > MOST_TESTED:
@@ -155,7 +167,7 @@ def accuracy_step(runs: pl.DataFrame, settings: Collection[int]) -> float:
 def by_seed(
     runs: pl.DataFrame, settings: Collection[int], metric: str
 ) -> dict[int, dict[int, float]]:
-    """What each setting reached, by its seeds."""
+    """The value of a metric for each setting and seed."""
     values: dict[int, dict[int, float]] = {setting: {} for setting in settings}
     usable = runs.filter("counted", pl.col(metric).is_not_null())
     for setting, seed, value in usable.select("setting", "seed", metric).iter_rows():
@@ -165,13 +177,13 @@ def by_seed(
 
 
 def differences(first: Mapping[int, float], second: Mapping[int, float]) -> Array:
-    """Of two settings, or two means of settings, over their common seeds."""
+    """First less second in each common seed, of two settings or two means of settings."""
     seeds = sorted(first.keys() & second.keys())
-    found = np.array([first[seed] - second[seed] for seed in seeds])
-    return np.where(np.abs(found) < SAME, 0.0, found)
+    values = np.array([first[seed] - second[seed] for seed in seeds])
+    return np.where(np.abs(values) < SAME, 0.0, values)
 
 
 def mean_by_seed(values: Sequence[Mapping[int, float]]) -> dict[int, float]:
     """The mean of several settings in each seed that all of them have."""
-    seeds = set.intersection(*(set(one) for one in values)) if values else set()
-    return {seed: standard.fmean(one[seed] for one in values) for seed in sorted(seeds)}
+    seeds = set.intersection(*map(set, values)) if values else set()
+    return {seed: standard.fmean(setting[seed] for setting in values) for seed in sorted(seeds)}

@@ -1,4 +1,4 @@
-"""What a report is made of: its sections, made of the runs, and what it leaves out and why."""
+"""The sections of a report, and which sections are left out and why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOST_TESTED = 16  # settings compared pair by pair
 MARGIN = 0.5  # points of test accuracy that settings may differ by and be called equal
 TESTED = {"test/accuracy": "Test accuracy, last epoch", "train/loss": "Training loss, last epoch"}
 KINDS = {**curves.TITLES, "constant": "Constant noise: is it δ that decides?"}
-# What each part needs, for a reader who misses it.
+# The runs that each section needs.
 NEEDED = {
     "methods": "Methods 1–4: finished runs of two methods (make sweep SWEEP=methods)",
     "schedules": "Learning-rate schedules: finished runs of two schedules with split=1"
@@ -41,7 +41,7 @@ NEEDED = {
 
 @dataclass(frozen=True)
 class Tests:
-    """Paired tests of one metric, labels in the place of numbers."""
+    """Paired tests of one metric, with the labels of the settings."""
 
     title: str
     metric: str
@@ -51,7 +51,7 @@ class Tests:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; ``where`` tells it from others of its title, ``data``: its images."""
+    """A part of the page; ``where`` tells it from others of its title, ``data`` is its data set."""
 
     name: str
     title: str
@@ -67,7 +67,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Report:
-    """All sections in order, and what each thing that is left out needs."""
+    """All sections in order, and what each section that is left out needs."""
 
     sections: list[Section]
     left_out: list[str]
@@ -75,39 +75,39 @@ class Report:
 
 def compose(results: Results, margin: float = MARGIN) -> Report:
     """Make every section that the runs allow; ``margin`` of equivalence in points of accuracy."""
-    found = families(results.settings)
-    count = Counter(family.kind for family in found)
+    all_families = families(results.settings)
     sections = [
-        _section(results, family, margin, _where(family, found))
-        for family in found
+        _section(results, family, margin, _where(family, all_families))
+        for family in all_families
         if family.number <= MOST_FAMILIES
     ]
     if rates := band.rates(results):
         figure = band.decay_rates(rates)
-        drawn = [figure] if any(len(one.gamma) > 1 for one in rates) else []
+        has_curve = any(len(schedule.gamma) > 1 for schedule in rates)
         sections.append(
             Section(
                 "decay_rates", "Decay rates against Proposition 3.3",
-                "of every schedule among the runs", verdicts.of_decay_rates(rates), drawn,
-                _commands(results, figure.settings),
+                "of every schedule among the runs", verdicts.of_decay_rates(rates),
+                [figure] if has_curve else [], _commands(results, figure.settings),
             )
         )  # fmt: skip
-    if measured := sharpness(results):
-        figures = [one.figure for one in measured]
+    if measures := sharpness(results):
+        figures = [measure.figure for measure in measures]
         settings = sorted({setting for figure in figures for setting in figure.settings})
         sections.append(
             Section(
                 "sharpness", "Sharpness", "as measured after training",
-                verdicts.of_sharpness(measured), figures, _commands(results, settings),
+                verdicts.of_sharpness(measures), figures, _commands(results, settings),
             )
         )  # fmt: skip
-    there = {*count, *(section.name for section in sections)}
+    counts = Counter(family.kind for family in all_families)
+    shown = {*counts, *(section.name for section in sections)}
     if any(figure.published for section in sections for figure in section.figures):
-        there.add("published")
-    left_out = [needed for kind, needed in NEEDED.items() if kind not in there]
+        shown.add("published")
+    left_out = [needed for kind, needed in NEEDED.items() if kind not in shown]
     left_out += [
         f"{KINDS[kind]}: {n - MOST_FAMILIES} more groups of settings; name fewer runs to see them"
-        for kind, n in count.items()
+        for kind, n in counts.items()
         if n > MOST_FAMILIES
     ]
     return Report(sections, left_out)
@@ -120,15 +120,16 @@ def _section(results: Results, family: Family, margin: float, where: str) -> Sec
         tested = tuple(ranked[:MOST_TESTED])
     margins = {"test/accuracy": margin / 100}
     pairs = {m: compare(results.runs, tested, m, margins.get(m)) for m in TESTED}
-    every = len(tested) == len(family.settings)
-    scope = "all pairs" if every else f"pairs of the {len(tested)} settings of highest accuracy"
-    rows = [(family.labels[setting], results.of(setting)) for setting in family.settings]
+    scope = "all pairs"
+    if len(tested) < len(family.settings):
+        scope = f"pairs of the {len(tested)} settings of highest accuracy"
+    rows = [(family.labels[setting], results.row(setting)) for setting in family.settings]
     tests = [
         Tests(
             f"{title}, {scope}",
             metric,
             margin if metric in margins else None,
-            [(family.labels[one.first], family.labels[one.second], one) for one in pairs[metric]],
+            [(family.labels[p.first], family.labels[p.second], p) for p in pairs[metric]],
         )
         for metric, title in TESTED.items()
         if len(tested) > 1
@@ -147,24 +148,24 @@ def _section(results: Results, family: Family, margin: float, where: str) -> Sec
     )
 
 
-def _where(family: Family, found: Sequence[Family]) -> str:
-    """What a family shares that the others of its kind do not; nothing where it is the only one."""
-    others = [one for one in found if one.kind == family.kind and one is not family]
+def _where(family: Family, all_families: Sequence[Family]) -> str:
+    """What a family shares that the others of its kind do not; "" where there are no others."""
+    others = [f for f in all_families if f.kind == family.kind and f is not family]
     if not others:
         return ""
-    common = set.intersection(*(set(one.shared.split(", ")) for one in others))
-    own = [part for part in family.shared.split(", ") if part not in common]
-    return ", ".join(own) or f"group {family.number}"
+    common = set.intersection(*(set(other.shared.split(", ")) for other in others))
+    particular = [phrase for phrase in family.shared.split(", ") if phrase not in common]
+    return ", ".join(particular) or f"group {family.number}"
 
 
 def _figures(results: Results, family: Family) -> list[Figure]:
     if family.kind == "constant":
         return [delta.against_delta(results, family)]
-    first = [grid.maps(results, family)] if family.kind == "grid" else []
-    own = results.curves.filter(pl.col("setting").is_in(family.settings))
-    if own["epoch"].n_unique() == 1:  # a point is no curve
-        return first
-    return [*first, curves.training(results, family), curves.applied(results, family)]
+    maps = [grid.maps(results, family)] if family.kind == "grid" else []
+    recorded = results.curves.filter(pl.col("setting").is_in(family.settings))
+    if recorded["epoch"].n_unique() == 1:  # a point is no curve
+        return maps
+    return [*maps, curves.training(results, family), curves.applied(results, family)]
 
 
 def _commands(results: Results, settings: Sequence[int]) -> list[str]:
@@ -172,11 +173,11 @@ def _commands(results: Results, settings: Sequence[int]) -> list[str]:
 
 
 def tables(results: Results) -> dict[str, pl.DataFrame]:
-    """runs.csv, settings.csv and epochs.csv: all that was read, less where it lay on a machine."""
+    """runs.csv, settings.csv and epochs.csv: all that was read, without folders and hosts."""
     local = [
         name
         for name in results.runs.columns
-        if f"{name}.".startswith(tuple(f"{one}." for one in NO_EFFECT))
+        if f"{name}.".startswith(tuple(f"{setting}." for setting in NO_EFFECT))
         or name in ("host", "folder")
     ]
     empty = [name for name in SHARPNESS if results.runs[name].null_count() == len(results.runs)]

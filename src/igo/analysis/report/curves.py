@@ -1,4 +1,4 @@
-"""Figures against training: accuracy and loss, and what was applied; means over seeds."""
+"""Figures over the course of training: accuracy, loss, and the applied noise; means over seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from igo.analysis.report.phrases import in_range
 from igo.analysis.report.results import Results
 from igo.analysis.table.table import statistics_of
 
-MOST = 12  # settings in one figure; more cannot be told apart
+MOST = 12  # settings in one figure; more would look alike
 VIEWS = {"epochs": Axis("epoch"), "updates": Axis("updates")}
 COLUMNS = {"epochs": "epoch", "updates": "updates_mean"}  # of results.curves
 TITLES = {
@@ -53,13 +53,13 @@ def applied(results: Results, family: Family) -> Figure:
 
 
 def _rounded(results: Results, family: Family) -> bool:
-    """Whether η of a setting at split 0 falls, by no more than k = ⌈k*⌉ batches explain."""
+    """Whether η of a setting at split 0 falls, by no more than rounding up the batches explains."""
     batch_only = (pl.col("split") == 0) & ~pl.col("optimizer.decay_momentum")
     settings = results.settings.filter(pl.col("setting").is_in(best(results, family)), batch_only)
-    own = results.curves.filter(pl.col("setting").is_in(settings["setting"].to_list()))
+    epochs = results.curves.filter(pl.col("setting").is_in(settings["setting"].to_list()))
     eta = pl.col("eta_m_mean")
-    left = own.group_by("setting").agg((eta.min() / eta.max()).alias("left"))["left"]
-    return bool(left.is_between(math.sqrt(1 / 2), 1 - 1e-6).any())
+    ratios = epochs.group_by("setting").agg((eta.min() / eta.max()).alias("ratio"))["ratio"]
+    return bool(ratios.is_between(math.sqrt(1 / 2), 1 - 1e-6).any())
 
 
 def _figure(
@@ -67,42 +67,43 @@ def _figure(
     caption: str,
 ) -> Figure:  # fmt: skip
     shown = best(results, family)
-    panels, beside = [], False
+    panels, has_published = [], False
     points = results.curves.filter(pl.col("setting").is_in(shown))
     for metric, label in metrics.items():
         if not points[f"{metric}_mean"].count():  # such as δ of an optimizer whose δ is not known
             continue
-        others = _published(results, family, shown, metric) if metrics is REACHED else []
-        beside = beside or bool(others)
-        own = [*_series(results, family, shown, metric), *others]
-        panels.append(Panel(VIEWS, _scale(label, results, shown, metric), own))
-    n = in_range([results.of(setting)["n"] for setting in shown])
+        series = _series(results, family, shown, metric)
+        if metrics is REACHED and (published_series := _published(results, family, shown, metric)):
+            series += published_series
+            has_published = True
+        panels.append(Panel(VIEWS, _scale(label, results, shown, metric), series))
+    n = in_range([results.row(setting)["n"] for setting in shown])
     several = f"Means over seeds (n = {n}) with 95 % intervals."
-    parts = [
-        "One seed; a band is the measurement's own 95 % interval." if n == "1" else several,
+    sentences = [
+        "One seed; a band is the 95 % interval of the measurement." if n == "1" else several,
         caption,
     ]
     if len(shown) < len(family.settings):
-        parts.append(
+        sentences.append(
             f"Of {len(family.settings)} settings the {len(shown)} of highest final accuracy are"
             " drawn; the CSV has all."
         )
-    if beside:
-        parts.append(f"Dashed: published ({published.SOURCE}; the batch size is not stated).")
+    if has_published:
+        sentences.append(f"Dashed: published ({published.SOURCE}; the batch size is not stated).")
     return Figure(
         f"{family.name}_{name}",
         f"{TITLES[family.kind]}: {title}",
-        " ".join(parts),
+        " ".join(sentences),
         _table(results, family, tuple(metrics)),
         shown,
         panels,
         tuple(VIEWS),
-        published=beside,
+        published=has_published,
     )
 
 
 def best(results: Results, family: Family) -> tuple[int, ...]:
-    """The family's settings in order; where there are more than MOST, those of highest accuracy."""
+    """The family's settings in order; of more than MOST settings those of highest accuracy."""
     if len(family.settings) <= MOST:
         return family.settings
     ranked = results.settings.filter(pl.col("setting").is_in(family.settings)).sort(
@@ -113,17 +114,17 @@ def best(results: Results, family: Family) -> tuple[int, ...]:
 
 
 def _scale(label: str, results: Results, shown: tuple[int, ...], metric: str) -> Axis:
-    """Logarithmic where all is above zero and it spans a factor of three or more."""
+    """Logarithmic if all values are above 0 and span a factor of three or more."""
     if metric == "test/accuracy":
         return Axis(label, percent=True)
     values = results.curves.filter(pl.col("setting").is_in(shown))[f"{metric}_mean"].drop_nulls()
-    wide = len(values) > 0 and values.min() > 0 and values.max() / values.min() >= 3  # type: ignore[operator]
-    return Axis(label, log=bool(wide))
+    is_wide = len(values) > 0 and values.min() > 0 and values.max() / values.min() >= 3  # type: ignore[operator]
+    return Axis(label, log=bool(is_wide))
 
 
 def _series(results: Results, family: Family, shown: tuple[int, ...], metric: str) -> list[Series]:
-    looks = styles(family, {setting: results.of(setting) for setting in family.settings})
-    found = []
+    looks = styles(family, {setting: results.row(setting) for setting in family.settings})
+    series = []
     for setting in shown:
         rows = results.curves.filter(setting=setting)
         if metric.startswith("test/"):  # a line from one evaluation to the next
@@ -132,33 +133,33 @@ def _series(results: Results, family: Family, shown: tuple[int, ...], metric: st
             rows = rows.with_columns(pl.col("^b_m_(mean|low|high)$").round(1))
         steps = metric in ("delta_m", "eta_m", "b_m")
         numbers = points(rows, metric, COLUMNS)
-        found.append(Series(family.labels[setting], looks[setting], **numbers, steps=steps))
-    return [one for one in found if any(y is not None for y in one.y)]
+        if any(y is not None for y in numbers["y"]):
+            series.append(Series(family.labels[setting], looks[setting], **numbers, steps=steps))
+    return series
 
 
 def _published(
     results: Results, family: Family, shown: tuple[int, ...], metric: str
 ) -> list[Series]:
-    """Published curves, dashed, in the colour of ours; their updates are not published."""
+    """Published curves, dashed, in the colours of the runs; their updates are not published."""
     if family.kind != "schedules":
         return []
-    rows = {setting: results.of(setting) for setting in family.settings}
+    rows = {setting: results.row(setting) for setting in family.settings}
     looks = styles(family, rows)
-    found = []
+    series = []
     for setting in shown:
         name = published.name_of(rows[setting])
         if name and published.same_setting(rows[setting]):
-            curve = published.of(name)
+            curve = published.curves_of(name)
             accuracy = (curve["test_accuracy_percent"] / 100).to_list()
             y = accuracy if metric == "test/accuracy" else curve["train_loss"].to_list()
             label = f"{family.labels[setting]}, published"
             dashed = Style(looks[setting].colour, dash=1)
-            found.append(Series(label, dashed, {"epochs": curve["epoch"].to_list()}, y))
-    return found
+            series.append(Series(label, dashed, {"epochs": curve["epoch"].to_list()}, y))
+    return series
 
 
 def _table(results: Results, family: Family, metrics: tuple[str, ...]) -> pl.DataFrame:
-    """All settings of the family, epoch by epoch."""
     joined = family.labelled.join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
     return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 
 from igo.analysis import statistics
+from igo.analysis.report import comparison
 from igo.analysis.report.chart import Axis, Figure, Panel, Series, look, points
-from igo.analysis.report.comparison import by_seed
 from igo.analysis.report.families import Family, noise_ratio
 from igo.analysis.report.phrases import in_range
 from igo.analysis.report.results import Results
@@ -32,21 +32,20 @@ METRICS = {
 
 @dataclass(frozen=True)
 class EqualNoise:
-    """Settings of one η/√b: their labels, means and the p-value of equal mean accuracy."""
+    """Settings of one η/√b: their labels, their means, and p that all means are equal."""
 
-    ratio: float
     labels: list[str]
     means: list[float]
     p: float | None
-    p_holm: float | None = None
+    p_holm: float | None
 
 
 def against_delta(results: Results, family: Family) -> Figure:
-    """A line for each batch size: where δ alone decides, they lie on one curve."""
+    """A line for each batch size: where δ alone decides, the lines lie on one curve."""
     table = _table(results, family)
-    of_b = table.partition_by("b", maintain_order=True)
+    by_batch_size = table.partition_by("b", maintain_order=True)
     panels = [
-        Panel(VIEWS, axis, [_series(own, metric, i) for i, own in enumerate(of_b)])
+        Panel(VIEWS, axis, [_series(rows, metric, i) for i, rows in enumerate(by_batch_size)])
         for metric, axis in METRICS.items()
     ]
     return Figure(
@@ -63,75 +62,69 @@ def against_delta(results: Results, family: Family) -> Figure:
     )
 
 
-def _series(table: pl.DataFrame, metric: str, index: int) -> Series:
-    notes = [f"{label} (n = {n})" for label, n in table.select("label", "n").rows()]
-    numbers = points(table, metric, COLUMNS)
-    return Series(f"b = {table['b'][0]}", look(index), **numbers, markers=True, notes=notes)
+def _series(rows: pl.DataFrame, metric: str, index: int) -> Series:
+    notes = [f"{label} (n = {n})" for label, n in rows.select("label", "n").rows()]
+    numbers = points(rows, metric, COLUMNS)
+    return Series(f"b = {rows['b'][0]}", look(index), **numbers, markers=True, notes=notes)
 
 
 def equal_noise(results: Results, family: Family) -> list[EqualNoise]:
-    """The groups of two or more settings with one η/√b, tested by Alexander and Govern's test."""
-    values = by_seed(results.runs, family.settings, "test/accuracy")
-    groups: dict[float, list[int]] = defaultdict(list)
+    """Test each group of two or more settings with one η/√b (Alexander and Govern's test)."""
+    values = comparison.by_seed(results.runs, family.settings, "test/accuracy")
+    samples: dict[float, dict[str, list[float]]] = defaultdict(dict)
     for setting in family.settings:
-        if values[setting]:
-            groups[noise_ratio(results.of(setting))].append(setting)
-    found = []
-    for ratio, members in sorted(groups.items()):
-        if len(members) > 1:
-            samples = [
-                [own[seed] for seed in sorted(own)] for own in map(values.get, members) if own
-            ]
-            found.append(
-                EqualNoise(
-                    ratio,
-                    [family.labels[setting] for setting in members],
-                    [sum(sample) / len(sample) for sample in samples],
-                    statistics.equal_means(samples),
-                )
-            )
-    adjusted = statistics.holm([one.p for one in found])
-    return [replace(one, p_holm=p) for one, p in zip(found, adjusted, strict=True)]
+        if by_seed := values[setting]:
+            sample = [by_seed[seed] for seed in sorted(by_seed)]
+            samples[noise_ratio(results.row(setting))][family.labels[setting]] = sample
+    groups = [group for _, group in sorted(samples.items()) if len(group) > 1]
+    p_values = [statistics.equal_means([*group.values()]) for group in groups]
+    return [
+        EqualNoise(list(group), [sum(x) / len(x) for x in group.values()], p, p_holm)
+        for group, p, p_holm in zip(groups, p_values, statistics.holm(p_values), strict=True)
+    ]
 
 
 @dataclass(frozen=True)
 class Shares:
-    """Share of the variance among settings' mean accuracies between levels of δ, η and b.
+    """How much of the variance of the settings' mean accuracies δ, η and b explain.
 
-    ``of`` by name; ``best`` explains more than each of the others in 97.5 % of the bootstrap's
-    draws of seeds, None where none does, and then ``why``.
+    Attributes:
+        by_name: of δ, η and b, the share of the variance that lies between its levels.
+        best: what explains more than each of the others in 97.5 % of the bootstrap's draws of
+            seeds; None where nothing does.
+        why: why ``best`` is None.
     """
 
-    of: dict[str, float | None]
+    by_name: dict[str, float | None]
     best: str | None = None
     why: str = ""
 
 
 def explained(results: Results, family: Family) -> Shares:
-    """The shares, over the seeds that all settings have, and which is the largest by bootstrap."""
-    rows = [results.of(setting) for setting in family.settings]
+    """The shares over the seeds that all settings have, and the largest by bootstrap."""
+    rows = [results.row(setting) for setting in family.settings]
     rows = [row for row in rows if row["test/accuracy_mean"] is not None]
     levels = {
         "δ": [noise_ratio(row) for row in rows],
         "η": [float(row["learning_rate"]) for row in rows],
         "b": [float(row["batch_size"]) for row in rows],
     }
-    values = by_seed(results.runs, [row["setting"] for row in rows], "test/accuracy")
-    seeds = sorted(set.intersection(*(set(one) for one in values.values()))) if values else []
+    values = comparison.by_seed(results.runs, [row["setting"] for row in rows], "test/accuracy")
+    seeds = sorted(set.intersection(*map(set, values.values()))) if values else []
     if not seeds:
         return Shares({}, why="no seed is in all settings")
     table = np.array([[values[row["setting"]][seed] for seed in seeds] for row in rows])
     shares = {name: _share(table.mean(axis=1), level) for name, level in levels.items()}
     if len(seeds) < FEWEST_SEEDS:
-        return Shares(shares, why=f"a bootstrap takes {FEWEST_SEEDS} seeds, here are {len(seeds)}")
-    drawn = np.random.default_rng(0).integers(0, len(seeds), (DRAWS, len(seeds)))
+        return Shares(shares, why=f"the bootstrap needs {FEWEST_SEEDS} seeds, not {len(seeds)}")
+    resampled = np.random.default_rng(0).integers(0, len(seeds), (DRAWS, len(seeds)))
     draws = {
-        name: np.array([_share(table[:, own].mean(axis=1), level) or 0.0 for own in drawn])
+        name: np.array([_share(table[:, draw].mean(axis=1), level) or 0.0 for draw in resampled])
         for name, level in levels.items()
     }
     wins = {
-        one: min(float((draws[one] > draws[other]).mean()) for other in draws if other != one)
-        for one in draws
+        name: min(float((draws[name] > draws[other]).mean()) for other in draws if other != name)
+        for name in draws
     }
     best = max(wins, key=wins.__getitem__)
     if wins[best] >= 1 - statistics.LEVEL / 2:
@@ -147,9 +140,9 @@ def _share(means: Array, levels: list[float]) -> float | None:
 
 
 def _table(results: Results, family: Family) -> pl.DataFrame:
-    """A row a setting; ``delta_planned`` takes one C² for all, the median of those recorded."""
-    own = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
-    applied = own.agg(
+    """A row a setting; ``delta_planned`` takes the median recorded C² for all settings."""
+    by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
+    applied = by_setting.agg(
         pl.col("b_m_mean").first().alias("b_m"),
         pl.col("eta_m_mean").first().alias("eta_m"),
         pl.col("delta_m_mean").first().alias("delta_recorded"),
@@ -158,14 +151,14 @@ def _table(results: Results, family: Family) -> pl.DataFrame:
     rows = family.labelled.join(results.settings, on="setting").join(applied, on="setting")
     variance = ((pl.col("delta_recorded") / pl.col("eta_m")) ** 2 * pl.col("b_m")).median()
     planned = pl.col("eta_m") * (variance / pl.col("b_m")).sqrt()
-    # With momentum δ is no multiple of η/√b: it is taken as recorded.
-    plain = (pl.col("optimizer.name") == "sgd") & planned.is_not_null()
+    # With momentum δ is no multiple of η/√b, so the recorded δ is taken.
+    is_plain_sgd = (pl.col("optimizer.name") == "sgd") & planned.is_not_null()
     return rows.select(
         "label",
         pl.col("learning_rate").alias("eta"),
         pl.col("batch_size").alias("b"),
         "b_m",
-        pl.when(plain).then(planned).otherwise("delta_recorded").alias("delta_planned"),
+        pl.when(is_plain_sgd).then(planned).otherwise("delta_recorded").alias("delta_planned"),
         "delta_recorded",
         "delta_measured",
         "n",

@@ -17,8 +17,9 @@ from igo.analysis.style import DASHES, GREEN, MAP, STYLE
 
 SIZE = (4.6, 3.3)  # inches, of a panel
 LEGEND_LINE = 0.2  # inches
-DARKEST, DEEP = 0.12, 0.83  # of the map's colours: its ends are lost on paper
-DEPTH = 1e4  # of a logarithmic y axis: what lies further below the largest value leaves the frame
+# The part of the colour map that is used: its start and its length; the ends are lost on paper.
+DARKEST, DEPTH = 0.12, 0.83
+LOG_RANGE = 1e4  # a logarithmic y axis shows values down to the largest one divided by this
 
 
 def render(figure: Figure) -> dict[str, bytes]:
@@ -34,7 +35,7 @@ def render(figure: Figure) -> dict[str, bytes]:
 
 
 def _panels(figure: Figure) -> Drawing:
-    """A row of panels; several views are columns of their own."""
+    """Each panel in each view; with several views a column for each view."""
     cells = [(panel, view) for panel in figure.panels for view in figure.views]
     columns = len(figure.views) if len(figure.views) > 1 else min(len(cells), 3)
     rows = -(-len(cells) // columns)
@@ -43,15 +44,16 @@ def _panels(figure: Figure) -> Drawing:
         for panel in figure.panels
         for series in panel.series
     }
-    across = 2 * columns if columns > 1 else 2
-    height = SIZE[1] * rows + LEGEND_LINE * -(-len(handles) // across) + 0.5
+    legend_columns = 2 * columns
+    height = SIZE[1] * rows + LEGEND_LINE * -(-len(handles) // legend_columns) + 0.5
     drawing = Drawing(figsize=(SIZE[0] * columns, height), layout="constrained")
     axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
     for ax, (panel, view) in zip(axes, cells, strict=True):
         _panel(ax, panel, view)
     if len(handles) > 1:
-        names = list(handles)
-        drawing.legend(list(handles.values()), names, loc="outside lower center", ncols=across)
+        drawing.legend(
+            list(handles.values()), list(handles), loc="outside lower center", ncols=legend_columns
+        )
     return drawing
 
 
@@ -75,12 +77,12 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
         if view in series.x:
             _draw_series(ax, series, view, panel)
     ax.set(xlabel=axis.label, ylabel=panel.y.label)
-    for log, where in ((axis.log, ax.xaxis), (panel.y.log, ax.yaxis)):
+    for log, scale, side in ((axis.log, "xscale", ax.xaxis), (panel.y.log, "yscale", ax.yaxis)):
         if log:
-            ax.set(**{"xscale" if where is ax.xaxis else "yscale": "log"})
-            where.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-            where.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            where.set_minor_formatter(NullFormatter())
+            ax.set(**{scale: "log"})
+            side.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
+            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            side.set_minor_formatter(NullFormatter())
     if not axis.log:
         ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
     if panel.strips:
@@ -96,10 +98,10 @@ def _thousands(value: float, _position: int) -> str:
 
 
 def limits(panel: Panel) -> tuple[float, float] | None:
-    """Range of y that shows the means: intervals and an accuracy's first epochs may lie outside.
+    """Range of y that shows the means; intervals and first epochs of accuracies may lie outside.
 
-    Of lines with many points the first tenth is left out below, or the differences at the end would
-    be hairlines. None where matplotlib is to choose.
+    The first tenth of an accuracy's line is ignored, so that the differences at its end are seen.
+    None where matplotlib chooses.
     """
     kept = []
     for series in panel.series:
@@ -109,7 +111,7 @@ def limits(panel: Panel) -> tuple[float, float] | None:
         return None
     low, high = min(kept), max(kept)
     if panel.y.log:
-        return (high / DEPTH, high * 1.5) if low < high / DEPTH else None
+        return (high / LOG_RANGE, high * 1.5) if low < high / LOG_RANGE else None
     edge = 0.08 * ((high - low) or abs(high) or 1)
     return low - edge, high + edge
 
@@ -124,7 +126,7 @@ def _draw_series(ax: Axes, series: Series, view: str, panel: Panel) -> None:
     if panel.y.log:  # an interval may reach below zero
         low = np.where(low > 0, low, y / 1e3)
     if series.markers or not panel.banded:
-        shown = slice(None) if series.markers else slice(-1, None)  # a line's: at its end
+        shown = slice(None) if series.markers else slice(-1, None)  # a line has it at its end
         reach = np.array([y - low, high - y])[:, shown]
         ax.errorbar(x[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1, color=look["color"])
         return
@@ -137,41 +139,40 @@ def _array(values: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float6
 
 
 def _maps(figure: Figure) -> Drawing:
-    shape = figure.maps[0]
-    width = max(4.2, 1.0 * len(shape.columns) + 1.8)
-    height = max(3.0, 0.55 * len(shape.rows) + 1.6)
+    first = figure.maps[0]
+    width = max(4.2, 1.0 * len(first.columns) + 1.8)
+    height = max(3.0, 0.55 * len(first.rows) + 1.6)
     drawing = Drawing(figsize=(width * len(figure.maps), height), layout="constrained")
     axes = list(drawing.subplots(1, len(figure.maps), squeeze=False).ravel())
-    for ax, one in zip(axes, figure.maps, strict=True):
-        _map(ax, one)
+    for ax, cells in zip(axes, figure.maps, strict=True):
+        _map(ax, cells)
     return drawing
 
 
-def _map(ax: Axes, one: Map) -> None:
-    colours = cell_colours(one)
+def _map(ax: Axes, cells: Map) -> None:
+    colours = cell_colours(cells)
     ax.imshow([[mpl.colors.to_rgb(c) for c in row] for row in colours], aspect="auto")
-    for i, row in enumerate(one.texts):
+    for i, row in enumerate(cells.texts):
         for j, text in enumerate(row):
             ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink_on(colours[i][j]))
-    ax.set_xticks(range(len(one.columns)), one.columns)
-    ax.set_yticks(range(len(one.rows)), one.rows)
-    better = "smaller" if one.small_is_good else "larger"
-    title = f"{one.title} ({better} is better)"
-    ax.set(xlabel=one.column_label, ylabel=one.row_label, title=title)
+    ax.set_xticks(range(len(cells.columns)), cells.columns)
+    ax.set_yticks(range(len(cells.rows)), cells.rows)
+    title = f"{cells.title} ({cells.better} is better)"
+    ax.set(xlabel=cells.column_label, ylabel=cells.row_label, title=title)
     ax.grid(visible=False)
 
 
-def cell_colours(one: Map) -> list[list[str]]:
-    """A colour for each cell, #rrggbb: the larger the lighter; grey where there is no value."""
+def cell_colours(cells: Map) -> list[list[str]]:
+    """A colour for each cell, #rrggbb: lighter for larger values, grey where there is no value."""
     return [
-        ["#cccccc" if value is None else colour_at(one.share(value)) for value in row]
-        for row in one.values
+        ["#cccccc" if value is None else colour_at(cells.share(value)) for value in row]
+        for row in cells.values
     ]
 
 
 def colour_at(share: float) -> str:
     """The colour of a map at a share of its range."""
-    return str(mpl.colors.to_hex(mpl.colormaps[MAP](DARKEST + DEEP * share)))
+    return str(mpl.colors.to_hex(mpl.colormaps[MAP](DARKEST + DEPTH * share)))
 
 
 def luminance(colour: str) -> float:
@@ -184,5 +185,5 @@ def luminance(colour: str) -> float:
 
 
 def ink_on(background: str) -> str:
-    """Black or white, whichever is read more easily on a colour."""
+    """Black or white, whichever has the higher contrast with the background."""
     return "#000000" if luminance(background) > 0.179 else "#ffffff"

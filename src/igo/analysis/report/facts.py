@@ -1,4 +1,4 @@
-"""What a reader needs to judge runs or to repeat them: how many, on what, by which software."""
+"""What a reader needs to judge or repeat the runs: their number, data, hardware and software."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from igo.words import counted
 
 
 def facts(results: Results) -> dict[str, Any]:
-    """What stands at the head of the page."""
+    """The numbers at the head of the page."""
     runs, settings = results.runs, results.settings
     counts = settings.filter(pl.col("n") > 0)["n"].to_list()
     low, high = min(counts, default=0), max(counts, default=0)
@@ -41,7 +41,7 @@ def _duration(seconds: float) -> str:
 
 
 def how(results: Results, command: str) -> list[tuple[str, str]]:
-    """Name and value of all that a reader needs to judge or repeat it."""
+    """The rows of “How it was run”, name and value."""
     common = constants(results.runs.drop("setting", "counted", "folder", "command"))
     used = results.runs.filter("counted")
     started = sorted(str(status["started"])[:10] for status in results.statuses
@@ -64,7 +64,7 @@ def _typed(value: object) -> str:
 
 
 def _counts(values: Sequence[str]) -> str:
-    """Each value once, with how many runs have it where they differ."""
+    """Each value once; if there are several, with the number of runs of each."""
     each = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
     if len(each) == 1:
         return each[0][0]
@@ -74,17 +74,16 @@ def _counts(values: Sequence[str]) -> str:
 def _hardware(facts: object) -> str:
     if not isinstance(facts, dict):
         return "unknown"
-    parts = [str(facts[name]) for name in ("gpu", "cpu") if name in facts]
+    words = [str(facts[name]) for name in ("gpu", "cpu") if name in facts]
     counts = {"core": facts.get("cores"), "thread": facts.get("threads")}
-    parts += [counted(number, name) for name, number in counts.items() if number is not None]
+    words += [counted(number, name) for name, number in counts.items() if number is not None]
     if facts.get("ranks", 1) != 1:
-        parts.append(f"{facts['ranks']} processes")
-    return ", ".join([*parts, str(facts.get("precision", ""))])
+        words.append(f"{facts['ranks']} processes")
+    return ", ".join([*words, str(facts.get("precision", ""))])
 
 
 def _versions(status: Row) -> str:
-    found = status.get("versions")
-    known = found if isinstance(found, dict) else {}
-    known = {"Python": status.get("python"), **known}
-    names = ("Python", "torch", "torchvision", "timm")
-    return ", ".join(f"{name} {known[name]}" for name in names if known.get(name)) or "unknown"
+    recorded = status.get("versions")
+    versions = {"Python": status.get("python"), **(recorded if isinstance(recorded, dict) else {})}
+    shown = [name for name in ("Python", "torch", "torchvision", "timm") if versions.get(name)]
+    return ", ".join(f"{name} {versions[name]}" for name in shown) or "unknown"

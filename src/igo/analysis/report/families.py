@@ -1,4 +1,4 @@
-"""What can be compared with what: settings that differ in one thing only, and their names."""
+"""Which settings can be compared: those that differ in one thing only; and their labels."""
 
 from __future__ import annotations
 
@@ -20,24 +20,23 @@ from igo.analysis.table.names import (
     telling,
 )
 
-# What makes constant noise; its number of stages changes no training, only where C² is measured.
-# (Of other schedules M is a part of what they share.)
+# The settings of constant noise. Its number of stages changes only where C² is measured.
 CONSTANT = (*SCHEDULE, "learning_rate", "batch_size", "max_batch_size", "schedule.stages")
-# What is learned, by what, and for how long: settings that differ in it are not ranked together.
+# Settings that differ in the data, the model or the length of training are not ranked together.
 TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 
 
 @dataclass(frozen=True)
 class Family:
-    """Settings that are comparable: they differ in their schedule, or in constant η and b, alone.
+    """Settings that are comparable: only their schedule differs, or only their constant η and b.
 
     Attributes:
-        kind: ``methods``, ``schedules``, ``grid`` (p × split), ``constant``, or ``others``: what is
-            in none of these, on one data set and model.
-        number: 1, 2, … among those of its kind.
-        settings: the numbers of its settings, in the order to show them in.
-        labels: of each setting, what tells it apart in this family.
-        shared: what they have in common, in words.
+        kind: ``methods``, ``schedules``, ``grid`` (p × split), ``constant``, or ``others``:
+            settings in none of these, on one data set and model.
+        number: 1, 2, … among the families of its kind.
+        settings: the numbers of its settings, in the order in which they are shown.
+        labels: for each setting, how it differs from the others of the family.
+        shared: what the settings have in common, in words.
     """
 
     kind: str
@@ -53,14 +52,15 @@ class Family:
 
     @property
     def data(self) -> str:
-        """The data set, which all of its settings have, with n where that is set."""
+        """The data set, which all settings share, with n where n is set."""
         return self.shared.split(", ")[0]
 
     @property
     def labelled(self) -> pl.DataFrame:
-        """Its settings in order, each with its label."""
-        labels = {"setting": self.settings, "label": [self.labels[one] for one in self.settings]}
-        return pl.DataFrame(labels, schema={"setting": pl.Int64, "label": pl.String})
+        """The settings in order, each with its label."""
+        labels = [self.labels[setting] for setting in self.settings]
+        schema = {"setting": pl.Int64, "label": pl.String}
+        return pl.DataFrame({"setting": self.settings, "label": labels}, schema=schema)
 
 
 def families(settings: pl.DataFrame) -> list[Family]:
@@ -73,13 +73,12 @@ def families(settings: pl.DataFrame) -> list[Family]:
     )  # fmt: skip
 
     def only_in_a_grid(rows: list[Row]) -> bool:
-        own = {row["setting"] for row in rows}
-        return any(own <= set(grid.settings) for grid in grids)
+        return any({row["setting"] for row in rows} <= set(grid.settings) for grid in grids)
 
     def two_schedules(rows: list[Row]) -> bool:  # that decay; Method 2 belongs to the methods
         return sum(method(row) is None for row in rows) > 1 and not only_in_a_grid(rows)
 
-    found = [
+    special = [
         *of_kind("methods", usable, SCHEDULE, lambda row: method(row) is not None,
                  lambda rows: len({method(row) for row in rows}) > 1),
         *of_kind("schedules", usable, SCHEDULE,
@@ -90,10 +89,10 @@ def families(settings: pl.DataFrame) -> list[Family]:
                  lambda row: row["schedule.profile"] == "constant" and delta_is_planned(row),
                  _two_levels),
     ]  # fmt: skip
-    inside = {setting for family in found for setting in family.settings}
-    rest = usable.filter(~pl.col("setting").is_in(list(inside)))
+    in_families = {setting for family in special for setting in family.settings}
+    rest = usable.filter(~pl.col("setting").is_in(list(in_families)))
     free = [name for name in names_in(rest) if not name.startswith(TASK)]
-    return [*found, *of_kind("others", rest, free, lambda _: True, bool)]
+    return [*special, *of_kind("others", rest, free, lambda _: True, bool)]
 
 
 def of_kind(
@@ -103,7 +102,7 @@ def of_kind(
     belongs: Callable[[Row], bool],
     enough: Callable[[list[Row]], bool],
 ) -> list[Family]:
-    """The families of a kind: settings that belong, alike in all but ``free``, and enough."""
+    """The families of a kind: settings that belong and differ in ``free`` alone, if enough."""
     alike = [name for name in names_in(settings) if name not in free]
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in settings.iter_rows(named=True):
@@ -135,7 +134,7 @@ def _family(
 
 
 def _order(row: Row) -> tuple[object, ...]:
-    """Constant first, then by p, profile, split, and what else there is."""
+    """Constant noise first, then by p, profile, method, split, η, b and number."""
     p = math.inf if row["p"] is None else row["p"]
     profile = str(row["schedule.profile"])
     return (
@@ -155,21 +154,21 @@ def _two_levels(rows: list[Row]) -> bool:
 
 
 def _label(kind: str, row: Row, varied: Sequence[str], chosen: pl.DataFrame) -> str:
-    """What tells a setting from the others of its family."""
+    """How a setting differs from the others of its family."""
     if kind in ("methods", "schedules"):
         return schedule_name(row)
     if kind == "constant":
         others = list(telling(chosen, [name for name in varied if name not in CONSTANT]))
         noise = f"η = {row['learning_rate']:g}, b = {row['batch_size']}"
         return ", ".join([noise, *differing(row, others)])
-    names = {*telling(chosen, varied), "schedule.profile", "split"}  # it has a schedule's name
+    names = {*telling(chosen, varied), "schedule.profile", "split"}
     if row["schedule.stages"] == row["epochs"] or row["schedule.profile"] == "constant":
         names.discard("schedule.stages")
     return ", ".join(differing(row, [name for name in row if name in names]))
 
 
 def _distinct(labels: dict[int, str]) -> dict[int, str]:
-    """Number the settings whose labels are the same, as what differs has no word."""
+    """Add the setting's number to labels that are the same."""
     count = Counter(labels.values())
     return {
         setting: f"{label} (setting {setting})" if count[label] > 1 else label

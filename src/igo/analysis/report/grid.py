@@ -16,8 +16,8 @@ from igo.analysis.table.table import statistics_of
 
 def maps(results: Results, family: Family) -> Figure:
     """Two maps, test accuracy and training loss, each cell with its interval."""
-    rows = [results.of(setting) for setting in family.settings]
-    own = results.settings.filter(pl.col("setting").is_in(family.settings)).sort("p", "split")
+    rows = [results.row(setting) for setting in family.settings]
+    table = results.settings.filter(pl.col("setting").is_in(family.settings)).sort("p", "split")
     shown = statistics_of(("test/accuracy", "train/loss"))
     return Figure(
         f"{family.name}_map",
@@ -25,7 +25,7 @@ def maps(results: Results, family: Family) -> Figure:
         f"Means over seeds (n = {in_range([row['n'] for row in rows])}) at the last epoch, ± half"
         " the 95 % interval. split = 1 lowers the learning rate alone, split = 0 raises the batch"
         " size alone. δₘ is the same along each row.",
-        own.select("p", "split", "n", *shown, "updates_mean"),
+        table.select("p", "split", "n", *shown, "updates_mean"),
         family.settings,
         maps=[
             _map(rows, "test accuracy, %", "test/accuracy", 100, ".2f"),
@@ -35,9 +35,9 @@ def maps(results: Results, family: Family) -> Figure:
 
 
 def _map(rows: list[Row], title: str, metric: str, factor: float, form: str) -> Map:
-    found = {(row["p"], row["split"]): row for row in reversed(rows)}
-    powers, splits = sorted({p for p, _ in found}), sorted({s for _, s in found})
-    means = {at: row[f"{metric}_mean"] for at, row in found.items()}
+    cells = {(row["p"], row["split"]): row for row in reversed(rows)}
+    powers, splits = sorted({p for p, _ in cells}), sorted({s for _, s in cells})
+    means = {place: row[f"{metric}_mean"] for place, row in cells.items()}
     widths = [
         row[f"{metric}_high"] - row[f"{metric}_low"]
         for row in rows
@@ -53,7 +53,7 @@ def _map(rows: list[Row], title: str, metric: str, factor: float, form: str) -> 
             [None if means.get((p, s)) is None else means[p, s] * factor for s in splits]
             for p in powers
         ],
-        [[_text(found.get((p, s)), metric, factor, form) for s in splits] for p in powers],
+        [[_text(cells.get((p, s)), metric, factor, form) for s in splits] for p in powers],
         small_is_good=metric == "train/loss",
         spread=factor * standard.median(widths) if widths else 0.0,
     )
@@ -62,10 +62,10 @@ def _map(rows: list[Row], title: str, metric: str, factor: float, form: str) -> 
 def _text(cell: Row | None, metric: str, factor: float, form: str) -> str:
     if cell is None or cell[f"{metric}_mean"] is None:
         return "–"
-    mean, low, high = (cell[f"{metric}_{what}"] for what in ("mean", "low", "high"))
+    mean, low, high = (cell[f"{metric}_{statistic}"] for statistic in ("mean", "low", "high"))
     if low is None:
         return f"{mean * factor:{form}}"
     half = float(statistics.reach(cell[f"{metric}_sd"], cell["n"]))
-    if high - low < 1.999 * half:  # cut where a share ends
+    if high - low < 1.999 * half:  # with_intervals cut it at 0 or 1
         return f"{mean * factor:{form}}\n[{low * factor:.3g}, {high * factor:.3g}]"
     return f"{mean * factor:{form}}\n± {half * factor:{form}}"

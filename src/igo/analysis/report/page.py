@@ -1,4 +1,4 @@
-"""The report as one HTML page: styles, script and data inside, nothing fetched."""
+"""The report as one HTML page, with its styles, script and data inside."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from igo.analysis.report.results import Results, Row
 HERE = Path(__file__).parent
 MARK = "igo report"
 MOST_RUNS, MOST_SETTINGS, MOST_UNCOUNTED, MOST_COMMANDS = 500, 200, 30, 60
-DIGITS = 5  # significant ones, of what is drawn
+DIGITS = 5  # significant digits of the numbers that are drawn
 
 
 def render(report: Report, results: Results, command: str, folder: Path | None = None) -> str:
     """The page of a report.
 
     Args:
-        report: what to show.
-        results: the runs behind it.
-        command: what makes the page again.
-        folder: where the page will lie, for links to the run folders; None for none.
+        report: its sections.
+        results: the runs that it was made of.
+        command: the command that makes the page again.
+        folder: the page's folder, for links to the run folders; None for no links.
     """
     environment = Environment(
         loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined,
@@ -65,7 +65,7 @@ def render(report: Report, results: Results, command: str, folder: Path | None =
         most_commands=MOST_COMMANDS,
         left_out=report.left_out,
         all_settings=[
-            (label, results.of(setting)) for setting, label in [*labels.items()][:MOST_SETTINGS]
+            (label, results.row(setting)) for setting, label in [*labels.items()][:MOST_SETTINGS]
         ],
         runs=[
             {**row, "label": labels.get(row["setting"], "–"), "link": _link(row["folder"], folder)}
@@ -81,13 +81,13 @@ def render(report: Report, results: Results, command: str, folder: Path | None =
 def _tied(text: str) -> str:
     """Keep ``p = 0.5``, ``η₁ 0.1`` and ``91 %`` on one line."""
     text = re.sub(r"([₁βM]) (\d)", "\\1\u00a0\\2", text)
-    for loose in (" = ", " %", " ≤ ", " > ", " × "):
-        text = text.replace(loose, loose.replace(" ", "\u00a0"))
+    for breakable in (" = ", " %", " ≤ ", " > ", " × "):
+        text = text.replace(breakable, breakable.replace(" ", "\u00a0"))
     return text
 
 
 def _folder_name(name: str) -> Markup:
-    """A run's name, which may be broken before its ten digits and nowhere else."""
+    """A run's name with its only line break before the ten digits."""
     head, dash, digits = name.rpartition("-")
     return Markup("<span>{}</span><wbr><span>{}</span>").format(head + dash, digits)
 
@@ -99,47 +99,46 @@ def _number(value: float | None, form: str, factor: float = 1) -> str:
 
 
 def _frame(rows: Iterable[tuple[str, Row]]) -> tuple[float, float]:
-    """From where to where the intervals of a table are drawn."""
-    names = [f"test/accuracy_{what}" for what in ("low", "mean", "high")]
-    found = [row[name] for _, row in rows for name in names if row[name] is not None]
-    return (min(found), max(found)) if found else (0.0, 1.0)
+    """The least and the largest accuracy of a table's intervals and means."""
+    names = [f"test/accuracy_{statistic}" for statistic in ("low", "mean", "high")]
+    values = [row[name] for _, row in rows for name in names if row[name] is not None]
+    return (min(values), max(values)) if values else (0.0, 1.0)
 
 
 def _place(value: float, frame: tuple[float, float]) -> float:
-    """Where in the frame, in per cent."""
+    """A value's place in the frame, in per cent."""
     low, high = frame
     return round(100 * (value - low) / (high - low), 2) if high > low else 50.0
 
 
 def _labels(results: Results) -> dict[int, str]:
-    """A name for each setting that tells it from all others here."""
+    """A label for each setting that no other setting has."""
     names = families.names_in(results.settings)
-    found = families.of_kind("all", results.settings, names, lambda _: True, bool)
-    return found[0].labels if found else {}
+    families_of_all = families.of_kind("all", results.settings, names, lambda _: True, bool)
+    return families_of_all[0].labels if families_of_all else {}
 
 
-def _cells(one: Map) -> list[list[tuple[str, str, str]]]:
-    """Of each cell its text, its colour and that of its text."""
+def _cells(cells: Map) -> list[list[tuple[str, str, str]]]:
+    """For each cell its text, its background and the colour of its text."""
     return [
         [(text, colour, ink_on(colour)) for text, colour in zip(texts, row, strict=True)]
-        for texts, row in zip(one.texts, cell_colours(one), strict=True)
+        for texts, row in zip(cells.texts, cell_colours(cells), strict=True)
     ]
 
 
-def _key(one: Map) -> dict[str, Any]:
-    """The colour bar, from the least to the largest value that there is."""
-    low, high = one.range
+def _key(cells: Map) -> dict[str, Any]:
+    """The colour bar, from the least to the largest value."""
+    low, high = cells.range
     steps = [low + i / 8 * (high - low) for i in range(9)]
     return {
         "low": f"{low:.4g}",
         "high": f"{high:.4g}",
-        "colours": [colour_at(one.share(value)) for value in steps],
-        "better": "smaller" if one.small_is_good else "larger",
+        "colours": [colour_at(cells.share(value)) for value in steps],
     }
 
 
 def _data(figure: Figure) -> dict[str, Any]:
-    """What page.js draws."""
+    """The figure's data for page.js."""
     panels = [_panel(panel) for panel in figure.panels if panel.series]
     return {"views": list(figure.views), "panels": panels}
 
@@ -156,18 +155,18 @@ def _panel(panel: Panel) -> dict[str, Any]:
 
 
 def _series(series: Series, factor: float, panel: Panel) -> dict[str, Any]:
-    flat = {name: getattr(series, name) for name in ("label", "line", "steps", "markers", "notes")}
+    plain = {name: getattr(series, name) for name in ("label", "line", "steps", "markers", "notes")}
     x = {
         view: _rounded(values, 100 if panel.x[view].percent else 1)
         for view, values in series.x.items()
     }
     numbers = {name: _rounded(getattr(series, name), factor) for name in ("y", "low", "high")}
     look = {"colour": list(series.style.colour), "dash": series.style.dash}
-    return {**flat, **look, "x": x, **numbers}
+    return {**plain, **look, "x": x, **numbers}
 
 
 def _rounded(values: Numbers, factor: float) -> list[float | int | None]:
-    return [None if v is None else _short(v * factor) for v in values]
+    return [None if value is None else _short(value * factor) for value in values]
 
 
 def _short(value: float) -> float | int | None:
@@ -178,14 +177,14 @@ def _short(value: float) -> float | int | None:
 
 
 def _link(run: str, folder: Path | None) -> str:
-    """The address of a run's folder, seen from the page's."""
+    """The address of a run's folder, relative to the page's folder."""
     if folder is None:
         return ""
     return quote(f"{os.path.relpath(Path(run).resolve(), folder.resolve())}/")
 
 
 def _uncounted(results: Results) -> Sequence[str]:
-    """A line for each run that is in no mean, and why."""
+    """A line for each run that is in no mean, with the reason."""
     rows = results.runs.filter(~pl.col("counted")).sort("run").to_dicts()
     lines = [
         f"{row['run']}: "

@@ -1,6 +1,6 @@
-"""What runs like these can show: the spread of paired differences, and the seeds that it asks for.
+"""How many seeds runs like these need, from the spread of their paired differences.
 
-The runs at hand are a pilot: their spread, not their means, is what the numbers are from.
+The runs are a pilot: only their spread is used, not their means.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from igo.analysis.table import table
 from igo.words import aligned, counted
 
 METRIC = "test/accuracy"
-MOST_SETTINGS = 16  # of a family whose pairs are all listed
+MOST_SETTINGS = 16  # of a family; the pairs of these settings are listed
 
 
 def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
     """A block for each family of comparable settings: a line a pair, and the seeds for all.
 
     Args:
-        results: pilot runs, two common seeds or more a pair.
-        difference: of test accuracy, in points, that should be found.
+        results: pilot runs; each pair needs two common seeds or more.
+        difference: the difference of test accuracy to detect, in points.
         margin: of equivalence, in points.
     """
     for family in families(results.settings):
@@ -46,10 +46,11 @@ def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
                 statistics.seeds_to_detect(difference, max(sd, least), level),
                 statistics.seeds_to_equate(margin, max(sd, least), level),
             ]
-            needed += [one for one in seeds if one is not None]
+            needed += [count for count in seeds if count is not None]
             label = f"{family.labels[pair.first]} − {family.labels[pair.second]}"
-            found = "none" if pair.detectable is None else f"{100 * pair.detectable:.2f}"
-            rows.append([label, str(pair.n), f"{sd:.2f}", found, *(str(n or "–") for n in seeds)])
+            detectable = "none" if pair.detectable is None else f"{100 * pair.detectable:.2f}"
+            counts = [str(count or "–") for count in seeds]
+            rows.append([label, str(pair.n), f"{sd:.2f}", detectable, *counts])
         yield f"{family.shared}: {counted(len(pairs), 'pair')}, 5 % after Holm"
         yield from (f"  {line}" for line in aligned(rows))
         yield f"  seeds for all of it: {max(needed, default='–')}"
@@ -58,7 +59,7 @@ def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
 
 
 def sentence(runs: pl.DataFrame) -> str:
-    """What a sweep's seeds can detect in test accuracy; nothing where it has no two settings.
+    """Which difference in test accuracy a sweep's seeds can detect; "" for fewer than two settings.
 
     The spread of a paired difference is √2 times the residual of the additive model setting + seed
     over the seeds that all settings have.
@@ -68,25 +69,25 @@ def sentence(runs: pl.DataFrame) -> str:
         setting=pl.struct(table.effective(runs)).rank("dense").cast(pl.Int64)
     )
     values = by_seed(numbered, set(numbered["setting"]), METRIC)
-    values = {setting: own for setting, own in values.items() if own}
+    values = {setting: accuracies for setting, accuracies in values.items() if accuracies}
     if len(values) < 2:
         return ""
-    seeds = sorted(set.intersection(*(set(own) for own in values.values())))
+    seeds = sorted(set.intersection(*map(set, values.values())))
     pairs, n = math.comb(len(values), 2), len(seeds)
     start = f"what these seeds can show: {len(values)} settings, {counted(n, 'common seed')}"
     if n < 2:
         return f"{start}: no difference can be tested"
-    cells = 100 * np.array([[own[seed] for seed in seeds] for own in values.values()])
+    cells = 100 * np.array([[accuracies[s] for s in seeds] for accuracies in values.values()])
     cells = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
-    free = (len(values) - 1) * (n - 1)
+    degrees = (len(values) - 1) * (n - 1)
     step = accuracy_step(numbered.filter("counted"), set(values))
-    if step == 1:  # 0 or 100 % alone, in steps of whatever size
+    if step == 1:  # only 0 and 100 %, which says nothing of n_test
         return f"{start}: every accuracy is 0 or 100 %, which says nothing of their spread"
-    sd = max(math.sqrt(2 * float((cells**2).sum()) / free), 100 * statistics.least_sd(step))
-    found = [
+    sd = max(math.sqrt(2 * float((cells**2).sum()) / degrees), 100 * statistics.least_sd(step))
+    detectable = [
         f"{over}: {points:.2f} points with 80 % power"
         if (points := statistics.detectable(sd, n, LEVEL / tests)) is not None
         else f"{over}: too few, at least {least_seeds(tests)} seeds are needed"
         for tests, over in dict.fromkeys([(1, "one pair"), (pairs, f"all {pairs} pairs")][:pairs])
     ]
-    return f"{start}, s.d. of a paired difference {sd:.2f} points; {'; '.join(found)}"
+    return f"{start}, s.d. of a paired difference {sd:.2f} points; {'; '.join(detectable)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,18 +11,21 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from igo.analysis.report import content, draw, inputs, page, power
+from igo.analysis.report import content, draw, page, power
 from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
 from igo.errors import ConfigError, UserError
-from igo.files import output_folder, replace_all
+from igo.files import output_folder, replace_all, write_atomically
 from igo.runs.find import find, named
+from igo.runs.provenance import code
 from igo.words import counted
 
 PAGE = "index.html"
+STAMP = ".inputs"  # beside the page: the fingerprint of what it was made of
+SUFFIXES = {".json", ".jsonl", ".yaml", ".csv"}  # of the files of a run that a report reads
 DEFAULTS = {"margin": content.MARGIN, "difference": 1.0}  # points of test accuracy
 FIGURES = "figures"
-OWN_LINK = r'href="(figures/[\w.-]+\.(?:png|pdf|csv))"'  # in a page of before: files of ours
+LINK = r'href="(figures/[\w.-]+\.(?:png|pdf|csv))"'  # from a page to its figure files
 
 
 def run(composed: DictConfig) -> None:
@@ -33,8 +37,9 @@ def run(composed: DictConfig) -> None:
     if composed.get("power", False):
         _say_power(read(folders), difference, margin)
         return
-    made_of = inputs.fingerprint(folders, (names, str(output), margin, composed.get("links", True)))
-    if composed.get("if_new", False) and inputs.is_current(output / PAGE, made_of):
+    links = composed.get("links", True)
+    inputs = fingerprint(folders, (names, str(output), margin, links))
+    if composed.get("if_new", False) and is_current(output, inputs):
         say(f"{output / PAGE} is up to date")
         return
     with _writing(output):
@@ -51,16 +56,32 @@ def run(composed: DictConfig) -> None:
     for figure in figures:
         drawn = draw.render(figure) | {"csv": figure.table.write_csv().encode()}
         files |= {f"{FIGURES}/{figure.name}.{suffix}": data for suffix, data in drawn.items()}
-    beside = output if composed.get("links", True) else None
-    files[PAGE] = page.render(report, results, shlex.join(typed), beside).encode()
+    html = page.render(report, results, shlex.join(typed), output if links else None)
+    files[PAGE] = html.encode()
     _write(output, files)
     if composed.get("if_new", False):
-        inputs.keep(output / PAGE, made_of)
+        write_atomically(output / STAMP, inputs)
     say(f"wrote {output / PAGE}")
 
 
+def fingerprint(folders: Sequence[Path], settings: object) -> str:
+    """SHA-256 of settings, this package's sources, and name, size and time of the runs' files."""
+    digest = hashlib.sha256(f"{code(all_rooms=True)}\0{settings}".encode())
+    for folder in sorted(folders):
+        for file in sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES):
+            stat = file.stat()
+            digest.update(f"\0{file}\0{stat.st_size}\0{stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
+def is_current(output: Path, inputs: str) -> bool:
+    """Whether the folder has a page that was made of these inputs."""
+    stamp = output / STAMP
+    return (output / PAGE).is_file() and stamp.is_file() and stamp.read_text() == inputs
+
+
 def _say_findings(results: Results, report: content.Report, figures: int) -> None:
-    """Before the figures are drawn, which takes a second each."""
+    """Print the findings before the figures are drawn, which takes a second each."""
     excluded = len(results.runs) - int(results.runs["counted"].sum())
     runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
     say(f"{runs}; {counted(figures, 'figure')}, {len(report.left_out)} skipped")
@@ -70,10 +91,10 @@ def _say_findings(results: Results, report: content.Report, figures: int) -> Non
 
 
 def _say_power(results: Results, difference: float, margin: float) -> None:
-    shown = list(power.lines(results, difference, margin))
-    for line in shown:
+    lines = list(power.lines(results, difference, margin))
+    for line in lines:
         say(line)
-    if not shown:
+    if not lines:
         say("no two comparable settings have two finished seeds in common")
         return
     say("test accuracy at the last epoch, in points; detectable: found with 80 % power by n seeds")
@@ -92,7 +113,7 @@ def _shown(names: Sequence[str]) -> str:
 
 
 def _write(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write each file whole, the page last; remove what only the page of before links to."""
+    """Write each file whole, the page last; remove figures that only the previous page links to."""
     stale = _linked(folder / PAGE) - files.keys()
     with _writing(folder):
         for name, data in files.items():
@@ -103,16 +124,16 @@ def _write(folder: Path, files: Mapping[str, bytes]) -> None:
 
 @contextmanager
 def _writing(folder: Path) -> Iterator[None]:
-    """A UserError for what keeps the folder from being written."""
+    """Raise a UserError if the folder cannot be written."""
     try:
         yield
     except OSError as error:
         raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
 
 
-def _linked(page_of_before: Path) -> set[str]:
-    """The figure files that a report of before made."""
-    if not page_of_before.is_file():
+def _linked(previous: Path) -> set[str]:
+    """The figure files that a previous page links to."""
+    if not previous.is_file():
         return set()
-    text = page_of_before.read_text(encoding="utf-8", errors="replace")
-    return set(re.findall(OWN_LINK, text)) if page.MARK in text else set()
+    html = previous.read_text(encoding="utf-8", errors="replace")
+    return set(re.findall(LINK, html)) if page.MARK in html else set()

@@ -1,8 +1,9 @@
-"""What a report is made of: tables of runs, settings and epochs, and their provenance."""
+"""What a report reads: tables of runs, settings and epochs, and their provenance."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 import shlex
 from collections.abc import Sequence
@@ -28,17 +29,16 @@ EPOCH: dict[str, type] = {
     "setting": int, "seed": int, "epoch": int, "stage": int, "updates": float,
     **dict.fromkeys(MEASURED, float),
 }  # fmt: skip
-ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval of a run's own measurement
+ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval that one run measured
 AVERAGED = ("updates", *(name for name in MEASURED if name not in ("gamma_m", *ENDS)))
 SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # of sharpness.json
-# What acts on training through the plan alone.
+# Settings that change training only through the plan.
 THROUGH_PLAN = (
     *SCHEDULE, "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.stages",
     "schedule.batch_multiple", "schedule.final_updates",
 )  # fmt: skip
-LOCAL = re.compile(
-    r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)="
-)  # of a place, not a result
+# Words of a command that change no result.
+LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=")
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Results:
             of one setting differ in the seed alone; null where config.yaml cannot be read),
             ``counted`` (finished, its seed for the first time), ``folder``, ``command`` and
             SHARPNESS.
-        settings: a row a setting: ``setting``, all that changes a result by its full name, ``n``
+        settings: a row a setting: ``setting``, the full name of all that changes a result, ``n``
             (counted runs), and the statistics of METRICS over them, see table.summarise.
         epochs: a row an epoch of a counted run, columns EPOCH.
         curves: a row an epoch of a setting: ``n``, and of each of AVERAGED ``…_mean``, ``…_sd``,
-            ``…_low``, ``…_high`` over its counted runs; of the measured δ of a single run the ends
-            of its measurement.
+            ``…_low``, ``…_high`` over its counted runs; for n = 1 the interval of the measured δ
+            is the one that the run recorded.
         statuses: status.json of each counted run.
     """
 
@@ -65,13 +65,13 @@ class Results:
     curves: pl.DataFrame
     statuses: list[Row]
 
-    def of(self, setting: int) -> Row:
-        """One setting's row."""
+    def row(self, setting: int) -> Row:
+        """The row of a setting."""
         return self.settings.row(by_predicate=pl.col("setting") == setting, named=True)
 
 
 def read(folders: Sequence[Path]) -> Results:
-    """Read run folders; a damaged one is a row that says so and enters no statistics."""
+    """Read run folders; a damaged folder is a row that says so, and is in no statistics."""
     statuses = [read_status(folder) for folder in folders]
     runs = table.read_runs(folders)
     names = effective(runs)
@@ -82,24 +82,22 @@ def read(folders: Sequence[Path]) -> Results:
         *_sharpness(folders),
     )
     settings, numbers = _settings(runs, names)
-    finished = (runs["state"] == "finished") & numbers.is_not_null()
-    numbered = runs.with_columns(numbers.alias("setting"), finished=finished).with_columns(
-        counted=pl.col("finished") & pl.struct("setting", "seed", "finished").is_first_distinct()
-    )
-    numbered = numbered.drop("plan", "finished")
-    kept = numbered["counted"].to_list()
+    finished = (pl.col("state") == "finished") & pl.col("setting").is_not_null()
+    first = pl.struct("setting", "seed", finished).is_first_distinct()
+    numbered = runs.drop("plan").with_columns(numbers.alias("setting"))
+    numbered = numbered.with_columns(counted=finished & first)
     epochs = _epochs(numbered, folders)
     return Results(
         runs=numbered,
         settings=_with_statistics(settings, numbered),
         epochs=epochs,
         curves=_curves(epochs),
-        statuses=[status for status, counts in zip(statuses, kept, strict=True) if counts],
+        statuses=list(itertools.compress(statuses, numbered["counted"])),
     )
 
 
 def _plan(folder: Path) -> str | None:
-    """What was to be applied, stage by stage: the digest of plan.csv; None where it is missing."""
+    """The digest of plan.csv; None where the file is missing."""
     try:
         return hashlib.sha256((folder / "plan.csv").read_bytes()).hexdigest()
     except OSError:
@@ -107,11 +105,11 @@ def _plan(folder: Path) -> str | None:
 
 
 def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
-    """Each setting once, numbered in the order of its values; and the number of each run's.
+    """Each setting once, numbered in the order of its values; and the setting's number of each run.
 
-    Runs are of one setting where all that changes a result is the same, the seed aside. Settings
-    that act through the plan alone, such as the profile and p, are the same where the plan is:
-    ``graduated`` at split 1 is ``polynomial``. The first of such spellings stands for all.
+    Runs have one setting if all that changes a result is the same, the seed aside. What changes
+    training only through the plan, such as the profile and p, is the same if the plan is:
+    ``graduated`` at split 1 is ``polynomial``. The first of these spellings stands for all.
     """
     through_plan = [name for name in names if name in THROUGH_PLAN]
     plan = pl.col("plan").drop_nulls().first().over(names)
@@ -129,12 +127,12 @@ def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, p
         .with_row_index("setting")
         .with_columns(pl.col("setting").cast(pl.Int64))
     )
-    found = keyed.join(
+    joined = keyed.join(
         distinct.select("setting", *key), on=key, how="left", nulls_equal=True,
         maintain_order="left",
     )  # fmt: skip
     has_settings = pl.col("schedule.profile").is_not_null()
-    numbers = found.select(pl.when(has_settings).then("setting"))["setting"]
+    numbers = joined.select(pl.when(has_settings).then("setting"))["setting"]
     return distinct.select("setting", *names), numbers
 
 
@@ -145,8 +143,7 @@ def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame
         (pl.col("state") != "finished").sum().cast(pl.Int64).alias("unfinished"),
         *means(METRICS),
     )
-    own = with_intervals(counts, METRICS)
-    return settings.join(own, on="setting", maintain_order="left")
+    return settings.join(with_intervals(counts, METRICS), on="setting", maintain_order="left")
 
 
 def _epochs(runs: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
@@ -162,44 +159,44 @@ def _epochs(runs: pl.DataFrame, folders: Sequence[Path]) -> pl.DataFrame:
 
 
 def _number(value: object, kind: type) -> Any:
-    ok = isinstance(value, int | float) and not isinstance(value, bool)
-    return kind(value) if ok else None
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return kind(value) if is_number else None
 
 
 def _curves(epochs: pl.DataFrame) -> pl.DataFrame:
     by_epoch = epochs.with_columns(counted=pl.lit(value=True)).group_by("setting", "epoch")
-    found = by_epoch.agg(
+    averaged = by_epoch.agg(
         pl.len().cast(pl.Int64).alias("n"),
-        *(pl.col(name).first().alias(f"{name}_of_one") for name in ENDS),
+        *(pl.col(name).first().alias(f"{name}_of_run") for name in ENDS),
         *means(AVERAGED),
     )
-    curves = with_intervals(found, AVERAGED).with_columns(
-        pl.when(pl.col("n") == 1).then(f"{name}_of_one").otherwise(name).alias(name)
+    curves = with_intervals(averaged, AVERAGED).with_columns(
+        pl.when(pl.col("n") == 1).then(f"{name}_of_run").otherwise(name).alias(name)
         for name in ENDS
     )
-    return curves.drop(f"{name}_of_one" for name in ENDS).sort("setting", "epoch")
+    return curves.drop(f"{name}_of_run" for name in ENDS).sort("setting", "epoch")
 
 
 def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:
-    found = [_sharpness_of(folder) for folder in folders]
+    rows = [_read_sharpness(folder) for folder in folders]
     return [
-        pl.Series(name, [_number(one.get(name), float) for one in found], dtype=pl.Float64)
+        pl.Series(name, [_number(row.get(name), float) for row in rows], dtype=pl.Float64)
         for name in SHARPNESS
     ]
 
 
-def _sharpness_of(folder: Path) -> Row:
-    """The entries of a run's sharpness.json, each plain or under ``value``; none where damaged."""
+def _read_sharpness(folder: Path) -> Row:
+    """The entries of sharpness.json, each plain or under ``value``; none where it is damaged."""
     try:
-        found = from_json((folder / "sharpness.json").read_text(encoding="utf-8"))
+        content = from_json((folder / "sharpness.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    entries = found if isinstance(found, dict) else {}
+    entries = content if isinstance(content, dict) else {}
     return {k: v.get("value") if isinstance(v, dict) else v for k, v in entries.items()}
 
 
 def command(status: Row) -> str | None:
-    """The command that a run was started with, less the seed and where it read and wrote."""
+    """The command that started a run, without the seed and the folders."""
     try:
         words = shlex.split(str(status.get("command") or ""))
     except ValueError:
@@ -214,14 +211,13 @@ def command(status: Row) -> str | None:
 
 
 def commands(runs: pl.DataFrame) -> list[str]:
-    """The commands behind some runs, each once, with all of its seeds."""
+    """The commands of the runs, each once, with all of its seeds."""
     known = runs.filter(pl.col("command").is_not_null())
     by_command = known.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
-    found = []
-    for text, seeds in by_command.iter_rows():
-        program, script, *rest = text.split(" ")
+    complete = []
+    for line, seeds in by_command.iter_rows():
+        program, script, *rest = line.split(" ")
         sweep = ["-m"] if len(seeds) > 1 else []
-        found.append(
-            " ".join([program, script, *sweep, *rest, f"seed={','.join(map(str, seeds))}"])
-        )
-    return found
+        words = [program, script, *sweep, *rest, f"seed={','.join(map(str, seeds))}"]
+        complete.append(" ".join(words))
+    return complete

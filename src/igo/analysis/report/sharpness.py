@@ -1,4 +1,4 @@
-"""Sharpness against δ against accuracy, where the runs have a sharpness.json."""
+"""Sharpness, δ and accuracy against one another, where the runs have a sharpness.json."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ NAMES = {
     "trace": "trace of the Hessian",
 }
 ACCURACY = "test/accuracy"
-TASK = ("dataset.name", "dataset.samples", "model.name", "model.width")  # compared within it
+# Settings that differ in these are not compared.
+TASK = ("dataset.name", "dataset.samples", "model.name", "model.width")
 
 
 @dataclass(frozen=True)
-class Found:
-    """A measure: its figure, and Spearman's ρ with accuracy over settings (None for under four).
+class Correlation:
+    """A measure of sharpness: its figure, and Spearman's ρ with test accuracy over settings.
 
-    ``within`` is ρ over runs, each less its setting's mean.
+    ``rho`` is None for fewer than four settings, or where all are equal. ``within`` is Spearman's ρ
+    over runs, each less the mean of its setting.
     """
 
-    measure: str
+    name: str
     figure: Figure
     rho: float | None
     p: float | None
@@ -39,35 +41,35 @@ class Found:
     within: float | None
 
 
-def sharpness(results: Results) -> list[Found]:
-    """Three panels for each data set with model, and each measure that two settings have."""
-    found: list[Found] = []
+def sharpness(results: Results) -> list[Correlation]:
+    """A correlation for each data set with model, and each measure that two settings have."""
+    correlations: list[Correlation] = []
     for measure in SHARPNESS:
-        has = results.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
-        usable = results.settings.filter(pl.col("setting").is_in(has.to_list()))
+        measured = results.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
+        usable = results.settings.filter(pl.col("setting").is_in(measured.to_list()))
         free = [name for name in families.names_in(usable) if name not in TASK]
         groups = families.of_kind("sharpness", usable, free, lambda _: True, lambda r: len(r) > 1)
         for family in groups:
             points = _points(results, family, measure)
-            rho, p, count = _correlation(points, measure)
-            within = _within(results, family, measure)
             figure = _figure(points, family, measure)
-            found.append(Found(NAMES[measure], figure, rho, p, count, within))
-    return found
+            over_settings = _over_settings(points, measure)
+            over_runs = _over_runs(results, family, measure)
+            correlations.append(Correlation(NAMES[measure], figure, *over_settings, over_runs))
+    return correlations
 
 
-def _within(results: Results, family: Family, measure: str) -> float | None:
+def _over_runs(results: Results, family: Family, measure: str) -> float | None:
     names = (measure, ACCURACY)
     runs = results.runs.filter(
         "counted",
         pl.col("setting").is_in(family.settings),
         *(pl.col(n).is_not_null() for n in names),
     )
-    apart = runs.select("setting", *(pl.col(n) - pl.col(n).mean().over("setting") for n in names))
-    apart = apart.filter(pl.len().over("setting") > 1)
-    if len(apart) < 4 or min(apart[name].n_unique() for name in names) < 2:
+    centred = runs.select("setting", *(pl.col(n) - pl.col(n).mean().over("setting") for n in names))
+    centred = centred.filter(pl.len().over("setting") > 1)
+    if len(centred) < 4 or min(centred[name].n_unique() for name in names) < 2:
         return None
-    return float(apart.select(pl.corr(*names, method="spearman")).item())
+    return float(centred.select(pl.corr(*names, method="spearman")).item())
 
 
 def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
@@ -90,39 +92,36 @@ def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
 
 
 def _points(results: Results, family: Family, measure: str) -> pl.DataFrame:
-    """A row a setting: label, n, and of δ, sharpness and accuracy mean and interval."""
+    """A row a setting: label, n, and mean and interval of δ, sharpness and accuracy."""
     metrics = ("delta", measure, ACCURACY)
     level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
     runs = results.runs.filter(
         "counted", pl.col("setting").is_in(family.settings), pl.col(measure).is_not_null()
     ).join(level, on=["setting", "seed"], how="left")
     by_setting = runs.group_by("setting").agg(pl.len().cast(pl.Int64).alias("n"), *means(metrics))
-    known = with_intervals(by_setting, metrics)
-    found = family.labelled.join(known, on="setting", maintain_order="left")
-    return found.select("setting", "label", "n", *statistics_of(metrics))
+    summary = with_intervals(by_setting, metrics)
+    points = family.labelled.join(summary, on="setting", maintain_order="left")
+    return points.select("setting", "label", "n", *statistics_of(metrics))
 
 
 def _series(points: pl.DataFrame, x: str, y: str) -> list[Series]:
-    """A series for each setting where colours tell them apart, else one for all."""
-    parts = points.partition_by("setting") if len(points) <= len(PALETTE) else [points]
+    """A series for each setting if there are enough colours, else one series for all."""
+    groups = points.partition_by("setting") if len(points) <= len(PALETTE) else [points]
     return [
         Series(
-            part["label"][0] if len(parts) > 1 else "settings",
+            group["label"][0] if len(groups) > 1 else "settings",
             chart.look(i),
-            **chart.points(part, y, {"": f"{x}_mean"}),
+            **chart.points(group, y, {"": f"{x}_mean"}),
             line=False,
             markers=True,
-            notes=[f"{label} (n = {n})" for label, n in part.select("label", "n").rows()],
+            notes=[f"{label} (n = {n})" for label, n in group.select("label", "n").rows()],
         )
-        for i, part in enumerate(parts)
+        for i, group in enumerate(groups)
     ]
 
 
-def _correlation(points: pl.DataFrame, measure: str) -> tuple[float | None, float | None, int]:
-    """Spearman's ρ with accuracy, its p-value, and over how many settings.
-
-    None for fewer than four settings, or where all are equal.
-    """
+def _over_settings(points: pl.DataFrame, measure: str) -> tuple[float | None, float | None, int]:
+    """``rho``, ``p`` and ``settings`` of a Correlation."""
     both = points.select(f"{measure}_mean", f"{ACCURACY}_mean").drop_nulls()
     if len(both) < 4 or min(both[name].n_unique() for name in both.columns) < 2:
         return None, None, len(both)

@@ -1,10 +1,11 @@
-"""What the runs show: a row for each question, with the numbers behind it and a verdict."""
+"""What the runs show: for each question the numbers behind the answer, and a verdict."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from igo.analysis import statistics
 from igo.analysis.report import comparison, delta, published
@@ -13,7 +14,7 @@ from igo.analysis.report.comparison import Pair
 from igo.analysis.report.families import Family
 from igo.analysis.report.phrases import accuracy, in_range, least_seeds, p_value, points, signed
 from igo.analysis.report.results import Results, Row
-from igo.analysis.report.sharpness import Found
+from igo.analysis.report.sharpness import Correlation
 from igo.analysis.statistics import LEVEL
 from igo.words import counted
 
@@ -24,10 +25,10 @@ UNDECIDED = "undecided"
 
 @dataclass(frozen=True)
 class Verdict:
-    """One question: what was found, over how many seeds (or settings), p and the verdict."""
+    """One question with its result, the number of seeds (or settings), p and the verdict."""
 
     question: str
-    found: str
+    result: str
     n: str = ""
     p: str = ""
     verdict: str = ""
@@ -48,84 +49,80 @@ def of_family(results: Results, family: Family, pairs: list[Pair], margin: float
     ranked = ranking(results, family)
     if not ranked:
         return Finding("No setting has a final test accuracy.")
-    ids = [row["setting"] for row in ranked]
-    shown = list(itertools.combinations(ids, 2))  # the best against all others first
-    by_pair = {(pair.first, pair.second): pair for pair in pairs}
-    rows = [_difference(family, by_pair, *two) for two in shown[:MOST_PAIRS]]
+    settings = [row["setting"] for row in ranked]
+    shown = itertools.islice(itertools.combinations(settings, 2), MOST_PAIRS)  # the best one first
+    by_settings = {(pair.first, pair.second): pair for pair in pairs}
+    by_settings |= {(pair.second, pair.first): pair.turned() for pair in pairs}
+    rows = [
+        _difference(f"{family.labels[first]} − {family.labels[second]}", by_settings[first, second])
+        for first, second in shown
+    ]
     if family.kind == "schedules":
-        rows += _schedules(results, ranked, margin)
+        rows += _slow_and_fast_decay(results, ranked, margin) + _published_order(ranked)
     elif family.kind == "grid":
         rows += [_levels(results, ranked, "p", "split"), _levels(results, ranked, "split", "p")]
-    return Finding(_sentence(family, ranked, pairs), [*rows, *_reach(pairs, margin)])
+    return Finding(_best_setting(family, ranked, pairs), [*rows, *_power(pairs, margin)])
 
 
 def ranking(results: Results, family: Family) -> list[Row]:
     """The family's settings by final test accuracy, best first; those without one left out."""
-    rows = [results.of(setting) for setting in family.settings]
+    rows = [results.row(setting) for setting in family.settings]
     rows = [row for row in rows if row["test/accuracy_mean"] is not None]
     return sorted(rows, key=lambda row: -row["test/accuracy_mean"])
 
 
-def _sentence(family: Family, ranked: list[Row], pairs: list[Pair]) -> str:
-    """Which setting is best, as far as a test says so."""
+def _best_setting(family: Family, ranked: list[Row], pairs: list[Pair]) -> str:
     best = ranked[0]
     name = f"{family.labels[best['setting']]}, {accuracy(best)},"
-    shown = [f"{100 * row['test/accuracy_mean']:.2f}" for row in ranked]
-    own = [pair for pair in pairs if best["setting"] in (pair.first, pair.second)]
-    above = sum(pair.decided for pair in own)
     if len(ranked) == 1:
         return f"{name} is the only setting: there is nothing to compare it with."
-    if shown.count(shown[0]) > 1:
-        return f"{shown.count(shown[0])} of {len(ranked)} settings are tied at {shown[0]} %."
-    if own and above == len(own):
+    percentages = [f"{100 * row['test/accuracy_mean']:.2f}" for row in ranked]
+    ties = percentages.count(percentages[0])
+    if ties > 1:
+        return f"{ties} of {len(ranked)} settings are tied at {percentages[0]} %."
+    with_best = [pair for pair in pairs if best["setting"] in (pair.first, pair.second)]
+    above = sum(pair.decided for pair in with_best)
+    if not above:
+        return f"{name} has the highest mean; no test decides whether it is the best."
+    if above == len(with_best):
         return f"{name} is above {'the other' if above == 1 else f'all {above} others'} by test."
-    if above:
-        return f"{name} has the highest mean and is above {above} of {len(own)} others by test."
-    return f"{name} has the highest mean; no test decides whether it is the best."
+    return f"{name} has the highest mean and is above {above} of {len(with_best)} others by test."
 
 
-def _difference(
-    family: Family, pairs: dict[tuple[int, int], Pair], first: int, second: int
-) -> Verdict:
-    """One setting less another, with its test."""
-    sign = 1 if (first, second) in pairs else -1
-    pair = pairs[(first, second) if sign > 0 else (second, first)]
-    turned = {"higher": "lower", "lower": "higher"} if sign < 0 else {}
-    word, comma, rest = pair.verdict.partition(",")
-    return Verdict(
-        f"{family.labels[first]} − {family.labels[second]}",
-        f"{points(pair, sign)} points" if pair.n else "",
-        str(pair.n),
-        p_value(pair.p_holm),
-        turned.get(word, word) + comma + rest,
-    )
+def _difference(question: str, pair: Pair) -> Verdict:
+    result = f"{points(pair)} points" if pair.n else ""
+    return Verdict(question, result, str(pair.n), p_value(pair.p_holm), pair.verdict)
 
 
-def _schedules(results: Results, ranked: list[Row], margin: float) -> list[Verdict]:
-    """The source's message, p ≤ 1 before faster decays; and its order."""
-    rows = []
-    slow = [row["setting"] for row in ranked if row["p"] is not None and row["p"] <= 1]
-    fast = [row["setting"] for row in ranked if row["p"] is not None and row["p"] > 1]
+def _slow_and_fast_decay(results: Results, ranked: list[Row], margin: float) -> list[Verdict]:
+    """The source's message: p ≤ 1 is better than faster decays."""
+    with_p = [row for row in ranked if row["p"] is not None]
+    slow = [row["setting"] for row in with_p if row["p"] <= 1]
+    fast = [row["setting"] for row in with_p if row["p"] > 1]
+    if not slow or not fast:
+        return []
     values = comparison.by_seed(results.runs, slow + fast, "test/accuracy")
-    means = [comparison.mean_by_seed([values[one] for one in some]) for some in (slow, fast)]
-    if slow and fast:
-        apart = comparison.differences(*means)
-        (pair,) = comparison.compared([(0, 0)], [apart], margin / 100)
-        found = f"{points(pair)} points" if pair.n else ""
-        p = p_value(pair.p_holm)
-        rows.append(Verdict("mean of p ≤ 1 − mean of p > 1", found, str(pair.n), p, pair.verdict))
+    means = [
+        comparison.mean_by_seed([values[setting] for setting in group]) for group in (slow, fast)
+    ]
+    differences = comparison.differences(*means)
+    (pair,) = comparison.compared([(0, 0)], [differences], margin / 100)
+    return [_difference("mean of p ≤ 1 − mean of p > 1", pair)]
+
+
+def _published_order(ranked: list[Row]) -> list[Verdict]:
+    """Whether the schedules have the order of the published accuracies."""
     named = [(row, name) for row in ranked if (name := published.name_of(row))]
     agreement = statistics.rank_agreement(
         [row["test/accuracy_mean"] for row, _ in named],
         [published.last_accuracy(name) for _, name in named],
     )
-    if agreement:
-        tau, p_tau = agreement
-        verdict = UNDECIDED if p_tau > LEVEL else "agrees" if tau > 0 else "contradicts"
-        question = f"order of {len(named)} schedules, as published (ResNet18, CIFAR-100)"
-        found = f"Kendall’s τ = {signed(tau)}"
-        rows.append(Verdict(question, found, "", p_value(p_tau), verdict))
-    return rows
+    if agreement is None:
+        return []
+    tau, p = agreement
+    verdict = UNDECIDED if p > LEVEL else "agrees" if tau > 0 else "contradicts"
+    question = f"order of {len(named)} schedules, as published (ResNet18, CIFAR-100)"
+    return [Verdict(question, f"Kendall’s τ = {signed(tau)}", "", p_value(p), verdict)]
 
 
 def _levels(results: Results, ranked: list[Row], name: str, other: str) -> Verdict:
@@ -138,40 +135,39 @@ def _levels(results: Results, ranked: list[Row], name: str, other: str) -> Verdi
         comparison.mean_by_seed([values[cells[level, o]] for o in common]) for level in levels
     ]
     seeds = comparison.mean_by_seed(by_level)
-    question = f"mean by {name}, over {other} {', '.join(f'{one:.4g}' for one in common)}"
     if not seeds:
         return Verdict(f"mean by {name}", f"no {other} and seed that all have")
-    means = [sum(one[seed] for seed in seeds) / len(seeds) for one in by_level]
+    means = [sum(level[seed] for seed in seeds) / len(seeds) for level in by_level]
     shown = [f"{x:.4g}: {100 * mean:.2f} %" for x, mean in zip(levels, means, strict=True)]
+    question = f"mean by {name}, over {other} {', '.join(f'{level:.4g}' for level in common)}"
     return Verdict(question, ", ".join(shown), str(len(seeds)))
 
 
-def _reach(pairs: list[Pair], margin: float) -> list[Verdict]:
-    """How many differences a test decides, of how many, and what these seeds can show."""
+def _power(pairs: list[Pair], margin: float) -> list[Verdict]:
+    """How many differences a test decides, and which differences these seeds can show."""
     if not pairs:
         return []
     tested = [pair for pair in pairs if pair.p is not None]
-    decided, equal = (sum(getattr(p, what) for p in pairs) for what in ("decided", "equal"))
+    decided, equal = sum(pair.decided for pair in pairs), sum(pair.equal for pair in pairs)
     n = in_range([pair.n for pair in pairs])
-    all_of_them = Verdict(
+    summary = Verdict(
         f"all pairs: {len(pairs)}, tested: {len(tested)}",
         f"{decided} decided at 5 %, {equal} equal within ±{margin:g} points",
         n,
     )
-    seen = sorted(100 * pair.detectable for pair in tested if pair.detectable is not None)
+    detectable = sorted(100 * pair.detectable for pair in tested if pair.detectable is not None)
     if not tested:
-        return [all_of_them]
-    if not seen:
+        return [summary]
+    if not detectable:
         least = f"at least {least_seeds(len(tested))} seeds are needed"
-        return [all_of_them, Verdict("what these seeds can show", least, n, "", "too few seeds")]
-    found = f"{seen[len(seen) // 2]:.2f} points with 80 % power (median over pairs)"
-    return [all_of_them, Verdict("difference that these seeds find", found, n)]
+        return [summary, Verdict("what these seeds can show", least, n, "", "too few seeds")]
+    median = f"{detectable[len(detectable) // 2]:.2f} points with 80 % power (median over pairs)"
+    return [summary, Verdict("difference that these seeds find", median, n)]
 
 
 def _constant(results: Results, family: Family) -> Finding:
     shares = delta.explained(results, family)
-    groups = delta.equal_noise(results, family)
-    known = {name: share for name, share in shares.of.items() if share is not None}
+    known = {name: share for name, share in shares.by_name.items() if share is not None}
     rows = []
     if known:
         shown = ", ".join(f"{name} {signed(100 * x, '.0f')} %" for name, x in known.items())
@@ -179,63 +175,69 @@ def _constant(results: Results, family: Family) -> Finding:
             Verdict(
                 "variance of accuracy between levels (ε²)",
                 shown,
-                in_range([results.of(setting)["n"] for setting in family.settings]),
-                verdict=f"{shares.best} tells most" if shares.best else UNDECIDED,
+                in_range([results.row(setting)["n"] for setting in family.settings]),
+                verdict=f"{shares.best} explains most" if shares.best else UNDECIDED,
             )
         )
-    for one in groups:
-        high, low = (end(range(len(one.means)), key=one.means.__getitem__) for end in (max, min))
-        clear = one.p_holm is not None and one.p_holm <= LEVEL
-        rows.append(
-            Verdict(
-                f"equal δ: {one.labels[high]} − {one.labels[low]}",
-                f"{signed(100 * (one.means[high] - one.means[low]))} points",
-                "",
-                p_value(one.p_holm),
-                "not equal" if clear else UNDECIDED,
-            )
-        )
-    return Finding(_what_decides(shares), rows)
-
-
-def _what_decides(shares: delta.Shares) -> str:
+    rows += [_equal_noise(group) for group in delta.equal_noise(results, family)]
+    sentence = f"No test decides whether δ, η or b explains the final accuracy best: {shares.why}."
     if shares.best:
-        others = " or ".join(name for name in shares.of if name != shares.best)
-        return f"{shares.best} tells the final accuracy better than {others} alone."
-    return f"No test decides whether δ, η or b tells the final accuracy best: {shares.why}."
+        others = " or ".join(name for name in shares.by_name if name != shares.best)
+        sentence = f"{shares.best} explains the final accuracy better than {others} alone."
+    return Finding(sentence, rows)
 
 
-def of_sharpness(found: list[Found]) -> Finding:
+def _equal_noise(group: delta.EqualNoise) -> Verdict:
+    """The settings of highest and lowest mean among those of one δ."""
+    settings = list(zip(group.means, group.labels, strict=True))
+    (high, high_label), (low, low_label) = (end(settings, key=itemgetter(0)) for end in (max, min))
+    unequal = group.p_holm is not None and group.p_holm <= LEVEL
+    return Verdict(
+        f"equal δ: {high_label} − {low_label}",
+        f"{signed(100 * (high - low))} points",
+        "",
+        p_value(group.p_holm),
+        "not equal" if unequal else UNDECIDED,
+    )
+
+
+def of_sharpness(measures: list[Correlation]) -> Finding:
     """Which measures of sharpness go with the accuracy of the settings."""
-    known = [one for one in found if one.rho is not None]
-    adjusted = statistics.holm([one.p for one in known])
+    known = [measure for measure in measures if measure.rho is not None]
+    if not known:
+        return Finding("Too few settings for a correlation with accuracy.")
+    adjusted = statistics.holm([measure.p for measure in known])
     rows = [
         Verdict(
-            f"{one.measure} and test accuracy (Spearman)",
-            f"ρ = {signed(one.rho or 0.0)} over settings"
-            + (f"; {signed(one.within)} over seeds" if one.within is not None else ""),
-            str(one.settings),
+            f"{measure.name} and test accuracy (Spearman)",
+            f"ρ = {signed(measure.rho or 0.0)} over settings"
+            + (f"; {signed(measure.within)} over seeds" if measure.within is not None else ""),
+            str(measure.settings),
             p_value(p),
             UNDECIDED if p is None or p > LEVEL else "correlated",
         )
-        for one, p in zip(known, adjusted, strict=True)
+        for measure, p in zip(known, adjusted, strict=True)
     ]
     clear = sum(row.verdict != UNDECIDED for row in rows)
-    some = (
-        f"Correlated with test accuracy: {clear} of {counted(len(rows), 'measure')} of sharpness."
-    )
-    return Finding(some if rows else "Too few settings for a correlation with accuracy.", rows)
+    measured = counted(len(rows), "measure")
+    return Finding(f"Correlated with test accuracy: {clear} of {measured} of sharpness.", rows)
 
 
-def of_decay_rates(found: list[Rates]) -> Finding:
+def of_decay_rates(schedules: list[Rates]) -> Finding:
     """Which schedules stay in the band of Proposition 3.3 for a_m = WIDTH."""
     lowest = floor(WIDTH)
-    falls = [(*one.smallest, one) for one in found if one.smallest[0] <= lowest]
+    outside = [
+        (*schedule.smallest, schedule) for schedule in schedules if schedule.smallest[0] <= lowest
+    ]
+    outside.sort(key=lambda fall: fall[0])
     return Finding(
         f"In the band of Proposition 3.3 (γₘ > {lowest:.3f} for aₘ = {WIDTH:g}):"
-        f" {len(found) - len(falls)} of {counted(len(found), 'schedule')}.",
+        f" {len(schedules) - len(outside)} of {counted(len(schedules), 'schedule')}.",
         [
-            Verdict(one.label, f"γₘ = {least:.3g} at m = {m} of {one.stages}", verdict="outside")
-            for least, m, one in sorted(falls, key=lambda fall: fall[0])[:MOST_PAIRS]
+            Verdict(
+                schedule.label, f"γₘ = {gamma:.3g} at m = {m} of {schedule.stages}",
+                verdict="outside",
+            )
+            for gamma, m, schedule in outside[:MOST_PAIRS]
         ],
-    )
+    )  # fmt: skip

@@ -1,4 +1,4 @@
-"""How sharp the loss is where one run ended: the settings, and all that is measured."""
+"""Measure how sharp the loss is where one run ended."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from igo.method.surface import Surface
     from igo.train.state import Training
 
-VERSION = 1  # of what is measured: another one is measured again
+VERSION = 1  # of the measurement; a run with another version is measured again
 NORMS = ("inf", "2")
 NO_EFFECT = ("runs", "batch_size", "data_dir", "fresh", "engine")
 Say = Callable[[str], None]
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class EngineChoice:
-    """Where it computes; the precision is fp32."""
+    """The device that computes; the precision is fp32."""
 
     device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
     threads: Annotated[int | None, AT_LEAST_ONE] = None
@@ -37,7 +37,7 @@ class EngineChoice:
 
 @dataclass
 class Settings:
-    """What `igo sharpness` can be told (conf/sharpness.yaml)."""
+    """The settings of `igo sharpness` (conf/sharpness.yaml)."""
 
     runs: Any = "runs"
     samples: Annotated[int, AT_LEAST_ONE] = 500
@@ -55,12 +55,12 @@ class Settings:
     engine: EngineChoice = field(default_factory=EngineChoice)
 
     def of_result(self) -> dict[str, Any]:
-        """Those that change what is measured."""
+        """The settings that change what is measured."""
         return {name: value for name, value in asdict(self).items() if name not in NO_EFFECT}
 
 
 def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
-    """What sharpness.json holds of a finished run; ``doing`` is told how far it is."""
+    """The content of sharpness.json for a finished run; ``doing`` shows the progress."""
     started = time.perf_counter()
     _check_finished(folder)
     from torch.nn.functional import cross_entropy
@@ -69,17 +69,17 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
     from igo.runs import assemble
     from igo.train import engine
 
-    def here(config: Config) -> None:
+    def move(config: Config) -> None:
         config.engine.device = settings.engine.device
         config.engine.threads = settings.engine.threads
         config.engine.precision = "fp32"
         config.data_dir = settings.data_dir or config.data_dir
 
-    training, progress = assemble.of_folder(folder, here, warn=lambda _: None)  # an error below
+    training, progress = assemble.of_folder(folder, move, warn=lambda _: None)  # an error below
     if progress.epoch < training.plan.epochs:
         raise UserError(
             f"its last checkpoint is damaged and the one before is of epoch {progress.epoch} of"
-            f" {training.plan.epochs}; train it again with fresh=true"
+            f" {training.plan.epochs}; train the run again with fresh=true"
         )
     surface = Surface(training.network.eval(), cross_entropy, _images(training, settings))
     return {
@@ -101,7 +101,6 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
 
 
 def _check_finished(folder: Path) -> None:
-    """Only a finished run has an end to look at."""
     if not is_run(folder):
         raise UserError("it has no files of a run")
     state = state_of(folder)
@@ -111,7 +110,7 @@ def _check_finished(folder: Path) -> None:
 
 
 def _images(training: Training, settings: Settings) -> list[Any]:
-    """The drawn training images, not augmented, kept on the device for all passes over them."""
+    """Random training images, not augmented, on the device."""
     import torch
 
     from igo.seeds import generator
@@ -122,7 +121,7 @@ def _images(training: Training, settings: Settings) -> list[Any]:
 
 
 def _numbers(surface: Surface, settings: Settings, doing: Say) -> dict[str, Any]:
-    """All that is measured, in the order of its cost; ``doing`` is told of each pass."""
+    """All measurements, the fastest first; ``doing`` shows each pass over the images."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False  # ten bits are not fp32
@@ -135,27 +134,26 @@ def _numbers(surface: Surface, settings: Settings, doing: Say) -> dict[str, Any]
 
         return replace(surface, work=count)
 
-    found = _worst_case(counting("worst case"), settings)
-    found |= _curvature(counting("eigenvalues"), counting("trace"), settings)
-    return found | {"eigenvalue_products": passes["eigenvalues"]}
+    numbers = _worst_case(counting("worst case"), settings)
+    numbers |= _curvature(counting("eigenvalues"), counting("trace"), settings)
+    return numbers | {"eigenvalue_products": passes["eigenvalues"]}
 
 
 def _worst_case(surface: Surface, settings: Settings) -> dict[str, Any]:
-    """Loss and gradient at the end, and how far the loss rises around it."""
     from igo.analysis.sharpness import worst_case
 
-    at = surface.here
-    loss, gradient = surface.value_and_gradient(at)
+    weights = surface.here
+    loss, gradient = surface.value_and_gradient(weights)
     if not math.isfinite(loss):
         raise UserError(f"its loss is {loss}: the run diverged")
     rise, rises = worst_case.worst_rise(
-        surface.value_and_gradient, at, radius=settings.radius, norm=settings.norm,
+        surface.value_and_gradient, weights, radius=settings.radius, norm=settings.norm,
         steps=settings.steps, starts=settings.starts, seed=settings.seed,
     )  # fmt: skip
     if not math.isfinite(rise):
         raise UserError(f"the loss overflows within radius={settings.radius:g}; take a smaller one")
     return {
-        "parameters": len(at),
+        "parameters": len(weights),
         "loss": loss,
         "gradient_norm": float(gradient.norm()),
         "worst_case": rise,
@@ -163,23 +161,22 @@ def _worst_case(surface: Surface, settings: Settings) -> dict[str, Any]:
     }
 
 
-def _curvature(eigen: Surface, rest: Surface, settings: Settings) -> dict[str, Any]:
-    """The largest eigenvalues of the Hessian, and its trace; each counts its own passes."""
+def _curvature(eigenvalues: Surface, trace: Surface, settings: Settings) -> dict[str, Any]:
     from igo.method import curvature
 
-    at = eigen.here
+    weights = eigenvalues.here
     top = curvature.largest(
-        lambda vector: eigen.curvature(at, vector),
-        curvature.random_direction(at, settings.seed),
-        count=min(settings.eigenvalues, len(at) - 1),
+        lambda vector: eigenvalues.curvature(weights, vector),
+        curvature.random_direction(weights, settings.seed),
+        count=min(settings.eigenvalues, len(weights) - 1),
         tolerance=settings.tolerance,
     )
-    trace, error = curvature.trace(
-        lambda vector: rest.curvature(at, vector), top, probes=settings.probes, seed=settings.seed
+    value, error = curvature.trace(
+        lambda v: trace.curvature(weights, v), top, probes=settings.probes, seed=settings.seed
     )
     return {
         "largest_eigenvalue": float(top.values[0]),
         "largest_eigenvalues": top.values.tolist(),
-        "trace": trace,
+        "trace": value,
         "trace_standard_error": error,
     }

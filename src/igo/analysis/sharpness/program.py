@@ -22,10 +22,10 @@ FILE = "sharpness.json"
 
 
 def run(composed: DictConfig) -> None:
-    """Measure every run that has not been measured with these settings; say what came of each.
+    """Measure every run that has not been measured with these settings; print each result.
 
     Raises:
-        SystemExit: 1 where a run could not be measured; the others were.
+        SystemExit: 1 where a run could not be measured; the other runs were measured.
     """
     settings, _ = split_off(composed, Settings)
     folders = find(named(settings.runs))
@@ -35,24 +35,24 @@ def run(composed: DictConfig) -> None:
         for place, folder in enumerate(folders, 1):
             doing(folder.name)
             if not settings.fresh and _measured_before(folder, settings):
-                how, said = _attempt_to_compare(folder, settings, data)
+                outcome, message = _check_data(folder, settings, data)
             else:
-                how, said = _attempt(folder, settings, doing)
-            if said:
-                say(f"[{place}/{len(folders)}] {how}: {folder.name}: {said}")
-            counts[how] += 1
+                outcome, message = _attempt(folder, settings, doing)
+            if message:
+                say(f"[{place}/{len(folders)}] {outcome}: {folder.name}: {message}")
+            counts[outcome] += 1
             done()
-        say(", ".join(f"{count} {how}" for how, count in counts.items() if count))
+        say(", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count))
     if counts["failed"]:
         raise SystemExit(1)
 
 
 @contextmanager
 def _overview(runs: int) -> Iterator[tuple[Say, Say, Callable[[], None]]]:
-    """A bar over the runs where there is a terminal.
+    """A progress bar over the runs if there is a terminal.
 
     Yields:
-        How to say a line, what is being done in the bar, and that a run is done.
+        Functions that print a line, show in the bar what is being done, and count a run as done.
     """
     console = Console(highlight=False, soft_wrap=True)
     bar = Progress(
@@ -71,14 +71,14 @@ def _overview(runs: int) -> Iterator[tuple[Say, Say, Callable[[], None]]]:
 
 def _measured_before(folder: Path, settings: Settings) -> bool:
     try:
-        found = from_json((folder / FILE).read_text(encoding="utf-8"))
-        return bool((found["version"], found["settings"]) == (VERSION, settings.of_result()))
-    except (OSError, ValueError, LookupError, TypeError):  # none, damaged, or of something else
+        content = from_json((folder / FILE).read_text(encoding="utf-8"))
+        return bool((content["version"], content["settings"]) == (VERSION, settings.of_result()))
+    except (OSError, ValueError, LookupError, TypeError):  # missing, damaged, or another content
         return False
 
 
-def _attempt_to_compare(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
-    """What was measured before counts if it was on the data that are here."""
+def _check_data(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
+    """An earlier measurement counts if the data on this machine are those of the run."""
     try:
         config = of_file(folder / "config.yaml")
         config.data_dir = settings.data_dir or config.data_dir
@@ -89,10 +89,10 @@ def _attempt_to_compare(folder: Path, settings: Settings, data: Comparison) -> t
 
 
 def _attempt(folder: Path, settings: Settings, doing: Say) -> tuple[str, str]:
-    """Measure one run; whatever is wrong with it, the others go on."""
+    """Measure one run; no error in it stops the other runs."""
     try:
-        found = measure(folder, settings, doing)
-        write_atomically(folder / FILE, json.dumps(found, indent=2, allow_nan=False) + "\n")
+        result = measure(folder, settings, doing)
+        write_atomically(folder / FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
     except UserError as error:
         return "failed", str(error)
     except OSError as error:
@@ -101,7 +101,7 @@ def _attempt(folder: Path, settings: Settings, doing: Say) -> tuple[str, str]:
         lines = str(error).splitlines() or [""]
         return "failed", f"{type(error).__name__}: {lines[0]}"
     return "measured", (
-        f"loss {found['loss']:.4g}, worst case +{found['worst_case']:.4g}, largest eigenvalue"
-        f" {found['largest_eigenvalue']:.4g}, trace {found['trace']:.4g} ±"
-        f" {found['trace_standard_error']:.2g} ({found['seconds']:.1f} s)"
+        f"loss {result['loss']:.4g}, worst case +{result['worst_case']:.4g}, largest eigenvalue"
+        f" {result['largest_eigenvalue']:.4g}, trace {result['trace']:.4g} ±"
+        f" {result['trace_standard_error']:.2g} ({result['seconds']:.1f} s)"
     )

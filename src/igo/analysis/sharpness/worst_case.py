@@ -1,8 +1,8 @@
 """Adaptive worst-case sharpness: how far the loss can rise when each parameter moves a little.
 
 max of L(w + δ) − L(w) over ‖δ/|w|‖_p ≤ ρ (Kwon et al. 2021; Andriushchenko et al. 2023), that is
-over δ = |w| u with u in the p-ball of radius ρ. So a parameter moves in proportion to its size, and
-rescaling the layers of a ReLU network changes nothing; one that is zero stays zero.
+over δ = |w| u with u in the p-ball of radius ρ. A parameter moves in proportion to its size, so
+rescaling the layers of a ReLU network changes nothing. A parameter that is zero stays zero.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ FIRST_CHECK = 22  # percent of the steps
 def worst_rise(
     function: Function, at: Tensor, *, radius: float, norm: str, steps: int, starts: int, seed: int
 ) -> tuple[float, list[float]]:
-    """The largest rise that is found, and that of each start: a lower bound of the maximum.
+    """The largest rise of all starts, and that of each start: lower bounds of the maximum.
 
     Args:
         function: the loss and its gradient.
         at: w, the parameters, (d,).
         radius: ρ.
         norm: p, inf or 2.
-        steps: of ascent from each start, a value and gradient each.
-        starts: the first is w itself, the others are random points of the ball.
-        seed: of these.
+        steps: steps of ascent from each start, with one value and gradient each.
+        starts: number of starts; the first is w itself, the others are random points of the ball.
+        seed: of the random points.
 
     Returns:
         Rises of the loss, 0 or more; not finite where the loss overflows.
@@ -53,12 +53,12 @@ def worst_rise(
 
 
 def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps: int) -> float:
-    """The largest value that auto-PGD comes by in a ball around 0.
+    """The largest value on the path of auto-PGD in a ball around 0.
 
     Algorithm 1 of Croce and Hein 2020: steps along the gradient (its signs for p = ∞) with
-    momentum, back into the ball after each; at checkpoints the length, 2ρ at first, is halved and
-    the best point returned to, where too few of the steps since the last one were upwards, or none
-    was a new best at the present length.
+    momentum, each projected into the ball. The length of a step is 2ρ at first. At a checkpoint the
+    length is halved and the best point is restored, if too few steps since the last checkpoint went
+    upwards, or if no step with this length reached a new best value.
     """
     step, checks = 2 * radius, checkpoints(steps)
     point = before = start
@@ -75,7 +75,7 @@ def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps
         if not math.isfinite(value):
             return value
         upwards += value > previous
-        best = max(best, (value, point, gradient), key=lambda found: found[0])
+        best = max(best, (value, point, gradient), key=lambda state: state[0])
         if k + 1 in checks:
             too_few = upwards < LEAST_SHARE * (k + 1 - last_check)
             stalled = not halved and best[0] == last_best
@@ -88,13 +88,13 @@ def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps
 
 
 def checkpoints(steps: int) -> set[int]:
-    """The steps after which the length is looked at: ⌈p_j N⌉, closer together towards the end."""
+    """The steps after which the length is checked: ⌈p_j N⌉, closer together towards the end."""
     previous, percent = 0, FIRST_CHECK
-    found = set()
+    checks = set()
     while percent <= 100:
-        found.add(math.ceil(percent * steps / 100))
+        checks.add(math.ceil(percent * steps / 100))
         previous, percent = percent, percent + max(percent - previous - 3, 6)
-    return found
+    return checks
 
 
 def project(u: Tensor, radius: float, norm: str) -> Tensor:

@@ -1,36 +1,35 @@
-"""Short names that a reader knows, of settings and schedules, and what a set of runs shares."""
+"""Short names of settings and schedules, and what a set of runs shares."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from itertools import chain
-from typing import Any
 
 import polars as pl
 
-from igo.analysis.table.record import DEFAULTS
+from igo.analysis.table.record import DEFAULTS, Row
 from igo.config import methods, of_optimizer
 from igo.config.schema import SETTINGS, OptimizerConfig
 from igo.method.profiles import PROFILES, parameters
-
-Row = dict[str, Any]
 
 
 def _column(parameter: str) -> str:
     return parameter if parameter == "p" else f"schedule.{parameter}"
 
 
-OF_PROFILES = {name: [_column(one) for one in parameters(name)] for name in PROFILES}
-# What makes a schedule beside its profile, p included; κ and λ stand for γ and split.
+OF_PROFILES = {name: [_column(parameter) for parameter in parameters(name)] for name in PROFILES}
+# The parameters of all schedules, p included; κ and λ stand for γ and split.
 PARAMETERS = tuple(
     dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])
 )
-SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # what makes one
+SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # all columns of a schedule
 GREEK = {"schedule.gamma": "γ"}  # of parameters that profiles declare
-SHORT = {name: one.notes.text for name, one in SETTINGS.items() if one.notes.text} | GREEK
+SHORT = {
+    name: setting.notes.text for name, setting in SETTINGS.items() if setting.notes.text
+} | GREEK
 BY_VALUE = ("dataset.name", "model.name", "optimizer.name", "schedule.profile")  # no name needed
-ALWAYS = ("optimizer.name", "epochs", "learning_rate", "batch_size")  # said as defaults too
-FACTS = tuple(f"dataset.{one}" for one in ("classes", "channels", "image_size", "mean", "std"))
+ALWAYS = ("optimizer.name", "epochs", "learning_rate", "batch_size")  # shown even as defaults
+FACTS = tuple(f"dataset.{fact}" for fact in ("classes", "channels", "image_size", "mean", "std"))
 DATASETS = {
     "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100", "imagenet": "ImageNet",
@@ -59,13 +58,13 @@ def phrase(name: str, value: object) -> str:
 
 
 def method(row: Row) -> str | None:
-    """Methods 1 to 4 of the slides; that of constant noise says so."""
+    """The name of a Method of the slides, 1 to 4; None for other schedules."""
     name = methods.method(row["schedule.profile"], row.get("schedule.gamma"), row["split"])
     return "Method 1 (constant)" if name == "Method 1" else name
 
 
 def delta_is_planned(row: Row) -> bool:
-    """Whether δ of a setting's optimizer is known before training: equal η/√b is one δ."""
+    """Whether δ of a setting's optimizer is known before training."""
     return _why_null(row) is None
 
 
@@ -74,7 +73,7 @@ def why_null(runs: pl.DataFrame) -> list[str]:
     if "optimizer.name" not in runs.columns:
         return []
     rows = runs.select("optimizer.name", "optimizer.timm").drop_nulls().unique(maintain_order=True)
-    return [why for row in rows.to_dicts() if (why := _why_null(row))]
+    return [reason for row in rows.to_dicts() if (reason := _why_null(row))]
 
 
 def _why_null(row: Row) -> str | None:
@@ -95,13 +94,13 @@ def schedule_name(row: Row) -> str:
         name = "1/√m" if inverse else f"1/(1 + {row['schedule.a']:g} t)"
     elif name == profile:
         values = [row.get(parameter) for parameter in OF_PROFILES.get(profile, ())]
-        shown = [f"{one:g}" if isinstance(one, float) else str(one) for one in values if one]
+        shown = [f"{x:g}" if isinstance(x, float) else str(x) for x in values if x]
         name = " ".join([profile.replace("_", " "), *shown])
     return name
 
 
 def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
-    """Leave out what comes with another column: a data set's facts, stages that are epochs."""
+    """Leave out what follows from another column: a data set's facts, stages that are epochs."""
     for name in names:
         group = f"{name.partition('.')[0]}.name"
         if name in FACTS and "dataset.name" in names:
@@ -117,7 +116,7 @@ def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
 
 
 def shared(row: Row, names: Collection[str]) -> list[str]:
-    """What settings have in common, in words: the data first, then all that is no default."""
+    """What settings have in common, in words: the data first, then all that is not a default."""
     first = [str(phrase("dataset.name", row["dataset.name"]))] if "dataset.name" in names else []
     if first and "dataset.samples" in names:
         first[0] += f" ({phrase('dataset.samples', row['dataset.samples'])})"
@@ -125,7 +124,7 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
         first.append(str(row["model.name"]))
         if row.get("model.width") and "model.width" in names:
             first[-1] += f" of width {row['model.width']}"
-    said = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm",
+    skipped = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm",
             *FACTS, *SCHEDULE}  # fmt: skip
     always = [name for name in ALWAYS if name in names]
     first += [phrase(name, row[name]) for name in always]
@@ -133,24 +132,24 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
     if whole <= set(names):
         first += [schedule_name(row)] + [f"split {row['split']:.4g}"] * (method(row) is None)
     if row.get("schedule.stages") == row.get("epochs"):
-        said.add("schedule.stages")
+        skipped.add("schedule.stages")
     rest = (
         name for name in names
-        if name not in said and name not in always and row[name] is not None
-        and not name.startswith("noise.")  # how C² is measured, which is no part of training
+        if name not in skipped and name not in always and row[name] is not None
+        and not name.startswith("noise.")  # how C² is measured, which changes no training
     )  # fmt: skip
     return first + [phrase(name, row[name]) for name in rest if row[name] != DEFAULTS.get(name)]
 
 
 def differing(row: Row, names: Collection[str]) -> list[str]:
-    """What tells a setting from others that differ in ``names``, in words, defaults left out."""
+    """How a setting differs from others in ``names``, in words, without defaults."""
     first = [name for name in BY_VALUE[:3] if name in names]
-    apart = {*first, *SCHEDULE}
-    rest = [name for name in names if name not in apart and row[name] is not None]
-    parts = [phrase(name, row[name]) for name in first]
+    phrases = [phrase(name, row[name]) for name in first]
     if {"schedule.profile", *PARAMETERS} & set(names) or ("split" in names and method(row)):
-        parts.append(schedule_name(row))
+        phrases.append(schedule_name(row))
     if "split" in names and method(row) is None:
-        parts.append(f"split {row['split']:.4g}")
+        phrases.append(f"split {row['split']:.4g}")
+    skipped = {*first, *SCHEDULE}
+    rest = [name for name in names if name not in skipped and row[name] is not None]
     shown = (name for name in rest if name in ALWAYS or row[name] != DEFAULTS.get(name))
-    return parts + [phrase(name, row[name]) for name in shown]
+    return phrases + [phrase(name, row[name]) for name in shown]

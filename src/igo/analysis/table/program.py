@@ -1,4 +1,4 @@
-"""From the settings of `igo table` to run folders, their table on disk, and the summary shown."""
+"""From the settings of `igo table` to the table on disk and the printed summary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from igo.runs.find import find, is_run, named
 
 
 def run(composed: DictConfig) -> None:
-    """Read the runs, write the table where there is a folder for it, print the summary."""
+    """Read the runs, write the table if there is a folder for it, print the summary."""
     names = named(composed.runs)
     folders = find(names)
     output = _output(composed.output, names)
@@ -27,7 +27,7 @@ def run(composed: DictConfig) -> None:
 
 
 def _output(output: object, names: Sequence[str]) -> Path | None:
-    """The folder of the table: as set, else the one folder of runs, or of a sweep, if it is one."""
+    """The folder of the table: as set, else the folder of runs or of a sweep, if it is only one."""
     if output is not None:
         return output_folder(output)
     path = Path(names[0])

@@ -19,7 +19,7 @@ from igo.words import leaves, printable
 
 Row = dict[str, Any]
 
-# What the last record of a run says of the whole.
+# Entries of the last record that stand for the whole run.
 LAST: dict[str, type] = {
     "updates": int, "samples": int,
     **dict.fromkeys((
@@ -59,9 +59,9 @@ def read_run(folder: Path) -> Row:
         status = _object(_text(folder / "status.json"), "status.json")
         refuse_older(folder)
         check_unchanged(folder, status)
-        row |= _status(status)  # before the records: those of a finished run are complete
+        row |= _status(status)  # before the records: a finished run has all of them
         if row["state"] == "running":
-            row["state"] = state_of(folder)  # it may be dead
+            row["state"] = state_of(folder)  # its process may be dead
         if row["state"] != "finished" and not (folder / "metrics.jsonl").exists():
             row["epochs_done"] = 0  # it ended before its first epoch
         else:
@@ -74,7 +74,7 @@ def read_run(folder: Path) -> Row:
 
 
 def _last_line(path: Path) -> str | None:
-    """Where a traceback says what went wrong."""
+    """The line of a traceback that says what went wrong."""
     try:
         lines = read_bytes(path).decode(errors="replace").split("\n")
     except OSError:
@@ -92,28 +92,28 @@ def _text(path: Path) -> str:
         raise UserError(f"{path.name} cannot be read ({reason})") from None
 
 
-def _type(one: Setting) -> type:
-    """Of a column: str for a list (JSON), and for several types, such as ``true`` or auto."""
-    # A number, or a word for which the record of a run has its number.
-    if one.kind in (Any, int | str):
-        return type(one.default)
-    kinds = [kind for kind in get_args(one.kind) if kind is not type(None)] or [one.kind]
-    return str if get_origin(one.kind) is list or len(kinds) > 1 else kinds[0]
+def _type(setting: Setting) -> type:
+    """The type of a column: str for a list (JSON) and for several types, such as bool or "auto"."""
+    # A number, or a word that is a number in the record of a run.
+    if setting.kind in (Any, int | str):
+        return type(setting.default)
+    kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
+    return str if get_origin(setting.kind) is list or len(kinds) > 1 else kinds[0]
 
 
-SETTINGS = {name: _type(one) for name, one in schema.SETTINGS.items()}
+SETTINGS = {name: _type(setting) for name, setting in schema.SETTINGS.items()}
 DEFAULTS = {
-    name: json.dumps(one.default) if isinstance(one.default, list) else one.default
-    for name, one in schema.SETTINGS.items()
-    if one.default is not MISSING
+    name: json.dumps(setting.default) if isinstance(setting.default, list) else setting.default
+    for name, setting in schema.SETTINGS.items()
+    if setting.default is not MISSING
 }
-NULLABLE = {n for n, one in schema.SETTINGS.items() if type(None) in get_args(one.kind)}
+NULLABLE = {name for name, s in schema.SETTINGS.items() if type(None) in get_args(s.kind)}
 REQUIRED = SETTINGS.keys() - DEFAULTS.keys()
 
 
 def _settings(text: str) -> Row:
-    """Every setting by its full name; one that was not yet there has its default, as in a start."""
-    # The runs of a setting differ in this line alone: the rest is parsed once for all of them.
+    """Every setting by its full name; a setting that is newer than the run has its default."""
+    # Runs of one setting differ in the seed's line alone: the rest is parsed once for all of them.
     before, mark, rest = text.partition("\nseed:")
     seed, _, after = rest.partition("\n")
     row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
@@ -126,7 +126,7 @@ def _settings(text: str) -> Row:
 
 @cache
 def _values(text: str) -> Row:
-    """The settings in (a part of) a config.yaml by their full names: a third of a millisecond."""
+    """The settings in a part of a config.yaml, by their full names."""
     try:
         values = record_values(text)
     except ValueError as error:
@@ -151,7 +151,7 @@ def _setting(name: str, value: Any) -> Any:
 
 
 def _typed(value: object, kind: type, where: str) -> Any:
-    """The value, a whole number where a float is due made one."""
+    """The value; an int is converted where the type is float."""
     if value is None or type(value) is kind:
         return value
     if kind is float and type(value) is int:
@@ -161,12 +161,12 @@ def _typed(value: object, kind: type, where: str) -> Any:
 
 def _object(text: str, where: str) -> Row:
     try:
-        found = from_json(text)
+        content = from_json(text)
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise UserError(f"{where} is damaged: no JSON object")
-    return found
+    return content
 
 
 def _status(status: Row) -> Row:
@@ -183,7 +183,7 @@ def _status(status: Row) -> Row:
 
 
 def _results(text: str, row: Row) -> Row:
-    """What metrics.jsonl says; its last line may be torn while a run is not finished."""
+    """The results in metrics.jsonl; its last line may be torn unless the run is finished."""
     *lines, torn = text.split("\n")
     records = [_object(line, f"metrics.jsonl, line {i}") for i, line in enumerate(lines, 1)]
     if [record.get("epoch") for record in records] != list(range(1, len(records) + 1)):
@@ -209,6 +209,6 @@ def _results(text: str, row: Row) -> Row:
 
 
 def _numbers(records: list[Row], name: str) -> list[float]:
-    """One entry of all records, without those that are null."""
-    found = [_typed(r.get(name), float, f"metrics.jsonl: {name}") for r in records]
-    return [value for value in found if value is not None]
+    """One entry of all records, without null."""
+    values = [_typed(record.get(name), float, f"metrics.jsonl: {name}") for record in records]
+    return [value for value in values if value is not None]

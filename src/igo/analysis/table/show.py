@@ -37,12 +37,12 @@ SHOWN = (  # statistics from the most to the least important: name, factor, form
 )
 GAP = 2  # between columns
 INTERVAL = "95 %"  # the title of each column of intervals
-IN_WORDS = "setting"  # the column that stands for those of many settings
+IN_WORDS = "setting"  # the title of the column that describes settings in words
 Column = tuple[str, list[str]]
 
 
 def show(runs: pl.DataFrame) -> None:
-    """Print the summary of the runs, and what went wrong."""
+    """Print the summary of the runs, and the errors of failed runs."""
     show_summary(runs)
     _show_failures(runs)
 
@@ -50,7 +50,7 @@ def show(runs: pl.DataFrame) -> None:
 def show_summary(runs: pl.DataFrame) -> None:
     """Print what the runs have in common, and a row for each setting.
 
-    In a terminal the last columns are left out where they do not fit, and it says which.
+    A terminal shows as many columns as fit, and the names of the hidden columns.
     """
     console = _console()
     summary = summarise(runs)
@@ -69,31 +69,28 @@ def show_summary(runs: pl.DataFrame) -> None:
     if len(summary) > MOST_SETTINGS:
         say(f"{counted(len(summary) - MOST_SETTINGS, 'more setting')} in summary.csv")
     _legend([title for title, _ in shown], summary)
-    for why in why_null(runs):
-        say(why)
+    for reason in why_null(runs):
+        say(reason)
 
 
 def _legend(titles: Sequence[str], summary: pl.DataFrame) -> None:
-    """What the columns that are shown mean."""
-    intervals = INTERVAL in titles
-    mean = ", [ ] the 95 % interval of the mean" if intervals else ""
-    say(f"± is the standard deviation over seeds{mean}")
-    best = (
-        ", accuracy_best that of the best epoch" if _title("test/accuracy_best") in titles else ""
-    )
+    has_intervals, has_best = INTERVAL in titles, _title("test/accuracy_best") in titles
+    interval = ", [ ] the 95 % interval of the mean" if has_intervals else ""
+    say(f"± is the standard deviation over seeds{interval}")
+    best = ", accuracy_best that of the best epoch" if has_best else ""
     say(f"accuracy and loss are those of the last epoch{best}")
     accuracy = summary.select("test/accuracy_mean", "test/accuracy_low").rows()
-    if intervals and any(mean is not None and low is None for mean, low in accuracy):
+    if has_intervals and any(mean is not None and low is None for mean, low in accuracy):
         say("no interval: one seed, or one value in all seeds")
 
 
 def say(text: str) -> None:
-    """Print a line as it is, at once."""
+    """Print a line and flush."""
     print(text, flush=True)
 
 
 def _console() -> Console:
-    """The terminal at its width; a file or pipe takes lines of any length."""
+    """The terminal at its width; for a file or pipe, lines of any length."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=100_000)
 
@@ -101,11 +98,11 @@ def _console() -> Console:
 def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
     """Titles and cells: the settings that differ, n, then the statistics.
 
-    Settings that leave no room for a statistic are said in one column, what is set alone.
+    If their columns leave no room for a statistic, the settings are described in one column.
     """
     rows = [common | row for row in summary.to_dicts()]
     names = list(telling(summary, summary.columns[: summary.columns.index("n")]))
-    by_schedule = "schedule.profile" in names  # then its parameters stand in one column with it
+    by_schedule = "schedule.profile" in names  # then one column has the schedule's parameters too
     settings = [
         (short(name), [
             schedule_name(row) if name == "schedule.profile" else _value(row[name])
@@ -124,7 +121,7 @@ def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
         if name.startswith("validation") and all(row[f"{name}_mean"] is None for row in rows):
             continue  # nothing was held out
         statistics.append((_title(name), [_statistic(row, name, factor, form) for row in rows]))
-        if name != "updates":  # which the settings decide
+        if name != "updates":  # updates follow from the settings
             statistics.append((INTERVAL, [_interval(row, name, factor, form) for row in rows]))
     if _width([*settings, *counts, statistics[0]]) > width:
         settings = [(IN_WORDS, [", ".join(differing(row, names)) for row in rows])]
@@ -136,7 +133,7 @@ def _title(metric: str) -> str:
 
 
 def _value(value: object) -> str:
-    """As it would be typed on the command line, numbers to six digits."""
+    """The value as on the command line, numbers to six digits."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -159,7 +156,7 @@ def _interval(row: Row, name: str, factor: float, form: str) -> str:
 
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[Sequence[Column], list[str]]:
-    """The first columns, as many as fit, but no fewer than to the first statistic; the others."""
+    """As many columns as fit, but at least up to the first statistic; and the hidden titles."""
     titles = [title for title, _ in columns]
     end = titles.index(_title(SHOWN[0][0])) + 1
     while end < len(columns) and _width(columns[: end + 1]) <= width:

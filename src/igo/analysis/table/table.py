@@ -18,20 +18,20 @@ from igo.files import replace_all
 
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
-MANY = 2000  # runs, from which several processes read them
+MANY = 2000  # so many runs are read by several processes
 FILES = ("table.csv", "table.parquet", "summary.csv")
-# A text that a spreadsheet would compute is a text to it behind an apostrophe.
+# Behind an apostrophe a spreadsheet takes a formula for text.
 NO_FORMULA = pl.col(pl.String).str.replace(r"^([=+\-@])", "'${1}")
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
-    """Read run folders, a row each; none is left out (see igo.analysis.table.record.read_run).
+    """Read run folders, a row each, damaged ones too (see igo.analysis.table.record.read_run).
 
     Columns: run, state, error; the settings by their full names; the results. A setting that this
-    version does not know is a column of text after those that it does.
+    version does not know is a column of text after the known settings.
     """
     rows = _read_all(list(folders))
-    known = {name: kind for name, kind in SETTINGS.items() if name != "schedule.p"}  # p is
+    known = {name: kind for name, kind in SETTINGS.items() if name != "schedule.p"}  # it is p
     schema = {**HEAD, **known}
     schema |= {name: str for row in rows for name in row if name not in {**schema, **RESULTS}}
     schema |= RESULTS
@@ -47,7 +47,7 @@ def _read_all(folders: Sequence[Path]) -> list[Row]:
 
 
 def effective(runs: pl.DataFrame) -> list[str]:
-    """The columns that are settings which change the last epoch's result, the seed aside."""
+    """The columns of settings that change the last epoch's result, without the seed."""
     without = tuple(f"{name}." for name in NO_EFFECT)
     return [
         name
@@ -63,7 +63,7 @@ def with_settings(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def constants(runs: pl.DataFrame) -> Row:
-    """The settings that all runs have in common, null ones left out."""
+    """The settings that all runs have in common, without null."""
     first = with_settings(runs).select(effective(runs)).unique()
     return {
         name: first[name][0]
@@ -76,12 +76,13 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
     """One row for each setting: the runs of one row differ in the seed alone.
 
     Returns:
-        The settings that differ among the runs, sorted by them; ``n``, finished runs of different
-        seeds, which the statistics are over; ``unfinished`` and ``repeated`` (finished ones whose
-        seed is counted already); and of each of METRICS its mean (``…_mean``), sample standard
-        deviation (``…_sd``) and Student's 95 % interval of the mean (``…_low``, ``…_high``).
-        With n = 1 there is no deviation and no interval; with one accuracy in all seeds there is no
-        interval; where a run has no value, as for a loss that overflowed, there is no mean.
+        The settings that differ among the runs, sorted; ``n``, the number of finished runs with
+        different seeds, over which the statistics are; ``unfinished`` and ``repeated`` (finished
+        runs whose seed is counted already); and for each of METRICS its mean (``…_mean``), sample
+        standard deviation (``…_sd``) and Student's 95 % interval of the mean (``…_low``,
+        ``…_high``). With n = 1 there is no deviation and no interval. If all seeds have the same
+        accuracy, it has no interval. If a run has no value, such as a loss that overflowed, there
+        is no mean.
     """
     settings = effective(runs)
     known = count_once(with_settings(runs))
@@ -105,7 +106,7 @@ def count_once(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def means(metrics: Iterable[str]) -> Iterator[pl.Expr]:
-    """``…_mean`` and ``…_sd`` over the counted runs, null where one of them has no value."""
+    """``…_mean`` and ``…_sd`` over the counted runs, null where one of these runs has no value."""
     for metric in metrics:
         values = pl.col(metric).filter(pl.col("counted"))
         whole = pl.when(values.null_count() == 0)
@@ -115,30 +116,25 @@ def means(metrics: Iterable[str]) -> Iterator[pl.Expr]:
 
 def statistics_of(metrics: Iterable[str]) -> list[str]:
     """The columns that ``means`` and ``with_intervals`` make."""
-    return [f"{m}_{what}" for m in metrics for what in ("mean", "sd", "low", "high")]
+    return [f"{m}_{statistic}" for m in metrics for statistic in ("mean", "sd", "low", "high")]
 
 
 def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
-    """Add Student's 95 % interval for each metric; n = 1 has no deviation, hence none.
+    """Add Student's 95 % interval for each metric; n = 1 has none.
 
-    None of them is below 0, and an accuracy is at most 1: there the intervals end. Nor has an
-    accuracy an interval where all seeds have the same: it comes in steps, and 0 is no estimate.
+    Intervals end at 0, those of accuracies also at 1. An accuracy that is the same in all seeds has
+    no interval: accuracies come in steps, and 0 is no estimate of their spread.
     """
     half = pl.Series(statistics.reach(1.0, summary["n"].to_numpy())).fill_nan(None)
-    return summary.with_columns(
-        _within(metric, pl.col(f"{metric}_mean") + sign * half * _spread(metric)).alias(name)
-        for metric in metrics
-        for sign, name in ((-1, f"{metric}_low"), (1, f"{metric}_high"))
-    )
-
-
-def _spread(metric: str) -> pl.Expr:
-    deviation = pl.col(f"{metric}_sd")
-    return pl.when(deviation > 0).then(deviation) if "accuracy" in metric else deviation
-
-
-def _within(metric: str, end: pl.Expr) -> pl.Expr:
-    return end.clip(0.0, 1.0 if "accuracy" in metric else None)
+    ends = []
+    for metric in metrics:
+        deviation, largest = pl.col(f"{metric}_sd"), 1.0 if "accuracy" in metric else None
+        if largest is not None:
+            deviation = pl.when(deviation > 0).then(deviation)
+        for sign, end in ((-1, "low"), (1, "high")):
+            value = pl.col(f"{metric}_mean") + sign * half * deviation
+            ends.append(value.clip(0.0, largest).alias(f"{metric}_{end}"))
+    return summary.with_columns(ends)
 
 
 def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
