@@ -73,7 +73,7 @@ def epoch_ends(early: int, late: int) -> list[Row]:
         folder, progress = RunFolder(config), Progress()
         with folder.held():
             folder.write_plan(training.plan)
-            folder.write_records([])
+            folder.records.begin([])
             folder.begin_status(state="running")
             for epoch in range(1, late + 1):
                 progress.epoch = epoch

@@ -1,6 +1,6 @@
-"""What Hydra finds by itself: grids of runs, where they run, and launch/ as a folder of settings.
+"""Plugins that Hydra finds by itself: the grid sweeper, two launchers, and the folders of settings.
 
-Hydra imports this module at every start, so it imports nothing heavy; igo.sweep does the work.
+Hydra imports this module at every start, so the module imports little; igo.sweep does the work.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from igo.paths import CONF, LAUNCH
 
 
 class GroupFolders(SearchPathPlugin):
-    """Makes the groups of conf/ and launch/ known, wherever a program's own file is."""
+    """Makes the groups of conf/ and launch/ known, wherever a program's file is."""
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Add conf/, where it is not the first folder already, and launch/."""
+        """Add conf/, unless it is the first folder already, and launch/."""
         folders = {entry.path for entry in search_path.get_path()}
-        for place in (CONF, LAUNCH):
-            if f"file://{place}" not in folders:
-                search_path.append("igo", f"file://{place}")
+        for folder in (CONF, LAUNCH):
+            if f"file://{folder}" not in folders:
+                search_path.append("igo", f"file://{folder}")
 
 
 class GridSweeper(Sweeper):
-    """All combinations of one grid, or of several: ``hydra.sweeper.grids``, a list of
-    {setting: value or list of values}. What is typed on the command line comes on top of each.
+    """All combinations of one grid or of several: ``hydra.sweeper.grids``, a list of
+    {setting: value or list of values}. Overrides on the command line apply to each grid.
     """
 
     def __init__(self, grids: Sequence[Mapping[str, Any]]) -> None:
@@ -54,18 +54,18 @@ class GridSweeper(Sweeper):
         from igo.sweep.grid import combinations
 
         parser = OverridesParser.create(config_loader=self._context.config_loader)
-        jobs = [one for grid in self._grids for one in combinations(parser, grid, arguments)]
-        done = self._launcher.launch(jobs, initial_job_idx=0)
-        if hasattr(self._launcher, "conclude"):  # its class, where Hydra loaded this module twice
+        jobs = [line for grid in self._grids for line in combinations(parser, grid, arguments)]
+        results = self._launcher.launch(jobs, initial_job_idx=0)
+        if hasattr(self._launcher, "conclude"):  # not isinstance: Hydra may load this module twice
             self._launcher.conclude()
         else:
-            for one in done:
-                _ = one.return_value  # raises what the run raised
-        return done
+            for result in results:
+                _ = result.return_value  # raises the error of the run
+        return results
 
 
 class SweepLauncher(Launcher):
-    """What the two launchers share: Hydra's side of igo.sweep."""
+    """The common part of the two launchers."""
 
     def __init__(self, retry_failed: object, **settings: Any) -> None:
         self._retry_failed, self._settings = retry_failed, settings
@@ -79,7 +79,7 @@ class SweepLauncher(Launcher):
         self._launch = Launch(config.hydra, self._retry_failed)
 
     def conclude(self) -> None:
-        """Say how the sweep ended."""
+        """Print how the sweep ended."""
         self._launch.conclude()
 
 

@@ -1,4 +1,4 @@
-"""A search instead of a grid: Optuna draws the runs from the results of those before them."""
+"""A search instead of a grid: Optuna draws each run from the results of earlier runs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 class SearchSweeper(Sweeper):
     """conf/hydra/sweeper/search.yaml: maximise what src/train.py returns, the final accuracy on the
-    validation images: the test set is for what was chosen.
+    validation images, as the test set must not choose.
 
-    A trial that fails is one without a result; the search goes on. The study is not stored: the
-    same seed draws the same trials, and runs that are finished answer from their record.
+    A trial that fails has no result, and the search goes on. The study is not stored: the same seed
+    draws the same trials, and the results of finished runs are in their records.
     """
 
     def __init__(self, n_trials: int, n_jobs: int, seed: int, params: Mapping[str, str]) -> None:
@@ -43,8 +43,8 @@ class SearchSweeper(Sweeper):
         """Called by Hydra."""
         for name, value in {"n_trials": self._n_trials, "n_jobs": self._n_jobs}.items():
             if not isinstance(value, int) or value < 1:
-                full = f"hydra.sweeper.{name}"
-                raise ConfigError(full, value, "it must be a whole number, 1 or more")
+                allowed = "it must be a whole number, 1 or more"
+                raise ConfigError(f"hydra.sweeper.{name}", value, allowed)
         if config.dry_run:
             raise ConfigError(
                 "dry_run", "true", "a search draws its runs from the results of others; plan one of"
@@ -63,38 +63,40 @@ class SearchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Called by Hydra: run the trials, and say which was the best."""
+        """Called by Hydra: run the trials, and print the best one."""
         study = _new_study(self._seed)
         lines = [*(f"{name}={value}" for name, value in self._params.items()), *arguments]
-        settings = {one.get_key_element(): one for one in self._parser.parse_overrides(lines)}
-        space = {n: _distribution(one) for n, one in settings.items() if one.is_sweep_override()}
+        settings = {o.get_key_element(): o for o in self._parser.parse_overrides(lines)}
+        space = {n: _distribution(o) for n, o in settings.items() if o.is_sweep_override()}
         if not space:
             raise UserError(
                 "there is nothing to search: give a setting several values or an interval, such as"
                 " 'p=interval(0.1,1)'"
             )
         fixed = {
-            name: f"{name}={one.get_value_element_as_str()}"
-            for name, one in settings.items()
+            name: f"{name}={override.get_value_element_as_str()}"
+            for name, override in settings.items()
             if name not in space
         }
         while self._asked < self._n_trials:
             count = min(self._n_jobs, self._n_trials - self._asked)
             trials = [study.ask(space) for _ in range(count)]
             jobs = [[*_drawn(trial.params), *fixed.values()] for trial in trials]
-            ended = self._launcher.launch(jobs, initial_job_idx=self._asked)
+            results = self._launcher.launch(jobs, initial_job_idx=self._asked)
             self._asked += count
-            for trial, result in zip(trials, ended, strict=True):
+            for trial, result in zip(trials, results, strict=True):
                 self._tell(study, trial, result)
         self._conclude(study)
 
     def _tell(self, study: Study, trial: Trial, result: JobReturn) -> None:
-        """Hand a run's validation accuracy to Optuna, and print how the trial ended."""
+        """Give a run's validation accuracy to Optuna, and print how the trial ended."""
         name = f"trial {trial.number + 1}/{self._n_trials}: {' '.join(_drawn(trial.params))}"
         try:
             accuracy = float(result.return_value)
-        except Exception as error:  # whatever the run raised
-            study.tell(trial, state=_failed())
+        except Exception as error:  # any that the run raised
+            from optuna.trial import TrialState
+
+            study.tell(trial, state=TrialState.FAIL)
             print(f"warning: {name}: no result: {first_line(error)}", file=sys.stderr)
             return
         study.tell(trial, accuracy)
@@ -125,14 +127,8 @@ def _new_study(seed: int) -> Study:
     return optuna.create_study(direction="maximize", sampler=sampler)
 
 
-def _failed() -> Any:
-    from optuna.trial import TrialState
-
-    return TrialState.FAIL
-
-
 def _distribution(override: Override) -> BaseDistribution:
-    """What Optuna draws a setting from: an interval, whole numbers, or values as they are typed."""
+    """What Optuna draws a setting from: an interval, whole numbers, or values as typed."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value = override.value()

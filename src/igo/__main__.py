@@ -1,11 +1,13 @@
-"""``igo COMMAND …``, or ``python -m igo COMMAND …``: this project's programs by one name.
+"""``igo COMMAND …``, or ``python -m igo COMMAND …``: all programs of this project.
 
-The work is done in the rooms; conf/ has a file a command, which says what it can be told.
+The rooms do the work. conf/ has a file for each command, with its settings.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from importlib import import_module
 
 try:
     from omegaconf import DictConfig
@@ -19,7 +21,7 @@ except ModuleNotFoundError as missing:
 from igo.errors import nearest
 from igo.paths import CONF
 
-# What a command needs is imported when it runs: --help and --cfg answer at once.
+# A command imports what it needs when it runs, so that --help and --cfg answer at once.
 
 
 def train(composed: DictConfig, typed: list[str]) -> float | None:
@@ -37,41 +39,13 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
     return last_record(run(checked)).get("validation/accuracy")
 
 
-def sweep_status(composed: DictConfig, _typed: list[str]) -> None:
-    """How a sweep stands."""
-    from igo.config.load import split_off
-    from igo.sweep.status import StatusSettings, report
+def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
+    """The function ``run`` of a module."""
 
-    settings, _ = split_off(composed, StatusSettings)
-    report(settings)
+    def program(composed: DictConfig, _typed: list[str]) -> None:
+        import_module(module).run(composed)
 
-
-def sync(composed: DictConfig, _typed: list[str]) -> None:
-    """Offline runs, to W&B."""
-    from igo.runs.sync import run
-
-    run(composed)
-
-
-def table(composed: DictConfig, _typed: list[str]) -> None:
-    """Many runs as one table."""
-    from igo.analysis.table.program import run
-
-    run(composed)
-
-
-def report(composed: DictConfig, _typed: list[str]) -> None:
-    """Many runs as figures and a page."""
-    from igo.analysis.report.program import run
-
-    run(composed)
-
-
-def sharpness(composed: DictConfig, _typed: list[str]) -> None:
-    """How sharp the loss is where runs ended."""
-    from igo.analysis.sharpness.program import run
-
-    run(composed)
+    return program
 
 
 def measure_noise(composed: DictConfig, typed: list[str]) -> None:
@@ -81,27 +55,27 @@ def measure_noise(composed: DictConfig, typed: list[str]) -> None:
     run(composed, typed)
 
 
-# By the names of their configurations; on the command line with dashes.
-PROGRAMS = {"config": train} | {
-    one.__name__: one for one in (sweep_status, sync, table, report, sharpness, measure_noise)
+# By the name of the configuration; commands have dashes instead of underscores.
+PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
+    "config": train,
+    "sweep_status": _run_of("igo.sweep.status"),
+    "sync": _run_of("igo.runs.sync"),
+    "table": _run_of("igo.analysis.table.program"),
+    "report": _run_of("igo.analysis.report.program"),
+    "sharpness": _run_of("igo.analysis.sharpness.program"),
+    "measure_noise": measure_noise,
 }
-COMMANDS = {one.__name__.replace("_", "-"): name for name, one in PROGRAMS.items()}
+COMMANDS = {"train": "config"} | {n.replace("_", "-"): n for n in PROGRAMS if n != "config"}
 
 
 def main() -> None:
-    """Run the command that was typed first; all after it is its own."""
+    """Run the command, with the arguments after it."""
     command = sys.argv[1] if len(sys.argv) > 1 else "--help"
     if command in ("--help", "-h"):
-        listed = [
-            f"  {name:<16}{summary(CONF / f'{config_name}.yaml')}"
-            for name, config_name in COMMANDS.items()
-        ]
-        print_help(
-            "\n".join(
-                ["usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ...", "", *listed, "",
-                 "igo COMMAND --help explains every setting of a command."]
-            )
-        )  # fmt: skip
+        usage = "usage: igo COMMAND [GROUP=OPTION] [SETTING=VALUE] ..."
+        lines = [f"  {c:<16}{summary(CONF / f'{name}.yaml')}" for c, name in COMMANDS.items()]
+        more = "igo COMMAND --help explains every setting of a command."
+        print_help("\n".join([usage, "", *lines, "", more]))
         return
     if {"-sc", "--shell-completion"} & set(sys.argv):
         fail("the shell completes `python src/train.py …`: python src/train.py -sc install=bash")

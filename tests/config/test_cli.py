@@ -195,7 +195,7 @@ def test_an_output_that_is_full_is_one_line(arguments: tuple[str, ...], tmp_path
             stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert done.returncode == 2
-    assert done.stderr == "error: what a run says cannot be written (No space left on device)\n"
+    assert done.stderr == "error: the output of a run cannot be written (No space left on device)\n"
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 2100])

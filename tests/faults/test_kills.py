@@ -54,7 +54,7 @@ BOUNDARIES = [
     Death("igo.train.engine.Engine.step", 9, "after"),
     Death("igo.train.batchnorm.average", 2, "before"),  # an epoch is trained, not evaluated
     Death("igo.runs.terminal.ProgressBar.end_epoch", 2, "after"),  # a stage is over, and saved
-    Death("igo.runs.folder.RunFolder.append_record", 3, "after"),
+    Death("igo.runs.records.Records.append", 3, "after"),
     Death("igo.runs.folder.RunFolder.update_status", 1, "before"),  # trained, not called finished
 ]
 

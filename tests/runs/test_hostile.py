@@ -56,7 +56,7 @@ def recorded(tmp_path: Path) -> Path:
     with folder.held():
         folder.write_plan(make_plan(config))
         folder.begin_status(state="interrupted", commit=None, host="here", hardware={})
-        folder.write_records([])
+        folder.records.begin([])
     assert asdict(of_file(folder.path / "config.yaml")) == asdict(config)
     assert read_row(folder.path)["state"] == "interrupted"
     return folder.path

@@ -349,8 +349,8 @@ def test_a_number_that_is_not_finite_is_null_in_the_record(
 ) -> None:
     folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
     with folder.held():
-        folder.append_record({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
-        folder.append_record({"epoch": 2, "test/loss": float("inf")})
+        folder.records.append({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
+        folder.records.append({"epoch": 2, "test/loss": float("inf")})
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert rows == [
@@ -395,11 +395,11 @@ def test_a_checkpoint_is_as_large_after_many_epochs(
     training, folder = assemble.prepare(config, make_plan(config)), RunFolder(config)
     progress, sizes = Progress(), []
     with folder.held():
-        folder.write_records([])
+        folder.records.begin([])
         for _ in range(200):
             progress.records.append({"epoch": len(progress.records) + 1, "test/loss": 1 / 3})
             state = assemble.state_of(folder.path.name, None, training, progress)
-            folder.append_record(progress.records[-1])
+            folder.records.append(progress.records[-1])
             if len(progress.records) in (100, 200):
                 checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
                 sizes.append(folder.checkpoint.stat().st_size)

@@ -110,8 +110,8 @@ def assert_equal(a: Any, b: Any) -> None:
 DEATHS = [
     Death("igo.train.engine.Engine.backward", 1, "after"),  # while C² is measured at the start
     Death("igo.runs.terminal.ProgressBar.advance", 2, "after"),  # inside the first epoch
-    Death("igo.runs.folder.RunFolder.append_record", 1, "before"),  # trained, not recorded
-    Death("igo.runs.folder.RunFolder.append_record", 1, "after"),  # recorded, no checkpoint
+    Death("igo.runs.records.Records.append", 1, "before"),  # trained, not recorded
+    Death("igo.runs.records.Records.append", 1, "after"),  # recorded, no checkpoint
     Death("torch.save", 1, "inside"),  # half a first checkpoint
     Death("igo.runs.checkpoint.save", 1, "after"),  # epoch 1 is complete
     Death("torch.save", 1, "inside"),  # half a second one
@@ -123,7 +123,7 @@ DEATHS = [
     Death("igo.train.engine.Engine.evaluate", 1, "after"),
     Death("hashlib.file_digest", 1, "before"),
     Death("igo.runs.checkpoint.previous", 2, "after"),  # the first call is the load's
-    Death("igo.runs.folder.RunFolder.write_records", 1, "after"),  # while starting again
+    Death("igo.runs.records.Records.begin", 1, "after"),  # while starting again
     Death(
         "igo.runs.folder.RunFolder.update_status", 1, "before"
     ),  # trained to the end, not "finished"

@@ -301,7 +301,7 @@ def finished_run(tmp_path: Path, config: Config, last: Record) -> RunFolder:
     folder.path.mkdir(parents=True)
     records = [{**RECORD, "epoch": 1, "skipped": 2}, {**RECORD, "epoch": 2, "updates": 97, **last}]
     folder.write_plan(make_plan(config))
-    folder.write_records(records)
+    folder.records.begin(records)
     folder.begin_status(state="finished", code=provenance.code(), commit="a" * 40)
     folder.update_status(sha256=digests(folder.path))
     return folder

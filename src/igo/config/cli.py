@@ -31,22 +31,22 @@ from igo.ranks import Ranks, have_met
 from igo.words import printable
 
 EXIT_USER_ERROR = 2
-# Hydra's flags that make sense here. argparse would also take --p=0.5, for --package, and leave p.
+# Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
-LEAST_NEAR, MOST_NEAR = 4, 3  # letters that are looked for in names of options; names shown
-OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
-WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
+SHORTEST_HINTED, MOST_HINTS = 4, 3  # letters of a name that is looked for; names shown
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
+FLAGS_WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 
 
 def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Path) -> None:
     """Compose a file, such as conf/config.yaml, with the command line; call the program with it.
 
-    The program gets the composed configuration and the names of the settings that were typed; what
-    it returns, a search maximises. A UserError, or an error in the configuration, ends in one line
-    on stderr and exit code 2. A closed pipe ends it without a word.
+    The program gets the composed configuration and the names of the settings that were typed. A
+    search maximises what the program returns. A UserError, or an error in the configuration, ends
+    in one line on stderr and exit code 2. A closed pipe ends the program silently.
     """
-    die_at_once_of_control_c()
+    _end_at_control_c()
     without_omp_dynamic()
     if {"--help", "-h"} & set(sys.argv[1:]):
         width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
@@ -54,32 +54,34 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
     guard_composition()
-    raised: list[Exception] = []  # by the program, which has told the other ranks
+    raised: list[Exception] = []  # by the program; the other ranks know of it
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(composed: DictConfig) -> object:
-        of_hydra = HydraConfig.get()
-        overrides = cast(list[str], OmegaConf.to_container(of_hydra.overrides.task, resolve=False))
-        sweep, alone = of_hydra.runtime.choices.get("sweep"), of_hydra.mode is RunMode.RUN
-        if sweep and alone:
+        hydra_config = HydraConfig.get()
+        task_overrides = hydra_config.overrides.task
+        overrides = cast(list[str], OmegaConf.to_container(task_overrides, resolve=False))
+        sweep = hydra_config.runtime.choices.get("sweep")
+        is_single = hydra_config.mode is RunMode.RUN
+        if sweep and is_single:
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
             with Ranks.of_environment().joined_or_refused():
-                return program(composed, [one.split("=")[0].lstrip("+~") for one in overrides])
+                return program(composed, [line.split("=")[0].lstrip("+~") for line in overrides])
         except UserError as error:
-            if not alone:
+            if not is_single:
                 raise
             fail(str(error))
         except OSError as error:
-            _fail_of_disk(error)
+            _fail_if_disk(error)
         except Exception as error:
             raised.append(error)
             raise
 
     try:
         main()
-        sys.stdout.flush()  # what cannot be said any more is found out here, not at the exit
+        sys.stdout.flush()  # output that cannot be written raises here, not at the exit
     except BrokenPipeError:
         if not _is_unread():
             raise
@@ -89,7 +91,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     except MissingConfigException as error:
         fail(_missing(error), composing=error not in raised)
     except OSError as error:
-        _fail_of_disk(error)
+        _fail_if_disk(error)
     except (HydraException, OmegaConfBaseException) as error:
         no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
         fail(no_option or _composition(error, config), composing=error not in raised)
@@ -97,17 +99,17 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
 
 def _flags_first(arguments: list[str]) -> list[str]:
     """The command line with flags and their values before the settings, as argparse needs it."""
-    for one in arguments:
-        flag = one.split("=")[0]
+    for argument in arguments:
+        flag = argument.split("=")[0]
         if flag.startswith("-") and flag not in FLAGS:
             fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
-        if re.match(r"[+~]*hydra\.searchpath", one):  # pkg://… would be imported to be checked
-            fail(f"{one} is not allowed: a folder of settings is named by --config-dir")
+        if re.match(r"[+~]*hydra\.searchpath", argument):  # pkg://… would be imported to be checked
+            fail(f"{argument} is not allowed: a folder of settings is named by --config-dir")
     flags = [
-        one for before, one in zip(["", *arguments], arguments, strict=False)
-        if one.startswith("-") or (before in WITH_VALUE and "=" not in one)
+        argument for previous, argument in zip(["", *arguments], arguments, strict=False)
+        if argument.startswith("-") or (previous in FLAGS_WITH_VALUE and "=" not in argument)
     ]  # fmt: skip
-    return flags + [one for one in arguments if one not in flags]
+    return flags + [argument for argument in arguments if argument not in flags]
 
 
 def print_help(text: str) -> None:
@@ -129,39 +131,39 @@ def _program() -> str:
     return f"python {script.parent.name}/{script.name}"
 
 
-def die_at_once_of_control_c() -> None:
-    """Until a run or a sweep listens to signals itself, there is nothing that needs closing.
+def _end_at_control_c() -> None:
+    """Let Ctrl-C end the process at once, until a run or a sweep handles signals itself.
 
-    Python's KeyboardInterrupt would be lost, or become another error, in OmegaConf's own cleaning.
+    OmegaConf's cleaning would lose Python's KeyboardInterrupt, or turn it into another error.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _is_unread() -> bool:
-    """Whether it is this program's own output that nobody reads any more."""
+    """Whether nobody reads this program's own output any more."""
     poll = select.poll()
     poll.register(1, select.POLLOUT)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _end_quietly() -> NoReturn:
-    """End as SIGPIPE ends other programs, behind ``| head`` for one."""
+    """End as SIGPIPE ends other programs whose output ``| head`` reads."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
     raise SystemExit(128 + signal.SIGPIPE)
 
 
 def fail(message: str, composing: bool = False) -> NoReturn:
-    """End the program with one readable line; of the processes of a run, one says it.
+    """End the program with one readable line, which the first rank alone prints.
 
     Args:
         message: the line.
-        composing: it is an error of the composition, which is on this rank alone perhaps, while the
-            others wait for this one to begin a run, the first one or a sweep's next.
+        composing: the configuration could not be composed, perhaps on this rank alone. The others
+            may be waiting for it to begin a run, so they are told.
     """
     try:
         sys.stdout.flush()
-    except OSError:  # a full disk: Python would try again at the exit, and say so in its own words
+    except OSError:  # a full disk: Python would try again at the exit, and print its own error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     ranks = Ranks.of_environment()
     if composing or not have_met():
@@ -171,17 +173,17 @@ def fail(message: str, composing: bool = False) -> NoReturn:
     raise SystemExit(EXIT_USER_ERROR)
 
 
-def _fail_of_disk(error: OSError) -> NoReturn:
-    """One line where a disk is full, read-only or broken, or a name too long; else the error."""
-    if error.errno not in OF_DISK:
+def _fail_if_disk(error: OSError) -> NoReturn:
+    """End with one line if a disk is full or broken, or a name too long; else raise the error."""
+    if error.errno not in DISK_ERRORS:
         raise error
     fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
 
 
 def _no_option() -> str:
-    """What to say of ``dataset=null``, ``dataset=5`` and the like, which Hydra cannot compose."""
-    for one in sys.argv[1:]:
-        group, _, option = one.partition("=")
+    """The error for ``dataset=null``, ``dataset=5`` and the like, which Hydra cannot compose."""
+    for argument in sys.argv[1:]:
+        group, _, option = argument.partition("=")
         options = [path.stem for path in option_files(group)]
         for chosen in option.split(",") if options else ():
             if chosen not in options:
@@ -193,12 +195,11 @@ def _missing(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = error.options or []
     if not options:
-        groups = ", ".join(group_names())
-        return f"{str(error).splitlines()[0]}. The groups are {groups}."
-    near = [option for option in options if len(name) >= LEAST_NEAR and name in option]
-    near += [f"{one}={name}" for one in group_names() if (CONF / one / f"{name}.yaml").is_file()]
+        return f"{str(error).splitlines()[0]}. The groups are {', '.join(group_names())}."
+    near = [option for option in options if len(name) >= SHORTEST_HINTED and name in option]
+    near += [f"{g}={name}" for g in group_names() if (CONF / g / f"{name}.yaml").is_file()]
     hint = hints.choice(group, name, options)
-    if 0 < len(near) <= MOST_NEAR and group not in ("model", "optimizer"):  # or any of timm's
+    if 0 < len(near) <= MOST_HINTS and group not in ("model", "optimizer"):  # or any of timm's
         hint = f". Did you mean {' or '.join(map(repr, near))}?"
     return str(ConfigError(group, name, f"it must be one of {', '.join(options)}{hint}"))
 
@@ -222,7 +223,7 @@ def _composition(error: Exception, config: Path) -> str:
 
 
 def _unknown(name: str, config: Path) -> str:
-    """What to say of a setting that this program does not have, or not here."""
+    """The error for a setting that the program, or the chosen option, does not have."""
     groups = group_names()
     known = setting_names(config) + groups
     elsewhere = options_with(name)

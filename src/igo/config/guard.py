@@ -1,9 +1,9 @@
-"""What a configuration may have Hydra and OmegaConf do: this project's plugins, and nothing else.
+"""What a configuration may make Hydra and OmegaConf do: call this project's plugins, no more.
 
 A command line or a folder of --config-dir may come from elsewhere. Hydra calls what ``_target_``
-names, writes where its own settings say, and OmegaConf reads the environment. So this file lists
-what is allowed. Hydra writes before it calls a program, and has no hook between the two: its loader
-in hydra._internal is the one place that every composition passes, so it is wrapped.
+names and writes where its own settings say, and OmegaConf reads the environment. So this file lists
+what is allowed. Hydra writes before it calls a program, and has no hook between the two. Every
+composition passes its loader in hydra._internal, so that loader is wrapped.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from igo.errors import UserError, first_line
 from igo.words import leaves
 
 TARGETS = ("hydra_plugins.igo_", "hydra._internal.core_plugins.")
-# Of Hydra's own settings: those that may have any value, and the values that the others may have,
-# which are in conf/ or Hydra's own for programs without sweeps.
+# Hydra's own settings. Those of OPEN may have any value, the others only the values of WRITTEN,
+# which are in conf/ or are Hydra's own for programs without sweeps.
 OPEN = ("launcher.", "sweeper.", "mode", "overrides.", "runtime.", "help.", "hydra_help.",
         "job.name", "job.id", "job.num", "job.config_name", "job.override_dirname",
         "job.config.")  # fmt: skip
@@ -32,12 +32,13 @@ WRITTEN = ("run.dir='.'", "output_subdir=None", "job.chdir=False", "job.chdir=No
            "sweep.subdir='${hydra.job.num}'", "job_logging.root=None", "hydra_logging.version=1",
            "hydra_logging.root=None", "job_logging.disable_existing_loggers=False",
            "hydra_logging.disable_existing_loggers=False")  # fmt: skip
-# Environment variables that a setting may hold: no secret, so it may reach files, W&B and logs.
+# Environment variables that a setting may hold. They are no secrets: files, W&B and logs may have
+# them.
 VARIABLES = ("HOME", "USER", "HOSTNAME", "TMPDIR", "SCRATCH", "WORK", "WANDB_MODE", "WANDB_PROJECT",
              "WANDB_ENTITY", "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID",
              "SLURM_TMPDIR")  # fmt: skip
-OWN = "IGO_"  # how a variable may begin that a person makes for a setting
-# Of OmegaConf's, which make settings out of text after they were checked.
+PREFIX = "IGO_"  # of variables that a person makes for a setting
+# Resolvers of OmegaConf that make settings out of text after the settings were checked.
 REMOVED_RESOLVERS = ("oc.create", "oc.decode", "oc.deprecated", "oc.select", "oc.dict.keys",
                      "oc.dict.values")  # fmt: skip
 
@@ -66,7 +67,7 @@ def guard_composition() -> None:
 
 
 def check(composed: DictConfig) -> None:
-    """Hold what a composed configuration names against the lists of this file."""
+    """Compare a composed configuration with the lists of this file."""
     for name, value in leaves(OmegaConf.to_container(composed, resolve=False)):
         if name.rpartition(".")[2] == "_target_" and not str(value).startswith(TARGETS):
             raise UserError(f"{name}={value} is not allowed: settings are values, not code to call")
@@ -81,11 +82,11 @@ def check(composed: DictConfig) -> None:
 
 def variable(name: str, *default: object) -> object:
     """``${oc.env:NAME,default}``, for the variables that a setting may hold."""
-    if name not in VARIABLES and not name.startswith(OWN):
+    if name not in VARIABLES and not name.startswith(PREFIX):
         raise UserError(
             f"the environment variable {name} is not allowed in a setting: it would be written into"
             f" the run's record, and may be a secret. Allowed are {', '.join(VARIABLES)} and all"
-            f" that begin with {OWN}"
+            f" that begin with {PREFIX}"
         )
     if name not in os.environ and not default:
         raise UserError(f"the environment variable {name} is not set")

@@ -29,19 +29,18 @@ def summary(config: Path) -> str:
 
 
 def help_text(program: str, config: Path, width: int = 0) -> str:
-    """Explain the program, as it is typed, whose defaults are in a file.
+    """Explain a program and its settings.
 
     Args:
-        program: what is typed for it.
-        config: the file, such as conf/config.yaml.
-        width: characters in a line, wrapped between words; 0: as long as they are.
+        program: what is typed to start it.
+        config: the file of its defaults, such as conf/config.yaml.
+        width: characters in a line, wrapped between words; 0: lines are not wrapped.
     """
-    own = config.read_text()
-    texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
-    groups = [one for text in texts for one in re.findall(GROUPS, _defaults(text), re.M)]
+    texts = _with_included(config)
+    groups = [match for text in texts for match in re.findall(GROUPS, _defaults(text), re.M)]
     options = "[GROUP=OPTION] " if groups else ""
     lines = [
-        _heading(own),
+        _heading(texts[0]),
         "",
         f"usage: {program} {options}[SETTING=VALUE] ...   (-m sweeps: seed=0,1,2)",
         "       --cfg job prints the composed configuration, --hydra-help what Hydra itself offers",
@@ -58,7 +57,7 @@ def help_text(program: str, config: Path, width: int = 0) -> str:
 
 
 def _wrapped(line: str, width: int) -> str:
-    """A line in several, the later ones below its second column."""
+    """A line as several lines; those after the first are below its second column."""
     if not 0 < width < len(line):
         return line
     first = re.match(r" *\S+ *", line)
@@ -69,8 +68,14 @@ def _wrapped(line: str, width: int) -> str:
 
 
 def _defaults(text: str) -> str:
-    found = re.search(DEFAULTS, text, re.M)
-    return found[1] if found else ""
+    match = re.search(DEFAULTS, text, re.M)
+    return match[1] if match else ""
+
+
+def _with_included(config: Path) -> list[str]:
+    """The text of a program's file, and of the configurations that it includes."""
+    text = config.read_text()
+    return [text, *((CONF / f"{name}.yaml").read_text() for name in _included(text))]
 
 
 def _included(text: str) -> list[str]:
@@ -91,9 +96,9 @@ def group_names() -> list[str]:
 
 def setting_names(config: Path) -> list[str]:
     """Full names of all settings that a program's file and conf/ explain."""
-    own = config.read_text()
-    texts = [own, *((CONF / f"{name}.yaml").read_text() for name in _included(own))]
-    names = [s.name for text in texts for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
+    names = []
+    for text in _with_included(config):
+        names += [s.name for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
     for group in group_names():
         for path in option_files(group):
             names += [s.name for s in _of_group(path.read_text(), group)]
@@ -103,8 +108,7 @@ def setting_names(config: Path) -> list[str]:
 def options_with(setting: str) -> list[str]:
     """The options of a group that explain this setting, as typed: ``schedule=step``."""
     group, _, key = setting.partition(".")
-    files = option_files(group) if key else []
-    texts = {f.stem: f.read_text() for f in files}
+    texts = {f.stem: f.read_text() for f in option_files(group)} if key else {}
     return [
         f"{group}={option}" for option, text in texts.items()
         if setting in [s.name for s in _of_group(text, group)] and not _included(text)
@@ -120,20 +124,20 @@ def _group(group: str) -> list[str]:
     lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
     if not any("@package _global_" in text for text in texts.values()):
         texts = {option: text for option, text in texts.items() if not _included(text)}
-    found: dict[str, str] = {}
+    comments: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():
         for setting in _of_group(text, group):
             having.setdefault(setting.name, []).append(option)
-            found[setting.name] = found.get(setting.name) or setting.comment
+            comments[setting.name] = comments.get(setting.name) or setting.comment
     for name, options in having.items():
         where = "" if len(options) == len(texts) else f"[{', '.join(options)}] "
-        lines.append(_line(f"  {name}", "", where + found[name]))
+        lines.append(_line(f"  {name}", "", where + comments[name]))
     return lines
 
 
 def _of_group(text: str, group: str) -> list[Setting]:
-    """An option's settings of its own group; one that sets others too writes the group's name."""
+    """An option's settings of its own group; an option that sets others too names the group."""
     prefix = f"{group.replace('/', '.')}."
     if "@package _global_" in text:
         return [s for s in _settings(text) if s.name.startswith(prefix)]
@@ -141,24 +145,23 @@ def _of_group(text: str, group: str) -> list[Setting]:
 
 
 def _line(name: str, value: str, comment: str) -> str:
-    said = name + (f"={value}" if value else "")
-    return f"  {said:<31} {comment}".rstrip()
+    typed = name + (f"={value}" if value else "")
+    return f"  {typed:<31} {comment}".rstrip()
 
 
 def _heading(text: str) -> str:
-    """The comment at the top of a file."""
     lines = [line[2:] for line in text.splitlines() if line.startswith("# ")]
     return next(line for line in lines if not line.startswith("@package"))
 
 
 def _settings(text: str, prefix: str = "") -> list[Setting]:
-    """All settings of a YAML file, those nested one level deeper with their full names."""
+    """All settings of a YAML file, those nested a level deeper with their full names."""
     settings, parent = [], ""
     for line in text.splitlines():
-        found = re.match(r"( *)([a-z]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
-        if not found:
+        match = re.match(r"( *)([a-z]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)
+        if not match:
             continue
-        indent, key, value, comment = found.groups()
+        indent, key, value, comment = match.groups()
         if not indent:
             parent = "" if value else f"{key}."
         if value:

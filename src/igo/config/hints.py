@@ -1,4 +1,4 @@
-"""What a person probably meant who typed something else: names and values from other programs."""
+"""What a person probably meant: hints for names and values that other programs have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALIASES = {  # what settings are called elsewhere
 
 
 def setting(name: str, known: Collection[str]) -> str:
-    """`` Did you mean 'x'?`` for a setting that is not there; empty where nothing is like it.
+    """`` Did you mean 'x'?`` for a setting that is not there; empty where no name is like it.
 
     Args:
         name: as typed, ``lr`` or ``optimizer.lr``.
@@ -35,13 +35,13 @@ def setting(name: str, known: Collection[str]) -> str:
     """
     last = name.rpartition(".")[2]
     alias = ALIASES.get(last.lower())
-    same = [one for one in known if one.rpartition(".")[2] == last]
+    same = [full for full in known if full.rpartition(".")[2] == last]
     meant = [alias] if alias in known and not same else list(dict.fromkeys(same))
     return f" Did you mean {' or '.join(map(repr, meant))}?" if meant else nearest(name, known)
 
 
 def choice(group: str, value: str, options: Collection[str]) -> str:
-    """What to say after the options of a group, or of a setting, that ``value`` is none of."""
+    """The hint after the list of options, none of which is ``value``."""
     if group in ("optimizer", "optimizer.name"):
         return (
             f", or any optimizer of timm's: optimizer=timm"
@@ -50,13 +50,13 @@ def choice(group: str, value: str, options: Collection[str]) -> str:
     if group == "engine.precision" and "8" in value:
         return ". Nothing here computes in 8 bits"
     if group in ("model", "model.name"):
-        close = nearest(value, options) if not _is_timms(value) else ""
+        close = nearest(value, options) if not _looks_like_timm(value) else ""
         return f", or any model of timm's: model=timm model.name={value}.{close}"
     return f".{nearest(value, options)}"
 
 
 def several(name: str, value: str) -> str:
-    """What to do about ``NAME=1,2`` for a single run."""
+    """The cure for ``NAME=1,2`` in the command of a single run."""
     declared = SETTINGS[name].kind if name in SETTINGS else None
     kinds = (declared, *get_args(declared))
     allowed = "these are several values: add -m for a run of each"
@@ -67,6 +67,6 @@ def several(name: str, value: str) -> str:
     return allowed
 
 
-def _is_timms(name: str) -> bool:
-    """Whether a name is none of ours by its number, as resnet50 is; timm itself takes seconds."""
+def _looks_like_timm(name: str) -> bool:
+    """Whether a name such as resnet50 looks like one of timm's; importing timm takes seconds."""
     return bool(re.search(r"\d{2}|_", name))

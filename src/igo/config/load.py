@@ -1,4 +1,4 @@
-"""From what Hydra composed, or a run's config.yaml, to a checked configuration."""
+"""A checked configuration, from what Hydra composed or from a run's config.yaml."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from igo.words import all_printable, leaves
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-Own = TypeVar("Own", bound="DataclassInstance")
-YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where libyaml is: a tenth of the time
+Settings = TypeVar("Settings", bound="DataclassInstance")
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time
 
 
 def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
@@ -59,25 +59,26 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
 
 
 def _find_facts(values: Any) -> None:
-    """Fill in what is null of a data set's facts, by looking into its files."""
+    """Fill in those facts of a data set that are null, by looking into its files."""
     dataset = values.get("dataset")
     if not isinstance(dataset, dict) or str(dataset.get("name")) not in readers.READERS:
         return
     unknown = [name for name in facts.NAMES if dataset.get(name) is None]
-    if unknown == ["test_samples"]:  # which a record of before has not; no file is needed for it
+    if unknown == ["test_samples"]:  # a record of an earlier version; it needs no file
         return
-    texts = [values.get("data_dir"), dataset.get("root") or "", dataset.get("file") or ""]
+    paths = [values.get("data_dir"), dataset.get("root") or "", dataset.get("file") or ""]
     numbers = [dataset.get(name) for name in ("image_size", "channels")]
-    typed = all(isinstance(one, str) for one in texts)
-    if not (unknown and typed and all(one is None or _is_size(one) for one in numbers)):
-        return  # what is wrong is said where types are checked
-    data_dir, root, file = (Path(one) if one else None for one in texts)
+    right_types = all(isinstance(path, str) for path in paths)
+    right_types = right_types and all(size is None or _is_size(size) for size in numbers)
+    if not (unknown and right_types):
+        return  # the check of types, later, raises the error
+    data_dir, root, file = (Path(path) if path else None for path in paths)
     place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
-    found = facts.find(dataset["name"], place)
-    asked = dataset.get("samples")
-    if _is_size(asked) and asked > found["samples"]:
-        raise ConfigError("dataset.samples", asked, f"{dataset['name']} has {found['samples']}")
-    dataset |= {name: found[name] for name in unknown}
+    facts_of_files = facts.find(dataset["name"], place)
+    samples, available = dataset.get("samples"), facts_of_files["samples"]
+    if _is_size(samples) and samples > available:
+        raise ConfigError("dataset.samples", samples, f"{dataset['name']} has {available}")
+    dataset |= {name: facts_of_files[name] for name in unknown}
 
 
 def _is_size(value: object) -> bool:
@@ -85,7 +86,7 @@ def _is_size(value: object) -> bool:
 
 
 def _check_plain(values: object) -> None:
-    """See that each value is one, and no whole number has more than 63 bits, as tensors allow."""
+    """See that no value is missing, and that no whole number has more bits than tensors allow."""
     for name, value in leaves(values):
         if isinstance(value, int) and abs(value) >= 2**63:
             raise ConfigError(name, f"a number of {value.bit_length()} bits", "it is too large")
@@ -93,24 +94,24 @@ def _check_plain(values: object) -> None:
             raise ConfigError(name, value, "it needs a value")
 
 
-def split_off(composed: DictConfig, kind: type[Own]) -> tuple[Own, DictConfig]:
+def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, DictConfig]:
     """Type and check the settings that are fields of ``kind``; return them and the rest."""
-    names = {one.name for one in fields(kind)}
+    names = {field.name for field in fields(kind)}
     try:
         typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
-        own: Own = OmegaConf.to_object(typed)  # type: ignore[assignment]
+        settings: Settings = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
         raise explain(error, composed) from None
-    for name, one in settings_of(kind):
-        rules.check(name, value_of(own, name), one.notes)
+    for name, setting in settings_of(kind):
+        rules.check(name, value_of(settings, name), setting.notes)
     rest = [str(name) for name in composed if name not in names]
-    return own, OmegaConf.masked_copy(composed, rest)
+    return settings, OmegaConf.masked_copy(composed, rest)
 
 
 def of_file(path: Path) -> Config:
-    """The configuration of a run, from its config.yaml, complete and checked as it was written.
+    """The configuration in a run's config.yaml, complete and checked.
 
-    A record holds values alone: nothing in it is computed here, from the environment least of all.
+    A record holds values alone. Nothing in it is resolved here, such as environment variables.
     """
     try:
         values = record_values(read_bytes(path).decode())
@@ -129,11 +130,11 @@ def of_file(path: Path) -> Config:
 def record_values(text: str) -> Any:
     """The plain values in a YAML file that somebody else may have written.
 
-    Tags, which make objects, and references, by which a page of text stands for more than memory
-    holds, are as little part of a record as ``${…}``, which OmegaConf would resolve.
+    A record has no tags, which make objects, no references, by which a page of text may need more
+    memory than there is, and no ``${…}``, which OmegaConf would resolve.
 
     Raises:
-        ValueError: the text is not YAML, or holds one of these.
+        ValueError: the text is not YAML, or holds a tag, a reference or ``${…}``.
     """
     if "${" in text:
         raise ValueError("it holds ${…}; a record has values alone")
@@ -147,7 +148,7 @@ def record_values(text: str) -> Any:
         raise ValueError(getattr(error, "problem", None) or str(error).splitlines()[0]) from None
 
 
-# What OmegaConf says of a value, and what a person should know.
+# A part of OmegaConf's error about a value, and what a person should know.
 WORDS = {
     "could not be converted to Integer": "it must be a whole number",
     "Union[int, str": "it must be a whole number or auto",
@@ -172,7 +173,7 @@ def explain(error: OmegaConfBaseException, composed: DictConfig | None = None) -
     value = OmegaConf.select(composed, name, throw_on_missing=False)
     if name in rules.CHOICES:
         return ConfigError(name, value, f"it must be one of {', '.join(rules.CHOICES[name])}")
-    for theirs, ours in WORDS.items():
-        if theirs in reason:
-            return ConfigError(name, value, ours)
+    for part, allowed in WORDS.items():
+        if part in reason:
+            return ConfigError(name, value, allowed)
     return UserError(f"{name}: {reason}")

@@ -13,13 +13,13 @@ SPLITS = {  # κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
 
 
 def method(profile: object, gamma: object, split: object) -> str | None:
-    """``Method 1`` to ``Method 4``; None of any other schedule."""
+    """``Method 1`` to ``Method 4``; None for any other schedule."""
     if profile == "constant":
         return "Method 1"
     if profile != "step" or not _near(gamma, GAMMA):
         return None
-    return next((name for name, of_it in SPLITS.items() if _near(split, of_it)), None)
+    return next((name for name, exact in SPLITS.items() if _near(split, exact)), None)
 
 
-def _near(value: object, wanted: float) -> bool:
-    return isinstance(value, float) and math.isclose(value, wanted, abs_tol=1e-3)
+def _near(value: object, exact: float) -> bool:
+    return isinstance(value, float) and math.isclose(value, exact, abs_tol=1e-3)

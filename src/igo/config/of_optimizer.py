@@ -1,4 +1,4 @@
-"""What an optimizer's settings must keep, and the noise level δ that it has."""
+"""The rules for an optimizer's settings, and the formula of its noise level δ."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from igo.method.profiles import declared
 from igo.method.profiles import parameters as arguments
 from igo.method.ranges import Declared
 
-OF_SGD = ("sgd", "shb", "nshb")  # whose δ is known before training
+OF_SGD = ("sgd", "shb", "nshb")  # their δ is known before training
 FORMULAS = {
     "sgd": "η √(C²/b)",
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
@@ -28,7 +28,7 @@ def called(optimizer: OptimizerConfig) -> str:
 
 
 def law(optimizer: OptimizerConfig) -> str | None:
-    """The name in FORMULAS of the optimizer's δ; None where no δ is known."""
+    """The key in FORMULAS of the optimizer's δ; None where no δ is known."""
     return optimizer.name if optimizer.name in FORMULAS and not optimizer.timm else None
 
 
@@ -50,7 +50,7 @@ def described(optimizer: OptimizerConfig) -> dict[str, str | None]:
 
 
 def check_name(optimizer: OptimizerConfig) -> None:
-    """See that there is such an optimizer; whether timm has it is known when timm is asked."""
+    """See that there is an optimizer of this name; timm itself is asked later."""
     name = optimizer.name
     if not optimizer.timm and name not in OPTIMIZERS:
         hint = hints.choice("optimizer.name", name, OPTIMIZERS)
@@ -59,8 +59,8 @@ def check_name(optimizer: OptimizerConfig) -> None:
         )
 
 
-def own(optimizer: OptimizerConfig) -> dict[str, Declared]:
-    """What an optimizer declares of its settings."""
+def declared_settings(optimizer: OptimizerConfig) -> dict[str, Declared]:
+    """The range, the choices and the example of each setting of an optimizer."""
     return declared(function(optimizer.name, of_timm=optimizer.timm))
 
 
@@ -68,27 +68,26 @@ def complete(optimizer: OptimizerConfig) -> None:
     """Fill in the defaults of what is not set."""
     known = arguments(function(optimizer.name, of_timm=optimizer.timm))
     missing = [name for name in known if getattr(optimizer, name) is None]
-    needed = [name for name in missing if known[name].default is not None]
-    if needed and len(missing) == len(_of_some_only() & known.keys()):
+    with_default = [name for name in missing if known[name].default is not None]
+    if with_default and len(missing) == len(_optional() & known.keys()):
         allowed = f"its settings come with it; choose it as {called(optimizer)}"
         raise ConfigError("optimizer.name", optimizer.name, allowed)
-    for name in needed:
+    for name in with_default:
         setattr(optimizer, name, known[name].default)
 
 
-def _of_some_only() -> set[str]:
+def _optional() -> set[str]:
     """Settings that are null for the optimizers that do not have them."""
-    return {one.name for one in fields(OptimizerConfig) if one.default is None}
+    return {field.name for field in fields(OptimizerConfig) if field.default is None}
 
 
 def check(optimizer: OptimizerConfig) -> None:
     """See that nothing is set that the optimizer does not have."""
-    for name in sorted({*_of_some_only(), "momentum"} - own(optimizer).keys()):
+    for name in sorted({*_optional(), "momentum"} - declared_settings(optimizer).keys()):
         if value := getattr(optimizer, name):
-            having = [one for one, made in OPTIMIZERS.items() if name in arguments(made)]
-            allowed = f"{called(optimizer)} has no {name}; use" + " or".join(
-                f" optimizer={one}" for one in having
-            )
+            having = [other for other in OPTIMIZERS if name in arguments(OPTIMIZERS[other])]
+            others = " or".join(f" optimizer={other}" for other in having)
+            allowed = f"{called(optimizer)} has no {name}; use{others}"
             raise ConfigError(f"optimizer.{name}", value, allowed)
     if optimizer.constant_half_life and law(optimizer) != "adamw":
         raise ConfigError("optimizer.constant_half_life", True, "only optimizer=adamw has it")

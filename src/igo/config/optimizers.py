@@ -1,8 +1,8 @@
-"""Optimizers by name, a function each: its keyword arguments are its settings.
+"""Optimizers by name, each a function whose keyword arguments are its settings.
 
-The annotation of an argument says what it may be, its default what it is where nothing is set. A
-file in conf/optimizer/ shows the settings to a person. PyTorch is imported where an optimizer is
-made, since a plan is printed without it.
+The annotation of an argument gives its range, and its default is used where nothing is set. A file
+in conf/optimizer/ shows the settings to a person. PyTorch is imported where an optimizer is made,
+since a plan is printed without it.
 """
 
 from __future__ import annotations
@@ -56,16 +56,16 @@ def _sgd(
 ) -> Any:
     import torch
 
-    made = torch.optim.SGD(
+    optimizer = torch.optim.SGD(
         list(parameters), lr=learning_rate, momentum=momentum, dampening=dampening,
         weight_decay=weight_decay, fused=True,
     )  # fmt: skip
     if momentum:  # m = 0 must be there: PyTorch's first m would be g, not (1 - β) g, and unwritten
         # memory where loss scaling skips the first step
-        for group in made.param_groups:
+        for group in optimizer.param_groups:
             for parameter in group["params"]:
-                made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return made
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 def adamw(
@@ -104,31 +104,31 @@ def timm(
     eps: Annotated[float | None, POSITIVE] = None,
     weight_decay: Decay = 0.0,
 ) -> Any:
-    """Any that timm's factory knows; what is None is left to timm."""
+    """Any optimizer that timm's factory knows; timm chooses the arguments that are None."""
     factory: Any = import_module("timm.optim")
     known = factory.list_optimizers()
     if name not in known:
         allowed = f"timm has no such optimizer.{nearest(name, known)}"
         raise ConfigError("optimizer.name", name, allowed)
-    has = factory.get_optimizer_info(name)
-    if has.second_order:
+    info = factory.get_optimizer_info(name)
+    if info.second_order:
         allowed = "it needs second derivatives, which training does not compute; use another"
         raise ConfigError("optimizer.name", name, allowed)
-    more: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if beta1 is not None or beta2 is not None:
-        if beta1 is None or beta2 is None or not has.has_betas or has.num_betas != 2:
+        if beta1 is None or beta2 is None or not info.has_betas or info.num_betas != 2:
             allowed = (
                 "give beta1 and beta2, or neither, and neither to optimizers without these two"
             )
             raise ConfigError("optimizer.beta1", beta1, allowed)
-        more["betas"] = beta1, beta2
+        options["betas"] = beta1, beta2
     if eps is not None:
-        if not has.has_eps:
+        if not info.has_eps:
             raise ConfigError("optimizer.eps", eps, f"{name} has none; leave it out")
-        more["eps"] = eps
+        options["eps"] = eps
     try:
         return factory.create_optimizer_v2(
-            list(parameters), opt=name, lr=learning_rate, weight_decay=weight_decay, **more
+            list(parameters), opt=name, lr=learning_rate, weight_decay=weight_decay, **options
         )
     except (AssertionError, ImportError, TypeError, ValueError) as error:
         allowed = f"timm cannot make it: {first_line(error)}"
@@ -136,9 +136,5 @@ def timm(
 
 
 def function(name: str, *, of_timm: bool) -> Callable[..., Any]:
-    """What makes an optimizer.
-
-    Raises:
-        KeyError: there is none of this name.
-    """
+    """The function that makes an optimizer."""
     return timm if of_timm else OPTIMIZERS[name]

@@ -11,23 +11,24 @@ from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
 
-SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}  # by argument
+# The settings behind arguments of `plan` that have another name.
+SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}
 
 
 def stages_of(config: Config) -> int:
-    """M as set, or as ε asks for, or one an epoch."""
+    """M as it is set, or as ε asks for, or the number of epochs."""
     schedule = config.schedule
     try:
-        asked = rounds.stages_of(
+        needed = rounds.stages_of(
             schedule.epsilon, schedule.alpha_0, profile=schedule.profile, p=schedule.p,
             most=config.epochs, unit="epochs, at least one a stage",
         )  # fmt: skip
     except PlanError as error:
         raise ConfigError(f"schedule.{error.argument}", error.value, error.allowed) from None
-    if asked is not None and schedule.stages not in (None, asked):
-        allowed = f"schedule.epsilon chooses {asked}; leave one of them out"
+    if needed is not None and schedule.stages not in (None, needed):
+        allowed = f"schedule.epsilon chooses {needed}; leave one of them out"
         raise ConfigError("schedule.stages", schedule.stages, allowed)
-    return asked or schedule.stages or config.epochs
+    return needed or schedule.stages or config.epochs
 
 
 def make_plan(config: Config) -> Plan:
@@ -36,7 +37,7 @@ def make_plan(config: Config) -> Plan:
     if schedule.noise_exponent == "measured":
         allowed = "a training by itself measures it; elsewhere take the number that it says"
         raise ConfigError("schedule.noise_exponent", "measured", allowed)
-    own = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
+    arguments = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
     try:
         with warnings.catch_warnings():  # the notes below a printed plan say the same
             warnings.simplefilter("ignore", PlanWarning)
@@ -55,7 +56,7 @@ def make_plan(config: Config) -> Plan:
                 h=schedule.h,
                 final_updates=schedule.final_updates,
                 by_momentum=config.optimizer.decay_momentum,
-                **{name: value for name, value in own.items() if value is not None},
+                **{name: value for name, value in arguments.items() if value is not None},
             )
     except PlanError as error:
         setting = SETTINGS.get(error.argument, error.argument)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from igo.config import evaluations, hints, of_optimizer
+from igo.config import hints, of_optimizer
 from igo.config.methods import GAMMA
 from igo.config.plan import stages_of
 from igo.config.schema import (
@@ -16,6 +16,7 @@ from igo.config.schema import (
     Config,
     DatasetConfig,
     held_out,
+    total_epochs,
     training_samples,
 )
 from igo.config.settings import value_of
@@ -25,22 +26,27 @@ from igo.method.profiles import declared, parameters
 from igo.method.ranges import Declared
 from igo.paths import CONF
 
-CHOICES = {name: one.notes.choices for name, one in SETTINGS.items() if one.notes.choices}
-RULES = {name: one.notes.rule for name, one in SETTINGS.items() if one.notes.rule}
+CHOICES = {name: s.notes.choices for name, s in SETTINGS.items() if s.notes.choices}
+RULES = {name: s.notes.rule for name, s in SETTINGS.items() if s.notes.rule}
 PARTS = ("width", "stem")  # settings that some models have and others have not
 
 
 def _model_parts() -> dict[str, set[str]]:
-    """The built-in models, and which of PARTS each one reads: those that its conf/model has."""
+    """The built-in models, and the PARTS that each has in conf/model."""
     options = (yaml.safe_load(file.read_text()) for file in sorted((CONF / "model").glob("*.yaml")))
-    return {one["name"]: {*PARTS} & {*one} for one in options if not one.get("timm")}
+    return {model["name"]: {*PARTS} & {*model} for model in options if not model.get("timm")}
 
 
 MODEL_PARTS = _model_parts()
 
-WORDS = (
+WORDS = (  # that numbers may be instead
     ("engine.threads", "auto"), ("schedule.noise_exponent", "measured"), ("evaluate_every", "auto"),
 )  # fmt: skip
+
+# Evaluating an image takes at most a quarter of the time of training on one (docs/performance.md).
+# So evaluating a fifth as many images as are trained on takes at most 5 % of that time.
+TRAINED_PER_EVALUATED = 5
+FEW = 1000  # images; evaluating so few after each epoch takes a fraction of a second
 
 
 def check(setting: str, value: Any, notes: Declared) -> None:
@@ -60,21 +66,21 @@ def check(setting: str, value: Any, notes: Declared) -> None:
 def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
     schedule, optimizer = config.schedule, config.optimizer
-    if isinstance(schedule.noise_exponent, int):  # the one number whose setting takes a word too
+    if isinstance(schedule.noise_exponent, int):  # its setting is untyped, as it takes a word too
         schedule.noise_exponent = float(schedule.noise_exponent)
-    for setting, one in SETTINGS.items():
-        check(setting, value_of(config, setting), one.notes)
+    for name, setting in SETTINGS.items():
+        check(name, value_of(config, name), setting.notes)
     of_optimizer.check_name(optimizer)
     for name, notes in declared(schedule.profile).items():
         value = getattr(schedule, name)
         check("p" if name == "p" and value == config.p else f"schedule.{name}", value, notes)
-    for name, notes in of_optimizer.own(optimizer).items():
+    for name, notes in of_optimizer.declared_settings(optimizer).items():
         check(f"optimizer.{name}", getattr(optimizer, name), notes)
     _check_names(config)
 
 
 def _check_names(config: Config) -> None:
-    """What W&B takes as names; it would say so amid the run."""
+    """Check the names that W&B would refuse during the run."""
     project = config.tracking.project
     used = project is not None or config.tracking.tool == "wandb"
     if used and (not 1 <= len(project or "") <= 128 or {*(project or "")} & {*"/\\#?%:"}):
@@ -90,12 +96,12 @@ def complete(config: Config, typed: Collection[str]) -> None:
     schedule = config.schedule
     of_optimizer.complete(config.optimizer)
     if config.optimizer.decay_momentum:
-        _check_decay_momentum(config, typed)  # while what was typed is there to be named
+        _check_decay_momentum(config, typed)  # before split is changed
     schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
     if config.evaluate_every == "auto":
-        config.evaluate_every = evaluations.every(config)
+        config.evaluate_every = _epochs_between_evaluations(config)
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
@@ -110,8 +116,18 @@ def complete(config: Config, typed: Collection[str]) -> None:
             schedule.gamma = GAMMA
 
 
+def _epochs_between_evaluations(config: Config) -> int:
+    """The fewest that keep to TRAINED_PER_EVALUATED; the last epoch is evaluated in any case."""
+    images = (config.dataset.test_samples or 0) + held_out(config.dataset)
+    if images <= FEW:
+        return 1
+    epochs = total_epochs(config)
+    affordable = epochs * training_samples(config) // (TRAINED_PER_EVALUATED * images)
+    return math.ceil(epochs / max(affordable, 1))
+
+
 def _follow_kappa_and_lambda(config: Config, typed: Collection[str]) -> None:
-    """κ and λ say what γ and split are: γ = κ/√λ and split = ln κ/ln γ, the share of η."""
+    """Set γ and split from κ and λ: γ = κ/√λ, and split = ln κ/ln γ, the share of η."""
     schedule = config.schedule
     kappa = 1.0 if schedule.kappa is None else schedule.kappa
     lam = 1.0 if schedule.lam is None else schedule.lam
@@ -190,8 +206,8 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
         raise ConfigError("schedule.feedback_limit", schedule.feedback_limit, allowed)
     if "schedule.h" in typed and schedule.lengths == "equal":
         raise ConfigError("schedule.h", schedule.h, "only schedule.lengths=algorithm3 has it")
-    for name, one in parameters(profile).items():
-        if one.default is one.empty and getattr(schedule, name) is None:
+    for name, parameter in parameters(profile).items():
+        if parameter.default is parameter.empty and getattr(schedule, name) is None:
             raise ConfigError(f"schedule.{name}", None, f"the profile '{profile}' needs it")
     if schedule.stages is not None and schedule.stages > config.epochs:
         raise ConfigError(

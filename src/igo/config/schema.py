@@ -1,7 +1,7 @@
-"""The typed configuration: what a run can be told, and nothing else.
+"""The typed configuration: the settings of a run, each with its type, default and range.
 
-conf/ holds the values and explains them; these classes hold the types, ``rules`` the rules, and
-``load`` makes one of what was composed.
+conf/ holds the values and explains them. ``rules`` checks what settings must keep together, and
+``load`` makes a Config of what Hydra composed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SWITCH = ("auto", "true", "false")
 LOGGERS: dict[str, str] = {
     "wandb": "igo.runs.tracking",
     "tensorboard": "igo.runs.tensorboard",
-}  # by tracking.tool the module, see igo.runs.loggers
+}  # tracking.tool: module, see igo.runs.loggers
 
 
 @dataclass
@@ -44,11 +44,11 @@ class AugmentConfig:
 class DatasetConfig:
     """A data set: its facts (checked against the files when they are read) and its augmentation.
 
-    ``samples`` are the training images in use, those held out for validation among them, and
-    ``validation`` is the share of them that is held out to tune on. With ``redraw`` each seed has
-    images of its own, where not all are used. ``workers`` are DataLoader processes, where images
-    are read from disk; with ``cache`` such images are resized once and kept. ``root`` is of
-    dataset=folder, ``file`` of dataset=arrays.
+    ``samples`` counts the training images in use, with those held out for validation.
+    ``validation`` is the share of them that is held out to tune on. With ``redraw`` each seed draws
+    its own images, where not all are used. ``workers`` is the number of DataLoader processes, where
+    images are read from disk. With ``cache`` such images are resized once and kept. Only
+    dataset=folder has a ``root``, and only dataset=arrays a ``file``.
     """
 
     name: Annotated[str, readers.NAMES, "data"]
@@ -92,7 +92,7 @@ class _OptimizerConfig:
 
 @dataclass
 class _ScheduleConfig:
-    """A noise profile with its own parameters (the others stay null), and how it meets epochs."""
+    """A noise profile with its parameters (those of others are null), and the stages it has."""
 
     profile: Annotated[str, tuple(PROFILES), "schedule"]
     stages: Annotated[int | None, RULES["stages"], "M"] = None
@@ -116,7 +116,7 @@ class _ScheduleConfig:
 if TYPE_CHECKING:
 
     class ScheduleConfig(_ScheduleConfig):
-        """With the parameters of all profiles; these are those that the program itself reads."""
+        """With the parameters of all profiles; the program itself reads these."""
 
         p: float | None = None
         gamma: float | None = None
@@ -201,11 +201,11 @@ class Config:
 SETTINGS = dict(settings_of(Config))
 
 
-# What the settings mean. Raised where the same ones come to mean another result, as when epochs
-# came to be equal batches (2): runs of an earlier rule are never continued under a later one.
+# The version of what settings mean. It is raised where the same settings give another result, as
+# when epochs became equal batches (2). Runs of an earlier rule are never continued.
 RULE = 2
 
-# Settings that change no result: where a run computes, and where its files and records go.
+# Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
     "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "engine.background",
@@ -213,8 +213,8 @@ NO_EFFECT = (
 )  # fmt: skip
 
 
-# Settings that may differ among the processes of a run: where each finds what it reads, and what
-# the first process alone does.
+# Settings that may differ among the processes of a run: where each finds its files, and what the
+# first process alone does.
 OF_ONE_PROCESS = (
     "tracking.", "data_dir", "runs_dir", "save_model", "engine.threads", "engine.background",
     "dataset.workers", "dataset.root", "dataset.file",
@@ -245,7 +245,7 @@ def draw_of(config: Config) -> int:
 
 
 def training_samples(config: Config) -> int:
-    """n, the samples that are trained on: those in use without those held out for validation."""
+    """n, the samples that are trained on: those in use but not held out for validation."""
     return config.dataset.samples - held_out(config.dataset)
 
 
@@ -255,7 +255,7 @@ def total_epochs(config: Config) -> int:
 
 
 def shared_settings(config: Config) -> dict[str, Any]:
-    """The settings that all processes of a run must have alike, by full name."""
+    """The settings that must be the same in all processes of a run, by full name."""
     names = (name for name in SETTINGS if not name.startswith(OF_ONE_PROCESS))
     return {name: value_of(config, name) for name in names}
 
@@ -263,17 +263,18 @@ def shared_settings(config: Config) -> dict[str, Any]:
 def result_settings(config: Config) -> dict[str, Any]:
     """The settings that make a run's result what it is, by full name.
 
-    Without those that change no result, and without those at their neutral value, the default of
-    their field here: so a new setting renames no run. A default here can therefore never change.
+    Settings that change no result are left out, and so are settings at their neutral value, the
+    default of their field here. So a new setting renames no run, and a default here never changes.
     """
-    without = {name for name in SETTINGS for one in NO_EFFECT if f"{name}.".startswith(f"{one}.")}
+    groups = tuple(f"{name}." for name in NO_EFFECT)
+    without = {name for name in SETTINGS if f"{name}.".startswith(groups)}
     if config.engine.micro_batch_size is not None:  # else memory decides it
         without.add("engine.memory")
-    if config.dataset.name != "imagenet":  # whose random crops are of the resized images then
+    if config.dataset.name != "imagenet":  # its random crops are of the resized images
         without.add("dataset.cache")
     without.add("p")  # schedule.p holds it where it is used
-    found = {name: value_of(config, name) for name in SETTINGS if name not in without}
-    return {name: value for name, value in found.items() if value != SETTINGS[name].default}
+    values = {name: value_of(config, name) for name in SETTINGS if name not in without}
+    return {name: value for name, value in values.items() if value != SETTINGS[name].default}
 
 
 def known_settings() -> list[str]:

@@ -1,4 +1,4 @@
-"""How settings are declared, as annotated fields of a class, and read from it and its objects."""
+"""Settings as annotated fields of a class: how they are declared, and how values are read."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ class Setting(NamedTuple):
 
     kind: Any
     default: Any
-    notes: Declared  # its text is what tables call it
+    notes: Declared  # its text is the name in tables
 
 
-def settings_of(of: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
-    """The settings of a class, those of the classes in it included, by full name."""
-    kinds, noted = get_type_hints(of), get_type_hints(of, include_extras=True)
-    for one in fields(of):
-        kind = kinds[one.name]
+def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    """The settings of a class and of the classes in it, by full name."""
+    kinds, annotated = get_type_hints(owner), get_type_hints(owner, include_extras=True)
+    for field in fields(owner):
+        kind = kinds[field.name]
         if is_dataclass(kind):
-            yield from settings_of(kind, f"{prefix}{one.name}.")  # type: ignore[arg-type]
+            yield from settings_of(kind, f"{prefix}{field.name}.")  # type: ignore[arg-type]
         else:
-            default = [] if one.default_factory is list else one.default
-            yield prefix + one.name, Setting(kind, default, declared(noted[one.name]))
+            default = [] if field.default_factory is list else field.default
+            yield prefix + field.name, Setting(kind, default, declared(annotated[field.name]))
 
 
 def value_of(config: object, setting: str) -> Any:
@@ -41,13 +41,12 @@ def with_settings_of(base: type, functions: Iterable[Callable[..., Any]]) -> Any
 
     They are null where the chosen function does not have them.
     """
-    found: dict[str, Any] = {}
+    kinds: dict[str, Any] = {}
     for function in functions:
-        types = get_type_hints(function)
-        for name in parameters(function).keys() - {one.name for one in fields(base)}:
-            kind = types[name]
-            found[name] = (str if get_origin(kind) is Literal else kind) | None
-    rest = [(name, kind, None) for name, kind in sorted(found.items())]
-    made = make_dataclass(base.__name__.lstrip("_"), rest, bases=(base,))
-    made.__module__ = base.__module__  # where pickle looks for it
-    return made
+        hints = get_type_hints(function)
+        for name in parameters(function).keys() - {field.name for field in fields(base)}:
+            kinds[name] = (str if get_origin(hints[name]) is Literal else hints[name]) | None
+    more = [(name, kind, None) for name, kind in sorted(kinds.items())]
+    extended = make_dataclass(base.__name__.lstrip("_"), more, bases=(base,))
+    extended.__module__ = base.__module__  # where pickle looks for it
+    return extended

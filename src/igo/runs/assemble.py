@@ -1,4 +1,4 @@
-"""Put a run together from its configuration, and move its state in and out of a checkpoint."""
+"""Put a run together from its configuration, and load and save its state."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
     built = replace(built, micro_batch_size=micro_batch.size_for(config, network))
-    measured = [Online.of_epoch(config.noise, plan.n, one.batches).size for one in plan.stages]
+    measured = [Online.of_epoch(config.noise, plan.n, stage.batches).size for stage in plan.stages]
     sizes = [*plan.batch_sizes, *measured, measure.size_at_start(config, None)]
     smallest = built.smallest_part(sizes)
     if config.engine.batchnorm == "local":
         smallest = max(smallest // ranks.size, 1)
     if models.check_fits(network, config.model.name, config.dataset, smallest):
         built = engine.without_bf16(built, config.engine)
-    if ranks.size > 1:  # one start, whatever machine drew it
+    if ranks.size > 1:  # machines may draw different parameters
         network.load_state_dict(ranks.broadcast(network.state_dict()))
     network = built.prepare(network)
     optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
@@ -46,16 +46,18 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
 
 
 def _identity(config: Config, ranks: Ranks) -> Identity:
-    """Which data were read: the same on all ranks."""
-    own = same_data.of(config)
-    first: str = ranks.broadcast(own.fingerprint)
-    if own.fingerprint != first:
-        raise UserError(f"process {ranks.rank} has other data than the first: {own}, not {first}")
-    return own
+    """Which data were read; all ranks must have the same."""
+    here = same_data.identity_of(config)
+    first: str = ranks.broadcast(here.fingerprint)
+    if here.fingerprint != first:
+        raise UserError(
+            f"process {ranks.rank} has other data than the first: {here}, not {first}"
+        )
+    return here
 
 
 def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress) -> dict[str, Any]:
-    """All that a bit-identical resume needs, as copies in the CPU's memory: training may go on.
+    """All that a bit-identical resume needs, copied to the CPU's memory: training may go on.
 
     Random streams need no state, see seeds.
     """
@@ -71,11 +73,11 @@ def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress)
 def load(
     path: Path, signature: str, run: Training, warn: Callable[[str], None]
 ) -> tuple[Progress | None, dict[str, Any]]:
-    """Bring a run to its newest whole checkpoint, which rank 0 alone has to see.
+    """Bring a run to its newest whole checkpoint. Only rank 0 reads the file.
 
     Returns:
-        Where it stands, None where there is no checkpoint; and what else is in the checkpoint. The
-        former has the records only if it was saved by a version that kept them there.
+        The run's progress, None where there is no checkpoint, and the checkpoint's whole content.
+        Only checkpoints of early versions have the records in the progress.
     """
     ranks = run.engine.ranks
     state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
@@ -90,7 +92,7 @@ def load(
         run.network.load_state_dict(state["model"])
         rate = run.config.learning_rate
         optim.load(run.optimizer, state["optimizer"], run.config.optimizer, rate)
-        if state["scaler"]:  # empty of a start whose device needed no scaling
+        if state["scaler"]:  # empty where the device needed no scaling
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"]), state
     except RuntimeError:
@@ -103,19 +105,19 @@ def load(
 
 
 def of_folder(
-    folder: Path, here: Callable[[Config], None], warn: Callable[[str], None]
+    folder: Path, move: Callable[[Config], None], warn: Callable[[str], None]
 ) -> tuple[Training, Progress]:
-    """A run as its newest whole checkpoint left it, for measuring.
+    """A run at its newest whole checkpoint, to measure on.
 
     Args:
-        folder: the run's.
-        here: changes where, and in which precision, its configuration computes.
-        warn: told of a damaged checkpoint that an older one is taken for.
+        folder: the run's folder.
+        move: changes where, and in which precision, its configuration computes.
+        warn: called where a checkpoint is damaged and an older one is used.
     """
     config = of_file(folder / "config.yaml")
     refuse_older(folder)
-    name = RunFolder(config).path.name  # whose checkpoint it must be, as it was trained
-    here(config)
+    name = RunFolder(config).path.name  # before `move`: the checkpoint is of the run as trained
+    move(config)
     training = prepare(config, make_plan(config))
     reasons: list[str] = []
     progress, _ = load(folder / "checkpoint.pt", name, training, reasons.append)

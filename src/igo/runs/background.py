@@ -1,4 +1,4 @@
-"""Writing beside training: an epoch's record and checkpoint reach the disk during the next one."""
+"""Writing in the background: an epoch's record and checkpoint are written during the next epoch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 class Writer:
     """Does one piece of work at a time, in order, beside the caller or at once.
 
-    A piece is waited for before the next one begins: the disk is at most one behind.
+    Each piece is waited for before the next one begins, so at most one is unwritten.
     """
 
     def __init__(self, beside: bool) -> None:
@@ -19,7 +19,7 @@ class Writer:
         self._last: Future[None] | None = None
 
     def do(self, work: Callable[[], None]) -> None:
-        """Begin it, once the piece before is done; the error of that one is raised here."""
+        """Begin a piece once the last one is done; the last one's error is raised here."""
         self.wait()
         if self._thread is None:
             work()
@@ -27,13 +27,13 @@ class Writer:
             self._last = self._thread.submit(work)
 
     def wait(self) -> None:
-        """Until all is done; raises what the last piece of work raised, once."""
+        """Wait for the last piece, and raise its error, once."""
         last, self._last = self._last, None
         if last is not None:
             last.result()
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """End the thread."""
         if self._thread is not None:
             self._thread.shutdown()
 
@@ -43,20 +43,20 @@ def writer(beside: bool) -> Iterator[Writer]:
     """A writer whose work is done when the body ends, whatever ends it.
 
     Raises:
-        Exception: of the last piece, unless the body has its own to tell.
+        Exception: the error of the last piece, unless the body raises another.
     """
-    made = Writer(beside)
+    opened = Writer(beside)
     try:
-        yield made
-        made.wait()
+        yield opened
+        opened.wait()
     except BaseException:
         with contextlib.suppress(Exception):
-            made.wait()
+            opened.wait()
         raise
     finally:
-        made.close()
+        opened.close()
 
 
 def wanted(setting: bool | str, device: str) -> bool:
-    """Whether engine.background says so; auto: on a CPU, as nobody has tried it on a GPU yet."""
+    """The value of engine.background; auto means only on a CPU, as no GPU was tried yet."""
     return device == "cpu" if setting == "auto" else str(setting).lower() == "true"

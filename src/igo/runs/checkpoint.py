@@ -14,18 +14,18 @@ import torch
 from igo.errors import Outside, UserError
 from igo.files import durable, partial_of, read_bytes
 
-VERSION = 2  # 1 had the records of all epochs in it; 2 says how far metrics.jsonl goes
-DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load passes over it
+VERSION = 2  # 1 held the records of all epochs; 2 holds how far metrics.jsonl goes
+DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 
 
 class Damaged(UserError):
-    """The bytes of a checkpoint were read, and are not those that a run wrote."""
+    """The bytes of a checkpoint are not those that a run wrote."""
 
 
 def save(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint; the one before stays beside it as ``previous-NAME``.
+    """Write a checkpoint; the last one is kept beside it as ``previous-NAME``.
 
-    Whatever moment the process dies at, one of the two is whole, if the one at ``path`` was.
+    Whenever the process dies, one of the two is whole, if the one at ``path`` was.
     """
     partial = partial_of(path)
     with durable(partial) as file:
@@ -39,12 +39,12 @@ def save(path: Path, state: Mapping[str, Any]) -> None:
 
 
 def previous(path: Path) -> Path:
-    """Where the checkpoint before the newest one is kept."""
+    """The file of the checkpoint before the newest one."""
     return path.with_name(f"previous-{path.name}")
 
 
 def set_aside(path: Path) -> None:
-    """Keep a damaged checkpoint under another name, lest ``save`` put it over the whole one."""
+    """Rename a damaged checkpoint, so that ``save`` does not replace the whole one by it."""
     if path.exists():
         path.replace(path.with_name(f"damaged-{path.name}"))
         sync_folder(path.parent)
@@ -54,11 +54,11 @@ def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
     """Load the newest whole checkpoint of a run into CPU memory, or None where there is none.
 
     Args:
-        path: where the newest one is.
-        signature: what ``save`` was given as ``state["signature"]``: whose checkpoint it must be.
+        path: the newest one.
+        signature: the run's name, which ``save`` got as ``state["signature"]``.
 
     Returns:
-        The state, and a warning for each damaged file that was passed over.
+        The state, and a warning for each damaged file that was skipped.
     """
     warnings: list[str] = []
     for candidate in (path, previous(path)):
@@ -81,7 +81,7 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
     """Read one file without running code from it (weights_only).
 
     Raises:
-        Damaged: the file is, or not a checkpoint of this run.
+        Damaged: the file is damaged, or is no checkpoint of this run.
     """
     content = read_bytes(path)
     try:
@@ -102,12 +102,11 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
         raise Damaged(f"{path} is not a checkpoint of this version")
     if state.get("signature") != signature:
         raise Damaged(f"{path} is the checkpoint of another run, {state.get('signature')}")
-    found: dict[str, Any] = state
-    return found
+    return dict(state)
 
 
 def _verified(content: bytes) -> io.BytesIO:
-    """Compare what was read with its digest; torch.load itself loads changed numbers."""
+    """Compare the content with its digest, as torch.load would load changed numbers."""
     digest = hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest()
     if digest != content[-DIGEST_BYTES:]:
         raise ValueError("its SHA-256 differs")

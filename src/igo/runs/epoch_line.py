@@ -1,4 +1,4 @@
-"""An epoch in a line: named numbers for a pipe, columns under a heading for a terminal."""
+"""An epoch as a line: named numbers for a pipe, columns below a heading for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GAP = "  "
 
 @dataclass(frozen=True)
 class Column:
-    """A title, what stands below it, and how soon it makes room, 0: never."""
+    """A title and what is below it. The column with the lowest ``leaves`` leaves first, 0 never."""
 
     title: str
     width: int
@@ -40,7 +40,7 @@ def describe(record: Mapping[str, Any]) -> str:
 
 
 def columns(width: int, *, momentum: bool = False, validation: bool = False) -> list[Column]:
-    """Those that ``width`` characters have room for, the more important ones."""
+    """The most important columns that fit into ``width`` characters."""
     shown = [
         Column("epoch", 5, lambda r: str(r["epoch"])),
         Column("stage", 5, lambda r: str(r["stage"]), leaves=3),
@@ -51,39 +51,38 @@ def columns(width: int, *, momentum: bool = False, validation: bool = False) -> 
         Column("b_m", 8, lambda r: f"{r['b_m']:,.1f}"),
         Column("train loss", 10, lambda r: f"{r['train/loss']:.4f}", leaves=6),
         Column("train", 7, lambda r: f"{r['train/accuracy']:.2%}", leaves=5),
-        Column("test loss", 9, partial(_if_there, "test/loss", ".4f"), leaves=4),
-        Column("test", 7, partial(_if_there, "test/accuracy", ".2%")),
+        Column("test loss", 9, partial(_optional, "test/loss", ".4f"), leaves=4),
+        Column("test", 7, partial(_optional, "test/accuracy", ".2%")),
         Column("images/s", 9, lambda r: f"{r['images_per_second']:,.0f}", leaves=1),
     ]
     if momentum:
         shown.insert(7, Column("β_m", 6, lambda r: f"{r['beta_m']:.3g}"))
     if validation:
-        shown.insert(-2, Column("validation", 10, partial(_if_there, "validation/accuracy", ".2%")))
+        shown.insert(-2, Column("validation", 10, partial(_optional, "validation/accuracy", ".2%")))
     for step in range(1, 7):
         if len(heading(shown)) <= width:
             break
-        shown = [one for one in shown if one.leaves != step]
+        shown = [column for column in shown if column.leaves != step]
     return shown
 
 
 def heading(columns: Sequence[Column]) -> str:
     """The titles."""
-    return GAP.join(one.title.rjust(one.width) for one in columns)
+    return GAP.join(column.title.rjust(column.width) for column in columns)
 
 
 def line(columns: Sequence[Column], record: Mapping[str, Any]) -> str:
-    """An epoch under the heading."""
-    return GAP.join(one.cell(record).rjust(one.width) for one in columns) + _skipped(record)
+    """An epoch below the heading."""
+    cells = (column.cell(record).rjust(column.width) for column in columns)
+    return GAP.join(cells) + _skipped(record)
 
 
-def _if_there(name: str, form: str, record: Mapping[str, Any]) -> str:
-    """Of an epoch that was evaluated; see evaluate_every."""
-    value = record[name]
+def _optional(name: str, form: str, record: Mapping[str, Any]) -> str:
+    value = record[name]  # None in an epoch without evaluation
     return "–" if value is None else format(value, form)
 
 
 def _level(name: str, record: Mapping[str, Any]) -> str:
-    """A noise level, where there is one."""
     level = record.get(name)
     return "–" if level is None else f"{level:.4g}"
 

@@ -1,4 +1,4 @@
-"""`schedule.noise_exponent=measured`: a number before there is a plan, and a run like any other."""
+"""`schedule.noise_exponent=measured`: ρ is measured before the plan is made."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from igo.method.exponent import NoiseExponent
 
 SETTING, MEASURED = "schedule.noise_exponent", "measured"
-WIDEST = 0.5  # of an interval that says anything: from the published ½ to 1
+WIDEST = 0.5  # a wider interval says nothing: the published ½ and 1 are so far apart
 LEAST_BATCHES = 8
 
 
 def resolved(config: Config, terminal: Terminal) -> Config:
-    """The configuration with ρ measured at the start of training, to two decimals.
+    """The configuration with ρ measured at the start of training.
 
-    So the same command finds the same run, on another machine too.
+    ρ has two decimals, so that the same command finds the same run on another machine, too.
     """
     if config.schedule.noise_exponent != MEASURED:
         return config
@@ -37,32 +37,32 @@ def resolved(config: Config, terminal: Terminal) -> Config:
     batches = max(config.noise.batches, LEAST_BATCHES)
     size = min(config.batch_size, training.data.n // batches)
     try:
-        found = exponent.predict(
+        estimate = exponent.predict(
             training, learning_rate=config.learning_rate, momentum=config.optimizer.momentum,
             batch_size=max(size, 1), batches=batches,
         )  # fmt: skip
     except ValueError as error:
         raise ConfigError(SETTING, MEASURED, str(error)) from None
-    rho = usable(found)
-    low, high = found.interval
+    rho = usable(estimate)
+    low, high = estimate.interval
     terminal.say(
-        f"{SETTING}={rho:g}: predicted from curvature at the start, {found.value:.3f} ({low:.3f} to"
-        f" {high:.3f}), largest ηλ {found.steps[0]:.3g}"
+        f"{SETTING}={rho:g}: predicted from curvature at the start, {estimate.value:.3f} ({low:.3f}"
+        f" to {high:.3f}), largest ηλ {estimate.steps[0]:.3g}"
     )
     return replace(config, schedule=replace(config.schedule, noise_exponent=rho))
 
 
-def usable(found: NoiseExponent) -> float:
+def usable(estimate: NoiseExponent) -> float:
     """ρ in (0, 1] to two decimals."""
-    low, high = found.interval
+    low, high = estimate.interval
     if not high - low <= WIDEST:
         allowed = (
-            f"ρ from curvature is {found.value:.2f}, anywhere from {low:.2f} to {high:.2f}: wider"
-            f" than {WIDEST:g}; take more batches (noise.batches), or give a number"
+            f"ρ from curvature is {estimate.value:.2f}, anywhere from {low:.2f} to {high:.2f}:"
+            f" wider than {WIDEST:g}; take more batches (noise.batches), or give a number"
         )
         raise ConfigError(SETTING, MEASURED, allowed)
-    rho = min(round(found.value, 2), 1.0)  # above 1 where curvature is negative: outside the law
+    rho = min(round(estimate.value, 2), 1.0)  # above 1 where curvature is negative
     if rho <= 0:
-        allowed = f"ρ from curvature is {found.value:.3f}, and must be in (0, 1]; give a number"
+        allowed = f"ρ from curvature is {estimate.value:.3f}, and must be in (0, 1]; give a number"
         raise ConfigError(SETTING, MEASURED, allowed)
     return rho

@@ -1,4 +1,4 @@
-"""Run folders by what a person names: folders, sweeps, globs, or lists of these."""
+"""Run folders from what a person types: folders, sweeps, globs, or lists of these."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NO_RUNS = ("wandb", "sweeps")  # folders beside run folders
 
 
 def named(runs: object) -> list[str]:
-    """What the setting ``runs`` names: one folder or glob, or a list of them."""
+    """The folders and globs of the setting ``runs``, which is one of them or a list."""
     given = list(runs) if isinstance(runs, list | ListConfig) else [runs]
     names = [name for name in given if isinstance(name, str) and name]
     if not names or len(names) < len(given):
@@ -28,17 +28,17 @@ def named(runs: object) -> list[str]:
 def find(names: Sequence[str]) -> list[Path]:
     """The run folders that folders and globs stand for, each once, sorted.
 
-    A folder with a run's files is a run; that of a sweep stands for its runs. Of any other all
-    folders in it are taken, NO_RUNS and hidden ones aside, if one of them is a run: the rest may be
-    runs that were damaged.
+    A folder with a run's files is a run, and a sweep's folder stands for its runs. Any other folder
+    stands for all folders in it except NO_RUNS and hidden ones, if one of them is a run: the others
+    may be damaged runs.
     """
-    found: dict[Path, Path] = {}
+    unique: dict[Path, Path] = {}
     for name in names:
-        folders = [one for path in _paths(name) for one in _runs_of(path)]
+        folders = [folder for path in _paths(name) for folder in _runs_of(path)]
         if not any(is_run(folder) for folder in folders):
             raise ConfigError("runs", name, "it holds no runs (folders with a config.yaml)")
-        found |= {folder.resolve(): folder for folder in folders}
-    return sorted(found.values())
+        unique |= {folder.resolve(): folder for folder in folders}
+    return sorted(unique.values())
 
 
 def _paths(name: str) -> list[Path]:
@@ -47,8 +47,8 @@ def _paths(name: str) -> list[Path]:
         return [path]
     if path.exists():
         raise ConfigError("runs", name, "it is a file; it must be a folder of runs")
-    matches = [Path(one) for one in glob.glob(name)]  # noqa: PTH207 (it takes absolute patterns)
-    matches = [one for one in matches if one.is_dir()]
+    matches = [Path(match) for match in glob.glob(name)]  # noqa: PTH207 (takes absolute patterns)
+    matches = [match for match in matches if match.is_dir()]
     if not matches:
         raise ConfigError("runs", name, "there is no such folder")
     return matches
@@ -57,18 +57,13 @@ def _paths(name: str) -> list[Path]:
 def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
-    if (path / MANIFEST).is_file():
-        return _runs_of_sweep(path / MANIFEST)
+    if (path / MANIFEST).is_file():  # RUNS_DIR/sweeps/NAME names runs that may not be there yet
+        return [path.parents[1] / entry.run for entry in read_manifest(path / MANIFEST).runs]
     inside = [
-        one for one in path.iterdir()
-        if one.is_dir() and one.name not in NO_RUNS and not one.name.startswith(".")
+        folder for folder in path.iterdir()
+        if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")
     ]  # fmt: skip
-    return inside if any(is_run(one) for one in inside) else [path]
-
-
-def _runs_of_sweep(manifest: Path) -> list[Path]:
-    """The run folders that RUNS_DIR/sweeps/NAME/sweep.json names, whether they are there yet."""
-    return [manifest.parents[2] / entry.run for entry in read_manifest(manifest).runs]
+    return inside if any(map(is_run, inside)) else [path]
 
 
 def is_run(folder: Path) -> bool:

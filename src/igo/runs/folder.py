@@ -1,7 +1,7 @@
-"""The folder of a run: a run is its config, and its folder is named from it.
+"""The folder of a run, named by the run's configuration.
 
-config.yaml, plan.csv, metrics.jsonl (one record an epoch), status.json, checkpoint.pt. Every file
-is written whole or not at all.
+It has config.yaml, plan.csv, metrics.jsonl (a record for each epoch), status.json and
+checkpoint.pt. Every file is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import re
 import shutil
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -42,7 +42,7 @@ from igo.runs.records import Records
 
 DIGESTED = ("config.yaml", "plan.csv", "metrics.jsonl")
 LONGEST_LINE = 2**16  # bytes of a record, and more
-CARRIED_ON = ("wandb_id", "seconds", "began")  # entries of status.json that outlive a start
+KEPT = ("wandb_id", "seconds", "began")  # entries of status.json that a new start keeps
 
 
 def signature(config: Config) -> str:
@@ -63,12 +63,12 @@ class RunFolder:
 
     @cached_property
     def records(self) -> Records:
-        """What metrics.jsonl holds, as far as this process wrote it."""
+        """The writer of metrics.jsonl."""
         return Records(self.path)
 
     @property
     def checkpoint(self) -> Path:
-        """Where the newest checkpoint is."""
+        """The file of the newest checkpoint."""
         return self.path / "checkpoint.pt"
 
     @property
@@ -77,10 +77,10 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Make the folder and hold it: one process at a time works on a run.
+        """Make the folder and lock it: one process at a time works on a run.
 
         Raises:
-            Busy: another process holds it.
+            Busy: another process has the lock.
         """
         make_writable(self.path)
         refuse_links(self.path)
@@ -99,7 +99,7 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-            except BlockingIOError:  # perhaps somebody who only looks, see state_of
+            except BlockingIOError:  # perhaps by a process that only reads the state, see state_of
                 if attempt == 9:
                     raise Busy(f"{self.path} is being worked on by another process") from None
                 time.sleep(0.05)
@@ -111,7 +111,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Tell a person what to do where the body cannot write in the folder."""
+        """Turn an error of writing in the body into one that says what to do."""
         try:
             self._check_lock()
             yield
@@ -124,7 +124,7 @@ class RunFolder:
     def _check_lock(self) -> None:
         if self._lock is None:
             return
-        self.path.stat()  # gone altogether is another error
+        self.path.stat()  # another error where the whole folder is gone
         lock = self.path / ".lock"
         if not lock.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), lock.stat()):
             raise Outside(
@@ -134,8 +134,8 @@ class RunFolder:
             )
 
     def start_over(self) -> None:
-        """Forget all that an earlier start left, the lock aside."""
-        self._status_file.unlink(missing_ok=True)  # first: a part of a run is never "finished"
+        """Remove all that an earlier start left, but the lock."""
+        self._status_file.unlink(missing_ok=True)  # first: what is left must not say "finished"
         for entry in self.path.iterdir():
             if entry.name == ".lock":
                 continue
@@ -154,39 +154,29 @@ class RunFolder:
         rows.writerows(table)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
-    def write_records(self, records: Sequence[Record]) -> None:
-        """Make metrics.jsonl hold exactly these records."""
-        self.records.begin(records)
-
     def damaged(self) -> list[str]:
-        """Files of a finished run that are not what it wrote; those of old versions are taken."""
-        written, found = self.status().get("sha256"), digests(self.path)
-        if not isinstance(written, dict):  # a version without
-            return [] if found["metrics.jsonl"] else ["metrics.jsonl"]
-        return [name for name in found if found[name] != written.get(name)]
-
-    def append_record(self, record: Record) -> None:
-        """Add one line to metrics.jsonl. A torn line is mended at the next start."""
-        self.records.append(record)
+        """Files of a finished run that have changed since; old versions recorded no digests."""
+        recorded, actual = self.status().get("sha256"), digests(self.path)
+        if not isinstance(recorded, dict):
+            return [] if actual["metrics.jsonl"] else ["metrics.jsonl"]
+        return [name for name in actual if actual[name] != recorded.get(name)]
 
     def status(self) -> Record:
-        """The content of status.json, see ``read_status``; none if it is that of another run."""
-        found = read_status(self.path)
-        return found if found.get("run", self.path.name) == self.path.name else {}
+        """The content of status.json, see ``read_status``; empty if it is of another run."""
+        status = read_status(self.path)
+        return status if status.get("run", self.path.name) == self.path.name else {}
 
     def begin_status(self, **entries: object) -> None:
-        """Start status.json anew; of an earlier start it keeps the W&B id and the time spent."""
-        before = self.status()
-        kept = {key: value for key, value in before.items() if key in CARRIED_ON}
-        if "command" in before:
-            kept.setdefault("began", before["command"])
+        """Write a new status.json with the KEPT entries of an earlier start."""
+        previous = self.status()
+        kept = {key: value for key, value in previous.items() if key in KEPT}
+        if "command" in previous:
+            kept.setdefault("began", previous["command"])
         (self.path / "error.txt").unlink(missing_ok=True)
         plan = self.path / "plan.csv"
         digest = hashlib.sha256(plan.read_bytes()).hexdigest() if plan.is_file() else ""
-        made = {"run": self.path.name, "rule": RULE, "plan": digest}
-        write_atomically(
-            self._status_file, json.dumps({**made, **entries, **kept}, indent=2) + "\n"
-        )
+        status = {"run": self.path.name, "rule": RULE, "plan": digest, **entries, **kept}
+        write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
 
     def update_status(self, **changes: object) -> None:
         """Change entries of status.json."""
@@ -194,10 +184,10 @@ class RunFolder:
         write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
 
     def write_failure(self, error: BaseException, **entries: object) -> None:
-        """Keep an error in status.json, and its traceback, of the present one, in error.txt.
+        """Write an error into status.json, and the present traceback into error.txt.
 
-        A run that a full disk, a lack of memory and the like stopped counts as interrupted: a
-        sweep tries it again.
+        A run that a full disk, a lack of memory and the like stopped counts as interrupted, so that
+        a sweep tries it again.
         """
         outside = isinstance(error, Outside | MemoryError)
         state = "interrupted" if outside else "failed"
@@ -208,23 +198,23 @@ class RunFolder:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of the files that people and programs read; empty for one that is missing."""
-    found = {}
+    digest_of = {}
     for name in DIGESTED:
         try:
-            found[name] = sha256_of(folder / name)
+            digest_of[name] = sha256_of(folder / name)
         except FileNotFoundError:
-            found[name] = ""
+            digest_of[name] = ""
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"{folder / name} cannot be read ({reason})") from None
-    return found
+    return digest_of
 
 
 def check_unchanged(folder: Path, status: Record) -> None:
-    """Hold the files of a finished run against the digests in its status.json."""
-    written = status.get("sha256")
-    if status.get("state") == "finished" and isinstance(written, dict):
-        changed = [name for name, digest in digests(folder).items() if digest != written.get(name)]
+    """Compare the files of a finished run with the digests in its status.json."""
+    recorded = status.get("sha256")
+    if status.get("state") == "finished" and isinstance(recorded, dict):
+        changed = [name for name, digest in digests(folder).items() if digest != recorded.get(name)]
         if changed:
             raise UserError(
                 f"{', '.join(changed)}: not what the run wrote (SHA-256); the command that trained"
@@ -233,7 +223,7 @@ def check_unchanged(folder: Path, status: Record) -> None:
 
 
 def refuse_older(folder: Path) -> None:
-    """See that a run was made by the present rule of what settings mean."""
+    """See that a run was made under the present RULE."""
     status = read_status(folder)
     if status and status.get("rule") != RULE:
         raise UserError(
@@ -246,22 +236,22 @@ def refuse_older(folder: Path) -> None:
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
-        found = from_json(read_bytes(folder / "status.json").decode())
+        status = from_json(read_bytes(folder / "status.json").decode())
     except (OSError, ValueError):
         return {}
-    if not isinstance(found, dict):
+    if not isinstance(status, dict):
         return {}
-    run_id = found.get("wandb_id", "")
+    run_id = status.get("wandb_id", "")
     if not (isinstance(run_id, str) and re.fullmatch(r"[\w-]+", run_id)):  # it is part of paths
-        found.pop("wandb_id", None)
-    return found
+        status.pop("wandb_id", None)
+    return status
 
 
 def state_of(folder: Path) -> str:
-    """How a run stands: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
+    """The state of a run: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
 
-    A run whose process died without a word is interrupted: status.json still says "running", and
-    nobody holds its lock.
+    A run is interrupted, too, if status.json says "running" and no process has its lock: its
+    process was killed.
     """
     state = str(read_status(folder).get("state", "new"))
     if state == "finished":

@@ -1,8 +1,8 @@
-"""Where records go beside the run folder: a logger for each value of tracking.tool.
+"""Loggers, which get the records beside the run folder: one for each value of tracking.tool.
 
 A logger is a module with two functions. ``check(tracking)`` raises a UserError, before any compute,
-where it could not log. ``start(config, folder, records, warn)`` returns a Tracker that has the
-records of the epochs that are complete, however often the run was killed.
+if the logger cannot log. ``start(config, folder, records, warn)`` returns a Tracker that has the
+records of the complete epochs, however often the run was killed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from igo.runs.folder import RunFolder
 
 
 class Tracker:
-    """Where records go beside the run folder; this one leads nowhere."""
+    """Takes the records of a run; this one does nothing with them."""
 
-    failed = False  # whether W&B lacks something that `igo sync` has to bring
+    failed = False  # whether records are missing that `igo sync` has to send
 
     def log(self, record: Record) -> None:
         """Take the record of one epoch."""
@@ -34,40 +34,40 @@ class Tracker:
 
 
 class OpeningTracker(Tracker):
-    """A tracker that opens, and takes records, beside training, which waits for no server.
+    """Opens a tracker and calls it in a thread, so that training waits for no server.
 
-    One thread does all, in order. After an error there it takes nothing more: the run goes on
-    without the logger, and its own record has everything.
+    The calls are made in order. After an error no more calls are made: the run goes on without the
+    logger, and the run folder has every record.
 
     Args:
-        opened: makes the tracker.
-        gave_up: told of the error, once.
-        beside: false where training has to wait for each call.
+        open_tracker: makes the tracker.
+        warn_of: gets the error, once.
+        beside: false if training has to wait for each call.
     """
 
     def __init__(
         self,
-        opened: Callable[[], Tracker],
-        gave_up: Callable[[Exception], None],
+        open_tracker: Callable[[], Tracker],
+        warn_of: Callable[[Exception], None],
         *,
         beside: bool = True,
     ) -> None:
-        self._thread, self._gave_up = ThreadPoolExecutor(1, "logger"), gave_up
+        self._thread, self._warn_of = ThreadPoolExecutor(1, "logger"), warn_of
         self._beside = beside
         self._tracker: Tracker | None = None
-        self._do(lambda: setattr(self, "_tracker", opened()))
+        self._submit(lambda: setattr(self, "_tracker", open_tracker()))
 
     def log(self, record: Record) -> None:
         """See Tracker."""
-        self._do(lambda: self._opened().log(record))
+        self._submit(lambda: self._opened().log(record))
 
     def attach(self, model: Path) -> None:
         """See Tracker."""
-        self._do(lambda: self._opened().attach(model))
+        self._submit(lambda: self._opened().attach(model))
 
     def finish(self, exit_code: int) -> None:
         """See Tracker."""
-        self._do(lambda: self._opened().finish(exit_code))
+        self._submit(lambda: self._opened().finish(exit_code))
         self._thread.shutdown()
 
     def _opened(self) -> Tracker:
@@ -75,23 +75,23 @@ class OpeningTracker(Tracker):
             raise RuntimeError("it is not open")
         return self._tracker
 
-    def _do(self, work: Callable[[], None]) -> None:
-        done = self._thread.submit(self._tried, work)
+    def _submit(self, call: Callable[[], None]) -> None:
+        future = self._thread.submit(self._try, call)
         if not self._beside:
-            done.result()
+            future.result()
 
-    def _tried(self, work: Callable[[], None]) -> None:
+    def _try(self, call: Callable[[], None]) -> None:
         if self.failed:
             return
         try:
-            work()
+            call()
         except Exception as error:  # loggers raise anything, and their services may be dead
             self.failed = True
-            self._gave_up(error)
+            self._warn_of(error)
 
 
 def check(tracking: TrackingConfig) -> None:
-    """Ask the configured logger whether it could log."""
+    """Raise a UserError if the configured logger cannot log."""
     if tracking.tool != "none":
         _module(tracking).check(tracking)
 
@@ -99,7 +99,7 @@ def check(tracking: TrackingConfig) -> None:
 def start(
     config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
 ) -> Tracker:
-    """Start the configured logger, and bring it up to the records of the complete epochs."""
+    """Start the configured logger, and send it the records that it lacks."""
     if config.tracking.tool == "none":
         return Tracker()
     tracker: Tracker = _module(config.tracking).start(config, folder, records, warn)

@@ -1,4 +1,4 @@
-"""Whether W&B could be logged in to, and that the key goes to no server of somebody else's."""
+"""The login to W&B: whether there is a key, and that no foreign settings send it elsewhere."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from igo.config.schema import TrackingConfig
 from igo.errors import ConfigError, UserError
 from igo.files import read_bytes
 
-LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # that a folder's W&B file may have
+LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # allowed in a folder's W&B file
 
 
 def check_login(tracking: TrackingConfig) -> None:
-    """Ask, before any compute, whether an online run could log in at all."""
-    if tracking.tool != "wandb" or tracking.mode != "online":
-        return
-    if not knows_key():
+    """See, before any compute, that an online run has a key to log in with."""
+    if tracking.mode == "online" and not knows_key():
         raise ConfigError(
             "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
             " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
@@ -27,7 +25,7 @@ def check_login(tracking: TrackingConfig) -> None:
 
 
 def knows_key() -> bool:
-    """Whether there is a key to log in with; whether a server answers, init finds out."""
+    """Whether there is a key to log in with; no server is asked."""
     import wandb
 
     refuse_foreign_settings(Path(os.environ.get("WANDB_DIR", ".")))
@@ -36,7 +34,7 @@ def knows_key() -> bool:
 
 
 def refuse_foreign_settings(folder: Path) -> None:
-    """See that no W&B settings in a folder, perhaps somebody else's, say where the key goes."""
+    """See that no W&B settings in a folder, which may be foreign, say where the key goes."""
     for file in (folder / "wandb" / "settings", folder / ".wandb" / "settings"):
         parser = configparser.ConfigParser(interpolation=None)
         try:

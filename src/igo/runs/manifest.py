@@ -1,6 +1,6 @@
-"""The manifest of a sweep, RUNS_DIR/sweeps/NAME/sweep.json: its runs and their queue.
+"""The manifest of a sweep, RUNS_DIR/sweeps/NAME/sweep.json: its runs and their SLURM jobs.
 
-A sweep is its set of runs, as a run is its configuration: the same runs make the same sweep.
+A sweep is named by its set of runs, as a run is by its configuration.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER = "sweeps"  # under runs_dir
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of a sweep: its folder's name, what was typed for it, and how to tell it apart."""
+    """One run of a sweep: its folder's name, its overrides, and its label among the runs."""
 
     run: str
     overrides: list[str]
@@ -40,26 +40,26 @@ class Manifest:
     queue: dict[str, str] = field(default_factory=dict)
 
     def folder(self, runs_dir: Path) -> Path:
-        """The sweep's own."""
+        """The folder of the sweep itself."""
         return runs_dir / FOLDER / self.name
 
     def write(self, runs_dir: Path) -> None:
-        """Write sweep.json: the sweep is the newest one."""
+        """Write sweep.json, which makes the sweep the newest one."""
         folder = self.folder(runs_dir)
         make_writable(folder)
         write_atomically(folder / "sweep.json", json.dumps(asdict(self), indent=1) + "\n")
 
     def recorded(self, runs_dir: Path) -> dict[str, str]:
-        """How each run stands by its own record, see ``igo.runs.folder.state_of``."""
+        """The state of each run by its own record, see ``igo.runs.folder.state_of``."""
         return {entry.run: state_of(runs_dir / entry.run) for entry in self.runs}
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a sweep.json. Its folder gives the sweep its name, whatever is written inside."""
+    """Read a sweep.json. The name of the sweep is that of its folder."""
     try:
-        found = from_json(read_bytes(path).decode())
-        runs = [Entry(**one) for one in found.pop("runs")]
-        manifest = Manifest(runs=runs, **{**found, "name": path.parent.name})
+        content = from_json(read_bytes(path).decode())
+        runs = [Entry(**entry) for entry in content.pop("runs")]
+        manifest = Manifest(runs=runs, **{**content, "name": path.parent.name})
         _check(manifest)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise UserError(f"{path} is not the record of a sweep ({error})") from None
@@ -67,7 +67,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _check(manifest: Manifest) -> None:
-    """Hold a record against what this project writes; somebody else may have written it."""
+    """Check the values of a record, which somebody else may have written."""
     texts = [manifest.command, manifest.started, *manifest.queue, *manifest.queue.values()]
     for entry in manifest.runs:
         texts += [entry.run, entry.label, *entry.overrides]
@@ -85,7 +85,7 @@ def _check(manifest: Manifest) -> None:
 
 
 def _started(path: Path) -> tuple[float, float]:
-    """When a sweep was started last, as it says itself: a copy has another time."""
+    """When a sweep was last started by its own record, as a copied file has another time."""
     with contextlib.suppress(UserError, ValueError):
         started = datetime.strptime(read_manifest(path).started, "%Y-%m-%dT%H:%M:%S%z")
         return started.timestamp(), path.stat().st_mtime
@@ -93,16 +93,12 @@ def _started(path: Path) -> tuple[float, float]:
 
 
 def find_manifest(runs_dir: Path, name: str | None) -> Manifest:
-    """The sweep whose name begins so; the newest one for None."""
-    manifests = [
-        path
-        for path in (runs_dir / FOLDER).glob("*/sweep.json")
-        if path.parent.name.startswith(name or "")
-    ]
-    found = sorted(manifests, key=_started)
-    if not found:
-        known = sorted(path.parent.name for path in (runs_dir / FOLDER).glob("*/sweep.json"))
-        there = f"there are {', '.join(known)}" if known else "no sweep was started there"
+    """The newest sweep, or the newest whose name begins with ``name``."""
+    manifests = list((runs_dir / FOLDER).glob("*/sweep.json"))
+    matching = [path for path in manifests if path.parent.name.startswith(name or "")]
+    if not matching:
+        known = ", ".join(sorted(path.parent.name for path in manifests))
+        hint = f"there are {known}" if known else "no sweep was started there"
         which = f" whose name begins with {name}" if name else ""
-        raise UserError(f"runs_dir={runs_dir} holds no sweep{which}; {there}")
-    return read_manifest(found[-1])
+        raise UserError(f"runs_dir={runs_dir} holds no sweep{which}; {hint}")
+    return read_manifest(max(matching, key=_started))

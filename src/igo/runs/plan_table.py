@@ -1,10 +1,9 @@
-"""The plan as a person reads it: a row a stage, as many columns as there is room for, and notes."""
+"""The plan as a table for a person: a row for each stage, and notes below."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from igo.config import methods, of_optimizer
@@ -13,14 +12,14 @@ from igo.method import batches
 from igo.method.plan import Plan, Stage
 from igo.words import counted
 
-MOST_ROWS = 24  # of the plan of a run that trains; a longer one shows its beginning and its end
-USUAL = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
+MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
+USUAL_FOR_RATE = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
 RATES = "γ_m, κ_m, λ_m: factors of δ, η and b from stage m to m + 1"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A title and what stands below it; ``leaves`` says how soon it makes room, 0: never."""
+    """A title and what is below it. The column with the lowest ``leaves`` leaves first, 0 never."""
 
     title: str
     cell: Callable[[Stage], str]
@@ -28,7 +27,7 @@ class Column:
 
 
 def columns(config: Config) -> list[Column]:
-    """All columns of a configuration's plan: β_m where the momentum carries the decay."""
+    """All columns of a configuration's plan, with β_m where the momentum carries the decay."""
     shown = [
         Column("stage", lambda s: str(s.stage)),
         Column("epochs", lambda s: s.span),
@@ -47,20 +46,20 @@ def columns(config: Config) -> list[Column]:
 
 
 def without(columns: Sequence[Column], steps: int) -> list[Column]:
-    """The columns that are left when those that leave in the first ``steps`` steps are gone."""
-    return [one for one in columns if not 0 < one.leaves <= steps]
+    """The columns that are left after so many steps, in each of which some columns leave."""
+    return [column for column in columns if not 0 < column.leaves <= steps]
 
 
 def rows(columns: Sequence[Column], plan: Plan, most: int | None) -> list[list[str]]:
-    """A row a stage; of more than ``most`` the first and the last, and "…" for those between."""
+    """A row for each stage; of more than ``most`` the first and the last, with "…" between."""
     stages: list[Stage | None] = list(plan.stages)
     if most is not None and len(stages) > most:
         stages = [*stages[: most // 2], None, *stages[-(most // 2) :]]
-    return [["…" if one is None else column.cell(one) for column in columns] for one in stages]
+    return [["…" if stage is None else c.cell(stage) for c in columns] for stage in stages]
 
 
 def title(config: Config, plan: Plan) -> str:
-    """The run in a line, by the paper's name where it has one."""
+    """The run as a line, with the paper's name of its method if it has one."""
     schedule = config.schedule
     p = "" if schedule.p is None else f", p {schedule.p:.5g}"
     method = methods.method(schedule.profile, schedule.gamma, config.split)
@@ -74,39 +73,34 @@ def title(config: Config, plan: Plan) -> str:
 
 def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
-    told = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
-            _cap(config, plan), _evaluated(config, plan),
-            of_optimizer.why_null(config.optimizer) or ""]  # fmt: skip
+    texts = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
+             _cap(config, plan), _evaluated(config, plan),
+             of_optimizer.why_null(config.optimizer)]  # fmt: skip
     if config.optimizer.decay_momentum:
-        told.append(
+        texts.append(
             "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, within"
             " these bounds whatever they are"
         )
     rho = config.schedule.noise_exponent
     if rho != batches.PUBLISHED:
-        told.append(
+        texts.append(
             f"δ_m/δ_1 is of η b^(−ρ), ρ = {rho}; δ of the epochs is η √(C²/b), and falls otherwise"
         )
-    return [one for one in told if one]
-
-
-def full(file: Path) -> str:
-    """Where the plan is whole."""
-    return f"full: {file}"
+    return [text for text in texts if text]
 
 
 def _one_stage(config: Config, plan: Plan) -> str:
     decaying = [stage for stage in plan.stages if stage.phi_m > 0]
     if len(decaying) > 1 or config.schedule.profile == "constant":
         return ""
-    what = "p and split do" if config.schedule.p is not None else "the schedule and split do"
-    return f"one stage (M = 1): the noise stays at δ_1, so {what} nothing"
+    knob = "the schedule" if config.schedule.p is None else "p"
+    return f"one stage (M = 1): the noise stays at δ_1, so {knob} and split do nothing"
 
 
 def _usual(config: Config, plan: Plan) -> str:
-    """That a schedule which is usual for η alone raises b here, as split is below 1."""
+    """A schedule that usually lowers η alone raises b here, as split is below 1."""
     name, first, last = config.schedule.profile, plan.stages[0].b_m, plan.stages[-1].b_m
-    if name not in USUAL or last <= first:
+    if name not in USUAL_FOR_RATE or last <= first:
         return ""
     usual = f"the usual {name} schedule lowers η alone: split=1"
     return f"b grows from {first:,.1f} to {last:,.1f}; {usual}"
@@ -120,9 +114,9 @@ def _rising(plan: Plan) -> str:
 
 
 def _rounded(config: Config, plan: Plan) -> str:
-    """That η falls a little where all of the decay is b's, before b meets its cap."""
+    """With split=0, η falls a little before b meets its cap, as batches are whole."""
     least = batches.count(plan.n, config.max_batch_size or plan.n)
-    free = [one.eta_m for one in plan.stages if one.phi_m > 0 and one.batches > least]
+    free = [s.eta_m for s in plan.stages if s.phi_m > 0 and s.batches > least]
     if config.split or config.optimizer.decay_momentum or not free:
         return ""
     eta, first = min(free), plan.stages[0].eta_m
@@ -136,7 +130,7 @@ def _rounded(config: Config, plan: Plan) -> str:
 
 
 def _cap(config: Config, plan: Plan) -> str:
-    """From which stage on b_m cannot grow, where η takes over its part of the decay."""
+    """From which stage on b_m cannot grow, so that η carries the whole decay."""
     decaying = [stage for stage in plan.stages if stage.phi_m > 0]
     least = batches.count(plan.n, config.max_batch_size or plan.n)
     meets = next((stage.stage for stage in decaying if stage.batches == least), None)
@@ -152,8 +146,8 @@ def _evaluated(config: Config, plan: Plan) -> str:
     every = int(config.evaluate_every)
     if every == 1 or plan.epochs == 1:
         return ""
-    more = f"every {every} epochs and " if every < plan.epochs else ""
-    return f"evaluated {more}after the last epoch; evaluate_every=1: after each"
+    often = f"every {every} epochs and " if every < plan.epochs else ""
+    return f"evaluated {often}after the last epoch; evaluate_every=1: after each"
 
 
 def _rate(rate: float | None) -> str:
@@ -161,17 +155,17 @@ def _rate(rate: float | None) -> str:
 
 
 def _momentum(config: Config, stage: Stage) -> str:
-    """The bounds of β_m: those of no gradient (K = 0) and of no noise (C² = 0) at the start.
+    """The bounds of β_m: its values for no gradient (K = 0) and for no noise (C² = 0) at the start.
 
-    β̂_m and, of the normalised heavy ball, β_m² are monotone in K²b/C².
+    β̂_m and, for the normalised heavy ball, β_m² are monotone in K²b/C².
     """
     from igo.method import noise  # torch, which other plans do without
 
     optimizer, beta = config.optimizer.name, config.optimizer.momentum
     bounds = []
     for variance, norm in ((1.0, 0.0), (0.0, 1.0)):
-        of: dict[str, Any] = {"optimizer": optimizer, "gradient_norm": norm}
-        target = noise.noise_level(1.0, 1, variance, momentum=beta, **of) * stage.phi_m
-        bounds.append(noise.momentum_for(target, 1.0, 1, variance, largest=beta, **of))
-    low, high = (f"{one:.3g}" for one in sorted(bounds))
+        step: dict[str, Any] = {"optimizer": optimizer, "gradient_norm": norm}
+        target = noise.noise_level(1.0, 1, variance, momentum=beta, **step) * stage.phi_m
+        bounds.append(noise.momentum_for(target, 1.0, 1, variance, largest=beta, **step))
+    low, high = (f"{bound:.3g}" for bound in sorted(bounds))
     return low if low == high else f"{low}-{high}"

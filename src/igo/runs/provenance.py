@@ -1,4 +1,4 @@
-"""What status.json keeps of a start: all that is needed to run it again."""
+"""What status.json keeps of a start: all that is needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from typing import Any
 from igo.paths import PACKAGE
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
-RESULT = ("method", "data", "config", "train")  # rooms; what the others do, no loss depends on
+RESULT = ("method", "data", "config", "train")  # rooms that losses depend on
 
 
 def command() -> str:
-    """What was typed to start this process, as it can be typed again."""
+    """The command that started this process, as it can be typed again."""
     program = [Path(sys.executable).name, sys.argv[0]]
     if sys.argv[0].startswith("igo "):  # see igo.__main__
         program = sys.argv[0].split()
@@ -28,7 +28,7 @@ def command() -> str:
 
 
 def provenance() -> dict[str, Any]:
-    """Command and where it was typed, commit, versions; the configuration is in config.yaml."""
+    """Command, directory, commit, versions and machine; config.yaml has the configuration."""
     return {
         "command": command(),
         "directory": str(Path.cwd()),
@@ -42,10 +42,9 @@ def provenance() -> dict[str, Any]:
 
 
 def _version(package: str) -> str | None:
-    """None where it is not installed, such as igo itself in a checkout on the path."""
     try:
         return version(package)
-    except PackageNotFoundError:
+    except PackageNotFoundError:  # igo itself is not installed where its checkout is on the path
         return None
 
 
@@ -66,16 +65,16 @@ def commit() -> str | None:
 
 
 def code(*, all_rooms: bool = False) -> str:
-    """Ten hexadecimal digits of the sources that can change a result, whatever git knows of them.
+    """Ten hexadecimal digits of the sources that can change a result, committed or not.
 
-    They are those of RESULT and the ground; with ``all_rooms``, of the whole package.
+    These are RESULT and the files beside the rooms; with ``all_rooms``, the whole package.
     """
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
         name = file.relative_to(PACKAGE)
         if all_rooms or len(name.parts) == 1 or name.parts[0] in RESULT:
-            found.update(str(name).encode() + b"\0" + file.read_bytes() + b"\0")
-    return found.hexdigest()[:10]
+            digest.update(str(name).encode() + b"\0" + file.read_bytes() + b"\0")
+    return digest.hexdigest()[:10]
 
 
 def now() -> str:

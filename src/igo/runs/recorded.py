@@ -1,4 +1,4 @@
-"""What happens around training: the run folder, W&B and the terminal, on rank 0 and on others."""
+"""The record of a training: run folder, logger and terminal, on rank 0 and on the other ranks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from igo.train.state import Progress, Training
 
 @dataclass(frozen=True)
 class Recording:
-    """What ``loop.train`` is given: where the run stands, and who is told what."""
+    """What ``loop.train`` gets: the run's progress, its bar, and what to call when."""
 
     progress: Progress
     bar: ProgressBar
@@ -34,7 +34,7 @@ class Recording:
 
 @contextmanager
 def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterator[Recording]:
-    """Keep the record of the training in the body; of rank 0.
+    """Keep the record of the training in the body, on rank 0.
 
     Raises:
         Stopped: the process was told to end.
@@ -48,9 +48,9 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
         threads.settle(training, progress, terminal.say)
         pace = threads.Pace()
         hardware = _begin_record(folder, training, progress)
-        with _recorded_end(folder) as tracked:
+        with _recorded_end(folder) as trackers:
             tracker = loggers.start(config, folder, progress.records, terminal.warn)
-            tracked.append(tracker)
+            trackers.append(tracker)
 
             def epoch_done(epoch: Record) -> None:
                 if slower := pace.slower(epoch):
@@ -66,7 +66,7 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
                 writer.do(write)
 
             def shrunk(tried: int, fits: int) -> None:
-                writer.wait()  # it writes status.json, too
+                writer.wait()  # the writer writes status.json, too
                 terminal.warn(recovery.describe(training.network, tried, fits))
                 with folder.writing():
                     folder.update_status(hardware={**hardware, "micro_batch_size": fits})
@@ -83,7 +83,7 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
 
 @contextmanager
 def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterator[Recording]:
-    """The same for the other ranks, which write nothing and get rank 0's state."""
+    """The same on the other ranks, which get rank 0's state and write nothing."""
     progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
     with terminal.progress(training.plan) as bar:
         yield Recording(progress or Progress(), bar, lambda _: None, lambda *_: None)
@@ -92,23 +92,23 @@ def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
 def write_epoch(
     folder: RunFolder, record: Record, state: dict[str, Any], graphs: dict[str, str]
 ) -> None:
-    """An epoch's record, and all that continues after it."""
+    """Write an epoch's record and the checkpoint after it."""
     with folder.writing():
-        folder.append_record(record)
+        folder.records.append(record)
         checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
         if graphs and graphs != folder.status().get("graphs"):
             folder.update_status(graphs=graphs)
 
 
 def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> dict[str, Any]:
-    """Write what is known before the next epoch; return the hardware, as it is told."""
+    """Write what is known before the next epoch; return the entry ``hardware`` of status.json."""
     hardware = engine.hardware(training.engine)
     if progress.micro_batch_size:
         hardware["micro_batch_size"] = progress.micro_batch_size
     data = asdict(training.identity) if training.identity else None
     with folder.writing():
         folder.write_plan(training.plan)
-        folder.write_records(progress.records)
+        folder.records.begin(progress.records)
         law = of_optimizer.described(training.config.optimizer)
         entries = {**provenance(), "hardware": hardware, "data": data, "noise_law": law}
         folder.begin_status(state="running", started=now(), **entries)
@@ -116,17 +116,17 @@ def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> 
 
 
 def _graphs(training: Training) -> dict[str, str]:
-    """What became of the CUDA graph of each size of batches so far, for status.json."""
+    """The outcome of the CUDA graph of each batch size so far, for status.json."""
     graphs = training.engine.graphs
-    return {} if graphs is None else {str(size): what for size, what in graphs.outcome.items()}
+    return {} if graphs is None else {str(size): text for size, text in graphs.outcome.items()}
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
     """Bring the run to its last complete epoch, and say so."""
     damaged: list[str] = []
     progress, state = assemble.load(folder.checkpoint, folder.path.name, training, damaged.append)
-    for one in damaged:
-        terminal.warn(one)
+    for warning in damaged:
+        terminal.warn(warning)
     wandb_id = state.get("wandb_id")
     if progress and "metrics" in state:
         progress.records = records.restore(folder.path, state["metrics"])
@@ -145,26 +145,25 @@ def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progre
 
 @contextmanager
 def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
-    """Whatever ends the run, status.json and W&B say how it ended.
+    """Write into status.json and to W&B how the run ended, whatever ended it.
 
     Yields:
-        An empty list, for the tracker as soon as there is one.
+        An empty list, which takes the tracker once it is open.
     """
     started = time.perf_counter()
     spent = float(folder.status().get("seconds", 0))
-
-    tracked: list[Tracker] = []
+    trackers: list[Tracker] = []
 
     def times() -> dict[str, Any]:
         return {"ended": now(), "seconds": round(spent + time.perf_counter() - started, 3)}
 
     def finish(exit_code: int) -> None:
-        for tracker in tracked:
+        for tracker in trackers:
             tracker.finish(exit_code)
 
     try:
-        yield tracked
-        finish(0)  # before "finished", after which no start would bring the last rows into W&B
+        yield trackers
+        finish(0)  # before "finished": no later start would send W&B the last rows
     except Stopped as stop:
         with contextlib.suppress(UserError), folder.writing():  # the signal ends it anyway
             folder.update_status(state="interrupted", signal=stop.signal_name, **times())
@@ -172,11 +171,11 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
             finish(int(stop.code or 1))
         raise
     except BaseException as error:
-        with contextlib.suppress(UserError):  # as on a full disk, which may be this error itself
+        with contextlib.suppress(UserError):  # such as a full disk, which may be the error itself
             folder.write_failure(error, **times())
-        with contextlib.suppress(Exception):  # the run's error is the one to tell
+        with contextlib.suppress(Exception):  # the run's own error is raised instead
             finish(1)
         raise
     with folder.writing():
-        unsent = {"unsent": True} if any(one.failed for one in tracked) else {}
+        unsent = {"unsent": True} if any(tracker.failed for tracker in trackers) else {}
         folder.update_status(state="finished", sha256=digests(folder.path), **unsent, **times())

@@ -1,7 +1,7 @@
-"""The records of a run: metrics.jsonl, a line an epoch, and how far a checkpoint says that it goes.
+"""The records of a run: metrics.jsonl has a line for each epoch, and a checkpoint holds its length.
 
-Lines are appended, so that the end of an epoch costs the same however many there were. A second
-file has the same lines, for the case that one of them is damaged.
+Lines are appended, so that each epoch costs the same. A second file has the same lines, in case the
+first file is damaged.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from igo.errors import UserError
 from igo.files import Record, from_json, open_regular, read_bytes, write_atomically
 
 FILES = ("metrics.jsonl", ".metrics.jsonl.copy")
-Mark = dict[str, int | str]  # bytes and SHA-256 of what a checkpoint stands for
+Mark = dict[str, int | str]  # bytes and SHA-256 of the lines up to a checkpoint
 
 
 class Records:
-    """Writes the records of one run; a start begins with those that there are."""
+    """Writes the records of one run."""
 
     def __init__(self, folder: Path) -> None:
         self._files = [folder / name for name in FILES]
         self._bytes, self._digest = 0, hashlib.sha256()
 
     def begin(self, records: Sequence[Record]) -> None:
-        """Make both files hold exactly these records."""
+        """Make both files hold exactly these records, which mends a torn line."""
         text = "".join(line(record) for record in records)
         for file in self._files:
             write_atomically(file, text)
         self._bytes, self._digest = len(text.encode()), hashlib.sha256(text.encode())
 
     def append(self, record: Record) -> None:
-        """Add a line to both files; the first is on the disk then."""
+        """Add a line to both files, and bring the first one to the disk."""
         added = line(record).encode()
         for file in self._files:
             with open_regular(file, "ab") as opened:
@@ -47,19 +47,19 @@ class Records:
         self._digest.update(added)
 
     def mark(self) -> Mark:
-        """How far they go now, for a checkpoint."""
+        """The present length of the files and its digest, for a checkpoint."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
 
 def restore(folder: Path, mark: Mark) -> list[Record]:
-    """The records that a checkpoint stands for, from whichever file has them whole."""
+    """The records up to a checkpoint, from the file that has them whole."""
     for name in FILES:
         try:
             content = read_bytes(folder / name)[: int(mark["bytes"])]
         except OSError:
             continue
         if hashlib.sha256(content).hexdigest() == mark["sha256"]:
-            return [from_json(one) for one in content.decode().splitlines()]
+            return [from_json(row) for row in content.decode().splitlines()]
     raise UserError(
         f"{folder}: {' and '.join(FILES)} are both damaged or missing, so the epochs up to the"
         " checkpoint have no record. It is left as it is; fresh=true begins anew"
@@ -67,7 +67,7 @@ def restore(folder: Path, mark: Mark) -> list[Record]:
 
 
 def line(record: Record) -> str:
-    """JSON has no NaN and no infinity: null stands for them, as for a test loss that overflows."""
+    """A record as a line of JSON, with null for NaN and infinity, which JSON does not have."""
     plain = {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()

@@ -1,4 +1,4 @@
-"""A run from its folder alone: its config.yaml is the configuration."""
+"""`run=FOLDER`: the configuration of a run is that of its folder's config.yaml."""
 
 from __future__ import annotations
 
@@ -21,26 +21,25 @@ MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 def of_command(
     run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
 ) -> tuple[Path, Callable[[Config], None]]:
-    """The folder of a run, and what moves its configuration to where it computes now, as typed.
+    """The folder of a run, and a function that gives its configuration the typed settings.
 
     Args:
         run: the folder, as typed.
         composed: what Hydra made of the command line.
-        typed: full names of the settings that were typed, without the program's own.
-        movable: those among them that may be: settings or groups.
+        typed: full names of the settings that were typed, without those of the program itself.
+        movable: the settings and groups that may be typed.
     """
     composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
     folder = Path(run).resolve()
     for name in typed:
         if not {name, name.split(".")[0]} & {*movable} and name != "engine":
-            allowed = (
-                f"with run=… the run says what it is; leave it out{_as_its_own(folder, typed)}"
-            )
+            other = _command_of_other_run(folder, typed)
+            allowed = f"with run=… the run says what it is; leave it out{other}"
             raise ConfigError(name, OmegaConf.select(composed, name), allowed)
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
     here = load(composed)
-    # of the group engine, whose other settings say what the run is, the device alone
+    # of the group engine only the device: the other settings would make it another run
     names = ["engine.device" if name == "engine" else name for name in typed]
 
     def move(config: Config) -> None:
@@ -51,21 +50,21 @@ def of_command(
     return folder, move
 
 
-def _as_its_own(folder: Path, typed: Collection[str]) -> str:
-    """The command that trains the run with what was typed, where the run says how it began."""
+def _command_of_other_run(folder: Path, typed: Collection[str]) -> str:
+    """A hint: the command that began the run, with what was typed; empty if it is not recorded."""
     status = read_status(folder)
     began = shlex.split(str(status.get("began", status.get("command", ""))))
-    if Path(sys.argv[0]).name != "train.py" or any(one.startswith("run=") for one in began):
+    if Path(sys.argv[0]).name != "train.py" or any(line.startswith("run=") for line in began):
         return ""
-    own = [one for one in sys.argv[1:] if not one.startswith("run=")]
-    other = {*typed, "fresh", "dry_run"}
-    kept = [one for one in began[2:] if one.split("=")[0].lstrip("+~") not in other]
-    command = shlex.join([*began[:2], *kept, *own])
+    added = [line for line in sys.argv[1:] if not line.startswith("run=")]
+    replaced = {*typed, "fresh", "dry_run"}
+    kept = [line for line in began[2:] if line.split("=")[0].lstrip("+~") not in replaced]
+    command = shlex.join([*began[:2], *kept, *added])
     return f", or train another run: {command}" if began else ""
 
 
 def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
-    """The configuration with which ``src/train.py`` goes on in a run's folder."""
+    """The configuration with which ``src/train.py`` continues a run."""
     folder, move = of_command(run, composed, typed)
     try:
         config = of_file(folder / "config.yaml")
@@ -73,7 +72,7 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None
     refuse_older(folder)
-    config.fresh = config.dry_run = False  # whatever it began with, unless typed
+    config.fresh = config.dry_run = False  # unless typed now
     move(config)
     config.runs_dir = str(folder.parent)
     name = RunFolder(config).path.name

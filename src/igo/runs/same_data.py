@@ -1,4 +1,4 @@
-"""Whether the data that are here are those that a run was trained on."""
+"""Whether the data here are those that a run was trained on."""
 
 from __future__ import annotations
 
@@ -14,40 +14,45 @@ from igo.errors import UserError
 from igo.runs.folder import read_status
 
 
-def of(config: Config, *, download: bool = True) -> Identity:
-    """The data that a configuration names, as they are here.
+def identity_of(config: Config, *, download: bool = True) -> Identity:
+    """The identity of a configuration's data.
 
     Raises:
-        Missing: they are not, and were not or could not be downloaded.
+        Missing: they are not here, and were not or could not be downloaded.
     """
     return identify(config.dataset.name, place_of(config, download=download))
 
 
-def check(what: str, recorded: object, here: Identity) -> None:
-    """Hold the data that a record names against those that are here."""
+def check(place: str, recorded: object, here: Identity) -> None:
+    """Compare the data of a record with the data here.
+
+    Args:
+        place: the recorded run, for the error.
+        recorded: the entry ``data`` of its status.json or checkpoint.
+        here: what is here.
+    """
     if not isinstance(recorded, Mapping) or recorded.get("fingerprint") == here.fingerprint:
         return
-    entries = {one.name: recorded.get(one.name, "?") for one in fields(Identity)}
+    entries = {field.name: recorded.get(field.name, "?") for field in fields(Identity)}
     before = Identity(**entries)
     raise UserError(
-        f"{what} is of other data: {before}, and here are {here}. Point data_dir at"
+        f"{place} is of other data: {before}, and here are {here}. Point data_dir at"
         " the former; or train on the latter, in its place (fresh=true) or beside it (another"
         " runs_dir)"
     )
 
 
 class Comparison:
-    """Compares finished runs with the data that are here, looking at each data set once."""
+    """Compares finished runs with the data here, and reads each data set once."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
-        self._known: dict[Any, Identity | None] = {}
+        self._identities: dict[Any, Identity | None] = {}
 
     def finished(self, folder: Path, config: Config) -> None:
-        """See that a run which is about to be reported as finished was trained on these data.
+        """See that a finished run was trained on the data here.
 
-        Where it cannot be known, as the data are not here, or the run is of an old version, that
-        is said.
+        It warns where that cannot be known: the data are not here, or an old version made the run.
         """
         recorded = read_status(folder).get("data")
         if not isinstance(recorded, Mapping):
@@ -59,10 +64,10 @@ class Comparison:
 
     def _here(self, config: Config) -> Identity | None:
         key = config.dataset.name, place_of(config)
-        if key not in self._known:
+        if key not in self._identities:
             try:
-                self._known[key] = of(config, download=False)
+                self._identities[key] = identity_of(config, download=False)
             except Missing as error:
-                self._known[key] = None
+                self._identities[key] = None
                 self._warn(f"the data were not there to compare: {error}")
-        return self._known[key]
+        return self._identities[key]

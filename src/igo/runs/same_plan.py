@@ -1,4 +1,4 @@
-"""Whether the plan that is computed now is the one that a run began with."""
+"""Whether the plan computed now is the plan that a run began with."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from igo.errors import UserError
 from igo.method.plan import Plan
 from igo.runs.folder import RunFolder
 
-LEADING_ON = ("gamma_m", "kappa_m", "lambda_m")  # columns that say how the next stage differs
+TO_NEXT_STAGE = ("gamma_m", "kappa_m", "lambda_m")  # the factors between a stage and the next one
 
 
 def check(folder: RunFolder, plan: Plan) -> None:
-    """Hold the recorded plan against the one computed now; write nothing."""
-    file, known = folder.path / "plan.csv", folder.status()
-    written = known.get("plan") or dict(known.get("sha256") or {}).get("plan.csv")
+    """Compare the recorded plan with the plan computed now; write nothing."""
+    file, status = folder.path / "plan.csv", folder.status()
+    written = status.get("plan") or dict(status.get("sha256") or {}).get("plan.csv")
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != written:
-        return  # never started, or damaged: it is written again
+        return  # the run never started, or the file is damaged and will be written again
     with file.open(newline="") as text:
         stages = list(csv.DictReader(text))
     for was, stage in zip_longest(stages, plan.rows()):
@@ -40,15 +40,15 @@ def _cell(value: object) -> str:
 
 
 def _same(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether two rows of plan.csv are one stage, but for another machine's rounding."""
+    """Whether two rows of plan.csv are the same stage, but for another machine's rounding."""
     if was.keys() != now.keys():
         return False
-    own = [(float(was[name]), float(now[name])) for name in now if name not in LEADING_ON]
-    return all(math.isclose(one, other, rel_tol=1e-9) for one, other in own)
+    names = [name for name in now if name not in TO_NEXT_STAGE]
+    return all(math.isclose(float(was[n]), float(now[n]), rel_tol=1e-9) for n in names)
 
 
 def _shown(row: Mapping[str, str] | None) -> str:
     if row is None:
         return "not there"
     names = {"epochs": "epochs", "eta_m": "η", "b_m": "b", "phi_m": "δ_m/δ_1"}
-    return ", ".join(f"{said} {float(row[name]):.6g}" for name, said in names.items())
+    return ", ".join(f"{shown} {float(row[name]):.6g}" for name, shown in names.items())

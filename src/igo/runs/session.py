@@ -1,4 +1,4 @@
-"""One run from its configuration to its finished record: plan, data, model, loop, folder, W&B."""
+"""One run, from its configuration to its finished record."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:  # torch
 def run(config: Config, terminal: Terminal | None = None) -> Path:
     """Train, continue or skip the run that the configuration describes; return its folder.
 
-    Of several processes that torchrun or srun started, each trains its share of every batch, and
-    rank 0 has the record, W&B and the terminal.
+    Each of several processes that torchrun or srun started trains its share of every batch. Rank 0
+    alone writes the record, logs to W&B and prints.
 
     Raises:
-        Stopped: the process was told to end; the same command continues.
+        Stopped: a signal stopped the run; the same command continues it.
     """
-    own = Ranks.of_environment()
-    terminal = terminal or Terminal(quiet=not own.first)
+    this_rank = Ranks.of_environment()
+    terminal = terminal or Terminal(quiet=not this_rank.first)
     config = exponent.resolved(config, terminal)
     plan = make_plan(config)
     folder = RunFolder(config)
     how = "finished"
     try:
-        with own.joined() as ranks:
+        with this_rank.joined() as ranks:
             if ranks.size > 1:
                 ranks.agree(_facts(config, plan))
                 _check_shares(config, plan, ranks)
@@ -54,27 +54,29 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                 terminal.say(f"run {folder.path}")
                 terminal.show_plan(config, plan)
                 return folder.path
-            begun = ranks.first and not config.fresh
-            if begun:
+            may_continue = ranks.first and not config.fresh
+            if may_continue:
                 same_plan.check(folder, plan)
-            finished = begun and _is_finished(config, folder, plan, terminal)
+            finished = may_continue and _is_finished(config, folder, plan, terminal)
             if ranks.broadcast(finished):
                 how = f"finished before{_other_code(folder)}; fresh=true runs it again"
                 if ranks.first:
-                    _tell_sweep(config, folder, terminal)
+                    _log_for_sweep(config, folder, terminal)
             else:
                 from igo.train import datasets, loop  # torch; a dry run answers without
 
                 datasets.resize_once(config, terminal.counting)  # long: signals end it at once
                 with (
                     signals(ranks) as check_stop,
-                    _recording(config, plan, folder, terminal, ranks) as (training, of),
+                    _recording(config, plan, folder, terminal, ranks) as (training, kept),
                 ):
-                    loop.train(training, of.progress, of.bar, of.epoch_done, check_stop, of.shrunk)
+                    loop.train(
+                        training, kept.progress, kept.bar, kept.epoch_done, check_stop, kept.shrunk
+                    )
     except Stopped as stop:
-        typed = " without fresh=true" if config.fresh else ""
-        left = "" if _ended(folder) else f"; the same command{typed} continues"
-        terminal.say(f"stopped by {stop.signal_name}{left}")
+        fresh = " without fresh=true" if config.fresh else ""
+        hint = "" if _ended(folder) else f"; the same command{fresh} continues"
+        terminal.say(f"stopped by {stop.signal_name}{hint}")
         terminal.say(f"run {folder.path}")
         raise
     if ranks.first:
@@ -83,9 +85,9 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
 
 
 def _facts(config: Config, plan: Plan) -> dict[str, object]:
-    """What all processes of a run must have alike, by its name for a person."""
+    """What must be the same in all processes of a run, by its name in an error."""
     stages = [
-        f"{value:.9g}" if isinstance(value, float) else value  # machines may round apart
+        f"{value:.9g}" if isinstance(value, float) else value  # machines may round differently
         for stage in plan.stages for value in asdict(stage).values()
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(stages).encode()).hexdigest()[:10]
@@ -110,12 +112,12 @@ def _ended(folder: RunFolder) -> bool:
 
 
 def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
-    """Whether there is nothing left to do; a damaged file of a finished run is written again."""
+    """Whether nothing is left to do; damaged files of a finished run are written again."""
     if not _ended(folder):
         return False
     same_data.Comparison(terminal.warn).finished(folder.path, config)
     damaged = folder.damaged()
-    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # of old versions
+    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # old versions
         damaged = ["metrics.jsonl"]
     for name in damaged:
         terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
@@ -128,8 +130,8 @@ def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Termin
     return True
 
 
-def _tell_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
-    """Under `wandb agent`, send its W&B run the record of before: a sweep knows nothing else."""
+def _log_for_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
+    """Under `wandb agent`, send the records of a finished run to the W&B run of the sweep."""
     from igo.runs import tracking
 
     if tracking.sweep_run():
@@ -157,12 +159,12 @@ def _recording(
     if parts < max(stage.b_m for stage in plan.stages):
         terminal.say(f"larger batches go through the model in parts of at most {parts}")
     recording = recorded.record if ranks.first else recorded.follow
-    with recording(training, folder, terminal) as of:
-        yield training, of
+    with recording(training, folder, terminal) as kept:
+        yield training, kept
 
 
 def _other_code(folder: RunFolder) -> str:
-    """Of a finished run, that the code has changed since, where it has."""
+    """A note if the code has changed since the run finished."""
     status = folder.status()
     if status.get("code") in (None, code()):
         return ""
@@ -174,7 +176,7 @@ def _short(commit: str | None) -> str:
 
 
 def _conclude(config: Config, folder: RunFolder, terminal: Terminal, how: str) -> None:
-    """Write the model where it is wanted, and say what the run came to."""
+    """Write the model if save_model asks for it, and print the results."""
     if config.save_model:
         from igo.runs import trained
 
@@ -183,12 +185,12 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, how: str) -
     tested = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in tested if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
-    more = "" if validation is None else f"; validation accuracy {validation:.2%}"
-    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{more}")
+    tuned = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{tuned}")
     skipped = sum(record.get("skipped") or 0 for record in records)
     if skipped:
-        of = f"{skipped:,} of {counted(records[-1]['updates'] + skipped, 'update')}"
-        terminal.say(f"skipped: {of}, as their loss or gradient was not finite")
+        updates = counted(records[-1]["updates"] + skipped, "update")
+        terminal.say(f"skipped: {skipped:,} of {updates}, as their loss or gradient was not finite")
     if records[-1]["test/loss"] is None:
         terminal.warn(
             "the test loss is not a number: the model's outputs are not finite, so that its"

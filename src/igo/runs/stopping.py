@@ -1,4 +1,4 @@
-"""Signals that end a run between two updates, so that its record says how it ended."""
+"""Signals end a run between two updates, so that its record is whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stopped(SystemExit):
 
 
 def heard(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
-    """Those to act on: not the hangup that nohup has a program ignore."""
+    """The signals to act on: without SIGHUP if nohup made the process ignore it."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
     return [number for number in numbers if not (number == signal.SIGHUP and ignored)]
 
@@ -31,7 +31,7 @@ def heard(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
 def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     """Turn STOPPING into Stopped at the next update; a second signal ends the run at once.
 
-    It is the same update on all ranks, whichever of them the signal reached.
+    All ranks stop at the same update, whichever rank got the signal.
     """
     arrived: list[int] = []
     updates = itertools.count()
@@ -54,5 +54,5 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    if arrived:  # after the last update: the run is whole, what would come next is not begun
+    if arrived:  # after the last update: the run is whole, and nothing more begins
         raise Stopped(arrived[0])

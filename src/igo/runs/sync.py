@@ -1,8 +1,8 @@
-"""Bring offline runs to W&B: each run's epochs that the server has not got, in their order.
+"""Send offline runs to W&B: the epochs of each run that the server lacks, in their order.
 
-`wandb sync` alone is not enough (0.31): a run that was killed in its first second leaves a file
-that stops it for all runs, with exit code 0; and stopped on the way, it sends every row of a run
-again. Its marks are kept: what has one is not sent, by it or here.
+`wandb sync` alone is not enough (0.31). A run that was killed in its first second leaves a file at
+which it stops for all runs, with exit code 0. And if it is stopped, it sends every row of a run
+again. Its marks are used: files with a mark are sent neither by it nor here.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ from igo.runs.folder import read_status, state_of
 from igo.runs.terminal import Terminal
 from igo.words import counted
 
-NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in what W&B says of a silent server
+NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in W&B's errors about a silent server
 
 
 class Unanswered(UserError):
-    """The server does not answer, or W&B failed, so no other run can be sent either."""
+    """The server does not answer, or W&B failed, so that no other run can be sent either."""
 
-    def __init__(self, reason: str, what: str = "does not answer") -> None:
-        super().__init__(f"W&B {what} ({reason}); all runs are kept, start this again")
+    def __init__(self, reason: str, failure: str = "does not answer") -> None:
+        super().__init__(f"W&B {failure} ({reason}); all runs are kept, start this again")
 
 
 @dataclass
 class SyncSettings:
-    """What `igo sync` can be told (conf/sync.yaml)."""
+    """The settings of `igo sync` (conf/sync.yaml)."""
 
     runs_dir: str = "runs"
 
 
 @dataclass(frozen=True)
 class Offline:
-    """A run to send: the arguments of wandb.init, a record an epoch, and how it ended."""
+    """A run to send: the arguments of wandb.init, a record for each epoch, and how it ended."""
 
-    made: dict[str, Any]
+    arguments: dict[str, Any]
     records: list[Record]
     exit_code: int
     model: Path | None = None  # to attach
@@ -53,7 +53,7 @@ def run(composed: DictConfig) -> None:
     """Send every run that has no mark.
 
     Raises:
-        SystemExit: 1 where a run could not be sent; the others were.
+        SystemExit: 1 if a run could not be sent; the others were sent.
     """
     settings, _ = split_off(composed, SyncSettings)
     root = Path(settings.runs_dir).resolve()
@@ -62,27 +62,27 @@ def run(composed: DictConfig) -> None:
     terminal, failed = Terminal(), 0
     folders = [file.parent for file in sorted(root.glob("*/status.json"))]
     owners = {read_status(folder).get("wandb_id"): folder for folder in folders}
-    without_file = [name for name, one in owners.items() if name and read_status(one).get("unsent")]
+    without_file = [i for i, folder in owners.items() if i and read_status(folder).get("unsent")]
     ids = list(dict.fromkeys([*unsent(root), *without_file]))
     if not ids:
         terminal.say(f"nothing to send: W&B has every run of {root / 'wandb'}")
         return
     _log_in()
-    for place, run_id in enumerate(ids, 1):
+    for number, run_id in enumerate(ids, 1):
         folder = owners.get(run_id)
         try:
-            said = _send(root, run_id, folder)
+            outcome = _send(root, run_id, folder)
         except Unanswered:
             raise
         except UserError as error:
-            said, failed = f"failed: {error}", failed + 1
-        terminal.say(f"[{place}/{len(ids)}] {folder.name if folder else run_id}: {said}")
+            outcome, failed = f"failed: {error}", failed + 1
+        terminal.say(f"[{number}/{len(ids)}] {folder.name if folder else run_id}: {outcome}")
     if failed:
         raise SystemExit(1)
 
 
 def unsent(root: Path) -> list[str]:
-    """Ids of the runs with a W&B file in root/wandb that has no mark, by the time of the first."""
+    """Ids of the runs with a W&B file in root/wandb that has no mark, the oldest first."""
     files = [
         file for file in (root / "wandb").glob("*run-*/run-*.wandb")
         if not (file.parent.is_symlink() or file.with_suffix(wandb_files.MARK).exists())
@@ -94,7 +94,7 @@ def unsent(root: Path) -> list[str]:
 def _log_in() -> None:
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))  # its warnings advise what would send rows twice
+    wandb.setup(wandb.Settings(silent=True))  # its warnings advise a command that sends rows twice
     if not login.knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
@@ -103,10 +103,10 @@ def _log_in() -> None:
 
 
 def _send(root: Path, run_id: str, folder: Path | None) -> str:
-    """Send one run, and mark its files once the server has everything; say what was done.
+    """Send one run, and mark its files once the server has everything; return the outcome.
 
     Raises:
-        Unanswered: by the server.
+        Unanswered: see there.
     """
     from wandb.errors import CommError
 
@@ -116,9 +116,9 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
     if offline is None:
         return "passed over: its file is empty, and it has no run folder"
     try:
-        opened = tracking.open_run("online", root, offline.made)
-    except Exception as error:  # CommError, or whatever a strange answer leads to
-        tracking.give_up()  # else the id is still in use by the attempt
+        opened = tracking.open_run("online", root, offline.arguments)
+    except Exception as error:  # CommError, or any other after a strange answer
+        tracking.give_up()  # else the attempt still uses the id
         reason = first_line(error)
         if not isinstance(error, CommError):
             raise Unanswered(reason, "failed") from None
@@ -135,45 +135,45 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
         raise Unanswered(first_line(error), "failed") from None
     if complaints:
         kind = UserError if tracker.answered else Unanswered
-        raise kind(f"it did not take all of {offline.made['name']}")
+        raise kind(f"it did not take all of {offline.arguments['name']}")
     if folder and (status := read_status(folder)).pop("unsent", False):
         write_atomically(folder / "status.json", json.dumps(status, indent=2) + "\n")
-    there = len(offline.records) - tracker.sent
-    return f"{counted(tracker.sent, 'epoch')} sent" + (f", {there} were there" if there else "")
+    present = len(offline.records) - tracker.sent
+    return f"{counted(tracker.sent, 'epoch')} sent{f', {present} were there' if present else ''}"
 
 
 def _of_folder(folder: Path, run_id: str) -> Offline:
-    """A run by its own record, which has every epoch."""
+    """A run from its folder, which has the record of every epoch."""
     config = of_file(folder / "config.yaml")
-    made = tracking.identity(config, folder.name, run_id)
+    arguments = tracking.identity(config, folder.name, run_id)
     file = folder / "metrics.jsonl"
     try:
         lines = read_bytes(file).decode().splitlines(keepends=True) if file.exists() else []
-        records = [from_json(line) for line in lines if line.endswith("\n")]  # not a torn one
+        records = [from_json(line) for line in lines if line.endswith("\n")]  # not a torn line
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
     model = folder / trained.FILE
     finished = read_status(folder).get("state") == "finished"
-    attached = model if finished and config.tracking.artifact and model.is_file() else None
-    return Offline(made, records, int(not finished), attached)
+    artifact = model if finished and config.tracking.artifact and model.is_file() else None
+    return Offline(arguments, records, int(not finished), artifact)
 
 
 def _of_files(root: Path, run_id: str) -> Offline | None:
-    """A run whose folder is gone, or has another W&B run since, by W&B's own files."""
-    made, records, exit_code = None, dict[int, Record](), 1
+    """A run from W&B's own files: its folder is gone, or has another W&B run now."""
+    run, records, exit_code = None, dict[int, Record](), 1
     for folder in wandb_files.folders_of(root, run_id):
         for kind, entry in wandb_files.entries(folder):
             if kind == "run":
-                made = entry
+                run = entry
             elif kind == "history" and "epoch" in entry["item"]:
                 row = {key: value for key, value in entry["item"].items() if key[0] != "_"}
                 records[int(row["epoch"])] = row
             elif kind == "exit":
                 exit_code = int(entry.get("exit_code", 0))
-    if made is None:
+    if run is None:
         return None
-    config = {k: v for k, v in made.get("config", {}).get("update", {}).items() if k != "_wandb"}
+    config = {k: v for k, v in run.get("config", {}).get("update", {}).items() if k != "_wandb"}
     names = {"project": "project", "entity": "entity", "group": "run_group", "tags": "tags",
              "name": "display_name", "id": "run_id"}  # fmt: skip
-    arguments = {ours: made.get(theirs) for ours, theirs in names.items()} | {"config": config}
+    arguments = {ours: run.get(theirs) for ours, theirs in names.items()} | {"config": config}
     return Offline(arguments, [records[epoch] for epoch in sorted(records)], exit_code)

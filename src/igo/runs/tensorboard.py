@@ -13,11 +13,11 @@ from igo.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.loggers import OpeningTracker, Tracker
 
-FOLDER = "tensorboard"  # in the run's
+FOLDER = "tensorboard"  # in the run's folder
 
 
 class TensorBoard(Tracker):
-    """One folder of event files. A start writes them anew, so that an epoch is there once."""
+    """A folder of event files. Each start writes them anew, so that no epoch is there twice."""
 
     def __init__(self, folder: Path, records: Sequence[Record]) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
@@ -30,7 +30,7 @@ class TensorBoard(Tracker):
             self.log(record)
 
     def log(self, record: Record) -> None:
-        """See Tracker. What is null, as no measurement was made, has no point."""
+        """See Tracker. A value that is null, as it was not measured, has no point."""
         for name, value in record.items():
             if isinstance(value, int | float) and name != "epoch":
                 self._writer.add_scalar(name, value, record["epoch"])
@@ -55,9 +55,9 @@ def start(
     warn: Callable[[str], None],
 ) -> Tracker:
     """Open the run's event files, see ``loggers``."""
-    known = list(records)  # as they are now
+    known_records = list(records)  # as they are now
 
-    def gave_up(error: Exception) -> None:
+    def warn_of(error: Exception) -> None:
         warn(f"TensorBoard failed ({first_line(error)}): this run goes on without it")
 
-    return OpeningTracker(lambda: TensorBoard(folder.path / FOLDER, known), gave_up)
+    return OpeningTracker(lambda: TensorBoard(folder.path / FOLDER, known_records), warn_of)

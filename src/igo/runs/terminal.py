@@ -1,4 +1,4 @@
-"""What a person sees: the plan, a line an epoch above one bar, plain lines without a terminal."""
+"""What a person sees of a run: the plan, a line for each epoch, and in a terminal a bar."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -25,15 +25,15 @@ from igo.runs import epoch_line, plan_table
 from igo.runs.stopping import Stopped
 from igo.words import aligned, printable
 
-HEADING_EVERY = 20  # epochs, so that one is in sight
+HEADING_EVERY = 20  # epochs, so that a heading is in sight
 UNBOUND = 10_000  # characters, more than any table has
 
 
 class Speech(Console):
-    """A console whose reader may leave, as ``| head`` does."""
+    """A console whose output may lose its reader, as with ``| head``."""
 
     def on_broken_pipe(self) -> NoReturn:
-        """Called by Rich. It stops the run as a signal does: quietly, and to be continued.
+        """Called by Rich. It stops the run silently, as a signal does; the run can be continued.
 
         Raises:
             Stopped: always.
@@ -44,28 +44,18 @@ class Speech(Console):
 
 
 class Terminal:
-    """Output of one run; ``quiet`` for a process that is not the one to speak."""
+    """Output of one run; ``quiet`` for the ranks that print nothing."""
 
-    def __init__(
-        self,
-        quiet: bool = False,
-        console: Console | None = None,
-        bar: type[ProgressBar] | None = None,
-    ) -> None:
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self._console = console or Speech(highlight=False, soft_wrap=True, quiet=quiet)
-        self._bar = bar or ProgressBar
-
-    def print(self, shown: RenderableType) -> None:
-        """Print something of Rich's."""
-        self._console.print(shown)
 
     def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
-        """Print a line, above the bar if there is one; sentences may wrap, in a terminal."""
-        whole = not (wrap and self._console.is_terminal)
+        """Print a line, above the bar if there is a bar; with ``wrap``, in a terminal, several."""
+        unbroken = not (wrap and self._console.is_terminal)
         try:
-            self._console.print(printable(text), markup=False, style=style, soft_wrap=whole)
+            self._console.print(printable(text), markup=False, style=style, soft_wrap=unbroken)
         except OSError as error:
-            raise UserError(f"what a run says cannot be written ({error.strerror})") from None
+            raise UserError(f"the output of a run cannot be written ({error.strerror})") from None
 
     def warn(self, text: str) -> None:
         """Print a warning to stderr."""
@@ -75,7 +65,7 @@ class Terminal:
         print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
-        """Print the schedule and its stages, with notes; all stages where no ``file`` has them."""
+        """Print the plan with its notes; all stages if no ``file`` has them."""
         self.say(plan_table.title(config, plan), wrap=True)
         most = None if file is None else plan_table.MOST_ROWS
         columns = plan_table.columns(config)
@@ -83,44 +73,44 @@ class Terminal:
             shown = self._boxed(columns, plan, most)
         else:
             shown = columns
-            titles = [one.title for one in columns]
+            titles = [column.title for column in columns]
             for line in aligned([titles, *plan_table.rows(columns, plan, most)]):
                 self.say(line)
-        if any(one.leaves == 1 for one in shown) and len(plan.stages) > 1:
+        if any(column.leaves == 1 for column in shown) and len(plan.stages) > 1:
             self.say(plan_table.RATES)
         for note in plan_table.notes(config, plan):
             self.say(note, wrap=True)
         cut = len(shown) < len(columns) or (most is not None and len(plan.stages) > most)
         if file is not None and cut:
-            self.say(plan_table.full(file))
+            self.say(f"full: {file}")
 
     def _boxed(
         self, columns: list[plan_table.Column], plan: Plan, most: int | None
     ) -> list[plan_table.Column]:
-        """Print as many of the columns as there is room for, and return them."""
+        """Print as many of the columns as there is room for, and return these."""
         for step in range(3):
             shown = plan_table.without(columns, step)
-            table = Table(*(one.title for one in shown), header_style="bold")
-            for column in table.columns:
-                column.justify, column.no_wrap = "right", True
+            table = Table(*(column.title for column in shown), header_style="bold")
+            for cells in table.columns:
+                cells.justify, cells.no_wrap = "right", True
             for row in plan_table.rows(shown, plan, most):
                 table.add_row(*row)
             unbound = self._console.options.update(max_width=UNBOUND)
             if Measurement.get(self._console, unbound, table).maximum <= self._console.width:
                 break
-        self.print(table)
+        self._console.print(table)
         return shown
 
     @contextmanager
     def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
-        """A line an epoch, and in a terminal a bar over all images of the run."""
+        """A line for each epoch, and in a terminal a bar over all images of the run."""
         with self._progress() as bar:
             task = bar.add_task("", total=plan.n * plan.epochs, completed=plan.n * epochs_done)
-            yield self._bar(self, bar, task, plan)
+            yield ProgressBar(self, bar, task, plan)
 
     @contextmanager
     def counting(self, text: str, images: int) -> Iterator[Callable[[], None]]:
-        """A line, and in a terminal a bar over so many images, advanced by one at each call."""
+        """A line, and in a terminal a bar over so many images, which each call advances by one."""
         self.say(text)
         with self._progress() as bar:
             task = bar.add_task("", total=images)
@@ -139,7 +129,7 @@ class Terminal:
         )
 
     def columns(self, record: Record) -> list[epoch_line.Column] | None:
-        """Those of the lines of epochs like this one; None where there is no terminal."""
+        """The columns for epochs like this one; None where there is no terminal."""
         if not self._console.is_terminal:
             return None
         return epoch_line.columns(
@@ -150,7 +140,7 @@ class Terminal:
 
 
 class ProgressBar:
-    """The bar of a run; reads nothing from the device."""
+    """The bar of a run. It reads nothing from the device."""
 
     def __init__(self, terminal: Terminal, bar: Progress, task: TaskID, plan: Plan) -> None:
         self._terminal, self._bar, self._task, self._plan = terminal, bar, task, plan
@@ -159,7 +149,7 @@ class ProgressBar:
         self._columns: list[epoch_line.Column] | None = None
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
-        """Say where the run is."""
+        """Show the epoch and δ."""
         level = "" if delta is None else f"  δ {delta:.3g}"
         self._where = f"epoch {epoch}/{self._plan.epochs}{level}"
         self._start, self._images = time.perf_counter(), 0
@@ -173,7 +163,7 @@ class ProgressBar:
         self._bar.update(self._task, advance=images, description=text)
 
     def end_epoch(self, record: Record) -> None:
-        """A line that stays; in a terminal now and then a heading above it."""
+        """Print a line that stays; in a terminal with a heading every HEADING_EVERY epochs."""
         if self._lines % HEADING_EVERY == 0:
             self._columns = self._terminal.columns(record)
             if self._columns:

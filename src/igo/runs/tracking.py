@@ -1,8 +1,8 @@
-"""The logger `tracking=wandb`: a sink beside the run folder, never the source of anything.
+"""The logger `tracking=wandb`. Nothing is read from it but which epochs it has.
 
-Each epoch is one row, logged once however often the run was killed: at a start, the rows that an
-earlier start brought into W&B are read back, and only the others are sent. Under `wandb agent` the
-W&B run is the one that the agent was given, so that the sweep sees what it asked for.
+Each epoch is one row, logged once however often the run was killed: a start asks W&B which rows it
+has, and sends only the others. Under `wandb agent` the W&B run is the one of the agent, so that the
+sweep gets its results.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from igo.runs.wandb_files import folders_of, history, mark_sent
 
 __all__ = ["check", "start"]
 
-INIT_TIMEOUT = 20  # seconds that a start waits for a server before it goes on offline
+INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
 COUNT_TRIES = 5  # seconds that the end waits for a server to count them
-MOST_OF_A_NAME = 128  # characters that W&B takes
+LONGEST_NAME = 128  # characters that W&B takes
 
 
 def sweep_run() -> str | None:
@@ -46,23 +46,23 @@ def start(
     threading.excepthook = _excepthook
     root = Path(config.runs_dir).resolve()
     name = folder.path.name
-    known = folder.status().get("wandb_id")
-    run_id = sweep_run() or known
+    recorded_id = folder.status().get("wandb_id")
+    run_id = sweep_run() or recorded_id
     if not run_id:
         import secrets
 
         run_id = f"{name[-10:]}-{secrets.token_hex(3)}"  # a deleted id can never be used again
-    if run_id != known:
+    if run_id != recorded_id:
         with folder.writing():
             folder.update_status(wandb_id=run_id)
     known_records = list(records)  # as they are now
 
-    def opened() -> Tracker:
+    def open_tracker() -> Tracker:
         return of_run(_init(config, root, name, run_id, warn), root, known_records, warn)
 
-    # Workers that read images must not be forked amid this.
+    # DataLoader's workers must not be forked while the thread is at work.
     forks = config.dataset.name in ("imagenet", "folder")
-    return OpeningTracker(opened, lambda error: _give_up_on(error, warn), beside=not forks)
+    return OpeningTracker(open_tracker, lambda error: _give_up_on(error, warn), beside=not forks)
 
 
 def of_run(
@@ -82,7 +82,7 @@ def of_run(
 
 
 def _excepthook(error: threading.ExceptHookArgs) -> None:
-    """Leave out what threads of W&B raise where its service died: the run's warning tells it."""
+    """Print no error of W&B's threads after its service died, as the run has warned of it."""
     if not (error.thread and error.thread.name.startswith("wandb")):
         threading.__excepthook__(error)
 
@@ -96,7 +96,7 @@ def _give_up_on(error: Exception, warn: Callable[[str], None]) -> None:
 
 
 def give_up() -> None:
-    """End W&B's service, or what is left of it: it would fail again at the end of the process."""
+    """End W&B's service, or what is left of it: else it fails again at the end of the process."""
     import wandb
 
     with contextlib.suppress(Exception):
@@ -104,24 +104,24 @@ def give_up() -> None:
 
 
 class WandbTracker(Tracker):
-    """One W&B run, online or offline, that has the rows of some epochs already."""
+    """A W&B run, online or offline, which may have the rows of some epochs already."""
 
     def __init__(self, run: Any, root: Path, warn: Callable[[str], None]) -> None:
         self._run, self._root, self._warn = run, root, warn
-        self._there = _epochs_there(root, run)
+        self._logged_epochs = _epochs_logged(root, run)
         self.sent = 0  # rows
-        self.answered = True  # whether the server did, at the end
+        self.answered = True  # whether the server answered at the end
 
     def log(self, record: Record) -> None:
-        """See Tracker. An epoch whose row is there is passed over, even if it was trained again."""
-        if record["epoch"] in self._there:
+        """See Tracker. An epoch that has its row is skipped, even if it was trained again."""
+        if record["epoch"] in self._logged_epochs:
             return
-        self._there.add(record["epoch"])
+        self._logged_epochs.add(record["epoch"])
         self.sent += 1
         self._run.log({key: value for key, value in record.items() if value is not None})
 
     def attach(self, model: Path) -> None:
-        """See Tracker. W&B makes one version of what has the same content, however often."""
+        """See Tracker. W&B makes one version of a file with the same content."""
         import wandb
 
         artifact = wandb.Artifact(f"model-{self._run.id}", type="model")
@@ -129,11 +129,11 @@ class WandbTracker(Tracker):
         self._run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
-        """See Tracker. Rows count as sent once the server says that it has them."""
+        """See Tracker. The run is marked as sent only if the server says that it has all rows."""
         online = self._run.settings.mode == "online"
         try:
             self._run.finish(exit_code=exit_code)
-            whole = online and _has_rows(self._run, len(self._there))
+            whole = online and _has_rows(self._run, len(self._logged_epochs))
         except TimeoutError:
             self.answered = whole = False
         if whole:
@@ -143,25 +143,25 @@ class WandbTracker(Tracker):
 
 
 def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[str], None]) -> Any:
-    made = identity(config, name, run_id)
+    arguments = identity(config, name, run_id)
     if config.tracking.mode == "online":
         try:
-            return open_run("online", root, made)
-        except Exception as error:  # CommError, or whatever a strange answer leads to
+            return open_run("online", root, arguments)
+        except Exception as error:  # CommError, or any other after a strange answer
             reason = first_line(error)
             warn(f"no W&B run online ({reason}); this one goes on offline, `make sync` later")
-            give_up()  # else the id is still in use by the attempt
-    return open_run("offline", root, made)
+            give_up()  # else the attempt still uses the id
+    return open_run("offline", root, arguments)
 
 
 def identity(config: Config, name: str, run_id: str) -> dict[str, Any]:
-    """What a run is called in W&B, by the arguments of wandb.init."""
+    """The arguments of wandb.init for a run."""
     tracking = config.tracking
-    parts = f"{config.dataset.name}-{config.model.name}-{config.schedule.profile}"
+    task = f"{config.dataset.name}-{config.model.name}-{config.schedule.profile}"
     return {
         "project": tracking.project,
         "entity": tracking.entity,
-        "group": tracking.group or os.environ.get("WANDB_SWEEP_ID") or parts,
+        "group": tracking.group or os.environ.get("WANDB_SWEEP_ID") or task,
         "tags": [*tracking.tags, config.schedule.profile],
         "name": title(config, name),
         "id": run_id,
@@ -170,17 +170,17 @@ def identity(config: Config, name: str, run_id: str) -> dict[str, Any]:
 
 
 def title(config: Config, name: str) -> str:
-    """The name that W&B shows: what tells the run from others, then its folder's."""
+    """The name that W&B shows: the main settings, then the name of the folder."""
     p = "" if config.schedule.p is None else f" p={config.schedule.p:g}"
-    told = f"{config.schedule.profile}{p} split={config.split:.4g} seed={config.seed} {name}"
-    return told[:MOST_OF_A_NAME]
+    settings = f"{config.schedule.profile}{p} split={config.split:.4g} seed={config.seed}"
+    return f"{settings} {name}"[:LONGEST_NAME]
 
 
-def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, Any]) -> Any:
+def open_run(mode: Literal["online", "offline"], root: Path, arguments: Mapping[str, Any]) -> Any:
     """Open or resume a W&B run whose files are in root/wandb.
 
     Raises:
-        Exception: no server answers, or it refuses the run; CommError, or what the answer led to.
+        Exception: no server answers, or it refuses the run: CommError, or any other.
     """
     import wandb
 
@@ -196,38 +196,38 @@ def open_run(mode: Literal["online", "offline"], root: Path, made: Mapping[str, 
         finish_timeout=FINISH_TIMEOUT,
         finish_timeout_raises=True,
     )
-    return wandb.init(mode=mode, settings=settings, resume="allow", dir=str(root), **made)
+    return wandb.init(mode=mode, settings=settings, resume="allow", dir=str(root), **arguments)
 
 
 def _has_rows(run: Any, count: int) -> bool:
-    """Whether the server has so many rows of a run, by its own word.
+    """Whether the server says that it has so many rows of a run.
 
-    The client calls a row sent that a proxy answered (0.31: any answer with the code 200). A server
-    may take a moment to count them.
+    For the client (0.31) a row is sent after any answer with the code 200, even a proxy's. A server
+    may need a moment to count the rows.
     """
     import wandb
 
     try:
         for _ in range(COUNT_TRIES):  # an Api keeps its first answer
             api = wandb.Api(timeout=INIT_TIMEOUT)
-            there = api.run(f"{run.entity}/{run.project}/{run.id}")
-            if int(there.historyLineCount or 0) >= count:
+            on_server = api.run(f"{run.entity}/{run.project}/{run.id}")
+            if int(on_server.historyLineCount or 0) >= count:
                 return True
             time.sleep(1)
-    except Exception:  # an error of W&B's, or what a strange answer leads to
+    except Exception:  # W&B's errors, or any other after a strange answer
         pass
     return False
 
 
-def _epochs_there(root: Path, run: Any) -> set[int]:
+def _epochs_logged(root: Path, run: Any) -> set[int]:
     """Epochs that this W&B run has already: on the server, else in the files of earlier starts.
 
-    Rows go to a server in the order of the epochs, one an epoch, so it has as many as it counts.
+    A server gets one row for each epoch, in their order, so the number of rows gives the epochs.
     """
     if run.settings.mode == "online":
         return set(range(1, int(run.starting_step or 0) + 1))
-    there: set[int] = set()
+    epochs: set[int] = set()
     for folder in folders_of(root, run.id):
         if folder.resolve() != Path(run.dir).resolve().parent:
-            there |= {int(row["epoch"]) for row in history(folder) if "epoch" in row}
-    return there
+            epochs |= {int(row["epoch"]) for row in history(folder) if "epoch" in row}
+    return epochs

@@ -1,4 +1,4 @@
-"""A trained model from its run folder: for prediction, or as a plain file of parameters."""
+"""A trained model from its run folder, to predict with or as a plain file of parameters."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FILE = "model.pt"
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run as its newest checkpoint left it.
+    """A run at its newest checkpoint.
 
     ``model`` maps normalised images (b, C, H, W) float32 to logits (b, classes); it is on the CPU,
     in eval mode. ``records`` has an entry for each epoch.
@@ -44,7 +44,7 @@ def load_run(folder: str | Path) -> TrainedRun:
     """
     folder = Path(folder).resolve()
     config = of_file(folder / "config.yaml")
-    with torch.random.fork_rng(devices=[]):  # a first state is drawn, and replaced
+    with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
         network = models.build(config.model, config.dataset)
     try:
         network.load_state_dict(_parameters(folder, config))
@@ -54,7 +54,7 @@ def load_run(folder: str | Path) -> TrainedRun:
 
 
 def export(folder: RunFolder, config: Config) -> Path:
-    """Write the model's state_dict as FILE, where it is not there whole; return its path.
+    """Write the model's state_dict as FILE, unless the file is there whole; return its path.
 
     ``torch.load(path, weights_only=True)`` reads it.
     """
@@ -62,8 +62,8 @@ def export(folder: RunFolder, config: Config) -> Path:
     with folder.writing():
         if not _is_whole(file, folder):
             state = _parameters(folder.path, config)
-            with durable(partial := partial_of(file)) as written:
-                torch.save(state, written)
+            with durable(partial := partial_of(file)) as output:
+                torch.save(state, output)
             digest = sha256_of(partial)
             partial.replace(file)
             folder.update_status(**{FILE: digest})
@@ -86,4 +86,4 @@ def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:
     for reason in reasons:
         warnings.warn(f"{reason}; the model is an epoch older", stacklevel=3)
     parameters: Any = state["model"]
-    return {name: one.contiguous() for name, one in parameters.items()}
+    return {name: tensor.contiguous() for name, tensor in parameters.items()}

@@ -1,4 +1,4 @@
-"""W&B's own files of a run, in RUNS_DIR/wandb: where they are, what is in them, if it is sent."""
+"""W&B's own files of a run, in RUNS_DIR/wandb: their folders, content and marks."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MARK = ".wandb.synced"  # beside a .wandb file all of which a server has, as `wandb sync` says it
+MARK = ".wandb.synced"  # beside a .wandb file that a server has whole, as `wandb sync` writes it
 
 
 def folders_of(root: Path, run_id: str) -> list[Path]:
-    """The local W&B folders of all starts of one run, in the order of their time.
+    """The local W&B folders of all starts of a run, the oldest first.
 
-    Their names end in the id, or, of a second start within a second, in a number behind it.
+    Their names end in the id, or, at a second start within a second, in the id and a number.
     """
-    found = {file.parent for file in (root / "wandb").glob(f"*run-*/run-{run_id}.wandb")}
-    return sorted(found, key=lambda folder: folder.name.removeprefix("offline-"))
+    folders = {file.parent for file in (root / "wandb").glob(f"*run-*/run-{run_id}.wandb")}
+    return sorted(folders, key=lambda folder: folder.name.removeprefix("offline-"))
 
 
 def mark_sent(root: Path, run_id: str) -> None:
-    """Mark all local W&B folders of a run as `wandb sync` does: the server has what is in them."""
+    """Mark all local W&B folders of a run as sent, as `wandb sync` does."""
     for folder in folders_of(root, run_id):
         for file in folder.glob("*.wandb"):
             file.with_suffix(MARK).touch()
@@ -34,11 +34,11 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 def entries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """All in a local W&B run folder, type and content, by `wandb leet inspect`; no torn end."""
+    """The types and contents of a local W&B run folder, from `wandb leet inspect`; no torn end."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    inspected = subprocess.run(command, capture_output=True, text=True, check=False)
     read = []
-    for line in found.stdout.splitlines():
+    for line in inspected.stdout.splitlines():
         with contextlib.suppress(ValueError, LookupError):
             entry = json.loads(line)
             read.append((entry["type"], entry[entry["type"]]))

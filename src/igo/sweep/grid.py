@@ -20,11 +20,12 @@ def combinations(
     Args:
         parser: Hydra's.
         grid: setting to value, list of values, or Hydra's own ``range(5)``.
-        arguments: overrides as typed; a setting that is in the grid too is taken from here.
+        arguments: overrides as typed, which replace settings of the grid.
     """
     lines = [f"{name}={_listed(value)}" for name, value in grid.items()]
     choices = {
-        one.get_key_element(): _values(one) for one in parser.parse_overrides([*lines, *arguments])
+        override.get_key_element(): _values(override)
+        for override in parser.parse_overrides([*lines, *arguments])
     }
     return [list(combination) for combination in itertools.product(*choices.values())]
 
@@ -32,11 +33,11 @@ def combinations(
 def _listed(value: Any) -> str:
     if isinstance(value, str) or not isinstance(value, Sequence):
         return "null" if value is None else str(value)
-    return ",".join(_listed(one) for one in value)
+    return ",".join(map(_listed, value))
 
 
 def _values(override: Override) -> list[str]:
-    """The overrides that one override with several values stands for."""
+    """An override for each of the values of one override."""
     name = override.get_key_element()
     if not override.is_sweep_override():
         return [f"{name}={override.get_value_element_as_str()}"]

@@ -1,4 +1,4 @@
-"""The runs of a sweep: each with its checked configuration, and how one is carried out."""
+"""The runs of a sweep: each with its checked configuration, and how it is executed."""
 
 from __future__ import annotations
 
@@ -34,24 +34,24 @@ TRAIN = PACKAGE.parent / "train.py"  # in a clone
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what a person would type for it, and what that means."""
+    """One run: the overrides that a person would type, and the configuration they give."""
 
     overrides: tuple[str, ...]
     config: Config
 
     @cached_property
     def folder(self) -> RunFolder:
-        """Where its record is."""
+        """The folder of its record."""
         return RunFolder(self.config)
 
     @property
     def name(self) -> str:
-        """The name of its folder: the same for the same configuration."""
+        """The name of its folder, the same for the same configuration."""
         return self.folder.path.name
 
 
-class RunWithout(UserError):
-    """A run with a setting that changes nothing in it."""
+class UselessSetting(UserError):
+    """A run has a setting that changes nothing in it."""
 
     def __init__(self, text: str, setting: str) -> None:
         self.setting = setting
@@ -59,8 +59,8 @@ class RunWithout(UserError):
 
 
 class Composer:
-    """Makes jobs from command lines. Hydra composes each choice of groups once, in 70 ms; lines
-    that differ in values alone share it, as Hydra too applies values last.
+    """Makes jobs from command lines. Hydra composes each choice of groups once, in 70 ms. Lines
+    that differ only in values share the result, as Hydra, too, applies values last.
     """
 
     def __init__(self, config_name: str) -> None:
@@ -73,19 +73,19 @@ class Composer:
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose, check and plan one run."""
-        typed = [_name(one) for one in overrides]
+        typed = [_name(line) for line in overrides]
         try:
             config = load(self.compose(overrides), typed)
             make_plan(config)
         except NoEffect as error:
-            raise RunWithout(f"the run {' '.join(overrides)}: {error}", error.setting) from None
+            raise UselessSetting(f"the run {' '.join(overrides)}: {error}", error.setting) from None
         except UserError as error:
             raise UserError(f"the run {' '.join(overrides)}: {error}") from None
         return Job(tuple(overrides), config)
 
     def jobs(self, lines: Iterable[Sequence[str]]) -> tuple[list[Job], dict[str, int]]:
-        """Compose the runs of a sweep. A setting that changes nothing in some of them, and is right
-        in others, as p where one schedule of several has none, is left out of the former.
+        """Compose the runs of a sweep. A setting that changes nothing in some runs and something in
+        others, such as p for several schedules, is left out where it changes nothing.
 
         Returns:
             The runs, and in how many of them each setting was left out.
@@ -94,34 +94,34 @@ class Composer:
         left_out: Counter[str] = Counter()
         refused: dict[str, UserError] = {}
         for line in lines:
-            without = list(line)
+            overrides = list(line)
             while True:
                 try:
-                    jobs.append(self.job(without))
+                    jobs.append(self.job(overrides))
                     break
-                except RunWithout as error:
+                except UselessSetting as error:
                     refused.setdefault(error.setting, error)
                     left_out[error.setting] += 1
-                    without = [one for one in without if _name(one) != error.setting]
-        of_use = {_name(one) for job in jobs for one in job.overrides}
+                    overrides = [o for o in overrides if _name(o) != error.setting]
+        with_effect = {_name(override) for job in jobs for override in job.overrides}
         for name, refusal in refused.items():
-            if name not in of_use:
+            if name not in with_effect:
                 raise refusal
         return jobs, dict(left_out)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """What Hydra composes of a command line."""
-        values = [one for one in overrides if self._is_value(one)]
-        groups = tuple(one for one in overrides if one not in values)
+        values = [override for override in overrides if self._is_value(override)]
+        groups = tuple(override for override in overrides if override not in values)
         if groups not in self._composed:
             self._composed[groups] = compose(self._config_name, list(groups))
         config = copy.deepcopy(self._composed[groups])
         try:
-            for one in values:
-                parsed = self._parsed(one)
+            for value in values:
+                parsed = self._parsed(value)
                 OmegaConf.update(config, parsed.key_or_group, parsed.value(), merge=True)
         except OmegaConfBaseException:
-            return compose(self._config_name, list(overrides))  # Hydra itself says what is wrong
+            return compose(self._config_name, list(overrides))  # raises Hydra's own error
         return config
 
     def _parsed(self, line: str) -> Override:
@@ -135,7 +135,6 @@ class Composer:
 
 
 def _name(override: str) -> str:
-    """The setting that an override is of."""
     return override.split("=", maxsplit=1)[0].lstrip("+~")
 
 
@@ -156,9 +155,9 @@ def labels(jobs: Sequence[Job]) -> dict[str, str]:
 
 @contextmanager
 def logged(job: Job) -> Iterator[None]:
-    """Add what this process writes to output.log in the run's folder.
+    """Append the output of this process to output.log in the run's folder.
 
-    Ends the process as a user's error does where that file cannot be written.
+    If that file cannot be written, the process ends with the error.
     """
     folder = job.folder.path
     try:
@@ -168,49 +167,49 @@ def logged(job: Job) -> Iterator[None]:
             handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except UserError as error:
         _end(error)
-    before = [os.dup(stream) for stream in (1, 2)]
+    previous = [os.dup(stream) for stream in (1, 2)]
     try:
-        _send_to(handle, handle)
+        _redirect(handle, handle)
         yield
     finally:
-        _send_to(*before)
-        for one in (handle, *before):
-            os.close(one)
+        _redirect(*previous)
+        for opened in (handle, *previous):
+            os.close(opened)
 
 
-def _send_to(*handles: int) -> None:
-    """Let stdout and stderr go on in other files."""
+def _redirect(*handles: int) -> None:
+    """Send stdout and stderr to these files."""
     for stream, number, handle in zip((sys.stdout, sys.stderr), (1, 2), handles, strict=True):
-        with suppress(OSError):  # a full disk: what a run could not say ended it already
+        with suppress(OSError):  # a full disk, which has ended the run already
             stream.flush()
         os.dup2(handle, number)
 
 
 def wait_for_others(job: Job) -> None:
-    """Until no other process works on the run, as one does whose sweep was killed."""
+    """Wait until no other process works on the run, which may be of a sweep that was killed."""
     while state_of(job.folder.path) == "running":
         time.sleep(1)
 
 
 def execute(job: Job) -> None:
-    """Carry out one run in this process, as ``igo train OVERRIDES`` would.
+    """Train one run in this process, as ``igo train OVERRIDES`` would.
 
-    Ends the process with that program's exit code, unless the run finishes. A run that fails
-    before it has a record gets one, so that a sweep can say what was wrong.
+    Unless the run finishes, the process ends with that program's exit code. A run that fails before
+    it has a record gets one, so that the sweep can show the error.
     """
     from igo.runs.session import run  # torch
 
     program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
-    sys.argv = [program, *job.overrides]  # the command that status.json keeps
-    before = job.folder.status()
+    sys.argv = [program, *job.overrides]  # the command for status.json
+    status = job.folder.status()
     try:
         run(job.config)
     except Busy as busy:
         _end(busy)
     except Exception as error:
-        untouched = job.folder.status() == before and before.get("state") != "finished"
+        untouched = job.folder.status() == status and status.get("state") != "finished"
         if Ranks.of_environment().first and untouched:
-            with suppress(OSError, UserError), job.folder.held():  # the error itself is to be told
+            with suppress(OSError, UserError), job.folder.held():  # the run's error comes first
                 job.folder.write_plan(make_plan(job.config))
                 job.folder.begin_status()
                 job.folder.write_failure(error)

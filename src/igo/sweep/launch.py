@@ -1,4 +1,4 @@
-"""From the command lines of a sweep to its end: what runs, what is skipped, what it came to."""
+"""A sweep from its command lines to its end: what runs, what is skipped, and the results."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ COUNT_OR_NONE: Rule = (lambda v: v is None or is_whole(v, 1), COUNT[1])
 
 
 def check_settings(settings: object) -> None:
-    """Hold a launcher's settings against the rules that their annotations have."""
-    for name, one in settings_of(type(settings)):
-        value = getattr(settings, name)
-        if one.notes.rule and not one.notes.rule[0](value):
-            raise ConfigError(f"hydra.launcher.{name}", value, one.notes.rule[1])
+    """Check a launcher's settings by the rules in their annotations."""
+    for name, setting in settings_of(type(settings)):
+        value, rule = getattr(settings, name), setting.notes.rule
+        if rule and not rule[0](value):
+            raise ConfigError(f"hydra.launcher.{name}", value, rule[1])
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a launcher works with: the runs to do, their manifest, and where to speak."""
+    """What a launcher gets: the runs to do, their manifest, and where to print."""
 
     jobs: list[Job]
     manifest: Manifest
     runs_dir: Path
-    folder: Path  # the sweep's own
+    folder: Path  # of the sweep itself
     console: Console
 
 
@@ -59,7 +59,7 @@ Runner = Callable[[Sweep], bool]  # whether the sweep's runs have ended when it 
 
 
 class Launch:
-    """One sweep; a search calls ``go`` several times: its runs add up, named by the first ones."""
+    """One sweep. A search calls ``go`` several times: its runs add up, and the first name it."""
 
     def __init__(self, hydra: DictConfig, retry_failed: object) -> None:
         if not isinstance(retry_failed, bool):
@@ -73,7 +73,7 @@ class Launch:
         self._ended = False
 
     def go(self, lines: Sequence[Sequence[str]], runner: Runner) -> list[JobReturn]:
-        """Run what is to be run of these command lines, and return how each ended."""
+        """Run those of these command lines that are to be run; return how each ended."""
         if Ranks.of_environment().size > 1:
             raise UserError(
                 "the launchers start processes of their own, and several were started already; for"
@@ -94,7 +94,7 @@ class Launch:
         return [_returned(job, self._ended) for job in jobs]
 
     def conclude(self) -> None:
-        """Say how the sweep ended, with its table; SystemExit(1) where a run failed."""
+        """Print how the sweep ended, with its table; SystemExit(1) if a run failed."""
         if self._manifest is None or not self._ended:
             return
         from igo.sweep.status import show
@@ -110,8 +110,8 @@ class Launch:
             lines, "checking the runs", console=self._console, transient=True,
             disable=len(lines) < SLOW or not self._console.is_terminal,
         )  # fmt: skip
-        found = ([o for o in line if not o.startswith("sweep=")] for line in shown)
-        jobs, left_out = composer.jobs(found)
+        runs_typed = ([o for o in line if not o.startswith("sweep=")] for line in shown)
+        jobs, left_out = composer.jobs(runs_typed)
         for name, runs in left_out.items():
             self._console.print(
                 f"{name} has no effect in {runs:,} of {counted(len(jobs), 'combination')}:"
@@ -126,7 +126,7 @@ class Launch:
         return jobs
 
     def _open(self, jobs: list[Job]) -> Sweep:
-        """Write the manifest, and decide what is to be done."""
+        """Make the manifest, and decide which runs are to be done."""
         runs_dir = Path(jobs[0].config.runs_dir)
         self._name = self._name or sweep_name(self._choice(), self._jobs)
         manifest = open_manifest(runs_dir, self._name, command(), self._jobs)
@@ -135,13 +135,13 @@ class Launch:
             jobs = [_cleared(job) for job in jobs]
         for job in jobs:  # a dashboard shows a sweep as one group
             job.config.tracking.group = job.config.tracking.group or manifest.name
-        known = sweep_states(manifest, runs_dir)
-        states = {job.name: _state(job, known[job.name]) for job in jobs}
+        recorded = sweep_states(manifest, runs_dir)
+        states = {job.name: _state(job, recorded[job.name]) for job in jobs}
         data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
         for job in jobs:
             if states[job.name] == "finished":
                 data.finished(job.folder.path, job.config)
-        # here, the runs of a sweep that was killed may live on: they are waited for
+        # on this machine, runs of a sweep that was killed may still run: they are waited for
         local = self._hydra.runtime.choices["hydra/launcher"] == "local"
         skipped = {"finished", "queued"} | (set() if local else {"running"})
         skipped |= set() if self._retry else {"failed"}
@@ -156,37 +156,36 @@ class Launch:
             )
         folder = manifest.folder(runs_dir)
         make_writable(folder)
-        self._hydra.sweep.dir = str(folder)  # where Optuna's sweeper writes its result
+        self._hydra.sweep.dir = str(folder)  # Optuna's sweeper writes its result there
         return Sweep(to_do, manifest, runs_dir, folder, self._console)
 
     def _choice(self) -> str:
         choices = self._hydra.runtime.choices
-        return str(
-            choices.get("sweep") or {"grid": "sweep"}.get(choices["hydra/sweeper"], "search")
-        )
+        kind = "sweep" if choices["hydra/sweeper"] == "grid" else "search"
+        return str(choices.get("sweep") or kind)
 
     def _list(self, jobs: Sequence[Job]) -> None:
-        """What a start would find, for ``dry_run=true``."""
-        told_apart = labels(jobs)
+        """Print the runs and their states, for ``dry_run=true``."""
+        label_of = labels(jobs)
         for job in jobs:
-            line = f"{state_of(job.folder.path):<12}{told_apart[job.name]:<40} {job.folder.path}"
+            line = f"{state_of(job.folder.path):<12}{label_of[job.name]:<40} {job.folder.path}"
             self._console.print(line, markup=False)
 
 
-def _state(job: Job, known: str) -> str:
-    """A finished run whose record is damaged is to do again: it mends it."""
-    return "damaged" if known == "finished" and job.folder.damaged() else known
+def _state(job: Job, recorded: str) -> str:
+    """A finished run whose record is damaged runs again, which mends the record."""
+    return "damaged" if recorded == "finished" and job.folder.damaged() else recorded
 
 
 def _cleared(job: Job) -> Job:
-    """A job that starts over once: a job that a queue starts again must not."""
+    """The job without ``fresh``, its folder emptied: a job that SLURM restarts must continue."""
     with job.folder.held():
         job.folder.start_over()
     return replace(job, config=replace(job.config, fresh=False))
 
 
 def _returned(job: Job, ended: bool) -> JobReturn:
-    """What Hydra's sweepers want to know; a search maximises the final validation accuracy."""
+    """The result for Hydra's sweeper; a search maximises the final validation accuracy."""
     status, value = JobStatus.COMPLETED, None
     state = state_of(job.folder.path)
     if state == "finished":

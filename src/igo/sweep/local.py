@@ -1,7 +1,7 @@
-"""A sweep on this machine: each run a process of its own, cores or GPUs shared out among them.
+"""A sweep on this machine: each run is a process, and the runs share cores or GPUs.
 
 The processes are forks of one server that has imported PyTorch already (multiprocessing's
-forkserver), so a run starts in a fraction of a second, and a run that dies takes no other with it.
+forkserver). So a run starts in a fraction of a second, and a run that dies ends no other.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings
 from igo.sweep.overview import Overview
 
 IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.tracking", "wandb")
-LONGEST_PLACE = 70  # bytes of TMPDIR: a socket's path has at most 107, forkserver's name is in it
+LONGEST_TMPDIR = 70  # bytes: a socket's path has at most 107, and forkserver adds its name
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOOK = 0.5  # seconds between two looks at what runs
+LOOK_EVERY = 0.5  # seconds between two looks at the running runs
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class LocalSettings:
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one run: its CPU threads, and the GPU that it sees (None: as its settings say)."""
+    """Room for one run: its CPU threads, and the GPU that it sees (None: by its settings)."""
 
     threads: int
     gpu: str | None = None
@@ -53,44 +53,43 @@ class Slot:
 
 @dataclass
 class Running:
-    """A run in its process, and how often that was told to stop."""
+    """A run in its process, and the number of stop signals sent to it."""
 
     job: Job
     slot: Slot
     process: ForkServerProcess
-    told: int = 0
+    signals: int = 0
 
 
 def run_all(sweep: Sweep, settings: LocalSettings) -> bool:
-    """Run every job, as many at a time as there is room for; a failing one stops no other.
+    """Run every job, as many at a time as there is room for; a job that fails stops no other.
 
     Raises:
-        SystemExit: the sweep was told to stop; its runs have stopped with it, resumable.
+        SystemExit: a signal stopped the sweep and its runs, which can be continued.
     """
     sweep.manifest.write(sweep.runs_dir)
     context = _server(sweep.jobs)
     free, waiting, running = slots(settings, sweep.jobs), list(sweep.jobs), list[Running]()
-    with _signals() as told, Overview(sweep, parallel=len(free)) as overview:
-        while running or (waiting and not told):
-            while free and waiting and not told:
+    with _signals() as arrived, Overview(sweep, parallel=len(free)) as overview:
+        while running or (waiting and not arrived):
+            while free and waiting and not arrived:
                 running.append(_start(context, waiting.pop(0), free.pop()))
                 overview.started(running[-1].job)
-            wait([one.process.sentinel for one in running], timeout=LOOK)
-            for one in [one for one in running if one.process.exitcode is not None]:
-                running.remove(one)
-                free.append(one.slot)
-                overview.ended(one.job, _how(one))
-            if told:
-                _forward(told, running)
+            wait([run.process.sentinel for run in running], timeout=LOOK_EVERY)
+            for run in [run for run in running if run.process.exitcode is not None]:
+                running.remove(run)
+                free.append(run.slot)
+                overview.ended(run.job, _how_killed(run))
+            _forward(len(arrived), running)
             overview.look()
-    if told:
+    if arrived:
         sweep.console.print("stopped; the same command continues", markup=False)
-        raise SystemExit(128 + told[0])
+        raise SystemExit(128 + arrived[0])
     return True
 
 
 def slots(settings: LocalSettings, jobs: Sequence[Job]) -> list[Slot]:
-    """Room on this machine: one run a GPU, or cores / threads runs on the CPU, unless told."""
+    """Room on this machine, unless set: a run for each GPU, or cores / threads runs on the CPU."""
     gpus = _gpus() if any(job.config.engine.device != "cpu" for job in jobs) else []
     if gpus:
         shared = [Slot(settings.threads, gpu) for gpu in gpus * settings.runs_per_gpu]
@@ -103,35 +102,35 @@ def _gpus() -> list[str]:
     """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if named is not None and torch.cuda.is_available():  # "-1" and the like hide them
-        return [one.strip() for one in named.split(",") if one.strip()]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None and torch.cuda.is_available():  # "-1" and the like hide all GPUs
+        return [gpu.strip() for gpu in visible.split(",") if gpu.strip()]
     return [str(index) for index in range(torch.cuda.device_count())]
 
 
 def _server(jobs: Sequence[Job]) -> ForkServerContext:
-    place = tempfile.gettempdir()
-    if len(os.fsencode(place)) > LONGEST_PLACE:
-        raise UserError(f"TMPDIR={place} is too long a path for a socket in it; set a shorter one")
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_TMPDIR:
+        raise UserError(f"TMPDIR={folder} is too long a path for a socket in it; set a shorter one")
     context = multiprocessing.get_context("forkserver")
     data = ["sklearn.datasets"] if any(job.config.dataset.name == "digits" for job in jobs) else []
     models = ["timm"] if any(job.config.model.timm for job in jobs) else []
     context.set_forkserver_preload([*IMPORTED, *data, *models])
-    _start_server_deaf()
+    _start_server_without_signals()
     return context
 
 
-def _start_server_deaf() -> None:
-    """Start the server with the signals blocked that would end it before the runs have ended.
+def _start_server_without_signals() -> None:
+    """Start the server with those signals blocked that would end it before the runs have ended.
 
-    Supervisors send them to the whole process group. `_work` lets them through to its run.
+    Supervisors send them to the whole process group. `_work` unblocks them for its run.
     """
-    resource_tracker.ensure_running()  # which forkserver starts too, and which unblocks signals
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    resource_tracker.ensure_running()  # first, as it unblocks signals, and forkserver starts it
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         forkserver.ensure_running()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
@@ -141,8 +140,8 @@ def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
 
 
 def _work(job: Job, slot: Slot) -> None:
-    """In the run's process: its output goes to its folder, its GPU is the only one it sees."""
-    os.setpgrp()  # Ctrl-C in the terminal reaches the sweep alone, which tells its runs once
+    """Train a run in its process, with its output in its folder and only its GPU visible."""
+    os.setpgrp()  # Ctrl-C in the terminal reaches only the sweep, which sends its runs one signal
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     os.environ["OMP_NUM_THREADS"] = str(slot.threads)  # the most that engine.threads=auto takes
     if slot.gpu is not None:
@@ -152,9 +151,9 @@ def _work(job: Job, slot: Slot) -> None:
         execute(job)
 
 
-def _how(one: Running) -> str:
-    """How a process ended, in words; empty where the run's own record says it."""
-    code = one.process.exitcode or 0
+def _how_killed(run: Running) -> str:
+    """How a process was killed; empty if it was not, as the run's record says how it ended."""
+    code = run.process.exitcode or 0
     if code >= 0:
         return ""
     name = signal.Signals(-code).name
@@ -164,18 +163,18 @@ def _how(one: Running) -> str:
 @contextmanager
 def _signals() -> Iterator[list[int]]:
     """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
-    told: list[int] = []
-    before = {n: signal.signal(n, lambda number, _frame: told.append(number)) for n in heard(STOPS)}
+    arrived: list[int] = []
+    handlers = {n: signal.signal(n, lambda n, _frame: arrived.append(n)) for n in heard(STOPS)}
     try:
-        yield told
+        yield arrived
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _forward(told: list[int], running: Sequence[Running]) -> None:
-    """Tell the runs to stop, once for each time that the sweep was told, at most twice."""
-    for one in running:
-        if one.told < min(len(told), 2):
-            one.told += 1
-            one.process.terminate()
+def _forward(signals: int, running: Sequence[Running]) -> None:
+    """Send the runs as many stop signals as the sweep got, at most two."""
+    for run in running:
+        if run.signals < min(signals, 2):
+            run.signals += 1
+            run.process.terminate()

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs here: what runs, what is done, how long it will take."""
+"""What a person sees while a sweep runs on this machine: progress, results and time left."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ class Overview:
         self._epochs = {job.name: total_epochs(job.config) for job in sweep.jobs}
         self._done = {job.name: _epoch(job) for job in sweep.jobs}
         self._pace = Pace()
-        self._said: dict[str, str] = {}  # an error, and the run that had it first
+        self._first_run: dict[str, str] = {}  # with an error, by the error
         self._bars: dict[str, tuple[Job, TaskID]] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[said]}"),
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(), console=self._console, transient=True,
             disable=not self._console.is_terminal,
         )  # fmt: skip
-        self._total = self._progress.add_task("sweep", total=sum(self._epochs.values()), said="")
+        self._total = self._progress.add_task("sweep", total=sum(self._epochs.values()), text="")
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -49,15 +49,15 @@ class Overview:
         self._progress.stop()
 
     def started(self, job: Job) -> None:
-        """Show one more run."""
+        """Show a bar for one more run."""
         label = self._labels[job.name]
         total = self._epochs[job.name]
-        self._bars[job.name] = job, self._progress.add_task(f"  {label}", total=total, said="")
+        self._bars[job.name] = job, self._progress.add_task(f"  {label}", total=total, text="")
         self._states[job.name] = "running"
         self._pace.started(job.name, _epoch(job))
 
     def ended(self, job: Job, how: str) -> None:
-        """Say how a run ended; ``how`` where its process was killed."""
+        """Print how a run ended; ``how`` is not empty if its process was killed."""
         _, bar = self._bars.pop(job.name)
         self._progress.remove_task(bar)
         state = self._states[job.name] = state_of(job.folder.path)
@@ -67,15 +67,15 @@ class Overview:
             self._pace.finished(job.name, int(record["epoch"]))
             part = _judged_by(record)
             accuracy = f"{part} accuracy {record[f'{part}/accuracy']:.2%}"
-            said = f"{accuracy} ({status.get('seconds', 0):.0f} s)"
+            outcome = f"{accuracy} ({status.get('seconds', 0):.0f} s)"
         else:
-            said = f"{self._reason(job, how or why(status))} ({job.folder.path})"
-        ended = len(self._states) - self._to_come()
-        line = f"[{ended}/{len(self._states)}] {state} {self._labels[job.name]}: {said}"
+            outcome = f"{self._reason(job, how or why(status))} ({job.folder.path})"
+        ended = len(self._states) - self._count_left()
+        line = f"[{ended}/{len(self._states)}] {state} {self._labels[job.name]}: {outcome}"
         self._console.print(line, markup=False)
 
     def look(self) -> None:
-        """Read how far the running ones are."""
+        """Read how far the running runs are, and show it."""
         for name, (job, bar) in self._bars.items():
             record = last_record(job.folder.path)
             if record:
@@ -84,18 +84,18 @@ class Overview:
                 part = _judged_by(record)
                 accuracy = record[f"{part}/accuracy"]  # None where the epoch was not evaluated
                 tested = "" if accuracy is None else f"  {part} {accuracy:.2%}"
-                said = f"epoch {record['epoch']}{tested}"
-                self._progress.update(bar, completed=record["epoch"], said=said)
+                text = f"epoch {record['epoch']}{tested}"
+                self._progress.update(bar, completed=record["epoch"], text=text)
         done = sum(self._done.values())
-        said = f"{counts(self._states)}, {self._time_left(done)}"
-        self._progress.update(self._total, completed=done, said=said)
+        text = f"{counts(self._states)}, {self._time_left(done)}"
+        self._progress.update(self._total, completed=done, text=text)
 
-    def _to_come(self) -> int:
+    def _count_left(self) -> int:
         return sum(state in ("new", "running") for state in self._states.values())
 
     def _reason(self, job: Job, reason: str) -> str:
-        """The reason itself once, then the run that had it before."""
-        first = self._said.setdefault(reason, job.name)
+        """The reason itself for the first run that has it, for later runs that run."""
+        first = self._first_run.setdefault(reason, job.name)
         return reason if first == job.name else f"for the same reason as {self._labels[first]}"
 
     def _time_left(self, done: int) -> str:
@@ -103,40 +103,42 @@ class Overview:
         if pace is None:
             return "time left unknown"
         left = sum(self._epochs.values()) - done
-        seconds = round(pace * left / max(1, min(self._parallel, self._to_come())))
+        seconds = round(pace * left / max(1, min(self._parallel, self._count_left())))
         hours, rest = divmod(seconds, 3600)
         return f"about {hours}:{rest // 60:02}:{rest % 60:02} left"
 
 
 class Pace:
-    """How long an epoch of a run takes, of this start, whose runs share the machine as those to
-    come will: by the runs that finished, start and end included; before the first of them, by the
-    epochs that are over, a run's first one only where there is no other, as it warms up.
+    """How long an epoch of a run takes, measured at this start, as its runs share the machine.
+
+    Runs that finished are counted whole, with their start and end. Before the first has finished,
+    the newest epoch of each run counts; first epochs count only if there are no others, as they
+    are slower.
     """
 
     def __init__(self) -> None:
         self._begun: dict[str, tuple[float, int]] = {}  # when, and after which epoch
         self._latest: dict[str, tuple[int, float]] = {}  # epoch, and its seconds
-        self._runs = self._epochs = 0.0  # seconds and epochs of those that finished
+        self._runs = self._epochs = 0.0  # seconds and epochs of finished runs
 
     def started(self, run: str, epoch: int) -> None:
         """A run starts after an epoch."""
         self._begun[run] = time.perf_counter(), epoch
 
     def at(self, run: str, epoch: int, seconds: float) -> None:
-        """The run's newest epoch took so long."""
+        """A run's newest epoch took so many seconds."""
         if epoch > self._begun[run][1]:
             self._latest[run] = epoch, seconds
 
     def finished(self, run: str, epoch: int) -> None:
-        """It is over, with that epoch."""
+        """A run finished with that epoch."""
         when, first = self._begun[run]
         if epoch > first:
             self._runs += time.perf_counter() - when
             self._epochs += epoch - first
 
     def seconds(self) -> float | None:
-        """An epoch's, None while nothing is known."""
+        """Seconds of an epoch, None while nothing is known."""
         if self._epochs:
             return self._runs / self._epochs
         warm = [s for run, (epoch, s) in self._latest.items() if epoch > self._begun[run][1] + 1]
@@ -149,5 +151,5 @@ def _epoch(job: Job) -> int:
 
 
 def _judged_by(record: Record) -> str:
-    """The images whose accuracy is shown: the held-out ones where there are any."""
+    """The images whose accuracy is shown: those for validation if there are any."""
     return "validation" if "validation/accuracy" in record else "test"

@@ -1,7 +1,7 @@
-"""A sweep as SLURM jobs, by submitit: job arrays that are submitted and left alone.
+"""A sweep as SLURM job arrays, which submitit submits.
 
-A job that is preempted or runs out of time is queued again and continues its run after the last
-complete epoch, to the bit.
+A job that is preempted or runs out of time is queued again, and continues its run after the last
+complete epoch, bit for bit.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 PROGRAMS = ("sbatch", "srun", "squeue", "scontrol")
 
 
-def _lines(value: Any) -> bool:
-    listed = isinstance(value, Sequence) and not isinstance(value, str)
-    return listed and all(isinstance(line, str) for line in value)
+def _is_lines(value: Any) -> bool:
+    is_list = isinstance(value, Sequence) and not isinstance(value, str)
+    return is_list and all(isinstance(line, str) for line in value)
 
 
 Count = Annotated[int, COUNT]
@@ -44,7 +44,7 @@ GIB: Rule = (
     lambda v: v is None or is_whole(v, 1) or (isinstance(v, float) and v > 0),
     "it must be a number above 0",
 )
-LINES: Rule = (_lines, "it must be a list of lines, such as ['module load cuda']")
+LINES: Rule = (_is_lines, "it must be a list of lines, such as ['module load cuda']")
 OPTIONS: Rule = (
     lambda v: v is None or isinstance(v, Mapping),
     "it must be options of sbatch with their values, such as {exclude: node7}",
@@ -77,8 +77,8 @@ class SlurmSettings:
         check_settings(self)
 
     def parameters(self, name: str) -> dict[str, Any]:
-        """What submitit is told. It takes None as not said."""
-        named = {f"slurm_{one}": getattr(self, one) for one in NAMES}
+        """The parameters of submitit, which takes None as not given."""
+        named = {f"slurm_{option}": getattr(self, option) for option in NAMES}
         # Since SLURM 22.05 srun does not take the CPUs of its job, and would bind a task to one.
         srun = [f"--cpus-per-task={self.cpus_per_task}"]
         additional = {"requeue": True, **(self.additional or {})}
@@ -102,33 +102,33 @@ class SlurmSettings:
 
 @dataclass(frozen=True)
 class Work:
-    """What one SLURM job does: its runs, one after another; finished ones are skipped."""
+    """The work of one SLURM job: its runs, one after another; finished runs are skipped."""
 
     jobs: Sequence[Job]
     threads: int
 
     def __call__(self) -> None:
-        """Carry out every run; a failing one stops no other, but the job ends with 1."""
+        """Train every run; a run that fails stops no other, but the job then ends with 1."""
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         for job in self.jobs:
-            if not isinstance(job.config.engine.threads, int):  # the job has its cores alone
+            if not isinstance(job.config.engine.threads, int):  # the job shares its cores with none
                 job.config.engine.threads = self.threads
-        finished = [_carry_out(job) for job in self.jobs]
+        finished = [_finishes(job) for job in self.jobs]
         if not all(finished):
             raise SystemExit(1)
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit queues again: the same, as the run's folder has all that is needed."""
+        """What submitit queues again: the same work, as a run's folder has all that is needed."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
 
 
-def _carry_out(job: Job) -> bool:
-    """Run one, rank 0's output kept in its folder; whether it finished.
+def _finishes(job: Job) -> bool:
+    """Train a run, with rank 0's output in its folder; return whether it finished.
 
     Raises:
-        SystemExit: the job was told to stop.
+        SystemExit: a signal stopped the job.
     """
     from igo.runs.stopping import Stopped
 
@@ -136,8 +136,8 @@ def _carry_out(job: Job) -> bool:
         with logged(job) if Ranks.of_environment().first else nullcontext():
             execute(job)
     except Stopped as stop:
-        # SLURM sends USR2 ahead of a time-out or a preemption. The run has ended well by now, and
-        # submitit's handler, in place again, queues the job again and exits.
+        # SLURM sends USR2 before a time-out or a preemption. The run has ended well by now.
+        # submitit's handler, which is in place again, queues the job again and exits.
         if stop.signal_name == "SIGUSR2":
             signal.raise_signal(signal.SIGUSR2)
         raise
@@ -150,17 +150,17 @@ def _carry_out(job: Job) -> bool:
 
 
 def check_slurm() -> None:
-    """Raises UserError where SLURM's commands are not."""
-    absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    if absent:
+    """See that SLURM's commands are here."""
+    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    if missing:
         raise UserError(
-            f"hydra/launcher=slurm needs SLURM, and there is no {absent[0]} on this machine; start"
+            f"hydra/launcher=slurm needs SLURM, and there is no {missing[0]} on this machine; start"
             " it on a login node, or use hydra/launcher=local"
         )
 
 
 def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
-    """Hand the sweep's runs to SLURM and return at once: they have not ended, so False."""
+    """Submit the sweep's runs to SLURM. It returns False at once, as they have not ended."""
     per_job = settings.runs_per_job
     works = [
         Work(sweep.jobs[first : first + per_job], settings.cpus_per_task)
@@ -174,12 +174,12 @@ def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
             sweep.manifest.queue |= {job.name: job_id for job in work.jobs}
         sweep.manifest.write(sweep.runs_dir)
         submitted.append(ids[0].split("_")[0])
-    _say(sweep, len(works), submitted)
+    _print_submitted(sweep, len(works), submitted)
     return False
 
 
 def _submit_array(sweep: Sweep, settings: SlurmSettings, array: Sequence[Work]) -> list[str]:
-    """Submit one job array; return SLURM's id of each job."""
+    """Submit a job array; return the ids of its jobs."""
     import submitit
     from submitit.core.utils import FailedJobError, FailedSubmissionError
 
@@ -196,7 +196,7 @@ def _submit_array(sweep: Sweep, settings: SlurmSettings, array: Sequence[Work]) 
 
 @contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """Submit from inside a SLURM job as from a login node: hide what sbatch would inherit."""
+    """Submit from inside a SLURM job as from a login node: hide the variables of the job."""
     hidden = {}
     if "SLURM_JOB_ID" in os.environ:
         names = [n for n in os.environ if n.startswith(("SLURM_", "SRUN_")) and n != "SLURM_CONF"]
@@ -207,7 +207,7 @@ def _outside_of_jobs() -> Iterator[None]:
         os.environ.update(hidden)
 
 
-def _say(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
+def _print_submitted(sweep: Sweep, jobs: int, submitted: Sequence[str]) -> None:
     status = f"igo sweep-status name={sweep.manifest.name} runs_dir={sweep.runs_dir}"
     for line in (
         f"submitted {counted(len(sweep.jobs), 'run')} in {counted(jobs, 'SLURM job')}",

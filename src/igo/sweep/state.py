@@ -1,7 +1,4 @@
-"""Which runs a sweep has, and how they stand by their records and SLURM's queue.
-
-A sweep is its set of runs, as a run is its configuration: the same runs make the same sweep.
-"""
+"""The runs of a sweep and their states, from their records and SLURM's queue."""
 
 from __future__ import annotations
 
@@ -26,8 +23,9 @@ WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", 
 
 def why(status: Mapping[str, Any]) -> str:
     """Why a run is not finished, by its status."""
-    stopped = f"stopped by {status['signal']}" if "signal" in status else "its process is gone"
-    return str(stopped if status.get("state") != "failed" else status.get("error"))
+    if status.get("state") == "failed":
+        return str(status.get("error"))
+    return f"stopped by {status['signal']}" if "signal" in status else "its process is gone"
 
 
 def sweep_name(choice: str, jobs: Sequence[Job]) -> str:
@@ -39,12 +37,12 @@ def sweep_name(choice: str, jobs: Sequence[Job]) -> str:
 
 def open_manifest(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> Manifest:
     """The manifest of these runs, with the SLURM jobs that this sweep or another has for them."""
-    told_apart = labels(jobs)
+    label_of = labels(jobs)
     entries = [
-        Entry(job.name, list(job.overrides), told_apart[job.name], total_epochs(job.config))
+        Entry(job.name, list(job.overrides), label_of[job.name], total_epochs(job.config))
         for job in jobs
     ]
-    queue = {run: job for run, job in _queued(runs_dir).items() if run in told_apart}
+    queue = {run: job for run, job in _queued(runs_dir).items() if run in label_of}
     return Manifest(name, command, time.strftime("%Y-%m-%dT%H:%M:%S%z"), entries, queue)
 
 
@@ -58,7 +56,7 @@ def _queued(runs_dir: Path) -> dict[str, str]:
 
 
 def sweep_states(manifest: Manifest, runs_dir: Path) -> dict[str, str]:
-    """How each run stands, by its record and SLURM's queue."""
+    """The state of each run, by its record and SLURM's queue."""
     recorded = manifest.recorded(runs_dir)
     jobs = {
         run: job
@@ -66,15 +64,15 @@ def sweep_states(manifest: Manifest, runs_dir: Path) -> dict[str, str]:
         if recorded.get(run) not in (None, "finished")
     }
     in_queue = queue_states(jobs.values())
-    seen = {
+    in_jobs = {
         run: with_queue(recorded[run], runs_dir / run, in_queue.get(job))
         for run, job in jobs.items()
     }
-    return recorded | seen
+    return recorded | in_jobs
 
 
 def counts(states: Mapping[str, str]) -> str:
-    """``12 finished, 2 running, …``, in this order, what is 0 left out."""
+    """``12 finished, 2 running, …``, in this order, without states that no run has."""
     order = ("finished", "running", "queued", "interrupted", "damaged", "failed", "new")
     values = list(states.values())
     parts = [
@@ -86,35 +84,35 @@ def counts(states: Mapping[str, str]) -> str:
 
 
 def queue_states(ids: Iterable[str]) -> dict[str, str]:
-    """SLURM's state of each job that is still there, from one call of squeue.
+    """SLURM's state of each job that is still known, from one call of squeue.
 
     Args:
-        ids: as SLURM writes them, ``123`` or, of an array, ``123_4``.
+        ids: as SLURM writes them, ``123`` or, in an array, ``123_4``.
     """
-    wanted = set(ids)
-    if not wanted or shutil.which("squeue") is None:  # records that were copied from a cluster
+    jobs = set(ids)
+    if not jobs or shutil.which("squeue") is None:  # records that were copied from a cluster
         return {}
-    arrays = ",".join(sorted({one.split("_")[0] for one in wanted}))
+    arrays = ",".join(sorted({job.split("_")[0] for job in jobs}))
     try:
-        asked = subprocess.run(
+        answer = subprocess.run(
             ["squeue", "-h", "-r", "-o", "%i %T", "-j", arrays],
             capture_output=True, text=True, timeout=TIMEOUT, check=False,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise UserError(f"squeue does not answer within {TIMEOUT} s; try again") from None
-    if asked.returncode != 0:
-        if "Invalid job id" in asked.stderr:  # none of them is known any more
+    if answer.returncode != 0:
+        if "Invalid job id" in answer.stderr:  # none of them is known any more
             return {}
-        raise UserError(f"squeue: {one_line(asked.stderr)}")
-    found = dict(line.split() for line in asked.stdout.splitlines())
-    return {one: found[one] for one in wanted if one in found}
+        raise UserError(f"squeue: {one_line(answer.stderr)}")
+    states = dict(line.split() for line in answer.stdout.splitlines())
+    return {job: states[job] for job in jobs if job in states}
 
 
 def with_queue(state: str, folder: Path, in_queue: str | None) -> str:
-    """How a run stands, from its own record's state and its job's in the queue.
+    """The state of a run, from the state in its own record and that of its job in the queue.
 
-    The queue knows of jobs on other nodes, whose locks may not be seen here. A job that has
-    several runs is running before it comes to the last of them.
+    The queue has the jobs on other nodes, whose locks may not be seen here. A job with several runs
+    is running before it comes to the last of them.
     """
     if in_queue is None or state in ("finished", "running"):
         return state
@@ -126,7 +124,7 @@ def with_queue(state: str, folder: Path, in_queue: str | None) -> str:
 
 
 def one_line(message: str) -> str:
-    """What a SLURM command printed on stderr, without its name before each line."""
+    """The errors of a SLURM command, without its name before each line."""
     lines = [line.removeprefix("sbatch: ").removeprefix("squeue: ").removeprefix("slurm_load_jobs ")
              for line in message.splitlines()]  # fmt: skip
     return "; ".join(line.removeprefix("error: ").strip() for line in lines if line.strip())

@@ -1,4 +1,4 @@
-"""How a sweep stands, from the records of its runs and the queue."""
+"""The state of a sweep, from the records of its runs and the queue."""
 
 from __future__ import annotations
 
@@ -6,27 +6,30 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from omegaconf import DictConfig
 from rich.console import Console
 
+from igo.config.load import split_off
 from igo.errors import UserError
 from igo.runs.folder import last_record, read_status
 from igo.runs.manifest import FOLDER, Entry, Manifest, find_manifest
 from igo.sweep.state import counts, sweep_states, why
 from igo.words import counted
 
-SHOWN = 3  # of the runs that failed alike
+SHOWN = 3  # of the runs that failed with the same error
 
 
 @dataclass
 class StatusSettings:
-    """What `igo sweep-status` can be told (conf/sweep_status.yaml)."""
+    """The settings of `igo sweep-status` (conf/sweep_status.yaml)."""
 
     name: str | None
     runs_dir: str
 
 
-def report(settings: StatusSettings) -> None:
+def run(composed: DictConfig) -> None:
     """Show the sweep that the settings name."""
+    settings, _ = split_off(composed, StatusSettings)
     runs_dir = Path(settings.runs_dir)
     console = Console(highlight=False, soft_wrap=True)
     manifest = find_manifest(runs_dir, settings.name)
@@ -40,14 +43,14 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
     """Print what runs, what failed and why, and the table, which is written to the sweep's folder.
 
     Returns:
-        How each run stands.
+        The state of each run.
     """
     try:
         states = sweep_states(manifest, runs_dir)
-    except UserError as unseen:
-        console.print(f"warning: {unseen}; what follows is from the records alone", markup=False)
+    except UserError as error:
+        console.print(f"warning: {error}; what follows is from the records alone", markup=False)
         states = manifest.recorded(runs_dir)
-    failed: dict[str, list[Entry]] = {}  # by what they say, which may be the same for all
+    failed: dict[str, list[Entry]] = {}  # by error
     for entry in manifest.runs:
         state, folder = states[entry.run], runs_dir / entry.run
         if state == "running":
@@ -61,8 +64,8 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
     for error, entries in failed.items():
         which = "; ".join(entry.label for entry in entries[:SHOWN])
         if len(entries) > 1:
-            more = "; …" if len(entries) > SHOWN else ""
-            which = f"{counted(len(entries), 'run')} ({which}{more})"
+            rest = "; …" if len(entries) > SHOWN else ""
+            which = f"{counted(len(entries), 'run')} ({which}{rest})"
         file = runs_dir / entries[0].run / "error.txt"
         console.print(f"failed: {which}: {error} ({file})", markup=False)
     if "finished" in states.values():
