@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from igo.analysis.report import program
-from igo.config.load import of_file
+from igo.config.load import read_config
 from igo.config.plan import make_plan
 from igo.runs.folder import RunFolder
 
@@ -34,7 +34,7 @@ def make(place: Path) -> Path:
         tar.extractall(runs, filter="data")
     for folder in runs.iterdir():
         written = (folder / "config.yaml").read_text()
-        config = of_file(folder / "config.yaml")
+        config = read_config(folder / "config.yaml")
         own = RunFolder(config)
         own.path = folder
         own.write_plan(make_plan(config))

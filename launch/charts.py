@@ -23,7 +23,7 @@ import terminal
 from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
-from igo.config.load import of_file, split_off
+from igo.config.load import read_config, split_off
 from igo.config.schema import Config
 from igo.errors import ConfigError, UserError
 from igo.paths import CONF
@@ -65,7 +65,7 @@ def labels(runs_dir: Path) -> dict[str, str]:
         run_id = read_status(file.parent).get("wandb_id")
         if run_id:
             try:
-                configs[run_id] = of_file(file.parent / "config.yaml")
+                configs[run_id] = read_config(file.parent / "config.yaml")
             except UserError:
                 continue
     several = len({config.dataset.name for config in configs.values()}) > 1

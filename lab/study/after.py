@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 
 from igo.files import write_atomically
-from igo.runs.assemble import of_folder
+from igo.runs.assemble import load_folder
 from igo.seeds import generator
 from igo.train.state import Training
 from lab.noise.networks import average_batchnorm, sample_gradients
@@ -82,7 +82,7 @@ def measure(folder: Path, names: list[str]) -> dict[str, float]:
     for name in names:
         if name in measured:
             continue
-        training, _ = of_folder(folder, lambda _: None, print)
+        training, _ = load_folder(folder, lambda _: None, print)
         measured[name] = MEASURES[name](training)
         write_atomically(file, json.dumps(measured) + "\n")
     return measured

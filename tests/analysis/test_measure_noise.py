@@ -19,7 +19,7 @@ from torch import nn
 
 import igo
 from igo.analysis.measure_noise import table
-from igo.config.load import of_file
+from igo.config.load import read_config
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.method.measure import draw
@@ -55,7 +55,7 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "noise.json").read_text())
-    config = of_file(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     training = assemble.prepare(config, make_plan(config))
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     training.network.load_state_dict(state["model"])
@@ -206,7 +206,7 @@ def test_the_exponent_from_curvature_is_that_of_the_packages_function(
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
     assert f"ρ from curvature, b = 12: {found['value']:.3f}" in done.stdout
-    training, _ = assemble.of_folder(trained, lambda _: None, warn=lambda _: None)
+    training, _ = assemble.load_folder(trained, lambda _: None, warn=lambda _: None)
     from igo.seeds import derive_seed
 
     seed = derive_seed(0, "exponent")

@@ -302,7 +302,7 @@ def test_a_finished_run_gets_its_sharpness(forge: Forge, tmp_path: Path) -> None
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = result(folder)
-    config = assemble.of_file(folder / "config.yaml")
+    config = assemble.read_config(folder / "config.yaml")
     training = assemble.prepare(config, assemble.make_plan(config))
     network = training.network.eval()
     network.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])

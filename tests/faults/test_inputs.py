@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, settings
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config.cli import _composition
+from igo.config.cli import _composition_error
 from igo.config.guard import guard_composition
 from igo.config.load import load
 from igo.config.plan import make_plan
@@ -80,7 +80,7 @@ def composed(data_dir: Path, lines: list[str]) -> tuple[Training, Plan]:
         try:
             config = load(compose("config", [*OWN, f"data_dir={data_dir}", *lines]), names)
         except (HydraException, OmegaConfBaseException) as error:
-            raise UserError(_composition(error, CONF / "config.yaml")) from None
+            raise UserError(_composition_error(error, CONF / "config.yaml")) from None
     plan = make_plan(config)
     return assemble.prepare(config, plan), plan
 

@@ -37,7 +37,7 @@ from wandb_server import KEY
 from igo.analysis.table import table
 from igo.analysis.table.show import show
 from igo.config import guard
-from igo.config.load import of_file
+from igo.config.load import read_config
 from igo.config.plan import make_plan
 from igo.data import cache, readers
 from igo.data.source import Place
@@ -50,14 +50,14 @@ from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest
 
 @pytest.fixture
 def recorded(tmp_path: Path) -> Path:
-    """A run folder as far as settings go, where ``of_file`` and the table find no fault."""
+    """A run folder as far as settings go, where ``read_config`` and the table find no fault."""
     config = configure(*TINY, f"runs_dir={tmp_path / 'runs'}")
     folder = RunFolder(config)
     with folder.held():
         folder.write_plan(make_plan(config))
         folder.begin_status(state="interrupted", commit=None, host="here", hardware={})
         folder.records.begin([])
-    assert asdict(of_file(folder.path / "config.yaml")) == asdict(config)
+    assert asdict(read_config(folder.path / "config.yaml")) == asdict(config)
     assert read_row(folder.path)["state"] == "interrupted"
     return folder.path
 
@@ -87,7 +87,7 @@ def test_a_configuration_is_values_and_nothing_else(
     path = recorded / "config.yaml"
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=IN_CONFIG[line]) as caught:
-        of_file(path)
+        read_config(path)
     row = read_row(recorded)
     assert row["state"] == "unreadable"
     for said in (str(caught.value), row["error"]):
@@ -102,24 +102,24 @@ def test_a_target_in_a_record_is_an_unknown_setting(recorded: Path) -> None:
     written["model"]["_target_"] = "os.system"
     path.write_text(yaml.safe_dump(written))
     with pytest.raises(UserError, match=r"there is no setting 'model\._target_'"):
-        of_file(path)
+        read_config(path)
 
 
 @pytest.mark.parametrize("text", ["[1]", "", "null", "a"])
 def test_what_is_no_configuration_is_refused(text: str, recorded: Path) -> None:
     (recorded / "config.yaml").write_text(text)
     with pytest.raises(UserError, match="does not hold a run's configuration"):
-        of_file(recorded / "config.yaml")
+        read_config(recorded / "config.yaml")
 
 
 def test_a_configuration_that_is_not_there_or_not_text_is_refused(recorded: Path) -> None:
     path = recorded / "config.yaml"
     path.write_bytes(b"p: \xff")
     with pytest.raises(UserError, match=r"config.yaml cannot be read \('utf-8' codec"):
-        of_file(path)
+        read_config(path)
     path.unlink()
     with pytest.raises(UserError, match=r"config.yaml cannot be read \(.*No such file"):
-        of_file(path)
+        read_config(path)
 
 
 @pytest.mark.parametrize("name", ["status.json", "metrics.jsonl"])

@@ -17,7 +17,7 @@ from conftest import ROOT, TINY, clean_environment, records, run_folder
 from forked import Death, Forge, shared_forge
 
 from igo.analysis.table.record import read_run
-from igo.config.load import of_file
+from igo.config.load import read_config
 from igo.config.schema import NO_EFFECT, Config, result_settings
 
 ODD = (
@@ -99,7 +99,7 @@ def test_fresh_trains_it_again_elsewhere_data_and_tracking(
     assert records(folder) == records(run_folder(finished))
     assert list((tmp_path / "elsewhere" / "wandb").glob("offline-run-*"))
     assert (tmp_path / "d" / "cache").is_dir()
-    ours, theirs = (of_file(one / "config.yaml") for one in (folder, run_folder(finished)))
+    ours, theirs = (read_config(one / "config.yaml") for one in (folder, run_folder(finished)))
     assert result_settings(ours) == result_settings(theirs)
     assert ours.tracking.tags == ["again"]
 

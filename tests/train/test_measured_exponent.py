@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, run_folder
 from forked import shared_forge
 
-from igo.config.load import of_file
+from igo.config.load import read_config
 from igo.errors import ConfigError
 from igo.method.exponent import NoiseExponent
 from igo.runs.exponent import usable
@@ -22,7 +22,7 @@ def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path
     asked = (*ASK, "learning_rate=0.05", "noise.batches=12")
     first = shared_forge().run(tmp_path, *asked)
     assert first.returncode == 0, first.stderr
-    config = of_file(run_folder(tmp_path) / "config.yaml")
+    config = read_config(run_folder(tmp_path) / "config.yaml")
     rho = config.schedule.noise_exponent
     told = shared_forge().run(
         tmp_path, *TINY, "engine.precision=fp32", "learning_rate=0.05", "batches=12",

@@ -146,7 +146,7 @@ def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path,
     place, said = finished
     rows = records(run_folder(place))
     assert [row["samples"] for row in rows] == [72, 144, 216], "n = 96 - 24"
-    training, progress = assemble.of_folder(run_folder(place), lambda _: None, print)
+    training, progress = assemble.load_folder(run_folder(place), lambda _: None, print)
     assert progress.epoch == 3
     images, labels = next(iter(training.data.validation_batches()))
     assert len(labels) == 24

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from omegaconf import DictConfig
 
-from igo.config import of_optimizer
+from igo.config import optimizer_rules
 from igo.config.load import load, split_off
 from igo.config.schema import Config, training_samples
 from igo.errors import ConfigError, UserError
@@ -19,7 +19,7 @@ from igo.files import write_atomically
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.method.ranges import AT_LEAST_ONE, Rule
 from igo.runs.folder import read_records
-from igo.runs.rerun import of_command
+from igo.runs.rerun import recorded_run
 from igo.runs.terminal import Terminal
 from igo.words import aligned
 
@@ -121,10 +121,10 @@ def _from_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str])
     programs_own = {setting.name for setting in fields(NoiseSettings)}
     names = [name for name in typed if name not in programs_own]
     changed = [name for name in names if name != "learning_rate"]
-    folder, move = of_command(
+    folder, move = recorded_run(
         str(settings.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
     )
-    training, progress = assemble.of_folder(folder, move, Terminal().warn)
+    training, progress = assemble.load_folder(folder, move, Terminal().warn)
     records = progress.records or read_records(folder)  # version 1 kept them in the checkpoint
     last = next((record for record in records if record.get("epoch") == progress.epoch), None)
     if last is None:
@@ -193,7 +193,7 @@ def _row(settings: NoiseSettings, subject: Subject, batch_size: int) -> dict[str
 
     noise = _measure(settings, subject, batch_size)
     config, eta, beta = subject.training.config, subject.learning_rate, subject.momentum
-    has_delta = of_optimizer.law(config.optimizer) in of_optimizer.OF_SGD
+    has_delta = optimizer_rules.law(config.optimizer) in optimizer_rules.OF_SGD
     delta = control.level(config, eta, batch_size, beta, noise) if has_delta else None
     row: dict[str, Any] = {
         "of": subject.description,

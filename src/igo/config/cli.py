@@ -89,12 +89,12 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     except UserError as error:
         fail(str(error))
     except MissingConfigException as error:
-        fail(_missing(error), composing=error not in raised)
+        fail(_missing_config(error), composing=error not in raised)
     except OSError as error:
         _fail_if_disk(error)
     except (HydraException, OmegaConfBaseException) as error:
-        no_option = _no_option() if isinstance(error.__cause__, ValueError) else ""
-        fail(no_option or _composition(error, config), composing=error not in raised)
+        no_option = _wrong_option() if isinstance(error.__cause__, ValueError) else ""
+        fail(no_option or _composition_error(error, config), composing=error not in raised)
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -180,7 +180,7 @@ def _fail_if_disk(error: OSError) -> NoReturn:
     fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
 
 
-def _no_option() -> str:
+def _wrong_option() -> str:
     """The error for ``dataset=null``, ``dataset=5`` and the like, which Hydra cannot compose."""
     for argument in sys.argv[1:]:
         group, _, option = argument.partition("=")
@@ -191,7 +191,7 @@ def _no_option() -> str:
     return ""
 
 
-def _missing(error: MissingConfigException) -> str:
+def _missing_config(error: MissingConfigException) -> str:
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = error.options or []
     if not options:
@@ -204,11 +204,11 @@ def _missing(error: MissingConfigException) -> str:
     return str(ConfigError(group, name, f"it must be one of {', '.join(options)}{hint}"))
 
 
-def _composition(error: Exception, config: Path) -> str:
+def _composition_error(error: Exception, config: Path) -> str:
     text = str(error)
     unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
     if unknown:
-        return _unknown(unknown[1].split("=")[0], config)
+        return _unknown_setting(unknown[1].split("=")[0], config)
     ambiguous = re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text)
     if ambiguous:
         name, value = ambiguous.groups()
@@ -222,7 +222,7 @@ def _composition(error: Exception, config: Path) -> str:
     return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
 
 
-def _unknown(name: str, config: Path) -> str:
+def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
     groups = group_names()
     known = setting_names(config) + groups

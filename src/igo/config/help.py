@@ -52,7 +52,7 @@ def help_text(program: str, config: Path, width: int = 0) -> str:
         lines += [_line(s.name, s.value, s.comment) for s in _settings(body)]
     for group, default in groups:
         lines += ["", f"{group}=…" + ("" if default == "null" else f"  (default: {default})")]
-        lines += _group(group)
+        lines += _group_lines(group)
     return "\n".join(_wrapped(line, width) for line in lines)
 
 
@@ -101,7 +101,7 @@ def setting_names(config: Path) -> list[str]:
         names += [s.name for s in _settings(re.sub(DEFAULTS, "", text, flags=re.M))]
     for group in group_names():
         for path in option_files(group):
-            names += [s.name for s in _of_group(path.read_text(), group)]
+            names += [s.name for s in _group_settings(path.read_text(), group)]
     return names
 
 
@@ -111,11 +111,11 @@ def options_with(setting: str) -> list[str]:
     texts = {f.stem: f.read_text() for f in option_files(group)} if key else {}
     return [
         f"{group}={option}" for option, text in texts.items()
-        if setting in [s.name for s in _of_group(text, group)] and not _included(text)
+        if setting in [s.name for s in _group_settings(text, group)] and not _included(text)
     ]  # fmt: skip
 
 
-def _group(group: str) -> list[str]:
+def _group_lines(group: str) -> list[str]:
     """The options of a group, then each of their settings once with the options that have it.
 
     An option that builds on another has the settings of that one.
@@ -127,7 +127,7 @@ def _group(group: str) -> list[str]:
     comments: dict[str, str] = {}
     having: dict[str, list[str]] = {}
     for option, text in texts.items():
-        for setting in _of_group(text, group):
+        for setting in _group_settings(text, group):
             having.setdefault(setting.name, []).append(option)
             comments[setting.name] = comments.get(setting.name) or setting.comment
     for name, options in having.items():
@@ -136,7 +136,7 @@ def _group(group: str) -> list[str]:
     return lines
 
 
-def _of_group(text: str, group: str) -> list[Setting]:
+def _group_settings(text: str, group: str) -> list[Setting]:
     """An option's settings of its own group; an option that sets others too names the group."""
     prefix = f"{group.replace('/', '.')}."
     if "@package _global_" in text:

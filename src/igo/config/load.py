@@ -108,7 +108,7 @@ def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, Dic
     return settings, OmegaConf.masked_copy(composed, rest)
 
 
-def of_file(path: Path) -> Config:
+def read_config(path: Path) -> Config:
     """The configuration in a run's config.yaml, complete and checked.
 
     A record holds values alone. Nothing in it is resolved here, such as environment variables.

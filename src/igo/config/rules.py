@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from igo.config import hints, of_optimizer
+from igo.config import hints, optimizer_rules
 from igo.config.methods import GAMMA
 from igo.config.plan import stages_of
 from igo.config.schema import (
@@ -70,11 +70,11 @@ def check_values(config: Config) -> None:
         schedule.noise_exponent = float(schedule.noise_exponent)
     for name, setting in SETTINGS.items():
         check(name, value_of(config, name), setting.notes)
-    of_optimizer.check_name(optimizer)
+    optimizer_rules.check_name(optimizer)
     for name, notes in declared(schedule.profile).items():
         value = getattr(schedule, name)
         check("p" if name == "p" and value == config.p else f"schedule.{name}", value, notes)
-    for name, notes in of_optimizer.declared_settings(optimizer).items():
+    for name, notes in optimizer_rules.declared_settings(optimizer).items():
         check(f"optimizer.{name}", getattr(optimizer, name), notes)
     _check_names(config)
 
@@ -94,7 +94,7 @@ def _check_names(config: Config) -> None:
 def complete(config: Config, typed: Collection[str]) -> None:
     """Fill in what follows from other settings, so that each run has one full description."""
     schedule = config.schedule
-    of_optimizer.complete(config.optimizer)
+    optimizer_rules.complete(config.optimizer)
     if config.optimizer.decay_momentum:
         _check_decay_momentum(config, typed)  # before split is changed
     schedule.stages = stages_of(config)
@@ -111,7 +111,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         config.split = 1.0
     if schedule.profile == "step":
         if schedule.kappa is not None or schedule.lam is not None:
-            _follow_kappa_and_lambda(config, typed)
+            _follow_kappa_lambda(config, typed)
         elif schedule.gamma is None:
             schedule.gamma = GAMMA
 
@@ -126,7 +126,7 @@ def _epochs_between_evaluations(config: Config) -> int:
     return math.ceil(epochs / max(affordable, 1))
 
 
-def _follow_kappa_and_lambda(config: Config, typed: Collection[str]) -> None:
+def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     """Set γ and split from κ and λ: γ = κ/√λ, and split = ln κ/ln γ, the share of η."""
     schedule = config.schedule
     kappa = 1.0 if schedule.kappa is None else schedule.kappa
@@ -156,17 +156,17 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     _check_schedule(config, typed)
     _check_batches(config)
     _check_place(config.dataset)
-    _check_data_and_model(config)
-    of_optimizer.check(config.optimizer)
+    _check_model_fits_data(config)
+    optimizer_rules.check(config.optimizer)
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "engine.micro_batch_size is set, which it would choose; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
     if config.engine.compile and str(config.engine.graphs).lower() != "false":
         allowed = "a compiled model in a CUDA graph was not tried on a GPU yet; use graphs=false"
         raise ConfigError("engine.compile", True, allowed)
-    if config.schedule.feedback == "measured" and of_optimizer.law(config.optimizer) != "sgd":
+    if config.schedule.feedback == "measured" and optimizer_rules.law(config.optimizer) != "sgd":
         allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
-        if of_optimizer.law(config.optimizer) not in of_optimizer.OF_SGD:
+        if optimizer_rules.law(config.optimizer) not in optimizer_rules.OF_SGD:
             allowed = "it follows the noise of optimizer=sgd; use that, or leave it out"
         raise ConfigError("schedule.feedback", "measured", allowed)
     _check_noise_exponent(config)
@@ -183,7 +183,8 @@ def _check_noise_exponent(config: Config) -> None:
 
 
 def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
-    if of_optimizer.law(config.optimizer) not in ("shb", "nshb") or config.optimizer.momentum == 0:
+    optimizer = config.optimizer
+    if optimizer_rules.law(optimizer) not in ("shb", "nshb") or optimizer.momentum == 0:
         allowed = "it needs optimizer=shb or optimizer=nshb with a momentum above 0"
         raise ConfigError("optimizer.decay_momentum", True, allowed)
     for name in ("split", "max_batch_size", "schedule.kappa", "schedule.lam"):
@@ -247,7 +248,7 @@ def _check_place(dataset: DatasetConfig) -> None:
         raise ConfigError("dataset.cache", dataset.cache, allowed)
 
 
-def _check_data_and_model(config: Config) -> None:
+def _check_model_fits_data(config: Config) -> None:
     dataset, model = config.dataset, config.model
     for setting, values in (("dataset.mean", dataset.mean), ("dataset.std", dataset.std)):
         if len(values) != dataset.channels:

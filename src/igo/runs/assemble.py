@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from igo import seeds
-from igo.config.load import of_file
+from igo.config.load import read_config
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data.identity import Identity
@@ -104,7 +104,7 @@ def load(
         ) from None
 
 
-def of_folder(
+def load_folder(
     folder: Path, move: Callable[[Config], None], warn: Callable[[str], None]
 ) -> tuple[Training, Progress]:
     """A run at its newest whole checkpoint, to measure on.
@@ -114,7 +114,7 @@ def of_folder(
         move: changes where, and in which precision, its configuration computes.
         warn: called where a checkpoint is damaged and an older one is used.
     """
-    config = of_file(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     refuse_older(folder)
     name = RunFolder(config).path.name  # before `move`: the checkpoint is of the run as trained
     move(config)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from igo.config import methods, of_optimizer
+from igo.config import methods, optimizer_rules
 from igo.config.schema import Config
 from igo.method import batches
 from igo.method.plan import Plan, Stage
@@ -75,7 +75,7 @@ def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
              _cap(config, plan), _evaluated(config, plan),
-             of_optimizer.why_null(config.optimizer)]  # fmt: skip
+             optimizer_rules.why_null(config.optimizer)]  # fmt: skip
     if config.optimizer.decay_momentum:
         texts.append(
             "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, within"

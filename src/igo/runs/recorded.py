@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from igo.config import of_optimizer
+from igo.config import optimizer_rules
 from igo.errors import UserError
 from igo.files import Record
 from igo.runs import assemble, background, checkpoint, loggers, records, trained
@@ -109,7 +109,7 @@ def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> 
     with folder.writing():
         folder.write_plan(training.plan)
         folder.records.begin(progress.records)
-        law = of_optimizer.described(training.config.optimizer)
+        law = optimizer_rules.described(training.config.optimizer)
         entries = {**provenance(), "hardware": hardware, "data": data, "noise_law": law}
         folder.begin_status(state="running", started=now(), **entries)
     return hardware

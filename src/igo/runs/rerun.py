@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from igo.config.load import load, of_file
+from igo.config.load import load, read_config
 from igo.config.schema import NO_EFFECT, Config
 from igo.config.settings import value_of
 from igo.errors import ConfigError, UserError
@@ -18,7 +18,7 @@ from igo.runs.folder import RunFolder, read_status, refuse_older
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
 
-def of_command(
+def recorded_run(
     run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
 ) -> tuple[Path, Callable[[Config], None]]:
     """The folder of a run, and a function that gives its configuration the typed settings.
@@ -65,9 +65,9 @@ def _command_of_other_run(folder: Path, typed: Collection[str]) -> str:
 
 def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     """The configuration with which ``src/train.py`` continues a run."""
-    folder, move = of_command(run, composed, typed)
+    folder, move = recorded_run(run, composed, typed)
     try:
-        config = of_file(folder / "config.yaml")
+        config = read_config(folder / "config.yaml")
     except UserError as error:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None

@@ -43,11 +43,11 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     config = exponent.resolved(config, terminal)
     plan = make_plan(config)
     folder = RunFolder(config)
-    how = "finished"
+    outcome = "finished"
     try:
         with this_rank.joined() as ranks:
             if ranks.size > 1:
-                ranks.agree(_facts(config, plan))
+                ranks.agree(_shared_facts(config, plan))
                 _check_shares(config, plan, ranks)
             if config.dry_run:
                 check_can_be_made(folder.path)
@@ -59,7 +59,7 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                 same_plan.check(folder, plan)
             finished = may_continue and _is_finished(config, folder, plan, terminal)
             if ranks.broadcast(finished):
-                how = f"finished before{_other_code(folder)}; fresh=true runs it again"
+                outcome = f"finished before{_other_code(folder)}; fresh=true runs it again"
                 if ranks.first:
                     _log_for_sweep(config, folder, terminal)
             else:
@@ -75,16 +75,16 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                     )
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
-        hint = "" if _ended(folder) else f"; the same command{fresh} continues"
+        hint = "" if _has_finished(folder) else f"; the same command{fresh} continues"
         terminal.say(f"stopped by {stop.signal_name}{hint}")
         terminal.say(f"run {folder.path}")
         raise
     if ranks.first:
-        _conclude(config, folder, terminal, how)
+        _conclude(config, folder, terminal, outcome)
     return folder.path
 
 
-def _facts(config: Config, plan: Plan) -> dict[str, object]:
+def _shared_facts(config: Config, plan: Plan) -> dict[str, object]:
     """What must be the same in all processes of a run, by its name in an error."""
     stages = [
         f"{value:.9g}" if isinstance(value, float) else value  # machines may round differently
@@ -107,13 +107,13 @@ def _check_shares(config: Config, plan: Plan, ranks: Ranks) -> None:
         )
 
 
-def _ended(folder: RunFolder) -> bool:
+def _has_finished(folder: RunFolder) -> bool:
     return folder.status().get("state") == "finished"
 
 
 def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
     """Whether nothing is left to do; damaged files of a finished run are written again."""
-    if not _ended(folder):
+    if not _has_finished(folder):
         return False
     same_data.Comparison(terminal.warn).finished(folder.path, config)
     damaged = folder.damaged()
@@ -175,7 +175,7 @@ def _short(commit: str | None) -> str:
     return "unknown" if commit is None else f"{commit[:10]}{'+changes' * ('+' in commit)}"
 
 
-def _conclude(config: Config, folder: RunFolder, terminal: Terminal, how: str) -> None:
+def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: str) -> None:
     """Write the model if save_model asks for it, and print the results."""
     if config.save_model:
         from igo.runs import trained
@@ -185,8 +185,8 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, how: str) -
     tested = (record["test/accuracy"] for record in records)
     accuracies = [accuracy for accuracy in tested if accuracy is not None]
     validation = records[-1].get("validation/accuracy")
-    tuned = "" if validation is None else f"; validation accuracy {validation:.2%}"
-    terminal.say(f"{how}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{tuned}")
+    last = "" if validation is None else f"; validation accuracy {validation:.2%}"
+    terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{last}")
     skipped = sum(record.get("skipped") or 0 for record in records)
     if skipped:
         updates = counted(records[-1]["updates"] + skipped, "update")

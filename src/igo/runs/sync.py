@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from igo.config.load import of_file, split_off
+from igo.config.load import read_config, split_off
 from igo.errors import ConfigError, UserError, first_line
 from igo.files import Record, from_json, read_bytes, write_atomically
 from igo.runs import login, tracking, trained, wandb_files
@@ -112,7 +112,7 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
 
     if folder and state_of(folder) == "running":
         return "left for later, it is running"
-    offline = _of_folder(folder, run_id) if folder else _of_files(root, run_id)
+    offline = _from_folder(folder, run_id) if folder else _from_files(root, run_id)
     if offline is None:
         return "passed over: its file is empty, and it has no run folder"
     try:
@@ -126,7 +126,7 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
         raise kind(reason) from None
     complaints: list[str] = []
     try:
-        tracker = tracking.of_run(opened, root, offline.records, complaints.append)
+        tracker = tracking.tracker_of(opened, root, offline.records, complaints.append)
         if offline.model:
             tracker.attach(offline.model)
         tracker.finish(offline.exit_code)
@@ -142,9 +142,9 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
     return f"{counted(tracker.sent, 'epoch')} sent{f', {present} were there' if present else ''}"
 
 
-def _of_folder(folder: Path, run_id: str) -> Offline:
+def _from_folder(folder: Path, run_id: str) -> Offline:
     """A run from its folder, which has the record of every epoch."""
-    config = of_file(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     arguments = tracking.identity(config, folder.name, run_id)
     file = folder / "metrics.jsonl"
     try:
@@ -158,7 +158,7 @@ def _of_folder(folder: Path, run_id: str) -> Offline:
     return Offline(arguments, records, int(not finished), artifact)
 
 
-def _of_files(root: Path, run_id: str) -> Offline | None:
+def _from_files(root: Path, run_id: str) -> Offline | None:
     """A run from W&B's own files: its folder is gone, or has another W&B run now."""
     run, records, exit_code = None, dict[int, Record](), 1
     for folder in wandb_files.folders_of(root, run_id):

@@ -58,14 +58,14 @@ def start(
     known_records = list(records)  # as they are now
 
     def open_tracker() -> Tracker:
-        return of_run(_init(config, root, name, run_id, warn), root, known_records, warn)
+        return tracker_of(_init(config, root, name, run_id, warn), root, known_records, warn)
 
     # DataLoader's workers must not be forked while the thread is at work.
     forks = config.dataset.name in ("imagenet", "folder")
     return OpeningTracker(open_tracker, lambda error: _give_up_on(error, warn), beside=not forks)
 
 
-def of_run(
+def tracker_of(
     run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
 ) -> WandbTracker:
     """A tracker of an open W&B run, brought up to the given records."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from igo.config.load import of_file
+from igo.config.load import read_config
 from igo.config.schema import Config
 from igo.errors import UserError
 from igo.files import Record, durable, partial_of, sha256_of
@@ -43,7 +43,7 @@ def load_run(folder: str | Path) -> TrainedRun:
         UserError: no run folder, no usable checkpoint, or one of an earlier version.
     """
     folder = Path(folder).resolve()
-    config = of_file(folder / "config.yaml")
+    config = read_config(folder / "config.yaml")
     with torch.random.fork_rng(devices=[]):  # the parameters drawn here are replaced below
         network = models.build(config.model, config.dataset)
     try:

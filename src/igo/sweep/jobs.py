@@ -73,7 +73,7 @@ class Composer:
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose, check and plan one run."""
-        typed = [_name(line) for line in overrides]
+        typed = [_setting_of(line) for line in overrides]
         try:
             config = load(self.compose(overrides), typed)
             make_plan(config)
@@ -102,8 +102,8 @@ class Composer:
                 except UselessSetting as error:
                     refused.setdefault(error.setting, error)
                     left_out[error.setting] += 1
-                    overrides = [o for o in overrides if _name(o) != error.setting]
-        with_effect = {_name(override) for job in jobs for override in job.overrides}
+                    overrides = [o for o in overrides if _setting_of(o) != error.setting]
+        with_effect = {_setting_of(override) for job in jobs for override in job.overrides}
         for name, refusal in refused.items():
             if name not in with_effect:
                 raise refusal
@@ -134,7 +134,7 @@ class Composer:
         return name not in self._groups and name[0] not in "+~" and not {"/", "@"} & set(name)
 
 
-def _name(override: str) -> str:
+def _setting_of(override: str) -> str:
     return override.split("=", maxsplit=1)[0].lstrip("+~")
 
 

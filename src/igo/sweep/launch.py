@@ -83,7 +83,7 @@ class Launch:
         jobs = self._compose(lines)
         self._jobs = distinct([*self._jobs, *jobs])
         if jobs[0].config.dry_run:
-            self._list(distinct(jobs))
+            self._print_jobs(distinct(jobs))
             return []
         sweep = self._open(distinct(jobs))
         if sweep.jobs:
@@ -91,7 +91,7 @@ class Launch:
         else:
             sweep.manifest.write(sweep.runs_dir)
             self._ended = True
-        return [_returned(job, self._ended) for job in jobs]
+        return [_result(job, self._ended) for job in jobs]
 
     def conclude(self) -> None:
         """Print how the sweep ended, with its table; SystemExit(1) if a run failed."""
@@ -164,7 +164,7 @@ class Launch:
         kind = "sweep" if choices["hydra/sweeper"] == "grid" else "search"
         return str(choices.get("sweep") or kind)
 
-    def _list(self, jobs: Sequence[Job]) -> None:
+    def _print_jobs(self, jobs: Sequence[Job]) -> None:
         """Print the runs and their states, for ``dry_run=true``."""
         label_of = labels(jobs)
         for job in jobs:
@@ -184,7 +184,7 @@ def _cleared(job: Job) -> Job:
     return replace(job, config=replace(job.config, fresh=False))
 
 
-def _returned(job: Job, ended: bool) -> JobReturn:
+def _result(job: Job, ended: bool) -> JobReturn:
     """The result for Hydra's sweeper; a search maximises the final validation accuracy."""
     status, value = JobStatus.COMPLETED, None
     state = state_of(job.folder.path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from igo.config import of_optimizer
+from igo.config import optimizer_rules
 from igo.config.schema import Config
 from igo.method import noise
 from igo.method.feedback import Feedback
@@ -19,12 +19,12 @@ def feedback(config: Config) -> Feedback | None:
 
 def level(config: Config, eta: float, batch_size: float, momentum: float, measured: Noise) -> float:
     """δ of the configured optimizer at a measured C² and ‖∇f‖; at C_P² if the optimizer has a P."""
-    law = of_optimizer.law(config.optimizer)
+    law = optimizer_rules.law(config.optimizer)
     return noise.noise_level(
         eta,
         batch_size,
         measured.variance,
-        optimizer=law if law in of_optimizer.OF_SGD else "sgd",
+        optimizer=law if law in optimizer_rules.OF_SGD else "sgd",
         momentum=momentum,
         gradient_norm=measured.gradient_norm,
     )
@@ -38,7 +38,7 @@ def aim(config: Config, plan: Plan, stage: Stage, reference: Noise) -> float | N
     """
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0
-    if of_optimizer.law(config.optimizer) not in of_optimizer.OF_SGD:
+    if optimizer_rules.law(config.optimizer) not in optimizer_rules.OF_SGD:
         return None
     beta = config.optimizer.momentum
     if plan.by_momentum or feedback(config):

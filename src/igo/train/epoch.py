@@ -8,7 +8,7 @@ from itertools import chain, islice
 
 import torch
 
-from igo.config import of_optimizer
+from igo.config import optimizer_rules
 from igo.method import adam
 from igo.method import batches as equal
 from igo.method.sampler import BatchSampler
@@ -43,12 +43,12 @@ def train_epoch(
     )
     pieces = Online.of_epoch(run.config.noise, run.data.n, k)
     first = list(islice(stream, pieces.batches))
-    law = of_optimizer.law(run.config.optimizer)
+    law = optimizer_rules.law(run.config.optimizer)
     steps = adam.SpreadOfSteps(run.optimizer, run.network) if law == "adamw" else None
     noise, step_noise = online.measured(
         engine, run.network, pieces, first, run.data.n, steps if steps and steps.known else None
     )
-    step_noise = noise if law in of_optimizer.OF_SGD else step_noise
+    step_noise = noise if law in optimizer_rules.OF_SGD else step_noise
     tally = Tally(k, engine.device, engine.skip)
     shares: list[int] = []  # this rank's samples of each batch that reached the model
     for _, batch in zip(drawn, chain(_emptied(first), stream), strict=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch.nn.functional import cross_entropy
 
-from igo.config import of_optimizer
+from igo.config import optimizer_rules
 from igo.method.exponent import NoiseExponent, noise_exponent
 from igo.method.measure import draw
 from igo.seeds import derive_seed
@@ -27,8 +27,8 @@ def predict(
         ValueError: no ρ is known for the optimizer, or see ``igo.noise_exponent``.
     """
     optimizer = training.config.optimizer
-    if of_optimizer.law(optimizer) not in of_optimizer.OF_SGD:
-        name = of_optimizer.called(optimizer)
+    if optimizer_rules.law(optimizer) not in optimizer_rules.OF_SGD:
+        name = optimizer_rules.called(optimizer)
         raise ValueError(f"it is known for SGD with or without momentum, not {name}")
     seed = derive_seed(training.config.seed, "exponent")
     drawn = draw(sampling, n=training.data.n, batch_size=batch_size, batches=batches, seed=seed)

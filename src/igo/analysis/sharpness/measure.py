@@ -75,7 +75,7 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
         config.engine.precision = "fp32"
         config.data_dir = settings.data_dir or config.data_dir
 
-    training, progress = assemble.of_folder(folder, move, warn=lambda _: None)  # an error below
+    training, progress = assemble.load_folder(folder, move, warn=lambda _: None)  # an error below
     if progress.epoch < training.plan.epochs:
         raise UserError(
             f"its last checkpoint is damaged and the one before is of epoch {progress.epoch} of"

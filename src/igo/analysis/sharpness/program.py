@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from igo.analysis.sharpness.measure import VERSION, Say, Settings, measure
-from igo.config.load import of_file, split_off
+from igo.config.load import read_config, split_off
 from igo.errors import UserError
 from igo.files import from_json, write_atomically
 from igo.runs.find import find, named
@@ -80,7 +80,7 @@ def _measured_before(folder: Path, settings: Settings) -> bool:
 def _check_data(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
     """An earlier measurement counts if the data on this machine are those of the run."""
     try:
-        config = of_file(folder / "config.yaml")
+        config = read_config(folder / "config.yaml")
         config.data_dir = settings.data_dir or config.data_dir
         data.finished(folder, config)
     except UserError as error:

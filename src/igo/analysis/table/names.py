@@ -8,7 +8,7 @@ from itertools import chain
 import polars as pl
 
 from igo.analysis.table.record import DEFAULTS, Row
-from igo.config import methods, of_optimizer
+from igo.config import methods, optimizer_rules
 from igo.config.schema import SETTINGS, OptimizerConfig
 from igo.method.profiles import PROFILES, parameters
 
@@ -53,7 +53,7 @@ def phrase(name: str, value: object) -> str:
     if name == "epochs":
         return "1 epoch" if value == 1 else f"{shown} epochs"
     if name == "optimizer.name":
-        return shown.upper() if shown in of_optimizer.OF_SGD else shown
+        return shown.upper() if shown in optimizer_rules.OF_SGD else shown
     return shown if name in BY_VALUE else f"{short(name)} {shown}"
 
 
@@ -78,7 +78,7 @@ def why_null(runs: pl.DataFrame) -> list[str]:
 
 def _why_null(row: Row) -> str | None:
     optimizer = OptimizerConfig(row["optimizer.name"], timm=bool(row["optimizer.timm"]))
-    return of_optimizer.why_null(optimizer)
+    return optimizer_rules.why_null(optimizer)
 
 
 def schedule_name(row: Row) -> str:
