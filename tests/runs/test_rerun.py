@@ -185,7 +185,7 @@ def test_no_such_folder_and_many_of_them(forge: Forge, tmp_path: Path) -> None:
     assert (code, "run=nowhere is not allowed: it must be a run folder" in text) == (2, True)
     code, text = start(forge, tmp_path, "-m", "run=one,two")
     assert code == 2
-    assert "it is one run, which has its configuration; leave -m out" in text
+    assert "it continues one run with its own configuration; leave -m out" in text
 
 
 def edited(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:

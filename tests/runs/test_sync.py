@@ -236,7 +236,7 @@ def test_runs_without_a_folder_go_by_wandbs_files(
         ended = sync(forge, place, server.url)
         assert ended.returncode == 0, ended.stderr
         first, *_ = ended.stdout.splitlines()
-        assert first == "[1/3] nothing: passed over: its file is empty, and it has no run folder"
+        assert first == "[1/3] nothing: skipped: its file is empty, and it has no run folder"
         run, other = server.runs.values()
         for row, record in zip(run.rows, records(kept, timings=True), strict=True):
             assert {key: row.get(key) for key in record} == record
@@ -263,7 +263,7 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(
         assert not server.runs
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr
-    assert f"[1/2] {running.name}: left for later, it is running" in ended.stdout
+    assert f"[1/2] {running.name}: skipped: it is running" in ended.stdout
     assert f"[2/2] {damaged.name}: failed: {damaged}/metrics.jsonl cannot be read" in ended.stdout
     assert marks(place) == 0
 

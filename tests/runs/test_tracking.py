@@ -269,7 +269,7 @@ def test_a_server_lost_on_the_way_does_not_hold_the_end_up(forge: Forge, tmp_pat
         )  # fmt: skip
     assert ended.returncode == 0
     (folder,) = (tmp_path / "runs" / "wandb").glob("run-*")
-    assert "warning: W&B did not take all rows; `make sync` brings them" in ended.stderr
+    assert "warning: W&B did not take all rows; `make sync` sends them" in ended.stderr
     assert [row["epoch"] for row in history(folder)] == list(range(1, 7))
     assert json.loads((run_folder(tmp_path) / "status.json").read_text())["state"] == "finished"
 

@@ -40,7 +40,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
             effect, or that contradicts another one, is an error rather than silently ignored.
     """
     if composed.get("run") is not None:
-        allowed = "it is one run, which has its configuration; leave -m out"
+        allowed = "it continues one run with its own configuration; leave -m out"
         raise ConfigError("run", composed["run"], allowed)
     try:
         values = OmegaConf.to_container(composed, resolve=True)

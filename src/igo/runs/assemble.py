@@ -100,7 +100,7 @@ def load(
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} is not a checkpoint that this program wrote ({first_line(error)}); it is left"
-            " as it is. fresh=true begins anew"
+            " as it is. fresh=true starts over"
         ) from None
 
 

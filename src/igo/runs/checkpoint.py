@@ -72,7 +72,7 @@ def load(path: Path, signature: str) -> tuple[dict[str, Any] | None, list[str]]:
             raise Outside(
                 f"{candidate} cannot be read ({error.strerror or error}); it may be whole, so it is"
                 " left as it is. Once it can be read, the same command continues; fresh=true"
-                " begins anew"
+                " starts over"
             ) from None
     return None, warnings
 
@@ -96,7 +96,7 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
         raise UserError(
             f"{path} was written by a later version of this program (its format is {version}, and"
             f" this program knows {VERSION}); it is left as it is. Continue with that version;"
-            " fresh=true begins anew"
+            " fresh=true starts over"
         )
     if version not in range(1, VERSION + 1):
         raise Damaged(f"{path} is not a checkpoint of this version")

@@ -62,7 +62,7 @@ def restore(folder: Path, mark: Mark) -> list[Record]:
             return [from_json(row) for row in content.decode().splitlines()]
     raise UserError(
         f"{folder}: {' and '.join(FILES)} are both damaged or missing, so the epochs up to the"
-        " checkpoint have no record. It is left as it is; fresh=true begins anew"
+        " checkpoint have no record. The checkpoint is left as it is; fresh=true starts over"
     )
 
 

@@ -36,9 +36,9 @@ def check(place: str, recorded: object, here: Identity) -> None:
     entries = {field.name: recorded.get(field.name, "?") for field in fields(Identity)}
     before = Identity(**entries)
     raise UserError(
-        f"{place} is of other data: {before}, and here are {here}. Point data_dir at"
-        " the former; or train on the latter, in its place (fresh=true) or beside it (another"
-        " runs_dir)"
+        f"{place} is of other data: {before}, and here are {here}. Set data_dir to"
+        " the folder of the former; or train on the latter, in the same run folder (fresh=true) or"
+        " in another runs_dir"
     )
 
 
@@ -69,5 +69,5 @@ class Comparison:
                 self._identities[key] = identity_of(config, download=False)
             except Missing as error:
                 self._identities[key] = None
-                self._warn(f"the data were not there to compare: {error}")
+                self._warn(f"the data are not here, so they were not compared: {error}")
         return self._identities[key]

@@ -28,10 +28,10 @@ def check(folder: RunFolder, plan: Plan) -> None:
         if was is None or row is None or not _same(was, row):
             number = (was or row or {})["stage"]
             raise UserError(
-                f"{folder.path}: the plan is another one than it was when this run began: stage"
-                f" {number} was {_shown(was)}, now {_shown(row)}. The code of the schedule was"
-                " changed; nothing recorded is: bring the code back to continue, or begin anew"
-                " with fresh=true"
+                f"{folder.path}: the plan differs from the one that this run began with: stage"
+                f" {number} was {_shown(was)}, now {_shown(row)}. The code of the schedule has"
+                " changed, and the record has not. Restore the code to continue, or start over with"
+                " fresh=true"
             )
 
 

@@ -111,10 +111,10 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
     from wandb.errors import CommError
 
     if folder and state_of(folder) == "running":
-        return "left for later, it is running"
+        return "skipped: it is running"
     offline = _from_folder(folder, run_id) if folder else _from_files(root, run_id)
     if offline is None:
-        return "passed over: its file is empty, and it has no run folder"
+        return "skipped: its file is empty, and it has no run folder"
     try:
         opened = tracking.open_run("online", root, offline.arguments)
     except Exception as error:  # CommError, or any other after a strange answer

@@ -89,8 +89,7 @@ def _excepthook(error: threading.ExceptHookArgs) -> None:
 
 def _give_up_on(error: Exception, warn: Callable[[str], None]) -> None:
     warn(
-        f"W&B failed ({first_line(error)}): this run goes on without it; `make sync` brings it"
-        " there later"
+        f"W&B failed ({first_line(error)}): this run goes on without it; `make sync` sends it later"
     )
     give_up()
 
@@ -139,7 +138,7 @@ class WandbTracker(Tracker):
         if whole:
             mark_sent(self._root, self._run.id)
         elif online:
-            self._warn("W&B did not take all rows; `make sync` brings them there later")
+            self._warn("W&B did not take all rows; `make sync` sends them later")
 
 
 def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[str], None]) -> Any:
