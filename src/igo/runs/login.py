@@ -8,20 +8,10 @@ import io
 import os
 from pathlib import Path
 
-from igo.config.schema import TrackingConfig
-from igo.errors import ConfigError, UserError
+from igo.errors import UserError
 from igo.files import read_bytes
 
 LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # allowed in a folder's W&B file
-
-
-def check_login(tracking: TrackingConfig) -> None:
-    """See, before any compute, that an online run has a key to log in with."""
-    if tracking.mode == "online" and not knows_key():
-        raise ConfigError(
-            "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
-            " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
-        )  # fmt: skip
 
 
 def knows_key() -> bool:

@@ -21,10 +21,19 @@ class Stopped(SystemExit):
         super().__init__(128 + number)
 
 
-def heard(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
-    """The signals to act on: without SIGHUP if nohup made the process ignore it."""
+@contextmanager
+def handled(
+    numbers: Iterable[signal.Signals], handler: Callable[[int, object], None]
+) -> Iterator[None]:
+    """Call a handler for these signals, but not for a SIGHUP that nohup made the process ignore."""
     ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
-    return [number for number in numbers if not (number == signal.SIGHUP and ignored)]
+    acted_on = [number for number in numbers if not (number == signal.SIGHUP and ignored)]
+    previous = {number: signal.signal(number, handler) for number in acted_on}
+    try:
+        yield
+    finally:
+        for number, previous_handler in previous.items():
+            signal.signal(number, previous_handler)
 
 
 @contextmanager
@@ -48,11 +57,7 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
         if number:
             raise Stopped(number)
 
-    before = {number: signal.signal(number, note) for number in heard(STOPPING)}
-    try:
+    with handled(STOPPING, note):
         yield check_stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if arrived:  # after the last update: the run is whole, and nothing more begins
         raise Stopped(arrived[0])

@@ -16,15 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from igo.config.schema import Config
-from igo.errors import first_line
+from igo.config.schema import Config, TrackingConfig
+from igo.errors import ConfigError, first_line
 from igo.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.loggers import OpeningTracker, Tracker
-from igo.runs.login import check_login as check
+from igo.runs.login import knows_key
 from igo.runs.wandb_files import folders_of, history, mark_sent
-
-__all__ = ["check", "start"]
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
@@ -35,6 +33,15 @@ LONGEST_NAME = 128  # characters that W&B takes
 def sweep_run() -> str | None:
     """Id of the W&B run that `wandb agent` started this process for, None without an agent."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def check(tracking: TrackingConfig) -> None:
+    """See, before any compute, that an online run has a key to log in with."""
+    if tracking.mode == "online" and not knows_key():
+        raise ConfigError(
+            "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
+            " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
+        )  # fmt: skip
 
 
 def start(

@@ -10,8 +10,7 @@ import multiprocessing
 import os
 import signal
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import wait
@@ -20,7 +19,7 @@ from typing import Annotated
 
 from igo.cores import allowed_cores
 from igo.errors import UserError
-from igo.runs.stopping import heard
+from igo.runs.stopping import handled
 from igo.sweep.jobs import Job, execute, logged, wait_for_others
 from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings
 from igo.sweep.overview import Overview
@@ -70,7 +69,9 @@ def run_all(sweep: Sweep, settings: LocalSettings) -> bool:
     sweep.manifest.write(sweep.runs_dir)
     context = _server(sweep.jobs)
     free, waiting, running = slots(settings, sweep.jobs), list(sweep.jobs), list[Running]()
-    with _signals() as arrived, Overview(sweep, parallel=len(free)) as overview:
+    arrived: list[int] = []  # signals
+    overview = Overview(sweep, parallel=len(free))
+    with handled(STOPS, lambda number, _frame: arrived.append(number)), overview.bars:
         while running or (waiting and not arrived):
             while free and waiting and not arrived:
                 running.append(_start(context, waiting.pop(0), free.pop()))
@@ -158,18 +159,6 @@ def _how_killed(run: Running) -> str:
         return ""
     name = signal.Signals(-code).name
     return f"killed by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-
-
-@contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGINT, SIGTERM and SIGHUP instead of dying of them."""
-    arrived: list[int] = []
-    handlers = {n: signal.signal(n, lambda n, _frame: arrived.append(n)) for n in heard(STOPS)}
-    try:
-        yield arrived
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _forward(signals: int, running: Sequence[Running]) -> None:

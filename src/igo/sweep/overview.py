@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -17,7 +15,10 @@ from igo.sweep.state import counts, why
 
 
 class Overview:
-    """A bar for the sweep and one for each running run; lines where there is no terminal."""
+    """A bar for the sweep and one for each running run; lines where there is no terminal.
+
+    ``bars`` is to be entered, as a context.
+    """
 
     def __init__(self, sweep: Sweep, parallel: int) -> None:
         self._console = sweep.console
@@ -28,38 +29,26 @@ class Overview:
         self._done = {job.name: _epoch(job) for job in sweep.jobs}
         self._pace = Pace()
         self._first_run: dict[str, str] = {}  # with an error, by the error
-        self._bars: dict[str, tuple[Job, TaskID]] = {}
-        self._progress = Progress(
+        self._running: dict[str, tuple[Job, TaskID]] = {}
+        self.bars = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
             TimeElapsedColumn(), console=self._console, transient=True,
             disable=not self._console.is_terminal,
         )  # fmt: skip
-        self._total = self._progress.add_task("sweep", total=sum(self._epochs.values()), text="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        _type: type[BaseException] | None,
-        _error: BaseException | None,
-        _trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+        self._total = self.bars.add_task("sweep", total=sum(self._epochs.values()), text="")
 
     def started(self, job: Job) -> None:
         """Show a bar for one more run."""
         label = self._labels[job.name]
         total = self._epochs[job.name]
-        self._bars[job.name] = job, self._progress.add_task(f"  {label}", total=total, text="")
+        self._running[job.name] = job, self.bars.add_task(f"  {label}", total=total, text="")
         self._states[job.name] = "running"
         self._pace.started(job.name, _epoch(job))
 
     def ended(self, job: Job, how: str) -> None:
         """Print how a run ended; ``how`` is not empty if its process was killed."""
-        _, bar = self._bars.pop(job.name)
-        self._progress.remove_task(bar)
+        _, bar = self._running.pop(job.name)
+        self.bars.remove_task(bar)
         state = self._states[job.name] = state_of(job.folder.path)
         self._done[job.name] = self._epochs[job.name]
         record, status = last_record(job.folder.path), read_status(job.folder.path)
@@ -76,7 +65,7 @@ class Overview:
 
     def look(self) -> None:
         """Read how far the running runs are, and show it."""
-        for name, (job, bar) in self._bars.items():
+        for name, (job, bar) in self._running.items():
             record = last_record(job.folder.path)
             if record:
                 self._done[name] = int(record["epoch"])
@@ -85,10 +74,10 @@ class Overview:
                 accuracy = record[f"{part}/accuracy"]  # None where the epoch was not evaluated
                 tested = "" if accuracy is None else f"  {part} {accuracy:.2%}"
                 text = f"epoch {record['epoch']}{tested}"
-                self._progress.update(bar, completed=record["epoch"], text=text)
+                self.bars.update(bar, completed=record["epoch"], text=text)
         done = sum(self._done.values())
         text = f"{counts(self._states)}, {self._time_left(done)}"
-        self._progress.update(self._total, completed=done, text=text)
+        self.bars.update(self._total, completed=done, text=text)
 
     def _count_left(self) -> int:
         return sum(state in ("new", "running") for state in self._states.values())

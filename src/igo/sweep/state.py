@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import shutil
 import subprocess
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from igo.config.schema import total_epochs
 from igo.errors import UserError
 from igo.runs.folder import read_status
 from igo.runs.manifest import FOLDER, Entry, Manifest, read_manifest
+from igo.runs.provenance import now
 from igo.sweep.jobs import Job, labels
 
 TIMEOUT = 10  # seconds for squeue to answer
@@ -43,7 +43,7 @@ def open_manifest(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) 
         for job in jobs
     ]
     queue = {run: job for run, job in _queued(runs_dir).items() if run in label_of}
-    return Manifest(name, command, time.strftime("%Y-%m-%dT%H:%M:%S%z"), entries, queue)
+    return Manifest(name, command, now(), entries, queue)
 
 
 def _queued(runs_dir: Path) -> dict[str, str]:
