@@ -107,7 +107,7 @@ def test_fresh_trains_it_again_elsewhere_data_and_tracking(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("seed=8", "seed=8 is not allowed: with run=… the run says what it is"),
+        ("seed=8", "seed=8 is not allowed: with run=… the settings are those of the run"),
         ("schedule=cosine", "schedule"),
         ("engine.precision=fp32", "engine.precision=fp32 is not allowed: with run=…"),
         ("runs_dir=here", "runs_dir=here is not allowed"),

@@ -70,4 +70,4 @@ def test_an_interval_wider_than_a_half_is_refused_with_the_reason() -> None:
 def test_a_sweep_is_told_to_take_a_number(tmp_path: Path) -> None:
     done = shared_forge().run(tmp_path, *ASK, "-m", "seed=0,1")
     assert done.returncode == 2
-    assert "schedule.noise_exponent=measured is not allowed: a training by itself" in done.stderr
+    assert "schedule.noise_exponent=measured is not allowed: only a single" in done.stderr

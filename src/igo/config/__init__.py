@@ -1,4 +1,4 @@
-"""What a run can be told: the typed settings, their rules, composing them with Hydra, --help.
+"""The settings of a run: their types and rules, composing them with Hydra, and --help.
 
 Imports method, for the plan that a configuration means, and the ground files.
 """

@@ -35,7 +35,7 @@ def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
     if schedule.noise_exponent == "measured":
-        allowed = "a training by itself measures it; elsewhere take the number that it says"
+        allowed = "only a single `igo train` measures it; elsewhere give the number that it prints"
         raise ConfigError("schedule.noise_exponent", "measured", allowed)
     arguments = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
     try:

@@ -40,7 +40,7 @@ class Writer:
 
 @contextmanager
 def writer(beside: bool) -> Iterator[Writer]:
-    """A writer whose work is done when the body ends, whatever ends it.
+    """A writer whose work is done when the body ends, with an error or without.
 
     Raises:
         Exception: the error of the last piece, unless the body raises another.

@@ -111,7 +111,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn an error of writing in the body into one that says what to do."""
+        """Turn an OSError in the body into an error that says what to do."""
         try:
             self._check_lock()
             yield
@@ -250,8 +250,8 @@ def read_status(folder: Path) -> Record:
 def state_of(folder: Path) -> str:
     """The state of a run: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
 
-    A run is interrupted, too, if status.json says "running" and no process has its lock: its
-    process was killed.
+    A run whose status.json says "running" while no process has its lock is interrupted: its process
+    was killed.
     """
     state = str(read_status(folder).get("state", "new"))
     if state == "finished":

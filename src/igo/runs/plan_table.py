@@ -46,7 +46,7 @@ def columns(config: Config) -> list[Column]:
 
 
 def without(columns: Sequence[Column], steps: int) -> list[Column]:
-    """The columns that are left after so many steps, in each of which some columns leave."""
+    """The columns whose ``leaves`` is 0 or above ``steps``."""
     return [column for column in columns if not 0 < column.leaves <= steps]
 
 
@@ -78,8 +78,8 @@ def notes(config: Config, plan: Plan) -> list[str]:
              optimizer_rules.why_null(config.optimizer)]  # fmt: skip
     if config.optimizer.decay_momentum:
         texts.append(
-            "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, within"
-            " these bounds whatever they are"
+            "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, and"
+            " stays within these bounds"
         )
     rho = config.schedule.noise_exponent
     if rho != batches.PUBLISHED:

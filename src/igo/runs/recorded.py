@@ -37,7 +37,7 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
     """Keep the record of the training in the body, on rank 0.
 
     Raises:
-        Stopped: the process was told to end.
+        Stopped: a signal stopped the run.
     """
     config = training.config
     with folder.held():
@@ -122,7 +122,7 @@ def _graphs(training: Training) -> dict[str, str]:
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
-    """Bring the run to its last complete epoch, and say so."""
+    """Bring the run to its last complete epoch."""
     damaged: list[str] = []
     progress, state = assemble.load(folder.checkpoint, folder.path.name, training, damaged.append)
     for warning in damaged:

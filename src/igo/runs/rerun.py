@@ -34,7 +34,7 @@ def recorded_run(
     for name in typed:
         if not {name, name.split(".")[0]} & {*movable} and name != "engine":
             other = _command_of_other_run(folder, typed)
-            allowed = f"with run=… the run says what it is; leave it out{other}"
+            allowed = f"with run=… the settings are those of the run; leave it out{other}"
             raise ConfigError(name, OmegaConf.select(composed, name), allowed)
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")

@@ -110,7 +110,7 @@ class Terminal:
 
     @contextmanager
     def counting(self, text: str, images: int) -> Iterator[Callable[[], None]]:
-        """A line, and in a terminal a bar over so many images, which each call advances by one."""
+        """A line, and in a terminal a bar over ``images``, which each call advances by one."""
         self.say(text)
         with self._progress() as bar:
             task = bar.add_task("", total=images)
@@ -156,7 +156,7 @@ class ProgressBar:
         self._bar.update(self._task, completed=self._plan.n * (epoch - 1), description=self._where)
 
     def advance(self, images: int) -> None:
-        """Count one update on so many images."""
+        """Count an update on so many images."""
         self._images += images
         rate = self._images / max(time.perf_counter() - self._start, 1e-9)
         text = f"{self._where}  {rate:,.0f} images/s"

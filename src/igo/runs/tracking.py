@@ -47,7 +47,7 @@ def check(tracking: TrackingConfig) -> None:
 def start(
     config: Config, folder: RunFolder, records: Sequence[Record], warn: Callable[[str], None]
 ) -> Tracker:
-    """Open the run's W&B run, whose id status.json keeps, and bring it up to the given records."""
+    """Open the run's W&B run, whose id is in status.json, and send it the records that it lacks."""
     if config.tracking.mode == "disabled":
         return Tracker()
     threading.excepthook = _excepthook
@@ -75,7 +75,7 @@ def start(
 def tracker_of(
     run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
 ) -> WandbTracker:
-    """A tracker of an open W&B run, brought up to the given records."""
+    """A tracker of an open W&B run, which then has the given records."""
     run.pin_config_keys(("p", "split", "seed", "epochs", "learning_rate", "batch_size"))
     run.define_metric("*", step_metric="epoch")
     run.define_metric("updates", step_metric="epoch", summary="last")
@@ -206,7 +206,7 @@ def open_run(mode: Literal["online", "offline"], root: Path, arguments: Mapping[
 
 
 def _has_rows(run: Any, count: int) -> bool:
-    """Whether the server says that it has so many rows of a run.
+    """Whether the server says that it has ``count`` rows of a run.
 
     For the client (0.31) a row is sent after any answer with the code 200, even a proxy's. A server
     may need a moment to count the rows.

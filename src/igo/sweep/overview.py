@@ -115,7 +115,7 @@ class Pace:
         self._begun[run] = time.perf_counter(), epoch
 
     def at(self, run: str, epoch: int, seconds: float) -> None:
-        """A run's newest epoch took so many seconds."""
+        """A run's newest epoch took these seconds."""
         if epoch > self._begun[run][1]:
             self._latest[run] = epoch, seconds
 
