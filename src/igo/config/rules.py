@@ -27,7 +27,6 @@ from igo.method.ranges import Declared
 from igo.paths import CONF
 
 CHOICES = {name: s.notes.choices for name, s in SETTINGS.items() if s.notes.choices}
-RULES = {name: s.notes.rule for name, s in SETTINGS.items() if s.notes.rule}
 PARTS = ("width", "stem")  # settings that some models have and others have not
 
 
