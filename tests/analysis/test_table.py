@@ -35,6 +35,7 @@ from igo.config.rules import CHOICES
 from igo.config.schema import known_settings
 from igo.errors import UserError
 from igo.runs.folder import RunFolder, digests, read_records
+from igo.runs.manifest import Entry, Manifest
 
 Program = Callable[..., Ended]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
@@ -415,6 +416,22 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
     assert set(table_program.find([f"{tmp_path}/*/digits-*"])) == {first, second, other}
     assert set(table_program.find([f"{tmp_path}/*"])) == {first, second, empty, other}
     assert len(table_program.find([runs, str(first), str(tmp_path / "more")])) == 4
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [(".", "runs/sweeps/p-1"), ("runs/sweeps", "p-1"), ("runs/sweeps/p-1", "."),
+     ("runs/sweeps/p-1/slurm", ".."), ("runs", "../runs/sweeps/p-1")],
+)  # fmt: skip
+def test_a_sweeps_folder_is_found_from_any_folder(
+    place: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(tmp_path / "runs", "seed=0")
+    sweep = Manifest("p-1", "", "", [Entry(run.name, [], "", 1)])
+    sweep.write(tmp_path / "runs")
+    (sweep.folder(tmp_path / "runs") / "slurm").mkdir()
+    monkeypatch.chdir(tmp_path / place)
+    assert [folder.resolve() for folder in table_program.find([name])] == [run.resolve()]
 
 
 WRONG: dict[str, tuple[Any, Any, str]] = {  # runs, output, what is said

@@ -58,7 +58,8 @@ def _runs_of(path: Path) -> list[Path]:
     if is_run(path):
         return [path]
     if (path / MANIFEST).is_file():  # RUNS_DIR/sweeps/NAME names runs that may not be there yet
-        return [path.parents[1] / entry.run for entry in read_manifest(path / MANIFEST).runs]
+        named = path if len(path.parents) > 1 and ".." not in path.parts else path.resolve()
+        return [named.parents[1] / entry.run for entry in read_manifest(path / MANIFEST).runs]
     inside = [
         folder for folder in path.iterdir()
         if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")
