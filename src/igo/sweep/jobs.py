@@ -10,13 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import NoReturn
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -50,26 +49,17 @@ class Job:
         return self.folder.path.name
 
 
-class UselessSetting(UserError):
-    """A run has a setting that changes nothing in it."""
-
-    def __init__(self, text: str, setting: str) -> None:
-        self.setting = setting
-        super().__init__(text)
-
-
 class Composer:
     """Makes jobs from command lines. Hydra composes each choice of groups once, in 70 ms. Lines
     that differ only in values share the result, as Hydra, too, applies values last.
     """
 
     def __init__(self, config_name: str) -> None:
+        loader = GlobalHydra.instance().config_loader()
         self._config_name = config_name
-        self._loader = GlobalHydra.instance().config_loader()
-        self._parser = OverridesParser.create(config_loader=self._loader)
-        self._groups = set(self._loader.list_groups(""))
+        self._parse = cache(OverridesParser.create(config_loader=loader).parse_override)
+        self._groups = set(loader.list_groups(""))
         self._composed: dict[tuple[str, ...], DictConfig] = {}
-        self._overrides: dict[str, Override] = {}
 
     def job(self, overrides: Sequence[str]) -> Job:
         """Compose, check and plan one run."""
@@ -77,10 +67,8 @@ class Composer:
         try:
             config = load(self.compose(overrides), typed)
             make_plan(config)
-        except NoEffect as error:
-            raise UselessSetting(f"the run {' '.join(overrides)}: {error}", error.setting) from None
         except UserError as error:
-            raise UserError(f"the run {' '.join(overrides)}: {error}") from None
+            raise UserError(f"the run {' '.join(overrides)}: {error}") from error
         return Job(tuple(overrides), config)
 
     def jobs(self, lines: Iterable[Sequence[str]]) -> tuple[list[Job], dict[str, int]]:
@@ -99,10 +87,13 @@ class Composer:
                 try:
                     jobs.append(self.job(overrides))
                     break
-                except UselessSetting as error:
-                    refused.setdefault(error.setting, error)
-                    left_out[error.setting] += 1
-                    overrides = [o for o in overrides if _setting_of(o) != error.setting]
+                except UserError as error:
+                    if not isinstance(error.__cause__, NoEffect):
+                        raise
+                    setting = error.__cause__.setting
+                    refused.setdefault(setting, error)
+                    left_out[setting] += 1
+                    overrides = [o for o in overrides if _setting_of(o) != setting]
         with_effect = {_setting_of(override) for job in jobs for override in job.overrides}
         for name, refusal in refused.items():
             if name not in with_effect:
@@ -118,16 +109,11 @@ class Composer:
         config = copy.deepcopy(self._composed[groups])
         try:
             for value in values:
-                parsed = self._parsed(value)
+                parsed = self._parse(value)
                 OmegaConf.update(config, parsed.key_or_group, parsed.value(), merge=True)
         except OmegaConfBaseException:
             return compose(self._config_name, list(overrides))  # raises Hydra's own error
         return config
-
-    def _parsed(self, line: str) -> Override:
-        if line not in self._overrides:
-            self._overrides[line] = self._parser.parse_override(line)
-        return self._overrides[line]
 
     def _is_value(self, line: str) -> bool:
         name = line.split("=", maxsplit=1)[0]

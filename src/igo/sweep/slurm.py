@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from igo.errors import UserError
 from igo.method.ranges import Rule
 from igo.ranks import Ranks
+from igo.runs.stopping import Stopped
 from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings, is_whole
 from igo.sweep.state import one_line
@@ -130,8 +131,6 @@ def _finishes(job: Job) -> bool:
     Raises:
         SystemExit: a signal stopped the job.
     """
-    from igo.runs.stopping import Stopped
-
     try:
         with logged(job) if Ranks.of_environment().first else nullcontext():
             execute(job)
