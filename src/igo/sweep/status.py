@@ -47,8 +47,8 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
     """
     try:
         states = sweep_states(manifest, runs_dir)
-    except UserError as error:
-        console.print(f"warning: {error}; what follows is from the records alone", markup=False)
+    except UserError as failure:
+        console.print(f"warning: {failure}; what follows is from the records alone", markup=False)
         states = manifest.recorded(runs_dir)
     failed: dict[str, list[Entry]] = {}  # by error
     for entry in manifest.runs:
