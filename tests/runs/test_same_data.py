@@ -127,7 +127,7 @@ def test_data_that_are_not_here_are_said_not_to_be_compared(
     assert ended.returncode == 0
     assert "finished before" in ended.stdout
     (warning,) = ended.stderr.splitlines()
-    assert "not there to compare" in warning
+    assert "so they were not compared" in warning
     assert f"data_dir={tmp_path / 'nowhere'} does not exist" in warning
     assert not (tmp_path / "nowhere").exists()
 
