@@ -50,9 +50,7 @@ def _identity(config: Config, ranks: Ranks) -> Identity:
     here = same_data.identity_of(config)
     first: str = ranks.broadcast(here.fingerprint)
     if here.fingerprint != first:
-        raise UserError(
-            f"process {ranks.rank} has other data than the first: {here}, not {first}"
-        )
+        raise UserError(f"process {ranks.rank} has other data than the first: {here}, not {first}")
     return here
 
 
