@@ -7,7 +7,7 @@ import platform
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,7 @@ from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 from igo.config.load import split_off
 from igo.errors import ConfigError, UserError, nearest
 from igo.files import output_folder, write_atomically
+from igo.method.ranges import AT_LEAST_ONE, Rule, at_least
 from igo.runs.provenance import now, provenance
 from lab.exponent import answers, chains, checkpoint, judge, page
 from lab.exponent.chains import CENTRE, FASTER, Cell
@@ -32,6 +33,7 @@ STAGES = {
     "sizes": ("all", "runs", "judge"),
     "momentum": ("all", "runs", "judge"),
 }
+EVEN: Rule = (lambda n: n >= 2 and n % 2 == 0, "it must be even, 2 or more")
 SEEDS = 20  # of question (i)
 POINTS = ("centre", "faster", "slower", "smaller batch", "larger batch")
 NEAR = 0.01  # relative difference of losses, up to which an end has returned to the checkpoint
@@ -43,14 +45,14 @@ FACTS = ("command", "commit", "python", "versions")
 class Settings:
     """The settings of `python -m lab.exponent`; see exponent.yaml."""
 
-    question: str = "stationary"
+    question: Annotated[str, tuple(STAGES)] = "stationary"
     stage: str = "all"
     tasks: list[str] = field(default_factory=lambda: list(TASKS))
     steps: list[float] = field(default_factory=lambda: [0.05, 0.2, 0.6, 1.0, 1.4, 1.8])
-    seeds: int | None = None
+    seeds: Annotated[int | None, at_least(2)] = None
     first_seed: int = 0
-    evaluations: int = 200
-    batch_factor: int = 1
+    evaluations: Annotated[int, EVEN] = 200
+    batch_factor: Annotated[int, AT_LEAST_ONE] = 1
     output: str = "results/exponent"
     data_dir: str = "data"
 
@@ -101,28 +103,20 @@ def run(composed: DictConfig) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Check the settings.
+    """Check what ``split_off`` does not.
 
     Raises:
         ConfigError: a setting is invalid.
     """
-    for name in ("question", "stage"):
-        value = getattr(settings, name)
-        choices = tuple(STAGES) if name == "question" else STAGES[settings.question]
-        if value not in choices:
-            allowed = f"it must be one of {', '.join(choices)}.{nearest(value, choices)}"
-            raise ConfigError(name, value, allowed)
+    stages = STAGES[settings.question]
+    if settings.stage not in stages:
+        allowed = f"it must be one of {', '.join(stages)}.{nearest(settings.stage, stages)}"
+        raise ConfigError("stage", settings.stage, allowed)
     for task in settings.tasks:
         if task not in TASKS:
             raise ConfigError("tasks", task, f"it must be of {', '.join(TASKS)}")
     if not settings.steps or not all(0 < h < chains.EDGE for h in settings.steps):
         raise ConfigError("steps", settings.steps, "each must be above 0 and below 2")
-    if settings.seeds is not None and settings.seeds < 2:
-        raise ConfigError("seeds", settings.seeds, "an interval needs 2 or more")
-    if settings.batch_factor < 1:
-        raise ConfigError("batch_factor", settings.batch_factor, "it must be 1 or more")
-    if settings.evaluations < 2 or settings.evaluations % 2:
-        raise ConfigError("evaluations", settings.evaluations, "it must be even, 2 or more")
 
 
 def record_of(folder: Path, cell: Cell) -> Path:

@@ -4,6 +4,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import polars as pl
 from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
+from igo.config.load import split_off
 from igo.errors import ConfigError, nearest
 from igo.files import output_folder, write_atomically
 from lab.theory.row import Settings, Study
@@ -37,7 +39,6 @@ STUDIES = (
     "optimizers",
     "exponent",
 )
-RANGES = {"starts": (2, 10_000), "budget": (100, 10**7), "workers": (1, 1024), "seed": (0, 2**32)}
 
 
 def run(composed: DictConfig) -> None:
@@ -47,10 +48,9 @@ def run(composed: DictConfig) -> None:
         ConfigError: a setting is invalid; it is raised before any work starts.
     """
     console = Console(highlight=False)
-    study = composed.study
-    names = chosen_studies(list(study) if isinstance(study, ListConfig) else study)
-    numbers = {name: _number(name, composed[name]) for name in RANGES}
-    settings = Settings(output_folder(composed.output), **numbers)
+    settings, rest = split_off(composed, Settings)
+    names = chosen_studies(list(rest.study) if isinstance(rest.study, ListConfig) else rest.study)
+    settings = replace(settings, output=output_folder(str(settings.output)))
     seconds = run_studies(names, settings, console.print)
     console.print(f"{seconds:.0f} s, results in {settings.output}/README.md")
 
@@ -69,13 +69,6 @@ def chosen_studies(study: str | Sequence[str] | None) -> list[str]:
             allowed = f"it must be all, or of {', '.join(STUDIES)}.{nearest(str(name), STUDIES)}"
             raise ConfigError("study", name or "[]", allowed)
     return [name for name in STUDIES if name in names]
-
-
-def _number(name: str, value: object) -> int:
-    low, high = RANGES[name]
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise ConfigError(name, value, f"it must be a whole number from {low} to {high}")
-    return value
 
 
 def load(name: str) -> Study:

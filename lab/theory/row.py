@@ -11,10 +11,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
 from scipy import stats
+
+from igo.method.ranges import within
 
 Frames = Mapping[str, pl.DataFrame]
 
@@ -24,10 +26,10 @@ class Settings:
     """The settings of `python -m lab.theory`; see theory.yaml."""
 
     output: Path
-    seed: int = 0
-    starts: int = 20
-    budget: int = 1000
-    workers: int = 2
+    seed: Annotated[int, within(0, 2**32)] = 0
+    starts: Annotated[int, within(2, 10_000)] = 20
+    budget: Annotated[int, within(100, 10**7)] = 1000
+    workers: Annotated[int, within(1, 1024)] = 2
 
 
 @dataclass(frozen=True)
