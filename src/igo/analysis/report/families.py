@@ -72,11 +72,9 @@ def families(settings: pl.DataFrame) -> list[Family]:
         lambda rows: min(len({row[name] for row in rows}) for name in ("p", "split")) > 1,
     )  # fmt: skip
 
-    def only_in_a_grid(rows: list[Row]) -> bool:
-        return any({row["setting"] for row in rows} <= set(grid.settings) for grid in grids)
-
     def two_schedules(rows: list[Row]) -> bool:  # that decay; Method 2 belongs to the methods
-        return sum(method(row) is None for row in rows) > 1 and not only_in_a_grid(rows)
+        in_a_grid = any({row["setting"] for row in rows} <= set(grid.settings) for grid in grids)
+        return not in_a_grid and sum(method(row) is None for row in rows) > 1
 
     special = [
         *of_kind("methods", usable, SCHEDULE, lambda row: method(row) is not None,

@@ -2,17 +2,17 @@
 "use strict";
 (() => {
   const el = (name, attributes = {}, parent = null, text = null) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", name);
-    for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-    if (text !== null) made.textContent = text;
-    if (parent) parent.append(made);
-    return made;
+    const element = document.createElementNS("http://www.w3.org/2000/svg", name);
+    for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+    if (text !== null) element.textContent = text;
+    if (parent) parent.append(element);
+    return element;
   };
   const tag = (name, className, text = null) => {
-    const made = document.createElement(name);
-    if (className) made.className = className;
-    if (text !== null) made.textContent = text;
-    return made;
+    const element = document.createElement(name);
+    if (className) element.className = className;
+    if (text !== null) element.textContent = text;
+    return element;
   };
   const given = (v) => v !== null && v !== undefined;
   const short = (v) => {
@@ -32,26 +32,26 @@
   function linearTicks(low, high, wanted) {
     const raw = (high - low) / wanted, power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].find((m) => m * power >= raw) * power;
-    const found = [];
-    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) found.push(i * step);
-    return found;
+    const ticks = [];
+    for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; i++) ticks.push(i * step);
+    return ticks;
   }
   function logTicks(low, high) {
-    const found = [], decades = Math.log10(high / low);
+    const ticks = [], decades = Math.log10(high / low);
     const steps = decades > 5 ? [1] : decades > 1.7 ? [1, 3] : [1, 2, 5];
     for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) {
       for (const m of steps) {
         const v = m * 10 ** e;
-        if (v >= low * 0.999 && v <= high * 1.001) found.push(v);
+        if (v >= low * 0.999 && v <= high * 1.001) ticks.push(v);
       }
     }
-    return found.length > 1 ? found : linearTicks(low, high, 4);
+    return ticks.length > 1 ? ticks : linearTicks(low, high, 4);
   }
   function scale(log, low, high, from, to) {
     const f = log ? Math.log : (v) => v, a = f(low), b = f(high) - a || 1;
-    const made = (v) => from + ((f(v) - a) / b) * (to - from);
-    made.ticks = (count) => (log ? logTicks(low, high) : linearTicks(low, high, count));
-    return made;
+    const position = (v) => from + ((f(v) - a) / b) * (to - from);
+    position.ticks = (count) => (log ? logTicks(low, high) : linearTicks(low, high, count));
+    return position;
   }
   const range = (values) => values.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
 
@@ -168,7 +168,7 @@
       el("text", { x: right + 10, y: at + 4, class: "end" }, svg, name);
     }
   }
-  // Whether a line lies on another one: then it is broken, and the other one is seen between.
+  // Whether two lines coincide: then the upper line is dashed, and the lower line shows between.
   const alike = (points, others, Y) => points[0].series.line && points.length === others.length
     && points.every((p, i) => p.x === others[i].x && Math.abs(Y(p.y) - Y(others[i].y)) < 1);
   function drawSeries(parent, points, X, Y, log, lowest, bands, under) {
@@ -177,7 +177,7 @@
     const path = (at) => at.map(([x, y]) => `${X(x).toFixed(1)},${y.toFixed(1)}`).join(" ");
     const bottom = (p) => Y(log && p.low <= 0 ? lowest : p.low);
     const ranged = points.filter((p) => given(p.low));
-    if (ranged.length && !s.markers && !bands) {  // at its end alone: many shades make mud
+    if (ranged.length && !s.markers && !bands) {  // at its end alone: more shades cover one another
       const last = ranged[ranged.length - 1], at = X(last.x) - 1;
       el("path", { d: `M${at},${bottom(last)}V${Y(last.high)}m-3,0h6M${at - 3},${bottom(last)}h6`, stroke: "currentColor", "stroke-width": 1.2, opacity: 0.75 }, group);
     } else if (ranged.length && !s.markers) {
