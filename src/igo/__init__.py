@@ -3,7 +3,7 @@
 In your own training loop (docs/own-loop.md):
 
     plan = igo.plan("graduated", n=len(data), epochs=30, learning_rate=0.1, batch_size=16, p=0.5)
-    batches = igo.BatchSampler(plan, seed=0)
+    batches = igo.BatchSampler(plan, seed=0, data=data)
     loader = DataLoader(data, batch_sampler=batches, num_workers=2)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
@@ -54,7 +54,22 @@ __all__ = list(PUBLIC)
 def __getattr__(name: str) -> Any:
     if name not in PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(PUBLIC[name]), name)
+    try:
+        return getattr(import_module(PUBLIC[name]), name)
+    except ModuleNotFoundError as missing:
+        if name != "load_run":
+            raise
+        return _not_installed(str(missing.name))
+
+
+def _not_installed(missing: str) -> Any:
+    """What ``load_run`` is without the packages of the commands, so that ``help(igo)`` works."""
+
+    def load_run(folder: Any) -> None:  # noqa: ARG001  (as the real one)
+        """The trained model of a run folder. It needs ``pip install 'igo[train,report]'``."""
+        raise ModuleNotFoundError(f"{missing} is missing: pip install 'igo[train,report]'")
+
+    return load_run
 
 
 def __dir__() -> list[str]:

@@ -112,3 +112,25 @@ def test_beside_an_optimizer_without_a_beta_2_it_follows_adams() -> None:
         sgd.step()
         adamw.step()
     assert adamw.param_groups[0]["betas"][1] == pytest.approx(BETA2 ** (update.stage.b_m / 5))
+
+
+def test_an_entry_that_was_never_reached_is_bounded_as_adams_own_step_is() -> None:
+    """Adam with β_1 = 0 moves an entry by at most η/√(1 − β_2): √((1 − β_2^t)/(1 − β_2)) η."""
+    x = nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    model = nn.Module()
+    model.x = x
+    optimizer = torch.optim.Adam([x], lr=1.0, betas=(0.0, 0.99), eps=1e-8)
+    for _ in range(500):
+        x.grad = torch.tensor([1.0, 0.0], dtype=torch.float64)
+        optimizer.step()
+    spread = adam.SpreadOfSteps(optimizer, model)
+    reached = [torch.tensor([1.0, late], dtype=torch.float64) for late in (0.0, 0.3)]
+    for g in reached:
+        spread.add([g])
+    before = x.detach().clone()
+    x.grad = reached[1]
+    optimizer.step()
+    moved = float((x.detach() - before)[1].abs())
+    # Two values, 0 and 1/√(1 − β_2): the variance of one-sample gradients is 4 (Δ/2)² · 2 · F.
+    bound = spread.noise(batch_size=4, n=10**9).variance / 4 * 2
+    assert moved**2 == pytest.approx(bound, rel=0.01)

@@ -284,6 +284,38 @@ def test_b_changes_at_the_very_update_inside_an_epoch(workers: int, persistent: 
     assert sorted(seen[:200]) == sorted(seen[200:]) == list(range(200))
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+def test_two_steps_of_the_schedule_for_one_batch_are_refused_at_the_second(workers: int) -> None:
+    optimizer, _, loader, schedule = made(workers)
+    for _ in loader:
+        schedule.step()
+        optimizer.step()
+        with pytest.raises(RuntimeError, match="called 2 times .* for 1 of the .* batches: call it once"):
+            schedule.step()
+        break
+
+
+def test_an_optimizer_that_makes_no_step_at_all_is_noticed() -> None:
+    plan = igo.plan("constant", n=40, epochs=10, learning_rate=0.1, batch_size=8)
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    schedule = igo.Schedule(optimizer, igo.BatchSampler(plan))
+    for _ in range(32):
+        schedule.step()
+    with pytest.warns(igo.PlanWarning, match=r"of 32 updates .* made 0: call it for each"):
+        schedule.step()
+
+
+def test_a_loader_that_does_not_use_the_sampler_is_noticed_after_an_epoch() -> None:
+    optimizer, batches, _, schedule = made()
+    epochs = batches.epochs()
+    assert next(epochs) == 1
+    for _ in DataLoader(torch.arange(40.0), batch_size=4, shuffle=True):  # 10 updates, not 5
+        schedule.step()
+        optimizer.step()
+    with pytest.warns(igo.PlanWarning, match="epoch 1 were counted, and no loader took"):
+        next(epochs)
+
+
 def test_accumulation_without_parts_is_noticed() -> None:
     """schedule.step() for each batch and optimizer.step() for each fourth: batches four times b."""
     plan = igo.plan("constant", n=40, epochs=10, learning_rate=0.1, batch_size=8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,20 +144,18 @@ def test_the_interval_covers_c2() -> None:
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
 def test_the_noise_of_adams_steps_by_brute_force(kind: Any) -> None:
-    """P = 1/(√v̂ + ε) by hand from the gradients of the updates before, frozen."""
+    """P = 1/(√v̂ + ε) by hand from the gradients of all updates, that of the last one too."""
     model, sizes, seen = linear(), [2, 6], []
     optimizer = kind(model.parameters(), lr=0.01, betas=(0.9, 0.8), eps=1e-3)
     meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer)  # the last update alone
     for step in range(4):
-        if step == 3:
-            own = rows(model, *samples(8))
+        own = rows(model, *samples(8))
         accumulate(meter, model, parts_of(range(8), sizes, 8))
         if step == 0:
-            assert meter.noise is None  # no v̂ before the first update
-        if step < 3:
-            seen.append(rows(model, *samples(8)).mean(dim=0))
-            optimizer.step()
-    v = sum(0.2 * 0.8 ** (2 - t) * g.square() for t, g in enumerate(seen)) / (1 - 0.8**3)
+            assert meter.noise is None  # no v̂ before the step
+        seen.append(own.mean(dim=0))
+        optimizer.step()
+    v = sum(0.2 * 0.8 ** (3 - t) * g.square() for t, g in enumerate(seen)) / (1 - 0.8**4)
     scaled = own / (torch.as_tensor(v).sqrt() + 1e-3)
     mean = scaled.mean(dim=0)
     each = [one.mean(dim=0) for one in scaled.split(sizes)]
@@ -167,6 +166,54 @@ def test_the_noise_of_adams_steps_by_brute_force(kind: Any) -> None:
     assert meter.noise.gradient_square == pytest.approx(square, rel=CLOSE)
     with pytest.raises(ValueError, match="only Adam's and AdamW's"):
         igo.NoiseMeter(model, 10, adam=torch.optim.NAdam(model.parameters()))  # type: ignore[arg-type]
+
+
+def test_an_entry_that_a_gradient_reaches_for_the_first_time_is_scaled_as_adam_does() -> None:
+    """Its v̂ was 0 before, so that the P of the update before would be 1/ε = 1e8."""
+    weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+    model = nn.Module()
+    model.weight = weight
+    optimizer = torch.optim.AdamW([weight], lr=0.01)
+    meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer)
+    first, second = torch.tensor([1.0, 2.0, 0.0]), torch.tensor([1.5, 1.0, 0.0])
+    for late in (0.0, 0.0, 0.02):
+        first[2], second[2] = late, 2 * late
+        weight.grad = torch.zeros(3, dtype=torch.float64)
+        for g in (first, second):
+            weight.grad += g / 2
+            meter.part(4)
+        meter.update()
+        before = weight.detach().clone()
+        optimizer.step()
+    assert meter.noise is not None
+    # The entry's v̂ is 0.001 ḡ²/(1 − 0.999³), and the parts are ḡ(1 ± 1/3).
+    c2 = 4 * 2 * (0.25**2 / 1.25**2 + 0.5**2 / 1.5**2 + (1 / 3) ** 2 * (1 - 0.999**3) / 0.001)
+    assert meter.noise.variance == pytest.approx(c2, rel=1e-4)
+    longest = (weight - before).norm() / 0.01
+    assert math.sqrt(meter.noise.variance / 8) < longest
+
+
+def test_an_update_that_adam_does_not_make_is_left_out() -> None:
+    model = linear()
+    optimizer = adam_of(model)
+    meter = igo.NoiseMeter(model, half_life=1e6, adam=optimizer)
+    for made in (True, False, True):
+        accumulate(meter, model, parts_of(range(8), [2, 6], 8))
+        if made:
+            optimizer.step()
+    assert meter.noise is not None
+    assert meter.noise.batches == 2
+
+
+def test_batches_of_one_part_are_warned_about_once() -> None:
+    model = linear()
+    meter = igo.NoiseMeter(model, half_life=100)
+    for _ in range(31):
+        accumulate(meter, model, parts_of(range(8), [8], 8))
+    with pytest.warns(UserWarning, match="32 batches have one part each"):
+        accumulate(meter, model, parts_of(range(8), [8], 8))
+    accumulate(meter, model, parts_of(range(8), [8], 8))
+    assert meter.noise is None
 
 
 def test_resumed_to_the_bit(tmp_path: Path) -> None:
@@ -259,8 +306,8 @@ def by_two_ranks(rank: int, adam: bool) -> list[Any]:
         loss = (model(rest[0]) - rest[1]).square().sum() / 8 * 2  # DDP averages over 2
         loss.backward()
         meter.update(share[rank])
-        found.append(meter.noise)
         optimizer.step()
+        found.append(meter.noise)
     for _ in range(2):
         model(x).sum().backward()
     with pytest.raises(ValueError, match="averaged twice"):
@@ -289,8 +336,8 @@ def test_two_ranks_are_as_two_parts_of_one_process(adam: bool, tmp_path: Path) -
                 ((model(x[own]) - y[own]).square().sum() / 8).backward()
                 meter.part(len(x[own]))
         meter.update()
-        wanted.append(meter.noise)
         optimizer.step()
+        wanted.append(meter.noise)
     for found in on_ranks(by_two_ranks, tmp_path, adam):
         for ours, theirs in zip(wanted, found, strict=True):
             assert (ours is None) == (theirs is None)

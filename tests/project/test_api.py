@@ -5,13 +5,14 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import clean_environment
+from conftest import ROOT, clean_environment
 
 import igo
 
@@ -110,3 +111,23 @@ def test_the_examples_of_a_docstring_run(name: str) -> None:
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     assert sum(runner.run(test).attempted for test in tests) > 0
     assert runner.summarize(verbose=False).failed == 0
+
+
+def test_help_and_an_error_that_names_the_cure_without_the_packages_of_the_commands() -> None:
+    program = """
+import sys
+sys.modules["omegaconf"] = sys.modules["yaml"] = None
+import igo
+help(igo)
+try:
+    igo.load_run("runs/one")
+except ModuleNotFoundError as error:
+    print("error:", error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
+    )  # fmt: skip
+    assert "class BatchSampler" in ended.stdout
+    assert "load_run(folder" in ended.stdout
+    assert re.search(r"error: \w+ is missing: pip install 'igo\[train,report\]'", ended.stdout)

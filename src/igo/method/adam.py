@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,8 +30,40 @@ def preconditioner(state: Any, group: Any) -> Tensor | None:
     return scaled
 
 
+def preconditioned(
+    optimizer: Optimizer | None, parameters: Sequence[Tensor], squares: Sequence[Tensor]
+) -> Tensor:
+    """The sum of P² · squares over parameters; NaN where one that is not 0 has no P."""
+    group_of = {
+        p: group for group in getattr(optimizer, "param_groups", []) for p in group["params"]
+    }
+    total = torch.zeros((), dtype=torch.float64, device=squares[0].device)
+    for parameter, square in zip(parameters, squares, strict=True):
+        state = optimizer.state.get(parameter) if optimizer else None
+        p, exact = preconditioner(state, group_of.get(parameter)), square.double()
+        scaled = torch.where(exact == 0, 0.0, math.nan) if p is None else exact * p**2
+        total += scaled.sum().to(total.device)
+    return total
+
+
+def after_steps(optimizer: Optimizer, method: Callable[[], None]) -> None:
+    """Call a bound method after each step; the optimizer does not keep its object alive."""
+    reference = weakref.WeakMethod(method)
+
+    def after_step(*_: Any) -> None:
+        alive = reference()
+        if alive is not None:
+            alive()
+
+    optimizer.register_step_post_hook(after_step)
+
+
 class SpreadOfSteps(Spread):
-    """The scatter of P·g over gradients g, with the P of the moment when this is made."""
+    """The scatter of P·g over gradients g, with the P of the moment when this is made.
+
+    Adam's own P includes the gradient that it scales, so that |P g| ≤ 1/√(1 - β_2). An entry that
+    was hardly reached before has a huge P. So entries of P·g are cut to that bound.
+    """
 
     def __init__(self, optimizer: Optimizer, network: nn.Module) -> None:
         super().__init__(network.parameters())
@@ -37,6 +71,8 @@ class SpreadOfSteps(Spread):
         self._scales = [
             preconditioner(optimizer.state.get(p), group_of.get(p)) for p in self.parameters
         ]
+        beta2 = [group_of[p]["betas"][1] if p in group_of else 0.0 for p in self.parameters]
+        self._bounds = [1 / math.sqrt(1 - beta) for beta in beta2]
 
     @property
     def known(self) -> bool:
@@ -45,8 +81,11 @@ class SpreadOfSteps(Spread):
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
         """Add one more g, leaving out parameters without P, which no gradient has reached."""
-        pairs = zip(self._scales, gradient, strict=True)
-        super().add([None if p is None or g is None else p * g for p, g in pairs])
+        entries = zip(self._scales, gradient, self._bounds, strict=True)
+        super().add([
+            None if p is None or g is None else (p * g).clamp(-bound, bound)
+            for p, g, bound in entries
+        ])  # fmt: skip
 
 
 def check_half_life(optimizers: list[Optimizer]) -> None:

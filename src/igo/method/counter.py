@@ -250,8 +250,10 @@ class Counter:
                 the other way round.
         """
         if not self._course.planned.is_that_of(state):
-            allowed = "the checkpoint was made with another one; give igo.plan the same arguments"
-            raise PlanError("plan", state["plan"], allowed)
+            theirs, ours = state.get("summary", "another plan"), self._course.planned.summary
+            also = " and other rates or batch sizes later" if theirs == ours else ""
+            allowed = f"the checkpoint is of a plan with {theirs}{also}, and this one has {ours}"
+            raise PlanError("plan", "…", f"{allowed}; give igo.plan the same arguments")
         self._course.load_state_dict(state)
         self.updates, self._part = state["updates"], 0
 

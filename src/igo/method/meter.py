@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,8 +21,11 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from igo.method.adam import is_known, preconditioner
+from igo.method.adam import after_steps, is_known, preconditioned
 from igo.method.noise import LEAST_FOR_INTERVAL, Noise
+from igo.method.spread import cut, product
+
+LONELY = 32  # batches of one part each, after which a warning says that nothing is measured
 
 
 class NoiseMeter:
@@ -55,8 +58,9 @@ class NoiseMeter:
         model: whose parameters' ``.grad`` are read.
         half_life: of the running averages, in samples.
         n: samples of the data set, where batches are drawn from it without replacement.
-        adam: the Adam or AdamW that trains. With its P = 1/(√v̂ + ε) of the previous update, C² and
-            ‖∇f‖² are E‖P(G - ∇f)‖² and ‖P∇f‖². The first update has no v̂ and is left out.
+        adam: the Adam or AdamW that trains. C² and ‖∇f‖² are then E‖P(G - ∇f)‖² and ‖P∇f‖², with
+            P = 1/(√v̂ + ε) of the same update: they are taken when ``adam.step()`` has set v̂. An
+            update without that call is left out.
 
     Raises:
         ValueError: ``half_life`` is not above 0, ``adam`` is another optimizer, parameters are in
@@ -80,8 +84,12 @@ class NoiseMeter:
             raise ValueError("parameters in 16 bits add rounding noise: use torch.autocast")
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
         self._size = 0.0  # samples of a part
+        self._lonely = 0  # batches of one part, until a batch has two
+        self._awaits_step: Callable[[], None] | None = None
         self._begin()
         self._by_ranks = isinstance(model, DistributedDataParallel)
+        if adam is not None:
+            after_steps(adam, self.settle)
         if isinstance(model, DistributedDataParallel):
             self._group = model.process_group
             _watch(self, model)
@@ -93,9 +101,11 @@ class NoiseMeter:
     def _begin(self) -> None:
         self._sizes: list[int] = []
         self._scatter: list[Tensor] = []
+        self._entries: list[Tensor] = []  # with adam: the scatter of each entry
         self._before: list[Tensor] = []  # gradients after the last part
         self._buckets: list[int] = []
         self._compared: list[Tensor] = []  # g·g, g·ḡ and ḡ·ḡ of each bucket
+        self._local: dict[Tensor, Tensor] = {}  # with adam: this rank's gradient by parameter
 
     @property
     def noise(self) -> Noise | None:
@@ -126,15 +136,20 @@ class NoiseMeter:
         if earlier:
             total = earlier + samples
             change = [g / total - b / earlier for g, b in zip(gradients, self._before, strict=True)]
-            square = self._products(self._parameters, change, change)
-            self._scatter.append(square * (total * earlier / samples))
+            weight = total * earlier / samples
+            if self._adam:
+                squares = [c.square() * weight for c in change]
+                known = self._entries or [torch.zeros_like(square) for square in squares]
+                self._entries = [a + b for a, b in zip(known, squares, strict=True)]
+            else:
+                self._scatter.append(product(change, change) * weight)
         self._before = [gradient.clone() for gradient in gradients]
 
     def update(self, samples: int | None = None, scale: float = 1.0) -> None:
         """Add C² and ‖∇f‖² of a whole batch to the averages.
 
         Call it before ``optimizer.step()`` of each update. A batch with one part, or with gradients
-        that are not finite, is left out.
+        that are not finite, is left out. Warns if the first LONELY batches have one part each.
 
         Args:
             samples: of this rank, where ranks are the parts.
@@ -151,10 +166,51 @@ class NoiseMeter:
             self._compare_ranks(samples, scale)
         elif len(self._sizes) > 1:
             total, parts = sum(self._sizes), len(self._sizes)
-            c2 = float(torch.stack(self._scatter).sum()) * total**2 / (parts - 1)
-            square = float(self._products(self._parameters, self._before, self._before))
-            self._take(c2 / scale**2, square / scale**2, total, parts)
+            if self._adam:
+                factor = total**2 / scale**2
+                self._await_step(
+                    [e * factor for e in self._entries], self._before, total, parts, scale
+                )
+            else:
+                c2 = float(torch.stack(self._scatter).sum()) * total**2 / (parts - 1)
+                square = float(product(self._before, self._before))
+                self._take(c2 / scale**2, square / scale**2, total, parts)
+        self._check_parts()
         self._begin()
+
+    def _check_parts(self) -> None:
+        """Warn once if no batch so far has had two parts."""
+        if self._by_ranks or self._lonely < 0:
+            return
+        self._lonely = self._lonely + 1 if len(self._sizes) < 2 else -1
+        if self._lonely == LONELY:
+            warnings.warn(
+                f"the first {LONELY} batches have one part each, and C² needs two: cut them into"
+                " smaller parts, and call meter.part(samples) after the backward pass of each",
+                stacklevel=3,
+            )
+
+    def _await_step(
+        self, entries: list[Tensor], mean: list[Tensor], samples: float, parts: int, scale: float
+    ) -> None:
+        """Take the scatter by entry (of this rank) and ḡ in when Adam's step has set its P."""
+        squares = [(g / scale).square() for g in mean]
+        optimizer, parameters = self._adam, self._parameters
+
+        def settle() -> None:
+            c2 = preconditioned(optimizer, parameters, entries)
+            if self._by_ranks:
+                dist.all_reduce(c2, group=self._group)
+            square = preconditioned(optimizer, parameters, squares)
+            self._take(float(c2) / (parts - 1), float(square), samples, parts)
+
+        self._awaits_step = settle
+
+    def settle(self) -> None:
+        """Called after Adam's step: take in the batch that was measured before it."""
+        settle, self._awaits_step = self._awaits_step, None
+        if settle:
+            settle()
 
     def state_dict(self) -> dict[str, Any]:
         """The averages, as plain numbers."""
@@ -171,37 +227,36 @@ class NoiseMeter:
         self._sums, self._size = dict(state["sums"]), state["size"]
         self._begin()
 
-    def _products(
-        self, parameters: Sequence[Tensor], a: Sequence[Tensor], b: Sequence[Tensor]
-    ) -> Tensor:
-        """P a · P b over parameters; NaN where a parameter has a gradient and no P yet."""
-        total = torch.zeros((), dtype=torch.float64, device=a[0].device)
-        groups = self._adam.param_groups if self._adam else []
-        group_of = {parameter: group for group in groups for parameter in group["params"]}
-        for parameter, left, right in zip(parameters, a, b, strict=True):
-            product = left.double() * right.double()
-            if self._adam:
-                p = preconditioner(self._adam.state.get(parameter), group_of.get(parameter))
-                product *= torch.where(product == 0, 0.0, math.nan) if p is None else p**2
-            total += product.sum().to(total.device)
-        return total
-
     def _compare_ranks(self, samples: int, scale: float) -> None:
         """C² from ‖g_r - ḡ‖² of each rank r; DDP's gradient of a rank has its share as weight."""
-        if not self._compared:
+        if not (self._compared or self._local):
             return
-        own_square, crossed, square = torch.stack(self._compared).sum(dim=0).tolist()
-        ranks, device = dist.get_world_size(self._group), self._compared[0].device
+        ranks, device = dist.get_world_size(self._group), self._parameters[0].device
         sizes = torch.tensor([samples, min(samples, 1)], dtype=torch.float64, device=device)
         dist.all_reduce(sizes, group=self._group)
         total, parts = sizes.tolist()
         weight = samples * ranks / total
+        if parts < 2:
+            return
+        if self._adam:
+            means = [
+                torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._parameters
+            ]
+            local = [self._local.get(p, g) for p, g in zip(self._parameters, means, strict=True)]
+            entries = [
+                (g / weight - mean).square() * (samples / scale**2)
+                if samples
+                else torch.zeros_like(g)
+                for g, mean in zip(local, means, strict=True)
+            ]
+            self._await_step(entries, means, total, int(parts), scale)
+            return
+        own_square, crossed, square = torch.stack(self._compared).sum(dim=0).tolist()
         distance = own_square / weight**2 - 2 * crossed / weight + square if samples else 0.0
         scatter = torch.tensor(samples * distance, dtype=torch.float64, device=device)
         dist.all_reduce(scatter, group=self._group)
-        if parts > 1:
-            c2 = float(scatter) / (parts - 1)
-            self._take(c2 / scale**2, square / scale**2, total, int(parts))
+        c2 = float(scatter) / (parts - 1)
+        self._take(c2 / scale**2, square / scale**2, total, int(parts))
 
     def _take(self, c2: float, square: float, samples: float, parts: int) -> None:
         """Add a batch's C² and ‖ḡ‖² to the sums; gradients that are not finite are left out."""
@@ -228,22 +283,15 @@ def _watch(meter: NoiseMeter, model: DistributedDataParallel) -> None:
 
         def averaged(future: Any) -> Tensor:
             mean: Tensor = future.value()
-            local, mean_of_ranks = _cut(before, parameters), _cut(mean, parameters)
-            pairs = ((local, local), (local, mean_of_ranks), (mean_of_ranks, mean_of_ranks))
-            products = [meter._products(parameters, a, b) for a, b in pairs]
+            local, mean_of_ranks = cut(before, parameters), cut(mean, parameters)
             meter._buckets.append(number)
-            meter._compared.append(torch.stack(products))
+            if meter._adam:
+                meter._local.update(zip(parameters, local, strict=True))
+                return mean
+            pairs = ((local, local), (local, mean_of_ranks), (mean_of_ranks, mean_of_ranks))
+            meter._compared.append(torch.stack([product(a, b) for a, b in pairs]))
             return mean
 
         return allreduce_hook(group, bucket).then(averaged)
 
     model.register_comm_hook(model.process_group, hook)
-
-
-def _cut(bucket: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients in a bucket of DDP, in their parameters' memory order (``channels_last``)."""
-    flat = bucket.split([p.numel() for p in parameters])
-    return [
-        gradient.as_strided(p.size(), p.stride(), gradient.storage_offset())
-        for gradient, p in zip(flat, parameters, strict=True)
-    ]

@@ -143,6 +143,20 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """Note that an epoch begins; ``len`` is then its length."""
         self._begun = self.plan.at(min(self.updates + 1, self.plan.updates))
 
+    def epochs(self) -> Iterator[int]:
+        """As ``igo.Counter.epochs``; warns if no loader takes batches from the sampler."""
+        for epoch in super().epochs():
+            before = self._start
+            yield epoch
+            if self._pass is None and before != self._start:
+                warnings.warn(
+                    f"the updates of epoch {epoch} were counted, and no loader took batches from"
+                    " this sampler: give the DataLoader batch_sampler=batches. For a loader of your"
+                    " own use igo.Counter",
+                    PlanWarning,
+                    stacklevel=2,
+                )
+
     def epoch_from(self, start: int, part: int = 0) -> Iterator[list[int]]:
         """Yield this rank's batches after ``start`` updates and ``part`` parts, in that epoch."""
         if start >= self.plan.updates:
@@ -219,16 +233,18 @@ class Pass(Iterator[list[int]]):
     def __init__(self, sampler: BatchSampler, start: tuple[int, int], usual: int | None) -> None:
         self.start, self.ended, self._usual = start, False, usual
         self._batches = sampler.epoch_from(*start)
-        self._asked = self._counted = 0  # asking goes on after the last batch
+        self._asked = self._given = self._counted = 0  # asking goes on after the last batch
         self._ahead: int | None = None
 
     def __next__(self) -> list[int]:
         self._asked += 1
         try:
-            return next(self._batches)
+            batch = next(self._batches)
         except StopIteration:
             self.ended = True
             raise
+        self._given += 1
+        return batch
 
     def count(self) -> None:
         """Count one batch."""
@@ -248,6 +264,12 @@ class Pass(Iterator[list[int]]):
         skipped = self._asked - self._ahead - self._counted
         if skipped > 0:
             self._complain(skipped)
+        if self._counted > self._given or (skipped < 0 and self._usual is not None):
+            raise RuntimeError(
+                f"schedule.step() was called {self._counted} times in this epoch, for"
+                f" {min(self._given, self._asked - self._ahead)} of the loader's batches: call it"
+                " once for each. To accumulate gradients, give the sampler parts="
+            )
 
     def check_end(self) -> None:
         """Check an iteration that is over, or was left with at most one batch not counted."""

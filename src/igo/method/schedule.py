@@ -188,20 +188,25 @@ class Schedule:
     def _check_accumulation(self) -> None:
         """Warn if no two consecutive updates were made, as when gradients are accumulated.
 
-        A CUDA graph's steps are not seen here, but the first steps of a stage are.
+        The steps of a CUDA graph are not seen here, but the first of a stage are.
         """
         if self._update is None or not self._update.ends:
             return
         self._counted += 1
         if any(self._stepped.values()):
             self._with_step.append(self._counted)
-        if self._counted != CHECK_AFTER or len(self._with_step) < 2:
+        if self._counted != CHECK_AFTER or len(self._with_step) == 1:
             return
-        if min(after - before for before, after in pairwise(self._with_step)) > 1:
+        gaps = [after - before for before, after in pairwise(self._with_step)]
+        if not gaps or min(gaps) > 1:
+            why = (
+                "to accumulate gradients, give the sampler parts=, which cuts the plan's batches"
+                if gaps
+                else "call it for each; ignore this if a graph or torch.compile makes the steps"
+            )
             warnings.warn(
                 f"of {self._counted} updates that schedule.step() counted, optimizer.step() made"
-                f" {len(self._with_step)}: to accumulate gradients, give the sampler parts=, which"
-                " cuts the plan's batches",
+                f" {len(self._with_step)}: {why}",
                 PlanWarning,
                 stacklevel=3,
             )

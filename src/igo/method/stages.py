@@ -246,7 +246,8 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """The plan's identity for checkpoints, the same on every machine.
 
-        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η and φ.
+        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η and φ, ``summary`` is for
+        messages.
         """
         whole = [(s.epochs, s.batches, s.start, s.samples) for s in self.stages]
         weights = [(1.0, s.updates, m + 1.0) for m, s in enumerate(self.stages)]
@@ -256,7 +257,16 @@ class Plan:
             for power in range(3)
         ]
         digest = _digest((self.n, self.by_momentum, self.warmup, orders.kind(self.n), whole))
-        return {"plan": digest, "rates": rates}
+        return {"plan": digest, "rates": rates, "summary": self.summary}
+
+    @property
+    def summary(self) -> str:
+        """What tells most plans apart, in a few words."""
+        first = self.stages[0]
+        return (
+            f"n={self.n}, {self.epochs} epochs, {self.updates} updates, {len(self.stages)} stages,"
+            f" η_1={first.eta_m:g}, b_1={first.b_m:g}"
+        )
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:
         """Whether a checkpoint's state is of this plan. Old checkpoints have ``digest`` alone."""
