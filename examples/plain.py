@@ -21,7 +21,7 @@ def main(epochs: int = 10) -> float:
         "graduated", n=len(train), epochs=epochs, learning_rate=0.1, batch_size=16, p=0.5
     )
     print(plan)
-    batches = igo.BatchSampler(plan, seed=0)
+    batches = igo.BatchSampler(plan, seed=0, data=train)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():

@@ -150,7 +150,10 @@ def _check_names(
     for name, value in of_profile.items():
         if name not in needed:
             has = f"{label} has {', '.join(needed) or 'none'} of its own"
-            raise PlanError(name, value, f"there is no such argument; {has}.{nearest(name, known)}")
+            hint = nearest(name, known)
+            if name in ("kappa", "lam"):
+                hint = " Give gamma and split: κ = γ^split, and λ = (κ/γ)²"
+            raise PlanError(name, value, f"there is no such argument; {has}.{hint}")
     for name, parameter in needed.items():
         if parameter.default is parameter.empty and of_profile.get(name) is None:
             example = declared(profile)[name].text or f"{name}=1"
