@@ -99,7 +99,7 @@ class Ranks:
         dist.destroy_process_group()
 
     @contextmanager
-    def joined_or_refused(self) -> Iterator[None]:
+    def refusing_on_error(self) -> Iterator[None]:
         """Around code that calls ``joined``: an error before that call ends the others too."""
         before = len(_runs)
         try:

@@ -67,7 +67,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
-            with Ranks.of_environment().joined_or_refused():
+            with Ranks.of_environment().refusing_on_error():
                 return program(composed, [line.split("=")[0].lstrip("+~") for line in overrides])
         except UserError as error:
             if not is_single:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -130,8 +130,7 @@ def images(name: str, place: Place) -> Images:
     if test:
         return result
     kept, tested = strata.split(result.labels(train))
-    train, test = [train[i] for i in kept], [train[i] for i in tested]
-    return Images(name, place, root, files, classes, train, test)
+    return replace(result, train=[train[i] for i in kept], test=[train[i] for i in tested])
 
 
 def _as_torchvision(file: File) -> tuple[str, tuple[str, str]]:

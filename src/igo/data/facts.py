@@ -9,7 +9,7 @@ import numpy as np
 
 from igo.data import class_folders, readers
 from igo.data.cache import Facts, remembered
-from igo.data.source import Place, Splits
+from igo.data.source import Place
 
 NAMES = ("classes", "channels", "image_size", "samples", "test_samples", "mean", "std")
 
@@ -27,34 +27,21 @@ def find(name: str, place: Place) -> Facts:
     source = readers.READERS[name](place)
     parts = (*source.parts, readers.code_of(name), NAMES)
 
-    def look() -> Facts:
-        return _of_splits(readers.splits_of(name, place, source))
+    def of_arrays() -> Facts:
+        train, test = readers.read(name, place, source)
+        classes = int(max(train.labels.max(), test.labels.max())) + 1
+        _, size, _, channels = train.images.shape
+        sizes = classes, channels, size, len(train.labels), len(test.labels)
+        return dict(zip(NAMES, (*sizes, *moments([train.images])), strict=True))
 
-    return remembered(place.cache, f"{name}-facts", parts, look)
-
-
-def _of_splits(splits: Splits) -> Facts:
-    train, test = splits
-    mean, std = moments([train.images])
-    return {
-        "classes": int(max(train.labels.max(), test.labels.max())) + 1,
-        "channels": int(train.images.shape[3]),
-        "image_size": int(train.images.shape[1]),
-        "samples": len(train.labels),
-        "test_samples": len(test.labels),
-        "mean": mean,
-        "std": std,
-    }
+    return remembered(place.cache, f"{name}-facts", parts, of_arrays)
 
 
 def _of_folder(images: class_folders.Images) -> Facts:
     size, channels = images.form
-    mean, std = moments(image for image, _ in images.resized(images.sample()))
-    return {
-        "classes": len(images.classes), "channels": channels, "image_size": size,
-        "samples": len(images.train), "test_samples": len(images.test),
-        "mean": mean, "std": std,
-    }  # fmt: skip
+    sizes = len(images.classes), channels, size, len(images.train), len(images.test)
+    resized = (image for image, _ in images.resized(images.sample()))
+    return dict(zip(NAMES, (*sizes, *moments(resized)), strict=True))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:

@@ -46,7 +46,7 @@ def identify(name: str, place: Place) -> Identity:
     source = readers.READERS[name](place)
 
     def find() -> dict[str, Any]:
-        splits = readers.splits_of(name, place, source)
+        splits = readers.read(name, place, source)
         return {"n": len(splits[0].labels), "fingerprint": of_arrays(splits)}
 
     facts = remembered(place.cache, name, source.parts, find)

@@ -34,17 +34,18 @@ FASHION_MNIST_FILES = (
 ARRAYS = {"train_images", "train_labels", "test_images", "test_labels"}
 
 
-def read(name: str, place: Place) -> Splits:
+def read(name: str, place: Place, known: Source | None = None) -> Splits:
     """The two splits of a data set, from the cache, or read and put there.
+
+    Args:
+        name: of the data set.
+        place: where to look for it.
+        known: its source, if it is known already.
 
     Raises:
         Missing: the data set is not there.
     """
-    return splits_of(name, place, READERS[name](place))
-
-
-def splits_of(name: str, place: Place, source: Source) -> Splits:
-    """The two splits of a data set whose source is known."""
+    source = known or READERS[name](place)
 
     def arrays() -> dict[str, np.ndarray]:
         train, test = source.read()
@@ -70,7 +71,6 @@ def code_of(name: str) -> str:
 
 
 def _check_split(name: str, split: Split) -> None:
-    """Check what a reader returned."""
     images, labels = split.images, split.labels
     if images.dtype != np.uint8 or images.ndim != 4:
         raise UserError(

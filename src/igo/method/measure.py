@@ -140,7 +140,6 @@ def _check_measurable(
 
 
 def _size(batch: Any) -> int:
-    """Samples of an (inputs, targets) batch."""
     inputs, targets = batch
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor) and targets.ndim
     if tensors and len(inputs) == len(targets):

@@ -187,7 +187,6 @@ class _Planner:
         return starts
 
     def _noise_levels(self) -> list[float]:
-        """φ_m of all stages."""
         given, count = self.given, len(self.starts)
         if self.sizes:
             power = given["noise_exponent"] / (1 - given["split"])
@@ -212,13 +211,11 @@ class _Planner:
         return phis
 
     def _applied(self, segments: Sequence[Segments]) -> list[tuple[int, float]]:
-        """k and η of each segment."""
         growth = Growth(self.batching, self.given["learning_rate"])
         levels = [1.0] * len(self.phis) if self.given["by_momentum"] else self.phis
         return [growth.next(s.stage, s.samples, levels[s.stage - 1]) for s in segments]
 
     def _lengthened(self) -> list[int]:
-        """The starts of stages with the lengths of Algorithm 3."""
         profile, count = self.given["profile"], len(self.starts)
         if profile in BY_EPOCH:
             allowed = f"{profile} decays by the epoch, so the lengths of its stages are fixed"

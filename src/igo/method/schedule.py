@@ -230,7 +230,6 @@ class Schedule:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
 
     def _rates(self) -> list[tuple[dict[str, Any], float]]:
-        """Each group with its rate."""
         return [(group, groups.number(group["lr"])) for group in self._groups()]
 
     def _rates_of_stages(self, noise: Noise | None) -> dict[int, tuple[float, float]]:
@@ -264,7 +263,6 @@ class _Watch:
 
 
 def _check_feedback(batches: Counter, optimizers: Sequence[Optimizer]) -> None:
-    """Refuse to follow the noise of SGD with another optimizer."""
     others = [type(other).__name__ for other in optimizers if not isinstance(other, SGD)]
     if batches.feedback is not None and others:
         allowed = f"δ = η √(C²/b) is the noise of SGD, and the optimizer is {others[0]}"

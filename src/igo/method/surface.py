@@ -65,7 +65,6 @@ class Surface:
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
     def _shares(self) -> list[tuple[Batch, float]]:
-        """Each batch, and its share of the samples."""
         n = sum(len(labels) for _, labels in self.batches)
         return [(batch, len(batch[1]) / n) for batch in self.batches]
 

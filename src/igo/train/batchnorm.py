@@ -45,15 +45,15 @@ class SyncedBatchNorm(_BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, C, …) to the same shape; b is this rank's share of the batch."""
-        out: Tensor = self._by_batch(x) if self.training else self._by_running(x)
+        if self.training:
+            out = self._by_batch(x)
+        else:
+            mean, variance = self.running_mean, self.running_var
+            out = F.batch_norm(x, mean, variance, self.weight, self.bias, eps=self.eps)
         for name in ("drop", "act"):  # of timm's BatchNormAct2d, in its order
             layer = self._modules.get(name)
             out = out if layer is None else layer(out)
         return out
-
-    def _by_running(self, x: Tensor) -> Tensor:
-        weight, bias = self.weight, self.bias
-        return F.batch_norm(x, self.running_mean, self.running_var, weight, bias, eps=self.eps)
 
     def _by_batch(self, x: Tensor) -> Tensor:
         """Sum Σx, Σx² and the count over ranks, in float64 so that Σx² - (Σx)²/count is precise."""
@@ -98,16 +98,12 @@ def synced(network: nn.Module, ranks: Ranks) -> nn.Module:
     if ranks.size == 1:
         return network
     for module in network.modules():
-        plain = type(module).__module__.startswith("torch.nn.") or _has_activation(module)
-        if isinstance(module, _BatchNorm) and (not plain or module.running_mean is None):
+        of_timm = isinstance(module, nn.BatchNorm2d) and {"drop", "act"} <= set(module._modules)
+        known = of_timm or type(module).__module__.startswith("torch.nn.")
+        if isinstance(module, _BatchNorm) and (not known or module.running_mean is None):
             allowed = f"it has no version of the model's {type(module).__name__} layers; use local"
             raise ConfigError("engine.batchnorm", "synced", allowed)
     return _replaced(network, ranks)
-
-
-def _has_activation(module: nn.Module) -> bool:
-    """Whether this is timm's BatchNormAct2d."""
-    return isinstance(module, nn.BatchNorm2d) and {"drop", "act"} <= set(module._modules)
 
 
 def _replaced(module: nn.Module, ranks: Ranks) -> nn.Module:

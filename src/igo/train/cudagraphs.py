@@ -203,7 +203,6 @@ class Graphs:
         warnings.warn(f"training without CUDA graphs: {reason}", stacklevel=2)
 
     def _drop(self, shapes: dict[int, _Shape]) -> None:
-        """Replace the shapes, and release the memory of their graphs."""
         for shape in self._shapes.values():
             shape.play = None
         self._shapes = shapes

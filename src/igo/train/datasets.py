@@ -155,7 +155,6 @@ class TensorData:
 
 
 def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
-    """Compare conf/dataset with the files."""
     classes = max(int(split.labels.max()) for split in splits) + 1
     if dataset.classes != classes:
         raise ConfigError("dataset.classes", dataset.classes, f"the files hold {classes}")
@@ -168,7 +167,6 @@ def _check_facts(dataset: DatasetConfig, *splits: Split) -> None:
 
 
 def _check_folders(dataset: DatasetConfig, images: Images) -> None:
-    """Compare conf/dataset with the class folders."""
     if dataset.classes != len(images.classes):
         allowed = f"{images.root} holds {len(images.classes)}"
         raise ConfigError("dataset.classes", dataset.classes, allowed)

@@ -183,7 +183,6 @@ def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
 
 
 def _check_finite(run: Training, trained: Epoch) -> None:
-    """Check that an epoch's sums are finite."""
     variance = trained.noise.variance if trained.noise else 0.0
     for name, value in (("training loss", trained.loss), ("C²", variance)):
         if not math.isfinite(value):

@@ -52,7 +52,6 @@ def settle(run: Training, progress: Progress, say: Callable[[str], None]) -> Non
 
 
 def _choose(run: Training, most: int, say: Callable[[str], None]) -> None:
-    """Time one thread and all, and set the faster number."""
     single, shared = images_per_second(run, [1, most])
     chosen = most if shared > WORTH * single else 1
     torch.set_num_threads(chosen)
@@ -80,7 +79,6 @@ def images_per_second(run: Training, numbers: list[int]) -> list[float]:
 
 
 def _round(run: Training, size: int, numbers: list[int]) -> list[float]:
-    """The seconds of one gradient with each number of threads."""
     seconds = []
     for number in numbers:
         torch.set_num_threads(number)
