@@ -73,7 +73,8 @@ def measure_noise(
 
     Raises:
         ValueError: too few batches, batches of different sizes, an unknown sampling, a loss that
-            is not a finite mean, a parameter that gets no gradient.
+            is not one finite number (a sum in place of a mean is not noticed), a parameter that
+            gets no gradient.
     """
     mean_loss = _mean_loss(loss, loss_of)
     if batches < 2:

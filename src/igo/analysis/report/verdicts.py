@@ -82,6 +82,9 @@ def _best_setting(family: Family, ranked: list[Row], pairs: list[Pair]) -> str:
         return f"{ties} of {len(ranked)} settings are tied at {percentages[0]} %."
     with_best = [pair for pair in pairs if best["setting"] in (pair.first, pair.second)]
     above = sum(pair.decided for pair in with_best)
+    least = least_seeds(len(pairs))
+    if max((pair.n for pair in with_best), default=0) < least:
+        return f"No comparison can be decided: a test needs {least} seeds that two settings share."
     if not above:
         return f"{name} has the highest mean; no test decides whether it is the best."
     if above == len(with_best):
