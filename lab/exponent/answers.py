@@ -32,6 +32,7 @@ def run(question: str, seeds: range, folder: Path, stage: str, console: Console)
             runs = trainings.measure_training_loss(of, seeds)
     if stage != "runs":
         page = page_of(question, runs, seeds)
+        folder.mkdir(parents=True, exist_ok=True)
         write_atomically(folder / f"{question}.md", page)
         console.print(page.split("**")[1], markup=False)
 

@@ -9,7 +9,17 @@ import numpy as np
 from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import LEVEL, Array, Estimate
 from lab.exponent import trainings
-from lab.exponent.stream import ETA, STUDIES, TRAININGS, B, Judged, judge
+from lab.exponent.stream import (
+    CELLS,
+    DRAWS,
+    ETA,
+    STUDIES,
+    TRAININGS,
+    B,
+    Judged,
+    fit_of,
+    judge,
+)
 from lab.study.records import Run
 
 LOSS = "test/loss"  # the file's test images are training images that no run trained on
@@ -45,8 +55,12 @@ Mean loss over seeds, and the standard deviation between seeds:
 |---|---|---|---|---|
 {losses}
 
-{hardware}
+{hardware}{together}
 """
+TOGETHER = """
+
+All {n} seeds together, with the {first} of the first study, which were seen before the others were
+run: ρ̂ = {rho}, lack of fit p {p_fit}. This has no verdict."""
 POWER = "confirmed if true | refuted if true | refuted if false"
 
 
@@ -63,7 +77,18 @@ def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
         within=p_value(found.within), slow=slow, fast=fast,
         losses="\n".join(_losses(losses)),
         hardware=trainings.hardware(runs, TRAININGS.names(seeds)),
+        together=_together(runs, seeds) if seeds[0] else "",
     )  # fmt: skip
+
+
+def _together(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
+    """What a repetition and the first study give together."""
+    first = TRAININGS.complete(runs, range(TRAININGS.seeds))
+    values = TRAININGS.values(runs, [*first, *seeds], LOSS)
+    fit = fit_of(np.log(np.array(CELLS).T), np.log(np.array(list(values.values()))), DRAWS, 0)
+    n = len(first) + len(seeds)
+    rho, p_fit = _interval(fit.exponent), p_value(fit.p_fit)
+    return TOGETHER.format(n=n, first=len(first), rho=rho, p_fit=p_fit)
 
 
 def _first(found: Judged) -> str:

@@ -80,6 +80,12 @@ def test_the_page_follows_from_the_records(question):
     assert answers.page_of(question, runs, range(of.seeds)) == page.read_text()
 
 
+def test_the_page_of_the_repetition_follows_from_the_records():
+    page = ROOT / "results" / "exponent" / "again" / "stream.md"
+    runs = of_archives(pattern="exponent_stream.tar.xz")
+    assert answers.page_of("stream", runs, range(100, 116)) == page.read_text()
+
+
 def test_below_half_of_the_seeds_there_is_no_verdict():
     of = answers.OF["momentum"]
     assert [of.verdict(n, "refuted") for n in (5, 6)] == ["not run", "refuted"]
