@@ -16,20 +16,20 @@ PAGES = {"stream": stream_page.text, "sizes": sizes.text, "momentum": momentum_p
 
 
 def run(question: str, seeds: range, folder: Path, stage: str, console: Console) -> None:
-    """Run what is missing, then judge the seeds that all arms have, and write the page.
+    """Run the missing trainings, judge the seeds that all arms have, and write the page.
 
     Raises:
-        UserError: a run did not finish, or there is no whole seed to judge.
+        UserError: a run did not finish, or there are fewer than two whole seeds.
     """
-    of = OF[question]
+    planned = OF[question]
     if stage == "judge":
-        runs = trainings.recorded(of.sweep)
+        runs = trainings.recorded(planned.sweep)
     else:
         if question != "momentum" and not trainings.STREAM_DATA.is_file():
             trainings.make_stream_data()
-        runs = trainings.run_missing(of, seeds)
+        runs = trainings.run_missing(planned, seeds)
         if question == "sizes":
-            runs = trainings.measure_training_loss(of, seeds)
+            runs = trainings.measure_training_loss(planned, seeds)
     if stage != "runs":
         page = page_of(question, runs, seeds)
         folder.mkdir(parents=True, exist_ok=True)

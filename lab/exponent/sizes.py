@@ -78,20 +78,21 @@ def fit(values: Array, epochs_degree: int, n_degree: int, draws: int = DRAWS, se
     """
     cells, seeds = values.shape
     means = values.mean(axis=1)
-    drawn = values[:, np.random.default_rng(seed).integers(0, seeds, (draws, seeds))].mean(axis=2)
-    left = np.stack([
-        off_the_curve(basis(rho, epochs_degree, n_degree), np.column_stack([means, drawn]))
+    chosen = np.random.default_rng(seed).integers(0, seeds, (draws, seeds))
+    resampled = values[:, chosen].mean(axis=2)
+    squares = np.stack([
+        off_the_curve(basis(rho, epochs_degree, n_degree), np.column_stack([means, resampled]))
         for rho in EXPONENTS
     ])  # fmt: skip
-    exponents = EXPONENTS[left.argmin(axis=0)]
+    exponents = EXPONENTS[squares.argmin(axis=0)]
     low, high = np.quantile(exponents[1:], [LEVEL / 2, 1 - LEVEL / 2])
-    least = float(left[:, 0].min())
+    minimum = float(squares[:, 0].min())
     free = cells - (DEGREE + 2 + epochs_degree + n_degree)  # ρ is fitted too
     within = float(((values - means[:, None]) ** 2).sum()) / (cells * (seeds - 1))
-    f = seeds * least / free / within
+    f = seeds * minimum / free / within
     return Fit(
         float(exponents[0]), float(low), float(high),
-        1 - least / float(((means - means.mean()) ** 2).sum()),
+        1 - minimum / float(((means - means.mean()) ** 2).sum()),
         f, float(stats.f.sf(f, free, cells * (seeds - 1))),
     )  # fmt: skip
 
@@ -162,22 +163,22 @@ def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
         for name, degrees in FITS.items()
     }
     first = "; ".join(
-        f"{name}: ρ̂ = {_interval(found)}"
-        for (loss, name), found in fits.items()
+        f"{name}: ρ̂ = {_interval(fitted)}"
+        for (loss, name), fitted in fits.items()
         if loss == "training loss"
     )
     return PAGE.format(
         first=f"Training loss, {first}", cells=len(CELLS), seeds=len(seeds),
-        rows="\n".join(_row(*key, found) for key, found in fits.items()),
+        rows="\n".join(_row(*key, fitted) for key, fitted in fits.items()),
         losses="\n".join(_losses(values["training loss"])),
         hardware=trainings.hardware(runs, TRAININGS.names(seeds)),
     )  # fmt: skip
 
 
-def _row(loss: str, name: str, found: Fit) -> str:
+def _row(loss: str, name: str, fitted: Fit) -> str:
     cells = [
-        loss, name, _interval(found), f"{100 * found.explained:.1f} %", f"{found.f:.3g}",
-        p_value(found.p),
+        loss, name, _interval(fitted), f"{100 * fitted.explained:.1f} %", f"{fitted.f:.3g}",
+        p_value(fitted.p),
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -190,5 +191,5 @@ def _losses(values: Array) -> list[str]:
     ]
 
 
-def _interval(found: Fit) -> str:
-    return f"{found.exponent:.2f} [{found.low:.2f}, {found.high:.2f}]".replace("-", "−")
+def _interval(fitted: Fit) -> str:
+    return f"{fitted.exponent:.2f} [{fitted.low:.2f}, {fitted.high:.2f}]".replace("-", "−")

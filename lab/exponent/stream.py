@@ -41,7 +41,7 @@ TRAININGS = Trainings(
 
 @dataclass(frozen=True)
 class Constant:
-    """A claimed ρ: p that the draws give it, adjusted too; its interval; the verdict."""
+    """A claimed ρ: its p by the draws, its adjusted p, its interval and its verdict."""
 
     claimed: float
     p: float
@@ -64,9 +64,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Power:
-    """Shares of simulated studies that confirm a claim or refute it where it is true.
+    """Shares of simulated studies that confirm a true claim (``confirms``) or refute it (``errs``).
 
-    ``refutes`` is the share that refute it where the other claim is true.
+    ``refutes`` is the share that refutes the claim if the other one is true.
     """
 
     confirms: float
@@ -76,10 +76,10 @@ class Power:
 
 @dataclass(frozen=True)
 class Judged:
-    """The fit to all cells, ρ̂ of each half of the grid, and what such a study can find.
+    """The fit to all cells, ρ̂ of each half of the grid, and the power of such a study.
 
     ``power`` is of simulated studies with this spread between seeds. ``within`` is p of the lack of
-    fit if what all cells of a seed share is left out.
+    fit without the part that all cells of a seed share.
     """
 
     n: int
@@ -95,8 +95,8 @@ def judge(losses: Array, studies: int = STUDIES, seed: int = 0) -> Judged:
     fit = fit_of(logs, y, DRAWS, seed)
     slow = np.array([eta <= SLOW for eta, _ in CELLS])
     halves = {
-        text: _of_half(logs[:, own], y[own], seed)
-        for text, own in ((f"η ≤ {SLOW:g}", slow), (f"η > {SLOW:g}", ~slow))
+        name: _of_half(logs[:, cells], y[cells], seed)
+        for name, cells in ((f"η ≤ {SLOW:g}", slow), (f"η > {SLOW:g}", ~slow))
     }
     power = _power(logs, y, studies, seed)
     of_seeds = y - y.mean(0) + y.mean()
@@ -107,21 +107,22 @@ def judge(losses: Array, studies: int = STUDIES, seed: int = 0) -> Judged:
 
 def fit_of(logs: Array, y: Array, draws: int, seed: int) -> Fit:
     """Fit and judge ln losses (cells, seeds)."""
-    found, least = noise_law.exponents(logs, y, draws, seed)
+    exponents, least = noise_law.exponents(logs, y, draws, seed)
     total = float(((y.mean(1) - y.mean()) ** 2).sum())
-    low, high = np.quantile(found[1:], [LEVEL / 2, 1 - LEVEL / 2])
     f, p_fit = lack_of_fit(logs, y, y.shape[0] * (y.shape[1] - 1))
-    constants = verdicts(found[1:], p_fit)
-    return Fit(
-        Estimate(float(found[0]), float(low), float(high)), 1 - least / total, f, p_fit, constants
-    )
+    constants = verdicts(exponents[1:], p_fit)
+    return Fit(_estimate(exponents), 1 - least / total, f, p_fit, constants)
 
 
 def _of_half(logs: Array, y: Array, seed: int) -> Estimate:
     """ρ̂ of two values of η: the curve is a parabola, see ``noise_law.exponents``."""
-    found, _ = noise_law.exponents(logs, y, DRAWS, seed, degree=2)
-    low, high = np.quantile(found[1:], [LEVEL / 2, 1 - LEVEL / 2])
-    return Estimate(float(found[0]), float(low), float(high))
+    return _estimate(noise_law.exponents(logs, y, DRAWS, seed, degree=2)[0])
+
+
+def _estimate(exponents: Array) -> Estimate:
+    """ρ̂ with its 95 % interval, from ρ̂ and those of the bootstrap draws."""
+    low, high = np.quantile(exponents[1:], [LEVEL / 2, 1 - LEVEL / 2])
+    return Estimate(float(exponents[0]), float(low), float(high))
 
 
 def lack_of_fit(logs: Array, y: Array, freedom: int) -> tuple[float, float]:
@@ -138,14 +139,15 @@ def lack_of_fit(logs: Array, y: Array, freedom: int) -> tuple[float, float]:
 
 
 def verdicts(draws: Array, p_fit: float) -> dict[str, Constant]:
-    """Holm over the two constants: the smaller p at LEVEL/2; the other at LEVEL if that is refuted.
+    """The verdicts on the two constants, with intervals at Holm's levels.
 
-    A constant is refuted where its interval leaves it out, confirmed where its interval has it, is
-    narrower than NARROW and has not the other; undecided where no curve fits.
+    The constant of smaller p has LEVEL/2. The other has LEVEL if the first is refuted. A constant
+    is refuted if it is outside its interval. It is confirmed if its interval has it, is narrower
+    than NARROW and does not have the other. Both are undecided if no curve fits.
     """
     p = {name: _two_sided(draws, claimed) for name, claimed in CONSTANTS.items()}
-    level, adjusted, found = LEVEL / len(p), 0.0, {}
-    for rank, name in enumerate(sorted(p, key=lambda one: p[one])):
+    level, adjusted, by_name = LEVEL / len(p), 0.0, {}
+    for rank, name in enumerate(sorted(p, key=p.__getitem__)):
         adjusted = max(adjusted, min(1.0, p[name] * (len(p) - rank)))
         low, high = (float(v) for v in np.quantile(draws, [level / 2, 1 - level / 2]))
         has = {other for other, claimed in CONSTANTS.items() if low <= claimed <= high}
@@ -155,10 +157,10 @@ def verdicts(draws: Array, p_fit: float) -> dict[str, Constant]:
             verdict = "refuted"
         else:
             verdict = "confirmed" if high - low < NARROW and has == {name} else "undecided"
-        found[name] = Constant(CONSTANTS[name], p[name], adjusted, low, high, verdict)
+        by_name[name] = Constant(CONSTANTS[name], p[name], adjusted, low, high, verdict)
         if name not in has:
             level = LEVEL
-    return {name: found[name] for name in CONSTANTS}
+    return {name: by_name[name] for name in CONSTANTS}
 
 
 def _two_sided(draws: Array, claimed: float) -> float:
@@ -168,14 +170,14 @@ def _two_sided(draws: Array, claimed: float) -> float:
 
 
 def _power(logs: Array, y: Array, studies: int, seed: int) -> dict[str, Power]:
-    """What studies say in which one of the constants is true."""
-    said = {name: _simulated(logs, y, true, studies, seed) for name, true in CONSTANTS.items()}
+    """The power of simulated studies in which one of the constants is true."""
+    outcomes = {name: _simulated(logs, y, rho, studies, seed) for name, rho in CONSTANTS.items()}
     other = dict(zip(CONSTANTS, reversed(CONSTANTS), strict=True))
     return {
         name: Power(
-            said[name].count((name, "confirmed")) / studies,
-            said[name].count((name, "refuted")) / studies,
-            said[other[name]].count((name, "refuted")) / studies,
+            outcomes[name].count((name, "confirmed")) / studies,
+            outcomes[name].count((name, "refuted")) / studies,
+            outcomes[other[name]].count((name, "refuted")) / studies,
         )
         for name in CONSTANTS
     }
@@ -189,12 +191,12 @@ def _simulated(
     seeds = y.shape[1]
     curve = on_curve(logs, y.mean(1), true)
     spread = (y - y.mean(1, keepdims=True)) * np.sqrt(seeds / (seeds - 1))
-    said = []
+    outcomes = []
     for _ in range(studies):
-        made = curve[:, None] + spread[:, random.integers(0, seeds, seeds)]
-        fit = fit_of(logs, made, DRAWS_OF_STUDIES, seed)
-        said += [(name, one.verdict) for name, one in fit.constants.items()]
-    return said
+        values = curve[:, None] + spread[:, random.integers(0, seeds, seeds)]
+        fit = fit_of(logs, values, DRAWS_OF_STUDIES, seed)
+        outcomes += [(name, constant.verdict) for name, constant in fit.constants.items()]
+    return outcomes
 
 
 def on_curve(logs: Array, means: Array, rho: float) -> Array:

@@ -67,14 +67,14 @@ POWER = "confirmed if true | refuted if true | refuted if false"
 def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
     """The page of these seeds."""
     losses = np.array(list(TRAININGS.values(runs, seeds, LOSS).values()))
-    found = judge(losses)
-    fit = found.fit
-    slow, fast = (_interval(half) for half in found.halves.values())
+    judged = judge(losses)
+    fit = judged.fit
+    slow, fast = (_interval(half) for half in judged.halves.values())
     return PAGE.format(
-        first=_first(found), power=POWER, studies=STUDIES,
-        constants="\n".join(_claims(found)), rho=_interval(fit.exponent),
+        first=_first(judged), power=POWER, studies=STUDIES,
+        constants="\n".join(_claims(judged)), rho=_interval(fit.exponent),
         explained=100 * fit.explained, f=fit.f, p_fit=p_value(fit.p_fit),
-        within=p_value(found.within), slow=slow, fast=fast,
+        within=p_value(judged.within), slow=slow, fast=fast,
         losses="\n".join(_losses(losses)),
         hardware=trainings.hardware(runs, TRAININGS.names(seeds)),
         together=_together(runs, seeds) if seeds[0] else "",
@@ -82,7 +82,7 @@ def text(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
 
 
 def _together(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
-    """What a repetition and the first study give together."""
+    """The fit to the seeds of the first study and of a repetition together."""
     first = TRAININGS.complete(runs, range(TRAININGS.seeds))
     values = TRAININGS.values(runs, [*first, *seeds], LOSS)
     fit = fit_of(np.log(np.array(CELLS).T), np.log(np.array(list(values.values()))), DRAWS, 0)
@@ -91,26 +91,27 @@ def _together(runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
     return TOGETHER.format(n=n, first=len(first), rho=rho, p_fit=p_fit)
 
 
-def _first(found: Judged) -> str:
-    said = [
-        f"ρ = {name}: {TRAININGS.verdict(found.n, one.verdict)}"
-        for name, one in found.fit.constants.items()
+def _first(judged: Judged) -> str:
+    sentences = [
+        f"ρ = {name}: {TRAININGS.verdict(judged.n, constant.verdict)}"
+        for name, constant in judged.fit.constants.items()
     ]
-    if found.fit.p_fit <= LEVEL:
-        said.append("no one exponent describes this grid")
-    rho = _interval(found.fit.exponent)
-    return f"{'; '.join(said)} (ρ̂ = {rho}, {found.n} of {max(found.n, TRAININGS.seeds)} seeds)."
+    if judged.fit.p_fit <= LEVEL:
+        sentences.append("no one exponent describes this grid")
+    rho, planned = _interval(judged.fit.exponent), max(judged.n, TRAININGS.seeds)
+    return f"{'; '.join(sentences)} (ρ̂ = {rho}, {judged.n} of {planned} seeds)."
 
 
-def _claims(found: Judged) -> list[str]:
+def _claims(judged: Judged) -> list[str]:
     lines = []
-    for name, one in found.fit.constants.items():
-        power = found.power[name]
+    for name, constant in judged.fit.constants.items():
+        power = judged.power[name]
         cells = [
-            f"ρ = {name}", str(found.n),
-            _interval(Estimate(found.fit.exponent.value, one.low, one.high)), p_value(one.p),
-            p_value(one.adjusted), f"{power.confirms:.2f}", f"{power.errs:.2f}",
-            f"{power.refutes:.2f}", TRAININGS.verdict(found.n, one.verdict),
+            f"ρ = {name}", str(judged.n),
+            _interval(Estimate(judged.fit.exponent.value, constant.low, constant.high)),
+            p_value(constant.p), p_value(constant.adjusted), f"{power.confirms:.2f}",
+            f"{power.errs:.2f}", f"{power.refutes:.2f}",
+            TRAININGS.verdict(judged.n, constant.verdict),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines

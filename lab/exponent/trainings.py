@@ -1,4 +1,4 @@
-"""Questions (ii) and (iv): their trainings, run by `src/train.py -m` where no record has them."""
+"""The trainings of questions (ii) and (iv): `src/train.py -m` runs those without a record."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Trainings:
     seeds: int
 
     def names(self, seeds: Sequence[int]) -> dict[str, list[str]]:
-        """The runs of each arm, one a seed."""
+        """The names of the runs of each arm, one for each seed."""
         return {
             arm: [name_of(self.experiment, tuple(settings.items()), seed) for seed in seeds]
             for arm, settings in self.arms.items()
         }
 
-    def values(self, runs: Mapping[str, Run], seeds: Sequence[int], what: str) -> dict[str, Array]:
+    def values(self, runs: Mapping[str, Run], seeds: Sequence[int], entry: str) -> dict[str, Array]:
         """An entry of the last record of each run, or of its after.json, (seeds,) by arm.
 
         Raises:
@@ -54,27 +54,27 @@ class Trainings:
             raise UserError(
                 f"{self.sweep}: {len(seeds)} seeds have all arms; a test needs 2 or more"
             )
-        named = self.names(seeds)
-        prints = {runs[n].status["data"]["fingerprint"] for own in named.values() for n in own}
+        by_arm = self.names(seeds)
+        prints = {runs[n].status["data"]["fingerprint"] for names in by_arm.values() for n in names}
         if len(prints) > 1:
-            raise UserError(f"the runs of {self.sweep} are of different data: {sorted(prints)}")
+            raise UserError(f"the runs of {self.sweep} have different data: {sorted(prints)}")
         return {
-            arm: np.array([_value(runs[name], what) for name in own], dtype=np.float64)
-            for arm, own in named.items()
+            arm: np.array([_value(runs[name], entry) for name in names], dtype=np.float64)
+            for arm, names in by_arm.items()
         }
 
     def verdict(self, n: int, by_rule: str) -> str:
-        """The verdict, or that fewer than half of the planned seeds were run."""
+        """The verdict by the rule; "not run" if fewer than half of the planned seeds were run."""
         return by_rule if 2 * n >= self.seeds else "not run"
 
     def complete(self, runs: Mapping[str, Run], seeds: Sequence[int]) -> list[int]:
-        """The first of these seeds that every arm has."""
-        found = []
+        """These seeds, up to the first that an arm lacks."""
+        complete = []
         for seed in seeds:
-            if any(own[0] not in runs for own in self.names([seed]).values()):
+            if any(names[0] not in runs for names in self.names([seed]).values()):
                 break
-            found.append(seed)
-        return found
+            complete.append(seed)
+        return complete
 
 
 def _value(run: Run, what: str) -> float:
@@ -109,7 +109,7 @@ def recorded(sweep: str) -> dict[str, Run]:
 
 
 def run_missing(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
-    """Train what no record has, seed by seed, so that a stop leaves whole seeds.
+    """Train the runs without a record, seed by seed, so that a stop leaves whole seeds.
 
     Raises:
         UserError: a run did not finish.
@@ -123,26 +123,26 @@ def run_missing(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
 
 
 def measure_training_loss(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
-    """Measure ``train_loss`` (lab.study.after) where these runs ended; the records with it."""
+    """Measure ``train_loss`` (lab.study.after) at the end of these runs; return their records."""
     archived = recorded(of.sweep)
-    names = [name for named in of.names(seeds).values() for name in named]
-    for name in track(names, "training losses"):
+    all_names = [name for names in of.names(seeds).values() for name in names]
+    for name in track(all_names, "training losses"):
         if "train_loss" not in archived[name].after:
             after.measure(ROOT / "runs" / name, ["train_loss"])
     return recorded(of.sweep)
 
 
-def hardware(runs: Mapping[str, Run], named: Mapping[str, Sequence[str]]) -> str:
-    """What the runs were computed on, and how long that took."""
-    of = [runs[name].status for own in named.values() for name in own]
+def hardware(runs: Mapping[str, Run], by_arm: Mapping[str, Sequence[str]]) -> str:
+    """The machines of the runs, their seconds and their commits, as a sentence."""
+    statuses = [runs[name].status for names in by_arm.values() for name in names]
     kinds = {
-        f"{one['hardware']['cpu']}, {one['hardware']['threads']} thread,"
-        f" {one['hardware']['precision']}, PyTorch {one['versions']['torch']}"
-        for one in of
+        f"{status['hardware']['cpu']}, {status['hardware']['threads']} thread,"
+        f" {status['hardware']['precision']}, PyTorch {status['versions']['torch']}"
+        for status in statuses
     }
-    commits = sorted({one["commit"][:7] for one in of})
-    seconds = sum(one["seconds"] for one in of)
+    commits = sorted({status["commit"][:7] for status in statuses})
+    seconds = sum(status["seconds"] for status in statuses)
     return (
-        f"{len(of)} runs on {'; '.join(sorted(kinds))}; {seconds:,.0f} s of a core,"
+        f"{len(statuses)} runs on {'; '.join(sorted(kinds))}; {seconds:,.0f} s of a core,"
         f" at commit {', '.join(commits)}."
     )
