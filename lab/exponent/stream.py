@@ -120,7 +120,6 @@ def _of_half(logs: Array, y: Array, seed: int) -> Estimate:
 
 
 def _estimate(exponents: Array) -> Estimate:
-    """ρ̂ with its 95 % interval, from ρ̂ and those of the bootstrap draws."""
     low, high = np.quantile(exponents[1:], [LEVEL / 2, 1 - LEVEL / 2])
     return Estimate(float(exponents[0]), float(low), float(high))
 

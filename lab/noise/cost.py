@@ -105,7 +105,6 @@ def _pieces(plan: online.Online, batch: Batch, run: Training) -> object:
 
 
 def _epoch(training: Training) -> object:
-    """Train one epoch, without the evaluation."""
     sampler = BatchSampler(training.plan, training.config.seed)
     schedule = Schedule(training.optimizer, sampler)
     with Terminal().progress(training.plan, 0) as bar:

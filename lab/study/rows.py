@@ -229,7 +229,6 @@ def _beside_a_law(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Nu
 
 
 def _hardware(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
-    """The machine of most runs."""
     machines = [runs[name].status["hardware"] for arm in names(row, seeds) for name in arm]
     kinds = Counter(
         f"{machine['cpu']}, {machine['threads']} thread, {machine['precision']}"
@@ -239,7 +238,6 @@ def _hardware(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
 
 
 def _rounded(numbers: Numbers) -> Numbers:
-    """Numbers as the file has them."""
     return {name: _short(value) for name, value in numbers.items()}
 
 

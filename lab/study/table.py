@@ -77,7 +77,6 @@ def _result(row: Row) -> str:
 
 
 def _interval(numbers: Sequence[float], form: str = ".2f") -> str:
-    """A difference with its interval."""
     value, low, high = (signed(number, form) for number in numbers)
     return f"{value} [{low}, {high}]"
 
