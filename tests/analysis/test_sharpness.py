@@ -137,7 +137,7 @@ def test_eigenvalues_that_are_not_found_say_so() -> None:
     """A spectrum without gaps, in single precision."""
     torch.manual_seed(0)
     spectrum = 1 + torch.arange(1000) / 1e6
-    with pytest.raises(UserError, match=r"tolerance=1e-09; raise that"):
+    with pytest.raises(UserError, match=r"tolerance=1e-09; raise the tolerance"):
         curvature.largest(lambda v: spectrum * v, torch.randn(1000), count=2, tolerance=1e-9)
 
 

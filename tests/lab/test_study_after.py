@@ -18,6 +18,7 @@ from torch import nn
 
 import igo
 from igo.errors import UserError
+from igo.runs.assemble import load_folder
 from lab.study import after
 from lab.study.records import of_folders
 
@@ -59,7 +60,7 @@ def test_both_are_kept_and_not_measured_again(ended: Path, monkeypatch: pytest.M
 
 def test_the_tail_is_hills_of_gradients_one_by_one(ended: Path) -> None:
     found = after.measure(ended, ["tail"])["tail"]
-    run, _ = after.of_folder(ended, lambda _: None, print)
+    run, _ = load_folder(ended, lambda _: None, print)
     network = run.network.eval()
     gradients = []
     for image, label in zip(*images_of(run), strict=True):
@@ -75,10 +76,21 @@ def test_the_tail_is_hills_of_gradients_one_by_one(ended: Path) -> None:
     assert found == pytest.approx(hill, rel=2 * apart * hill)
 
 
+def test_the_training_loss_is_the_mean_over_all_images_in_eval_mode(ended: Path) -> None:
+    run, _ = load_folder(ended, lambda _: None, print)
+    losses = []
+    with torch.no_grad():
+        for image, label in zip(*images_of(run), strict=True):
+            losses.append(F.cross_entropy(run.network.eval()(image[None]), label[None]).item())
+    assert after.measure(ended, ["train_loss"])["train_loss"] == pytest.approx(
+        np.mean(losses), rel=1e-4
+    )
+
+
 def test_the_anneal_ends_at_zero_with_batchnorm_of_all_images(
     ended: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, _ = after.of_folder(ended, lambda _: None, print)
+    run, _ = load_folder(ended, lambda _: None, print)
     rates: list[float] = []
     step = torch.optim.SGD.step
 

@@ -52,7 +52,7 @@ def _alone(calls: str, kernels: str) -> tuple[int, str]:
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", f"import test_pointwise as t; {calls}"],
         env=clean_environment(
-            PYTHONPATH=f"{Path(__file__).parents[1]}:{ROOT / 'src'}",
+            PYTHONPATH=f"{Path(__file__).parent}:{ROOT / 'tests'}:{ROOT / 'src'}",
             OMP_WAIT_POLICY="passive",  # other tests want the cores
             **KERNELS[kernels],
         ),
