@@ -21,7 +21,7 @@ include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
     "results/*/README.md", "results/exponent/protocol.md",
     "results/exponent/stream.md", "results/exponent/again/stream.md",
-    "results/exponent/momentum.md", "results/last_batch/table.md",
+    "results/exponent/momentum.md", "results/exponent/sizes.md", "results/last_batch/table.md",
 ]  # fmt: skip
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 highlight_language = "text"

@@ -19,8 +19,8 @@ HEAD = """# Exponents of networks: predicted, then measured
 
 Question (i) of the [protocol](protocol.md) with its amendments, which say what was reduced, and
 why. Question (ii), judged arm, is in [stream.md](stream.md), its repetition
-in [again/stream.md](again/stream.md), (iv), cut to two epochs, in
-[momentum.md](momentum.md). (iii), (v), (vi) and the second arm of (ii) were not run.
+in [again/stream.md](again/stream.md), its second arm in [sizes.md](sizes.md),
+(iv), cut to two epochs, in [momentum.md](momentum.md). (iii), (v) and (vi) were not run.
 The predictions in
 [predictions.csv](predictions.csv) were committed before the runs. Each cell's record is in
 [cells/](cells/), and [stationary.csv](stationary.csv) has the table with more digits.
