@@ -20,7 +20,7 @@ root_doc = "README"
 include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
     "results/*/README.md", "results/exponent/protocol.md",
-    "results/exponent/stream.md", "results/exponent/again/stream.md",
+    "results/exponent/stream.md", "results/exponent/stream_again.md",
     "results/exponent/momentum.md", "results/exponent/sizes.md", "results/last_batch/table.md",
 ]  # fmt: skip
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
@@ -55,6 +55,7 @@ CONTENTS = {
     "Results": (
         "results/README results/protocol results/tuning results/*/README"
         " results/exponent/protocol results/exponent/stream results/exponent/momentum"
+        " results/exponent/stream_again results/exponent/sizes"
         " results/last_batch/table"
     ),
     "What holds": "docs/contract docs/reliability docs/performance docs/gpu docs/log",

@@ -33,7 +33,8 @@ def run(question: str, seeds: range, folder: Path, stage: str, console: Console)
     if stage != "runs":
         page = page_of(question, runs, seeds)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / f"{question}.md", page)
+        again = "_again" if seeds[0] else ""
+        write_atomically(folder / f"{question}{again}.md", page)
         console.print(page.split("**")[1], markup=False)
 
 

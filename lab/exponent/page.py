@@ -19,7 +19,7 @@ HEAD = """# Exponents of networks: predicted, then measured
 
 Question (i) of the [protocol](protocol.md) with its amendments, which say what was reduced, and
 why. Question (ii), judged arm, is in [stream.md](stream.md), its repetition
-in [again/stream.md](again/stream.md), its second arm in [sizes.md](sizes.md),
+in [stream_again.md](stream_again.md), its second arm in [sizes.md](sizes.md),
 (iv), cut to two epochs, in [momentum.md](momentum.md). (iii), (v) and (vi) were not run.
 The predictions in
 [predictions.csv](predictions.csv) were committed before the runs. Each cell's record is in

@@ -33,14 +33,21 @@ def preconditioner(state: Any, group: Any) -> Tensor | None:
 def preconditioned(
     optimizer: Optimizer | None, parameters: Sequence[Tensor], squares: Sequence[Tensor]
 ) -> Tensor:
-    """The sum of P² · squares over parameters; NaN where one that is not 0 has no P."""
+    """The sum of P² · squares over parameters; NaN where one that is not 0 has no P.
+
+    After a parameter's first update √v̂ is |ḡ| of that batch alone, by which no noise can be scaled.
+    """
     group_of = {
         p: group for group in getattr(optimizer, "param_groups", []) for p in group["params"]
     }
     total = torch.zeros((), dtype=torch.float64, device=squares[0].device)
     for parameter, square in zip(parameters, squares, strict=True):
         state = optimizer.state.get(parameter) if optimizer else None
-        p, exact = preconditioner(state, group_of.get(parameter)), square.double()
+        known = state and float(state["step"]) > 1
+        p, exact = (
+            preconditioner(state, group_of.get(parameter)) if known else None,
+            square.double(),
+        )
         scaled = torch.where(exact == 0, 0.0, math.nan) if p is None else exact * p**2
         total += scaled.sum().to(total.device)
     return total

@@ -59,8 +59,8 @@ class NoiseMeter:
         half_life: of the running averages, in samples.
         n: samples of the data set, where batches are drawn from it without replacement.
         adam: the Adam or AdamW that trains. C² and ‖∇f‖² are then E‖P(G - ∇f)‖² and ‖P∇f‖², with
-            P = 1/(√v̂ + ε) of the same update: they are taken when ``adam.step()`` has set v̂. An
-            update without that call is left out.
+            P = 1/(√v̂ + ε) of the same update: they are taken when ``adam.step()`` has set v̂. The
+            first update, and one without that call, are left out.
 
     Raises:
         ValueError: ``half_life`` is not above 0, ``adam`` is another optimizer, parameters are in
@@ -149,7 +149,7 @@ class NoiseMeter:
         """Add C² and ‖∇f‖² of a whole batch to the averages.
 
         Call it before ``optimizer.step()`` of each update. A batch with one part, or with gradients
-        that are not finite, is left out. Warns if the first LONELY batches have one part each.
+        that are not finite, is left out. Warns if the first 32 batches have one part each.
 
         Args:
             samples: of this rank, where ranks are the parts.

@@ -112,8 +112,8 @@ class Schedule:
             The update: its number, epoch, stage and batch size.
 
         Raises:
-            RuntimeError: all updates of the plan are made, one of several optimizers makes no
-                steps, or something else has changed a learning rate.
+            RuntimeError: all updates of the plan are made, it was called twice for a batch, one of
+                several optimizers makes no steps, or something else has changed a learning rate.
         """
         if self.batches.owner is None or self.batches.owner() is not self:
             raise RuntimeError(

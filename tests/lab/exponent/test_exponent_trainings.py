@@ -81,7 +81,7 @@ def test_the_page_follows_from_the_records(question):
 
 
 def test_the_page_of_the_repetition_follows_from_the_records():
-    page = ROOT / "results" / "exponent" / "again" / "stream.md"
+    page = ROOT / "results" / "exponent" / "stream_again.md"
     runs = of_archives(pattern="exponent_stream.tar.xz")
     assert answers.page_of("stream", runs, range(100, 116)) == page.read_text()
 
