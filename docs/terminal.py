@@ -11,6 +11,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 from hydra import compose, initialize_config_dir
 from rich.console import Console
@@ -39,7 +40,7 @@ class Photographed(ProgressBar):
         """Take the picture after the epoch SHOWN."""
         super().end_epoch(record)
         if record["epoch"] == SHOWN:
-            self._terminal.print(self._bar.get_renderable())
+            self._bar.console.print(self._bar.get_renderable())
             raise Taken
 
 
@@ -55,7 +56,8 @@ def picture(width: int) -> str:
         before = Path.cwd()
         os.chdir(place)
         try:
-            run(config, Terminal(console=console, bar=Photographed))
+            with mock.patch("igo.runs.terminal.ProgressBar", Photographed):
+                run(config, Terminal(console=console))
         except Taken:
             pass
         finally:
