@@ -44,10 +44,8 @@ def preconditioned(
     for parameter, square in zip(parameters, squares, strict=True):
         state = optimizer.state.get(parameter) if optimizer else None
         known = state and float(state["step"]) > 1
-        p, exact = (
-            preconditioner(state, group_of.get(parameter)) if known else None,
-            square.double(),
-        )
+        p = preconditioner(state, group_of.get(parameter)) if known else None
+        exact = square.double()
         scaled = torch.where(exact == 0, 0.0, math.nan) if p is None else exact * p**2
         total += scaled.sum().to(total.device)
     return total
@@ -59,10 +57,15 @@ def after_steps(optimizer: Optimizer, method: Callable[[], None]) -> None:
 
     def after_step(*_: Any) -> None:
         alive = reference()
-        if alive is not None:
+        if alive is not None and not is_capturing():
             alive()
 
     optimizer.register_step_post_hook(after_step)
+
+
+def is_capturing() -> bool:
+    """Whether a CUDA graph records the step, in which case the step is not made."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 class SpreadOfSteps(Spread):

@@ -60,7 +60,7 @@ class NoiseMeter:
         n: samples of the data set, where batches are drawn from it without replacement.
         adam: the Adam or AdamW that trains. C² and ‖∇f‖² are then E‖P(G - ∇f)‖² and ‖P∇f‖², with
             P = 1/(√v̂ + ε) of the same update: they are taken when ``adam.step()`` has set v̂. The
-            first update, and one without that call, are left out.
+            first update, and one without that call, are left out, as are steps inside a CUDA graph.
 
     Raises:
         ValueError: ``half_life`` is not above 0, ``adam`` is another optimizer, parameters are in

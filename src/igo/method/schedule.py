@@ -255,7 +255,7 @@ class _Watch:
         self._schedule = weakref.ref(schedule)
 
     def __call__(self, optimizer: Optimizer, *_: Any) -> None:
-        if torch.compiler.is_compiling() or _is_capturing():
+        if torch.compiler.is_compiling() or adam.is_capturing():
             return
         schedule = self._schedule()
         if schedule is not None:
@@ -275,8 +275,3 @@ def _bare(optimizer: Any) -> Optimizer:
         optimizer = optimizer.optimizer
     bare: Optimizer = optimizer
     return bare
-
-
-def _is_capturing() -> bool:
-    """Whether a CUDA graph records the step, in which case the step is not made."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
