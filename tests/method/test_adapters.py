@@ -167,7 +167,7 @@ def test_a_checkpoint_of_another_plan_is_refused(other: str, tmp_path: Path) -> 
         "rate": lambda: hf(tmp_path, a_plan(rate=0.2), learning_rate=0.2, seed=0),
         "seed": lambda: hf(tmp_path, seed=1),
     }
-    with pytest.raises(igo.PlanError, match="the checkpoint (was made with|is of a plan with)"):
+    with pytest.raises(igo.PlanError, match=r"the checkpoint (was made with|is of a plan with)"):
         changed[other]().train(resume_from_checkpoint=checkpoint)
     same = hf(tmp_path, seed=0)
     same.train(resume_from_checkpoint=checkpoint)
