@@ -11,6 +11,7 @@ import numpy as np
 from rich.progress import track
 
 from igo.analysis.statistics import Array
+from igo.data.source import Split
 from igo.errors import UserError
 from igo.files import durable, partial_of
 from lab.study import after, reproduce
@@ -19,6 +20,7 @@ from lab.study.written import ROOT
 
 STREAM_DATA = ROOT / "data" / "exponent_stream.npz"
 STREAM_IMAGES = 52_000  # the other 8,000 of Fashion-MNIST are evaluated on
+SMALL_DATA = ROOT / "data" / "exponent_small.npz"
 
 
 @dataclass(frozen=True)
@@ -94,11 +96,36 @@ def make_stream_data(file: Path = STREAM_DATA, data_dir: Path = Path("data")) ->
     train, _ = read("fashion_mnist", Place(data_dir))
     kept = subset(train.labels, STREAM_IMAGES)
     rest = np.delete(np.arange(len(train.labels)), kept)
+    _write(file, Split(train.images[kept], train.labels[kept]),
+           Split(train.images[rest], train.labels[rest]))  # fmt: skip
+
+
+def make_small_data(file: Path = SMALL_DATA, data_dir: Path = Path("data")) -> None:
+    """Write all images of Fashion-MNIST at half their size: each pixel is the mean of 2×2.
+
+    Raises:
+        UserError: they are not there.
+    """
+    from igo.data.readers import read
+    from igo.data.source import Place
+
+    train, test = read("fashion_mnist", Place(data_dir))
+    _write(file, _halved(train), _halved(test))
+
+
+def _halved(split: Split) -> Split:
+    """Images (n, 2h, 2w, channels) as (n, h, w, channels); means are rounded."""
+    n, height, width, channels = split.images.shape
+    squares = split.images.reshape(n, height // 2, 2, width // 2, 2, channels)
+    return Split(np.rint(squares.mean(axis=(2, 4))).astype(np.uint8), split.labels)
+
+
+def _write(file: Path, train: Split, test: Split) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     with durable(partial_of(file)) as opened:
         np.savez(
-            opened, images=train.images[kept], labels=train.labels[kept],
-            test_images=train.images[rest], test_labels=train.labels[rest],
+            opened, images=train.images, labels=train.labels,
+            test_images=test.images, test_labels=test.labels,
         )  # fmt: skip
     partial_of(file).replace(file)
 

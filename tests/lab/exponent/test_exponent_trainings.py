@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 import yaml
 
 from igo.errors import UserError
@@ -52,6 +54,24 @@ def test_no_image_is_both_trained_and_evaluated_on(tmp_path, monkeypatch):
     assert sorted(np.concatenate(numbers)) == list(range(60_000))
     assert (np.bincount(made["test_labels"]) == 800).all()
     assert (made["labels"] == numbers[0] // 6000).all()
+
+
+def test_small_images_are_the_means_of_squares_of_pixels(tmp_path, monkeypatch):
+    from igo.data import readers
+    from igo.data.source import Split
+
+    random = np.random.default_rng(0)
+    splits = [Split(random.integers(0, 256, (n, 28, 28, 1)).astype(np.uint8),
+                    random.integers(0, 10, n)) for n in (30, 20)]  # fmt: skip
+    monkeypatch.setattr(readers, "read", lambda *_: splits)
+    trainings.make_small_data(tmp_path / "made" / "small.npz")
+    made = np.load(tmp_path / "made" / "small.npz")
+    for part, split in zip(("", "test_"), splits, strict=True):
+        pixels = torch.from_numpy(split.images).permute(0, 3, 1, 2).double()
+        means = F.avg_pool2d(pixels, 2).round().permute(0, 2, 3, 1)
+        assert made[f"{part}images"].dtype == np.uint8
+        assert (made[f"{part}images"] == means.numpy()).all()
+        assert (made[f"{part}labels"] == split.labels).all()
 
 
 def test_a_stop_while_the_images_are_written_leaves_no_file_of_a_part(tmp_path, monkeypatch):
