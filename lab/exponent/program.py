@@ -22,7 +22,7 @@ from igo.errors import ConfigError, UserError, nearest
 from igo.files import output_folder, write_atomically
 from igo.method.ranges import AT_LEAST_ONE, Rule, at_least
 from igo.runs.provenance import now, provenance
-from lab.exponent import answers, chains, checkpoint, judge, page
+from lab.exponent import answers, chains, checkpoint, critical, critical_page, judge, page
 from lab.exponent.chains import CENTRE, FASTER, Cell
 from lab.exponent.checkpoint import Checkpoint
 from lab.exponent.tasks import TASKS
@@ -32,6 +32,7 @@ STAGES = {
     "stream": ("all", "runs", "judge"),
     "sizes": ("all", "runs", "judge"),
     "momentum": ("all", "runs", "judge"),
+    "critical": ("all", "tuning", "runs", "archive", "judge"),
 }
 EVEN: Rule = (lambda n: n >= 2 and n % 2 == 0, "it must be even, 2 or more")
 SEEDS = 20  # of question (i)
@@ -59,8 +60,8 @@ class Settings:
     @property
     def range_of_seeds(self) -> range:
         """The seeds, from the first on; by default as many as the protocol plans."""
-        trainings = answers.OF.get(self.question)
-        n = self.seeds or (trainings.seeds if trainings else SEEDS)
+        planned = {"critical": critical.SEEDS} | {q: of.seeds for q, of in answers.OF.items()}
+        n = self.seeds or planned.get(self.question, SEEDS)
         return range(self.first_seed, self.first_seed + n)
 
     @property
@@ -80,6 +81,9 @@ def run(composed: DictConfig) -> None:
     folder, console = output_folder(settings.output), Console(highlight=False, soft_wrap=True)
     if settings.question in answers.OF:
         answers.run(settings.question, settings.range_of_seeds, folder, settings.stage, console)
+        return
+    if settings.question == "critical":
+        critical_page.run(settings.range_of_seeds, folder, settings.stage, console)
         return
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)

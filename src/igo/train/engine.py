@@ -262,7 +262,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     facts: dict[str, str | int] = {"device": engine.device.type, "precision": precision}
     if engine.device.type == "cuda":
         facts |= gpus.facts()
-    facts["cpu"] = _cpu_name()
+    facts["cpu"] = cpu_name()
     facts["instructions"] = torch.backends.cpu.get_cpu_capability()  # such as AVX2, AVX512
     facts["cores"] = os.cpu_count() or 1
     facts["threads"] = torch.get_num_threads()
@@ -273,7 +273,8 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     return facts
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The CPU's name, as the kernel has it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
