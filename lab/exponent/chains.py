@@ -18,6 +18,7 @@ from igo.seeds import derive_seed
 from lab.exponent.tasks import Task
 
 CENTRE, FASTER, SLOWER, SMALLER, LARGER = range(5)  # the points of a cell
+POINTS = ("centre", "faster", "slower", "smaller batch", "larger batch")
 EDGE = 2.0  # SGD on a quadratic diverges where ηλ_max is larger
 
 

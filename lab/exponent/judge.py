@@ -73,7 +73,7 @@ def judge(folder: Path) -> Judged:
     rng = np.random.default_rng(0)
     rows, draws = [], []
     for record in records:
-        row, draws_of_cell = _cell(record, predicted, rng, cells=len(records))
+        row, draws_of_cell = cell_of(record, predicted, rng, cells=len(records))
         rows.append(row)
         draws.append(draws_of_cell)
     cells = pl.DataFrame(rows, infer_schema_length=None)
@@ -84,7 +84,7 @@ def judge(folder: Path) -> Judged:
     return decide(cells, draws, records)
 
 
-def _cell(
+def cell_of(
     record: dict[str, Any], predicted: pl.DataFrame, rng: np.random.Generator, cells: int
 ) -> tuple[dict[str, Any], Array]:
     """The row of a cell, and bootstrap draws of its ρ."""
@@ -144,7 +144,7 @@ def decide(cells: pl.DataFrame, draws: list[Array], records: list[dict[str, Any]
     slopes = slope_of(passed_draws, predicted, errors)
     low, high = (float(v) for v in np.quantile(slopes, [LEVEL / 2, 1 - LEVEL / 2]))
     best = float((measured / errors**2).sum() / (errors**-2).sum())
-    squares = {name: _squared(measured - rho, errors) for name, rho in (("½", 0.5), ("1", 1.0))}
+    squares = {name: squared(measured - rho, errors) for name, rho in (("½", 0.5), ("1", 1.0))}
     p = [2 * float(stats.norm.sf(abs(slope - 1) / slopes.std(ddof=1)))]
     p += [float(stats.chi2.sf(square, len(inside))) for square in squares.values()]
     adjusted = [float(value or 0.0) for value in holm(p)]
@@ -153,16 +153,17 @@ def decide(cells: pl.DataFrame, draws: list[Array], records: list[dict[str, Any]
     names = ["the law: slope of measured on predicted ρ is 1", "ρ = ½", "ρ = 1"]
     tests = [Test(*fields) for fields in zip(names, numbers, p, adjusted, strict=True)]
     rivals = {
-        "the law": _squared(measured - predicted, errors),
-        "1 − ηλ_max/2 alone": _squared(measured - alone, errors),
-        "the best constant": _squared(measured - best, errors),
+        "the law": squared(measured - predicted, errors),
+        "1 − ηλ_max/2 alone": squared(measured - alone, errors),
+        "the best constant": squared(measured - best, errors),
         **{f"ρ = {name}": value for name, value in squares.items()},
     }
     verdict, why = _verdict(cells, (low, high), constants_rejected=max(adjusted[1:]) <= LEVEL)
     return Judged(cells, tests, rivals, best, verdict, why, records)
 
 
-def _squared(gaps: Array, errors: Array) -> float:
+def squared(gaps: Array, errors: Array) -> float:
+    """Σ (gap/error)²."""
     return float(((gaps / errors) ** 2).sum())
 
 

@@ -22,8 +22,18 @@ from igo.errors import ConfigError, UserError, nearest
 from igo.files import output_folder, write_atomically
 from igo.method.ranges import AT_LEAST_ONE, Rule, at_least
 from igo.runs.provenance import now, provenance
-from lab.exponent import answers, chains, checkpoint, critical, critical_page, judge, page
-from lab.exponent.chains import CENTRE, FASTER, Cell
+from lab.exponent import (
+    answers,
+    batchnorm,
+    batchnorm_page,
+    chains,
+    checkpoint,
+    critical,
+    critical_page,
+    judge,
+    page,
+)  # fmt: skip
+from lab.exponent.chains import CENTRE, FASTER, POINTS, Cell
 from lab.exponent.checkpoint import Checkpoint
 from lab.exponent.tasks import TASKS
 
@@ -33,10 +43,10 @@ STAGES = {
     "sizes": ("all", "runs", "judge"),
     "momentum": ("all", "runs", "judge"),
     "critical": ("all", "tuning", "runs", "archive", "judge"),
+    "batchnorm": ("all", "predictions", "runs", "judge"),
 }
 EVEN: Rule = (lambda n: n >= 2 and n % 2 == 0, "it must be even, 2 or more")
 SEEDS = 20  # of question (i)
-POINTS = ("centre", "faster", "slower", "smaller batch", "larger batch")
 NEAR = 0.01  # relative difference of losses, up to which an end has returned to the checkpoint
 ROUGHLY = 1e-4  # of the initial gradient norm: a descent from an end stops there
 FACTS = ("command", "commit", "python", "versions")
@@ -60,7 +70,8 @@ class Settings:
     @property
     def range_of_seeds(self) -> range:
         """The seeds, from the first on; by default as many as the protocol plans."""
-        planned = {"critical": critical.SEEDS} | {q: of.seeds for q, of in answers.OF.items()}
+        planned = {"critical": critical.SEEDS, "batchnorm": batchnorm.SEEDS}
+        planned |= {question: trainings.seeds for question, trainings in answers.OF.items()}
         n = self.seeds or planned.get(self.question, SEEDS)
         return range(self.first_seed, self.first_seed + n)
 
@@ -84,6 +95,10 @@ def run(composed: DictConfig) -> None:
         return
     if settings.question == "critical":
         critical_page.run(settings.range_of_seeds, folder, settings.stage, console)
+        return
+    if settings.question == "batchnorm":
+        seeds, data_dir = settings.range_of_seeds, Path(settings.data_dir)
+        batchnorm_page.run(folder, seeds, data_dir, settings.stage, console)
         return
     (folder / "cells").mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
