@@ -32,7 +32,7 @@ from lab.theory.functions import Array
 
 STEPS, SEEDS = (0.2, 0.6, 1.0, 1.6), 8
 BATCH = 64  # of the objective, the Hessian and the noise
-LENGTH = Length(1000, 20)  # updates of burn-in, and as many again with 20 evaluations
+LENGTH = Length(600, 20)  # updates of burn-in, and as many again with 20 evaluations
 MODES, NOISE_BATCHES, TOLERANCE = 20, 1024, 1e-2
 EPOCHS, FIRST_ETA, TRAINED_AT = 40, 0.1, 32  # of the checkpoint; η falls linearly to 0
 BARRIER = 1.01  # a segment that the loss exceeds by more than this has a barrier
