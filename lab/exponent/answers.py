@@ -1,4 +1,4 @@
-"""From the trainings of (ii) and (iv) to their pages: run what is missing, judge, write."""
+"""From the trainings of (ii), (iv) and (vi) to their pages: run what is missing, judge, write."""
 
 from __future__ import annotations
 
@@ -8,11 +8,31 @@ from pathlib import Path
 from rich.console import Console
 
 from igo.files import write_atomically
-from lab.exponent import momentum, momentum_page, sizes, stream, stream_page, trainings
+from lab.exponent import (
+    methods,
+    methods_page,
+    momentum,
+    momentum_page,
+    sizes,
+    stream,
+    stream_page,
+    trainings,
+)
 from lab.study.records import Run
 
-OF = {"stream": stream.TRAININGS, "sizes": sizes.TRAININGS, "momentum": momentum.TRAININGS}
-PAGES = {"stream": stream_page.text, "sizes": sizes.text, "momentum": momentum_page.text}
+OF = {
+    "stream": stream.TRAININGS,
+    "sizes": sizes.TRAININGS,
+    "momentum": momentum.TRAININGS,
+    "methods": methods.TRAININGS,
+}
+PAGES = {
+    "stream": stream_page.text,
+    "sizes": sizes.text,
+    "momentum": momentum_page.text,
+    "methods": methods_page.text,
+}
+AFTER = {"sizes": "train_loss", "methods": "annealed"}  # measured at the end of a question's runs
 
 
 def run(question: str, seeds: range, folder: Path, stage: str, console: Console) -> None:
@@ -25,11 +45,13 @@ def run(question: str, seeds: range, folder: Path, stage: str, console: Console)
     if stage == "judge":
         runs = trainings.recorded(planned.sweep)
     else:
-        if question != "momentum" and not trainings.STREAM_DATA.is_file():
-            trainings.make_stream_data()
+        if planned.experiment in trainings.MADE:
+            file, make = trainings.MADE[planned.experiment]
+            if not file.is_file():
+                make()
         runs = trainings.run_missing(planned, seeds)
-        if question == "sizes":
-            runs = trainings.measure_training_loss(planned, seeds)
+        if question in AFTER:
+            runs = trainings.measure(planned, seeds, AFTER[question])
     if stage != "runs":
         page = page_of(question, runs, seeds)
         folder.mkdir(parents=True, exist_ok=True)

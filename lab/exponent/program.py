@@ -44,6 +44,7 @@ STAGES = {
     "momentum": ("all", "runs", "judge"),
     "critical": ("all", "tuning", "runs", "archive", "judge"),
     "batchnorm": ("all", "predictions", "runs", "judge"),
+    "methods": ("all", "runs", "judge"),
 }
 EVEN: Rule = (lambda n: n >= 2 and n % 2 == 0, "it must be even, 2 or more")
 SEEDS = 20  # of question (i)

@@ -1,4 +1,4 @@
-"""The trainings of questions (ii) and (iv): `src/train.py -m` runs those without a record."""
+"""The trainings of questions (ii), (iv) and (vi): `src/train.py -m` runs those without a record."""
 
 from __future__ import annotations
 
@@ -130,6 +130,12 @@ def _write(file: Path, train: Split, test: Split) -> None:
     partial_of(file).replace(file)
 
 
+MADE = {  # by experiment: a file that is made of Fashion-MNIST, and how
+    "exponent_stream": (STREAM_DATA, make_stream_data),
+    "exponent_small": (SMALL_DATA, make_small_data),
+}
+
+
 def recorded(sweep: str) -> dict[str, Run]:
     """The finished runs of the archive and of the run folders, by name."""
     return of_archives(RECORDS, f"{sweep}.tar.xz") | of_folders(ROOT / "runs")
@@ -149,13 +155,13 @@ def run_missing(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
     return recorded(of.sweep)
 
 
-def measure_training_loss(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
-    """Measure ``train_loss`` (lab.study.after) at the end of these runs; return their records."""
+def measure(of: Trainings, seeds: Sequence[int], what: str) -> dict[str, Run]:
+    """Measure what lab.study.after names at the end of these runs; return their records."""
     archived = recorded(of.sweep)
     all_names = [name for names in of.names(seeds).values() for name in names]
-    for name in track(all_names, "training losses"):
-        if "train_loss" not in archived[name].after:
-            after.measure(ROOT / "runs" / name, ["train_loss"])
+    for name in track(all_names, what):
+        if what not in archived[name].after:
+            after.measure(ROOT / "runs" / name, [what])
     return recorded(of.sweep)
 
 

@@ -24,12 +24,12 @@ def setting_of(run: Run) -> tuple[str, str, float]:
 
 
 def validation(runs: Iterable[Run]) -> Accuracies:
-    """Mean validation accuracy in % of the last five epochs and all seeds."""
+    """Mean validation accuracy in % of the last five epochs, where evaluated, and all seeds."""
     accuracies: dict[tuple[str, str, float], list[float]] = defaultdict(list)
     for run in runs:
-        if "validation/accuracy" in run.epochs[-1]:
-            last_epochs = [record["validation/accuracy"] for record in run.epochs[-LAST:]]
-            accuracies[setting_of(run)].append(100 * float(np.mean(last_epochs)))
+        last_epochs = [record.get("validation/accuracy") for record in run.epochs[-LAST:]]
+        if evaluated := [accuracy for accuracy in last_epochs if accuracy is not None]:
+            accuracies[setting_of(run)].append(100 * float(np.mean(evaluated)))
     means: Accuracies = {}
     for (experiment, setting, rate), of_seeds in sorted(accuracies.items()):
         by_rate = means.setdefault(experiment, {}).setdefault(setting, {})

@@ -1,4 +1,4 @@
-"""Questions (ii) and (iv): sweeps are the arms that are judged, pages follow from the records."""
+"""Questions (ii), (iv) and (vi): sweeps are the arms that are judged, pages are the records'."""
 
 from __future__ import annotations
 
@@ -112,7 +112,8 @@ def test_below_half_of_the_seeds_there_is_no_verdict():
 
 
 def test_seeds_are_the_planned_ones_unless_asked_otherwise():
-    for question, n in (("stationary", 20), ("stream", 8), ("sizes", 8), ("momentum", 12)):
+    for question, n in (("stationary", 20), ("stream", 8), ("sizes", 8), ("momentum", 12),
+                        ("methods", 12)):  # fmt: skip
         assert len(program.Settings(question=question).range_of_seeds) == n
     assert list(program.Settings(seeds=2, first_seed=7).range_of_seeds) == [7, 8]
     with pytest.raises(UserError, match="predictions"):
