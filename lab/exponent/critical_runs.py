@@ -39,7 +39,7 @@ FOLDER = ROOT / "runs" / "sweeps" / SWEEP
 ARCHIVE = path_of_archive(SWEEP)
 B = tuple(2**k for k in range(3, 11))
 ETA = tuple(0.05 * 2**k for k in range(7))
-TUNING_SEEDS = (1000, 1001)
+TUNING_SEEDS = {b: (1000, 1001) if b <= 128 else (1000,) for b in B}
 SMOOTHED_OVER = 8192  # samples
 TARGET = 0.45
 MOST_UPDATES, MOST_SAMPLES = 20_000, 400_000
@@ -163,7 +163,7 @@ def chosen(records: Iterable[dict[str, Any]]) -> float:
 
     def rank(eta: float) -> tuple[bool, float, float]:
         arrived = [r for r in by_eta[eta] if r["state"] == "arrived"]
-        if len(arrived) == len(TUNING_SEEDS):
+        if len(arrived) == len(TUNING_SEEDS[by_eta[eta][0]["b"]]):
             return False, sum(r["updates"] for r in arrived), eta
         loss = by_eta[eta][0]["loss"]
         return True, math.inf if loss is None else loss, eta
@@ -248,10 +248,11 @@ class Runs:
         A run stops where the sum of K over TUNING_SEEDS must be above the least sum so far. So
         ``first``, which is tried first, changes the time and not the choice.
         """
-        records, best = [], len(TUNING_SEEDS) * self.end(b)
+        seeds = TUNING_SEEDS[b]
+        records, best = [], len(seeds) * self.end(b)
         for eta in sorted(ETA, key=lambda eta: (abs(math.log2(eta / first)), eta)):
             left = best
-            for to_come, seed in zip(reversed(range(len(TUNING_SEEDS))), TUNING_SEEDS, strict=True):
+            for to_come, seed in zip(reversed(range(len(seeds))), seeds, strict=True):
                 limit = min(self.end(b), left - to_come * (SMOOTHED_OVER // b))
                 records.append(self.run("tuning", b, eta, seed, limit))
                 if records[-1]["state"] != "arrived":
