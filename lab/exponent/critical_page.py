@@ -43,7 +43,7 @@ PAGE = """# Updates to a target loss, and the critical batch
 Question (v) of the [protocol](protocol.md) with its amendments. K(b) is the number of updates until
 the training loss, smoothed over the last 8,192 samples, is below {target}: Fashion-MNIST at 14×14
 pixels, one stream of shuffled epochs, ResNet-8 of width 8, constant η, no momentum. The η of each b
-was chosen with seeds 1000 and 1001; above b = 128 with 1000 alone.
+was chosen with seeds 1000 and 1001; above b = 128 with 1000 alone; above 256 of three η.
 
 ![K(b) of every run, the fitted curve, and the measured B_simple](critical.png)
 
@@ -76,7 +76,8 @@ was chosen with seeds 1000 and 1001; above b = 128 with 1000 alone.
   b = 8 and 4 at b = 1,024.
 
 Tuning: K by η, seed by seed. `>`: the run stopped there, as the sum of the seeds is above the
-least of its b. `–`: a loss was not finite. The choice, with the least sum, is bold.
+least of its b. `–`: a loss was not finite. The choice, with the least sum, is bold. b = 512 and
+1,024 tried the choice of the next smaller b, its half and its double.
 
 | b | {etas} |
 |---|{dashes}|
@@ -122,17 +123,18 @@ def tuned(records: Records) -> dict[int, float]:
     Raises:
         UserError: an η of the grid has none.
     """
-    etas = {}
+    etas: dict[int, float] = {}
     for b in B:
+        tried = critical_runs.grid(b, next(reversed(etas.values()), critical_runs.FIRST_TRIED))
         of_b = [
             dict(records[name])
-            for eta in ETA
+            for eta in tried
             for seed in TUNING_SEEDS[b]
             if (name := name_of("tuning", b, eta, seed)) in records
         ]
-        tried = len({record["eta"] for record in of_b})
-        if tried < len(ETA):
-            raise UserError(f"b = {b}: {tried} of {len(ETA)} η have a tuning run")
+        known = len({record["eta"] for record in of_b})
+        if known < len(tried):
+            raise UserError(f"b = {b}: {known} of {len(tried)} η have a tuning run")
         etas[b] = critical_runs.chosen(of_b)
     return etas
 

@@ -40,6 +40,7 @@ ARCHIVE = path_of_archive(SWEEP)
 B = tuple(2**k for k in range(3, 11))
 ETA = tuple(0.05 * 2**k for k in range(7))
 TUNING_SEEDS = {b: (1000, 1001) if b <= 128 else (1000,) for b in B}
+WHOLE_TO = 256  # b: up to it tuning tries all of ETA
 SMOOTHED_OVER = 8192  # samples
 TARGET = 0.45
 MOST_UPDATES, MOST_SAMPLES = 20_000, 400_000
@@ -149,6 +150,11 @@ def until(losses: Iterable[float], window: int, target: float, limit: int) -> Ou
     return Outcome("limit", updates, total / len(kept))
 
 
+def grid(b: int, before: float) -> list[float]:
+    """The η to try: above WHOLE_TO that of the next smaller b, its half and its double."""
+    return [eta for eta in ETA if b <= WHOLE_TO or before / 2 <= eta <= 2 * before]
+
+
 def chosen(records: Iterable[dict[str, Any]]) -> float:
     """The η with the least sum of K over TUNING_SEEDS, the smaller one of two with the same sum.
 
@@ -243,14 +249,14 @@ class Runs:
         return record
 
     def tune(self, b: int, first: float) -> float:
-        """The η of the grid that ``chosen`` takes.
+        """The η of ``grid`` that ``chosen`` takes.
 
         A run stops where the sum of K over TUNING_SEEDS must be above the least sum so far. So
-        ``first``, which is tried first, changes the time and not the choice.
+        ``first``, which is tried first, changes the time and, up to WHOLE_TO, not the choice.
         """
         seeds = TUNING_SEEDS[b]
         records, best = [], len(seeds) * self.end(b)
-        for eta in sorted(ETA, key=lambda eta: (abs(math.log2(eta / first)), eta)):
+        for eta in sorted(grid(b, first), key=lambda eta: (abs(math.log2(eta / first)), eta)):
             left = best
             for to_come, seed in zip(reversed(range(len(seeds))), seeds, strict=True):
                 limit = min(self.end(b), left - to_come * (SMOOTHED_OVER // b))

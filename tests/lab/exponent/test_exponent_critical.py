@@ -63,6 +63,7 @@ def test_stopping_runs_of_tuning_changes_no_choice(tmp_path, monkeypatch, first,
     random = np.random.default_rng(1)
     b = 1024
     monkeypatch.setitem(critical_runs.TUNING_SEEDS, b, seeds)
+    monkeypatch.setattr(critical_runs, "WHOLE_TO", b)
     for study in range(8):
         sums, known = {}, {}
         for eta in ETA:
@@ -82,6 +83,12 @@ def test_stopping_runs_of_tuning_changes_no_choice(tmp_path, monkeypatch, first,
         written = [path.stat().st_mtime_ns for path in made]
         assert runs.tune(b, ETA[1]) == found or not sums  # the rest of the runs, if any
         assert [path.stat().st_mtime_ns for path in made] == written
+
+
+def test_the_larger_batches_try_the_choice_before_and_its_neighbours():
+    assert critical_runs.grid(256, 0.8) == list(ETA)
+    assert critical_runs.grid(512, 0.8) == [0.4, 0.8, 1.6]
+    assert critical_runs.grid(1024, ETA[-1]) == [1.6, 3.2]
 
 
 def test_if_no_run_of_tuning_arrives_the_least_last_loss_decides():
