@@ -50,7 +50,8 @@ def choice(group: str, value: str, options: Collection[str]) -> str:
     if group == "engine.precision" and "8" in value:
         return ". Nothing here computes in 8 bits"
     if group in ("model", "model.name"):
-        close = nearest(value, options) if not _looks_like_timm(value) else ""
+        timms = re.search(r"\d{2}|_", value)  # as in resnet50; importing timm takes seconds
+        close = "" if timms else nearest(value, options)
         return f", or any model of timm's: model=timm model.name={value}.{close}"
     return f".{nearest(value, options)}"
 
@@ -65,8 +66,3 @@ def several(name: str, value: str) -> str:
     if any(getattr(kind, "__origin__", None) is list for kind in kinds):
         return f"{allowed}, or write a list, [{value}]"
     return allowed
-
-
-def _looks_like_timm(name: str) -> bool:
-    """Whether a name such as resnet50 looks like one of timm's; importing timm takes seconds."""
-    return bool(re.search(r"\d{2}|_", name))

@@ -116,7 +116,9 @@ def images(name: str, place: Place) -> Images:
         Missing: there are no images.
     """
     root, files = listing(name, place)
-    ordered = sorted(files, key=_as_torchvision) if name == "imagenet" else files
+    ordered = files
+    if name == "imagenet":  # as torchvision's ImageFolder: a folder's images, then its folders'
+        ordered = sorted(files, key=lambda file: (file.label, os.path.split(file.name)))
     train, test = ([f for f in ordered if f.name.startswith(f"{s}/")] for s in ("train", "val"))
     classes = sorted({file.label for file in train})
     if len(classes) < 2:
@@ -131,11 +133,6 @@ def images(name: str, place: Place) -> Images:
         return result
     kept, tested = strata.split(result.labels(train))
     return replace(result, train=[train[i] for i in kept], test=[train[i] for i in tested])
-
-
-def _as_torchvision(file: File) -> tuple[str, tuple[str, str]]:
-    """The order of torchvision's ImageFolder: a folder's images, then those of its folders."""
-    return file.label, os.path.split(file.name)
 
 
 def folder(place: Place) -> Source:

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from igo.method.arguments import PlanError
 from igo.method.spread import Spread
 
 
@@ -96,13 +95,6 @@ class SpreadOfSteps(Spread):
             None if p is None or g is None else (p * g).clamp(-bound, bound)
             for p, g, bound in entries
         ])  # fmt: skip
-
-
-def check_half_life(optimizers: list[Optimizer]) -> None:
-    """Check that an optimizer has a β_2 to schedule."""
-    if not any(map(is_known, optimizers)):
-        allowed = "it needs torch.optim.Adam or AdamW, whose β_2 it changes"
-        raise PlanError("constant_half_life", True, allowed)
 
 
 def follow_batch(optimizer: Optimizer, growth: float) -> None:

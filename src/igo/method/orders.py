@@ -69,21 +69,18 @@ class Keyed:
 
     def part(self, start: int, stop: int) -> list[int]:
         """The indices at places ``start`` to ``stop``."""
+        import numpy as np
+
         indices: list[int] = []
         while start < stop:
             block, offset = divmod(start, BLOCK)
             end = min(stop, (block + 1) * BLOCK)
-            indices += self._of_block(block)[offset : offset + end - start]
+            if block != self._block:
+                places = np.arange(block * BLOCK, min((block + 1) * BLOCK, self.n), dtype=np.uint64)
+                self._block, self._indices = block, self.indices(places).tolist()
+            indices += self._indices[offset : offset + end - start]
             start = end
         return indices
-
-    def _of_block(self, block: int) -> list[int]:
-        import numpy as np
-
-        if block != self._block:
-            places = np.arange(block * BLOCK, min((block + 1) * BLOCK, self.n), dtype=np.uint64)
-            self._block, self._indices = block, self.indices(places).tolist()
-        return self._indices
 
     def indices(self, places: Words) -> Words:
         """The indices at these places, any of [0, n)."""

@@ -85,12 +85,16 @@ class Schedule:
         self.momentum: float | None = None
         self._first = batches.plan.stages[0].eta_m
         groups.check_rate(self.optimizers, self._first)
-        _check_feedback(batches, self.optimizers)
+        others = [type(other).__name__ for other in self.optimizers if not isinstance(other, SGD)]
+        if batches.feedback is not None and others:
+            allowed = f"δ = η √(C²/b) is the noise of SGD, and the optimizer is {others[0]}"
+            raise PlanError("feedback", "Feedback", f"{allowed}; leave it out")
         if noise is not None and not batches.plan.by_momentum:
             raise PlanError("noise", "…", "only a plan with by_momentum=True takes it")
         self._constant_half_life = constant_half_life
-        if constant_half_life:
-            adam.check_half_life(self.optimizers)
+        if constant_half_life and not any(map(adam.is_known, self.optimizers)):
+            allowed = "it needs torch.optim.Adam or AdamW, whose β_2 it changes"
+            raise PlanError("constant_half_life", True, allowed)
         self._by_momentum = self._rates_of_stages(noise)
         self._update: Update | None = None
         # Whether each optimizer has made a step since the newest update, and how many it missed.
@@ -260,13 +264,6 @@ class _Watch:
         schedule = self._schedule()
         if schedule is not None:
             schedule.about_to_step(optimizer)
-
-
-def _check_feedback(batches: Counter, optimizers: Sequence[Optimizer]) -> None:
-    others = [type(other).__name__ for other in optimizers if not isinstance(other, SGD)]
-    if batches.feedback is not None and others:
-        allowed = f"δ = η √(C²/b) is the noise of SGD, and the optimizer is {others[0]}"
-        raise PlanError("feedback", "Feedback", f"{allowed}; leave it out")
 
 
 def _bare(optimizer: Any) -> Optimizer:

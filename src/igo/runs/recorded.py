@@ -57,7 +57,8 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
                     terminal.warn(slower)
                 wandb_id = folder.status().get("wandb_id")
                 state = assemble.state_of(folder.path.name, wandb_id, training, progress)
-                graphs = _graphs(training)
+                made = training.engine.graphs
+                graphs = {str(size): text for size, text in made.outcome.items()} if made else {}
 
                 def write() -> None:
                     write_epoch(folder, epoch, state, graphs)
@@ -113,12 +114,6 @@ def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> 
         entries = {**provenance(), "hardware": hardware, "data": data, "noise_law": law}
         folder.begin_status(state="running", started=now(), **entries)
     return hardware
-
-
-def _graphs(training: Training) -> dict[str, str]:
-    """The outcome of the CUDA graph of each batch size so far, for status.json."""
-    graphs = training.engine.graphs
-    return {} if graphs is None else {str(size): text for size, text in graphs.outcome.items()}
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:

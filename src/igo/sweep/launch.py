@@ -128,7 +128,9 @@ class Launch:
     def _open(self, jobs: list[Job]) -> Sweep:
         """Make the manifest, and decide which runs are to be done."""
         runs_dir = Path(jobs[0].config.runs_dir)
-        self._name = self._name or sweep_name(self._choice(), self._jobs)
+        choices = self._hydra.runtime.choices
+        kind = "sweep" if choices["hydra/sweeper"] == "grid" else "search"
+        self._name = self._name or sweep_name(str(choices.get("sweep") or kind), self._jobs)
         manifest = open_manifest(runs_dir, self._name, command(), self._jobs)
         self._manifest = manifest
         if jobs[0].config.fresh:
@@ -136,7 +138,10 @@ class Launch:
         for job in jobs:  # a dashboard shows a sweep as one group
             job.config.tracking.group = job.config.tracking.group or manifest.name
         recorded = sweep_states(manifest, runs_dir)
-        states = {job.name: _state(job, recorded[job.name]) for job in jobs}
+        states = {job.name: recorded[job.name] for job in jobs}
+        for job in jobs:  # a finished run whose record is damaged runs again, which mends it
+            if states[job.name] == "finished" and job.folder.damaged():
+                states[job.name] = "damaged"
         data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
         for job in jobs:
             if states[job.name] == "finished":
@@ -159,22 +164,12 @@ class Launch:
         self._hydra.sweep.dir = str(folder)  # Optuna's sweeper writes its result there
         return Sweep(to_do, manifest, runs_dir, folder, self._console)
 
-    def _choice(self) -> str:
-        choices = self._hydra.runtime.choices
-        kind = "sweep" if choices["hydra/sweeper"] == "grid" else "search"
-        return str(choices.get("sweep") or kind)
-
     def _print_jobs(self, jobs: Sequence[Job]) -> None:
         """Print the runs and their states, for ``dry_run=true``."""
         label_of = labels(jobs)
         for job in jobs:
             line = f"{state_of(job.folder.path):<12}{label_of[job.name]:<40} {job.folder.path}"
             self._console.print(line, markup=False)
-
-
-def _state(job: Job, recorded: str) -> str:
-    """A finished run whose record is damaged runs again, which mends the record."""
-    return "damaged" if recorded == "finished" and job.folder.damaged() else recorded
 
 
 def _cleared(job: Job) -> Job:

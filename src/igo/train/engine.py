@@ -200,7 +200,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
     gpus.configure(precision)
-    note = gpus.NOT_IN_JOB if config.device == "auto" and gpus.is_missing(on_gpu) else ""
+    alone = config.device == "auto" and not on_gpu and "SLURM_JOB_ID" in os.environ
+    note = gpus.NOT_IN_JOB if alone else ""
     if precision == "bf16" != best:
         here = "GPU" if on_gpu else "CPU"
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"

@@ -13,7 +13,6 @@ from igo.method import adam
 from igo.method import batches as equal
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.method.update import Update
 from igo.seeds import derive_seed
 from igo.train import online, optim
 from igo.train.finite import NotFinite, Tally
@@ -55,7 +54,10 @@ def train_epoch(
         check_stop()
         update = schedule.step()
         if update.batch == 1:
-            run.engine.begin_epoch(_steps_left(update), run.network, run.optimizer)
+            stage, counts = update.stage, equal.counts(update.stage.samples, update.stage.batches)
+            epochs = stage.epoch_range.stop - epoch  # left in the stage
+            left = {size: number * epochs for size, number in counts.items()}
+            run.engine.begin_epoch(left, run.network, run.optimizer)
         span = range(update.batch_size)
         tally.add(update.batch - 1, engine.step(run.network, run.optimizer, batch, span))
         shares.append(len(batch[1]))
@@ -85,11 +87,3 @@ def _emptied(batches: list[Batch]) -> Iterator[Batch]:
     batches.reverse()
     while batches:
         yield batches.pop()
-
-
-def _steps_left(update: Update) -> dict[int, int]:
-    """The steps left in the stage when an epoch begins, by the size of their batches."""
-    stage = update.stage
-    epochs = stage.epoch_range.stop - update.epoch
-    counts = equal.counts(stage.samples, stage.batches)
-    return {size: number * epochs for size, number in counts.items()}

@@ -44,11 +44,6 @@ def wanted(device: str, ranks: Ranks) -> bool:
     return has_gpu[0]
 
 
-def is_missing(on_gpu: bool) -> bool:
-    """Whether this is a SLURM job without a GPU."""
-    return not on_gpu and "SLURM_JOB_ID" in os.environ
-
-
 def configure(precision: str) -> None:
     """Set cuDNN's options, before the first step; without a GPU they have no effect.
 

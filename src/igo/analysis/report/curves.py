@@ -148,8 +148,9 @@ def _published(
     looks = styles(family, rows)
     series = []
     for setting in shown:
-        name = published.name_of(rows[setting])
-        if name and published.same_setting(rows[setting]):
+        row = rows[setting]
+        name = published.name_of(row)
+        if name and all(row[key] == value for key, value in published.SETTING.items()):
             curve = published.curves_of(name)
             accuracy = (curve["test_accuracy_percent"] / 100).to_list()
             y = accuracy if metric == "test/accuracy" else curve["train_loss"].to_list()

@@ -84,17 +84,15 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
             side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
             side.set_minor_formatter(NullFormatter())
     if not axis.log:
-        ax.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        ax.xaxis.set_major_formatter(
+            FuncFormatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 10_000 else f"{v:g}")
+        )
     if panel.strips:
         ax.set(xlim=(0, 1), ylim=(0, 1.03))
     elif (ends := limits(panel)) is not None:
         ax.set_ylim(ends)
     if panel.y.percent:
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
-
-
-def _thousands(value: float, _position: int) -> str:
-    return f"{value / 1000:g}k" if abs(value) >= 10_000 else f"{value:g}"
 
 
 def limits(panel: Panel) -> tuple[float, float] | None:

@@ -39,11 +39,6 @@ def name_of(row: Row) -> str | None:
     return name if name in curves()["schedule"] else None
 
 
-def same_setting(row: Row) -> bool:
-    """Whether a setting agrees with SETTING."""
-    return all(row[name] == value for name, value in SETTING.items())
-
-
 def curves_of(name: str) -> pl.DataFrame:
     """The published curves of one schedule."""
     return curves().filter(schedule=name)

@@ -66,7 +66,8 @@ def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps
     best = (value, point, gradient)
     last_check, last_best, halved, upwards = 0, value, True, 0
     for k in range(steps):
-        moved = project(point + step * _direction(gradient, norm), radius, norm)
+        unit = gradient.sign() if norm == "inf" else gradient / gradient.norm().clamp(min=1e-30)
+        moved = project(point + step * unit, radius, norm)
         if k:
             moved = point + MOMENTUM * (moved - point) + (1 - MOMENTUM) * (point - before)
             moved = project(moved, radius, norm)
@@ -102,12 +103,6 @@ def project(u: Tensor, radius: float, norm: str) -> Tensor:
     if norm == "inf":
         return u.clamp(-radius, radius)
     return u.div((u.norm() / radius).clamp(min=1))
-
-
-def _direction(gradient: Tensor, norm: str) -> Tensor:
-    if norm == "inf":
-        return gradient.sign()
-    return gradient.div(gradient.norm().clamp(min=1e-30))
 
 
 def _random(like: Tensor, radius: float, norm: str, seed: int, start: int) -> Tensor:

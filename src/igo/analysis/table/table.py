@@ -30,20 +30,18 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     Columns: run, state, error; the settings by their full names; the results. A setting that this
     version does not know is a column of text after the known settings.
     """
-    rows = _read_all(list(folders))
+    folders = list(folders)
+    if len(folders) < MANY:
+        rows = [read_run(folder) for folder in folders]
+    else:
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            rows = list(pool.map(read_run, folders, chunksize=200))
     known = {name: kind for name, kind in SETTINGS.items() if name != "schedule.p"}  # it is p
     schema = {**HEAD, **known}
     schema |= {name: str for row in rows for name in row if name not in {**schema, **RESULTS}}
     schema |= RESULTS
     columns = {name: [row.get(name) for row in rows] for name in schema}
     return pl.DataFrame(columns, schema=schema)
-
-
-def _read_all(folders: Sequence[Path]) -> list[Row]:
-    if len(folders) < MANY:
-        return [read_run(folder) for folder in folders]
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        return list(pool.map(read_run, folders, chunksize=200))
 
 
 def effective(runs: pl.DataFrame) -> list[str]:
