@@ -205,6 +205,38 @@ def test_an_update_that_adam_does_not_make_is_left_out() -> None:
     assert meter.noise.batches == 2
 
 
+def test_steps_that_adam_does_not_make_are_warned_about_once() -> None:
+    model = linear()
+    meter = igo.NoiseMeter(model, 10, adam=torch.optim.Adam(model.parameters()))
+    trains = torch.optim.Adam(model.parameters())
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        for _ in range(80):
+            accumulate(meter, model, parts_of([0, 1, 2, 3], [2, 2]))
+            trains.step()
+    (warning,) = warned
+    assert "adam= made no step in 32 updates" in str(warning.message)
+    assert meter.noise is None
+
+
+@pytest.mark.slow
+def test_the_noise_of_compiled_steps_is_that_of_others() -> None:
+    """torch.compile traces the hook too: to rounding the same as Adam's own step."""
+    found = []
+    for compiled in (False, True):
+        model = linear()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        meter = igo.NoiseMeter(model, 10, adam=optimizer)
+        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
+        for index in ([0, 1, 2, 3], [4, 0, 2, 1], [3, 3, 1, 4]):
+            accumulate(meter, model, parts_of(index, [2, 2]))
+            step()
+        assert meter.noise is not None
+        assert meter.noise.batches == 2  # not the first
+        found.append((meter.noise.variance, meter.noise.gradient_square))
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
 def test_batches_of_one_part_are_warned_about_once() -> None:
     model = linear()
     meter = igo.NoiseMeter(model, half_life=100)

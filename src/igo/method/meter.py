@@ -15,14 +15,13 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from scipy.special import stdtrit
 from torch import Tensor, nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from igo.method.adam import after_steps, is_known, preconditioned
-from igo.method.noise import LEAST_FOR_INTERVAL, Noise
+from igo.method.noise import LEAST_FOR_INTERVAL, Noise, around
 from igo.method.spread import cut, product
 
 LONELY = 32  # batches of one part each, after which a warning says that nothing is measured
@@ -85,6 +84,7 @@ class NoiseMeter:
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
         self._size = 0.0  # samples of a part
         self._lonely = 0  # batches of one part, until a batch has two
+        self._unseen = 0  # batches in a row whose step Adam did not make
         self._awaits_step: Callable[[], None] | None = None
         self._begin()
         self._by_ranks = isinstance(model, DistributedDataParallel)
@@ -122,8 +122,7 @@ class NoiseMeter:
         interval = None
         if updates > LEAST_FOR_INTERVAL - 0.1 and mean > 0:
             spread = max(self._sums["c2_square"] / weight - mean**2, 0.0)
-            reach = float(stdtrit(updates - 1, 0.975)) * math.sqrt(spread / (updates - 1)) / mean
-            interval = mean * math.exp(-reach), mean * math.exp(reach)
+            interval = around(mean, math.sqrt(spread / (updates - 1)) / mean, updates)
         return Noise(mean, interval, square, round(self._size), round(updates), "parts")
 
     def part(self, samples: int) -> None:
@@ -194,6 +193,10 @@ class NoiseMeter:
         self, entries: list[Tensor], mean: list[Tensor], samples: float, parts: int, scale: float
     ) -> None:
         """Take the scatter by entry (of this rank) and ḡ in when Adam's step has set its P."""
+        self._unseen = self._unseen + 1 if self._awaits_step else 0
+        if self._unseen == LONELY:
+            text = f"adam= made no step in {LONELY} updates: give the optimizer that trains"
+            warnings.warn(f"{text} (the steps of a CUDA graph are not measured)", stacklevel=3)
         squares = [(g / scale).square() for g in mean]
         optimizer, parameters = self._adam, self._parameters
 

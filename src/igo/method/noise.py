@@ -205,7 +205,7 @@ def from_spreads(
     if error is not None and sampling == "disjoint":
         error = _finite(error, total, crossed, k=k, b=b, n=n)
     tail = tail_index([math.sqrt(max(spread, 0.0)) for spread in spreads])
-    return Noise(variance, _around(variance, error, k), square, b, k, sampling, tail)
+    return Noise(variance, around(variance, error, k), square, b, k, sampling, tail)
 
 
 def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: int) -> float:
@@ -273,7 +273,8 @@ def _jackknife(without: Sequence[float], total: float) -> float | None:
     return math.sqrt((k - 1) / k * float(np.square(logs - logs.mean()).sum()))
 
 
-def _around(value: float, error: float | None, k: int) -> tuple[float, float] | None:
+def around(value: float, error: float | None, k: float) -> tuple[float, float] | None:
+    """The 95 % interval of a positive value whose logarithm has an error found from k terms."""
     if error is None:
         return None
     if math.isinf(error):
