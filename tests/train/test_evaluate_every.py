@@ -20,6 +20,7 @@ from igo.analysis.report.families import families
 from igo.analysis.table import table
 from igo.config.plan import make_plan
 from igo.config.schema import Config
+from igo.errors import ConfigError
 from igo.runs import assemble, epoch_line, plan_table
 from igo.runs.folder import signature
 from igo.train import engine, loop
@@ -188,6 +189,8 @@ def test_auto_counts_the_test_images_of_own_data(tmp_path: Path, make_config: Ma
     config = make_config(*typed)
     assert (config.dataset.test_samples, config.evaluate_every) == (2000, 10)
     assert make_config(*typed, "evaluate_every=3").evaluate_every == 3
+    with pytest.raises(ConfigError, match=r"dataset.test_samples=2001: arrays has 2000"):
+        make_config(*typed, "dataset.test_samples=2001")
 
 
 def test_runs_evaluated_at_other_epochs_are_of_one_setting(tmp_path: Path) -> None:

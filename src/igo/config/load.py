@@ -75,9 +75,10 @@ def _find_facts(values: Any) -> None:
     data_dir, root, file = (Path(path) if path else None for path in paths)
     place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
     facts_of_files = facts.find(dataset["name"], place)
-    samples, available = dataset.get("samples"), facts_of_files["samples"]
-    if _is_size(samples) and samples > available:
-        raise ConfigError("dataset.samples", samples, f"{dataset['name']} has {available}")
+    for name in ("samples", "test_samples"):
+        number, available = dataset.get(name), facts_of_files[name]
+        if _is_size(number) and number > available:
+            raise ConfigError(f"dataset.{name}", number, f"{dataset['name']} has {available}")
     dataset |= {name: facts_of_files[name] for name in unknown}
 
 
