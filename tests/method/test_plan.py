@@ -98,6 +98,26 @@ def test_a_single_pass_has_stages_by_hand() -> None:
     assert "samples" in str(plan).splitlines()[0]
 
 
+def test_equal_stages_are_one_printed_row() -> None:
+    """10 batches an epoch; wsd falls by 1, 3/4, 1/2 and 1/4 in its last four of ten stages."""
+    constant = igo.plan("constant", n=100, epochs=5, learning_rate=0.1, batch_size=10)
+    assert len(constant.stages) == len(constant.rows()) == 5
+    assert [line.split() for line in str(constant).splitlines()[1:]] == [
+        ["1-5", "1-5", "10", "50", "1.0000", "0.1", "10.0"],
+        ["5", "epochs", "of", "100", "samples:", "50", "updates"],
+    ]
+    wsd = igo.plan("wsd", n=100, epochs=20, stages=10, learning_rate=1, batch_size=10, split=1,
+                   share=0.4)  # fmt: skip
+    assert [line.split() for line in str(wsd).splitlines()[1:-1]] == [
+        ["1-7", "1-14", "10", "140", "1.0000", "1", "10.0"],
+        ["8", "15-16", "10", "20", "0.7500", "0.75", "10.0"],
+        ["9", "17-18", "10", "20", "0.5000", "0.5", "10.0"],
+        ["10", "19-20", "10", "20", "0.2500", "0.25", "10.0"],
+    ]
+    halves = igo.plan("constant", n=100, epochs=1, stages=2, learning_rate=0.1, batch_size=10)
+    assert len(str(halves).splitlines()) == 4  # parts of an epoch stay apart
+
+
 def test_a_stage_in_mid_epoch_is_three_rows() -> None:
     """n = 100, 4 epochs, the second stage of 250 to 400: half an epoch, then one."""
     plan = igo.plan("step", gamma=0.5, n=100, samples=450, stages=2, learning_rate=0.1,

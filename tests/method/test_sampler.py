@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import io
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -130,6 +134,33 @@ def test_a_state_belongs_to_its_plan_and_brings_its_seed() -> None:
     resumed = BatchSampler(plan(), seed=0)
     resumed.load_state_dict(state)
     assert list(resumed) == list(batches)
+
+
+def test_another_plan_is_named_by_the_arguments_that_differ() -> None:
+    def state(profile: Any, **other: Any) -> dict[str, Any]:
+        given = {"n": 50, "epochs": 4, "learning_rate": 0.1, "batch_size": 5, "p": 0.5, **other}
+        buffer = io.BytesIO()
+        sampler = BatchSampler(igo.plan(profile, **given))
+        torch.save(sampler.state_dict(), buffer)
+        buffer.seek(0)
+        return dict(torch.load(buffer, weights_only=True))
+
+    ours = BatchSampler(
+        igo.plan("graduated", n=50, epochs=4, learning_rate=np.float64(0.1), batch_size=5, p=0.5)
+    )
+    ours.load_state_dict(state("graduated"))
+    for theirs, words in (
+        (state("graduated", batch_size=10), "a plan with batch_size=10 (here 5); give igo.plan"),
+        (state("graduated", learning_rate=0.2, p=1, epochs=6),
+         "with epochs=6 (here 4), learning_rate=0.2 (here 0.1), p=1.0 (here 0.5);"),
+        (state("polynomial", split=0),
+         "with profile='polynomial' (here 'graduated'), split=0.0 (here None);"),
+        (state(lambda t, *, p: 1 - t * p), "<lambda>' (here 'graduated');"),
+        ({"updates": 0, "plan": "", "rates": [0] * 6}, "is of another plan; give igo.plan"),
+    ):  # fmt: skip
+        with pytest.raises(igo.PlanError) as raised:
+            ours.load_state_dict(theirs)
+        assert words in str(raised.value)
 
 
 def test_a_rank_needs_its_number_of_ranks() -> None:

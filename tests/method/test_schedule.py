@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
 
+import igo
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import ConfigError
@@ -105,6 +106,17 @@ def test_published_methods_have_their_published_numbers(experiment: str, make_co
     assert [(stage.first_epoch, stage.epochs) for stage in plan.stages] == [
         (1, 40), (41, 40), (81, 40), (121, 40), (161, 40),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("experiment", GOLDEN)
+def test_methods_by_name_are_those_of_the_command(experiment: str, make_config: Make) -> None:
+    """κ and λ of conf/schedule give the plan that igo.plan makes of the name."""
+    wanted = make_plan(make_config(f"experiment={experiment}"))
+    name = experiment.removeprefix("cifar100_")
+    plan = igo.plan(name, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
+    assert plan.is_that_of(wanted.identity)
+    fewer = igo.plan(name, n=50_000, epochs=200, stages=4, learning_rate=0.1, batch_size=32)
+    assert [stage.epochs for stage in fewer.stages] == [50] * 4
 
 
 def test_methods_2_3_and_4_have_one_noise_curve(make_config: Make) -> None:

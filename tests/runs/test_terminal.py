@@ -104,6 +104,12 @@ def test_a_long_plan_shows_its_ends_and_where_the_rest_is(
     assert lines[-1] == f"full: {tmp_path}/plan.csv"
 
 
+def test_equal_stages_are_one_row(make_config: Make, tmp_path: Path) -> None:
+    lines = plan_lines(make_config("schedule=constant", "epochs=40"), 140, tmp_path / "plan.csv")
+    assert [row[:4] for row in boxed(lines)[1]] == [["1-40", "1-40", "3,600", "90"]]
+    assert not any("γ_m" in line or "full:" in line for line in lines)
+
+
 def test_notes_say_what_the_numbers_do_not(make_config: Make) -> None:
     def notes(*typed: str) -> str:
         config = make_config(*typed)

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 
 from igo.config import hints, optimizer_rules
-from igo.config.methods import GAMMA
 from igo.config.plan import stages_of
 from igo.config.schema import (
     SETTINGS,
@@ -22,6 +21,7 @@ from igo.config.schema import (
 from igo.config.settings import value_of
 from igo.errors import ConfigError, NoEffect
 from igo.method.batches import PUBLISHED
+from igo.method.methods import GAMMA
 from igo.method.profiles import declared, parameters
 from igo.method.ranges import Declared
 from igo.paths import CONF

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from igo.errors import nearest
+from igo.method.methods import GAMMA, SPLITS, STAGES
 from igo.method.profiles import PROFILES, Profile, declared, name_of, parameters
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 
@@ -41,10 +42,6 @@ RULES: dict[str, Rule] = {
 }
 WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "max_batch_size", "batch_multiple",
          "final_updates")  # fmt: skip
-CHOICES: dict[str, tuple[str, ...]] = {
-    "profile": tuple(PROFILES),
-    "lengths": LENGTHS,
-}
 
 
 class PlanError(ValueError):
@@ -64,16 +61,32 @@ class PlanWarning(UserWarning):
     """A plan that can be trained, but is perhaps not what the user meant."""
 
 
+def by_name(
+    given: Mapping[str, Any], of_profile: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Fill in what one of the paper's methods stands for, or the default split."""
+    name, split, stages = given["profile"], given["split"], given["stages"]
+    if not isinstance(name, str) or name not in SPLITS:
+        return {**given, "split": 0.5 if split is None else split}, {**of_profile}
+    for argument, value in {"split": split, **of_profile}.items():
+        if value is not None:
+            raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
+    meant = {"split": SPLITS[name], "stages": STAGES if stages is None else stages}
+    gamma = {} if name == "method1" else {"gamma": GAMMA}
+    return {**given, **meant, "profile": "step" if gamma else "constant"}, gamma
+
+
 def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
     """Refuse arguments from which no plan can be made, before anything is computed."""
     profile = given["profile"]
     _check_profile(profile, given["batch_size"])
     notes = {} if profile == RAMP else declared(profile)
     rules = {**RULES, **{name: note.rule for name, note in notes.items() if note.rule}}
-    choices = {**CHOICES, **{name: note.choices for name, note in notes.items() if note.choices}}
+    choices: dict[str, tuple[str, ...]] = {"lengths": LENGTHS}
+    choices |= {name: note.choices for name, note in notes.items() if note.choices}
     _check_names(profile, of_profile, [*given, *notes])
     for name, value in {**given, **of_profile}.items():
-        if name in choices and name != "profile":
+        if name in choices:
             _check_choice(name, value, choices[name])
         elif name in rules and value is not None and not (name == "batch_size" and profile == RAMP):
             _check_number(name, value, rules[name])
@@ -130,7 +143,7 @@ def as_number(phi: Any, profile: str) -> float:
 def _check_profile(profile: str | Profile, batch_size: object) -> None:
     if callable(profile):
         return
-    _check_choice("profile", profile, (*CHOICES["profile"], RAMP))
+    _check_choice("profile", profile, (*PROFILES, RAMP, *SPLITS))
     if (profile == RAMP) != isinstance(batch_size, str):
         allowed = f'profile="{RAMP}" takes sizes by samples, batch_size="0:768 250M:1536"'
         raise PlanError("batch_size", repr(batch_size), f"it must be a number; only {allowed}")

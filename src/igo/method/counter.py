@@ -250,10 +250,16 @@ class Counter:
                 the other way round.
         """
         if not self._course.planned.is_that_of(state):
-            theirs, ours = state.get("summary", "another plan"), self._course.planned.summary
-            also = " and other rates or batch sizes later" if theirs == ours else ""
-            allowed = f"the checkpoint is of a plan with {theirs}{also}, and this one has {ours}"
-            raise PlanError("plan", "…", f"{allowed}; give igo.plan the same arguments")
+            ours = self._course.planned.arguments
+            theirs = state.get("arguments", ours)
+            differ = [
+                f"{name}={theirs.get(name)!r} (here {ours.get(name)!r})"
+                for name in {**ours, **theirs}
+                if theirs.get(name) != ours.get(name)
+            ]
+            other = f"a plan with {', '.join(differ)}" if differ else "another plan"
+            allowed = f"the checkpoint is of {other}; give igo.plan the same arguments"
+            raise PlanError("plan", "…", allowed)
         self._course.load_state_dict(state)
         self.updates, self._part = state["updates"], 0
 

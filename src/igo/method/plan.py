@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from igo.method import arguments, batches, rounds
@@ -32,7 +33,7 @@ def plan(
     samples: int | None = None,
     learning_rate: float,
     batch_size: int | str,
-    split: float = 0.5,
+    split: float | None = None,
     stages: int | None = None,
     warmup: float = 0,
     switch: float = 0.0,
@@ -74,8 +75,9 @@ def plan(
     1 epochs of 1,000,000 samples: 6,669 updates
 
     Args:
-        profile: one of ``igo.method.profiles.PROFILES``, ``"ramp"``, or a function that returns φ
-            in (0, 1] for t in [0, 1), the share of the schedule before a stage; φ is 1 at t = 0.
+        profile: one of ``igo.method.profiles.PROFILES``, ``"ramp"``, a function that returns φ in
+            (0, 1] for t in [0, 1), the share of the schedule before a stage (φ is 1 at t = 0), or
+            ``"method1"`` to ``"method4"``, the paper's methods with 5 stages.
         n: training samples. For a stream leave it out, and give ``samples``.
         epochs: passes over the n samples.
         samples: instead of ``epochs``, how many samples to train on, counting repeats. The last
@@ -84,7 +86,8 @@ def plan(
         batch_size: b_1, the largest batch of the first stage; k_1 = ⌈n/b_1⌉. For ``"ramp"``, batch
             sizes by samples: ``"0:768 250M:1536"``. Then φ_m = (b_1/b_m)^(ρ/(1 - s)), so that η is
             constant at split 0, and falls as b_m^(-ρ) at split 1/2.
-        split: s in [0, 1], the learning rate's share of the decay: 1 all of it, 0 none.
+        split: s in [0, 1], the learning rate's share of the decay: 1 all of it, 0 none; 1/2 by
+            default, but the paper's methods have their own.
         stages: M, by default one for each epoch. If there are more stages than epochs, or the last
             epoch is not whole, stages begin inside epochs.
         warmup: samples, or below 1 a share of all samples, over which η rises linearly to η_1, and
@@ -109,8 +112,12 @@ def plan(
     """
     given = dict(locals())
     del given["of_profile"]
+    items = {**given, **of_profile}.items()
+    typed = {name: name_of(value) if callable(value) else value for name, value in items}
+    given, of_profile = arguments.by_name(given, of_profile)
     arguments.check(given, of_profile)
-    return _Planner(arguments.cast(given), arguments.cast(of_profile)).plan()
+    made = _Planner(arguments.cast(given), arguments.cast(of_profile)).plan()
+    return replace(made, arguments=arguments.cast(typed))
 
 
 class _Planner:

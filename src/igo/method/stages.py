@@ -12,7 +12,8 @@ from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, groupby, pairwise
+from operator import attrgetter
 from typing import Any
 
 from igo.method import batches, orders
@@ -57,14 +58,21 @@ class Stage:
     @property
     def span(self) -> str:
         """The row's epochs as text: ``3`` or ``3-7``."""
-        first, last = self.first_epoch, self.epoch_range[-1]
-        return str(first) if first == last else f"{first}-{last}"
+        return _range(self.first_epoch, self.epoch_range[-1])
+
+
+@dataclass(frozen=True)
+class Row(Stage):
+    """The stages from ``stage`` to ``last``, which are equal, as one row for a person."""
+
+    last: int
 
     @property
-    def row(self) -> tuple[str, ...]:
-        """The cells that ``print(plan)`` shows below HEADER."""
-        numbers = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
-        return (str(self.stage), self.span, f"{self.batches:,}", f"{self.updates:,}", *numbers)
+    def cells(self) -> tuple[str, ...]:
+        """What ``print(plan)`` shows below HEADER."""
+        noise = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
+        counts = (f"{self.batches:,}", f"{self.updates:,}")
+        return (_range(self.stage, self.last), self.span, *counts, *noise)
 
 
 INSIDE_EPOCHS = ("start", "samples")  # columns of plans whose stages begin inside epochs
@@ -96,6 +104,7 @@ class Plan:
     ``n`` is the number of training samples; of a stream, all its samples. With ``by_momentum``, β
     carries the decay, and η and b are constant. η rises from 0 over the first ``warmup`` samples.
     ``batching`` turns a noise level into batches, for a plan that follows the measured noise.
+    ``arguments`` are those of ``igo.plan``, for messages.
     """
 
     stages: tuple[Stage, ...]
@@ -103,14 +112,15 @@ class Plan:
     by_momentum: bool = False
     warmup: int = 0
     batching: Batching | None = field(default=None, repr=False, compare=False)
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
         header: tuple[str, ...] = HEADER
-        rows: list[tuple[str, ...]] = [stage.row for stage in self.stages]
+        rows: list[tuple[str, ...]] = [row.cells for row in self.joined]
         if not self.by_epochs:
             header = (*HEADER, "samples")
-            rows = [(*stage.row, f"{stage.epochs * stage.samples:,}") for stage in self.stages]
+            rows = [(*row.cells, f"{row.epochs * row.samples:,}") for row in self.joined]
         if len(rows) > MOST_ROWS:
             half = MOST_ROWS // 2
             rows = [*rows[:half], ("…",) * len(header), *rows[-half:]]
@@ -148,6 +158,18 @@ class Plan:
     def rising(self) -> int:
         """The number of stages after which η rises (κ_m > 1), because k_m is a whole number."""
         return sum(stage.kappa_m is not None and stage.kappa_m > 1 + 1e-12 for stage in self.stages)
+
+    @property
+    def joined(self) -> list[Row]:
+        """The stages for a person: equal ones that follow each other are one row."""
+        joined = []
+        same = attrgetter("start", "samples", "batches", "phi_m", "eta_m")
+        for _, group in groupby(self.stages, key=same):
+            *_, last = equal = list(group)
+            first = {name: getattr(equal[0], name) for name in ("stage", "first_epoch")}
+            sums = {name: sum(getattr(s, name) for s in equal) for name in ("epochs", "updates")}
+            joined.append(Row(**{**vars(last), **first, **sums}, last=last.stage))
+        return joined
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of ``plan.csv``, with STAGE_COLUMNS alone if all stages are whole epochs."""
@@ -246,8 +268,8 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """The plan's identity for checkpoints, the same on every machine.
 
-        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η and φ, ``summary`` is for
-        messages.
+        ``plan`` is a digest of all whole numbers, ``rates`` are sums of η and φ, ``arguments`` is
+        for messages.
         """
         whole = [(s.epochs, s.batches, s.start, s.samples) for s in self.stages]
         weights = [(1.0, s.updates, m + 1.0) for m, s in enumerate(self.stages)]
@@ -257,16 +279,7 @@ class Plan:
             for power in range(3)
         ]
         digest = _digest((self.n, self.by_momentum, self.warmup, orders.kind(self.n), whole))
-        return {"plan": digest, "rates": rates, "summary": self.summary}
-
-    @property
-    def summary(self) -> str:
-        """What tells most plans apart, in a few words."""
-        first = self.stages[0]
-        return (
-            f"n={self.n}, {self.epochs} epochs, {self.updates} updates, {len(self.stages)} stages,"
-            f" η_1={first.eta_m:g}, b_1={first.b_m:g}"
-        )
+        return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:
         """Whether a checkpoint's state is of this plan. Old checkpoints have ``digest`` alone."""
@@ -276,6 +289,10 @@ class Plan:
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
         close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
+
+
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 def _digest(values: object) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from igo.config import methods, optimizer_rules
+from igo.config import optimizer_rules
 from igo.config.schema import Config
-from igo.method import batches
+from igo.method import batches, methods
 from igo.method.plan import Plan, Stage
+from igo.method.stages import Row
 from igo.words import counted
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
@@ -22,14 +23,14 @@ class Column:
     """A title and what is below it. The column with the lowest ``leaves`` leaves first, 0 never."""
 
     title: str
-    cell: Callable[[Stage], str]
+    cell: Callable[[Row], str]
     leaves: int = 0
 
 
 def columns(config: Config) -> list[Column]:
     """All columns of a configuration's plan, with β_m where the momentum carries the decay."""
     shown = [
-        Column("stage", lambda s: str(s.stage)),
+        Column("stage", lambda s: s.cells[0]),
         Column("epochs", lambda s: s.span),
         Column("updates", lambda s: f"{s.updates:,}", leaves=2),
         Column("batches/epoch", lambda s: f"{s.batches:,}"),
@@ -45,17 +46,12 @@ def columns(config: Config) -> list[Column]:
     return shown
 
 
-def without(columns: Sequence[Column], steps: int) -> list[Column]:
-    """The columns whose ``leaves`` is 0 or above ``steps``."""
-    return [column for column in columns if not 0 < column.leaves <= steps]
-
-
 def rows(columns: Sequence[Column], plan: Plan, most: int | None) -> list[list[str]]:
-    """A row for each stage; of more than ``most`` the first and the last, with "…" between."""
-    stages: list[Stage | None] = list(plan.stages)
-    if most is not None and len(stages) > most:
-        stages = [*stages[: most // 2], None, *stages[-(most // 2) :]]
-    return [["…" if stage is None else c.cell(stage) for c in columns] for stage in stages]
+    """The plan's rows; of more than ``most`` the first and the last, with "…" between."""
+    rows: list[Row | None] = list(plan.joined)
+    if most is not None and len(rows) > most:
+        rows = [*rows[: most // 2], None, *rows[-(most // 2) :]]
+    return [["…" if row is None else c.cell(row) for c in columns] for row in rows]
 
 
 def title(config: Config, plan: Plan) -> str:

@@ -68,7 +68,8 @@ class Terminal:
         """Print the plan with its notes; all stages if no ``file`` has them."""
         self.say(plan_table.title(config, plan), wrap=True)
         most = None if file is None else plan_table.MOST_ROWS
-        columns = plan_table.columns(config)
+        several = len(plan.joined) > 1
+        columns = [c for c in plan_table.columns(config) if several or c.leaves != 1]
         if self._console.is_terminal:
             shown = self._boxed(columns, plan, most)
         else:
@@ -76,11 +77,11 @@ class Terminal:
             titles = [column.title for column in columns]
             for line in aligned([titles, *plan_table.rows(columns, plan, most)]):
                 self.say(line)
-        if any(column.leaves == 1 for column in shown) and len(plan.stages) > 1:
+        if any(column.leaves == 1 for column in shown):
             self.say(plan_table.RATES)
         for note in plan_table.notes(config, plan):
             self.say(note, wrap=True)
-        cut = len(shown) < len(columns) or (most is not None and len(plan.stages) > most)
+        cut = len(shown) < len(columns) or (most is not None and len(plan.joined) > most)
         if file is not None and cut:
             self.say(f"full: {file}")
 
@@ -89,7 +90,7 @@ class Terminal:
     ) -> list[plan_table.Column]:
         """Print as many of the columns as there is room for, and return these."""
         for step in range(3):
-            shown = plan_table.without(columns, step)
+            shown = [column for column in columns if not 0 < column.leaves <= step]
             table = Table(*(column.title for column in shown), header_style="bold")
             for cells in table.columns:
                 cells.justify, cells.no_wrap = "right", True

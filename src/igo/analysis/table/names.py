@@ -8,16 +8,15 @@ from itertools import chain
 import polars as pl
 
 from igo.analysis.table.record import DEFAULTS, Row
-from igo.config import methods, optimizer_rules
+from igo.config import optimizer_rules
 from igo.config.schema import SETTINGS, OptimizerConfig
+from igo.method import methods
 from igo.method.profiles import PROFILES, parameters
 
-
-def _column(parameter: str) -> str:
-    return parameter if parameter == "p" else f"schedule.{parameter}"
-
-
-OF_PROFILES = {name: [_column(parameter) for parameter in parameters(name)] for name in PROFILES}
+OF_PROFILES = {
+    name: ["p" if parameter == "p" else f"schedule.{parameter}" for parameter in parameters(name)]
+    for name in PROFILES
+}
 # The parameters of all schedules, p included; κ and λ stand for γ and split.
 PARAMETERS = tuple(
     dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])

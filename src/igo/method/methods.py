@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
-GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4
-SPLITS = {  # κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
-    "Method 2": 1.0,
-    "Method 3": 0.0,
-    "Method 4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
+STAGES = 5
+GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4; the noise of Method 1 is constant
+SPLITS = {  # κ = 1, λ = 1; κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
+    "method1": 1.0,
+    "method2": 1.0,
+    "method3": 0.0,
+    "method4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
 }
 
 
@@ -18,7 +20,8 @@ def method(profile: object, gamma: object, split: object) -> str | None:
         return "Method 1"
     if profile != "step" or not _near(gamma, GAMMA):
         return None
-    return next((name for name, exact in SPLITS.items() if _near(split, exact)), None)
+    names = [*SPLITS][1:]
+    return next((f"Method {name[-1]}" for name in names if _near(split, SPLITS[name])), None)
 
 
 def _near(value: object, exact: float) -> bool:
