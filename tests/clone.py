@@ -14,8 +14,8 @@ from conftest import ROOT, clean_environment
 LONGEST = 550.0  # seconds, below the time-out of a test
 
 
-def clone(place: Path) -> Path:
-    """Copy what git has, and uncommitted new files, into a folder; .venv is this interpreter's."""
+def copy_sources(place: Path) -> None:
+    """Copy what git has, and uncommitted new files, into a folder."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -25,6 +25,11 @@ def clone(place: Path) -> Path:
         if source.is_symlink() or source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
+
+
+def clone(place: Path) -> Path:
+    """The sources in a folder, whose .venv is this interpreter's."""
+    copy_sources(place)
     (place / ".venv").symlink_to(sys.prefix)
     for purpose in ("train", "dev", "bench", "examples", "docs"):
         (place / f".ready-{purpose}").touch()  # newer than the locks: make installs nothing

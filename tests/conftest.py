@@ -10,9 +10,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ from igo.method import batches, orders
 from igo.sweep.jobs import Composer
 
 if TYPE_CHECKING:
-    from forked import Ended, Forge
+    from forked import Forge
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -100,6 +101,69 @@ def composing() -> Iterator[Callable[..., Config]]:
         yield lambda *overrides: composer.job(overrides).config
 
 
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended: its exit code (negative: the signal that killed it) and its outputs."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+    others: tuple[tuple[int, str, str], ...] = ()  # the same of ranks 1, 2, …
+    cpu: float = 0.0  # seconds that the process computed, where it was not killed
+
+    def good(self) -> Self:
+        """This, once it is checked that the program succeeded."""
+        assert self.returncode == 0, self
+        return self
+
+    def error(self) -> str:
+        """The only line of stderr, once it is checked that the program refused what it was told."""
+        assert self.returncode == 2, self
+        (line,) = self.stderr.splitlines()
+        assert line.startswith("error: "), line
+        return line
+
+
+def python(folder: Path, *words: str | Path, **environment: str) -> Ended:
+    """Run Python in a folder as a user does, such as ``-m igo report``."""
+    done = subprocess.run(
+        [sys.executable, *words], cwd=folder, env=clean_environment(**environment),
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
+
+
+def status(place: Path) -> dict[str, Any]:
+    """status.json of a run folder, or of the only one under place/runs."""
+    folder = place if (place / "status.json").exists() else run_folder(place)
+    return dict(json.loads((folder / "status.json").read_text()))
+
+
+def assert_equal(found: Any, wanted: Any) -> None:
+    """Equal to the bit, containers and their order included."""
+    assert type(found) is type(wanted)
+    if isinstance(found, torch.Tensor):
+        assert found.dtype == wanted.dtype
+        assert torch.equal(found, wanted)
+    elif isinstance(found, dict):
+        assert list(found) == list(wanted)
+        for key in found:
+            assert_equal(found[key], wanted[key])
+    elif isinstance(found, list):
+        for pair in zip(found, wanted, strict=True):
+            assert_equal(*pair)
+    else:
+        assert found == wanted
+
+
+class Quiet:
+    """A progress bar that shows nothing."""
+
+    def begin_epoch(self, *_: object) -> None: ...
+    def advance(self, *_: object) -> None: ...
+    def end_epoch(self, *_: object) -> None: ...
+
+
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Config]:
     """``configure``, for tests that take it as a fixture."""
@@ -122,20 +186,9 @@ def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 @pytest.fixture
-def interpreter(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+def interpreter(tmp_path: Path) -> Callable[..., Ended]:
     """Run src/train.py as a user does, one thread, run folders in tmp_path/runs."""
-
-    def start(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(tmp_path, *arguments),
-            cwd=tmp_path,
-            env=clean_environment(**environment),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return start
+    return lambda *words, **more: python(tmp_path, *command(tmp_path, *words)[1:], **more)
 
 
 def command(tmp_path: Path, *arguments: str) -> list[str]:

@@ -29,7 +29,7 @@ from typing import Any
 from unittest import mock
 
 import torch
-from conftest import ROOT, clean_environment
+from conftest import ROOT, Ended, clean_environment
 
 from igo.errors import UserError
 
@@ -94,17 +94,6 @@ class Death:
         if self.error:
             raise UserError(self.error) if self.cure else RuntimeError(self.error)
         os.kill(os.getpid(), self.signal)
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a run ended: its exit code (negative: the signal that killed it) and what it said."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-    others: tuple[tuple[int, str, str], ...] = ()  # the same of ranks 1, 2, …
-    cpu: float = 0.0  # seconds that the process computed, where it was not killed
 
 
 class Forge:

@@ -10,7 +10,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, clean_environment
+from clone import copy_sources
+from conftest import clean_environment
 
 pytestmark = pytest.mark.slow
 SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2", "noise.batch_size=8")
@@ -24,21 +25,6 @@ def done(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]
         [str(one) for one in command],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-
-
-def copy_sources(place: Path) -> None:
-    """Without git: the build leaves files beside the sources."""
-    files = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT, capture_output=True, text=True, check=True,
-    ).stdout.split("\0")  # fmt: skip
-    for name in filter(None, files):
-        source, copy = ROOT / name, place / name
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_symlink():
-            copy.symlink_to(source.readlink())
-        elif source.is_file():
-            copy.write_bytes(source.read_bytes())
 
 
 def build(sources: Path, place: Path) -> Path:
