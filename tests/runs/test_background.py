@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from conftest import TINY
+from conftest import TINY, Quiet, assert_equal
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
@@ -130,37 +129,12 @@ def test_a_state_is_as_it_was_when_training_has_gone_on(make_config: Make, tmp_p
 
     def epoch_done(record: Record) -> None:
         states.append(assemble.state_of("run", None, training, progress))
-        checkpoint.save(
-            tmp_path / f"{len(states)}.pt", assemble.state_of("run", None, training, progress)
-        )
+        state = assemble.state_of("run", None, training, progress)
+        checkpoint.save(tmp_path / f"{len(states)}.pt", state)
 
     loop.train(training, progress, Quiet(), epoch_done, lambda: None)
     for number, state in enumerate(states, start=1):
         there, _ = checkpoint.load(tmp_path / f"{number}.pt", "run")
         assert there is not None
         assert there.pop("version") == checkpoint.VERSION
-        assert_same(there, state)
-
-
-def assert_same(one: Any, other: Any) -> None:
-    """To the bit, tensors in plain containers."""
-    assert type(one) is type(other)
-    if isinstance(one, torch.Tensor):
-        assert torch.equal(one, other)
-    elif isinstance(one, dict):
-        assert list(one) == list(other)
-        for name, value in one.items():
-            assert_same(value, other[name])
-    elif isinstance(one, list):
-        for pair in zip(one, other, strict=True):
-            assert_same(*pair)
-    else:
-        assert one == other
-
-
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
+        assert_equal(there, state)

@@ -21,8 +21,9 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, records, run_folder
-from forked import Death, Ended, Forge
+from conftest import ROOT, TINY, Ended, records, run_folder
+from conftest import status as read_status
+from forked import Death, Forge
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings
@@ -94,11 +95,6 @@ def test_signatures_are_pinned(settings: str, make_config: Callable[..., Config]
     assert signature(make_config(*settings.split())) == PINNED[settings]
 
 
-def test_a_typed_p_changes_the_signature(make_config: Callable[..., Config]) -> None:
-    assert signature(make_config("p=0.4")) != signature(make_config("p=0.5"))
-    assert signature(make_config("schedule=cosine")) == signature(make_config("schedule=cosine"))
-
-
 def test_two_ways_to_write_one_schedule_are_one_run(make_config: Callable[..., Config]) -> None:
     by_rates = make_config("schedule=step", "schedule.kappa=0.5", "schedule.lam=1")
     by_decay = make_config("schedule=step", "schedule.gamma=0.5", "split=1")
@@ -112,12 +108,16 @@ def test_a_folder_is_named_by_what_a_person_looks_for(make_config: Callable[...,
     )
 
 
+@pytest.fixture
+def folder(make_config: Callable[..., Config], tmp_path: Path) -> RunFolder:
+    return RunFolder(make_config(f"runs_dir={tmp_path}"))
+
+
 @pytest.fixture(scope="module")
 def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, Path]:
     """A finished run and where it was started; no test changes it."""
     place = tmp_path_factory.mktemp("finished")
-    ended = forge.run(place, *TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
-    assert ended.returncode == 0, ended.stderr
+    ended = forge.run(place, *TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3").good()
     return ended, place
 
 
@@ -193,8 +193,8 @@ def test_metrics_have_the_promised_columns_one_record_an_epoch(
 
 
 def test_status_says_what_ran_where_and_how(finished: tuple[Ended, Path]) -> None:
-    _, place = finished
-    status = json.loads((run_folder(place) / "status.json").read_text())
+    place = finished[1]
+    status = read_status(place)
     assert status["state"] == "finished"
     assert status["started"] <= status["ended"]
     assert status["seconds"] > 0
@@ -223,7 +223,7 @@ def test_status_says_which_commit(finished: tuple[Ended, Path]) -> None:
     )
     if git.returncode:
         pytest.skip("this copy has no history")
-    commit = json.loads((run_folder(place) / "status.json").read_text())["commit"]
+    commit = read_status(place)["commit"]
     assert commit.removesuffix("+changes") in git.stdout.split()
 
 
@@ -236,9 +236,8 @@ def test_a_folder_held_by_another_process_is_left_alone(forge: Forge, tmp_path: 
     with (folder / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for fresh in ("fresh=false", "fresh=true"):
-            ended = forge.run(tmp_path, *arguments, "epochs=1", fresh)
-            assert ended.returncode == 2
-            assert ended.stderr == f"error: {folder} is being worked on by another process\n"
+            line = forge.run(tmp_path, *arguments, "epochs=1", fresh).error()
+            assert line == f"error: {folder} is being worked on by another process"
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     assert forge.run(tmp_path, *arguments, "epochs=1").returncode == 0
 
@@ -252,7 +251,6 @@ def test_a_folder_held_by_another_process_is_left_alone(forge: Forge, tmp_path: 
         ("model=timm", "model.name=vit_tiny_patch16_224"),
         ("dataset=cifar10", "dataset.samples=50000"),  # no files in data_dir, no network
         ("engine.device=cuda",),
-        ("tracking.mode=online",),
     ],
     ids=lambda arguments: arguments[-1],
 )
@@ -260,19 +258,14 @@ def test_an_error_in_the_configuration_leaves_no_folder(
     forge: Forge, tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     no_network = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
-    ended = forge.run(tmp_path, *TINY, *arguments, **no_network)
-    assert ended.returncode == 2, ended.stderr
-    assert ended.stderr.startswith("error: ")
-    assert ended.stderr.count("\n") == 1
+    forge.run(tmp_path, *TINY, *arguments, **no_network).error()
     assert not (tmp_path / "runs").exists()
 
 
 def test_runs_dir_that_is_a_file_is_one_clear_error(forge: Forge, tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
-    ended = forge.run(tmp_path, *TINY, "tracking=none")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: runs_dir={tmp_path / 'runs'} is not allowed")
-    assert ended.stderr.count("\n") == 1
+    line = forge.run(tmp_path, *TINY, "tracking=none").error()
+    assert line.startswith(f"error: runs_dir={tmp_path / 'runs'} is not allowed")
     assert (tmp_path / "runs").read_text() == "mine"
 
 
@@ -306,48 +299,30 @@ def test_a_write_that_fails_leaves_the_old_text(
     assert path.read_text() == "new"
 
 
-def test_an_unreadable_status_is_no_status(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
-    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
-    folder.path.mkdir()
-    for text in ("", '{"state": "fini', "[1]", "null"):
-        (folder.path / "status.json").write_text(text)
-        assert folder.status() == {}
-
-
 @pytest.mark.parametrize("error", [Outside("no space"), Busy("busy"), MemoryError()])
-def test_what_is_not_the_runs_doing_interrupts_it(
-    error: BaseException, make_config: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: RunFolder) -> None:
     """A sweep tries interrupted runs again, and failed ones only when it is told to."""
-    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
     with folder.held():
         folder.write_failure(error)
     assert folder.status()["state"] == "interrupted"
     assert folder.status()["error"]
 
 
-def test_a_new_start_forgets_how_the_last_one_ended(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
-    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
+def test_a_new_start_forgets_how_the_last_one_ended(folder: RunFolder) -> None:
     folder.path.mkdir()
     folder.update_status(wandb_id="abc", seconds=1.5)
     folder.write_failure(RuntimeError("boom"))
     assert (folder.status()["state"], folder.status()["error"]) == ("failed", "boom")
     assert (folder.path / "error.txt").exists()
     folder.begin_status(state="running")
-    kept = {"wandb_id": "abc", "seconds": 1.5}
-    made = {"run": folder.path.name, "rule": 2, "plan": ""}
-    assert folder.status() == {**made, "state": "running", **kept}
+    assert folder.status() == {
+        "run": folder.path.name, "rule": 2, "plan": "", "state": "running", "wandb_id": "abc",
+        "seconds": 1.5,
+    }  # fmt: skip
     assert not (folder.path / "error.txt").exists()
 
 
-def test_a_number_that_is_not_finite_is_null_in_the_record(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
-    folder = RunFolder(make_config(f"runs_dir={tmp_path}"))
+def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) -> None:
     with folder.held():
         folder.records.append({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
         folder.records.append({"epoch": 2, "test/loss": float("inf")})
@@ -357,11 +332,6 @@ def test_a_number_that_is_not_finite_is_null_in_the_record(
         {"epoch": 1, "test/loss": None, "train/loss": 1.5},
         {"epoch": 2, "test/loss": None},
     ]
-
-
-@pytest.fixture
-def folder(make_config: Callable[..., Config], tmp_path: Path) -> RunFolder:
-    return RunFolder(make_config(f"runs_dir={tmp_path}"))
 
 
 def test_somebody_who_only_looks_does_not_stop_a_start(folder: RunFolder) -> None:
@@ -449,5 +419,4 @@ def test_a_checkpoint_with_the_records_in_it_still_goes_on(forge: Forge, tmp_pat
         (folder / name).unlink()
     ended = forge.run(tmp_path, *arguments)
     assert "continuing after epoch 2 of 3" in ended.stdout, ended
-    rows = [json.loads(one)["epoch"] for one in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert rows == [1, 2, 3]
+    assert [row["epoch"] for row in records(folder)] == [1, 2, 3]

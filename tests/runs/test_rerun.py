@@ -6,19 +6,17 @@ import json
 import shlex
 import shutil
 import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, records, run_folder
+from conftest import ROOT, TINY, Ended, python, records, run_folder
+from conftest import status as read_status
 from forked import Death, Forge, shared_forge
 
 from igo.analysis.table.record import read_run
 from igo.config.load import read_config
-from igo.config.schema import NO_EFFECT, Config, result_settings
+from igo.config.schema import result_settings
 
 ODD = (
     *TINY,
@@ -58,7 +56,7 @@ def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(
     assert "continuing after epoch 1 of 3" in text
     assert records(folder) == records(run_folder(finished))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
-    status = json.loads((folder / "status.json").read_text())
+    status = read_status(folder)
     assert status["command"].endswith(f"run=runs/{folder.name} engine.threads=1")
     assert status["directory"] == str(tmp_path)
     assert {"commit", "versions", "python", "host"} <= status.keys()
@@ -72,17 +70,11 @@ def test_a_run_begun_afresh_goes_on_in_its_folder_and_is_not_begun_again(
     code, text = start(forge, tmp_path, f"run={run_folder(tmp_path)}")
     assert code == 0, text
     assert "continuing after epoch 2 of 3" in text
+    before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
     code, text = start(forge, tmp_path, f"run={run_folder(tmp_path)}")
-    assert "finished before" in text
-
-
-def test_a_finished_run_is_reported(forge: Forge, finished: Path) -> None:
-    folder = run_folder(finished)
-    before = {path: path.read_bytes() for path in folder.iterdir()}
-    code, text = start(forge, finished, f"run={folder}")
     assert code == 0
     assert "finished before" in text
-    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
 
 
 def test_fresh_trains_it_again_elsewhere_data_and_tracking(
@@ -137,13 +129,6 @@ def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path)
     assert typed == [*wanted, "tracking=none", "seed=8", "epochs=4"]
 
 
-def test_every_setting_without_effect_may_be_typed(make_config: Callable[..., Config]) -> None:
-    """The list that decides it is the one that the signature uses; runs_dir is the folder's."""
-    from igo.runs.rerun import MOVABLE
-
-    assert {*MOVABLE, "runs_dir"} == {*NO_EFFECT}
-
-
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -188,7 +173,7 @@ def test_no_such_folder_and_many_of_them(forge: Forge, tmp_path: Path) -> None:
     assert "it continues one run with its own configuration; leave -m out" in text
 
 
-def edited(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def edited(place: Path, *arguments: str) -> Ended:
     """The program with an edited formula of a profile: γ^(m-1) has become γ^(m²-1)."""
     tree = place / "edited"
     for name in ("src", "conf", "launch"):
@@ -199,11 +184,8 @@ def edited(place: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     profiles.write_text(
         profiles.read_text().replace(formula, "return math.pow(gamma, at.m**2 - 1)")
     )
-    return subprocess.run(
-        [sys.executable, str(tree / "src" / "train.py"), *arguments, f"runs_dir={place}/runs"],
-        cwd=place, env=clean_environment(PYTHONPATH=str(tree / "src")), capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
+    line = (tree / "src" / "train.py", *arguments, f"runs_dir={place}/runs")
+    return python(place, *line, PYTHONPATH=str(tree / "src"))
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
@@ -228,7 +210,7 @@ def test_an_edited_schedule_is_refused_and_nothing_recorded_changes(
 def test_a_run_of_an_earlier_rule_is_never_continued(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / run_folder(finished).name
     shutil.copytree(run_folder(finished), folder)
-    status = json.loads((folder / "status.json").read_text())
+    status = read_status(folder)
     del status["rule"], status["plan"]
     (folder / "status.json").write_text(json.dumps(status))
     code, text = start(shared_forge(), tmp_path, f"run={folder}")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,8 +16,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, clean_environment, command, records, run_folder
-from forked import Death, Forge
+from conftest import (
+    TINY,
+    Quiet,
+    assert_equal,
+    clean_environment,
+    command,
+    records,
+    run_folder,
+    status,
+)
+from forked import Death, Ended, Forge
+from test_tracking import assert_rows, inspect
 from torch import nn
 
 from igo.config.plan import make_plan
@@ -46,6 +54,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 
 
+Uninterrupted = Callable[[tuple[str, ...]], "Outcome"]
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What a finished run left."""
@@ -63,22 +74,14 @@ def outcome(place: Path) -> Outcome:
     return Outcome(records(folder), state)
 
 
-def status(place: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run_folder(place) / "status.json").read_text())
-    return found
-
-
 @pytest.fixture(scope="module")
-def uninterrupted(
-    forge: Forge, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[tuple[str, ...]], Outcome]:
+def uninterrupted(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     """The outcome of a run that nothing stopped, made once for each command."""
 
     @cache
     def make(arguments: tuple[str, ...]) -> Outcome:
         place = tmp_path_factory.mktemp("uninterrupted")
-        ended = forge.run(place, *arguments)
-        assert ended.returncode == 0, ended.stderr
+        forge.run(place, *arguments).good()
         return outcome(place)
 
     return make
@@ -90,21 +93,6 @@ def assert_same(found: Outcome, expected: Outcome) -> None:
     assert [row["epoch"] for row in found.records] == list(range(1, len(found.records) + 1))
     for part in ("model", "optimizer", "scaler"):
         assert_equal(found.state[part], expected.state[part])
-
-
-def assert_equal(a: Any, b: Any) -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b)
-    elif isinstance(a, dict):
-        assert list(a) == list(b)
-        for key in a:
-            assert_equal(a[key], b[key])
-    elif isinstance(a, list):
-        assert len(a) == len(b)
-        for one, other in zip(a, b, strict=True):
-            assert_equal(one, other)
-    else:
-        assert a == b
 
 
 DEATHS = [
@@ -122,6 +110,8 @@ DEATHS = [
     Death("igo.train.engine.Engine.backward", 2, "after"),  # there too, C² measured
     Death("igo.train.engine.Engine.evaluate", 1, "after"),
     Death("hashlib.file_digest", 1, "before"),
+    # config, plan, metrics and their copy, status; then the old checkpoint makes room
+    Death("pathlib.Path.replace", 6, "after"),
     Death("igo.runs.checkpoint.previous", 2, "after"),  # the first call is the load's
     Death("igo.runs.records.Records.begin", 1, "after"),  # while starting again
     Death(
@@ -134,42 +124,22 @@ DEATHS = [
 def test_killed_at_every_kind_of_moment_it_ends_the_same(
     forge: Forge,
     tmp_path: Path,
-    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+    uninterrupted: Uninterrupted,
     kind: str,
 ) -> None:
     arguments = KINDS[kind]
-    for death in DEATHS if kind == "sgd" else DEATHS[5::3]:
+    for death in DEATHS if kind == "sgd" else [*DEATHS[5:12:3], DEATHS[-1]]:
         ended = forge.run(tmp_path, *arguments, death=death)
         assert ended.returncode == -signal.SIGKILL, (death, ended)
-        if (tmp_path / "runs").exists() and list((tmp_path / "runs").glob("*/metrics.jsonl")):
-            with (run_folder(tmp_path) / "metrics.jsonl").open("a") as file:
+        for lines in tmp_path.glob("runs/*/metrics.jsonl"):
+            with lines.open("a") as file:
                 file.write('{"epoch": 99, "sta')  # a torn line
-    ended = forge.run(tmp_path, *arguments)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == ""
-    assert_same(outcome(tmp_path), uninterrupted(arguments))
-
-
-def test_killed_between_the_two_renames_it_continues_from_the_one_before(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
-) -> None:
-    arguments = KINDS["sgd"]
-    assert forge.run(
-        tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after")
-    ).returncode
-    # config, plan, metrics and their copy, status; then the old checkpoint makes room
-    death = Death("pathlib.Path.replace", 6, "after")
-    assert forge.run(tmp_path, *arguments, death=death).returncode == -signal.SIGKILL
-    names = {path.name for path in run_folder(tmp_path).iterdir()}
-    assert "checkpoint.pt" not in names
-    assert "previous-checkpoint.pt" in names
-    ended = forge.run(tmp_path, *arguments)
-    assert "continuing after epoch 2 of 4" in ended.stdout
+    assert forge.run(tmp_path, *arguments).good().stderr == ""
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
 def test_fp16_really_moves_the_scaler_that_a_resume_must_bring_back(
-    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+    uninterrupted: Uninterrupted,
 ) -> None:
     scaler = uninterrupted(KINDS["fp16 with a scaler, nshb"]).state["scaler"]
     fresh = torch.amp.GradScaler("cpu").state_dict()
@@ -177,20 +147,24 @@ def test_fp16_really_moves_the_scaler_that_a_resume_must_bring_back(
     assert scaler != fresh
 
 
-def test_a_damaged_checkpoint_falls_back_to_the_one_before_with_a_warning(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+@pytest.mark.parametrize("whole", [1, 0])
+def test_damaged_checkpoints_are_passed_over_with_a_warning(
+    whole: int, forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
+    """It goes on from the one before, or starts over where none is whole."""
     arguments = KINDS["sgd"]
     forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"))
-    damaged = run_folder(tmp_path) / "checkpoint.pt"
-    content = bytearray(damaged.read_bytes())
+    newest = run_folder(tmp_path) / "checkpoint.pt"
+    content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 16
-    damaged.write_bytes(content)
-    ended = forge.run(tmp_path, *arguments)
-    assert ended.returncode == 0
-    assert ended.stderr.startswith(f"warning: {damaged} is damaged")
-    assert ended.stderr.count("\n") == 1
-    assert "continuing after epoch 2 of 4" in ended.stdout
+    newest.write_bytes(content)
+    if not whole:
+        checkpoint.previous(newest).write_bytes(b"")
+    ended = forge.run(tmp_path, *arguments).good()
+    assert ended.stderr.startswith(f"warning: {newest} is damaged")
+    assert ended.stderr.count("\n") == 1 or not whole
+    assert ("the run starts over" in ended.stderr) == (not whole)
+    assert ("continuing after epoch 2 of 4" in ended.stdout) == bool(whole)
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
@@ -200,7 +174,7 @@ GONE = (
 
 
 def test_a_normalised_heavy_ball_goes_on_after_its_momentum_is_gone(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     """The optimizer's own β and dampening are 0 then, and not those that it was made with."""
     death = Death("igo.runs.checkpoint.save", 3, "after")
@@ -221,7 +195,7 @@ def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
     arguments: tuple[str, ...],
     forge: Forge,
     tmp_path: Path,
-    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+    uninterrupted: Uninterrupted,
 ) -> None:
     """Its optimizer does not say which η and β it was made with; it has the newest stage alone."""
     death = Death("igo.runs.checkpoint.save", 3, "after")
@@ -246,18 +220,6 @@ def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
-def test_without_any_whole_checkpoint_it_starts_over_and_says_so(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
-) -> None:
-    arguments = KINDS["sgd"]
-    forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"))
-    for damaged in run_folder(tmp_path).glob("*checkpoint.pt"):
-        damaged.write_bytes(b"")
-    ended = forge.run(tmp_path, *arguments)
-    assert "the run starts over" in ended.stderr
-    assert_same(outcome(tmp_path), uninterrupted(arguments))
-
-
 @pytest.mark.parametrize("key", ["model", "optimizer", "scaler", "progress"])
 def test_a_whole_file_without_all_of_a_checkpoint_stops_the_run_in_one_line(
     key: str, forge: Forge, tmp_path: Path
@@ -270,21 +232,18 @@ def test_a_whole_file_without_all_of_a_checkpoint_stops_the_run_in_one_line(
     del state[key]
     checkpoint.save(path, state)
     content = path.read_bytes()
-    ended = forge.run(tmp_path, *arguments)
-    assert ended.returncode == 2
-    said = rf"error: {path} is not a checkpoint that this program wrote \('{key}'\).*\n"
-    assert re.fullmatch(said, ended.stderr), ended.stderr
+    message = rf"error: {path} is not a checkpoint that this program wrote \('{key}'\)"
+    assert re.match(message, forge.run(tmp_path, *arguments).error())
     assert path.read_bytes() == content
 
 
 def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
-    forge: Forge, tmp_path: Path, interpreter: Callable[..., subprocess.CompletedProcess[str]]
+    forge: Forge, tmp_path: Path, interpreter: Callable[..., Ended]
 ) -> None:
     assert forge.run(tmp_path, *TINY, SILENT).returncode == 0
     folder = run_folder(tmp_path)
     before = {path: path.read_bytes() for path in folder.iterdir()}
-    again = interpreter(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1")
-    assert again.returncode == 0
+    again = interpreter(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1").good()
     best = max(row["test/accuracy"] for row in records(folder))
     last = records(folder)[-1]["test/accuracy"]
     lines = again.stdout.splitlines()
@@ -298,7 +257,7 @@ def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
 
 
 def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     arguments = KINDS["sgd"]
     assert forge.run(tmp_path, *arguments).returncode == 0
@@ -317,18 +276,6 @@ def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
-def exits(folder: Path) -> list[int]:
-    """Exit codes in a local W&B run folder, by another program than ours: wandb itself."""
-    found = subprocess.run(
-        [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    entries = map(json.loads, found.stdout.splitlines())
-    return [entry["exit"].get("exit_code", 0) for entry in entries if entry["type"] == "exit"]
-
-
 def offline_folders(place: Path) -> list[Path]:
     return sorted((place / "runs" / "wandb").glob("offline-run-*"))
 
@@ -337,7 +284,7 @@ def offline_folders(place: Path) -> list[Path]:
 def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     forge: Forge,
     tmp_path: Path,
-    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+    uninterrupted: Uninterrupted,
     number: signal.Signals,
 ) -> None:
     death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", number)  # in epoch 3
@@ -349,7 +296,7 @@ def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2]
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == [1, 2]
-    assert exits(folder) == [128 + number]
+    assert [one.get("exit_code", 0) for one in inspect(folder)["exit"]] == [128 + number]
 
     ended = forge.run(tmp_path, *KINDS["sgd"])  # without W&B it is the same run
     assert "continuing after epoch 2 of 4" in ended.stdout
@@ -396,7 +343,7 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
     assert state["progress"]["epoch"] == len(done) >= 3
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == done
-    assert exits(folder) == [130]
+    assert [one.get("exit_code", 0) for one in inspect(folder)["exit"]] == [130]
 
 
 def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None:
@@ -460,7 +407,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(
 
 
 def test_a_crash_is_recorded_and_the_command_continues(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     arguments = KINDS["sgd"]
     death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", error="the roof fell in")
@@ -483,8 +430,7 @@ def test_a_crash_is_recorded_and_the_command_continues(
 
 
 def test_a_tracker_that_cannot_start_ends_no_training(forge: Forge, tmp_path: Path) -> None:
-    ended = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room"))
-    assert ended.returncode == 0, ended
+    ended = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room")).good()
     assert ended.stderr.startswith("warning: W&B failed (no room): this run goes on without it")
     assert status(tmp_path)["state"] == "finished"
     assert status(tmp_path)["unsent"], "`make sync` looks for it"
@@ -497,12 +443,12 @@ def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path)
     assert status(tmp_path)["state"] == "finished"
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == [1, 2, 3]
-    assert exits(folder) == [0]
+    assert [one.get("exit_code", 0) for one in inspect(folder)["exit"]] == [0]
 
 
 @pytest.mark.slow
 def test_killed_several_times_wandb_has_every_epoch_once(
-    forge: Forge, tmp_path: Path, uninterrupted: Callable[[tuple[str, ...]], Outcome]
+    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     for death in (
         Death("igo.runs.checkpoint.save", 2, "after"),  # epoch 2 is saved, not yet in W&B
@@ -519,19 +465,7 @@ def test_killed_several_times_wandb_has_every_epoch_once(
     folders = offline_folders(tmp_path)
     assert len({file.name for folder in folders for file in folder.glob("*.wandb")}) == 1
     rows = sorted((row for one in folders for row in history(one)), key=lambda row: row["epoch"])
-    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
-    for row, record in zip(rows, expected.records, strict=True):
-        assert {key: row.get(key) for key in record} == record
-
-
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-
-    def advance(self, *_: object) -> None: ...
-
-    def end_epoch(self, *_: object) -> None: ...
+    assert_rows(rows, expected.records)
 
 
 class Enough(Exception):
@@ -569,24 +503,19 @@ def test_dropout_draws_the_same_after_a_resume(
     torch.rand(7)  # where PyTorch's own generator stands does not matter
     train(second, there, 4)
     assert_equal(second.network.state_dict(), straight.network.state_dict())
-    untimed = [
-        [
-            {k: v for k, v in row.items() if k not in ("seconds", "images_per_second")}
-            for row in rows
-        ]
-        for rows in (there.records, progress.records)
-    ]
-    assert untimed[0] == untimed[1]
+    for row, other in zip(there.records, progress.records, strict=True):
+        times = {name: other[name] for name in ("seconds", "images_per_second")}
+        assert row | times == other
 
 
 def test_the_whole_way_as_a_user_walks_it(
     tmp_path: Path,
-    interpreter: Callable[..., subprocess.CompletedProcess[str]],
+    interpreter: Callable[..., Ended],
     forge: Forge,
-    uninterrupted: Callable[[tuple[str, ...]], Outcome],
+    uninterrupted: Uninterrupted,
 ) -> None:
     """A fork and a program of its own compute the same bits: the other tests here rest on it."""
     ended = forge.run(tmp_path, *KINDS["sgd"], death=Death("igo.runs.checkpoint.save", 2, "after"))
     assert ended.returncode == -signal.SIGKILL
-    assert interpreter(*KINDS["sgd"]).returncode == 0
+    interpreter(*KINDS["sgd"]).good()
     assert_same(outcome(tmp_path), uninterrupted(KINDS["sgd"]))

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, clean_environment, records, run_folder
-from forked import Death, Ended, Forge
-from test_tracking import NOWHERE, assert_key_is_nowhere, when_rows_are_there
+from conftest import TINY, Ended, clean_environment, python, records, run_folder, status
+from forked import Death, Forge
+from test_tracking import NOWHERE, assert_key_is_nowhere, assert_rows, when_rows_are_there
 from wandb_server import KEY, OnlineRun, WandbServer
 
 from igo.__main__ import main
@@ -49,8 +49,7 @@ def stopped(forge: Forge, place: Path, rows: int, number: int = signal.SIGTERM) 
 def assert_whole(run: OnlineRun, folder: Path, epochs: int = 6) -> None:
     """The W&B run has each of the folder's records, once and in order."""
     assert run.received == list(range(1, epochs + 1))
-    for row, record in zip(run.rows, records(folder, timings=True), strict=True):
-        assert {key: row.get(key) for key in record} == record
+    assert_rows(run.rows, records(folder, timings=True))
 
 
 def marks(place: Path) -> int:
@@ -83,25 +82,20 @@ def folder_of(place: Path, seed: int) -> Path:
 def test_all_runs_are_sent_once(forge: Forge, offline: Path, tmp_path: Path) -> None:
     """Without a key or a server nothing happens to them; then once; then not again."""
     place = copied(offline, tmp_path)
-    ended = sync(forge, place, NOWHERE, key="")
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: no W&B key is known here; run `wandb login`")
-    assert ended.stderr.count("\n") == 1
-    ended = sync(forge, place, NOWHERE, settings={"igo.runs.tracking.INIT_TIMEOUT": 1})
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: W&B does not answer (")
-    assert ended.stderr.count("\n") == 1
+    line = sync(forge, place, NOWHERE, key="").error()
+    assert line.startswith("error: no W&B key is known here; run `wandb login`")
+    line = sync(forge, place, NOWHERE, settings={"igo.runs.tracking.INIT_TIMEOUT": 1}).error()
+    assert line.startswith("error: W&B does not answer (")
     assert marks(place) == 0
 
     with WandbServer() as server:
-        ended = sync(forge, place, server.url)
-        assert ended.returncode == 0, ended.stderr
+        ended = sync(forge, place, server.url).good()
         assert ended.stderr == ""
         assert [line.split(": ")[1] for line in ended.stdout.splitlines()] == [
             "6 epochs sent", "3 epochs sent"
         ]  # fmt: skip
         longer, other = folder_of(place, 0), folder_of(place, 1)
-        ids = [json.loads((f / "status.json").read_text())["wandb_id"] for f in (longer, other)]
+        ids = [status(folder)["wandb_id"] for folder in (longer, other)]
         assert list(server.runs) == ids
         assert_whole(server.runs[ids[0]], longer)
         assert_whole(server.runs[ids[1]], other, 3)
@@ -114,8 +108,7 @@ def test_all_runs_are_sent_once(forge: Forge, offline: Path, tmp_path: Path) -> 
         assert sorted(server.runs[ids[0]].settings["tags"]) == ["graduated", "tagged"]
 
         server.operations.clear()
-        ended = sync(forge, place, server.url)
-        assert ended.returncode == 0
+        ended = sync(forge, place, server.url).good()
         assert ended.stdout.startswith("nothing to send: W&B has every run of")
         theirs = subprocess.run(
             [Path(sys.executable).parent / "wandb", "sync", "runs/wandb"],
@@ -133,14 +126,12 @@ def test_stopped_on_the_way_the_next_sends_the_rest(
     """An error in the program, whose end still sends what was logged: three rows of six."""
     place = copied(offline, tmp_path)
     with WandbServer() as server:
-        ended = sync(forge, place, server.url, death=Death(LOG, 4, error="here"))
-        assert ended.returncode == 2
-        assert ended.stderr == "error: W&B failed (here); all runs are kept, start this again\n"
+        line = sync(forge, place, server.url, death=Death(LOG, 4, error="here")).error()
+        assert line == "error: W&B failed (here); all runs are kept, start this again"
         (run,) = server.runs.values()
         assert run.received == [1, 2, 3]
         assert marks(place) == 0
-        ended = sync(forge, place, server.url)
-        assert ended.returncode == 0
+        ended = sync(forge, place, server.url).good()
         assert "3 epochs sent, 3 were there" in ended.stdout
         assert_whole(run, folder_of(place, 0))
         assert run.exit_code == 0
@@ -183,9 +174,7 @@ def test_a_server_lost_on_the_way_loses_nothing(
             forge, place, server.url, death=pause, settings={"igo.runs.tracking.FINISH_TIMEOUT": 1},
             WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL="1",
         )  # fmt: skip
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: W&B does not answer (it did not take all of")
-    assert ended.stderr.count("\n") == 1
+    assert ended.error().startswith("error: W&B does not answer (it did not take all of")
     assert marks(place) == 0
     with WandbServer() as again:
         again.runs = server.runs
@@ -233,14 +222,11 @@ def test_runs_without_a_folder_go_by_wandbs_files(
     empty.mkdir()
     (empty / "run-nothing.wandb").write_bytes(b"")
     with WandbServer() as server:
-        ended = sync(forge, place, server.url)
-        assert ended.returncode == 0, ended.stderr
+        ended = sync(forge, place, server.url).good()
         first, *_ = ended.stdout.splitlines()
         assert first == "[1/3] nothing: skipped: its file is empty, and it has no run folder"
         run, other = server.runs.values()
-        for row, record in zip(run.rows, records(kept, timings=True), strict=True):
-            assert {key: row.get(key) for key in record} == record
-        assert run.received == [1, 2, 3, 4, 5, 6]
+        assert_whole(run, kept)
         assert run.exit_code == 0
         assert run.settings["displayName"].endswith(f" {folder.name}")
         assert sorted(run.settings["tags"]) == ["graduated", "tagged"]
@@ -254,8 +240,7 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(
 ) -> None:
     place = copied(offline, tmp_path)
     running, damaged = folder_of(place, 0), folder_of(place, 1)
-    status = json.loads((running / "status.json").read_text())
-    (running / "status.json").write_text(json.dumps({**status, "state": "running"}))
+    (running / "status.json").write_text(json.dumps({**status(running), "state": "running"}))
     (damaged / "metrics.jsonl").write_text("{\n")
     with WandbServer() as server, (running / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -270,13 +255,7 @@ def test_one_that_runs_waits_and_a_damaged_one_is_said(
 
 def test_no_runs_are_one_line(tmp_path: Path) -> None:
     """As a user starts it."""
-    command = [sys.executable, "-m", "igo", "sync", f"runs_dir={tmp_path}"]
-    said = [
-        subprocess.run(
-            line, cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False
-        )
-        for line in (command, [*command[:-1], "runs_dir=nowhere"])
-    ]
-    assert (said[0].returncode, said[1].returncode) == (0, 2)
-    assert said[0].stdout.startswith("nothing to send")
-    assert said[1].stderr == "error: runs_dir=nowhere is not allowed: there is no such folder\n"
+    ended = python(tmp_path, "-m", "igo", "sync", f"runs_dir={tmp_path}").good()
+    assert ended.stdout.startswith("nothing to send")
+    line = python(tmp_path, "-m", "igo", "sync", "runs_dir=nowhere").error()
+    assert line == "error: runs_dir=nowhere is not allowed: there is no such folder"

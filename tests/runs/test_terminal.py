@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import io
-import json
 import os
 import pty
 import re
@@ -18,7 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, TINY, clean_environment, command, configure
+from conftest import ROOT, TINY, clean_environment, command, configure, status
 from rich.console import Console
 
 from igo.config.help import help_text
@@ -34,7 +33,6 @@ from igo.runs.terminal import Terminal
 from igo.words import counted
 
 Make = Callable[..., Config]
-Program = Callable[..., "subprocess.CompletedProcess[str]"]
 CUT = "…"
 RECORD: Record = {
     "epoch": 137, "stage": 137, "updates": 191_234, "eta_m": 0.0056234132, "b_m": 1437 / 36,
@@ -281,9 +279,8 @@ def test_a_run_whose_output_nobody_reads_can_be_continued(tmp_path: Path) -> Non
         process.stdout.close()
         assert process.stderr.read() == ""
     (folder,) = (tmp_path / "runs").glob("digits-*")
-    status = json.loads((folder / "status.json").read_text())
-    assert status["state"] == "interrupted"
-    assert status["signal"] == "SIGPIPE"
+    assert status(folder)["state"] == "interrupted"
+    assert status(folder)["signal"] == "SIGPIPE"
 
 
 @pytest.mark.parametrize("width", [60, 80, 100])

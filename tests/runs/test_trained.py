@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, TINY, clean_environment, records, run_folder
+from conftest import ROOT, TINY, assert_equal, python, records, run_folder, status
 from forked import Death, Forge
 
 import igo
@@ -26,8 +24,7 @@ OFFLINE = (*TINY, "tracking.mode=offline")
 def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished run is, with its model as a file; no test changes it."""
     place = tmp_path_factory.mktemp("trained")
-    ended = forge.run(place, *TINY, "tracking=none", "save_model=true", "engine.precision=fp32")
-    assert ended.returncode == 0, ended.stderr
+    forge.run(place, *TINY, "tracking=none", "save_model=true", "engine.precision=fp32").good()
     return place
 
 
@@ -46,21 +43,13 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(finished: Path) 
     assert right / total == pytest.approx(recorded, rel=1e-6)
 
 
-def test_it_needs_no_data_and_no_place(finished: Path, tmp_path: Path) -> None:
-    folder = run_folder(finished)
-    shutil.copytree(folder, tmp_path / "elsewhere")
-    one, other = igo.load_run(folder), igo.load_run(str(tmp_path / "elsewhere"))
-    for a, b in zip(
-        one.model.state_dict().values(), other.model.state_dict().values(), strict=True
-    ):
-        assert torch.equal(a, b)
-
-
-def test_model_pt_is_a_plain_state_dict(finished: Path) -> None:
+def test_the_model_is_the_one_in_a_plain_file_wherever_the_folder_is(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(run_folder(finished), tmp_path / "elsewhere")
+    model = igo.load_run(str(tmp_path / "elsewhere")).model
     state = torch.load(run_folder(finished) / "model.pt", weights_only=True)
-    wanted = igo.load_run(run_folder(finished)).model.state_dict()
-    assert list(state) == list(wanted)
-    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
+    assert_equal(dict(state), dict(model.state_dict()))
 
 
 def test_a_finished_run_gives_its_model_when_it_is_asked_later(
@@ -95,10 +84,7 @@ def test_what_is_no_finished_model_is_said(finished: Path, tmp_path: Path) -> No
 
 def test_importing_igo_is_cheap() -> None:
     code = "import igo, sys; print({'torch', 'numpy', 'hydra'} & set(sys.modules)); igo.load_run"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
-        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
-    )  # fmt: skip
+    done = python(ROOT, "-c", code, PYTHONPATH=str(ROOT / "src")).good()
     assert done.stdout == "set()\n"
     with pytest.raises(AttributeError, match="no attribute 'lode_run'"):
         igo.lode_run  # noqa: B018
@@ -106,8 +92,7 @@ def test_importing_igo_is_cheap() -> None:
 
 def artifacts(place: Path) -> list[dict[str, object]]:
     """The artifacts in W&B's own files of the one run."""
-    status = json.loads((run_folder(place) / "status.json").read_text())
-    folders = wandb_files.folders_of(place / "runs", status["wandb_id"])
+    folders = wandb_files.folders_of(place / "runs", status(place)["wandb_id"])
     return [e for f in folders for kind, e in wandb_files.entries(f) if kind == "artifact"]
 
 
@@ -117,8 +102,7 @@ def test_a_finished_run_brings_its_model_to_wandb_once(forge: Forge, tmp_path: P
     assert forge.run(tmp_path, *typed, death=death).returncode < 0
     assert artifacts(tmp_path) == []
     for _ in range(2):
-        ended = forge.run(tmp_path, *typed)
-        assert ended.returncode == 0, ended.stderr
+        forge.run(tmp_path, *typed).good()
     (made,) = artifacts(tmp_path)
     assert made["type"] == "model"
     (content,) = made["manifest"]["contents"]  # type: ignore[index]
@@ -132,9 +116,6 @@ def test_the_documented_prediction_works(finished: Path, tmp_path: Path) -> None
     text = (ROOT / "docs" / "runs.md").read_text()
     (code,) = re.findall(r"```python\n(import igo\n.*?)```", text, re.DOTALL)
     own = code.replace("runs/digits-…", str(run_folder(finished)))
-    done = subprocess.run(
-        [sys.executable, "-c", own], cwd=tmp_path, capture_output=True, text=True, check=True,
-        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
-    )  # fmt: skip
+    done = python(tmp_path, "-c", own, PYTHONPATH=str(ROOT / "src")).good()
     predicted, actual = done.stdout.splitlines()
     assert len(json.loads(predicted)) == len(json.loads(actual)) == 10
