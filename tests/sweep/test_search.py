@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
-import subprocess
-import time
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, command, records
-from forked import Ended, Forge
+from conftest import ROOT, TINY, Ended, command, python, records
+from forked import Forge
 
 pytestmark = pytest.mark.skipif(
     find_spec("optuna") is None, reason="the extra `search` is not installed"
@@ -109,12 +104,10 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
 ) -> None:
     shutil.copytree(searched[0] / "runs", tmp_path / "runs")
     before, found = trials(tmp_path), result(tmp_path)
-    ended = search(forge, tmp_path, "hydra.sweeper.n_trials=4", launcher="local")
-    assert ended.returncode == 0, ended.stderr
+    search(forge, tmp_path, "hydra.sweeper.n_trials=4", launcher="local").good()
     assert trials(tmp_path) == before
     assert result(tmp_path) == found
-    ended = search(forge, tmp_path, "hydra.sweeper.n_trials=6", launcher="local")
-    assert ended.returncode == 0, ended.stderr
+    search(forge, tmp_path, "hydra.sweeper.n_trials=6", launcher="local").good()
     after = trials(tmp_path)
     assert len(after) == 6, "the first four are those that were there"
     assert {name: after[name] for name in before} == before
@@ -125,57 +118,11 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
     assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
 
 
-@pytest.mark.slow
-def test_trials_that_outlive_their_search_are_waited_for(forge: Forge, tmp_path: Path) -> None:
-    """The search is killed while two trials train; the same command is typed at once."""
-    typed = ("hydra.sweeper.n_trials=4", "hydra.launcher.parallel=2", "epochs=60")
-    line = command(
-        tmp_path, "hydra/sweeper=search", "hydra/launcher=local", *PLAIN, *typed, "-m"
-    )  # fmt: skip
-    with subprocess.Popen(
-        line, cwd=tmp_path, env=clean_environment(), stdout=subprocess.DEVNULL
-    ) as manager:
-        while len(begun := processes(tmp_path)) < 2:
-            assert manager.poll() is None, "the search ended too early"
-            time.sleep(0.05)
-        manager.kill()
-    for pid in begun.values():
-        os.kill(pid, signal.SIGSTOP)
-    with ThreadPoolExecutor(1) as pool:
-        again = pool.submit(search, forge, tmp_path, *typed, launcher="local")
-        said = tmp_path / "out.txt"
-        while not again.done() and not (said.exists() and "2 running" in said.read_text()):
-            time.sleep(0.1)
-        time.sleep(2)
-        waits = not again.done()
-        for pid in begun.values():
-            os.kill(pid, signal.SIGCONT)
-        ended = again.result()
-    assert waits, ended
-    assert ended.returncode == 0, ended
-    assert len(reported(ended.stdout.splitlines())) == 4, "those of before count too"
-    assert "failed" not in ended.stdout
-    after = processes(tmp_path)
-    assert {name: after[name] for name in begun} == begun, "none was started again"
-    found = trials(tmp_path)
-    assert len(found) == 4
-    assert result(tmp_path)["best_value"] == max(one["accuracy"] for one in found.values())
-
-
-def processes(place: Path) -> dict[str, int]:
-    """Of each trial that has ended an epoch: the process that trained it last."""
-    return {
-        file.parent.name: json.loads((file.parent / "status.json").read_text())["pid"]
-        for file in place.glob("runs/*/metrics.jsonl") if file.read_text()
-    }  # fmt: skip
-
-
 def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path: Path) -> None:
     """Twelve trials: after ten, the sampler goes by the results that it was told."""
     import optuna
 
-    ended = search(forge, tmp_path, "hydra.sweeper.n_trials=12", "epochs=1", "schedule.stages=1")
-    assert ended.returncode == 0, ended.stderr
+    search(forge, tmp_path, "hydra.sweeper.n_trials=12", "epochs=1", "schedule.stages=1").good()
     there = trials(tmp_path)
     accuracies = {
         (one["config"]["p"], one["config"]["split"]): one["accuracy"] for one in there.values()
@@ -194,11 +141,10 @@ def test_what_is_typed_comes_on_top_and_the_seed_draws_others(
     searched: tuple[Path, Ended], forge: Forge, tmp_path: Path
 ) -> None:
     place, _ = searched
-    ended = search(
+    search(
         forge, tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.seed=1", "p=1",
         "split=interval(0.2,0.3)",
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    ).good()  # fmt: skip
     drawn = [one["config"] for one in trials(tmp_path).values()]
     assert [one["p"] for one in drawn] == [1, 1]
     assert all(0.2 <= one["split"] <= 0.3 for one in drawn)
@@ -210,8 +156,9 @@ FAILING = ("hydra.sweeper.params=null", "hydra.sweeper.n_trials=4")
 
 
 def test_a_trial_that_fails_does_not_end_the_search(forge: Forge, tmp_path: Path) -> None:
-    ended = search(forge, tmp_path, *FAILING, "learning_rate=choice(0.1,1e30)", launcher="local")
-    assert ended.returncode == 0, ended.stderr
+    ended = search(
+        forge, tmp_path, *FAILING, "learning_rate=choice(0.1,1e30)", launcher="local"
+    ).good()
     assert "the loss or its gradient is not finite at update" in ended.stderr
     assert result(tmp_path)["best_params"] == {"learning_rate": 0.1}
     assert "warning: trial " in ended.stderr
@@ -232,23 +179,15 @@ def test_a_search_is_refused_in_one_line(forge: Forge, tmp_path: Path) -> None:
         "seed=range(3,3)": "error: seed=range(3,3): it holds no value to draw",
         "hydra.sweeper.params=null": "error: there is nothing to search: give a setting several",
     }.items():
-        ended = search(forge, tmp_path, typed)
-        assert ended.returncode == 2
-        (line,) = ended.stderr.splitlines()
-        assert line.startswith(wanted)
+        assert search(forge, tmp_path, typed).error().startswith(wanted)
     assert not (tmp_path / "runs").exists()
 
 
 def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "optuna.py").write_text("raise ImportError('there is no optuna')\n")
-    path = f"{tmp_path}:{ROOT / 'src'}"
-    done = subprocess.run(
-        command(tmp_path, "-m", "hydra/sweeper=search", *PLAIN),
-        env=clean_environment(PYTHONPATH=path), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
-    assert line.endswith("pip install -e '.[search]'")
+    line = command(tmp_path, "-m", "hydra/sweeper=search", *PLAIN)[1:]
+    ended = python(tmp_path, *line, PYTHONPATH=f"{tmp_path}:{ROOT / 'src'}")
+    assert ended.error().endswith("pip install -e '.[search]'")
 
 
 def test_each_kind_of_values_is_drawn_as_hydra_means_it(forge: Forge, tmp_path: Path) -> None:
@@ -258,8 +197,7 @@ def test_each_kind_of_values_is_drawn_as_hydra_means_it(forge: Forge, tmp_path: 
         "seed=range(3,9,2)", "learning_rate=tag(log,interval(0.001,1))", "tracking.tags=[a,b],[c]",
         "max_batch_size=int(interval(100,101))", "engine.micro_batch_size=null,64",
     )  # fmt: skip
-    ended = search(forge, tmp_path, *typed)
-    assert ended.returncode == 0, ended.stderr
+    search(forge, tmp_path, *typed).good()
     drawn = [one["config"] for one in trials(tmp_path).values()]
     assert {one["seed"] for one in drawn} <= {3, 5, 7}
     assert all(0.001 <= one["learning_rate"] <= 1 for one in drawn)

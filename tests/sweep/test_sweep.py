@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +21,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, command, configure, records
+from conftest import ROOT, TINY, clean_environment, command, configure, python, records, status
 from forked import Ended, shared_forge
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -39,17 +38,13 @@ from igo.sweep.local import LocalSettings, Slot
 from igo.sweep.overview import Pace
 from igo.sweep.state import open_manifest
 
-Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
+Program = Callable[..., Ended]
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
 
 
 def folders(tmp_path: Path) -> list[Path]:
     return sorted(path.parent for path in (tmp_path / "runs").glob("*/status.json"))
-
-
-def status(folder: Path) -> dict[str, object]:
-    return dict(json.loads((folder / "status.json").read_text()))
 
 
 def folder_of(tmp_path: Path, *overrides: str) -> Path:
@@ -60,8 +55,7 @@ def folder_of(tmp_path: Path, *overrides: str) -> Path:
 def alone(*overrides: str) -> list[dict[str, object]]:
     """The records of one run outside any sweep."""
     with TemporaryDirectory() as folder:
-        ended = shared_forge().run(Path(folder), *overrides)
-        assert ended.returncode == 0, ended.stderr
+        shared_forge().run(Path(folder), *overrides).good()
         return records(folder_of(Path(folder), *overrides))
 
 
@@ -72,8 +66,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     interpreter: Program, program: Program, tmp_path: Path
 ) -> None:
     sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3")
-    done = interpreter(*sweep)
-    assert done.returncode == 0, done.stderr
+    interpreter(*sweep).good()
     found = folders(tmp_path)
     wanted = {
         folder_of(tmp_path, *SMALL, f"p={p}", f"split={s}", "seed=3")
@@ -92,8 +85,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     ]
 
     before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in found}
-    again = program(*sweep)
-    assert again.returncode == 0
+    again = program(*sweep).good()
     assert "4 runs, 4 finished" in again.stdout
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
 
@@ -146,8 +138,7 @@ def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path
     damaged = folder_of(tmp_path, *SMALL, "seed=1") / "metrics.jsonl"
     whole = damaged.read_bytes()
     damaged.write_bytes(b"")
-    again = program(*sweep)
-    assert again.returncode == 0, again.stderr
+    again = program(*sweep).good()
     assert "1 finished, 1 damaged" in again.stdout
     assert damaged.read_bytes() == whole
 
@@ -168,10 +159,7 @@ def test_a_run_that_fails_before_it_starts_has_a_record_too(
 def test_a_wrong_combination_is_refused_before_any_run_starts(
     program: Program, tmp_path: Path
 ) -> None:
-    done = program("-m", *SMALL, "p=0.5,2")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "p=2" in done.stderr
+    assert "p=2" in program("-m", *SMALL, "p=0.5,2").error()
     assert not folders(tmp_path)
 
 
@@ -205,8 +193,7 @@ def pid(folder: Path) -> int:
 
 def finish(program: Program, tmp_path: Path) -> None:
     """Start the sweep again: each run ends as it would have undisturbed."""
-    done = program("-m", *LONG, "seed=0,1")
-    assert done.returncode == 0, done.stdout + done.stderr
+    program("-m", *LONG, "seed=0,1").good()
     for seed in (0, 1):
         one = (*LONG, f"seed={seed}")
         assert records(folder_of(tmp_path, *one)) == alone(*one)
@@ -256,11 +243,10 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     finish(program, tmp_path)
 
 
-def status_text(tmp_path: Path) -> str:
+def status_text(tmp_path: Path, *words: str, **environment: str) -> str:
     """What `igo sweep-status` says of these runs."""
-    line = [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}"]
-    done = subprocess.run(line, capture_output=True, text=True, check=True, cwd=tmp_path)
-    return done.stdout
+    line = ("-m", "igo", "sweep-status", *words, f"runs_dir={tmp_path / 'runs'}")
+    return python(tmp_path, *line, **environment).good().stdout
 
 
 def test_a_run_that_another_process_works_on_is_waited_for(
@@ -310,15 +296,10 @@ def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) ->
         ("hydra.launcher.retry_failed=maybe", "hydra.launcher.retry_failed=maybe"),
         ("runs_dir=a,b", "runs_dir=a, b is not allowed"),
         ("hydra.launcher.paralel=2", "Did you mean 'hydra.launcher.parallel'"),
-        ("p=interval(0,1)", "hydra/sweeper=search"),
     ],
 )
 def test_a_mistake_is_one_line(wrong: str, named: str, program: Program) -> None:
-    done = program("-m", *SMALL, wrong, bare=wrong.startswith("runs_dir="))
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert named in done.stderr
+    assert named in program("-m", *SMALL, wrong, bare=wrong.startswith("runs_dir=")).error()
 
 
 def test_a_damaged_record_of_another_sweep_stands_in_no_ones_way(
@@ -327,8 +308,7 @@ def test_a_damaged_record_of_another_sweep_stands_in_no_ones_way(
     other = tmp_path / "runs" / "sweeps" / "other-1" / "sweep.json"
     other.parent.mkdir(parents=True)
     other.write_text("{")
-    done = program("-m", *SMALL, "epochs=1", "seed=0")
-    assert done.returncode == 0, done.stderr
+    program("-m", *SMALL, "epochs=1", "seed=0").good()
 
 
 def test_a_tmpdir_that_is_too_long_for_a_socket_is_said(
@@ -340,9 +320,7 @@ def test_a_tmpdir_that_is_too_long_for_a_socket_is_said(
 
 
 def test_a_sweep_without_m_is_an_error(program: Program) -> None:
-    done = program("sweep=p_split")
-    assert done.returncode == 2
-    assert "make sweep SWEEP=p_split" in done.stderr
+    assert "make sweep SWEEP=p_split" in program("sweep=p_split").error()
 
 
 def test_runs_of_a_sweep_are_one_group_in_wandb(program: Program, tmp_path: Path) -> None:
