@@ -5,28 +5,24 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import rounding
 import torch
-from conftest import TINY, clean_environment, records, run_folder
-from forked import Ended, shared_forge
+from conftest import TINY, Ended, python, records, run_folder
+from forked import shared_forge
 from torch import nn
 
 import igo
 from igo.analysis.measure_noise import table
 from igo.config.load import read_config
 from igo.config.plan import make_plan
-from igo.config.schema import Config
 from igo.method.measure import draw
 from igo.runs import assemble
 
 Program = Callable[..., Ended]
-Make = Callable[..., Config]
 
 
 def measured(tmp_path: Path, *arguments: str) -> Ended:
@@ -37,8 +33,7 @@ def measured(tmp_path: Path, *arguments: str) -> Ended:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; tests that change it take a copy."""
     place = tmp_path_factory.mktemp("trained")
-    ended = shared_forge().run(place, *TINY, "tracking=none", "engine.precision=fp32")
-    assert ended.returncode == 0, ended.stderr
+    shared_forge().run(place, *TINY, "tracking=none", "engine.precision=fp32").good()
     return run_folder(place)
 
 
@@ -52,8 +47,7 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
     folder = trained
     done = measured(
         tmp_path, f"run={folder}", "batch_sizes=[12]", "batches=5", "output=noise.json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    ).good()  # fmt: skip
     found = json.loads((tmp_path / "noise.json").read_text())
     config = read_config(folder / "config.yaml")
     training = assemble.prepare(config, make_plan(config))
@@ -83,14 +77,8 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
 
 def test_a_fresh_model_at_several_batch_sizes(tmp_path: Path) -> None:
     """In an interpreter of its own, as a user starts it."""
-    done = subprocess.run(
-        [
-            sys.executable, "-m", "igo", "measure-noise", "model.width=4", "batch_sizes=[4,16]",
-            "batches=8", "sampling=independent", "output=noise.json",
-        ],
-        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    line = ("-m", "igo", "measure-noise", "model.width=4", "batch_sizes=[4,16]", "batches=8")
+    done = python(tmp_path, *line, "sampling=independent", "output=noise.json").good()
     rows = json.loads((tmp_path / "noise.json").read_text())
     assert [row["batch_size"] for row in rows] == [4, 16]
     assert {row["sampling"] for row in rows} == {"independent"}
@@ -99,11 +87,10 @@ def test_a_fresh_model_at_several_batch_sizes(tmp_path: Path) -> None:
 
 
 def test_per_sample_with_running_statistics(tmp_path: Path) -> None:
-    done = measured(
+    measured(
         tmp_path, "estimator=per_sample", "batchnorm=eval", "model.width=4", "batch_sizes=[8]",
         "batches=10", "output=noise.json",
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    ).good()  # fmt: skip
     found = json.loads((tmp_path / "noise.json").read_text())
     assert (found["batch_size"], found["batches"]) == (1, 80)
     assert found["delta"]["batch_size"] == 8
@@ -151,8 +138,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_measured(
     copied: Path, tmp_path: Path
 ) -> None:
     (copied / "checkpoint.pt").write_bytes(b"PK")
-    done = measured(tmp_path, f"run={copied}", "batches=3", "output=noise.json")
-    assert done.returncode == 0, done.stderr
+    done = measured(tmp_path, f"run={copied}", "batches=3", "output=noise.json").good()
     assert re.fullmatch(
         r"warning: \S+checkpoint.pt is damaged .*; taken as it was after epoch 2\n", done.stderr
     )
@@ -168,8 +154,7 @@ def test_a_runs_own_momentum_and_micro_batches_are_used(program: Program, tmp_pa
     overrides = ("optimizer=nshb", "optimizer.decay_momentum=true", "engine.micro_batch_size=4")
     program(*TINY, "tracking=none", *overrides)
     folder = run_folder(tmp_path)
-    done = measured(tmp_path, f"run={folder}", "batches=3", "output=noise.json")
-    assert done.returncode == 0, done.stderr
+    measured(tmp_path, f"run={folder}", "batches=3", "output=noise.json").good()
     found = json.loads((tmp_path / "noise.json").read_text())
     last = records(folder)[-1]
     assert found["delta"]["momentum"] == last["beta_m"] < 0.9
@@ -202,8 +187,7 @@ def test_the_exponent_from_curvature_is_that_of_the_packages_function(
 ) -> None:
     """The same numbers from the run's weights, in train mode, on the same draws; and a limit."""
     ask = (f"run={trained}", "batch_sizes=[12]", "batches=5", "exponent=true", "modes=2")
-    done = measured(tmp_path, *ask, "learning_rate=0.001", "output=noise.json")
-    assert done.returncode == 0, done.stderr
+    done = measured(tmp_path, *ask, "learning_rate=0.001", "output=noise.json").good()
     found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
     assert f"ρ from curvature, b = 12: {found['value']:.3f}" in done.stdout
     training, _ = assemble.load_folder(trained, lambda _: None, warn=lambda _: None)
@@ -218,6 +202,5 @@ def test_the_exponent_from_curvature_is_that_of_the_packages_function(
     )  # fmt: skip
     assert found["value"] == pytest.approx(expected.value, abs=1e-3)
     assert found["steps"] == pytest.approx(expected.steps, rel=1e-2)
-    over = measured(tmp_path, *ask, "learning_rate=1000")
-    assert over.returncode == 0, over.stderr
+    over = measured(tmp_path, *ask, "learning_rate=1000").good()
     assert re.search(r"not known: learning_rate=1000: ηλ_max = .* take η below", over.stdout)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from conftest import records
 from omegaconf import DictConfig
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
@@ -47,10 +48,6 @@ def only(found: list[Family], kind: str) -> Family:
     return family
 
 
-def epochs_of(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def methods(root: Path, seeds: int = 4) -> dict[str, list[Path]]:
     return {
         label: record_runs(root, *overrides, "schedule.stages=3", seeds=range(seeds), centre=centre)
@@ -80,11 +77,11 @@ def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
     table = curves.training(results, family).table
     assert len(table) == 4 * 3
     for row in table.iter_rows(named=True):
-        records = [epochs_of(folder)[row["epoch"] - 1] for folder in folders[row["label"]]]
+        own_rows = [records(folder)[row["epoch"] - 1] for folder in folders[row["label"]]]
         assert row["n"] == 4
-        assert row["updates"] == records[0]["updates"]
+        assert row["updates"] == own_rows[0]["updates"]
         for metric in ("test/accuracy", "train/loss"):
-            values = [record[metric] for record in records]
+            values = [record[metric] for record in own_rows]
             mean, deviation = statistics.fmean(values), statistics.stdev(values)
             low, high = stats.t.interval(0.95, 3, loc=mean, scale=deviation / 2)
             found = [row[f"{metric}_{what}"] for what in ("mean", "sd", "low", "high")]
@@ -256,7 +253,7 @@ def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
     assert np.ptp(equal["delta_planned"].to_numpy()) < 1e-12
     (group,) = delta.equal_noise(results, family)
     assert group.labels == ["η = 0.05, b = 8", "η = 0.1, b = 32"]
-    assert group.p == pytest.approx(_alexander_govern(truth[0.05, 8], truth[0.1, 32]))
+    assert group.p == stats.alexandergovern(truth[0.05, 8], truth[0.1, 32]).pvalue
     assert group.p_holm == group.p
     shares = delta.explained(results, family)
     means = [statistics.fmean(values) for values in truth.values()]
@@ -266,24 +263,6 @@ def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
     told = verdicts.of_family(results, family, [], 0.5)
     assert [row.verdict for row in told.rows] == ["undecided", "not equal"]
     assert told.rows[1].result == f"+{100 * abs(means[0] - means[1]):.2f} points"
-
-
-def _alexander_govern(*samples: list[float]) -> float:
-    """By the formulas of their paper (1994), equations 1 to 7."""
-    n = np.array([len(s) for s in samples])
-    mean = np.array([np.mean(s) for s in samples])
-    error = np.array([np.std(s, ddof=1) for s in samples]) / np.sqrt(n)
-    weights = error**-2 / (error**-2).sum()
-    t = (mean - (weights * mean).sum()) / error
-    v = n - 1
-    a, b = v - 0.5, 48 * (v - 0.5) ** 2
-    c = np.sqrt(a * np.log(1 + t**2 / v))
-    z = (
-        c
-        + (c**3 + 3 * c) / b
-        - (4 * c**7 + 33 * c**5 + 240 * c**3 + 855 * c) / (10 * b**2 + 8 * b * c**4 + 1000 * b)
-    )
-    return float(stats.chi2.sf((z**2).sum(), len(samples) - 1))
 
 
 def test_decay_rates_and_band_have_their_closed_forms(tmp_path: Path) -> None:

@@ -10,16 +10,15 @@ import json
 import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT, TINY, clean_environment
-from forked import Ended, shared_forge
+from conftest import ROOT, python
+from forked import shared_forge
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
@@ -27,7 +26,6 @@ from recorded import METHODS, edit, record_runs
 from igo.analysis.report import chart, draw, page, program
 from igo.errors import ConfigError, UserError
 
-Program = Callable[..., Ended]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -138,11 +136,7 @@ def made(mixed: Path) -> Path:
 
 def test_the_command_writes_the_same_bytes_again(mixed: Path, made: Path) -> None:
     before = bytes_of(made)
-    done = subprocess.run(
-        [sys.executable, "-m", "igo", "report", f"runs={mixed}", f"output={made}"],
-        capture_output=True, text=True, env=clean_environment(), check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = python(mixed.parent, "-m", "igo", "report", f"runs={mixed}", f"output={made}").good()
     assert done.stderr == ""
     lines = done.stdout.splitlines()
     assert lines[0] == "10 runs (2 excluded); 3 figures, 5 skipped"
@@ -298,10 +292,8 @@ def test_what_cannot_be_is_said_before_anything_is_read(
 
 def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
     typed = (f"runs={tmp_path}", f"output={tmp_path / 'report'}")
-    done = shared_forge().run(tmp_path, *typed, command="report")
-    assert done.returncode == 2
-    assert done.stderr == (
-        f"error: runs={tmp_path} is not allowed: it holds no runs (folders with a config.yaml)\n"
+    assert shared_forge().run(tmp_path, *typed, command="report").error() == (
+        f"error: runs={tmp_path} is not allowed: it holds no runs (folders with a config.yaml)"
     )
     assert not (tmp_path / "report").exists()
 
@@ -444,25 +436,6 @@ def test_a_broken_script_would_be_seen(tmp_path: Path) -> None:
     _, said = browse(page, tmp_path / "profile")
     assert len(said) == 1
     assert "absent is not defined" in said[0]
-
-
-@pytest.mark.slow
-def test_runs_that_were_trained(program: Program, tmp_path: Path) -> None:
-    trained = program("-m", *TINY, "split=1", "p=0.5,1", "seed=0,1", "tracking=none")
-    assert trained.returncode == 0, trained.stderr
-    report(tmp_path / "runs", tmp_path / "report")
-    with (tmp_path / "report" / "figures" / "schedules_training.csv").open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [(row["label"], row["epoch"], row["n"]) for row in rows] == [
-        (f"p = {p}", str(epoch), "2") for p in ("0.5", "1") for epoch in (1, 2, 3)
-    ]
-    records = [
-        json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
-        for path in (tmp_path / "runs").glob("*/")
-        if (path / "config.yaml").exists() and "p: 0.5" in (path / "config.yaml").read_text()
-    ]
-    mean = sum(record["test/accuracy"] for record in records) / 2
-    assert float(rows[2]["test/accuracy_mean"]) == pytest.approx(mean)
 
 
 @pytest.mark.usefixtures("undrawn")

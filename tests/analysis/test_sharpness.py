@@ -6,8 +6,6 @@ import itertools
 import json
 import re
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +14,8 @@ import numpy as np
 import pytest
 import rounding
 import torch
-from conftest import TINY, clean_environment
-from forked import Death, Ended, Forge
+from conftest import TINY, Ended, python
+from forked import Death, Forge
 from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -296,11 +294,7 @@ def result(folder: Path) -> dict[str, Any]:
 def test_a_finished_run_gets_its_sharpness(forge: Forge, tmp_path: Path) -> None:
     """As started by a user; loss and gradient as of its checkpoint on the images as they are."""
     folder = trained(forge, tmp_path, "dataset.augment.crop=2", "seed=5")
-    done = subprocess.run(
-        [sys.executable, "-m", "igo", "sharpness", *QUICK, "samples=96", "norm=2"],
-        cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = python(tmp_path, "-m", "igo", "sharpness", *QUICK, "samples=96", "norm=2").good()
     found = result(folder)
     config = assemble.read_config(folder / "config.yaml")
     training = assemble.prepare(config, assemble.make_plan(config))
@@ -331,8 +325,7 @@ def test_the_same_settings_are_not_measured_twice(forge: Forge, tmp_path: Path) 
 
     def written(*arguments: str) -> bool:
         before = file.stat().st_ino if file.exists() else None
-        ended = sharpness(forge, tmp_path, f"runs={folder}", *arguments)
-        assert ended.returncode == 0, ended.stderr
+        sharpness(forge, tmp_path, f"runs={folder}", *arguments).good()
         return file.stat().st_ino != before
 
     assert written()
@@ -355,8 +348,7 @@ def test_killed_it_goes_on_with_the_runs_that_are_left(forge: Forge, tmp_path: P
     assert sharpness(forge, tmp_path, death=death).returncode == -signal.SIGKILL
     before = (first / "sharpness.json").stat().st_ino
     assert not (second / "sharpness.json").exists()
-    ended = sharpness(forge, tmp_path)
-    assert ended.returncode == 0
+    ended = sharpness(forge, tmp_path).good()
     assert ended.stdout.splitlines()[-1] == "1 measured, 1 measured before"
     assert (first / "sharpness.json").stat().st_ino == before
     assert result(second)["loss"] != result(first)["loss"]
@@ -437,7 +429,5 @@ BAD = {
 @pytest.mark.parametrize("typed", BAD)
 def test_bad_use_is_one_line(forge: Forge, typed: str, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    ended = forge.run(tmp_path, typed, command="sharpness")
-    assert ended.returncode == 2, ended.stdout
-    assert re.match(f"error: .*{BAD[typed]}", ended.stderr.splitlines()[-1]), ended.stderr
-    assert ended.stderr.count("\n") == 1
+    line = forge.run(tmp_path, typed, command="sharpness").error()
+    assert re.match(f"error: .*{BAD[typed]}", line), line
