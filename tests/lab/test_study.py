@@ -6,13 +6,13 @@ import itertools
 import json
 import statistics
 import subprocess
-import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import python
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
@@ -369,9 +369,7 @@ def test_the_list_of_rows_is_there_at_once(study: list[Row]) -> None:
         "import sys; from lab.study.__main__ import main; sys.argv = ['', 'reproduce'];"
         "main(); print(*sys.modules.keys() & {'torch', 'hydra', 'scipy'})"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=table.ROOT, capture_output=True, text=True, check=True
-    )
+    done = python(table.ROOT, "-c", code).good()
     *lines, heavy = done.stdout.splitlines()
     assert not heavy
     assert max(map(len, lines)) <= 80

@@ -1,27 +1,17 @@
 import csv
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python
 from forked import shared_forge
 
 from lab.theory import laboratory
 
 
 def theory(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "lab.theory", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
-    )
+    return python(folder, "-m", "lab.theory", *arguments, PYTHONPATH=f"{ROOT}:{ROOT / 'src'}")
 
 
 def forked(folder, *arguments):
@@ -31,11 +21,9 @@ def forked(folder, *arguments):
 
 
 def test_studies_write_their_files_and_the_page_keeps_rows_of_earlier_runs(tmp_path):
-    done = theory(tmp_path, "study=[movement,decay_rates]", "output=out", "seed=3")
-    assert done.returncode == 0, done.stderr
+    theory(tmp_path, "study=[movement,decay_rates]", "output=out", "seed=3").good()
     before = (tmp_path / "out" / "minimisers_move.csv").read_bytes()
-    again = forked(tmp_path, "study=decay_rates", "output=out")
-    assert again.returncode == 0, again.stderr
+    forked(tmp_path, "study=decay_rates", "output=out").good()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
     page = (tmp_path / "out" / "README.md").read_text()
     assert "**4 statements: " in page
@@ -75,8 +63,7 @@ def verdicts(folder):
 @pytest.mark.slow
 def test_the_committed_theory_comes_out_again(tmp_path):
     """Every study runs; its tables are those in results/theory, and its verdicts."""
-    done = theory(tmp_path, "output=out", "starts=2", "budget=100")
-    assert done.returncode == 0, done.stderr
+    theory(tmp_path, "output=out", "starts=2", "budget=100").good()
     out = tmp_path / "out"
     assert {p.name for p in out.iterdir()} == {p.name for p in COMMITTED.iterdir()}
     statements = {row.stated for row in laboratory.load("comparison").rows}
@@ -107,31 +94,19 @@ def close(row, other):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("typed", "message"),
     [
-        (["study=smothing"], "study=smothing is not allowed"),
-        (["study=smothing"], "Did you mean 'smoothing'?"),
-        (["study=[nice,decay_rate]"], "Did you mean 'decay_rates'?"),
-        (["study=[]"], "study=[]"),
-        (["study=null"], "study=[]"),
-        (["starts=1"], "starts=1 is not allowed: it must be in [2, 10,000]"),
-        (["budget=many"], "budget=many is not allowed: it must be a whole number"),
-        (["workers=0"], "workers=0 is not allowed: it must be in [1, 1,024]"),
-        (["seed=-1"], "seed=-1"),
-        (["output=null"], "output=null is not allowed"),
+        ("study=smothing", "study=smothing is not allowed"),
+        ("study=[nice,decay_rate]", "Did you mean 'decay_rates'?"),
+        ("study=null", "study=[]"),
+        ("starts=1", "starts=1 is not allowed: it must be in [2, 10,000]"),
+        ("budget=many", "budget=many is not allowed: it must be a whole number"),
+        ("workers=0", "workers=0 is not allowed: it must be in [1, 1,024]"),
+        ("seed=-1", "seed=-1"),
+        ("output=null", "output=null is not allowed"),
+        ("sed=1", "no setting 'sed'. Did you mean 'seed'"),
     ],
 )
-def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, arguments, message):
-    failed = forked(tmp_path, *arguments)
-    assert failed.returncode == 2
-    assert message in failed.stderr
-    assert failed.stderr.strip().count("\n") == 0
-    assert "Traceback" not in failed.stderr
+def test_bad_values_are_one_line_and_a_failing_exit_code(tmp_path, typed, message):
+    assert message in forked(tmp_path, typed).error()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_unknown_setting_is_refused(tmp_path):
-    failed = forked(tmp_path, "sed=1")
-    assert failed.returncode == 2
-    assert "no setting 'sed'. Did you mean 'seed'" in failed.stderr
-    assert "Traceback" not in failed.stderr

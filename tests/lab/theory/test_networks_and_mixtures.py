@@ -5,7 +5,6 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from lab.noise.quantities import tail_index
 from lab.theory import teacher
 from lab.theory.implicit import length_shares
 from lab.theory.kernels import Kernel
@@ -134,11 +133,6 @@ def test_stage_lengths_by_hand():
     np.testing.assert_allclose(found[1] / found[0], (1 - 0.2) / 0.15)
     with pytest.raises(ValueError, match=r"h=0\.25"):
         length_shares(phi, rates, 0.25)
-
-
-def test_hill_finds_the_index_of_a_pareto_tail():
-    sizes = stats.pareto(2.5).rvs(40_000, random_state=np.random.default_rng(0))
-    assert tail_index(sizes).value == pytest.approx(2.5, rel=0.05)
 
 
 def test_typical_noise_of_gaussian_draws_falls_as_the_root_of_the_batch():

@@ -76,22 +76,6 @@ def test_no_source_of_the_laboratory_names_a_verdict_but_the_rule():
     assert {name for name, _ in found} == {"row.py"}
 
 
-def functions():
-    for path in SOURCES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                yield path, node
-
-
-def test_no_function_is_longer_than_45_lines():
-    long = [
-        f"{path.name}:{node.name}: {node.end_lineno - node.lineno + 1}"
-        for path, node in functions()
-        if node.end_lineno - node.lineno + 1 > 45
-    ]
-    assert long == []
-
-
 def test_no_number_checked_in_a_row_is_a_literal():
     """Check("…", 0.3, …) in a study would be a result written by hand."""
     literal = [

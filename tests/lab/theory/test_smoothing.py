@@ -31,13 +31,6 @@ def test_rastrigin_closed_forms_of_the_contract(level):
         np.testing.assert_allclose(function.value(x, level), expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize("level", [0.2, 0.75])
-def test_rastrigin_closed_form_is_the_integral(level):
-    function = smoothed.rastrigin(Kernel("ball"), 1)
-    expected = integrate.quad(lambda u: rastrigin_1d(0.3 - level * u) / 2, -1, 1)[0]
-    assert function.value(np.array([[0.3]]), level)[0] == pytest.approx(expected, rel=1e-10)
-
-
 @pytest.mark.parametrize("kernel", ["ball", "sphere", "gaussian"])
 @pytest.mark.parametrize("dimension", [1, 2])
 @pytest.mark.parametrize("level", [0.3, 1.1])
