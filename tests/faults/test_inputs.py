@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, Quiet
 from drawn import Settings, anything, one_mistake, right, typed
 from forked import shared_forge
 from hydra import compose, initialize_config_dir
@@ -54,15 +54,6 @@ class OneStep(Exception):
     """Training got as far as its second update."""
 
 
-class Silent:
-    """A bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None:
-        """See igo.runs.terminal.ProgressBar."""
-
-    advance = end_epoch = begin_epoch
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("data")
@@ -95,7 +86,7 @@ def step(training: Training) -> int:
         if asked > 1:
             raise OneStep
 
-    bar, ignore = Silent(), lambda _: None
+    bar, ignore = Quiet(), lambda _: None
     try:
         loop.train(training, Progress(), bar, ignore, stop_after_one)  # type: ignore[arg-type]
     except OneStep:
@@ -188,8 +179,7 @@ def test_a_sample_through_the_command_line(
     @drawn(20)
     @given(right())
     def well(found: Settings) -> None:
-        ended = forge.run(place, *OWN, *typed(found), "fresh=true")
-        assert ended.returncode == 0, ended.stderr
+        ended = forge.run(place, *OWN, *typed(found), "fresh=true").good()
         assert "Traceback" not in ended.stderr
         codes[ended.returncode] += 1
 

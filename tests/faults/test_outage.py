@@ -7,11 +7,8 @@ long it took, beside a run without W&B at the same moment, is printed: the machi
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import clean_environment, records, run_folder
+from conftest import python, records, run_folder, status
 from forked import shared_forge
 from test_resume import assert_same, outcome
+from test_tracking import FAST, NOWHERE, assert_rows
 from wandb_server import KEY, NONSENSE, WandbServer
 
 pytestmark = pytest.mark.faults
@@ -31,8 +29,6 @@ EPOCHS = 24
 RUN = (
     f"epochs={EPOCHS}", "schedule.stages=6", "batch_size=32", "noise.batches=2", "split=0.9",
 )  # fmt: skip
-FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
-NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
 
 def begun_and_trained(place: Path) -> float:
@@ -103,9 +99,7 @@ def test_an_outage_costs_nothing_but_patience(
         server.trouble, server.rows_wanted = "", 0
         server.well_again.set()
         there = sync(within, server)
-    assert [row["epoch"] for row in there] == list(range(1, EPOCHS + 1))
-    for row, record in zip(there, records(run_folder(within)), strict=True):
-        assert {key: row.get(key) for key in record} == record
+    assert_rows(there, records(run_folder(within)))
     record_property("W&B outage", 1)
     training, whole = ((a + b) / 2 for a, b in zip(alone, afterwards, strict=True))
     print(
@@ -161,16 +155,9 @@ def services(place: Path) -> list[int]:
 
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:
     """Bring what is in the local W&B folders to the server; the one run's rows there."""
-    done = subprocess.run(
-        [sys.executable, "-m", "igo", "sync"],
-        env=clean_environment(WANDB_BASE_URL=server.url, WANDB_API_KEY=KEY, **FAST),
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done
-    identity = json.loads((run_folder(place) / "status.json").read_text())["wandb_id"]
+    keys = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY, **FAST}
+    assert python(place, "-m", "igo", "sync", **keys).good().stderr == ""
+    identity = status(place)["wandb_id"]
     assert list(server.runs) == [identity], "it is one run"
     assert len(server.runs[identity].received) == len(server.runs[identity].rows), "each once"
     return server.runs[identity].rows

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, records, run_folder
 from forked import Death, Forge
+from test_tracking import assert_rows
 from wandb_server import KEY, OnlineRun, WandbServer
 
 LAUNCH = ROOT / "launch" / "wandb_sweep.yaml"
@@ -65,8 +66,7 @@ def folder_of(place: Path, p: float) -> Path:
 def assert_row_for_row(run: OnlineRun, folder: Path) -> None:
     """The W&B run has each record of the folder, once, and is finished."""
     assert run.received == EPOCHS
-    for row, record in zip(run.rows, records(folder, timings=True), strict=True):
-        assert {key: row.get(key) for key in record} == record
+    assert_rows(run.rows, records(folder, timings=True))
     assert run.exit_code == 0
 
 
@@ -114,8 +114,9 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(forge: Forge, tmp_
         assert ended.returncode == 128 + signal.SIGTERM
         (own,) = server.runs
         assert server.runs[own].received == [1, 2]
-        ended = forge.run(tmp_path, *TINY, "tracking.group=ours", **as_agent(server, "theirs"))
-        assert ended.returncode == 0, ended.stderr
+        ended = forge.run(
+            tmp_path, *TINY, "tracking.group=ours", **as_agent(server, "theirs")
+        ).good()
         assert ended.stderr == ""
         assert "continuing after epoch 2" in ended.stdout
         assert set(server.runs) == {own, "theirs"}
@@ -131,7 +132,6 @@ def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(
         killed = Death("igo.runs.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
         assert forge.run(tmp_path, *TINY, death=killed, **agent).returncode == 128 + signal.SIGTERM
         del agent["WANDB_SWEEP_ID"], agent["WANDB_RUN_ID"]
-        ended = forge.run(tmp_path, *TINY, **agent)
-        assert ended.returncode == 0, ended.stderr
+        forge.run(tmp_path, *TINY, **agent).good()
         assert set(server.runs) == {"theirs"}
         assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))

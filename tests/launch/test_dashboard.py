@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY
-from forked import Ended, Forge
+from conftest import ROOT, TINY, Ended
+from forked import Forge
 from wandb_server import KEY, WandbServer
 
 from igo.config.schema import Config, TrackingConfig
@@ -131,14 +131,11 @@ def test_saved_twice_it_is_one_view(forge: Forge, tmp_path: Path) -> None:
     with WandbServer() as server:
         online = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         for _ in range(2):
-            ended = dashboard(forge, tmp_path, **online)
-            assert ended.returncode == 0, ended.stderr
+            ended = dashboard(forge, tmp_path, **online).good()
             assert ended.stderr == ""
             assert ended.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
-        ended = dashboard(forge, tmp_path, "project=other", **online)
-        assert ended.returncode == 2
-        assert "Project `team/other` not found" in ended.stderr
-        assert ended.stderr.count("\n") == 1
+        line = dashboard(forge, tmp_path, "project=other", **online).error()
+        assert "Project `team/other` not found" in line
         ((name, view),) = server.views.items()
     assert name == "nw-igodashboard-v"
     assert (view["entityName"], view["projectName"]) == ("team", "igo")
@@ -155,10 +152,8 @@ BAD = {
 
 @pytest.mark.parametrize("typed", BAD)
 def test_bad_use_is_one_line(forge: Forge, typed: str, tmp_path: Path) -> None:
-    ended = dashboard(forge, tmp_path, *typed.split())
-    assert ended.returncode == 2
-    assert re.match(f"error: .*{BAD[typed]}", ended.stderr), ended.stderr
-    assert ended.stderr.count("\n") == 1
+    line = dashboard(forge, tmp_path, *typed.split()).error()
+    assert re.match(f"error: .*{BAD[typed]}", line), line
 
 
 def test_help_says_where_the_program_is(forge: Forge, tmp_path: Path) -> None:

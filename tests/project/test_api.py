@@ -6,13 +6,11 @@ import ast
 import doctest
 import importlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import ROOT, clean_environment
+from conftest import ROOT, python
 
 import igo
 
@@ -56,17 +54,12 @@ print(batches.updates == plan.updates, loss.item() < 0.5,
 """
 
 
-def python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        env=clean_environment(), capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert not done.returncode, done.stderr
-    return done.stdout
+def output_of(code: str) -> str:
+    return python(ROOT, "-W", "error", "-c", code).good().stdout
 
 
 def test_the_five_lines_need_torch_numpy_and_scipy_alone() -> None:
-    assert python(FIVE_LINES) == "True True True\n"
+    assert output_of(FIVE_LINES) == "True True True\n"
 
 
 def test_importing_and_planning_cost_no_torch() -> None:
@@ -76,7 +69,7 @@ def test_importing_and_planning_cost_no_torch() -> None:
         "plan = igo.plan('graduated', n=90, epochs=3, learning_rate=0.1, batch_size=8, p=1)\n"
         "print(len(str(plan).splitlines()), before, {'torch', 'numpy', 'scipy'} & {*sys.modules})"
     )
-    assert python(code) == "5 set() set()\n"
+    assert output_of(code) == "5 set() set()\n"
 
 
 def test_every_public_name_is_there_typed_and_documented() -> None:
@@ -124,10 +117,7 @@ try:
 except ModuleNotFoundError as error:
     print("error:", error)
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
-        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
-    )  # fmt: skip
+    ended = python(ROOT, "-c", program, PYTHONPATH=str(ROOT / "src")).good()
     assert "class BatchSampler" in ended.stdout
     assert "load_run(folder" in ended.stdout
     assert re.search(r"error: \w+ is missing: pip install 'igo\[train,report\]'", ended.stdout)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import in_double
 import pytest
 import rounding
 import torch
-from conftest import ROOT, clean_environment
+from conftest import ROOT, python
 from torch import Tensor, nn
 
 from igo.config.schema import Config
@@ -197,14 +196,9 @@ def test_operations_are_counted_per_image(data_dir: Path) -> None:
 
 
 def test_an_unknown_cell_ends_in_one_line() -> None:
-    found = subprocess.run(
-        [sys.executable, "-m", "benchmarks.run", "quick", "small-33"],
-        cwd=ROOT, capture_output=True, text=True, check=False,
-        env=clean_environment(PYTHONPATH=str(ROOT / "src")),
-    )  # fmt: skip
-    assert found.returncode == 2
-    assert found.stderr.startswith("error: there is no small-33")
-    assert "small-32" in found.stderr
+    line = python(ROOT, "-m", "benchmarks.run", "quick", "small-33").error()
+    assert line.startswith("error: there is no small-33")
+    assert "small-32" in line
 
 
 def test_the_peak_memory_of_a_program_is_its_own() -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-from conftest import ROOT, TINY, clean_environment
+from conftest import ROOT, TINY, python
 
 MOST = 8  # of our functions that are open when the optimizer makes its step
 
@@ -24,10 +22,7 @@ torch.optim.SGD.step = looked
 sys.argv = ["src/train.py", *{TINY!r}, "tracking=none", "runs_dir={tmp_path}"]
 runpy.run_path("{ROOT}/src/train.py", run_name="__main__")
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, env=clean_environment(), capture_output=True,
-        text=True, check=True,
-    )  # fmt: skip
+    ended = python(ROOT, "-c", program).good()
     counts = {int(line.split()[1]) for line in ended.stderr.splitlines() if "FRAMES" in line}
     assert counts
     assert max(counts) <= MOST

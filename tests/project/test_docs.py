@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, python
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -51,9 +48,6 @@ def commands(pattern: str) -> list[str]:
 
 PROGRAMS = commands(r"(python src/train\.py|igo [a-z])")
 MAKE = commands(r"make sweep.* SWEEP=")
-
-
-TRAINING = {("python", "src/train.py"), ("igo", "train")}
 
 
 @pytest.mark.parametrize("command", PROGRAMS)
@@ -115,9 +109,6 @@ MEASURES = [["-m", f"benchmarks.{name}"] for name in ("run", "gpu", "reproducibl
 @pytest.mark.parametrize("program", [*([str(file)] for file in PICTURES), *MEASURES], ids=str)
 def test_a_program_says_what_it_does_when_asked(program: list[str], tmp_path: Path) -> None:
     """Without doing it."""
-    done = subprocess.run(
-        [sys.executable, *program, "--help"], cwd=tmp_path, capture_output=True, text=True,
-        check=True, env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
-    )  # fmt: skip
+    done = python(tmp_path, *program, "--help", PYTHONPATH=f"{ROOT}:{ROOT / 'src'}").good()
     assert Path(program[-1]).name.removeprefix("benchmarks.") in done.stdout
     assert not list(tmp_path.iterdir())

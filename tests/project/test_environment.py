@@ -118,17 +118,6 @@ def test_no_registry_is_named() -> None:
         assert not re.search(r"https?://|--index-url|--find-links ", text), name
 
 
-def test_make_help_lists_every_target_with_a_line() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    phony = re.search(r"^\.PHONY: (.*)$", makefile, re.MULTILINE)
-    assert phony is not None
-    printed = subprocess.run(
-        ["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    listed = dict(re.findall(r"^([a-z-]+) +(\S.*)$", printed, re.MULTILINE))
-    assert set(phony[1].split()) == set(listed)
-
-
 @pytest.mark.parametrize(
     ("target", "purposes"),
     [

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, clean_environment
+from conftest import ROOT, python
 
-HERE = {"PYTHONPATH": str(ROOT / "src")}
+HERE = {"PYTHONPATH": str(ROOT / "src"), "HF_HUB_OFFLINE": "1"}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 # what is needed, how it is started, and the least accuracy, in per cent, that it must print last
 EXAMPLES = {
@@ -27,12 +25,7 @@ EXAMPLES = {
 
 
 def run(tmp_path: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], cwd=tmp_path, capture_output=True, text=True,
-        env=clean_environment(TMPDIR=str(tmp_path), HF_HUB_OFFLINE="1", **HERE), check=False,
-    )  # fmt: skip
-    assert not done.returncode, done.stderr[-3000:]
-    return done.stdout
+    return python(tmp_path, *arguments, TMPDIR=str(tmp_path), **HERE).good().stdout
 
 
 @pytest.mark.examples

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, clean_environment
+from conftest import ROOT, clean_environment, python
 from packaging.requirements import Requirement
 
 sys.path.insert(0, str(ROOT))
@@ -46,11 +46,7 @@ def test_check_and_speed_are_done_without_what_a_bare_machine_lacks(tmp_path: Pa
         f"out = Path({str(tmp_path)!r})\n"
         "sys.exit(any([one_part(name, out, dry=True) for name in ('check', 'speed')]))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False,
-        env=clean_environment(PYTHONPATH=f"{ROOT / 'src'}:{ROOT}"),
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = python(ROOT, "-c", code, PYTHONPATH=f"{ROOT / 'src'}:{ROOT}").good()
     checked, fast = items(tmp_path / "check.json"), items(tmp_path / "speed.json")
     for name, one in (checked | fast).items():
         assert one["state"] == "done", name
@@ -83,12 +79,12 @@ def bare_python(folder: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_bare_machine_does_it_all_and_finds_the_tests_marked_gpu(tmp_path: Path) -> None:
-    python, out = bare_python(tmp_path), tmp_path / "out"
+    bare, out = bare_python(tmp_path), tmp_path / "out"
     code = f"import importlib.util as u; print([n for n in {NOT_THERE} if u.find_spec(n)])"
-    there = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+    there = subprocess.run([bare, "-c", code], capture_output=True, text=True, check=True)
     assert there.stdout.strip() == "[]"
     done = subprocess.run(
-        ["make", "gpu", f"PYTHON={python}", f"ARGS=dry out={out}"], cwd=ROOT, text=True,
+        ["make", "gpu", f"PYTHON={bare}", f"ARGS=dry out={out}"], cwd=ROOT, text=True,
         env=clean_environment(), capture_output=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
