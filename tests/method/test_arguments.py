@@ -99,17 +99,6 @@ def test_a_wrong_argument_is_named_with_its_cure(
     assert "\n" not in str(raised.value)
 
 
-def test_seesaw_is_the_cosine_noise_curve_split_in_two() -> None:
-    """arXiv 2510.14717: where cosine would halve η, take η/√2 and 2b; at equal samples."""
-    plan = igo.plan("cosine", n=2**20, epochs=12, learning_rate=1.0, batch_size=2**6, split=0.5)
-    alone = igo.plan("cosine", n=2**20, epochs=12, learning_rate=1.0, batch_size=2**6, split=1)
-    for stage, cosine in zip(plan.stages, alone.stages, strict=True):
-        halvings = cosine.eta_m  # what cosine annealing makes of η
-        whole = 1 / stage.batches  # k_m is a whole number, so b_m is off by up to one part in k_m
-        assert stage.eta_m == pytest.approx(halvings**0.5, rel=whole)
-        assert stage.b_m == pytest.approx(2**6 / halvings, rel=whole)
-
-
 def test_a_long_plan_prints_its_ends() -> None:
     text = str(igo.plan("cosine", **{**GIVEN, "epochs": 90}))
     lines = text.splitlines()

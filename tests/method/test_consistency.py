@@ -25,30 +25,15 @@ def made(workers: int = 0, **given: Any) -> tuple[Any, igo.BatchSampler, DataLoa
     return optimizer, batches, loader, igo.Schedule(optimizer, batches)
 
 
-def test_a_step_once_an_epoch_is_refused() -> None:
-    optimizer, _, loader, _ = made()
-    next(iter(loader))
-    with pytest.raises(RuntimeError, match="not once an epoch, and not after the update"):
-        optimizer.step()
-
-
-def test_a_step_after_the_update_is_refused_at_the_first() -> None:
+def test_an_update_without_its_step_of_the_schedule_is_refused() -> None:
     optimizer, _, loader, schedule = made()
     next(iter(loader))
-    with pytest.raises(RuntimeError, match=r"schedule\.step\(\) before"):
+    with pytest.raises(RuntimeError, match="not once an epoch, and not after the update"):
         optimizer.step()
     schedule.step()
     optimizer.step()
     with pytest.raises(RuntimeError, match=r"schedule\.step\(\) before"):
         optimizer.step()
-
-
-def test_an_update_that_a_scaler_skips_is_counted() -> None:
-    _, batches, loader, schedule = made()
-    for _ in batches.epochs():
-        for _ in loader:
-            schedule.step()
-    assert batches.done
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -144,23 +129,16 @@ def test_an_epoch_may_be_left_early(workers: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
-def test_another_scheduler_beside_it_is_refused() -> None:
-    for order in ("before the update", "after it"):
-        optimizer, _, _, schedule = made()
-        schedule.step()
-        other = lr_scheduler.ExponentialLR(optimizer, 0.5)
-        with pytest.raises(RuntimeError, match="something else writes it"):
-            _update(optimizer, schedule, other, order)
-
-
-def _update(optimizer: Any, schedule: Any, other: Any, order: str) -> None:
-    if order == "after it":
+@pytest.mark.parametrize("after_the_update", [True, False])
+def test_another_scheduler_beside_it_is_refused(after_the_update: bool) -> None:
+    optimizer, _, _, schedule = made()
+    schedule.step()
+    other = lr_scheduler.ExponentialLR(optimizer, 0.5)
+    if after_the_update:
         optimizer.step()
-        other.step()
-        schedule.step()
-    else:
-        other.step()
-        optimizer.step()
+    other.step()
+    with pytest.raises(RuntimeError, match="something else writes it"):
+        (schedule if after_the_update else optimizer).step()
 
 
 def test_rates_of_another_training_are_refused_when_loaded() -> None:
@@ -295,16 +273,6 @@ def test_two_steps_of_the_schedule_for_one_batch_are_refused_at_the_second(worke
         break
 
 
-def test_an_optimizer_that_makes_no_step_at_all_is_noticed() -> None:
-    plan = igo.plan("constant", n=40, epochs=10, learning_rate=0.1, batch_size=8)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
-    schedule = igo.Schedule(optimizer, igo.BatchSampler(plan))
-    for _ in range(32):
-        schedule.step()
-    with pytest.warns(igo.PlanWarning, match=r"of 32 updates .* made 0: call it for each"):
-        schedule.step()
-
-
 def test_a_loader_that_does_not_use_the_sampler_is_noticed_after_an_epoch() -> None:
     optimizer, batches, _, schedule = made()
     epochs = batches.epochs()
@@ -316,21 +284,20 @@ def test_a_loader_that_does_not_use_the_sampler_is_noticed_after_an_epoch() -> N
         next(epochs)
 
 
-def test_accumulation_without_parts_is_noticed() -> None:
-    """schedule.step() for each batch and optimizer.step() for each fourth: batches four times b."""
+@pytest.mark.parametrize(
+    ("every", "message"), [(4, "made 8: .*parts="), (99, "made 0: call it for each")]
+)
+def test_fewer_steps_than_updates_are_noticed(every: int, message: str) -> None:
+    """Accumulation without parts, whose batches are four times b; and no step at all."""
     plan = igo.plan("constant", n=40, epochs=10, learning_rate=0.1, batch_size=8)
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
-    batches = igo.BatchSampler(plan)
-    schedule = igo.Schedule(optimizer, batches)
-
-    def train() -> None:
-        for _ in range(plan.updates):
-            update = schedule.step()
-            if update.number % 4 == 0:
-                optimizer.step()
-
-    with pytest.warns(igo.PlanWarning, match=r"of 32 updates .* made 8: .*parts="):
-        train()
+    schedule = igo.Schedule(optimizer, igo.BatchSampler(plan))
+    for number in range(1, 33):
+        schedule.step()
+        if number % every == 0:
+            optimizer.step()
+    with pytest.warns(igo.PlanWarning, match=f"of 32 updates .* {message}"):
+        schedule.step()
 
 
 def test_a_resume_without_the_samplers_state_is_noticed() -> None:

@@ -12,23 +12,20 @@ import numpy as np
 import pytest
 import rounding
 import torch
-from conftest import TINY
+from conftest import TINY, Quiet
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_loop import Quiet, trained
 from test_noise import linear_gradients
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
+from trained import prepared, train
 
-from igo.config.plan import make_plan
 from igo.config.schema import Config, EngineConfig, NoiseConfig
 from igo.errors import UserError
 from igo.method import noise
 from igo.method.measure import draw, measure_noise, per_sample, per_sample_gradients
 from igo.method.spread import estimate
-from igo.runs import assemble
-from igo.train import datasets, engine, loop, measure, models, online, optim
-from igo.train.state import Progress
+from igo.train import datasets, engine, measure, models, online, optim
 
 Make = Callable[..., Config]
 cross_entropy = nn.functional.cross_entropy
@@ -40,25 +37,22 @@ def moments(samples: torch.Tensor) -> tuple[float, float]:
     return float((samples - full).square().sum() / len(samples)), float(full.square().sum())
 
 
+@pytest.mark.parametrize("k", [2, 3])
 @pytest.mark.parametrize("sampling", noise.SAMPLINGS)
-def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str) -> None:
-    """n = 5, K = 2 batches of b = 2: all draws of the sampling, by enumeration."""
-    samples, n, b = linear_gradients(5), 5, 2
-    if sampling == "with_replacement":
-        batches = list(itertools.product(range(n), repeat=b))
-        draws = list(itertools.product(batches, repeat=2))
-    elif sampling == "independent":
-        batches = list(itertools.combinations(range(n), b))
-        draws = list(itertools.product(batches, repeat=2))
+def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str, k: int) -> None:
+    """K batches of b = 2: all draws of the sampling, by enumeration."""
+    n, b = 2 * k if sampling == "disjoint" else 4, 2
+    samples = linear_gradients(n)
+    if sampling == "disjoint":
+        draws = [torch.tensor(order).view(k, b) for order in itertools.permutations(range(n))]
     else:
-        draws = [(p[:b], p[b:]) for p in itertools.permutations(range(n), 2 * b)]
+        pairs = itertools.combinations(range(n), b)
+        if sampling == "with_replacement":
+            pairs = itertools.product(range(n), repeat=b)
+        draws = list(map(torch.tensor, itertools.product(pairs, repeat=k)))
     found = [
-        estimate(
-            torch.stack([samples[list(one)].mean(dim=0) for one in pair]),
-            batch_size=b, n=n, sampling=sampling,
-        )
-        for pair in draws
-    ]  # fmt: skip
+        estimate(samples[one].mean(dim=1), batch_size=b, n=n, sampling=sampling) for one in draws
+    ]
     variance, square = moments(samples)
     assert math.fsum(f.variance for f in found) / len(found) == pytest.approx(variance, rel=1e-10)
     assert math.fsum(f.gradient_square for f in found) / len(found) == pytest.approx(
@@ -99,24 +93,6 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.90 <= inside / 400 <= 0.985
 
 
-def test_two_batches_give_no_interval_and_one_no_variance() -> None:
-    two = estimate(torch.randn(2, 3), batch_size=4, n=100)
-    assert two.interval is None
-    with pytest.raises(ValueError, match="batches=1"):
-        estimate(torch.randn(1, 3), batch_size=4, n=100)
-
-
-def test_impossible_samplings_are_refused() -> None:
-    with pytest.raises(ValueError, match="batch_size=10"):
-        estimate(torch.randn(3, 3), batch_size=10, n=10, sampling="independent")
-    with pytest.raises(ValueError, match="batches=3 of 4"):
-        estimate(torch.randn(3, 3), batch_size=4, n=10)
-    with pytest.raises(ValueError, match="bootstrap"):
-        estimate(torch.randn(3, 3), batch_size=1, n=10, sampling="bootstrap")
-    with pytest.raises(UserError, match="with_replacement"):
-        draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
-
-
 def small_network() -> nn.Module:
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
@@ -145,8 +121,8 @@ def test_per_sample_and_mini_batch_agree_without_batchnorm(make_config: Make) ->
     )
     on = engine.build(EngineConfig(device="cpu", precision="fp32"))
     found = [
-        measure.mini_batch(on, network, images, batch_size=10, batches=30, seed=s, sampling=kind)
-        for kind in noise.SAMPLINGS for s in range(6)
+        measure.mini_batch(on, network, images, batch_size=b, batches=30, seed=s, sampling=kind)
+        for kind in noise.SAMPLINGS for b in (4, 10) for s in range(3)
     ]  # fmt: skip
     assert np.mean([f.variance for f in found]) == pytest.approx(exact.variance, rel=0.05)
     covered = [f.interval and f.interval[0] <= exact.variance <= f.interval[1] for f in found]
@@ -188,6 +164,8 @@ def test_a_users_own_model_and_loader() -> None:
     scores = model(x).detach().softmax(dim=1) - nn.functional.one_hot(y, 3)
     rows = torch.cat([(scores.unsqueeze(2) * x.unsqueeze(1)).flatten(1), scores], dim=1).double()
     variance, _ = moments(rows)
+    with pytest.raises(UserError, match="with_replacement"):
+        draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
     loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True, drop_last=True)
     found = measure_noise(model, cross_entropy, loader, n=4096, batches=128)
     assert found.variance == pytest.approx(variance, rel=0.1)
@@ -234,7 +212,7 @@ def small_run(config: Config) -> tuple[list[float], list[float]]:
     The second is the mean over the epoch's measured gradients, by brute force at the parameters
     that each of them was measured at.
     """
-    training = assemble.prepare(config, make_plan(config))
+    training = prepared(config)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
     optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
@@ -257,10 +235,9 @@ def small_run(config: Config) -> tuple[list[float], list[float]]:
         return spied(*arguments)
 
     bar = type("Bar", (Quiet,), {"begin_epoch": begins})()
-    progress = Progress()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "training_gradient", spy)
-        loop.train(training, progress, bar, lambda record: None, lambda: None)
+        progress = train(training, bar=bar)
     found = [record["gradient_variance"] for record in progress.records]
     return found, [float(np.mean(epoch)) for epoch in truths]
 
@@ -293,10 +270,9 @@ def test_online_agrees_with_the_instrument_at_the_same_parameters(
         "epochs=1", "schedule=constant", "learning_rate=1e-12", f"batch_size={b}", "model.width=8",
         "noise.online=1", "noise.batches=40", "engine.precision=fp32",
     )  # fmt: skip
-    progress, _, plan = trained(config)
-    assert progress.reference is not None
-    assert progress.reference.batch_size == 1437 // plan.stages[0].batches
-    assert progress.reference.interval is not None
+    training = prepared(config)
+    progress = train(training)
+    assert progress.reference.batch_size == 1437 // training.plan.stages[0].batches
     low, high = progress.reference.interval
     record = progress.records[0]
     assert record["variance_batch_size"] == progress.reference.batch_size
@@ -315,7 +291,7 @@ def test_measured_at_the_batch_as_it_is_or_at_the_size_recorded(make_config: Mak
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "training_gradient", spy)
-        progress, _, _ = trained(config)
+        progress = train(prepared(config))
     assert seen[:8] == [1437 // 60] * 8  # before training, at the batch as it is
     wanted = []
     for record in progress.records:
@@ -326,7 +302,7 @@ def test_measured_at_the_batch_as_it_is_or_at_the_size_recorded(make_config: Mak
 
 def test_measuring_online_does_not_change_training(make_config: Make) -> None:
     with_it, without = (
-        trained(make_config(*TINY, f"noise.online={share}"))[0].records for share in (0.5, 0)
+        train(prepared(make_config(*TINY, f"noise.online={share}"))).records for share in (0.5, 0)
     )
     for one, other in zip(with_it, without, strict=True):
         for name in ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "eta_m", "b_m"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -31,26 +30,6 @@ def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
     return (x @ w - y).unsqueeze(1) * x
 
 
-def test_estimate_is_unbiased_over_every_split_of_an_epoch_into_batches() -> None:
-    """All 6! orders of 6 samples in 2 or 3 disjoint batches: the mean is C² and ‖∇f‖² exactly."""
-    samples = linear_gradients()
-    n = len(samples)
-    full = samples.mean(dim=0)
-    variance = float((samples - full).square().sum() / n)  # tr Cov of a one-sample gradient
-    for k, b in ((3, 2), (2, 3), (2, 2)):
-        found, norms = [], []
-        for order in itertools.permutations(range(n), k * b):
-            pieces = samples[list(order)].view(k, b, -1).mean(dim=1)
-            measured = estimate(pieces, batch_size=b, n=n)
-            found.append(measured.variance)
-            mean = pieces.mean(dim=0)
-            norms.append(
-                float(mean.square().sum()) - measured.variance / (k * b) * (n - k * b) / (n - 1)
-            )
-        assert math.fsum(found) / len(found) == pytest.approx(variance, rel=1e-10)
-        assert math.fsum(norms) / len(norms) == pytest.approx(float(full.square().sum()), rel=1e-10)
-
-
 def test_gradient_norm_is_zero_where_its_square_is_estimated_below_zero() -> None:
     measured = estimate(torch.tensor([[1.0], [-1.0]]), batch_size=1, n=100)
     assert measured.variance == pytest.approx(2 * 99 / 100)
@@ -62,27 +41,27 @@ def test_published_noise_levels(b: int, delta: float) -> None:
     assert noise.noise_level(0.1, b, 1280.0) == pytest.approx(delta, abs=5e-4)
 
 
-def test_momentum_free_heavy_ball_has_the_noise_of_sgd() -> None:
-    plain = noise.noise_level(0.3, 8, 5.0)
-    for name in ("shb", "nshb"):
-        level = noise.noise_level(0.3, 8, 5.0, optimizer=name, momentum=0.0, gradient_norm=7.0)
-        assert level == plain
+@pytest.mark.parametrize(
+    ("given", "square"),  # δ²/η² at b = 4 and C² = 8: C²/b = 2, and β̂ = 0.9·0.91/0.01 = 81.9
+    [
+        ({}, 2),
+        ({"optimizer": "shb", "gradient_norm": 3.0}, 2),
+        ({"optimizer": "nshb", "gradient_norm": 3.0}, 2),
+        ({"optimizer": "shb", "momentum": 0.9}, 82.9 * 2),
+        ({"optimizer": "shb", "momentum": 0.9, "gradient_norm": 3.0}, 82.9 * 2 + 81.9 * 9),
+        ({"optimizer": "nshb", "momentum": 0.9, "gradient_norm": 3.0}, 2 + 4 * 0.81 * (2 + 9)),
+    ],
+)
+def test_noise_levels_of_momentum_by_hand(given: dict[str, Any], square: float) -> None:
+    level = noise.noise_level(0.5, 4, 8.0, **given)
+    assert level == pytest.approx(0.5 * math.sqrt(square), rel=1e-12)
 
 
-def test_momentum_noise_levels_by_hand() -> None:
-    """β = 0.9: β̂ = 0.9·0.91/0.01 = 81.9; C²/b = 2, K² = 9, η = 0.5."""
-    heavy = noise.noise_level(0.5, 4, 8.0, optimizer="shb", momentum=0.9, gradient_norm=3.0)
-    assert heavy == pytest.approx(0.5 * math.sqrt(82.9 * 2 + 81.9 * 9), rel=1e-12)
-    normalised = noise.noise_level(0.5, 4, 8.0, optimizer="nshb", momentum=0.9, gradient_norm=3.0)
-    assert normalised == pytest.approx(0.5 * math.sqrt(2 + 4 * 0.81 * (2 + 9)), rel=1e-12)
-
-
-def test_momentum_and_gradient_norm_are_0_unless_given() -> None:
-    assert noise.noise_level(0.3, 8, 5.0, optimizer="shb", gradient_norm=7.0) == pytest.approx(
-        0.3 * math.sqrt(5 / 8), rel=1e-12
-    )
-    heavy = noise.noise_level(0.5, 4, 8.0, optimizer="shb", momentum=0.9)
-    assert heavy == pytest.approx(0.5 * math.sqrt(82.9 * 2), rel=1e-12)
+def test_optimizers_without_a_law_or_momentum_are_refused() -> None:
+    with pytest.raises(ValueError, match="adam"):
+        noise.noise_level(0.1, 1, 1.0, optimizer="adam")
+    with pytest.raises(ValueError, match="optimizer='sgd': it must be shb or nshb"):
+        noise.momentum_for(0.1, 0.1, 8, 1.0, optimizer="sgd", gradient_norm=1.0, largest=0.9)
 
 
 @pytest.mark.parametrize(("sampling", "factor"), [("with_replacement", 1), ("disjoint", 99 / 100)])
@@ -130,11 +109,14 @@ def test_intervals_of_pieces_that_are_half_or_all_of_the_samples_cover_c2(
     assert held <= stats.binom(500, 0.98).ppf(1 - 1e-4)  # and they are no wider than they need be
 
 
-def test_three_batches_have_an_interval_and_noise_that_hangs_on_one_has_no_end() -> None:
+def test_two_batches_have_no_interval_three_have_one_and_noise_that_hangs_on_one_has_no_end() -> (
+    None
+):
     def interval(*values: float) -> tuple[float, float] | None:
         g = torch.tensor(values, dtype=torch.float64)[:, None]
         return estimate(g, batch_size=1, n=100).interval
 
+    assert interval(1.0, 2.0) is None
     three = interval(1.0, 2.0, 4.0)
     assert three is not None
     assert 0 < three[0] < 7 / 3 * 0.99 < three[1] < math.inf
@@ -156,16 +138,11 @@ def test_what_cannot_be_measured_is_said() -> None:
         noise.from_spreads([1.0] * 3, 1.0, batch_size=4, n=11, sampling="disjoint")
     noise.from_spreads([1.0] * 3, 1.0, batch_size=4, n=12, sampling="disjoint")
     with pytest.raises(ValueError, match=r"must be one of with_replacement, independent, disjoint"):
-        noise.sampling_factor("x", 1, 2)
+        noise.from_spreads([1.0] * 3, 1.0, batch_size=1, n=9, sampling="x")
     with pytest.raises(
         ValueError, match=r"^batch_size=3: it must be below n=3, or batches are equal"
     ):
         noise.sampling_factor("independent", 3, 3)
-
-
-def test_unknown_optimizer_is_an_error() -> None:
-    with pytest.raises(ValueError, match="adam"):
-        noise.noise_level(0.1, 1, 1.0, optimizer="adam")
 
 
 def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Make) -> None:
@@ -202,33 +179,6 @@ def plain_gradients(
         gradients = torch.autograd.grad(loss, list(network.parameters()))
         found.append(torch.cat([g.flatten() for g in gradients]).double())
     return found
-
-
-def test_measured_variance_does_not_depend_on_the_batch_size_without_batchnorm(
-    make_config: Make,
-) -> None:
-    """A linear model on digits: C² from batches of 8 and of 64 agrees with every sample's own."""
-    config = make_config("engine.precision=fp32")
-    on = engine.build(EngineConfig(device="cpu", precision="fp32"))
-    images = datasets.open_data(config, on.device)
-    torch.manual_seed(0)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    ((x, y),) = images.train_batches([torch.arange(images.n)], seed=0)
-    scores = network(x).detach().softmax(dim=1) - nn.functional.one_hot(y, 10)
-    weights = scores.unsqueeze(2) * x.flatten(1).unsqueeze(1)
-    gradients = torch.cat([weights.flatten(1), scores], dim=1).double()  # (n, 650), closed form
-    exact = float((gradients - gradients.mean(dim=0)).square().sum() / len(gradients))
-    for b, k in ((8, 150), (64, 20)):
-        found = [
-            measure.mini_batch(on, network, images, batches=k, batch_size=b, seed=s).variance
-            for s in range(4)
-        ]
-        assert sum(found) / 4 == pytest.approx(exact, rel=0.05)
-
-
-def test_momentum_belongs_to_optimizers_that_have_it() -> None:
-    with pytest.raises(ValueError, match="optimizer='sgd': it must be shb or nshb"):
-        noise.momentum_for(0.1, 0.1, 8, 1.0, optimizer="sgd", gradient_norm=1.0, largest=0.9)
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 3.0])

@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
 
 import igo
 from igo.method.plan import Plan
@@ -73,20 +72,6 @@ def test_ranks_share_each_batch_to_the_sample(ranks: int, n: int, b: int) -> Non
             assert {one.batch_size for one in told} == {update.batch_size}
 
 
-def test_weighted_losses_average_to_the_gradient_of_the_whole_batch() -> None:
-    x = torch.randn(7, 3, dtype=torch.float64)
-    w = torch.randn(3, dtype=torch.float64, requires_grad=True)
-    (whole,) = torch.autograd.grad((x @ w).square().mean(), w)
-    the_plan = plan(n=7, epochs=1, batch_size=7)
-    average = torch.zeros(3, dtype=torch.float64)
-    for rank in range(3):
-        sampler = BatchSampler(the_plan, seed=0, rank=rank, ranks=3)
-        (share,) = list(sampler)
-        loss = (x[share] @ w).square().mean() * sampler.advance().weight
-        average += torch.autograd.grad(loss, w)[0] / 3  # what DistributedDataParallel does
-    torch.testing.assert_close(average, whole)
-
-
 def test_the_batches_are_equal_parts_of_a_permutation() -> None:
     the_plan = plan()
     batches = BatchSampler(the_plan, seed=5)
@@ -96,18 +81,6 @@ def test_the_batches_are_equal_parts_of_a_permutation() -> None:
         for mine, theirs in zip(batches, order.tensor_split(k), strict=True):
             batches.advance()
             assert mine == theirs.tolist()
-
-
-def test_an_iteration_left_early_goes_on_at_the_next_untrained_batch() -> None:
-    batches = BatchSampler(plan(), seed=0)
-    whole = list(BatchSampler(plan(), seed=0))
-    for batch in batches:
-        if batches.updates == 2:
-            assert batch == whole[2]  # at hand, but not trained
-            break
-        batches.advance()
-    assert list(batches) == whole[2:]
-    assert len(batches) == len(whole)
 
 
 def test_updates_that_nobody_counts_are_noticed() -> None:
@@ -168,13 +141,3 @@ def test_a_rank_needs_its_number_of_ranks() -> None:
         BatchSampler(plan(), rank=1)
     with pytest.raises(igo.PlanError, match="rank=2"):
         BatchSampler(plan(), rank=2, ranks=2)
-
-
-def test_a_loader_of_another_epochs_length_is_told_the_truth() -> None:
-    the_plan = plan()
-    batches = BatchSampler(the_plan)
-    loader = DataLoader(torch.arange(50), batch_sampler=batches)
-    for epoch in batches.epochs():
-        assert len(loader) == the_plan.stage_of_epoch(epoch).batches
-        for _ in loader:
-            batches.advance()

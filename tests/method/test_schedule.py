@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from conftest import composing, epoch_batches, examples
+from conftest import composing, examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
@@ -103,6 +103,9 @@ def test_published_methods_have_their_published_numbers(experiment: str, make_co
     assert published == pytest.approx(rates, rel=5e-3)  # a whole k takes the rest into η
     assert all(eta <= rate * (1 + 1e-12) for eta, rate in zip(published, rates, strict=True))
     assert plan.updates == updates
+    if experiment != "cifar100_method1":  # the others have one noise curve
+        curve = [2 ** (-m / 2) for m in range(5)]
+        assert [stage.phi_m for stage in plan.stages] == pytest.approx(curve, rel=1e-12)
     assert [(stage.first_epoch, stage.epochs) for stage in plan.stages] == [
         (1, 40), (41, 40), (81, 40), (121, 40), (161, 40),
     ]  # fmt: skip
@@ -119,54 +122,12 @@ def test_methods_by_name_are_those_of_the_command(experiment: str, make_config: 
     assert [stage.epochs for stage in fewer.stages] == [50] * 4
 
 
-def test_methods_2_3_and_4_have_one_noise_curve(make_config: Make) -> None:
-    curves = [
-        [stage.phi_m for stage in make_plan(make_config(f"experiment=cifar100_method{m}")).stages]
-        for m in (2, 3, 4)
-    ]
-    assert curves[0] == pytest.approx(curves[1], rel=1e-12)
-    assert curves[0] == pytest.approx(curves[2], rel=1e-12)
-    assert curves[0] == pytest.approx([2 ** (-m / 2) for m in range(5)], rel=1e-12)
-
-
-def test_the_published_hybrid_has_its_published_split(make_config: Make) -> None:
-    config = make_config("experiment=cifar100_method4")
-    assert config.split == pytest.approx(0.41504, abs=5e-6)
-    assert config.schedule.gamma == pytest.approx(1 / math.sqrt(2), rel=1e-12)
-
-
-def test_optimal_decay_rates_are_those_of_algorithm_3(make_config: Make) -> None:
-    M, p = 7, 0.3
-    plan = make_plan(make_config("schedule=graduated", f"p={p}", "epochs=7", "split=0.6"))
-    for m in range(1, M):
-        wanted = (M - m) ** p / (M - (m - 1)) ** p  # as printed
-        assert plan.stages[m - 1].gamma_m == pytest.approx(wanted, rel=1e-12)
-
-
 def test_exponential_decays_by_the_epoch_whatever_the_stages(make_config: Make) -> None:
     plan = make_plan(
         make_config("schedule=exponential", "schedule.stages=3", "epochs=10", "split=1")
     )
     assert [stage.first_epoch for stage in plan.stages] == [1, 4, 7]
     assert [s.phi_m for s in plan.stages] == pytest.approx([0.9**0, 0.9**3, 0.9**6], rel=1e-12)
-
-
-def test_final_stage_is_full_batch_descent_with_the_last_learning_rate(make_config: Make) -> None:
-    plan = make_plan(make_config("schedule.final_updates=5", "epochs=4"))
-    last, before = plan.stages[-1], plan.stages[-2]
-    assert (last.stage, last.phi_m, last.b_m, last.updates, last.epochs) == (5, 0.0, 1437, 5, 5)
-    assert last.batches == 1
-    assert last.eta_m == before.eta_m
-    assert before.gamma_m == 0.0
-    assert plan.epochs == 9
-
-
-def test_a_schedule_that_reaches_zero_is_refused(make_config: Make) -> None:
-    config = make_config(
-        "schedule=step", "schedule.gamma=1e-200", "schedule.stages=4", "epochs=4", "split=1"
-    )
-    with pytest.raises(ConfigError, match=r"δ_3 = 0 δ_1 in stage 3 of 4"):
-        make_plan(config)
 
 
 PROFILES = {
@@ -284,13 +245,6 @@ def test_optimal_decay_rates_telescope_to_pytorchs_polynomial_for_any_p_and_m() 
         check()
 
 
-def test_momentum_that_decays_leaves_learning_rate_and_batches(make_config: Make) -> None:
-    plan = make_plan(make_config("optimizer=shb", "optimizer.decay_momentum=true", "epochs=9"))
-    assert {(stage.eta_m, stage.batches) for stage in plan.stages} == {(0.1, 90)}
-    wanted = [math.sqrt((10 - m) / 9) for m in range(1, 10)]
-    assert [stage.phi_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
-
-
 def check_stages_cover_all_epochs(config: Config, plan: Plan) -> None:
     epochs = [epoch for stage in plan.stages for epoch in stage.epoch_range]
     assert epochs == list(range(1, config.epochs + 1))
@@ -344,33 +298,6 @@ def check_batches(config: Config, plan: Plan) -> None:
             -n // cap
         )
         before = k
-
-
-def test_every_update_is_on_the_curve_within_one_sample() -> None:
-    """|η_t √(1/b_t)| of every update of random plans, and every sample once an epoch."""
-    with composing() as make:
-
-        @settings(max_examples=examples(60), deadline=None)
-        @given(
-            overrides=settings_of_plans(), samples=st.integers(130, 400), epoch=st.integers(1, 99)
-        )
-        def check(overrides: list[str], samples: int, epoch: int) -> None:
-            plan = make_plan(make(*overrides, f"dataset.samples={samples}"))
-            one = plan.stages[0].eta_m / math.sqrt(plan.stages[0].b_m)
-            for stage in plan.stages:
-                drawn = epoch_batches(samples, stage.batches, 0, epoch)
-                assert sorted(torch.cat(drawn).tolist()) == list(range(samples))
-                for b in {len(batch) for batch in drawn}:
-                    assert abs(b - stage.b_m) < 1
-                    if stage.phi_m == 0:
-                        continue
-                    applied = stage.eta_m / math.sqrt(b) / one
-                    low, high = (
-                        stage.phi_m * math.sqrt(stage.b_m / (b + d)) for d in (1, -1 + 1e-9)
-                    )
-                    assert low <= applied <= high
-
-        check()
 
 
 @pytest.mark.parametrize("rho", [0.2, 0.5, 1.0])

@@ -1,0 +1,49 @@
+"""Trainings without a run folder: made from a configuration, trained to the end or to an epoch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from conftest import Quiet
+
+from igo.config.plan import make_plan
+from igo.config.schema import Config
+from igo.files import Record
+from igo.runs import assemble
+from igo.train import loop
+from igo.train.state import Progress, Training
+
+
+class _Enough(Exception):
+    pass
+
+
+def prepared(config: Config) -> Training:
+    return assemble.prepare(config, make_plan(config))
+
+
+def train(
+    training: Training,
+    progress: Progress | None = None,
+    until: int | None = None,
+    bar: Any = None,
+    shrunk: Callable[[int, int], None] = lambda *_: None,
+) -> Progress:
+    """Train to the end, or until an epoch is recorded."""
+
+    def epoch_done(record: Record) -> None:
+        if record["epoch"] == until:
+            raise _Enough
+
+    progress = progress or Progress()
+    with contextlib.suppress(_Enough):
+        loop.train(training, progress, bar or Quiet(), epoch_done, lambda: None, shrunk)
+    return progress
+
+
+def timeless(records: list[Record]) -> list[Record]:
+    """Records without what two equal trainings differ in."""
+    timings = ("seconds", "images_per_second")
+    return [{k: v for k, v in record.items() if k not in timings} for record in records]
