@@ -21,7 +21,8 @@ include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
     "results/*/README.md", "results/exponent/protocol.md",
     "results/exponent/stream.md", "results/exponent/stream_again.md",
-    "results/exponent/momentum.md", "results/exponent/sizes.md", "results/last_batch/table.md",
+    "results/exponent/momentum.md", "results/exponent/sizes.md", "results/exponent/batchnorm.md",
+    "results/last_batch/table.md",
 ]  # fmt: skip
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 highlight_language = "text"
@@ -55,7 +56,7 @@ CONTENTS = {
     "Results": (
         "results/README results/protocol results/tuning results/*/README"
         " results/exponent/protocol results/exponent/stream results/exponent/momentum"
-        " results/exponent/stream_again results/exponent/sizes"
+        " results/exponent/stream_again results/exponent/sizes results/exponent/batchnorm"
         " results/last_batch/table"
     ),
     "What holds": "docs/contract docs/reliability docs/performance docs/gpu docs/log",

@@ -12,6 +12,7 @@ from torch import nn
 from lab.exponent import batchnorm, batchnorm_page, chains, judge
 from lab.exponent.batchnorm import InBatches, Modes
 from lab.exponent.chains import Cell, Length
+from lab.study.written import ROOT
 from lab.theory.exponent import streaming_regression
 
 CURVATURES, LABEL_NOISE = np.array([1.0, 0.3]), 0.25
@@ -186,3 +187,9 @@ def test_a_recorded_run_is_not_run_again(tmp_path, monkeypatch):
     assert [record["seeds"] for record in records] == [[0], [1]]
     assert records[0]["halves"] != records[1]["halves"]
     assert pl.DataFrame(records)["returned"].len() == 2
+
+
+def test_the_page_follows_from_the_records():
+    folder = ROOT / "results" / "exponent"
+    page = batchnorm_page.page_of(folder / "batchnorm", range(batchnorm.SEEDS))
+    assert page == (folder / "batchnorm.md").read_text()
