@@ -9,6 +9,7 @@ import pytest
 from conftest import TINY, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trained import prepared, train
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
@@ -16,9 +17,7 @@ from igo.errors import UserError
 from igo.method import momentum, noise
 from igo.method.noise import Noise
 from igo.method.plan import Stage
-from igo.runs import assemble
-from igo.train import control, loop, measure
-from igo.train.state import Progress
+from igo.train import control, measure
 
 Make = Callable[..., Config]
 
@@ -113,6 +112,5 @@ def test_without_any_noise_at_the_start_there_is_nothing_to_follow(
     optimizer = ["optimizer=shb"] if "momentum" in way else []
     config = make_config(*TINY, *optimizer, way)
     monkeypatch.setattr(measure, "mini_batch", lambda *_, **__: measured(0.0))
-    training = assemble.prepare(config, make_plan(config))
     with pytest.raises(UserError, match="C² is 0 at the start"):
-        loop.train(training, Progress(), None, lambda _: None, lambda: None)  # type: ignore[arg-type]
+        train(prepared(config))

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from conftest import TINY, records, run_folder
+from conftest import TINY, assert_equal, records, run_folder
 from forked import Death, shared_forge
-from test_report import epochs_of, methods, only, read
+from test_report import methods, only, read
+from trained import prepared, timeless, train
 
 from igo.analysis.report import curves
 from igo.analysis.report.families import families
@@ -21,9 +21,9 @@ from igo.analysis.table import table
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import ConfigError
-from igo.runs import assemble, epoch_line, plan_table
+from igo.runs import epoch_line, plan_table
 from igo.runs.folder import signature
-from igo.train import engine, loop
+from igo.train import engine
 from igo.train.state import Progress, Training
 
 Make = Callable[..., Config]
@@ -31,34 +31,21 @@ RUN = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
 TESTED = ("test/loss", "test/accuracy", "validation/loss", "validation/accuracy")
 
 
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
-
-
-def train(config: Config) -> tuple[Training, Progress]:
-    training, progress = assemble.prepare(config, make_plan(config)), Progress()
-    loop.train(training, progress, Quiet(), lambda _: None, lambda: None)
-    return training, progress
+def finished(config: Config) -> tuple[Training, Progress]:
+    training = prepared(config)
+    return training, train(training)
 
 
 @pytest.mark.parametrize(("every", "evaluated"), [(2, [2, 4, 5]), (5, [5]), (100, [5])])
 def test_training_has_the_same_bits(every: int, evaluated: list[int], make_config: Make) -> None:
-    often, all_of_them = train(make_config(*RUN))
-    seldom, some = train(make_config(*RUN, f"evaluate_every={every}"))
-    state = seldom.network.state_dict()
-    for name, value in often.network.state_dict().items():
-        assert torch.equal(value, state[name]), name
-    for one, other in zip(all_of_them.records, some.records, strict=True):
-        there = other["epoch"] in evaluated
-        for name in one:
-            if name in TESTED and not there:
-                assert other[name] is None
-            elif name not in ("seconds", "images_per_second"):
-                assert other[name] == one[name]
+    often, all_of_them = finished(make_config(*RUN))
+    seldom, some = finished(make_config(*RUN, f"evaluate_every={every}"))
+    assert_equal(seldom.network.state_dict(), often.network.state_dict())
+    wanted = timeless(all_of_them.records)
+    for record in wanted:
+        if record["epoch"] not in evaluated:
+            record.update(dict.fromkeys(TESTED))
+    assert timeless(some.records) == wanted
 
 
 def test_every_epoch_is_the_neutral_value(make_config: Make) -> None:
@@ -112,10 +99,10 @@ def test_evaluations_made_in_training_are_those_of_the_rule(
         return real(own, *args)
 
     monkeypatch.setattr(engine.Engine, "evaluate", counted)
-    _, progress = train(make_config(*TINY, "epochs=9", "dataset.test_samples=60"))
+    finished(make_config(*TINY, "epochs=9", "dataset.test_samples=60"))
     assert len(calls) == 9
     calls.clear()
-    _, progress = train(
+    _, progress = finished(
         make_config(*TINY, "dataset.samples=1280", "batch_size=320", "epochs=9",
                     "dataset.test_samples=1200", "noise.online=0")
     )  # fmt: skip
@@ -123,20 +110,19 @@ def test_evaluations_made_in_training_are_those_of_the_rule(
     assert progress.records[-1]["test/accuracy"] is not None
 
 
-@pytest.mark.parametrize("dataset", ["digits", "fashion_mnist", "cifar10", "cifar100", "imagenet"])
-def test_whole_data_sets_are_evaluated_after_every_epoch(dataset: str, make_config: Make) -> None:
+@pytest.mark.parametrize(
+    "choice",
+    [f"dataset={name}" for name in ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")]
+    + [f"experiment={name}" for name in ("fashion_mnist", "study_fashion_mnist", "study_digits")],
+)
+def test_whole_data_sets_are_evaluated_after_every_epoch(choice: str, make_config: Make) -> None:
     """So that runs of them have the names of before."""
-    config = make_config(f"dataset={dataset}", "model=resnet18", "model.stem=cifar")
-    assert config.evaluate_every == 1
-
-
-@pytest.mark.parametrize("experiment", ["fashion_mnist", "study_fashion_mnist", "study_digits"])
-def test_published_runs_are_evaluated_after_every_epoch(experiment: str, make_config: Make) -> None:
-    assert make_config(f"experiment={experiment}").evaluate_every == 1
+    model = () if "experiment" in choice else ("model=resnet18", "model.stem=cifar")
+    assert make_config(choice, *model).evaluate_every == 1
 
 
 def test_a_line_has_a_dash_for_it(make_config: Make) -> None:
-    _, progress = train(make_config(*RUN, "evaluate_every=2", "epochs=2"))
+    _, progress = finished(make_config(*RUN, "evaluate_every=2", "epochs=2"))
     first, second = progress.records
     assert " test " not in epoch_line.describe(first)
     assert " test " in epoch_line.describe(second)
@@ -168,7 +154,7 @@ def test_killed_and_continued_it_has_the_same_record(tmp_path: Path) -> None:
 
 def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     for folder in itertools.chain(*methods(tmp_path, seeds=2).values()):
-        rows = epochs_of(folder)
+        rows = records(folder, timings=True)
         rows[0] |= {"test/accuracy": None, "test/loss": None}
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(text)

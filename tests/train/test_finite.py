@@ -11,32 +11,22 @@ from typing import Any, cast
 
 import pytest
 import rates
-import rounding
 import torch
 import torch.nn.functional as F
-from conftest import TINY, epoch_batches, run_folder
-from forked import Forge, shared_forge
+from conftest import TINY, assert_equal, run_folder
+from forked import shared_forge
 from torch import Tensor, nn
+from trained import prepared, train
 
-from igo.config.plan import make_plan
 from igo.config.schema import Config, OptimizerConfig
 from igo.errors import UserError
 from igo.ranks import Ranks
-from igo.runs import assemble
-from igo.train import engine, finite, loop, optim
+from igo.train import engine, finite, optim
 from igo.train.state import Progress, Training
 
 Make = Callable[..., Config]
 PLAIN = (*TINY, "schedule=constant", "noise.online=0")  # three updates of 32 an epoch
 SHB = OptimizerConfig("shb", 0.9)
-
-
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
 
 
 class Wild(torch.autograd.Function):
@@ -153,7 +143,7 @@ def test_fp16_skips_a_loss_that_is_not_finite_and_says_so() -> None:
 
 def training_of(config: Config, bad: set[int]) -> tuple[Training, list[Tensor]]:
     """A run whose training batches of these numbers, from 1 on, are NaN; and all of the batches."""
-    training = assemble.prepare(config, make_plan(config))
+    training = prepared(config)
     seen: list[Tensor] = []
 
     def look(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
@@ -179,74 +169,33 @@ def test_it_stops_at_that_update_and_says_all_that_is_needed(
 
     monkeypatch.setattr(finite.Tally, "__init__", start)
     training, seen = training_of(make_config(*PLAIN), {8})  # of epoch 3, the second update
-    done: list[int] = []
+    progress = Progress()
     with pytest.raises(UserError) as stopped:
-        loop.train(
-            training, Progress(), Quiet(),  # type: ignore[arg-type]
-            lambda record: done.append(record["epoch"]), lambda: None,
-        )  # fmt: skip
+        train(training, progress)
     text = str(stopped.value)
     assert "not finite at update 2 in epoch 3 (stage 3, η 0.1, b 32, δ " in text
     assert text.endswith("The last good checkpoint is of epoch 2")
-    assert done == [1, 2]
+    assert [record["epoch"] for record in progress.records] == [1, 2]
     assert len(seen) == (8 if direct else 9)
-
-
-def test_skipped_updates_are_as_if_their_batches_had_not_been(make_config: Make) -> None:
-    """Against the updates made by hand, one by one, without the second and the seventh."""
-    config = make_config(*PLAIN, "engine.non_finite=skip", "optimizer=shb", "learning_rate=0.01")
-    training, _ = training_of(config, {2, 7})
-    progress = Progress()
-    loop.train(training, progress, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
-
-    other = assemble.prepare(config, make_plan(config))
-    rates.put(other.optimizer, 0.01, 0.9)
-    number, losses = 0, []
-    for epoch in (1, 2, 3):
-        indices = epoch_batches(96, 3, config.seed, epoch)
-        total = 0.0
-        for batch in other.data.train_batches(indices, 0):  # nothing is augmented here
-            number += 1
-            if number not in (2, 7):
-                total += float(other.engine.step(other.network, other.optimizer, batch)[0])
-        losses.append(total)
-    ours = training.network.state_dict()
-    for name, value in other.network.state_dict().items():
-        assert torch.equal(ours[name], value), name
-    rows = progress.records
-    assert [row["skipped"] for row in rows] == [1, 0, 1]
-    assert [row["updates"] for row in rows] == [2, 5, 7]
-    assert [row["samples"] for row in rows] == [64, 160, 224]
-    for row, total, made in zip(rows, losses, (64, 96, 64), strict=True):
-        assert row["train/loss"] == pytest.approx(total / made, rel=rounding.bound(3))
 
 
 def test_a_run_that_skipped_an_update_goes_on_with_the_same_batches(make_config: Make) -> None:
     """A checkpoint has the number of updates made and no record of those skipped."""
     config = make_config(*PLAIN, "engine.non_finite=skip")
     straight, _ = training_of(config, {2, 7})
-    loop.train(straight, Progress(), Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
-
-    def stop(_: object) -> None:
-        raise KeyboardInterrupt
-
+    train(straight)
     continued, _ = training_of(config, {2, 7})
-    progress = Progress()
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(continued, progress, Quiet(), stop, lambda: None)  # type: ignore[arg-type]
+    progress = train(continued, until=1)
     assert (progress.epoch, progress.updates) == (1, 2)
-    state = asdict(replace(progress, records=[]))
-    there = Progress.of_state(state)
-    loop.train(continued, there, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
-    assert (there.epoch, there.updates) == (3, 7)
-    for name, value in straight.network.state_dict().items():
-        assert torch.equal(continued.network.state_dict()[name], value), name
+    progress = train(continued, Progress.of_state(asdict(replace(progress, records=[]))))
+    assert (progress.epoch, progress.updates) == (3, 7)
+    assert_equal(continued.network.state_dict(), straight.network.state_dict())
 
 
 def test_an_epoch_without_any_update_stops_even_if_skipping(make_config: Make) -> None:
     training, _ = training_of(make_config(*PLAIN, "engine.non_finite=skip"), set(range(4, 7)))
     with pytest.raises(UserError, match=r"at update 1 in epoch 2 .* checkpoint is of epoch 1"):
-        loop.train(training, Progress(), Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
+        train(training)
 
 
 def test_sums_are_those_of_adding_one_after_the_other() -> None:
@@ -291,8 +240,7 @@ def bad_on_one_rank() -> list[Tensor]:
 
 
 def test_what_is_bad_on_one_rank_is_skipped_by_all(tmp_path: Path) -> None:
-    forge: Forge = shared_forge()
-    first, second = forge.results(tmp_path, 2, "test_finite.bad_on_one_rank")
+    first, second = shared_forge().results(tmp_path, 2, "test_finite.bad_on_one_rank")
     size = len(first) // 3
     for found in (first, second):
         good, skipped, again = (found[i * size : (i + 1) * size] for i in range(3))

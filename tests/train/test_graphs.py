@@ -17,30 +17,23 @@ from typing import Any
 import pytest
 import rates
 import torch
+import trained
 from conftest import TINY
 from torch import Tensor
+from trained import prepared, timeless
 
-from igo.config.plan import make_plan
 from igo.config.schema import Config, result_settings
 from igo.errors import ConfigError
 from igo.files import Record
 from igo.ranks import ALONE, Ranks
 from igo.runs import assemble, checkpoint
-from igo.train import cudagraphs, loop, optim
+from igo.train import cudagraphs, optim
 from igo.train.cudagraphs import Cuda, Graphs, Step
 from igo.train.state import Progress, Training
 
 Make = Callable[..., Config]
 # 96 samples in batches of 10 and more: an epoch of ten has six of 10 and four of 9.
 RUN = (*TINY, "batch_size=10", "epochs=6", "schedule.stages=3", "learning_rate=0.05")
-
-
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, epoch: int, applied: object) -> None: ...
-    def advance(self, images: int) -> None: ...
-    def end_epoch(self, record: Record) -> None: ...
 
 
 @contextlib.contextmanager
@@ -110,32 +103,15 @@ def _rates_in_tensors_and_short_stages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cudagraphs, "LEAST_STEPS", 8)
 
 
-def plain(config: Config) -> Training:
-    return assemble.prepare(config, make_plan(config))
-
-
 def graphed(config: Config, always: bool = False, **how: Any) -> tuple[Training, OnCpu, Graphs]:
-    training = plain(config)
+    training = prepared(config)
     device = OnCpu(training, **how)
     graphs = Graphs(device, always)
     return replace(training, engine=replace(training.engine, graphs=graphs)), device, graphs
 
 
-def train(training: Training, progress: Progress | None = None, until: int = 999) -> list[Record]:
-    """Train to the end or to an epoch; the records without their timings."""
-
-    class Enough(Exception):
-        pass
-
-    def epoch_done(record: Record) -> None:
-        if record["epoch"] == until:
-            raise Enough
-
-    progress = progress or Progress()
-    with contextlib.suppress(Enough):
-        loop.train(training, progress, Quiet(), epoch_done, lambda: None)  # type: ignore[arg-type]
-    timings = {"seconds", "images_per_second"}
-    return [{k: v for k, v in row.items() if k not in timings} for row in progress.records]
+def train(*arguments: Any, **more: Any) -> list[Record]:
+    return timeless(trained.train(*arguments, **more).records)
 
 
 def same_state(ours: Training, theirs: Training) -> bool:
@@ -159,7 +135,7 @@ def test_a_run_with_graphs_is_the_run_without_to_the_bit(
 ) -> None:
     """Through changes of η, b and β, two sizes of batches, and C² measured between replays."""
     config = make_config(*RUN, *overrides)
-    wanted = plain(config)
+    wanted = prepared(config)
     training, device, graphs = graphed(config)
     assert train(training) == train(wanted)
     assert same_state(training, wanted)
@@ -173,7 +149,7 @@ def test_a_run_stopped_and_continued_with_graphs_ends_the_same(
 ) -> None:
     """In the middle of a stage whose graph was captured, and continued before the next one is."""
     config = make_config(*RUN, "split=0.5", "p=0.2", "optimizer=shb")
-    wanted = plain(config)
+    wanted = prepared(config)
     first, device, _ = graphed(config)
     progress = Progress()
     train(first, progress, until=3)
@@ -200,7 +176,7 @@ def test_what_cannot_be_captured_is_said_once_and_trained_without(
 ) -> None:
     """And the cause is the first error, which the end of a capture hides."""
     config = make_config(*RUN, "split=0.5", "p=0.2", "optimizer=shb")
-    wanted = plain(config)
+    wanted = prepared(config)
     training, device, graphs = graphed(config, **how)
     with pytest.warns(UserWarning, match=f"without CUDA graphs: {said}$") as heard:
         records = train(training)
@@ -280,12 +256,12 @@ def test_a_checkpoint_goes_from_either_device_to_the_other(
     config = make_config(*RUN, "optimizer=shb")
     for on_gpu_before in (True, False):
         monkeypatch.setattr(optim, "_on_gpu", lambda device, was=on_gpu_before: was)
-        before = plain(config)
+        before = prepared(config)
         rates.put(before.optimizer, 0.25, 0.9)
         state = assemble.state_of("run", None, before, Progress(epoch=1))
         checkpoint.save(tmp_path / "c.pt", state)
         monkeypatch.setattr(optim, "_on_gpu", lambda device, was=on_gpu_before: not was)
-        after = plain(config)
+        after = prepared(config)
         assemble.load(tmp_path / "c.pt", "run", after, pytest.fail)
         rates.put(after.optimizer, 0.125, 0.9)
         assert isinstance(after.optimizer.param_groups[0]["lr"], float if on_gpu_before else Tensor)

@@ -10,22 +10,12 @@ import pytest
 import rounding
 import torch
 from conftest import TINY
+from trained import prepared, timeless, train
 
-from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.runs import assemble
-from igo.train import loop
 from igo.train.state import Progress
 
 Make = Callable[..., Config]
-
-
-class Quiet:
-    """A progress bar that nobody sees."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
 
 
 class Watched:
@@ -34,7 +24,6 @@ class Watched:
     def __init__(self, training: Any) -> None:
         self.batches: list[int] = []
         self.rates: list[float] = []
-        self.order: list[str] = []
         self.momenta: list[bool] = []
         self.betas: list[float] = []
         training.network.register_forward_pre_hook(self._forward)
@@ -43,22 +32,17 @@ class Watched:
     def _forward(self, module: torch.nn.Module, inputs: tuple[torch.Tensor]) -> None:
         if module.training:
             self.batches.append(len(inputs[0]))
-            self.order.append("forward")
 
     def _step(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
         self.rates.append(optimizer.param_groups[0]["lr"])
         self.momenta.append(bool(optimizer.state))
         self.betas.append(optimizer.param_groups[0]["momentum"])
-        self.order.append("step")
 
 
-def trained(config: Config) -> tuple[Progress, Watched, Any]:
-    plan = make_plan(config)
-    training = assemble.prepare(config, plan)
+def finished(config: Config) -> tuple[Progress, Watched, Any]:
+    training = prepared(config)
     watched = Watched(training)
-    progress = Progress()
-    loop.train(training, progress, Quiet(), lambda record: None, lambda: None)  # type: ignore[arg-type]
-    return progress, watched, plan
+    return train(training), watched, training.plan
 
 
 @pytest.mark.parametrize(
@@ -74,7 +58,7 @@ def test_what_is_applied_is_what_is_planned_and_logged(
     overrides: tuple[str, ...], make_config: Make
 ) -> None:
     config = make_config(*TINY, "epochs=5", "batch_size=20", "noise.online=0", *overrides)
-    progress, watched, plan = trained(config)
+    progress, watched, plan = finished(config)
     steps = [  # learning rate and batch of every update, from the plan alone
         (stage.eta_m, 96 // stage.batches + (i < 96 % stage.batches))
         for stage in plan.stages
@@ -116,7 +100,7 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: str, make_co
     """δ_m = η_m √(C²/b_m) to 1e-12, planned and measured, and each optimizer's own law."""
     law = LAWS[optimizer]
     settings = (f"optimizer={optimizer}", f"split={split}", "schedule.stages=4")
-    progress, _, _ = trained(make_config(*TINY, "epochs=4", "learning_rate=0.01", *settings))
+    progress, _, _ = finished(make_config(*TINY, "epochs=4", "learning_rate=0.01", *settings))
     for record in progress.records:
         eta, b, beta = record["eta_m"], record["b_m"], record["beta_m"]
         planned = law(eta, b, record["reference_variance"], beta, record["reference_gradient_norm"])
@@ -131,32 +115,19 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: str, make_co
 
 
 def test_every_epoch_is_a_fresh_permutation_and_the_seed_decides(make_config: Make) -> None:
-    one, _, _ = trained(make_config(*TINY))
-    same, _, _ = trained(make_config(*TINY))
-    other, _, _ = trained(make_config(*TINY, "seed=1"))
-    assert timeless(one) == timeless(same)
-    assert timeless(one) != timeless(other)
-
-
-def timeless(progress: Progress) -> list[dict[str, Any]]:
-    return [
-        {k: v for k, v in record.items() if k not in ("seconds", "images_per_second")}
-        for record in progress.records
-    ]
+    one, same, other = (
+        timeless(train(prepared(make_config(*TINY, f"seed={seed}"))).records) for seed in (0, 0, 1)
+    )
+    assert one == same != other
 
 
 def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> None:
     """η so small that nothing moves: the training loss is the mean over samples, by hand."""
     config = make_config(
-        *TINY,
-        "noise.online=0",
-        "epochs=1",
-        "batch_size=36",
-        "learning_rate=1e-30",
+        *TINY, "noise.online=0", "epochs=1", "batch_size=36", "learning_rate=1e-30",
         "engine.precision=fp32",
-    )
-    plan = make_plan(config)
-    training = assemble.prepare(config, plan)
+    )  # fmt: skip
+    training = prepared(config)
     losses: list[float] = []
     right: list[float] = []
 
@@ -175,8 +146,7 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
 
     training.network.register_forward_hook(watch)
     training.data.train_batches = spy
-    progress = Progress()
-    loop.train(training, progress, Quiet(), lambda record: None, lambda: None)  # type: ignore[arg-type]
+    progress = train(training)
     for logits, answers in list(zip(outputs, labels, strict=True))[config.noise.batches :]:
         losses += torch.nn.functional.cross_entropy(logits, answers, reduction="none").tolist()
         right += (logits.argmax(dim=1) == answers).float().tolist()
@@ -187,19 +157,11 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
 
 
 @pytest.mark.parametrize("optimizer", ["shb", "nshb"])
-def test_no_momentum_is_sgd_in_every_number(optimizer: str, make_config: Make) -> None:
-    plain, _, _ = trained(make_config(*TINY, "schedule.stages=2"))
-    overrides = (f"optimizer={optimizer}", "optimizer.momentum=0", "schedule.stages=2")
-    free, _, _ = trained(make_config(*TINY, *overrides))
-    assert timeless(free) == timeless(plain)
-
-
-@pytest.mark.parametrize("optimizer", ["shb", "nshb"])
 def test_a_falling_momentum_reaches_the_optimizer_and_the_record(
     optimizer: str, make_config: Make
 ) -> None:
     overrides = (f"optimizer={optimizer}", "optimizer.decay_momentum=true", "learning_rate=0.01")
-    progress, watched, _ = trained(make_config(*TINY, "epochs=6", "noise.online=0", *overrides))
+    progress, watched, _ = finished(make_config(*TINY, "epochs=6", "noise.online=0", *overrides))
     betas = [record["beta_m"] for record in progress.records]
     assert betas[0] == pytest.approx(0.9)
     assert betas == sorted(betas, reverse=True)
@@ -213,7 +175,7 @@ def test_a_falling_momentum_reaches_the_optimizer_and_the_record(
 
 def test_feedback_applies_what_it_records_and_keeps_the_plan(make_config: Make) -> None:
     config = make_config(*TINY, "epochs=5", "schedule.feedback=measured")
-    progress, watched, plan = trained(config)
+    progress, watched, plan = finished(config)
     seen = dict.fromkeys(watched.rates)
     assert list(seen) == list(dict.fromkeys(r["eta_m"] for r in progress.records))
     first = progress.records[0]

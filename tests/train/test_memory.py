@@ -10,26 +10,19 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, records, run_folder
+from conftest import TINY, assert_equal, records, run_folder
 from forked import Death, Ended, shared_forge
 from torch import nn
+from trained import timeless, train
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.errors import UserError
-from igo.train import datasets, engine, loop, micro_batch, models, on_device, optim
+from igo.train import datasets, engine, micro_batch, models, on_device, optim
 from igo.train.state import Progress, Training
 
 MakeConfig = Callable[..., Config]
 Program = Callable[..., Ended]
-
-
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
 
 
 def test_a_chain_keeps_the_inputs_of_its_layers(make_config: MakeConfig) -> None:
@@ -97,13 +90,8 @@ def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
     assert f"in parts of at most {size}" in done.stdout
     again = program(*TINY, *sizes, f"engine.micro_batch_size={size}")
     assert again.returncode == 0
-    first, second = (
-        [json.loads(line) for line in path.read_text().splitlines()]
-        for path in sorted(tmp_path.glob("runs/*/metrics.jsonl"))
-    )
-    for ours, theirs in zip(first, second, strict=True):
-        for name in ours.keys() - {"seconds", "images_per_second"}:
-            assert ours[name] == theirs[name], name
+    first, second = (records(path.parent) for path in tmp_path.glob("runs/*/metrics.jsonl"))
+    assert first == second
 
 
 class Small(nn.Module):
@@ -133,22 +121,19 @@ ERRORS = [
 GROWING = (*TINY, "batch_size=16", "epochs=4", "schedule.stages=2", "p=1", "optimizer=shb")
 
 
-def trained(config: Config, network: nn.Module) -> tuple[Progress, nn.Module, list[Any]]:
-    """Train a model of one's own; progress, model, and what was said of its memory."""
+def finished(config: Config, network: nn.Module) -> tuple[Progress, nn.Module, list[Any]]:
+    """Train a model of one's own; progress, model, and the micro-batch sizes that changed."""
     built = engine.build(config.engine)
     torch.manual_seed(0)
     for parameter in network.parameters():
         nn.init.normal_(parameter, std=0.1)
-    said: list[Any] = []
+    shrunk: list[Any] = []
     training = Training(
         config, make_plan(config), datasets.open_data(config, built.device), network,
         optim.build(config.optimizer, network.parameters(), config.learning_rate), built,
     )  # fmt: skip
-    progress = Progress()
-    loop.train(
-        training, progress, Quiet(), lambda _: None, lambda: None, lambda *s: said.append(s)  # type: ignore[arg-type]
-    )  # fmt: skip
-    return progress, network, said
+    progress = train(training, shrunk=lambda *sizes: shrunk.append(sizes))
+    return progress, network, shrunk
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=["torch", "Python", "PyTorch on a CPU"])
@@ -160,26 +145,20 @@ def test_out_of_memory_halves_what_goes_through_at_once(
     Evaluation alone fails at first, after an epoch of training.
     """
     monkeypatch.setattr(on_device, "TEST_BATCH", 100)
-    progress, network, said = trained(make_config(*GROWING), Small(30, error))
-    assert said == [(1024, 50), (50, 25)]
+    progress, network, shrunk = finished(make_config(*GROWING), Small(30, error))
+    assert shrunk == [(1024, 50), (50, 25)]
     assert progress.micro_batch_size == 25
-    assert isinstance(network, Small)
     assert network.failures == 2
     small = make_config(*GROWING, "engine.micro_batch_size=25")
-    expected, other, silent = trained(small, Small(30, error))
-    assert silent == []
-    for name, value in other.state_dict().items():
-        assert torch.equal(value, network.state_dict()[name]), name
-    timings = ("seconds", "images_per_second")
-    for ours, theirs in zip(progress.records, expected.records, strict=True):
-        assert {k: v for k, v in ours.items() if k not in timings} == {
-            k: v for k, v in theirs.items() if k not in timings
-        }
+    expected, other, unchanged = finished(small, Small(30, error))
+    assert unchanged == []
+    assert_equal(network.state_dict(), other.state_dict())
+    assert timeless(progress.records) == timeless(expected.records)
 
 
 def test_another_error_is_not_taken_for_it(make_config: MakeConfig) -> None:
     with pytest.raises(RuntimeError, match="the roof"):
-        trained(make_config(*GROWING), Small(30, RuntimeError("the roof fell in")))
+        finished(make_config(*GROWING), Small(30, RuntimeError("the roof fell in")))
 
 
 def test_where_one_sample_is_too_much_it_says_so(make_config: MakeConfig) -> None:
@@ -189,7 +168,7 @@ def test_where_one_sample_is_too_much_it_says_so(make_config: MakeConfig) -> Non
             self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
     with pytest.raises(UserError, match="out of memory with a single sample"):
-        trained(make_config(*GROWING), Bare())
+        finished(make_config(*GROWING), Bare())
 
 
 # oneDNN's convolutions do not look whether their own small allocations succeed, and some fail with
@@ -218,16 +197,14 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
     assert f"it is {size} at most" in lines[-1]
     assert size < 1024
 
-    bounded = {**BOUNDED}
     death = Death("igo.runs.checkpoint.save", 1, "after")
     assert forge.run(broken, *FULL, **BOUNDED, death=death).returncode == -signal.SIGKILL
-    del bounded["room"]  # now with all the memory that there is
-    ended = forge.run(broken, *FULL, **bounded)
+    # now with all the memory that there is
+    ended = forge.run(broken, *FULL, settings=BOUNDED["settings"])
     assert (ended.returncode, ended.stderr) == (0, "")
     assert status_of(broken)["hardware"]["micro_batch_size"] == size
     states = [torch.load(run_folder(place) / "checkpoint.pt") for place in (straight, broken)]
-    for name, value in states[0]["model"].items():
-        assert torch.equal(value, states[1]["model"][name]), name
+    assert_equal(states[0]["model"], states[1]["model"])
     assert records(run_folder(straight)) == records(run_folder(broken))
 
 

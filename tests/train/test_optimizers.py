@@ -16,18 +16,19 @@ import pytest
 import timm.optim
 import torch
 import torch.nn.functional as F
-from conftest import TINY, epoch_batches, records, run_folder
+from conftest import TINY, assert_equal, epoch_batches, records, run_folder
 from forked import Ended
-from torch import Tensor, nn
+from test_finite import training_of
+from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
+from trained import prepared, train
 
-from igo.config.plan import make_plan
 from igo.config.schema import Config, OptimizerConfig
-from igo.runs import assemble, checkpoint
+from igo.runs import checkpoint
 from igo.seeds import derive_seed
-from igo.train import loop, optim, recovery
+from igo.train import optim, recovery
 from igo.train.online import Online
-from igo.train.state import Progress, Training
+from igo.train.state import Training
 
 Program = Callable[..., Ended]
 Make = Callable[..., Config]
@@ -76,40 +77,33 @@ CASES = {
 }  # fmt: skip
 
 
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
-
-
-def prepared(config: Config) -> Training:
-    return assemble.prepare(config, make_plan(config))
-
-
 def plainly(
     run: Training,
     optimizer: Optimizer,
     stages: list[dict[str, str]],
     bad: frozenset[int] = frozenset(),
-) -> nn.Module:
-    """Train as a loop of PyTorch's own does, by the rows of a plan, without the ``bad`` updates."""
-    network, number = run.network.train(), 0
+) -> list[float]:
+    """Train as a loop of PyTorch's own does, by the rows of a plan, without the ``bad`` updates.
+
+    Returns each epoch's sum of the losses of its samples.
+    """
+    network, number, sums = run.network.train(), 0, []
     for row in stages:
         epoch = int(row["first_epoch"])
         for group in optimizer.param_groups:
             group["lr"] = float(row["eta_m"])
+        sums.append(0.0)
         indices = epoch_batches(96, int(row["batches"]), run.config.seed, epoch)
         for images, labels in run.data.train_batches(indices, 0):  # nothing is augmented here
             number += 1
             if number in bad:
                 continue
             optimizer.zero_grad()
-            loss = F.cross_entropy(network(images), labels, reduction="sum") / len(labels)
-            loss.backward()
+            loss = F.cross_entropy(network(images), labels, reduction="sum")
+            (loss / len(labels)).backward()
             optimizer.step()
-    return network
+            sums[-1] += loss.item()
+    return sums
 
 
 def plan_of(folder: Path) -> list[dict[str, str]]:
@@ -129,9 +123,8 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     run = prepared(make_config(*SMALL, *case.typed))
     stages = plan_of(folder)
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
-    network = plainly(run, case.made(list(run.network.parameters()), case.rate), stages)
-    for one, value in network.state_dict().items():
-        assert torch.equal(state["model"][one], value), one
+    plainly(run, case.made(list(run.network.parameters()), case.rate), stages)
+    assert_equal(dict(state["model"]), dict(run.network.state_dict()))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -141,18 +134,10 @@ def test_an_update_that_is_not_finite_is_not_made_and_the_plan_goes_on(
     """The second and the sixth batch of the training are not finite."""
     case, bad = CASES[name], frozenset({2, 6})
     config = make_config(*SMALL, *case.typed, "engine.non_finite=skip", "split=1", "noise.online=0")
-    run, seen = prepared(config), []
-
-    def look(module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor] | None:
-        if not module.training or len(inputs[0]) != config.batch_size:
-            return None
-        seen.append(inputs[0])
-        return (inputs[0] * math.nan,) if len(seen) in bad else None
-
-    run.network.register_forward_pre_hook(look)
-    progress = Progress()
-    loop.train(run, progress, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
-    assert [row["skipped"] for row in progress.records] == [1, 1, 0]
+    run, _ = training_of(config, bad)
+    progress = train(run)
+    counts = [(row["skipped"], row["updates"], row["samples"]) for row in progress.records]
+    assert counts == [(1, 2, 64), (1, 4, 128), (0, 7, 224)]
     other = prepared(config)
     stages = [
         {"first_epoch": str(m), "batches": "3", "eta_m": repr(case.rate * math.sqrt((4 - m) / 3))}
@@ -164,9 +149,10 @@ def test_an_update_that_is_not_finite_is_not_made_and_the_plan_goes_on(
     for row, record in zip(stages, progress.records, strict=True):
         row["eta_m"] = repr(record["eta_m"])
     made = case.made(list(other.network.parameters()), case.rate)
-    network = plainly(other, made, stages, bad)
-    for one, value in network.state_dict().items():
-        assert torch.equal(run.network.state_dict()[one], value), one
+    sums = plainly(other, made, stages, bad)
+    assert_equal(run.network.state_dict(), other.network.state_dict())
+    losses = [row["train/loss"] for row in progress.records]
+    assert losses == pytest.approx([sums[0] / 64, sums[1] / 64, sums[2] / 96], rel=2e-6)
 
 
 def small() -> Parameters:
@@ -212,14 +198,9 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
 def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients(make_config: Make) -> None:
     """At the start of epoch 2, against gradients and P written out in float64."""
     config = make_config(*SMALL, "optimizer=adamw", "noise.online=0.5", "optimizer.eps=1e-3")
-    run, progress = prepared(config), Progress()
-
-    def stop(_: object) -> None:
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(run, progress, Quiet(), stop, lambda: None)  # type: ignore[arg-type]
-    first = progress.records[0]
+    run = prepared(config)
+    progress = train(run, until=1)
+    (first,) = progress.records
     assert (first["delta_m"], first["delta_measured"]) == (None, None)
 
     k = 3
@@ -245,8 +226,7 @@ def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients(make_config:
     spread = (table - table.mean(0)).square().sum() / (len(table) - 1)
     variance = float(spread) * pieces.size * 95 / 96
 
-    loop.train(run, progress, Quiet(), lambda _: None, lambda: None)  # type: ignore[arg-type]
-    second = progress.records[1]
+    second = train(run, progress).records[1]
     assert second["step_variance"] == pytest.approx(variance, rel=1e-4)
     wanted = second["eta_m"] * math.sqrt(second["step_variance"] / second["b_m"])
     assert second["delta_measured"] == pytest.approx(wanted, rel=1e-12)

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+import trained
 from conftest import TINY, configure, records, run_folder
 from test_own_data import write_npz
 
-from igo.config.plan import make_plan
 from igo.cores import allowed_cores, without_omp_dynamic
 from igo.files import Record
-from igo.runs import assemble, recorded, session
+from igo.runs import recorded, session
 from igo.sweep import local
 from igo.sweep.local import LocalSettings
 from igo.train import engine, threads
@@ -42,8 +42,7 @@ def two_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def prepared(*typed: str) -> Training:
-    config = configure(*TINY, *typed)
-    return assemble.prepare(config, make_plan(config))
+    return trained.prepared(configure(*TINY, *typed))
 
 
 def own_images(place: Path, side: int = 16) -> tuple[str, ...]:
