@@ -69,9 +69,6 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-# --- CIFAR: Python 2 pickles, protocol 2, as the authors' files are -------------------------------
-
-
 def text(raw: bytes) -> bytes:
     return b"U" + bytes([len(raw)]) + raw if len(raw) < 256 else b"T" + packed(len(raw)) + raw
 
@@ -140,16 +137,12 @@ def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -
     return folder
 
 
-def read_cifar(classes: int, data_dir: Path) -> Splits:
-    return readers.read(f"cifar{classes}", Place(data_dir))
-
-
 @pytest.mark.parametrize("classes", [10, 100])
 def test_cifar_files_are_read_as_their_authors_wrote_them(
     classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_cifar(tmp_path, classes, monkeypatch)
-    train, test = read_cifar(classes, tmp_path)
+    train, test = readers.read(f"cifar{classes}", Place(tmp_path))
     files = 5 if classes == 10 else 1
     wanted = np.concatenate([pixels(TRAIN // files, seed=i) for i in range(files)])
     assert train.images.dtype == np.uint8
@@ -171,19 +164,8 @@ def test_cifar_is_downloaded_where_it_is_missing(
         packing.add(folder, folder.name)
     monkeypatch.setattr(dataset, "url", f"{server[1]}/{dataset.filename}")
     monkeypatch.setattr(dataset, "tgz_md5", md5(archive))
-    train, test = read_cifar(classes, tmp_path / "data")
+    train, test = readers.read(f"cifar{classes}", Place(tmp_path / "data"))
     assert (len(train.labels), len(test.labels)) == (TRAIN, TEST)
-
-
-@pytest.mark.parametrize("classes", [10, 100])
-def test_missing_cifar_without_a_network_says_what_to_do(classes: int, tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        read_cifar(classes, tmp_path)
-    said = str(caught.value)
-    for part in (f"cifar-{classes}-python.tar.gz", "Network is unreachable", str(tmp_path)):
-        assert part in said
-    assert "data_dir=" in said
-    assert "\n" not in said
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
@@ -212,9 +194,6 @@ def harm(path: Path, damage: str) -> None:
         path.write_bytes(whole + b"x")
     else:
         path.write_bytes(whole[:middle] + bytes(255 - b for b in whole[middle:]))
-
-
-# --- Fashion-MNIST: idx files ---------------------------------------------------------------------
 
 
 def write_idx(path: Path, values: np.ndarray) -> None:
@@ -251,53 +230,36 @@ def test_idx_files_are_read_plain_and_compressed(suffix: str, tmp_path: Path) ->
     check_fashion(readers.read("fashion_mnist", Place(tmp_path)))
 
 
-def test_debians_files_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def interrupt_download(data_dir: Path, partial: bytes = b"") -> None:
+    """One file is there, and the beginning of the next one."""
+    ours = data_dir / "FashionMNIST" / "raw"
+    write_idx(ours / IDX[0], clothes(TRAIN)[0])
+    if partial:
+        (ours / f"{IDX[1]}.gz").write_bytes(partial)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_debians_files_are_found(
+    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_fashion(tmp_path / "debian", ".gz")
     monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
+    if interrupted:
+        interrupt_download(tmp_path / "data")
     check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
 
 
-def offer_fashion(server: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_fashion_mnist_is_downloaded_where_it_is_missing(
+    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
+) -> None:
     write_fashion(server[0], ".gz")
     known = [(f"{name}.gz", md5(server[0] / f"{name}.gz")) for name in IDX]
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"{server[1]}/"])
     monkeypatch.setattr(FashionMNIST, "resources", known)
-
-
-def test_fashion_mnist_is_downloaded_where_it_is_missing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
-) -> None:
-    offer_fashion(server, monkeypatch)
+    if interrupted:
+        interrupt_download(tmp_path / "data", (server[0] / f"{IDX[1]}.gz").read_bytes()[:20])
     check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
-
-
-def test_an_interrupted_download_is_completed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
-) -> None:
-    offer_fashion(server, monkeypatch)
-    ours = tmp_path / "data" / "FashionMNIST" / "raw"
-    write_idx(ours / IDX[0], clothes(TRAIN)[0])
-    (ours / f"{IDX[1]}.gz").write_bytes((server[0] / f"{IDX[1]}.gz").read_bytes()[:20])
-    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
-
-
-def test_an_interrupted_download_does_not_hide_debians_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_fashion(tmp_path / "debian", ".gz")
-    monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
-    ours = tmp_path / "data" / "FashionMNIST" / "raw"
-    write_idx(ours / IDX[0], clothes(TRAIN)[0])
-    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
-
-
-def test_missing_fashion_mnist_without_a_network_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
-        readers.read("fashion_mnist", Place(tmp_path))
-    said = str(caught.value)
-    raw = str(tmp_path / "FashionMNIST" / "raw")
-    assert all(part in said for part in ("dataset-fashion-mnist", raw, "data_dir=", "unreachable"))
-    assert "\n" not in said
 
 
 @pytest.mark.parametrize("missing", IDX)
@@ -306,6 +268,24 @@ def test_a_missing_idx_file_is_named(missing: str, tmp_path: Path) -> None:
     write_fashion(folder, ".gz")
     (folder / f"{missing}.gz").unlink()
     with pytest.raises(UserError, match=missing):
+        readers.read("fashion_mnist", Place(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        (IDX[1], np.arange(TRAIN - 1) % 10, f": {TRAIN} train images, {TRAIN - 1} labels"),
+        (IDX[0], np.arange(TRAIN) % 10, f"/{IDX[0]}"),  # labels where images should be
+        (IDX[1], np.zeros((TRAIN, 28, 28)), f"/{IDX[1]}"),
+    ],
+)
+def test_an_idx_file_of_other_content_is_named(
+    name: str, values: np.ndarray, message: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "FashionMNIST" / "raw"
+    write_fashion(folder, "")
+    write_idx(folder / name, values)
+    with pytest.raises(UserError, match=f"{folder}{message}"):
         readers.read("fashion_mnist", Place(tmp_path))
 
 
@@ -322,28 +302,6 @@ def test_a_damaged_idx_file_is_named(which: str, damage: str, suffix: str, tmp_p
     with pytest.raises(UserError, match=rf"{path} is damaged \(.+\)") as caught:
         readers.read("fashion_mnist", Place(tmp_path))
     assert "\n" not in str(caught.value)
-
-
-def test_images_and_labels_of_different_number_are_an_error(tmp_path: Path) -> None:
-    folder = tmp_path / "FashionMNIST" / "raw"
-    write_fashion(folder, "")
-    write_idx(folder / "train-labels-idx1-ubyte", np.arange(TRAIN - 1) % 10)
-    with pytest.raises(UserError, match=rf"{folder}: {TRAIN} train images, {TRAIN - 1} labels"):
-        readers.read("fashion_mnist", Place(tmp_path))
-
-
-@pytest.mark.parametrize("which", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
-def test_an_idx_file_of_another_kind_is_named(which: str, tmp_path: Path) -> None:
-    """Images where labels should be, and the other way round."""
-    folder = tmp_path / "FashionMNIST" / "raw"
-    write_fashion(folder, "")
-    images, labels = clothes(TRAIN)
-    write_idx(folder / which, labels if "images" in which else images)
-    with pytest.raises(UserError, match=str(folder / which)):
-        readers.read("fashion_mnist", Place(tmp_path))
-
-
-# --- What every reader shares ---------------------------------------------------------------------
 
 
 def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None:
@@ -363,20 +321,29 @@ def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None
     np.testing.assert_allclose(shares, 360 / 1797, atol=0.01)  # stratified
 
 
-@pytest.mark.parametrize(
-    "failure", [TimeoutError(), RuntimeError(), http.client.IncompleteRead(b"")]
-)
-def test_whatever_ends_a_download_the_message_is_one_line(
-    failure: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+SOURCES = {
+    "cifar10": "cifar-10-python.tar.gz",
+    "cifar100": "cifar-100-python.tar.gz",
+    "fashion_mnist": "dataset-fashion-mnist",
+}
+FAILURES = [TimeoutError(), RuntimeError(), http.client.IncompleteRead(b"")]
+
+
+@pytest.mark.parametrize("failure", [None, *FAILURES], ids=repr)
+@pytest.mark.parametrize("name", SOURCES)
+def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(
+    name: str, failure: Exception | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
-        raise failure
+        raise failure or urllib.error.URLError(OSError(101, "Network is unreachable"))
 
     monkeypatch.setattr(urllib.request, "urlopen", broken)
-    for name in ("cifar10", "fashion_mnist"):
-        with pytest.raises(UserError, match="could not be downloaded") as caught:
-            readers.read(name, Place(tmp_path))
-        assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="could not be downloaded") as caught:
+        readers.read(name, Place(tmp_path))
+    text = str(caught.value)
+    assert all(part in text for part in (SOURCES[name], str(tmp_path), "data_dir="))
+    assert failure or "Network is unreachable" in text
+    assert "\n" not in text
 
 
 def test_the_program_ends_in_one_line_where_data_is_missing(
