@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from igo.analysis.report.phrases import p_value, signed
-from igo.analysis.statistics import Array
+from igo.analysis.statistics import LEVEL, Array
 from lab.exponent import trainings
 from lab.exponent.methods import (
     COMMON,
@@ -129,10 +129,13 @@ def _higher(test: Test, n: int) -> str:
 
 def _equal(test: Test, n: int) -> str:
     numbers = test.numbers
+    verdict = TRAININGS.verdict(n, test.verdict)
+    p = numbers["p_adjusted"]
+    if verdict == "confirmed" and p is not None and p <= LEVEL:
+        verdict = "confirmed, and different"
     cells = [
         f"{test.first}–{test.second}", test.endpoint, _points(numbers), *_p(numbers),
-        str(numbers["seeds_to_equate"] or "–"), f"{test.departs:.2f}",
-        TRAININGS.verdict(n, test.verdict),
+        str(numbers["seeds_to_equate"] or "–"), f"{test.departs:.2f}", verdict,
     ]  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
