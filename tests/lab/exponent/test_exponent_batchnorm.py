@@ -44,7 +44,7 @@ def _moments(eta, b):
 def test_on_a_quadratic_prediction_and_runs_are_those_of_exact_moments(h):
     task, seeds = regression(), 8
     points = Cell("quadratic", h).points(1.0)
-    found = chains.run(task, torch.zeros(2), points, range(seeds), Length(100, 50), "test")
+    found = chains.run(task, torch.zeros(2), points, range(seeds), Length(100, 20), "test")
     each = found.halves.mean(0)
     exact = [_moments(*point) for point in points]
     errors = each.std(0, ddof=1) / np.sqrt(seeds)
