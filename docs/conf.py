@@ -22,7 +22,7 @@ include_patterns = [
     "results/*/README.md", "results/exponent/protocol.md",
     "results/exponent/stream.md", "results/exponent/stream_again.md",
     "results/exponent/momentum.md", "results/exponent/sizes.md", "results/exponent/batchnorm.md",
-    "results/exponent/methods.md", "results/last_batch/table.md",
+    "results/exponent/methods.md", "results/exponent/critical.md", "results/last_batch/table.md",
 ]  # fmt: skip
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 highlight_language = "text"
@@ -57,7 +57,7 @@ CONTENTS = {
         "results/README results/protocol results/tuning results/*/README"
         " results/exponent/protocol results/exponent/stream results/exponent/momentum"
         " results/exponent/stream_again results/exponent/sizes results/exponent/batchnorm"
-        " results/exponent/methods"
+        " results/exponent/methods results/exponent/critical"
         " results/last_batch/table"
     ),
     "What holds": "docs/contract docs/reliability docs/performance docs/gpu docs/log",

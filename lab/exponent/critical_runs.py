@@ -188,9 +188,11 @@ def name_of(kind: str, b: int, eta: float, seed: int) -> str:
 
 
 def recorded(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
-    """The records of the archive and of the folder, by name."""
-    archived = {name: run.status for name, run in of_archives(pattern=f"{SWEEP}.tar.xz").items()}
-    return archived | {path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")}
+    """The records of a folder by name; of FOLDER, with those of the archive."""
+    runs = of_archives(ARCHIVE.parent, ARCHIVE.name) if folder == FOLDER else {}
+    return {name: run.status for name, run in runs.items()} | {
+        path.stem: json.loads(path.read_text()) for path in folder.glob("*.json")
+    }
 
 
 def archive(folder: Path = FOLDER, path: Path = ARCHIVE) -> None:

@@ -21,8 +21,8 @@ Question (i) of the [protocol](protocol.md) with its amendments, which say what 
 why. Question (ii), judged arm, is in [stream.md](stream.md), its repetition
 in [stream_again.md](stream_again.md), its second arm in [sizes.md](sizes.md),
 (iv), cut to two epochs, in [momentum.md](momentum.md), (iii)
-in [batchnorm.md](batchnorm.md). (vi) is in [methods.md](methods.md).
-(v) was not run.
+in [batchnorm.md](batchnorm.md), (v) in [critical.md](critical.md),
+(vi) in [methods.md](methods.md).
 The predictions in
 [predictions.csv](predictions.csv) were committed before the runs. Each cell's record is in
 [cells/](cells/), and [stationary.csv](stationary.csv) has the table with more digits.
