@@ -88,6 +88,8 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
     "schedule=step schedule.kappa=1e-300 schedule.lam=1e300": (
         "schedule.kappa=1e-300: schedule.kappa=1e-300 and"
     ),
+    "schedule=method3 split=0.5": "split=0.5: the schedule has its own decay and split; leave",
+    "schedule=method2 schedule.gamma=0.4": "schedule.gamma=0.4: the schedule has its own decay",
     "schedule=step schedule.kappa=0.5 split=0.3": "split=0.3: schedule.kappa=0.5 and",
     "schedule=step schedule.kappa=0.5 schedule.gamma=0.4": "schedule.gamma=0.4",
     "schedule=step schedule.kappa=0.5 schedule.lam=4 schedule.gamma=0.4": (

@@ -245,6 +245,7 @@ WRONG_ARRAYS: dict[str, tuple[dict[str, Any], str]] = {
     "floats": ({"images": np.zeros((60, 8, 8))}, "it must be uint8"),
     "oblong": ({"images": np.zeros((60, 8, 9), dtype=np.uint8)}, r"shape \(60, 8, 9\)"),
     "too few labels": ({"labels": np.zeros(5, dtype=int)}, "for each of the 60 images"),
+    "from 1": ({"labels": np.arange(60) % 10 + 1}, "labels has no 0; it has 1 to 10: subtract 1"),
     "negative": ({"labels": np.full(60, -1)}, "from 0 upwards"),
     "pickle": ({"labels": np.array([None] * 60)}, "cannot be read"),
     "half a test set": ({"test_images": np.zeros((3, 8, 8), dtype=np.uint8)}, "has no test_labels"),
@@ -259,6 +260,16 @@ def test_wrong_arrays_are_refused(wrong: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message) as caught:
         readers.read("arrays", Place(tmp_path, file=file))
     assert "\n" not in str(caught.value)
+
+
+def test_a_class_0_that_only_the_test_set_has_is_enough(tmp_path: Path) -> None:
+    file = write_npz(tmp_path / "mine.npz", test=6)
+    spoil(file, labels=np.arange(60) % 2 + 1)
+    train, test = readers.read("arrays", Place(tmp_path, file=file))
+    assert (train.labels.min(), test.labels.min()) == (1, 0)
+    spoil(file, test_labels=np.arange(6) % 3 + 1)
+    with pytest.raises(UserError, match="labels has no 0; it has 1 to 3: subtract 1"):
+        readers.read("arrays", Place(tmp_path, file=file))
 
 
 def test_missing_own_data_are_said(forge: Forge, tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_state_belongs_to_its_plan_and_brings_its_seed() -> None:
     batches = BatchSampler(plan(), seed=4)
     batches.advance()
     state = batches.state_dict()
-    with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
+    with pytest.raises(igo.PlanError, match=r"^the checkpoint is of a plan with"):
         BatchSampler(plan(n=51)).load_state_dict(state)
     resumed = BatchSampler(plan(), seed=0)
     resumed.load_state_dict(state)

@@ -39,9 +39,18 @@ def _read(file: Path) -> Splits:
         test = _split(file, arrays, "test_images", "test_labels")
         if train.images.shape[1:] != test.images.shape[1:]:
             raise UserError(f"{file}: images and test_images differ in size or channels")
+        _check_first(file, train.labels, test.labels)
         return train, test
+    _check_first(file, train.labels)
     kept, tested = strata.split(train.labels)
     return tuple(Split(train.images[i], train.labels[i]) for i in (kept, tested))  # type: ignore[return-value]
+
+
+def _check_first(file: Path, *labels: np.ndarray) -> None:
+    low, high = min(part.min() for part in labels), max(part.max() for part in labels)
+    if low > 0:
+        words = f"labels has no 0; it has {low} to {high}: subtract {low}"
+        raise UserError(f"{file}: {words}")
 
 
 def _split(file: Path, arrays: dict[str, np.ndarray], images: str, labels: str) -> Split:

@@ -47,14 +47,14 @@ WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "max_batch_size", "ba
 class PlanError(ValueError):
     """An argument of ``plan`` from which no plan can be made.
 
-    Attributes: ``argument``, its name; ``value``, None where it is missing; ``allowed``, which
-    values are right.
+    Attributes: ``argument``, its name, or ``plan`` for all of them; ``value``, None where it is
+    missing; ``allowed``, which values are right.
     """
 
     def __init__(self, argument: str, value: object, allowed: str) -> None:
         self.argument, self.value, self.allowed = argument, value, allowed
         fault = " is missing" if value is None else f"={value} is not allowed"
-        super().__init__(f"{argument}{fault}: {allowed}")
+        super().__init__(allowed if argument == "plan" else f"{argument}{fault}: {allowed}")
 
 
 class PlanWarning(UserWarning):
