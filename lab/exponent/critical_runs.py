@@ -31,12 +31,12 @@ from igo.train import models
 from igo.train.engine import cpu_name
 from igo.train.on_device import Normalise
 from lab.exponent import trainings
-from lab.study.records import Run, of_archives, path_of_archive, write_archive
+from lab.study.records import Run, of_archives, write_archive
 from lab.study.written import ROOT
 
 SWEEP = "exponent_critical"
 FOLDER = ROOT / "runs" / "sweeps" / SWEEP
-ARCHIVE = path_of_archive(SWEEP)
+ARCHIVE = ROOT / "results" / "exponent" / "critical.tar.xz"  # no run folders: not in records/
 B = tuple(2**k for k in range(3, 11))
 ETA = tuple(0.05 * 2**k for k in range(7))
 TUNING_SEEDS = {b: (1000, 1001) if b <= 128 else (1000,) for b in B}

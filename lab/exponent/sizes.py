@@ -19,6 +19,7 @@ from igo.analysis.statistics import LEVEL, Array
 from lab.exponent import trainings
 from lab.exponent.stream import ETA, B
 from lab.exponent.trainings import Trainings
+from lab.study import noise_law
 from lab.study.noise_law import DEGREE, EXPONENTS
 from lab.study.records import Run
 
@@ -115,9 +116,8 @@ def off_the_curve(columns: Array, values: Array) -> Array:
 
     At ρ = 1 they are: ln η − ln b + ln epochs + ln n is constant.
     """
-    directions, sizes, _ = np.linalg.svd(columns, full_matrices=False)
-    directions = directions[:, sizes > 1e-9 * sizes[0]]
-    return np.asarray(((values - directions @ (directions.T @ values)) ** 2).sum(axis=0))
+    basis = noise_law.directions(columns)
+    return np.asarray(((values - basis @ (basis.T @ values)) ** 2).sum(axis=0))
 
 
 PAGE = """# One exponent for η and b, once the number of epochs is known?

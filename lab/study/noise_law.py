@@ -65,7 +65,7 @@ def exponents(
         draws: of the bootstrap.
         seed: of the bootstrap.
         degree: of the curve; at most the number of values of η. With a higher degree and ρ near 0
-            the curve can have another slope at each η.
+            the curve can have another slope at each η. At ρ = 0 the curve has one value at each η.
     """
     random = np.random.default_rng(seed)
     seeds = y.shape[1]
@@ -81,6 +81,12 @@ def left_over(logs: Array, y: Array, degree: int = DEGREE) -> Array:
     for rho in EXPONENTS:
         x = logs[0] - rho * logs[1]
         x = 2 * (x - x.min()) / np.ptp(x) - 1
-        basis, _ = np.linalg.qr(np.stack([eval_chebyt(k, x) for k in range(degree + 1)], axis=1))
-        rows.append(squares - ((basis.T @ y) ** 2).sum(axis=0))
+        curve = directions(np.stack([eval_chebyt(k, x) for k in range(degree + 1)], axis=1))
+        rows.append(squares - ((curve.T @ y) ** 2).sum(axis=0))
     return np.asarray(np.maximum(np.stack(rows), 0.0))
+
+
+def directions(columns: Array) -> Array:
+    """An orthonormal basis, (settings, rank), of the space of columns that may be dependent."""
+    basis, sizes, _ = np.linalg.svd(columns, full_matrices=False)
+    return np.asarray(basis[:, sizes > 1e-9 * sizes[0]])

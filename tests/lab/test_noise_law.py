@@ -43,6 +43,18 @@ def test_squares_off_the_curve_are_those_of_a_polynomial_fit() -> None:
             np.testing.assert_allclose(ours[index], theirs, rtol=1e-6)
 
 
+@pytest.mark.parametrize("rho", [0.0, 0.5])
+def test_squares_of_two_rates_are_those_of_least_squares(rho: float) -> None:
+    """At ρ = 0 two values of η give a parabola two free values, not three."""
+    two = np.isin(ETA, [0.4, 0.8])
+    logs, y = np.log(np.stack([ETA, B]))[:, two], made(0.5, 0.1, 3, np.random.default_rng(3))[two]
+    x = logs[0] - rho * logs[1]
+    solution = np.linalg.lstsq(np.vander(x, 3), y, rcond=1e-9)[0]
+    theirs = ((y - np.vander(x, 3) @ solution) ** 2).sum(axis=0)
+    ours = left_over(logs, y, degree=2)[list(EXPONENTS).index(rho)]
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
 def test_what_no_curve_explains_is_said_to_be_so() -> None:
     law = fit(ETA, B, np.random.default_rng(4).standard_normal((16, 4)))
     assert law.explained < 0.8
