@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import load
 from igo.config.schema import Config
-from igo.paths import CONF
+from igo.ground.paths import CONF
 
 # apart.py measures C² and evaluation: here they are short, between the timed epochs
 COMMON = ("noise.online=0", "noise.batches=2", "noise.batch_size=16", "tracking=none")

@@ -20,9 +20,9 @@ from scipy import stats
 from torch import Tensor
 
 from benchmarks.cells import configure
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
+from igo.ground.seeds import generator
 from igo.method import batches
-from igo.seeds import generator
 from igo.train import datasets, models
 
 FOLDER = Path(__file__).parents[1] / "results" / "last_batch"

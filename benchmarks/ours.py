@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.worker import Turns
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.files import Record
+from igo.ground.files import Record
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import loop

@@ -12,8 +12,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torchvision import datasets, transforms
 
-from igo import seeds
 from igo.config.schema import Config, DatasetConfig
+from igo.ground import seeds
 from igo.method import batches, orders
 from igo.train import engine, models
 from igo.train.datasets import subset

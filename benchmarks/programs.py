@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "src" / "train.py")

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.ratios import Row, Spread
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("igo", "torch", "torchvision", "lightning", "timm", "numpy", "pillow", "wandb")

@@ -24,7 +24,7 @@ from benchmarks.cells import configure
 from benchmarks.gpu.part import Quiet
 from igo.config.plan import make_plan
 from igo.config.schema import DatasetConfig, ModelConfig
-from igo.files import Record
+from igo.ground.files import Record
 from igo.runs import assemble
 from igo.train import loop, models
 from igo.train.state import Progress

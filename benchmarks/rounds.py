@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.cells import Cell
 from benchmarks.worker import Turn, serve
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 Row = dict[str, Any]
 CONTENDERS = ("plain", "lightning_trainer", "timm_pieces", "ours", "bare")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import apart, cells, files, growth, parallel, ratios, report, rounds, startup
-from igo.errors import UserError, nearest
+from igo.ground.errors import UserError, nearest
 
 PARTS = ("apart", "startup", "parallel", "growth")
 QUICK = (*cells.QUICK_CELLS, "startup")

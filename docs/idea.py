@@ -15,8 +15,8 @@ from hydra import compose, initialize_config_dir
 
 from igo.config.load import load
 from igo.config.plan import make_plan
+from igo.ground.paths import CONF
 from igo.method.plan import Plan
-from igo.paths import CONF
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_dir
 
 from igo.analysis.style import BLUE, INK, STYLE, VERMILION, Colour
 from igo.config.load import load
-from igo.files import write_atomically
-from igo.paths import CONF
+from igo.ground.files import write_atomically
+from igo.ground.paths import CONF
 from igo.runs.session import run
 from igo.runs.terminal import Terminal
 

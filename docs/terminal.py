@@ -17,8 +17,8 @@ from hydra import compose, initialize_config_dir
 from rich.console import Console
 
 from igo.config.load import load
-from igo.files import Record, write_atomically
-from igo.paths import CONF
+from igo.ground.files import Record, write_atomically
+from igo.ground.paths import CONF
 from igo.runs.session import run
 from igo.runs.terminal import ProgressBar, Terminal
 

@@ -25,8 +25,8 @@ from omegaconf import DictConfig
 from igo.config.cli import hydra_program
 from igo.config.load import read_config, split_off
 from igo.config.schema import Config
-from igo.errors import ConfigError, UserError
-from igo.paths import CONF
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.paths import CONF
 from igo.runs.folder import read_status
 
 FIRST = "accuracy$|delta_m$"  # the charts that are shown first

@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 
 from igo.config.cli import hydra_program
 from igo.config.load import split_off
-from igo.errors import ConfigError, UserError
-from igo.files import write_atomically
-from igo.paths import CONF
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.files import write_atomically
+from igo.ground.paths import CONF
 
 if TYPE_CHECKING:
     from wandb_workspaces.workspaces import Workspace

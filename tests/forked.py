@@ -31,7 +31,7 @@ from unittest import mock
 import torch
 from conftest import ROOT, Ended, clean_environment
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 
 @functools.cache

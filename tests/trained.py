@@ -10,7 +10,7 @@ from conftest import Quiet
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.files import Record
+from igo.ground.files import Record
 from igo.runs import assemble
 from igo.train import loop
 from igo.train.state import Progress, Training

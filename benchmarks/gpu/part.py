@@ -18,7 +18,7 @@ import torch
 from benchmarks.cells import configure
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from igo.runs import assemble
 from igo.train.state import Training
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from lab.exponent import (
     methods,
     methods_page,

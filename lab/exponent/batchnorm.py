@@ -20,12 +20,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from igo.files import durable, partial_of, write_atomically
+from igo.ground.files import durable, partial_of, write_atomically
+from igo.ground.seeds import derive_seed
 from igo.method import curvature
 from igo.method.measure import Loss
 from igo.method.surface import Surface
 from igo.runs.provenance import now, provenance
-from igo.seeds import derive_seed
 from lab.exponent import chains
 from lab.exponent.chains import CENTRE, FASTER, POINTS, Cell, Length
 from lab.theory.functions import Array

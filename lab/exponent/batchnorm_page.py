@@ -14,8 +14,8 @@ from rich.console import Console
 from scipy import stats
 
 from igo.analysis.statistics import LEVEL, Array, holm
-from igo.errors import UserError
-from igo.files import write_atomically
+from igo.ground.errors import UserError
+from igo.ground.files import write_atomically
 from lab.exponent import batchnorm, judge
 from lab.exponent.chains import CENTRE
 from lab.exponent.judge import Test

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.seeds import derive_seed
+from igo.ground.seeds import derive_seed
 from lab.exponent.tasks import Task
 
 CENTRE, FASTER, SLOWER, SMALLER, LARGER = range(5)  # the points of a cell

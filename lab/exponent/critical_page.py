@@ -16,8 +16,8 @@ from rich.console import Console
 from igo.analysis import style
 from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import Array, Estimate
-from igo.errors import UserError
-from igo.files import write_atomically
+from igo.ground.errors import UserError
+from igo.ground.files import write_atomically
 from lab.exponent import critical_runs
 from lab.exponent.critical import FACTOR, SEEDS, STUDIES, Judged, judge
 from lab.exponent.critical_runs import (

@@ -24,9 +24,9 @@ from torch.nn.functional import cross_entropy
 
 import igo
 from igo.config.schema import DatasetConfig, ModelConfig
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
+from igo.ground.seeds import derive_seed
 from igo.runs.provenance import now, provenance
-from igo.seeds import derive_seed
 from igo.train import models
 from igo.train.engine import cpu_name
 from igo.train.on_device import Normalise

@@ -12,7 +12,7 @@ import polars as pl
 from scipy import stats
 
 from igo.analysis.statistics import holm
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from lab.exponent.chains import CENTRE, FASTER, LARGER, SLOWER, SMALLER
 from lab.theory.functions import Array
 

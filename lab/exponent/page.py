@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from lab.exponent.judge import GAP, SLOPE, Judged
 
 PROGRAM = "python -m lab.exponent"

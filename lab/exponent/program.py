@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
 
 from igo.config.load import split_off
-from igo.errors import ConfigError, UserError, nearest
-from igo.files import output_folder, write_atomically
+from igo.ground.errors import ConfigError, UserError, nearest
+from igo.ground.files import output_folder, write_atomically
 from igo.method.ranges import AT_LEAST_ONE, Rule, at_least
 from igo.runs.provenance import now, provenance
 from lab.exponent import (

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.seeds import generator
+from igo.ground.seeds import generator
 
 
 class Task(Protocol):

@@ -12,8 +12,8 @@ from rich.progress import track
 
 from igo.analysis.statistics import Array
 from igo.data.source import Split
-from igo.errors import UserError
-from igo.files import durable, partial_of
+from igo.ground.errors import UserError
+from igo.ground.files import durable, partial_of
 from lab.study import after, reproduce
 from lab.study.records import RECORDS, Run, name_of, of_archives, of_folders
 from lab.study.written import ROOT

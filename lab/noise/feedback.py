@@ -8,7 +8,7 @@ import numpy as np
 
 from igo.analysis import statistics
 from igo.config.schema import Config
-from igo.files import Record
+from igo.ground.files import Record
 from igo.runs.folder import read_records
 from igo.runs.session import run as run_program
 from lab.noise import Findings, Row, Study

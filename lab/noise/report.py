@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from igo.config.schema import Config, training_samples
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from igo.train import engine
 from lab.noise import Findings, Row, Study, figures, text
 

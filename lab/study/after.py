@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
+from igo.ground.seeds import generator
 from igo.runs.assemble import load_folder
-from igo.seeds import generator
 from igo.train.state import Training
 from lab.noise.networks import average_batchnorm, sample_gradients
 from lab.noise.quantities import tail_index

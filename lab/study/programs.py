@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from igo.runs.find import find
 from lab.study import after as ends
 from lab.study import rows as row_numbers

@@ -16,9 +16,9 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from igo.config.schema import Config
-from igo.errors import UserError
-from igo.files import Record
-from igo.paths import CONF
+from igo.ground.errors import UserError
+from igo.ground.files import Record
+from igo.ground.paths import CONF
 from igo.runs.folder import RunFolder
 from igo.sweep.jobs import Composer
 from lab.study.written import ROOT

@@ -7,8 +7,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from igo.errors import nearest
-from igo.words import counted
+from igo.ground.errors import nearest
+from igo.ground.words import counted
 from lab.study import written
 from lab.study.written import ROOT, Row
 

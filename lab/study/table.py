@@ -7,7 +7,7 @@ from pathlib import Path
 
 from igo.analysis.report.phrases import p_value, signed
 from igo.analysis.statistics import LEVEL
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from lab.study.judge import interval
 from lab.study.written import ROOT, Row
 

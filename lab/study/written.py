@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 
 Row = dict[str, Any]
 ROOT = Path(__file__).parents[2]

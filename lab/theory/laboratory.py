@@ -13,8 +13,8 @@ from omegaconf import DictConfig, ListConfig
 from rich.console import Console
 
 from igo.config.load import split_off
-from igo.errors import ConfigError, nearest
-from igo.files import output_folder, write_atomically
+from igo.ground.errors import ConfigError, nearest
+from igo.ground.files import output_folder, write_atomically
 from lab.theory.row import Settings, Study
 
 STUDIES = (

@@ -12,7 +12,7 @@ import numpy as np
 import scipy
 import torch
 
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 from lab.theory.row import VERDICTS, Check, Frames, Row, Seen, Settings, Study
 
 HEAD = """# The theory, stated and seen

@@ -18,7 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from igo.paths import CONF, LAUNCH
+from igo.ground.paths import CONF, LAUNCH
 
 
 class GroupFolders(SearchPathPlugin):
@@ -103,7 +103,7 @@ class SlurmLauncher(SweepLauncher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Called by Hydra."""
-        from igo.errors import UserError
+        from igo.ground.errors import UserError
         from igo.sweep.slurm import SlurmSettings, check_slurm
 
         if config.hydra.runtime.choices["hydra/sweeper"] != "grid":

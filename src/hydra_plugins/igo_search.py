@@ -16,7 +16,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from igo.errors import ConfigError, UserError, first_line
+from igo.ground.errors import ConfigError, UserError, first_line
 
 if TYPE_CHECKING:
     from optuna import Study

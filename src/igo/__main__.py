@@ -18,8 +18,8 @@ except ModuleNotFoundError as missing:
     print(f"error: {missing.name} is missing: pip install 'igo[train,report]'", file=sys.stderr)
     raise SystemExit(2) from None
 
-from igo.errors import nearest
-from igo.paths import CONF
+from igo.ground.errors import nearest
+from igo.ground.paths import CONF
 
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
 

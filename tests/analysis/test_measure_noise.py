@@ -53,7 +53,7 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
     training = assemble.prepare(config, make_plan(config))
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
     training.network.load_state_dict(state["model"])
-    from igo.seeds import derive_seed
+    from igo.ground.seeds import derive_seed
 
     drawn = draw("disjoint", n=96, batch_size=12, batches=5, seed=derive_seed(0, "instrument"))
     gradients = []
@@ -191,7 +191,7 @@ def test_the_exponent_from_curvature_is_that_of_the_packages_function(
     found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
     assert f"ρ from curvature, b = 12: {found['value']:.3f}" in done.stdout
     training, _ = assemble.load_folder(trained, lambda _: None, warn=lambda _: None)
-    from igo.seeds import derive_seed
+    from igo.ground.seeds import derive_seed
 
     seed = derive_seed(0, "exponent")
     drawn = draw("disjoint", n=96, batch_size=12, batches=5, seed=seed)

@@ -24,7 +24,7 @@ from PIL import Image
 from recorded import METHODS, edit, record_runs
 
 from igo.analysis.report import chart, draw, page, program
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (

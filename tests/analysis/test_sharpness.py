@@ -23,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from igo.analysis.sharpness import worst_case
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method import curvature
 from igo.method.surface import Surface
 from igo.runs import assemble

@@ -31,7 +31,7 @@ from igo.analysis.table import show, table
 from igo.config.plan import make_plan
 from igo.config.rules import CHOICES
 from igo.config.schema import known_settings
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.runs.folder import RunFolder, digests, read_records
 from igo.runs.manifest import Entry, Manifest
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import ROOT, clean_environment
 
 from igo.__main__ import COMMANDS
-from igo.paths import CONF, LAUNCH
+from igo.ground.paths import CONF, LAUNCH
 
 PLACE = {"PYTHONPATH": str(ROOT / "src")}
 

@@ -15,7 +15,7 @@ from test_own_data import write_images, write_npz
 from igo.config import rules
 from igo.config.plan import make_plan
 from igo.config.schema import Config, result_settings
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.method.profiles import parameters
 from igo.train import models
 

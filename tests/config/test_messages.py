@@ -11,7 +11,7 @@ import pytest
 from conftest import composing
 
 from igo.config.schema import SETTINGS, Config
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method.profiles import PROFILES, parameters
 
 

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as torchvision
 from igo.config.schema import Config
 from igo.data import class_folders, facts, npz, readers
 from igo.data.source import Place
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.runs.folder import signature
 from igo.train.datasets import TensorData, open_data
 from igo.train.streamed import StreamedData

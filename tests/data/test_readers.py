@@ -23,7 +23,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from igo.data import readers
 from igo.data.source import Place, Splits
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 TRAIN, TEST = 20, 10  # images written by these tests
 IDX = [f"{part}-{kind}-ubyte" for part in ("train", "t10k") for kind in

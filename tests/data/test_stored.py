@@ -23,7 +23,7 @@ from igo.data import class_folders, stored
 from igo.data.class_folders import Images
 from igo.data.source import Place
 from igo.data.stored import Stored
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.runs.folder import signature
 from igo.train.datasets import open_data
 

@@ -20,7 +20,7 @@ from conftest import Ended, records, run_folder, status
 from forked import Death, shared_forge
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
-from igo.files import write_atomically
+from igo.ground.files import write_atomically
 
 pytestmark = pytest.mark.faults
 

@@ -25,9 +25,9 @@ from igo.config.guard import guard_composition
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.config.schema import known_settings
-from igo.errors import UserError
+from igo.ground.errors import UserError
+from igo.ground.paths import CONF
 from igo.method.plan import Plan
-from igo.paths import CONF
 from igo.runs import assemble
 from igo.train import loop
 from igo.train.state import Progress, Training

@@ -22,7 +22,7 @@ from test_noise import linear_gradients
 from igo.analysis import statistics
 from igo.analysis.statistics import Estimate
 from igo.config.schema import Config
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from lab.noise import feedback, lemma, networks, omega, quantities, report
 from lab.noise.__main__ import SETTINGS
 from lab.noise.program import settings

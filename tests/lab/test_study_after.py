@@ -17,7 +17,7 @@ from forked import shared_forge
 from torch import nn
 
 import igo
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
 from lab.study import after
 from lab.study.records import of_folders

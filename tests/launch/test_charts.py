@@ -20,7 +20,7 @@ from conftest import ROOT
 from igo.analysis.report import program
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.runs.folder import RunFolder
 
 sys.path.insert(0, str(ROOT / "launch"))

@@ -16,7 +16,7 @@ from forked import Forge
 from wandb_server import KEY, WandbServer
 
 from igo.config.schema import Config, TrackingConfig
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.runs.wandb_files import entries
 
 

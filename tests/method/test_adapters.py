@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 import igo
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 pytestmark = [
     pytest.mark.examples,

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from trained import prepared, train
 
 from igo.config.schema import Config, EngineConfig, NoiseConfig
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method import noise
 from igo.method.measure import draw, measure_noise, per_sample, per_sample_gradients
 from igo.method.spread import estimate

@@ -170,7 +170,7 @@ def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Ma
 def plain_gradients(
     network: nn.Module, images: datasets.Data, batches: int, b: int, seed: int
 ) -> list[Tensor]:
-    from igo.seeds import generator
+    from igo.ground.seeds import generator
 
     order = torch.randperm(images.n, generator=generator(seed, "pieces"))[: batches * b]
     found = []

@@ -9,9 +9,9 @@ import pytest
 import torch
 from scipy.stats import chi2
 
+from igo.ground.seeds import generator
 from igo.method import orders
 from igo.method.orders import Keyed
-from igo.seeds import generator
 
 
 @pytest.mark.parametrize("n", [*range(1, 70), 127, 128, 129, 1000, 65_535, 65_537, 200_003])

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import igo
+from igo.ground.seeds import generator
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
-from igo.seeds import generator
 
 
 def plan(n: int = 50, epochs: int = 4, batch_size: int = 8, split: float = 0.0) -> Plan:

@@ -17,7 +17,7 @@ from torch.optim import lr_scheduler
 import igo
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.method.plan import Plan
 
 Make = Callable[..., Config]

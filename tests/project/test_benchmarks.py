@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from igo.config.schema import Config
 from igo.data import readers
 from igo.data.source import Place
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.train import datasets, models
 
 sys.path.insert(0, str(ROOT))

@@ -108,7 +108,7 @@ def test_help_is_read_from_its_own_configuration(full: Path, tmp_path: Path) -> 
     assert "usage: igo train [" in said.stdout
     assert "schedule=…  (default: graduated)" in said.stdout
     there = done(
-        tmp_path, full / "bin" / "python", "-c", "from igo import paths; print(paths.CONF)"
+        tmp_path, full / "bin" / "python", "-c", "from igo.ground import paths; print(paths.CONF)"
     )
     assert Path(there.stdout.strip()).is_relative_to(full)
 

@@ -12,7 +12,7 @@ from conftest import TINY, Quiet, assert_equal
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.files import Record
+from igo.ground.files import Record
 from igo.runs import assemble, background, checkpoint, session
 from igo.runs.background import Writer
 from igo.train import loop

@@ -17,7 +17,7 @@ import pytest
 import torch
 from conftest import ROOT, assert_equal, python
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.runs import checkpoint
 
 OWNER = "digits-resnet8-graduated-0123456789"

@@ -40,8 +40,8 @@ from igo.config.load import read_config
 from igo.config.plan import make_plan
 from igo.data import cache, readers
 from igo.data.source import Place
-from igo.errors import UserError
-from igo.files import sha256_of
+from igo.ground.errors import UserError
+from igo.ground.files import sha256_of
 from igo.runs import login
 from igo.runs.folder import RunFolder, last_record, read_status
 from igo.runs.manifest import Entry, Manifest, find_manifest, read_manifest

@@ -32,9 +32,9 @@ from igo.config.plan import make_plan
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.data import class_folders
 from igo.data.source import Place
-from igo.errors import ConfigError
-from igo.ranks import PATIENCE, Ranks
-from igo.rendezvous import slurm_address
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import PATIENCE, Ranks
+from igo.ground.rendezvous import slurm_address
 from igo.runs import checkpoint
 from igo.runs.wandb_files import history
 from igo.train import batchnorm, datasets, engine, models, on_disk, optim

@@ -27,8 +27,8 @@ from forked import Death, Forge
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, known_settings
-from igo.errors import Busy, Outside, UserError
-from igo.files import write_atomically
+from igo.ground.errors import Busy, Outside, UserError
+from igo.ground.files import write_atomically
 from igo.runs import assemble, checkpoint
 from igo.runs import records as record_files
 from igo.runs.folder import RunFolder, signature

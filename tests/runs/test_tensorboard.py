@@ -10,7 +10,7 @@ from conftest import TINY, configure, records, run_folder
 from forked import Death, shared_forge
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.runs import loggers
 from igo.runs.tensorboard import TensorBoard
 

@@ -23,14 +23,14 @@ from rich.console import Console
 from igo.config.help import help_text
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.files import Record
+from igo.ground.files import Record
+from igo.ground.paths import CONF
+from igo.ground.words import counted
 from igo.method import noise
-from igo.paths import CONF
 from igo.runs import epoch_line, plan_table, provenance
 from igo.runs.folder import RunFolder, digests
 from igo.runs.session import run
 from igo.runs.terminal import Terminal
-from igo.words import counted
 
 Make = Callable[..., Config]
 CUT = "…"

@@ -13,7 +13,7 @@ from conftest import ROOT, TINY, assert_equal, python, records, run_folder, stat
 from forked import Death, Forge
 
 import igo
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.runs import wandb_files
 from igo.train.datasets import open_data
 

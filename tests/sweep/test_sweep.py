@@ -28,7 +28,7 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from igo.config.load import load
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.runs.folder import RunFolder, state_of
 from igo.runs.manifest import find_manifest, read_manifest
 from igo.sweep import local, overview

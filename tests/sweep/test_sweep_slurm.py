@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT, TINY, Ended, status
 from test_sweep import status_text
 
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.runs.manifest import find_manifest
 from igo.sweep import state
 from igo.sweep.slurm import SlurmSettings

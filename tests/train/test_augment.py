@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode, RandomCrop, RandomRotation
 from torchvision.transforms import functional as tv
 
 from igo.config.schema import AugmentConfig
-from igo.seeds import generator
+from igo.ground.seeds import generator
 from igo.train.augment import Moves, draw_moves, gather
 
 CPU = torch.device("cpu")

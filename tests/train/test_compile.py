@@ -15,7 +15,7 @@ from forked import Death, shared_forge
 from torch import Tensor, nn
 
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.runs.folder import signature
 from igo.train import engine, models
 from igo.train.compiled import Compiled

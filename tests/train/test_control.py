@@ -13,7 +13,7 @@ from trained import prepared, train
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method import momentum, noise
 from igo.method.noise import Noise
 from igo.method.plan import Stage

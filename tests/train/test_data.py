@@ -26,7 +26,7 @@ from torchvision.datasets import ImageFolder
 from igo.config.schema import AugmentConfig, Config, DatasetConfig, EngineConfig
 from igo.data import class_folders, readers
 from igo.data.source import Place, Source, Split
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.method import batches as equal
 from igo.train import engine, on_device, on_disk, streamed
 from igo.train.datasets import Data, TensorData, open_data, shares, subset

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.errors import ConfigError
-from igo.seeds import generator
+from igo.ground.errors import ConfigError
+from igo.ground.seeds import generator
 from igo.train import engine, models, optim
 from igo.train.engine import Engine
 

@@ -20,7 +20,7 @@ from igo.analysis.report.families import families
 from igo.analysis.table import table
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.runs import epoch_line, plan_table
 from igo.runs.folder import signature
 from igo.train import engine

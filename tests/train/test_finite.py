@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from trained import prepared, train
 
 from igo.config.schema import Config, OptimizerConfig
-from igo.errors import UserError
-from igo.ranks import Ranks
+from igo.ground.errors import UserError
+from igo.ground.ranks import Ranks
 from igo.train import engine, finite, optim
 from igo.train.state import Progress, Training
 

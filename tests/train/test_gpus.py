@@ -13,8 +13,8 @@ from conftest import configure
 from forked import shared_forge
 from torch import Tensor, nn
 
-from igo.errors import ConfigError
-from igo.ranks import Ranks, _as_in_memory
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import Ranks, _as_in_memory
 from igo.train import gpus, models
 
 

@@ -23,9 +23,9 @@ from torch import Tensor
 from trained import prepared, timeless
 
 from igo.config.schema import Config, result_settings
-from igo.errors import ConfigError
-from igo.files import Record
-from igo.ranks import ALONE, Ranks
+from igo.ground.errors import ConfigError
+from igo.ground.files import Record
+from igo.ground.ranks import ALONE, Ranks
 from igo.runs import assemble, checkpoint
 from igo.train import cudagraphs, optim
 from igo.train.cudagraphs import Cuda, Graphs, Step

@@ -11,7 +11,7 @@ from conftest import TINY, run_folder
 from forked import shared_forge
 
 from igo.config.load import read_config
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.method.exponent import NoiseExponent
 from igo.runs.exponent import usable
 

@@ -17,7 +17,7 @@ from trained import timeless, train
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.train import datasets, engine, micro_batch, models, on_device, optim
 from igo.train.state import Progress, Training
 

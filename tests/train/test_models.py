@@ -13,7 +13,7 @@ from torch import nn
 from torchvision.models import resnet34
 
 from igo.config.schema import Config, DatasetConfig, ModelConfig
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.train import models
 
 MakeConfig = Callable[..., Config]

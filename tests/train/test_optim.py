@@ -12,7 +12,7 @@ from conftest import DEVICES
 from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig, OptimizerConfig
-from igo.seeds import generator
+from igo.ground.seeds import generator
 from igo.train import engine, optim
 
 STEPS = 12

@@ -24,8 +24,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from trained import prepared, train
 
 from igo.config.schema import Config, OptimizerConfig
+from igo.ground.seeds import derive_seed
 from igo.runs import checkpoint
-from igo.seeds import derive_seed
 from igo.train import optim, recovery
 from igo.train.online import Online
 from igo.train.state import Training

@@ -18,7 +18,7 @@ from conftest import ROOT, clean_environment
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
-from igo.seeds import generator
+from igo.ground.seeds import generator
 from igo.train import engine, models, optim, pointwise
 from igo.train.engine import Engine
 

@@ -16,8 +16,8 @@ import trained
 from conftest import TINY, configure, records, run_folder
 from test_own_data import write_npz
 
-from igo.cores import allowed_cores, without_omp_dynamic
-from igo.files import Record
+from igo.ground.cores import allowed_cores, without_omp_dynamic
+from igo.ground.files import Record
 from igo.runs import recorded, session
 from igo.sweep import local
 from igo.sweep.local import LocalSettings

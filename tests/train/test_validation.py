@@ -18,7 +18,7 @@ from torch import Tensor
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, training_samples
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.runs import assemble
 from igo.runs.folder import signature
 from igo.train.datasets import Data, open_data, shares

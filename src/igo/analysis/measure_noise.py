@@ -14,14 +14,14 @@ from omegaconf import DictConfig
 from igo.config import optimizer_rules
 from igo.config.load import load, split_off
 from igo.config.schema import Config, training_samples
-from igo.errors import ConfigError, UserError
-from igo.files import write_atomically
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.files import write_atomically
+from igo.ground.words import aligned
 from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.method.ranges import AT_LEAST_ONE, Rule
 from igo.runs.folder import read_records
 from igo.runs.rerun import recorded_run
 from igo.runs.terminal import Terminal
-from igo.words import aligned
 
 if TYPE_CHECKING:
     from igo.train.state import Training
@@ -137,8 +137,8 @@ def _from_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str])
 def _measure(settings: NoiseSettings, subject: Subject, batch_size: int) -> Noise:
     from torch.nn.functional import cross_entropy
 
+    from igo.ground.seeds import derive_seed
     from igo.method.measure import check_per_sample, draw, joined, per_sample
-    from igo.seeds import derive_seed
     from igo.train import measure
 
     training, network = subject.training, subject.training.network

@@ -24,11 +24,11 @@ from igo.config import hints
 from igo.config.guard import guard_composition
 from igo.config.help import group_names, help_text, option_files, options_with, setting_names
 from igo.config.load import explain
-from igo.cores import without_omp_dynamic
-from igo.errors import ConfigError, UserError
-from igo.paths import CONF
-from igo.ranks import Ranks, have_met
-from igo.words import printable
+from igo.ground.cores import without_omp_dynamic
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.paths import CONF
+from igo.ground.ranks import Ranks, have_met
+from igo.ground.words import printable
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.

@@ -17,8 +17,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.errors import UserError, first_line
-from igo.words import leaves
+from igo.ground.errors import UserError, first_line
+from igo.ground.words import leaves
 
 TARGETS = ("hydra_plugins.igo_", "hydra._internal.core_plugins.")
 # Hydra's own settings. Those of OPEN may have any value, the others only the values of WRITTEN,

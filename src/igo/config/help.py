@@ -7,7 +7,7 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-from igo.paths import CONF, LAUNCH
+from igo.ground.paths import CONF, LAUNCH
 
 GROUPS = r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)"
 LONGEST_NAME = 34  # characters before the second column

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import get_args
 
 from igo.config.schema import SETTINGS
-from igo.errors import nearest
+from igo.ground.errors import nearest
 
 ALIASES = {  # what settings are called elsewhere
     "lr": "learning_rate", "eta": "learning_rate", "eta_1": "learning_rate",

@@ -20,9 +20,9 @@ from igo.config.schema import Config, known_settings
 from igo.config.settings import settings_of, value_of
 from igo.data import facts, readers
 from igo.data.source import Place
-from igo.errors import ConfigError, UserError
-from igo.files import read_bytes
-from igo.words import all_printable, leaves
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.files import read_bytes
+from igo.ground.words import all_printable, leaves
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -7,7 +7,7 @@ from dataclasses import fields
 from igo.config import hints
 from igo.config.optimizers import OPTIMIZERS, function
 from igo.config.schema import OptimizerConfig
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.method.profiles import declared
 from igo.method.profiles import parameters as arguments
 from igo.method.ranges import Declared

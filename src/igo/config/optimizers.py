@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Annotated, Any
 
-from igo.errors import ConfigError, first_line, nearest
+from igo.ground.errors import ConfigError, first_line, nearest
 from igo.method.ranges import NOT_NEGATIVE, POSITIVE, Rule
 
 Parameters = Iterable[Any]  # of a network: all of them decay alike

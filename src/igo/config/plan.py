@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 
 from igo.config.schema import Config, training_samples
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.method import rounds
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan

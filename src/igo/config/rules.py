@@ -19,12 +19,12 @@ from igo.config.schema import (
     training_samples,
 )
 from igo.config.settings import value_of
-from igo.errors import ConfigError, NoEffect
+from igo.ground.errors import ConfigError, NoEffect
+from igo.ground.paths import CONF
 from igo.method.batches import PUBLISHED
 from igo.method.methods import GAMMA
 from igo.method.profiles import declared, parameters
 from igo.method.ranges import Declared
-from igo.paths import CONF
 
 CHOICES = {name: s.notes.choices for name, s in SETTINGS.items() if s.notes.choices}
 PARTS = ("width", "stem")  # settings that some models have and others have not

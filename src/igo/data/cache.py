@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from igo.files import from_json, read_bytes, sha256_of, write_atomically
+from igo.ground.files import from_json, read_bytes, sha256_of, write_atomically
 
 Arrays = dict[str, np.ndarray]
 Facts = dict[str, Any]

@@ -16,8 +16,8 @@ import numpy as np
 from igo.data import strata
 from igo.data.image_files import File, listing, spread
 from igo.data.source import Place, Source, Split, Splits, one_line
-from igo.errors import UserError
-from igo.files import open_regular
+from igo.ground.errors import UserError
+from igo.ground.files import open_regular
 
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # others start programs: no EPS

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from igo.data.cache import stamp
 from igo.data.source import Missing, Place, without_data_dir
-from igo.errors import UserError
-from igo.files import read_bytes
+from igo.ground.errors import UserError
+from igo.ground.files import read_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 SAMPLE = 1_000  # files whose contents are in a fingerprint, evenly spread over the names

@@ -11,8 +11,8 @@ import numpy as np
 
 from igo.data import strata
 from igo.data.source import Missing, Place, Source, Split, Splits, one_line
-from igo.errors import UserError
-from igo.files import open_regular
+from igo.ground.errors import UserError
+from igo.ground.files import open_regular
 
 UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError,
               KeyError, zipfile.BadZipFile, zlib.error)  # fmt: skip

@@ -21,8 +21,8 @@ import numpy as np
 from igo.data import class_folders, npz
 from igo.data.cache import cached
 from igo.data.source import Place, Source, Split, Splits, missing, one_line
-from igo.errors import UserError
-from igo.files import read_bytes, sha256_of
+from igo.ground.errors import UserError
+from igo.ground.files import read_bytes, sha256_of
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (

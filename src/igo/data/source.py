@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ import numpy as np
 from igo.data import cache
 from igo.data.class_folders import Images
 from igo.data.image_files import File
-from igo.errors import UserError
-from igo.files import durable
+from igo.ground.errors import UserError
+from igo.ground.files import durable
 
 UNUSABLE = (OSError, ValueError, EOFError)  # what a missing or damaged file raises
 PIXELS, SHAPES = "pixels", "shapes.npy"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from igo.errors import nearest
+from igo.ground.errors import nearest
 from igo.method.methods import GAMMA, SPLITS, STAGES
 from igo.method.profiles import PROFILES, Profile, declared, name_of, parameters
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within

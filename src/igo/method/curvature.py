@@ -11,8 +11,8 @@ import torch
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 
-from igo.errors import UserError
-from igo.seeds import derive_seed, generator
+from igo.ground.errors import UserError
+from igo.ground.seeds import derive_seed, generator
 
 Product = Callable[[Tensor], Tensor]  # a symmetric d × d matrix times a vector (d,)
 MOST_RESTARTS = 50  # of Lanczos; a trained network took none to two

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
+from igo.ground.seeds import generator
 from igo.method import noise
 from igo.method.noise import Noise
 from igo.method.sampler import BatchSampler
 from igo.method.spread import Spread
-from igo.seeds import generator
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch

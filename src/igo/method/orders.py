@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from igo.seeds import derive_seed, generator
+from igo.ground.seeds import derive_seed, generator
 
 if TYPE_CHECKING:  # a plan needs neither torch nor NumPy
     import numpy as np

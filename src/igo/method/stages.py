@@ -16,9 +16,9 @@ from itertools import accumulate, groupby, pairwise
 from operator import attrgetter
 from typing import Any
 
+from igo.ground.words import aligned
 from igo.method import batches, orders
 from igo.method.batches import Batching
-from igo.words import aligned
 
 MOST_ROWS = 12  # that print(plan) shows
 HEADER = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", "η_m", "b_m")

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from igo import seeds
 from igo.config.load import read_config
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.data.identity import Identity
-from igo.errors import UserError, first_line
+from igo.ground import seeds
+from igo.ground.errors import UserError, first_line
+from igo.ground.ranks import ALONE, Ranks
 from igo.method.plan import Plan
-from igo.ranks import ALONE, Ranks
 from igo.runs import checkpoint, same_data
 from igo.runs.folder import RunFolder, refuse_older
 from igo.train import datasets, engine, measure, micro_batch, models, optim, recovery

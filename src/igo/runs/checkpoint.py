@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from igo.errors import Outside, UserError
-from igo.files import durable, partial_of, read_bytes
+from igo.ground.errors import Outside, UserError
+from igo.ground.files import durable, partial_of, read_bytes
 
 VERSION = 2  # 1 held the records of all epochs; 2 holds how far metrics.jsonl goes
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it

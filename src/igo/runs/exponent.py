@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import Ranks
 from igo.method.batches import PUBLISHED
-from igo.ranks import Ranks
 from igo.runs.terminal import Terminal
 
 if TYPE_CHECKING:

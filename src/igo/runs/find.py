@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import ListConfig
 
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 from igo.runs.manifest import read_manifest
 
 MANIFEST = "sweep.json"  # in the folder of a sweep, see manifest

@@ -26,8 +26,8 @@ from typing import IO, Any
 from omegaconf import OmegaConf
 
 from igo.config.schema import RULE, Config, result_settings
-from igo.errors import Busy, Outside, UserError, first_line
-from igo.files import (
+from igo.ground.errors import Busy, Outside, UserError, first_line
+from igo.ground.files import (
     Record,
     from_json,
     make_writable,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from igo.config.schema import LOGGERS, Config, TrackingConfig
-from igo.files import Record
+from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 
 

@@ -8,8 +8,8 @@ import io
 import os
 from pathlib import Path
 
-from igo.errors import UserError
-from igo.files import read_bytes
+from igo.ground.errors import UserError
+from igo.ground.files import read_bytes
 
 LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # allowed in a folder's W&B file
 

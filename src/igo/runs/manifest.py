@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from igo.errors import UserError
-from igo.files import from_json, make_writable, read_bytes, write_atomically
+from igo.ground.errors import UserError
+from igo.ground.files import from_json, make_writable, read_bytes, write_atomically
 from igo.runs.folder import state_of
 
 FOLDER = "sweeps"  # under runs_dir

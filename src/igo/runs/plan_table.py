@@ -8,10 +8,10 @@ from typing import Any
 
 from igo.config import optimizer_rules
 from igo.config.schema import Config
+from igo.ground.words import counted
 from igo.method import batches, methods
 from igo.method.plan import Plan, Stage
 from igo.method.stages import Row
-from igo.words import counted
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
 USUAL_FOR_RATE = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")

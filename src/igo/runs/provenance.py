@@ -13,10 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from igo.paths import PACKAGE
+from igo.ground.paths import PACKAGE
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
-RESULT = ("method", "data", "config", "train")  # rooms that losses depend on
+RESULT = ("ground", "method", "data", "config", "train")  # rooms that losses depend on
 
 
 def command() -> str:
@@ -67,12 +67,12 @@ def commit() -> str | None:
 def code(*, all_rooms: bool = False) -> str:
     """Ten hexadecimal digits of the sources that can change a result, committed or not.
 
-    These are RESULT and the files beside the rooms; with ``all_rooms``, the whole package.
+    These are RESULT; with ``all_rooms``, the whole package.
     """
     digest = hashlib.sha256()
     for file in sorted(PACKAGE.rglob("*.py")):
         name = file.relative_to(PACKAGE)
-        if all_rooms or len(name.parts) == 1 or name.parts[0] in RESULT:
+        if all_rooms or name.parts[0] in RESULT:
             digest.update(str(name).encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()[:10]
 

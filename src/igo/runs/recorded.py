@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from igo.config import optimizer_rules
-from igo.errors import UserError
-from igo.files import Record
+from igo.ground.errors import UserError
+from igo.ground.files import Record
 from igo.runs import assemble, background, checkpoint, loggers, records, trained
 from igo.runs.folder import RunFolder, digests
 from igo.runs.loggers import Tracker

@@ -13,8 +13,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from igo.errors import UserError
-from igo.files import Record, from_json, open_regular, read_bytes, write_atomically
+from igo.ground.errors import UserError
+from igo.ground.files import Record, from_json, open_regular, read_bytes, write_atomically
 
 FILES = ("metrics.jsonl", ".metrics.jsonl.copy")
 Mark = dict[str, int | str]  # bytes and SHA-256 of the lines up to a checkpoint

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from igo.config.load import load, read_config
 from igo.config.schema import NO_EFFECT, Config
 from igo.config.settings import value_of
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.runs.folder import RunFolder, read_status, refuse_older
 
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")

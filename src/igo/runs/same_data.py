@@ -10,7 +10,7 @@ from typing import Any
 from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
 from igo.data.source import Missing
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.runs.folder import read_status
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from itertools import zip_longest
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method.plan import Plan
 from igo.runs.folder import RunFolder
 

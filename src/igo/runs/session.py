@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config, shared_settings
-from igo.errors import ConfigError
-from igo.files import check_can_be_made
+from igo.ground.errors import ConfigError
+from igo.ground.files import check_can_be_made
+from igo.ground.ranks import Ranks
+from igo.ground.words import counted
 from igo.method.plan import Plan
-from igo.ranks import Ranks
 from igo.runs import exponent, loggers, same_data, same_plan
 from igo.runs.folder import RunFolder, digests, last_record, read_records
 from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
-from igo.words import counted
 
 if TYPE_CHECKING:  # torch
     from igo.runs.recorded import Recording

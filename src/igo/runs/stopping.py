@@ -7,7 +7,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-from igo.ranks import ALONE, Ranks
+from igo.ground.ranks import ALONE, Ranks
 
 # HUP: the terminal is gone; USR2: SLURM, ahead of a time-out
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)

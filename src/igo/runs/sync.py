@@ -15,12 +15,12 @@ from typing import Any
 from omegaconf import DictConfig
 
 from igo.config.load import read_config, split_off
-from igo.errors import ConfigError, UserError, first_line
-from igo.files import Record, from_json, read_bytes, write_atomically
+from igo.ground.errors import ConfigError, UserError, first_line
+from igo.ground.files import Record, from_json, read_bytes, write_atomically
+from igo.ground.words import counted
 from igo.runs import login, tracking, trained, wandb_files
 from igo.runs.folder import read_status, state_of
 from igo.runs.terminal import Terminal
-from igo.words import counted
 
 NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in W&B's errors about a silent server
 

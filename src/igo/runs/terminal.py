@@ -18,12 +18,12 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.table import Table
 
 from igo.config.schema import Config
-from igo.errors import UserError
-from igo.files import Record
+from igo.ground.errors import UserError
+from igo.ground.files import Record
+from igo.ground.words import aligned, printable
 from igo.method.plan import Plan
 from igo.runs import epoch_line, plan_table
 from igo.runs.stopping import Stopped
-from igo.words import aligned, printable
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
 UNBOUND = 10_000  # characters, more than any table has

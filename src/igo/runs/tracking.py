@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from igo.config.schema import Config, TrackingConfig
-from igo.errors import ConfigError, first_line
-from igo.files import Record
+from igo.ground.errors import ConfigError, first_line
+from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.loggers import OpeningTracker, Tracker
 from igo.runs.login import knows_key

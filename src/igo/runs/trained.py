@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from igo.config.load import read_config
 from igo.config.schema import Config
-from igo.errors import UserError
-from igo.files import Record, durable, partial_of, sha256_of
+from igo.ground.errors import UserError
+from igo.ground.files import Record, durable, partial_of, sha256_of
 from igo.runs import checkpoint
 from igo.runs.folder import RunFolder, read_records, refuse_older
 from igo.train import models

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 
 def combinations(

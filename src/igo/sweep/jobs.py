@@ -22,10 +22,10 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.errors import Busy, NoEffect, UserError
-from igo.files import refuse_links
-from igo.paths import PACKAGE
-from igo.ranks import Ranks
+from igo.ground.errors import Busy, NoEffect, UserError
+from igo.ground.files import refuse_links
+from igo.ground.paths import PACKAGE
+from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder, state_of
 
 TRAIN = PACKAGE.parent / "train.py"  # in a clone

@@ -12,17 +12,17 @@ from rich.console import Console
 from rich.progress import track
 
 from igo.config.settings import settings_of
-from igo.errors import ConfigError, UserError
-from igo.files import make_writable
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.files import make_writable
+from igo.ground.ranks import Ranks
+from igo.ground.words import counted
 from igo.method.ranges import Rule
-from igo.ranks import Ranks
 from igo.runs.folder import last_record, read_status, state_of
 from igo.runs.manifest import Manifest
 from igo.runs.provenance import command
 from igo.runs.same_data import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
-from igo.words import counted
 
 SLOW = 200  # runs, from which composing them is worth a progress bar
 

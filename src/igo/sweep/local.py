@@ -17,8 +17,8 @@ from multiprocessing.connection import wait
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from typing import Annotated
 
-from igo.cores import allowed_cores
-from igo.errors import UserError
+from igo.ground.cores import allowed_cores
+from igo.ground.errors import UserError
 from igo.runs.stopping import handled
 from igo.sweep.jobs import Job, execute, logged, wait_for_others
 from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings

@@ -7,7 +7,7 @@ import time
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from igo.config.schema import total_epochs
-from igo.files import Record
+from igo.ground.files import Record
 from igo.runs.folder import last_record, read_status, state_of
 from igo.sweep.jobs import Job, labels
 from igo.sweep.launch import Sweep

@@ -16,14 +16,14 @@ from contextlib import contextmanager, nullcontext, redirect_stderr
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
+from igo.ground.ranks import Ranks
+from igo.ground.words import counted
 from igo.method.ranges import Rule
-from igo.ranks import Ranks
 from igo.runs.stopping import Stopped
 from igo.sweep.jobs import Job, execute, logged
 from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings, is_whole
 from igo.sweep.state import one_line
-from igo.words import counted
 
 if TYPE_CHECKING:
     from submitit.core.utils import DelayedSubmission

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from igo.config.schema import total_epochs
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.runs.folder import read_status
 from igo.runs.manifest import FOLDER, Entry, Manifest, read_manifest
 from igo.runs.provenance import now

@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from igo.config.load import split_off
-from igo.errors import UserError
+from igo.ground.errors import UserError
+from igo.ground.words import counted
 from igo.runs.folder import last_record, read_status
 from igo.runs.manifest import FOLDER, Entry, Manifest, find_manifest
 from igo.sweep.state import counts, sweep_states, why
-from igo.words import counted
 
 SHOWN = 3  # of the runs that failed with the same error
 

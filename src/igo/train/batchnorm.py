@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from igo.errors import ConfigError
-from igo.ranks import ALONE, Ranks
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import ALONE, Ranks
 
 
 class _Sum(torch.autograd.Function):

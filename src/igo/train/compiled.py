@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from igo.errors import ConfigError
+from igo.ground.errors import ConfigError
 
 MOST = 32  # times that a model is compiled: for train and eval mode, and for ranges of sizes
 

@@ -18,8 +18,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from igo.errors import ConfigError, first_line
-from igo.ranks import Ranks
+from igo.ground.errors import ConfigError, first_line
+from igo.ground.ranks import Ranks
 from igo.train.on_device import Batch
 
 Step = Callable[[], Tensor]

@@ -20,9 +20,9 @@ from igo.data.class_folders import Images
 from igo.data.source import Split
 from igo.data.stored import Watch
 from igo.data.strata import subset
-from igo.errors import ConfigError
-from igo.ranks import ALONE, Ranks
-from igo.seeds import generator
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import ALONE, Ranks
+from igo.ground.seeds import generator
 from igo.train import augment, on_device
 from igo.train.on_device import Batch
 from igo.train.streamed import FolderData, Parts, StreamedData

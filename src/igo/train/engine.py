@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
-from igo.cores import allowed_cores
-from igo.errors import ConfigError
-from igo.ranks import ALONE, Ranks
+from igo.ground.cores import allowed_cores
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import ALONE, Ranks
 from igo.train import allocator, batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
 from igo.train.compiled import Compiled
 from igo.train.cudagraphs import Graphs

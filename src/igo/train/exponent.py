@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch.nn.functional import cross_entropy
 
 from igo.config import optimizer_rules
+from igo.ground.seeds import derive_seed
 from igo.method.exponent import NoiseExponent, noise_exponent
 from igo.method.measure import draw
-from igo.seeds import derive_seed
 from igo.train.state import Training
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from igo.ranks import ALONE, Ranks
+from igo.ground.ranks import ALONE, Ranks
 from igo.train import optim
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import torch
 
-from igo.errors import ConfigError
-from igo.ranks import Ranks
+from igo.ground.errors import ConfigError
+from igo.ground.ranks import Ranks
 
 # Plans that cuDNN keeps, one for each shape, each of some 200 KiB of host memory. PyTorch's default
 # is 10,000, which a schedule's two hundred batch sizes would fill; a stage of a ResNet18 needs 300.

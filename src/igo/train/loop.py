@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 import torch
 
-from igo.errors import UserError
-from igo.files import Record
+from igo.ground.errors import UserError
+from igo.ground.files import Record
+from igo.ground.seeds import derive_seed
 from igo.method.plan import Plan, Stage
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.seeds import derive_seed
 from igo.train import batchnorm, control, measure, micro_batch, recovery
 from igo.train.epoch import train_epoch
 from igo.train.finite import NotFinite

@@ -13,7 +13,7 @@ from torchvision.models import resnet as torchvision_resnet
 from torchvision.models.resnet import BasicBlock
 
 from igo.config.schema import DatasetConfig, ModelConfig
-from igo.errors import ConfigError, first_line, nearest
+from igo.ground.errors import ConfigError, first_line, nearest
 
 # What models raise if images do not fit them.
 MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError,

@@ -14,7 +14,7 @@ from igo.config.schema import DatasetConfig
 from igo.data.class_folders import shorter_side
 from igo.data.image_files import File
 from igo.data.stored import Stored
-from igo.errors import UserError
+from igo.ground.errors import UserError
 
 Seeded = tuple[int, int | None]  # an image's index, and the seed of its random transform
 PIECE = 64  # images that a worker passes on at once, through shared memory

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from igo.config.schema import NoiseConfig
+from igo.ground.ranks import ALONE, Ranks
 from igo.method import batches as equal
 from igo.method.noise import Noise
 from igo.method.spread import Spread
-from igo.ranks import ALONE, Ranks
 from igo.train import measure
 from igo.train.engine import Engine
 from igo.train.measure import Part

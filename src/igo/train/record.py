@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from igo.files import Record
+from igo.ground.files import Record
 from igo.method.plan import Stage
 from igo.train import control, optim
 from igo.train.state import Epoch, Progress, Training

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from igo.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.method import batches
 from igo.train import models, on_device
 from igo.train.state import Progress, Training

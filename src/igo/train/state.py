@@ -10,7 +10,7 @@ from torch import nn
 
 from igo.config.schema import Config
 from igo.data.identity import Identity
-from igo.files import Record
+from igo.ground.files import Record
 from igo.method.noise import Noise, TailIndex
 from igo.method.plan import Plan
 from igo.train.datasets import Data

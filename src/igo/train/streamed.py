@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from igo.config.schema import DatasetConfig
-from igo.cores import allowed_cores
 from igo.data import stored
 from igo.data.class_folders import Images
 from igo.data.stored import Stored
-from igo.ranks import ALONE, Ranks
-from igo.seeds import derive_seed, generator
+from igo.ground.cores import allowed_cores
+from igo.ground.ranks import ALONE, Ranks
+from igo.ground.seeds import derive_seed, generator
 from igo.train import augment, on_device, on_disk
 from igo.train.on_disk import ByIndex, Files, OnDisk, OnHost, Photographs, Reader
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import torch
 
-from igo.files import Record
+from igo.ground.files import Record
 from igo.method.measure import untouched
 from igo.train import engine
 from igo.train.state import Progress, Training

@@ -13,8 +13,8 @@ from scipy.optimize import curve_fit
 from torch.nn.functional import cross_entropy
 
 from igo.config.schema import ModelConfig
-from igo.errors import UserError
-from igo.seeds import derive_seed
+from igo.ground.errors import UserError
+from igo.ground.seeds import derive_seed
 from igo.train import models
 from lab.exponent import critical, critical_page, critical_runs, program
 from lab.exponent.critical_runs import ETA, B, Runs, Training, chosen, name_of, until

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 import yaml
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from lab.exponent import answers, program, trainings
 from lab.study.records import ROOT, name_of, of_archives
 

@@ -11,7 +11,7 @@ import polars as pl
 from igo.analysis.report.results import Results, Row
 from igo.analysis.table.names import DATASETS, why_null
 from igo.analysis.table.table import constants
-from igo.words import counted
+from igo.ground.words import counted
 
 
 def facts(results: Results) -> dict[str, Any]:

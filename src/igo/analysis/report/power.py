@@ -18,7 +18,7 @@ from igo.analysis.report.phrases import least_seeds
 from igo.analysis.report.results import Results
 from igo.analysis.statistics import LEVEL
 from igo.analysis.table import table
-from igo.words import aligned, counted
+from igo.ground.words import aligned, counted
 
 METRIC = "test/accuracy"
 MOST_SETTINGS = 16  # of a family; the pairs of these settings are listed

@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 from igo.analysis.report import content, draw, page, power
 from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
-from igo.errors import ConfigError, UserError
-from igo.files import output_folder, replace_all, write_atomically
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.files import output_folder, replace_all, write_atomically
+from igo.ground.words import counted
 from igo.runs.find import find, named
 from igo.runs.provenance import code
-from igo.words import counted
 
 PAGE = "index.html"
 STAMP = ".inputs"  # beside the page: the fingerprint of what it was made of

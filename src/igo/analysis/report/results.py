@@ -16,7 +16,7 @@ import polars as pl
 from igo.analysis.table import table
 from igo.analysis.table.names import SCHEDULE
 from igo.analysis.table.table import METRICS, effective, means, with_intervals
-from igo.files import from_json
+from igo.ground.files import from_json
 from igo.runs.folder import read_records, read_status
 
 Row = dict[str, Any]

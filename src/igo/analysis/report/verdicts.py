@@ -16,7 +16,7 @@ from igo.analysis.report.phrases import accuracy, in_range, least_seeds, p_value
 from igo.analysis.report.results import Results, Row
 from igo.analysis.report.sharpness import Correlation
 from igo.analysis.statistics import LEVEL
-from igo.words import counted
+from igo.ground.words import counted
 
 WIDTH = 2.0  # the a_m at which the page says which schedules are in the band
 MOST_PAIRS = 6  # of a family, in the brief

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from igo.config.schema import TWO
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method.ranges import AT_LEAST_ONE, POSITIVE
 from igo.runs.find import is_run
 from igo.runs.folder import last_record, state_of
@@ -113,7 +113,7 @@ def _images(training: Training, settings: Settings) -> list[Any]:
     """Random training images, not augmented, on the device."""
     import torch
 
-    from igo.seeds import generator
+    from igo.ground.seeds import generator
 
     n = training.data.n
     drawn = torch.randperm(n, generator=generator(settings.seed, "sharpness"))[: settings.samples]

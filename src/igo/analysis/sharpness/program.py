@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from igo.analysis.sharpness.measure import VERSION, Say, Settings, measure
 from igo.config.load import read_config, split_off
-from igo.errors import UserError
-from igo.files import from_json, write_atomically
+from igo.ground.errors import UserError
+from igo.ground.files import from_json, write_atomically
 from igo.runs.find import find, named
 from igo.runs.same_data import Comparison
 

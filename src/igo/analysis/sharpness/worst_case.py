@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from igo.seeds import generator
+from igo.ground.seeds import generator
 
 Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
 MOMENTUM = 0.75  # these three, and the checkpoints below: Croce and Hein 2020, Algorithm 1

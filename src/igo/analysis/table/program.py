@@ -8,7 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from igo.analysis.table import show, table
-from igo.files import output_folder
+from igo.ground.files import output_folder
 from igo.runs.find import find, is_run, named
 
 

@@ -12,10 +12,10 @@ from typing import Any, get_args, get_origin
 from igo.config import schema
 from igo.config.load import record_values
 from igo.config.settings import Setting
-from igo.errors import UserError
-from igo.files import from_json, read_bytes
+from igo.ground.errors import UserError
+from igo.ground.files import from_json, read_bytes
+from igo.ground.words import leaves, printable
 from igo.runs.folder import check_unchanged, refuse_older, state_of
-from igo.words import leaves, printable
 
 Row = dict[str, Any]
 

@@ -21,7 +21,7 @@ from igo.analysis.table.names import (
 )
 from igo.analysis.table.record import Row
 from igo.analysis.table.table import constants, summarise
-from igo.words import counted
+from igo.ground.words import counted
 
 MOST_SETTINGS = 100  # rows shown; all are in summary.csv
 MOST_FAILURES = 10

@@ -13,8 +13,8 @@ import polars as pl
 from igo.analysis import statistics
 from igo.analysis.table.record import HEAD, RESULTS, SETTINGS, Row, read_run
 from igo.config.schema import NO_EFFECT
-from igo.errors import UserError
-from igo.files import replace_all
+from igo.ground.errors import UserError
+from igo.ground.files import replace_all
 
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip

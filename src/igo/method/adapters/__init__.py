@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method.arguments import PlanWarning
 from igo.method.plan import Plan
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method.adapters import need, refuse_accumulation
 from igo.method.sampler import BatchSampler
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 
-from igo.errors import UserError
+from igo.ground.errors import UserError
 from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.groups import check_rate

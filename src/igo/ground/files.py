@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from igo.errors import ConfigError, UserError
-from igo.words import all_printable
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.words import all_printable
 
 # Files of a run to which lines are appended. The other files are replaced.
 EXTENDED = ("metrics.jsonl", ".metrics.jsonl.copy", "output.log")

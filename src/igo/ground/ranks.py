@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from igo.errors import UserError
-from igo.rendezvous import TORCHRUN, store
+from igo.ground.errors import UserError
+from igo.ground.rendezvous import TORCHRUN, store
 
 if TYPE_CHECKING:  # torch is imported where it is used: a dry run needs none
     from torch import Tensor, nn
