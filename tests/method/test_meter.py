@@ -220,6 +220,7 @@ def test_steps_that_adam_does_not_make_are_warned_about_once() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # PyTorch's own
 def test_the_noise_of_compiled_steps_is_that_of_others() -> None:
     """torch.compile traces the hook too: to rounding the same as Adam's own step."""
     found = []
