@@ -11,9 +11,9 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from igo.analysis.report import program
 from igo.config.load import read_config
 from igo.config.plan import make_plan
+from igo.report import program
 from igo.runs.folder import RunFolder
 
 HERE = Path(__file__).parent

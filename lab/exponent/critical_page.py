@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from igo.analysis import style
-from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import Array, Estimate
 from igo.ground.errors import UserError
 from igo.ground.files import write_atomically
+from igo.report.phrases import p_value
 from lab.exponent import critical_runs
 from lab.exponent.critical import FACTOR, SEEDS, STUDIES, Judged, judge
 from lab.exponent.critical_runs import (

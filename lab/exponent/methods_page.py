@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from igo.analysis.report.phrases import p_value, signed
 from igo.analysis.statistics import LEVEL, Array
+from igo.report.phrases import p_value, signed
 from lab.exponent import trainings
 from lab.exponent.methods import (
     COMMON,

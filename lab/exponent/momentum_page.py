@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from igo.analysis.report.phrases import p_value, signed
 from igo.analysis.statistics import Estimate
+from igo.report.phrases import p_value, signed
 from lab.exponent import trainings
 from lab.exponent.momentum import (
     ACCURACY,

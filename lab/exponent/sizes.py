@@ -14,8 +14,8 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from scipy import stats
 
-from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import LEVEL, Array
+from igo.report.phrases import p_value
 from lab.exponent import trainings
 from lab.exponent.stream import ETA, B
 from lab.exponent.trainings import Trainings

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import LEVEL, Array, Estimate
+from igo.report.phrases import p_value
 from lab.exponent import trainings
 from lab.exponent.stream import (
     CELLS,

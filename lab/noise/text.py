@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from scipy.stats import norm
 
-from igo.analysis.report.phrases import p_value
 from igo.analysis.statistics import LEVEL, Estimate, least_p
+from igo.report.phrases import p_value
 from lab.noise import Findings, Row
 
 SLOPES = {  # the fits, in words

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from igo.analysis.report import band
+from igo.report import band
 from lab.theory.functions import Array
 
 

@@ -61,7 +61,7 @@ PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "sweep_status": _run_of("igo.sweep.status"),
     "sync": _run_of("igo.runs.sync"),
     "table": _run_of("igo.analysis.table.program"),
-    "report": _run_of("igo.analysis.report.program"),
+    "report": _run_of("igo.report.program"),
     "sharpness": _run_of("igo.analysis.sharpness.program"),
     "measure_noise": measure_noise,
 }

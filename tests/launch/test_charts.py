@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from igo.analysis.report import program
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError
+from igo.report import program
 from igo.runs.folder import RunFolder
 
 sys.path.insert(0, str(ROOT / "launch"))

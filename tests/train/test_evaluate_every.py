@@ -15,12 +15,12 @@ from forked import Death, shared_forge
 from test_report import methods, only, read
 from trained import prepared, timeless, train
 
-from igo.analysis.report import curves
-from igo.analysis.report.families import families
 from igo.analysis.table import table
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError
+from igo.report import curves
+from igo.report.families import families
 from igo.runs import epoch_line, plan_table
 from igo.runs.folder import signature
 from igo.train import engine

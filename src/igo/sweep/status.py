@@ -79,9 +79,9 @@ def _show_table(manifest: Manifest, runs_dir: Path, console: Console) -> None:
         missing = "no table: polars is not installed (pip install 'igo[report]')"
         console.print(missing, markup=False)
         return
-    from igo.analysis.report import power
     from igo.analysis.table import table
     from igo.analysis.table.show import show_summary
+    from igo.report import power
 
     runs = table.read_runs(runs_dir / entry.run for entry in manifest.runs)
     table.write(runs, runs_dir / FOLDER / manifest.name)

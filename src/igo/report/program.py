@@ -11,12 +11,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from igo.analysis.report import content, draw, page, power
-from igo.analysis.report.results import Results, read
 from igo.analysis.table.show import say
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import output_folder, replace_all, write_atomically
 from igo.ground.words import counted
+from igo.report import content, draw, page, power
+from igo.report.results import Results, read
 from igo.runs.find import find, named
 from igo.runs.provenance import code
 

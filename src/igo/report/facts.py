@@ -8,10 +8,10 @@ from typing import Any
 
 import polars as pl
 
-from igo.analysis.report.results import Results, Row
 from igo.analysis.table.names import DATASETS, why_null
 from igo.analysis.table.table import constants
 from igo.ground.words import counted
+from igo.report.results import Results, Row
 
 
 def facts(results: Results) -> dict[str, Any]:

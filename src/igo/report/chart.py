@@ -8,9 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from igo.analysis.report.families import Family
-from igo.analysis.report.results import Row
 from igo.analysis.style import DASHES, PALETTE, Colour
+from igo.report.families import Family
+from igo.report.results import Row
 
 Numbers = Sequence[float | None]
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades cover one another

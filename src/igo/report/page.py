@@ -15,12 +15,12 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from igo.analysis.report import facts, families
-from igo.analysis.report.chart import Figure, Map, Numbers, Panel, Series
-from igo.analysis.report.content import Report
-from igo.analysis.report.draw import cell_colours, colour_at, ink_on
-from igo.analysis.report.phrases import p_value, signed
-from igo.analysis.report.results import Results, Row
+from igo.report import facts, families
+from igo.report.chart import Figure, Map, Numbers, Panel, Series
+from igo.report.content import Report
+from igo.report.draw import cell_colours, colour_at, ink_on
+from igo.report.phrases import p_value, signed
+from igo.report.results import Results, Row
 
 HERE = Path(__file__).parent
 MARK = "igo report"

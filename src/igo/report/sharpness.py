@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.report import chart, families
-from igo.analysis.report.chart import Axis, Figure, Panel, Series
-from igo.analysis.report.families import Family
-from igo.analysis.report.phrases import in_range
-from igo.analysis.report.results import SHARPNESS, Results
 from igo.analysis.style import PALETTE
 from igo.analysis.table.table import means, statistics_of, with_intervals
+from igo.report import chart, families
+from igo.report.chart import Axis, Figure, Panel, Series
+from igo.report.families import Family
+from igo.report.phrases import in_range
+from igo.report.results import SHARPNESS, Results
 
 NAMES = {
     "worst_case": "adaptive worst-case sharpness",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report.chart import Axis, Figure, Panel, Series, Strip, look
-from igo.analysis.report.results import Results
 from igo.analysis.table.names import schedule_name
+from igo.report.chart import Axis, Figure, Panel, Series, Strip, look
+from igo.report.results import Results
 
 MOST = 14  # schedules drawn
 WIDTHS = (1.5, 2.0, 4.0)  # a_m for which the band is shaded

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report import band, curves, delta, grid, verdicts
-from igo.analysis.report.chart import Figure
-from igo.analysis.report.comparison import Pair, compare
-from igo.analysis.report.families import Family, families
-from igo.analysis.report.results import SHARPNESS, Results, Row, commands
-from igo.analysis.report.sharpness import sharpness
-from igo.analysis.report.verdicts import Finding
 from igo.config.schema import NO_EFFECT
+from igo.report import band, curves, delta, grid, verdicts
+from igo.report.chart import Figure
+from igo.report.comparison import Pair, compare
+from igo.report.families import Family, families
+from igo.report.results import SHARPNESS, Results, Row, commands
+from igo.report.sharpness import sharpness
+from igo.report.verdicts import Finding
 
 MOST_FAMILIES = 4  # of one kind
 MOST_TESTED = 16  # settings compared pair by pair

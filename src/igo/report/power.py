@@ -12,13 +12,13 @@ import numpy as np
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.report.comparison import accuracy_step, by_seed, compare
-from igo.analysis.report.families import families
-from igo.analysis.report.phrases import least_seeds
-from igo.analysis.report.results import Results
 from igo.analysis.statistics import LEVEL
 from igo.analysis.table import table
 from igo.ground.words import aligned, counted
+from igo.report.comparison import accuracy_step, by_seed, compare
+from igo.report.families import families
+from igo.report.phrases import least_seeds
+from igo.report.results import Results
 
 METRIC = "test/accuracy"
 MOST_SETTINGS = 16  # of a family; the pairs of these settings are listed

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from operator import itemgetter
 
 from igo.analysis import statistics
-from igo.analysis.report import comparison, delta, published
-from igo.analysis.report.band import Rates, floor
-from igo.analysis.report.comparison import Pair
-from igo.analysis.report.families import Family
-from igo.analysis.report.phrases import accuracy, in_range, least_seeds, p_value, points, signed
-from igo.analysis.report.results import Results, Row
-from igo.analysis.report.sharpness import Correlation
 from igo.analysis.statistics import LEVEL
 from igo.ground.words import counted
+from igo.report import comparison, delta, published
+from igo.report.band import Rates, floor
+from igo.report.comparison import Pair
+from igo.report.families import Family
+from igo.report.phrases import accuracy, in_range, least_seeds, p_value, points, signed
+from igo.report.results import Results, Row
+from igo.report.sharpness import Correlation
 
 WIDTH = 2.0  # the a_m at which the page says which schedules are in the band
 MOST_PAIRS = 6  # of a family, in the brief

@@ -7,11 +7,11 @@ import statistics as standard
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.report.chart import Figure, Map
-from igo.analysis.report.families import Family
-from igo.analysis.report.phrases import in_range
-from igo.analysis.report.results import Results, Row
 from igo.analysis.table.table import statistics_of
+from igo.report.chart import Figure, Map
+from igo.report.families import Family
+from igo.report.phrases import in_range
+from igo.report.results import Results, Row
 
 
 def maps(results: Results, family: Family) -> Figure:

@@ -23,8 +23,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
 
-from igo.analysis.report import chart, draw, page, program
 from igo.ground.errors import ConfigError, UserError
+from igo.report import chart, draw, page, program
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (

@@ -9,13 +9,13 @@ import numpy as np
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.report import comparison
-from igo.analysis.report.chart import Axis, Figure, Panel, Series, look, points
-from igo.analysis.report.families import Family, noise_ratio
-from igo.analysis.report.phrases import in_range
-from igo.analysis.report.results import Results
 from igo.analysis.statistics import Array
 from igo.analysis.table.table import statistics_of
+from igo.report import comparison
+from igo.report.chart import Axis, Figure, Panel, Series, look, points
+from igo.report.families import Family, noise_ratio
+from igo.report.phrases import in_range
+from igo.report.results import Results
 
 FEWEST_SEEDS, DRAWS = 5, 1000  # of the bootstrap
 VIEWS = {

@@ -98,7 +98,7 @@ def compare(
     """Every pair of settings, over their common seeds.
 
     Args:
-        runs: as in igo.analysis.report.results.Results; only counted runs are used.
+        runs: as in igo.report.results.Results; only counted runs are used.
         settings: two or more.
         metric: a column of runs.
         margin: of equivalence, in the unit of the metric; None for no such test.

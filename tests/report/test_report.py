@@ -19,7 +19,8 @@ from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
 from igo.analysis import statistics as own
-from igo.analysis.report import (
+from igo.analysis.table import table
+from igo.report import (
     band,
     comparison,
     content,
@@ -31,10 +32,9 @@ from igo.analysis.report import (
     published,
     verdicts,
 )
-from igo.analysis.report import results as runs
-from igo.analysis.report.families import Family, families
-from igo.analysis.report.results import Results
-from igo.analysis.table import table
+from igo.report import results as runs
+from igo.report.families import Family, families
+from igo.report.results import Results
 from igo.runs.find import find
 from igo.runs.manifest import Entry, Manifest
 

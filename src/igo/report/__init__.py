@@ -4,4 +4,6 @@
 them, and ``power`` says which differences the seeds can show. ``curves``, ``grid``, ``delta``,
 ``band`` and ``sharpness`` make figures as plain data (``chart``); ``draw`` turns them into PNG and
 PDF, ``page`` into HTML. ``verdicts`` makes the tables of verdicts, ``content`` the sections.
+
+Imports analysis, for the table of runs, and what is below it.
 """

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from igo.analysis.report.chart import Figure, Map, Panel, Series
 from igo.analysis.style import DASHES, GREEN, MAP, STYLE
+from igo.report.chart import Figure, Map, Panel, Series
 
 SIZE = (4.6, 3.3)  # inches, of a panel
 LEGEND_LINE = 0.2  # inches

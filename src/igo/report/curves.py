@@ -7,12 +7,12 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from igo.analysis.report import published
-from igo.analysis.report.chart import Axis, Figure, Panel, Series, Style, points, styles
-from igo.analysis.report.families import Family
-from igo.analysis.report.phrases import in_range
-from igo.analysis.report.results import Results
 from igo.analysis.table.table import statistics_of
+from igo.report import published
+from igo.report.chart import Axis, Figure, Panel, Series, Style, points, styles
+from igo.report.families import Family
+from igo.report.phrases import in_range
+from igo.report.results import Results
 
 MOST = 12  # settings in one figure; more would look alike
 VIEWS = {"epochs": Axis("epoch"), "updates": Axis("updates")}

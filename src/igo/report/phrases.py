@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import count
 
-from igo.analysis.report.comparison import Pair
-from igo.analysis.report.results import Row
 from igo.analysis.statistics import LEVEL, least_p
+from igo.report.comparison import Pair
+from igo.report.results import Row
 
 MINUS = "−"
 

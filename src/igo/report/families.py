@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.report.results import Row
 from igo.analysis.table.names import (
     SCHEDULE,
     delta_is_planned,
@@ -19,6 +18,7 @@ from igo.analysis.table.names import (
     shared,
     telling,
 )
+from igo.report.results import Row
 
 # The settings of constant noise. Its number of stages changes only where C² is measured.
 CONSTANT = (*SCHEDULE, "learning_rate", "batch_size", "max_batch_size", "schedule.stages")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from igo.analysis.report.results import Row
+from igo.report.results import Row
 
 FILE = Path(__file__).with_name("published.csv")  # results/published/resnet18_cifar100.csv
 SOURCE = "Sato and Iiduka, arXiv 2311.08745: ResNet18, CIFAR-100, means of three runs"
