@@ -143,20 +143,6 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """Note that an epoch begins; ``len`` is then its length."""
         self._begun = self.plan.at(min(self.updates + 1, self.plan.updates))
 
-    def epochs(self) -> Iterator[int]:
-        """As ``igo.Counter.epochs``; warns if no loader takes batches from the sampler."""
-        for epoch in super().epochs():
-            before = self._start
-            yield epoch
-            if self._pass is None and before != self._start:
-                warnings.warn(
-                    f"the updates of epoch {epoch} were counted, and no loader took batches from"
-                    " this sampler: give the DataLoader batch_sampler=batches. For a loader of your"
-                    " own use igo.Counter",
-                    PlanWarning,
-                    stacklevel=2,
-                )
-
     def epoch_from(self, start: int, part: int = 0) -> Iterator[list[int]]:
         """Yield this rank's batches after ``start`` updates and ``part`` parts, in that epoch."""
         if start >= self.plan.updates:
@@ -182,6 +168,14 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """
         if self._pass is not None:
             self._pass.count()
+        elif self._begun is not None and self._begun.number == self.updates + 1:
+            warnings.warn(
+                f"epoch {self._begun.epoch} begins, and no loader has taken batches from this"
+                " sampler: give the DataLoader batch_sampler=batches. For a loader of your own use"
+                " igo.Counter",
+                PlanWarning,
+                stacklevel=3,
+            )
         return super().advance()
 
     def check_epoch(self) -> None:
