@@ -97,8 +97,9 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
     ),
     "schedule=step schedule.gamma=1e-200": "schedule=step: its noise level is δ_3 = 0 δ_1 in",
     "schedule=constant split=0.5": "split=0.5: constant noise has no decay to split; leave it",
-    "schedule=cosine p=0.3": "p=0.3: p has no effect with profile 'cosine', which has its",
-    "schedule=linear p=0.7": "p=0.7: p has no effect with profile 'polynomial', which has",
+    "schedule=cosine p=0.3": "p=0.3: it has no effect with schedule=cosine; leave it",
+    "schedule=linear p=0.7": "p=0.7: it has no effect where schedule.p is 1; leave it out, or",
+    "schedule=method3 p=0.5": "p=0.5: it has no effect with Method 3; leave it out, or",
     "schedule.feedback_limit=3": "schedule.feedback_limit=3.0: only",
     "schedule.feedback=measured schedule.feedback_limit=1": (
         "schedule.feedback_limit=1.0: it must be above 1"

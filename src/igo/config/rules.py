@@ -21,8 +21,8 @@ from igo.config.schema import (
 from igo.config.settings import value_of
 from igo.ground.errors import ConfigError, NoEffect
 from igo.ground.paths import CONF
+from igo.method import methods
 from igo.method.batches import PUBLISHED
-from igo.method.methods import GAMMA
 from igo.method.profiles import declared, parameters
 from igo.method.ranges import Declared
 
@@ -112,7 +112,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         if schedule.kappa is not None or schedule.lam is not None:
             _follow_kappa_lambda(config, typed)
         elif schedule.gamma is None:
-            schedule.gamma = GAMMA
+            schedule.gamma = methods.GAMMA
 
 
 def _epochs_between_evaluations(config: Config) -> int:
@@ -198,10 +198,12 @@ def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
 def _check_schedule(config: Config, typed: Collection[str]) -> None:
     schedule, profile = config.schedule, config.schedule.profile
     if "p" in typed and schedule.p != config.p:
-        raise NoEffect(
-            "p", config.p, f"p has no effect with profile '{profile}', which has its own or none;"
-            " p belongs to schedule=graduated and schedule=polynomial"
-        )  # fmt: skip
+        named = methods.method(profile, schedule.gamma, config.split) if profile == "step" else None
+        where = f"with {named or f'schedule={profile}'}"
+        if schedule.p is not None:  # as in schedule=linear
+            where = f"where schedule.p is {schedule.p:g}"
+        cure = "leave it out, or use schedule=graduated or schedule=polynomial"
+        raise NoEffect("p", config.p, f"it has no effect {where}; {cure}")
     if "schedule.a" in typed and schedule.form != "inverse_time":
         raise ConfigError("schedule.a", schedule.a, "only schedule.form=inverse_time has it")
     if "schedule.feedback_limit" in typed and schedule.feedback == "none":
