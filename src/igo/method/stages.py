@@ -81,7 +81,7 @@ STAGE_COLUMNS = tuple(field.name for field in fields(Stage) if field.name not in
 
 @dataclass(frozen=True)
 class Place:
-    """One update of a plan.
+    """One update of a plan; ``print`` shows it in one line.
 
     ``number``, ``epoch`` and ``batch`` count from 1; the epoch has ``batches``. The update's
     samples are ``start`` to ``start + size`` of the epoch's permutation.
@@ -95,6 +95,12 @@ class Place:
     start: int
     size: int
     learning_rate: float
+
+    def __str__(self) -> str:
+        """Where it is, its η and b, and the planned noise of its stage."""
+        place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
+        noise = f"δ_m/δ_1 {self.stage.phi_m:.4f}, η {self.learning_rate:.5g}, b {self.size:,}"
+        return f"{place}, stage {self.stage.stage}: {noise}"
 
 
 @dataclass(frozen=True)
