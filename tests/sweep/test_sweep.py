@@ -66,7 +66,11 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     interpreter: Program, program: Program, tmp_path: Path
 ) -> None:
     sweep = ("-m", *SMALL, "p=0.5,1", "split=0,1", "seed=3,3")
-    interpreter(*sweep).good()
+    lines = interpreter(*sweep).good().stdout.splitlines()
+    started = [line.removeprefix("started ") for line in lines if line.startswith("started ")]
+    ended = [m[1] for line in lines if (m := re.match(r"\[\d/4\] finished (.+?): ", line))]
+    assert sorted(started) == sorted(ended)
+    assert len({*started}) == 4
     found = folders(tmp_path)
     wanted = {
         folder_of(tmp_path, *SMALL, f"p={p}", f"split={s}", "seed=3")

@@ -38,11 +38,13 @@ class Overview:
         self._total = self.bars.add_task("sweep", total=sum(self._epochs.values()), text="")
 
     def started(self, job: Job) -> None:
-        """Show a bar for one more run."""
+        """Show a bar for one more run; where there is no terminal, print a line."""
         label = self._labels[job.name]
         total = self._epochs[job.name]
         self._running[job.name] = job, self.bars.add_task(f"  {label}", total=total, text="")
         self._states[job.name] = "running"
+        if not self._console.is_terminal:
+            self._console.print(f"started {label}", markup=False)
         self._pace.started(job.name, _epoch(job))
 
     def ended(self, job: Job, how: str) -> None:
