@@ -26,7 +26,9 @@ from igo.report import (
     content,
     curves,
     delta,
+    facts,
     grid,
+    page,
     power,
     program,
     published,
@@ -190,6 +192,26 @@ def test_what_is_not_alike_is_not_compared(tmp_path: Path) -> None:
     assert list(found[0].labels.values()) == [
         "p = 0.5, split 0", "p = 0.5, split 1", "p = 1, split 0", "p = 1, split 1",
     ]  # fmt: skip
+
+
+def test_data_of_ones_own_have_the_names_of_their_files(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(0)
+    for name in ("cats", "dogs"):
+        images = drawn.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(60) % 2)
+        data = ("dataset=arrays", f"dataset.file={tmp_path / name}.npz", "epochs=3")
+        for schedule in ("method1", "method2"):
+            overrides = (*data, f"schedule={schedule}", "schedule.stages=3")
+            record_runs(tmp_path / "runs", *overrides, seeds=range(2), tiny=False)
+    results = read(tmp_path / "runs")
+    report = content.compose(results)
+    found = {one.where for one in report.sections if one.name.startswith("methods")}
+    assert found == {"cats.npz (n = 48)", "dogs.npz (n = 48)"}
+    assert sorted(page._labels(results).values()) == [
+        f"{name}.npz, {label}" for name in ("cats", "dogs") for label in [*METHODS][:2]
+    ]
+    assert facts.facts(results)["datasets"] == "cats.npz, dogs.npz"
+    assert str(tmp_path) not in content.tables(results)["settings"].write_csv()
 
 
 def test_schedules_have_their_names(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from igo.analysis.table.names import DATASETS, why_null
+from igo.analysis.table.names import data_set, why_null
 from igo.analysis.table.table import constants
 from igo.ground.words import counted
 from igo.report.results import Results, Row
@@ -21,13 +21,13 @@ def facts(results: Results) -> dict[str, Any]:
     low, high = min(counts, default=0), max(counts, default=0)
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     seconds = float(runs["seconds"].sum())
-    names = settings["dataset.name"].unique().sort().to_list()
+    names = sorted({data_set(row) for row in settings.iter_rows(named=True)})
     return {
         "runs": len(runs),
         "counted": int(runs["counted"].sum()),
         "settings": len(settings),
         "seeds": str(low) if low == high else f"{low}–{high}",
-        "datasets": ", ".join(DATASETS.get(name, name) for name in names) or "–",
+        "datasets": ", ".join(names) or "–",
         "models": ", ".join(settings["model.name"].unique().sort()) or "–",
         "time": _duration(seconds),
         "states": ", ".join(f"{count:,} {state}" for state, count in states.iter_rows()),

@@ -121,6 +121,7 @@ def _family(
     rows = sorted(rows, key=_order)
     chosen = settings.filter(pl.col("setting").is_in([row["setting"] for row in rows]))
     varied = [name for name in names_in(settings) if chosen[name].n_unique() > 1]
+    varied += ["dataset.name"] * (chosen["data"].n_unique() > 1)
     labels = _distinct({row["setting"]: _label(kind, row, varied, chosen) for row in rows})
     return Family(
         kind,

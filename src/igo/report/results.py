@@ -51,7 +51,8 @@ class Results:
             ``counted`` (finished, its seed for the first time), ``folder``, ``command`` and
             SHARPNESS.
         settings: a row a setting: ``setting``, the full name of all that changes a result, ``n``
-            (counted runs), and the statistics of METRICS over them, see table.summarise.
+            (counted runs), ``data`` (the name of the user's own file or folder), and the
+            statistics of METRICS over the counted runs, see table.summarise.
         epochs: a row an epoch of a counted run, columns EPOCH.
         curves: a row an epoch of a setting: ``n``, and of each of AVERAGED ``…_mean``, ``…_sd``,
             ``…_low``, ``…_high`` over its counted runs; for n = 1 the interval of the measured δ
@@ -138,8 +139,10 @@ def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, p
 
 def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     known = runs.filter(pl.col("setting").is_not_null()).group_by("setting")
+    data = pl.coalesce("dataset.file", "dataset.root")
     counts = known.agg(
         pl.col("counted").sum().cast(pl.Int64).alias("n"),
+        data.first().str.strip_chars_end("/").str.split("/").list.last().alias("data"),
         (pl.col("state") != "finished").sum().cast(pl.Int64).alias("unfinished"),
         *means(METRICS),
     )

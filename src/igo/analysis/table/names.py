@@ -40,13 +40,17 @@ def short(name: str) -> str:
     return SHORT.get(name, name.rpartition(".")[2].replace("_", " "))
 
 
+def data_set(row: Row) -> str:
+    """A data set's name; that of the user's own is its file's or folder's, where that is known."""
+    name = str(row["dataset.name"])
+    return str(row.get("data") or DATASETS.get(name, name))
+
+
 def phrase(name: str, value: object) -> str:
-    """A setting with its value, in words: ``η₁ 0.1``, ``Fashion-MNIST``, ``no flip``."""
+    """A setting with its value, in words: ``η₁ 0.1``, ``no flip``."""
     if isinstance(value, bool):
         return short(name) if value else f"no {short(name)}"
     shown = f"{value:g}" if isinstance(value, float) else str(value)
-    if name == "dataset.name":
-        return DATASETS.get(shown, shown)
     if name == "dataset.samples":
         return f"n = {value:,}"
     if name == "epochs":
@@ -116,7 +120,7 @@ def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
 
 def shared(row: Row, names: Collection[str]) -> list[str]:
     """What settings have in common, in words: the data first, then all that is not a default."""
-    first = [str(phrase("dataset.name", row["dataset.name"]))] if "dataset.name" in names else []
+    first = [data_set(row)] if "dataset.name" in names else []
     if first and "dataset.samples" in names:
         first[0] += f" ({phrase('dataset.samples', row['dataset.samples'])})"
     if "model.name" in names:
@@ -143,7 +147,7 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
 def differing(row: Row, names: Collection[str]) -> list[str]:
     """How a setting differs from others in ``names``, in words, without defaults."""
     first = [name for name in BY_VALUE[:3] if name in names]
-    phrases = [phrase(name, row[name]) for name in first]
+    phrases = [data_set(row) if name == BY_VALUE[0] else phrase(name, row[name]) for name in first]
     if {"schedule.profile", *PARAMETERS} & set(names) or ("split" in names and method(row)):
         phrases.append(schedule_name(row))
     if "split" in names and method(row) is None:
