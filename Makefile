@@ -112,7 +112,7 @@ unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 
 LESSER  := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 COMPUTE := $(addprefix tests/train/test_,engine.py models.py loop.py finite.py graphs.py optim.py) \
-	tests/method/test_measure.py tests/analysis/test_sharpness.py tests/lab/test_noise_studies.py
+	tests/noise/test_measure.py tests/analysis/test_sharpness.py tests/lab/test_noise_studies.py
 
 test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
@@ -133,7 +133,7 @@ test-slurm: $(READY)-dev  ## sweeps on a real SLURM daemon, which is installed i
 	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
 
 examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
-	$(PYTEST) $(LONG) -m examples tests/project/test_examples.py tests/method/test_adapters.py tests/contract $(ARGS)
+	$(PYTEST) $(LONG) -m examples tests/project/test_examples.py tests/adapters/test_adapters.py tests/contract $(ARGS)
 
 contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
 	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import igo
-from igo.method.adapters.accelerate import prepare
+from igo.adapters.accelerate import prepare
 
 
 def main(epochs: int = 10) -> float:

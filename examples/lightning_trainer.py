@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import igo
-from igo.method.adapters.lightning import Graduated
+from igo.adapters.lightning import Graduated
 
 
 class Classifier(LightningModule):

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import igo
-from igo.method.noise import Noise
+from igo.noise.noise import Noise
 
 torch.manual_seed(0)
 train, test = digits()

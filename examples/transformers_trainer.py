@@ -9,7 +9,7 @@ from digits import digits
 from transformers import TrainingArguments, ViTConfig, ViTForImageClassification
 
 import igo
-from igo.method.adapters.transformers import Trainer
+from igo.adapters.transformers import Trainer
 
 
 def main(epochs: int = 10) -> float:

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from igo.analysis.sharpness import measure as sharpness
 from igo.config.plan import make_plan
-from igo.method import measure as own
-from igo.method.surface import Surface
+from igo.noise import measure as own
+from igo.noise.surface import Surface
 from igo.runs import assemble
 from igo.train import engine, loop, models, on_device, pointwise
 from igo.train.engine import Engine

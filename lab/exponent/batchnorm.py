@@ -22,9 +22,9 @@ from torch.nn.functional import cross_entropy
 
 from igo.ground.files import durable, partial_of, write_atomically
 from igo.ground.seeds import derive_seed
-from igo.method import curvature
-from igo.method.measure import Loss
-from igo.method.surface import Surface
+from igo.noise import curvature
+from igo.noise.measure import Loss
+from igo.noise.surface import Surface
 from igo.runs.provenance import now, provenance
 from lab.exponent import chains
 from lab.exponent.chains import CENTRE, FASTER, POINTS, Cell, Length

@@ -13,8 +13,8 @@ from igo.analysis import statistics
 from igo.analysis.statistics import Array, Estimate
 from igo.config.schema import Config
 from igo.ground.seeds import derive_seed
-from igo.method import spread
-from igo.method.measure import draw, untouched
+from igo.noise import spread
+from igo.noise.measure import draw, untouched
 from igo.train import datasets, measure
 from igo.train.state import Training
 from lab.noise import Findings, Row, Study, quantities

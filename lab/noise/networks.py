@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from igo.config.plan import make_plan
 from igo.config.schema import AugmentConfig, Config
 from igo.ground.files import Record
-from igo.method.measure import per_sample_gradients
+from igo.noise.measure import per_sample_gradients
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop

@@ -16,7 +16,7 @@ from scipy import stats
 from torch import Tensor
 
 from igo.analysis.statistics import Array, Estimate
-from igo.method import noise
+from igo.noise import noise
 
 TAIL_SHARE = 0.05  # of the largest values, for Hill's estimator
 

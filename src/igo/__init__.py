@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.counter import Counter as Counter
-    from igo.method.exponent import noise_exponent as noise_exponent
     from igo.method.feedback import Feedback as Feedback
-    from igo.method.measure import measure_noise as measure_noise
-    from igo.method.meter import NoiseMeter as NoiseMeter
-    from igo.method.noise import Noise as Noise
-    from igo.method.noise import noise_level as noise_level
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
     from igo.method.schedule import Schedule as Schedule
+    from igo.noise.exponent import noise_exponent as noise_exponent
+    from igo.noise.measure import measure_noise as measure_noise
+    from igo.noise.meter import NoiseMeter as NoiseMeter
+    from igo.noise.noise import Noise as Noise
+    from igo.noise.noise import noise_level as noise_level
     from igo.runs.trained import load_run as load_run
 
 # Each is imported when it is first used: `import igo` is fast, and a plan needs no torch.
@@ -37,15 +37,15 @@ PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "Counter": "igo.method.counter",
     "Feedback": "igo.method.feedback",
-    "Noise": "igo.method.noise",
-    "NoiseMeter": "igo.method.meter",
+    "Noise": "igo.noise.noise",
+    "NoiseMeter": "igo.noise.meter",
     "PlanError": "igo.method.arguments",
     "PlanWarning": "igo.method.arguments",
     "Schedule": "igo.method.schedule",
     "load_run": "igo.runs.trained",
-    "measure_noise": "igo.method.measure",
-    "noise_exponent": "igo.method.exponent",
-    "noise_level": "igo.method.noise",
+    "measure_noise": "igo.noise.measure",
+    "noise_exponent": "igo.noise.exponent",
+    "noise_level": "igo.noise.noise",
     "plan": "igo.method.plan",
 }
 __all__ = list(PUBLIC)

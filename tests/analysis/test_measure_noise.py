@@ -19,7 +19,7 @@ import igo
 from igo.analysis.measure_noise import table
 from igo.config.load import read_config
 from igo.config.plan import make_plan
-from igo.method.measure import draw
+from igo.noise.measure import draw
 from igo.runs import assemble
 
 Program = Callable[..., Ended]

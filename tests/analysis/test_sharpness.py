@@ -24,8 +24,8 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from igo.analysis.sharpness import worst_case
 from igo.ground.errors import UserError
-from igo.method import curvature
-from igo.method.surface import Surface
+from igo.noise import curvature
+from igo.noise.surface import Surface
 from igo.runs import assemble
 
 # --- Curvature ------------------------------------------------------------------------------------

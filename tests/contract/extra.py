@@ -63,7 +63,7 @@ def parts_in_accelerate(job: Job) -> Ran:
     """The same, prepared by the adapter."""
     from accelerate import Accelerator
 
-    from igo.method.adapters.accelerate import prepare
+    from igo.adapters.accelerate import prepare
 
     accelerator, made = Accelerator(cpu=True), network()
     model, optimizer = accelerator.prepare(made, torch.optim.SGD(made.parameters(), lr=FIRST_RATE))

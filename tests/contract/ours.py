@@ -56,7 +56,7 @@ def lightning(job: Job) -> Ran:
     from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
     from lightning.pytorch.callbacks import ModelCheckpoint
 
-    from igo.method.adapters.lightning import Graduated
+    from igo.adapters.lightning import Graduated
 
     ran = Ran(promised=job.plan.updates)
     graduated = Graduated(job.plan, seed=0)
@@ -109,7 +109,7 @@ def transformers(job: Job) -> Ran:
     """Trainer with a plan."""
     from transformers import TrainerCallback, TrainingArguments
 
-    from igo.method.adapters.transformers import Trainer
+    from igo.adapters.transformers import Trainer
 
     ran = Ran(promised=job.plan.updates)
     seen: list[Tensor] = []
@@ -152,7 +152,7 @@ def accelerate(job: Job) -> Ran:
     """A plain loop with ``prepare`` of model, optimizer and, by the adapter, loader."""
     from accelerate import Accelerator
 
-    from igo.method.adapters.accelerate import prepare
+    from igo.adapters.accelerate import prepare
 
     plan = job.plan
     accelerator = Accelerator(cpu=True)

@@ -21,9 +21,9 @@ from contract.job import LARGE, Numbers
 
 OURS = {
     "plain": ("igo, a plain loop", "torch"),
-    "lightning": ("igo.method.adapters.lightning", "lightning"),
-    "transformers": ("igo.method.adapters.transformers", "transformers"),
-    "accelerate": ("igo.method.adapters.accelerate", "accelerate"),
+    "lightning": ("igo.adapters.lightning", "lightning"),
+    "transformers": ("igo.adapters.transformers", "transformers"),
+    "accelerate": ("igo.adapters.accelerate", "accelerate"),
 }
 PAGE = Path(__file__).parents[2] / "docs" / "contract.md"
 

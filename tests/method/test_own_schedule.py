@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim import lr_scheduler
 
 import igo
-from igo.method.noise import Noise, noise_level
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
+from igo.noise.noise import Noise, noise_level
 
 
 def plan(**changed: Any) -> Plan:

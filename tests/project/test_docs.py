@@ -91,8 +91,8 @@ def test_the_reference_has_every_public_name() -> None:
     page = (ROOT / "docs" / "api.md").read_text()
     for name in igo.__all__:
         assert re.search(rf"auto\w+:: igo\.{name}$", page, re.MULTILINE), name
-    for file in (ROOT / "src" / "igo" / "method" / "adapters").glob("[a-z]*.py"):
-        assert f"igo.method.adapters.{file.stem}\n" in page, file.stem
+    for file in (ROOT / "src" / "igo" / "adapters").glob("[a-z]*.py"):
+        assert f"igo.adapters.{file.stem}\n" in page, file.stem
 
 
 def test_the_readme_is_a_page() -> None:

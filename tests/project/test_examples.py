@@ -81,13 +81,12 @@ class Found:  # as if they were not installed: nothing finds them
 sys.meta_path[:] = [Found(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
 for library in {libraries}:
     try:
-        importlib.import_module(f"igo.method.adapters.{{library}}")
+        importlib.import_module(f"igo.adapters.{{library}}")
     except ImportError as error:
         print(error)
 """
     program = tmp_path / "without.py"
     program.write_text(code)
     assert run(tmp_path, str(program)).splitlines() == [
-        f"igo.method.adapters.{library} needs {library}: pip install {library}"
-        for library in libraries
+        f"igo.adapters.{library} needs {library}: pip install {library}" for library in libraries
     ]

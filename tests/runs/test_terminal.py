@@ -26,7 +26,7 @@ from igo.config.schema import Config
 from igo.ground.files import Record
 from igo.ground.paths import CONF
 from igo.ground.words import counted
-from igo.method import noise
+from igo.noise import noise
 from igo.runs import epoch_line, plan_table, provenance
 from igo.runs.folder import RunFolder, digests
 from igo.runs.session import run

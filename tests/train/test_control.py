@@ -14,9 +14,10 @@ from trained import prepared, train
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import UserError
-from igo.method import momentum, noise
-from igo.method.noise import Noise
+from igo.method import momentum
 from igo.method.plan import Stage
+from igo.noise import noise
+from igo.noise.noise import Noise
 from igo.train import control, measure
 
 Make = Callable[..., Config]

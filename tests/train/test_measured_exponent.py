@@ -12,7 +12,7 @@ from forked import shared_forge
 
 from igo.config.load import read_config
 from igo.ground.errors import ConfigError
-from igo.method.exponent import NoiseExponent
+from igo.noise.exponent import NoiseExponent
 from igo.runs.exponent import usable
 
 ASK = (*TINY, "tracking=none", "engine.precision=fp32", "schedule.noise_exponent=measured")

@@ -17,8 +17,8 @@ from igo.config.schema import Config, training_samples
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import write_atomically
 from igo.ground.words import aligned
-from igo.method.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.method.ranges import AT_LEAST_ONE, Rule
+from igo.noise.noise import LEAST_FOR_INTERVAL, SAMPLINGS, Noise
 from igo.runs.folder import read_records
 from igo.runs.rerun import recorded_run
 from igo.runs.terminal import Terminal
@@ -138,7 +138,7 @@ def _measure(settings: NoiseSettings, subject: Subject, batch_size: int) -> Nois
     from torch.nn.functional import cross_entropy
 
     from igo.ground.seeds import derive_seed
-    from igo.method.measure import check_per_sample, draw, joined, per_sample
+    from igo.noise.measure import check_per_sample, draw, joined, per_sample
     from igo.train import measure
 
     training, network = subject.training, subject.training.network

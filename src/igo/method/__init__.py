@@ -1,5 +1,5 @@
-"""The idea itself: profile, split, plan, batches, C², δ, as functions of plain numbers and tensors.
+"""The idea itself: profile, split, plan, batches and the schedule that sets η_m and b_m.
 
-It imports the ground files alone, and needs neither Hydra nor a run. Your own training loop uses it
-directly; each trainer of another library has a file in adapters/.
+It imports noise and the ground files, and needs neither Hydra nor a run. Your own training loop
+uses it directly.
 """

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 from igo.method import batches
 from igo.method.arguments import PlanError
 from igo.method.feedback import Course, Feedback
-from igo.method.noise import Noise
 from igo.method.peers import Peers
 from igo.method.plan import Plan
 from igo.method.update import Update
+from igo.noise.noise import Noise
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -14,8 +14,8 @@ from typing import Any
 
 from igo.method.arguments import PlanError
 from igo.method.batches import PUBLISHED, Growth
-from igo.method.noise import Noise, noise_level
 from igo.method.plan import Plan, Stage, rows_of
+from igo.noise.noise import Noise, noise_level
 
 
 @dataclass(frozen=True)

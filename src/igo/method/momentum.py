@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from igo.method.arguments import PlanError
-from igo.method.noise import Noise, momentum_for, noise_level
 from igo.method.plan import Plan
+from igo.noise.noise import Noise, momentum_for, noise_level
 
 
 def rates(

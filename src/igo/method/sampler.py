@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 WRAPPED = (
     "a {} wraps the sampler, and would shard or skip its batches again: the sampler itself shares"
     " each batch among processes and continues after a resume. With Accelerate use"
-    " igo.method.adapters.accelerate.prepare(accelerator, loader) instead of"
+    " igo.adapters.accelerate.prepare(accelerator, loader) instead of"
     " accelerator.prepare(loader), and leave skip_first_batches out"
 )
 STATEFUL = (

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch.optim import SGD, Optimizer
 
-from igo.method import adam, groups, momentum
+from igo.method import groups, momentum
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import Counter
-from igo.method.noise import Noise
 from igo.method.update import Update
+from igo.noise import adam
+from igo.noise.noise import Noise
 
 # One of several optimizers may miss so many steps in a row, as a GradScaler may skip some.
 MISSED = 16

@@ -13,7 +13,7 @@ from igo.method.batches import PUBLISHED
 from igo.runs.terminal import Terminal
 
 if TYPE_CHECKING:
-    from igo.method.exponent import NoiseExponent
+    from igo.noise.exponent import NoiseExponent
 
 SETTING, MEASURED = "schedule.noise_exponent", "measured"
 WIDEST = 0.5  # a wider interval says nothing: the published ½ and 1 are so far apart

@@ -155,7 +155,7 @@ def _momentum(config: Config, stage: Stage) -> str:
 
     β̂_m and, for the normalised heavy ball, β_m² are monotone in K²b/C².
     """
-    from igo.method import noise  # torch, which other plans do without
+    from igo.noise import noise  # torch, which other plans do without
 
     optimizer, beta = config.optimizer.name, config.optimizer.momentum
     bounds = []

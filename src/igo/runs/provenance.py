@@ -16,7 +16,8 @@ from typing import Any
 from igo.ground.paths import PACKAGE
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
-RESULT = ("ground", "method", "data", "config", "train")  # rooms that losses depend on
+# Rooms that losses depend on
+RESULT = ("ground", "noise", "method", "adapters", "data", "config", "train")
 
 
 def command() -> str:

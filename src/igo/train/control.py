@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from igo.config import optimizer_rules
 from igo.config.schema import Config
-from igo.method import noise
 from igo.method.feedback import Feedback
-from igo.method.noise import Noise
 from igo.method.plan import Plan, Stage
+from igo.noise import noise
+from igo.noise.noise import Noise
 
 
 def feedback(config: Config) -> Feedback | None:

@@ -10,10 +10,10 @@ import torch
 
 from igo.config import optimizer_rules
 from igo.ground.seeds import derive_seed
-from igo.method import adam
 from igo.method import batches as equal
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
+from igo.noise import adam
 from igo.train import online, optim
 from igo.train.finite import NotFinite, Tally
 from igo.train.on_device import Batch

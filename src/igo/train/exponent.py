@@ -6,8 +6,8 @@ from torch.nn.functional import cross_entropy
 
 from igo.config import optimizer_rules
 from igo.ground.seeds import derive_seed
-from igo.method.exponent import NoiseExponent, noise_exponent
-from igo.method.measure import draw
+from igo.noise.exponent import NoiseExponent, noise_exponent
+from igo.noise.measure import draw
 from igo.train.state import Training
 
 

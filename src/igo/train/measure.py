@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from igo.config.schema import Config, training_samples
 from igo.ground.seeds import derive_seed
 from igo.method import batches as equal
-from igo.method.measure import draw, untouched
-from igo.method.noise import Noise
-from igo.method.spread import Spread
+from igo.noise.measure import draw, untouched
+from igo.noise.noise import Noise
+from igo.noise.spread import Spread
 from igo.train.datasets import Data
 from igo.train.engine import Engine
 from igo.train.on_device import Batch

@@ -17,8 +17,8 @@ from torch import nn
 from igo.config.schema import NoiseConfig
 from igo.ground.ranks import ALONE, Ranks
 from igo.method import batches as equal
-from igo.method.noise import Noise
-from igo.method.spread import Spread
+from igo.noise.noise import Noise
+from igo.noise.spread import Spread
 from igo.train import measure
 from igo.train.engine import Engine
 from igo.train.measure import Part

@@ -11,8 +11,8 @@ from torch import nn
 from igo.config.schema import Config
 from igo.data.identity import Identity
 from igo.ground.files import Record
-from igo.method.noise import Noise, TailIndex
 from igo.method.plan import Plan
+from igo.noise.noise import Noise, TailIndex
 from igo.train.datasets import Data
 from igo.train.engine import Engine
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 
 from igo.ground.files import Record
-from igo.method.measure import untouched
+from igo.noise.measure import untouched
 from igo.train import engine
 from igo.train.state import Progress, Training
 

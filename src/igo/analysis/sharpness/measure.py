@@ -18,7 +18,7 @@ from igo.runs.folder import last_record, state_of
 
 if TYPE_CHECKING:
     from igo.config.schema import Config
-    from igo.method.surface import Surface
+    from igo.noise.surface import Surface
     from igo.train.state import Training
 
 VERSION = 1  # of the measurement; a run with another version is measured again
@@ -65,7 +65,7 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
     _check_finished(folder)
     from torch.nn.functional import cross_entropy
 
-    from igo.method.surface import Surface
+    from igo.noise.surface import Surface
     from igo.runs import assemble
     from igo.train import engine
 
@@ -162,7 +162,7 @@ def _worst_case(surface: Surface, settings: Settings) -> dict[str, Any]:
 
 
 def _curvature(eigenvalues: Surface, trace: Surface, settings: Settings) -> dict[str, Any]:
-    from igo.method import curvature
+    from igo.noise import curvature
 
     weights = eigenvalues.here
     top = curvature.largest(

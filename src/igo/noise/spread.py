@@ -17,8 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from igo.method import noise
-from igo.method.noise import Noise
+from igo.noise import noise
+from igo.noise.noise import Noise
 
 WIDTH = 1024  # numbers of a gradient's projection
 CHUNK = 256 * WIDTH  # elements that are converted to float64 at a time

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import igo
-from igo.method import adam
+from igo.noise import adam
 
 N, EPOCHS = 60, 4
 ETA, BETA1, BETA2, EPS, DECAY = 0.01, 0.9, 0.95, 1e-6, 0.1

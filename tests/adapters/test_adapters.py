@@ -45,7 +45,7 @@ def twice(job: Job) -> Ran:
 def _refused(job: Job, first: bool) -> Ran:
     from accelerate import Accelerator, DataLoaderConfiguration
 
-    from igo.method.adapters.accelerate import prepare
+    from igo.adapters.accelerate import prepare
 
     settings = DataLoaderConfiguration(even_batches=False)  # else Accelerate refuses by itself
     accelerator = Accelerator(cpu=True, dataloader_config=settings)
@@ -68,7 +68,7 @@ def test_accelerate_does_not_shard_the_batches_again(way: Any, tmp_path: Path) -
 
 def test_accelerate_does_not_skip_batches_that_the_sampler_has_skipped() -> None:
     accelerate = pytest.importorskip("accelerate")
-    from igo.method.adapters.accelerate import prepare
+    from igo.adapters.accelerate import prepare
 
     accelerator = accelerate.Accelerator(cpu=True)
     batches = igo.BatchSampler(a_plan())
@@ -83,7 +83,7 @@ def test_accelerate_does_not_skip_batches_that_the_sampler_has_skipped() -> None
 @pytest.mark.parametrize("samples", [32, 100])
 def test_accelerate_wants_the_plans_samples(samples: int) -> None:
     accelerate = pytest.importorskip("accelerate")
-    from igo.method.adapters.accelerate import prepare
+    from igo.adapters.accelerate import prepare
 
     loader = DataLoader(Numbers(samples), batch_sampler=igo.BatchSampler(a_plan()))
     with pytest.raises(igo.PlanError, match=f"n=64.*{samples} samples"):
@@ -104,7 +104,7 @@ class Model(nn.Module):
 
 def hf(folder: Path, plan: Any = None, *, n: int = N, named: Any = None, **settings: Any) -> Any:
     transformers = pytest.importorskip("transformers")
-    from igo.method.adapters.transformers import Trainer
+    from igo.adapters.transformers import Trainer
 
     given = {"learning_rate": RATE, "optim": "sgd", "report_to": "none", "use_cpu": True,
              "disable_tqdm": True, "save_strategy": "no", **settings}  # fmt: skip
@@ -226,7 +226,7 @@ def fit(
 
 def graduated(plan: Any = None) -> Any:
     pytest.importorskip("lightning")
-    from igo.method.adapters.lightning import Graduated
+    from igo.adapters.lightning import Graduated
 
     return Graduated(plan or a_plan())
 

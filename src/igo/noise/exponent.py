@@ -17,10 +17,10 @@ import torch
 from scipy.special import stdtrit
 from torch import Tensor, nn
 
-from igo.method import curvature
-from igo.method.measure import Loss, untouched
-from igo.method.noise import LEAST_FOR_INTERVAL
-from igo.method.surface import Surface
+from igo.noise import curvature
+from igo.noise.measure import Loss, untouched
+from igo.noise.noise import LEAST_FOR_INTERVAL
+from igo.noise.surface import Surface
 
 
 @dataclass(frozen=True)

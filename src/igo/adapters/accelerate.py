@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from igo.adapters import need, refuse_accumulation
 from igo.ground.errors import UserError
-from igo.method.adapters import need, refuse_accumulation
 from igo.method.sampler import BatchSampler
 
 if TYPE_CHECKING:

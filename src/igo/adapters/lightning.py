@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 
+from igo.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.ground.errors import UserError
-from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule

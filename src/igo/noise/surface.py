@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from igo.method.measure import Batch, Loss
+from igo.noise.measure import Batch, Loss
 
 
 @dataclass(frozen=True)

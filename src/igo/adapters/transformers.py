@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 
+from igo.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.ground.errors import UserError
-from igo.method.adapters import need, refuse_accumulation, warn_of_early_end
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.groups import check_rate
 from igo.method.plan import Plan
@@ -142,7 +142,7 @@ class Trainer(transformers.Trainer):
         original = super().get_train_dataloader()
         settings: dict[str, Any] = {name: getattr(original, name) for name in LOADER_SETTINGS}
         loader = DataLoader(original.dataset, batch_sampler=WholePlan(self.batches), **settings)
-        from igo.method.adapters.accelerate import unsharded  # here: transformers is needed first
+        from igo.adapters.accelerate import unsharded  # here: transformers is needed first
 
         return unsharded(loader, self.args.device)
 

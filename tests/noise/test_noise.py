@@ -14,8 +14,8 @@ from scipy import stats
 from torch import Tensor, nn
 
 from igo.config.schema import Config, EngineConfig
-from igo.method import noise
-from igo.method.spread import estimate
+from igo.noise import noise
+from igo.noise.spread import estimate
 from igo.train import datasets, engine, measure, models
 
 Make = Callable[..., Config]

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 import igo
-from igo.method.exponent import NoiseExponent
+from igo.noise.exponent import NoiseExponent
 
 EIGENVALUES = torch.tensor([4.0, 2.0, 1.0, 0.5, 0.1], dtype=torch.float64)
 SIZES = torch.tensor([1.0, 3.0, 2.0, 0.5, 4.0], dtype=torch.float64)  # √C_i²

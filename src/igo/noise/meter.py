@@ -20,9 +20,9 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from igo.method.adam import after_steps, is_known, preconditioned
-from igo.method.noise import LEAST_FOR_INTERVAL, Noise, around
-from igo.method.spread import cut, product
+from igo.noise.adam import after_steps, is_known, preconditioned
+from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around
+from igo.noise.spread import cut, product
 
 LONELY = 32  # batches of one part each, after which a warning says that nothing is measured
 

@@ -1,4 +1,7 @@
-"""The schedule inside trainers of other libraries, one file for each."""
+"""The schedule inside trainers of other libraries, one file for each.
+
+Imports method and what is below it, and the trainer's library.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +23,7 @@ def need(library: str) -> ModuleType:
         if error.name != library.partition(".")[0]:
             raise
         name = error.name
-    raise ModuleNotFoundError(
-        f"igo.method.adapters.{name} needs {name}: pip install {name}", name=name
-    )
+    raise ModuleNotFoundError(f"igo.adapters.{name} needs {name}: pip install {name}", name=name)
 
 
 def refuse_accumulation(setting: str, steps: int, cure: str = "a loop of your own with ") -> None:

@@ -1,7 +1,7 @@
 """C², the variance of a one-sample stochastic gradient, and the noise level δ that follows.
 
 δ = η √(C²/b) is how strongly SGD smooths the loss (slides, "SGD's smoothing property"). The
-formulas here take numbers; igo.method.spread takes gradients.
+formulas here take numbers; igo.noise.spread takes gradients.
 """
 
 from __future__ import annotations

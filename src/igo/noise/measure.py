@@ -19,10 +19,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo.ground.errors import UserError
 from igo.ground.seeds import generator
-from igo.method import noise
-from igo.method.noise import Noise
-from igo.method.sampler import BatchSampler
-from igo.method.spread import Spread
+from igo.noise import noise
+from igo.noise.noise import Noise
+from igo.noise.spread import Spread
 
 Batch = tuple[Tensor, Tensor]  # inputs and targets
 Loss = Callable[[Tensor, Tensor], Tensor]  # (outputs, targets) to the mean loss of the batch
@@ -133,7 +132,7 @@ def _check_measurable(
     if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters()):
         raise ValueError("a parameter has a post_accumulate_grad hook: backward would train it")
     sampler = getattr(loader, "batch_sampler", None)
-    if isinstance(sampler, BatchSampler) and sampler.updates and not sampler.done:
+    if getattr(sampler, "updates", 0) and not getattr(sampler, "done", True):  # igo.BatchSampler
         raise ValueError(
             "loader gives the batches of a training in progress, which this would disturb: measure"
             " with another loader, e.g. DataLoader(data, b, shuffle=True, drop_last=True)"

@@ -22,9 +22,9 @@ from trained import prepared, train
 
 from igo.config.schema import Config, EngineConfig, NoiseConfig
 from igo.ground.errors import UserError
-from igo.method import noise
-from igo.method.measure import draw, measure_noise, per_sample, per_sample_gradients
-from igo.method.spread import estimate
+from igo.noise import noise
+from igo.noise.measure import draw, measure_noise, per_sample, per_sample_gradients
+from igo.noise.spread import estimate
 from igo.train import datasets, engine, measure, models, online, optim
 
 Make = Callable[..., Config]

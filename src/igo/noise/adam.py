@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
-from igo.method.spread import Spread
+from igo.noise.spread import Spread
 
 
 def is_known(optimizer: Optimizer) -> bool:
