@@ -170,9 +170,8 @@ class BatchSampler(Counter, Sampler[list[int]]):
             self._pass.count()
         elif self._begun is not None and self._begun.number == self.updates + 1:
             warnings.warn(
-                f"epoch {self._begun.epoch} begins, and no loader has taken batches from this"
-                " sampler: give the DataLoader batch_sampler=batches. For a loader of your own use"
-                " igo.Counter",
+                "no loader has taken batches from this sampler: give the DataLoader"
+                " batch_sampler=batches, or use igo.Counter for a loader of your own",
                 PlanWarning,
                 stacklevel=3,
             )

@@ -114,10 +114,11 @@ def compose(results: Results, margin: float = MARGIN) -> Report:
 
 
 def _section(results: Results, family: Family, margin: float, where: str) -> Section:
-    tested = family.settings
+    tested = list(family.settings)
     if len(tested) > MOST_TESTED:
         ranked = [row["setting"] for row in verdicts.ranking(results, family)]
-        tested = tuple(ranked[:MOST_TESTED])
+        tested = ranked[:MOST_TESTED]
+    tested.sort(key=lambda setting: results.row(setting)["schedule.profile"] == verdicts.BASELINE)
     margins = {"test/accuracy": margin / 100}
     pairs = {m: compare(results.runs, tested, m, margins.get(m)) for m in TESTED}
     scope = "all pairs"

@@ -96,7 +96,7 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
 
 
 def limits(panel: Panel) -> tuple[float, float] | None:
-    """Range of y that shows the means; intervals and first epochs of accuracies may lie outside.
+    """Range of y that shows the means, and of accuracies the intervals that are drawn.
 
     The first tenth of an accuracy's line is ignored, so that the differences at its end are seen.
     None where matplotlib chooses.
@@ -104,7 +104,11 @@ def limits(panel: Panel) -> tuple[float, float] | None:
     kept = []
     for series in panel.series:
         skipped = len(series.y) // 10 if panel.y.percent and series.line else 0
-        kept += [y for y in series.y[skipped:] if y is not None and not (panel.y.log and y <= 0)]
+        shown = [*series.y[skipped:]]
+        if panel.y.percent:
+            first = skipped if panel.banded or series.markers else -1
+            shown += [*series.low[first:], *series.high[first:]]
+        kept += [y for y in shown if y is not None and not (panel.y.log and y <= 0)]
     if not kept:
         return None
     low, high = min(kept), max(kept)

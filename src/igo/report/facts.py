@@ -11,6 +11,7 @@ import polars as pl
 from igo.analysis.table.names import data_set, why_null
 from igo.analysis.table.table import constants
 from igo.ground.words import counted
+from igo.report.phrases import in_range
 from igo.report.results import Results, Row
 
 
@@ -18,7 +19,6 @@ def facts(results: Results) -> dict[str, Any]:
     """The numbers at the head of the page."""
     runs, settings = results.runs, results.settings
     counts = settings.filter(pl.col("n") > 0)["n"].to_list()
-    low, high = min(counts, default=0), max(counts, default=0)
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     seconds = float(runs["seconds"].sum())
     names = sorted({data_set(row) for row in settings.iter_rows(named=True)})
@@ -26,7 +26,7 @@ def facts(results: Results) -> dict[str, Any]:
         "runs": len(runs),
         "counted": int(runs["counted"].sum()),
         "settings": len(settings),
-        "seeds": str(low) if low == high else f"{low}–{high}",
+        "seeds": in_range(counts or [0]),
         "datasets": ", ".join(names) or "–",
         "models": ", ".join(settings["model.name"].unique().sort()) or "–",
         "time": _duration(seconds),

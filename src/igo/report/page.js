@@ -67,7 +67,8 @@
       const first = panel.y.percent && points[0] && points[0].series.line && !late ? Math.floor(points.length / 10) : 0;
       for (const p of points.slice(first)) {
         kept.push(p.y);
-        if (p.series.markers && given(p.low) && (!panel.y.log || p.low > 0)) kept.push(p.low, p.high);
+        const interval = p.series.markers || (panel.y.percent && (panel.bands || p === points[points.length - 1]));
+        if (interval && given(p.low) && (!panel.y.log || p.low > 0)) kept.push(p.low, p.high);
       }
     }
     let [low, high] = range(kept);

@@ -85,7 +85,7 @@ def _say_findings(results: Results, report: content.Report, figures: int) -> Non
     excluded = len(results.runs) - int(results.runs["counted"].sum())
     runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
     say(f"{runs}; {counted(figures, 'figure')}, {len(report.left_out)} skipped")
-    for section in report.sections:
+    for section in filter(lambda section: section.finding.sentence, report.sections):
         where = f", {section.where}" if section.where else ""
         say(f"{section.title}{where}: {section.finding.sentence}")
 

@@ -139,10 +139,9 @@ def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, p
 
 def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame:
     known = runs.filter(pl.col("setting").is_not_null()).group_by("setting")
-    data = pl.coalesce("dataset.file", "dataset.root")
     counts = known.agg(
         pl.col("counted").sum().cast(pl.Int64).alias("n"),
-        data.first().str.strip_chars_end("/").str.split("/").list.last().alias("data"),
+        pl.coalesce("dataset.file", "dataset.root").first().str.extract("([^/]+)/*$").alias("data"),
         (pl.col("state") != "finished").sum().cast(pl.Int64).alias("unfinished"),
         *means(METRICS),
     )

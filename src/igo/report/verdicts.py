@@ -21,6 +21,7 @@ from igo.report.sharpness import Correlation
 WIDTH = 2.0  # the a_m at which the page says which schedules are in the band
 MOST_PAIRS = 6  # of a family, in the brief
 UNDECIDED = "undecided"
+BASELINE = "constant"  # the profile that comes second in differences
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Finding:
-    """One short sentence and the table of verdicts behind it."""
+    """One short sentence, empty where nothing is compared, and the table of verdicts behind it."""
 
     sentence: str
     rows: Sequence[Verdict] = ()
@@ -49,13 +50,15 @@ def of_family(results: Results, family: Family, pairs: list[Pair], margin: float
     ranked = ranking(results, family)
     if not ranked:
         return Finding("No setting has a final test accuracy.")
-    settings = [row["setting"] for row in ranked]
-    shown = itertools.islice(itertools.combinations(settings, 2), MOST_PAIRS)  # the best one first
+    baselines = {row["setting"] for row in ranked if row["schedule.profile"] == BASELINE}
+    ordered = sorted((row["setting"] for row in ranked), key=baselines.__contains__)  # best first
     by_settings = {(pair.first, pair.second): pair for pair in pairs}
     by_settings |= {(pair.second, pair.first): pair.turned() for pair in pairs}
+    shown = [both for both in itertools.combinations(ordered, 2) if both in by_settings]
+    shown.sort(key=lambda both: both[1] not in baselines)
     rows = [
         _difference(f"{family.labels[first]} − {family.labels[second]}", by_settings[first, second])
-        for first, second in shown
+        for first, second in shown[:MOST_PAIRS]
     ]
     if family.kind == "schedules":
         rows += _slow_and_fast_decay(results, ranked, margin) + _published_order(ranked)
@@ -147,25 +150,21 @@ def _levels(results: Results, ranked: list[Row], name: str, other: str) -> Verdi
 
 
 def _power(pairs: list[Pair], margin: float) -> list[Verdict]:
-    """How many differences a test decides, and which differences these seeds can show."""
-    if not pairs:
-        return []
+    """How many of several differences a test decides, and what these seeds find."""
     tested = [pair for pair in pairs if pair.p is not None]
     decided, equal = sum(pair.decided for pair in pairs), sum(pair.equal for pair in pairs)
-    n = in_range([pair.n for pair in pairs])
-    summary = Verdict(
-        f"all pairs: {len(pairs)}, tested: {len(tested)}",
-        f"{decided} decided at 5 %, {equal} equal within ±{margin:g} points",
-        n,
-    )
+    rows = []
+    if len(pairs) > 1 and (decided or equal):
+        question = f"all pairs: {len(pairs)}, tested: {len(tested)}"
+        result = f"{decided} decided at 5 %, {equal} equal within ±{margin:g} points"
+        rows.append(Verdict(question, result, in_range([pair.n for pair in pairs])))
     detectable = sorted(100 * pair.detectable for pair in tested if pair.detectable is not None)
-    if not tested:
-        return [summary]
-    if not detectable:
-        least = f"at least {least_seeds(len(tested))} seeds are needed"
-        return [summary, Verdict("what these seeds can show", least, n, "", "too few seeds")]
-    median = f"{detectable[len(detectable) // 2]:.2f} points with 80 % power (median over pairs)"
-    return [summary, Verdict("difference that these seeds find", median, n)]
+    if detectable:
+        median = detectable[len(detectable) // 2]
+        found = f"{median:.2f} points with 80 % power (median over pairs)"
+        n = in_range([pair.n for pair in tested])
+        rows.append(Verdict("difference that these seeds find", found, n))
+    return rows
 
 
 def _constant(results: Results, family: Family) -> Finding:
@@ -233,9 +232,10 @@ def of_decay_rates(schedules: list[Rates]) -> Finding:
         (*schedule.smallest, schedule) for schedule in schedules if schedule.smallest[0] <= lowest
     ]
     outside.sort(key=lambda fall: fall[0])
+    inside = f"{len(schedules) - len(outside)} of {counted(len(schedules), 'schedule')}"
+    band = f"In the band of Proposition 3.3 (γₘ > {lowest:.3f} for aₘ = {WIDTH:g}): {inside}."
     return Finding(
-        f"In the band of Proposition 3.3 (γₘ > {lowest:.3f} for aₘ = {WIDTH:g}):"
-        f" {len(schedules) - len(outside)} of {counted(len(schedules), 'schedule')}.",
+        band if len(schedules) > 1 or outside else "",
         [
             Verdict(
                 schedule.label, f"γₘ = {gamma:.3g} at m = {m} of {schedule.stages}",

@@ -56,8 +56,7 @@ def start(
 ) -> Tracker:
     """Open the run's event files, see ``loggers``."""
     known_records = list(records)  # as they are now
-
-    def warn_of(error: Exception) -> None:
-        warn(f"TensorBoard failed ({first_line(error)}): this run goes on without it")
-
-    return OpeningTracker(lambda: TensorBoard(folder.path / FOLDER, known_records), warn_of)
+    return OpeningTracker(
+        lambda: TensorBoard(folder.path / FOLDER, known_records),
+        lambda e: warn(f"TensorBoard failed ({first_line(e)}): this run goes on without it"),
+    )
