@@ -41,6 +41,14 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path
     assert set(found) == numbers - {"epoch"}
 
 
+def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:
+    forge = shared_forge()
+    forge.run(tmp_path, *TINY, "tracking=none").good()
+    for _ in range(2):
+        forge.run(tmp_path, *TINY, "tracking=tensorboard").good()
+        assert [step for step, _ in points(run_folder(tmp_path))["delta_m"]] == EPOCHS
+
+
 def test_without_its_package_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"tracking\.tool=tensorboard .*pip install tensorboard"):

@@ -61,7 +61,7 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
             if ranks.broadcast(finished):
                 outcome = f"finished before{_other_code(folder)}; fresh=true runs it again"
                 if ranks.first:
-                    _log_for_sweep(config, folder, terminal)
+                    _log_finished(config, folder, terminal)
             else:
                 from igo.train import datasets, loop  # torch; a dry run answers without
 
@@ -130,11 +130,11 @@ def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Termin
     return True
 
 
-def _log_for_sweep(config: Config, folder: RunFolder, terminal: Terminal) -> None:
-    """Under `wandb agent`, send the records of a finished run to the W&B run of the sweep."""
+def _log_finished(config: Config, folder: RunFolder, terminal: Terminal) -> None:
+    """Send a finished run's records to TensorBoard, or to the W&B run of a `wandb agent`."""
     from igo.runs import tracking
 
-    if tracking.sweep_run():
+    if tracking.sweep_run() or config.tracking.tool == "tensorboard":
         loggers.check(config.tracking)
         with folder.held():
             loggers.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
