@@ -22,7 +22,8 @@ from benchmarks import peers
 from benchmarks.worker import Turns, synchronise
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.train import allocator, datasets
+from igo.ground import allocator
+from igo.train import datasets
 
 TRIAL_SECONDS = 0.5
 Step = Callable[[], Tensor]

@@ -29,7 +29,7 @@ from benchmarks.ratios import Spread
 from igo.config.schema import AugmentConfig, DatasetConfig
 from igo.data import class_folders, stored
 from igo.data.source import Place
-from igo.train import allocator
+from igo.ground import allocator
 from igo.train.datasets import shares
 from igo.train.streamed import FolderData
 

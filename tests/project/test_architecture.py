@@ -16,6 +16,9 @@ def test_every_room_is_in_the_picture() -> None:
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert set(re.findall(r"^      (\w+)/ ", picture, re.M)) == rooms
     assert len(rooms) <= 14  # what a person finds a file in
+    files = {room: (PACKAGE / room).rglob("*.py") for room in rooms}
+    lines = {room: sum(len(f.read_text().splitlines()) for f in files[room]) for room in rooms}
+    assert max(lines.values()) <= 3000, lines
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from igo.train import allocator
+from igo.ground import allocator
 
 STEPS, MEBIBYTES = 10, 64
 PROGRAM = f"""

@@ -13,9 +13,10 @@ from conftest import configure
 from forked import shared_forge
 from torch import Tensor, nn
 
+from igo.ground import gpus
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import Ranks, _as_in_memory
-from igo.train import gpus, models
+from igo.train import models
 
 
 @pytest.fixture(autouse=True)

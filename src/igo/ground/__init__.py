@@ -1,4 +1,4 @@
-"""What every room uses: errors, files, seeds, words, and the processes and cores of this machine.
+"""What every room uses: errors, files, seeds, words; the machine's processes, cores, memory, GPUs.
 
 It imports no other room.
 """

@@ -17,10 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from igo.config.schema import EngineConfig
+from igo.ground import allocator, gpus
 from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
-from igo.train import allocator, batchnorm, cudagraphs, finite, gpus, micro_batch, pointwise
+from igo.train import batchnorm, cudagraphs, finite, micro_batch, pointwise
 from igo.train.compiled import Compiled
 from igo.train.cudagraphs import Graphs
 
