@@ -66,8 +66,9 @@ def _not_installed(missing: str) -> Any:
     """What ``load_run`` is without the packages of the commands, so that ``help(igo)`` works."""
 
     def load_run(folder: Any) -> None:  # noqa: ARG001  (as the real one)
-        """The trained model of a run folder. It needs ``pip install 'igo[train,report]'``."""
-        raise ModuleNotFoundError(f"{missing} is missing: pip install 'igo[train,report]'")
+        """The trained model of a run folder. It needs ``pip install '.[train,report]'``."""
+        cure = "pip install '.[train,report]' in the clone of igo"
+        raise ModuleNotFoundError(f"{missing} is missing: {cure}")
 
     return load_run
 

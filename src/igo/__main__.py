@@ -15,7 +15,8 @@ try:
     from igo.config.cli import fail, hydra_program, print_help
     from igo.config.help import summary
 except ModuleNotFoundError as missing:
-    print(f"error: {missing.name} is missing: pip install 'igo[train,report]'", file=sys.stderr)
+    cure = "source .venv/bin/activate, or pip install '.[train,report]' in the clone of igo"
+    print(f"error: {missing.name} is missing: {cure}", file=sys.stderr)
     raise SystemExit(2) from None
 
 from igo.ground.errors import nearest

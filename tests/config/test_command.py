@@ -59,7 +59,10 @@ def test_without_its_extras_it_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "omegaconf.py").write_text("raise ModuleNotFoundError(name='omegaconf')\n")
     said = igo(tmp_path, "train", PYTHONPATH=os.pathsep.join([str(tmp_path), PLACE["PYTHONPATH"]]))
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == ("error: omegaconf is missing: pip install 'igo[train,report]'\n")
+    assert said.stderr == (
+        "error: omegaconf is missing: source .venv/bin/activate, or pip install '.[train,report]'"
+        " in the clone of igo\n"
+    )
 
 
 def test_configuration_is_that_of_the_clone() -> None:

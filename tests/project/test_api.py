@@ -120,4 +120,4 @@ except ModuleNotFoundError as error:
     ended = python(ROOT, "-c", program, PYTHONPATH=str(ROOT / "src")).good()
     assert "class BatchSampler" in ended.stdout
     assert "load_run(folder" in ended.stdout
-    assert re.search(r"error: \w+ is missing: pip install 'igo\[train,report\]'", ended.stdout)
+    assert re.search(r"error: \w+ is missing: .*pip install '\.\[train,report\]'", ended.stdout)

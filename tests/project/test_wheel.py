@@ -86,7 +86,8 @@ def test_alone_it_imports_and_says_what_its_programs_need(empty: Path, tmp_path:
     assert Path(said.stdout.strip()).is_relative_to(empty)
     said = done(tmp_path, empty / "bin" / "igo", "train")
     assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == "error: omegaconf is missing: pip install 'igo[train,report]'\n"
+    assert said.stderr.startswith("error: omegaconf is missing: ")
+    assert "pip install '.[train,report]'" in said.stderr
 
 
 def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:

@@ -76,7 +76,7 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
 
 def _show_table(manifest: Manifest, runs_dir: Path, console: Console) -> None:
     if find_spec("polars") is None:
-        missing = "no table: polars is not installed (pip install 'igo[report]')"
+        missing = "no table: polars is not installed (pip install '.[report]')"
         console.print(missing, markup=False)
         return
     from igo.analysis.table import table
