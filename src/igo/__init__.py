@@ -67,8 +67,9 @@ def _not_installed(missing: str) -> Any:
 
     def load_run(folder: Any) -> None:  # noqa: ARG001  (as the real one)
         """The trained model of a run folder. It needs ``pip install '.[train,report]'``."""
-        cure = "pip install '.[train,report]' in the clone of igo"
-        raise ModuleNotFoundError(f"{missing} is missing: {cure}")
+        raise ModuleNotFoundError(
+            f"{missing} is missing: pip install '.[train,report]' in the clone"
+        )
 
     return load_run
 

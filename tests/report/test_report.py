@@ -464,14 +464,14 @@ def test_a_verdict_is_given_where_a_test_decides(tmp_path: Path) -> None:
     }
 
 
-def test_a_pair_turned_round_has_the_other_sign_and_verdict(tmp_path: Path) -> None:
+def test_a_pair_has_the_higher_mean_first(tmp_path: Path) -> None:
     values = np.linspace(0.6, 0.7, 8)
     record_runs(tmp_path, "p=0.5", "split=1", seeds=range(8), accuracies=list(values))
     record_runs(tmp_path, "p=1", "split=1", seeds=range(8), accuracies=list(values + 0.05))
     section = section_of(tmp_path)
     ((_, _, pair),) = section.tests[0].pairs
-    assert (pair.verdict, pair.difference) == ("lower", pytest.approx(-0.05))
-    row = section.finding.rows[0]  # the best one first
+    assert (pair.verdict, pair.difference) == ("higher", pytest.approx(0.05))  # the best one first
+    row = section.finding.rows[0]
     assert (row.question, row.result, row.verdict) == ("p = 1 − p = 0.5", "+5.00 points", "higher")
 
 

@@ -6,7 +6,7 @@ import itertools
 import math
 import statistics as standard
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -82,14 +82,6 @@ class Pair:
         if self.equal:
             return "equal"
         return "too few seeds" if self.detectable is None else "undecided"
-
-    def turned(self) -> Pair:
-        """The same comparison with the second setting first."""
-        difference, low, high = (
-            None if value is None else -value for value in (self.difference, self.high, self.low)
-        )
-        pair = replace(self, first=self.second, second=self.first)
-        return replace(pair, difference=difference, low=low, high=high)
 
 
 def compare(

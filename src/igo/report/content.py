@@ -114,11 +114,9 @@ def compose(results: Results, margin: float = MARGIN) -> Report:
 
 
 def _section(results: Results, family: Family, margin: float, where: str) -> Section:
-    tested = list(family.settings)
-    if len(tested) > MOST_TESTED:
-        ranked = [row["setting"] for row in verdicts.ranking(results, family)]
-        tested = ranked[:MOST_TESTED]
-    tested.sort(key=lambda setting: results.row(setting)["schedule.profile"] == verdicts.BASELINE)
+    best = verdicts.ranking(results, family)[:MOST_TESTED]
+    best.sort(key=lambda row: bool(row["schedule.profile"] == verdicts.BASELINE))
+    tested = [row["setting"] for row in best]
     margins = {"test/accuracy": margin / 100}
     pairs = {m: compare(results.runs, tested, m, margins.get(m)) for m in TESTED}
     scope = "all pairs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -51,14 +50,10 @@ def of_family(results: Results, family: Family, pairs: list[Pair], margin: float
     if not ranked:
         return Finding("No setting has a final test accuracy.")
     baselines = {row["setting"] for row in ranked if row["schedule.profile"] == BASELINE}
-    ordered = sorted((row["setting"] for row in ranked), key=baselines.__contains__)  # best first
-    by_settings = {(pair.first, pair.second): pair for pair in pairs}
-    by_settings |= {(pair.second, pair.first): pair.turned() for pair in pairs}
-    shown = [both for both in itertools.combinations(ordered, 2) if both in by_settings]
-    shown.sort(key=lambda both: both[1] not in baselines)
+    shown = sorted(pairs, key=lambda pair: pair.second not in baselines)[:MOST_PAIRS]
     rows = [
-        _difference(f"{family.labels[first]} − {family.labels[second]}", by_settings[first, second])
-        for first, second in shown[:MOST_PAIRS]
+        _difference(f"{family.labels[pair.first]} − {family.labels[pair.second]}", pair)
+        for pair in shown
     ]
     if family.kind == "schedules":
         rows += _slow_and_fast_decay(results, ranked, margin) + _published_order(ranked)
