@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-faults test-slurm examples contract coverage mutants study reproduce reproducible docs lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples contract coverage mutants study reproduce reproducible docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -122,8 +122,11 @@ test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 test-gpu: $(READY)-dev  ## the tests that need a GPU
 	$(PYTEST) -n 0 -m gpu $(ARGS)
 
-test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that take minutes: Fashion-MNIST to 90 %, every study, W&B agents, the report in a browser
+test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that take minutes: studies, commands of the pages, W&B agents, the report in a browser
 	$(PYTEST) $(LONG) -m slow $(ARGS)
+
+test-long: $(READY)-dev $(READY)-bench  ## the tests that take longer than CI has: Fashion-MNIST to 90 %, all theory, half an hour
+	$(PYTEST) $(LONG) -m long $(ARGS)
 
 test-faults: $(READY)-dev  ## kill runs, fill disks, damage files, cut off W&B; prints a tally, about 10 minutes
 	$(PYTEST) -n 4 $(LONG) -m faults $(ARGS)

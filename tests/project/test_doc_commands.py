@@ -32,6 +32,7 @@ NOT_HERE = {
     r"^make (test|lint|unit|types|examples|contract|coverage|mutants)|^bash \.ci|^mutmut ": TESTS,
     r"^make (theory|noise|bench|reproduce|reproducible|lock|help|setup|dashboard|sync|docs)": TESTS,
     r"^python -m lab\.(theory|noise)$": "takes many minutes: test_targets.py runs a short form",
+    r"^python -m lab\.theory ": "tests/lab/theory/test_command_line.py runs all studies",
     r"^python -m lab\.exponent": "takes up to an hour: tests/lab/exponent",
     r"^python -m benchmarks\.|^make bench": "measures for many minutes: test_benchmarks.py",
     r"^(git clone|pip install|source) ": "sets up a machine",
@@ -117,7 +118,7 @@ def fitted(command: str, place: Path) -> str:
         command += f" {SHORT.replace(SAMPLES, '') if own else MANY if many else SHORT}"
     if "sweeper=search" in command:
         command += " hydra.sweeper.n_trials=2"
-    command = re.sub(r"\bseed=\d+(,\d+)+", "seed=0", command)  # of a sweep one seed
+    command = re.sub(r"\bseed=(\d+(,\d+)+|'range\(\d+\)')", "seed=0", command)  # of a sweep one
     if command.startswith("make sweep") and "sweep-status" not in command:
         command = command if "ARGS=" in command else f'{command} ARGS=""'
         command = re.sub(r'ARGS="(.*)"', rf'ARGS="\1 {MANY} seed=0"', command)

@@ -127,6 +127,7 @@ def test_no_registry_is_named() -> None:
         ("test", ["train", "dev"]),
         ("bench", ["train", "bench"]),
         ("test-slow", ["train", "dev", "bench", "examples", "docs"]),
+        ("test-long", ["train", "dev", "bench"]),
         ("examples", ["train", "dev", "examples"]),
         ("contract", ["train", "dev", "examples"]),
         ("docs", ["train", "examples", "docs"]),
@@ -163,7 +164,7 @@ def chosen_by_pip(platform: str, folder: Path) -> dict[str, dict]:
     return {canonicalize_name(one["metadata"]["name"]): one for one in found}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("platform", PLATFORMS)
 def test_the_locks_install_on(platform: str, tmp_path: Path) -> None:
     files = chosen_by_pip(platform, tmp_path)

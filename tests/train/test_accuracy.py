@@ -25,7 +25,7 @@ def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
     assert final_accuracy(tmp_path) >= 0.97
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="dataset-fashion-mnist is not there")
 def test_five_epochs_of_fashion_mnist(interpreter: Program, tmp_path: Path) -> None:
     typed = ("dataset=fashion_mnist", "schedule=graduated", "p=0.5", "epochs=5")
