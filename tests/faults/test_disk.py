@@ -234,7 +234,7 @@ def test_a_measurement_says_that_the_disk_is_full(tmp_path: Path, record_propert
 def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:
     """Whoever is second by a hair says so; or continues, where the first had come to its end."""
     refused = 0
-    arguments = (*CONFIGURATIONS["sgd"], "epochs=40")
+    arguments = (*CONFIGURATIONS["sgd"], "epochs=20")
     for attempt in range(4):
         place = tmp_path / str(attempt)
         places = [place, place / "second"]  # outputs apart, runs together
@@ -252,7 +252,7 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
         if ended[1].returncode == 2:
             refused += 1
             assert "is being worked on by another process" in ended[1].error()
-        assert [row["epoch"] for row in records(run_folder(place))] == list(range(1, 41))
+        assert [row["epoch"] for row in records(run_folder(place))] == list(range(1, 21))
     assert refused
     record_property("two starts at one time", 4)
 

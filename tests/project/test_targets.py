@@ -131,7 +131,7 @@ def test_theory(place: Path) -> None:
     assert (place / "again" / "decay_rates.csv").read_bytes() == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_noise(place: Path) -> None:
     """All six studies, each with less of everything; one of them is of Fashion-MNIST."""
     short = "dataset.samples=512 epochs=2 model.width=4 draws=100 seeds=2 calls=20 repeats=3"
@@ -159,7 +159,7 @@ def test_reproduce(place: Path) -> None:
     assert "a_method2: undecided with seeds 100 to 101" in out
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_reproducible(place: Path) -> None:
     out = succeed(place, "make reproducible ARGS=1")
     same = re.findall(
