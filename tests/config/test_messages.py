@@ -70,6 +70,8 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
     "schedule.noise_exponent=1 schedule.feedback=measured": (
         "schedule.noise_exponent=1.0: schedule.feedback follows the"
     ),
+    "schedule=method3 schedule.noise_exponent=1": "schedule.noise_exponent=1.0: schedule.kappa=1",
+    "schedule=method4 schedule.noise_exponent=measured": "schedule.noise_exponent=measured: sch",
     "schedule.lengths=even": "schedule.lengths=even: it must be one of equal, algorithm3.",
     "schedule.h=-1": "schedule.h=-1.0: it must be 0 or more",
     "schedule.h=0.1": "schedule.h=0.1: only schedule.lengths=algorithm3 has it",

@@ -22,6 +22,7 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosin", {}, "profile", "Did you mean 'cosine'?"),
     ("step", {}, "gamma", "gamma is missing"),
     ("method5", {}, "profile", "Did you mean 'method"),
+    ("method3", {"noise_exponent": 1}, "noise_exponent", 'use profile="step", gamma= and split='),
     ("method3", {"split": 0.5}, "split", "method3 has its own decay and split; leave"),
     ("method1", {"split": 0}, "split", "method1 has its own decay and split; leave"),
     ("method2", {"gamma": 0.5}, "gamma", "method2 has its own decay and split; leave"),

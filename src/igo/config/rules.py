@@ -132,6 +132,11 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     lam = 1.0 if schedule.lam is None else schedule.lam
     gamma = kappa / math.sqrt(lam)
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
+    if lam != 1 and schedule.noise_exponent != PUBLISHED:
+        allowed = (
+            f"{both} are of ρ = 1/2; for another ρ use schedule=step, schedule.gamma and split"
+        )
+        raise ConfigError("schedule.noise_exponent", schedule.noise_exponent, allowed)
     preset = not {"schedule.kappa", "schedule.lam"} & {*typed}  # as in schedule=method3
     own = "the schedule has its own decay and split; leave it out, or use schedule=step"
     if gamma == 0:

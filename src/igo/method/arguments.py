@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from igo.ground.errors import nearest
+from igo.method.batches import PUBLISHED
 from igo.method.methods import GAMMA, SPLITS, STAGES
 from igo.method.profiles import PROFILES, Profile, declared, name_of, parameters
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
@@ -71,6 +72,11 @@ def by_name(
     for argument, value in {"split": split, **of_profile}.items():
         if value is not None:
             raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
+    if SPLITS[name] < 1 and given["noise_exponent"] != PUBLISHED:
+        allowed = (
+            f'{name} has the λ of ρ = 1/2; for another ρ use profile="step", gamma= and split='
+        )
+        raise PlanError("noise_exponent", given["noise_exponent"], allowed)
     meant = {"split": SPLITS[name], "stages": STAGES if stages is None else stages}
     gamma = {} if name == "method1" else {"gamma": GAMMA}
     return {**given, **meant, "profile": "step" if gamma else "constant"}, gamma
