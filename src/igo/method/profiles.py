@@ -1,8 +1,8 @@
 """Noise profiles φ_m = δ_m/δ_1: how strongly SGD smooths the loss in each stage.
 
-Every schedule is one profile times one split, see ``plan``. A new profile is a function here and a
-file in conf/schedule/. Its keyword arguments are its parameters, each annotated with its range and
-an example.
+A schedule is a profile and a split, see ``plan``. A new profile is a function here, a line in
+PROFILES and a file in conf/schedule/. Its keyword arguments are its parameters, each annotated with
+its range and an example.
 """
 
 from __future__ import annotations
