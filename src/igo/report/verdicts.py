@@ -20,7 +20,6 @@ from igo.report.sharpness import Correlation
 WIDTH = 2.0  # the a_m at which the page says which schedules are in the band
 MOST_PAIRS = 6  # of a family, in the brief
 UNDECIDED = "undecided"
-BASELINE = "constant"  # the profile that comes second in differences
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ def of_family(results: Results, family: Family, pairs: list[Pair], margin: float
     ranked = ranking(results, family)
     if not ranked:
         return Finding("No setting has a final test accuracy.")
-    baselines = {row["setting"] for row in ranked if row["schedule.profile"] == BASELINE}
+    baselines = {row["setting"] for row in ranked if row["schedule.profile"] == "constant"}
     shown = sorted(pairs, key=lambda pair: pair.second not in baselines)[:MOST_PAIRS]
     rows = [
         _difference(f"{family.labels[pair.first]} − {family.labels[pair.second]}", pair)

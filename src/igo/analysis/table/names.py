@@ -42,8 +42,7 @@ def short(name: str) -> str:
 
 def data_set(row: Row) -> str:
     """A data set's name; that of the user's own is its file's or folder's, where that is known."""
-    name = str(row["dataset.name"])
-    return str(row.get("data") or DATASETS.get(name, name))
+    return str(row.get("data") or DATASETS.get(row["dataset.name"], row["dataset.name"]))
 
 
 def phrase(name: str, value: object) -> str:
