@@ -173,7 +173,7 @@ def test_reproducible(place: Path) -> None:
     [
         pytest.param("make bench QUICK=1", marks=pytest.mark.long),
         pytest.param("make bench QUICK=1 ARGS=startup", marks=pytest.mark.slow),
-        pytest.param("make bench-lesser QUICK=1 ARGS=graduated-0.5", marks=pytest.mark.slow),
+        pytest.param("make bench-lesser QUICK=1 ARGS=small-32", marks=pytest.mark.slow),
     ],
 )
 def test_bench(place: Path, command: str) -> None:
