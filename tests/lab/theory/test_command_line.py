@@ -48,7 +48,9 @@ def test_links_of_the_committed_page_lead_somewhere():
 
 
 NOT_AGAIN = ("comparison",)  # run with fewer starts here
-MINUTES = ("explicit", "nice", "implicit", "escape", "teacher")  # studies that CI has no time for
+MINUTES = (  # studies that CI has no time for
+    "explicit", "nice", "implicit", "escape", "teacher", "own_noise", "assumptions", "optimizers",
+)  # fmt: skip
 
 
 def read(path):
