@@ -8,6 +8,7 @@ import math
 import random
 import shutil
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -505,6 +506,13 @@ def test_the_accuracys_whole_intervals_are_inside_the_axes(tmp_path: Path) -> No
     low, high = draw.limits(figure.panels[0]) or (1.0, 0.0)
     assert low < figure.table["test/accuracy_low"].min()
     assert high > figure.table["test/accuracy_high"].max()
+
+
+def test_a_file_name_in_a_figure_is_no_formula(tmp_path: Path) -> None:
+    record_runs(tmp_path, "p=1")
+    results = read(tmp_path)
+    figure = curves.training(results, families(results.settings)[0])
+    assert draw.render(replace(figure, title=r"a$\q$.npz"))["png"]
 
 
 def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:

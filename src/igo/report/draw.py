@@ -24,7 +24,7 @@ LOG_RANGE = 1e4  # a logarithmic y axis shows values down to the largest one div
 
 def render(figure: Figure) -> dict[str, bytes]:
     """Draw a figure; return the content of its PNG and PDF files by their suffix."""
-    with mpl.rc_context(STYLE):
+    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a $ in a file name is no formula
         drawing = _maps(figure) if figure.maps else _panels(figure)
         drawing.suptitle(figure.title, fontsize=11.5)
         png, pdf = io.BytesIO(), io.BytesIO()
