@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from conftest import ROOT, TINY, Ended, configure, python, records
@@ -201,6 +202,27 @@ def test_what_changes_no_result_makes_no_setting(tmp_path: Path) -> None:
     row = only(table.summarise(table.read_runs(folders)))
     assert next(iter(row)) == "n"
     assert row["n"] == 3
+
+
+def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys: Any) -> None:
+    """Labels that differ change neither the settings nor the facts of the images."""
+    for name in ("clean", "noisy"):
+        images = np.arange(60 * 64, dtype=np.uint8).reshape(60, 8, 8)
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(60) % 2)
+        place = f"dataset.file={tmp_path / name}.npz"
+        for folder in record_runs(
+            tmp_path / name, "dataset=arrays", place, "epochs=3", "schedule.stages=3", tiny=False
+        ):
+            edit(folder / "status.json", data={"fingerprint": name})
+    runs = table.read_runs(sorted(tmp_path.glob("*/arrays-*")))
+    summary = table.summarise(runs)
+    assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
+    assert summary["n"].to_list() == [3, 3]
+    show.show_summary(runs)
+    shown = capsys.readouterr().out
+    assert "clean.npz" in shown
+    assert "noisy.npz" in shown
+    assert "fingerprint" not in shown
 
 
 def test_a_seed_counts_once(tmp_path: Path) -> None:

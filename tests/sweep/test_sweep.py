@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, command, configure, python, records, status
@@ -447,6 +448,20 @@ def test_equal_configurations_are_one_run(composer: Composer) -> None:
         composer.job(["schedule=constant", "seed=2"]),
     ]
     assert distinct(jobs) == [jobs[0], jobs[2]]
+
+
+def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        np.savez(
+            tmp_path / f"{name}.npz", images=np.zeros((9, 8, 8), np.uint8), labels=[0, 1, 2] * 3
+        )
+    jobs = [
+        composer.job(["dataset=arrays", f"dataset.file={tmp_path}/{name}.npz", "seed=1"])
+        for name in ("a", "b")
+    ]
+    assert jobs[0].name == jobs[1].name
+    with pytest.raises(ConfigError, match=r"b\.npz is not allowed: .* a runs_dir of its own"):
+        distinct(jobs)
 
 
 def test_labels_are_what_differs(composer: Composer) -> None:

@@ -93,9 +93,11 @@ def noise_level(
     η √(C²/b + 4β²(C²/b + K²)) (arXiv 2402.02325, 2412.11501). K = ‖∇f‖.
 
     Raises:
-        ValueError: an unknown optimizer.
+        ValueError: an unknown optimizer, or a momentum with optimizer="sgd".
     """
     per_batch, k_squared = variance / batch_size, gradient_norm**2
+    if optimizer == "sgd" and momentum:
+        raise ValueError(f'momentum={momentum}: use optimizer="shb", as torch.optim.SGD, or "nshb"')
     if optimizer == "sgd":
         return learning_rate * math.sqrt(per_batch)
     if optimizer == "shb":

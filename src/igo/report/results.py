@@ -15,7 +15,7 @@ import polars as pl
 
 from igo.analysis.table import table
 from igo.analysis.table.names import SCHEDULE
-from igo.analysis.table.table import METRICS, effective, means, with_intervals
+from igo.analysis.table.table import METRICS, NAME_OF_DATA, effective, means, with_intervals
 from igo.ground.files import from_json
 from igo.runs.folder import read_records, read_status
 
@@ -141,7 +141,7 @@ def _with_statistics(settings: pl.DataFrame, runs: pl.DataFrame) -> pl.DataFrame
     known = runs.filter(pl.col("setting").is_not_null()).group_by("setting")
     counts = known.agg(
         pl.col("counted").sum().cast(pl.Int64).alias("n"),
-        pl.coalesce("dataset.file", "dataset.root").first().str.extract("([^/]+)/*$").alias("data"),
+        NAME_OF_DATA,
         (pl.col("state") != "finished").sum().cast(pl.Int64).alias("unfinished"),
         *means(METRICS),
     )

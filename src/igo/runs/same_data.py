@@ -35,10 +35,11 @@ def check(place: str, recorded: object, here: Identity) -> None:
         return
     entries = {field.name: recorded.get(field.name, "?") for field in fields(Identity)}
     before = Identity(**entries)
+    setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(here.name, "data_dir")
     raise UserError(
-        f"{place} is of other data: {before}, and here are {here}. Set data_dir to"
-        " the folder of the former; or train on the latter, in the same run folder (fresh=true) or"
-        " in another runs_dir"
+        f"{place} is of other data: {before}, and here are {here}. Set {setting} to the place of"
+        " the former; or train on the latter, in the same run folder (fresh=true) or in another"
+        " runs_dir"
     )
 
 

@@ -22,7 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.ground.errors import Busy, NoEffect, UserError
+from igo.config.settings import value_of
+from igo.ground.errors import Busy, ConfigError, NoEffect, UserError
 from igo.ground.files import refuse_links
 from igo.ground.paths import PACKAGE
 from igo.ground.ranks import Ranks
@@ -125,8 +126,21 @@ def _setting_of(override: str) -> str:
 
 
 def distinct(jobs: Iterable[Job]) -> list[Job]:
-    """The first job of each configuration, in order."""
-    return list({job.name: job for job in reversed(list(jobs))}.values())[::-1]
+    """The first job of each configuration, in order.
+
+    Raises:
+        ConfigError: jobs of one run folder read different data.
+    """
+    first: dict[str, Job] = {}
+    for job in jobs:
+        other = first.setdefault(job.name, job)
+        for setting in ("dataset.file", "dataset.root", "data_dir"):
+            value = value_of(job.config, setting)
+            if value != value_of(other.config, setting):
+                allowed = "the sweep would train both in one run folder, which has no name for the"
+                allowed += " place of data; sweep each into a runs_dir of its own"
+                raise ConfigError(setting, value, allowed)
+    return list(first.values())
 
 
 def labels(jobs: Sequence[Job]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from itertools import chain
 
 import polars as pl
 
-from igo.analysis.table.record import DEFAULTS, Row
+from igo.analysis.table.record import DEFAULTS, FINGERPRINT, Row
 from igo.config import optimizer_rules
 from igo.config.schema import SETTINGS, OptimizerConfig
 from igo.method import methods
@@ -104,13 +104,13 @@ def schedule_name(row: Row) -> str:
 def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
     """Leave out what follows from another column: a data set's facts, stages that are epochs."""
     for name in names:
-        group = f"{name.partition('.')[0]}.name"
-        if name in FACTS and "dataset.name" in names:
+        group = "data" if name == FINGERPRINT else f"{name.partition('.')[0]}.name"
+        if name in FACTS and {"dataset.name", "data"} & {*names}:
             continue
         if name == "schedule.stages" and "epochs" in names:
             if settings[name].equals(settings["epochs"]):
                 continue
-        elif name != group and group in names:
+        elif name != group and group in {*names, *{"data"} & {*settings.columns}}:
             pairs = settings.select(pl.struct(group, name).n_unique()).item()
             if pairs == settings[group].n_unique():
                 continue
@@ -127,7 +127,7 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
         if row.get("model.width") and "model.width" in names:
             first[-1] += f" of width {row['model.width']}"
     skipped = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm",
-            *FACTS, *SCHEDULE}  # fmt: skip
+            "data", FINGERPRINT, *FACTS, *SCHEDULE}  # fmt: skip
     always = [name for name in ALWAYS if name in names]
     first += [phrase(name, row[name]) for name in always]
     whole = {"schedule.profile", "split", *OF_PROFILES.get(str(row.get("schedule.profile")), ())}

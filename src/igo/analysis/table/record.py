@@ -26,6 +26,9 @@ LAST: dict[str, type] = {
         "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", "train/loss",
         "train/accuracy", "delta_m", "delta_measured", "eta_m", "b_m"), float),
 }  # fmt: skip
+FINGERPRINT = (
+    "dataset.fingerprint"  # of the user's own data, whose place is no part of a run's name
+)
 # Columns of a row before and after its settings.
 HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
 RESULTS: dict[str, type] = {
@@ -47,9 +50,9 @@ def read_run(folder: Path) -> Row:
     Returns:
         ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
         first line, or why it is unreadable); every setting by its full name, ``p`` for
-        ``schedule.p``, lists as JSON; and RESULTS, as far as the run came. There are no settings
-        where there is no folder yet (``new``), or config.yaml itself cannot be read. Accuracies are
-        shares of 1, ``images_per_second`` is the median epoch's.
+        ``schedule.p``, lists as JSON; FINGERPRINT; and RESULTS, as far as the run came. There are
+        no settings where there is no folder yet (``new``), or config.yaml itself cannot be read.
+        Accuracies are shares of 1, ``images_per_second`` is the median epoch's.
     """
     row: Row = {"run": printable(folder.name)}
     if not folder.exists():
@@ -59,6 +62,9 @@ def read_run(folder: Path) -> Row:
         status = _object(_text(folder / "status.json"), "status.json")
         refuse_older(folder)
         check_unchanged(folder, status)
+        data = status.get("data")
+        if (row.get("dataset.file") or row.get("dataset.root")) and isinstance(data, dict):
+            row[FINGERPRINT] = str(data.get("fingerprint"))
         row |= _status(status)  # before the records: a finished run has all of them
         if row["state"] == "running":
             row["state"] = state_of(folder)  # its process may be dead

@@ -11,7 +11,7 @@ from pathlib import Path
 import polars as pl
 
 from igo.analysis import statistics
-from igo.analysis.table.record import HEAD, RESULTS, SETTINGS, Row, read_run
+from igo.analysis.table.record import FINGERPRINT, HEAD, RESULTS, SETTINGS, Row, read_run
 from igo.config.schema import NO_EFFECT
 from igo.ground.errors import UserError
 from igo.ground.files import replace_all
@@ -20,6 +20,10 @@ METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "up
            "validation/accuracy", "validation/loss")  # fmt: skip
 MANY = 2000  # so many runs are read by several processes
 FILES = ("table.csv", "table.parquet", "summary.csv")
+# Of the user's own data, the name of the file or folder; of the first run of a setting.
+NAME_OF_DATA = (
+    pl.coalesce("dataset.file", "dataset.root").first().str.extract("([^/]+)/*$").alias("data")
+)
 # Behind an apostrophe a spreadsheet takes a formula for text.
 NO_FORMULA = pl.col(pl.String).str.replace(r"^([=+\-@])", "'${1}")
 
@@ -47,6 +51,8 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
 def effective(runs: pl.DataFrame) -> list[str]:
     """The columns of settings that change the last epoch's result, without the seed."""
     without = tuple(f"{name}." for name in NO_EFFECT)
+    if "imagenet" not in runs["dataset.name"]:  # see schema.result_settings
+        without += ("dataset.cache.",)
     return [
         name
         for name in runs.columns
@@ -74,7 +80,8 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
     """One row for each setting: the runs of one row differ in the seed alone.
 
     Returns:
-        The settings that differ among the runs, sorted; ``n``, the number of finished runs with
+        The settings that differ among the runs, sorted, with ``data``, the name of the user's own
+        file or folder, where the content of these differs; ``n``, the number of finished runs with
         different seeds, over which the statistics are; ``unfinished`` and ``repeated`` (finished
         runs whose seed is counted already); and for each of METRICS its mean (``…_mean``), sample
         standard deviation (``…_sd``) and Student's 95 % interval of the mean (``…_low``,
@@ -90,8 +97,10 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
         counted.cast(pl.Int64).alias("n"),
         (~pl.col("finished")).sum().cast(pl.Int64).alias("unfinished"),
         (pl.col("finished").sum() - counted).cast(pl.Int64).alias("repeated"),
+        NAME_OF_DATA,
         *means(METRICS),
     )
+    varied = ["data"] * (FINGERPRINT in varied) + varied
     shown = [*varied, "n", "unfinished", "repeated", *statistics_of(METRICS)]
     return with_intervals(summary, METRICS).sort(varied or "n").select(shown)
 
