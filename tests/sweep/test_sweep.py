@@ -451,12 +451,11 @@ def test_equal_configurations_are_one_run(composer: Composer) -> None:
 
 
 def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_path: Path) -> None:
+    images = np.arange(90 * 64).astype(np.uint8).reshape(90, 8, 8)
     for name in ("a", "b"):
-        np.savez(
-            tmp_path / f"{name}.npz", images=np.zeros((9, 8, 8), np.uint8), labels=[0, 1, 2] * 3
-        )
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=[0, 1, 2] * 30)
     jobs = [
-        composer.job(["dataset=arrays", f"dataset.file={tmp_path}/{name}.npz", "batch_size=2"])
+        composer.job(["dataset=arrays", f"dataset.file={tmp_path}/{name}.npz", "seed=1"])
         for name in ("a", "b")
     ]
     assert jobs[0].name == jobs[1].name
