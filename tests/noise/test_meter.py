@@ -285,6 +285,23 @@ def test_a_scaled_loss_is_taken_back_and_an_overflow_left_out() -> None:
     assert scaled.noise == plain.noise
 
 
+def test_the_scale_of_a_loss_is_taken_back_from_adams_steps() -> None:
+    """The gradients are unscaled before the step, as ``scaler.step`` does; a power of 2."""
+    noises = []
+    for scale in (1.0, 1024.0):
+        model = linear()
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+        meter = igo.NoiseMeter(model, half_life=50, adam=optimizer)
+        for i in range(3):
+            accumulate(meter, model, parts_of(range(i, i + 4), [2, 2], 16), scale)
+            for parameter in model.parameters():
+                assert parameter.grad is not None
+                parameter.grad /= scale
+            optimizer.step()
+        noises.append(meter.noise)
+    assert noises[1] == noises[0]
+
+
 def test_bad_use_is_refused() -> None:
     model = linear()
     with pytest.raises(ValueError, match="half_life=0"):
