@@ -133,9 +133,7 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     gamma = kappa / math.sqrt(lam)
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
     if lam != 1 and schedule.noise_exponent != PUBLISHED:
-        allowed = (
-            f"{both} are of ρ = 1/2; for another ρ use schedule=step, schedule.gamma and split"
-        )
+        allowed = f"{both} are for ρ = 1/2; for another ρ use schedule=step with gamma and split"
         raise ConfigError("schedule.noise_exponent", schedule.noise_exponent, allowed)
     preset = not {"schedule.kappa", "schedule.lam"} & {*typed}  # as in schedule=method3
     own = "the schedule has its own decay and split; leave it out, or use schedule=step"

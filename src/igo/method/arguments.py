@@ -73,9 +73,7 @@ def by_name(
         if value is not None:
             raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
     if SPLITS[name] < 1 and given["noise_exponent"] != PUBLISHED:
-        allowed = (
-            f'{name} has the λ of ρ = 1/2; for another ρ use profile="step", gamma= and split='
-        )
+        allowed = f'{name} is for ρ = 1/2; for another ρ use profile="step", gamma= and split='
         raise PlanError("noise_exponent", given["noise_exponent"], allowed)
     meant = {"split": SPLITS[name], "stages": STAGES if stages is None else stages}
     gamma = {} if name == "method1" else {"gamma": GAMMA}

@@ -97,7 +97,8 @@ def noise_level(
     """
     per_batch, k_squared = variance / batch_size, gradient_norm**2
     if optimizer == "sgd" and momentum:
-        raise ValueError(f'momentum={momentum}: use optimizer="shb", as torch.optim.SGD, or "nshb"')
+        cure = 'use optimizer="shb", which is torch.optim.SGD with momentum, or "nshb"'
+        raise ValueError(f'momentum={momentum} has no effect with optimizer="sgd": {cure}')
     if optimizer == "sgd":
         return learning_rate * math.sqrt(per_batch)
     if optimizer == "shb":

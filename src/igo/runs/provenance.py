@@ -17,7 +17,7 @@ from igo.ground.paths import PACKAGE
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
 # Rooms that losses depend on
-RESULT = ("ground", "noise", "method", "adapters", "data", "config", "train")
+RESULT = ("ground", "noise", "method", "data", "config", "train")
 
 
 def command() -> str:

@@ -137,8 +137,8 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
         for setting in ("dataset.file", "dataset.root", "data_dir"):
             value = value_of(job.config, setting)
             if value != value_of(other.config, setting):
-                allowed = "the sweep would train both in one run folder, which has no name for the"
-                allowed += " place of data; sweep each into a runs_dir of its own"
+                allowed = "the name of a run folder does not depend on it, so two runs would share"
+                allowed += " one; sweep each into a runs_dir of its own"
                 raise ConfigError(setting, value, allowed)
     return list(first.values())
 

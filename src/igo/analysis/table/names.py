@@ -110,7 +110,7 @@ def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
         if name == "schedule.stages" and "epochs" in names:
             if settings[name].equals(settings["epochs"]):
                 continue
-        elif name != group and group in {*names, *{"data"} & {*settings.columns}}:
+        elif name != group and group in (*names, "data"):
             pairs = settings.select(pl.struct(group, name).n_unique()).item()
             if pairs == settings[group].n_unique():
                 continue

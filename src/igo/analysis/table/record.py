@@ -26,9 +26,8 @@ LAST: dict[str, type] = {
         "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", "train/loss",
         "train/accuracy", "delta_m", "delta_measured", "eta_m", "b_m"), float),
 }  # fmt: skip
-FINGERPRINT = (
-    "dataset.fingerprint"  # of the user's own data, whose place is no part of a run's name
-)
+# Of the content of the user's own data, whose place is no part of a run's name.
+FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
 HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
 RESULTS: dict[str, type] = {
@@ -64,7 +63,7 @@ def read_run(folder: Path) -> Row:
         check_unchanged(folder, status)
         data = status.get("data")
         if (row.get("dataset.file") or row.get("dataset.root")) and isinstance(data, dict):
-            row[FINGERPRINT] = str(data.get("fingerprint"))
+            row[FINGERPRINT] = printable(str(data.get("fingerprint")))
         row |= _status(status)  # before the records: a finished run has all of them
         if row["state"] == "running":
             row["state"] = state_of(folder)  # its process may be dead
