@@ -29,9 +29,6 @@ def a_plan(n: int = N, rate: float = RATE, epochs: int = 4) -> Any:
     return igo.plan("step", gamma=0.7, n=n, epochs=epochs, learning_rate=rate, batch_size=8)
 
 
-# Accelerate
-
-
 def sharded(job: Job) -> Ran:
     """accelerator.prepare, as Accelerate's documentation has it, instead of the adapter's."""
     return _refused(job, first=False)
@@ -49,12 +46,12 @@ def _refused(job: Job, first: bool) -> Ran:
 
     settings = DataLoaderConfiguration(even_batches=False)  # else Accelerate refuses by itself
     accelerator = Accelerator(cpu=True, dataloader_config=settings)
-    made, batches = network(), igo.BatchSampler(job.plan)
+    model, batches = network(), igo.BatchSampler(job.plan)
     loader: Any = DataLoader(Numbers(job.n), batch_sampler=batches)
     if first:
         loader = prepare(accelerator, loader)
-    optimizer = torch.optim.SGD(made.parameters(), lr=RATE)
-    _, _, loader = accelerator.prepare(made, optimizer, loader)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    _, _, loader = accelerator.prepare(model, optimizer, loader)
     with pytest.raises(RuntimeError, match=r"BatchSamplerShard wraps.*accelerate\.prepare"):
         next(iter(loader))
     return Ran()
@@ -88,9 +85,6 @@ def test_accelerate_wants_the_plans_samples(samples: int) -> None:
     loader = DataLoader(Numbers(samples), batch_sampler=igo.BatchSampler(a_plan()))
     with pytest.raises(igo.PlanError, match=f"n=64.*{samples} samples"):
         prepare(accelerate.Accelerator(cpu=True), loader)
-
-
-# Hugging Face
 
 
 class Model(nn.Module):
@@ -177,17 +171,14 @@ def test_a_checkpoint_of_another_plan_is_refused(other: str, tmp_path: Path) -> 
 def test_an_optimizer_without_a_rate_is_refused_and_a_rounded_one_taken() -> None:
     transformers = pytest.importorskip("transformers")
     batches = igo.BatchSampler(a_plan())
-    own = transformers.optimization.Adafactor(network().parameters(), lr=None)
+    adafactor = transformers.optimization.Adafactor(network().parameters(), lr=None)
     with pytest.raises(igo.PlanError, match=r"learning_rate=0\.1.*lr=None"):
-        igo.Schedule(own, batches)
+        igo.Schedule(adafactor, batches)
     rate = torch.tensor(RATE, dtype=torch.bfloat16)
     igo.Schedule(torch.optim.SGD(network().parameters(), lr=rate), batches).step()
     rate = torch.tensor(0.102, dtype=torch.bfloat16)
     with pytest.raises(igo.PlanError, match="learning_rate"):
         igo.Schedule(torch.optim.SGD(network().parameters(), lr=rate), batches)
-
-
-# Lightning
 
 
 def fit(

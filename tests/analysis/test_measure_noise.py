@@ -48,7 +48,7 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
     done = measured(
         tmp_path, f"run={folder}", "batch_sizes=[12]", "batches=5", "output=noise.json",
     ).good()  # fmt: skip
-    found = json.loads((tmp_path / "noise.json").read_text())
+    noise = json.loads((tmp_path / "noise.json").read_text())
     config = read_config(folder / "config.yaml")
     training = assemble.prepare(config, make_plan(config))
     state = torch.load(folder / "checkpoint.pt", weights_only=True)
@@ -64,15 +64,15 @@ def test_a_runs_noise_is_that_of_its_checkpoint(trained: Path, tmp_path: Path) -
     rows = torch.stack(gradients)
     variance = 12 * float((rows - rows.mean(dim=0)).square().sum()) / 4 * 95 / 96
     close = 2 * rounding.bound(rounding.terms(training.network, x))  # of squares
-    assert found["variance"] == pytest.approx(variance, rel=close)
+    assert noise["variance"] == pytest.approx(variance, rel=close)
     eta = records(folder)[-1]["eta_m"]
-    assert found["delta"]["learning_rate"] == eta
-    assert found["delta"]["value"] == pytest.approx(eta * (variance / 12) ** 0.5, rel=close)
-    assert found["of"] == {"run": str(folder), "epoch": 3}
-    assert (found["batch_size"], found["batches"], found["sampling"]) == (12, 5, "disjoint")
-    assert found["estimator"] == "mini_batch"
-    assert found["interval"][0] < found["variance"] < found["interval"][1]
-    assert f"{found['variance']:.5g}" in done.stdout
+    assert noise["delta"]["learning_rate"] == eta
+    assert noise["delta"]["value"] == pytest.approx(eta * (variance / 12) ** 0.5, rel=close)
+    assert noise["of"] == {"run": str(folder), "epoch": 3}
+    assert (noise["batch_size"], noise["batches"], noise["sampling"]) == (12, 5, "disjoint")
+    assert noise["estimator"] == "mini_batch"
+    assert noise["interval"][0] < noise["variance"] < noise["interval"][1]
+    assert f"{noise['variance']:.5g}" in done.stdout
 
 
 def test_a_fresh_model_at_several_batch_sizes(tmp_path: Path) -> None:
@@ -91,9 +91,9 @@ def test_per_sample_with_running_statistics(tmp_path: Path) -> None:
         tmp_path, "estimator=per_sample", "batchnorm=eval", "model.width=4", "batch_sizes=[8]",
         "batches=10", "output=noise.json",
     ).good()  # fmt: skip
-    found = json.loads((tmp_path / "noise.json").read_text())
-    assert (found["batch_size"], found["batches"]) == (1, 80)
-    assert found["delta"]["batch_size"] == 8
+    noise = json.loads((tmp_path / "noise.json").read_text())
+    assert (noise["batch_size"], noise["batches"]) == (1, 80)
+    assert noise["delta"]["batch_size"] == 8
 
 
 BAD = {
@@ -155,10 +155,10 @@ def test_a_runs_own_momentum_and_micro_batches_are_used(program: Program, tmp_pa
     program(*TINY, "tracking=none", *overrides)
     folder = run_folder(tmp_path)
     measured(tmp_path, f"run={folder}", "batches=3", "output=noise.json").good()
-    found = json.loads((tmp_path / "noise.json").read_text())
+    noise = json.loads((tmp_path / "noise.json").read_text())
     last = records(folder)[-1]
-    assert found["delta"]["momentum"] == last["beta_m"] < 0.9
-    assert found["config"]["engine"]["micro_batch_size"] == 4
+    assert noise["delta"]["momentum"] == last["beta_m"] < 0.9
+    assert noise["config"]["engine"]["micro_batch_size"] == 4
 
 
 def test_what_a_run_is_cannot_be_changed(trained: Path, tmp_path: Path) -> None:
@@ -188,8 +188,8 @@ def test_the_exponent_from_curvature_is_that_of_the_packages_function(
     """The same numbers from the run's weights, in train mode, on the same draws; and a limit."""
     ask = (f"run={trained}", "batch_sizes=[12]", "batches=5", "exponent=true", "modes=2")
     done = measured(tmp_path, *ask, "learning_rate=0.001", "output=noise.json").good()
-    found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
-    assert f"ρ from curvature, b = 12: {found['value']:.3f}" in done.stdout
+    exponent = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
+    assert f"ρ from curvature, b = 12: {exponent['value']:.3f}" in done.stdout
     training, _ = assemble.load_folder(trained, lambda _: None, warn=lambda _: None)
     from igo.ground.seeds import derive_seed
 
@@ -200,7 +200,7 @@ def test_the_exponent_from_curvature_is_that_of_the_packages_function(
         training.data.train_batches(drawn, seed), learning_rate=0.001, batches=5, modes=2,
         seed=seed,
     )  # fmt: skip
-    assert found["value"] == pytest.approx(expected.value, abs=1e-3)
-    assert found["steps"] == pytest.approx(expected.steps, rel=1e-2)
+    assert exponent["value"] == pytest.approx(expected.value, abs=1e-3)
+    assert exponent["steps"] == pytest.approx(expected.steps, rel=1e-2)
     over = measured(tmp_path, *ask, "learning_rate=1000").good()
     assert re.search(r"not known: learning_rate=1000: ηλ_max = .* take η below", over.stdout)

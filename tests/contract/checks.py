@@ -59,20 +59,20 @@ class Contender:
     stream: Way | None = None
 
 
-def delivered_is_logged(one: Contender, folder: Path) -> Found:
+def delivered_is_logged(contender: Contender, folder: Path) -> Found:
     """The batch delivered is the one logged, where n is no multiple of b."""
-    rows = one.way(Job(str(folder), n=RAGGED)).rows
+    rows = contender.way(Job(str(folder), n=RAGGED)).rows
     wrong = [row for row in rows if len(row.samples) != row.logged]
     if not wrong:
         return Found(bool(rows), f"{len(rows)} batches as logged")
     first = wrong[0]
-    told = f"{len(wrong)} of {len(rows)} batches are not; e.g. {len(first.samples)} samples"
-    return Found(False, f"{told} logged as {first.logged:g}")
+    seen = f"{len(wrong)} of {len(rows)} batches are not; e.g. {len(first.samples)} samples"
+    return Found(False, f"{seen} logged as {first.logged:g}")
 
 
-def once_an_epoch(one: Contender, folder: Path) -> Found:
+def once_an_epoch(contender: Contender, folder: Path) -> Found:
     """Each sample is seen once in each epoch, and no more epochs than were asked for."""
-    return _once([row.samples for row in one.way(Job(str(folder), n=RAGGED)).rows], RAGGED)
+    return _once([row.samples for row in contender.way(Job(str(folder), n=RAGGED)).rows], RAGGED)
 
 
 def _once(batches: Sequence[Sequence[int]], n: int) -> Found:
@@ -83,41 +83,41 @@ def _once(batches: Sequence[Sequence[int]], n: int) -> Found:
     return Found(False, f"{len(seen)} samples delivered, {EPOCHS} epochs have {n * EPOCHS}")
 
 
-def changes_at_the_update(one: Contender, folder: Path) -> Found:
+def changes_at_the_update(contender: Contender, folder: Path) -> Found:
     """b changes at the first update of its stage, with 4 workers that fetch ahead."""
-    return _sizes([row.samples for row in one.way(Job(str(folder), workers=4)).rows])
+    return _sizes([row.samples for row in contender.way(Job(str(folder), workers=4)).rows])
 
 
-def changes_in_mid_epoch(one: Contender, folder: Path) -> Found:
+def changes_in_mid_epoch(contender: Contender, folder: Path) -> Found:
     """b changes at the very update inside an epoch, with 0, 2, 4 workers, persistent or not."""
-    if not one.middle:
+    if not contender.middle:
         return Found(None, "nothing of its own for a change inside an epoch")
     cases = [(0, False), *((count, kept) for count in (2, 4) for kept in (False, True))]
     for workers, persistent in cases:
         job = Job(str(folder), n=IN_MIDDLE, workers=workers, persistent=persistent, middle=True)
-        found = _sizes([row.samples for row in one.way(job).rows], MIDDLE, AFTER)
-        if not found.kept:
+        sizes = _sizes([row.samples for row in contender.way(job).rows], MIDDLE, AFTER)
+        if not sizes.kept:
             kept = ", persistent" * persistent
-            return Found(False, f"{workers} workers{kept}: {found.seen}")
-    return Found(True, f"{found.seen}, with 0, 2, 4 workers, persistent or not")
+            return Found(False, f"{workers} workers{kept}: {sizes.seen}")
+    return Found(True, f"{sizes.seen}, with 0, 2, 4 workers, persistent or not")
 
 
-def changes_in_a_stream(one: Contender, folder: Path) -> Found:
+def changes_in_a_stream(contender: Contender, folder: Path) -> Found:
     """The same for an IterableDataset with two workers, and each sample is seen once."""
-    if one.stream is None:
+    if contender.stream is None:
         return Found(None, "nothing of its own for a stream")
     job = Job(str(folder), n=IN_MIDDLE, workers=2, middle=True)
-    batches = [row.samples for row in one.stream(job).rows]
-    found = _sizes(batches, MIDDLE, AFTER)
+    batches = [row.samples for row in contender.stream(job).rows]
+    sizes = _sizes(batches, MIDDLE, AFTER)
     once = sorted(sample for batch in batches for sample in batch) == list(range(IN_MIDDLE))
-    return Found(bool(found.kept and once), found.seen)
+    return Found(bool(sizes.kept and once), sizes.seen)
 
 
-def parts_are_the_batch(one: Contender, folder: Path) -> Found:
+def parts_are_the_batch(contender: Contender, folder: Path) -> Found:
     """Two ranks cut each batch into equally many parts, whose gradient is the whole batch's."""
-    if one.parts is None:
+    if contender.parts is None:
         return Found(None, "nothing of its own for it")
-    first, second = on_ranks(one.parts, Job(str(folder), n=RAGGED))
+    first, second = on_ranks(contender.parts, Job(str(folder), n=RAGGED))
     if first.parts != second.parts:
         return Found(False, f"{runs_of(first.parts)} parts on a rank, {runs_of(second.parts)}")
     wrong = []
@@ -133,12 +133,12 @@ def parts_are_the_batch(one: Contender, folder: Path) -> Found:
     return Found(False, f"{seen}; e.g. update {wrong[0][0]}: {wrong[0][1]:.3g} of it")
 
 
-def another_schedule_is_refused(one: Contender, folder: Path) -> Found:
+def another_schedule_is_refused(contender: Contender, folder: Path) -> Found:
     """A checkpoint is not taken for that of another schedule, b = 32 at the end."""
     job = Job(str(folder), stop=STOP)
-    one.way(job)
+    contender.way(job)
     try:
-        after = one.way(replace(job, resume=True, other=True)).rows
+        after = contender.way(replace(job, resume=True, other=True)).rows
     except Exception as error:
         return Found(True, str(error).strip().splitlines()[0])
     return Found(False, f"goes on with batches of {runs_of([len(row.samples) for row in after])}")
@@ -151,14 +151,14 @@ def _sizes(batches: Sequence[Sequence[int]], before: int = 16, after: int = 8) -
     return Found(False, f"batches of {runs_of(sizes)}; asked for: {runs_of(wanted)}")
 
 
-def resumes_to_the_sample(one: Contender, folder: Path) -> Found:
+def resumes_to_the_sample(contender: Contender, folder: Path) -> Found:
     """Killed amid a stage and an epoch, it goes on with the very next sample at the right size."""
-    whole = one.way(Job(str(folder / "whole"))).rows
+    whole = contender.way(Job(str(folder / "whole"))).rows
     job = Job(str(folder / "killed"), stop=STOP)
     for path in (folder / "whole", job.path):
         path.mkdir(exist_ok=True)
-    before = one.way(job).rows
-    after = one.way(replace(job, resume=True)).rows
+    before = contender.way(job).rows
+    after = contender.way(replace(job, resume=True)).rows
     if before + after == whole:
         return Found(True, f"{len(before)} + {len(after)} updates, the same as {len(whole)}")
     return Found(False, _resumed(before, after))
@@ -173,11 +173,11 @@ def _resumed(before: Sequence[Row], after: Sequence[Row]) -> str:
     return f"after: batches of {sizes}, logged {logged}; {again} samples of the epoch seen again"
 
 
-def ranks_see_the_batch(one: Contender, folder: Path) -> Found:
+def ranks_see_the_batch(contender: Contender, folder: Path) -> Found:
     """Two processes share each batch: together they see what one would."""
-    if not one.ranks:
+    if not contender.ranks:
         return Found(None, "nothing of its own for several processes")
-    parts = on_ranks(one.way, Job(str(folder)))
+    parts = on_ranks(contender.way, Job(str(folder)))
     if len({len(part.rows) for part in parts}) > 1:
         return Found(False, f"{[len(part.rows) for part in parts]} updates on the ranks")
     both = [
@@ -188,19 +188,19 @@ def ranks_see_the_batch(one: Contender, folder: Path) -> Found:
     return Found(bool(sizes.kept and once.kept), f"{sizes.seen}; {once.seen}")
 
 
-def updates_are_known(one: Contender, folder: Path) -> Found:
+def updates_are_known(contender: Contender, folder: Path) -> Found:
     """The number of updates is said before the first and is true."""
-    ran = one.way(Job(str(folder), n=RAGGED))
+    ran = contender.way(Job(str(folder), n=RAGGED))
     if ran.promised is None:
         return Found(None, "it says none")
     return Found(ran.promised == len(ran.rows), f"said {ran.promised}, made {len(ran.rows)}")
 
 
-def rate_changes_once(one: Contender, folder: Path) -> Found:
+def rate_changes_once(contender: Contender, folder: Path) -> Found:
     """In two processes η changes at the update that was asked for, not at half of it."""
-    if not one.ranks:
+    if not contender.ranks:
         return Found(None, "nothing of its own for several processes")
-    parts = on_ranks(one.way, Job(str(folder), rate=True))
+    parts = on_ranks(contender.way, Job(str(folder), rate=True))
     rates = [round(row.rate, 9) for row in parts[0].rows]
     changed = rates.index(SECOND_RATE) if SECOND_RATE in rates else None
     first = set(rates[:changed]) == {FIRST_RATE}
@@ -242,20 +242,20 @@ def _rank(way: Way, job: Job, rank: int, port: int) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def runs_of(sizes: Sequence[int]) -> str:
     """8 × 16, 16 × 8: sizes with how often they came in a row."""
-    found: list[list[int]] = []
+    runs: list[list[int]] = []
     for size in sizes:
-        if found and found[-1][0] == size:
-            found[-1][1] += 1
+        if runs and runs[-1][0] == size:
+            runs[-1][1] += 1
         else:
-            found.append([size, 1])
-    return ", ".join(f"{size} × {count}" for size, count in found[:6]) + " …" * (len(found) > 6)
+            runs.append([size, 1])
+    return ", ".join(f"{size} × {count}" for size, count in runs[:6]) + " …" * (len(runs) > 6)
 
 
 CHECKS: dict[str, Callable[[Contender, Path], Found]] = {

@@ -65,8 +65,8 @@ def parts_in_accelerate(job: Job) -> Ran:
 
     from igo.adapters.accelerate import prepare
 
-    accelerator, made = Accelerator(cpu=True), network()
-    model, optimizer = accelerator.prepare(made, torch.optim.SGD(made.parameters(), lr=FIRST_RATE))
+    accelerator, bare = Accelerator(cpu=True), network()
+    model, optimizer = accelerator.prepare(bare, torch.optim.SGD(bare.parameters(), lr=FIRST_RATE))
     batches = igo.BatchSampler(job.plan, seed=0, parts=MOST)
     loader = prepare(accelerator, DataLoader(Numbers(job.n), batch_sampler=batches))
     schedule = igo.Schedule(optimizer, batches)
@@ -90,10 +90,10 @@ def accumulated_by_accelerate(job: Job) -> Ran:
     """accumulate(model), with more steps from the third epoch."""
     from accelerate import Accelerator
 
-    accelerator, made = Accelerator(cpu=True, gradient_accumulation_steps=2), network()
+    accelerator, bare = Accelerator(cpu=True, gradient_accumulation_steps=2), network()
     loader: Any = DataLoader(Numbers(job.n), MOST, shuffle=True)
-    optimizer: Any = torch.optim.SGD(made.parameters(), lr=FIRST_RATE)
-    model, optimizer, loader = accelerator.prepare(made, optimizer, loader)
+    optimizer: Any = torch.optim.SGD(bare.parameters(), lr=FIRST_RATE)
+    model, optimizer, loader = accelerator.prepare(bare, optimizer, loader)
     ran, taken = Ran(), list[Tensor]()
     for epoch in range(1, EPOCHS + 1):
         size = job.batch_size(epoch)

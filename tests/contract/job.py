@@ -107,8 +107,8 @@ class Ran:
 
     @staticmethod
     def read(path: Path) -> Ran:
-        told = json.loads(path.read_text())
-        return Ran(**{**told, "rows": [Row(*row) for row in told["rows"]]})
+        saved = json.loads(path.read_text())
+        return Ran(**{**saved, "rows": [Row(*row) for row in saved["rows"]]})
 
 
 class Killed(Exception):

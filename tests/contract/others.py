@@ -219,12 +219,12 @@ def _accelerate(job: Job, split: bool) -> Ran:
         split_batches=split, use_seedable_sampler=True, data_seed=0
     )
     accelerator = Accelerator(cpu=True, dataloader_config=configuration)
-    made = network()
-    optimizer: Any = torch.optim.SGD(made.parameters(), lr=FIRST_RATE)
+    bare = network()
+    optimizer: Any = torch.optim.SGD(bare.parameters(), lr=FIRST_RATE)
     scheduler: Any = torch.optim.lr_scheduler.MultiStepLR(
         optimizer, [16 if job.rate else 10**6], gamma=SECOND_RATE / FIRST_RATE
     )
-    model, optimizer, scheduler = accelerator.prepare(made, optimizer, scheduler)
+    model, optimizer, scheduler = accelerator.prepare(bare, optimizer, scheduler)
     processes = accelerator.num_processes
     loaders: dict[int, Any] = {  # by the global batch size
         size: accelerator.prepare(_loader(job, size if split else size // processes))
@@ -278,10 +278,10 @@ def accelerate_growing(job: Job) -> Ran:
 
     configuration = DataLoaderConfiguration(split_batches=True)
     accelerator = Accelerator(cpu=True, dataloader_config=configuration)
-    made, sampler = network(), Growing(job)
-    optimizer: Any = torch.optim.SGD(made.parameters(), lr=FIRST_RATE)
+    bare, sampler = network(), Growing(job)
+    optimizer: Any = torch.optim.SGD(bare.parameters(), lr=FIRST_RATE)
     loader: Any = DataLoader(Numbers(job.n), batch_sampler=sampler, num_workers=job.workers)
-    model, optimizer, loader = accelerator.prepare(made, optimizer, loader)
+    model, optimizer, loader = accelerator.prepare(bare, optimizer, loader)
     ran = Ran(promised=sum(-(-job.n // job.batch_size(e)) for e in range(1, EPOCHS + 1)))
     for epoch in range(1, EPOCHS + 1):
         sampler.batch_size = job.batch_size(epoch)

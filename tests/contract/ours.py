@@ -157,8 +157,8 @@ def accelerate(job: Job) -> Ran:
     plan = job.plan
     accelerator = Accelerator(cpu=True)
     batches = igo.BatchSampler(plan, seed=0)
-    made = network()
-    model, optimizer = accelerator.prepare(made, torch.optim.SGD(made.parameters(), lr=FIRST_RATE))
+    bare = network()
+    model, optimizer = accelerator.prepare(bare, torch.optim.SGD(bare.parameters(), lr=FIRST_RATE))
     loader = DataLoader(
         Numbers(job.n),
         batch_sampler=batches,

@@ -66,47 +66,47 @@ def main() -> None:
         *((name, others.PACKAGES[name], of_others(name)) for name in others.WAYS),
     ]
     table: dict[str, dict[str, Found]] = {}
-    for title, package, one in contenders:
+    for title, package, contender in contenders:
         table[f"{title} ({package} {version(package)})"] = {
-            name: found(one, name) for name in CHECKS
+            name: outcome_of(contender, name) for name in CHECKS
         }
     PAGE.write_text(HEAD + page(table) + mid_epoch() + lines())
     print(f"written: {PAGE}")
 
 
-def found(one: Contender, name: str) -> Found:
+def outcome_of(contender: Contender, name: str) -> Found:
     """What a check says; an error is an answer too."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            if name in others.NOT_ASKED.get(one.name, ()):
+            if name in others.NOT_ASKED.get(contender.name, ()):
                 return Found(None, "not asked")
-            said = CHECKS[name](one, Path(folder))
+            outcome = CHECKS[name](contender, Path(folder))
         except Exception as error:
             reason = str(error).strip().splitlines()[-1] if str(error) else ""
-            said = Found(False, f"{type(error).__name__}: {reason}"[:200])
-    print(f"{one.name:32} {name:28} {SIGNS[said.kept]:12} {said.seen}", flush=True)
-    return said
+            outcome = Found(False, f"{type(error).__name__}: {reason}"[:200])
+    print(f"{contender.name:32} {name:28} {SIGNS[outcome.kept]:12} {outcome.seen}", flush=True)
+    return outcome
 
 
 def page(table: dict[str, dict[str, Found]]) -> str:
     """A table of verdicts, and what was seen where a promise was broken."""
     head = f"| | {' | '.join(CHECKS)} |\n|---|{'---|' * len(CHECKS)}\n"
     rows = [
-        f"| {title} | {' | '.join(SIGNS[one.kept] for one in row.values())} |"
+        f"| {title} | {' | '.join(SIGNS[outcome.kept] for outcome in row.values())} |"
         for title, row in table.items()
     ]
     seen = [
-        f"- {title}, *{name}*: {one.seen}"
+        f"- {title}, *{name}*: {outcome.seen}"
         for title, row in table.items()
-        for name, one in row.items()
-        if one.kept is False
+        for name, outcome in row.items()
+        if outcome.kept is False
     ]
     return head + "\n".join(rows) + "\n\n## What was seen\n\n" + "\n".join(seen) + "\n"
 
 
 def mid_epoch() -> str:
     """How late a change amid an epoch arrives, where the size of a DataLoader's batches is set."""
-    said = []
+    rows = []
     for workers in (0, 2, 4):
         loader = DataLoader(Numbers(8 * 20 + 16 * 15), 8, num_workers=workers)
         sizes = []
@@ -115,8 +115,8 @@ def mid_epoch() -> str:
             if len(sizes) == 20:
                 loader.batch_sampler.batch_size = LARGE  # type: ignore[union-attr]
         late = sizes.index(LARGE) - 20
-        said.append(f"| {workers} | {runs_of(sizes)} | {late} |")
-    return MID_EPOCH + "\n".join(said) + "\n"
+        rows.append(f"| {workers} | {runs_of(sizes)} | {late} |")
+    return MID_EPOCH + "\n".join(rows) + "\n"
 
 
 def lines() -> str:

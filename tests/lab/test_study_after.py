@@ -48,17 +48,17 @@ def images_of(run: igo.Run) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_both_are_kept_and_not_measured_again(ended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (ended / "checkpoint.pt").read_bytes()
-    found = after.measure(ended, ["tail", "annealed"])
-    assert 0 < found["annealed"] <= 100
-    assert json.loads((ended / "after.json").read_text()) == found
-    assert of_folders(ended.parent)[ended.name].after == found
+    measured = after.measure(ended, ["tail", "annealed"])
+    assert 0 < measured["annealed"] <= 100
+    assert json.loads((ended / "after.json").read_text()) == measured
+    assert of_folders(ended.parent)[ended.name].after == measured
     assert (ended / "checkpoint.pt").read_bytes() == before
     monkeypatch.setattr(after, "MEASURES", {})
-    assert after.measure(ended, ["tail", "annealed"]) == found
+    assert after.measure(ended, ["tail", "annealed"]) == measured
 
 
 def test_the_tail_is_hills_of_gradients_one_by_one(ended: Path) -> None:
-    found = after.measure(ended, ["tail"])["tail"]
+    tail = after.measure(ended, ["tail"])["tail"]
     run, _ = load_folder(ended, lambda _: None, print)
     network = run.network.eval()
     gradients = []
@@ -72,7 +72,7 @@ def test_the_tail_is_hills_of_gradients_one_by_one(ended: Path) -> None:
     hill = 1 / np.mean([np.log(sizes[i] / sizes[k]) for i in range(k)])
     # Of each norm; so of each logarithm twice that at most, and of their mean, 1 / hill.
     apart = rounding.bound(rounding.terms(network, images_of(run)[0][:1]))
-    assert found == pytest.approx(hill, rel=2 * apart * hill)
+    assert tail == pytest.approx(hill, rel=2 * apart * hill)
 
 
 def test_the_training_loss_is_the_mean_over_all_images_in_eval_mode(ended: Path) -> None:

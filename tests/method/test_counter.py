@@ -93,21 +93,21 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
         return
     each = [igo.BatchSampler(plan, seed, rank=r, ranks=ranks, parts=limit) for r in range(ranks)]
     for _ in whole.epochs():
-        loops = [iter(one) for one in each]
-        lengths = {len(one) for one in each}
+        loops = [iter(sampler) for sampler in each]
+        lengths = {len(sampler) for sampler in each}
         delivered = 0
         for batch in whole:
             update = whole.advance()
             mean, seen, ends = 0.0, [], False
             while not ends:
                 parts = [next(loop) for loop in loops]
-                updates = [one.advance() for one in each]
+                updates = [sampler.advance() for sampler in each]
                 delivered += 1
-                assert [len(part) for part in parts] == [one.own for one in updates]
+                assert [len(part) for part in parts] == [step.own for step in updates]
                 assert 1 <= min(map(len, parts)) <= max(map(len, parts)) <= limit
-                assert len({(one.part, one.parts, one.ends, one.number) for one in updates}) == 1
-                for part, one in zip(parts, updates, strict=True):
-                    mean += float(values[part].mean()) * one.weight / ranks
+                assert len({(s.part, s.parts, s.ends, s.number) for s in updates}) == 1
+                for part, step in zip(parts, updates, strict=True):
+                    mean += float(values[part].mean()) * step.weight / ranks
                     seen += part
                 ends = updates[0].ends
             assert updates[0].number == update.number
@@ -170,7 +170,7 @@ def test_ranks_are_checked_against_what_is_left() -> None:
     with pytest.raises(igo.PlanError, match="batches of 4, fewer samples than ranks"):
         iter(batches)
     batches.load_state_dict({**state, "updates": 16})  # where b = 16
-    assert [len(one) for one in batches] == [2] * 4
+    assert [len(batch) for batch in batches] == [2] * 4
     with pytest.raises(igo.PlanError, match="batches of 16, fewer"):
         igo.BatchSampler(plan, rank=0, ranks=17)
 

@@ -40,7 +40,7 @@ def walk(plan: Any, variances: list[float], **given: Any) -> list[Any]:
     return rows
 
 
-def made(**given: Any) -> Any:
+def graduated(**given: Any) -> Any:
     known = {"n": 1437, "epochs": 12, "learning_rate": 0.1, "batch_size": 32, "p": 0.5, **given}
     return igo.plan("graduated", **known)
 
@@ -60,7 +60,7 @@ def delta(row: Any, variance: float) -> float:
 def test_it_keeps_its_promises(
     changes: list[float], split: float, limit: float, largest: int | None, multiple: int
 ) -> None:
-    plan = made(split=split, max_batch_size=largest, batch_multiple=multiple)
+    plan = graduated(split=split, max_batch_size=largest, batch_multiple=multiple)
     variances = [50.0, *(50.0 * np.cumprod(changes)).tolist()]
     rows = walk(plan, variances, limit=limit)
     assert all(row.b_m <= (largest or plan.n) for row in rows)
@@ -76,7 +76,7 @@ def test_it_keeps_its_promises(
 
 
 def test_it_is_on_target_where_the_noise_changes_slowly() -> None:
-    plan, variances = made(split=0.5), [50.0 * 1.05**m for m in range(12)]
+    plan, variances = graduated(split=0.5), [50.0 * 1.05**m for m in range(12)]
     first = delta(plan.stages[0], 50.0)
     for row, variance, stage in zip(walk(plan, variances), variances, plan.stages, strict=True):
         assert delta(row, variance) == pytest.approx(first * stage.phi_m, rel=1e-9)
@@ -103,7 +103,7 @@ def test_k_is_that_of_the_closed_form(split: float, rise: float) -> None:
     ],
 )
 def test_constant_noise_is_the_plan(given: dict[str, Any]) -> None:
-    plan = made(**given)
+    plan = graduated(**given)
     counter = igo.Counter(plan, feedback=igo.Feedback())
     assert counter.plan == plan
     while not counter.done:
@@ -118,7 +118,7 @@ def test_constant_noise_is_the_plan(given: dict[str, Any]) -> None:
 
 def test_noise_that_vanishes_changes_a_stage_by_the_limit_at_most() -> None:
     """C² = 0, as where every sample is fitted: bounded steps, no division by zero."""
-    for row, after in itertools.pairwise(walk(made(epochs=4, split=1), [9.0, 0.0, 0.0, 9.0])):
+    for row, after in itertools.pairwise(walk(graduated(epochs=4, split=1), [9.0, 0.0, 0.0, 9.0])):
         assert 0 < after.eta_m <= 2 * row.eta_m
 
 
@@ -130,8 +130,8 @@ def test_chance_changes_nothing() -> None:
         for hysteresis in (True, False):
             counter = igo.Counter(plan, feedback=igo.Feedback(hysteresis=hysteresis))
             sizes = []
-            for found in (noise(10.0, (8.0, 13.0)), noise(20.0, interval)):
-                counter.measured(found)
+            for estimate in (noise(10.0, (8.0, 13.0)), noise(20.0, interval)):
+                counter.measured(estimate)
                 sizes.append(counter.advance().stage.b_m)
                 while not counter.awaits_noise:
                     counter.advance()
@@ -140,11 +140,11 @@ def test_chance_changes_nothing() -> None:
 
 def test_without_an_estimate_a_stage_goes_on_as_planned() -> None:
     """As with a NoiseMeter, which has none at the start: the first estimate is that of δ_1."""
-    plan = made(epochs=3, split=0)
+    plan = graduated(epochs=3, split=0)
     counter = igo.Counter(plan, feedback=igo.Feedback(limit=100))
     seen = []
-    for found in (None, noise(5.0), noise(10.0)):
-        counter.measured(found)
+    for estimate in (None, noise(5.0), noise(10.0)):
+        counter.measured(estimate)
         seen.append(counter.advance().stage.batches)
         while not counter.awaits_noise and not counter.done:
             counter.advance()
@@ -154,7 +154,7 @@ def test_without_an_estimate_a_stage_goes_on_as_planned() -> None:
 
 @pytest.mark.parametrize("variance", [0.0, math.nan, math.inf])
 def test_noise_that_cannot_be_followed_is_refused(variance: float) -> None:
-    counter = igo.Counter(made(), feedback=igo.Feedback())
+    counter = igo.Counter(graduated(), feedback=igo.Feedback())
     with pytest.raises(igo.PlanError, match=r"noise=.*C² is (0|not finite)"):
         counter.measured(noise(variance))
 
@@ -164,19 +164,19 @@ def test_what_has_no_meaning_is_refused() -> None:
         igo.Feedback(limit=1)
     for argument in ({"by_momentum": True}, {"noise_exponent": 1}):
         with pytest.raises(igo.PlanError, match="leave"):
-            igo.Counter(made(**argument), feedback=igo.Feedback())
-    plain, follows = igo.Counter(made()), igo.Counter(made(), feedback=igo.Feedback())
-    for one, other in ((plain, follows), (follows, plain)):
+            igo.Counter(graduated(**argument), feedback=igo.Feedback())
+    plain, follows = igo.Counter(graduated()), igo.Counter(graduated(), feedback=igo.Feedback())
+    for counter, other in ((plain, follows), (follows, plain)):
         with pytest.raises(igo.PlanError, match=r"checkpoint was made with(out)? it; do the same"):
-            one.load_state_dict(other.state_dict())
+            counter.load_state_dict(other.state_dict())
     with pytest.raises(RuntimeError, match="where awaits_noise is true"):
         plain.measured(noise(1.0))
     with pytest.raises(igo.PlanError, match="same arguments"):
-        follows.load_state_dict(igo.Counter(made(p=0.4), feedback=igo.Feedback()).state_dict())
+        follows.load_state_dict(igo.Counter(graduated(p=0.4), feedback=igo.Feedback()).state_dict())
 
 
 def test_a_stage_without_its_noise_is_refused() -> None:
-    batches = igo.BatchSampler(made(), feedback=igo.Feedback())
+    batches = igo.BatchSampler(graduated(), feedback=igo.Feedback())
     for use in (batches.advance, lambda: next(iter(batches)), lambda: next(batches.batches([]))):
         with pytest.raises(RuntimeError, match=r"stage 1 begins.*call measured\(noise\)"):
             use()
@@ -245,10 +245,10 @@ class Training:
                 return
             if self.batches.awaits_noise:
                 draws = DataLoader(self.data, 10, shuffle=True, drop_last=True)
-                found = igo.measure_noise(
+                measured = igo.measure_noise(
                     self.model, mse_loss, draws, n=200, batches=20, seed=self.batches.updates
                 )
-                self.batches.measured(found)
+                self.batches.measured(measured)
             if stop == (self.batches.updates, "after"):
                 return
             for inputs, targets in loader:
@@ -285,8 +285,8 @@ def test_a_resumed_run_has_the_same_bits_wherever_it_stopped(tmp_path: Path) -> 
         second.train()
         assert first.rates + second.rates == whole.rates
         assert second.batches.plan == whole.batches.plan
-        for one, other in zip(second.model.parameters(), whole.model.parameters(), strict=True):
-            assert torch.equal(one, other)
+        for weight, other in zip(second.model.parameters(), whole.model.parameters(), strict=True):
+            assert torch.equal(weight, other)
 
 
 def _differing(rank: int, way: str) -> tuple[list[int], list[float]]:
@@ -295,7 +295,7 @@ def _differing(rank: int, way: str) -> tuple[list[int], list[float]]:
         given = {"rank": rank, "ranks": 2}
     elif way == "group":
         given = {"group": torch.distributed.new_group([0, 1])}
-    batches = igo.BatchSampler(made(epochs=4), feedback=igo.Feedback(), **given)
+    batches = igo.BatchSampler(graduated(epochs=4), feedback=igo.Feedback(), **given)
     for _ in batches.epochs():
         batches.measured(noise(5.0 + rank + batches.updates))
         for _ in batches:
@@ -313,22 +313,22 @@ def test_ranks_whose_estimates_differ_follow_the_first(way: str, tmp_path: Path)
 
 def test_the_shares_of_two_ranks_are_the_batches_of_one(tmp_path: Path) -> None:
     def seen(**given: Any) -> list[list[int]]:
-        batches = igo.BatchSampler(made(epochs=3), feedback=igo.Feedback(), **given)
-        found: list[list[int]] = []
+        batches = igo.BatchSampler(graduated(epochs=3), feedback=igo.Feedback(), **given)
+        delivered: list[list[int]] = []
         for _ in batches.epochs():
             batches.measured(noise(5.0 + batches.updates))
             for batch in batches:
                 batches.advance()
-                found.append(batch)
-        return found
+                delivered.append(batch)
+        return delivered
 
     whole, shares = seen(), [seen(rank=rank, ranks=2) for rank in (0, 1)]
-    for batch, one, other in zip(whole, *shares, strict=True):
-        assert sorted(batch) == sorted(one + other)
+    for batch, share, other in zip(whole, *shares, strict=True):
+        assert sorted(batch) == sorted(share + other)
 
 
 def test_a_checkpoint_is_of_plain_numbers(tmp_path: Path) -> None:
-    counter = igo.Counter(made(), feedback=igo.Feedback())
+    counter = igo.Counter(graduated(), feedback=igo.Feedback())
     counter.measured(noise(np.float64(3.0)))
     torch.save(counter.state_dict(), tmp_path / "state.pt")
     assert torch.load(tmp_path / "state.pt", weights_only=True) == counter.state_dict()

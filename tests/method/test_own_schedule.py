@@ -38,13 +38,13 @@ def test_each_group_follows_pytorchs_own_scheduler(name: str, tensor: bool) -> N
         pytest.skip("not every optimizer takes a tensor as its learning rate")
     make = getattr(torch.optim, name)
 
-    def made(rate: float) -> torch.optim.Optimizer:
-        own = torch.tensor(rate / 10) if tensor else rate / 10
+    def make_optimizer(rate: float) -> torch.optim.Optimizer:
+        second_rate = torch.tensor(rate / 10) if tensor else rate / 10
         groups = [{"params": [nn.Parameter(torch.ones(2, 2))]},
-                  {"params": [nn.Parameter(torch.ones(2, 2))], "lr": own}]  # fmt: skip
+                  {"params": [nn.Parameter(torch.ones(2, 2))], "lr": second_rate}]  # fmt: skip
         return make(groups, lr=rate, **OPTIMIZERS[name])
 
-    mine, theirs = made(0.1), made(0.1)
+    mine, theirs = make_optimizer(0.1), make_optimizer(0.1)
     held = mine.param_groups[1]["lr"]
     betas = mine.param_groups[0].get("betas")
     schedule = igo.Schedule(mine, BatchSampler(plan()))
@@ -53,8 +53,8 @@ def test_each_group_follows_pytorchs_own_scheduler(name: str, tensor: bool) -> N
         for _ in range(3):
             update = schedule.step()
             assert update.epoch == epoch + 1
-            for one, other in zip(mine.param_groups, theirs.param_groups, strict=True):
-                assert float(one["lr"]) == pytest.approx(float(other["lr"]), rel=1e-6)
+            for group, other in zip(mine.param_groups, theirs.param_groups, strict=True):
+                assert float(group["lr"]) == pytest.approx(float(other["lr"]), rel=1e-6)
         assert schedule.learning_rate == update.stage.eta_m
         theirs.step()
         scheduler.step()
@@ -65,11 +65,11 @@ def test_each_group_follows_pytorchs_own_scheduler(name: str, tensor: bool) -> N
 
 @pytest.mark.parametrize("schedule_first", [True, False])
 def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(schedule_first: bool) -> None:
-    def made() -> tuple[torch.optim.Optimizer, BatchSampler]:
+    def training() -> tuple[torch.optim.Optimizer, BatchSampler]:
         groups = [{"params": [parameter()]}, {"params": [parameter()], "lr": 0.02}]
         return torch.optim.SGD(groups, lr=0.1), BatchSampler(plan())
 
-    optimizer, batches = made()
+    optimizer, batches = training()
     schedule = igo.Schedule(optimizer, batches)
     for _ in range(8):
         schedule.step()
@@ -79,7 +79,7 @@ def test_a_resumed_optimizer_goes_on_whatever_is_loaded_first(schedule_first: bo
         schedule.step()
         rates.append([group["lr"] for group in optimizer.param_groups])
 
-    again, its_batches = made()
+    again, its_batches = training()
     if schedule_first:
         resumed = igo.Schedule(again, its_batches)
     again.load_state_dict(saved[0])

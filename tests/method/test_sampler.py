@@ -60,16 +60,16 @@ def test_ranks_share_each_batch_to_the_sample(ranks: int, n: int, b: int) -> Non
     alone = BatchSampler(the_plan, seed=3)
     shares = [BatchSampler(the_plan, seed=3, rank=rank, ranks=ranks) for rank in range(ranks)]
     for _ in alone.epochs():
-        parts = [iter(one) for one in shares]
+        parts = [iter(sampler) for sampler in shares]
         for batch in alone:
             update = alone.advance()
-            own = [next(part) for part in parts]
-            assert [batch[rank::ranks] for rank in range(ranks)] == own
-            told = [one.advance() for one in shares]
-            assert [one.own for one in told] == [len(one) for one in own]
-            assert max(map(len, own)) - min(map(len, own)) <= 1
-            assert sum(one.weight for one in told) == pytest.approx(ranks)
-            assert {one.batch_size for one in told} == {update.batch_size}
+            pieces = [next(part) for part in parts]
+            assert [batch[rank::ranks] for rank in range(ranks)] == pieces
+            updates = [sampler.advance() for sampler in shares]
+            assert [step.own for step in updates] == [len(piece) for piece in pieces]
+            assert max(map(len, pieces)) - min(map(len, pieces)) <= 1
+            assert sum(step.weight for step in updates) == pytest.approx(ranks)
+            assert {step.batch_size for step in updates} == {update.batch_size}
 
 
 def test_the_batches_are_equal_parts_of_a_permutation() -> None:

@@ -97,13 +97,13 @@ def test_torchs_randomness_is_as_before_and_seed_says_what_is_drawn() -> None:
     model = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 1))
     torch.manual_seed(5)
     before = torch.get_rng_state()
-    found = [
+    noises = [
         igo.measure_noise(model, mse_loss, loader(), n=N, batches=4, seed=seed)
         for seed in (None, None, 1, 2, 1)
     ]
     assert torch.equal(torch.get_rng_state(), before)
-    assert found[0] == found[1] != found[2]
-    assert found[2] == found[4] != found[3]
+    assert noises[0] == noises[1] != noises[2]
+    assert noises[2] == noises[4] != noises[3]
 
 
 def test_batches_of_any_form_by_loss_of() -> None:
@@ -116,11 +116,11 @@ def test_batches_of_any_form_by_loss_of() -> None:
         return mse_loss(model(batch["x"]), batch["y"])
 
     plain = igo.measure_noise(model, mse_loss, pairs, n=N, batches=5)
-    found = igo.measure_noise(model, None, named, n=N, batches=5, loss_of=loss_of, batch_size=B)
-    assert found == plain
+    noise = igo.measure_noise(model, None, named, n=N, batches=5, loss_of=loss_of, batch_size=B)
+    assert noise == plain
     variance, square = by_hand(pairs, model, B)
-    assert found.variance == pytest.approx(variance, rel=1e-6)  # its mean is in float64
-    assert found.gradient_square == pytest.approx(square, rel=1e-6)
+    assert noise.variance == pytest.approx(variance, rel=1e-6)  # its mean is in float64
+    assert noise.gradient_square == pytest.approx(square, rel=1e-6)
     with pytest.raises(ValueError, match=r"batch_size=None.*with loss_of"):
         igo.measure_noise(model, None, named, n=N, batches=5, loss_of=loss_of)
     with pytest.raises(ValueError, match=r"give loss .* or loss_of"):
@@ -131,9 +131,9 @@ def test_batch_size_that_is_given_scales_c2() -> None:
     """A batch of 8 rows that are 4 samples of 2 rows each."""
     model = net()
     pairs = [(x.double(), y.double()) for x, y in DataLoader(data(), batch_size=B)][:5]
-    found = igo.measure_noise(model, mse_loss, pairs, n=N, batches=5, batch_size=4)
-    assert found.batch_size == 4
-    assert found.variance == pytest.approx(by_hand(pairs, model, 4)[0], rel=1e-6)
+    noise = igo.measure_noise(model, mse_loss, pairs, n=N, batches=5, batch_size=4)
+    assert noise.batch_size == 4
+    assert noise.variance == pytest.approx(by_hand(pairs, model, 4)[0], rel=1e-6)
 
 
 def test_a_loss_that_is_no_finite_mean_is_refused() -> None:
@@ -179,8 +179,8 @@ def test_a_parameter_that_no_gradient_reaches_is_refused() -> None:
         warnings.simplefilter("ignore")
         with pytest.raises(ValueError, match=r"layer\.weight, layer\.bias.*use_reentrant=False"):
             igo.measure_noise(Checkpointed(reentrant=True), mse_loss, batches, n=N, batches=3)
-    found = igo.measure_noise(Checkpointed(reentrant=False), mse_loss, batches, n=N, batches=3)
-    assert found.variance > 0
+    noise = igo.measure_noise(Checkpointed(reentrant=False), mse_loss, batches, n=N, batches=3)
+    assert noise.variance > 0
 
 
 def test_the_batches_of_a_training_in_progress_are_refused() -> None:
@@ -215,8 +215,8 @@ def sharded(rank: int) -> tuple[float, float, bool]:
     ]
     with pytest.raises(ValueError, match=r"batch_size=None.*over all ranks"):
         igo.measure_noise(model, mse_loss, halves, n=N, batches=5)
-    found = igo.measure_noise(model, mse_loss, halves, n=N, batches=5, batch_size=B)
-    return found.variance, found.gradient_square, all(p.grad is None for p in model.parameters())
+    noise = igo.measure_noise(model, mse_loss, halves, n=N, batches=5, batch_size=B)
+    return noise.variance, noise.gradient_square, all(p.grad is None for p in model.parameters())
 
 
 def test_fsdp2_shards_are_summed_over_ranks(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def accumulate(
 def parts_of(index: Sequence[int], sizes: Sequence[int], n: int = N) -> list[tuple[Tensor, Tensor]]:
     x, y = samples(n)
     cut = torch.tensor(index).split(list(sizes))
-    return [(x[one], y[one]) for one in cut]
+    return [(x[part], y[part]) for part in cut]
 
 
 @pytest.mark.parametrize("sizes", [(2, 2), (1, 2), (1, 2, 1)])
@@ -80,8 +80,8 @@ def test_unbiased_over_every_draw_there_is(sizes: tuple[int, ...], replaced: boo
     for index in every:
         accumulate(meter, model, parts_of(index, sizes))
     assert meter.noise is not None
-    found = meter.noise.variance, meter.noise.gradient_square
-    assert found == pytest.approx(moments(rows(model, *samples())), rel=CLOSE)
+    measured = meter.noise.variance, meter.noise.gradient_square
+    assert measured == pytest.approx(moments(rows(model, *samples())), rel=CLOSE)
     assert meter.noise.batch_size == round(b / len(sizes))
 
 
@@ -90,7 +90,7 @@ def test_one_update_is_as_by_brute_force() -> None:
     model, sizes = linear(), [3, 1, 4]
     meter = igo.NoiseMeter(model, half_life=100)
     accumulate(meter, model, parts_of(range(8), sizes, 8))
-    each = [one.mean(dim=0) for one in rows(model, *samples(8)).split(sizes)]
+    each = [part.mean(dim=0) for part in rows(model, *samples(8)).split(sizes)]
     mean = rows(model, *samples(8)).mean(dim=0)
     c2 = sum(s * float((g - mean).square().sum()) for s, g in zip(sizes, each, strict=True)) / 2
     assert meter.noise is not None
@@ -106,11 +106,11 @@ def test_the_half_life_is_in_samples() -> None:
     alone = []
     meter = igo.NoiseMeter(model, half_life=8)
     for index in ([0, 1, 2, 3, 4, 5, 6, 7], [7, 6, 0, 1, 3, 3, 2, 2], [1, 4, 4, 2, 7, 5, 0, 0]):
-        own = igo.NoiseMeter(model, half_life=8)
-        for one in (meter, own):
-            accumulate(one, model, parts_of(index, [4, 4], 8))
-        assert own.noise is not None
-        alone.append(own.noise.variance)
+        single = igo.NoiseMeter(model, half_life=8)
+        for either in (meter, single):
+            accumulate(either, model, parts_of(index, [4, 4], 8))
+        assert single.noise is not None
+        alone.append(single.noise.variance)
     assert meter.noise is not None
     wanted = (alone[0] / 4 + alone[1] / 2 + alone[2]) / 1.75
     assert meter.noise.variance == pytest.approx(wanted, rel=CLOSE)
@@ -149,16 +149,16 @@ def test_the_noise_of_adams_steps_by_brute_force(kind: Any) -> None:
     optimizer = kind(model.parameters(), lr=0.01, betas=(0.9, 0.8), eps=1e-3)
     meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer)  # the last update alone
     for step in range(4):
-        own = rows(model, *samples(8))
+        gradients = rows(model, *samples(8))
         accumulate(meter, model, parts_of(range(8), sizes, 8))
         if step < 2:
             assert meter.noise is None  # v̂ of the first step is ḡ² alone
-        seen.append(own.mean(dim=0))
+        seen.append(gradients.mean(dim=0))
         optimizer.step()
     v = sum(0.2 * 0.8 ** (3 - t) * g.square() for t, g in enumerate(seen)) / (1 - 0.8**4)
-    scaled = own / (torch.as_tensor(v).sqrt() + 1e-3)
+    scaled = gradients / (torch.as_tensor(v).sqrt() + 1e-3)
     mean = scaled.mean(dim=0)
-    each = [one.mean(dim=0) for one in scaled.split(sizes)]
+    each = [part.mean(dim=0) for part in scaled.split(sizes)]
     c2 = sum(s * float((g - mean).square().sum()) for s, g in zip(sizes, each, strict=True))
     assert meter.noise is not None
     assert meter.noise.variance == pytest.approx(c2, rel=CLOSE)
@@ -197,9 +197,9 @@ def test_an_update_that_adam_does_not_make_is_left_out() -> None:
     model = linear()
     optimizer = adam_of(model)
     meter = igo.NoiseMeter(model, half_life=1e6, adam=optimizer)
-    for made in (True, False, True, True):  # the first is left out, too
+    for stepped in (True, False, True, True):  # the first is left out, too
         accumulate(meter, model, parts_of(range(8), [2, 6], 8))
-        if made:
+        if stepped:
             optimizer.step()
     assert meter.noise is not None
     assert meter.noise.batches == 2
@@ -223,7 +223,7 @@ def test_steps_that_adam_does_not_make_are_warned_about_once() -> None:
 @pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # PyTorch's own
 def test_the_noise_of_compiled_steps_is_that_of_others() -> None:
     """torch.compile traces the hook too: to rounding the same as Adam's own step."""
-    found = []
+    noises = []
     for compiled in (False, True):
         model = linear()
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
@@ -234,8 +234,8 @@ def test_the_noise_of_compiled_steps_is_that_of_others() -> None:
             step()
         assert meter.noise is not None
         assert meter.noise.batches == 2  # not the first
-        found.append((meter.noise.variance, meter.noise.gradient_square))
-    assert found[0] == pytest.approx(found[1], rel=1e-4)
+        noises.append((meter.noise.variance, meter.noise.gradient_square))
+    assert noises[0] == pytest.approx(noises[1], rel=1e-4)
 
 
 def test_batches_of_one_part_are_warned_about_once() -> None:
@@ -344,11 +344,11 @@ def by_two_ranks(rank: int, adam: bool) -> list[Any]:
     optimizer = adam_of(model)
     meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer if adam else None)
     x, y = images()
-    found: list[Any] = []
+    noises: list[Any] = []
     for share in (SHARES[0], *SHARES):
-        own = slice(0, share[0]) if rank == 0 else slice(share[0], 8)
+        mine = slice(0, share[0]) if rank == 0 else slice(share[0], 8)
         model.zero_grad()
-        rest = x[own], y[own]
+        rest = x[mine], y[mine]
         if share == SHARES[1]:  # one sample by itself, accumulated before the average
             with model.no_sync():
                 ((model(rest[0][:1]) - rest[1][:1]).square().sum() / 8 * 2).backward()
@@ -357,7 +357,7 @@ def by_two_ranks(rank: int, adam: bool) -> list[Any]:
         loss.backward()
         meter.update(share[rank])
         optimizer.step()
-        found.append(meter.noise)
+        noises.append(meter.noise)
     for _ in range(2):
         model(x).sum().backward()
     with pytest.raises(ValueError, match="averaged twice"):
@@ -368,7 +368,7 @@ def by_two_ranks(rank: int, adam: bool) -> list[Any]:
         meter.part(8)
     with pytest.raises(ValueError, match="give the DistributedDataParallel model"):
         igo.NoiseMeter(inner, 10)
-    return found
+    return noises
 
 
 @pytest.mark.parametrize("adam", [False, True])
@@ -381,15 +381,15 @@ def test_two_ranks_are_as_two_parts_of_one_process(adam: bool, tmp_path: Path) -
     wanted: list[Any] = []
     for first, second in (SHARES[0], *SHARES):
         model.zero_grad()
-        for own in (slice(0, first), slice(first, first + second)):
-            if len(x[own]):
-                ((model(x[own]) - y[own]).square().sum() / 8).backward()
-                meter.part(len(x[own]))
+        for part in (slice(0, first), slice(first, first + second)):
+            if len(x[part]):
+                ((model(x[part]) - y[part]).square().sum() / 8).backward()
+                meter.part(len(x[part]))
         meter.update()
         optimizer.step()
         wanted.append(meter.noise)
-    for found in on_ranks(by_two_ranks, tmp_path, adam):
-        for ours, theirs in zip(wanted, found, strict=True):
+    for noises in on_ranks(by_two_ranks, tmp_path, adam):
+        for ours, theirs in zip(wanted, noises, strict=True):
             assert (ours is None) == (theirs is None)
             if ours is not None:
                 assert theirs.variance == pytest.approx(ours.variance, rel=1e-7)

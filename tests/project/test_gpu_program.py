@@ -34,9 +34,9 @@ NOT_THERE = (
 
 
 def items(file: Path) -> dict[str, Any]:
-    found = json.loads(file.read_text())
-    assert found["dry"] is True
-    return {one["item"]: one for one in found["items"]}
+    part = json.loads(file.read_text())
+    assert part["dry"] is True
+    return {item["item"]: item for item in part["items"]}
 
 
 def test_check_and_speed_are_done_without_what_a_bare_machine_lacks(tmp_path: Path) -> None:
@@ -48,11 +48,11 @@ def test_check_and_speed_are_done_without_what_a_bare_machine_lacks(tmp_path: Pa
     )
     done = python(ROOT, "-c", code, PYTHONPATH=f"{ROOT / 'src'}:{ROOT}").good()
     checked, fast = items(tmp_path / "check.json"), items(tmp_path / "speed.json")
-    for name, one in (checked | fast).items():
-        assert one["state"] == "done", name
-        assert line(one) in done.stdout
-    assert sum("ok" in one for one in checked.values()) >= 8
-    assert all(one["images/s"] > 0 for one in fast.values() if "images/s" in one)
+    for name, item in (checked | fast).items():
+        assert item["state"] == "done", name
+        assert line(item) in done.stdout
+    assert sum("ok" in item for item in checked.values()) >= 8
+    assert all(item["images/s"] > 0 for item in fast.values() if "images/s" in item)
 
 
 def bare_python(folder: Path) -> Path:
@@ -137,7 +137,7 @@ def test_nothing_survives_a_program_out_of_time_or_ended(tmp_path: Path, waits: 
 def test_a_run_is_judged_by_a_bare_loop(tmp_path: Path) -> None:
     part = Part("made", tmp_path, seconds=100, dry=False)
     states = [speed.judged({"images/s": rate}, {"images/s": 100.0}, part) for rate in (90.0, 70.0)]
-    assert [found["ok"] for found in states] == [True, False]
+    assert [result["ok"] for result in states] == [True, False]
     assert "ok" not in speed.judged({"images/s": 1.0}, {"state": "failed"}, part)
 
 
@@ -151,7 +151,7 @@ def test_what_fails_or_has_no_time_is_written_and_the_next_is_done(tmp_path: Pat
     part.item("is not ok", lambda: {"ok": False})
     part.item("has no time", lambda: {}, least=101)
     part.item("is done", lambda: {"images/s": 12345.678})
-    states = [one["state"] for one in items(tmp_path / "made.json").values()]
+    states = [item["state"] for item in items(tmp_path / "made.json").values()]
     assert states == ["failed", "failed", "not run", "done"]
     assert part.items[0]["why"] == "ValueError: no such kernel"
     assert line(part.items[3]).endswith("images/s 1.235e+04")

@@ -54,10 +54,10 @@ def test_the_hooks_ruff_is_the_locked_one() -> None:
     assert entries == [[".venv/bin/ruff", "check"], [".venv/bin/ruff", "format"]]
     locked = re.search(r"^ruff==(\S+)", (ROOT / "requirements/dev.lock").read_text(), re.MULTILINE)
     assert locked is not None
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-m", "ruff", "--version"], capture_output=True, text=True, check=True
     )
-    assert said.stdout == f"ruff {locked[1]}\n"
+    assert printed.stdout == f"ruff {locked[1]}\n"
 
 
 def test_the_files_that_a_contributor_is_sent_to_exist() -> None:

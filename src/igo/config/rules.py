@@ -136,7 +136,7 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
         allowed = f"{both} are for ρ = 1/2; for another ρ use schedule=step with gamma and split"
         raise ConfigError("schedule.noise_exponent", schedule.noise_exponent, allowed)
     preset = not {"schedule.kappa", "schedule.lam"} & {*typed}  # as in schedule=method3
-    own = "the schedule has its own decay and split; leave it out, or use schedule=step"
+    preset_advice = "the schedule has its own decay and split; leave it out, or use schedule=step"
     if gamma == 0:
         allowed = f"{both} give κ/√λ = 0 to float precision; it must be above 0"
         raise ConfigError("schedule.kappa", schedule.kappa, allowed)
@@ -146,11 +146,11 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
             " fall; it must be below 1 (for constant noise use schedule=constant)"
         )  # fmt: skip
     if schedule.gamma is not None and not math.isclose(schedule.gamma, gamma, rel_tol=1e-9):
-        allowed = own if preset else f"{both} give γ = κ/√λ = {gamma:g}; leave one out"
+        allowed = preset_advice if preset else f"{both} give γ = κ/√λ = {gamma:g}; leave one out"
         raise ConfigError("schedule.gamma", schedule.gamma, allowed)
     split = min(1.0, abs(math.log(kappa) / math.log(gamma)))  # abs: not -0.0
     if "split" in typed and not math.isclose(config.split, split, abs_tol=1e-9):
-        allowed = own if preset else f"{both} make it {split:.5g}; leave one out"
+        allowed = preset_advice if preset else f"{both} make it {split:.5g}; leave one out"
         raise ConfigError("split", config.split, allowed)
     schedule.gamma, schedule.kappa, schedule.lam = gamma, None, None
     config.split = split

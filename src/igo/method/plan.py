@@ -116,8 +116,8 @@ def plan(
     typed = {name: name_of(value) if callable(value) else value for name, value in items}
     given, of_profile = arguments.by_name(given, of_profile)
     arguments.check(given, of_profile)
-    made = _Planner(arguments.cast(given), arguments.cast(of_profile)).plan()
-    return replace(made, arguments=arguments.cast(typed))
+    planned = _Planner(arguments.cast(given), arguments.cast(of_profile)).plan()
+    return replace(planned, arguments=arguments.cast(typed))
 
 
 class _Planner:

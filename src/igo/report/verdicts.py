@@ -155,9 +155,9 @@ def _power(pairs: list[Pair], margin: float) -> list[Verdict]:
     detectable = sorted(100 * pair.detectable for pair in tested if pair.detectable is not None)
     if detectable:
         median = detectable[len(detectable) // 2]
-        found = f"{median:.2f} points with 80 % power (median over pairs)"
+        difference = f"{median:.2f} points with 80 % power (median over pairs)"
         n = in_range([pair.n for pair in tested])
-        rows.append(Verdict("difference that these seeds find", found, n))
+        rows.append(Verdict("difference that these seeds find", difference, n))
     return rows
 
 

@@ -57,8 +57,8 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
                     terminal.warn(slower)
                 wandb_id = folder.status().get("wandb_id")
                 state = assemble.state_of(folder.path.name, wandb_id, training, progress)
-                made = training.engine.graphs
-                graphs = {str(size): text for size, text in made.outcome.items()} if made else {}
+                held = training.engine.graphs
+                graphs = {str(size): text for size, text in held.outcome.items()} if held else {}
 
                 def write() -> None:
                     write_epoch(folder, epoch, state, graphs)

@@ -29,17 +29,17 @@ def test_a_run_stops_where_every_window_by_itself_says():
             losses[40] = math.nan
         below = [k for k in range(window, 61) if np.mean(losses[k - window : k]) < 0.45]
         last = min(60, limit)
-        found = until(iter(losses), window, 0.45, limit)
+        outcome = until(iter(losses), window, 0.45, limit)
         if below and below[0] <= last:
             mean = np.mean(losses[below[0] - window : below[0]])
-            assert (found.state, found.updates) == ("arrived", below[0])
-            assert found.loss == pytest.approx(mean)
+            assert (outcome.state, outcome.updates) == ("arrived", below[0])
+            assert outcome.loss == pytest.approx(mean)
         elif window == 8 and limit > 40:
-            assert found == critical_runs.Outcome("diverged", 41, None)
+            assert outcome == critical_runs.Outcome("diverged", 41, None)
         else:
             kept = losses[max(0, last - window) : last]
-            assert (found.state, found.updates) == ("limit", last)
-            assert found.loss == pytest.approx(np.mean(kept))
+            assert (outcome.state, outcome.updates) == ("limit", last)
+            assert outcome.loss == pytest.approx(np.mean(kept))
 
 
 class Known:
@@ -76,13 +76,13 @@ def test_stopping_runs_of_tuning_changes_no_choice(tmp_path, monkeypatch, first,
             lambda b, eta, seed, measured, known=known: Known(b, known[eta, seed]),
             tmp_path / str(study), end=lambda b: 30, report=lambda line: None,
         )  # fmt: skip
-        found = runs.tune(b, first)
+        rate = runs.tune(b, first)
         if sums:
-            assert (sums[found], found) == min((total, eta) for eta, total in sums.items())
-        made = list((tmp_path / str(study)).glob("*.json"))
-        written = [path.stat().st_mtime_ns for path in made]
-        assert runs.tune(b, ETA[1]) == found or not sums  # the rest of the runs, if any
-        assert [path.stat().st_mtime_ns for path in made] == written
+            assert (sums[rate], rate) == min((total, eta) for eta, total in sums.items())
+        files = list((tmp_path / str(study)).glob("*.json"))
+        written = [path.stat().st_mtime_ns for path in files]
+        assert runs.tune(b, ETA[1]) == rate or not sums  # the rest of the runs, if any
+        assert [path.stat().st_mtime_ns for path in files] == written
 
 
 def test_the_larger_batches_try_the_choice_before_and_its_neighbours():
@@ -124,8 +124,8 @@ def test_a_training_is_sgd_on_one_permutation_after_the_other():
             for parameter, gradient in zip(model.parameters(), gradients, strict=True):
                 parameter.sub_(eta * gradient)
         expected.append(loss.item())
-    found = list(Training(x, labels, b, eta, seed).losses(20))
-    assert found == pytest.approx(expected, rel=1e-3)
+    losses = list(Training(x, labels, b, eta, seed).losses(20))
+    assert losses == pytest.approx(expected, rel=1e-3)
 
 
 def test_measuring_the_noise_does_not_change_a_training(monkeypatch):
@@ -156,11 +156,11 @@ def scales(simple, seeds=6, seed=1):
      (300, 0.8, "undecided"), (142, 0.05, "undecided")],
 )  # fmt: skip
 def test_verdicts_where_the_critical_batch_is_known(simple, spread, verdict):
-    found = critical.judge(*world(300.0, spread), scales(simple))
-    assert found.verdict == verdict
+    judged = critical.judge(*world(300.0, spread), scales(simple))
+    assert judged.verdict == verdict
     if spread < 0.1:
-        assert found.critical.value == pytest.approx(300, rel=0.15)
-        assert found.least == pytest.approx(10_000, rel=0.1)
+        assert judged.critical.value == pytest.approx(300, rel=0.15)
+        assert judged.least == pytest.approx(10_000, rel=0.1)
 
 
 def test_more_than_two_censored_cells_are_undecided():
@@ -173,14 +173,14 @@ def test_more_than_two_censored_cells_are_undecided():
 
 def test_the_fit_is_that_of_scipy():
     updates, censored = world(80.0, spread=0.2, seeds=4)
-    found = critical.judge(updates, censored, scales(80, 4))
+    judged = critical.judge(updates, censored, scales(80, 4))
     means = np.log(updates).mean(axis=1)
     (ln_least, ln_critical), _ = curve_fit(
         lambda b, ln_least, ln_critical: ln_least + np.log1p(np.exp(ln_critical) / b),
         np.array(B), means, p0=(4.0, 4.0),
     )  # fmt: skip
-    assert found.critical.value == pytest.approx(np.exp(ln_critical), rel=0.006)  # its grid
-    assert found.least == pytest.approx(np.exp(ln_least), rel=0.006)
+    assert judged.critical.value == pytest.approx(np.exp(ln_critical), rel=0.006)  # its grid
+    assert judged.least == pytest.approx(np.exp(ln_least), rel=0.006)
 
 
 def test_lack_of_fit_sees_another_curve_and_not_this_one():
@@ -200,52 +200,52 @@ def record(kind, b, eta, seed, updates, state="arrived", scales=()):
 
 
 def records(updates, scale=300.0):
-    made = {}
+    runs = {}
     for b, eta, seed in itertools.product(B, ETA, (1000, 1001)):
         best = eta == 0.8
-        made[name_of("tuning", b, eta, seed)] = record(
+        runs[name_of("tuning", b, eta, seed)] = record(
             "tuning", b, eta, seed, 50 if best else 60, "arrived" if best else "limit"
         )
     for (b, of_b), seed in itertools.product(zip(B, updates, strict=True), range(6)):
         of_noise = [scale, None, scale] if b == 32 else []
-        made[name_of("judged", b, 0.8, seed)] = record(
+        runs[name_of("judged", b, 0.8, seed)] = record(
             "judged", b, 0.8, seed, round(of_b[seed]), scales=of_noise
         )
-    return made
+    return runs
 
 
 def test_the_page_has_what_was_judged():
-    made = records(world(300.0)[0])
-    page = critical_page.text(made, range(6))
+    runs = records(world(300.0)[0])
+    page = critical_page.text(runs, range(6))
     assert "B_simple predicts b_crit: confirmed" in page
     assert "6 of 6 seeds" in page
-    del made[name_of("judged", 64, 0.8, 2)]
-    assert "not run" in critical_page.text(made, range(6))  # two whole seeds
-    del made[name_of("judged", 8, 0.8, 1)]
+    del runs[name_of("judged", 64, 0.8, 2)]
+    assert "not run" in critical_page.text(runs, range(6))  # two whole seeds
+    del runs[name_of("judged", 8, 0.8, 1)]
     with pytest.raises(UserError, match="1 seeds have all b"):
-        critical_page.text(made, range(6))
-    del made[name_of("tuning", 16, 0.1, 1000)], made[name_of("tuning", 16, 0.1, 1001)]
+        critical_page.text(runs, range(6))
+    del runs[name_of("tuning", 16, 0.1, 1000)], runs[name_of("tuning", 16, 0.1, 1001)]
     with pytest.raises(UserError, match="b = 16: 6 of 7"):
-        critical_page.text(made, range(6))
+        critical_page.text(runs, range(6))
 
 
 def test_a_run_that_diverged_counts_as_censored_at_its_end():
-    made = records(world(300.0)[0])
+    kept = records(world(300.0)[0])
     lost = {"state": "diverged", "updates": 3, "loss": None}
-    made[name_of("judged", 1024, 0.8, 0)] |= lost
-    runs, _ = critical_page.of_records(made, range(6))
+    kept[name_of("judged", 1024, 0.8, 0)] |= lost
+    runs, _ = critical_page.of_records(kept, range(6))
     judged, updates = critical_page.judged_of(runs)
     assert judged.censored == 1
     assert updates[-1, 0] == critical_runs.end(1024)
 
 
 def test_records_survive_the_archive(tmp_path):
-    made = records(world(300.0)[0])
-    for name, content in made.items():
+    runs = records(world(300.0)[0])
+    for name, content in runs.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     critical_runs.archive(tmp_path, tmp_path / "a.tar.xz")
     archived = {name: run.status for name, run in of_archives(tmp_path).items()}
-    assert critical_page.text(archived, range(6)) == critical_page.text(made, range(6))
+    assert critical_page.text(archived, range(6)) == critical_page.text(runs, range(6))
 
 
 def test_the_page_follows_from_the_records():

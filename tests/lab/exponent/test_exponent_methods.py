@@ -47,9 +47,9 @@ def verdicts(tests: list[methods.Test]) -> set[str]:
 
 
 def test_equal_arms_are_equal_if_the_sensitivity_arm_differs():
-    found = study(BETTER | {SENSITIVITY: 0.5})
-    assert verdicts(found.higher) == {"confirmed"}
-    assert verdicts(found.equal) == {"confirmed"}
+    judged = study(BETTER | {SENSITIVITY: 0.5})
+    assert verdicts(judged.higher) == {"confirmed"}
+    assert verdicts(judged.equal) == {"confirmed"}
     insensitive = study(BETTER | {SENSITIVITY: 1.5})
     assert not any(insensitive.sensitive.values())
     assert verdicts(insensitive.equal) == {"undecided"}
@@ -57,8 +57,8 @@ def test_equal_arms_are_equal_if_the_sensitivity_arm_differs():
 
 def test_different_arms_are_refuted_with_and_without_sensitivity():
     for of_sensitivity in (0.5, 1.5):
-        found = study(BETTER | {name(3, COMMON): 3.0, SENSITIVITY: of_sensitivity})
-        apart = [test.verdict for test in found.equal if 3 in (test.first, test.second)]
+        judged = study(BETTER | {name(3, COMMON): 3.0, SENSITIVITY: of_sensitivity})
+        apart = [test.verdict for test in judged.equal if 3 in (test.first, test.second)]
         assert apart == ["refuted"] * 4
     below = study(dict.fromkeys(BETTER, -1.5))
     assert verdicts(below.higher) == {"refuted"}
@@ -68,11 +68,11 @@ def test_different_arms_are_refuted_with_and_without_sensitivity():
 
 def test_arms_of_another_measured_delta_are_no_test():
     for factor, others in ((1.2, {"confirmed"}), (1.3, {NO_TEST})):
-        found = study(BETTER | {SENSITIVITY: 0.5}, {name(4, COMMON): factor})
-        of_4 = {test.verdict for test in found.equal if test.second == 4}
+        judged = study(BETTER | {SENSITIVITY: 0.5}, {name(4, COMMON): factor})
+        of_4 = {test.verdict for test in judged.equal if test.second == 4}
         assert of_4 == others
-        assert {test.verdict for test in found.equal if test.second == 3} == {"confirmed"}
-        departs = [test.departs for test in found.equal if test.second == 4]
+        assert {test.verdict for test in judged.equal if test.second == 3} == {"confirmed"}
+        departs = [test.departs for test in judged.equal if test.second == 4]
         assert departs == pytest.approx([factor] * len(departs), rel=0.03)
 
 
@@ -84,8 +84,8 @@ def test_p_values_are_those_of_statsmodels_and_of_every_sign():
         for endpoint in ENDPOINTS
     }
     noise = {arm: np.zeros((n, 5)) for arm in methods.TRAININGS.arms}
-    found = methods.judge(accuracies, noise)
-    for tests, rates in ((found.higher, OWN), (found.equal, dict.fromkeys(OWN, COMMON))):
+    judged = methods.judge(accuracies, noise)
+    for tests, rates in ((judged.higher, OWN), (judged.equal, dict.fromkeys(OWN, COMMON))):
         differs, equal = [], []
         for test in tests:
             first, second = (

@@ -24,7 +24,7 @@ def world(ratios: dict[str, float], spread: float = 0.02, seeds: int = 12, seed:
         name: 0.4 * ratios.get(name, 1.0) * np.exp(shared + spread * random.standard_normal(seeds))
         for name in momentum.TRAININGS.arms
     }
-    return losses, {name: 0.9 - own / 10 for name, own in losses.items()}
+    return losses, {name: 0.9 - of_arm / 10 for name, of_arm in losses.items()}
 
 
 def test_arms_a_have_the_delta_of_the_reference_by_the_published_formulas():
@@ -58,46 +58,46 @@ def test_verdicts_of_known_worlds():
 
 
 def test_without_sensitivity_nothing_is_equal():
-    found = momentum.judge(*world({A[0]: 1.3}))
-    assert not found.sensitive
-    assert found.verdicts == {"A": "refuted", "B": "undecided"}
+    judged = momentum.judge(*world({A[0]: 1.3}))
+    assert not judged.sensitive
+    assert judged.verdicts == {"A": "refuted", "B": "undecided"}
 
 
 def test_tests_are_those_of_statsmodels_and_of_every_sign():
     losses, accuracies = world({momentum.SENSITIVITY: 1.4, A[0]: 1.05, B[1]: 1.2}, seeds=9)
-    found = momentum.judge(losses, accuracies)
+    judged = momentum.judge(losses, accuracies)
     reference = np.log(losses[momentum.REFERENCE])
     equal, differs = [], []
     for name in A + B:
-        own = np.log(losses[name])
-        equal.append(ttost_paired(own, reference, -np.log(1.1), np.log(1.1))[0])
-        d = own - reference
+        logs = np.log(losses[name])
+        equal.append(ttost_paired(logs, reference, -np.log(1.1), np.log(1.1))[0])
+        d = logs - reference
         sums = [abs(np.dot(signs, d)) for signs in itertools.product((1, -1), repeat=9)]
         differs.append(np.mean(np.array(sums) >= abs(d.sum()) - 1e-12))
-        assert found.arms[name].ratio.value == pytest.approx(d.mean())
-    assert [found.arms[n].p_equal for n in A + B] == pytest.approx(equal)
-    assert [found.arms[n].p for n in A + B] == pytest.approx(differs)
+        assert judged.arms[name].ratio.value == pytest.approx(d.mean())
+    assert [judged.arms[n].p_equal for n in A + B] == pytest.approx(equal)
+    assert [judged.arms[n].p for n in A + B] == pytest.approx(differs)
     for attribute, p in (("p_equal_adjusted", equal), ("p_adjusted", differs)):
         theirs = multipletests(p, method="holm")[1]
-        assert [getattr(found.arms[n], attribute) for n in A + B] == pytest.approx(list(theirs))
+        assert [getattr(judged.arms[n], attribute) for n in A + B] == pytest.approx(list(theirs))
 
 
 def test_fewer_than_nine_seeds_cannot_refute():
     """Two of 2^n signs, times eight arms: what the amendment of the protocol says of n."""
     for seeds, verdict in ((8, "undecided"), (9, "refuted")):
         apart = dict.fromkeys(A + B, 2.0) | {momentum.SENSITIVITY: 1.4}
-        found = momentum.judge(*world(apart, seeds=seeds))
-        assert found.verdicts == {"A": verdict, "B": verdict}
+        judged = momentum.judge(*world(apart, seeds=seeds))
+        assert judged.verdicts == {"A": verdict, "B": verdict}
 
 
 @pytest.mark.parametrize("beta", [0.5, 0.9])
 @pytest.mark.parametrize("h", [1e-4, 0.3, 1.2])
 def test_what_the_page_says_of_quadratics_is_exact(beta, h):
     """docs/exponent.md: both rules on one mode, λ = 1, by second moments."""
-    one, b = np.ones(1), 16.0
+    unit, b = np.ones(1), 16.0
 
     def loss(eta, momentum=0.0):
-        return float(heavy_ball(one, one, eta, b, momentum).stationary()[0])
+        return float(heavy_ball(unit, unit, eta, b, momentum).stationary()[0])
 
     step = loss(h * (1 - beta), beta) / loss(h)  # NSHB at h is SHB at h(1 − β): the same run
     assert step == pytest.approx((2 - h) / (2 - h * (1 - beta) / (1 + beta)), rel=1e-6)

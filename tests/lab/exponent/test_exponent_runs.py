@@ -51,7 +51,7 @@ def test_gradients_and_objective_are_those_of_pytorchs_layers(outputs):
     rows = torch.tensor([[0, 5, 5, 7], [9, 2, 29, 1]])
     sizes = (2, 3, 4)
     weights = torch.tensor([[(k < b) / b for k in range(4)] for b in sizes]).double()
-    found, values = task.gradients(at, rows, weights), task.objective(at)
+    gradients, values = task.gradients(at, rows, weights), task.objective(at)
     for seed in range(2):
         for point, b in enumerate(sizes):
             net = module(task, at[seed, point])
@@ -60,7 +60,7 @@ def test_gradients_and_objective_are_those_of_pytorchs_layers(outputs):
             first, shift, second, last = net.parameters()
             expected = torch.cat([g.flatten() for g in (
                 first.grad.T, shift.grad, second.grad.T, last.grad)])  # fmt: skip
-            torch.testing.assert_close(found[seed, point], expected)
+            torch.testing.assert_close(gradients[seed, point], expected)
             torch.testing.assert_close(
                 values[seed, point], loss_of(task, net, task.x, task.y).detach()
             )
@@ -70,14 +70,14 @@ def test_hessian_and_noise_at_a_checkpoint_are_those_of_every_sample():
     task = small(1)
     at = checkpoint.descend(task, task.initial(0))
     assert checkpoint.full(task)(at)[1].norm() < 1e-5
-    found = checkpoint.hessian(task, at)
+    hessian = checkpoint.hessian(task, at)
     step = 1e-5 * torch.eye(task.size, dtype=torch.float64)
     gradient = lambda w: checkpoint.full(task)(w)[1]  # noqa: E731
     by_differences = torch.stack([(gradient(at + e) - gradient(at - e)) / 2e-5 for e in step])
-    torch.testing.assert_close(found, by_differences, atol=1e-7, rtol=1e-5)
-    vectors = torch.linalg.eigh(found)[1]
-    one = torch.ones(1, 1, dtype=torch.float64)
-    each = [task.gradients(at[None, None], torch.tensor([[k]]), one)[0, 0] for k in range(30)]
+    torch.testing.assert_close(hessian, by_differences, atol=1e-7, rtol=1e-5)
+    vectors = torch.linalg.eigh(hessian)[1]
+    weight = torch.ones(1, 1, dtype=torch.float64)
+    each = [task.gradients(at[None, None], torch.tensor([[k]]), weight)[0, 0] for k in range(30)]
     expected = (torch.stack(each) @ vectors).var(0, correction=0)
     torch.testing.assert_close(checkpoint.sample_noise(task, at, vectors), expected)
 
@@ -119,8 +119,8 @@ def test_on_a_quadratic_the_chains_measure_the_exact_exponent(h):
     task, cell = Regression(curvatures, 0.25), Cell("quadratic", h)
     points = cell.points(1.0)
     start = torch.zeros(2, dtype=torch.float64)
-    found = chains.run(task, start, points, range(seeds), Length(400, 200), "test")
-    each = found.halves.mean(0)
+    runs = chains.run(task, start, points, range(seeds), Length(400, 200), "test")
+    each = runs.halves.mean(0)
 
     def exact(eta, b):
         return float(streaming_regression(curvatures, 0.25, eta, b).stationary().sum())
@@ -144,12 +144,12 @@ def test_points_share_their_draws_and_a_stream_repeats_itself():
     task = replace(teacher(200), l2=0.01)
     start = task.initial(0)
     both = [(0.05, 4), (0.05, 4)]
-    found = [chains.run(task, start, both, [3, 4], Length(10, 2), s) for s in ("a", "a", "b")]
-    assert (found[0].halves[..., 0] == found[0].halves[..., 1]).all()
-    assert (found[0].halves == found[1].halves).all()
-    assert (found[0].halves != found[2].halves).all()
+    runs = [chains.run(task, start, both, [3, 4], Length(10, 2), s) for s in ("a", "a", "b")]
+    assert (runs[0].halves[..., 0] == runs[0].halves[..., 1]).all()
+    assert (runs[0].halves == runs[1].halves).all()
+    assert (runs[0].halves != runs[2].halves).all()
     alone = chains.run(task, start, both, [4], Length(10, 2), "a")
-    np.testing.assert_allclose(alone.halves[:, 0], found[0].halves[:, 1], rtol=1e-9)
+    np.testing.assert_allclose(alone.halves[:, 0], runs[0].halves[:, 1], rtol=1e-9)
 
 
 def test_every_cell_stays_below_the_edge():
@@ -189,18 +189,18 @@ def world(folder, rho, spread, seeds=20, left=()):
 
 
 def test_a_world_of_the_law_is_confirmed_and_rejects_the_constants(tmp_path):
-    found = world(tmp_path, None, 0.005)
-    assert found.verdict == "confirmed"
-    assert found.tests[0].p > 0.01
-    assert found.rivals["the law"] < found.rivals["the best constant"]
+    judged = world(tmp_path, None, 0.005)
+    assert judged.verdict == "confirmed"
+    assert judged.tests[0].p > 0.01
+    assert judged.rivals["the law"] < judged.rivals["the best constant"]
 
 
 @pytest.mark.parametrize("constant", [0.5, 1.0])
 def test_a_world_of_a_constant_is_refuted_and_the_constant_comes_first(tmp_path, constant):
-    found = world(tmp_path, constant, 0.005)
-    assert found.verdict == "refuted"
-    assert found.best_constant == pytest.approx(constant, abs=0.01)
-    assert found.first_line.startswith("the best constant")
+    judged = world(tmp_path, constant, 0.005)
+    assert judged.verdict == "refuted"
+    assert judged.best_constant == pytest.approx(constant, abs=0.01)
+    assert judged.first_line.startswith("the best constant")
 
 
 def test_wide_intervals_and_cells_that_leave_are_undecided(tmp_path):
@@ -208,9 +208,9 @@ def test_wide_intervals_and_cells_that_leave_are_undecided(tmp_path):
     (tmp_path / "left").mkdir()
     assert world(tmp_path / "wide", None, 0.2).verdict == "undecided"
     gone = [("one", h) for h in (0.6, 1.0, 1.4, 1.8)]
-    found = world(tmp_path / "left", None, 0.005, left=gone)
-    assert found.verdict == "undecided"
-    assert "not in the law's regime" in found.first_line
+    judged = world(tmp_path / "left", None, 0.005, left=gone)
+    assert judged.verdict == "undecided"
+    assert "not in the law's regime" in judged.first_line
 
 
 def test_other_predictions_than_those_on_disk_are_refused(tmp_path):

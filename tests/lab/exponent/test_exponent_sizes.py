@@ -24,10 +24,10 @@ def grid(rho: float, of_epochs: float, spread: float = 0.02, of_n: float = 0.0) 
 
 @pytest.mark.parametrize("rho", [0.5, 1.0])
 def test_a_known_exponent_is_found_beside_an_effect_of_epochs(rho):
-    found = sizes.fit(grid(rho, of_epochs=0.5), 3, 0, draws=200)
-    assert found.low <= rho <= found.high
-    assert found.high - found.low < 0.4
-    assert found.p > 0.01
+    fitted = sizes.fit(grid(rho, of_epochs=0.5), 3, 0, draws=200)
+    assert fitted.low <= rho <= fitted.high
+    assert fitted.high - fitted.low < 0.4
+    assert fitted.p > 0.01
 
 
 def test_at_one_n_epochs_are_eta_over_b_and_with_three_they_are_not():
@@ -41,9 +41,9 @@ def test_at_one_n_epochs_are_eta_over_b_and_with_three_they_are_not():
 def test_an_effect_of_n_needs_its_term():
     values = grid(0.5, of_epochs=0.3, of_n=0.2)
     assert sizes.fit(values, 3, 0, draws=50).p < 0.01
-    found = sizes.fit(values, 3, 1, draws=200)
-    assert found.p > 0.01
-    assert found.low <= 0.5 <= found.high
+    fitted = sizes.fit(values, 3, 1, draws=200)
+    assert fitted.p > 0.01
+    assert fitted.low <= 0.5 <= fitted.high
 
 
 def test_the_fit_and_its_f_are_those_of_scipy_and_statsmodels():
@@ -56,14 +56,14 @@ def test_the_fit_and_its_f_are_those_of_scipy_and_statsmodels():
 
     cells = tuple(np.repeat(column, 8) for column in (ETA, B, EPOCHS))
     (rho, *_), _ = curve_fit(surface, cells, values.ravel(), p0=[0.8, *[0.0] * 7])
-    found = sizes.fit(values, 3, 0, draws=10)
-    assert found.exponent == pytest.approx(rho, abs=0.006)  # a grid of 0.01
+    fitted = sizes.fit(values, 3, 0, draws=10)
+    assert fitted.exponent == pytest.approx(rho, abs=0.006)  # a grid of 0.01
     table = pd.DataFrame({
-        "y": values.ravel(), "z": cells[0] - found.exponent * cells[1], "e": cells[2],
+        "y": values.ravel(), "z": cells[0] - fitted.exponent * cells[1], "e": cells[2],
         "cell": np.repeat(range(len(N)), 8),
     })  # fmt: skip
     less = ols("y ~ z + I(z**2) + I(z**3) + e + I(e**2) + I(e**3)", table).fit()
     whole = ols("y ~ C(cell)", table).fit()
     squares = anova_lm(less, whole)["ss_diff"].iloc[1]
     free = len(N) - 8  # ρ is fitted too
-    assert found.f == pytest.approx(squares / free / whole.mse_resid, rel=1e-6)
+    assert fitted.f == pytest.approx(squares / free / whole.mse_resid, rel=1e-6)

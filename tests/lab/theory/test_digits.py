@@ -88,11 +88,11 @@ def test_perturbed_copies_average_to_the_smoothed_gradient_step(data):
 
 def test_sample_gradients_are_one_loop_over_the_samples(data):
     x = NETWORK.initial(1, seed=3)[0]
-    found = digits.sample_gradients(NETWORK, x, data)
-    torch.testing.assert_close(found.mean(0), NETWORK.gradient(x, *data.train))
+    gradients = digits.sample_gradients(NETWORK, x, data)
+    torch.testing.assert_close(gradients.mean(0), NETWORK.gradient(x, *data.train))
     for i in (0, 7):
-        one = NETWORK.gradient(x, data.train_images[i : i + 1], data.train_labels[i : i + 1])
-        torch.testing.assert_close(found[i], one)
+        gradient = NETWORK.gradient(x, data.train_images[i : i + 1], data.train_labels[i : i + 1])
+        torch.testing.assert_close(gradients[i], gradient)
 
 
 def test_largest_curvature_is_the_eigenvalue_of_the_whole_hessian(data):
@@ -101,8 +101,8 @@ def test_largest_curvature_is_the_eigenvalue_of_the_whole_hessian(data):
     hessian = torch.autograd.functional.hessian(lambda p: network.loss(p, *data.train), x)
     values = torch.linalg.eigvalsh(hessian)
     largest = values[values.abs().argmax()]
-    found = digits.largest_curvature(network, x, data, steps=300)
-    assert found == pytest.approx(float(largest), rel=1e-3)
+    curvature = digits.largest_curvature(network, x, data, steps=300)
+    assert curvature == pytest.approx(float(largest), rel=1e-3)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

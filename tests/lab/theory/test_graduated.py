@@ -100,29 +100,29 @@ def test_exact_mode_ends_at_the_minimiser_of_the_last_smoothed_function():
     problem, known = Ripple(), constants(Ripple())
     stages = plan(known, 20, 1.0)
     last = run(problem, stages, np.array([-0.2, 0.2]))
-    found = optimize.minimize_scalar(
+    minimum = optimize.minimize_scalar(
         lambda x: float(problem.value(np.array(x), stages[-1].noise_level)),
         bounds=(-0.05, 0.05),
         method="bounded",
         options={"xatol": 1e-10},
     )
-    np.testing.assert_allclose(last, found.x, atol=1e-6)
+    np.testing.assert_allclose(last, minimum.x, atol=1e-6)
 
 
 def test_sgd_mode_is_the_exact_step_in_expectation():
     problem, known = Ripple(), constants(Ripple())
     stage = plan(known, 1, 1.0)[0]
-    one = [type(stage)(stage.learning_rate, stage.batch_size, stage.noise_level, 1)]
+    stages = [type(stage)(stage.learning_rate, stage.batch_size, stage.noise_level, 1)]
     start = np.full(400_000, 0.07)
-    moved = run(problem, one, start, "sgd", seed=3)
-    exact = run(problem, one, start[:1])[0]
+    moved = run(problem, stages, start, "sgd", seed=3)
+    exact = run(problem, stages, start[:1])[0]
     assert abs(moved.mean() - exact) < 4 * moved.std() / np.sqrt(moved.size)
 
 
 @pytest.mark.parametrize("power", [0.25, 0.5, 0.75, 1.0])
 def test_rounds_grow_as_theorem_3_4_says(power):
-    found = rounds_and_errors(power, "exact", ROUNDS[power][:4], seed=1)
-    slope, _ = fitted_exponent([r["rounds"] for r in found], [r["error"] for r in found])
+    rows = rounds_and_errors(power, "exact", ROUNDS[power][:4], seed=1)
+    slope, _ = fitted_exponent([r["rounds"] for r in rows], [r["error"] for r in rows])
     assert slope == pytest.approx(1 / power, rel=0.1)
 
 

@@ -53,15 +53,15 @@ def test_ball_smoothed_rastrigin_fails_at_zero_inside_the_band_and_has_two_minim
     function = smoothed.rastrigin(BALL, 1)
     report = check_new_sigma_nice(function, [1.2, 0.75, 0.3], [0.1, 0.1, 0.1], sigma=1.0)
     assert report.failures_of_convexity == [0.75]
-    found = np.sort(minimisers(function, 0.75)[:, 0])
+    minima = np.sort(minimisers(function, 0.75)[:, 0])
     x = np.linspace(-2, 2, 400_001)[:, None]
     values = function.value(x, 0.75)
-    assert found == pytest.approx([x[values[:200_000].argmin(), 0], -found[0]], abs=2e-5)
+    assert minima == pytest.approx([x[values[:200_000].argmin(), 0], -minima[0]], abs=2e-5)
 
 
 def test_band_ends_are_the_zeros_of_the_curvature_formula():
-    found = bands(smoothed.rastrigin(BALL, 1), np.linspace(0.01, 1.2, 200), np.zeros(1))
-    ((low, high),) = found
+    intervals = bands(smoothed.rastrigin(BALL, 1), np.linspace(0.01, 1.2, 200), np.zeros(1))
+    ((low, high),) = intervals
     for end in (low, high):
         t = 2 * np.pi * end
         assert abs(2 + 40 * np.pi**2 * np.sin(t) / t) < 1e-4

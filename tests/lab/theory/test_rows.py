@@ -66,14 +66,14 @@ def test_a_check_holds_only_where_its_whole_interval_does(check, holds):
 
 def test_no_source_of_the_laboratory_names_a_verdict_but_the_rule():
     """A verdict written by hand would be a string like these somewhere."""
-    found = [
+    places = [
         (path.name, node.lineno)
         for path in SOURCES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and node.value in VERDICTS
     ]
-    assert found
-    assert {name for name, _ in found} == {"row.py"}
+    assert places
+    assert {name for name, _ in places} == {"row.py"}
 
 
 def test_no_number_checked_in_a_row_is_a_literal():
@@ -97,10 +97,10 @@ def studies():
 
 @pytest.fixture(scope="module")
 def committed(studies):
-    names = [one for study in studies.values() for one in study.frames]
-    found = laboratory.read_frames(COMMITTED, names)
-    assert sorted(found) == sorted(names)
-    return found
+    names = [name for study in studies.values() for name in study.frames]
+    frames = laboratory.read_frames(COMMITTED, names)
+    assert sorted(frames) == sorted(names)
+    return frames
 
 
 def test_every_row_has_a_control_or_says_why_not(studies, committed):
@@ -134,8 +134,8 @@ def changed(table):
     )
     for group in (name for name, kind in kinds if kind == pl.String):
         for value, name in itertools.product(table[group].unique(maintain_order=True), numbers):
-            own = pl.when(pl.col(group) == value)
-            yield table.with_columns(own.then(pl.col(name) * 0).otherwise(pl.col(name)).alias(name))
+            at = pl.when(pl.col(group) == value)
+            yield table.with_columns(at.then(pl.col(name) * 0).otherwise(pl.col(name)).alias(name))
     for name, kind in table.schema.items():
         column = pl.col(name)
         if kind == pl.Boolean:
@@ -143,8 +143,8 @@ def changed(table):
             continue
         if not kind.is_numeric():
             continue
-        for one in (column * 1000, column / 1000, -column, column * 0, column.reverse()):
-            yield table.with_columns(one.cast(kind) if kind.is_integer() else one)
+        for values in (column * 1000, column / 1000, -column, column * 0, column.reverse()):
+            yield table.with_columns(values.cast(kind) if kind.is_integer() else values)
         if kind.is_float():
             yield table.with_columns(pl.lit(1.0).alias(name))
             yield table.with_columns((1 - column).alias(name))
