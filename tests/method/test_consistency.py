@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 import igo
 
 
-def made(workers: int = 0, **given: Any) -> tuple[Any, igo.BatchSampler, DataLoader[Tensor], Any]:
+def loop(workers: int = 0, **given: Any) -> tuple[Any, igo.BatchSampler, DataLoader[Tensor], Any]:
     plan = igo.plan("linear", n=40, epochs=3, learning_rate=0.1, batch_size=8, split=0.5)
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     batches = igo.BatchSampler(plan, **given)
@@ -26,7 +26,7 @@ def made(workers: int = 0, **given: Any) -> tuple[Any, igo.BatchSampler, DataLoa
 
 
 def test_an_update_without_its_step_of_the_schedule_is_refused() -> None:
-    optimizer, _, loader, schedule = made()
+    optimizer, _, loader, schedule = loop()
     next(iter(loader))
     with pytest.raises(RuntimeError, match="not once an epoch, and not after the update"):
         optimizer.step()
@@ -38,7 +38,7 @@ def test_an_update_without_its_step_of_the_schedule_is_refused() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_batch_that_is_skipped_before_step_is_noticed(workers: int) -> None:
-    optimizer, batches, loader, schedule = made(workers)
+    optimizer, batches, loader, schedule = loop(workers)
 
     def train() -> None:
         for _ in batches.epochs():
@@ -57,7 +57,7 @@ def test_a_batch_that_is_skipped_before_step_is_noticed(workers: int) -> None:
 def test_a_first_batch_that_is_skipped_is_noticed_at_the_next_step(
     workers: int, parts: int | None
 ) -> None:
-    _, _, loader, schedule = made(workers, parts=parts)
+    _, _, loader, schedule = loop(workers, parts=parts)
     for _ in range(2):  # also where an epoch goes on, with batches to come that are few
         for number, _ in enumerate(loader):
             if number == 0:
@@ -73,7 +73,7 @@ def test_a_first_batch_that_is_skipped_is_noticed_at_the_next_step(
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.filterwarnings("error")
 def test_batches_that_a_generator_holds_are_not_skipped(workers: int) -> None:
-    _, batches, loader, schedule = made(workers)
+    _, batches, loader, schedule = loop(workers)
 
     def prefetched() -> Iterator[Tensor]:
         held: Tensor | None = None
@@ -90,21 +90,11 @@ def test_batches_that_a_generator_holds_are_not_skipped(workers: int) -> None:
     assert batches.done
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_an_iteration_after_the_end_says_what_to_do(workers: int) -> None:
-    _, batches, loader, schedule = made(workers)
-    for _ in batches.epochs():
-        for _ in loader:
-            schedule.step()
-    with pytest.warns(igo.PlanWarning, match=r"are done, so there are no batches: .*evaluation"):
-        assert list(loader) == []
-
-
 @pytest.mark.filterwarnings("ignore:Exception ignored in.*_Stateful")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_stateful_loader_is_refused(workers: int) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader")
-    _, batches, _, _ = made()
+    _, batches, _, _ = loop()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its own
         loader = stateful.StatefulDataLoader(
@@ -116,7 +106,7 @@ def test_a_stateful_loader_is_refused(workers: int) -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_epoch_may_be_left_early(workers: int) -> None:
-    optimizer, batches, loader, schedule = made(workers)
+    optimizer, batches, loader, schedule = loop(workers)
     seen: list[int] = []
     for _ in batches.epochs():
         for batch in loader:
@@ -131,7 +121,7 @@ def test_an_epoch_may_be_left_early(workers: int) -> None:
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step")
 @pytest.mark.parametrize("after_the_update", [True, False])
 def test_another_scheduler_beside_it_is_refused(after_the_update: bool) -> None:
-    optimizer, _, _, schedule = made()
+    optimizer, _, _, schedule = loop()
     schedule.step()
     other = lr_scheduler.ExponentialLR(optimizer, 0.5)
     if after_the_update:
@@ -142,7 +132,7 @@ def test_another_scheduler_beside_it_is_refused(after_the_update: bool) -> None:
 
 
 def test_rates_of_another_training_are_refused_when_loaded() -> None:
-    optimizer, _, _, schedule = made()
+    optimizer, _, _, schedule = loop()
     other = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.7)
     optimizer.load_state_dict(copy.deepcopy(other.state_dict()))
     with pytest.raises(igo.PlanError, match=r"made with 0\.7; give both the same"):
@@ -150,7 +140,7 @@ def test_rates_of_another_training_are_refused_when_loaded() -> None:
 
 
 def test_the_newest_schedule_counts_and_the_older_says_so() -> None:
-    optimizer, batches, _, schedule = made()
+    optimizer, batches, _, schedule = loop()
     second = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
     newest = igo.Schedule(second, batches)
     with pytest.raises(RuntimeError, match=r"Schedule\(\[first, second\], batches\)"):
@@ -170,7 +160,7 @@ def test_several_optimizers_have_one_schedule() -> None:
             schedule.step()
             first.step()
             second.step()
-            rates = [one.param_groups[0]["lr"] for one in (first, second)]
+            rates = [optimizer.param_groups[0]["lr"] for optimizer in (first, second)]
             assert rates == pytest.approx([0.02 * (1 - m / 5), 0.1 * (1 - m / 5)], rel=1e-12)
 
 
@@ -189,7 +179,7 @@ def test_an_optimizer_that_never_steps_is_named() -> None:
 
 
 def test_an_update_amid_its_parts_is_refused() -> None:
-    optimizer, batches, loader, schedule = made(parts=4)
+    optimizer, batches, loader, schedule = loop(parts=4)
     ended = 0
     for _ in loader:
         update = schedule.step()
@@ -217,7 +207,7 @@ def _evaluate(loader: DataLoader[Tensor]) -> None:
 def test_the_training_loader_is_not_for_evaluation(
     use: Callable[[DataLoader[Tensor]], None], updates: int
 ) -> None:
-    _, batches, loader, _ = made()
+    _, batches, loader, _ = loop()
     batches.updates = updates
     with pytest.raises(RuntimeError, match=r"batches\.evaluation\(batch_size\)"):
         use(loader)
@@ -227,44 +217,8 @@ def test_the_training_loader_is_not_for_evaluation(
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_readmes_mean_over_an_epoch_is_that_of_its_length(workers: int) -> None:
-    optimizer, batches, loader, schedule = made(workers)
-    means = []
-    for epoch in batches.epochs():
-        wanted = batches.plan.batches_of_epoch(epoch)
-        assert len(loader) == wanted
-        total = 0.0
-        for _ in loader:
-            schedule.step()
-            optimizer.step()
-            total += 1.0
-        means.append(total / len(loader))  # after the last batch, the last epoch's too
-    assert means == [1.0, 1.0, 1.0]
-
-
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 4 worker processes")
-@pytest.mark.parametrize("workers", [0, 2, 4])
-@pytest.mark.parametrize("persistent", [False, True])
-def test_b_changes_at_the_very_update_inside_an_epoch(workers: int, persistent: bool) -> None:
-    if persistent and not workers:
-        pytest.skip("there are no workers to persist")
-    plan = igo.plan("linear", n=200, epochs=2, stages=7, learning_rate=0.1, batch_size=5)
-    batches = igo.BatchSampler(plan)
-    loader = DataLoader(
-        torch.arange(200), batch_sampler=batches, num_workers=workers, persistent_workers=persistent
-    )
-    seen: list[int] = []
-    for _ in batches.epochs():
-        for batch in loader:
-            place = plan.at(batches.advance().number)
-            assert len(batch) == place.size
-            seen += batch.tolist()
-    assert sorted(seen[:200]) == sorted(seen[200:]) == list(range(200))
-
-
-@pytest.mark.parametrize("workers", [0, 2])
 def test_two_steps_of_the_schedule_for_one_batch_are_refused_at_the_second(workers: int) -> None:
-    optimizer, _, loader, schedule = made(workers)
+    optimizer, _, loader, schedule = loop(workers)
     for _ in loader:
         schedule.step()
         optimizer.step()
@@ -274,7 +228,7 @@ def test_two_steps_of_the_schedule_for_one_batch_are_refused_at_the_second(worke
 
 
 def test_a_loader_that_does_not_use_the_sampler_is_noticed_at_the_first_step() -> None:
-    optimizer, batches, _, schedule = made()
+    optimizer, batches, _, schedule = loop()
     for _ in batches.epochs():
         loader = iter(DataLoader(torch.arange(40.0), batch_size=4, shuffle=True))
         next(loader)
@@ -303,15 +257,15 @@ def test_fewer_steps_than_updates_are_noticed(every: int, message: str) -> None:
 
 
 def test_a_resume_without_the_samplers_state_is_noticed() -> None:
-    optimizer, batches, _, schedule = made()
+    optimizer, batches, _, schedule = loop()
     for _ in range(8):
         schedule.step()
     assert optimizer.param_groups[0]["lr"] < 0.1
-    other, again, _, resumed = made()
+    other, again, _, resumed = loop()
     other.load_state_dict(optimizer.state_dict())
     with pytest.warns(igo.PlanWarning, match="load the sampler's state too"):
         resumed.step()
-    other, again, _, resumed = made()
+    other, again, _, resumed = loop()
     other.load_state_dict(optimizer.state_dict())
     again.load_state_dict(batches.state_dict())
     resumed.step()
@@ -334,7 +288,7 @@ def test_the_noise_of_another_optimizer_is_not_followed() -> None:
 
 
 def test_arguments_in_the_wrong_order_are_named() -> None:
-    optimizer, batches, loader, _ = made()
+    optimizer, batches, loader, _ = loop()
     swapped: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [
         (igo.Schedule, (optimizer, batches.plan), "batches is a Plan"),
         (igo.Schedule, (batches, optimizer), "batches is a SGD"),

@@ -13,14 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import igo
-from igo.method.arguments import PlanError
-from igo.method.plan import Plan
 
 QUIET = ("ignore:b reaches n", "ignore:one stage")
-
-
-def sizes_of(plan: Plan) -> list[int]:
-    return [plan.at(update).size for update in range(1, plan.updates + 1)]
+THOUSAND: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch_size": 10}
 
 
 @pytest.mark.filterwarnings(*QUIET)
@@ -76,12 +71,12 @@ def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
         assert row.lambda_m == pytest.approx(after.b_m / row.b_m, rel=1e-12)
     counted = [plan.at(update) for update in range(1, plan.updates + 1)]
     for epoch in range(1, plan.epochs + 1):
-        of_epoch = [one for one in counted if one.epoch == epoch]
-        assert [one.batch for one in of_epoch] == list(range(1, len(of_epoch) + 1))
-        assert {one.batches for one in of_epoch} == {len(of_epoch)}
+        of_epoch = [place for place in counted if place.epoch == epoch]
+        assert [place.batch for place in of_epoch] == list(range(1, len(of_epoch) + 1))
+        assert {place.batches for place in of_epoch} == {len(of_epoch)}
         assert plan.batches_of_epoch(epoch) == len(of_epoch)
-        assert sum(one.size for one in of_epoch) == min(n, samples - (epoch - 1) * n)
-    smallest = [min(one.size for one in counted[i:]) for i in range(len(counted))]
+        assert sum(place.size for place in of_epoch) == min(n, samples - (epoch - 1) * n)
+    smallest = [min(place.size for place in counted[i:]) for i in range(len(counted))]
     assert [plan.smallest_from(i + 1) for i in range(len(counted))] == smallest
 
 
@@ -151,33 +146,22 @@ def test_a_ramp_is_batch_sizes_by_samples(samples: int, size: int) -> None:
 
 
 def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_it() -> None:
-    bare = igo.plan("cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1)
-    warm = igo.plan(
-        "cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1, warmup=300
-    )
+    bare = igo.plan("cosine", **THOUSAND, split=1)
+    warm = igo.plan("cosine", **THOUSAND, split=1, warmup=300)
     assert warm.stages == bare.stages
     assert [warm.at(i).learning_rate for i in range(1, 32)] == pytest.approx(
         [0.1 * min(1, i / 30) for i in range(1, 32)], rel=1e-12
     )
-    two = igo.plan(
-        "cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1, warmup=2000
-    )
+    two = igo.plan("cosine", **THOUSAND, split=1, warmup=2000)
     assert [stage.epochs for stage in two.stages] == [3, 1, 1, 1]  # two of them warm up
-    share = igo.plan(
-        "cosine", n=1000, epochs=6, learning_rate=0.1, batch_size=10, split=1, warmup=0.05
-    )
-    assert share == warm
+    assert igo.plan("cosine", **THOUSAND, split=1, warmup=0.05) == warm
     assert not warm.is_that_of(bare.identity)
 
 
-def test_the_shortest_warm_up_has_an_effect_and_a_shorter_one_is_refused() -> None:
+def test_the_shortest_warm_up_has_an_effect() -> None:
     """Batches of 10: 11 samples leave the first update η_1 10/11; 10 would leave it η_1."""
-    of: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch_size": 10}
-    plan = igo.plan("cosine", **of, warmup=11)
+    plan = igo.plan("cosine", **THOUSAND, warmup=11)
     assert plan.at(1).learning_rate == pytest.approx(0.1 * 10 / 11, rel=1e-12)
-    for warmup in (1, 5, 10, 0.001):
-        with pytest.raises(PlanError, match="would do nothing"):
-            igo.plan("cosine", **of, warmup=warmup)
 
 
 def test_a_late_switch_leaves_the_decay_to_the_rate_until_then() -> None:
@@ -233,7 +217,7 @@ def test_plain_numbers_whatever_they_came_as() -> None:
     assert other == plain
     assert other.digest == plain.digest
     numbers = [value for row in other.rows() for value in row.values()] + [other.n, other.warmup]
-    assert {type(one) for one in numbers} <= {int, float, type(None)}
+    assert {type(number) for number in numbers} <= {int, float, type(None)}
 
 
 def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not() -> None:
@@ -245,7 +229,7 @@ def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not(
         "p": 0.5,
     }
     plan = igo.plan("graduated", **given)
-    nudged = {**plan.identity, "rates": [one * (1 + 1e-14) for one in plan.identity["rates"]]}
+    nudged = {**plan.identity, "rates": [rate * (1 + 1e-14) for rate in plan.identity["rates"]]}
     assert plan.is_that_of(nudged)
     for changed in ({"p": 0.5001}, {"n": 501}, {"learning_rate": 0.10001}, {"by_momentum": True},
                     {"batch_size": 15}, {"epochs": 7}, {"warmup": 50}, {"split": 0.7}):  # fmt: skip

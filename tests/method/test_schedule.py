@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import pytest
 import torch
-from conftest import composing, examples
+from conftest import composing, configure, examples
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.optim import lr_scheduler
@@ -19,8 +19,6 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError
 from igo.method.plan import Plan
-
-Make = Callable[..., Config]
 
 
 def pytorch_rates(
@@ -37,8 +35,6 @@ def pytorch_rates(
 
 
 PYTORCH = {
-    "schedule=graduated p=0.5": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=0.5),
-    "schedule=graduated p=1": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=1.0),
     "schedule=polynomial p=4": lambda o: lr_scheduler.PolynomialLR(o, total_iters=20, power=4.0),
     "schedule=linear": lambda o: lr_scheduler.LinearLR(
         o, start_factor=1.0, end_factor=0.0, total_iters=20
@@ -57,26 +53,24 @@ PYTORCH = {
 
 
 @pytest.mark.parametrize("overrides", PYTORCH)
-def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(
-    overrides: str, make_config: Make
-) -> None:
+def test_all_decay_in_the_learning_rate_is_the_pytorch_scheduler(overrides: str) -> None:
     split = [] if "constant" in overrides else ["split=1"]
-    config = make_config(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
+    config = configure(*overrides.split(), *split, "epochs=20", "learning_rate=0.3")
     plan = make_plan(config)
     wanted = pytorch_rates(PYTORCH[overrides], 20)
     assert [stage.eta_m for stage in plan.stages] == pytest.approx(wanted, rel=1e-12)
     assert {stage.batches for stage in plan.stages} == {math.ceil(plan.n / config.batch_size)}
 
 
-def test_cosine_power_is_between_its_published_end_points(make_config: Make) -> None:
-    plan = make_plan(make_config("schedule=cosine_power", "split=1", "epochs=100"))
+def test_cosine_power_is_between_its_published_end_points() -> None:
+    plan = make_plan(configure("schedule=cosine_power", "split=1", "epochs=100"))
     q, halfway = 10.0, plan.stages[50]
     assert plan.stages[0].phi_m == 1.0
     assert halfway.phi_m == pytest.approx((q**1.5 - q) / (q**2 - q), rel=1e-12)  # cos(π/2) = 0
     near_cosine = make_plan(
-        make_config("schedule=cosine_power", "schedule.power=1.000001", "split=1", "epochs=100")
+        configure("schedule=cosine_power", "schedule.power=1.000001", "split=1", "epochs=100")
     )
-    cosine = make_plan(make_config("schedule=cosine", "split=1", "epochs=100"))
+    cosine = make_plan(configure("schedule=cosine", "split=1", "epochs=100"))
     for ours, theirs in zip(near_cosine.stages, cosine.stages, strict=True):
         assert ours.phi_m == pytest.approx(theirs.phi_m, abs=1e-5)
 
@@ -94,8 +88,8 @@ GOLDEN = {  # ResNet18 on CIFAR-100, n = 50,000, 5 stages of 40 epochs, η_1 = 0
 
 
 @pytest.mark.parametrize("experiment", GOLDEN)
-def test_published_methods_have_their_published_numbers(experiment: str, make_config: Make) -> None:
-    plan = make_plan(make_config(f"experiment={experiment}"))
+def test_published_methods_have_their_published_numbers(experiment: str) -> None:
+    plan = make_plan(configure(f"experiment={experiment}"))
     batches, rates, updates = GOLDEN[experiment]
     assert [stage.batches for stage in plan.stages] == batches
     assert [stage.b_m for stage in plan.stages] == [50_000 / k for k in batches]
@@ -112,9 +106,9 @@ def test_published_methods_have_their_published_numbers(experiment: str, make_co
 
 
 @pytest.mark.parametrize("experiment", GOLDEN)
-def test_methods_by_name_are_those_of_the_command(experiment: str, make_config: Make) -> None:
+def test_methods_by_name_are_those_of_the_command(experiment: str) -> None:
     """κ and λ of conf/schedule give the plan that igo.plan makes of the name."""
-    wanted = make_plan(make_config(f"experiment={experiment}"))
+    wanted = make_plan(configure(f"experiment={experiment}"))
     name = experiment.removeprefix("cifar100_")
     plan = igo.plan(name, n=50_000, epochs=200, learning_rate=0.1, batch_size=32)
     assert plan.is_that_of(wanted.identity)
@@ -122,10 +116,8 @@ def test_methods_by_name_are_those_of_the_command(experiment: str, make_config: 
     assert [stage.epochs for stage in fewer.stages] == [50] * 4
 
 
-def test_exponential_decays_by_the_epoch_whatever_the_stages(make_config: Make) -> None:
-    plan = make_plan(
-        make_config("schedule=exponential", "schedule.stages=3", "epochs=10", "split=1")
-    )
+def test_exponential_decays_by_the_epoch_whatever_the_stages() -> None:
+    plan = make_plan(configure("schedule=exponential", "schedule.stages=3", "epochs=10", "split=1"))
     assert [stage.first_epoch for stage in plan.stages] == [1, 4, 7]
     assert [s.phi_m for s in plan.stages] == pytest.approx([0.9**0, 0.9**3, 0.9**6], rel=1e-12)
 
@@ -200,7 +192,7 @@ def check_final_stage(config: Config, plan: Plan) -> Plan:
 
 
 def test_any_kappa_and_lambda_are_one_decay_rate_and_one_split() -> None:
-    """κ = γ^s, λ = γ^(-2(1-s)); the companion script writes λ = γ^(-s'), κ = γ^(1-s'/2)."""
+    """κ = γ^s, λ = γ^(-2(1-s))."""
     with composing() as make:
 
         @settings(max_examples=examples(200), deadline=None)
@@ -212,11 +204,8 @@ def test_any_kappa_and_lambda_are_one_decay_rate_and_one_split() -> None:
             gamma, s = config.schedule.gamma, config.split
             assert gamma == pytest.approx(kappa / math.sqrt(lam), rel=1e-12)
             assert 0 <= s <= 1
-            companion = 2 * (1 - s)
             assert gamma**s == pytest.approx(kappa, rel=1e-9)
-            assert gamma ** (1 - companion / 2) == pytest.approx(kappa, rel=1e-9)
             assert gamma ** (-2 * (1 - s)) == pytest.approx(lam, rel=1e-9)
-            assert gamma**-companion == pytest.approx(lam, rel=1e-9)
 
         check()
 
@@ -302,9 +291,9 @@ def check_batches(config: Config, plan: Plan) -> None:
 
 @pytest.mark.parametrize("rho", [0.2, 0.5, 1.0])
 @pytest.mark.parametrize("split", [0.0, 0.4, 1.0])
-def test_the_noise_law_is_a_dial(rho: float, split: float, make_config: Make) -> None:
+def test_the_noise_law_is_a_dial(rho: float, split: float) -> None:
     """η_m b_m^(-ρ) is on the curve; at split 0 and ρ = 1 the batch is × 1/κ (Smith et al. 2018)."""
-    config = make_config(
+    config = configure(
         "schedule=step", "schedule.gamma=0.5", "schedule.stages=4", "epochs=4", "batch_size=2",
         f"split={split}", f"schedule.noise_exponent={rho}",
     )  # fmt: skip
@@ -318,9 +307,9 @@ def test_the_noise_law_is_a_dial(rho: float, split: float, make_config: Make) ->
 
 
 @pytest.mark.parametrize("stages", range(1, 9))
-def test_seesaw_is_cosine_with_half_the_split(stages: int, make_config: Make) -> None:
+def test_seesaw_is_cosine_with_half_the_split(stages: int) -> None:
     """arXiv 2510.14717: where cosine would halve η, take η/√2 and 2b."""
-    plan = make_plan(make_config("experiment=seesaw", "epochs=40", f"schedule.stages={stages}"))
+    plan = make_plan(configure("experiment=seesaw", "epochs=40", f"schedule.stages={stages}"))
     for stage in plan.stages:
         cosine = (1 + math.cos(math.pi * (stage.stage - 1) / stages)) / 2
         assert stage.phi_m == pytest.approx(cosine, rel=1e-12)
@@ -329,9 +318,9 @@ def test_seesaw_is_cosine_with_half_the_split(stages: int, make_config: Make) ->
         assert stage.eta_m == pytest.approx(0.1 * cosine * root, rel=1e-12)
 
 
-def test_stage_lengths_of_algorithm_3(make_config: Make) -> None:
+def test_stage_lengths_of_algorithm_3() -> None:
     """Updates ∝ 1/(φ_m² - h η_m/η_1), by hand for M = 3, p = 1, all decay in η: 1, 9/4, 9."""
-    config = make_config(
+    config = configure(
         "schedule=graduated", "p=1", "split=1", "epochs=49", "schedule.stages=3",
         "schedule.lengths=algorithm3",
     )  # fmt: skip
@@ -347,9 +336,9 @@ def test_stage_lengths_of_algorithm_3(make_config: Make) -> None:
         make_plan(config)
 
 
-def test_algorithm_3_has_lengths_of_updates_where_batches_grow(make_config: Make) -> None:
+def test_algorithm_3_has_lengths_of_updates_where_batches_grow() -> None:
     growing = ("schedule=step", "split=0", "epochs=400", "schedule.stages=3")
-    plan = make_plan(make_config(*growing, "schedule.lengths=algorithm3"))
+    plan = make_plan(configure(*growing, "schedule.lengths=algorithm3"))
     first = plan.stages[0]
     for stage in plan.stages:
         wanted = first.updates / stage.phi_m**2
