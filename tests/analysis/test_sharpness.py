@@ -15,7 +15,7 @@ import pytest
 import rounding
 import torch
 from conftest import TINY, Ended, python
-from forked import Death, Forge
+from forked import Death, shared_forge
 from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -28,8 +28,6 @@ from igo.noise import curvature
 from igo.noise.surface import Surface
 from igo.runs import assemble
 
-# --- Curvature ------------------------------------------------------------------------------------
-
 
 class Attention(nn.Module):
     """One head over four tokens of three numbers."""
@@ -40,8 +38,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.inputs(x.view(-1, 1, 4, 3)).chunk(3, dim=-1)
-        found: Tensor = self.outputs(scaled_dot_product_attention(query, key, value).mean((1, 2)))
-        return found
+        result: Tensor = self.outputs(scaled_dot_product_attention(query, key, value).mean((1, 2)))
+        return result
 
 
 def convolutional() -> nn.Module:
@@ -66,16 +64,16 @@ def surface(network: nn.Module, n: int = 11) -> Surface:
 def full_hessian(of: Surface) -> np.ndarray:
     """(d, d) of the mean loss of all samples at once, by torch.autograd.functional."""
     x, y = (torch.cat(parts) for parts in zip(*of.batches, strict=True))
-    own = {name: p for name, p in of.network.named_parameters() if p.requires_grad}
+    weights = {name: p for name, p in of.network.named_parameters() if p.requires_grad}
 
     def loss(at: Tensor) -> Tensor:
-        pieces = at.split([p.numel() for p in own.values()])
-        values = {k: v.view_as(own[k]) for k, v in zip(own, pieces, strict=True)}
+        pieces = at.split([p.numel() for p in weights.values()])
+        values = {k: v.view_as(weights[k]) for k, v in zip(weights, pieces, strict=True)}
         return cross_entropy(functional_call(of.network, values, (x,)), y)
 
     with sdpa_kernel(SDPBackend.MATH):
-        found = torch.autograd.functional.hessian(loss, of.here)
-    return np.asarray(found.numpy())
+        hessian = torch.autograd.functional.hessian(loss, of.here)
+    return np.asarray(hessian.numpy())
 
 
 @pytest.mark.parametrize("make", [convolutional, Attention])
@@ -97,11 +95,11 @@ def test_products_eigenvalues_and_trace_are_those_of_the_full_hessian(
     overlaps = np.abs(np.sum(top.vectors.numpy() * vectors.T[::-1][:3], axis=1))
     np.testing.assert_allclose(overlaps, 1, atol=1e-6)
 
-    found, error = curvature.trace(lambda v: of.curvature(at, v), top, probes=300, seed=0)
+    trace, error = curvature.trace(lambda v: of.curvature(at, v), top, probes=300, seed=0)
     kept = hessian - (top.vectors.T * top.values).numpy() @ top.vectors.numpy()
     variance = 2 * (np.square(kept).sum() - np.square(np.diag(kept)).sum())  # Hutchinson 1989
     assert error == pytest.approx((variance / 300) ** 0.5, rel=0.15)
-    assert abs(found - np.trace(hessian)) < 3 * error
+    assert abs(trace - np.trace(hessian)) < 3 * error
     assert all(torch.equal(a, b) for a, b in zip(before, of.network.buffers(), strict=True))
 
 
@@ -110,8 +108,8 @@ def test_value_and_gradient_are_those_of_all_samples_at_once() -> None:
     of = surface(convolutional())
     x, y = (torch.cat(parts) for parts in zip(*of.batches, strict=True))
     loss = cross_entropy(of.network(x), y)
-    own = [p for p in of.network.parameters() if p.requires_grad]
-    wanted = torch.cat([g.flatten() for g in torch.autograd.grad(loss, own)])
+    weights = [p for p in of.network.parameters() if p.requires_grad]
+    wanted = torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
     value, gradient = of.value_and_gradient(of.here)
     assert value == pytest.approx(loss.item(), rel=1e-12)
     torch.testing.assert_close(gradient, wanted)
@@ -127,8 +125,8 @@ def test_the_trace_is_unbiased_about_vectors_that_are_no_eigenvectors() -> None:
     signs = iter(itertools.product([0, 1], repeat=6))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch, "randint", lambda *_, **__: torch.tensor(next(signs)))
-        found, _ = curvature.trace(lambda v: matrix @ v, top, probes=64, seed=0)
-    assert found == pytest.approx(float(matrix.trace()), rel=1e-10)
+        trace, _ = curvature.trace(lambda v: matrix @ v, top, probes=64, seed=0)
+    assert trace == pytest.approx(float(matrix.trace()), rel=1e-10)
 
 
 def test_eigenvalues_that_are_not_found_say_so() -> None:
@@ -137,9 +135,6 @@ def test_eigenvalues_that_are_not_found_say_so() -> None:
     spectrum = 1 + torch.arange(1000) / 1e6
     with pytest.raises(UserError, match=r"tolerance=1e-09; raise the tolerance"):
         curvature.largest(lambda v: spectrum * v, torch.randn(1000), count=2, tolerance=1e-9)
-
-
-# --- Worst case -----------------------------------------------------------------------------------
 
 
 def quadratic(d: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
@@ -170,11 +165,11 @@ def test_worst_case_of_a_quadratic_in_the_2_ball_is_the_closed_form(seed: int) -
     mu = brentq(excess, values[-1] + 1e-9, values[-1] + 1e6, xtol=1e-12)
     u = slope / (mu - values)
     exact = float(slope @ u + u @ (values * u) / 2)
-    found, rises = worst_case.worst_rise(
+    rise, rises = worst_case.worst_rise(
         function, torch.from_numpy(w), radius=radius, norm="2", steps=60, starts=2, seed=0
     )
-    assert found == pytest.approx(exact, rel=1e-3)
-    assert found == max(rises) <= exact * (1 + 1e-9)
+    assert rise == pytest.approx(exact, rel=1e-3)
+    assert rise == max(rises) <= exact * (1 + 1e-9)
 
 
 def corners(rise: Callable[[np.ndarray], float], w: np.ndarray, radius: float) -> float:
@@ -187,22 +182,22 @@ def corners(rise: Callable[[np.ndarray], float], w: np.ndarray, radius: float) -
 def test_worst_case_of_a_quadratic_in_the_box_is_that_of_all_corners(seed: int) -> None:
     a, g, w, function = quadratic(10, seed)
     exact = corners(lambda move: float(g @ move + move @ a @ move / 2), w, 0.3)
-    found, rises = worst_case.worst_rise(
+    rise, rises = worst_case.worst_rise(
         function, torch.from_numpy(w), radius=0.3, norm="inf", steps=40, starts=6, seed=0
     )
-    assert found == pytest.approx(exact, rel=1e-9)
+    assert rise == pytest.approx(exact, rel=1e-9)
     assert len(rises) == 6
 
 
 def test_at_a_minimum_a_random_start_is_what_rises() -> None:
     """The gradient is zero at w itself, so its start stays; the other finds λ_max ρ²/2."""
     values = torch.tensor([0.5, 3.0, 1.0]).double()
-    found, rises = worst_case.worst_rise(
+    rise, rises = worst_case.worst_rise(
         lambda at: (float((values * (at - 1)) @ (at - 1)) / 2, values * (at - 1)),
         torch.ones(3).double(), radius=0.2, norm="2", steps=40, starts=2, seed=0,
     )  # fmt: skip
     assert rises[0] == 0
-    assert found == pytest.approx(3.0 * 0.2**2 / 2, rel=1e-6)
+    assert rise == pytest.approx(3.0 * 0.2**2 / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize(("seed", "starts"), [(0, 20), (1, 1), (2, 1), (3, 1)])
@@ -220,10 +215,10 @@ def test_worst_case_of_a_linear_classifier_is_that_of_all_corners(seed: int, sta
     def rise(move: np.ndarray) -> float:
         return of.value_and_gradient(w + torch.from_numpy(move))[0] - before
 
-    found, _ = worst_case.worst_rise(
+    largest, _ = worst_case.worst_rise(
         of.value_and_gradient, w, radius=0.2, norm="inf", steps=20, starts=starts, seed=0
     )
-    assert found == pytest.approx(corners(rise, w.numpy(), 0.2), rel=1e-9)
+    assert largest == pytest.approx(corners(rise, w.numpy(), 0.2), rel=1e-9)
     assert torch.equal(of.here, w)
 
 
@@ -232,20 +227,20 @@ def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
     """w_1 to 5 w_1 and w_2 to w_2/5: the same function, and the same adaptive sharpness."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.ReLU(), nn.Linear(6, 3)).double()
-    found = []
+    rises = []
     for factor in (1.0, 5.0):
         with torch.no_grad():
             network[1].weight *= factor
             network[1].bias *= factor
             network[3].weight /= factor
         of = surface(network)
-        found.append(
+        rises.append(
             worst_case.worst_rise(
                 of.value_and_gradient, of.here, radius=0.05, norm=norm, steps=20, starts=2, seed=0
             )[0]
         )
-    assert found[0] == pytest.approx(found[1], rel=1e-6)
-    assert found[0] > 0
+    assert rises[0] == pytest.approx(rises[1], rel=1e-6)
+    assert rises[0] > 0
 
 
 def test_random_starts_fill_the_ball() -> None:
@@ -268,34 +263,32 @@ def test_checkpoints_are_the_published_ones() -> None:
     assert worst_case.checkpoints(100) == {22, 41, 57, 70, 80, 87, 93, 99}
 
 
-# --- The program ----------------------------------------------------------------------------------
-
 QUICK = ("samples=40", "steps=3", "starts=2", "probes=2", "eigenvalues=1", "batch_size=16")
 NEW = ("tracking=none", "engine.precision=fp32")
 
 
-def sharpness(forge: Forge, place: Path, *arguments: str, death: Death | None = None) -> Ended:
-    return forge.run(place, *QUICK, *arguments, command="sharpness", death=death)
+def sharpness(place: Path, *arguments: str, death: Death | None = None) -> Ended:
+    return shared_forge().run(place, *QUICK, *arguments, command="sharpness", death=death)
 
 
-def trained(forge: Forge, place: Path, *overrides: str) -> Path:
+def trained(place: Path, *overrides: str) -> Path:
     """The folder of a new run."""
     before = set((place / "runs").glob("*-*"))
-    assert forge.run(place, *TINY, *NEW, *overrides).returncode == 0
+    assert shared_forge().run(place, *TINY, *NEW, *overrides).returncode == 0
     (folder,) = set((place / "runs").glob("*-*")) - before
     return folder
 
 
 def result(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((folder / "sharpness.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((folder / "sharpness.json").read_text())
+    return content
 
 
-def test_a_finished_run_gets_its_sharpness(forge: Forge, tmp_path: Path) -> None:
+def test_a_finished_run_gets_its_sharpness(tmp_path: Path) -> None:
     """As started by a user; loss and gradient as of its checkpoint on the images as they are."""
-    folder = trained(forge, tmp_path, "dataset.augment.crop=2", "seed=5")
+    folder = trained(tmp_path, "dataset.augment.crop=2", "seed=5")
     done = python(tmp_path, "-m", "igo", "sharpness", *QUICK, "samples=96", "norm=2").good()
-    found = result(folder)
+    measured = result(folder)
     config = assemble.read_config(folder / "config.yaml")
     training = assemble.prepare(config, assemble.make_plan(config))
     network = training.network.eval()
@@ -304,28 +297,28 @@ def test_a_finished_run_gets_its_sharpness(forge: Forge, tmp_path: Path) -> None
     loss = cross_entropy(network(images), labels)
     gradients = torch.autograd.grad(loss, list(network.parameters()))
     close = rounding.bound(rounding.terms(network, images, backward=False), 10)
-    assert found["loss"] == pytest.approx(loss.item(), rel=close)
+    assert measured["loss"] == pytest.approx(loss.item(), rel=close)
     norm = torch.cat([g.flatten() for g in gradients]).norm()
     close = rounding.bound(rounding.terms(network, images))
-    assert found["gradient_norm"] == pytest.approx(float(norm), rel=close)
-    assert found["samples"] == 96
-    assert found["parameters"] == sum(p.numel() for p in network.parameters())
-    assert found["settings"]["norm"] == "2"
-    assert found["epoch"] == 3
-    assert found["worst_case"] == max(found["worst_case_of_starts"]) > 0
-    assert found["largest_eigenvalue"] > 0 < found["trace_standard_error"]
-    assert found["batchnorm"] == "eval, running statistics"
-    assert f"worst case +{found['worst_case']:.4g}," in done.stdout
+    assert measured["gradient_norm"] == pytest.approx(float(norm), rel=close)
+    assert measured["samples"] == 96
+    assert measured["parameters"] == sum(p.numel() for p in network.parameters())
+    assert measured["settings"]["norm"] == "2"
+    assert measured["epoch"] == 3
+    assert measured["worst_case"] == max(measured["worst_case_of_starts"]) > 0
+    assert measured["largest_eigenvalue"] > 0 < measured["trace_standard_error"]
+    assert measured["batchnorm"] == "eval, running statistics"
+    assert f"worst case +{measured['worst_case']:.4g}," in done.stdout
     assert done.stdout.splitlines()[-1] == "1 measured"
 
 
-def test_the_same_settings_are_not_measured_twice(forge: Forge, tmp_path: Path) -> None:
-    folder = trained(forge, tmp_path)
+def test_the_same_settings_are_not_measured_twice(tmp_path: Path) -> None:
+    folder = trained(tmp_path)
     file = folder / "sharpness.json"
 
     def written(*arguments: str) -> bool:
         before = file.stat().st_ino if file.exists() else None
-        sharpness(forge, tmp_path, f"runs={folder}", *arguments).good()
+        sharpness(tmp_path, f"runs={folder}", *arguments).good()
         return file.stat().st_ino != before
 
     assert written()
@@ -342,26 +335,26 @@ def test_the_same_settings_are_not_measured_twice(forge: Forge, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_with_the_runs_that_are_left(forge: Forge, tmp_path: Path) -> None:
-    first, second = sorted(trained(forge, tmp_path, f"seed={seed}") for seed in (0, 1))
+def test_killed_it_goes_on_with_the_runs_that_are_left(tmp_path: Path) -> None:
+    first, second = sorted(trained(tmp_path, f"seed={seed}") for seed in (0, 1))
     death = Death("igo.analysis.sharpness.program.write_atomically", call=2, signal=signal.SIGKILL)
-    assert sharpness(forge, tmp_path, death=death).returncode == -signal.SIGKILL
+    assert sharpness(tmp_path, death=death).returncode == -signal.SIGKILL
     before = (first / "sharpness.json").stat().st_ino
     assert not (second / "sharpness.json").exists()
-    ended = sharpness(forge, tmp_path).good()
+    ended = sharpness(tmp_path).good()
     assert ended.stdout.splitlines()[-1] == "1 measured, 1 measured before"
     assert (first / "sharpness.json").stat().st_ino == before
     assert result(second)["loss"] != result(first)["loss"]
 
 
-def test_what_cannot_be_measured_is_said_and_the_others_go_on(forge: Forge, tmp_path: Path) -> None:
-    folders = {name: trained(forge, tmp_path, f"seed={i}") for i, name in enumerate(BROKEN)}
+def test_what_cannot_be_measured_is_said_and_the_others_go_on(tmp_path: Path) -> None:
+    folders = {name: trained(tmp_path, f"seed={i}") for i, name in enumerate(BROKEN)}
     for name, folder in folders.items():
         BROKEN[name][0](folder)
     stop = Death("igo.runs.checkpoint.save", call=2, moment="after", signal=signal.SIGKILL)
-    forge.run(tmp_path, *TINY, *NEW, "seed=100", death=stop)
+    shared_forge().run(tmp_path, *TINY, *NEW, "seed=100", death=stop)
     (tmp_path / "runs" / "notes").mkdir()
-    ended = sharpness(forge, tmp_path)
+    ended = sharpness(tmp_path)
     assert ended.returncode == 1
     assert "Traceback" not in ended.stdout + ended.stderr
     for name, folder in folders.items():
@@ -427,7 +420,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("typed", BAD)
-def test_bad_use_is_one_line(forge: Forge, typed: str, tmp_path: Path) -> None:
+def test_bad_use_is_one_line(typed: str, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    line = forge.run(tmp_path, typed, command="sharpness").error()
+    line = shared_forge().run(tmp_path, typed, command="sharpness").error()
     assert re.match(f"error: .*{BAD[typed]}", line), line

@@ -37,6 +37,7 @@ from igo.runs.folder import RunFolder, digests, read_records
 from igo.runs.manifest import Entry, Manifest
 
 Program = Callable[..., Ended]
+Shown = Callable[[pl.DataFrame, int], list[str]]
 BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
 
 
@@ -149,14 +150,14 @@ def test_statistics_are_those_of_the_standard_library_and_scipy(tmp_path: Path) 
         n, mean = len(values), statistics.fmean(values)
         assert row["n"] == n
         assert row["test/accuracy_mean"] == pytest.approx(mean, rel=1e-12)
-        found = [row[f"test/accuracy_{what}"] for what in ("sd", "low", "high")]
+        spread = [row[f"test/accuracy_{what}"] for what in ("sd", "low", "high")]
         if n == 1:
-            assert found == [None] * 3
+            assert spread == [None] * 3
             continue
         deviation = statistics.stdev(values)
         low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=deviation / math.sqrt(n))
         within = [max(low, 0.0), min(high, 1.0)]  # an accuracy is a share
-        assert found == pytest.approx([deviation, *within], rel=1e-9)
+        assert spread == pytest.approx([deviation, *within], rel=1e-9)
 
 
 def test_settings_are_told_apart_with_null_among_their_values(tmp_path: Path) -> None:
@@ -462,8 +463,8 @@ def test_what_is_wrong_is_said(case: str, tmp_path: Path, monkeypatch: pytest.Mo
     make_run(Path("runs"))
     Path("empty").mkdir()
     Path("file").touch()
-    runs, output, said = WRONG[case]
-    with pytest.raises(UserError, match=said):
+    runs, output, message = WRONG[case]
+    with pytest.raises(UserError, match=message):
         table_program.run(OmegaConf.create({"runs": runs, "output": output}))
 
 
@@ -497,14 +498,17 @@ def test_seeds_that_end_in_one_accuracy_have_no_interval(tmp_path: Path, capsys:
     assert "no interval: one seed, or one value in all seeds" in out
 
 
-def shown(
-    runs: pl.DataFrame, width: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> list[str]:
-    """What a terminal of this width shows, colours removed."""
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", str(width))
-    show.show(runs)
-    return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in capsys.readouterr().out.splitlines()]
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Shown:
+    """What a terminal of a width shows of runs, colours removed."""
+
+    def lines(runs: pl.DataFrame, width: int) -> list[str]:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+        monkeypatch.setenv("COLUMNS", str(width))
+        show.show(runs)
+        return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
+
+    return lines
 
 
 def test_a_full_disk_leaves_the_table_of_before_and_nothing_else(tmp_path: Path) -> None:
@@ -525,16 +529,14 @@ def test_a_full_disk_leaves_the_table_of_before_and_nothing_else(tmp_path: Path)
         assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 
 
-def test_the_terminal_shows_what_fits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_terminal_shows_what_fits(tmp_path: Path, shown: Shown) -> None:
     folders = [
         make_run(tmp_path, f"p={p}", f"seed={s}", accuracies=(0.1, 0.9, 0.5 + 0.1 * s), seconds=9)
         for p in (1, 0.5) for s in (0, 1)
     ]  # fmt: skip
     burst = make_run(tmp_path, "p=0.25", state="failed", accuracies=(), error="it burst")
     runs = table.read_runs([*folders, burst])
-    lines = shown(runs, 300, monkeypatch, capsys)
+    lines = shown(runs, 300)
     assert lines[0] == "5 runs (4 finished, 1 failed), 3 settings"
     (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
     assert lines[title].split()[:3] == ["p", "n", "unfinished"]
@@ -554,7 +556,7 @@ def test_the_terminal_shows_what_fits(
     assert "failed: " in lines[-1]
     assert lines[-1].endswith(": it burst")
     for width in (50, 80, 120):
-        narrow = shown(runs, width, monkeypatch, capsys)
+        narrow = shown(runs, width)
         (end,) = (i for i, line in enumerate(narrow) if line.startswith("columns hidden"))
         assert max(len(line) for line in narrow[:end]) <= width
         assert any("55.00 ± 7.07" in line for line in narrow)
@@ -564,9 +566,7 @@ def test_the_terminal_shows_what_fits(
         assert ("accuracy_best" in legend) == ("accuracy_best" in titled)
 
 
-def test_what_follows_from_another_column_is_not_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_follows_from_another_column_is_not_shown(tmp_path: Path, shown: Shown) -> None:
     folders = [
         make_run(tmp_path, "epochs=2", accuracies=(0.1, 0.2)),
         make_run(tmp_path, "epochs=3"),
@@ -574,14 +574,12 @@ def test_what_follows_from_another_column_is_not_shown(
         make_run(tmp_path, "dataset=fashion_mnist", "dataset.samples=200"),
     ]
     runs = table.read_runs(folders)
-    (title,) = (one for one in shown(runs, 200, monkeypatch, capsys) if "test/accuracy %" in one)
+    (title,) = (line for line in shown(runs, 200) if "test/accuracy %" in line)
     assert title.split()[:4] == ["data", "images", "epochs", "n"]
     assert "dataset.image_size" in table.summarise(runs).columns
 
 
-def test_many_settings_that_differ_are_words(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_many_settings_that_differ_are_words(tmp_path: Path, shown: Shown) -> None:
     folders = [
         make_run(tmp_path, "p=0.5", "optimizer.weight_decay=1e-4"),
         make_run(tmp_path, "schedule=cosine", "split=1", "epochs=2", accuracies=(0.1, 0.2)),
@@ -590,17 +588,17 @@ def test_many_settings_that_differ_are_words(
     ]
     runs = table.read_runs(folders)
     for width in (60, 70):
-        lines = shown(runs, width, monkeypatch, capsys)
+        lines = shown(runs, width)
         (end,) = (i for i, line in enumerate(lines) if line.startswith("columns hidden"))
         assert max(len(line) for line in lines[:end]) <= width
         (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
         assert lines[title].split()[:2] == ["setting", "n"]
         text = re.sub(r"\s+", " ", " ".join(lines[title + 1 :]))
-        for said in ("Fashion-MNIST", "cosine", "0.0001", "η₁", "b₁"):
-            assert said in text, said
+        for words in ("Fashion-MNIST", "cosine", "0.0001", "η₁", "b₁"):
+            assert words in text, words
         assert "0.286" not in text  # a mean of pixels
     assert lines[1].startswith("all: resnet8 of width 4, SGD")
-    (title,) = (one for one in shown(runs, 250, monkeypatch, capsys) if "test/accuracy %" in one)
+    (title,) = (line for line in shown(runs, 250) if "test/accuracy %" in line)
     assert title.split()[0] == "data"
     assert not {"p", "mean", "std", "profile"} & set(title.split())
 
@@ -635,7 +633,7 @@ def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) 
     by_p: dict[str, list[float]] = defaultdict(list)
     for row in rows:
         kept = records(tmp_path / "runs" / row["run"])
-        accuracies = [one["test/accuracy"] for one in kept]
+        accuracies = [epoch["test/accuracy"] for epoch in kept]
         assert float(row["test/accuracy"]) == accuracies[-1]
         assert float(row["test/accuracy_best"]) == max(accuracies)
         assert int(row["updates"]) == kept[-1]["updates"]
@@ -659,8 +657,8 @@ def test_help_and_errors_from_the_command_line(tmp_path: Path) -> None:
     text = run_table(tmp_path, "--help").stdout
     assert re.search(r"^  runs=runs +\w", text, re.MULTILINE)
     assert re.search(r"^  output=null +\w", text, re.MULTILINE)
-    for typed, said in (("runs=nowhere", "no such folder"), ("rnus=x", "Did you mean 'runs'")):
-        assert said in run_table(tmp_path, typed).error()
+    for typed, message in (("runs=nowhere", "no such folder"), ("rnus=x", "Did you mean 'runs'")):
+        assert message in run_table(tmp_path, typed).error()
 
 
 def test_the_table_needs_no_torch(tmp_path: Path) -> None:
@@ -690,8 +688,8 @@ def test_a_finished_record_that_was_changed_is_not_shown_as_true(name: str, tmp_
     assert row["state"] == "unreadable"
     assert row["error"].startswith(f"{name}: not what the run wrote")
     assert {row["state"] for row in states.values()} == {"finished"}
-    found = results.read(folders)
-    assert found.runs.filter(pl.col("counted"))["run"].len() == 2
-    assert found.epochs["seed"].n_unique() == 2
+    report = results.read(folders)
+    assert report.runs.filter(pl.col("counted"))["run"].len() == 2
+    assert report.epochs["seed"].n_unique() == 2
     with pytest.raises(UserError, match="not what the run wrote"):
         read_records(folders[1])

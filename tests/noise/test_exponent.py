@@ -30,7 +30,7 @@ def quadratic(outputs: Tensor, noise: Tensor) -> Tensor:
 
 
 def batches_of(noise: Tensor) -> list[tuple[Tensor, Tensor]]:
-    return [(torch.zeros(2, 1), one.expand(2, 5)) for one in noise]
+    return [(torch.zeros(2, 1), row.expand(2, 5)) for row in noise]
 
 
 # one batch a direction and sign: their variance in mode i is exactly ∝ SIZES[i]²
@@ -54,11 +54,11 @@ def predict(noise: Tensor, eta: float, **more: object) -> NoiseExponent:
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
 def test_on_a_quadratic_it_is_the_closed_form(share: float, beta: float) -> None:
     eta = share * 2 * (1 + beta) / float(EIGENVALUES[0])
-    found = predict(EXACT, eta, momentum=beta)
-    assert found.value == pytest.approx(law(eta, beta), abs=1e-6)
-    assert found.steps == pytest.approx((eta * EIGENVALUES[:4]).tolist(), rel=1e-6)
-    assert sum(found.shares) + found.rest == pytest.approx(1)
-    assert found.interval[0] <= found.value <= found.interval[1]
+    exponent = predict(EXACT, eta, momentum=beta)
+    assert exponent.value == pytest.approx(law(eta, beta), abs=1e-6)
+    assert exponent.steps == pytest.approx((eta * EIGENVALUES[:4]).tolist(), rel=1e-6)
+    assert sum(exponent.shares) + exponent.rest == pytest.approx(1)
+    assert exponent.interval[0] <= exponent.value <= exponent.interval[1]
 
 
 def test_weight_decay_is_added_to_every_eigenvalue() -> None:
@@ -81,8 +81,8 @@ def test_95_percent_intervals_hold_the_closed_form() -> None:
     random, held = torch.manual_seed(3), 0
     for _ in range(60):
         noise = torch.randn(12, 5, generator=random).double() * SIZES
-        found = predict(noise, 0.4)
-        held += found.interval[0] <= law(0.4) <= found.interval[1]
+        exponent = predict(noise, 0.4)
+        held += exponent.interval[0] <= law(0.4) <= exponent.interval[1]
     assert held >= 52
 
 
@@ -99,7 +99,7 @@ def test_on_linear_regression_it_is_the_law_of_all_its_modes() -> None:
     def half(outputs: Tensor, targets: Tensor) -> Tensor:
         return mse_loss(outputs, targets) / 2
 
-    found = igo.noise_exponent(
+    exponent = igo.noise_exponent(
         network, half, loader, learning_rate=0.3, batches=12, modes=5, tolerance=1e-8
     )
     values, vectors = torch.linalg.eigh(x.T @ x / 96)
@@ -109,7 +109,8 @@ def test_on_linear_regression_it_is_the_law_of_all_its_modes() -> None:
     )
     room = 2 - 0.3 * values
     shares = (gradients @ vectors).var(0) / room
-    assert found.value == pytest.approx(float(shares.sum() / (shares * 2 / room).sum()), abs=1e-6)
+    expected = float(shares.sum() / (shares * 2 / room).sum())
+    assert exponent.value == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_step_beyond_the_edge_is_refused_with_the_largest_that_is_not() -> None:
@@ -133,10 +134,10 @@ def test_the_model_is_left_as_it_was() -> None:
         (torch.randn(8, 3, generator=random), torch.randint(2, (8,), generator=random))
         for _ in range(4)
     ]
-    found = igo.noise_exponent(
+    exponent = igo.noise_exponent(
         network, nn.functional.cross_entropy, batches, learning_rate=0.01, batches=4, modes=3
     )
-    assert 0 < found.value <= 1.1
+    assert 0 < exponent.value <= 1.1
     assert network.training
     assert all(p.grad is None for p in network.parameters())
     after = network.state_dict()

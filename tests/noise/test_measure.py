@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 import rounding
 import torch
-from conftest import TINY, Quiet
+from conftest import TINY, Quiet, configure
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_noise import linear_gradients
@@ -27,7 +26,6 @@ from igo.noise.measure import draw, measure_noise, per_sample, per_sample_gradie
 from igo.noise.spread import estimate
 from igo.train import datasets, engine, measure, models, online, optim
 
-Make = Callable[..., Config]
 cross_entropy = nn.functional.cross_entropy
 
 
@@ -50,12 +48,11 @@ def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str, k: in
         if sampling == "with_replacement":
             pairs = itertools.product(range(n), repeat=b)
         draws = list(map(torch.tensor, itertools.product(pairs, repeat=k)))
-    found = [
-        estimate(samples[one].mean(dim=1), batch_size=b, n=n, sampling=sampling) for one in draws
-    ]
+    means = [samples[batches].mean(dim=1) for batches in draws]
+    noises = [estimate(g, batch_size=b, n=n, sampling=sampling) for g in means]
     variance, square = moments(samples)
-    assert math.fsum(f.variance for f in found) / len(found) == pytest.approx(variance, rel=1e-10)
-    assert math.fsum(f.gradient_square for f in found) / len(found) == pytest.approx(
+    assert math.fsum(f.variance for f in noises) / len(noises) == pytest.approx(variance, rel=1e-10)
+    assert math.fsum(f.gradient_square for f in noises) / len(noises) == pytest.approx(
         square, rel=1e-10
     )
 
@@ -63,17 +60,17 @@ def test_each_sampling_is_unbiased_over_every_draw_there_is(sampling: str, k: in
 @pytest.mark.parametrize("sampling", noise.SAMPLINGS)
 def test_draws_are_what_their_sampling_says(sampling: str) -> None:
     drawn = draw(sampling, n=40, batch_size=8, batches=5, seed=1)
-    assert [len(one) for one in drawn] == [8] * 5
+    assert [len(batch) for batch in drawn] == [8] * 5
     union = torch.cat(drawn).unique()
-    within = [len(one.unique()) for one in drawn]
+    within = [len(batch.unique()) for batch in drawn]
     if sampling == "disjoint":
         assert len(union) == 40
     elif sampling == "independent":
         assert within == [8] * 5
         assert len(union) < 40
     counts = torch.stack(
-        [torch.bincount(one, minlength=40) for s in range(400)
-         for one in draw(sampling, n=40, batch_size=8, batches=5, seed=s)]
+        [torch.bincount(batch, minlength=40) for s in range(400)
+         for batch in draw(sampling, n=40, batch_size=8, batches=5, seed=s)]
     ).sum(dim=0)  # fmt: skip
     assert counts.min() > 0.8 * 400
     assert counts.max() < 1.2 * 400
@@ -87,9 +84,9 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     inside = 0
     for _ in range(400):
         gradients = torch.from_numpy(random.normal(size=(16, 50)) * scales)
-        found = estimate(gradients, batch_size=1, n=10**9, sampling="with_replacement")
-        assert found.interval is not None
-        inside += found.interval[0] <= truth <= found.interval[1]
+        measured = estimate(gradients, batch_size=1, n=10**9, sampling="with_replacement")
+        assert measured.interval is not None
+        inside += measured.interval[0] <= truth <= measured.interval[1]
     assert 0.90 <= inside / 400 <= 0.985
 
 
@@ -98,12 +95,12 @@ def small_network() -> nn.Module:
     return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
 
 
-def digits(make_config: Make) -> datasets.Data:
-    return datasets.open_data(make_config("dataset.samples=300"), torch.device("cpu"))
+def digits() -> datasets.Data:
+    return datasets.open_data(configure("dataset.samples=300"), torch.device("cpu"))
 
 
-def test_per_sample_gradients_are_those_of_a_plain_loop(make_config: Make) -> None:
-    network, images = small_network(), digits(make_config)
+def test_per_sample_gradients_are_those_of_a_plain_loop() -> None:
+    network, images = small_network(), digits()
     (batch,) = images.train_batches([torch.arange(20)], seed=0)
     rows = torch.cat(list(per_sample_gradients(network, cross_entropy, [batch], memory=60_000)))
     for row, x, y in zip(rows, *batch, strict=True):
@@ -114,27 +111,27 @@ def test_per_sample_gradients_are_those_of_a_plain_loop(make_config: Make) -> No
         rounding.assert_close(row, by_hand, rounding.terms(network, x[None]))
 
 
-def test_per_sample_and_mini_batch_agree_without_batchnorm(make_config: Make) -> None:
-    network, images = small_network(), digits(make_config)
+def test_per_sample_and_mini_batch_agree_without_batchnorm() -> None:
+    network, images = small_network(), digits()
     exact = per_sample(
         network, cross_entropy, lambda: images.train_batches([torch.arange(300)], 0), n=300
     )
     on = engine.build(EngineConfig(device="cpu", precision="fp32"))
-    found = [
+    noises = [
         measure.mini_batch(on, network, images, batch_size=b, batches=30, seed=s, sampling=kind)
         for kind in noise.SAMPLINGS for b in (4, 10) for s in range(3)
     ]  # fmt: skip
-    assert np.mean([f.variance for f in found]) == pytest.approx(exact.variance, rel=0.05)
-    covered = [f.interval and f.interval[0] <= exact.variance <= f.interval[1] for f in found]
+    assert np.mean([f.variance for f in noises]) == pytest.approx(exact.variance, rel=0.05)
+    covered = [f.interval and f.interval[0] <= exact.variance <= f.interval[1] for f in noises]
     assert sum(map(bool, covered)) >= 14  # of 18, each with 95 %
-    squares = [f.gradient_square for f in found]
+    squares = [f.gradient_square for f in noises]
     assert np.mean(squares) == pytest.approx(exact.gradient_square, rel=0.1)
 
 
-def test_per_sample_of_a_whole_data_set_is_exact(make_config: Make) -> None:
-    network, images = small_network(), digits(make_config)
+def test_per_sample_of_a_whole_data_set_is_exact() -> None:
+    network, images = small_network(), digits()
     batches = [torch.arange(0, 150), torch.arange(150, 300)]
-    found = per_sample(
+    exact = per_sample(
         network, cross_entropy, lambda: images.train_batches(batches, 0), n=300, memory=10**7
     )
     rows = torch.cat(
@@ -142,14 +139,14 @@ def test_per_sample_of_a_whole_data_set_is_exact(make_config: Make) -> None:
     ).double()
     variance, square = moments(rows)
     close = 2 * rounding.bound(rounding.terms(network, torch.zeros(1, 1, 8, 8)))  # of squares
-    assert found.variance == pytest.approx(variance, rel=close)
-    assert found.gradient_square == pytest.approx(square, rel=close)
+    assert exact.variance == pytest.approx(variance, rel=close)
+    assert exact.gradient_square == pytest.approx(square, rel=close)
 
 
-def test_per_sample_gradients_through_training_batchnorm_are_refused(make_config: Make) -> None:
-    config = make_config("model.width=4")
+def test_per_sample_gradients_through_training_batchnorm_are_refused() -> None:
+    config = configure("model.width=4")
     network = models.build(config.model, config.dataset)
-    (batch,) = digits(make_config).train_batches([torch.arange(8)], 0)
+    (batch,) = digits().train_batches([torch.arange(8)], 0)
     with pytest.raises(UserError, match=r"BatchNorm in train mode.*batchnorm=eval"):
         list(per_sample_gradients(network, cross_entropy, [batch]))
     rows = list(per_sample_gradients(network.eval(), cross_entropy, [batch]))
@@ -167,8 +164,8 @@ def test_a_users_own_model_and_loader() -> None:
     with pytest.raises(UserError, match="with_replacement"):
         draw("disjoint", n=10, batch_size=4, batches=3, seed=0)
     loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True, drop_last=True)
-    found = measure_noise(model, cross_entropy, loader, n=4096, batches=128)
-    assert found.variance == pytest.approx(variance, rel=0.1)
+    measured = measure_noise(model, cross_entropy, loader, n=4096, batches=128)
+    assert measured.variance == pytest.approx(variance, rel=0.1)
     assert all(p.grad is None for p in model.parameters())
     with pytest.raises(ValueError, match="only 128"):
         measure_noise(model, cross_entropy, loader, n=4096, batches=129)
@@ -238,11 +235,11 @@ def small_run(config: Config) -> tuple[list[float], list[float]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(measure, "training_gradient", spy)
         progress = train(training, bar=bar)
-    found = [record["gradient_variance"] for record in progress.records]
-    return found, [float(np.mean(epoch)) for epoch in truths]
+    recorded = [record["gradient_variance"] for record in progress.records]
+    return recorded, [float(np.mean(epoch)) for epoch in truths]
 
 
-def test_what_a_run_records_is_the_variance_over_all_samples(make_config: Make) -> None:
+def test_what_a_run_records_is_the_variance_over_all_samples() -> None:
     """At η = 0.4: measured over true, the mean of epochs 6 to 20 of four runs, within 10 %.
 
     The samples that an epoch has not come to yet have larger gradients than those that it has been
@@ -251,22 +248,20 @@ def test_what_a_run_records_is_the_variance_over_all_samples(make_config: Make) 
     """
     ratios: list[float] = []
     for seed in range(4):
-        config = make_config(
+        config = configure(
             "dataset.samples=400", "epochs=20", "schedule=constant", "learning_rate=0.4",
             "batch_size=16", "noise.online=1", "engine.precision=fp32", "evaluate_every=20",
             f"seed={seed}",
         )  # fmt: skip
-        found, truth = small_run(config)
-        ratios += [one / true for one, true in zip(found[5:], truth[5:], strict=True)]
+        recorded, truth = small_run(config)
+        ratios += [value / true for value, true in zip(recorded[5:], truth[5:], strict=True)]
     assert abs(np.mean(ratios) - 1) < 0.1
 
 
 @pytest.mark.parametrize("b", [16, 32])
-def test_online_agrees_with_the_instrument_at_the_same_parameters(
-    b: int, make_config: Make
-) -> None:
+def test_online_agrees_with_the_instrument_at_the_same_parameters(b: int) -> None:
     """η so small that parameters stand still, BatchNorm on the real b: within the 95 % interval."""
-    config = make_config(
+    config = configure(
         "epochs=1", "schedule=constant", "learning_rate=1e-12", f"batch_size={b}", "model.width=8",
         "noise.online=1", "noise.batches=40", "engine.precision=fp32",
     )  # fmt: skip
@@ -279,9 +274,9 @@ def test_online_agrees_with_the_instrument_at_the_same_parameters(
     assert low <= record["gradient_variance"] <= high
 
 
-def test_measured_at_the_batch_as_it_is_or_at_the_size_recorded(make_config: Make) -> None:
+def test_measured_at_the_batch_as_it_is_or_at_the_size_recorded() -> None:
     """Under BatchNorm C² depends on b; every gradient that is measured has the recorded size."""
-    config = make_config("batch_size=24", "split=0", "epochs=3", "model.width=4")
+    config = configure("batch_size=24", "split=0", "epochs=3", "model.width=4")
     seen: list[int] = []
     spied = measure.training_gradient
 
@@ -300,11 +295,11 @@ def test_measured_at_the_batch_as_it_is_or_at_the_size_recorded(make_config: Mak
     assert all(record["variance_pieces"] >= 8 for record in progress.records)
 
 
-def test_measuring_online_does_not_change_training(make_config: Make) -> None:
+def test_measuring_online_does_not_change_training() -> None:
     with_it, without = (
-        train(prepared(make_config(*TINY, f"noise.online={share}"))).records for share in (0.5, 0)
+        train(prepared(configure(*TINY, f"noise.online={share}"))).records for share in (0.5, 0)
     )
-    for one, other in zip(with_it, without, strict=True):
+    for record, other in zip(with_it, without, strict=True):
         for name in ("train/loss", "train/accuracy", "test/loss", "test/accuracy", "eta_m", "b_m"):
-            assert one[name] == other[name]
-        assert one["gradient_variance"] != other["gradient_variance"]
+            assert record[name] == other[name]
+        assert record["gradient_variance"] != other["gradient_variance"]

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import rounding
 import torch
+from conftest import configure
 from scipy import stats
 from torch import Tensor, nn
 
-from igo.config.schema import Config, EngineConfig
+from igo.config.schema import EngineConfig
 from igo.noise import noise
 from igo.noise.spread import estimate
 from igo.train import datasets, engine, measure, models
-
-Make = Callable[..., Config]
 
 
 def linear_gradients(n: int = 6, d: int = 3) -> Tensor:
@@ -74,8 +72,8 @@ def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float)
     def variance(rows: np.ndarray) -> float:
         return float(5 * factor * rows.var(axis=0, ddof=1).sum())
 
-    found = estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
-    assert found.variance == pytest.approx(variance(g), rel=1e-12)
+    measured = estimate(torch.from_numpy(g), batch_size=5, n=100, sampling=sampling)
+    assert measured.variance == pytest.approx(variance(g), rel=1e-12)
     logs = np.log([variance(np.delete(g, i, axis=0)) for i in range(6)])
     error = math.sqrt(5 / 6 * ((logs - logs.mean()) ** 2).sum())
     if sampling == "disjoint":  # 30 of 100 samples, in 6 pieces
@@ -87,8 +85,8 @@ def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float)
         error = math.sqrt(joined * (1 - 6 / 100) + (error**2 - joined) * (1 - 30 / 100))
     reach = stats.t.ppf(0.975, 5) * error
     wanted = (variance(g) * math.exp(-reach), variance(g) * math.exp(reach))
-    assert found.interval == pytest.approx(wanted, rel=1e-9)
-    assert (found.batch_size, found.batches, found.sampling) == (5, 6, sampling)
+    assert measured.interval == pytest.approx(wanted, rel=1e-9)
+    assert (measured.batch_size, measured.batches, measured.sampling) == (5, 6, sampling)
 
 
 @pytest.mark.parametrize("size", [0.0, 0.5], ids=["normal", "log-normal size"])
@@ -104,9 +102,9 @@ def test_intervals_of_pieces_that_are_half_or_all_of_the_samples_cover_c2(
         gradients = 0.3 + gradients * np.exp(size * draw.normal(size=(n, 1)))
         variance = gradients.var(axis=0).sum()
         pieces = gradients[draw.permutation(n)[: k * b].reshape(k, b)].mean(axis=1)
-        found = estimate(torch.from_numpy(pieces), batch_size=b, n=n)
-        assert found.interval is not None
-        held += found.interval[0] <= variance <= found.interval[1]
+        measured = estimate(torch.from_numpy(pieces), batch_size=b, n=n)
+        assert measured.interval is not None
+        held += measured.interval[0] <= variance <= measured.interval[1]
     assert held >= stats.binom(500, 0.93).ppf(1e-4)  # 0.89 of them
     assert held <= stats.binom(500, 0.98).ppf(1 - 1e-4)  # and they are no wider than they need be
 
@@ -147,9 +145,9 @@ def test_what_cannot_be_measured_is_said() -> None:
         noise.sampling_factor("independent", 3, 3)
 
 
-def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace(make_config: Make) -> None:
+def test_measurement_is_that_of_a_plain_loop_and_leaves_no_trace() -> None:
     """Digits, ResNet-8 with BatchNorm: the same pieces by hand, and the network as it was."""
-    config = make_config("dataset.samples=200", "model.width=4", "engine.precision=fp32")
+    config = configure("dataset.samples=200", "model.width=4", "engine.precision=fp32")
     on = engine.build(EngineConfig(device="cpu", precision="fp32"))
     images = datasets.open_data(config, on.device)
     torch.manual_seed(3)
@@ -175,25 +173,25 @@ def plain_gradients(
     from igo.ground.seeds import generator
 
     order = torch.randperm(images.n, generator=generator(seed, "pieces"))[: batches * b]
-    found = []
+    rows = []
     for x, y in images.train_batches(order.split(b), seed=0):
         loss = nn.functional.cross_entropy(network(x), y)
         gradients = torch.autograd.grad(loss, list(network.parameters()))
-        found.append(torch.cat([g.flatten() for g in gradients]).double())
-    return found
+        rows.append(torch.cat([g.flatten() for g in gradients]).double())
+    return rows
 
 
 @pytest.mark.parametrize("alpha", [1.2, 1.5, 3.0])
 def test_hills_estimate_covers_a_known_tail_index(alpha: float) -> None:
     """Pareto norms, whose tail is exact: 2,000 norms, 500 draws; the interval holds 95 %."""
-    random, hits, found = np.random.default_rng(0), 0, []
+    random, hits, alphas = np.random.default_rng(0), 0, []
     for _ in range(500):
         tail = noise.tail_index((1 + random.pareto(alpha, 2000)).tolist())
         assert tail is not None
         assert tail.largest == 200
-        found.append(tail.alpha)
+        alphas.append(tail.alpha)
         hits += tail.interval[0] <= alpha <= tail.interval[1]
-    assert np.mean(found) == pytest.approx(alpha, rel=0.02)
+    assert np.mean(alphas) == pytest.approx(alpha, rel=0.02)
     assert 0.92 <= hits / 500 <= 0.98
 
 
