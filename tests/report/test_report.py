@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
-from igo.analysis import statistics as own
+from igo.analysis import statistics as ours
 from igo.analysis.table import table
 from igo.report import (
     band,
@@ -47,8 +47,8 @@ def read(root: Path) -> Results:
     return runs.read(find([str(root)]))
 
 
-def only(found: list[Family], kind: str) -> Family:
-    (family,) = (one for one in found if one.kind == kind)
+def only(results: Results, kind: str) -> Family:
+    (family,) = (family for family in families(results.settings) if family.kind == kind)
     return family
 
 
@@ -63,20 +63,20 @@ def test_a_learning_rate_that_rounding_lowers_is_explained(tmp_path: Path) -> No
     """Method 3 of 1,437 images: 45, ⌈22.5⌉ and ⌈11.25⌉ batches, so η ends at √(11.25/12) η_1."""
     common = ("schedule.stages=3", "epochs=3", "batch_size=32")
     for name, rounded in (("Method 2", False), ("Method 3", True)):
-        for one in ("Method 1 (constant)", name):
-            record_runs(tmp_path / name, *METHODS[one], *common, seeds=range(2), tiny=False)
+        for label in ("Method 1 (constant)", name):
+            record_runs(tmp_path / name, *METHODS[label], *common, seeds=range(2), tiny=False)
         results = read(tmp_path / name)
         if rounded:
             least = results.curves["eta_m_mean"].min()
             assert least == pytest.approx(0.1 * math.sqrt(11.25 / 12))
-        caption = curves.applied(results, only(families(results.settings), "methods")).caption
+        caption = curves.applied(results, only(results, "methods")).caption
         assert ("ηₘ falls a little" in caption) == rounded
 
 
 def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
     folders = methods(tmp_path)
     results = read(tmp_path)
-    family = only(families(results.settings), "methods")
+    family = only(results, "methods")
     assert sorted(family.labels.values()) == list(METHODS)
     table = curves.training(results, family).table
     assert len(table) == 4 * 3
@@ -88,8 +88,8 @@ def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
             values = [record[metric] for record in own_rows]
             mean, deviation = statistics.fmean(values), statistics.stdev(values)
             low, high = stats.t.interval(0.95, 3, loc=mean, scale=deviation / 2)
-            found = [row[f"{metric}_{what}"] for what in ("mean", "sd", "low", "high")]
-            assert found == pytest.approx([mean, deviation, low, high], rel=1e-9)
+            spread = [row[f"{metric}_{what}"] for what in ("mean", "sd", "low", "high")]
+            assert spread == pytest.approx([mean, deviation, low, high], rel=1e-9)
     noise = curves.applied(results, family).table.filter(epoch=3)
     planned = dict(noise.select("label", "delta_m_mean").iter_rows())
     start = 0.1 * math.sqrt(VARIANCE / 32)
@@ -105,11 +105,11 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
         seeds = range(5) if p != "1" else range(1, 6)  # four seeds in common with the others
         record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds, accuracies=values)
     results = read(tmp_path)
-    family = only(families(results.settings), "schedules")
+    family = only(results, "schedules")
     pairs = comparison.compare(results.runs, family.settings, "test/accuracy")
     assert len(pairs) == 3
     for pair in pairs:
-        a, b = (family.labels[one].removeprefix("p = ") for one in (pair.first, pair.second))
+        a, b = (family.labels[i].removeprefix("p = ") for i in (pair.first, pair.second))
         x, y = truth[a], truth[b]
         if b == "1":
             x, y = x[1:], y[:4]
@@ -117,11 +117,11 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
         n, error = len(d), d.std(ddof=1) / math.sqrt(len(d))
         assert (pair.n, pair.difference) == (n, pytest.approx(d.mean()))
         flips = [abs(sum(s * d)) for s in itertools.product((-1, 1), repeat=n)]
-        assert pair.p == pytest.approx(np.mean([one >= abs(sum(d)) - 1e-12 for one in flips]))
+        assert pair.p == pytest.approx(np.mean([flip >= abs(sum(d)) - 1e-12 for flip in flips]))
         assert pair.sd == pytest.approx(d.std(ddof=1))
         reach = stats.t.ppf(0.975, n - 1) * error
         assert (pair.low, pair.high) == pytest.approx((d.mean() - reach, d.mean() + reach))
-    assert [pair.p_holm for pair in pairs] == own.holm([pair.p for pair in pairs])
+    assert [pair.p_holm for pair in pairs] == ours.holm([pair.p for pair in pairs])
 
 
 def test_no_spread_no_test(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_one_plan_is_one_setting(tmp_path: Path) -> None:
     counts = results.settings.select("schedule.profile", "p", "noise.batches", "n").rows()
     expected = [("graduated", 1, 2, 6), ("graduated", 1, 3, 1), ("polynomial", 2, 2, 3)]
     assert sorted(counts) == expected
-    family = only(families(results.settings), "schedules")
+    family = only(results, "schedules")
     assert list(family.labels.values()) == ["p = 1", "p = 2"]
     once = tmp_path / "once"
     for overrides in (("p=0.1", "split=0"), ("p=1", "split=1"), ("schedule=cosine",)):
@@ -184,14 +184,14 @@ def test_what_is_not_alike_is_not_compared(tmp_path: Path) -> None:
         for p, split in itertools.product((0.5, 1), (0, 1)):
             record_runs(tmp_path, f"p={p}", f"split={split}", "batch_size=4", *dataset, seeds=[0])
     record_runs(tmp_path, "schedule=cosine", "split=1", "learning_rate=0.2", seeds=[0])
-    found = families(read(tmp_path).settings)
-    assert [family.kind for family in found] == ["grid", "grid", "others"]
+    groups = families(read(tmp_path).settings)
+    assert [family.kind for family in groups] == ["grid", "grid", "others"]
     assert {"n = 96", "n = 64"} == {
-        family.shared.split(")")[0].split("(")[1] for family in found[:2]
+        family.shared.split(")")[0].split("(")[1] for family in groups[:2]
     }
-    assert found[0].name == "grid"
-    assert found[1].name == "grid_2"
-    assert list(found[0].labels.values()) == [
+    assert groups[0].name == "grid"
+    assert groups[1].name == "grid_2"
+    assert list(groups[0].labels.values()) == [
         "p = 0.5, split 0", "p = 0.5, split 1", "p = 1, split 0", "p = 1, split 1",
     ]  # fmt: skip
 
@@ -207,8 +207,8 @@ def test_data_of_ones_own_have_the_names_of_their_files(tmp_path: Path) -> None:
             record_runs(tmp_path / "runs", *overrides, seeds=range(2), tiny=False)
     results = read(tmp_path / "runs")
     report = content.compose(results)
-    found = {one.where for one in report.sections if one.name.startswith("methods")}
-    assert found == {"cats.npz (n = 48)", "dogs.npz (n = 48)"}
+    places = {section.where for section in report.sections if section.name.startswith("methods")}
+    assert places == {"cats.npz (n = 48)", "dogs.npz (n = 48)"}
     assert sorted(page._labels(results).values()) == [
         f"{name}.npz, {label}" for name in ("cats", "dogs") for label in [*METHODS][:2]
     ]
@@ -231,7 +231,7 @@ def test_schedules_have_their_names(tmp_path: Path) -> None:
     }
     for overrides in named.values():
         record_runs(tmp_path, *overrides, seeds=[0])
-    family = only(families(read(tmp_path).settings), "schedules")
+    family = only(read(tmp_path), "schedules")
     assert sorted(family.labels.values()) == sorted(named)
 
 
@@ -243,7 +243,7 @@ def test_map_has_each_pair_in_its_place(tmp_path: Path) -> None:
             overrides = (f"p={p}", f"split={split}", "batch_size=4", "epochs=4")
             record_runs(tmp_path, *overrides, accuracies=truth[p, split])
     results = read(tmp_path)
-    figure = grid.maps(results, only(families(results.settings), "grid"))
+    figure = grid.maps(results, only(results, "grid"))
     accuracy, loss = figure.maps
     assert (accuracy.rows, accuracy.columns) == (["0.25", "1"], ["0", "0.5", "1"])
     assert accuracy.values[1][1] is None
@@ -265,7 +265,7 @@ def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
         overrides = ("schedule=constant", f"learning_rate={eta}", f"batch_size={b}")
         record_runs(tmp_path, *overrides, accuracies=values)
     results = read(tmp_path)
-    family = only(families(results.settings), "constant")
+    family = only(results, "constant")
     table = delta.against_delta(results, family).table
     for row in table.iter_rows(named=True):
         assert row["delta_planned"] == pytest.approx(row["eta"] * math.sqrt(VARIANCE / row["b_m"]))
@@ -284,9 +284,9 @@ def test_equal_noise_is_one_delta_and_is_tested(tmp_path: Path) -> None:
     within = (means[0] - means[1]) ** 2 / 2  # of the two with one δ; one degree of freedom
     assert shares.by_name["δ"] == pytest.approx(1 - within / statistics.variance(means))
     assert shares.best is None
-    told = verdicts.of_family(results, family, [], 0.5)
-    assert [row.verdict for row in told.rows] == ["undecided", "not equal"]
-    assert told.rows[1].result == f"+{100 * abs(means[0] - means[1]):.2f} points"
+    judged = verdicts.of_family(results, family, [], 0.5)
+    assert [row.verdict for row in judged.rows] == ["undecided", "not equal"]
+    assert judged.rows[1].result == f"+{100 * abs(means[0] - means[1]):.2f} points"
 
 
 def test_decay_rates_and_band_have_their_closed_forms(tmp_path: Path) -> None:
@@ -296,10 +296,10 @@ def test_decay_rates_and_band_have_their_closed_forms(tmp_path: Path) -> None:
     record_runs(tmp_path, "schedule=polynomial", "p=3", *longer, seeds=[0])
     record_runs(tmp_path, "schedule=constant", "epochs=6", seeds=[0])
     results = read(tmp_path)
-    found = band.rates(results)
-    assert [one.label for one in found] == ["p = 0.5", "p = 3"]
-    assert [len(one.settings) for one in found] == [2, 1]
-    table = band.decay_rates(found).table
+    rates = band.rates(results)
+    assert [rate.label for rate in rates] == ["p = 0.5", "p = 3"]
+    assert [len(rate.settings) for rate in rates] == [2, 1]
+    table = band.decay_rates(rates).table
     for row in table.iter_rows(named=True):
         p, m = float(row["label"].removeprefix("p = ")), row["m"]
         assert row["gamma_m"] == pytest.approx(((6 - m) / (6 - m + 1)) ** p, rel=1e-8)
@@ -307,7 +307,7 @@ def test_decay_rates_and_band_have_their_closed_forms(tmp_path: Path) -> None:
         assert (math.sqrt(a * a - 1) - 1) / a == pytest.approx(row["gamma_m"])
     assert table["m"].to_list() == [1, 2, 3, 4, 5] * 2
     assert band.floor(2) == pytest.approx((math.sqrt(3) - 1) / 2)
-    (row,) = verdicts.of_decay_rates(found).rows  # 0.5^3 is below 0.366
+    (row,) = verdicts.of_decay_rates(rates).rows  # 0.5^3 is below 0.366
     assert (row.question, row.verdict) == ("p = 3", "outside")
     assert "0.125" in row.result
 
@@ -326,12 +326,10 @@ def test_published_numbers_are_those_of_the_source() -> None:
 
 def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) -> None:
     for p in (0.5, 2):
-        record_runs(
-            tmp_path, "experiment=cifar100_polynomial", f"p={p}", seeds=[0], tiny=False
-        )  # fmt: skip
+        record_runs(tmp_path, "experiment=cifar100_polynomial", f"p={p}", seeds=[0], tiny=False)
     record_runs(tmp_path, "experiment=cifar100_exponential", seeds=[0], tiny=False)
     results = read(tmp_path)
-    family = only(families(results.settings), "schedules")
+    family = only(results, "schedules")
     figure = curves.training(results, family)
     accuracy, loss = ({s.label: s for s in panel.series} for panel in figure.panels)
     assert [label for label in accuracy if "published" in label] == [
@@ -340,28 +338,20 @@ def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) 
     assert figure.published
     assert accuracy["p = 0.5, published"].y[-1] == pytest.approx(0.7225)
     assert loss["p = 2, published"].y[-1] == pytest.approx(0.0052169)
-    assert not any("published curves" in one for one in content.compose(results).left_out)
+    assert not any("published curves" in sentence for sentence in content.compose(results).left_out)
 
     other = tmp_path / "other"
     for p in (0.5, 2):
         record_runs(other, "schedule=polynomial", f"p={p}", "split=1", seeds=[0])
     results = read(other)
-    assert not curves.training(results, only(families(results.settings), "schedules")).published
-    assert any("published curves" in one for one in content.compose(results).left_out)
+    assert not curves.training(results, only(results, "schedules")).published
+    assert any("published curves" in sentence for sentence in content.compose(results).left_out)
 
 
 def test_order_is_compared_with_the_published_one(tmp_path: Path) -> None:
-    order = {
-        8: 0.5,
-        4: 0.6,
-        2: 0.7,
-        0.5: 0.8,
-        1: 0.9,
-    }  # as published: 70.63 71.82 71.85 72.25 72.40
-    for p, accuracy in order.items():
-        record_runs(
-            tmp_path, "schedule=polynomial", f"p={p}", "split=1", accuracies=[accuracy], seeds=[0]
-        )
+    for i, p in enumerate((8, 4, 2, 0.5, 1)):  # as published: 70.63 71.82 71.85 72.25 72.40
+        overrides = ("schedule=polynomial", f"p={p}", "split=1")
+        record_runs(tmp_path, *overrides, accuracies=[0.5 + i / 10], seeds=[0])
     results = read(tmp_path)
     (section,) = (s for s in content.compose(results).sections if s.name == "schedules")
     rows = {row.question.partition(",")[0]: row for row in section.finding.rows}
@@ -430,12 +420,11 @@ def test_many_settings_are_cut_and_it_is_said(tmp_path: Path) -> None:
     for i in range(curves.MOST + 2):
         record_runs(tmp_path, f"p={(i + 1) / 20}", "split=1", seeds=[0], accuracies=[0.5 + i / 100])
     results = read(tmp_path)
-    family = only(families(results.settings), "schedules")
+    family = only(results, "schedules")
     figure = curves.training(results, family)
     assert len(figure.panels[0].series) == curves.MOST
-    assert [family.labels[one] for one in family.settings if one not in figure.settings] == [
-        "p = 0.05", "p = 0.1",
-    ]  # fmt: skip
+    cut = {*family.settings} - {*figure.settings}
+    assert {family.labels[setting] for setting in cut} == {"p = 0.05", "p = 0.1"}
     assert figure.table["label"].n_unique() == 14
 
 
@@ -493,8 +482,8 @@ def test_differences_are_against_the_constant_noise_whatever_its_rank(tmp_path: 
 
 def test_one_schedule_alone_in_the_band_is_not_in_the_brief(tmp_path: Path) -> None:
     record_runs(tmp_path, "p=0.5", "epochs=6", seeds=[0])
-    found = band.rates(read(tmp_path))
-    assert verdicts.of_decay_rates(found).sentence == ""
+    rates = band.rates(read(tmp_path))
+    assert verdicts.of_decay_rates(rates).sentence == ""
     record_runs(tmp_path, "p=1", "epochs=6", seeds=[0])
     assert "2 of 2 schedules" in verdicts.of_decay_rates(band.rates(read(tmp_path))).sentence
 
@@ -502,7 +491,7 @@ def test_one_schedule_alone_in_the_band_is_not_in_the_brief(tmp_path: Path) -> N
 def test_the_accuracys_whole_intervals_are_inside_the_axes(tmp_path: Path) -> None:
     methods(tmp_path, seeds=2)
     results = read(tmp_path)
-    figure = curves.training(results, only(families(results.settings), "methods"))
+    figure = curves.training(results, only(results, "methods"))
     low, high = draw.limits(figure.panels[0]) or (1.0, 0.0)
     assert low < figure.table["test/accuracy_low"].min()
     assert high > figure.table["test/accuracy_high"].max()
@@ -517,11 +506,8 @@ def test_a_file_name_in_a_figure_is_no_formula(tmp_path: Path) -> None:
 
 def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
     """However far apart: two of 2^n signs are the least p, three times that after Holm."""
-    few_seeds = "a test needs 7 seeds that two settings share"
-    for n, verdict, sentence in (
-        (5, "too few seeds", few_seeds),
-        (8, "undecided", "no test decides"),
-    ):
+    few = "a test needs 7 seeds that two settings share"
+    for n, verdict, sentence in ((5, "too few seeds", few), (8, "undecided", "no test decides")):
         root = tmp_path / str(n)
         for i, p in enumerate((0.25, 0.5, 1)):
             noise = np.random.default_rng(i).normal(0, 0.02, size=n)
@@ -532,8 +518,8 @@ def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
         assert [row.verdict for row in section.finding.rows[:3]] == [verdict] * 3
         for pair in (pair for _, _, pair in section.tests[0].pairs):
             assert pair.sd is not None
-            found = own.detectable(pair.sd, n, 0.05 / 3)
-            assert pair.detectable == (None if n == 5 else pytest.approx(found))
+            detectable = ours.detectable(pair.sd, n, 0.05 / 3)
+            assert pair.detectable == (None if n == 5 else pytest.approx(detectable))
     assert all(" − " in row.question for row in section_of(tmp_path / "5").finding.rows)
 
 
@@ -549,9 +535,9 @@ def test_ties_and_single_settings_are_called_so(tmp_path: Path) -> None:
     every = section_of(tmp_path / "all").finding
     assert every.sentence == "3 of 3 settings are tied at 75.00 %."
     assert [row.verdict for row in every.rows[:3]] == ["identical"] * 3
-    one = section_of(tmp_path / "one", "others").finding
-    assert one.sentence.startswith("p = 0.75, split 0.5, 75.00 % [")
-    assert one.rows == []
+    single = section_of(tmp_path / "one", "others").finding
+    assert single.sentence.startswith("p = 0.75, split 0.5, 75.00 % [")
+    assert single.rows == []
 
 
 def test_pairs_without_a_common_seed_are_counted(tmp_path: Path) -> None:
@@ -586,10 +572,10 @@ def test_unlike_runs_are_not_ranked_together(tmp_path: Path) -> None:
     for overrides in ((), ("epochs=4",), ("dataset.samples=64",), ("model.width=6",)):
         record_runs(tmp_path, "p=0.5", *overrides, seeds=[0])
         record_runs(tmp_path, "schedule=constant", "optimizer=shb", *overrides, seeds=[0])
-    found = families(read(tmp_path).settings)
-    assert [(one.kind, len(one.settings)) for one in found] == [("others", 2)] * 4
+    groups = families(read(tmp_path).settings)
+    assert [(group.kind, len(group.settings)) for group in groups] == [("others", 2)] * 4
     sections = content.compose(read(tmp_path)).sections
-    places = [one.where for one in sections if one.title == "Other settings"]
+    places = [section.where for section in sections if section.title == "Other settings"]
     assert len(set(places)) == len(places) == 4
     assert "digits (n = 96), resnet8 of width 4, 4 epochs" in places
 
@@ -616,8 +602,8 @@ def test_the_power_of_pilot_runs(tmp_path: Path) -> None:
     row = next(line for line in lines if line.lstrip().startswith("p = 0.25 − p = 1 "))
     sd = 100 * float((truth[0.25] - truth[1]).std(ddof=1))
     level = 0.05 / 3
-    detectable = own.detectable(sd, 9, level)
-    seeds = own.seeds_to_detect(1.5, sd, level), own.seeds_to_equate(0.5, sd, level)
+    detectable = ours.detectable(sd, 9, level)
+    seeds = ours.seeds_to_detect(1.5, sd, level), ours.seeds_to_equate(0.5, sd, level)
     expected = ["9", f"{sd:.2f}", f"{detectable:.2f}", *map(str, seeds)]
     assert row.split("p = 1", 1)[1].split() == expected
 
@@ -630,22 +616,22 @@ def test_a_sweep_says_what_it_can_detect(tmp_path: Path) -> None:
         record_runs(tmp_path, f"p={p}", "split=1", seeds=range(8), accuracies=list(values))
     pairs = itertools.combinations(truth.values(), 2)
     sd = 100 * math.sqrt(np.mean([(a - b).var(ddof=1) for a, b in pairs]))
-    said = power.sentence(table.read_runs(find([str(tmp_path)])))
-    assert f"difference {sd:.2f} points" in said
-    assert f"one pair: {own.detectable(sd, 8):.2f} points" in said
-    assert f"all 3 pairs: {own.detectable(sd, 8, 0.05 / 3):.2f} points" in said
+    sentence = power.sentence(table.read_runs(find([str(tmp_path)])))
+    assert f"difference {sd:.2f} points" in sentence
+    assert f"one pair: {ours.detectable(sd, 8):.2f} points" in sentence
+    assert f"all 3 pairs: {ours.detectable(sd, 8, 0.05 / 3):.2f} points" in sentence
     for folder in find([str(tmp_path)]):
         if json.loads((folder / "status.json").read_text())["command"].endswith(("5", "6", "7")):
             shutil.rmtree(folder)
-    said = power.sentence(table.read_runs(find([str(tmp_path)])))
-    assert "one pair: too few, at least 6 seeds" in said
-    assert "all 3 pairs: too few, at least 7 seeds" in said
+    sentence = power.sentence(table.read_runs(find([str(tmp_path)])))
+    assert "one pair: too few, at least 6 seeds" in sentence
+    assert "all 3 pairs: too few, at least 7 seeds" in sentence
     record_runs(tmp_path / "one", "p=1", seeds=range(2))
     for split in (0, 1):
         record_runs(tmp_path / "all", f"split={split}", seeds=range(2), accuracies=[1.0, 1.0])
-    said = power.sentence(table.read_runs(find([str(tmp_path / "all")])))
-    assert "2 common seeds: every accuracy is 0 or 100 %" in said
-    assert "points" not in said
+    sentence = power.sentence(table.read_runs(find([str(tmp_path / "all")])))
+    assert "2 common seeds: every accuracy is 0 or 100 %" in sentence
+    assert "points" not in sentence
     assert power.sentence(table.read_runs(find([str(tmp_path / "one")]))) == ""
 
 
@@ -675,7 +661,7 @@ def test_agreement_of_few_seeds_in_steps_of_accuracy_is_no_verdict(tmp_path: Pat
         else:
             away = (0.005 - step) / (floor / math.sqrt(6))
             assert pair.p_equal == pytest.approx(stats.t.sf(away, 5))
-            assert pair.detectable == pytest.approx(own.detectable(floor, 6))
+            assert pair.detectable == pytest.approx(ours.detectable(floor, 6))
         lines = list(power.lines(results, 1.0, 0.5))
         (row,) = (line for line in lines if " − " in line)
         assert int(row.split()[-1]) >= 6
