@@ -234,7 +234,7 @@ def test_a_fifo_in_a_run_folder_makes_nobody_wait(
     ended = forge.run(tmp_path, *TINY, "tracking=none")
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1] == (
-        f"error: {recorded / name} is no regular file, and files of a run are; remove it"
+        f"error: {recorded / name} is neither a regular file nor a folder; remove it"
     )
     row = read_row(recorded)
     told = name in ("status.json", "metrics.jsonl", "config.yaml")

@@ -1,4 +1,4 @@
-"""What every room uses: errors, files, seeds, words; the machine's processes, cores, memory, GPUs.
+"""For all packages here: errors, files, seeds, words; the machine's processes, cores, memory, GPUs.
 
-It imports no other room.
+Imports none of them.
 """

@@ -1,4 +1,4 @@
-"""Keeps the memory that a training step frees in the process, for the next step (Linux).
+"""Keeps memory that a training step frees: the next step uses it again (Linux).
 
 By default glibc returns freed blocks of 32 MiB and more to the kernel, and free memory at the
 heap's end too. Each step then needs new, zeroed pages, see docs/performance.md.

@@ -1,4 +1,4 @@
-"""How many cores this process may use at once, and an environment that PyTorch can compute in."""
+"""The number of cores that this process may use; without OMP_DYNAMIC, with which PyTorch hangs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 
 def allowed_cores(root: Path = CGROUPS, membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Count the cores of this process's affinity, fewer where a cgroup has a smaller CPU quota."""
+    """Count the cores that the process's affinity and its cgroups' CPU quotas allow, 1 or more."""
     affinity = hasattr(os, "sched_getaffinity")
     cores = len(os.sched_getaffinity(0)) if affinity else os.cpu_count() or 1
     quotas = map(_quota, _groups(root, membership))
@@ -41,10 +41,10 @@ def _quota(folder: Path) -> float | None:
             time, period = (folder / "cpu.max").read_text().split()
         else:
             time, period = ((folder / f"cpu.cfs_{n}_us").read_text() for n in ("quota", "period"))
-        quota = float(time) / float(period)  # no quota is "max", which is no number
+        quota = float(time) / float(period)  # "max" is no number: no quota
     except (OSError, ValueError, ZeroDivisionError):
         return None
-    return quota if quota > 0 else None  # no quota is -1 in version 1
+    return quota if quota > 0 else None  # -1 in version 1: no quota
 
 
 def without_omp_dynamic() -> None:

@@ -23,7 +23,7 @@ Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.js
 
 
 def from_json(text: str) -> Any:
-    """Parse JSON of unknown origin: strings become printable, too deep nesting a ValueError."""
+    """Parse JSON of unknown origin and make its strings printable. Too deep nesting: ValueError."""
     try:
         return all_printable(json.loads(text))
     except RecursionError:
@@ -63,7 +63,7 @@ def partial_of(path: Path) -> Path:
 
 @contextmanager
 def durable(partial: Path) -> Iterator[IO[bytes]]:
-    """Open a new file. After the body it is on the disk; after an error it is removed."""
+    """Open a new file. After the body it is on the disk; an OSError or RuntimeError removes it."""
     try:
         partial.unlink(missing_ok=True)  # it may be a link to a file elsewhere
         with partial.open("x+b") as file:
@@ -83,7 +83,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def replace_all(contents: Mapping[Path, bytes]) -> None:
-    """Replace files once all of them are on the disk; an OSError leaves the old ones unchanged."""
+    """Write all new files to the disk, then replace the old ones: none if a write fails."""
     written: list[Path] = []
     try:
         for path, data in contents.items():
@@ -116,7 +116,7 @@ def output_folder(output: object) -> Path:
 
 
 def check_can_be_made(folder: Path) -> None:
-    """Check that a folder of runs_dir exists or can be made, and leave no trace."""
+    """Check that a folder of runs_dir exists or can be made, without making it."""
     runs_dir = folder.parent
     try:
         if not folder.is_dir():  # os.access is no test: root seems to have every permission
@@ -133,9 +133,9 @@ def refuse_links(folder: Path) -> None:
     for entry in folder.iterdir():
         status = entry.lstat()
         if stat.S_ISLNK(status.st_mode):
-            raise UserError(f"{entry} is a link, and files of a run are not; remove it")
+            raise UserError(f"{entry} is a link; a run folder may have none: remove it")
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise UserError(f"{entry} is no regular file, and files of a run are; remove it")
+            raise UserError(f"{entry} is neither a regular file nor a folder; remove it")
         if entry.name in EXTENDED and status.st_nlink > 1:
             raise UserError(
                 f"{entry} is a hard link: the same file has a second name, and writing would change"

@@ -15,8 +15,8 @@ import torch
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import Ranks
 
-# Plans that cuDNN keeps, one for each shape, each of some 200 KiB of host memory. PyTorch's default
-# is 10,000, which a schedule's two hundred batch sizes would fill; a stage of a ResNet18 needs 300.
+# cuDNN keeps this many execution plans, one for each shape, of some 200 KiB of host memory each.
+# Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.
 PLANS = "1000"
 DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -70,8 +70,8 @@ def check_apart(gpus: Sequence[str], count: int) -> None:
     gpu, shared = Counter(gpus).most_common(1)[0]
     if shared > 1:
         allowed = (
-            f"{shared} processes on {gpu.split()[0]} would share one GPU, of {count} there; start"
-            " at most as many as there are GPUs, or use engine=cpu"
+            f"{shared} processes on {gpu.split()[0]} would share one GPU; start at most as many as"
+            f" there are GPUs ({count}), or use engine=cpu"
         )
         raise ConfigError("engine.device", "cuda", allowed)
 

@@ -100,7 +100,7 @@ class Ranks:
 
     @contextmanager
     def refusing_on_error(self) -> Iterator[None]:
-        """Around code that calls ``joined``: an error before that call ends the others too."""
+        """For code that calls ``joined``: an error before that call ends the other ranks too."""
         before = len(_runs)
         try:
             yield
@@ -237,7 +237,7 @@ class Ranks:
         return _call(texts, self._message)
 
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Sum gradients over ranks: each of Σ loss/b of a share, b samples in the whole batch.
+        """Sum gradients over ranks, each the gradient of Σ loss/b over a rank's share of b samples.
 
         The sum is the gradient of the batch's mean loss. DistributedDataParallel averages, which is
         right for equal shares only. A rank without samples has no gradients, and sends zeros.
@@ -274,7 +274,7 @@ def have_met() -> bool:
 
 
 def _as_in_memory(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """The gradient with its axes in the order of the parameter's memory, as it is sent flat."""
+    """The gradient with its axes in the order of the parameter's memory."""
     strides = parameter.stride()
     return gradient.permute(sorted(range(len(strides)), key=lambda axis: -strides[axis]))
 

@@ -12,7 +12,7 @@ TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
 
 @functools.cache  # all runs of this process share the store, whose port can be opened once
 def store(rank: int, size: int) -> Any:
-    """The store that torchrun's agent holds, or under srun rank 0."""
+    """The store, which torchrun's agent holds; under srun rank 0 holds it."""
     from torch.distributed.rendezvous import rendezvous
 
     if not os.environ.get(TORCHRUN[0]):
