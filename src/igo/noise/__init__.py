@@ -1,4 +1,4 @@
 """Measuring the noise of SGD: C², δ, ρ and the curvature, of any model, from its gradients.
 
-It imports the ground files alone, and needs neither a plan nor a run.
+Imports ground alone, and needs neither a plan nor a run.
 """

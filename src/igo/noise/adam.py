@@ -32,7 +32,7 @@ def preconditioner(state: Any, group: Any) -> Tensor | None:
 def preconditioned(
     optimizer: Optimizer | None, parameters: Sequence[Tensor], squares: Sequence[Tensor]
 ) -> Tensor:
-    """The sum of P² · squares over parameters; NaN where one that is not 0 has no P.
+    """The sum of P² · squares over parameters; NaN if a square that is not 0 has no P.
 
     After a parameter's first update √v̂ is |ḡ| of that batch alone, by which no noise can be scaled.
     """
@@ -68,10 +68,10 @@ def is_capturing() -> bool:
 
 
 class SpreadOfSteps(Spread):
-    """The scatter of P·g over gradients g, with the P of the moment when this is made.
+    """The scatter of P·g over gradients g, with P as it is when this object is made.
 
-    Adam's own P includes the gradient that it scales, so that |P g| ≤ 1/√(1 - β_2). An entry that
-    was hardly reached before has a huge P. So entries of P·g are cut to that bound.
+    Adam's own P includes the gradient that it scales, so |P g| ≤ 1/√(1 - β_2). This P does not, and
+    is huge for an entry that had hardly any gradient. So entries of P·g are cut to the bound.
     """
 
     def __init__(self, optimizer: Optimizer, network: nn.Module) -> None:
@@ -89,7 +89,7 @@ class SpreadOfSteps(Spread):
         return any(scale is not None for scale in self._scales)
 
     def add(self, gradient: Sequence[Tensor | None]) -> None:
-        """Add one more g, leaving out parameters without P, which no gradient has reached."""
+        """Add a gradient g, without the parameters that have no P: no gradient has reached them."""
         entries = zip(self._scales, gradient, self._bounds, strict=True)
         super().add([
             None if p is None or g is None else (p * g).clamp(-bound, bound)
@@ -98,10 +98,10 @@ class SpreadOfSteps(Spread):
 
 
 def follow_batch(optimizer: Optimizer, growth: float) -> None:
-    """Set β_2 to β_2^growth, where the batch is ``growth`` times the first one.
+    """Set β_2 to the first β_2 to the power of ``growth``, the batch size over the first one.
 
     So v keeps its half-life in samples. Adam divides v by 1 - β_2^t, as if β_2 had never changed.
-    So v is scaled where β_2 changes, and v̂ stays as it was [derived].
+    So v is scaled when β_2 changes, and v̂ stays as it was [derived].
     """
     if not is_known(optimizer):
         return

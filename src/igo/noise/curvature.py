@@ -51,7 +51,7 @@ def largest(product: Product, start: Tensor, *, count: int, tolerance: float) ->
         )  # fmt: skip
     except ArpackNoConvergence:
         raise UserError(
-            f"its largest eigenvalues are not found to tolerance={tolerance:g}; raise the"
+            f"the largest eigenvalues are not found to tolerance={tolerance:g}; raise the"
             " tolerance, or take fewer eigenvalues"
         ) from None
     order = np.argsort(values)[::-1].copy()

@@ -27,9 +27,9 @@ from igo.noise.surface import Surface
 class NoiseExponent:
     """A prediction of ρ, its ``value``.
 
-    ``interval`` is its 95 % confidence interval over the mini-batches, widened as only the leading
-    modes were computed. ``steps`` are ηλ_i of these, the largest first, and ``shares`` their w_i.
-    ``rest`` is the share of all other modes together, ``rest_step`` their mean ηλ, weighted by
+    ``interval`` is its 95 % confidence interval over the mini-batches, made wider as only leading
+    modes were computed. ``steps`` are the ηλ_i of these modes, the largest first; ``shares`` are
+    their w_i. ``rest`` is the share of all other modes; ``rest_step`` is their mean ηλ, weighted by
     noise.
     """
 
@@ -75,7 +75,7 @@ def noise_exponent(
         learning_rate: η.
         momentum: β of heavy ball, m ← βm + g. With g scaled by 1 - β, give η(1 - β) for η.
         weight_decay: of an L2 penalty, added to every eigenvalue.
-        batches: K, the batches for the noise, and together for the Hessian.
+        batches: K, the batches for the noise; the Hessian is that of their mean loss.
         modes: how many leading modes to compute, by Lanczos; the others are taken together.
         tolerance: relative, of the eigenvalues.
         seed: of Lanczos's start.
@@ -142,11 +142,11 @@ def _exponent(squares: Tensor, steps: Tensor, eta: float, beta: float) -> NoiseE
 def _rho(
     squares: Tensor, steps: Tensor, eta: float, edge: float, spread: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """ρ, the excess loss of each leading mode and, last, of the rest, and the rest's mean ηλ.
+    """ρ; the excess loss of each leading mode and, last, of the rest; and the rest's mean ηλ.
 
     The rest is one mode with its mean ηλ or, with ``spread``, two modes with that mean: ηλ = 0 and
-    the smallest leading ηλ. The true ρ is between the two, from ρ = 1/3 on, as S − ρT is concave
-    in ηλ there (S the loss, T the loss weighted by e/(e − ηλ)).
+    the smallest leading ηλ. For ρ ≥ 1/3 the true ρ is between the two results, as S − ρT is then
+    concave in ηλ (S is the loss, T the loss weighted by e/(e − ηλ)).
     """
     noise, rest, curved = squares[:-2], squares[-2], squares[-1]
     most = steps[-1].clamp(min=0)

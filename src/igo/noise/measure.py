@@ -1,8 +1,8 @@
 """Measures the noise of any network from gradients of mini-batches, or of single samples.
 
-Both estimate C² = tr Cov of a one-sample gradient. They are the same quantity only where a sample's
-gradient does not depend on the rest of its batch. Under BatchNorm in train mode it does: one-sample
-gradients do not exist there, and are refused.
+Both estimate C² = tr Cov of a one-sample gradient. They agree only if a sample's gradient does not
+depend on the rest of its batch. Under BatchNorm in train mode it does: there one-sample gradients
+do not exist, and are refused.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def _check_measurable(
     )
     if batch_size is None and (explicit or averaged):
         why = "over all ranks, whose gradients are averaged" if averaged else "with loss_of"
-        raise ValueError(f"batch_size=None: give the samples of a batch, {why}")
+        raise ValueError(f"batch_size=None: give the size of a batch, {why}")
     if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters()):
         raise ValueError("a parameter has a post_accumulate_grad hook: backward would train it")
     sampler = getattr(loader, "batch_sampler", None)
@@ -144,7 +144,7 @@ def _size(batch: Any) -> int:
     tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor) and targets.ndim
     if tensors and len(inputs) == len(targets):
         return len(targets)
-    raise ValueError("batch_size=None: give the samples of a batch, which this loader does not say")
+    raise ValueError("batch_size=None: give the size of a batch, which this loader does not say")
 
 
 def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> list[Tensor]:
@@ -209,7 +209,7 @@ def per_sample(
         loss: mean loss of a batch.
         batches: called twice, for the mean and for the spread; gives the same samples.
         n: training samples that these were drawn from.
-        sampling: how, see ``noise.sampling_factor``, for batches of one sample.
+        sampling: how single samples are drawn, see ``noise.sampling_factor``.
         memory: bytes that the gradients of one chunk may take.
 
     Raises:

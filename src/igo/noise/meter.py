@@ -24,7 +24,7 @@ from igo.noise.adam import after_steps, is_known, preconditioned
 from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around
 from igo.noise.spread import cut, product
 
-LONELY = 32  # batches of one part each, after which a warning says that nothing is measured
+WARN_AFTER = 32  # batches in a row, of which nothing was measured
 
 
 class NoiseMeter:
@@ -83,7 +83,7 @@ class NoiseMeter:
             raise ValueError("parameters in 16 bits add rounding noise: use torch.autocast")
         self._sums = dict.fromkeys(("weight", "weights_square", "c2", "c2_square", "square"), 0.0)
         self._size = 0.0  # samples of a part
-        self._lonely = 0  # batches of one part, until a batch has two
+        self._unmeasured = 0  # batches of one part so far; -1 after a batch of two
         self._unseen = 0  # batches in a row whose step Adam did not make
         self._awaits_step: Callable[[], None] | None = None
         self._begin()
@@ -179,23 +179,23 @@ class NoiseMeter:
 
     def _check_parts(self) -> None:
         """Warn once if no batch so far has had two parts."""
-        if self._by_ranks or self._lonely < 0:
+        if self._by_ranks or self._unmeasured < 0:
             return
-        self._lonely = self._lonely + 1 if len(self._sizes) < 2 else -1
-        if self._lonely == LONELY:
+        self._unmeasured = self._unmeasured + 1 if len(self._sizes) < 2 else -1
+        if self._unmeasured == WARN_AFTER:
             warnings.warn(
-                f"the first {LONELY} batches have one part each, and C² needs two: cut them into"
-                " smaller parts, and call meter.part(samples) after the backward pass of each",
+                f"the first {WARN_AFTER} batches have one part each, and C² needs two: cut them"
+                " into smaller parts, and call meter.part(samples) after the backward pass of each",
                 stacklevel=3,
             )
 
     def _await_step(
         self, entries: list[Tensor], mean: list[Tensor], samples: float, parts: int, scale: float
     ) -> None:
-        """Take the scatter by entry (of this rank) and ḡ in when Adam's step has set its P."""
+        """Keep this rank's scatter by entry and ḡ: Adam's next step sets the P to scale them by."""
         self._unseen = self._unseen + 1 if self._awaits_step else 0
-        if self._unseen == LONELY:
-            text = f"adam= made no step in {LONELY} updates: give the optimizer that trains"
+        if self._unseen == WARN_AFTER:
+            text = f"adam= made no step in {WARN_AFTER} updates: give the optimizer that trains"
             warnings.warn(f"{text} (the steps of a CUDA graph are not measured)", stacklevel=3)
         squares = [(g / scale).square() for g in mean]
         optimizer, parameters = self._adam, self._parameters
@@ -231,7 +231,7 @@ class NoiseMeter:
         self._begin()
 
     def _compare_ranks(self, samples: int, scale: float) -> None:
-        """C² from ‖g_r - ḡ‖² of each rank r; DDP's gradient of a rank has its share as weight."""
+        """C² from ‖g_r - ḡ‖² of each rank r, whose gradient is weight · g_r, as its loss was."""
         if not (self._compared or self._local):
             return
         ranks, device = dist.get_world_size(self._group), self._parameters[0].device
@@ -262,7 +262,7 @@ class NoiseMeter:
         self._take(c2 / scale**2, square / scale**2, total, int(parts))
 
     def _take(self, c2: float, square: float, samples: float, parts: int) -> None:
-        """Add a batch's C² and ‖ḡ‖² to the sums; gradients that are not finite are left out."""
+        """Add a batch's C² and ‖∇f‖² to the sums; if one of them is not finite, add none."""
         if self._n is not None:  # drawn without replacement
             c2 *= (self._n - 1) / self._n
         finite = 1.0 if self._n is None else (self._n - samples) / (self._n - 1)

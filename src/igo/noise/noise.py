@@ -47,7 +47,7 @@ class Noise:
 
     ``variance`` is C², (loss per parameter)², and ``interval`` its 95 % confidence interval, None
     for too few batches. ``gradient_square`` is the unbiased estimate of ‖∇f‖², which chance can
-    make negative. It was measured with K = ``batches`` of b = ``batch_size`` samples, drawn as
+    make negative. They were measured with K = ``batches`` of b = ``batch_size`` samples, drawn as
     ``sampling`` says.
     """
 
@@ -84,7 +84,7 @@ def noise_level(
     momentum: float = 0.0,
     gradient_norm: float = 0.0,
 ) -> float:
-    """δ in units of the parameter norm, as published, that is without a finite-sample factor.
+    """δ in units of the parameter norm, as published: without a finite-sample factor.
 
     >>> round(igo.noise_level(0.1, 32, 1280), 3)  # η = 0.1, b = 32 and C² = 1280 of the slides
     0.632
@@ -202,7 +202,7 @@ def from_spreads(
         "disjoint": (n - b * k) / (n - 1),
     }[sampling]
     square = mean_square - variance / (b * k) * finite
-    # Σ‖g - ḡ‖² about the mean of the others, when one batch is left out
+    # with one batch left out: Σ‖g - ḡ‖² of the others about their own mean
     without = [total - spread * (k / (k - 1)) for spread in spreads]
     error = _jackknife(without, total)
     if error is not None and sampling == "disjoint":
@@ -261,8 +261,8 @@ def tail_index(norms: Sequence[float], share: float = 0.1, least: int = 10) -> T
 def _jackknife(without: Sequence[float], total: float) -> float | None:
     """The standard error of log ``total``, a sum of K terms; infinite if one term is nearly all.
 
-    From K = 8 on, the interval from it covers 92 to 96 % where the terms have a variance, and about
-    73 % where they have none, as with a gradient norm of tail index 3 (docs/noise.md).
+    For K = 8 the interval from it covers the true value in 92 to 96 % without heavy tails, and
+    less with them: about 73 % for a gradient norm of tail index 3 (docs/noise.md).
 
     Returns:
         None for fewer than LEAST_FOR_INTERVAL terms.
@@ -277,7 +277,7 @@ def _jackknife(without: Sequence[float], total: float) -> float | None:
 
 
 def around(value: float, error: float | None, k: float) -> tuple[float, float] | None:
-    """The 95 % interval of a positive value whose logarithm has an error found from k terms."""
+    """The 95 % interval of a value above 0; its logarithm has the standard error of k terms."""
     if error is None:
         return None
     if math.isinf(error):

@@ -3,8 +3,8 @@
 Welford's update holds the mean. The increments u_k = (k-1)/k · ‖g_k - ḡ_{k-1}‖² are squares of
 orthogonal contrasts, so their sum is Σ‖g_k - ḡ‖² exactly, without cancellation. The interval and
 the tail index need each gradient's share of the sum. It comes from a random projection of each
-gradient (Johnson and Lindenstrauss 1984): exact up to ``WIDTH`` parameters, beyond to about 4 % of
-a share.
+gradient (Johnson and Lindenstrauss 1984): exact up to ``WIDTH`` parameters; for more, the error is
+about 4 % of a share.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Spread:
     """Σ‖g_k - ḡ‖² and ḡ of gradients that are added one by one.
 
     It holds ḡ in float32 (float64 for float64 parameters) and ``WIDTH`` numbers of each gradient.
-    Squares are summed in float64. Of a DTensor parameter each rank adds its shard, and sums go over
+    Squares are summed in float64. Each rank adds its shard of a DTensor parameter, and sums go over
     the ranks: each rank must add each gradient. Nothing is read from the device before ``noise``.
     """
 

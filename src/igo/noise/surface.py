@@ -1,8 +1,8 @@
 """The loss of fixed samples as a function of the parameters: value, gradient, Hessian products.
 
-Torch differentiates twice, and scipy has the eigenvalue solver. Libraries that do both are not
-used: curvlinops needs seven packages and the deprecated torch.jit, hessian-eigenthings is an alpha
-version and gives a short last batch the weight of a whole one, PyHessian is of 2021.
+Torch differentiates twice, and scipy has the eigenvalue solver. Libraries for both are not used:
+curvlinops needs seven packages and the deprecated torch.jit, hessian-eigenthings is an alpha
+version and gives a short last batch the weight of a whole one, and PyHessian is from 2021.
 """
 
 from __future__ import annotations
