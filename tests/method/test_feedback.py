@@ -169,7 +169,7 @@ def test_what_has_no_meaning_is_refused() -> None:
     for counter, other in ((plain, follows), (follows, plain)):
         with pytest.raises(igo.PlanError, match=r"checkpoint was made with(out)? it; do the same"):
             counter.load_state_dict(other.state_dict())
-    with pytest.raises(RuntimeError, match="where awaits_noise is true"):
+    with pytest.raises(RuntimeError, match="when awaits_noise is true"):
         plain.measured(noise(1.0))
     with pytest.raises(igo.PlanError, match="same arguments"):
         follows.load_state_dict(igo.Counter(graduated(p=0.4), feedback=igo.Feedback()).state_dict())
@@ -181,7 +181,7 @@ def test_a_stage_without_its_noise_is_refused() -> None:
         with pytest.raises(RuntimeError, match=r"stage 1 begins.*call measured\(noise\)"):
             use()
     batches.measured(noise(1.0))
-    with pytest.raises(RuntimeError, match="where awaits_noise is true"):
+    with pytest.raises(RuntimeError, match="when awaits_noise is true"):
         batches.measured(noise(1.0))
 
 

@@ -1,5 +1,4 @@
 """The idea itself: profile, split, plan, batches and the schedule that sets η_m and b_m.
 
-It imports noise and the ground files, and needs neither Hydra nor a run. Your own training loop
-uses it directly.
+Imports noise and ground, and needs neither Hydra nor a run. Your own training loop uses it.
 """

@@ -1,4 +1,4 @@
-"""Checks of the arguments of ``plan``, each by itself and together; errors name the cure."""
+"""Checks the arguments of ``plan``, one by one and together; errors name the cure."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PlanWarning(UserWarning):
 def by_name(
     given: Mapping[str, Any], of_profile: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Fill in what one of the paper's methods stands for, or the default split."""
+    """Replace the name of one of the paper's methods by its arguments; else fill in the split."""
     name, split, stages = given["profile"], given["split"], given["stages"]
     if not isinstance(name, str) or name not in SPLITS:
         return {**given, "split": 0.5 if split is None else split}, {**of_profile}
@@ -125,7 +125,7 @@ def check_sizes(n: int, total: int, given: Mapping[str, Any]) -> None:
 
 
 def check_warmup(warmup: float, samples: int, first: int, n: int | None) -> None:
-    """Refuse a warm-up of ``samples`` that ends in the first batch, of ``first``: no effect."""
+    """Refuse a warm-up of ``samples`` within the first batch, of ``first``: it has no effect."""
     if warmup > 0 and samples <= first:
         epochs = f" ({warmup:g} epochs are {warmup:g} * n = {warmup * n:g})" if n else ""
         allowed = (
@@ -150,7 +150,7 @@ def _check_profile(profile: str | Profile, batch_size: object) -> None:
     _check_choice("profile", profile, (*PROFILES, RAMP, *SPLITS))
     if (profile == RAMP) != isinstance(batch_size, str):
         allowed = f'profile="{RAMP}" takes sizes by samples, batch_size="0:768 250M:1536"'
-        raise PlanError("batch_size", repr(batch_size), f"it must be a number; only {allowed}")
+        raise PlanError("batch_size", repr(batch_size), f"{allowed}; the others take a number")
 
 
 def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
@@ -192,7 +192,7 @@ def _check_number(name: str, value: Any, rule: Rule) -> None:
 
 
 def _check_length(given: Mapping[str, Any]) -> None:
-    """``epochs`` with n, or ``samples`` with or without it."""
+    """Refuse what is neither ``epochs`` with n, nor ``samples`` with n or without."""
     n, epochs, samples = given["n"], given["epochs"], given["samples"]
     if epochs is None and samples is None:
         raise PlanError("epochs", None, "say how long to train: epochs with n, or samples")

@@ -1,7 +1,6 @@
-"""A segment is cut into k equal batches: no sample is dropped or repeated, no batch is short.
+"""Cuts a segment into k equal batches: no sample is dropped or repeated, no batch is short.
 
-A segment is the part of an epoch that belongs to one stage. Where stages are whole epochs, it is an
-epoch.
+A segment is the part of an epoch that belongs to one stage; it may be the whole epoch.
 """
 
 from __future__ import annotations
@@ -81,7 +80,7 @@ class Growth:
     def next(self, stage: int, n: int, phi: float) -> tuple[int, float]:
         """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ and η = η_1 φ (b/b_1)^ρ of a segment of N samples.
 
-        k is at least ⌈N/largest⌉, and at most that of the last segment of N samples. η keeps δ on
+        k is at least ⌈N/largest⌉, and at most k of the last segment of N samples. η keeps δ on
         its curve for every k, with b = N/k. ``stage`` counts from 1.
         """
         rule = self._batching

@@ -44,7 +44,7 @@ class Counter:
             tensor-parallel peers get the same samples. By default all processes of
             torch.distributed share each batch.
         parts: the most samples that go through the model at once. A larger share of a batch is cut
-            into parts, into as many on each rank. Call ``advance`` before each part.
+            into parts, the same number on each rank. Call ``advance`` before each part.
         feedback: makes η and b of each stage follow the noise given to ``measured``.
 
     Attributes:
@@ -72,7 +72,7 @@ class Counter:
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
         self.owner: Callable[[], object] | None = None  # a weak reference to the Schedule
-        self._check_ranks(plan.updates)  # of the last batch: a resume may skip smaller ones
+        self._check_ranks(plan.updates)  # the last row only: a resume may skip smaller batches
 
     @property
     def feedback(self) -> Feedback | None:
@@ -114,7 +114,7 @@ class Counter:
 
     @property
     def awaits_noise(self) -> bool:
-        """Whether a stage begins whose η and b follow the noise: call ``measured`` next."""
+        """Whether a stage begins, and its η and b follow the noise: call ``measured`` next."""
         return self._course.known <= self.updates < self.plan.updates
 
     def measured(self, noise: Noise | None) -> None:
@@ -133,15 +133,15 @@ class Counter:
         if not isinstance(noise, Noise | None):
             raise TypeError(f"measured() takes an igo.Noise, not a {type(noise).__name__}")
         if not self.awaits_noise:
-            raise RuntimeError("measured() is for the start of a stage, where awaits_noise is true")
+            raise RuntimeError("measured() is for the start of a stage, when awaits_noise is true")
         self._course.decide(self._peers.agreed(noise))
 
     def _check_noise(self) -> None:
         if self.awaits_noise:
             stage = self.plan.at(self.updates + 1).stage.stage
             raise RuntimeError(
-                f"stage {stage} begins, whose η and b follow the noise: call measured(noise) before"
-                " its first batches are taken, where awaits_noise is true"
+                f"η and b of stage {stage} follow the noise: when awaits_noise is true, call"
+                " measured(noise) before the first batch is taken"
             )
 
     def parts_of(self, size: int) -> int:
@@ -196,10 +196,10 @@ class Counter:
             self.check_epoch()
 
     def begin_epoch(self) -> None:
-        """Called where an epoch begins."""
+        """Called when an epoch begins."""
 
     def check_epoch(self) -> None:
-        """Called where an epoch has ended, or was left early."""
+        """Called when an epoch has ended or was left early."""
 
     def batches(
         self, samples: Iterable[Any], collate: Callable[[list[Any]], Any] | None = None
@@ -238,7 +238,7 @@ class Counter:
                 raise RuntimeError(f"a batch was taken and no update was counted: {STEP}")
 
     def state_dict(self) -> dict[str, Any]:
-        """The updates that are made, and which plan they are of."""
+        """The number of updates made, and the identity of their plan."""
         course = self._course
         return {"updates": self.updates, **course.planned.identity, **course.state_dict()}
 
@@ -246,8 +246,8 @@ class Counter:
         """Continue where ``state_dict`` was called.
 
         Raises:
-            PlanError: it is of another plan, or was saved with feedback and there is none now, or
-                the other way round.
+            PlanError: the state is of another plan, or only one of the state and this counter has
+                feedback.
         """
         if not self._course.planned.is_that_of(state):
             ours = self._course.planned.arguments

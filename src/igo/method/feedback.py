@@ -37,7 +37,7 @@ class Feedback:
     2 {8, 7} 15.0
 
     b never shrinks, and never exceeds the plan's ``max_batch_size``. δ at the start of a stage is
-    at most that of the stage before, unless C² rose by more than ``limit`` can balance.
+    at most δ at the start of the stage before, unless C² rose by more than ``limit`` can balance.
 
     Args:
         limit: the largest factor between a stage's change of η/√b and the planned change.
@@ -72,7 +72,7 @@ class Course:
         if feedback is None:
             return
         if plan.by_momentum:
-            allowed = "by_momentum leaves the decay to β: leave one of the two out"
+            allowed = "with by_momentum β carries the decay; leave one of the two out"
             raise PlanError("feedback", feedback, allowed)
         if plan.batching is None or plan.batching.noise_exponent != PUBLISHED:
             allowed = "it follows the published δ = η √(C²/b): leave noise_exponent out"
@@ -91,7 +91,7 @@ class Course:
         """Continue where ``state_dict`` was called.
 
         Raises:
-            PlanError: the state is with feedback and this is without, or the other way round.
+            PlanError: only one of the state and this course has feedback.
         """
         if (self.feedback is None) == ("feedback" in state):
             allowed = "the checkpoint was made with{} it; do the same"
@@ -171,7 +171,7 @@ class Course:
         return self._level(last) / self.planned.stages[last].phi_m if self._rows else 1.0
 
     def _level(self, index: int) -> float:
-        """ψ of a row: its η/√b, divided by that of the first row."""
+        """ψ of a row: its η/√b, divided by η/√b of the first row."""
         (k, eta), n, first = self._rows[index], self.planned.stages[index].samples, self._first
         return eta / first.eta_m * math.sqrt(k * first.samples / (n * first.batches))
 

@@ -1,4 +1,4 @@
-"""η and β of an optimizer's parameter groups, now and as the groups were made with."""
+"""η and β of an optimizer's parameter groups: the present values, and the first ones."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def initial(group: dict[str, Any], name: str) -> float:
     """The value that a parameter group was made with. The group keeps it as ``initial_<name>``."""
     key = f"initial_{name}"
     value = group.get(key)
-    if not isinstance(value, float):  # a new group, or a tensor of one of PyTorch's schedulers
+    if not isinstance(value, float):  # not set yet, or a tensor that a PyTorch scheduler has set
         value = group[key] = float(group.get(name, 0.0) if value is None else value)
     return value
 

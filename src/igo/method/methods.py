@@ -1,4 +1,4 @@
-"""The names that the paper gives to schedules: Methods 1 to 4, by γ and split for κ and λ."""
+"""The paper's Methods 1 to 4: γ and split in place of κ and λ."""
 
 from __future__ import annotations
 

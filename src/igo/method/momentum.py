@@ -1,4 +1,4 @@
-"""β_m where the momentum carries the decay, at fixed η and b; below β = 0, η carries the rest."""
+"""β_m for a plan whose decay β carries, at fixed η and b; once β is 0, η carries the rest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rates(
         plan: with ``by_momentum``.
         optimizer: ``shb`` or ``nshb``, see ``noise.noise_level``.
         momentum: β of the first stage.
-        noise: at the start.
+        noise: C² and ‖∇f‖ at the start.
 
     Raises:
         PlanError: C² is 0.

@@ -90,9 +90,9 @@ def plan(
             default, but the paper's methods have their own.
         stages: M, by default one for each epoch. If there are more stages than epochs, or the last
             epoch is not whole, stages begin inside epochs.
-        warmup: samples, or below 1 a share of all samples, over which η rises linearly to η_1, and
-            δ with it: an update's η is η_1 times the samples trained, it included, over ``warmup``.
-            The profile begins after the warm-up.
+        warmup: samples, or below 1 a share of all samples, over which η and δ rise linearly to η_1
+            and δ_1: the update that ends with sample s has η_1 s/``warmup``. The profile begins
+            after the warm-up.
         switch: the share t of the schedule after which the batch grows; until then b is b_1, and
             the learning rate carries the whole decay.
         max_batch_size: the largest batch size allowed; None is n.
@@ -102,7 +102,7 @@ def plan(
         lengths: ``equal`` stages, or ``algorithm3``: updates ∝ 1/(φ_m² - h η_m/η_1) [derived].
         h: of ``algorithm3``, 0 or more.
         epsilon: ε, the accuracy wanted; it chooses M = ⌈(1/(α_0 ε))^(1/p)⌉, Algorithm 3.
-        alpha_0: α_0 of that formula, see ``igo.method.rounds.alpha_0``.
+        alpha_0: α_0 in this M, see ``igo.method.rounds.alpha_0``.
         final_updates: updates of stage M + 1, where δ = 0: full batches at the last η.
         by_momentum: keep η and b constant, as β carries the decay.
         of_profile: the profile's parameters, such as ``p``.
@@ -183,7 +183,7 @@ class _Planner:
             return starts_of_stages(self.total, self.n, given["stages"], given["warmup"])
         if given["split"] == 1 or given["stages"] is not None:
             name = "split" if given["stages"] is None else "stages"
-            allowed = "the batch sizes of a ramp define the stages and carry decay: leave it out"
+            allowed = "a ramp's batch sizes define the stages and carry decay; leave it out"
             raise PlanError(name, given[name], allowed)
         starts, self.sizes = ramp(given["batch_size"], self.total)
         given["batch_size"] = self.sizes[0]
@@ -250,7 +250,7 @@ class _Planner:
         if full and self.given["max_batch_size"] is None and ks[0] > 1:
             warnings.warn(
                 f"b reaches n = {self.n} in stage {full[0]} of {len(self.starts)}: from there on"
-                " SGD has no noise; give max_batch_size=, n if that is what you want",
+                " SGD has no noise; give max_batch_size=, or max_batch_size=n if you want this",
                 PlanWarning,
                 stacklevel=4,
             )
@@ -261,7 +261,7 @@ def rows_of(
     phis: Sequence[float],
     applied: Sequence[tuple[int, float]],
 ) -> tuple[Stage, ...]:
-    """The rows of a plan, from φ, and k and η, of each segment."""
+    """The rows of a plan, from φ, k and η of each segment."""
     rows = []
     for m, (segment, phi, (k, eta)) in enumerate(zip(segments, phis, applied, strict=True), 1):
         gamma = kappa = growth = None

@@ -96,8 +96,8 @@ BASE = inside(1, math.inf, "it must be above 1 (towards 1 it is plain cosine)")
 def cosine_power(at: Position, *, power: Annotated[float, BASE, "power=10"]) -> float:
     """φ_m = (q^((1 + cos πt)/2 + 1) - q)/(q² - q), cosine power annealing (Hundt et al. 2019).
 
-    It is computed as (q^c - 1)/(q - 1), c of ``cosine``, which neither overflows for large q nor
-    loses digits for q near 1.
+    It is computed as (q^c - 1)/(q - 1), with c from ``cosine``: this neither overflows for large q
+    nor loses digits for q near 1.
     """
     log_q = math.log(power)
     return math.expm1(cosine(at) * log_q) / math.expm1(log_q)
@@ -150,7 +150,7 @@ BY_EPOCH = ("exponential",)  # φ depends on the epochs before a stage, not on i
 
 
 def function(profile: str | Callable[..., Any]) -> Callable[..., Any]:
-    """The profile's function, where it is given by name."""
+    """The function of a profile, which is given as a function or by name."""
     return PROFILES[profile] if isinstance(profile, str) else profile
 
 

@@ -57,7 +57,7 @@ def stages_of(
 ) -> int | None:
     """M for ``epsilon``; None where neither it nor ``alpha_0`` is given.
 
-    The plan has room for ``most`` stages, one for each ``unit``, such as an epoch.
+    The plan has room for ``most`` stages; ``unit`` says in the error what ``most`` counts.
 
     Raises:
         PlanError: ``epsilon`` has no meaning here, or needs more stages than ``most``.

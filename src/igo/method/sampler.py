@@ -70,7 +70,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
             It can also be set later, as an attribute.
         rank, ranks, group, mesh, parts: see ``igo.Counter``. With ``parts`` a loader yields parts
             of batches, and ``update.ends`` says when to call ``optimizer.step()``.
-        feedback: see ``igo.Feedback``. Iterations, also of ``epochs``, then end with a stage too.
+        feedback: see ``igo.Feedback``. An iteration, also of ``epochs``, then ends with its stage.
 
     Attributes:
         updates: how many have been made. ``state_dict`` holds it: a checkpoint in mid-epoch
@@ -100,7 +100,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self.check_data()
 
     def __len__(self) -> int:
-        """Batches of the newest epoch, with those already trained; with ``parts``, parts."""
+        """All batches (or parts) of the newest epoch; with feedback, of its newest stage."""
         begun = self._begun or self.plan.at(min(self.updates + 1, self.plan.updates))
         count = 0
         for row in self.plan.segments(begun.epoch):
@@ -187,18 +187,18 @@ class BatchSampler(Counter, Sampler[list[int]]):
             self._pass.check_end()
 
     def evaluation(self, batch_size: int) -> Sampler[list[int]]:
-        """Batches of all samples in order, all on each rank, for evaluation and ``update_bn``."""
+        """Batches of all samples in order, alike on each rank, for evaluation and ``update_bn``."""
         return InOrder(SequentialSampler(range(self.plan.n)), batch_size, drop_last=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """The updates that are made, and the plan and seed that they are of."""
+        """The number of updates made, the identity of their plan, and the seed."""
         return {**super().state_dict(), "seed": self.seed}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was called, with its seed.
 
         Raises:
-            PlanError: it is of another plan, or with feedback and this without, or vice versa.
+            PlanError: it is of another plan, or only one of it and this sampler has feedback.
         """
         super().load_state_dict(state)
         self.seed = state.get("seed", self.seed)
@@ -218,9 +218,9 @@ class BatchSampler(Counter, Sampler[list[int]]):
 class Pass(Iterator[list[int]]):
     """One iteration. It notices batches that were taken and not counted.
 
-    A loader fetches a constant number of batches ahead: those that it has taken at the first update
-    of an iteration, but for one. Where ``usual``, the number that it should fetch ahead, is known
-    and smaller, the first batches were skipped.
+    A loader fetches a constant number of batches ahead. At the first update of an iteration it has
+    taken one more than that number. ``usual`` is the number by the loader's settings; if it is
+    known and smaller, the first batches were skipped.
     """
 
     def __init__(self, sampler: BatchSampler, start: tuple[int, int], usual: int | None) -> None:
@@ -241,7 +241,7 @@ class Pass(Iterator[list[int]]):
 
     def count(self) -> None:
         """Count one batch."""
-        if self._asked == 0:  # the updates are counted without a loader
+        if self._asked == 0:  # no loader has taken a batch
             return
         self._counted += 1
         if self._ahead is None:
@@ -265,7 +265,7 @@ class Pass(Iterator[list[int]]):
             )
 
     def check_end(self) -> None:
-        """Check an iteration that is over, or was left with at most one batch not counted."""
+        """Check an iteration that is over. After an early end its last batch may be uncounted."""
         if self._ahead is not None and self._asked - self._ahead - self._counted > 1:
             self._complain(self._asked - self._ahead - self._counted - 1)
 

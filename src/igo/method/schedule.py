@@ -19,9 +19,9 @@ from igo.method.update import Update
 from igo.noise import adam
 from igo.noise.noise import Noise
 
-# One of several optimizers may miss so many steps in a row, as a GradScaler may skip some.
+# One of several optimizers that misses so many steps in a row is an error; a GradScaler skips some.
 MISSED = 16
-CHECK_AFTER = 32  # updates, after which those that no optimizer made are counted
+CHECK_AFTER = 32  # updates; if no two in a row were made by then, the user is warned
 FOREIGN = (
     "something else writes it: leave other schedulers out (a warm-up is igo.plan's warmup=), and"
     " make the optimizer with the rate that you want"
@@ -102,7 +102,7 @@ class Schedule:
         self._stepped = dict.fromkeys(map(id, self.optimizers), False)
         self._missed = dict.fromkeys(map(id, self.optimizers), 0)
         self._counted = 0  # updates counted here
-        self._with_step: list[int] = []  # those of them that an optimizer made
+        self._with_step: list[int] = []  # the numbers of those that an optimizer made
         self._written = self._rates()
         batches.owner = weakref.ref(self)
         for optimizer in self.optimizers:
@@ -172,7 +172,7 @@ class Schedule:
         self._stepped[id(optimizer)] = True
 
     def _check_written(self) -> None:
-        """Check that the groups still have their rates; groups of a loaded state are new ones."""
+        """Check that the groups have their rates; those of a loaded state are new, not checked."""
         for (group, rate), (now, rate_now) in zip(self._written, self._rates(), strict=False):
             if group is now and rate != rate_now:
                 raise RuntimeError(
@@ -193,7 +193,7 @@ class Schedule:
     def _check_accumulation(self) -> None:
         """Warn if no two consecutive updates were made, as when gradients are accumulated.
 
-        The steps of a CUDA graph are not seen here, but the first of a stage are.
+        The steps of a CUDA graph are not seen here; those before its capture are.
         """
         if self._update is None or not self._update.ends:
             return
@@ -219,7 +219,7 @@ class Schedule:
     def _check_begun(self) -> None:
         """Warn if training begins with the optimizer's state of a later update."""
         for group, rate in self._rates():
-            if not math.isfinite(rate):  # on a GPU, and not read
+            if not math.isfinite(rate):  # it is on a GPU, and was not read
                 continue
             tolerance = groups.rounding(group["lr"])
             if not math.isclose(rate, groups.initial(group, "lr"), rel_tol=tolerance):

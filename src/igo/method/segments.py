@@ -28,7 +28,7 @@ class Segments:
 
 
 def cut(starts: Sequence[int], total: int, n: int) -> Iterator[Segments]:
-    """Yield the segments of stages that begin at samples ``starts`` of ``total``; n an epoch."""
+    """Yield the segments of stages that begin at samples ``starts`` of ``total``; epochs have n."""
     for stage, (start, end) in enumerate(pairwise([*starts, total]), 1):
         place = start
         while place < end:

@@ -63,7 +63,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Row(Stage):
-    """The stages from ``stage`` to ``last``, which are equal, as one row for a person."""
+    """Equal stages, from ``stage`` to ``last``, as one row for a person."""
 
     last: int
 
@@ -97,7 +97,7 @@ class Place:
     learning_rate: float
 
     def __str__(self) -> str:
-        """Where it is, its η and b, and the planned noise of its stage."""
+        """The place of the update, its η and b, and the planned noise of its stage."""
         place = f"update {self.number}: epoch {self.epoch}, batch {self.batch} of {self.batches}"
         noise = f"δ_m/δ_1 {self.stage.phi_m:.4f}, η {self.learning_rate:.5g}, b {self.size:,}"
         return f"{place}, stage {self.stage.stage}: {noise}"
@@ -137,7 +137,7 @@ class Plan:
 
     @property
     def epochs(self) -> int:
-        """Epochs in all, with a last epoch that is not whole and a full-batch final stage."""
+        """All epochs; a last part of an epoch, and each full-batch final update, count as one."""
         return self.stages[-1].epoch_range[-1] if self.stages else 0
 
     @property
@@ -162,7 +162,7 @@ class Plan:
 
     @property
     def rising(self) -> int:
-        """The number of stages after which η rises (κ_m > 1), because k_m is a whole number."""
+        """The number of stages after which η rises: κ_m > 1, as k_m must be a whole number."""
         return sum(stage.kappa_m is not None and stage.kappa_m > 1 + 1e-12 for stage in self.stages)
 
     @property

@@ -9,7 +9,7 @@ from igo.method.stages import Place
 
 @dataclass(frozen=True)
 class Update(Place):
-    """One parameter update, or one part of it: its gradient is the sum over its parts.
+    """One parameter update, or one part of it. The gradients of the parts add up.
 
     ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
     ``part`` of ``parts``. ``own`` is the number of samples of this part on this rank.
