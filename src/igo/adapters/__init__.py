@@ -1,6 +1,6 @@
 """The schedule inside trainers of other libraries, one file for each.
 
-Imports method and what is below it, and the trainer's library.
+Imports method and the packages below it, and the trainer's library.
 """
 
 from __future__ import annotations

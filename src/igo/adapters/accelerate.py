@@ -6,10 +6,10 @@
     loader = prepare(accelerator, DataLoader(data, batch_sampler=batches))
     schedule = igo.Schedule(optimizer, batches)
 
-``accelerator.prepare(loader)`` would give each process a whole batch, so that an update uses as
-many times the samples as there are processes. The sampler shares each batch among processes itself,
-and refuses that call. For batches too large for the memory use ``parts=`` of the sampler. The
-accelerator's ``save_state`` and ``load_state`` include the sampler, also in mid-epoch.
+``accelerator.prepare(loader)`` would give each process a whole batch: R processes would use R times
+the planned samples. The sampler shares each batch among processes itself, and refuses that call.
+For batches too large for the memory use ``parts=`` of the sampler. The accelerator's ``save_state``
+and ``load_state`` include the sampler, also in mid-epoch.
 """
 
 from __future__ import annotations

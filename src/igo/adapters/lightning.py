@@ -33,7 +33,7 @@ else:
 
 
 class Loader(DataLoader[Any]):
-    """A DataLoader with the sampler's state, with which Lightning can resume in mid-epoch."""
+    """A DataLoader with the sampler's state, from which Lightning can resume in mid-epoch."""
 
     batch_sampler: BatchSampler
 
@@ -50,9 +50,9 @@ class Graduated(Callback):
     """Sets η_m before each update, and adds the sampler's state to Lightning's checkpoints.
 
     Epochs differ in length, so Lightning asks for the loader at every epoch, for its progress bar
-    and the epoch's end. ``eta_m`` and ``b_m`` are logged, as applied. Where processes have unequal
-    shares of a batch, their gradients are weighted so that the average is the whole batch's
-    gradient: return the plain mean loss.
+    and the epoch's end. ``eta_m`` and ``b_m`` are logged, as applied. Return the plain mean loss:
+    if processes have unequal shares of a batch, the callback weights their gradients so that the
+    average is the whole batch's gradient.
 
     Args:
         plan: what ``igo.plan`` returns.

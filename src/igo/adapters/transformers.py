@@ -101,7 +101,7 @@ class Epochs(transformers.TrainerCallback):
         self.update = self.batches.advance()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Set the epochs trained, and evaluate, save and log at their ends."""
+        """Set ``state.epoch``; at the end of an epoch ask Trainer to evaluate, save and log."""
         update = self.update
         assert update is not None
         state.epoch = update.epoch - 1 + update.batch / update.batches
@@ -161,13 +161,13 @@ class Trainer(transformers.Trainer):
         return self.lr_scheduler
 
     def log(self, logs: dict[str, float], *arguments: Any, **named: Any) -> None:
-        """Beside the learning rate, the batch size of the newest update."""
+        """Log the batch size of the newest update beside the learning rate."""
         if "loss" in logs and self.epochs.update is not None:
             logs = {**logs, "b_m": self.epochs.update.batch_size}
         super().log(logs, *arguments, **named)
 
     def compute_loss(self, *arguments: Any, **named: Any) -> Any:
-        """Weighted where processes have unequal shares of a batch and average their gradients."""
+        """Weight the loss by this process's share of the batch, if Trainer averages gradients."""
         result = super().compute_loss(*arguments, **named)
         update = self.epochs.update
         if self.model.training and update is not None and not self.model_accepts_loss_kwargs:
@@ -178,7 +178,7 @@ class Trainer(transformers.Trainer):
 
 
 def _check(args: Any, plan: Plan) -> None:
-    """Refuse arguments that would be ignored, and gradient accumulation."""
+    """Refuse arguments that would have no effect, and gradient accumulation."""
     refuse_accumulation("gradient_accumulation_steps", args.gradient_accumulation_steps)
     if args.ignore_data_skip:
         raise UserError("ignore_data_skip must be false: a resumed run continues in its epoch")

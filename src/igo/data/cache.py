@@ -1,7 +1,7 @@
 """A cache of data sets as plain arrays, which all runs of a machine share.
 
-A data set is decompressed and parsed once. Later runs map the arrays, so that one copy in memory
-serves all of them; a run that writes to its arrays gets its own pages.
+A data set is decompressed and parsed once. Later runs map the arrays, so they share a single copy
+in memory; a run that writes to its arrays gets pages of its own.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def cached(
     """The arrays of ``read``, from folder/NAME-DIGEST if an earlier call has saved them.
 
     Args:
-        folder: of all cached data sets; if it cannot be written to, nothing is saved.
+        folder: of all cached data sets; if igo cannot write to it, nothing is saved.
         name: of the data set.
         sources: what the content depends on: files (their size, times and inode number) or
             versions.

@@ -20,11 +20,11 @@ from igo.ground.errors import UserError
 from igo.ground.files import open_regular
 
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
-FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # others start programs: no EPS
+FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # no EPS: it starts a program
 MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the files
 MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
 AT_ONCE = 512  # images that are decoded together
-Resized = tuple[np.ndarray, tuple[int, int]]  # (H, W, C) uint8; height, width in the file
+Resized = tuple[np.ndarray, tuple[int, int]]  # (H, W, C) uint8; ImageNet's size in the file
 DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises for a bad file
 
 
@@ -75,7 +75,7 @@ class Images:
 
     @property
     def fit_in_memory(self) -> bool:
-        """Whether all images, decoded, are kept in memory; ImageNet's are too many."""
+        """Whether all decoded images are kept in memory; ImageNet's are too many."""
         total = (len(self.train) + len(self.test)) * self.least_bytes
         return self.name != "imagenet" and total <= MOST_BYTES
 
@@ -87,14 +87,14 @@ class Images:
 
     @property
     def open_file(self) -> Callable[[Path], Any]:
-        """Opens a file, resized unless it is ImageNet's, whose transforms resize it."""
+        """A function that opens an image and resizes it; the transforms resize ImageNet's."""
         if self.name == "imagenet":
             return partial(opened, mode="RGB")
         size, channels = self.form
         return partial(decode, size=size, channels=channels)
 
     def resized(self, files: Sequence[File]) -> Iterator[Resized]:
-        """Yield each image in order, ImageNet's resized like test images, and its size before."""
+        """Yield each image resized, in order; ImageNet's like test images, with the size before."""
         for start in range(0, len(files), AT_ONCE):
             yield from _parallel(self._resize, files[start : start + AT_ONCE])
 

@@ -1,4 +1,4 @@
-"""Facts of a data set, for settings of conf/dataset that are null; found once and remembered."""
+"""Facts of a data set, in place of null in conf/dataset; computed once and remembered."""
 
 from __future__ import annotations
 

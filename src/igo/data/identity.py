@@ -1,4 +1,4 @@
-"""The identity of the data that a run read: a fingerprint of their content, wherever they are."""
+"""The identity of the data that a run read: a fingerprint of the content, without the place."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SIZE = 8  # bytes of a fingerprint
 
 @dataclass(frozen=True)
 class Identity:
-    """The identity of data.
+    """The data that a run read.
 
     ``n`` counts all training images, in use or not. ``fingerprint`` is of all images and labels;
-    for images that stay on disk, of names, sizes and a sample of contents.
+    for image files, of names, sizes and a sample of contents.
     """
 
     name: str

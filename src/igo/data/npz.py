@@ -68,7 +68,7 @@ def _split(file: Path, arrays: dict[str, np.ndarray], images: str, labels: str) 
     if not whole or classes.shape != (len(pixels),) or len(pixels) < 2 or classes.min() < 0:
         raise UserError(
             f"{file}: {labels} is {classes.dtype} of shape {classes.shape}; it must be a class from"
-            f" 0 upwards for each of the {len(pixels)} images, two of them at least"
+            f" 0 upwards for each of the {len(pixels)} images, and at least two are needed"
         )
     if classes.max() >= MOST_CLASSES:  # before astype, which wraps around
         raise UserError(

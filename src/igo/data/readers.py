@@ -1,4 +1,4 @@
-"""Reads the files of each data set as arrays; torchvision reads the original formats.
+"""Reads each data set as arrays; torchvision reads the original formats.
 
 The arrays are kept in data_dir/cache, see igo.data.cache.
 """
@@ -40,7 +40,7 @@ def read(name: str, place: Place, known: Source | None = None) -> Splits:
     Args:
         name: of the data set.
         place: where to look for it.
-        known: its source, if it is known already.
+        known: the reader's result, if the caller has it.
 
     Raises:
         Missing: the data set is not there.
@@ -57,7 +57,7 @@ def read(name: str, place: Place, known: Source | None = None) -> Splits:
         }  # fmt: skip
 
     kept = cached(place.cache, name, (*source.parts, code_of(name)), arrays)
-    if not kept.keys() >= ARRAYS:  # the cached folder is whole, but of something else
+    if not kept.keys() >= ARRAYS:  # the cached folder has other arrays
         kept = arrays()
     train = Split(kept["train_images"], kept["train_labels"])
     return train, Split(kept["test_images"], kept["test_labels"])

@@ -27,8 +27,8 @@ Splits = tuple[Split, Split]  # for training, for testing
 class Place:
     """Where to look for a data set, and the form that the user's own images get.
 
-    ``root`` (a folder of images) and ``file`` (an .npz) are for the user's own data. None as
-    ``image_size`` or ``channels`` leaves it as it is.
+    ``root`` (a folder of images) and ``file`` (an .npz) are for the user's own data. With None as
+    ``image_size`` or ``channels`` the images keep theirs.
     """
 
     data_dir: Path
@@ -60,7 +60,7 @@ class Source:
 
 
 class Missing(UserError):
-    """A data set is not there, and was not downloaded, or could not be."""
+    """A data set is not there; it was not downloaded, or could not be."""
 
 
 def missing(place: Place, problem: str, cure: str) -> Missing:

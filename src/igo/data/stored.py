@@ -58,7 +58,7 @@ def splits(images: Images, watch: Watch = lambda *_: nullcontext(lambda: None)) 
 
     Args:
         images: of a folder; other files, another size or other channels are stored apart.
-        watch: called with a message and the number of images; its result is called for each image.
+        watch: makes a context from a message and a number of images; its value is called for each.
     """
     parts = {"train": images.train, "test": images.test}
     return [_stored(images, part, files, watch) for part, files in parts.items()]
