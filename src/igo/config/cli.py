@@ -34,7 +34,7 @@ EXIT_USER_ERROR = 2
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
-SHORTEST_HINTED, MOST_HINTS = 4, 3  # letters of a name that is looked for; names shown
+SHORTEST_HINTED, MOST_HINTS = 4, 3  # letters of a name that gets hints; the most hints shown
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 FLAGS_WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 
@@ -52,7 +52,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
         return print_help(help_text(_program(), config, width))
     sys.argv[1:] = _flags_first(sys.argv[1:])
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through to the lines below
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach the lines below
     guard_composition()
     raised: list[Exception] = []  # by the program; the other ranks know of it
 
@@ -113,7 +113,7 @@ def _flags_first(arguments: list[str]) -> list[str]:
 
 
 def print_help(text: str) -> None:
-    """Print it; its reader may leave before the end."""
+    """Print the text. A closed pipe ends the program silently."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -148,7 +148,7 @@ def _is_unread() -> bool:
 
 
 def _end_quietly() -> NoReturn:
-    """End as SIGPIPE ends other programs whose output ``| head`` reads."""
+    """End silently, with the exit code of a program that SIGPIPE ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for Python's own flush at the exit
     raise SystemExit(128 + signal.SIGPIPE)
 
@@ -174,7 +174,7 @@ def fail(message: str, composing: bool = False) -> NoReturn:
 
 
 def _fail_if_disk(error: OSError) -> NoReturn:
-    """End with one line if a disk is full or broken, or a name too long; else raise the error."""
+    """End with one line if a disk is full or broken or a name is too long; else raise the error."""
     if error.errno not in DISK_ERRORS:
         raise error
     fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
@@ -199,7 +199,7 @@ def _missing_config(error: MissingConfigException) -> str:
     near = [option for option in options if len(name) >= SHORTEST_HINTED and name in option]
     near += [f"{g}={name}" for g in group_names() if (CONF / g / f"{name}.yaml").is_file()]
     hint = hints.choice(group, name, options)
-    if 0 < len(near) <= MOST_HINTS and group not in ("model", "optimizer"):  # or any of timm's
+    if 0 < len(near) <= MOST_HINTS and group not in ("model", "optimizer"):  # timm has more names
         hint = f". Did you mean {' or '.join(map(repr, near))}?"
     return str(ConfigError(group, name, f"it must be one of {', '.join(options)}{hint}"))
 

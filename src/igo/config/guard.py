@@ -2,8 +2,8 @@
 
 A command line or a folder of --config-dir may come from elsewhere. Hydra calls what ``_target_``
 names and writes where its own settings say, and OmegaConf reads the environment. So this file lists
-what is allowed. Hydra writes before it calls a program, and has no hook between the two. Every
-composition passes its loader in hydra._internal, so that loader is wrapped.
+what is allowed. Hydra writes files before it calls a program, and has no hook before that. Every
+composition goes through its loader in hydra._internal, so that loader is wrapped.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def guard_composition() -> None:
 
 
 def check(composed: DictConfig) -> None:
-    """Compare a composed configuration with the lists of this file."""
+    """Refuse a composed configuration with values outside the lists of this file."""
     for name, value in leaves(OmegaConf.to_container(composed, resolve=False)):
         if name.rpartition(".")[2] == "_target_" and not str(value).startswith(TARGETS):
             raise UserError(f"{name}={value} is not allowed: settings are values, not code to call")

@@ -1,4 +1,4 @@
-"""The text of --help: every group and knob with its comment, read from conf/ itself."""
+"""The text of --help: every group and setting with its comment, read from conf/."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def options_with(setting: str) -> list[str]:
 def _group_lines(group: str) -> list[str]:
     """The options of a group, then each of their settings once with the options that have it.
 
-    An option that builds on another has the settings of that one.
+    An option that builds on another has the settings of the other too.
     """
     texts = {path.stem: path.read_text() for path in option_files(group)}
     lines = [f"  {option:<26}{_heading(text)}" for option, text in texts.items()]
@@ -137,7 +137,7 @@ def _group_lines(group: str) -> list[str]:
 
 
 def _group_settings(text: str, group: str) -> list[Setting]:
-    """An option's settings of its own group; an option that sets others too names the group."""
+    """An option's settings in its group; with ``@package _global_`` it has others too."""
     prefix = f"{group.replace('/', '.')}."
     if "@package _global_" in text:
         return [s for s in _settings(text) if s.name.startswith(prefix)]
@@ -155,7 +155,7 @@ def _heading(text: str) -> str:
 
 
 def _settings(text: str, prefix: str = "") -> list[Setting]:
-    """All settings of a YAML file, those nested a level deeper with their full names."""
+    """All settings of a YAML file; a nested one has its full name."""
     settings, parent = [], ""
     for line in text.splitlines():
         match = re.match(r"( *)([a-z]\w*):\s*([^#]*?)\s*(?:#\s*(.*))?$", line)

@@ -27,7 +27,7 @@ ALIASES = {  # what settings are called elsewhere
 
 
 def setting(name: str, known: Collection[str]) -> str:
-    """`` Did you mean 'x'?`` for a setting that is not there; empty where no name is like it.
+    """`` Did you mean 'x'?`` for a setting that does not exist; empty if no name is like it.
 
     Args:
         name: as typed, ``lr`` or ``optimizer.lr``.

@@ -36,8 +36,8 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
 
     Args:
         composed: what Hydra made of conf/ and the command line.
-        typed: full names of the settings that the user typed; a typed setting that would have no
-            effect, or that contradicts another one, is an error rather than silently ignored.
+        typed: full names of the settings that the user typed. A typed setting is an error if it
+            would have no effect or contradicts another one.
     """
     if composed.get("run") is not None:
         allowed = "it continues one run with its own configuration; leave -m out"
@@ -71,7 +71,7 @@ def _find_facts(values: Any) -> None:
     right_types = all(isinstance(path, str) for path in paths)
     right_types = right_types and all(size is None or _is_size(size) for size in numbers)
     if not (unknown and right_types):
-        return  # the check of types, later, raises the error
+        return  # the check of types raises the error later
     data_dir, root, file = (Path(path) if path else None for path in paths)
     place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
     facts_of_files = facts.find(dataset["name"], place)
@@ -87,7 +87,7 @@ def _is_size(value: object) -> bool:
 
 
 def _check_plain(values: object) -> None:
-    """See that no value is missing, and that no whole number has more bits than tensors allow."""
+    """Check that no value is missing, and that whole numbers fit in the 64 bits of a tensor."""
     for name, value in leaves(values):
         if isinstance(value, int) and abs(value) >= 2**63:
             raise ConfigError(name, f"a number of {value.bit_length()} bits", "it is too large")
@@ -131,8 +131,8 @@ def read_config(path: Path) -> Config:
 def record_values(text: str) -> Any:
     """The plain values in a YAML file that somebody else may have written.
 
-    A record has no tags, which make objects, no references, by which a page of text may need more
-    memory than there is, and no ``${…}``, which OmegaConf would resolve.
+    Tags, which make objects, are refused. So are references, by which a page of text may need more
+    memory than there is, and ``${…}``, which OmegaConf would resolve.
 
     Raises:
         ValueError: the text is not YAML, or holds a tag, a reference or ``${…}``.
@@ -149,7 +149,7 @@ def record_values(text: str) -> Any:
         raise ValueError(getattr(error, "problem", None) or str(error).splitlines()[0]) from None
 
 
-# A part of OmegaConf's error about a value, and what a person should know.
+# A part of OmegaConf's error about a value, and the words for a person.
 WORDS = {
     "could not be converted to Integer": "it must be a whole number",
     "Union[int, str": "it must be a whole number or auto",

@@ -22,7 +22,7 @@ FORMULAS = {
 
 
 def called(optimizer: OptimizerConfig) -> str:
-    """An optimizer as it is typed."""
+    """An optimizer as a person types it."""
     name = optimizer.name
     return f"optimizer=timm optimizer.name={name}" if optimizer.timm else f"optimizer={name}"
 
@@ -45,12 +45,12 @@ def why_null(optimizer: OptimizerConfig) -> str | None:
 
 
 def described(optimizer: OptimizerConfig) -> dict[str, str | None]:
-    """For a record: the formula of δ, and why δ is null where it is."""
+    """For a record: the formula of δ, and why δ is null, if it is."""
     return {"delta": FORMULAS.get(law(optimizer) or ""), "why_null": why_null(optimizer)}
 
 
 def check_name(optimizer: OptimizerConfig) -> None:
-    """See that there is an optimizer of this name; timm itself is asked later."""
+    """Check that there is an optimizer of this name; timm's names are checked later."""
     name = optimizer.name
     if not optimizer.timm and name not in OPTIMIZERS:
         hint = hints.choice("optimizer.name", name, OPTIMIZERS)
@@ -65,7 +65,7 @@ def declared_settings(optimizer: OptimizerConfig) -> dict[str, Declared]:
 
 
 def complete(optimizer: OptimizerConfig) -> None:
-    """Fill in the defaults of what is not set."""
+    """Fill in the defaults of settings that are not set."""
     known = arguments(function(optimizer.name, of_timm=optimizer.timm))
     missing = [name for name in known if getattr(optimizer, name) is None]
     with_default = [name for name in missing if known[name].default is not None]
@@ -82,7 +82,7 @@ def _optional() -> set[str]:
 
 
 def check(optimizer: OptimizerConfig) -> None:
-    """See that nothing is set that the optimizer does not have."""
+    """Refuse a setting that the optimizer does not have."""
     for name in sorted({*_optional(), "momentum"} - declared_settings(optimizer).keys()):
         if value := getattr(optimizer, name):
             having = [other for other in OPTIMIZERS if name in arguments(OPTIMIZERS[other])]

@@ -1,8 +1,8 @@
 """Optimizers by name, each a function whose keyword arguments are its settings.
 
-The annotation of an argument gives its range, and its default is used where nothing is set. A file
-in conf/optimizer/ shows the settings to a person. PyTorch is imported where an optimizer is made,
-since a plan is printed without it.
+The annotation of an argument gives its range; its default is used if nothing is set. A file in
+conf/optimizer/ shows the settings to a person. PyTorch is imported when an optimizer is made: a
+plan is printed without it.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def _sgd(
         list(parameters), lr=learning_rate, momentum=momentum, dampening=dampening,
         weight_decay=weight_decay, fused=True,
     )  # fmt: skip
-    if momentum:  # m = 0 must be there: PyTorch's first m would be g, not (1 - β) g, and unwritten
-        # memory where loss scaling skips the first step
+    if momentum:  # begin with m = 0: PyTorch's first m would be g, not (1 - β) g, and unwritten
+        # memory if loss scaling skips the first step
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

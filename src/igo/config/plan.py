@@ -11,12 +11,12 @@ from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
 
-# The settings behind arguments of `plan` that have another name.
+# Settings that have another name than their argument of `plan`.
 SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}
 
 
 def stages_of(config: Config) -> int:
-    """M as it is set, or as ε asks for, or the number of epochs."""
+    """M as ε or the settings choose it, else the number of epochs."""
     schedule = config.schedule
     try:
         needed = rounds.stages_of(

@@ -38,7 +38,7 @@ def _model_parts() -> dict[str, set[str]]:
 
 MODEL_PARTS = _model_parts()
 
-WORDS = (  # that numbers may be instead
+WORDS = (  # allowed in place of a number
     ("engine.threads", "auto"), ("schedule.noise_exponent", "measured"), ("evaluate_every", "auto"),
 )  # fmt: skip
 
@@ -49,7 +49,7 @@ FEW = 1000  # images; evaluating so few after each epoch takes a fraction of a s
 
 
 def check(setting: str, value: Any, notes: Declared) -> None:
-    """See that a value is one of its setting's choices, and in its range."""
+    """Check that a value is one of its setting's choices, and in its range."""
     word = str(value).lower() if isinstance(value, bool) else value
     if value is None or (setting, value) in WORDS:
         return
@@ -65,7 +65,7 @@ def check(setting: str, value: Any, notes: Declared) -> None:
 def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
     schedule, optimizer = config.schedule, config.optimizer
-    if isinstance(schedule.noise_exponent, int):  # its setting is untyped, as it takes a word too
+    if isinstance(schedule.noise_exponent, int):  # it is untyped, as it may be a word
         schedule.noise_exponent = float(schedule.noise_exponent)
     for name, setting in SETTINGS.items():
         check(name, value_of(config, name), setting.notes)
@@ -116,7 +116,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
 
 
 def _epochs_between_evaluations(config: Config) -> int:
-    """The fewest that keep to TRAINED_PER_EVALUATED; the last epoch is evaluated in any case."""
+    """The smallest interval that keeps to TRAINED_PER_EVALUATED; the last epoch counts as well."""
     images = (config.dataset.test_samples or 0) + held_out(config.dataset)
     if images <= FEW:
         return 1
@@ -157,20 +157,20 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
 
 
 def check_combinations(config: Config, typed: Collection[str]) -> None:
-    """Check what settings must keep together."""
+    """Check the rules between settings."""
     _check_schedule(config, typed)
     _check_batches(config)
     _check_place(config.dataset)
     _check_model_fits_data(config)
     optimizer_rules.check(config.optimizer)
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
-        allowed = "engine.micro_batch_size is set, which it would choose; leave one out"
+        allowed = "it chooses engine.micro_batch_size, and that is set; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
     if config.engine.compile and str(config.engine.graphs).lower() != "false":
         allowed = "a compiled model in a CUDA graph was not tried on a GPU yet; use graphs=false"
         raise ConfigError("engine.compile", True, allowed)
     if config.schedule.feedback == "measured" and optimizer_rules.law(config.optimizer) != "sgd":
-        allowed = "it follows the noise of optimizer=sgd; with momentum ‖∇f‖ has a part in it"
+        allowed = "it follows the noise of optimizer=sgd; with momentum δ depends on ‖∇f‖ too"
         if optimizer_rules.law(config.optimizer) not in optimizer_rules.OF_SGD:
             allowed = "it follows the noise of optimizer=sgd; use that, or leave it out"
         raise ConfigError("schedule.feedback", "measured", allowed)
@@ -262,7 +262,7 @@ def _check_model_fits_data(config: Config) -> None:
             allowed = f"dataset.channels={dataset.channels}; it must have a number for each"
             raise ConfigError(setting, values, allowed)
     if not all(0 <= mean <= 1 for mean in dataset.mean):
-        raise ConfigError("dataset.mean", dataset.mean, "pixels are in [0, 1]; so must each be")
+        raise ConfigError("dataset.mean", dataset.mean, "each must be in [0, 1], as pixels are")
     if not all(1e-6 <= std <= 1e6 for std in dataset.std):
         raise ConfigError("dataset.std", dataset.std, "each must be in [0.000001, 1,000,000]")
     if dataset.augment.crop >= dataset.image_size:

@@ -1,7 +1,7 @@
 """The typed configuration: the settings of a run, each with its type, default and range.
 
-conf/ holds the values and explains them. ``rules`` checks what settings must keep together, and
-``load`` makes a Config of what Hydra composed.
+conf/ holds the values and explains them. ``rules`` checks them, and ``load`` makes a Config of
+what Hydra composed.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class DatasetConfig:
 
     ``samples`` counts the training images in use, with those held out for validation.
     ``validation`` is the share of them that is held out to tune on. With ``redraw`` each seed draws
-    its own images, where not all are used. ``workers`` is the number of DataLoader processes, where
-    images are read from disk. With ``cache`` such images are resized once and kept. Only
-    dataset=folder has a ``root``, and only dataset=arrays a ``file``.
+    its own images, if not all are used. ``workers`` is the number of DataLoader processes for
+    images on disk. With ``cache`` these images are resized once and kept. Only dataset=folder has
+    a ``root``, and only dataset=arrays a ``file``.
     """
 
     name: Annotated[str, readers.NAMES, "data"]
@@ -92,7 +92,7 @@ class _OptimizerConfig:
 
 @dataclass
 class _ScheduleConfig:
-    """A noise profile with its parameters (those of others are null), and the stages it has."""
+    """A noise profile with its parameters (those of other profiles are null), and the stages."""
 
     profile: Annotated[str, tuple(PROFILES), "schedule"]
     stages: Annotated[int | None, RULES["stages"], "M"] = None
@@ -116,7 +116,7 @@ class _ScheduleConfig:
 if TYPE_CHECKING:
 
     class ScheduleConfig(_ScheduleConfig):
-        """With the parameters of all profiles; the program itself reads these."""
+        """With those parameters of profiles that igo itself reads, for mypy."""
 
         p: float | None = None
         gamma: float | None = None
@@ -174,7 +174,7 @@ class TrackingConfig:
 
 @dataclass
 class Config:
-    """One run. The fields at the top are the knobs that people turn."""
+    """One run. Settings without a group are the most used."""
 
     dataset: DatasetConfig
     model: ModelConfig
@@ -201,7 +201,7 @@ class Config:
 SETTINGS = dict(settings_of(Config))
 
 
-# The version of what settings mean. It is raised where the same settings give another result, as
+# The version of what settings mean. It is raised when the same settings give another result, as
 # when epochs became equal batches (2). Runs of an earlier rule are never continued.
 RULE = 2
 
@@ -240,7 +240,7 @@ def held_out(dataset: DatasetConfig) -> int:
 
 
 def draw_of(config: Config) -> int:
-    """The seed of which images are used and which held out."""
+    """The seed that chooses the images in use, and those held out."""
     return config.seed if config.dataset.redraw else 0
 
 
@@ -263,8 +263,8 @@ def shared_settings(config: Config) -> dict[str, Any]:
 def result_settings(config: Config) -> dict[str, Any]:
     """The settings that make a run's result what it is, by full name.
 
-    Settings that change no result are left out, and so are settings at their neutral value, the
-    default of their field here. So a new setting renames no run, and a default here never changes.
+    Settings that change no result are left out, and so are settings with the default of their field
+    here. So a new setting renames no run. For this, a default here must never change.
     """
     groups = tuple(f"{name}." for name in NO_EFFECT)
     without = {name for name in SETTINGS if f"{name}.".startswith(groups)}

@@ -1,4 +1,4 @@
-"""Settings as annotated fields of a class: how they are declared, and how values are read."""
+"""Settings as annotated fields of a class: their declarations and their values."""
 
 from __future__ import annotations
 
