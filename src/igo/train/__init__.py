@@ -1,4 +1,4 @@
 """Training: images on the device, the loop, the engine of a step, models, C² while it trains.
 
-It imports config and the rooms below, and uses no run folder, no W&B and no terminal.
+Imports config and the packages below it. It uses no run folder, no W&B and no terminal.
 """

@@ -56,7 +56,7 @@ class SyncedBatchNorm(_BatchNorm):
         return out
 
     def _by_batch(self, x: Tensor) -> Tensor:
-        """Sum Σx, Σx² and the count over ranks, in float64 so that Σx² - (Σx)²/count is precise."""
+        """Normalise by Σx, Σx² and the count over ranks, in float64 for a precise variance."""
         values = x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
         axes, shape = [0, *range(2, x.dim())], [1, -1, *[1] * (x.dim() - 2)]
         n = x.numel() // x.shape[1]
@@ -67,7 +67,7 @@ class SyncedBatchNorm(_BatchNorm):
         squares = centred + centre.double() * (2 * sums - n * centre.double())
         samples = torch.full((1,), n, dtype=torch.float64, device=x.device)
         summed = cast(Tensor, _Sum.apply(torch.cat((sums, squares, samples)), self.ranks))  # type: ignore[no-untyped-call]
-        count = summed[-1:].detach()  # a tensor, as reading the number waits for a GPU
+        count = summed[-1:].detach()  # a tensor: reading the number would wait for a GPU
         mean, square = (summed[:-1] / count).chunk(2)
         variance = square - mean.square()
         scale = (variance + self.eps).rsqrt()
@@ -121,7 +121,7 @@ def is_synced(network: nn.Module) -> bool:
 
 
 def average(network: nn.Module, ranks: Ranks) -> None:
-    """Give all ranks the mean of their running statistics; synced ones are equal already."""
+    """Give all ranks the mean of their running statistics, unless these are synced."""
     if ranks.size == 1 or is_synced(network):
         return
     for module in network.modules():

@@ -17,7 +17,7 @@ MOST = 32  # times that a model is compiled: for train and eval mode, and for ra
 
 @dataclass
 class Compiled:
-    """Calls a model: compiled where its gradient is needed, else not.
+    """Calls a model: compiled if gradients are needed, otherwise not.
 
     The model's state, hooks and parameter names do not change.
     """

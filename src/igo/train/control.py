@@ -1,4 +1,4 @@
-"""The noise level that a stage of a run aims at, and that of a measurement."""
+"""The planned noise level of a stage, and the noise level of a measurement."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from igo.train.on_device import Batch
 Step = Callable[[], Tensor]
 Update = Callable[[Batch], Tensor]  # one training step on a batch; its totals
 
-# Whether auto captures depends on sizes alone, so it is the same on every machine and after a
+# With auto, sizes alone decide about a capture, so it is the same on every machine and after a
 # resume. Both numbers are estimates. Larger batches take a GPU longer than their launches;
 # capturing and comparing take about as long as thirty steps.
 MOST_PIXELS = 128 * 32 * 32
@@ -131,9 +131,8 @@ class Graphs:
     ) -> None:
         """Before an epoch, drop the graphs if they no longer fit.
 
-        ``steps`` are left in the stage, by the size of the batches that may be captured. The
-        learning rate is a tensor that changes in place; the optimizer's other values are fixed in a
-        graph.
+        ``steps`` are the steps left in the stage, by batch size, for batches that may be captured.
+        η is a tensor that changes in place; a graph fixes the optimizer's other values.
         """
         self._network, self._optimizer = network, optimizer
         fixed = {*steps}, *_fixed(optimizer)
@@ -189,11 +188,11 @@ class Graphs:
         _copy(after, tensors)
         generator.set_state(state_after)
         if not shape.compared:
-            self._give_up("a replay is not its step to the bit (engine.deterministic helps)")
+            self._give_up("a replay has other bits than its step (engine.deterministic helps)")
         return totals
 
     def _give_up(self, reason: str) -> None:
-        """Make no more graphs: what failed would fail again, out of memory at larger sizes."""
+        """Make no more graphs: the same would fail again; memory would run out at larger sizes."""
         self._given_up = True
         self.outcome |= dict.fromkeys(self._shapes, f"given up: {reason}")
         self._drop({})
@@ -212,8 +211,8 @@ class Graphs:
 def build(setting: bool | str, device: torch.device, scaled: bool, ranks: Ranks) -> Graphs | None:
     """The graphs of a run; None if engine.graphs is false, or auto and there is an obstacle.
 
-    No graph can contain fp16's loss scaling, which decides in each step whether the optimizer
-    moves, or sums over ranks, which go through the CPU in part.
+    A graph cannot contain fp16's loss scaling, which decides in each step whether the optimizer
+    moves. It cannot contain sums over ranks, which are partly made on the CPU.
     """
     wanted = str(setting).lower()
     obstacles = {

@@ -38,8 +38,8 @@ class Data(Protocol):
     ) -> Iterator[Batch]:
         """Yield augmented training batches, one for each (b,) int64 tensor of indices in [0, n).
 
-        b may be 0, in a rank's share of a small batch. Of images on disk, a batch above ``at_once``
-        is an OnHost: slice it.
+        b may be 0, in a rank's share of a small batch. For images on disk, a batch above
+        ``at_once`` is an OnHost: slice it.
         """
         ...
 

@@ -42,12 +42,12 @@ class Engine:
     autocast: torch.dtype | None
     scaler: torch.amp.GradScaler
     micro_batch_size: int
-    note: str = ""  # to show to the user about the chosen device and precision
+    note: str = ""  # for the user, about the chosen device or precision
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
     graphs: Graphs | None = None
     compiled: Compiled | None = None  # calls the model, if it is compiled
-    skip: bool = False  # skip updates that are not finite, with BatchNorm as before them
+    skip: bool = False  # skip updates that are not finite, and restore BatchNorm
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory, and sync BatchNorm over ranks."""
@@ -74,7 +74,7 @@ class Engine:
             network: the model.
             images: this rank's share of the batch.
             labels: of these images.
-            span: the samples of the shared batch that these are of, see Ranks; None with one rank.
+            span: samples of the whole batch, of which these are a rank's; None with one rank.
 
         Returns:
             (2,) float32 on the device: the sum of this rank's losses, and its correct answers.
@@ -109,11 +109,11 @@ class Engine:
         *,
         eager: bool = False,
     ) -> Tensor:
-        """Make one update on one batch, with ``backward``'s result; the host does not wait.
+        """Make one update on one batch; return what ``backward`` returns.
 
-        If the loss returned is not finite, no update was made, see finite. In fp16 the scaler
-        handles an overflow of the gradient alone, and the loss is finite. With CUDA graphs the step
-        is a graph's, unless it is ``eager``.
+        With a fused optimizer the host does not wait. If the loss returned is not finite, no update
+        was made, see finite. In fp16 the scaler handles an overflow that only the gradient has; the
+        loss is finite. With CUDA graphs a graph makes the step, unless it is ``eager``.
         """
         if self.graphs is not None and not eager:
             return self.graphs.step(partial(self.step, network, optimizer, eager=True), batch)
@@ -147,7 +147,7 @@ class Engine:
             yield images[start:end], labels[start:end]
 
     def smallest_part(self, batch_sizes: Iterable[int]) -> int:
-        """The fewest samples that the model will see at once, of batches of these sizes."""
+        """The fewest samples that the model sees at once in batches of these sizes."""
         return min(size // math.ceil(size / self.micro_batch_size) for size in batch_sizes)
 
     @torch.no_grad()
@@ -180,7 +180,7 @@ class Engine:
 def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
     """Choose device, precision and threads. Each process takes a GPU of its machine.
 
-    Images of very few pixels a side, ``image_size``, get one thread.
+    For images of very few pixels a side (``image_size``) it is one thread.
     """
     on_gpu = gpus.wanted(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")
@@ -201,8 +201,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     best = _best_precision(device)
     precision = best if config.precision == "auto" else config.precision
     gpus.configure(precision)
-    alone = config.device == "auto" and not on_gpu and "SLURM_JOB_ID" in os.environ
-    note = gpus.NOT_IN_JOB if alone else ""
+    unexpected = config.device == "auto" and not on_gpu and "SLURM_JOB_ID" in os.environ
+    note = gpus.NOT_IN_JOB if unexpected else ""
     if precision == "bf16" != best:
         here = "GPU" if on_gpu else "CPU"
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
@@ -245,7 +245,7 @@ def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
 
 
 def _best_precision(device: torch.device) -> str:
-    """bf16 where the hardware multiplies in it, fp16 on older GPUs, fp32 elsewhere."""
+    """bf16 if the hardware multiplies in bf16, else fp16 on a GPU and fp32 on a CPU."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
@@ -254,7 +254,7 @@ def _best_precision(device: torch.device) -> str:
 
 
 def _onednn_takes_bf16() -> bool:
-    """Whether oneDNN may use the CPU's bf16 instructions, as ONEDNN_MAX_CPU_ISA may limit it."""
+    """Whether oneDNN may use the CPU's bf16 instructions: ONEDNN_MAX_CPU_ISA may forbid it."""
     return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 

@@ -62,7 +62,7 @@ def train_epoch(
         tally.add(update.batch - 1, engine.step(run.network, run.optimizer, batch, span))
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
-    sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left, where a GPU would wait
+    sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left; reading a GPU would wait
     sums, finite = tally.sums(ranks)
     samples = int(sizes[finite].sum())
     if not samples:

@@ -20,7 +20,7 @@ from igo.train import optim
 
 
 class NotFinite(ArithmeticError):
-    """A number is not finite: a message, or the update of the epoch, from 1, where it is so."""
+    """A number is not finite. ``reason`` is a message, or the update's number in its epoch."""
 
     def __init__(self, reason: int | str) -> None:
         if isinstance(reason, int):
@@ -80,7 +80,7 @@ class Tally:
     def __init__(self, updates: int, device: torch.device, skip: bool) -> None:
         self._rows = torch.zeros(updates, 2, device=device)
         self._skip = skip
-        self._direct = device.type == "cpu"  # where reading does not wait
+        self._direct = device.type == "cpu"  # reading does not wait
 
     def add(self, update: int, totals: Tensor) -> None:
         """Add the totals of an update, which counts from 0.

@@ -104,7 +104,7 @@ def _begin_epoch(
 def _end_epoch(
     run: Training, sampler: BatchSampler, schedule: Schedule, trained: Epoch, progress: Progress
 ) -> Record:
-    """Evaluate and make the record. ``progress`` is updated last, after any error."""
+    """Evaluate, update ``progress`` and make the record; a failed evaluation changes nothing."""
     _check_finite(run, trained)
     place = sampler.plan.at(sampler.updates)
     batchnorm.average(run.network, run.engine.ranks)
@@ -117,7 +117,7 @@ def _end_epoch(
 
 
 def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float | None:
-    """δ_m of a stage with the C² of the start of training; None if it is not known then."""
+    """δ_m of a stage with the C² of the start of training; None if it is unknown by then."""
     assert progress.reference is not None
     return control.aim(run.config, plan, stage, progress.reference)
 
@@ -136,9 +136,9 @@ def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
-    """Loss and accuracy on the test set and, if there are some, the validation images.
+    """Loss and accuracy on the test set and on validation images, if there are some.
 
-    None for each in an epoch that is not evaluated. The last epoch always is.
+    Both are None in an epoch that is not evaluated. The last epoch always is.
     """
     due = epoch % int(run.config.evaluate_every) == 0 or epoch == run.plan.epochs
     splits = {"test": run.data.test_batches}

@@ -18,7 +18,7 @@ from igo.train.datasets import Data
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 
-Part = tuple[Tensor, Tensor, range]  # a rank's images and labels; the part's samples in the batch
+Part = tuple[Tensor, Tensor, range]  # a rank's images and labels; the part's range in the batch
 
 
 def size_at_start(config: Config, before: int | None) -> int:
@@ -62,7 +62,7 @@ def spread_of(
     seed: int | None = None,
     also: Spread | None = None,
 ) -> Spread:
-    """The scatter of the parts' gradients. The training that follows is not changed by it.
+    """The scatter of the parts' gradients; it does not change the training.
 
     The same gradients are added to ``also``.
     """
@@ -81,8 +81,8 @@ def training_gradient(
 ) -> list[Tensor | None]:
     """The gradient of a batch's mean loss as in training, by parameter.
 
-    ``batch`` is the whole batch, or this rank's share and the span of the whole one. Where training
-    scales the loss (fp16), it is computed in fp32, as a scaled gradient may overflow.
+    ``batch`` is the whole batch, or this rank's share and the span of the whole one. If training
+    scales the loss (fp16), the gradient is in fp32, as a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():
         off = torch.amp.GradScaler(engine.device.type, enabled=False)

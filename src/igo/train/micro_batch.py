@@ -9,8 +9,8 @@ from igo.config.schema import Config, DatasetConfig
 from igo.train import models
 
 MOST = 1024  # samples; no machine gains from more
-# Messages of a RuntimeError without memory: of PyTorch's allocator on a CPU, C++, cuBLAS and cuDNN,
-# oneDNN (whose messages say no more).
+# Parts of a RuntimeError's message when memory runs out: PyTorch's CPU allocator, C++, cuBLAS and
+# cuDNN, and oneDNN, which says no more.
 EXHAUSTED = (
     "can't allocate memory", "Cannot allocate memory", "out of memory", "bad_alloc",
     "STATUS_ALLOC_FAILED", "could not create a memory object", "could not create a primitive",

@@ -15,7 +15,7 @@ from torchvision.models.resnet import BasicBlock
 from igo.config.schema import DatasetConfig, ModelConfig
 from igo.ground.errors import ConfigError, first_line, nearest
 
-# What models raise if images do not fit them.
+# What models raise for images that they cannot take.
 MISFIT = (RuntimeError, ValueError, TypeError, AttributeError, AssertionError, LookupError,
           ArithmeticError)  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Copies from the host to the device, few and large ones: the host waits for a GPU at each."""
+"""Copies from host to device, few and large: the host waits for a GPU at each."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from igo.data.source import Split
 
 Batch = tuple[Tensor, Tensor]  # images (b, C, H, W) float32, normalised; labels (b,) int64
 TEST_BATCH = 500  # takes a third less time than 1000 on a CPU, as it fits in the cache
-# Training images that are made at once. On a CPU 256 halve the cost of batches of 16, and more
-# gain nothing. A GPU gains from fewer launches; its limit is in pixels, each of some 30 bytes.
+# Training images that are made at once. On a CPU 256 halve the cost of batches of 16, and more do
+# not help. A GPU gains from fewer launches; its limit is in pixels, of some 30 bytes each.
 MADE_AT_ONCE = 256
 PIXELS_AT_ONCE = 2**22  # 4,096 images of CIFAR
 

@@ -85,8 +85,8 @@ def collate(samples: list[Tensor | UserError]) -> Tensor | UserError:
 class Pieces:
     """The pieces of the batches that a reader reads, for DataLoader.
 
-    It is apart from the reader, as in a cycle of references the loader's queues could be collected
-    before its workers.
+    The reader itself cannot yield them: in a cycle of references Python could collect the loader's
+    queues before its workers.
     """
 
     def __init__(self) -> None:
@@ -134,7 +134,7 @@ class Reader:
                 yield self._pixels(len(batch), pieces), self._images.labels[batch]
             complete = True
         finally:
-            if not complete:  # drop what its workers have sent already
+            if not complete:  # drop what the workers have sent already
                 self._loader = self._new_loader()
 
     def _pixels(self, size: int, pieces: Iterator[Tensor | UserError]) -> Tensor:
@@ -189,9 +189,9 @@ class Photographs:
 
 
 class RandomCrop:
-    """torchvision's RandomResizedCrop, with the same bits for an image in its file's size.
+    """torchvision's RandomResizedCrop: the same bits for an image in the size of its file.
 
-    From a stored image, the same draws give the same part.
+    For a stored, smaller image, the same draws give the same part.
     """
 
     def __init__(self, size: int) -> None:

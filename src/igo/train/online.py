@@ -1,9 +1,9 @@
 """C² during training: from pieces of an epoch's first batches, before its first update.
 
-There all samples have been seen equally often, so disjoint pieces of a new permutation are
+At that moment all samples have been seen equally often, so disjoint pieces of a new permutation are
 exchangeable, and the ordinary estimator is unbiased for C² over all n samples. Later in an epoch it
-would measure the samples to come, whose gradients are larger than those of the samples just trained
-on (docs/noise.md).
+would measure the samples to come. Their gradients are larger than those of samples just trained on
+(docs/noise.md).
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Online:
     def of_epoch(config: NoiseConfig, n: int, k: int) -> Online:
         """Plan the pieces of an epoch of k equal batches of n samples.
 
-        Each piece costs a forward and a backward pass. With ``noise.online`` of the epoch's samples
-        as the budget, there are LEAST_PIECES of the largest size that fits, up to a batch, and more
-        pieces once they are whole batches. A small data set exceeds the budget, as it has
+        Each piece costs a forward and a backward pass. The budget is the share ``noise.online`` of
+        the epoch's samples. It gives LEAST_PIECES of the largest size that fits, at most a batch;
+        if they are whole batches, it may give more. A small data set exceeds the budget, as it has
         LEAST_PIECES of LEAST_SIZE too.
         """
         b = equal.sizes(n, k)[1]
@@ -77,8 +77,8 @@ def measured(
 ) -> tuple[Noise | None, Noise | None]:
     """C² and ‖∇f‖² at the present parameters, and the same of ``steps``; None if not planned.
 
-    The training that follows is not changed by it. If updates that are not finite are skipped, so
-    is such a measurement.
+    It does not change the training. If updates that are not finite are skipped, a measurement that
+    is not finite is skipped too.
     """
     if not plan.pieces:
         return None, None

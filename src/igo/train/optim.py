@@ -29,7 +29,7 @@ def build(
 def load(
     optimizer: Optimizer, state: dict[str, Any], config: OptimizerConfig, learning_rate: float
 ) -> None:
-    """Load a checkpoint's state into the optimizer; old checkpoints lack η_1 and β_1."""
+    """Load a checkpoint's state into the optimizer, and η_1 and β_1, which old ones lack."""
     optimizer.load_state_dict(state)
     _keep_initial(optimizer, config, learning_rate)
 

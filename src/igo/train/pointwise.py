@@ -1,4 +1,4 @@
-"""Strided 1x1 convolutions of few channels, in a form that PyTorch computes right on a CPU."""
+"""Strided 1x1 convolutions of few channels, in a form that PyTorch gets right on a CPU."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LANES = 16  # float32 numbers in a vector of AVX512, the longest that an x86 CPU
 
 
 def unstrided(network: nn.Module) -> None:
-    """Replace the stride of such convolutions by a selection of pixels: the same function.
+    """Replace the stride of these convolutions by a selection of pixels: the same function.
 
     With a stride, oneDNN (3.12 in PyTorch 2.13; its issue 6035) makes the workspace of the weight's
     gradient too small if the channels do not fill a vector, in channels_last memory. Gradients are

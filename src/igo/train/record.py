@@ -48,7 +48,7 @@ def record_of(
 
 
 def _noise(run: Training, delta: float | None, trained: Epoch, progress: Progress) -> Record:
-    """δ and C² at this epoch's start, and the C² of the planned δ_m."""
+    """δ and C² at the start of this epoch, and C² at the start of training, for δ_m."""
     noise, step_noise, reference = trained.noise, trained.step_noise, progress.reference
 
     def level(variance: float | None) -> float | None:

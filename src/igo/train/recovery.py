@@ -1,8 +1,8 @@
 """Recovery where memory runs out: the epoch begins again, with half the samples at once.
 
-The counted size may be too large, as other programs use memory, and a library's workspace is not
-counted. An epoch is trained with the same size throughout, so that a run that is killed and
-continued has the same bits.
+The size from micro_batch may be too large: other programs use memory, and a library's workspace is
+not counted. A whole epoch has the same size, so that a run that is killed and continued has the
+same bits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from igo.train.state import Progress, Training
 
 
 def smaller(run: Training, k: int, reason: str) -> int:
-    """Half of the samples that were too many, in an epoch of k batches or its evaluation."""
+    """Half of the samples at once that did not fit, in an epoch of k batches or its evaluation."""
     largest = batches.sizes(run.plan.n, k)[0]
     tried = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
     if run.engine.ranks.size > 1:

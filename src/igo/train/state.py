@@ -21,7 +21,7 @@ class Watcher(Protocol):
     """Watches the updates, like a progress bar; it reads nothing from the device."""
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
-        """Called where an epoch begins, with its δ_m."""
+        """Called when an epoch begins, with its δ_m."""
         ...
 
     def advance(self, images: int) -> None:
@@ -61,7 +61,7 @@ class Progress:
 
     @staticmethod
     def of_state(state: dict[str, Any]) -> Progress:
-        """Make it from the plain data of ``dataclasses.asdict``, of a checkpoint."""
+        """Make it from a checkpoint's plain data, as ``dataclasses.asdict`` made them."""
         state = {**state}
         if state["reference"]:
             state["reference"] = Noise(**state["reference"])

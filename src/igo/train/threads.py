@@ -18,17 +18,17 @@ from igo.train import engine
 from igo.train.state import Progress, Training
 
 SECONDS = 0.4  # of the trial, besides a few steps to warm up
-LONG = 0.05  # seconds of a gradient, with which the trial has enough images
-WORTH = 1.1  # all threads are used if they are so many times as fast as one
-SLOW = 3.0  # a run so many times slower than before warns
+LONG = 0.05  # seconds of one gradient; the trial needs no more images than that takes
+WORTH = 1.1  # all threads are used if they are more than so many times as fast as one
+SLOW = 3.0  # the user is warned if a run becomes so many times slower
 LEAST = 10.0  # seconds of an epoch; the speed of shorter epochs varies by chance
 
 
 def settle(run: Training, progress: Progress, say: Callable[[str], None]) -> None:
     """Set the number of threads of ``engine.threads=auto``, and note it in ``progress``.
 
-    A run that continues keeps its number, as another one changes rounding. With several processes,
-    or a GPU, the number that engine.build has set stays.
+    A run that continues keeps its number, as another number changes rounding. With several
+    processes or a GPU, the number stays as engine.build has set it.
 
     Args:
         run: with its model, which is not changed.
@@ -64,7 +64,7 @@ def _choose(run: Training, most: int, say: Callable[[str], None]) -> None:
 def images_per_second(run: Training, numbers: list[int]) -> list[float]:
     """The speed of gradients of random images, with each number of threads in turn.
 
-    Parameters, buffers, gradients and random streams are afterwards as before.
+    It leaves parameters, buffers, gradients and random streams unchanged.
     """
     with untouched(run.network):
         torch.set_num_threads(1)
