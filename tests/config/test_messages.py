@@ -192,7 +192,7 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
     "engine.graphs=maybe": "engine.graphs=maybe: it must be one of auto, true, false.",
     "engine.background=maybe": "engine.background=maybe: it must be one of auto, true",
     "engine.micro_batch_size=0": "engine.micro_batch_size=0: it must be 1 or more",
-    "engine.micro_batch_size=64 engine.memory=4": "engine.memory=4.0: engine.micro_batch_size is",
+    "engine.micro_batch_size=64 engine.memory=4": "engine.memory=4.0: it chooses engine.micro",
     "engine.compile=true engine.graphs=auto": "engine.compile=True: a compiled model in",
     "engine.memory=0": "engine.memory=0.0: it must be above 0",
     "engine.threads=0": "engine.threads=0: it must be auto, or in [1, 1,024]",

@@ -84,7 +84,7 @@ def _included(text: str) -> list[str]:
 
 
 def option_files(group: str) -> list[Path]:
-    """The files of a group's options, in conf/ or launch/; none where there is no such group."""
+    """The files of a group's options, in conf/ or launch/; none if there is no such group."""
     return sorted([*(CONF / group).glob("*.yaml"), *(LAUNCH / group).glob("*.yaml")])
 
 

@@ -110,10 +110,7 @@ def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, Dic
 
 
 def read_config(path: Path) -> Config:
-    """The configuration in a run's config.yaml, complete and checked.
-
-    A record holds values alone. Nothing in it is resolved here, such as environment variables.
-    """
+    """The configuration in a run's config.yaml, complete and checked."""
     try:
         values = record_values(read_bytes(path).decode())
     except (OSError, ValueError) as error:

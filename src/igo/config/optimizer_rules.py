@@ -28,7 +28,7 @@ def called(optimizer: OptimizerConfig) -> str:
 
 
 def law(optimizer: OptimizerConfig) -> str | None:
-    """The key in FORMULAS of the optimizer's δ; None where no δ is known."""
+    """The key in FORMULAS of the optimizer's δ; None if no δ is known."""
     return optimizer.name if optimizer.name in FORMULAS and not optimizer.timm else None
 
 

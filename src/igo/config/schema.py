@@ -272,7 +272,7 @@ def result_settings(config: Config) -> dict[str, Any]:
         without.add("engine.memory")
     if config.dataset.name != "imagenet":  # its random crops are of the resized images
         without.add("dataset.cache")
-    without.add("p")  # schedule.p holds it where it is used
+    without.add("p")  # schedule.p holds it if it is used
     values = {name: value_of(config, name) for name in SETTINGS if name not in without}
     return {name: value for name, value in values.items() if value != SETTINGS[name].default}
 

@@ -12,7 +12,7 @@ from igo.method.ranges import Declared, declared
 
 
 class Setting(NamedTuple):
-    """A setting as it is declared; ``default`` is MISSING where it has none."""
+    """A setting as it is declared; ``default`` is MISSING if it has none."""
 
     kind: Any
     default: Any
@@ -37,10 +37,7 @@ def value_of(config: object, setting: str) -> Any:
 
 
 def with_settings_of(base: type, functions: Iterable[Callable[..., Any]]) -> Any:
-    """The class with the keyword arguments of functions as further fields.
-
-    They are null where the chosen function does not have them.
-    """
+    """The class with the keyword arguments of functions as further fields, null by default."""
     kinds: dict[str, Any] = {}
     for function in functions:
         hints = get_type_hints(function)

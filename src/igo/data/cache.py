@@ -51,10 +51,7 @@ def cached(
 def remembered(
     folder: Path, name: str, sources: Iterable[object], find: Callable[[], Facts]
 ) -> Facts:
-    """The facts of ``find``, which depend on the sources alone, from a file beside the arrays.
-
-    The file has the facts and their SHA-256.
-    """
+    """The facts of ``find``, which depend on the sources alone, from a file beside the arrays."""
     file = folder / f"{name}-{digest(sources)}.json"
     try:
         saved = from_json(read_bytes(file).decode())

@@ -19,10 +19,7 @@ SAMPLE = 1_000  # files whose contents are in a fingerprint, evenly spread over 
 
 @dataclass(frozen=True)
 class File:
-    """An image file: its name under the root, SPLIT/CLASS/…, and its stamp.
-
-    ``stamp`` begins with its size, see igo.data.cache.stamp.
-    """
+    """An image file: its name under the root, SPLIT/CLASS/…, and its ``cache.stamp``."""
 
     name: str
     stamp: tuple[int, ...]
@@ -103,7 +100,7 @@ def fingerprint(root: Path, files: Sequence[File], size: int) -> str:
     """BLAKE2b of all names and sizes and of a sample of contents, in hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=size)
     for file in files:
-        digest.update(f"{file.name}\0{file.stamp[0]}\n".encode())
+        digest.update(f"{file.name}\0{file.stamp[0]}\n".encode())  # with its size
     for file in spread(files, SAMPLE):
         try:
             digest.update(read_bytes(root / file.name))

@@ -1,7 +1,4 @@
-"""Reads each data set as arrays; torchvision reads the original formats.
-
-The arrays are kept in data_dir/cache, see igo.data.cache.
-"""
+"""Reads each data set as arrays, which igo.data.cache keeps; torchvision knows the formats."""
 
 from __future__ import annotations
 
@@ -120,12 +117,12 @@ def fashion_mnist(place: Place) -> Source:
 
 
 def cifar10(place: Place) -> Source:
-    """CIFAR-10 in torchvision's format, data_dir/cifar-10-batches-py; downloaded where missing."""
+    """CIFAR-10 in torchvision's format, data_dir/cifar-10-batches-py; downloaded if missing."""
     return _cifar("CIFAR10", place, "cifar-10-batches-py", "cifar-10-python.tar.gz")
 
 
 def cifar100(place: Place) -> Source:
-    """CIFAR-100 in torchvision's format, data_dir/cifar-100-python; downloaded where missing."""
+    """CIFAR-100 in torchvision's format, data_dir/cifar-100-python; downloaded if missing."""
     return _cifar("CIFAR100", place, "cifar-100-python", "cifar-100-python.tar.gz")
 
 

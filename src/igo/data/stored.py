@@ -88,7 +88,6 @@ def _stored(images: Images, part: str, files: list[File], watch: Watch) -> Store
 
 
 def _make(folder: Path, images: Images, files: list[File], advance: Callable[[], None]) -> None:
-    """Write a temporary folder, then rename it to its place."""
     least, free = len(files) * images.least_bytes, shutil.disk_usage(folder.parent).free
     if least > free:
         needed = f"{least / 2**30:,.1f} GiB are needed at least, {free / 2**30:,.1f} GiB are free"

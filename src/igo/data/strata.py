@@ -8,10 +8,7 @@ TEST_SHARE = 0.2  # for the user's data without a test set
 
 
 def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
-    """Indices of a stratified part of the data, in order; all if samples = n.
-
-    The same ``draw`` gives the same part.
-    """
+    """Sorted indices of a stratified part of the data; the same ``draw`` gives the same part."""
     if samples == len(labels):
         return np.arange(len(labels))
     order = np.random.default_rng(draw).permutation(len(labels))

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 class UserError(Exception):
     """An error that the user can fix. Its message says what is wrong and how to fix it.
 
-    Most functions may raise it. A docstring names it where a caller has to handle it.
+    Most functions may raise it. A docstring names it if the caller has to handle it.
     """
 
 
@@ -27,7 +27,7 @@ class ConfigError(UserError):
     Args:
         setting: its full name on the command line, such as ``schedule.kappa``.
         value: its value.
-        allowed: which values are right, and the cure where it is not obvious.
+        allowed: which values are right, and the cure if it is not obvious.
     """
 
     def __init__(self, setting: str, value: object, allowed: str) -> None:
@@ -41,7 +41,7 @@ class NoEffect(ConfigError):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message; its type where the message is empty."""
+    """The first line of an error's message; its type if the message is empty."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from igo.ground.errors import UserError
 from igo.ground.rendezvous import TORCHRUN, store
 
-if TYPE_CHECKING:  # torch is imported where it is used: a dry run needs none
+if TYPE_CHECKING:  # torch is imported when it is used: a dry run needs none
     from torch import Tensor, nn
 
 Value = TypeVar("Value")
@@ -48,7 +48,7 @@ class Ranks:
 
     @staticmethod
     def of_environment() -> Ranks:
-        """Read the variables of torchrun or srun; one process where neither started this one."""
+        """Read the variables of torchrun or srun; one process if neither started this one."""
         for names in (TORCHRUN, SRUN):
             if all(os.environ.get(name) for name in names):
                 rank, size, local_rank = (int(os.environ[name]) for name in names)

@@ -48,7 +48,7 @@ WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "max_batch_size", "ba
 class PlanError(ValueError):
     """An argument of ``plan`` from which no plan can be made.
 
-    Attributes: ``argument``, its name, or ``plan`` for all of them; ``value``, None where it is
+    Attributes: ``argument``, its name, or ``plan`` for all of them; ``value``, None if it is
     missing; ``allowed``, which values are right.
     """
 

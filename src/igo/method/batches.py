@@ -56,7 +56,7 @@ class Batching:
         largest: the largest batch size allowed.
         split: s, the learning rate's share of the decay.
         noise_exponent: ρ of δ = η C b^(-ρ).
-        multiple: the larger of the two batch sizes is a multiple of it where possible.
+        multiple: the larger of the two batch sizes is a multiple of it if possible.
         waits: the number of stages in which b does not grow yet.
     """
 

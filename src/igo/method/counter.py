@@ -140,8 +140,8 @@ class Counter:
         if self.awaits_noise:
             stage = self.plan.at(self.updates + 1).stage.stage
             raise RuntimeError(
-                f"η and b of stage {stage} follow the noise: when awaits_noise is true, call"
-                " measured(noise) before the first batch is taken"
+                f"stage {stage} begins, and its η and b follow the noise: when awaits_noise is"
+                " true, call measured(noise) before the first batch is taken"
             )
 
     def parts_of(self, size: int) -> int:

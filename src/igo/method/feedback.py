@@ -1,4 +1,4 @@
-"""η and b of each stage from the noise that is measured where the stage begins.
+"""η and b of each stage from the noise that is measured when the stage begins.
 
 A plan assumes that C² is constant. Here η √(C²/b) = δ_1 φ_m holds with the measured C². So η/√b
 changes by ψ = φ_m √(C²_1/C²) against the first stage, and the split divides ψ between η and b as
@@ -120,7 +120,7 @@ class Course:
             self.known = self.plan.updates
 
     def decide(self, noise: Noise | None) -> None:
-        """Choose k and η of the stage that begins; as forecast where ``noise`` is None.
+        """Choose k and η of the stage that begins; as forecast if ``noise`` is None.
 
         Raises:
             PlanError: C² is not finite, or 0 in the first measurement.

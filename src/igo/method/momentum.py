@@ -32,7 +32,7 @@ def rates(
     by_stage: dict[int, tuple[float, float]] = {}
     eta, beta = plan.stages[0].eta_m, momentum
     for stage in plan.stages:
-        if stage.phi_m > 0:  # where δ is 0, in full batches, η and β stay as before
+        if stage.phi_m > 0:  # at δ = 0, in full batches, η and β stay as before
             eta = stage.eta_m
             level = partial(noise_level, eta, stage.b_m, noise.variance, **fixed)
             target = level(momentum=momentum) * stage.phi_m

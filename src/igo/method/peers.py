@@ -17,10 +17,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Peers:
-    """The processes that share each batch: by numbers, a process group, or a mesh.
-
-    Without any of these, all processes of torch.distributed, once it is initialised.
-    """
+    """The processes that share each batch: by numbers, a group or a mesh; by default all."""
 
     number: int | None = None
     count: int | None = None

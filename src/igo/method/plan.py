@@ -96,9 +96,9 @@ def plan(
         switch: the share t of the schedule after which the batch grows; until then b is b_1, and
             the learning rate carries the whole decay.
         max_batch_size: the largest batch size allowed; None is n.
-        batch_multiple: the larger batch size of a stage is a multiple of it where possible.
+        batch_multiple: the larger batch size of a stage is a multiple of it if possible.
         noise_exponent: ρ of δ = η C b^(-ρ): 1/2 as published, 1 by Smith et al. 2018, (α - 1)/α
-            where the noise has tail index α.
+            if the noise has tail index α.
         lengths: ``equal`` stages, or ``algorithm3``: updates ∝ 1/(φ_m² - h η_m/η_1) [derived].
         h: of ``algorithm3``, 0 or more.
         epsilon: ε, the accuracy wanted; it chooses M = ⌈(1/(α_0 ε))^(1/p)⌉, Algorithm 3.
@@ -238,7 +238,6 @@ class _Planner:
         return [sum(lengths[:m]) * self.n for m in range(count)]
 
     def _warn(self, segments: Sequence[Segments], ks: Sequence[int]) -> None:
-        """Warn of what the user perhaps did not mean."""
         if len(self.starts) == 1 and self.given["profile"] not in ("constant", RAMP):
             warnings.warn(
                 "one stage: the noise stays at δ_1, so profile and split do nothing; give stages=",

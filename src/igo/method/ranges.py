@@ -17,7 +17,7 @@ class Declared(NamedTuple):
 
 
 def declared(hint: Any) -> Declared:
-    """Read ``Annotated[type, rule, choices, text]``, where each may be missing, or a Literal."""
+    """Read ``Annotated[type, rule, choices, text]``, of which each may be missing, or a Literal."""
     notes: tuple[Any, ...] = getattr(hint, "__metadata__", ())
     pairs = [note for note in notes if isinstance(note, tuple)]
     rule = next((note for note in pairs if callable(note[0])), None)

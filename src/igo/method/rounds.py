@@ -55,7 +55,7 @@ def rounds(epsilon: float, alpha_0: float, p: float) -> int:
 def stages_of(
     epsilon: float | None, alpha_0: float | None, *, profile: object, p: Any, most: int, unit: str
 ) -> int | None:
-    """M for ``epsilon``; None where neither it nor ``alpha_0`` is given.
+    """M for ``epsilon``; None if neither it nor ``alpha_0`` is given.
 
     The plan has room for ``most`` stages; ``unit`` says in the error what ``most`` counts.
 

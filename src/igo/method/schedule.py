@@ -1,4 +1,4 @@
-"""Sets η of each update, and β where momentum carries the decay, in any torch.optim optimizer."""
+"""Sets η of each update, and β if momentum carries the decay, in any torch.optim optimizer."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Schedule:
     def step(self) -> Update:
         """Count the update that is about to be made, and set its η. Call it before each update.
 
-        Where the sampler cuts batches into parts, call it before each part.
+        If the sampler cuts batches into parts, call it before each part.
 
         Returns:
             The update: its number, epoch, stage and batch size.
@@ -238,7 +238,7 @@ class Schedule:
         return [(group, groups.number(group["lr"])) for group in self._groups()]
 
     def _rates_of_stages(self, noise: Noise | None) -> dict[int, tuple[float, float]]:
-        """η and β by stage where β carries the decay; empty where η and b carry it."""
+        """η and β by stage if β carries the decay; empty if η and b carry it."""
         if not self.batches.plan.by_momentum:
             return {}
         if noise is None:

@@ -27,7 +27,7 @@ class Update(Place):
 
     @property
     def weight(self) -> float:
-        """The factor of a part's mean loss where ranks average gradients (DDP).
+        """The factor of a part's mean loss if ranks average gradients (DDP).
 
         It is own · ranks / batch_size: 1 for one part and equal shares. With it, the average over
         ranks, summed over parts, is the gradient of the whole batch's mean loss.

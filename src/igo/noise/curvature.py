@@ -31,7 +31,7 @@ def largest(product: Product, start: Tensor, *, count: int, tolerance: float) ->
 
     Args:
         product: with the matrix; computed in the precision and on the device of ``start``.
-        start: where Lanczos starts, (d,). It must not be orthogonal to the eigenvectors.
+        start: the first vector of Lanczos, (d,). It must not be orthogonal to the eigenvectors.
         count: k, less than d; it takes 2k + 4 products or more.
         tolerance: largest ‖H v − λ v‖/|λ|, which bounds λ's distance from an eigenvalue.
 

@@ -75,7 +75,7 @@ def noise_exponent(
         learning_rate: η.
         momentum: β of heavy ball, m ← βm + g. With g scaled by 1 - β, give η(1 - β) for η.
         weight_decay: of an L2 penalty, added to every eigenvalue.
-        batches: K, the batches for the noise; the Hessian is that of their mean loss.
+        batches: K, the batches for the noise; the Hessian is of their mean loss.
         modes: how many leading modes to compute, by Lanczos; the others are taken together.
         tolerance: relative, of the eigenvalues.
         seed: of Lanczos's start.

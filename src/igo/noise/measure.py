@@ -64,7 +64,7 @@ def measure_noise(
         sampling: how the loader draws: ``disjoint`` (an epoch without replacement),
             ``independent`` (each batch without replacement) or ``with_replacement``.
         loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form.
-        batch_size: b, samples of a batch; needed with ``loss_of``, and where the model averages
+        batch_size: b, samples of a batch; needed with ``loss_of``, and if the model averages
             gradients over ranks (DDP, FSDP2). There each rank measures with its own batches, and
             b counts the samples of all ranks.
         seed: of the random numbers of the measurement (the loader's shuffle, dropout); by default
@@ -98,7 +98,7 @@ def measure_noise(
     if missed := [name for name, none in zip(named, spread.missed, strict=True) if none]:
         raise ValueError(
             f"no gradient reaches {', '.join(missed[:3])}{' …' if missed[3:] else ''}: set"
-            " requires_grad=False where the loss does not use a parameter; under checkpointing use"
+            " requires_grad=False if the loss does not use a parameter; under checkpointing use"
             " use_reentrant=False, which needs no input with a gradient"
         )
     measured = spread.noise(batch_size=sizes.pop(), n=n, sampling=sampling)

@@ -49,14 +49,14 @@ class NoiseMeter:
     FSDP and other wrappers of several processes are refused.
 
     ``.grad`` must become the gradient of the whole batch's mean loss: multiply each part's mean
-    loss by its share of the samples. C² is that of the samples that training draws at that time. In
+    loss by its share of the samples. C² is of the samples that training draws at that time. In
     mid-epoch these are samples not yet seen in the epoch; late in training their C² is larger than
-    that of all samples.
+    C² of all samples.
 
     Args:
         model: whose parameters' ``.grad`` are read.
         half_life: of the running averages, in samples.
-        n: samples of the data set, where batches are drawn from it without replacement.
+        n: samples of the data set, if batches are drawn from it without replacement.
         adam: the Adam or AdamW that trains. C² and ‖∇f‖² are then E‖P(G - ∇f)‖² and ‖P∇f‖², with
             P = 1/(√v̂ + ε) of the same update: they are taken when ``adam.step()`` has set v̂. The
             first update, and one without that call, are left out, as are steps inside a CUDA graph.
@@ -151,8 +151,8 @@ class NoiseMeter:
         that are not finite, is left out. Warns if the first 32 batches have one part each.
 
         Args:
-            samples: of this rank, where ranks are the parts.
-            scale: of the loss: ``scaler.get_scale()`` where a GradScaler scales it.
+            samples: of this rank, if ranks are the parts.
+            scale: of the loss: ``scaler.get_scale()`` if a GradScaler scales it.
         """
         if self._by_ranks:
             if samples is None:

@@ -33,7 +33,7 @@ class TailIndex:
 
     @property
     def noise_exponent(self) -> float | None:
-        """ρ = (α − 1)/α of δ = η C b^(−ρ), 1/2 for α ≥ 2; None for α ≤ 1, where no mean exists."""
+        """ρ = (α − 1)/α of δ = η C b^(−ρ), 1/2 for α ≥ 2; None for α ≤ 1: no mean exists."""
         alpha = min(self.alpha, 2.0)
         return (alpha - 1) / alpha if alpha > 1 else None
 
@@ -61,7 +61,7 @@ class Noise:
 
     @property
     def gradient_norm(self) -> float:
-        """‖∇f‖, loss per parameter; 0 where the estimate of its square is negative."""
+        """‖∇f‖, loss per parameter; 0 if the estimate of its square is negative."""
         return math.sqrt(max(self.gradient_square, 0.0))
 
     @property
@@ -145,8 +145,8 @@ def momentum_for(
 def sampling_factor(sampling: str, batch_size: int, n: int) -> float:
     """F that makes b · Σ‖g_k - ḡ‖²/(K - 1) · F unbiased for C² = tr Cov of a one-sample gradient.
 
-    ``with_replacement``: 1. ``independent``, where each batch is drawn without replacement from all
-    n: (n - 1)/(n - b). ``disjoint``, where the batches are pieces of one epoch: (n - 1)/n.
+    ``with_replacement``: 1. ``independent``, each batch drawn from all n without replacement:
+    (n - 1)/(n - b). ``disjoint``, all batches pieces of one epoch: (n - 1)/n.
 
     Raises:
         ValueError: an unknown sampling, or independent batches of all n samples, which are equal.
@@ -245,7 +245,7 @@ def tail_index(norms: Sequence[float], share: float = 0.1, least: int = 10) -> T
         least: the smallest k. With the default, 10, α̂ has a standard error of a third of α.
 
     Returns:
-        None for fewer than 32 norms, or where the k + 1 largest are equal.
+        None for fewer than 32 norms, or if the k + 1 largest are equal.
     """
     k = max(least, int(share * len(norms)))
     if len(norms) < LEAST_FOR_TAIL:

@@ -160,7 +160,7 @@ def _zeros(parameter: Tensor) -> Tensor:
 
 
 def _signs(parameters: Sequence[Tensor], device: torch.device) -> Tensor:
-    """CHUNK random signs; other signs on each rank where ranks hold shards."""
+    """CHUNK random signs; if ranks hold shards, other signs on each rank."""
     sharded = any(hasattr(parameter, "device_mesh") for parameter in parameters)
     generator = torch.Generator().manual_seed(dist.get_rank() if sharded else 0)
     bits = torch.randint(0, 2, (CHUNK,), generator=generator, dtype=torch.int8)

@@ -1,4 +1,4 @@
-"""CUDA graphs of whole steps: one launch instead of hundreds, where launches take the time.
+"""CUDA graphs of whole steps: one launch instead of hundreds, if launches take the time.
 
 A graph records the launches of one whole step (forward, loss, backward, optimizer step, totals) at
 fixed addresses, and replays them at once. An epoch of equal batches has at most two sizes, so a
@@ -63,7 +63,7 @@ class Cuda:
             ):
                 totals = step()
         except BaseException:
-            with contextlib.suppress(RuntimeError):  # raised where PyTorch has ended it
+            with contextlib.suppress(RuntimeError):  # raised if PyTorch has ended it
                 torch._C._cuda_endAllocateToPool(torch.cuda.current_device(), pool)
             self.generator().graphsafe_set_state(state)
             raise

@@ -228,10 +228,7 @@ def allowed_threads() -> int:
 
 
 def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
-    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU.
-
-    See models.check_fits.
-    """
+    """The engine in fp32, for a model whose bf16 gradients are wrong on a CPU (check_fits)."""
     if engine.device.type != "cpu" or engine.autocast is not torch.bfloat16:
         return engine
     if config.precision == "bf16":
@@ -245,7 +242,6 @@ def without_bf16(engine: Engine, config: EngineConfig) -> Engine:
 
 
 def _best_precision(device: torch.device) -> str:
-    """bf16 if the hardware multiplies in bf16, else fp16 on a GPU and fp32 on a CPU."""
     if device.type == "cuda":
         return "bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp16"
     flags = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -47,7 +47,7 @@ def checked(optimizer: torch.optim.Optimizer, totals: Tensor) -> Iterator[bool]:
         Whether the optimizer is to make its step.
     """
     # GradScaler's operation multiplies by the scale, here 1, and sets the flag. It takes 13 µs for
-    # a ResNet-8 on a CPU, where a norm takes 90.
+    # a ResNet-8 on a CPU; a norm takes 90.
     parameters = (p for group in optimizer.param_groups for p in group["params"])
     gradients = [p.grad for p in parameters if p.grad is not None]
     flag, scale = totals.new_zeros(()), totals.new_ones(())

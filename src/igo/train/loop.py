@@ -56,7 +56,7 @@ def train(
                 if not micro_batch.is_exhausted(error):
                     raise
                 reason = str(error) or type(error).__name__
-            # Here, not above, where the traceback keeps the tensors of the failed attempt.
+            # Not in the except clause: its traceback keeps the tensors of the failed attempt.
             largest, k = run.engine.micro_batch_size, sampler.plan.batches_of_epoch(epoch)
             before.restore(run, progress)  # this also frees the memory of the failed attempt
             _go_to(progress, sampler, run)

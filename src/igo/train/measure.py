@@ -62,10 +62,7 @@ def spread_of(
     seed: int | None = None,
     also: Spread | None = None,
 ) -> Spread:
-    """The scatter of the parts' gradients; it does not change the training.
-
-    The same gradients are added to ``also``.
-    """
+    """The scatter of the parts' gradients, which ``also`` gets too; the training is unchanged."""
     with untouched(network, seed):
         spread = Spread(network.parameters())
         for part in parts:

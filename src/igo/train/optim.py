@@ -17,7 +17,7 @@ from igo.method.profiles import parameters as arguments
 def build(
     config: OptimizerConfig, parameters: Iterable[nn.Parameter], learning_rate: float
 ) -> Optimizer:
-    """Build the optimizer with η_1 and β_1; igo.Schedule sets those of each update."""
+    """Build the optimizer with η_1 and β_1; igo.Schedule sets η and β of each update."""
     function = optimizers.function(config.name, of_timm=config.timm)
     values = {name: getattr(config, name) for name in arguments(function)}
     settings = {name: value for name, value in values.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Recovery where memory runs out: the epoch begins again, with half the samples at once.
+"""Recovery when memory runs out: the epoch begins again, with half the samples at once.
 
 The size from micro_batch may be too large: other programs use memory, and a library's workspace is
 not counted. A whole epoch has the same size, so that a run that is killed and continued has the

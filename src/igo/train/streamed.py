@@ -20,7 +20,7 @@ from igo.ground.seeds import derive_seed, generator
 from igo.train import augment, on_device, on_disk
 from igo.train.on_disk import ByIndex, Files, OnDisk, OnHost, Photographs, Reader
 
-MOST_WORKERS = 16  # where dataset.workers is null
+MOST_WORKERS = 16  # if dataset.workers is null
 Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
 
 

@@ -62,10 +62,7 @@ def _choose(run: Training, most: int, say: Callable[[str], None]) -> None:
 
 
 def images_per_second(run: Training, numbers: list[int]) -> list[float]:
-    """The speed of gradients of random images, with each number of threads in turn.
-
-    It leaves parameters, buffers, gradients and random streams unchanged.
-    """
+    """The speed of gradients of random images, with each number of threads in turn."""
     with untouched(run.network):
         torch.set_num_threads(1)
         size = _size(run)
