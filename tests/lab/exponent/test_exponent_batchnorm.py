@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 import torch
 from rich.console import Console
+from test_exponent_runs import Regression
 from torch import nn
 
 from lab.exponent import batchnorm, batchnorm_page, chains, judge
@@ -22,18 +23,11 @@ def half_square(outputs, y):
     return (outputs[:, 0] - y).square().mean() / 2
 
 
-def regression(samples=2048):
+def regression():
     """Linear regression whose least squares are exactly at 0, as a network."""
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((samples, 2))
-    x = (x - x.mean(0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True))).T
-    noise = rng.standard_normal(samples)
-    noise -= x @ (x.T @ noise) / samples
-    y = np.sqrt(LABEL_NOISE) * noise / noise.std()
-    return InBatches(
-        torch.from_numpy(x * np.sqrt(CURVATURES)).float(), torch.from_numpy(y).float(),
-        nn.Linear(2, 1, bias=False), half_square,
-    )  # fmt: skip
+    data = Regression(CURVATURES, LABEL_NOISE, samples=2048)
+    line = nn.Linear(2, 1, bias=False)
+    return InBatches(data.x.float(), data.y.float(), line, half_square)
 
 
 def _moments(eta, b):
@@ -44,8 +38,8 @@ def _moments(eta, b):
 def test_on_a_quadratic_prediction_and_runs_are_those_of_exact_moments(h):
     task, seeds = regression(), 8
     points = Cell("quadratic", h).points(1.0)
-    found = chains.run(task, torch.zeros(2), points, range(seeds), Length(100, 20), "test")
-    each = found.halves.mean(0)
+    runs = chains.run(task, torch.zeros(2), points, range(seeds), Length(100, 20), "test")
+    each = runs.halves.mean(0)
     exact = [_moments(*point) for point in points]
     errors = each.std(0, ddof=1) / np.sqrt(seeds)
     assert (np.abs(each.mean(0) - exact) < 5 * errors).all()
@@ -60,16 +54,16 @@ def test_modes_and_noise_are_those_of_the_whole_covariance():
     features = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
     task = InBatches(task.x, task.y, features, half_square)
     at = torch.randn(13, generator=torch.Generator().manual_seed(1))
-    found = batchnorm.measure(task, at, modes=2, batches=4000)
+    measured = batchnorm.measure(task, at, modes=2, batches=4000)
     surface = task.surface(torch.arange(2048)[None])
     whole = torch.stack([surface.curvature(at, e) for e in torch.eye(13)])
     values, vectors = np.linalg.eigh(whole.numpy())
-    np.testing.assert_allclose(found.curvatures, values[::-1][:2], rtol=0.02)
+    np.testing.assert_allclose(measured.curvatures, values[::-1][:2], rtol=0.02)
     each = torch.stack([task.surface(torch.tensor([[k]])).value_and_gradient(at)[1]
                         for k in range(2048)]).numpy()  # fmt: skip
     along = (each @ vectors[:, ::-1]).var(0)
-    np.testing.assert_allclose(found.noise, along[:2], rtol=0.15)
-    assert found.rest == pytest.approx(along[2:].sum(), rel=0.15)
+    np.testing.assert_allclose(measured.noise, along[:2], rtol=0.15)
+    assert measured.rest == pytest.approx(along[2:].sum(), rel=0.15)
 
 
 def test_a_rest_of_the_noise_has_exponent_one():
@@ -88,7 +82,7 @@ def test_gradients_and_objective_of_digits_are_those_of_pytorch_in_train_mode(tm
     start = task.surface(task.fixed).here
     rows = torch.arange(170).view(2, 85)
     weights = torch.tensor([[(k < b) / b for k in range(85)] for b in (64, 48)])
-    found = task.gradients(start.expand(2, 2, -1), rows, weights)
+    gradients = task.gradients(start.expand(2, 2, -1), rows, weights)
     for seed in range(2):
         for point, b in enumerate((64, 48)):
             net.zero_grad()
@@ -96,7 +90,7 @@ def test_gradients_and_objective_of_digits_are_those_of_pytorch_in_train_mode(tm
                 net(task.x[rows[seed, :b]]), task.y[rows[seed, :b]]
             ).backward()
             expected = torch.cat([p.grad.flatten() for p in net.parameters()])
-            torch.testing.assert_close(found[seed, point], expected)
+            torch.testing.assert_close(gradients[seed, point], expected)
     with torch.no_grad():
         losses = [nn.functional.cross_entropy(net(task.x[r]), task.y[r]) for r in task.fixed]
     assert float(task.objective(start[None, None])) == pytest.approx(float(sum(losses)) / 23)
@@ -148,18 +142,18 @@ def world(folder, rho=None, spread=0.005, negative=(), seeds=8):
 
 def test_worlds_of_the_law_of_a_constant_and_of_wide_intervals(tmp_path):
     assert world(tmp_path).verdict == "confirmed"
-    found = world(tmp_path, rho=1.0)
-    assert (found.verdict, found.first_line[:10]) == ("refuted", "a constant")
+    judged = world(tmp_path, rho=1.0)
+    assert (judged.verdict, judged.first_line[:10]) == ("refuted", "a constant")
     assert world(tmp_path, spread=0.3).verdict == "undecided"
 
 
 def test_one_negative_cell_is_left_out_and_two_are_outside_the_regime(tmp_path):
-    found = world(tmp_path, negative=(0.2,))
-    assert found.verdict == "confirmed"
-    assert found.cells[0]["why_out"] == batchnorm_page.NEGATIVE
-    found = world(tmp_path, negative=(0.2, 1.6))
-    assert found.verdict == "undecided"
-    assert "regime of the law was not reached: 2 of 4" in found.first_line
+    judged = world(tmp_path, negative=(0.2,))
+    assert judged.verdict == "confirmed"
+    assert judged.cells[0]["why_out"] == batchnorm_page.NEGATIVE
+    judged = world(tmp_path, negative=(0.2, 1.6))
+    assert judged.verdict == "undecided"
+    assert "regime of the law was not reached: 2 of 4" in judged.first_line
     assert "none" in batchnorm_page.page_of(tmp_path, range(8))
 
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 import yaml
 
+from igo.data import readers
+from igo.data.source import Split
 from igo.ground.errors import UserError
 from lab.exponent import answers, program, trainings
 from lab.study.records import ROOT, name_of, of_archives
@@ -17,12 +19,12 @@ from lab.study.records import ROOT, name_of, of_archives
 def test_the_sweep_is_the_arms_that_are_judged(question):
     of = answers.OF[question]
     sweep = yaml.safe_load((ROOT / "launch" / "sweep" / f"{of.sweep}.yaml").read_text())
-    found = []
+    runs = []
     for grid in sweep["hydra"]["sweeper"]["grids"]:
         assert grid.pop("seed") == f"range({of.seeds})"
-        found.append(name_of(grid.pop("experiment"), tuple(grid.items()), 3))
-    assert sorted(found) == sorted(own[0] for own in of.names([3]).values())
-    assert len(set(found)) == len(of.arms)
+        runs.append(name_of(grid.pop("experiment"), tuple(grid.items()), 3))
+    assert sorted(runs) == sorted(names[0] for names in of.names([3]).values())
+    assert len(set(runs)) == len(of.arms)
 
 
 def test_every_cell_of_the_stream_is_one_pass_at_equal_sums_of_eta():
@@ -41,43 +43,34 @@ def test_every_cell_of_the_sizes_is_whole_epochs_at_equal_sums_of_eta():
 
 
 def test_no_image_is_both_trained_and_evaluated_on(tmp_path, monkeypatch):
-    from igo.data import readers
-    from igo.data.source import Split
-
     images = np.arange(60_000, dtype=np.uint32).view(np.uint8).reshape(60_000, 2, 2, 1)
     whole = Split(images, np.repeat(np.arange(10), 6000))
     monkeypatch.setattr(readers, "read", lambda *_: (whole, whole))
     trainings.make_stream_data(tmp_path / "made" / "stream.npz")
-    made = np.load(tmp_path / "made" / "stream.npz")
-    numbers = [made[name].reshape(-1).view(np.uint32) for name in ("images", "test_images")]
-    assert [len(own) for own in numbers] == [52_000, 8_000]
+    arrays = np.load(tmp_path / "made" / "stream.npz")
+    numbers = [arrays[name].reshape(-1).view(np.uint32) for name in ("images", "test_images")]
+    assert [len(part) for part in numbers] == [52_000, 8_000]
     assert sorted(np.concatenate(numbers)) == list(range(60_000))
-    assert (np.bincount(made["test_labels"]) == 800).all()
-    assert (made["labels"] == numbers[0] // 6000).all()
+    assert (np.bincount(arrays["test_labels"]) == 800).all()
+    assert (arrays["labels"] == numbers[0] // 6000).all()
 
 
 def test_small_images_are_the_means_of_squares_of_pixels(tmp_path, monkeypatch):
-    from igo.data import readers
-    from igo.data.source import Split
-
     random = np.random.default_rng(0)
     splits = [Split(random.integers(0, 256, (n, 28, 28, 1)).astype(np.uint8),
                     random.integers(0, 10, n)) for n in (30, 20)]  # fmt: skip
     monkeypatch.setattr(readers, "read", lambda *_: splits)
     trainings.make_small_data(tmp_path / "made" / "small.npz")
-    made = np.load(tmp_path / "made" / "small.npz")
+    arrays = np.load(tmp_path / "made" / "small.npz")
     for part, split in zip(("", "test_"), splits, strict=True):
         pixels = torch.from_numpy(split.images).permute(0, 3, 1, 2).double()
         means = F.avg_pool2d(pixels, 2).round().permute(0, 2, 3, 1)
-        assert made[f"{part}images"].dtype == np.uint8
-        assert (made[f"{part}images"] == means.numpy()).all()
-        assert (made[f"{part}labels"] == split.labels).all()
+        assert arrays[f"{part}images"].dtype == np.uint8
+        assert (arrays[f"{part}images"] == means.numpy()).all()
+        assert (arrays[f"{part}labels"] == split.labels).all()
 
 
 def test_a_stop_while_the_images_are_written_leaves_no_file_of_a_part(tmp_path, monkeypatch):
-    from igo.data import readers
-    from igo.data.source import Split
-
     def stopped(file, **_):
         file.write(b"PK")
         raise KeyboardInterrupt

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from differences import slopes
 from scipy import integrate, stats
 
 from lab.theory import teacher
@@ -16,8 +17,8 @@ from lab.theory.studies import escape, langevin, tails
 def test_teachers_loss_is_the_mean_over_inputs():
     w = teacher.initial(3, 4, seed=0)
     x = np.random.default_rng(1).standard_normal((400_000, 4))
-    for one, closed in zip(w, teacher.loss(w), strict=True):
-        gap = np.maximum(x @ one.T, 0).sum(1) - np.maximum(x, 0).sum(1)
+    for weights, closed in zip(w, teacher.loss(w), strict=True):
+        gap = np.maximum(x @ weights.T, 0).sum(1) - np.maximum(x, 0).sum(1)
         sampled = gap**2 / 2
         assert abs(sampled.mean() - closed) < 5 * sampled.std() / np.sqrt(sampled.size)
 
@@ -41,12 +42,12 @@ def test_teacher_is_a_global_minimum_and_so_is_every_order_of_its_units():
 
 def test_a_mini_batch_gradient_is_that_of_autograd_and_unbiased():
     w, rng = teacher.initial(1, 3, seed=0), np.random.default_rng(2)
-    found = teacher.sampled_gradient(w, 16, np.random.default_rng(7))
+    gradient = teacher.sampled_gradient(w, 16, np.random.default_rng(7))
     x = torch.from_numpy(np.random.default_rng(7).standard_normal((16, 3)))
     point = torch.from_numpy(w[0]).requires_grad_()
     gap = torch.relu(x @ point.T).sum(1) - torch.relu(x).sum(1)
     (slope,) = torch.autograd.grad((gap**2 / 2).mean(), point)
-    np.testing.assert_allclose(found[0], slope.numpy(), atol=1e-12)
+    np.testing.assert_allclose(gradient[0], slope.numpy(), atol=1e-12)
     many = teacher.sampled_gradient(np.repeat(w, 20_000, 0), 4, rng)
     error = many.std(0) / np.sqrt(len(many))
     assert (np.abs(many.mean(0) - teacher.gradient(w)[0]) < 5 * error).all()
@@ -55,29 +56,18 @@ def test_a_mini_batch_gradient_is_that_of_autograd_and_unbiased():
 @pytest.mark.parametrize("sigma", [0.0, 0.7])
 def test_mixtures_slope_is_the_difference_of_its_energy(sigma):
     x = np.random.default_rng(0).uniform(-5, 5, (20, 2))
-    step = 1e-6
-    slope = np.stack(
-        [
-            (
-                langevin.MIXTURE.energy(x + step * e, sigma)
-                - langevin.MIXTURE.energy(x - step * e, sigma)
-            )
-            / (2 * step)
-            for e in np.eye(2)
-        ],
-        -1,
-    )
+    slope = slopes(lambda y: langevin.MIXTURE.energy(y, sigma), x, 1e-6)
     np.testing.assert_allclose(langevin.MIXTURE.slope(x, sigma), slope, atol=1e-6)
 
 
 def test_noised_mixture_is_the_density_smoothed():
     """p_σ(x) = E p(x − σu), by Monte Carlo."""
     x = np.array([[0.3, 1.0], [-3.0, 2.0]])
-    found = smooth(
+    smoothed = smooth(
         lambda y: np.exp(-langevin.MIXTURE.energy(y)), x, 0.8, Kernel("gaussian"), samples=2**14
     )
     noised = np.exp(-langevin.MIXTURE.energy(x, 0.8))
-    assert (np.abs(found.value - noised) < 5 * found.standard_error).all()
+    assert (np.abs(smoothed.value - noised) < 5 * smoothed.standard_error).all()
 
 
 def test_of_one_gaussian_both_ways_of_smoothing_have_slopes_in_a_known_ratio():
@@ -107,8 +97,8 @@ def test_ripple_in_a_ball_of_more_dimensions_is_the_integral_over_its_marginal(d
             points=[np.clip(x / level, -1, 1)],
             limit=200,
         )
-        found = float(problem.gradient(np.array(x), level, dimension))
-        assert found == pytest.approx(expected, abs=1e-6)
+        slope = float(problem.gradient(np.array(x), level, dimension))
+        assert slope == pytest.approx(expected, abs=1e-6)
     sample = Kernel("ball").sample(20_000, dimension, np.random.default_rng(0))[:, 0]
     assert stats.kstest(sample, marginal.cdf).pvalue > 0.001
 
@@ -129,14 +119,14 @@ def test_stage_lengths_by_hand():
     # 1/(1 − 0.2) = 1.25 and 1/(0.25 − 0.2) = 20
     np.testing.assert_allclose(length_shares(phi, rates, 0.2), [1.25 / 21.25, 20 / 21.25])
     # with the decay in η: 1/(0.25 − 0.2·0.5) = 1/0.15
-    found = length_shares(phi, phi, 0.2)
-    np.testing.assert_allclose(found[1] / found[0], (1 - 0.2) / 0.15)
+    shares = length_shares(phi, phi, 0.2)
+    np.testing.assert_allclose(shares[1] / shares[0], (1 - 0.2) / 0.15)
     with pytest.raises(ValueError, match=r"h=0\.25"):
         length_shares(phi, rates, 0.25)
 
 
 def test_typical_noise_of_gaussian_draws_falls_as_the_root_of_the_batch():
-    found = tails.typical_noise(2.0, np.random.default_rng(0))
+    rows = tails.typical_noise(2.0, np.random.default_rng(0))
     # levy_stable with α = 2 is N(0, 2): the median of |mean of b| is 0.6745·√(2/b)
-    for one in found:
-        assert one["size"] == pytest.approx(0.6745 * np.sqrt(2 / one["b"]), rel=0.1)
+    for row in rows:
+        assert row["size"] == pytest.approx(0.6745 * np.sqrt(2 / row["b"]), rel=0.1)

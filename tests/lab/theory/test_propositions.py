@@ -89,18 +89,6 @@ def test_optimal_decay_rates_telescope(stages, power):
     assert rates[-1] == 0
 
 
-def test_rates_are_those_of_pytorchs_polynomial_schedule():
-    torch = pytest.importorskip("torch")
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=8, power=0.5)
-    seen = []
-    for _ in range(8):
-        optimizer.step()
-        schedule.step()
-        seen.append(schedule.get_last_lr()[0])
-    np.testing.assert_allclose(np.cumprod(props.optimal_decay_rates(8, 0.5)), seen, atol=1e-12)
-
-
 @given(rate=st.floats(0.01, 0.99))
 def test_largest_a_is_where_the_lower_bound_of_one_over_d_meets_the_rate(rate):
     a = props.largest_a(rate)
@@ -112,9 +100,9 @@ def test_largest_a_is_where_the_lower_bound_of_one_over_d_meets_the_rate(rate):
 
 def test_only_powers_up_to_one_keep_half_the_noise_each_stage():
     smallest = {
-        p: decay_rates(profile, 200, **own).min()
+        p: decay_rates(profile, 200, **parameters).min()
         for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)
-        for profile, own in [SCHEDULES[f"p = {p}"]]
+        for profile, parameters in [SCHEDULES[f"p = {p}"]]
     }
     for p, rate in smallest.items():
         assert rate == pytest.approx(0.5**p, rel=1e-12)  # at m = M - 1: (1/2)^p
