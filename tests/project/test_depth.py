@@ -16,7 +16,7 @@ import torch
 step = torch.optim.SGD.step
 def looked(self, *arguments, **named):
     files = [frame.filename for frame in traceback.extract_stack()[:-1]]
-    print("FRAMES", sum("{ROOT}/src" in one for one in files), file=sys.stderr)
+    print("FRAMES", sum("{ROOT}/src" in file for file in files), file=sys.stderr)
     return step(self, *arguments, **named)
 torch.optim.SGD.step = looked
 sys.argv = ["src/train.py", *{TINY!r}, "tracking=none", "runs_dir={tmp_path}"]

@@ -20,7 +20,7 @@ from igo.sweep.grid import combinations
 
 TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES = [*TOP, *sorted((ROOT / "docs").glob("*.md"))]
-PLACEHOLDERS = (
+STAND_INS = (
     "…",
     "logarithmic",
     "NAME",
@@ -33,21 +33,18 @@ PLACEHOLDERS = (
 )
 
 
-def commands(pattern: str) -> list[str]:
-    """Each command of the pages once, without its comment; a line of code or in backticks."""
-    found: dict[str, None] = {}
-    for page in PAGES:
-        text = page.read_text()
-        code = re.findall(r"^ {4}(.*)$", text, re.M) + re.findall(r"`([^`\n]+)`", text)
-        for line in code:
-            command = re.sub(r"\s+#.*$", "", line).strip().removeprefix(".venv/bin/")
-            if re.match(pattern, command):
-                found[command] = None
-    return list(found)
+def commands(pattern: str, pages: list[Path]) -> list[str]:
+    """Each command of the pages once, without its comment; a line of a block or in backticks."""
+    lines: list[str] = []
+    for page in pages:
+        text = re.sub(r"^```python\n.*?^```$", "", page.read_text(), flags=re.M | re.DOTALL)
+        lines += re.findall(r"^ {4}(?! )(.*)$", text, re.M) + re.findall(r"`([^`\n]+)`", text)
+    typed = (re.sub(r"\s+#.*$", "", line).strip().removeprefix(".venv/bin/") for line in lines)
+    return list(dict.fromkeys(command for command in typed if re.match(pattern, command)))
 
 
-PROGRAMS = commands(r"(python src/train\.py|igo [a-z])")
-MAKE = commands(r"make sweep.* SWEEP=")
+PROGRAMS = commands(r"(python src/train\.py|igo [a-z])", PAGES)
+MAKE = commands(r"make sweep.* SWEEP=", PAGES)
 
 
 @pytest.mark.parametrize("command", PROGRAMS)
@@ -55,8 +52,8 @@ def test_a_command_of_the_pages_composes(command: str) -> None:
     """Every setting is there; what training is told makes a plan."""
     _, program, *words = shlex.split(command)
     words = [word for word in words if word not in ("-m", "--help")]
-    if any(mark in command for mark in PLACEHOLDERS):
-        words = [word for word in words if not any(mark in word for mark in PLACEHOLDERS)]
+    if any(mark in command for mark in STAND_INS):
+        words = [word for word in words if not any(mark in word for mark in STAND_INS)]
     name = COMMANDS["train" if program == "src/train.py" else program]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
@@ -68,7 +65,7 @@ def test_a_command_of_the_pages_composes(command: str) -> None:
             composed = compose(name, combination)
             if name == "config" and "dataset=folder" not in words and "dataset=arrays" not in words:
                 typed = [word.split("=")[0] for word in combination]
-                config = load(composed, [one for one in typed if one != "run"])
+                config = load(composed, [setting for setting in typed if setting != "run"])
                 make_plan(config)
 
 
@@ -76,7 +73,7 @@ def test_a_command_of_the_pages_composes(command: str) -> None:
 def test_the_sweep_of_a_page_is_there(command: str) -> None:
     """test_doc_commands.py runs the commands; this is for those that it cannot."""
     for word in shlex.split(command):
-        if word.startswith("SWEEP=") and not any(mark in word for mark in PLACEHOLDERS):
+        if word.startswith("SWEEP=") and not any(mark in word for mark in STAND_INS):
             assert (ROOT / "launch" / "sweep" / f"{word[6:]}.yaml").is_file(), word
 
 
@@ -108,7 +105,6 @@ MEASURES = [["-m", f"benchmarks.{name}"] for name in ("run", "gpu", "reproducibl
 
 @pytest.mark.parametrize("program", [*([str(file)] for file in PICTURES), *MEASURES], ids=str)
 def test_a_program_says_what_it_does_when_asked(program: list[str], tmp_path: Path) -> None:
-    """Without doing it."""
     done = python(tmp_path, *program, "--help", PYTHONPATH=f"{ROOT}:{ROOT / 'src'}").good()
     assert Path(program[-1]).name.removeprefix("benchmarks.") in done.stdout
     assert not list(tmp_path.iterdir())

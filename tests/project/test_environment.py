@@ -53,9 +53,9 @@ def text_of(lock: str) -> str:
 
 
 def pins(lock: str) -> dict[str, str]:
-    found = re.findall(r"^([a-zA-Z0-9._-]+)==([^ ;\\\n]+)", text_of(lock), re.MULTILINE)
-    assert len(dict(found)) == len(found)
-    return dict(found)
+    lines = re.findall(r"^([a-zA-Z0-9._-]+)==([^ ;\\\n]+)", text_of(lock), re.MULTILINE)
+    assert len(dict(lines)) == len(lines)
+    return dict(lines)
 
 
 @functools.cache
@@ -64,12 +64,13 @@ def project() -> dict:
 
 
 def required(purpose: str) -> list[Requirement]:
-    extras = [one for extra in EXTRAS[purpose] for one in project()["optional-dependencies"][extra]]
-    return [Requirement(one) for one in [*project()["dependencies"], *extras]]
+    extras = project()["optional-dependencies"]
+    lines = [line for name in EXTRAS[purpose] for line in extras[name]]
+    return [Requirement(line) for line in project()["dependencies"] + lines]
 
 
 def test_every_extra_has_a_lock() -> None:
-    assert sorted(one for extras in EXTRAS.values() for one in extras) == sorted(
+    assert sorted(extra for extras in EXTRAS.values() for extra in extras) == sorted(
         project()["optional-dependencies"]
     )
 
@@ -77,11 +78,11 @@ def test_every_extra_has_a_lock() -> None:
 @pytest.mark.parametrize("purpose", PURPOSES)
 def test_a_lock_holds_every_requirement_at_a_version_it_allows(purpose: str) -> None:
     held = pins("train.lock") | pins(f"{purpose}.lock")
-    for one in required(purpose):
-        if one.name in FREE:
-            assert one.name not in held
+    for requirement in required(purpose):
+        if requirement.name in FREE:
+            assert requirement.name not in held
         else:
-            assert Version(held[one.name]) in one.specifier, one
+            assert Version(held[requirement.name]) in requirement.specifier, requirement
 
 
 def test_the_locks_are_parts_of_one_solution() -> None:
@@ -160,8 +161,8 @@ def chosen_by_pip(platform: str, folder: Path) -> dict[str, dict]:
     ]  # fmt: skip
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    found = json.loads(report.read_text())["install"]
-    return {canonicalize_name(one["metadata"]["name"]): one for one in found}
+    files = json.loads(report.read_text())["install"]
+    return {canonicalize_name(file["metadata"]["name"]): file for file in files}
 
 
 @pytest.mark.long
@@ -177,7 +178,7 @@ def test_the_locks_install_on(platform: str, tmp_path: Path) -> None:
     _, asked = PLATFORMS[platform]
     for purpose in PURPOSES:  # what is installed without its dependencies has them all the same
         held = pins("train.lock") | pins(f"{purpose}.lock")
-        open_, seen = [(one.name, frozenset(one.extras)) for one in required(purpose)], set()
+        open_, seen = [(r.name, frozenset(r.extras)) for r in required(purpose)], set()
         while open_:
             name, extras = open_.pop()
             if name in UNLOCKED or (name, extras) in seen:
