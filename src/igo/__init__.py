@@ -1,4 +1,4 @@
-"""Implicit graduated optimization: SGD's own noise smooths the loss; schedule the noise.
+"""Implicit graduated optimization: the noise of SGD smooths the loss; igo schedules this noise.
 
 In your own training loop (docs/own-loop.md):
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from igo.noise.noise import noise_level as noise_level
     from igo.runs.trained import load_run as load_run
 
-# Each is imported when it is first used: `import igo` is fast, and a plan needs no torch.
+# Each name is imported at its first use, so that `import igo` is fast and a plan needs no torch.
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "Counter": "igo.method.counter",
@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _not_installed(missing: str) -> Any:
-    """What ``load_run`` is without the packages of the commands, so that ``help(igo)`` works."""
+    """A stand-in for ``load_run`` if its packages are missing, so that ``help(igo)`` works."""
 
     def load_run(folder: Any) -> None:  # noqa: ARG001  (as the real one)
         """The trained model of a run folder. It needs ``pip install '.[train,report]'``."""

@@ -1,6 +1,6 @@
-"""``igo COMMAND …``, or ``python -m igo COMMAND …``: all programs of this project.
+"""``igo COMMAND …``, or ``python -m igo COMMAND …``: the commands of this package.
 
-The rooms do the work. conf/ has a file for each command, with its settings.
+The subpackages do the work. The settings of each command are in a file of conf/.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from igo.ground.paths import CONF
 
 
 def train(composed: DictConfig, typed: list[str]) -> float | None:
-    """One run, or a sweep with -m; the final validation accuracy, for a search."""
+    """Train one run, or a sweep with -m; return the last validation accuracy, for a search."""
     from igo.config.load import load
     from igo.runs.rerun import continued
 
@@ -41,7 +41,7 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
 
 
 def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
-    """The function ``run`` of a module."""
+    """A program that imports a module and calls its function ``run``."""
 
     def program(composed: DictConfig, _typed: list[str]) -> None:
         import_module(module).run(composed)
@@ -50,7 +50,7 @@ def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
 
 
 def measure_noise(composed: DictConfig, typed: list[str]) -> None:
-    """C² and δ of a run or of a fresh model."""
+    """Measure C² and δ of a run or of a fresh model."""
     from igo.analysis.measure_noise import run
 
     run(composed, typed)

@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_said_and_the_one_before_measured(
     (copied / "checkpoint.pt").write_bytes(b"PK")
     done = measured(tmp_path, f"run={copied}", "batches=3", "output=noise.json").good()
     assert re.fullmatch(
-        r"warning: \S+checkpoint.pt is damaged .*; taken as it was after epoch 2\n", done.stderr
+        r"warning: \S+checkpoint.pt is damaged .*; using the one after epoch 2\n", done.stderr
     )
     assert json.loads((tmp_path / "noise.json").read_text())["of"]["epoch"] == 2
 

@@ -162,7 +162,7 @@ def test_a_changed_configuration_is_another_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     code, text = start(forge, tmp_path, f"run={folder}")
     assert code == 2
-    assert "it was changed, or the folder renamed" in text
+    assert "The file was changed, or the folder renamed" in text
 
 
 def test_no_such_folder_and_many_of_them(forge: Forge, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_server_lost_on_the_way_loses_nothing(
             forge, place, server.url, death=pause, settings={"igo.runs.tracking.FINISH_TIMEOUT": 1},
             WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL="1",
         )  # fmt: skip
-    assert ended.error().startswith("error: W&B does not answer (it did not take all of")
+    assert ended.error().startswith("error: W&B does not answer (W&B did not take all of")
     assert marks(place) == 0
     with WandbServer() as again:
         again.runs = server.runs

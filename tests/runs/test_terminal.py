@@ -125,7 +125,7 @@ def test_notes_say_what_the_numbers_do_not(make_config: Make) -> None:
     assert "η rises after 1 stage (κ_m > 1): a whole number of batches" in rising
     # k = 90, 45, ⌈22.5⌉, ⌈11.25⌉, ⌈5.625⌉: √(5.625/6) = 0.96825 of η_1
     rounded = notes("schedule=method3")
-    assert "split=0 leaves η alone but for rounding: it falls to 0.096825, 3.18% below" in rounded
+    assert "with split=0 only rounding changes η: it falls to 0.096825, 3.18% below" in rounded
     # 240, 120, 60, 30 and 15 batches of 6 samples
     assert "rounding" not in notes("schedule=method3", "batch_size=6")
     assert "rounding" not in notes("schedule=method2") + notes("schedule=method4")
@@ -355,6 +355,6 @@ def test_the_code_is_the_sources_that_can_change_a_result(
 
 def test_a_plan_with_another_exponent_says_which_noise_it_lowers() -> None:
     config = configure("schedule.noise_exponent=1", "split=0")
-    assert any("η b^(−ρ), ρ = 1" in one for one in plan_table.notes(config, make_plan(config)))
+    assert any("η C b^(−ρ), ρ = 1" in one for one in plan_table.notes(config, make_plan(config)))
     plain = configure("split=0")
     assert not any("ρ" in one for one in plan_table.notes(plain, make_plan(plain)))

@@ -1,4 +1,4 @@
 """One run from command to finished record: its folder, checkpoints, W&B, the terminal.
 
-Imports train and what is below it.
+Imports train and the packages below it.
 """

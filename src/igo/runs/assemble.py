@@ -55,9 +55,9 @@ def _identity(config: Config, ranks: Ranks) -> Identity:
 
 
 def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress) -> dict[str, Any]:
-    """All that a bit-identical resume needs, copied to the CPU's memory: training may go on.
+    """All that a bit-identical resume needs, copied to CPU memory, so that training can go on.
 
-    Random streams need no state, see seeds.
+    Random streams need no state, see igo.ground.seeds.
     """
     return {
         "signature": signature,
@@ -105,16 +105,16 @@ def load(
 def load_folder(
     folder: Path, move: Callable[[Config], None], warn: Callable[[str], None]
 ) -> tuple[Training, Progress]:
-    """A run at its newest whole checkpoint, to measure on.
+    """Load a run at its newest whole checkpoint, to measure it.
 
     Args:
         folder: the run's folder.
-        move: changes where, and in which precision, its configuration computes.
-        warn: called where a checkpoint is damaged and an older one is used.
+        move: changes the device and the precision in the run's configuration.
+        warn: called if a checkpoint is damaged and an older one is used.
     """
     config = read_config(folder / "config.yaml")
     refuse_older(folder)
-    name = RunFolder(config).path.name  # before `move`: the checkpoint is of the run as trained
+    name = RunFolder(config).path.name  # before `move`: named as trained
     move(config)
     training = prepare(config, make_plan(config))
     reasons: list[str] = []
@@ -123,5 +123,5 @@ def load_folder(
         why = "; ".join(reasons) or "wait for its first epoch"
         raise UserError(f"{folder} has no usable checkpoint: {why}")
     for reason in reasons:
-        warn(f"{reason}; taken as it was after epoch {progress.epoch}")
+        warn(f"{reason}; using the one after epoch {progress.epoch}")
     return recovery.with_micro_batches(training, progress.micro_batch_size), progress

@@ -1,4 +1,4 @@
-"""Writing in the background: an epoch's record and checkpoint are written during the next epoch."""
+"""Background writing: an epoch's record and checkpoint are written while the next epoch trains."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from contextlib import contextmanager
 
 
 class Writer:
-    """Does one piece of work at a time, in order, beside the caller or at once.
+    """Does one piece of work at a time, in order: in a thread if ``beside``, else at once.
 
-    Each piece is waited for before the next one begins, so at most one is unwritten.
+    A piece begins after the last one is done, so at most one piece is not written yet.
     """
 
     def __init__(self, beside: bool) -> None:
@@ -19,7 +19,7 @@ class Writer:
         self._last: Future[None] | None = None
 
     def do(self, work: Callable[[], None]) -> None:
-        """Begin a piece once the last one is done; the last one's error is raised here."""
+        """Wait for the last piece, raise its error, and begin a new piece."""
         self.wait()
         if self._thread is None:
             work()
@@ -40,7 +40,7 @@ class Writer:
 
 @contextmanager
 def writer(beside: bool) -> Iterator[Writer]:
-    """A writer whose work is done when the body ends, with an error or without.
+    """A writer. When the body ends, also with an error, all of its work is done.
 
     Raises:
         Exception: the error of the last piece, unless the body raises another.

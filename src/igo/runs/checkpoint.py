@@ -25,7 +25,7 @@ class Damaged(UserError):
 def save(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint; the last one is kept beside it as ``previous-NAME``.
 
-    Whenever the process dies, one of the two is whole, if the one at ``path`` was.
+    At whatever moment the process dies, one of the two is whole, if ``path`` was whole before.
     """
     partial = partial_of(path)
     with durable(partial) as file:
@@ -44,7 +44,7 @@ def previous(path: Path) -> Path:
 
 
 def set_aside(path: Path) -> None:
-    """Rename a damaged checkpoint, so that ``save`` does not replace the whole one by it."""
+    """Rename a damaged checkpoint; else ``save`` would replace the previous, whole one by it."""
     if path.exists():
         path.replace(path.with_name(f"damaged-{path.name}"))
         sync_folder(path.parent)
@@ -106,7 +106,7 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
 
 
 def _verified(content: bytes) -> io.BytesIO:
-    """Compare the content with its digest, as torch.load would load changed numbers."""
+    """Compare the content with its digest: torch.load does not notice changed numbers."""
     digest = hashlib.sha256(memoryview(content)[:-DIGEST_BYTES]).digest()
     if digest != content[-DIGEST_BYTES:]:
         raise ValueError("its SHA-256 differs")

@@ -1,4 +1,4 @@
-"""An epoch as a line: named numbers for a pipe, columns below a heading for a terminal."""
+"""An epoch as a line: numbers with names for a pipe, columns below a heading for a terminal."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ GAP = "  "
 
 @dataclass(frozen=True)
 class Column:
-    """A title and what is below it. The column with the lowest ``leaves`` leaves first, 0 never."""
+    """A title and its cells. For lack of room the lowest ``leaves`` is hidden first, 0 never."""
 
     title: str
     width: int
@@ -67,12 +67,12 @@ def columns(width: int, *, momentum: bool = False, validation: bool = False) -> 
 
 
 def heading(columns: Sequence[Column]) -> str:
-    """The titles."""
+    """The line of the titles."""
     return GAP.join(column.title.rjust(column.width) for column in columns)
 
 
 def line(columns: Sequence[Column], record: Mapping[str, Any]) -> str:
-    """An epoch below the heading."""
+    """The line of an epoch below the heading."""
     cells = (column.cell(record).rjust(column.width) for column in columns)
     return GAP.join(cells) + _skipped(record)
 

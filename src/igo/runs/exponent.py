@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from igo.noise.exponent import NoiseExponent
 
 SETTING, MEASURED = "schedule.noise_exponent", "measured"
-WIDEST = 0.5  # a wider interval says nothing: the published ½ and 1 are so far apart
+WIDEST = 0.5  # of a usable interval: the distance between the published exponents, ½ and 1
 LEAST_BATCHES = 8
 
 
 def resolved(config: Config, terminal: Terminal) -> Config:
     """The configuration with ρ measured at the start of training.
 
-    ρ has two decimals, so that the same command finds the same run on another machine, too.
+    ρ is rounded to two decimals, so that the same command is the same run on another machine.
     """
     if config.schedule.noise_exponent != MEASURED:
         return config

@@ -13,11 +13,11 @@ from igo.runs.manifest import read_manifest
 
 MANIFEST = "sweep.json"  # in the folder of a sweep, see manifest
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
-NO_RUNS = ("wandb", "sweeps")  # folders beside run folders
+NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
 
 
 def named(runs: object) -> list[str]:
-    """The folders and globs of the setting ``runs``, which is one of them or a list."""
+    """The folders and globs of the setting ``runs``, which is one name or a list."""
     given = list(runs) if isinstance(runs, list | ListConfig) else [runs]
     names = [name for name in given if isinstance(name, str) and name]
     if not names or len(names) < len(given):
@@ -29,8 +29,8 @@ def find(names: Sequence[str]) -> list[Path]:
     """The run folders that folders and globs stand for, each once, sorted.
 
     A folder with a run's files is a run, and a sweep's folder stands for its runs. Any other folder
-    stands for all folders in it except NO_RUNS and hidden ones, if one of them is a run: the others
-    may be damaged runs.
+    must hold a run. It stands for all of its folders except NO_RUNS and hidden ones: those without
+    a run's files may be damaged runs.
     """
     unique: dict[Path, Path] = {}
     for name in names:

@@ -41,7 +41,7 @@ from igo.method.plan import Plan
 from igo.runs.records import Records
 
 DIGESTED = ("config.yaml", "plan.csv", "metrics.jsonl")
-LONGEST_LINE = 2**16  # bytes of a record, and more
+LONGEST_LINE = 2**16  # bytes; every record is shorter
 KEPT = ("wandb_id", "seconds", "began")  # entries of status.json that a new start keeps
 
 
@@ -99,7 +99,7 @@ class RunFolder:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return
-            except BlockingIOError:  # perhaps by a process that only reads the state, see state_of
+            except BlockingIOError:  # held perhaps by a process that only reads, see state_of
                 if attempt == 9:
                     raise Busy(f"{self.path} is being worked on by another process") from None
                 time.sleep(0.05)
@@ -124,17 +124,17 @@ class RunFolder:
     def _check_lock(self) -> None:
         if self._lock is None:
             return
-        self.path.stat()  # another error where the whole folder is gone
+        self.path.stat()  # raises an OSError if the whole folder is gone
         lock = self.path / ".lock"
         if not lock.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), lock.stat()):
             raise Outside(
-                f"{lock} was removed or replaced while this run held it, so another process may"
-                " work on the run: this one wrote nothing more. Once no process works on it, the"
-                " same command continues"
+                f"{lock} was removed or replaced while this process held it, so another one may"
+                " work on the run. This process wrote nothing more. Once no process works on the"
+                " run, the same command continues"
             )
 
     def start_over(self) -> None:
-        """Remove all that an earlier start left, but the lock."""
+        """Remove all that an earlier start left, except the lock."""
         self._status_file.unlink(missing_ok=True)  # first: what is left must not say "finished"
         for entry in self.path.iterdir():
             if entry.name == ".lock":
@@ -162,7 +162,7 @@ class RunFolder:
         return [name for name in actual if actual[name] != recorded.get(name)]
 
     def status(self) -> Record:
-        """The content of status.json, see ``read_status``; empty if it is of another run."""
+        """The content of status.json, see ``read_status``; empty if it names another run."""
         status = read_status(self.path)
         return status if status.get("run", self.path.name) == self.path.name else {}
 
@@ -186,8 +186,8 @@ class RunFolder:
     def write_failure(self, error: BaseException, **entries: object) -> None:
         """Write an error into status.json, and the present traceback into error.txt.
 
-        A run that a full disk, a lack of memory and the like stopped counts as interrupted, so that
-        a sweep tries it again.
+        A run that was stopped from outside, such as by a full disk or a lack of memory, counts as
+        interrupted: a sweep tries it again.
         """
         outside = isinstance(error, Outside | MemoryError)
         state = "interrupted" if outside else "failed"
@@ -197,7 +197,7 @@ class RunFolder:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """SHA-256 of the files that people and programs read; empty for one that is missing."""
+    """SHA-256 of each file of DIGESTED; empty for a missing file."""
     digest_of = {}
     for name in DIGESTED:
         try:
@@ -211,24 +211,24 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def check_unchanged(folder: Path, status: Record) -> None:
-    """Compare the files of a finished run with the digests in its status.json."""
+    """Raise a UserError if a file of a finished run differs from its digest in status.json."""
     recorded = status.get("sha256")
     if status.get("state") == "finished" and isinstance(recorded, dict):
         changed = [name for name, digest in digests(folder).items() if digest != recorded.get(name)]
         if changed:
             raise UserError(
                 f"{', '.join(changed)}: not what the run wrote (SHA-256); the command that trained"
-                " it writes it again"
+                " the run writes the file again"
             )
 
 
 def refuse_older(folder: Path) -> None:
-    """See that a run was made under the present RULE."""
+    """Raise a UserError if a run was made under an earlier RULE."""
     status = read_status(folder)
     if status and status.get("rule") != RULE:
         raise UserError(
             f"{folder} was made by an earlier version, whose epochs ended in a shorter batch at the"
-            f" full learning rate; such runs are not continued. It began as:"
+            f" full learning rate. It cannot be continued. The run began as:"
             f" {status.get('command', 'status.json does not say')}"
         )
 

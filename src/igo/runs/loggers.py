@@ -1,4 +1,4 @@
-"""Loggers, which get the records beside the run folder: one for each value of tracking.tool.
+"""Loggers, one for each value of tracking.tool. They get each record that the run folder gets.
 
 A logger is a module with two functions. ``check(tracking)`` raises a UserError, before any compute,
 if the logger cannot log. ``start(config, folder, records, warn)`` returns a Tracker that has the
@@ -19,7 +19,7 @@ from igo.runs.folder import RunFolder
 
 
 class Tracker:
-    """Takes the records of a run; this one does nothing with them."""
+    """Takes the records of a run. This base class does nothing with them."""
 
     failed = False  # whether records are missing that `igo sync` has to send
 
@@ -36,12 +36,12 @@ class Tracker:
 class OpeningTracker(Tracker):
     """Opens a tracker and calls it in a thread, so that training waits for no server.
 
-    The calls are made in order. After an error no more calls are made: the run goes on without the
-    logger, and the run folder has every record.
+    After an error the tracker is not called again: the run goes on without the logger, and the run
+    folder has every record.
 
     Args:
         open_tracker: makes the tracker.
-        warn_of: gets the error, once.
+        warn_of: called once, with the first error.
         beside: false if training has to wait for each call.
     """
 

@@ -1,4 +1,4 @@
-"""The login to W&B: whether there is a key, and that no foreign settings send it elsewhere."""
+"""The login to W&B: is there a key, and does no settings file send it to another server?"""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def knows_key() -> bool:
 
 
 def refuse_foreign_settings(folder: Path) -> None:
-    """See that no W&B settings in a folder, which may be foreign, say where the key goes."""
+    """Refuse W&B settings in a folder, which others may have written, except LOCAL_SETTINGS."""
     for file in (folder / "wandb" / "settings", folder / ".wandb" / "settings"):
         parser = configparser.ConfigParser(interpolation=None)
         try:
@@ -37,5 +37,5 @@ def refuse_foreign_settings(folder: Path) -> None:
         if names:
             raise UserError(
                 f"{file} sets {min(names)}; such a file may send your W&B key to another server."
-                " Remove it; your server is named by WANDB_BASE_URL or `wandb login --host`"
+                " Remove it, and name your server by WANDB_BASE_URL or `wandb login --host`"
             )

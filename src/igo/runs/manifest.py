@@ -1,6 +1,6 @@
 """The manifest of a sweep, RUNS_DIR/sweeps/NAME/sweep.json: its runs and their SLURM jobs.
 
-A sweep is named by its set of runs, as a run is by its configuration.
+The name of a sweep comes from its set of runs, as a run's name comes from its configuration.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Manifest:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a sweep.json. The name of the sweep is that of its folder."""
+    """Read a sweep.json. The sweep has the name of its folder."""
     try:
         content = from_json(read_bytes(path).decode())
         runs = [Entry(**entry) for entry in content.pop("runs")]
@@ -85,7 +85,7 @@ def _check(manifest: Manifest) -> None:
 
 
 def _started(path: Path) -> tuple[float, float]:
-    """When a sweep was last started by its own record, as a copied file has another time."""
+    """When a sweep was last started, by its record; a copied file has another time."""
     with contextlib.suppress(UserError, ValueError):
         started = datetime.strptime(read_manifest(path).started, "%Y-%m-%dT%H:%M:%S%z")
         return started.timestamp(), path.stat().st_mtime

@@ -14,13 +14,13 @@ from igo.method.plan import Plan, Stage
 from igo.method.stages import Row
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
-USUAL_FOR_RATE = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
+LOWER_THE_RATE = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
 RATES = "γ_m, κ_m, λ_m: factors of δ, η and b from stage m to m + 1"
 
 
 @dataclass(frozen=True)
 class Column:
-    """A title and what is below it. The column with the lowest ``leaves`` leaves first, 0 never."""
+    """A title and its cells. For lack of room the lowest ``leaves`` is hidden first, 0 never."""
 
     title: str
     cell: Callable[[Row], str]
@@ -47,7 +47,7 @@ def columns(config: Config) -> list[Column]:
 
 
 def rows(columns: Sequence[Column], plan: Plan, most: int | None) -> list[list[str]]:
-    """The plan's rows; of more than ``most`` the first and the last, with "…" between."""
+    """The plan's rows; if there are more than ``most``, the first and the last with "…" between."""
     rows: list[Row | None] = list(plan.joined)
     if most is not None and len(rows) > most:
         rows = [*rows[: most // 2], None, *rows[-(most // 2) :]]
@@ -74,13 +74,13 @@ def notes(config: Config, plan: Plan) -> list[str]:
              optimizer_rules.why_null(config.optimizer)]  # fmt: skip
     if config.optimizer.decay_momentum:
         texts.append(
-            "β_m carries the decay: it is chosen by the C² and ‖∇f‖ measured at the start, and"
-            " stays within these bounds"
+            "β_m carries the decay: it depends on the C² and ‖∇f‖ measured at the start, and stays"
+            " within these bounds"
         )
     rho = config.schedule.noise_exponent
     if rho != batches.PUBLISHED:
         texts.append(
-            f"δ_m/δ_1 is of η b^(−ρ), ρ = {rho}; δ of the epochs is η √(C²/b), and falls otherwise"
+            f"δ_m/δ_1 is for δ = η C b^(−ρ), ρ = {rho}; each epoch's δ is η √(C²/b), another curve"
         )
     return [text for text in texts if text]
 
@@ -94,9 +94,9 @@ def _one_stage(config: Config, plan: Plan) -> str:
 
 
 def _usual(config: Config, plan: Plan) -> str:
-    """A schedule that usually lowers η alone raises b here, as split is below 1."""
+    """A note if a schedule that usually lowers η alone raises b, as split is below 1."""
     name, first, last = config.schedule.profile, plan.stages[0].b_m, plan.stages[-1].b_m
-    if name not in USUAL_FOR_RATE or last <= first:
+    if name not in LOWER_THE_RATE or last <= first:
         return ""
     usual = f"the usual {name} schedule lowers η alone: split=1"
     return f"b grows from {first:,.1f} to {last:,.1f}; {usual}"
@@ -110,7 +110,7 @@ def _rising(plan: Plan) -> str:
 
 
 def _rounded(config: Config, plan: Plan) -> str:
-    """With split=0, η falls a little before b meets its cap, as batches are whole."""
+    """A note if split=0 and η falls before b meets its cap: an epoch has whole batches."""
     least = batches.count(plan.n, config.max_batch_size or plan.n)
     free = [s.eta_m for s in plan.stages if s.phi_m > 0 and s.batches > least]
     if config.split or config.optimizer.decay_momentum or not free:
@@ -119,14 +119,13 @@ def _rounded(config: Config, plan: Plan) -> str:
     if eta > first * (1 - 1e-9):
         return ""
     return (
-        f"split=0 leaves η alone but for rounding: it falls to {eta:.5g}, {1 - eta / first:.2%}"
-        " below η_1. An epoch has a whole number of batches, and η makes up for it, so that δ_m is"
-        " exact"
+        f"with split=0 only rounding changes η: it falls to {eta:.5g}, {1 - eta / first:.2%} below"
+        " η_1. An epoch has a whole number of batches, and η makes up for it, so that δ_m is exact"
     )
 
 
 def _cap(config: Config, plan: Plan) -> str:
-    """From which stage on b_m cannot grow, so that η carries the whole decay."""
+    """A note on the stage from which on b_m cannot grow, so that η carries the whole decay."""
     decaying = [stage for stage in plan.stages if stage.phi_m > 0]
     least = batches.count(plan.n, config.max_batch_size or plan.n)
     meets = next((stage.stage for stage in decaying if stage.batches == least), None)
@@ -155,7 +154,7 @@ def _momentum(config: Config, stage: Stage) -> str:
 
     β̂_m and, for the normalised heavy ball, β_m² are monotone in K²b/C².
     """
-    from igo.noise import noise  # torch, which other plans do without
+    from igo.noise import noise  # imports torch, which other plans do not need
 
     optimizer, beta = config.optimizer.name, config.optimizer.momentum
     bounds = []

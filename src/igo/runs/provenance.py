@@ -1,4 +1,4 @@
-"""What status.json keeps of a start: all that is needed to repeat the run."""
+"""What status.json records of a start: all that is needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any
 from igo.ground.paths import PACKAGE
 
 PACKAGES = ("igo", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb")
-# Rooms that losses depend on
+# Subpackages that the losses depend on
 RESULT = ("ground", "noise", "method", "data", "config", "train")
 
 
 def command() -> str:
-    """The command that started this process, as it can be typed again."""
+    """The command that started this process, so that it can be typed again."""
     program = [Path(sys.executable).name, sys.argv[0]]
     if sys.argv[0].startswith("igo "):  # see igo.__main__
         program = sys.argv[0].split()

@@ -24,7 +24,7 @@ from igo.train.state import Progress, Training
 
 @dataclass(frozen=True)
 class Recording:
-    """What ``loop.train`` gets: the run's progress, its bar, and what to call when."""
+    """The arguments of ``loop.train`` that keep the record; see there."""
 
     progress: Progress
     bar: ProgressBar
@@ -84,7 +84,7 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
 
 @contextmanager
 def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterator[Recording]:
-    """The same on the other ranks, which get rank 0's state and write nothing."""
+    """As ``record``, on the other ranks: they get rank 0's state and write nothing."""
     progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
     with terminal.progress(training.plan) as bar:
         yield Recording(progress or Progress(), bar, lambda _: None, lambda *_: None)
@@ -158,7 +158,7 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
 
     try:
         yield trackers
-        finish(0)  # before "finished": no later start would send W&B the last rows
+        finish(0)  # first: once status.json says "finished", no start sends W&B the last rows
     except Stopped as stop:
         with contextlib.suppress(UserError), folder.writing():  # the signal ends it anyway
             folder.update_status(state="interrupted", signal=stop.signal_name, **times())

@@ -1,4 +1,4 @@
-"""The records of a run: metrics.jsonl has a line for each epoch, and a checkpoint holds its length.
+"""The records of a run: metrics.jsonl, a line for each epoch; a checkpoint has the file's length.
 
 Lines are appended, so that each epoch costs the same. A second file has the same lines, in case the
 first file is damaged.
@@ -52,7 +52,7 @@ class Records:
 
 
 def restore(folder: Path, mark: Mark) -> list[Record]:
-    """The records up to a checkpoint, from the file that has them whole."""
+    """The records up to a checkpoint, from the first of the two files that has them whole."""
     for name in FILES:
         try:
             content = read_bytes(folder / name)[: int(mark["bytes"])]

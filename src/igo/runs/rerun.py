@@ -1,4 +1,4 @@
-"""`run=FOLDER`: the configuration of a run is that of its folder's config.yaml."""
+"""`run=FOLDER`: the configuration of a run is read from config.yaml in its folder."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 def recorded_run(
     run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
 ) -> tuple[Path, Callable[[Config], None]]:
-    """The folder of a run, and a function that gives its configuration the typed settings.
+    """The folder of a run, and a function that puts the typed settings into its configuration.
 
     Args:
         run: the folder, as typed.
-        composed: what Hydra made of the command line.
-        typed: full names of the settings that were typed, without those of the program itself.
+        composed: the configuration that Hydra composed from the command line.
+        typed: full names of the typed settings of a run, without the program's own settings.
         movable: the settings and groups that may be typed.
     """
     composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
@@ -39,7 +39,7 @@ def recorded_run(
     if not (folder / "config.yaml").is_file():
         raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
     here = load(composed)
-    # of the group engine only the device: the other settings would make it another run
+    # engine=… sets only the device: the group's other settings would make it another run
     names = ["engine.device" if name == "engine" else name for name in typed]
 
     def move(config: Config) -> None:
@@ -64,7 +64,7 @@ def _command_of_other_run(folder: Path, typed: Collection[str]) -> str:
 
 
 def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
-    """The configuration with which ``src/train.py`` continues a run."""
+    """The configuration with which ``igo train run=FOLDER`` continues a run."""
     folder, move = recorded_run(run, composed, typed)
     try:
         config = read_config(folder / "config.yaml")
@@ -78,7 +78,7 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     name = RunFolder(config).path.name
     if name != folder.name:
         raise UserError(
-            f"run={run}: its config.yaml is that of {name}; it was changed, or the folder renamed."
-            " Name the folder so, or train the changed settings as a run of their own"
+            f"run={run}: its config.yaml belongs to a run named {name}. The file was changed, or"
+            " the folder renamed. Rename the folder, or train the changed settings as a new run"
         )
     return config

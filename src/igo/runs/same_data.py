@@ -29,7 +29,7 @@ def check(place: str, recorded: object, here: Identity) -> None:
     Args:
         place: the recorded run, for the error.
         recorded: the entry ``data`` of its status.json or checkpoint.
-        here: what is here.
+        here: the data here.
     """
     if not isinstance(recorded, Mapping) or recorded.get("fingerprint") == here.fingerprint:
         return
@@ -37,9 +37,9 @@ def check(place: str, recorded: object, here: Identity) -> None:
     before = Identity(**entries)
     setting = {"arrays": "dataset.file", "folder": "dataset.root"}.get(here.name, "data_dir")
     raise UserError(
-        f"{place} is of other data: {before}, and here are {here}. Set {setting} to the place of"
-        " the former; or train on the latter, in the same run folder (fresh=true) or in another"
-        " runs_dir"
+        f"{place} was trained on other data: {before}. The data here are {here}. Set {setting} to"
+        " the place of the run's data, or train on these: in the same folder with fresh=true, or in"
+        " another runs_dir"
     )
 
 
@@ -51,9 +51,9 @@ class Comparison:
         self._identities: dict[Any, Identity | None] = {}
 
     def finished(self, folder: Path, config: Config) -> None:
-        """See that a finished run was trained on the data here.
+        """Raise a UserError if a finished run was trained on other data than the data here.
 
-        It warns where that cannot be known: the data are not here, or an old version made the run.
+        Warns if that is unknown: the data are not here, or an old version made the run.
         """
         recorded = read_status(folder).get("data")
         if not isinstance(recorded, Mapping):

@@ -16,7 +16,7 @@ TO_NEXT_STAGE = ("gamma_m", "kappa_m", "lambda_m")  # the factors between a stag
 
 
 def check(folder: RunFolder, plan: Plan) -> None:
-    """Compare the recorded plan with the plan computed now; write nothing."""
+    """Raise a UserError if the recorded plan differs from the plan computed now."""
     file, status = folder.path / "plan.csv", folder.status()
     written = status.get("plan") or dict(status.get("sha256") or {}).get("plan.csv")
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != written:
@@ -40,7 +40,7 @@ def _cell(value: object) -> str:
 
 
 def _same(was: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether two rows of plan.csv are the same stage, but for another machine's rounding."""
+    """Whether two rows of plan.csv are the same stage up to another machine's rounding."""
     if was.keys() != now.keys():
         return False
     names = [name for name in now if name not in TO_NEXT_STAGE]

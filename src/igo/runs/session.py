@@ -57,13 +57,13 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
             may_continue = ranks.first and not config.fresh
             if may_continue:
                 same_plan.check(folder, plan)
-            finished = may_continue and _is_finished(config, folder, plan, terminal)
+            finished = may_continue and _nothing_left(config, folder, plan, terminal)
             if ranks.broadcast(finished):
                 outcome = f"finished before{_other_code(folder)}; fresh=true runs it again"
                 if ranks.first:
                     _log_finished(config, folder, terminal)
             else:
-                from igo.train import datasets, loop  # torch; a dry run answers without
+                from igo.train import datasets, loop  # imports torch, which a dry run does not need
 
                 datasets.resize_once(config, terminal.counting)  # long: signals end it at once
                 with (
@@ -85,7 +85,7 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
 
 
 def _shared_facts(config: Config, plan: Plan) -> dict[str, object]:
-    """What must be the same in all processes of a run, by its name in an error."""
+    """What must be the same in all processes of a run; the keys are its names in an error."""
     stages = [
         f"{value:.9g}" if isinstance(value, float) else value  # machines may round differently
         for stage in plan.stages for value in asdict(stage).values()
@@ -96,7 +96,7 @@ def _shared_facts(config: Config, plan: Plan) -> dict[str, object]:
 
 
 def _check_shares(config: Config, plan: Plan, ranks: Ranks) -> None:
-    """See that each rank has a sample of every batch."""
+    """Raise a ConfigError if a batch has fewer samples than there are ranks."""
     smallest = plan.smallest_from(1)
     if smallest < ranks.size:
         raise ConfigError(
@@ -111,8 +111,8 @@ def _has_finished(folder: RunFolder) -> bool:
     return folder.status().get("state") == "finished"
 
 
-def _is_finished(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
-    """Whether nothing is left to do; damaged files of a finished run are written again."""
+def _nothing_left(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
+    """Whether the run needs no more training. Damaged files of a finished run are mended."""
     if not _has_finished(folder):
         return False
     same_data.Comparison(terminal.warn).finished(folder.path, config)

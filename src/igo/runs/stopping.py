@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from igo.ground.ranks import ALONE, Ranks
 
-# HUP: the terminal is gone; USR2: SLURM, ahead of a time-out
+# HUP: the terminal was closed; USR2: SLURM, before a time-out
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR2)
 
 
@@ -59,5 +59,5 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
 
     with handled(STOPPING, note):
         yield check_stop
-    if arrived:  # after the last update: the run is whole, and nothing more begins
+    if arrived:  # after the last update: the run has finished, and no other run begins
         raise Stopped(arrived[0])

@@ -1,8 +1,8 @@
 """Send offline runs to W&B: the epochs of each run that the server lacks, in their order.
 
-`wandb sync` alone is not enough (0.31). A run that was killed in its first second leaves a file at
-which it stops for all runs, with exit code 0. And if it is stopped, it sends every row of a run
-again. Its marks are used: files with a mark are sent neither by it nor here.
+`wandb sync` alone is not enough (0.31). At the file of a run that was killed in its first second it
+stops for all runs, with exit code 0. If it is interrupted, the next call sends every row again. Its
+marks are used: neither `wandb sync` nor this program sends a file that has a mark.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def _send(root: Path, run_id: str, folder: Path | None) -> str:
         raise Unanswered(first_line(error), "failed") from None
     if complaints:
         kind = UserError if tracker.answered else Unanswered
-        raise kind(f"it did not take all of {offline.arguments['name']}")
+        raise kind(f"W&B did not take all of {offline.arguments['name']}")
     if folder and (status := read_status(folder)).pop("unsent", False):
         write_atomically(folder / "status.json", json.dumps(status, indent=2) + "\n")
     present = len(offline.records) - tracker.sent
@@ -159,7 +159,7 @@ def _from_folder(folder: Path, run_id: str) -> Offline:
 
 
 def _from_files(root: Path, run_id: str) -> Offline | None:
-    """A run from W&B's own files: its folder is gone, or has another W&B run now."""
+    """A run from W&B's own files; its run folder is gone, or has another W&B run now."""
     run, records, exit_code = None, dict[int, Record](), 1
     for folder in wandb_files.folders_of(root, run_id):
         for kind, entry in wandb_files.entries(folder):

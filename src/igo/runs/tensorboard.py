@@ -23,14 +23,14 @@ class TensorBoard(Tracker):
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
         if folder.is_symlink():
-            raise OSError(f"{folder} is a link, and nothing is written through one")
+            raise OSError(f"{folder} is a link, and igo writes through no link")
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
         for record in records:
             self.log(record)
 
     def log(self, record: Record) -> None:
-        """See Tracker. A value that is null, as it was not measured, has no point."""
+        """See Tracker. A value that was not measured is null and has no point."""
         for name, value in record.items():
             if isinstance(value, int | float) and name != "epoch":
                 self._writer.add_scalar(name, value, record["epoch"])
@@ -42,7 +42,7 @@ class TensorBoard(Tracker):
 
 
 def check(tracking: TrackingConfig) -> None:
-    """See that TensorBoard's writer is installed."""
+    """Raise a ConfigError if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         allowed = "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb"
         raise ConfigError("tracking.tool", tracking.tool, allowed)

@@ -1,4 +1,4 @@
-"""What a person sees of a run: the plan, a line for each epoch, and in a terminal a bar."""
+"""What a run prints: the plan, a line for each epoch, and in a terminal a progress bar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ UNBOUND = 10_000  # characters, more than any table has
 
 
 class Speech(Console):
-    """A console whose output may lose its reader, as with ``| head``."""
+    """A console whose reader may end before the run, as with ``| head``."""
 
     def on_broken_pipe(self) -> NoReturn:
         """Called by Rich. It stops the run silently, as a signal does; the run can be continued.
@@ -50,7 +50,7 @@ class Terminal:
         self._console = console or Speech(highlight=False, soft_wrap=True, quiet=quiet)
 
     def say(self, text: str, style: str | None = None, wrap: bool = False) -> None:
-        """Print a line, above the bar if there is a bar; with ``wrap``, in a terminal, several."""
+        """Print a line, above the bar if there is one; with ``wrap`` a terminal breaks the line."""
         unbroken = not (wrap and self._console.is_terminal)
         try:
             self._console.print(printable(text), markup=False, style=style, soft_wrap=unbroken)
@@ -65,7 +65,7 @@ class Terminal:
         print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
 
     def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
-        """Print the plan with its notes; all stages if no ``file`` has them."""
+        """Print the plan with its notes. If no ``file`` has all stages, all are printed."""
         self.say(plan_table.title(config, plan), wrap=True)
         most = None if file is None else plan_table.MOST_ROWS
         several = len(plan.joined) > 1
@@ -88,7 +88,7 @@ class Terminal:
     def _boxed(
         self, columns: list[plan_table.Column], plan: Plan, most: int | None
     ) -> list[plan_table.Column]:
-        """Print as many of the columns as there is room for, and return these."""
+        """Print as many columns as there is room for; return these columns."""
         for step in range(3):
             shown = [column for column in columns if not 0 < column.leaves <= step]
             table = Table(*(column.title for column in shown), header_style="bold")
@@ -111,7 +111,7 @@ class Terminal:
 
     @contextmanager
     def counting(self, text: str, images: int) -> Iterator[Callable[[], None]]:
-        """A line, and in a terminal a bar over ``images``, which each call advances by one."""
+        """A line, and in a terminal a bar over ``images``. Each call advances it by one."""
         self.say(text)
         with self._progress() as bar:
             task = bar.add_task("", total=images)

@@ -1,8 +1,7 @@
-"""The logger `tracking=wandb`. Nothing is read from it but which epochs it has.
+"""The logger `tracking=wandb`. Each epoch is one row, logged once however often the run was killed.
 
-Each epoch is one row, logged once however often the run was killed: a start asks W&B which rows it
-has, and sends only the others. Under `wandb agent` the W&B run is the one of the agent, so that the
-sweep gets its results.
+A start asks W&B which rows it has, and sends only the others. Nothing else is read from W&B. Under
+`wandb agent` the rows go to the agent's W&B run, so that the W&B sweep gets the results.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from igo.runs.wandb_files import folders_of, history, mark_sent
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
-COUNT_TRIES = 5  # seconds that the end waits for a server to count them
+COUNT_TRIES = 5  # seconds that the end waits for a server to count these rows
 LONGEST_NAME = 128  # characters that W&B takes
 
 
@@ -36,7 +35,7 @@ def sweep_run() -> str | None:
 
 
 def check(tracking: TrackingConfig) -> None:
-    """See, before any compute, that an online run has a key to log in with."""
+    """Raise a ConfigError if an online run has no key to log in with."""
     if tracking.mode == "online" and not knows_key():
         raise ConfigError(
             "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
@@ -67,7 +66,7 @@ def start(
     def open_tracker() -> Tracker:
         return tracker_of(_init(config, root, name, run_id, warn), root, known_records, warn)
 
-    # DataLoader's workers must not be forked while the thread is at work.
+    # DataLoader's workers must not be forked while this thread works.
     forks = config.dataset.name in ("imagenet", "folder")
     return OpeningTracker(open_tracker, lambda error: _give_up_on(error, warn), beside=not forks)
 
@@ -75,7 +74,7 @@ def start(
 def tracker_of(
     run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
 ) -> WandbTracker:
-    """A tracker of an open W&B run, which then has the given records."""
+    """A tracker of an open W&B run. The given records are sent to it, if it lacks them."""
     run.pin_config_keys(("p", "split", "seed", "epochs", "learning_rate", "batch_size"))
     run.define_metric("*", step_metric="epoch")
     run.define_metric("updates", step_metric="epoch", summary="last")
@@ -89,7 +88,7 @@ def tracker_of(
 
 
 def _excepthook(error: threading.ExceptHookArgs) -> None:
-    """Print no error of W&B's threads after its service died, as the run has warned of it."""
+    """Print no error of W&B's threads: after its service died, the run has warned already."""
     if not (error.thread and error.thread.name.startswith("wandb")):
         threading.__excepthook__(error)
 
@@ -102,7 +101,7 @@ def _give_up_on(error: Exception, warn: Callable[[str], None]) -> None:
 
 
 def give_up() -> None:
-    """End W&B's service, or what is left of it: else it fails again at the end of the process."""
+    """End W&B's service, or what is left of it; else it fails again when the process ends."""
     import wandb
 
     with contextlib.suppress(Exception):
@@ -155,7 +154,7 @@ def _init(config: Config, root: Path, name: str, run_id: str, warn: Callable[[st
             return open_run("online", root, arguments)
         except Exception as error:  # CommError, or any other after a strange answer
             reason = first_line(error)
-            warn(f"no W&B run online ({reason}); this one goes on offline, `make sync` later")
+            warn(f"no W&B run online ({reason}): it goes on offline; `make sync` sends it later")
             give_up()  # else the attempt still uses the id
     return open_run("offline", root, arguments)
 
@@ -226,7 +225,7 @@ def _has_rows(run: Any, count: int) -> bool:
 
 
 def _epochs_logged(root: Path, run: Any) -> set[int]:
-    """Epochs that this W&B run has already: on the server, else in the files of earlier starts.
+    """Epochs that this W&B run has already: on the server, or offline in the files of past starts.
 
     A server gets one row for each epoch, in their order, so the number of rows gives the epochs.
     """

@@ -1,4 +1,4 @@
-"""A trained model from its run folder, to predict with or as a plain file of parameters."""
+"""The trained model of a run folder, for predictions or as a plain file of parameters."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TrainedRun:
 def load_run(folder: str | Path) -> TrainedRun:
     """The trained model of a run folder, its configuration and its records. Needs no data.
 
-    A run that is not finished gives the model of its last complete epoch.
+    For a run that is not finished, it is the model of the last complete epoch.
 
     Raises:
         UserError: no run folder, no usable checkpoint, or one of an earlier version.
@@ -54,7 +54,7 @@ def load_run(folder: str | Path) -> TrainedRun:
 
 
 def export(folder: RunFolder, config: Config) -> Path:
-    """Write the model's state_dict as FILE, unless the file is there whole; return its path.
+    """Write the model's state_dict as FILE, unless a whole one is there; return its path.
 
     ``torch.load(path, weights_only=True)`` reads it.
     """

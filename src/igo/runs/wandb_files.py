@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-MARK = ".wandb.synced"  # beside a .wandb file that a server has whole, as `wandb sync` writes it
+MARK = ".wandb.synced"  # of a file beside a .wandb file that was sent; `wandb sync` uses it too
 
 
 def folders_of(root: Path, run_id: str) -> list[Path]:
@@ -34,7 +34,7 @@ def history(folder: Path) -> list[dict[str, Any]]:
 
 
 def entries(folder: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The types and contents of a local W&B run folder, from `wandb leet inspect`; no torn end."""
+    """Type and content of each entry in a local W&B run folder, without a torn end."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
     inspected = subprocess.run(command, capture_output=True, text=True, check=False)
     read = []
