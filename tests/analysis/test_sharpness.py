@@ -396,7 +396,7 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
         r"failed: .*no usable checkpoint: .*checkpoint.pt is damaged",
     ),
     "last epoch damaged": (
-        lambda f: damage(f, "checkpoint.pt"), r"failed: .*the one before is of epoch 2 of 3"
+        lambda f: damage(f, "checkpoint.pt"), r"failed: .*the previous one is of epoch 2 of 3"
     ),
     "config": (
         lambda f: (f / "config.yaml").write_text("epochs: ["), r"failed: .*config.yaml cannot be"

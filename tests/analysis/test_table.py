@@ -320,7 +320,7 @@ DAMAGE = {
     "metrics.jsonl: test/accuracy is 'x'": replace(
         "metrics.jsonl", '"test/accuracy": 0.75', '"test/accuracy": "x"'
     ),
-    "metrics.jsonl has 2 of 3 epochs, though finished": torn("metrics.jsonl"),
+    "metrics.jsonl of a finished run has 2 of 3 epochs": torn("metrics.jsonl"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Measure the noise of a run's checkpoint, or of a fresh model, as a table and as JSON."""
+"""Measure the noise of a run's checkpoint or of a fresh model; write a table and JSON."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ENOUGH: Rule = (
 
 @dataclass
 class NoiseSettings:
-    """The settings of `igo measure-noise` beside those of a run; see conf/measure_noise.yaml."""
+    """The settings of `igo measure-noise` itself, without a run's; see conf/measure_noise.yaml."""
 
     run: str | None = None
     batch_sizes: list[int] = field(default_factory=lambda: [32])
@@ -115,11 +115,11 @@ def _fresh(config: Config) -> Subject:
 
 
 def _from_run(settings: NoiseSettings, rest: DictConfig, typed: Collection[str]) -> Subject:
-    """A run at its newest checkpoint; the command may change the device, the folders and η."""
+    """A run at its newest checkpoint; the command may change device, threads, data_dir and η."""
     from igo.runs import assemble
 
-    programs_own = {setting.name for setting in fields(NoiseSettings)}
-    names = [name for name in typed if name not in programs_own]
+    of_program = {setting.name for setting in fields(NoiseSettings)}
+    names = [name for name in typed if name not in of_program]
     changed = [name for name in names if name != "learning_rate"]
     folder, move = recorded_run(
         str(settings.run), rest, changed, ("engine.device", "engine.threads", "data_dir")
@@ -169,7 +169,7 @@ def _measure(settings: NoiseSettings, subject: Subject, batch_size: int) -> Nois
 
 
 def _exponent(settings: NoiseSettings, subject: Subject, batch_size: int) -> dict[str, Any]:
-    """ρ as curvature predicts it, or why it cannot; on other batches than those of C²."""
+    """ρ as curvature predicts it, or why there is none. C² uses other batches."""
     from igo.train import exponent
 
     subject.training.network.train(settings.batchnorm == "train")
@@ -254,7 +254,7 @@ def _predicted(row: dict[str, Any]) -> str:
     rho, (low, high), largest = prediction["value"], prediction["interval"], prediction["steps"][0]
     return (
         f"ρ from curvature, b = {b}: {rho:.3f} ({low:.3f} to {high:.3f}), largest ηλ"
-        f" {largest:.3g}; of stationary training loss near a minimum (docs/exponent.md)"
+        f" {largest:.3g}; for stationary training loss near a minimum (docs/exponent.md)"
     )
 
 

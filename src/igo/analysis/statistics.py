@@ -1,9 +1,8 @@
 """Statistics of runs: intervals, paired tests, equivalence, power, ranks.
 
 SciPy and statsmodels compute most of them. Their import takes a second, so each function imports
-what it needs. Written here are the sign-flip test (SciPy takes 1.4 s for 18 differences, 5 s for
-20), TOST with a least standard deviation, and the power of TOST for pairs, which neither library
-has.
+what it needs. The sign-flip test is written here because SciPy takes 1.4 s for 18 differences and
+5 s for 20. Neither library has TOST with a least standard deviation or the power of paired TOST.
 """
 
 from __future__ import annotations
@@ -21,13 +20,13 @@ from scipy.special import ndtr, stdtr, stdtrit
 Array = NDArray[np.float64]
 
 LEVEL = 0.05  # of every test
-LEAST_PAIRS = 6  # with fewer there is no verdict: the sign-flip test cannot reach LEVEL (least_p)
+LEAST_PAIRS = 6  # for a verdict: with fewer the sign-flip test cannot reach LEVEL, see least_p
 POWER = 0.8  # of "detectable" and "seeds needed"
 CONFIDENCE = 0.95
 NO_SPREAD = 1e-12  # a smaller spread comes from rounding
-MOST_SIGNS = 22  # up to so many differences the sign-flip test counts all 2^n signs
+MOST_SIGNS = 22  # differences up to which the sign-flip test counts all 2^n signs
 DRAWN_SIGNS = 99_999
-MOST_SEEDS = 10_000  # the end of a search for the number of seeds
+MOST_SEEDS = 10_000  # at which a search for the number of seeds ends
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ def equivalence(differences: ArrayLike, margin: float, least: float = 0.0) -> fl
     if len(d) < 2:
         return None
     error = max(float(d.std(ddof=1)), least) / math.sqrt(len(d))
-    away = margin - abs(d.mean())  # from the nearer end
+    away = margin - abs(d.mean())  # distance to the nearer end
     if error < NO_SPREAD:
         return float(away <= 0)
     return float(stdtr(len(d) - 1, -away / error))
@@ -158,25 +157,25 @@ def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) ->
     from scipy.stats import chi
 
     free, quantile = n - 1, float(stdtrit(n - 1, 1 - level))
-    standard_errors = margin * math.sqrt(n) / sd  # of the mean, in the margin
+    standard_errors = margin * math.sqrt(n) / sd  # the margin, in standard errors of the mean
 
     def within(root: float) -> float:
         return float(2 * ndtr(standard_errors - quantile * root / math.sqrt(free)) - 1)
 
-    # Above the first limit TOST never says so; above the second χ has no probability to speak of.
+    # Above the first limit TOST never says so. Above the second χ has almost no probability.
     highest = min(standard_errors / quantile * math.sqrt(free), math.sqrt(free) + 12)
     return float(chi.expect(within, args=(free,), lb=0, ub=highest, limit=200))
 
 
 def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
-    """The number of pairs that find equal settings equal within ±margin with a chance of POWER."""
+    """The number of pairs with which TOST finds equal settings equal with a chance of POWER."""
     if sd < NO_SPREAD:
         return LEAST_PAIRS
     return _first(LEAST_PAIRS, lambda n: equivalence_power(margin, sd, n, level) >= POWER)
 
 
 def _first(least: int, enough: Callable[[int], bool]) -> int | None:
-    """The smallest n from ``least`` on for which ``enough(n)``, by bisection."""
+    """The smallest n ≥ ``least`` with ``enough(n)``, by bisection; None above MOST_SEEDS."""
     high = least
     while not enough(high):
         if high >= MOST_SEEDS:
@@ -226,7 +225,7 @@ def rank_agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[floa
 def rank_correlation(x: Array, y: Array) -> tuple[float, float]:
     """Spearman's ρ and its p-value by permutations: all of them for up to seven pairs, else 9,999.
 
-    The usual p-value holds for many pairs only: it is 0 for four pairs in one order, not 1/12.
+    The usual p-value holds for many pairs only: for four pairs in one order it is 0, not 1/12.
     """
     from scipy.stats import permutation_test, spearmanr
 

@@ -1,4 +1,4 @@
-"""How figures look: colours that colour-blind readers tell apart, on paper and on dark screens."""
+"""The look of figures: colours that colour-blind readers can tell apart, for paper and screens."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
 DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 MAP = "cividis"
 
-# matplotlib's settings
-STYLE: Any = {
+STYLE: Any = {  # settings of matplotlib
     "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25, "axes.titlesize": 10,
     "legend.frameon": False, "legend.fontsize": 8, "lines.linewidth": 1.5, "pdf.fonttype": 42,

@@ -1,1 +1,1 @@
-"""How sharp the loss is where a run ended: worst case within a ball, and the Hessian's spectrum."""
+"""Sharpness of the loss where a run ended: worst case in a ball, and the Hessian's spectrum."""

@@ -1,4 +1,4 @@
-"""Measure how sharp the loss is where one run ended."""
+"""Measure the sharpness of the loss where one run ended."""
 
 from __future__ import annotations
 
@@ -75,10 +75,11 @@ def measure(folder: Path, settings: Settings, doing: Say) -> dict[str, Any]:
         config.engine.precision = "fp32"
         config.data_dir = settings.data_dir or config.data_dir
 
-    training, progress = assemble.load_folder(folder, move, warn=lambda _: None)  # an error below
+    # A damaged checkpoint is an error below.
+    training, progress = assemble.load_folder(folder, move, warn=lambda _: None)
     if progress.epoch < training.plan.epochs:
         raise UserError(
-            f"its last checkpoint is damaged and the one before is of epoch {progress.epoch} of"
+            f"its last checkpoint is damaged, and the previous one is of epoch {progress.epoch} of"
             f" {training.plan.epochs}; train the run again with fresh=true"
         )
     surface = Surface(training.network.eval(), cross_entropy, _images(training, settings))
@@ -121,10 +122,10 @@ def _images(training: Training, settings: Settings) -> list[Any]:
 
 
 def _numbers(surface: Surface, settings: Settings, doing: Say) -> dict[str, Any]:
-    """All measurements, the fastest first; ``doing`` shows each pass over the images."""
+    """All measurements, the fastest first; ``doing`` is called at each pass over the images."""
     import torch
 
-    torch.backends.cudnn.allow_tf32 = False  # ten bits are not fp32
+    torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of precision, fp32 has 23
     passes: Counter[str] = Counter()
 
     def counting(phase: str) -> Surface:

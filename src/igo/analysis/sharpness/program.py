@@ -1,4 +1,4 @@
-"""From the settings of `igo sharpness` to a sharpness.json in the folder of each finished run."""
+"""The program `igo sharpness`: it writes sharpness.json into the folder of each finished run."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _measured_before(folder: Path, settings: Settings) -> bool:
 
 
 def _check_data(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
-    """An earlier measurement counts if the data on this machine are those of the run."""
+    """Keep an earlier measurement if the data on this machine are the data of the run."""
     try:
         config = read_config(folder / "config.yaml")
         config.data_dir = settings.data_dir or config.data_dir
@@ -89,7 +89,7 @@ def _check_data(folder: Path, settings: Settings, data: Comparison) -> tuple[str
 
 
 def _attempt(folder: Path, settings: Settings, doing: Say) -> tuple[str, str]:
-    """Measure one run; no error in it stops the other runs."""
+    """Measure one run. An error is returned, so that it does not stop the other runs."""
     try:
         result = measure(folder, settings, doing)
         write_atomically(folder / FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")

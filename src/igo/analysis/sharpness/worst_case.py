@@ -1,8 +1,8 @@
-"""Adaptive worst-case sharpness: how far the loss can rise when each parameter moves a little.
+"""Adaptive worst-case sharpness: how much the loss can rise if each parameter moves a little.
 
-max of L(w + δ) − L(w) over ‖δ/|w|‖_p ≤ ρ (Kwon et al. 2021; Andriushchenko et al. 2023), that is
-over δ = |w| u with u in the p-ball of radius ρ. A parameter moves in proportion to its size, so
-rescaling the layers of a ReLU network changes nothing. A parameter that is zero stays zero.
+It is max of L(w + δ) − L(w) over ‖δ/|w|‖_p ≤ ρ (Kwon et al. 2021; Andriushchenko et al. 2023), with
+δ = |w| u and u in the p-ball of radius ρ. A parameter moves in proportion to its size, so rescaling
+the layers of a ReLU network changes nothing. A parameter that is zero stays zero.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 from igo.ground.seeds import generator
 
 Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
-MOMENTUM = 0.75  # these three, and the checkpoints below: Croce and Hein 2020, Algorithm 1
+MOMENTUM = 0.75  # this, the next two and `checkpoints` are from Croce and Hein 2020, Algorithm 1
 LEAST_SHARE = 0.75
 FIRST_CHECK = 22  # percent of the steps
 
@@ -24,7 +24,7 @@ FIRST_CHECK = 22  # percent of the steps
 def worst_rise(
     function: Function, at: Tensor, *, radius: float, norm: str, steps: int, starts: int, seed: int
 ) -> tuple[float, list[float]]:
-    """The largest rise of all starts, and that of each start: lower bounds of the maximum.
+    """The largest rise over all starts, and the rise of each start. They are lower bounds.
 
     Args:
         function: the loss and its gradient.
@@ -106,7 +106,7 @@ def project(u: Tensor, radius: float, norm: str) -> Tensor:
 
 
 def _random(like: Tensor, radius: float, norm: str, seed: int, start: int) -> Tensor:
-    """A uniform point of the ball."""
+    """A uniformly random point of the ball."""
     random = generator(seed, "worst case", start)
     if norm == "inf":
         return radius * (2 * torch.rand(len(like), generator=random) - 1).to(like)

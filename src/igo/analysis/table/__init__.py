@@ -1,1 +1,1 @@
-"""Many runs as one table: a row a run, a summary a setting."""
+"""Many runs as one table: a row for each run, and a summary of each setting."""

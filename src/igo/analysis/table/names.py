@@ -22,11 +22,12 @@ PARAMETERS = tuple(
     dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])
 )
 SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # all columns of a schedule
-GREEK = {"schedule.gamma": "γ"}  # of parameters that profiles declare
+GREEK = {"schedule.gamma": "γ"}  # short names of parameters that profiles declare
 SHORT = {
     name: setting.notes.text for name, setting in SETTINGS.items() if setting.notes.text
 } | GREEK
-BY_VALUE = ("dataset.name", "model.name", "optimizer.name", "schedule.profile")  # no name needed
+# Settings whose value alone is shown, without a name.
+BY_VALUE = ("dataset.name", "model.name", "optimizer.name", "schedule.profile")
 ALWAYS = ("optimizer.name", "epochs", "learning_rate", "batch_size")  # shown even as defaults
 FACTS = tuple(f"dataset.{fact}" for fact in ("classes", "channels", "image_size", "mean", "std"))
 DATASETS = {
@@ -41,7 +42,7 @@ def short(name: str) -> str:
 
 
 def data_set(row: Row) -> str:
-    """A data set's name; that of the user's own is its file's or folder's, where that is known."""
+    """A data set's name; for the user's own data, the name of the file or folder if it is known."""
     return str(row.get("data") or DATASETS.get(row["dataset.name"], row["dataset.name"]))
 
 
@@ -60,7 +61,7 @@ def phrase(name: str, value: object) -> str:
 
 
 def method(row: Row) -> str | None:
-    """The name of a Method of the slides, 1 to 4; None for other schedules."""
+    """The name of one of the paper's Methods 1 to 4; None for other schedules."""
     name = methods.method(row["schedule.profile"], row.get("schedule.gamma"), row["split"])
     return "Method 1 (constant)" if name == "Method 1" else name
 
@@ -102,7 +103,7 @@ def schedule_name(row: Row) -> str:
 
 
 def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
-    """Leave out what follows from another column: a data set's facts, stages that are epochs."""
+    """The names, without those that follow from others: a data set's facts, stages = epochs."""
     for name in names:
         group = "data" if name == FINGERPRINT else f"{name.partition('.')[0]}.name"
         if name in FACTS and {"dataset.name", "data"} & {*names}:
@@ -118,7 +119,7 @@ def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
 
 
 def shared(row: Row, names: Collection[str]) -> list[str]:
-    """What settings have in common, in words: the data first, then all that is not a default."""
+    """What settings have in common, in words. Defaults are left out, except data, model, ALWAYS."""
     first = [data_set(row)] if "dataset.name" in names else []
     if first and "dataset.samples" in names:
         first[0] += f" ({phrase('dataset.samples', row['dataset.samples'])})"
@@ -138,13 +139,13 @@ def shared(row: Row, names: Collection[str]) -> list[str]:
     rest = (
         name for name in names
         if name not in skipped and name not in always and row[name] is not None
-        and not name.startswith("noise.")  # how C² is measured, which changes no training
+        and not name.startswith("noise.")  # how C² is measured: it changes no training
     )  # fmt: skip
     return first + [phrase(name, row[name]) for name in rest if row[name] != DEFAULTS.get(name)]
 
 
 def differing(row: Row, names: Collection[str]) -> list[str]:
-    """How a setting differs from others in ``names``, in words, without defaults."""
+    """How a setting differs from others in ``names``, in words; of defaults only ALWAYS."""
     first = [name for name in BY_VALUE[:3] if name in names]
     phrases = [data_set(row) if name == BY_VALUE[0] else phrase(name, row[name]) for name in first]
     if {"schedule.profile", *PARAMETERS} & set(names) or ("split" in names and method(row)):

@@ -1,4 +1,4 @@
-"""From the settings of `igo table` to the table on disk and the printed summary."""
+"""The program `igo table`: it writes the table and prints the summary."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def run(composed: DictConfig) -> None:
 
 
 def _output(output: object, names: Sequence[str]) -> Path | None:
-    """The folder of the table: as set, else the folder of runs or of a sweep, if it is only one."""
+    """The folder for the table: as set, else the one folder of runs or of a sweep in ``names``."""
     if output is not None:
         return output_folder(output)
     path = Path(names[0])

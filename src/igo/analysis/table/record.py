@@ -19,14 +19,14 @@ from igo.runs.folder import check_unchanged, refuse_older, state_of
 
 Row = dict[str, Any]
 
-# Entries of the last record that stand for the whole run.
+# Entries of the last record that are the results of the whole run.
 LAST: dict[str, type] = {
     "updates": int, "samples": int,
     **dict.fromkeys((
         "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", "train/loss",
         "train/accuracy", "delta_m", "delta_measured", "eta_m", "b_m"), float),
 }  # fmt: skip
-# Of the content of the user's own data, whose place is no part of a run's name.
+# The digest of the user's own data; a run's name does not depend on their place.
 FINGERPRINT = "dataset.fingerprint"
 # Columns of a row before and after its settings.
 HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
@@ -49,9 +49,9 @@ def read_run(folder: Path) -> Row:
     Returns:
         ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
         first line, or why it is unreadable); every setting by its full name, ``p`` for
-        ``schedule.p``, lists as JSON; FINGERPRINT; and RESULTS, as far as the run came. There are
-        no settings where there is no folder yet (``new``), or config.yaml itself cannot be read.
-        Accuracies are shares of 1, ``images_per_second`` is the median epoch's.
+        ``schedule.p``, lists as JSON; FINGERPRINT; and the known ones of RESULTS. There are no
+        settings if there is no folder yet (``new``), or if config.yaml cannot be read. Accuracies
+        are shares of 1. ``images_per_second`` is the median over epochs.
     """
     row: Row = {"run": printable(folder.name)}
     if not folder.exists():
@@ -79,7 +79,7 @@ def read_run(folder: Path) -> Row:
 
 
 def _last_line(path: Path) -> str | None:
-    """The line of a traceback that says what went wrong."""
+    """The last line of a traceback, which says what went wrong."""
     try:
         lines = read_bytes(path).decode(errors="replace").split("\n")
     except OSError:
@@ -99,8 +99,7 @@ def _text(path: Path) -> str:
 
 def _type(setting: Setting) -> type:
     """The type of a column: str for a list (JSON) and for several types, such as bool or "auto"."""
-    # A number, or a word that is a number in the record of a run.
-    if setting.kind in (Any, int | str):
+    if setting.kind in (Any, int | str):  # typed as a number or a word, recorded as a number
         return type(setting.default)
     kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
     return str if get_origin(setting.kind) is list or len(kinds) > 1 else kinds[0]
@@ -117,8 +116,8 @@ REQUIRED = SETTINGS.keys() - DEFAULTS.keys()
 
 
 def _settings(text: str) -> Row:
-    """Every setting by its full name; a setting that is newer than the run has its default."""
-    # Runs of one setting differ in the seed's line alone: the rest is parsed once for all of them.
+    """Every setting by its full name. A setting that the record does not have has its default."""
+    # Runs of one setting differ only in the line of the seed, so the other lines are parsed once.
     before, mark, rest = text.partition("\nseed:")
     seed, _, after = rest.partition("\n")
     row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
@@ -195,7 +194,7 @@ def _results(text: str, row: Row) -> Row:
         raise UserError("metrics.jsonl is damaged: its epochs are not 1, 2, 3, …")
     planned = row["epochs"] + row["schedule.final_updates"]
     if row["state"] == "finished" and (torn or len(records) < planned):
-        raise UserError(f"metrics.jsonl has {len(records)} of {planned} epochs, though finished")
+        raise UserError(f"metrics.jsonl of a finished run has {len(records)} of {planned} epochs")
     if not records:
         return {"epochs_done": 0}
     accuracies = _numbers(records, "test/accuracy")
@@ -214,6 +213,6 @@ def _results(text: str, row: Row) -> Row:
 
 
 def _numbers(records: list[Row], name: str) -> list[float]:
-    """One entry of all records, without null."""
+    """The values of one entry in all records, without null."""
     values = [_typed(record.get(name), float, f"metrics.jsonl: {name}") for record in records]
     return [value for value in values if value is not None]

@@ -77,8 +77,8 @@ def _legend(titles: Sequence[str], summary: pl.DataFrame) -> None:
     has_intervals, has_best = INTERVAL in titles, _title("test/accuracy_best") in titles
     interval = ", [ ] the 95 % interval of the mean" if has_intervals else ""
     say(f"± is the standard deviation over seeds{interval}")
-    best = ", accuracy_best that of the best epoch" if has_best else ""
-    say(f"accuracy and loss are those of the last epoch{best}")
+    best = ", accuracy_best of the best epoch" if has_best else ""
+    say(f"accuracy and loss are of the last epoch{best}")
     accuracy = summary.select("test/accuracy_mean", "test/accuracy_low").rows()
     if has_intervals and any(mean is not None and low is None for mean, low in accuracy):
         say("no interval: one seed, or one value in all seeds")
@@ -90,7 +90,7 @@ def say(text: str) -> None:
 
 
 def _console() -> Console:
-    """The terminal at its width; for a file or pipe, lines of any length."""
+    """The terminal with its width; lines of any length for a file or a pipe."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=100_000)
 
@@ -98,11 +98,11 @@ def _console() -> Console:
 def _columns(summary: pl.DataFrame, common: Row, width: int) -> list[Column]:
     """Titles and cells: the settings that differ, n, then the statistics.
 
-    If their columns leave no room for a statistic, the settings are described in one column.
+    If the settings' columns leave no room for a statistic, one column describes the settings.
     """
     rows = [common | row for row in summary.to_dicts()]
     names = list(telling(summary, summary.columns[: summary.columns.index("n")]))
-    by_schedule = "schedule.profile" in names  # then one column has the schedule's parameters too
+    by_schedule = "schedule.profile" in names  # its column then has the parameters too
     settings = [
         (short(name), [
             schedule_name(row) if name == "schedule.profile" else _value(row[name])
@@ -156,7 +156,7 @@ def _interval(row: Row, name: str, factor: float, form: str) -> str:
 
 
 def _fitting(columns: Sequence[Column], width: int) -> tuple[Sequence[Column], list[str]]:
-    """As many columns as fit, but at least up to the first statistic; and the hidden titles."""
+    """The columns that fit, at least up to the first statistic, and the titles of the others."""
     titles = [title for title, _ in columns]
     end = titles.index(_title(SHOWN[0][0])) + 1
     while end < len(columns) and _width(columns[: end + 1]) <= width:

@@ -1,4 +1,4 @@
-"""The table of many runs: a row a run, and the statistics of each setting over its seeds."""
+"""The table of many runs: a row for each run, and each setting's statistics over its seeds."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from igo.ground.files import replace_all
 
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
-MANY = 2000  # so many runs are read by several processes
+MANY = 2000  # runs, from which on several processes read them
 FILES = ("table.csv", "table.parquet", "summary.csv")
-# Of the user's own data, the name of the file or folder; of the first run of a setting.
+# The name of the file or folder of the user's own data, in the first run of a setting.
 NAME_OF_DATA = (
     pl.coalesce("dataset.file", "dataset.root").first().str.extract("([^/]+)/*$").alias("data")
 )
-# Behind an apostrophe a spreadsheet takes a formula for text.
+# After an apostrophe a spreadsheet takes a formula for text.
 NO_FORMULA = pl.col(pl.String).str.replace(r"^([=+\-@])", "'${1}")
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
-    """Read run folders, a row each, damaged ones too (see igo.analysis.table.record.read_run).
+    """Read run folders, also damaged ones, a row for each (see igo.analysis.table.record.read_run).
 
     Columns: run, state, error; the settings by their full names; the results. A setting that this
     version does not know is a column of text after the known settings.
@@ -40,7 +40,7 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     else:
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
             rows = list(pool.map(read_run, folders, chunksize=200))
-    known = {name: kind for name, kind in SETTINGS.items() if name != "schedule.p"}  # it is p
+    known = {n: kind for n, kind in SETTINGS.items() if n != "schedule.p"}  # its column is p
     schema = {**HEAD, **known}
     schema |= {name: str for row in rows for name in row if name not in {**schema, **RESULTS}}
     schema |= RESULTS
@@ -80,14 +80,13 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
     """One row for each setting: the runs of one row differ in the seed alone.
 
     Returns:
-        The settings that differ among the runs, sorted, with ``data``, the name of the user's own
-        file or folder, where the content of these differs; ``n``, the number of finished runs with
-        different seeds, over which the statistics are; ``unfinished`` and ``repeated`` (finished
-        runs whose seed is counted already); and for each of METRICS its mean (``…_mean``), sample
+        The settings that differ among the runs, sorted; ``data``, the name of the user's own file
+        or folder, if the content of the data differs; ``n``, the number of finished runs with
+        different seeds, which have the statistics; ``unfinished`` and ``repeated`` (finished runs
+        with a seed that is counted already); and for each of METRICS its mean (``…_mean``), sample
         standard deviation (``…_sd``) and Student's 95 % interval of the mean (``…_low``,
-        ``…_high``). With n = 1 there is no deviation and no interval. If all seeds have the same
-        accuracy, it has no interval. If a run has no value, such as a loss that overflowed, there
-        is no mean.
+        ``…_high``). With n = 1 there is no deviation and no interval. An accuracy that all seeds
+        share has no interval. If a run has no value, as its loss overflowed, there is no mean.
     """
     settings = effective(runs)
     known = count_once(with_settings(runs))
@@ -106,7 +105,7 @@ def summarise(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def count_once(runs: pl.DataFrame) -> pl.DataFrame:
-    """Add ``finished``, and ``counted``: the finished runs, each seed of a setting once."""
+    """Add the columns ``finished`` and ``counted`` (finished, and the first run of its seed)."""
     finished = runs.with_columns(finished=pl.col("state") == "finished")
     once = pl.struct(*effective(runs), "seed", "finished").is_first_distinct()
     return finished.with_columns(counted=pl.col("finished") & once)
@@ -129,8 +128,8 @@ def statistics_of(metrics: Iterable[str]) -> list[str]:
 def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFrame:
     """Add Student's 95 % interval for each metric; n = 1 has none.
 
-    Intervals end at 0, those of accuracies also at 1. An accuracy that is the same in all seeds has
-    no interval: accuracies come in steps, and 0 is no estimate of their spread.
+    Intervals are cut at 0, and for accuracies also at 1. An accuracy that is the same in all seeds
+    has no interval: accuracies come in steps, and 0 is no estimate of their spread.
     """
     half = pl.Series(statistics.reach(1.0, summary["n"].to_numpy())).fill_nan(None)
     ends = []
