@@ -5,5 +5,5 @@ them, and ``power`` says which differences the seeds can show. ``curves``, ``gri
 ``band`` and ``sharpness`` make figures as plain data (``chart``); ``draw`` turns them into PNG and
 PDF, ``page`` into HTML. ``verdicts`` makes the tables of verdicts, ``content`` the sections.
 
-Imports analysis, for the table of runs, and what is below it.
+Imports analysis and the packages below it.
 """

@@ -1,4 +1,4 @@
-"""Decay rates γ_m of every schedule among the runs, against the band of Proposition 3.3."""
+"""The decay rates γ_m of every schedule among the runs, and the band of Proposition 3.3."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WIDTHS = (1.5, 2.0, 4.0)  # a_m for which the band is shaded
 
 @dataclass(frozen=True)
 class Rates:
-    """γ_m for m = 1, …, of one schedule with M stages, and the settings that have it."""
+    """γ_m for m = 1, … of a schedule with M stages, and the settings that have this schedule."""
 
     label: str
     stages: int
@@ -37,7 +37,7 @@ def floor(a: float) -> float:
 
 
 def largest_a(rate: float) -> float:
-    """The largest a_m whose lowest 1/d_m is below the decay rate; ∞ if every a_m has it."""
+    """The largest a_m whose lowest 1/d_m is below the decay rate; ∞ if that holds for every a_m."""
     if rate >= 1:
         return math.inf
     # (√(a² − 1) − 1)/a = γ  ⇔  (1 − γ²) a² − 2γ a − 2 = 0
@@ -45,7 +45,7 @@ def largest_a(rate: float) -> float:
 
 
 def rates(results: Results) -> list[Rates]:
-    """Every schedule once, whatever its split, data set or seed; constant noise has no decay."""
+    """Each schedule once, for all splits, data sets and seeds, without constant noise."""
     settings_of: dict[tuple[float, ...], list[int]] = {}
     rows = {}
     for row in results.settings.filter(pl.col("n") > 0).iter_rows(named=True):

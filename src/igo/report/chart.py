@@ -13,7 +13,7 @@ from igo.report.families import Family
 from igo.report.results import Row
 
 Numbers = Sequence[float | None]
-MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades cover one another
+MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Style:
     """How a setting looks in every panel of a figure."""
 
     colour: Colour
-    dash: int = 0  # index of DASHES; 0 is a whole line
+    dash: int = 0  # index of DASHES; 0 is a solid line
 
 
 def look(index: int) -> Style:
@@ -31,7 +31,7 @@ def look(index: int) -> Style:
 
 @dataclass(frozen=True)
 class Axis:
-    """Label and scale."""
+    """The label and the scale of an axis."""
 
     label: str
     log: bool = False
@@ -40,7 +40,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Series:
-    """Points in order; ``x`` by view. ``low`` and ``high`` are the 95 % interval of ``y``."""
+    """Points in order; ``x`` has values for each view, ``low`` to ``high`` is y's 95 % interval."""
 
     label: str
     style: Style
@@ -49,13 +49,13 @@ class Series:
     low: Numbers = ()
     high: Numbers = ()
     line: bool = True
-    steps: bool = False  # holds its value from point to point
+    steps: bool = False  # the value is constant around each point
     markers: bool = False
-    notes: Sequence[str] = ()  # of each point, shown when a reader points at it
+    notes: Sequence[str] = ()  # a text for each point, shown when a reader points at it
 
 
 def points(table: pl.DataFrame, metric: str, x: Mapping[str, str]) -> dict[str, Any]:
-    """A series' numbers: ``metric`` with its interval over the columns ``x``, by view."""
+    """A series' numbers: ``metric`` with its interval, and the column ``x`` of each view."""
     return {
         "x": {view: table[column].to_list() for view, column in x.items()},
         "y": table[f"{metric}_mean"].to_list(),
@@ -75,7 +75,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Panel:
-    """One pair of axes; ``x`` by view."""
+    """One pair of axes; ``x`` has an axis for each view."""
 
     x: dict[str, Axis]
     y: Axis
@@ -119,7 +119,7 @@ class Map:
         return (min(values), max(values)) if values else (0.0, 1.0)
 
     def share(self, value: float) -> float:
-        """Where a value lies between the ends of the colours, 0 to 1."""
+        """The place of a value between the ends of the colours, 0 to 1."""
         low, high = self.range
         span = max(high - low, self.spread) or 1.0
         return 0.5 + (value - (low + high) / 2) / span
@@ -127,7 +127,7 @@ class Map:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure's name for files, its words, its data, and its panels or maps.
+    """A figure: its name for files, its texts, its data, and its panels or maps.
 
     Attributes:
         views: the names of the views in the panels' x; the first is shown first.
@@ -150,7 +150,7 @@ class Figure:
 def styles(family: Family, rows: dict[int, Row]) -> dict[int, Style]:
     """A style for each setting; in a grid the colour shows p and the dash shows the split.
 
-    With more values than colours or dashes, a grid has the styles of any other family.
+    A grid with more values than colours or dashes has the styles of any other family.
     """
     if family.kind == "grid":
         levels = sorted({row["p"] for row in rows.values()})

@@ -25,10 +25,10 @@ class Pair:
     """Two settings compared over the seeds that both have.
 
     Attributes:
-        first: one setting's number, whose values come first in every difference.
-        second: the other's.
+        first: the number of the setting from whose values those of ``second`` are subtracted.
+        second: the number of the other setting.
         n: number of common seeds.
-        difference: mean of ``first`` less ``second``; None without a common seed.
+        difference: mean of ``first`` − ``second``; None without a common seed.
         low: lower end of its 95 % interval (Student); None for n < 2 or no spread.
         high: upper end.
         sd: standard deviation of the n differences; None for n < 2.
@@ -36,10 +36,10 @@ class Pair:
         p_holm: p adjusted for all pairs of the comparison that have a p (Holm 1979).
         p_equal: p of the hypothesis that the difference is not within ±margin (TOST), adjusted by
             Holm as well; None for n < LEAST_PAIRS.
-        detectable: the smallest true difference that n seeds find with 80 % power, at 5 % over the
-            number of pairs; None where n is too small for any verdict.
-        seeds: number of seeds that find a true difference like the observed one with 80 % power;
-            None for too many.
+        detectable: the smallest true difference that n seeds find with 80 % power, at the level
+            5 %/(number of pairs); None if n is too small for any verdict.
+        seeds: number of seeds that find a true difference as large as the observed one with 80 %
+            power; None if that is too many.
     """
 
     first: int
@@ -141,9 +141,9 @@ def _spread(d: Array, least: float, level: float) -> dict[str, Any]:
 
 
 def accuracy_step(runs: pl.DataFrame, settings: Collection[int]) -> float:
-    """1/n_test, of which all test accuracies of these runs are whole multiples; 0 if there is none.
+    """1/n_test: all test accuracies of these runs are multiples of it; 0 if no such number exists.
 
-    Where few accuracies happen to share a larger step, that step is returned.
+    If few accuracies happen to be multiples of a larger step, that step is returned.
     """
     compared_runs = runs.filter(pl.col("setting").is_in(list(settings)))
     tested = 1
@@ -169,13 +169,13 @@ def by_seed(
 
 
 def differences(first: Mapping[int, float], second: Mapping[int, float]) -> Array:
-    """First less second in each common seed, of two settings or two means of settings."""
+    """``first`` − ``second`` for each common seed, of two settings or two means of settings."""
     seeds = sorted(first.keys() & second.keys())
     values = np.array([first[seed] - second[seed] for seed in seeds])
     return np.where(np.abs(values) < SAME, 0.0, values)
 
 
 def mean_by_seed(values: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The mean of several settings in each seed that all of them have."""
+    """The mean over several settings, for each seed that all of them have."""
     seeds = set.intersection(*map(set, values)) if values else set()
     return {seed: standard.fmean(setting[seed] for setting in values) for seed in sorted(seeds)}

@@ -1,4 +1,4 @@
-"""The sections of a report, and which sections are left out and why."""
+"""The sections of a report, and the sections that are left out with the reason."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from igo.report.verdicts import Finding
 
 MOST_FAMILIES = 4  # of one kind
 MOST_TESTED = 16  # settings compared pair by pair
-MARGIN = 0.5  # points of test accuracy that settings may differ by and be called equal
+MARGIN = 0.5  # points of test accuracy, within which settings may be called equal
 TESTED = {"test/accuracy": "Test accuracy, last epoch", "train/loss": "Training loss, last epoch"}
 KINDS = {**curves.TITLES, "constant": "Constant noise: is it δ that decides?"}
 # The runs that each section needs.
@@ -51,7 +51,7 @@ class Tests:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page; ``where`` tells it from others of its title, ``data`` is its data set."""
+    """A part of the page. ``where`` differs between sections of one title; ``data`` is the data."""
 
     name: str
     title: str
@@ -115,7 +115,7 @@ def compose(results: Results, margin: float = MARGIN) -> Report:
 
 def _section(results: Results, family: Family, margin: float, where: str) -> Section:
     best = verdicts.ranking(results, family)[:MOST_TESTED]
-    best.sort(key=lambda row: bool(row["schedule.profile"] == "constant"))  # second in differences
+    best.sort(key=lambda row: bool(row["schedule.profile"] == "constant"))  # subtracted, so last
     tested = [row["setting"] for row in best]
     margins = {"test/accuracy": margin / 100}
     pairs = {m: compare(results.runs, tested, m, margins.get(m)) for m in TESTED}
@@ -148,7 +148,7 @@ def _section(results: Results, family: Family, margin: float, where: str) -> Sec
 
 
 def _where(family: Family, all_families: Sequence[Family]) -> str:
-    """What a family shares that the others of its kind do not; "" where there are no others."""
+    """What a family shares and the others of its kind do not; "" if there are no others."""
     others = [f for f in all_families if f.kind == family.kind and f is not family]
     if not others:
         return ""
@@ -172,7 +172,7 @@ def _commands(results: Results, settings: Sequence[int]) -> list[str]:
 
 
 def tables(results: Results) -> dict[str, pl.DataFrame]:
-    """runs.csv, settings.csv and epochs.csv: all that was read, without folders and hosts."""
+    """The content of runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
     local = [
         name
         for name in results.runs.columns

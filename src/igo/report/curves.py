@@ -1,4 +1,4 @@
-"""Figures over the course of training: accuracy, loss, and the applied noise; means over seeds."""
+"""Figures of accuracy, loss and applied noise during training, as means over seeds."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def applied(results: Results, family: Family) -> Figure:
 
 
 def _rounded(results: Results, family: Family) -> bool:
-    """Whether η of a setting at split 0 falls, by no more than rounding up the batches explains."""
+    """Whether η of a setting with split 0 falls, by no more than rounding the batches explains."""
     batch_only = (pl.col("split") == 0) & ~pl.col("optimizer.decay_momentum")
     settings = results.settings.filter(pl.col("setting").is_in(best(results, family)), batch_only)
     epochs = results.curves.filter(pl.col("setting").is_in(settings["setting"].to_list()))
@@ -70,7 +70,7 @@ def _figure(
     panels, has_published = [], False
     points = results.curves.filter(pl.col("setting").is_in(shown))
     for metric, label in metrics.items():
-        if not points[f"{metric}_mean"].count():  # such as δ of an optimizer whose δ is not known
+        if not points[f"{metric}_mean"].count():  # such as δ, for an optimizer without a δ
             continue
         series = _series(results, family, shown, metric)
         if metrics is REACHED and (published_series := _published(results, family, shown, metric)):
@@ -103,7 +103,7 @@ def _figure(
 
 
 def best(results: Results, family: Family) -> tuple[int, ...]:
-    """The family's settings in order; of more than MOST settings those of highest accuracy."""
+    """The family's settings in order; if they are more than MOST, those of highest accuracy."""
     if len(family.settings) <= MOST:
         return family.settings
     ranked = results.settings.filter(pl.col("setting").is_in(family.settings)).sort(
@@ -114,7 +114,7 @@ def best(results: Results, family: Family) -> tuple[int, ...]:
 
 
 def _scale(label: str, results: Results, shown: tuple[int, ...], metric: str) -> Axis:
-    """Logarithmic if all values are above 0 and span a factor of three or more."""
+    """The y axis: logarithmic if all values are above 0 and span a factor of 3 or more."""
     if metric == "test/accuracy":
         return Axis(label, percent=True)
     values = results.curves.filter(pl.col("setting").is_in(shown))[f"{metric}_mean"].drop_nulls()
@@ -141,7 +141,7 @@ def _series(results: Results, family: Family, shown: tuple[int, ...], metric: st
 def _published(
     results: Results, family: Family, shown: tuple[int, ...], metric: str
 ) -> list[Series]:
-    """Published curves, dashed, in the colours of the runs; their updates are not published."""
+    """Published curves, dashed, in the colours of the runs. Their x is the epoch only."""
     if family.kind != "schedules":
         return []
     rows = {setting: results.row(setting) for setting in family.settings}

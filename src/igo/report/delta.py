@@ -32,7 +32,7 @@ METRICS = {
 
 @dataclass(frozen=True)
 class EqualNoise:
-    """Settings of one η/√b: their labels, their means, and p that all means are equal."""
+    """Settings of one η/√b: their labels, their means, and p of "all means are equal"."""
 
     labels: list[str]
     means: list[float]
@@ -41,7 +41,7 @@ class EqualNoise:
 
 
 def against_delta(results: Results, family: Family) -> Figure:
-    """A line for each batch size: where δ alone decides, the lines lie on one curve."""
+    """A line for each batch size. If δ alone decides, all lines lie on one curve."""
     table = _table(results, family)
     by_batch_size = table.partition_by("b", maintain_order=True)
     panels = [
@@ -89,9 +89,9 @@ class Shares:
     """How much of the variance of the settings' mean accuracies δ, η and b explain.
 
     Attributes:
-        by_name: of δ, η and b, the share of the variance that lies between its levels.
-        best: what explains more than each of the others in 97.5 % of the bootstrap's draws of
-            seeds; None where nothing does.
+        by_name: for δ, η and b, the share of the variance between its levels.
+        best: the name that explains more than each of the others in 97.5 % of the bootstrap's
+            draws of seeds; None if no name does.
         why: why ``best`` is None.
     """
 
@@ -101,7 +101,7 @@ class Shares:
 
 
 def explained(results: Results, family: Family) -> Shares:
-    """The shares over the seeds that all settings have, and the largest by bootstrap."""
+    """The shares, over the seeds that all settings have; a bootstrap decides which is largest."""
     rows = [results.row(setting) for setting in family.settings]
     rows = [row for row in rows if row["test/accuracy_mean"] is not None]
     levels = {
@@ -140,7 +140,7 @@ def _share(means: Array, levels: list[float]) -> float | None:
 
 
 def _table(results: Results, family: Family) -> pl.DataFrame:
-    """A row a setting; ``delta_planned`` takes the median recorded C² for all settings."""
+    """A row for each setting. ``delta_planned`` uses the median of C² for all settings."""
     by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
     applied = by_setting.agg(
         pl.col("b_m_mean").first().alias("b_m"),
@@ -151,7 +151,7 @@ def _table(results: Results, family: Family) -> pl.DataFrame:
     rows = family.labelled.join(results.settings, on="setting").join(applied, on="setting")
     variance = ((pl.col("delta_recorded") / pl.col("eta_m")) ** 2 * pl.col("b_m")).median()
     planned = pl.col("eta_m") * (variance / pl.col("b_m")).sqrt()
-    # With momentum δ is no multiple of η/√b, so the recorded δ is taken.
+    # With momentum δ is not proportional to η/√b, so the recorded δ is taken.
     is_plain_sgd = (pl.col("optimizer.name") == "sgd") & planned.is_not_null()
     return rows.select(
         "label",

@@ -17,13 +17,13 @@ from igo.report.chart import Figure, Map, Panel, Series
 
 SIZE = (4.6, 3.3)  # inches, of a panel
 LEGEND_LINE = 0.2  # inches
-# The part of the colour map that is used: its start and its length; the ends are lost on paper.
+# The part of the colour map that is used: start and length. Its ends do not show on paper.
 DARKEST, DEPTH = 0.12, 0.83
-LOG_RANGE = 1e4  # a logarithmic y axis shows values down to the largest one divided by this
+LOG_RANGE = 1e4  # largest over smallest value that a logarithmic y axis shows
 
 
 def render(figure: Figure) -> dict[str, bytes]:
-    """Draw a figure; return the content of its PNG and PDF files by their suffix."""
+    """Draw a figure; return the content of the PNG and the PDF file by suffix."""
     with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a $ in a file name is no formula
         drawing = _maps(figure) if figure.maps else _panels(figure)
         drawing.suptitle(figure.title, fontsize=11.5)
@@ -35,7 +35,7 @@ def render(figure: Figure) -> dict[str, bytes]:
 
 
 def _panels(figure: Figure) -> Drawing:
-    """Each panel in each view; with several views a column for each view."""
+    """Draw each panel in each view; several views are columns."""
     cells = [(panel, view) for panel in figure.panels for view in figure.views]
     columns = len(figure.views) if len(figure.views) > 1 else min(len(cells), 3)
     rows = -(-len(cells) // columns)
@@ -96,10 +96,10 @@ def _panel(ax: Axes, panel: Panel, view: str) -> None:
 
 
 def limits(panel: Panel) -> tuple[float, float] | None:
-    """Range of y that shows the means, and of accuracies the intervals that are drawn.
+    """The range of y: it holds the means, and for accuracies also the drawn intervals.
 
     The first tenth of an accuracy's line is ignored, so that the differences at its end are seen.
-    None where matplotlib chooses.
+    None if matplotlib chooses the range.
     """
     kept = []
     for series in panel.series:
@@ -128,7 +128,7 @@ def _draw_series(ax: Axes, series: Series, view: str, panel: Panel) -> None:
     if panel.y.log:  # an interval may reach below zero
         low = np.where(low > 0, low, y / 1e3)
     if series.markers or not panel.banded:
-        shown = slice(None) if series.markers else slice(-1, None)  # a line has it at its end
+        shown = slice(None) if series.markers else slice(-1, None)  # a line has one at its end
         reach = np.array([y - low, high - y])[:, shown]
         ax.errorbar(x[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1, color=look["color"])
         return
@@ -178,7 +178,7 @@ def colour_at(share: float) -> str:
 
 
 def luminance(colour: str) -> float:
-    """Relative luminance, WCAG, of #rrggbb."""
+    """The relative luminance of #rrggbb, as WCAG defines it."""
     channels = [
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
         for c in mpl.colors.to_rgb(colour)

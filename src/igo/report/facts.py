@@ -41,7 +41,7 @@ def _duration(seconds: float) -> str:
 
 
 def how(results: Results, command: str) -> list[tuple[str, str]]:
-    """The rows of “How it was run”, name and value."""
+    """Name and value of each row of “How it was run”."""
     common = constants(results.runs.drop("setting", "counted", "folder", "command"))
     used = results.runs.filter("counted")
     started = sorted(str(status["started"])[:10] for status in results.statuses

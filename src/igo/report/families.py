@@ -20,7 +20,7 @@ from igo.analysis.table.names import (
 )
 from igo.report.results import Row
 
-# The settings of constant noise. Its number of stages changes only where C² is measured.
+# What may differ in a family of constant noise. The stages only decide when C² is measured.
 CONSTANT = (*SCHEDULE, "learning_rate", "batch_size", "max_batch_size", "schedule.stages")
 # Settings that differ in the data, the model or the length of training are not ranked together.
 TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
@@ -28,7 +28,7 @@ TASK = ("dataset.", "model.", "epochs", "schedule.final_updates")
 
 @dataclass(frozen=True)
 class Family:
-    """Settings that are comparable: only their schedule differs, or only their constant η and b.
+    """Settings that can be compared: only their schedule differs, or only their constant η and b.
 
     Attributes:
         kind: ``methods``, ``schedules``, ``grid`` (p × split), ``constant``, or ``others``:
@@ -72,7 +72,7 @@ def families(settings: pl.DataFrame) -> list[Family]:
         lambda rows: min(len({row[name] for row in rows}) for name in ("p", "split")) > 1,
     )  # fmt: skip
 
-    def two_schedules(rows: list[Row]) -> bool:  # that decay; Method 2 belongs to the methods
+    def two_schedules(rows: list[Row]) -> bool:  # besides the Methods, which have their own family
         in_a_grid = any({row["setting"] for row in rows} <= set(grid.settings) for grid in grids)
         return not in_a_grid and sum(method(row) is None for row in rows) > 1
 
@@ -100,7 +100,7 @@ def of_kind(
     belongs: Callable[[Row], bool],
     enough: Callable[[list[Row]], bool],
 ) -> list[Family]:
-    """The families of a kind: settings that belong and differ in ``free`` alone, if enough."""
+    """The families of a kind: settings with ``belongs`` that differ only in ``free``, if enough."""
     alike = [name for name in names_in(settings) if name not in free]
     groups: dict[tuple[object, ...], list[Row]] = defaultdict(list)
     for row in settings.iter_rows(named=True):
@@ -143,7 +143,7 @@ def _order(row: Row) -> tuple[object, ...]:
 
 
 def noise_ratio(row: Row) -> float:
-    """η/√b of constant noise, to nine digits: equal for equal δ, whatever C²."""
+    """η/√b of constant noise, to nine digits. For any C², equal η/√b means equal δ."""
     return float(f"{row['learning_rate'] / math.sqrt(row['batch_size']):.9g}")
 
 

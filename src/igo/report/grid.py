@@ -66,6 +66,6 @@ def _text(cell: Row | None, metric: str, factor: float, form: str) -> str:
     if low is None:
         return f"{mean * factor:{form}}"
     half = float(statistics.reach(cell[f"{metric}_sd"], cell["n"]))
-    if high - low < 1.999 * half:  # with_intervals cut it at 0 or 1
+    if high - low < 1.999 * half:  # with_intervals has cut the interval at 0 or 1
         return f"{mean * factor:{form}}\n[{low * factor:.3g}, {high * factor:.3g}]"
     return f"{mean * factor:{form}}\n± {half * factor:{form}}"

@@ -1,4 +1,4 @@
-// Draws each figure from its data; legends switch series, buttons switch axes, pointing reads values.
+// Draws each figure from its data. The legend hides series, buttons change axes, pointing shows values.
 "use strict";
 (() => {
   const el = (name, attributes = {}, parent = null, text = null) => {
@@ -143,7 +143,7 @@
     if (names.length) endLabels(svg, drawn, names, X, Y, y1, y0);
     pointing(holder, svg, panel, drawn, X, Y, [x0, x1, y0, y1], axis);
   }
-  // Names at the ends of lines: of a few lines, where there is room beside them.
+  // Names at the ends of lines, if the lines are few and there is room.
   const LETTER = 6.3, MOST_NAMES = 8;
   function endNames(panel, drawn, width) {
     const shown = drawn.map((points) => points[0].series);
@@ -169,7 +169,7 @@
       el("text", { x: right + 10, y: at + 4, class: "end" }, svg, name);
     }
   }
-  // Whether two lines coincide: then the upper line is dashed, and the lower line shows between.
+  // Whether two lines coincide. Then the upper line is dashed, so that the lower line is seen.
   const alike = (points, others, Y) => points[0].series.line && points.length === others.length
     && points.every((p, i) => p.x === others[i].x && Math.abs(Y(p.y) - Y(others[i].y)) < 1);
   function drawSeries(parent, points, X, Y, log, lowest, bands, under) {
@@ -178,7 +178,7 @@
     const path = (at) => at.map(([x, y]) => `${X(x).toFixed(1)},${y.toFixed(1)}`).join(" ");
     const bottom = (p) => Y(log && p.low <= 0 ? lowest : p.low);
     const ranged = points.filter((p) => given(p.low));
-    if (ranged.length && !s.markers && !bands) {  // at its end alone: more shades cover one another
+    if (ranged.length && !s.markers && !bands) {  // an interval at the line's end only: more shades would hide each other
       const last = ranged[ranged.length - 1], at = X(last.x) - 1;
       el("path", { d: `M${at},${bottom(last)}V${Y(last.high)}m-3,0h6M${at - 3},${bottom(last)}h6`, stroke: "currentColor", "stroke-width": 1.2, opacity: 0.75 }, group);
     } else if (ranged.length && !s.markers) {
@@ -265,7 +265,7 @@
         button.setAttribute("aria-pressed", String(!state.hidden.has(label)));
         redraw();
       });
-      // Pointed at, a line stands out with its whole interval.
+      // A line whose name is pointed at stands out, with its whole interval.
       for (const [event, near] of [["pointerenter", label], ["pointerleave", null], ["focus", label], ["blur", null]]) {
         button.addEventListener(event, () => { state.near = near; redraw(); });
       }

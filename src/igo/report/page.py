@@ -87,7 +87,7 @@ def _tied(text: str) -> str:
 
 
 def _folder_name(name: str) -> Markup:
-    """A run's name with its only line break before the ten digits."""
+    """A run's name, which may break only before its ten digits."""
     head, dash, digits = name.rpartition("-")
     return Markup("<span>{}</span><wbr><span>{}</span>").format(head + dash, digits)
 
@@ -99,7 +99,7 @@ def _number(value: float | None, form: str, factor: float = 1) -> str:
 
 
 def _frame(rows: Iterable[tuple[str, Row]]) -> tuple[float, float]:
-    """The least and the largest accuracy of a table's intervals and means."""
+    """The smallest and the largest accuracy in a table, intervals included."""
     names = [f"test/accuracy_{statistic}" for statistic in ("low", "mean", "high")]
     values = [row[name] for _, row in rows for name in names if row[name] is not None]
     return (min(values), max(values)) if values else (0.0, 1.0)
@@ -127,7 +127,7 @@ def _cells(cells: Map) -> list[list[tuple[str, str, str]]]:
 
 
 def _key(cells: Map) -> dict[str, Any]:
-    """The colour bar, from the least to the largest value."""
+    """The colour bar, from the smallest to the largest value."""
     low, high = cells.range
     steps = [low + i / 8 * (high - low) for i in range(9)]
     return {

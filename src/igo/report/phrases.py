@@ -1,4 +1,4 @@
-"""How a report writes numbers."""
+"""Numbers as text in a report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MINUS = "−"
 
 
 def accuracy(row: Row) -> str:
-    """``91.21 % [90.97, 91.45]``; for one seed without the interval."""
+    """``91.21 % [90.97, 91.45]``; one seed has no interval."""
     mean, low, high = (row[f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
     shown = f"{100 * mean:.2f} %"
     return shown if low is None else f"{shown} [{100 * low:.2f}, {100 * high:.2f}]"
@@ -46,5 +46,5 @@ def in_range(counts: Sequence[int]) -> str:
 
 
 def least_seeds(tests: int) -> int:
-    """The least number of seeds with which the sign-flip test can decide, over so many tests."""
+    """The fewest seeds with which the sign-flip test can decide one of so many tests."""
     return next(n for n in count(1) if least_p(n) <= LEVEL / tests or n > 64)

@@ -1,6 +1,6 @@
-"""How many seeds runs like these need, from the spread of their paired differences.
+"""The number of seeds that such runs need, from the spread of their paired differences.
 
-The runs are a pilot: only their spread is used, not their means.
+The runs are a pilot study: their spread is used, their means are not.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from igo.report.phrases import least_seeds
 from igo.report.results import Results
 
 METRIC = "test/accuracy"
-MOST_SETTINGS = 16  # of a family; the pairs of these settings are listed
+MOST_SETTINGS = 16  # of a family, whose pairs are listed
 
 
 def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
-    """A block for each family of comparable settings: a line a pair, and the seeds for all.
+    """A block for each family: a line for each pair of settings, and the seeds that all need.
 
     Args:
         results: pilot runs; each pair needs two common seeds or more.
         difference: the difference of test accuracy to detect, in points.
-        margin: of equivalence, in points.
+        margin: the margin of equivalence, in points.
     """
     for family in families(results.settings):
         settings = family.settings[:MOST_SETTINGS]
@@ -53,7 +53,7 @@ def lines(results: Results, difference: float, margin: float) -> Iterator[str]:
             rows.append([label, str(pair.n), f"{sd:.2f}", detectable, *counts])
         yield f"{family.shared}: {counted(len(pairs), 'pair')}, 5 % after Holm"
         yield from (f"  {line}" for line in aligned(rows))
-        yield f"  seeds for all of it: {max(needed, default='–')}"
+        yield f"  seeds for all of these tests: {max(needed, default='–')}"
         if any(100 * (pair.sd or 0.0) < least for pair in pairs):
             yield f"  a smaller s.d. counts as {least:.2f}: the accuracies come in steps"
 
@@ -81,7 +81,7 @@ def sentence(runs: pl.DataFrame) -> str:
     cells = cells - cells.mean(axis=0) - cells.mean(axis=1, keepdims=True) + cells.mean()
     degrees = (len(values) - 1) * (n - 1)
     step = accuracy_step(numbered.filter("counted"), set(values))
-    if step == 1:  # only 0 and 100 %, which says nothing of n_test
+    if step == 1:  # from accuracies of 0 and 100 % alone n_test is not known
         return f"{start}: every accuracy is 0 or 100 %, which says nothing of their spread"
     sd = max(math.sqrt(2 * float((cells**2).sum()) / degrees), 100 * statistics.least_sd(step))
     detectable = [

@@ -1,4 +1,4 @@
-"""From the settings of `igo report` to the report's folder."""
+"""The program `igo report`: it writes the report's folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from igo.runs.find import find, named
 from igo.runs.provenance import code
 
 PAGE = "index.html"
-STAMP = ".inputs"  # beside the page: the fingerprint of what it was made of
+STAMP = ".inputs"  # beside the page: the fingerprint of the files that the page was made of
 SUFFIXES = {".json", ".jsonl", ".yaml", ".csv"}  # of the files of a run that a report reads
 DEFAULTS = {"margin": content.MARGIN, "difference": 1.0}  # points of test accuracy
 FIGURES = "figures"
@@ -29,7 +29,7 @@ LINK = r'href="(figures/[\w.-]+\.(?:png|pdf|csv))"'  # from a page to its figure
 
 
 def run(composed: DictConfig) -> None:
-    """Read the runs, and write page, figures and tables; or print their power."""
+    """Read the runs and write page, figures and tables; or print the power of their seeds."""
     names = named(composed.runs)
     output = output_folder(composed.output)
     margin, difference = (_points(composed, name) for name in ("margin", "difference"))
@@ -65,7 +65,7 @@ def run(composed: DictConfig) -> None:
 
 
 def fingerprint(folders: Sequence[Path], settings: object) -> str:
-    """SHA-256 of settings, this package's sources, and name, size and time of the runs' files."""
+    """SHA-256 of the settings, igo's sources, and name, size and time of each file of the runs."""
     digest = hashlib.sha256(f"{code(all_rooms=True)}\0{settings}".encode())
     for folder in sorted(folders):
         for file in sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES):

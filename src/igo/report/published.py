@@ -9,7 +9,7 @@ import polars as pl
 
 from igo.report.results import Row
 
-FILE = Path(__file__).with_name("published.csv")  # results/published/resnet18_cifar100.csv
+FILE = Path(__file__).with_name("published.csv")  # a link to the file in results/published
 SOURCE = "Sato and Iiduka, arXiv 2311.08745: ResNet18, CIFAR-100, means of three runs"
 # The published setting; its batch size is not published.
 SETTING = {
@@ -20,17 +20,17 @@ SETTING = {
 
 @cache
 def curves() -> pl.DataFrame:
-    """A row an epoch (from 1) of a schedule; null where nothing is published."""
+    """A row for each epoch (from 1) of each schedule; null where nothing is published."""
     schema = {"schedule": pl.String, "epoch": pl.Int64, "test_accuracy_percent": pl.Float64,
               "train_loss": pl.Float64}  # fmt: skip
     return pl.read_csv(FILE, schema=schema)
 
 
 def name_of(row: Row) -> str | None:
-    """The name of the published schedule that a setting has; None for no published schedule.
+    """The name of a setting's published schedule; None if its schedule is not published.
 
-    The rate of the exponential and the meaning of "linear C" are not published, so no setting has
-    these two.
+    No setting has "exponential" or "linear C": the rate of the first and the meaning of the second
+    are not published.
     """
     profile = row["schedule.profile"]
     if row["split"] != 1 or profile not in ("graduated", "polynomial", "cosine"):

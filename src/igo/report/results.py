@@ -21,7 +21,7 @@ from igo.runs.folder import read_records, read_status
 
 Row = dict[str, Any]
 
-MEASURED = (  # of an epoch's record
+MEASURED = (  # entries of an epoch's record
     "test/accuracy", "test/loss", "train/loss", "train/accuracy", "delta_m", "delta_measured",
     "delta_measured_low", "delta_measured_high", "eta_m", "b_m", "gamma_m", "gradient_variance",
 )  # fmt: skip
@@ -31,7 +31,7 @@ EPOCH: dict[str, type] = {
 }  # fmt: skip
 ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval that one run measured
 AVERAGED = ("updates", *(name for name in MEASURED if name not in ("gamma_m", *ENDS)))
-SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # of sharpness.json
+SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # entries of sharpness.json
 # Settings that change training only through the plan.
 THROUGH_PLAN = (
     *SCHEDULE, "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.stages",
@@ -43,20 +43,19 @@ LOCAL = re.compile(r"(seed|runs_dir|data_dir|hydra\.launcher\.\w+|fresh)=")
 
 @dataclass(frozen=True)
 class Results:
-    """What was read.
+    """The data that a report reads.
 
     Attributes:
-        runs: a row a run, as table.read_runs makes it, with ``setting`` (a number; runs
-            of one setting differ in the seed alone; null where config.yaml cannot be read),
-            ``counted`` (finished, its seed for the first time), ``folder``, ``command`` and
-            SHARPNESS.
-        settings: a row a setting: ``setting``, the full name of all that changes a result, ``n``
-            (counted runs), ``data`` (the name of the user's own file or folder), and the
-            statistics of METRICS over the counted runs, see table.summarise.
-        epochs: a row an epoch of a counted run, columns EPOCH.
-        curves: a row an epoch of a setting: ``n``, and of each of AVERAGED ``…_mean``, ``…_sd``,
-            ``…_low``, ``…_high`` over its counted runs; for n = 1 the interval of the measured δ
-            is the one that the run recorded.
+        runs: a row for each run, as table.read_runs makes it, with ``setting`` (a number; runs of
+            one setting differ in the seed alone; null if config.yaml cannot be read), ``counted``
+            (finished, and the first run of its seed), ``folder``, ``command`` and SHARPNESS.
+        settings: a row for each setting: ``setting``, a column for each setting that changes a
+            result, ``n`` (counted runs), ``data`` (the name of the user's own file or folder), and
+            the statistics of METRICS over the counted runs, see table.summarise.
+        epochs: a row for each epoch of each counted run, with the columns EPOCH.
+        curves: a row for each epoch of each setting: ``n``, and ``…_mean``, ``…_sd``, ``…_low``
+            and ``…_high`` of each of AVERAGED over the counted runs. For n = 1 the interval of the
+            measured δ is the recorded one.
         statuses: status.json of each counted run.
     """
 
@@ -72,7 +71,7 @@ class Results:
 
 
 def read(folders: Sequence[Path]) -> Results:
-    """Read run folders; a damaged folder is a row that says so, and is in no statistics."""
+    """Read run folders. A damaged folder has a row with the error, and is in no statistics."""
     statuses = [read_status(folder) for folder in folders]
     runs = table.read_runs(folders)
     names = effective(runs)
@@ -106,11 +105,11 @@ def _plan(folder: Path) -> str | None:
 
 
 def _settings(runs: pl.DataFrame, names: Sequence[str]) -> tuple[pl.DataFrame, pl.Series]:
-    """Each setting once, numbered in the order of its values; and the setting's number of each run.
+    """Each setting once, numbered in the order of the values; and each run's number.
 
-    Runs have one setting if all that changes a result is the same, the seed aside. What changes
-    training only through the plan, such as the profile and p, is the same if the plan is:
-    ``graduated`` at split 1 is ``polynomial``. The first of these spellings stands for all.
+    Two runs have the same setting if only seeds, and values that change no result, differ. Values
+    of THROUGH_PLAN may differ if the plan is the same: ``graduated`` at split 1 is ``polynomial``.
+    The first of these spellings is shown.
     """
     through_plan = [name for name in names if name in THROUGH_PLAN]
     plan = pl.col("plan").drop_nulls().first().over(names)
@@ -188,7 +187,7 @@ def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:
 
 
 def _read_sharpness(folder: Path) -> Row:
-    """The entries of sharpness.json, each plain or under ``value``; none where it is damaged."""
+    """The entries of sharpness.json, each plain or under ``value``; none if it is damaged."""
     try:
         content = from_json((folder / "sharpness.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -213,7 +212,7 @@ def command(status: Row) -> str | None:
 
 
 def commands(runs: pl.DataFrame) -> list[str]:
-    """The commands of the runs, each once, with all of its seeds."""
+    """The commands of the runs, each once, with all of the seeds that it ran with."""
     known = runs.filter(pl.col("command").is_not_null())
     by_command = known.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
     complete = []

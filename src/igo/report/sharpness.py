@@ -1,4 +1,4 @@
-"""Sharpness, δ and accuracy against one another, where the runs have a sharpness.json."""
+"""Sharpness, δ and accuracy against each other, for runs that have a sharpness.json."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ TASK = ("dataset.name", "dataset.samples", "model.name", "model.width")
 class Correlation:
     """A measure of sharpness: its figure, and Spearman's ρ with test accuracy over settings.
 
-    ``rho`` is None for fewer than four settings, or where all are equal. ``within`` is Spearman's ρ
-    over runs, each less the mean of its setting.
+    ``rho`` is None for fewer than four settings, or if all are equal. ``within`` is Spearman's ρ
+    over runs after the mean of each run's setting is subtracted.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Correlation:
 
 
 def sharpness(results: Results) -> list[Correlation]:
-    """A correlation for each data set with model, and each measure that two settings have."""
+    """A correlation for each task (see TASK) and each measure that two of its settings have."""
     correlations: list[Correlation] = []
     for measure in SHARPNESS:
         measured = results.runs.filter("counted", pl.col(measure).is_not_null())["setting"].unique()
@@ -92,7 +92,7 @@ def _figure(points: pl.DataFrame, family: Family, measure: str) -> Figure:
 
 
 def _points(results: Results, family: Family, measure: str) -> pl.DataFrame:
-    """A row a setting: label, n, and mean and interval of δ, sharpness and accuracy."""
+    """A row for each setting: label, n, mean and interval of δ, sharpness and accuracy."""
     metrics = ("delta", measure, ACCURACY)
     level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
     runs = results.runs.filter(

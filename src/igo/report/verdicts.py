@@ -17,14 +17,14 @@ from igo.report.phrases import accuracy, in_range, least_seeds, p_value, points,
 from igo.report.results import Results, Row
 from igo.report.sharpness import Correlation
 
-WIDTH = 2.0  # the a_m at which the page says which schedules are in the band
-MOST_PAIRS = 6  # of a family, in the brief
+WIDTH = 2.0  # the a_m for which the page says which schedules are in the band
+MOST_PAIRS = 6  # of a family, in the section "In brief"
 UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One question with its result, the number of seeds (or settings), p and the verdict."""
+    """A question with its result, the number of seeds (or settings), p and the verdict."""
 
     question: str
     result: str
@@ -35,14 +35,14 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Finding:
-    """One short sentence, empty where nothing is compared, and the table of verdicts behind it."""
+    """One short sentence, empty if nothing is compared, and the table of verdicts behind it."""
 
     sentence: str
     rows: Sequence[Verdict] = ()
 
 
 def of_family(results: Results, family: Family, pairs: list[Pair], margin: float) -> Finding:
-    """What a family of settings shows; ``pairs`` of test accuracy, margin in points of it."""
+    """What a family of settings shows. ``pairs`` compare test accuracy, ``margin`` is in points."""
     if family.kind == "constant":
         return _constant(results, family)
     ranked = ranking(results, family)
@@ -62,7 +62,7 @@ def of_family(results: Results, family: Family, pairs: list[Pair], margin: float
 
 
 def ranking(results: Results, family: Family) -> list[Row]:
-    """The family's settings by final test accuracy, best first; those without one left out."""
+    """The family's settings that have a final test accuracy, the best first."""
     rows = [results.row(setting) for setting in family.settings]
     rows = [row for row in rows if row["test/accuracy_mean"] is not None]
     return sorted(rows, key=lambda row: -row["test/accuracy_mean"])
@@ -95,7 +95,7 @@ def _difference(question: str, pair: Pair) -> Verdict:
 
 
 def _slow_and_fast_decay(results: Results, ranked: list[Row], margin: float) -> list[Verdict]:
-    """The source's message: p ≤ 1 is better than faster decays."""
+    """The claim of the paper that p ≤ 1 is better than faster decays."""
     with_p = [row for row in ranked if row["p"] is not None]
     slow = [row["setting"] for row in with_p if row["p"] <= 1]
     fast = [row["setting"] for row in with_p if row["p"] > 1]
@@ -126,7 +126,7 @@ def _published_order(ranked: list[Row]) -> list[Verdict]:
 
 
 def _levels(results: Results, ranked: list[Row], name: str, other: str) -> Verdict:
-    """Mean accuracy at each level of ``name``, over the cells and seeds that all levels have."""
+    """Mean accuracy at each value of ``name``, over the cells and seeds that all values have."""
     cells = {(row[name], row[other]): row["setting"] for row in ranked}
     levels = sorted({level for level, _ in cells})
     common = [o for o in sorted({o for _, o in cells}) if all((x, o) in cells for x in levels)]
@@ -144,7 +144,7 @@ def _levels(results: Results, ranked: list[Row], name: str, other: str) -> Verdi
 
 
 def _power(pairs: list[Pair], margin: float) -> list[Verdict]:
-    """How many of several differences a test decides, and what these seeds find."""
+    """The number of pairs that a test decides, and the difference that these seeds find."""
     tested = [pair for pair in pairs if pair.p is not None]
     decided, equal = sum(pair.decided for pair in pairs), sum(pair.equal for pair in pairs)
     rows = []
@@ -184,7 +184,7 @@ def _constant(results: Results, family: Family) -> Finding:
 
 
 def _equal_noise(group: delta.EqualNoise) -> Verdict:
-    """The settings of highest and lowest mean among those of one δ."""
+    """The difference between the highest and the lowest mean of settings with one δ."""
     settings = list(zip(group.means, group.labels, strict=True))
     (high, high_label), (low, low_label) = (end(settings, key=itemgetter(0)) for end in (max, min))
     unequal = group.p_holm is not None and group.p_holm <= LEVEL
@@ -198,7 +198,7 @@ def _equal_noise(group: delta.EqualNoise) -> Verdict:
 
 
 def of_sharpness(measures: list[Correlation]) -> Finding:
-    """Which measures of sharpness go with the accuracy of the settings."""
+    """Which measures of sharpness correlate with the accuracy of the settings."""
     known = [measure for measure in measures if measure.rho is not None]
     if not known:
         return Finding("Too few settings for a correlation with accuracy.")
