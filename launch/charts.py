@@ -2,11 +2,11 @@
 
     python launch/charts.py runs_dir=runs
 
-`wandb leet` (0.31) shows the first 32 characters of the names of runs' folders. In a name such as
-offline-run-20260131_120000-2df1753310-ab12cd these are little more than the date. So it gets
-folders such as run-20260131_120000-p0.5 s1 #0, each with a link to the file of the run; the date
-must be there. Its charts are in alphabetical order, three of them at 80 columns. The first charts
-are chosen with the pattern that a person would type.
+`wandb leet` (0.31) names a run by the first 32 characters of its folder's name. In a name such as
+offline-run-20260131_120000-2df1753310-ab12cd these are little more than the date. So this program
+makes folders such as run-20260131_120000-p0.5 s1 #0, each with a link to the file of the run; leet
+needs the date. Leet shows charts in alphabetical order, three of them at 80 columns. This program
+types a pattern that chooses the first charts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Shown first: test accuracy and the planned delta_m. Keys:
   n, N     next, previous page    up, down and space: show or hide a run
   h        every key              q        end"""
 READ = 3  # seconds to read the keys, before the charts fill the terminal
-LETTERS = 8  # of a data set's name: cifar10 and cifar100 differ in the eighth
+LETTERS = 8  # of a data set's name: cifar10 and cifar100 differ in the eighth letter
 VIEW = ".by-name"  # in RUNS_DIR/wandb
 LOCAL = re.compile(r"(?:offline-)?run-(\d{8}_\d{6})-(.+)")  # time and id, in a folder's name
 
@@ -76,7 +76,7 @@ def labels(runs_dir: Path) -> dict[str, str]:
 
 
 def view(runs_dir: Path) -> Path:
-    """Make the folder for leet again, and return it.
+    """Make the folder for leet anew, and return it.
 
     Raises:
         ConfigError: W&B has no runs in the folder.
@@ -93,9 +93,8 @@ def view(runs_dir: Path) -> Path:
         time, run_id = match.groups()
         label = label_of_run.get(run_id, run_id)
         for file in path.glob(f"run-{run_id}.wandb"):
-            equal_names = len(
-                list(folder.glob(f"run-{time}-{label}*"))
-            )  # other data, started with it
+            # Runs with one label may start in the same second.
+            equal_names = len(list(folder.glob(f"run-{time}-{label}*")))
             name = f"{label} ({equal_names + 1})" if equal_names else label
             target = folder / f"run-{time}-{name}"
             target.mkdir(parents=True)
@@ -104,7 +103,7 @@ def view(runs_dir: Path) -> Path:
 
 
 def program(composed: DictConfig, _typed: list[str]) -> None:
-    """Make the folder, and let leet show it in place of this program."""
+    """Make the folder, and run leet on it."""
     settings, _ = split_off(composed, Settings)
     folder = view(Path(settings.runs_dir))
     leet = [sys.executable, "-m", "wandb", "leet", str(folder)]

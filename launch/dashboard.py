@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NAME = "Implicit graduated optimization"
 VIEW = "igodashboard"  # in the address of the view
 
-# Panels by section: title, x, y (one or more, in one panel), logarithmic y; names as in records.
+# The panels of each section: title, x, y (one or more), whether y is logarithmic.
 LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
     "Accuracy and loss": [
         ("Test accuracy by epoch", "epoch", ["test/accuracy"], False),
@@ -46,7 +46,7 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
     ],
 }
 ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max
-# Runs with equal values of these, such as runs of several seeds, are one line.
+# Runs with equal values of these settings, such as runs that differ in the seed, are one line.
 GROUPED = (
     "dataset.name", "model.name", "schedule.profile", "schedule.p", "schedule.kappa",
     "schedule.lam", "split", "learning_rate", "batch_size",
@@ -64,12 +64,12 @@ class Settings:
 
 
 def default_project() -> str:
-    """The default project of runs."""
+    """The W&B project in which runs are by default."""
     return str(yaml.safe_load((CONF / "tracking" / "wandb.yaml").read_text())["project"])
 
 
 def dashboard(project: str, entity: str) -> Workspace:
-    """The dashboard, with equal ids each time."""
+    """The dashboard. Its ids are the same each time."""
     import wandb_workspaces.reports.v2 as wr
     import wandb_workspaces.workspaces as ws
 
@@ -151,7 +151,7 @@ def save(workspace: Workspace) -> str:
 
 
 def _saved_before(workspace: Workspace) -> str:
-    """The id of the older view in W&B; empty without one.
+    """The id of the view that this program saved before; empty if there is none.
 
     Raises:
         ValueError: the project does not exist.

@@ -1,4 +1,4 @@
-"""Run a full-screen program, and type keys into it as soon as it shows a word."""
+"""Run a full-screen program, and type keys into it when it shows a given text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 AT_ONCE = 65_536  # bytes
-BETWEEN = 0.15  # seconds without a change, before the next key is typed
+BETWEEN = 0.15  # seconds without output, before the next key is typed
 
 
 def show(command: Sequence[str], typed: bytes, after: bytes) -> int:
@@ -22,8 +22,8 @@ def show(command: Sequence[str], typed: bytes, after: bytes) -> int:
 
     Args:
         command: the program and its arguments.
-        typed: the keys to type into it, once.
-        after: the text that the program must show before the keys.
+        typed: the keys to type.
+        after: the text that the program must show before the keys are typed.
     """
     child, terminal = pty.fork()
     if child == 0:
@@ -56,7 +56,7 @@ def _read(terminal: int) -> bytes:
 
 @contextmanager
 def _raw(terminal: int) -> Iterator[None]:
-    """Send every key to the program, and give it the size of this terminal at all times."""
+    """Send every key to the program, and keep its terminal at the size of this one."""
 
     def resize(*_: object) -> None:
         size = fcntl.ioctl(sys.stdin, termios.TIOCGWINSZ, bytes(8))

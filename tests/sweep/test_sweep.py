@@ -459,7 +459,7 @@ def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_p
         for name in ("a", "b")
     ]
     assert jobs[0].name == jobs[1].name
-    with pytest.raises(ConfigError, match=r"b\.npz is not allowed: .* a runs_dir of its own"):
+    with pytest.raises(ConfigError, match=r"b\.npz is not allowed: .* its own runs_dir"):
         distinct(jobs)
 
 

@@ -1,4 +1,4 @@
-"""Many runs: a grid, its jobs, and where they run, here or through SLURM.
+"""Many runs: a grid, its jobs, and their start on this machine or through SLURM.
 
-Imports report, for the power of a sweep, and what is below it.
+Imports report and the packages below it.
 """

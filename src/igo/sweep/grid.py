@@ -15,12 +15,12 @@ from igo.ground.errors import UserError
 def combinations(
     parser: OverridesParser, grid: Mapping[str, Any], arguments: Sequence[str]
 ) -> list[list[str]]:
-    """One list of overrides for each combination of values, the last setting changing fastest.
+    """A list of overrides for each combination of values. The last setting changes fastest.
 
     Args:
         parser: Hydra's.
-        grid: setting to value, list of values, or Hydra's own ``range(5)``.
-        arguments: overrides as typed, which replace settings of the grid.
+        grid: for each setting a value, a list of values, or Hydra's ``range(5)``.
+        arguments: overrides as typed; they replace settings of the grid.
     """
     lines = [f"{name}={_listed(value)}" for name, value in grid.items()]
     choices = {
@@ -37,7 +37,7 @@ def _listed(value: Any) -> str:
 
 
 def _values(override: Override) -> list[str]:
-    """An override for each of the values of one override."""
+    """An override for each value of one override."""
     name = override.get_key_element()
     if not override.is_sweep_override():
         return [f"{name}={override.get_value_element_as_str()}"]

@@ -1,4 +1,4 @@
-"""The runs of a sweep: each with its checked configuration, and how it is executed."""
+"""The runs of a sweep: they are composed, checked, and executed one by one."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class Job:
 
     @cached_property
     def folder(self) -> RunFolder:
-        """The folder of its record."""
+        """The folder of the run's record."""
         return RunFolder(self.config)
 
     @property
     def name(self) -> str:
-        """The name of its folder, the same for the same configuration."""
+        """The name of the folder, the same for the same configuration."""
         return self.folder.path.name
 
 
 class Composer:
     """Makes jobs from command lines. Hydra composes each choice of groups once, in 70 ms. Lines
-    that differ only in values share the result, as Hydra, too, applies values last.
+    that differ only in values share the result: Hydra applies values last too.
     """
 
     def __init__(self, config_name: str) -> None:
@@ -63,7 +63,7 @@ class Composer:
         self._composed: dict[tuple[str, ...], DictConfig] = {}
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Compose, check and plan one run."""
+        """Compose one run, check it and make its plan."""
         typed = [_setting_of(line) for line in overrides]
         try:
             config = load(self.compose(overrides), typed)
@@ -73,11 +73,11 @@ class Composer:
         return Job(tuple(overrides), config)
 
     def jobs(self, lines: Iterable[Sequence[str]]) -> tuple[list[Job], dict[str, int]]:
-        """Compose the runs of a sweep. A setting that changes nothing in some runs and something in
-        others, such as p for several schedules, is left out where it changes nothing.
+        """Compose the runs of a sweep. If a setting, such as p, has an effect in some runs only, it
+        is left out of the others.
 
         Returns:
-            The runs, and in how many of them each setting was left out.
+            The runs, and for each setting the number of runs that it was left out of.
         """
         jobs: list[Job] = []
         left_out: Counter[str] = Counter()
@@ -102,7 +102,7 @@ class Composer:
         return jobs, dict(left_out)
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """What Hydra composes of a command line."""
+        """The configuration that Hydra composes from a command line."""
         values = [override for override in overrides if self._is_value(override)]
         groups = tuple(override for override in overrides if override not in values)
         if groups not in self._composed:
@@ -137,14 +137,14 @@ def distinct(jobs: Iterable[Job]) -> list[Job]:
         for setting in ("dataset.file", "dataset.root", "data_dir"):
             value = value_of(job.config, setting)
             if value != value_of(other.config, setting):
-                allowed = "the name of a run folder does not depend on it, so two runs would share"
-                allowed += " one; sweep each into a runs_dir of its own"
+                allowed = "it is not part of a run folder's name, so two runs would share a folder;"
+                allowed += " run a sweep for each value, with its own runs_dir"
                 raise ConfigError(setting, value, allowed)
     return list(first.values())
 
 
 def labels(jobs: Sequence[Job]) -> dict[str, str]:
-    """For each job's name the overrides by which it differs from the others."""
+    """For each job's name, the overrides that not all jobs have."""
     common = set(jobs[0].overrides).intersection(*(job.overrides for job in jobs))
     if len(jobs) == 1:
         common = set()
@@ -180,13 +180,13 @@ def logged(job: Job) -> Iterator[None]:
 def _redirect(*handles: int) -> None:
     """Send stdout and stderr to these files."""
     for stream, number, handle in zip((sys.stdout, sys.stderr), (1, 2), handles, strict=True):
-        with suppress(OSError):  # a full disk, which has ended the run already
+        with suppress(OSError):  # such as a full disk, which has ended the run already
             stream.flush()
         os.dup2(handle, number)
 
 
 def wait_for_others(job: Job) -> None:
-    """Wait until no other process works on the run, which may be of a sweep that was killed."""
+    """Wait until no other process, such as one of a killed sweep, works on the run."""
     while state_of(job.folder.path) == "running":
         time.sleep(1)
 
@@ -194,10 +194,10 @@ def wait_for_others(job: Job) -> None:
 def execute(job: Job) -> None:
     """Train one run in this process, as ``igo train OVERRIDES`` would.
 
-    Unless the run finishes, the process ends with that program's exit code. A run that fails before
-    it has a record gets one, so that the sweep can show the error.
+    If the run does not finish, the process ends with the exit code of that command. If a run fails
+    before it has a record, the error is recorded, so that the sweep can show it.
     """
-    from igo.runs.session import run  # torch
+    from igo.runs.session import run  # imports torch
 
     program = os.path.relpath(TRAIN) if TRAIN.is_file() else "igo train"
     sys.argv = [program, *job.overrides]  # the command for status.json

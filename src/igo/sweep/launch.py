@@ -1,4 +1,4 @@
-"""A sweep from its command lines to its end: what runs, what is skipped, and the results."""
+"""A sweep from its command lines to its results: which runs start, and which are skipped."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from igo.runs.same_data import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
 
-SLOW = 200  # runs, from which composing them is worth a progress bar
+SLOW = 200  # runs, from which on composing them has a progress bar
 
 
 def is_whole(value: object, least: int) -> bool:
-    """Whether a setting that Hydra leaves untyped is a whole number, ``least`` or more."""
+    """Whether a value is a whole number, ``least`` or more. Hydra checks no types of launchers."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
@@ -46,7 +46,7 @@ def check_settings(settings: object) -> None:
 
 @dataclass(frozen=True)
 class Sweep:
-    """What a launcher gets: the runs to do, their manifest, and where to print."""
+    """The arguments of a launcher: the runs to train, their manifest, and where to print."""
 
     jobs: list[Job]
     manifest: Manifest
@@ -55,11 +55,11 @@ class Sweep:
     console: Console
 
 
-Runner = Callable[[Sweep], bool]  # whether the sweep's runs have ended when it returns
+Runner = Callable[[Sweep], bool]  # returns whether the runs have ended
 
 
 class Launch:
-    """One sweep. A search calls ``go`` several times: its runs add up, and the first name it."""
+    """One sweep. A search calls ``go`` several times; the first call's runs name the sweep."""
 
     def __init__(self, hydra: DictConfig, retry_failed: object) -> None:
         if not isinstance(retry_failed, bool):
@@ -73,12 +73,12 @@ class Launch:
         self._ended = False
 
     def go(self, lines: Sequence[Sequence[str]], runner: Runner) -> list[JobReturn]:
-        """Run those of these command lines that are to be run; return how each ended."""
+        """Run these command lines, except runs that are skipped; return how each run ended."""
         if Ranks.of_environment().size > 1:
             raise UserError(
-                "the launchers start processes of their own, and several were started already; for"
-                " runs of several processes use hydra/launcher=slurm with tasks_per_node, or, one"
-                " run after the other, hydra/launcher=basic"
+                "a sweep starts the processes of its runs, so start it in one process. For runs of"
+                " several processes use hydra/launcher=slurm with tasks_per_node, or"
+                " hydra/launcher=basic, which trains one run after the other"
             )
         jobs = self._compose(lines)
         self._jobs = distinct([*self._jobs, *jobs])
@@ -94,7 +94,7 @@ class Launch:
         return [_result(job, self._ended) for job in jobs]
 
     def conclude(self) -> None:
-        """Print how the sweep ended, with its table; SystemExit(1) if a run failed."""
+        """Print how the sweep ended, with its table; SystemExit(1) if a run did not finish."""
         if self._manifest is None or not self._ended:
             return
         from igo.sweep.status import show
@@ -122,11 +122,11 @@ class Launch:
             values = dict.fromkeys(getattr(job.config, setting) for job in jobs)  # in their order
             if len(values) > 1:
                 listed = ", ".join(map(str, values))
-                raise ConfigError(setting, listed, "all runs of a sweep have the same one")
+                raise ConfigError(setting, listed, "it must be the same for all runs of a sweep")
         return jobs
 
     def _open(self, jobs: list[Job]) -> Sweep:
-        """Make the manifest, and decide which runs are to be done."""
+        """Make the manifest, and decide which runs are trained."""
         runs_dir = Path(jobs[0].config.runs_dir)
         choices = self._hydra.runtime.choices
         kind = "sweep" if choices["hydra/sweeper"] == "grid" else "search"
@@ -135,18 +135,18 @@ class Launch:
         self._manifest = manifest
         if jobs[0].config.fresh:
             jobs = [_cleared(job) for job in jobs]
-        for job in jobs:  # a dashboard shows a sweep as one group
+        for job in jobs:  # so that W&B shows the sweep as one group
             job.config.tracking.group = job.config.tracking.group or manifest.name
         recorded = sweep_states(manifest, runs_dir)
         states = {job.name: recorded[job.name] for job in jobs}
-        for job in jobs:  # a finished run whose record is damaged runs again, which mends it
+        for job in jobs:  # a finished run with a damaged record runs again: this mends the record
             if states[job.name] == "finished" and job.folder.damaged():
                 states[job.name] = "damaged"
         data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
         for job in jobs:
             if states[job.name] == "finished":
                 data.finished(job.folder.path, job.config)
-        # on this machine, runs of a sweep that was killed may still run: they are waited for
+        # The local launcher waits for running runs: a killed sweep may have left them.
         local = self._hydra.runtime.choices["hydra/launcher"] == "local"
         skipped = {"finished", "queued"} | (set() if local else {"running"})
         skipped |= set() if self._retry else {"failed"}
@@ -156,7 +156,7 @@ class Launch:
         )
         if "failed" in states.values() and not self._retry:
             self._console.print(
-                "failed runs are not tried again; hydra.launcher.retry_failed=true does",
+                "failed runs are skipped; hydra.launcher.retry_failed=true runs them again",
                 markup=False,
             )
         folder = manifest.folder(runs_dir)
@@ -173,7 +173,7 @@ class Launch:
 
 
 def _cleared(job: Job) -> Job:
-    """The job without ``fresh``, its folder emptied: a job that SLURM restarts must continue."""
+    """Empty the run's folder; return the job without ``fresh``, so that a restart continues it."""
     with job.folder.held():
         job.folder.start_over()
     return replace(job, config=replace(job.config, fresh=False))

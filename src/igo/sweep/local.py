@@ -1,7 +1,7 @@
 """A sweep on this machine: each run is a process, and the runs share cores or GPUs.
 
 The processes are forks of one server that has imported PyTorch already (multiprocessing's
-forkserver). So a run starts in a fraction of a second, and a run that dies ends no other.
+forkserver). So a run starts in a fraction of a second, and a run that is killed ends no other run.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from igo.sweep.overview import Overview
 IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.tracking", "wandb")
 LONGEST_TMPDIR = 70  # bytes: a socket's path has at most 107, and forkserver adds its name
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOOK_EVERY = 0.5  # seconds between two looks at the running runs
+LOOK_EVERY = 0.5  # seconds between two readings of the running runs' records
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class LocalSettings:
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one run: its CPU threads, and the GPU that it sees (None: by its settings)."""
+    """Room for one run: its number of CPU threads, and its GPU (None: by the run's settings)."""
 
     threads: int
     gpu: str | None = None
@@ -90,7 +90,7 @@ def run_all(sweep: Sweep, settings: LocalSettings) -> bool:
 
 
 def slots(settings: LocalSettings, jobs: Sequence[Job]) -> list[Slot]:
-    """Room on this machine, unless set: a run for each GPU, or cores / threads runs on the CPU."""
+    """The slots of this machine. Default: a run for each GPU, or cores / threads runs on a CPU."""
     gpus = _gpus() if any(job.config.engine.device != "cpu" for job in jobs) else []
     if gpus:
         shared = [Slot(settings.threads, gpu) for gpu in gpus * settings.runs_per_gpu]
@@ -122,11 +122,11 @@ def _server(jobs: Sequence[Job]) -> ForkServerContext:
 
 
 def _start_server_without_signals() -> None:
-    """Start the server with those signals blocked that would end it before the runs have ended.
+    """Start the server with STOPS blocked, as they would end it before its runs.
 
-    Supervisors send them to the whole process group. `_work` unblocks them for its run.
+    Supervisors send these signals to the whole process group. `_work` unblocks them for its run.
     """
-    resource_tracker.ensure_running()  # first, as it unblocks signals, and forkserver starts it
+    resource_tracker.ensure_running()  # first: forkserver starts it, and it unblocks signals
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
         forkserver.ensure_running()
@@ -141,8 +141,8 @@ def _start(context: ForkServerContext, job: Job, slot: Slot) -> Running:
 
 
 def _work(job: Job, slot: Slot) -> None:
-    """Train a run in its process, with its output in its folder and only its GPU visible."""
-    os.setpgrp()  # Ctrl-C in the terminal reaches only the sweep, which sends its runs one signal
+    """Train a run in this process. The output goes to the run's folder; only its GPU is visible."""
+    os.setpgrp()  # so that Ctrl-C reaches only the sweep, which sends each run one signal
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
     os.environ["OMP_NUM_THREADS"] = str(slot.threads)  # the most that engine.threads=auto takes
     if slot.gpu is not None:
@@ -153,7 +153,7 @@ def _work(job: Job, slot: Slot) -> None:
 
 
 def _how_killed(run: Running) -> str:
-    """How a process was killed; empty if it was not, as the run's record says how it ended."""
+    """How a process was killed; empty if it was not: then the run's record says how it ended."""
     code = run.process.exitcode or 0
     if code >= 0:
         return ""
@@ -162,7 +162,7 @@ def _how_killed(run: Running) -> str:
 
 
 def _forward(signals: int, running: Sequence[Running]) -> None:
-    """Send the runs as many stop signals as the sweep got, at most two."""
+    """Send each run as many stop signals as the sweep got, at most two."""
     for run in running:
         if run.signals < min(signals, 2):
             run.signals += 1

@@ -1,4 +1,4 @@
-"""What a person sees while a sweep runs on this machine: progress, results and time left."""
+"""What a sweep on this machine prints: progress, results and the time left."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from igo.sweep.state import counts, why
 
 
 class Overview:
-    """A bar for the sweep and one for each running run; lines where there is no terminal.
+    """A bar for the sweep and one for each running run; lines if there is no terminal.
 
-    ``bars`` is to be entered, as a context.
+    ``bars`` is a context manager, which shows the bars.
     """
 
     def __init__(self, sweep: Sweep, parallel: int) -> None:
@@ -28,7 +28,7 @@ class Overview:
         self._epochs = {job.name: total_epochs(job.config) for job in sweep.jobs}
         self._done = {job.name: _epoch(job) for job in sweep.jobs}
         self._pace = Pace()
-        self._first_run: dict[str, str] = {}  # with an error, by the error
+        self._first_run: dict[str, str] = {}  # the first run that ended for a reason, by the reason
         self._running: dict[str, tuple[Job, TaskID]] = {}
         self.bars = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"),
@@ -38,7 +38,7 @@ class Overview:
         self._total = self.bars.add_task("sweep", total=sum(self._epochs.values()), text="")
 
     def started(self, job: Job) -> None:
-        """Show a bar for one more run; where there is no terminal, print a line."""
+        """Show a bar for one more run; print a line if there is no terminal."""
         label = self._labels[job.name]
         total = self._epochs[job.name]
         self._running[job.name] = job, self.bars.add_task(f"  {label}", total=total, text="")
@@ -66,7 +66,7 @@ class Overview:
         self._console.print(line, markup=False)
 
     def look(self) -> None:
-        """Read how far the running runs are, and show it."""
+        """Read the progress of the running runs from their records, and show it."""
         for name, (job, bar) in self._running.items():
             record = last_record(job.folder.path)
             if record:
@@ -85,7 +85,7 @@ class Overview:
         return sum(state in ("new", "running") for state in self._states.values())
 
     def _reason(self, job: Job, reason: str) -> str:
-        """The reason itself for the first run that has it, for later runs that run."""
+        """The reason, for the first run that has it; for later runs, that run's label."""
         first = self._first_run.setdefault(reason, job.name)
         return reason if first == job.name else f"for the same reason as {self._labels[first]}"
 
@@ -100,29 +100,29 @@ class Overview:
 
 
 class Pace:
-    """How long an epoch of a run takes, measured at this start, as its runs share the machine.
+    """Seconds of an epoch of a run, measured in this sweep, in which runs share the machine.
 
-    Runs that finished are counted whole, with their start and end. Before the first has finished,
-    the newest epoch of each run counts; first epochs count only if there are no others, as they
-    are slower.
+    They are the mean over the epochs of finished runs, start and end of the runs included. Before a
+    run has finished, they are the mean over each run's newest epoch. A run's first epoch is slower
+    and counts only if there is no other.
     """
 
     def __init__(self) -> None:
-        self._begun: dict[str, tuple[float, int]] = {}  # when, and after which epoch
-        self._latest: dict[str, tuple[int, float]] = {}  # epoch, and its seconds
+        self._begun: dict[str, tuple[float, int]] = {}  # time of the start, and epochs done before
+        self._latest: dict[str, tuple[int, float]] = {}  # newest epoch, and its seconds
         self._runs = self._epochs = 0.0  # seconds and epochs of finished runs
 
     def started(self, run: str, epoch: int) -> None:
-        """A run starts after an epoch."""
+        """Note that a run starts now after ``epoch`` epochs."""
         self._begun[run] = time.perf_counter(), epoch
 
     def at(self, run: str, epoch: int, seconds: float) -> None:
-        """A run's newest epoch took these seconds."""
+        """Note the seconds of a run's newest epoch."""
         if epoch > self._begun[run][1]:
             self._latest[run] = epoch, seconds
 
     def finished(self, run: str, epoch: int) -> None:
-        """A run finished with that epoch."""
+        """Note that a run has finished now, after ``epoch`` epochs."""
         when, first = self._begun[run]
         if epoch > first:
             self._runs += time.perf_counter() - when
@@ -142,5 +142,5 @@ def _epoch(job: Job) -> int:
 
 
 def _judged_by(record: Record) -> str:
-    """The images whose accuracy is shown: those for validation if there are any."""
+    """The data whose accuracy is shown: validation if there is any, else test."""
     return "validation" if "validation/accuracy" in record else "test"

@@ -1,7 +1,7 @@
 """A sweep as SLURM job arrays, which submitit submits.
 
-A job that is preempted or runs out of time is queued again, and continues its run after the last
-complete epoch, bit for bit.
+A job that is preempted or runs out of time is queued again. It then continues its run after the
+last complete epoch, bit for bit.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class SlurmSettings:
         check_settings(self)
 
     def parameters(self, name: str) -> dict[str, Any]:
-        """The parameters of submitit, which takes None as not given."""
+        """The parameters for submitit. None means: not set."""
         named = {f"slurm_{option}": getattr(self, option) for option in NAMES}
-        # Since SLURM 22.05 srun does not take the CPUs of its job, and would bind a task to one.
+        # Since SLURM 22.05 srun ignores the CPUs of its job, and would give a task one CPU.
         srun = [f"--cpus-per-task={self.cpus_per_task}"]
         additional = {"requeue": True, **(self.additional or {})}
         return named | {
@@ -103,7 +103,7 @@ class SlurmSettings:
 
 @dataclass(frozen=True)
 class Work:
-    """The work of one SLURM job: its runs, one after another; finished runs are skipped."""
+    """The work of one SLURM job: its runs, one after another, except finished ones."""
 
     jobs: Sequence[Job]
     threads: int
@@ -112,14 +112,14 @@ class Work:
         """Train every run; a run that fails stops no other, but the job then ends with 1."""
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         for job in self.jobs:
-            if not isinstance(job.config.engine.threads, int):  # the job shares its cores with none
+            if not isinstance(job.config.engine.threads, int):  # the job's cores are its own
                 job.config.engine.threads = self.threads
         finished = [_finishes(job) for job in self.jobs]
         if not all(finished):
             raise SystemExit(1)
 
     def checkpoint(self) -> DelayedSubmission:
-        """What submitit queues again: the same work, as a run's folder has all that is needed."""
+        """The work that submitit queues again: the same, as a run's folder has its progress."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -135,7 +135,7 @@ def _finishes(job: Job) -> bool:
         with logged(job) if Ranks.of_environment().first else nullcontext():
             execute(job)
     except Stopped as stop:
-        # SLURM sends USR2 before a time-out or a preemption. The run has ended well by now.
+        # SLURM sends USR2 before a time-out or a preemption. The run's record is complete by now.
         # submitit's handler, which is in place again, queues the job again and exits.
         if stop.signal_name == "SIGUSR2":
             signal.raise_signal(signal.SIGUSR2)
@@ -149,7 +149,7 @@ def _finishes(job: Job) -> bool:
 
 
 def check_slurm() -> None:
-    """See that SLURM's commands are here."""
+    """Raise a UserError if a command of SLURM is missing."""
     missing = [name for name in PROGRAMS if shutil.which(name) is None]
     if missing:
         raise UserError(
@@ -159,7 +159,7 @@ def check_slurm() -> None:
 
 
 def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
-    """Submit the sweep's runs to SLURM. It returns False at once, as they have not ended."""
+    """Submit the sweep's runs to SLURM. Returns False, as the runs have not ended."""
     per_job = settings.runs_per_job
     works = [
         Work(sweep.jobs[first : first + per_job], settings.cpus_per_task)
@@ -187,7 +187,7 @@ def _submit_array(sweep: Sweep, settings: SlurmSettings, array: Sequence[Work]) 
     )
     executor.update_parameters(**settings.parameters(sweep.manifest.name))
     try:
-        with _outside_of_jobs(), redirect_stderr(io.StringIO()):  # the error says the same
+        with _outside_of_jobs(), redirect_stderr(io.StringIO()):  # the error has the same text
             return [job.job_id for job in executor.submit_array(array)]
     except (FailedJobError, FailedSubmissionError) as error:
         raise UserError(f"sbatch: {one_line(str(error))}") from None
@@ -195,7 +195,7 @@ def _submit_array(sweep: Sweep, settings: SlurmSettings, array: Sequence[Work]) 
 
 @contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """Submit from inside a SLURM job as from a login node: hide the variables of the job."""
+    """Hide the variables of the SLURM job that this process is in, as on a login node."""
     hidden = {}
     if "SLURM_JOB_ID" in os.environ:
         names = [n for n in os.environ if n.startswith(("SLURM_", "SRUN_")) and n != "SLURM_CONF"]

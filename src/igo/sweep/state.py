@@ -22,7 +22,7 @@ WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", 
 
 
 def why(status: Mapping[str, Any]) -> str:
-    """Why a run is not finished, by its status."""
+    """The reason in status.json why a run has not finished."""
     if status.get("state") == "failed":
         return str(status.get("error"))
     return f"stopped by {status['signal']}" if "signal" in status else "its process is gone"
@@ -36,7 +36,7 @@ def sweep_name(choice: str, jobs: Sequence[Job]) -> str:
 
 
 def open_manifest(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) -> Manifest:
-    """The manifest of these runs, with the SLURM jobs that this sweep or another has for them."""
+    """The manifest of these runs, with the SLURM jobs that any sweep has submitted for them."""
     label_of = labels(jobs)
     entries = [
         Entry(job.name, list(job.overrides), label_of[job.name], total_epochs(job.config))
@@ -47,7 +47,7 @@ def open_manifest(runs_dir: Path, name: str, command: str, jobs: Sequence[Job]) 
 
 
 def _queued(runs_dir: Path) -> dict[str, str]:
-    """The newest SLURM job of each run of any sweep whose record can be read."""
+    """The newest SLURM job of each run, from all sweeps with a readable record."""
     queue: dict[str, str] = {}
     for path in sorted((runs_dir / FOLDER).glob("*/sweep.json"), key=lambda p: p.stat().st_mtime):
         with contextlib.suppress(UserError):
@@ -72,7 +72,7 @@ def sweep_states(manifest: Manifest, runs_dir: Path) -> dict[str, str]:
 
 
 def counts(states: Mapping[str, str]) -> str:
-    """``12 finished, 2 running, …``, in this order, without states that no run has."""
+    """``12 finished, 2 running, …``, in a fixed order, without states that no run has."""
     order = ("finished", "running", "queued", "interrupted", "damaged", "failed", "new")
     values = list(states.values())
     parts = [
@@ -84,13 +84,13 @@ def counts(states: Mapping[str, str]) -> str:
 
 
 def queue_states(ids: Iterable[str]) -> dict[str, str]:
-    """SLURM's state of each job that is still known, from one call of squeue.
+    """SLURM's state of each job that SLURM still knows, from one call of squeue.
 
     Args:
         ids: as SLURM writes them, ``123`` or, in an array, ``123_4``.
     """
     jobs = set(ids)
-    if not jobs or shutil.which("squeue") is None:  # records that were copied from a cluster
+    if not jobs or shutil.which("squeue") is None:  # none: the records were copied from a cluster
         return {}
     arrays = ",".join(sorted({job.split("_")[0] for job in jobs}))
     try:
@@ -101,7 +101,7 @@ def queue_states(ids: Iterable[str]) -> dict[str, str]:
     except subprocess.TimeoutExpired:
         raise UserError(f"squeue does not answer within {TIMEOUT} s; try again") from None
     if answer.returncode != 0:
-        if "Invalid job id" in answer.stderr:  # none of them is known any more
+        if "Invalid job id" in answer.stderr:  # SLURM knows none of the jobs any more
             return {}
         raise UserError(f"squeue: {one_line(answer.stderr)}")
     states = dict(line.split() for line in answer.stdout.splitlines())
@@ -109,10 +109,10 @@ def queue_states(ids: Iterable[str]) -> dict[str, str]:
 
 
 def with_queue(state: str, folder: Path, in_queue: str | None) -> str:
-    """The state of a run, from the state in its own record and that of its job in the queue.
+    """The state of a run, from the state in its record and its job's state in the queue.
 
-    The queue has the jobs on other nodes, whose locks may not be seen here. A job with several runs
-    is running before it comes to the last of them.
+    The lock of a run on another node may not be seen here, but the queue has its job. A job with
+    several runs is running before it begins the last of them.
     """
     if in_queue is None or state in ("finished", "running"):
         return state
@@ -124,7 +124,7 @@ def with_queue(state: str, folder: Path, in_queue: str | None) -> str:
 
 
 def one_line(message: str) -> str:
-    """The errors of a SLURM command, without its name before each line."""
+    """The errors of a SLURM command as one line, without the command's name."""
     lines = [line.removeprefix("sbatch: ").removeprefix("squeue: ").removeprefix("slurm_load_jobs ")
              for line in message.splitlines()]  # fmt: skip
     return "; ".join(line.removeprefix("error: ").strip() for line in lines if line.strip())

@@ -1,4 +1,4 @@
-"""The state of a sweep, from the records of its runs and the queue."""
+"""The program `igo sweep-status`: the state of a sweep, from its runs' records and the queue."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from igo.runs.folder import last_record, read_status
 from igo.runs.manifest import FOLDER, Entry, Manifest, find_manifest
 from igo.sweep.state import counts, sweep_states, why
 
-SHOWN = 3  # of the runs that failed with the same error
+SHOWN = 3  # labels of runs that failed with the same error
 
 
 @dataclass
@@ -40,7 +40,7 @@ def run(composed: DictConfig) -> None:
 
 
 def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]:
-    """Print what runs, what failed and why, and the table, which is written to the sweep's folder.
+    """Print the runs that run or failed, and why. Print the table, and write it into the folder.
 
     Returns:
         The state of each run.
@@ -48,7 +48,7 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
     try:
         states = sweep_states(manifest, runs_dir)
     except UserError as failure:
-        console.print(f"warning: {failure}; what follows is from the records alone", markup=False)
+        console.print(f"warning: {failure}; the states below are from records only", markup=False)
         states = manifest.recorded(runs_dir)
     failed: dict[str, list[Entry]] = {}  # by error
     for entry in manifest.runs:
