@@ -1,4 +1,4 @@
-"""What makes results/: ``lab.theory``, ``lab.noise`` and ``lab.study``.
+"""The programs that make results/: ``lab.theory``, ``lab.exponent``, ``lab.noise``, ``lab.study``.
 
-It imports igo. igo never imports it, and it is not in the wheel.
+lab imports igo. igo never imports lab, and lab is not in the wheel.
 """

@@ -1,5 +1,5 @@
-"""Runs of results/exponent/protocol.md: the exponent that curvature predicts, measured on networks.
+"""The runs of results/exponent/protocol.md: the exponent of the batch size, measured on networks.
 
-`tasks` are the networks, `checkpoint` their minimum and Hessian, `chains` the SGD from there,
-`judge` the tests of the protocol, `page` the text.
+Question (i): `tasks` are the networks, `checkpoint` their minimum and Hessian, `chains` SGD from
+there, `judge` the tests of the protocol, `page` the text. Each other question has its own modules.
 """

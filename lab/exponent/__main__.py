@@ -12,14 +12,14 @@ SETTINGS = Path(__file__).parent / "exponent.yaml"
 
 
 def run(composed: DictConfig, _typed: list[str]) -> None:
-    """Run the question; its libraries are imported now, so that --help answers at once."""
+    """Run the question. Its libraries are imported here, so that --help answers at once."""
     from lab.exponent import program
 
     program.run(composed)
 
 
 def main() -> None:
-    """Hydra reads the command line."""
+    """Run the command line through Hydra."""
     hydra_program(run, SETTINGS)
 
 

@@ -1,4 +1,4 @@
-"""From the trainings of (ii), (iv) and (vi) to their pages: run what is missing, judge, write."""
+"""Questions (ii), (iv) and (vi): run the missing trainings, judge, and write the pages."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def page_of(question: str, runs: Mapping[str, Run], seeds: Sequence[int]) -> str
     """The page of the first seeds that all arms have.
 
     Raises:
-        UserError: they are fewer than two.
+        UserError: fewer than two seeds.
     """
     complete = OF[question].complete(runs, seeds)
     return PAGES[question](runs, complete)

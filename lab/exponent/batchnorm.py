@@ -1,7 +1,7 @@
 """Question (iii): the checkpoint, the prediction and the runs of a ResNet-8 with BatchNorm.
 
-In train mode BatchNorm makes the loss of a batch no mean over its samples, so the objective is the
-mean loss of fixed batches of 64. It has no minimum, and nothing here is one.
+With BatchNorm in train mode the loss of a batch is not a mean over its samples. So the objective is
+the mean loss of fixed batches of 64. It has no minimum, so the checkpoint is none.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from lab.theory.functions import Array
 
 STEPS, SEEDS = (0.2, 0.6, 1.0, 1.6), 8
 BATCH = 64  # of the objective, the Hessian and the noise
-LENGTH = Length(600, 20)  # updates of burn-in, and as many again with 20 evaluations
+LENGTH = Length(600, 20)  # 600 updates of burn-in, then 600 updates with 20 evaluations
 MODES, NOISE_BATCHES, TOLERANCE = 20, 1024, 1e-2
 EPOCHS, FIRST_ETA, TRAINED_AT = 40, 0.1, 32  # of the checkpoint; η falls linearly to 0
-BARRIER = 1.01  # a segment that the loss exceeds by more than this has a barrier
-FIRST = 0  # the seed whose central ends get a λ_max, for the page
+BARRIER = 1.01  # loss on a segment over the loss at its higher end: above this there is a barrier
+FIRST = 0  # the seed for which λ_max is computed at the ends of the central points
 FACTS = ("commit", "python", "versions")
 RESULTS = "batchnorm"  # folder of checkpoint.npz, predictions.csv and runs.jsonl
 
 
 @dataclass(frozen=True)
 class InBatches:
-    """A `chains.Task` whose loss is that of whole batches, as BatchNorm in train mode needs.
+    """A `tasks.Task` with the loss of whole batches, as BatchNorm in train mode needs.
 
     Args:
         x: inputs, (n, …).
         y: labels, (n,).
-        network: in train mode; it must change nothing but its output in a forward pass.
+        network: in train mode; a forward pass must change no state.
         loss: mean loss of a batch, of outputs and labels.
     """
 
@@ -109,14 +109,14 @@ class InBatches:
 
 @dataclass(frozen=True)
 class Modes:
-    """The leading eigenvalues (k,) of a Hessian, the one-sample noise in each, and the rest's."""
+    """The leading eigenvalues (k,) of a Hessian, and the one-sample noise in each and elsewhere."""
 
     curvatures: Array
     noise: Array
     rest: float
 
     def excess(self, eta: float, b: int) -> float:
-        """η/2b · (Σ C_i²/(2 − ηλ_i) + C_rest²/2): the rest has ρ = 1."""
+        """η/2b · (Σ C_i²/(2 − ηλ_i) + C_rest²/2). In the rest ηλ counts as 0, which is ρ = 1."""
         leading = float((self.noise / (2 - eta * self.curvatures)).sum())
         return eta / (2 * b) * (leading + self.rest / 2)
 
@@ -184,7 +184,7 @@ def predictions(modes: Modes, loss: float) -> pl.DataFrame:
 
 
 def predict(folder: Path, data_dir: Path, console: Console) -> None:
-    """Write checkpoint.npz and predictions.csv, if they are not there."""
+    """Write checkpoint.npz and predictions.csv if they are missing."""
     if (folder / "predictions.csv").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,14 +201,14 @@ def predict(folder: Path, data_dir: Path, console: Console) -> None:
 def run(
     folder: Path, seeds: range, data_dir: Path, console: Console, length: Length = LENGTH
 ) -> None:
-    """Run what has no record, seed by seed, and add a line of runs.jsonl for each seed and cell.
+    """Run the seeds and cells without a record, and add a line of runs.jsonl for each of them.
 
     Args:
-        folder: with checkpoint and predictions.
-        seeds: of the draws.
-        data_dir: of the images.
-        console: for a line a run.
-        length: of the runs.
+        folder: the folder with checkpoint and predictions.
+        seeds: the seeds of the draws.
+        data_dir: the folder of the images.
+        console: for a line about each run.
+        length: the length of the runs.
     """
     task = digits(data_dir)
     start = torch.from_numpy(np.load(folder / "checkpoint.npz")["at"])
@@ -235,7 +235,7 @@ def run_one(
     task: InBatches, start: Tensor, points: list[tuple[float, int]], h: float, seed: int,
     length: Length,
 ) -> dict[str, Any]:  # fmt: skip
-    """The five points of a cell with one seed: excesses, guard, and where the weights went."""
+    """Run the five points of a cell with one seed: excesses, guard, and moves of the weights."""
     began = time.process_time()
     averages = chains.run(task, start, points, [seed], length, f"{RESULTS}_{h:g}")
     ends = averages.ends[0]
@@ -263,7 +263,7 @@ def _number(value: float) -> float | None:
 
 
 def stayed(task: InBatches, start: Tensor, end: Tensor) -> bool:
-    """Whether the loss on the segment from start to end (d,) is nowhere above both, by 1 %."""
+    """Whether the loss between start and end (d,) exceeds both ends nowhere by more than 1 %."""
     if not bool(torch.isfinite(end).all()):
         return False
     shares = torch.linspace(0, 1, 11)[:, None]

@@ -1,4 +1,4 @@
-"""Question (iii): the rule for BatchNorm's four cells, and the page."""
+"""Question (iii): the verdict on BatchNorm's four cells by the protocol's rule, and the page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEGATIVE = "excess not above 0"
 
 @dataclass(frozen=True)
 class Judged:
-    """The cells, the tests and squared errors if the law's regime was reached, and the verdict."""
+    """The cells and the verdict; if the law's regime was reached, tests and squared errors."""
 
     cells: list[dict[str, Any]]
     n: int
@@ -38,7 +38,7 @@ class Judged:
 
     @property
     def first_line(self) -> str:
-        """The verdict; before it a warning if the best constant is nearer than the law."""
+        """The verdict, after a warning if the best constant is nearer than the law."""
         text = f"the law on a network with BatchNorm: {self.verdict} ({self.why})"
         if self.rivals and self.rivals["the best constant"] < self.rivals["the law"]:
             return f"a constant ρ is nearer than the law; {text}"
@@ -46,7 +46,7 @@ class Judged:
 
 
 def run(folder: Path, seeds: range, data_dir: Path, stage: str, console: Console) -> None:
-    """Predict, run what has no record, judge, and write the page.
+    """Predict, run the cells without a record, judge, and write the page.
 
     Raises:
         UserError: fewer than two seeds have all cells.
@@ -64,10 +64,10 @@ def run(folder: Path, seeds: range, data_dir: Path, stage: str, console: Console
 
 
 def together(records: Sequence[dict[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """One record a cell, of these seeds, up to the first that a cell lacks.
+    """One record for each cell, of these seeds up to the first that a cell lacks.
 
     Raises:
-        UserError: they are fewer than two.
+        UserError: fewer than two seeds.
     """
     by_key = {(r["eta_lambda_max"], r["seeds"][0]): r for r in records}
     whole = []

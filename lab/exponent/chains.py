@@ -1,7 +1,7 @@
 """SGD from a checkpoint: all seeds of a cell and its five points at once.
 
-The points of a seed share their draws: each update draws 85 samples, and batch size b takes the
-first b of them. With separate draws, differences between points would have more spread.
+The points of a seed share their draws: each update draws samples for the largest batch, and batch
+size b takes the first b of them. Separate draws would give differences between points more spread.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """The name of its record."""
+        """The name of the cell's record."""
         return f"{self.task}_{self.h:g}"
 
 
@@ -56,9 +56,9 @@ class Length:
 
 
 def length(cell: Cell, curvatures: np.ndarray, evaluations: int, least: int = 5000) -> Length:
-    """At least max(`least`, 2/(ηλ_min)) updates, η the smallest of the cell.
+    """At least max(`least`, 2/(ηλ_min)) updates, a multiple of `evaluations`.
 
-    They are a multiple of `evaluations`.
+    η is the smallest of the cell.
     """
     slowest = cell.h / cell.factor * float(curvatures.min() / curvatures.max())
     block = math.ceil(max(least, 2 / slowest) / evaluations)
@@ -67,7 +67,7 @@ def length(cell: Cell, curvatures: np.ndarray, evaluations: int, least: int = 50
 
 @dataclass(frozen=True)
 class Averages:
-    """Mean excess objective of each half of the average, (2, seeds, points); last parameters."""
+    """Mean excess objective in each half of the average, (2, seeds, points); last parameters."""
 
     halves: np.ndarray
     ends: Tensor
@@ -90,7 +90,7 @@ def run(
         points: settings.
         seeds: of the draws, which depend on `stream` and the seed alone.
         length: numbers of updates and evaluations.
-        stream: the name of the draws, such as the cell.
+        stream: the name of the draws, such as the cell's name.
         advance: called with the number of new updates.
     """
     largest = max(b for _, b in points)

@@ -1,4 +1,4 @@
-"""The common checkpoint of a task: a minimum, its Hessian, and the noise in the Hessian's modes."""
+"""The checkpoint of a task, a minimum, with its Hessian and the noise in the Hessian's modes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.theory.functions import Array
 
 LARGEST_CONDITION = 1000.0
 STRENGTHS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # of L2
-TOLERANCE = 1e-6  # of the gradient's norm, as a share of that at the start
+TOLERANCE = 1e-6  # norm of the gradient at the end over its norm at the start
 
 
 @dataclass(frozen=True)

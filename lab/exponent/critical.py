@@ -18,7 +18,7 @@ from lab.exponent.critical_runs import SMOOTHED_OVER, B
 
 SEEDS = 6  # as planned
 FACTOR = 2.0  # between b_crit and B_simple
-MOST_CENSORED = 2  # cells
+MOST_CENSORED = 2  # cells with a run that did not arrive
 DRAWS = 10_000
 STUDIES, DRAWS_OF_STUDIES = 200, 500  # of the power
 CRITICAL = np.exp(np.arange(math.log(0.1), math.log(1e5), 0.01))
@@ -27,7 +27,7 @@ CURVES = np.log1p(CRITICAL[:, None] / np.array(B))  # ln(1 + b_crit/b), (b_crit,
 
 @dataclass(frozen=True)
 class Power:
-    """Shares of simulated studies with this verdict, and the true b_crit/B_simple they have."""
+    """The share of simulated studies with each verdict, and their true b_crit/B_simple."""
 
     confirmed_if_equal: float
     refuted_if_equal: float
@@ -37,10 +37,10 @@ class Power:
 
 @dataclass(frozen=True)
 class Judged:
-    """The fit to ln K, the measured B_simple, their ratio, the verdict and what stands beside it.
+    """The fit to ln K, the measured B_simple, their ratio, the verdict and secondary results.
 
-    ``off`` has the half of the smoothing's window, 4,096 samples, taken from each K: the smoothed
-    loss is that of so many samples before. ``f`` and ``p_fit`` are of the lack of fit.
+    For ``off`` 4,096 samples, half of the smoothing window, are subtracted from each K: smoothing
+    delays the loss by so many samples. ``f`` and ``p_fit`` are of the lack of fit.
     """
 
     n: int
@@ -60,7 +60,7 @@ def judge(updates: Array, censored: Array, scales: Array, seed: int = 0) -> Judg
     """Judge K by the protocol's rule.
 
     Args:
-        updates: K of B and seeds, (8, seeds); of a censored run, its end.
+        updates: K by B and seed, (8, seeds); for a censored run, the updates at its end.
         censored: whether a run did not arrive, (8, seeds).
         scales: B_simple of the run at b = 32, by seed, (seeds,).
         seed: of the bootstrap.
@@ -84,7 +84,7 @@ def bootstrap(y: Array, scales: Array, draws: int, seed: int) -> tuple[Array, Ar
     """b_crit and the median B_simple of all seeds, then of each draw of whole seeds."""
     seeds = y.shape[1]
     drawn = np.sort(np.random.default_rng(seed).integers(0, seeds, (draws, seeds)), axis=1)
-    fitted, of_draw = np.unique(drawn, axis=0, return_inverse=True)  # most draws repeat others
+    fitted, of_draw = np.unique(drawn, axis=0, return_inverse=True)  # equal draws are fitted once
     means = np.column_stack([y.mean(axis=1), y[:, fitted].mean(axis=2)])
     critical = CRITICAL[off_the_curve(means).argmin(axis=0)]
     medians = np.concatenate([[np.median(scales)], np.median(scales[drawn], axis=1)])
@@ -106,7 +106,7 @@ def estimate(draws: Array) -> Estimate:
 
 
 def verdict(ratio: Estimate, censored: int) -> str:
-    """By the interval of b_crit/B_simple, and the number of cells with a censored run."""
+    """The verdict by the interval of b_crit/B_simple and the number of cells with censored runs."""
     if censored > MOST_CENSORED:
         return "undecided"
     if ratio.low >= 1 / FACTOR and ratio.high <= FACTOR:
@@ -125,7 +125,7 @@ def lack_of_fit(y: Array) -> tuple[float, float]:
 
 
 def power(y: Array, scales: Array, critical: float, seed: int) -> Power:
-    """Verdicts of simulated studies whose curve fits and whose spread between seeds is as here."""
+    """Verdicts of simulated studies. The curve fits; the spread between seeds is that of ``y``."""
     random = np.random.default_rng(seed)
     seeds = y.shape[1]
     curve = np.log1p(critical / np.array(B))[:, None]

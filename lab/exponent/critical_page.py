@@ -1,4 +1,4 @@
-"""Question (v), from its runs to results/exponent/critical.md and its figure."""
+"""Question (v): from the runs to results/exponent/critical.md and its figure."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def run(seeds: range, folder: Path, stage: str, console: Console) -> None:
     """Tune, run, judge or archive, as the stage says; judging writes the page and the figure.
 
     Raises:
-        UserError: tuning is not complete, or fewer than two seeds are.
+        UserError: tuning is not complete, or fewer than two seeds are complete.
     """
     if stage == "archive":
         critical_runs.archive()
@@ -118,10 +118,10 @@ def run(seeds: range, folder: Path, stage: str, console: Console) -> None:
 
 
 def tuned(records: Records) -> dict[int, float]:
-    """The η of each b, by the tuning runs on record.
+    """The η of each b, from the recorded tuning runs.
 
     Raises:
-        UserError: an η of the grid has none.
+        UserError: an η of the grid has no tuning run.
     """
     etas: dict[int, float] = {}
     for b in B:
@@ -140,7 +140,7 @@ def tuned(records: Records) -> dict[int, float]:
 
 
 def of_records(records: Records, seeds: Sequence[int]) -> tuple[list[list[Record]], list[int]]:
-    """The judged runs, (8, seeds), of the first of these seeds that all b have, and these seeds.
+    """The judged runs, (8, seeds), of the first seeds that all b have, and these seeds.
 
     Raises:
         UserError: fewer than two seeds are complete; a run has another η or target.
@@ -160,7 +160,7 @@ def of_records(records: Records, seeds: Sequence[int]) -> tuple[list[list[Record
 
 
 def judged_of(runs: list[list[Record]]) -> tuple[Judged, Array]:
-    """The judgement of these runs, and their K: of one that diverged, the end that it had."""
+    """The judgement of these runs, and their K; a run that diverged has its limit as K."""
     updates = np.array([
         [float(r["limit"] if r["state"] == "diverged" else r["updates"]) for r in of_b]
         for of_b in runs
@@ -171,12 +171,12 @@ def judged_of(runs: list[list[Record]]) -> tuple[Judged, Array]:
 
 
 def median_scale(record: Mapping[str, Any]) -> float:
-    """The median B_simple of a run; ∞ where ‖∇f‖² was measured as 0 or less."""
+    """The median B_simple of a run. A measurement with ‖∇f‖² ≤ 0 counts as ∞."""
     return float(np.median([math.inf if s is None else s for s in record["scales"]]))
 
 
 def text(records: Records, seeds: Sequence[int]) -> str:
-    """The page of the first of these seeds that all b have."""
+    """The page of the first seeds that all b have."""
     runs, _ = of_records(records, seeds)
     judged, updates = judged_of(runs)
     etas = tuned(records)

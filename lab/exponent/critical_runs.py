@@ -1,6 +1,6 @@
-"""The trainings of question (v): updates until the smoothed training loss is below a target.
+"""The trainings of question (v): the updates until the smoothed training loss is below a target.
 
-They are a loop on igo's public API: a plan with constant noise, a Counter on one stream of shuffled
+The loop uses igo's public API: a plan with constant noise, a Counter on one stream of shuffled
 epochs, a Schedule, and a NoiseMeter. A seed has the same first parameters and the same stream for
 every η and b.
 """
@@ -36,17 +36,17 @@ from lab.study.written import ROOT
 
 SWEEP = "exponent_critical"
 FOLDER = ROOT / "runs" / "sweeps" / SWEEP
-ARCHIVE = ROOT / "results" / "exponent" / "critical.tar.xz"  # no run folders: not in records/
+ARCHIVE = ROOT / "results" / "exponent" / "critical.tar.xz"  # records/ has run folders only
 B = tuple(2**k for k in range(3, 11))
 ETA = tuple(0.05 * 2**k for k in range(7))
 TUNING_SEEDS = {b: (1000, 1001) if b <= 128 else (1000,) for b in B}
-WHOLE_TO = 256  # b: up to it tuning tries all of ETA
-SMOOTHED_OVER = 8192  # samples
+WHOLE_TO = 256  # the largest b for which tuning tries all of ETA
+SMOOTHED_OVER = 8192  # samples in the mean that is the smoothed loss
 TARGET = 0.45
 MOST_UPDATES, MOST_SAMPLES = 20_000, 400_000
-MEASURED_B = 32  # its judged runs have a NoiseMeter
-MEASURE_EVERY, PARTS = 32, 8  # updates; a measurement has so many parts of MEASURED_B samples
-HALF_LIFE = 8 * PARTS * MEASURED_B  # of the meter: its last 8 measurements
+MEASURED_B = 32  # the b whose judged runs have a NoiseMeter
+MEASURE_EVERY, PARTS = 32, 8  # updates; parts of a measurement, each of MEASURED_B samples
+HALF_LIFE = 8 * PARTS * MEASURED_B  # samples of the meter's half-life: 8 measurements
 FIRST_TRIED = 0.2  # η, at the smallest b
 DATASET = DatasetConfig(
     name="arrays", classes=10, channels=1, image_size=14, samples=60_000,
@@ -57,7 +57,7 @@ FACTS = ("command", "commit", "python", "versions")
 
 @dataclass(frozen=True)
 class Outcome:
-    """``arrived``, ``diverged`` or ``limit``; updates made; last smoothed loss."""
+    """The end of a run (``arrived``, ``diverged``, ``limit``), its updates, last smoothed loss."""
 
     state: str
     updates: int
@@ -103,7 +103,7 @@ class Training:
             yield loss.item()
 
     def _stream(self) -> Iterator[int]:
-        """The rows of one epoch after the other, each epoch a permutation."""
+        """The rows of all samples in random order, epoch after epoch."""
         random = np.random.default_rng(derive_seed(self.seed, SWEEP, "stream"))
         while True:
             yield from random.permutation(len(self.labels)).tolist()
@@ -112,7 +112,7 @@ class Training:
         return cross_entropy(model(self.images[rows]), self.labels[rows])
 
     def _meter(self, model: nn.Module) -> Callable[[int], None]:
-        """What measures C² and ‖∇f‖² on images drawn for this alone, parts as large as a batch."""
+        """A function that measures C² and ‖∇f‖² on other images, in parts of a batch's size."""
         with warnings.catch_warnings():  # parts have the size of a batch
             warnings.filterwarnings("ignore", "BatchNorm in train mode")
             meter = igo.NoiseMeter(model, half_life=HALF_LIFE)
@@ -151,14 +151,14 @@ def until(losses: Iterable[float], window: int, target: float, limit: int) -> Ou
 
 
 def grid(b: int, before: float) -> list[float]:
-    """The η to try: above WHOLE_TO that of the next smaller b, its half and its double."""
+    """The η to try. For b above WHOLE_TO: the η of the next smaller b, its half and its double."""
     return [eta for eta in ETA if b <= WHOLE_TO or before / 2 <= eta <= 2 * before]
 
 
 def chosen(records: Iterable[dict[str, Any]]) -> float:
-    """The η with the least sum of K over TUNING_SEEDS, the smaller one of two with the same sum.
+    """The η with the least sum of K over TUNING_SEEDS; of equal sums, the smallest η.
 
-    If no η has arrived with all seeds: the one with the least last loss of its first seed.
+    If no η has arrived with all seeds, it is the η with the least last loss of the first seed.
 
     Args:
         records: the tuning runs of one batch size.
@@ -217,10 +217,10 @@ class Runs:
     """Makes the runs without a record and keeps their records.
 
     Args:
-        train: of b, η, seed, measured: the training.
-        folder: of the records.
-        end: of b: the most updates.
-        target: of the smoothed loss.
+        train: makes the training of b, η, seed, and whether it is measured.
+        folder: the folder of the records.
+        end: gives the most updates for b.
+        target: the target of the smoothed loss.
     """
 
     train: Callable[[int, float, int, bool], Training]
@@ -230,7 +230,7 @@ class Runs:
     report: Callable[[str], None] = print
 
     def run(self, kind: str, b: int, eta: float, seed: int, limit: int) -> dict[str, Any]:
-        """The record of a run, made now if there is none."""
+        """The record of a run. If there is none, the run is made."""
         name = name_of(kind, b, eta, seed)
         records = recorded(self.folder)
         if name in records:
@@ -253,8 +253,8 @@ class Runs:
     def tune(self, b: int, first: float) -> float:
         """The η of ``grid`` that ``chosen`` takes.
 
-        A run stops where the sum of K over TUNING_SEEDS must be above the least sum so far. So
-        ``first``, which is tried first, changes the time and, up to WHOLE_TO, not the choice.
+        A run stops if the sum of K over TUNING_SEEDS must exceed the least sum so far. So the η
+        that is tried ``first`` changes the time. Up to WHOLE_TO it does not change the choice.
         """
         seeds = TUNING_SEEDS[b]
         records, best = [], len(seeds) * self.end(b)

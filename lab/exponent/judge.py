@@ -21,7 +21,7 @@ DRIFT = 0.05  # largest drift of a stationary cell, between the halves of its av
 STAYED = 0.9  # smallest share of a cell's ends that return to the checkpoint
 SLOPE, GAP = (0.8, 1.2), 0.15  # criteria of the law
 LEAST_CELLS = 3  # for a slope with an interval
-MOST_FAILED = 3  # of twelve cells; in proportion if there are fewer
+MOST_FAILED = 3  # of twelve cells; of fewer cells, the same share
 LEVEL = 0.05
 
 
@@ -49,7 +49,7 @@ class Judged:
 
     @property
     def first_line(self) -> str:
-        """The verdict; before it a warning if the best constant is nearer than the law."""
+        """The verdict, after a warning if the best constant is nearer than the law."""
         text = f"the law ρ = 1/Σ w_i · 2/(2 − ηλ_i) on these networks: {self.verdict} ({self.why})"
         if self.rivals and self.rivals["the best constant"] < self.rivals["the law"]:
             return f"the best constant ρ = {self.best_constant:.3g} is nearer than the law; {text}"
@@ -170,7 +170,7 @@ def squared(gaps: Array, errors: Array) -> float:
 def _verdict(
     cells: pl.DataFrame, slope: tuple[float, float], constants_rejected: bool
 ) -> tuple[str, str]:
-    """The verdict by the protocol's rule, and the part of the rule that decided."""
+    """The verdict by the protocol's rule, and the part of the rule that decides it."""
     failed = cells.filter(~pl.col("passed"))
     if len(failed) > MOST_FAILED * len(cells) / 12:
         return "undecided", f"{len(failed)} of {len(cells)} cells were not in the law's regime"

@@ -1,4 +1,4 @@
-"""Question (vi), on 8,000 images: does falling noise end higher? Does only its curve count?
+"""Question (vi), on 8,000 images: does falling noise end higher? Does only the curve of δ count?
 
 Methods 1 to 4 of the paper, five stages. (a) compares Methods 2, 3 and 4 with Method 1, each at its
 own η_1. (b) compares Methods 2, 3 and 4 with each other, at one η_1. ``lab.study.judge`` has the
@@ -21,11 +21,11 @@ from lab.study import judge as tests
 from lab.study.judge import Numbers
 from lab.study.records import Run
 
-OWN = {1: 0.4, 2: 0.4, 3: 0.4, 4: 0.4}  # η_1 of each method, by the tuning
+OWN = {1: 0.4, 2: 0.4, 3: 0.4, 4: 0.4}  # η_1 of each method, as tuned
 COMMON = 0.4  # η_1 of (b)
 FALLING = (2, 3, 4)  # the methods whose noise falls
 DIVISOR = 4  # of δ in the sensitivity arm
-FACTOR = 1.25  # of the measured δ of two methods: beyond it they are no test of equal δ
+FACTOR = 1.25  # between the measured δ of two methods; if larger, they are no test of equal δ
 ENDPOINTS = {"last epoch": "test/accuracy", "after the anneal": "annealed"}
 IN_PERCENT = {"last epoch": 100, "after the anneal": 1}
 NO_TEST = "not a test of equal δ"
@@ -54,7 +54,7 @@ TRAININGS = Trainings(sweep="exponent_methods", experiment="exponent_small", arm
 
 
 def measured_noise(run: Run) -> list[float]:
-    """Mean ln δ of each stage, of the epochs in which δ was measured."""
+    """Mean ln δ of each stage, over the epochs in which δ was measured."""
     of_stages = itertools.groupby(run.epochs, key=lambda record: record["stage"])
     return [
         float(np.mean([math.log(r["delta_measured"]) for r in records if r["delta_measured"]]))
@@ -72,7 +72,7 @@ def departure(first: Array, second: Array) -> float:
 
 @dataclass(frozen=True)
 class Test:
-    """Two methods at an endpoint; ``departs`` is the factor between their measured δ, of (b)."""
+    """Two methods at an endpoint. In (b) ``departs`` is the factor between their measured δ."""
 
     endpoint: str
     first: int
@@ -143,7 +143,7 @@ def _sensitive(numbers: Numbers) -> bool:
 
 
 def _of_equal(numbers: Numbers, departs: float, sensitive: bool) -> str:
-    """No test where the measured δ depart; nothing confirmed without sensitivity."""
+    """The verdict on equality; without equal δ no test, without sensitivity never confirmed."""
     if departs > FACTOR:
         return NO_TEST
     by_tests = tests.verdict("equal", numbers)

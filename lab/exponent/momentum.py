@@ -1,4 +1,4 @@
-"""Question (iv): which settings with momentum give the same result, those of equal δ or step?
+"""Question (iv): which settings with momentum give equal results: those of equal δ or equal step?
 
 The reference is SGD. An arm A has the η of equal δ by the published formulas
 (``igo.noise_level``). An arm B has equal η/(1 − β) (SHB) or equal η (NSHB).
@@ -67,8 +67,8 @@ TRAININGS = Trainings(
 class Arm:
     """An arm against the reference: ln of the ratio of losses, p values, points of accuracy.
 
-    ``detectable`` is ln of the ratio that 80 % of such studies find. ``seeds`` is the number that
-    equality needs.
+    ``detectable`` is ln of the ratio that 80 % of such studies find. ``seeds`` is the number of
+    seeds that a test of equality needs.
     """
 
     ratio: Estimate
@@ -82,12 +82,12 @@ class Arm:
 
     @property
     def equal(self) -> bool:
-        """Within the margin, by TOST."""
+        """Whether TOST finds the arm within the margin."""
         return self.p_equal_adjusted <= LEVEL
 
     @property
     def differs(self) -> bool:
-        """By the sign-flip test."""
+        """Whether the sign-flip test finds a difference."""
         return self.p_adjusted <= LEVEL
 
 

@@ -1,4 +1,4 @@
-"""results/exponent/README.md, from the judged cells."""
+"""The page results/exponent/README.md, from the judged cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From settings to predictions, runs and the judged page. Recorded cells are not run again."""
+"""The program of all questions: predict, run the cells without a record, judge, write the page."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ STAGES = {
 }
 EVEN: Rule = (lambda n: n >= 2 and n % 2 == 0, "it must be even, 2 or more")
 SEEDS = 20  # of question (i)
-NEAR = 0.01  # relative difference of losses, up to which an end has returned to the checkpoint
-ROUGHLY = 1e-4  # of the initial gradient norm: a descent from an end stops there
+NEAR = 0.01  # largest relative difference of losses of an end that returned to the checkpoint
+ROUGHLY = 1e-4  # share of the initial gradient norm at which a descent from an end stops
 FACTS = ("command", "commit", "python", "versions")
 
 
@@ -123,7 +123,7 @@ def run(composed: DictConfig) -> None:
 
 
 def check(settings: Settings) -> None:
-    """Check what ``split_off`` does not.
+    """Check the settings that ``split_off`` does not check.
 
     Raises:
         ConfigError: a setting is invalid.
@@ -170,10 +170,10 @@ def predictions(point: Checkpoint, cells: list[Cell]) -> pl.DataFrame:
 
 
 def keep(folder: Path, predicted: pl.DataFrame) -> None:
-    """Add predictions to predictions.csv; those in the file must be the same.
+    """Add predictions to predictions.csv. Predictions that are in the file must be the same.
 
     Raises:
-        UserError: they differ. A run would be judged by another prediction than that of the file.
+        UserError: they differ, so that runs would be judged by others than the recorded ones.
     """
     path, keys = folder / "predictions.csv", ["task", "eta_lambda_max", "point"]
     before = pl.read_csv(path) if path.exists() else predicted.clear()

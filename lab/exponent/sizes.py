@@ -26,7 +26,7 @@ from lab.study.records import Run
 SIZES, ETA_SUM = (512, 2048, 8192), 102.4
 DRAWS = 2_000
 LOSSES = {"training loss": "train_loss", "test loss": "test/loss"}
-# How ln epochs and ln n enter a fit.
+# The degrees of ln epochs and ln n in each fit.
 FITS = {
     "g(ln η − ρ ln b)": (0, 0),
     "g + h(ln epochs)": (DEGREE, 0),
@@ -72,10 +72,10 @@ def fit(values: Array, epochs_degree: int, n_degree: int, draws: int = DRAWS, se
 
     Args:
         values: ln losses.
-        epochs_degree: of the polynomial in ln epochs; 0 leaves it out.
-        n_degree: of the polynomial in ln n; 0 leaves it out.
-        draws: of the bootstrap over seeds.
-        seed: of the bootstrap.
+        epochs_degree: degree of the polynomial in ln epochs; 0 leaves it out.
+        n_degree: degree of the polynomial in ln n; 0 leaves it out.
+        draws: number of draws of the bootstrap over seeds.
+        seed: seed of the bootstrap.
     """
     cells, seeds = values.shape
     means = values.mean(axis=1)
@@ -114,7 +114,7 @@ def _polynomial(x: Array, degree: int) -> Array:
 def off_the_curve(columns: Array, values: Array) -> Array:
     """Sums of squares of values (cells, k) off the space of the columns, which may be dependent.
 
-    At ρ = 1 they are: ln η − ln b + ln epochs + ln n is constant.
+    At ρ = 1 they are dependent: ln η − ln b + ln epochs + ln n is constant.
     """
     basis = noise_law.directions(columns)
     return np.asarray(((values - basis @ (basis.T @ values)) ** 2).sum(axis=0))

@@ -18,7 +18,7 @@ from lab.study import noise_law
 ETA, B, ETA_SUM = (0.1, 0.2, 0.4, 0.8), (8, 16, 32, 64), 80
 CELLS = list(itertools.product(ETA, B))
 CONSTANTS = {"½": 0.5, "1": 1.0}
-NARROW = 0.4  # width of an interval that confirms
+NARROW = 0.4  # largest width of an interval that confirms
 DRAWS = 10_000
 STUDIES, DRAWS_OF_STUDIES = 200, 500  # of the power
 SLOW = 0.2  # largest η of the first half of the grid
@@ -78,8 +78,8 @@ class Power:
 class Judged:
     """The fit to all cells, ρ̂ of each half of the grid, and the power of such a study.
 
-    ``power`` is of simulated studies with this spread between seeds. ``within`` is p of the lack of
-    fit without the part that all cells of a seed share.
+    ``power`` comes from simulated studies with this spread between seeds. ``within`` is p of the
+    lack of fit, without the part that all cells of a seed share.
     """
 
     n: int
@@ -115,7 +115,7 @@ def fit_of(logs: Array, y: Array, draws: int, seed: int) -> Fit:
 
 
 def _of_half(logs: Array, y: Array, seed: int) -> Estimate:
-    """ρ̂ of two values of η: the curve is a parabola, see ``noise_law.exponents``."""
+    """ρ̂ from two values of η. The curve is a parabola, see ``noise_law.exponents``."""
     return _estimate(noise_law.exponents(logs, y, DRAWS, seed, degree=2)[0])
 
 
@@ -140,9 +140,9 @@ def lack_of_fit(logs: Array, y: Array, freedom: int) -> tuple[float, float]:
 def verdicts(draws: Array, p_fit: float) -> dict[str, Constant]:
     """The verdicts on the two constants, with intervals at Holm's levels.
 
-    The constant of smaller p has LEVEL/2. The other has LEVEL if the first is refuted. A constant
-    is refuted if it is outside its interval. It is confirmed if its interval has it, is narrower
-    than NARROW and does not have the other. Both are undecided if no curve fits.
+    The constant with the smaller p has LEVEL/2. The other has LEVEL if the first is refuted. A
+    constant is refuted if its interval does not hold it. It is confirmed if its interval holds it,
+    is narrower than NARROW and does not hold the other. If no curve fits, both are undecided.
     """
     p = {name: _two_sided(draws, claimed) for name, claimed in CONSTANTS.items()}
     level, adjusted, by_name = LEVEL / len(p), 0.0, {}

@@ -1,4 +1,4 @@
-"""results/exponent/stream.md; every number on it is computed here."""
+"""The page results/exponent/stream.md. Every number on it is computed here."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Network:
         x, y = self.x[rows], self.y[rows]
         first, shift, second, last = self.parts(at)
         second, last = second.flatten(0, 1), last.flatten(0, 1)
-        # the points of a seed see the same samples: their first layers are one product
+        # the points of a seed have the same samples, so their first layers are one product
         wide = first.transpose(1, 2).reshape(seeds, -1, points * hidden)
         h = torch.baddbmm(shift.reshape(seeds, 1, points * hidden), x, wide).tanh_()
         h = h.view(seeds, batch, points, hidden).transpose(1, 2).reshape(copies, batch, hidden)

@@ -87,7 +87,7 @@ def make_stream_data(file: Path = STREAM_DATA, data_dir: Path = Path("data")) ->
     """Write Fashion-MNIST's training images in two parts, each with the same shares of classes.
 
     Raises:
-        UserError: they are not there.
+        UserError: the images are missing.
     """
     from igo.data.readers import read
     from igo.data.source import Place
@@ -104,7 +104,7 @@ def make_small_data(file: Path = SMALL_DATA, data_dir: Path = Path("data")) -> N
     """Write all images of Fashion-MNIST at half their size: each pixel is the mean of 2×2.
 
     Raises:
-        UserError: they are not there.
+        UserError: the images are missing.
     """
     from igo.data.readers import read
     from igo.data.source import Place
@@ -130,7 +130,7 @@ def _write(file: Path, train: Split, test: Split) -> None:
     partial_of(file).replace(file)
 
 
-MADE = {  # by experiment: a file that is made of Fashion-MNIST, and how
+MADE = {  # by experiment: a file that is made of Fashion-MNIST, and the function that makes it
     "exponent_stream": (STREAM_DATA, make_stream_data),
     "exponent_small": (SMALL_DATA, make_small_data),
 }
@@ -156,7 +156,7 @@ def run_missing(of: Trainings, seeds: Sequence[int]) -> dict[str, Run]:
 
 
 def measure(of: Trainings, seeds: Sequence[int], what: str) -> dict[str, Run]:
-    """Measure what lab.study.after names at the end of these runs; return their records."""
+    """Measure ``what``, see lab.study.after, at the end of these runs; return the runs."""
     archived = recorded(of.sweep)
     all_names = [name for names in of.names(seeds).values() for name in names]
     for name in track(all_names, what):

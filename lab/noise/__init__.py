@@ -1,7 +1,7 @@
 """Studies of the noise: Lemma 2.1, ω itself, the feedback, and the cost of measuring online.
 
-Each study trains by the product's own loop and returns ``Findings``. ``report`` writes the CSV
-files, the figure and the text.
+Each study trains by igo's training loop and returns ``Findings``. ``report`` writes the CSV files,
+the figure and the text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ STUDIES = ("lemma", "omega", "feedback", "online_cost")
 
 @dataclass
 class Study:
-    """The settings that `python -m lab.noise` has beside those of a run; see noise.yaml."""
+    """The settings of `python -m lab.noise` itself, without a run's; see noise.yaml."""
 
     study: Annotated[str, STUDIES] = "lemma"
     output: str = "results/noise"

@@ -11,7 +11,7 @@ SETTINGS = Path(__file__).parent / "noise.yaml"
 
 
 def main() -> None:
-    """Hydra reads the command line."""
+    """Run the command line through Hydra."""
     hydra_program(run, SETTINGS)
 
 

@@ -29,7 +29,7 @@ BATCH_SIZES = (32, 128)
 
 
 def online_cost(study: Study, config: Config) -> Findings:
-    """Time single measurements beside steps, and whole epochs with and without measuring."""
+    """Time single measurements and steps, and whole epochs with and without measurements."""
     calls: list[Row] = []
     epochs: list[Row] = []
     facts: Row = {"calls": {}, "starts": {}}
@@ -71,11 +71,11 @@ def call_rows(training: Training, batch_size: int, calls: int) -> list[Row]:
             step_ms, measure_ms = 1000 * of_step[clock], 1000 * of_measurement[clock] / plan.pieces
             rows.append({"b": batch_size, "size": size, "clock": clock, "step_ms": step_ms,
                          "measure_ms": measure_ms})  # fmt: skip
-    return rows[4:]  # the first two calls also allocate memory
+    return rows[4:]  # without the first two calls, which also allocate memory
 
 
 def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[int, str], Row]:
-    """The cost of an epoch's measurements as a share of its steps, by clock; from medians."""
+    """The cost of an epoch's measurements over the cost of its steps, by clock, from medians."""
     n = training_samples(config)
     updates = math.ceil(n / batch_size)
     plan = online.Online.of_epoch(config.noise, n, updates)
@@ -85,7 +85,7 @@ def call_facts(rows: list[Row], config: Config, batch_size: int) -> dict[tuple[i
         step = np.array([row["step_ms"] for row in of_clock])
         measurement = np.array([row["measure_ms"] for row in of_clock])
         ratio = _bootstrapped(lambda a, b: float(np.median(b) / np.median(a)), step, measurement)
-        each = plan.pieces / updates  # measurements of an update
+        each = plan.pieces / updates  # measurements for each update
         facts[batch_size, clock] = {
             "pieces": plan.pieces, "size": plan.size, "updates": updates,
             "samples": plan.size * plan.pieces / n,

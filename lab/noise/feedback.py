@@ -28,7 +28,7 @@ def feedback(study: Study, config: Config) -> Findings:
 
 
 def feedback_row(config: Config, record: Record) -> Row:
-    """The numbers of an epoch. The feedback does not use the samples that δ_measured is from."""
+    """The numbers of an epoch. The feedback and δ_measured come from different samples."""
     names = ("epoch", "stage", "updates", "eta_m", "b_m", "delta_measured", "train/loss",
              "test/accuracy")  # fmt: skip
     return {

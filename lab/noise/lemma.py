@@ -50,7 +50,7 @@ def batch_sizes(n: int) -> list[int]:
 def lemma_row(
     gram: Array, sampling: str, batch_size: int, draws: int, random: np.random.Generator
 ) -> Row:
-    """A point of the lemma: the mean over draws, and the value of the lemma."""
+    """One b: the mean over draws, and the value that the lemma gives."""
     n = len(gram)
     variance = quantities.variance_of(gram)
     counts = quantities.draw_counts(sampling, n, batch_size, draws, random)
@@ -81,10 +81,10 @@ def _slope(rows: list[Row], divisors: list[float]) -> Estimate:
 def batchnorm_rows(
     training: Training, images: datasets.Data, seed: int, batches: int = 48
 ) -> list[Row]:
-    """The gradients that SGD uses, in fp32: BatchNorm has the statistics of each batch.
+    """Rows on the gradients that SGD uses, in fp32: BatchNorm uses each batch's statistics.
 
-    Each b has C²(b) from independent batches, the mean squared distance of mini-batch gradients
-    from the gradient of all n samples as one batch, and the bias of their mean.
+    A row has C²(b) from independent batches, the mean squared distance of mini-batch gradients from
+    the gradient of all n samples as one batch, and the bias of the mean gradient.
     """
     engine = replace(training.engine, autocast=None, micro_batch_size=images.n)
     network = training.network.train()
@@ -109,7 +109,7 @@ def _flat(gradient: list[Tensor | None]) -> Tensor:
 
 
 def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> Row:
-    """Variance and bias of mini-batch gradients (K, d) against ``full``, that of all samples."""
+    """Variance and bias of mini-batch gradients (K, d); ``full`` is the gradient of all samples."""
     noise = spread.estimate(gradients, batch_size=batch_size, n=n, sampling="independent")
     if noise.interval is None:
         raise ValueError(f"{len(gradients)} batches give no interval: 3 or more are needed")

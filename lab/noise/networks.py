@@ -21,11 +21,11 @@ from igo.train.state import Progress, Training
 
 
 def trained(config: Config, moments: list[int]) -> tuple[Training, dict[int, dict[str, Tensor]]]:
-    """Train by the product's loop; return the model's state after each epoch in ``moments``.
+    """Train by igo's loop; return the model's state after each epoch in ``moments``.
 
-    Epoch 0 is the initialisation. BatchNorm's running statistics are replaced by those of the
-    training images at the same parameters. The reason is that an untrained model has none, and
-    that running statistics depend on the last few batches.
+    Epoch 0 is the initialisation. BatchNorm's running statistics are replaced by statistics of the
+    training images at the same parameters, because an untrained model has none, and because running
+    statistics depend on the last few batches.
     """
     plan = make_plan(config)
     training = assemble.prepare(config, plan)

@@ -49,7 +49,7 @@ def omega(study: Study, config: Config) -> Findings:
 def omega_at(
     gradients: Tensor, draws: int, random: np.random.Generator, epoch: int
 ) -> tuple[list[Row], Row, dict[str, Any]]:
-    """ω after an epoch: a row for each b, a row on its directions, and arrays to draw.
+    """ω after an epoch: a row for each b, a row on ω's directions, and arrays for the figure.
 
     Args:
         gradients: of all samples, (n, d).

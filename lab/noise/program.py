@@ -1,4 +1,4 @@
-"""From settings to a study and its results on disk."""
+"""The program: run a study by its settings, and write the results."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The numbers of the noise studies: pure functions, no network and no drawing.
 
-X (n, d) are the one-sample gradients less their mean, and c counts the samples of a mini-batch S.
-Then its noise is ω = Σ_i c_i x_i / b, and ‖ω‖² = cᵀ G c / b² with the Gram matrix G = X Xᵀ. So a
-draw of 1,000 mini-batches costs no gradient.
+X (n, d) are the one-sample gradients minus their mean, and c_i is how often sample i is in a
+mini-batch S. The noise of S is ω = Σ_i c_i x_i / b, and ‖ω‖² = cᵀ G c / b² with the Gram matrix
+G = X Xᵀ. So 1,000 mini-batches are drawn without computing another gradient.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from torch import Tensor
 from igo.analysis.statistics import Array, Estimate
 from igo.noise import noise
 
-TAIL_SHARE = 0.05  # of the largest values, for Hill's estimator
+TAIL_SHARE = 0.05  # share of the values, the largest, that Hill's estimator uses
 
 
 def centred_gram(gradients: Tensor) -> Array:
-    """G = X Xᵀ, (n, n), of gradients (n, d) less their mean; its rows sum to 0."""
+    """G = X Xᵀ, (n, n), of gradients (n, d) minus their mean; its rows sum to 0."""
     rows = gradients - gradients.mean(dim=0)
     gram: Array = (rows @ rows.T).double().numpy()
     across = gram.mean(axis=0)  # not 0 in single precision: the next line removes the rest
@@ -41,7 +41,7 @@ def draw_counts(
     """How often each sample is in each mini-batch, (draws, n).
 
     Args:
-        sampling: with_replacement; or independent: each batch by itself without replacement.
+        sampling: with_replacement, or independent: each batch drawn without replacement.
         n: training samples.
         batch_size: b.
         draws: number of batches.

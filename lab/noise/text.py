@@ -10,7 +10,7 @@ from igo.analysis.statistics import LEVEL, Estimate, least_p
 from igo.report.phrases import p_value
 from lab.noise import Findings, Row
 
-SLOPES = {  # the fits, in words
+SLOPES = {  # the name of each fit, and its words
     "with": "with replacement",
     "without_factored": "without replacement, divided by (n − b)/(n − 1)",
     "without": "without replacement, as it is",

@@ -12,14 +12,14 @@ from __future__ import annotations
 import importlib
 import sys
 
-COMMANDS = {  # to the module that has the function of this name
+COMMANDS = {  # the module with the function of each command
     "archive": "programs", "tuning": "programs", "rows": "programs", "after": "programs",
     "reproduce": "reproduce",
 }  # fmt: skip
 
 
 def main() -> None:
-    """Carry out the typed command; only its module is imported."""
+    """Run the typed command. Only its module is imported."""
     if len(sys.argv) < 2 or sys.argv[1] in {"-h", "--help"}:
         print(__doc__)
     elif sys.argv[1] in COMMANDS:

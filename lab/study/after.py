@@ -1,9 +1,9 @@
-"""Measurements at the end of the study's runs, kept in after.json of each run's folder.
+"""Measurements at the end of the study's runs, written to after.json in each run's folder.
 
 ``annealed`` is the test accuracy in % after a short anneal, the same for all runs: 100 updates of
 b = 32 while η falls linearly from 0.1 to 0. It separates better parameters from less noise in the
 last updates. BatchNorm's statistics are then the mean over all training images. ``tail`` is Hill's
-index of the sizes of the one-sample gradients less their mean, in eval mode.
+index of the norms of the one-sample gradients minus their mean, in eval mode.
 ``train_loss`` is the mean cross-entropy on all training images, in eval mode, without augmentation.
 """
 
@@ -76,7 +76,7 @@ MEASURES: dict[str, Callable[[Training], float]] = {
 
 
 def measure(folder: Path, names: list[str]) -> dict[str, float]:
-    """Add the named measurements that after.json lacks; each starts from the run's end."""
+    """Add the named measurements that after.json lacks. Each starts from the end of the run."""
     file = folder / "after.json"
     measured: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
     for name in names:

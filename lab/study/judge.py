@@ -20,7 +20,7 @@ from lab.study import noise_law
 Numbers = dict[str, Any]  # by name, as in results/rows.yaml
 MARGIN = 0.5  # points of test accuracy
 DRAWS = 2_000
-LEAST_EXPLAINED = 0.8  # of the variance by the curve: with less its exponent is not judged
+LEAST_EXPLAINED = 0.8  # share of the variance that the curve must explain to be judged
 
 
 def interval(numbers: Numbers) -> list[float]:
@@ -32,7 +32,7 @@ def paired(first: Array, second: Array) -> Numbers:
     """Two arms seed by seed: their means, the difference, its interval, spread and p-values."""
     gaps = np.asarray(first) - np.asarray(second)
     mean = statistics.mean_of(gaps)
-    # accuracies come in steps: fewer pairs may agree by chance
+    # Accuracies come in steps, so a few pairs may agree by chance.
     enough = len(gaps) >= LEAST_PAIRS
     one_sided = float(stats.t.ppf(1 - LEVEL, len(gaps) - 1)) * float(stats.sem(gaps))
     return {
@@ -47,7 +47,7 @@ def paired(first: Array, second: Array) -> Numbers:
 def order(arms: Array, published: Sequence[float], seed: int = 0) -> Numbers:
     """Kendall's τ between the means of arms (arms, seeds) and published values.
 
-    The p-value is two-sided and of all orders. The interval is a bootstrap over seeds.
+    The p-value is two-sided, over all orders. The interval is a bootstrap over seeds.
     """
     tau = stats.kendalltau(arms.mean(axis=1), published, method="exact")
     resampled_taus = stats.bootstrap(
@@ -97,7 +97,7 @@ def verdict(test: str, numbers: Numbers, rival: float | None = None, claim: floa
         test: above, below, equal, not_lower, order or law.
         numbers: adjusted numbers.
         rival: for law, an exponent that the interval must not hold.
-        claim: for law, the exponent that it must hold.
+        claim: for law, the exponent that the interval must hold.
     """
     if test == "law":
         return _of_law(numbers, claim, rival)

@@ -1,8 +1,8 @@
-"""Which law does constant noise obey? The exponent ρ for which results lie on one curve of ηb^(-ρ).
+"""The law of constant noise: the exponent ρ for which results lie on one curve of ηb^(-ρ).
 
 If the result of training depends on η and b through the noise δ = ηCb^(-ρ) alone, then the results
-y of many settings (η, b) are one function of x = log η - ρ log b. ρ̂ is the ρ with the least squares
-off a cubic in x. ρ = 1/2 is the published law, ρ = 1 that of Smith et al. (2018).
+y of many settings (η, b) are one function of x = log η - ρ log b. ρ̂ is the ρ with the least sum of
+squares off a cubic in x. ρ = 1/2 is the published law, ρ = 1 the law of Smith et al. (2018).
 """
 
 from __future__ import annotations
@@ -57,15 +57,15 @@ def fit(eta: ArrayLike, b: ArrayLike, values: ArrayLike, draws: int = DRAWS, see
 def exponents(
     logs: Array, y: Array, draws: int, seed: int = 0, degree: int = DEGREE
 ) -> tuple[Array, float]:
-    """ρ̂ of the means over seeds, then of each bootstrap draw of seeds; least squares of the means.
+    """ρ̂ of the means over seeds, then of each bootstrap draw; the least squares of the means.
 
     Args:
         logs: ln η and ln b, (2, settings).
         y: values, (settings, seeds).
         draws: of the bootstrap.
         seed: of the bootstrap.
-        degree: of the curve; at most the number of values of η. With a higher degree and ρ near 0
-            the curve can have another slope at each η. At ρ = 0 the curve has one value at each η.
+        degree: of the curve; at most the number of values of η. With a higher degree a curve near
+            ρ = 0 can have another slope at each η. At ρ = 0 it has one value at each η.
     """
     random = np.random.default_rng(seed)
     seeds = y.shape[1]
@@ -87,6 +87,6 @@ def left_over(logs: Array, y: Array, degree: int = DEGREE) -> Array:
 
 
 def directions(columns: Array) -> Array:
-    """An orthonormal basis, (settings, rank), of the space of columns that may be dependent."""
+    """An orthonormal basis, (settings, rank), of the space of the columns, dependent or not."""
     basis, sizes, _ = np.linalg.svd(columns, full_matrices=False)
     return np.asarray(basis[:, sizes > 1e-9 * sizes[0]])

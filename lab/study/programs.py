@@ -45,7 +45,7 @@ def rows(_: list[str]) -> None:
 
 
 def after(words: list[str]) -> None:
-    """Measure at the end of each run of a sweep."""
+    """Make a measurement at the end of each run of a sweep."""
     if len(words) != 2 or words[0] not in ends.MEASURES:
         sys.exit(f"error: name {' or '.join(ends.MEASURES)}, and a sweep: after tail study_law")
     torch.set_num_threads(1)

@@ -24,7 +24,7 @@ from igo.sweep.jobs import Composer
 from lab.study.written import ROOT
 
 RECORDS = ROOT / "results" / "records"
-# after.json: see lab.study.after; sharpness.json: of `igo sharpness`
+# after.json: see lab.study.after; sharpness.json: from `igo sharpness`
 KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
 SHARPNESS = ("largest_eigenvalue", "trace")
 
@@ -40,7 +40,7 @@ class Run:
         """Compare the files with the digests that the run wrote into status.json.
 
         Raises:
-            UserError: a file was changed since.
+            UserError: a file was changed later.
         """
         written = self.status.get("sha256") or {}
         for name in written.keys() & self.files.keys():
@@ -49,7 +49,7 @@ class Run:
 
     @cached_property
     def epochs(self) -> list[Record]:
-        """The records, one an epoch."""
+        """The records, one for each epoch."""
         return [json.loads(line) for line in self.files["metrics.jsonl"].splitlines()]
 
     @cached_property
@@ -59,7 +59,7 @@ class Run:
 
     @cached_property
     def after(self) -> dict[str, float]:
-        """What was measured where the run ended, by name; may be empty."""
+        """The measurements at the end of the run, by name; may be empty."""
         measured = dict(json.loads(self.files.get("after.json", "{}")))
         sharpness = json.loads(self.files.get("sharpness.json", "{}"))
         return measured | {k: v for k, v in sharpness.items() if k in SHARPNESS}

@@ -13,8 +13,8 @@ from lab.study import written
 from lab.study.written import ROOT, Row
 
 RUNS = ROOT / "runs"
-FIRST_SEED = 100  # of a reproduction: the study has smaller seeds
-LEAST, MOST = 2, 800  # seeds of a reproduction: the tuning has larger ones
+FIRST_SEED = 100  # of a reproduction; the study has smaller seeds
+LEAST, MOST = 2, 800  # number of seeds of a reproduction; the seeds of the tuning come after
 FAILED = 1  # exit code of a sweep some of whose runs failed
 
 
@@ -35,7 +35,7 @@ def reproduce(words: list[str]) -> None:
 
 
 def planned(row: Row) -> int:
-    """The seeds of the study, as run or as planned; at least so many as can be compared."""
+    """The study's number of seeds, as run or as planned; at least LEAST."""
     return max(LEAST, int((row["found"] or {"n": row["seeds"]})["n"]))
 
 
@@ -86,7 +86,7 @@ def run_all(row: Row, names: Sequence[Sequence[str]], seeds: range) -> None:
     elif code < 0:
         name = signal.Signals(-code).name
         sys.exit(f"error: the sweep was killed by {name}; the same command continues it")
-    else:  # the sweep itself said why it ended
+    else:  # the sweep has printed why it ended
         sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""The rows of results/rows.yaml: the seeds that count, the numbers of their runs, the verdicts."""
+"""The rows of results/rows.yaml: the seeds that count, the numbers of the runs, the verdicts."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lab.study.records import SHARPNESS, Run, name_of
 from lab.study.written import Row, arms
 
 LEAST, LEAST_OF = 7, {"law": 4, "none": 1}  # fewest seeds of a row that has numbers, by test
-LAST = 5  # the primary endpoint is the mean of so many evaluations
+LAST = 5  # evaluations whose mean is the primary endpoint
 SETTLED = 3  # the first epoch for which the feedback had a measurement
 QUARTILES = [0.5, 0.25, 0.75]  # the median first
 DIGITS = 6  # significant digits in the file
 
 
 def endpoint(run: Run, name: str) -> float:
-    """One number of a run: of its records, or of what was measured where it ended.
+    """One number of a run, from its records or from the measurements at its end.
 
-    Accuracies are in %. A name with ``end`` is of the last epoch.
+    Accuracies are in %. A name with ``end`` is a number of the last epoch.
 
     Raises:
         KeyError: the run has no such number.
@@ -59,7 +59,7 @@ def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str) -
     """An endpoint of a row's runs, (arms, seeds).
 
     Raises:
-        KeyError: a run is missing, or it was not measured.
+        KeyError: a run is missing, or was not measured.
     """
     return np.array([[endpoint(runs[run], name) for run in arm] for arm in names(row, seeds)])
 
@@ -82,7 +82,7 @@ def measured(row: Row, results: Array) -> Numbers:
     if row["test"] == "none":
         return {"n": results.shape[1], "means": results.mean(axis=1).tolist()}
     pair = judge.paired(*results)
-    if row["test"] == "below":  # its endpoint is not in points, and the margin is
+    if row["test"] == "below":  # the margin is in points, and this endpoint is not
         del pair["p_equal"]
     return pair
 
@@ -90,7 +90,7 @@ def measured(row: Row, results: Array) -> Numbers:
 def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
     """The planned seeds, up to the first that an arm of the row's family lacks.
 
-    Empty if they are too few to be judged.
+    Empty if these seeds are too few to be judged.
     """
     planned = planned_seeds(row)
     runs_of_family = [names(member, planned) for member in family]
@@ -131,7 +131,7 @@ def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
 
 
 def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[Numbers]:
-    """The same tests by the last epoch alone; empty if a row has another primary endpoint."""
+    """The tests by the last epoch alone; empty if a row has another primary endpoint."""
     has_it = [
         row["found"] is not None and "endpoint" not in row and row["test"] in ("above", "equal")
         for row in family

@@ -51,14 +51,14 @@ def _line(row: Row) -> str:
     if numbers is None:
         return f"| {row['claim']} | {endpoint} | – | `{row['command']}` | | | | **not run** |"
     p, p_equal = (p_value(numbers.get(f"{name}_adjusted")) for name in ("p", "p_equal"))
-    if row["test"] == "not_lower":  # judged by its interval; p_equal is no test of the claim
+    if row["test"] == "not_lower":  # judged by the interval: p_equal does not test the claim
         p_equal = "–"
     cells = [row["claim"], endpoint, str(numbers["n"]), _result(row), p, p_equal, _power(row)]
     return f"| {' | '.join(cells)} | {_verdict(row)} |"
 
 
 def _verdict(row: Row) -> str:
-    """The verdict; settings can be equal within the margin and different as well."""
+    """The verdict. Settings can be equal within the margin and also different."""
     numbers = row["found"]
     p = numbers.get("p_adjusted")
     equal = row["test"] == "equal" and numbers["verdict"] == "confirmed"
@@ -93,7 +93,7 @@ def _power(row: Row) -> str:
 
 
 def by_last_epoch(rows: Sequence[Row]) -> str:
-    """The rows by the average of five epochs, their primary endpoint, and by the last epoch."""
+    """The rows by the mean of five epochs, the primary endpoint, and by the last epoch."""
     lines = [
         "| claim | n | last five | last epoch | p, different | p, equal | verdicts |",
         "|---|---|---|---|---|---|---|",

@@ -38,7 +38,7 @@ def validation(runs: Iterable[Run]) -> Accuracies:
 
 
 def best(rates: Mapping[float, float]) -> float:
-    """The η_1 of highest accuracy; of equal ones the smallest."""
+    """The η_1 of highest accuracy; of equal accuracies, the smallest η_1."""
     return max(sorted(rates), key=lambda rate: round(rates[rate], 6))
 
 

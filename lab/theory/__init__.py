@@ -1,1 +1,1 @@
-"""The laboratory: every statement of the source that is not network training, run and judged."""
+"""Every statement of the source that is not network training, run and judged."""

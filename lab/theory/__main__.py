@@ -12,14 +12,14 @@ SETTINGS = Path(__file__).parent / "theory.yaml"
 
 
 def run(composed: DictConfig, _typed: list[str]) -> None:
-    """Run the chosen studies; their libraries are imported now, so that --help answers at once."""
+    """Run the chosen studies. Their libraries are imported here, so that --help answers at once."""
     from lab.theory import laboratory
 
     laboratory.run(composed)
 
 
 def main() -> None:
-    """Hydra reads the command line."""
+    """Run the command line through Hydra."""
     hydra_program(run, SETTINGS)
 
 

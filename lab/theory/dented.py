@@ -1,7 +1,7 @@
 """A nonconvex function that is σ-nice: a bowl and a kink at 0, with a dent on either side.
 
-In the dents f″ is negative. Smoothed by the ball, f̂_δ″ is the mean of f″ over [x − δ, x + δ], and a
-δ whose N(x*; 3δ) reaches a dent is so large that the dent is a small part of that interval.
+In the dents f″ is negative. Smoothed by the ball, f̂_δ″ is the mean of f″ over [x − δ, x + δ]. If
+N(x*; 3δ) reaches a dent, δ is so large that the dent is a small part of this interval.
 """
 
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
 """A small network on real images: 8×8 digits, 64–32–10, 2,410 parameters.
 
-It is small enough for explicit smoothing, and large enough to show the cost of it. All parameters
-are one vector. Leading dimensions are independent runs, such as seeds or perturbed copies.
+It is small enough for explicit smoothing, and large enough to show its cost. All parameters are one
+vector. Leading dimensions are independent runs, such as seeds or perturbed copies.
 """
 
 from collections.abc import Callable
@@ -92,7 +92,7 @@ class Network:
     def gradient(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         """Return the gradient of `loss` in the parameters, shape (..., P)."""
         point = parameters.detach().requires_grad_()
-        # the gradient of the sum has the gradient of each run, as runs do not mix
+        # runs do not mix, so the gradient of the sum has the gradient of each run
         (slope,) = torch.autograd.grad(self.loss(point, images, labels).sum(), point)
         return slope
 
@@ -107,7 +107,7 @@ NETWORK = Network()
 
 @dataclass(frozen=True)
 class Recipe:
-    """A way to spend sample gradients: η_m, b_m and δ_m of each stage.
+    """A method of training: η_m, b_m and δ_m of each stage.
 
     Explicit smoothing uses `copies` perturbed parameter vectors a step: Gaussian and antithetic,
     with δ_m (`noise_levels`) the standard deviation of every parameter. 0 is no smoothing.

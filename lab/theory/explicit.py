@@ -35,8 +35,8 @@ def printed_steps(sigma: float, noise_level: float) -> int:
 def hazan_steps(sigma: float, lipschitz: float, noise_level: float, constant: float = 1.0) -> int:
     """Return c·L²/(σ ε_m), ε_m = σδ_m²/32: the steps of SGD to accuracy ε_m. It grows as 1/δ_m².
 
-    Hazan et al. 2016 use this rate. It is that of SGD with suffix averaging on a σ-strongly convex
-    function (Rakhlin et al. 2012). `constant` is c, which the slides do not have.
+    Hazan et al. 2016 use this rate of SGD with suffix averaging on a σ-strongly convex function
+    (Rakhlin et al. 2012). `constant` is c, which the slides do not have.
     ValueError unless every argument is > 0.
     """
     if min(sigma, lipschitz, noise_level, constant) <= 0:

@@ -40,7 +40,7 @@ class TestFunction:
     def gradient(self, x: Array) -> Array:
         """Return ∇f, (..., d) to (..., d); 0 at a kink where PyTorch has no number."""
         point = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-        # the gradient of the sum has the gradient of each point, as points do not mix
+        # points do not mix, so the gradient of the sum has the gradient of each point
         (slope,) = torch.autograd.grad(self.value(point).sum(), point)
         return np.asarray(torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0).numpy())
 
@@ -59,7 +59,7 @@ class TestFunction:
 
 
 def _of(x: Any) -> Any:
-    """Return torch or NumPy, the library of x; both name these functions alike."""
+    """Return torch or NumPy, the library of x. Both have these functions under the same names."""
     return torch if isinstance(x, torch.Tensor) else np
 
 

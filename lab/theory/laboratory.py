@@ -1,4 +1,4 @@
-"""The list of studies, and the program that runs some of them into a results folder."""
+"""The list of studies, and the program that runs them and writes a results folder."""
 
 import multiprocessing
 import time

@@ -1,7 +1,7 @@
 """Is a function σ-nice, or new σ-nice, along a sequence of noise levels? Where does it fail?
 
 Both definitions are about a continuum. The checkers use the given noise levels and finitely many
-points of each neighbourhood. So they can refute a definition, and they cannot prove it.
+points of each neighbourhood. So they can refute that a definition holds, and cannot prove it.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class StageReport:
 
     @property
     def moves_little(self) -> bool:
-        """Tell whether condition (i) holds."""
+        """Whether condition (i) holds."""
         return bool(self.distance <= self.allowed * (1 + 1e-9) + 1e-9)
 
 
@@ -61,7 +61,7 @@ class NiceReport:
 
     @property
     def holds(self) -> bool:
-        """Tell whether both conditions hold at every given level."""
+        """Whether both conditions hold at every given level."""
         return not self.failures_of_distance and not self.failures_of_convexity
 
 

@@ -82,7 +82,7 @@ def _cell(text: str) -> str:
 
 
 def _section(number: int, entry: Entry, shown: set[str]) -> str:
-    """Return a row's section; a picture is shown at its first row only."""
+    """Return a row's section. A picture of several rows is shown at the first of them."""
     row, seen = entry.row, entry.seen
     lines = [f'<a id="row-{number}"></a>', "", f"## {number}. {row.stated}", ""]
     lines += [f"**{seen.verdict}** · {row.source}", ""]

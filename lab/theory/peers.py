@@ -107,7 +107,7 @@ def _cma_es(f: Counted, start: Array, seed: int) -> None:
         while not search.stop():
             points = search.ask()
             search.tell(points, f.values(np.array(points).T))
-        x0 = rng.uniform(low, high, start.size)  # a restart, as users of CMA-ES do
+        x0 = rng.uniform(low, high, start.size)  # users of CMA-ES restart at random points
 
 
 PEERS: dict[str, Callable[[Counted, Array, int], None]] = {
@@ -123,7 +123,7 @@ def best_value(
 ) -> tuple[float, int]:
     """Run a peer from `start` (d,) and return the best value and the evaluations used.
 
-    Two settings are not the peer's default. The step of basin hopping is 5 % of the domain, as its
+    Two settings are not defaults. The step of basin hopping is 5 % of the domain, because its
     default is in absolute units. The initial σ of CMA-ES is 30 % of the domain, as its authors
     advise. ValueError for an unknown name.
     """

@@ -80,9 +80,9 @@ def _number(value: float) -> str:
 class Seen:
     """The result of a row.
 
-    `parts` are the checks of the statement. `controls` are the same checks where the statement
-    must fail: each of them must fail. Without controls, `no_control` has the reason. `note` is the
-    mathematics behind the numbers.
+    `parts` are the checks of the statement. `controls` are the same checks in cases where the
+    statement is false: each of them must fail. Without controls, `no_control` has the reason.
+    `note` is the mathematics behind the numbers.
     """
 
     ran: str
@@ -93,7 +93,7 @@ class Seen:
 
     @property
     def verdict(self) -> str:
-        """agrees, in part, disagrees; undecided if a part is open or a control does not fail."""
+        """agrees, in part or disagrees; undecided if a part is open or a control does not fail."""
         parts = {check.holds for check in self.parts}
         if any(control.holds is not False for control in self.controls):
             return "undecided"

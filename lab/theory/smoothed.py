@@ -1,7 +1,7 @@
 """Functions with smoothed versions to machine precision: value, gradient, Hessian.
 
 They are in closed form or, for radial functions in one and two dimensions, by quadrature. The
-checkers of nice.py use them: Monte Carlo noise could hide a violation, or look like one.
+checkers of nice.py need this precision: Monte Carlo noise could hide a violation, or look like one.
 """
 
 from collections.abc import Callable

@@ -139,8 +139,8 @@ def smooth_by_quantiles(
 ) -> float:
     """Return f̂_δ at one real x: the midpoint rule over the probabilities of u, dimension 1.
 
-    It takes every kernel if f (elementwise) is bounded. The error is below 1e-5 of f's range for a
-    light tail, and below 1e-3 for a heavy tail. ValueError for δ < 0.
+    Every kernel is allowed if f (elementwise) is bounded. The error is below 1e-5 of f's range for
+    a light tail, and below 1e-3 for a heavy tail. ValueError for δ < 0.
     """
     _check_noise_level(noise_level)
     count = 2**17

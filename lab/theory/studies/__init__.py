@@ -1,1 +1,1 @@
-"""Studies: each runs one group of the source's statements and writes figures, tables, and rows."""
+"""Studies: each measures, draws and judges one group of the source's statements."""

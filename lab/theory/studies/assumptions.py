@@ -17,7 +17,7 @@ EPOCHS, RATE, BATCH, SEEDS = 20, 0.15, 32, 3
 NETWORKS = {"ReLU": digits.Network(), "tanh": digits.Network(activation=torch.tanh)}
 STEPS = 10.0 ** -np.arange(1, 7)
 SCALES = (1.0, 3.0, 10.0, 30.0, 100.0)
-PAIRS = 40  # of a sample and a hidden unit, whose kink is crossed
+PAIRS = 40  # pairs of a sample and a hidden unit; the kink of the unit is crossed
 PICTURE = "assumptions.png"
 
 

@@ -1,7 +1,7 @@
 """Study: explicit graduated optimization against other global optimizers.
 
 The published script spends 51 stages × 20 steps × 100 samples × 2d finite differences, 204,000·d
-evaluations a run. The default budget here is one that a user of a global optimizer has.
+evaluations for each run. The default budget here is usual for a global optimizer.
 """
 
 from collections.abc import Sequence
@@ -40,7 +40,7 @@ def _descent(method: str, step: Array, width: Array) -> Descent:
     if method == "explicit_halving":
         levels = halving_levels(1.0, STAGES)
     elif method.endswith("optimal"):
-        # Algorithm 3 ends with a stage of gradient descent on f itself, here at the last η.
+        # Algorithm 3 ends with a stage of gradient descent on f, here at the last η.
         levels = np.append(optimal_levels(1.0, STAGES - 1, 1.0), 0.0)
     rates = np.where(levels > 0, levels, levels[-2])
     return Descent(np.multiply.outer(levels, width), np.multiply.outer(rates, step), samples)
@@ -49,7 +49,7 @@ def _descent(method: str, step: Array, width: Array) -> Descent:
 def tuned_best(method: str, function: TestFunction, start: Array, budget: int, seed: int) -> Array:
     """Tune on 5 other starts (mean rank of the best value), then run; best values (n,).
 
-    The grid: first steps of 1e-4 to 10 half domains for a typical slope, three δ_1.
+    The grid: three δ_1, and η for which a typical first step is 1e-4 to 10 half domains.
     """
     trial = function.starts(5, start.shape[1], TUNING_SEED + seed)
     half = (function.domain[1] - function.domain[0]) / 2

@@ -46,7 +46,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     for dimension in (2, 3, 10, 100):
         z = rng.standard_normal((SAMPLES, dimension))
         cosine = np.abs(z[:, 0]) / np.linalg.norm(z, axis=1)
-        # x just inside the sphere of radius a r and ‖u‖ = 1: the most favourable case
+        # The most favourable case: x just inside the sphere of radius a r, and ‖u‖ = 1.
         shares = [float((cosine >= np.sqrt(a**2 - 1) / a).mean()) for a in A_PROBABILITY]
         formula = props.existence_probability(A_PROBABILITY, 1.0, 1.0, A_PROBABILITY)
         angles += [

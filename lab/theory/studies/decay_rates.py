@@ -19,7 +19,7 @@ from lab.theory.studies import style
 STAGES = 200
 PICTURE = "decay_rate_band.png"
 A_SHADED = 2.0
-ROUNDING = 1e-6  # of the frames
+ROUNDING = 1e-6  # above the rounding of the numbers in the frames
 LENGTHS, EPOCHS, LENGTHENED = "stage_lengths.png", 2000, 20
 CASES = ((0.5, 0.0), (0.5, 0.15), (1.0, 0.0), (1.0, 0.03))  # p and h, all decay in η
 SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {  # profiles with their parameters

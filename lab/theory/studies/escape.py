@@ -1,7 +1,7 @@
 """Study: does falling noise leave other minima where plain descent and constant noise stay?
 
-f(x) = Σ g(x_i), g a ripple with three minima; starts all over [−1, 1]^d. The ball's radius grows as
-√((d + 2)/3), so that a coordinate sees noise of the same variance in every dimension.
+f(x) = Σ g(x_i), where g is a ripple with three minima. Starts are uniform in [−1, 1]^d. The ball's
+radius grows as √((d + 2)/3), so that the noise of a coordinate has the same variance for every d.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ PROBLEM = Ripple(wave_slope=0.6, frequency=15.0)
 BASIN = np.arccos(-0.5) / PROBLEM.frequency  # g's first maximum: right + Aω·cos ωx = 0
 DIMENSIONS, CHAINS = (1, 2, 10), 300
 ETA, FIRST, STAGES = 0.01, 1.0, 20
-LAST = 400  # steps of plain descent that every method ends with
+LAST = 400  # steps of plain descent at the end of every method
 BUDGETS = (500, 1000, 2000, 4000)
 BUDGET = 4000
 BALL = Kernel("ball")
@@ -36,7 +36,7 @@ PICTURE = "escape.png"
 
 @dataclass(frozen=True)
 class Method:
-    """Noise and learning rate of each stage over their first values, and its share of the steps.
+    """Noise and learning rate of each stage over their first values, and the stages' step shares.
 
     `exact` is descent on the closed form of f̂. `slow` multiplies the steps and divides η, at the
     same noise levels.
@@ -93,7 +93,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     for d in DIMENSIONS:
         for name, method in methods().items():
             if "constant" in name and name.endswith("η/4") and d < DIMENSIONS[-1]:
-                continue  # Algorithm 3 has the small η in the last one only
+                continue  # Algorithm 3 has the small η in the last dimension only
             of_budget = BUDGETS if name in LENGTHENED else (BUDGET,)
             for budget in of_budget:
                 won, value = _run(method, d, budget, settings.seed)

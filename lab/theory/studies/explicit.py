@@ -1,4 +1,4 @@
-"""Study: Algorithm 1 with its printed rule and with that of Hazan et al.; Theorem 5.1's rate."""
+"""Study: Algorithm 1 with its printed rule and with Hazan et al.'s rule; Theorem 5.1's rate."""
 
 import numpy as np
 import polars as pl

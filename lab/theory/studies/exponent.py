@@ -78,7 +78,7 @@ def _undertrained(eta: float, time: float, equal: str, noise: float) -> float:
     def loss(rate: float, b: float) -> float:
         steps = time / eta * (BATCH / b if equal == "epochs" else 1)
         moments = heavy_ball(ONE, noise * ONE, rate, b)
-        # memory of x₋ has no weight at β = 0; its zero eigenvalues have no powers of fractions
+        # At β = 0 x₋ has no weight. Its zero eigenvalues cannot be raised to a fraction.
         plain = Moments(moments.step[:1, :1], moments.noise[:1], ONE)
         return float(plain.after(steps, start[:1]).sum())
 
@@ -169,7 +169,7 @@ def one_mode(frames: Frames) -> Seen:
 
 @statement(DERIVED, "several modes: ρ = 1/Σ w_i · 2/(2 − ηλ_i), w_i shares of excess loss", PICTURE)
 def several_modes(frames: Frames) -> Seen:
-    """Compare the same for 50 modes, with fixed noise and with noise that grows with the error."""
+    """Compare slopes and prediction for 50 modes, with two laws of the noise."""
     table = frames["exponents"].filter(beta=0.0)
     fixed, streaming = (table.filter(world=w) for w in ("50 modes", "streaming regression"))
     parts, controls = _checks({"50 modes": fixed}, EXACT)

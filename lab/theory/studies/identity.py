@@ -18,7 +18,7 @@ from lab.theory.studies import style
 ETA, NOISE, DRAWS = 0.02, 25.0, 100_000  # η, C, and draws of ω at each point
 GRID = np.linspace(-1.9, 1.9, 40)
 PICTURE = "sgd_is_smoothed_descent.png"
-WITHIN = 0.85  # share of points that 95 % intervals must hold, with room for 40 points' chance
+WITHIN = 0.85  # share of points whose 95 % interval must hold the prediction; there are 40 points
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ H3 = (0.0, 0.01, 0.1, 1.0)
 MOST, FIRST_LEVEL, CHAINS = 199, 0.2, 200
 PICTURE = "theorem_3_4.png"
 PROBLEM = Ripple()
-LOOSE = 1.3  # largest slope over 1/p that still counts as it
+LOOSE = 1.3  # largest slope over 1/p that counts as 1/p
 Mode = Literal["exact", "sgd", "constant noise", "no noise"]
 MODES: tuple[Mode, ...] = ("exact", "sgd", "constant noise", "no noise")
 
@@ -58,7 +58,7 @@ def rounds_and_errors(
 
 
 def _run(stages: list[Stage], start: Array, mode: Mode, seed: int) -> Array:
-    """Run Algorithm 3, or the same steps and learning rates with δ_1 or no noise throughout."""
+    """Run Algorithm 3, or its steps and learning rates with constant noise δ_1 or without noise."""
     if mode in ("constant noise", "no noise"):
         level = stages[0].noise_level if mode == "constant noise" else 0.0
         stages = [replace(stage, noise_level=level) for stage in stages]

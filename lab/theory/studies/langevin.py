@@ -10,7 +10,7 @@ from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate, ra
 from lab.theory.studies import style
 
 CENTRES = np.array([[2.5, 2.0], [-3.0, 3.0], [-3.5, -2.5], [3.0, -3.5], [0.0, -0.5]])
-# the first has the highest density, 0.35/0.5² against at most 0.2/0.6²: −log p's global minimum
+# The first Gaussian has −log p's global minimum: its 0.35/0.5² is largest, the next is 0.2/0.6².
 MIXTURE = Mixture(
     np.array([0.35, 0.2, 0.2, 0.15, 0.1]), CENTRES, np.array([0.5, 0.6, 0.7, 0.6, 0.8])
 )
@@ -38,7 +38,7 @@ def walk(name: str, start: Array, seed: int) -> Array:
     rng, x = np.random.default_rng(seed), start.copy()
     levels = LEVELS if name in (*DESCENT[:2], LANGEVIN[0]) else np.full(len(LEVELS), LEVELS[-1])
     for level in LEVELS[::-1] if name == REVERSED else levels:
-        # a fifth of the smallest variance of what is descended on: smoothing −log p adds none
+        # A fifth of the smallest variance. Smoothing −log p, unlike p, adds no variance.
         step = 0.2 * (0.25 + (0 if name == DESCENT[1] else level**2))
         for _ in range(STEPS):
             if name == DESCENT[1]:
@@ -70,7 +70,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def _without(sigma: float, rng: np.random.Generator) -> float:
-    """Return the same gap for −log p without smoothing."""
+    """Return the gap of ``gap`` for −log p without smoothing."""
     x = MIXTURE.sample(SAMPLES, sigma, rng)
     score, plain = MIXTURE.slope(x, sigma), MIXTURE.slope(x)
     return float(np.linalg.norm(score - plain) / np.linalg.norm(score))

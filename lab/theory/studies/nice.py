@@ -18,12 +18,12 @@ from lab.theory.smoothed import Smoothed
 from lab.theory.studies import style
 
 SIGMA = 0.1
-REACH = 8.0  # above the domain's corner and 3δ beyond a minimiser near 0
+REACH = 8.0  # farther than the domain's corner, and than 3δ from a minimiser near 0
 KERNELS: tuple[Name, ...] = ("ball", "gaussian")
 FUNCTIONS = ("rastrigin", "drop_wave")
 PICTURE = "curvature_at_minimiser.png"
 DENTED_SIGMA = 0.7  # of the nonconvex function that is σ-nice
-# every octave, and closely where N(0; 3δ) begins to see a dent
+# Every octave, and more levels where N(0; 3δ) begins to reach a dent.
 DENTED_LEVELS = [
     *2.0 ** np.arange(8, -2, -1),
     *np.linspace(0.32, 0.2, 25),

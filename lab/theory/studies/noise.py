@@ -15,7 +15,7 @@ ETA, SAMPLES = 0.002, 7
 PICTURE = "noise_and_batch.png"
 STAGE = np.repeat(np.arange(5), STEPS // 5)
 ONES = np.ones(STEPS)
-METHODS = {  # learning rates over η_1 and batch sizes over b_1, a step each
+METHODS = {  # learning rates over η_1 and batch sizes over b_1, one of each for each step
     "1 constant": (ONES, ONES),
     "2 decaying learning rate": (0.5 ** (STAGE / 2), ONES),
     "3 increasing batch": (ONES, 2.0**STAGE),
@@ -39,9 +39,9 @@ def minibatch_variances(gradients: Array, batch: int) -> tuple[float, float]:
 
 
 def controlled_sgd(start: Array, rates: Array, batches: Array, seed: int) -> Array:
-    """Run SGD on one-dimensional Rastrigin with noise (C/√b)·uniform[−1, 1]; rates a step.
+    """Run SGD on one-dimensional Rastrigin with noise (C/√b)·uniform[−1, 1].
 
-    Returns the last points; both sequences have one entry a step.
+    `rates` and `batches` have one entry for each step. Returns the last points.
     """
     rng = np.random.default_rng(seed)
     x = start.copy()

@@ -44,7 +44,7 @@ def run(way: Way, rate: float, start: torch.Tensor, data: digits.Digits, seed: i
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Train every way with its best learning rate: that of lowest training loss on two seeds."""
+    """Train every way with its best learning rate: of lowest training loss on two seeds."""
     data, network, records = digits.load(settings.seed), digits.NETWORK, []
     trial = network.initial(2, settings.seed + 999)
     start = network.initial(SEEDS, settings.seed)

@@ -1,4 +1,4 @@
-"""Study: how far is the smoothing of the ball from that of a real network's own noise?"""
+"""Study: does the ball smooth as the gradient noise of a real network does?"""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ NEAR = 0.25  # how far a ratio may be from 1
 def noise(kernel: str, gradients: Tensor, count: int, random: torch.Generator) -> Tensor:
     """Return draws ω (count, P) of a kernel: E‖ω‖² = C²/b, for the ball C²/b·P/(P + 2).
 
-    `gradients` (n, P) are the samples' own, centred.
+    `gradients` (n, P) are the one-sample gradients minus their mean.
     """
     n, p = gradients.shape
     scale = float((gradients**2).sum(1).mean() / BATCH) ** 0.5  # C/√b
@@ -146,7 +146,7 @@ def ball_smooths_as_sgd(frames: Frames) -> Seen:
     PICTURE,
 )
 def covariance_is_enough(frames: Frames) -> Seen:
-    """Compare the rise of a Gaussian of the same covariance with that of the noise itself."""
+    """Compare a Gaussian of the same covariance with the network's noise by their rises."""
     return Seen(
         RAN,
         [ratio(frames, point, OWN_GAUSSIAN) for point in POINTS],

@@ -156,7 +156,7 @@ def draw_heavy_tails(frames: Frames) -> Figure:
 def monte_carlo_is_right(frames: Frames) -> Seen:
     """Count the closed forms inside the estimates' intervals."""
     table = frames["smoothing_accuracy"]
-    # where rounding, not chance, makes the error there is no interval to check
+    # If the error comes from rounding and not from chance, there is no interval to check.
     random = table.filter(pl.col("standard_error") > 1e-9 * pl.col("closed_form").abs())
     reach = float(stats.t.ppf(0.975, REPLICATES - 1))
     within = random["error"].abs() <= reach * random["standard_error"]

@@ -1,4 +1,4 @@
-"""One look for every figure: colour-blind-safe colours, readable labels, 150 dpi."""
+"""The look of every figure: colours for colour-blind readers, readable labels, 150 dpi."""
 
 from pathlib import Path
 from typing import Any

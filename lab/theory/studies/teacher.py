@@ -23,7 +23,7 @@ FORMS = ("constant", "η falls", "b grows")
 
 @dataclass(frozen=True)
 class Method:
-    """The noise of a run: its own mini-batches, or the ball around each point."""
+    """The noise of a run: mini-batches, or the ball around each point."""
 
     noise: Literal["none", "mini-batch", "ball"]
     form: str = "constant"
@@ -41,7 +41,7 @@ def methods() -> list[Method]:
 
 
 def run(method: Method, start: Array, seed: int) -> Array:
-    """Return the last weights (runs, k, k), after the same plain descent at the end for all."""
+    """Return the last weights (runs, k, k). All methods end with the same plain descent."""
     rng, w = np.random.default_rng(seed), start.copy()
     for phi in PHI:
         eta = ETA * phi if method.form == "η falls" else ETA
@@ -65,7 +65,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     """Run every method from the same starts."""
     start = teacher.initial(RUNS, UNITS, settings.seed)
     records = []
-    with np.errstate(all="ignore"):  # a diverged run is a failure, counted as such
+    with np.errstate(all="ignore"):  # a diverged run counts as a failure
         for method in methods():
             loss = np.nan_to_num(teacher.loss(run(method, start, settings.seed)), nan=np.inf)
             case = {"noise": method.noise, "form": method.form, "size": float(method.size)}
