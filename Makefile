@@ -1,5 +1,5 @@
-# What a person types. `make help` lists it. Settings: PYTHON (which Python makes .venv), ARGS,
-# SWEEP (a file of launch/sweep/), LAUNCHER (local or slurm), RUNS (a folder of runs) and OUT.
+# The commands of the project; `make help` lists them. Settings: PYTHON (which Python makes .venv),
+# ARGS, SWEEP (a file of launch/sweep/), LAUNCHER (local or slurm), RUNS (a folder of runs) and OUT.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -19,10 +19,10 @@ help:  ## list every target
 
 setup: $(READY)-train  ## make .venv with this package and its locked dependencies
 
-# requirements/ has a lock a purpose: train (all programs), dev, bench, examples. Each is installed
-# by the targets that need it. They hold everything but torch and torchvision, whose builds differ
-# by machine: those come by range, with requirements of their own, such as CUDA's libraries.
-# pip itself is silent or says too much: of its lines, those that tell how far it is are shown.
+# requirements/ has a lock for each purpose: train (all programs), dev, bench, examples, docs. The
+# targets install the locks that they need. torch and torchvision are in no lock, because their
+# builds differ by machine: pip chooses them and what they require, such as CUDA's libraries.
+# pip prints nothing or too much: progress.py shows only the lines on its progress.
 PIP    := set -o pipefail; $(BIN)/pip install --disable-pip-version-check --progress-bar off
 FAR    := $(BIN)/python requirements/progress.py
 locked  = @echo "$(VENV): $$(grep -c == $<) locked packages of $<"; $(PIP) --require-hashes --no-deps -r $< | $(FAR)
@@ -84,13 +84,13 @@ theory: setup  ## figures and tables of the theory, into results/theory (ARGS="s
 bench: $(READY)-bench  ## compare speed with a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
-bench-lesser: $(READY)-bench  ## the same, as on a CPU without AVX512 (ARGS="resnet18-128 small-32")
+bench-lesser: $(READY)-bench  ## make bench as on a CPU without AVX512 (ARGS="resnet18-128 small-32")
 	$(LESSER) $(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
 gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(ARGS)
 
-test: lint types unit  ## lint, types and the tests that take seconds
+test: lint types unit  ## lint, types and all tests that take seconds each
 
 lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
@@ -100,9 +100,9 @@ lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports onl
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
 
-# The guard ends the run after so many seconds, and what tests leave behind. Tests run side by side,
-# with one thread each; they start many programs, whose bytecode is kept. LONG: the time of one test,
-# and a list of the longest.
+# The guard ends the run after so many seconds, and ends programs that tests leave behind. Tests run
+# in parallel, with one thread each. They start many programs, so bytecode is kept. LONG: more time
+# for one test, and a list of the slowest tests.
 GUARD  := $(BIN)/python tests/guard.py
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(GUARD) 3600 $(BIN)/pytest -n 3
 LONG   := -o faulthandler_timeout=3000 --durations=20
@@ -143,13 +143,13 @@ contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do
 	$(PYTEST) $(LONG) -m contract tests/contract $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
-coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## line coverage of src/igo and lab by all tests, and by the programs that they start: an hour
+coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## line coverage of src/igo and lab by all tests but faults, slurm and gpu, and by the programs that they start: an hour
 	rm -f .coverage .coverage.*
 	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-mutants: $(READY)-dev  ## mutation tests of plan, noise, checkpoint and configuration: an hour
+mutants: $(READY)-dev  ## mutation tests of schedule, noise, checkpoint and configuration: an hour
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
 
