@@ -7,13 +7,11 @@ from contract.checks import Contender
 
 
 def of_ours(name: str) -> Contender:
-    """One of this project's ways."""
     parts, stream = extra.PARTS.get(name), extra.STREAMS.get(name)
     return Contender(name, ours.WAYS[name], parts=parts, stream=stream)
 
 
 def of_others(name: str) -> Contender:
-    """A library's."""
     return Contender(
         name, others.WAYS[name], ranks=name not in others.ALONE, middle=name in others.IN_MIDDLE,
         parts=extra.PARTS.get(name), stream=extra.STREAMS.get(name),

@@ -21,7 +21,7 @@ FOREIGN = ("lightning", "transformers", "accelerate")
 
 
 def cases() -> list[pytest.param]:
-    found = []
+    params = []
     for way in ours.WAYS:
         for check in CHECKS:
             marks = []
@@ -29,8 +29,8 @@ def cases() -> list[pytest.param]:
                 marks.append(pytest.mark.examples)
             elif check in ON_RANKS:
                 marks.append(pytest.mark.slow)
-            found.append(pytest.param(way, check, marks=marks))
-    return found
+            params.append(pytest.param(way, check, marks=marks))
+    return params
 
 
 @pytest.mark.parametrize(("way", "check"), cases())
@@ -38,9 +38,9 @@ def test_the_contract_is_kept(way: str, check: str, tmp_path: Path) -> None:
     if way in FOREIGN:
         pytest.importorskip(way)
         warnings.simplefilter("ignore")  # theirs: about settings that the contract fixes
-    found = CHECKS[check](of_ours(way), tmp_path)
+    result = CHECKS[check](of_ours(way), tmp_path)
     absent = (PARTS, "b changes in a stream")
-    assert found.kept or (found.kept is None and check in absent and way in FOREIGN), found.seen
+    assert result.kept or (result.kept is None and check in absent and way in FOREIGN), result
 
 
 @pytest.mark.contract
@@ -52,12 +52,12 @@ def test_what_the_page_says_of_others_is_so(name: str, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "contract.md").read_text()
     (line,) = (line for line in page.splitlines() if line.startswith(f"| {name} ("))
     cells = [cell.strip() for cell in line.split("|")[2:-1]]
-    one = of_others(name)
+    contender = of_others(name)
     for cell, (check, of) in zip(cells, CHECKS.items(), strict=True):
         if check not in (*ON_RANKS, *LONG):  # minutes
             folder = tmp_path / check.replace(" ", "-")
             folder.mkdir()
-            assert SIGNS[of(one, folder).kept] == cell, check
+            assert SIGNS[of(contender, folder).kept] == cell, check
 
 
 def test_a_wrong_batch_is_seen(tmp_path: Path) -> None:
@@ -98,6 +98,6 @@ def uneven(job: Job) -> Ran:
 
 @pytest.mark.slow
 def test_wrong_parts_are_seen(tmp_path: Path) -> None:
-    found = CHECKS[PARTS](Contender("wrong", uneven, parts=uneven), tmp_path)
-    assert found.kept is False
-    assert found.seen.startswith("1 of")
+    result = CHECKS[PARTS](Contender("wrong", uneven, parts=uneven), tmp_path)
+    assert result.kept is False
+    assert result.seen.startswith("1 of")
