@@ -40,13 +40,13 @@ def study() -> list[Row]:
 @pytest.fixture(scope="module")
 def of_rows(runs: dict[str, Run], study: list[Row]) -> dict[str, np.ndarray]:
     """The endpoints of each row that was run, (arms, seeds)."""
-    found = {}
+    values = {}
     for family in rows.families(study):
         for row in family:
             if seeds := rows.seeds_of(row, family, runs):
                 what = row.get("endpoint", "accuracy")
-                found[row["row"]] = rows.values(row, runs, seeds, what)
-    return found
+                values[row["row"]] = rows.values(row, runs, seeds, what)
+    return values
 
 
 def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], study: list[Row]) -> None:
@@ -76,7 +76,7 @@ def test_the_last_epoch_is_scipys(runs: dict[str, Run], study: list[Row]) -> Non
             continue
         seeds = rows.planned_seeds(row)[: row["found"]["n"]]
         first, second = (
-            [100 * json.loads(lines_of(runs[name])[-1])["test/accuracy"] for name in arm]
+            [100 * runs[name].epochs[-1]["test/accuracy"] for name in arm]
             for arm in rows.names(row, seeds)
         )
         theirs = stats.ttest_rel(first, second)
@@ -90,10 +90,6 @@ def test_the_last_epoch_is_scipys(runs: dict[str, Run], study: list[Row]) -> Non
         adjusted = multipletests([p for _, p in families[name]], method="holm")[1]
         written_p = [row["found"]["last_epoch_p"] for row, _ in families[name]]
         np.testing.assert_allclose(written_p, adjusted, rtol=1e-4)
-
-
-def lines_of(run: Run) -> list[str]:
-    return run.files["metrics.jsonl"].splitlines()
 
 
 def test_at_equal_sums_of_eta_the_noise_scale_is_one_over_epochs(
@@ -115,15 +111,16 @@ def test_at_equal_sums_of_eta_the_noise_scale_is_one_over_epochs(
 
 
 def test_the_spread_of_tails_is_counted(runs: dict[str, Run], study: list[Row]) -> None:
-    row = next(one for one in study if one["row"] == "d_again_half")
+    row = next(row for row in study if row["row"] == "d_again_half")
     settings = [
         [json.loads(runs[name].files["after.json"])["tail"] for name in arm]
         for arm in rows.names(row, rows.planned_seeds(row))
     ]
-    every = sorted(alpha for own in settings for alpha in own)
+    every = sorted(itertools.chain(*settings))
     below = sum(alpha < 2 for alpha in every)
     assert row["found"]["tail_below_2"] == pytest.approx(100 * below / len(every), rel=1e-4)
-    assert row["found"]["settings_below_2"] == sum(statistics.median(own) < 2 for own in settings)
+    medians = [statistics.median(tails) for tails in settings]
+    assert row["found"]["settings_below_2"] == sum(median < 2 for median in medians)
     median, low, high = row["found"]["tail"]
     assert median == pytest.approx(statistics.median(every), rel=1e-4)
     assert sum(alpha <= low for alpha in every) == len(every) // 4
@@ -134,41 +131,37 @@ def test_equal_and_different_are_both_said() -> None:
     equal = {"n": 9, "statistic": 0.3, "low": 0.1, "high": 0.4, "verdict": "confirmed",
              "p_equal_adjusted": 0.01, "seeds_to_equate": 4}  # fmt: skip
     row = {"claim": "x", "test": "equal", "endpoint": "end_accuracy"}
-    for p, said in (
+    for p, end in (
         (0.04, "| confirmed, and different |"),
         (0.06, "| confirmed |"),
         (None, "| confirmed |"),
     ):
         line = table.table([{**row, "found": equal | {"p_adjusted": p}}]).splitlines()[-1]
-        assert line.endswith(said)
+        assert line.endswith(end)
         assert "| last epoch |" in line
 
 
 @pytest.mark.parametrize("test", PAIRED)
 def test_two_seeds_alike_are_undecided(test: str) -> None:
     """As `make reproduce … SEEDS=2` may have them: an accuracy comes in steps."""
-    found = judge.paired(np.array([98.0, 97.5]), np.array([98.0, 97.5]))
-    judge.adjusted([found])
-    row = {"claim": "x", "test": test, "found": found}
-    verdict = rows.verdicts_of(row, found)
-    line = table.table([{**row, "found": found | verdict}]).splitlines()[-1]
+    result = judge.paired(np.array([98.0, 97.5]), np.array([98.0, 97.5]))
+    judge.adjusted([result])
+    row = {"claim": "x", "test": test, "found": result}
+    verdict = rows.verdicts_of(row, result)
+    line = table.table([{**row, "found": result | verdict}]).splitlines()[-1]
     assert line.endswith("| undecided |")
 
 
 def test_what_was_tuned_follows_from_the_held_out_images(runs: dict[str, Run]) -> None:
-    found = tuning.validation(runs.values())
-    assert (table.ROOT / "results" / "tuning.md").read_text() == tuning.table(found)
+    accuracies = tuning.validation(runs.values())
+    assert (table.ROOT / "results" / "tuning.md").read_text() == tuning.table(accuracies)
 
 
 def test_every_run_finished_and_none_was_tuned_on(runs: dict[str, Run]) -> None:
     for run in runs.values():
         assert run.status["state"] == "finished"
         assert run.epochs[-1]["epoch"] == len(run.epochs)
-    assert not [one for one in of_study(runs) if int(setting(one, "seed")) >= 1000]
-
-
-def of_study(runs: dict[str, Run]) -> list[Run]:
-    return [run for run in runs.values() if "validation/accuracy" not in run.epochs[-1]]
+        assert "validation/accuracy" in run.epochs[-1] or int(setting(run, "seed")) < 1000
 
 
 def setting(run: Run, name: str) -> str:
@@ -185,9 +178,9 @@ def test_arms_of_a_row_differ_and_share_seed_and_data(
         seeds = rows.planned_seeds(row)[: row["found"]["n"]]
         named = np.array(rows.names(row, seeds))
         assert len(set(named.ravel())) == named.size
-        for seed, own in zip(seeds, named.T, strict=True):
-            assert {setting(runs[name], "seed") for name in own} == {str(seed)}
-            assert len({runs[name].status["data"]["fingerprint"] for name in own}) == 1
+        for seed, names in zip(seeds, named.T, strict=True):
+            assert {setting(runs[name], "seed") for name in names} == {str(seed)}
+            assert len({runs[name].status["data"]["fingerprint"] for name in names}) == 1
 
 
 def test_differences_and_intervals_are_scipys(
@@ -197,23 +190,23 @@ def test_differences_and_intervals_are_scipys(
         if row["row"] not in of_rows or row["test"] not in PAIRED:
             continue
         first, second = of_rows[row["row"]]
-        found, theirs = row["found"], stats.ttest_rel(first, second)
+        result, theirs = row["found"], stats.ttest_rel(first, second)
         interval = theirs.confidence_interval(0.95)
-        numbers = [found[name] for name in ("statistic", "low", "high", "sd")]
+        numbers = [result[name] for name in ("statistic", "low", "high", "sd")]
         expected = [np.mean(first - second), *interval, np.std(first - second, ddof=1)]
         np.testing.assert_allclose(numbers, expected, rtol=1e-4)
         if len(first) <= MOST_BRUTE:
-            np.testing.assert_allclose(found["p"], brute_sign_flip(first - second), rtol=1e-4)
-        if "p_equal" in found:
+            np.testing.assert_allclose(result["p"], brute_sign_flip(first - second), rtol=1e-4)
+        if "p_equal" in result:
             p_equal, *_ = DescrStatsW(first - second).ttost_mean(-judge.MARGIN, judge.MARGIN)
-            np.testing.assert_allclose(found["p_equal"], p_equal, rtol=1e-4)
+            np.testing.assert_allclose(result["p_equal"], p_equal, rtol=1e-4)
 
 
 def test_the_sign_flip_of_twenty_seeds_is_scipys(
     of_rows: dict[str, np.ndarray], study: list[Row]
 ) -> None:
     """Of 20,000 signs that SciPy draws: within five standard errors."""
-    row = next(one for one in study if one["row"] == "a_method2")
+    row = next(row for row in study if row["row"] == "a_method2")
     first, second = of_rows["a_method2"]
     drawn = stats.permutation_test(
         (first, second), lambda x, y, axis: np.mean(x - y, axis=axis), n_resamples=20_000,
@@ -227,13 +220,13 @@ def test_the_law_again_stands_with_the_sizes_that_batches_had(
     of_rows: dict[str, np.ndarray], study: list[Row]
 ) -> None:
     """Of 400 samples b = 64 makes seven batches of 57.1: with too many updates, so once without."""
-    row = next(one for one in study if one["row"] == "d_again_half")
+    row = next(row for row in study if row["row"] == "d_again_half")
     pairs = np.array(list(itertools.product(row["eta"], row["b"])))
     sizes = row["samples"] / np.ceil(row["samples"] / pairs[:, 1])
     for kept in (pairs[:, 1] > 0, pairs[:, 1] < 64):
         losses = of_rows["d_again_half"][kept]
-        found = judge.law(pairs[kept, 0].tolist(), sizes[kept].tolist(), losses)
-        assert judge.verdict("law", found, rival=1.0, claim=0.5) == row["found"]["by_rule"]
+        law = judge.law(pairs[kept, 0].tolist(), sizes[kept].tolist(), losses)
+        assert judge.verdict("law", law, rival=1.0, claim=0.5) == row["found"]["by_rule"]
 
 
 def brute_sign_flip(d: np.ndarray) -> float:
@@ -252,15 +245,15 @@ def test_adjustment_and_power_are_those_of_statsmodels(study: list[Row]) -> None
             families[row.get("family", row["row"])].append(row["found"])
     for family in families.values():
         for name in ("p", "p_equal"):
-            raw = [found[name] for found in family if name in found]
+            raw = [result[name] for result in family if name in result]
             if raw:
-                ours = [found[f"{name}_adjusted"] for found in family]
+                ours = [result[f"{name}_adjusted"] for result in family]
                 np.testing.assert_allclose(ours, multipletests(raw, method="holm")[1], rtol=1e-4)
-        for found in family:
+        for result in family:
             size = TTestPower().solve_power(
-                nobs=found["n"], alpha=judge.LEVEL / len(family), power=0.8
+                nobs=result["n"], alpha=judge.LEVEL / len(family), power=0.8
             )
-            np.testing.assert_allclose(found["detectable"], size * found["sd"], rtol=1e-3)
+            np.testing.assert_allclose(result["detectable"], size * result["sd"], rtol=1e-3)
 
 
 def test_the_order_is_judged_by_all_orders(
@@ -270,11 +263,11 @@ def test_the_order_is_judged_by_all_orders(
         if row["test"] != "order" or row["row"] not in of_rows:
             continue
         means = of_rows[row["row"]].mean(axis=1)
-        published = [one["published"] for one in row["arms"]]
+        published = [arm["published"] for arm in row["arms"]]
         taus = [concordance(means, other) for other in itertools.permutations(published)]
-        own = concordance(means, published)
-        np.testing.assert_allclose(row["found"]["statistic"], own, rtol=1e-4)
-        p = np.mean(np.abs(taus) >= abs(own) - 1e-9)
+        tau = concordance(means, published)
+        np.testing.assert_allclose(row["found"]["statistic"], tau, rtol=1e-4)
+        p = np.mean(np.abs(taus) >= abs(tau) - 1e-9)
         np.testing.assert_allclose(row["found"]["p"], p, rtol=1e-4)
 
 
@@ -291,7 +284,7 @@ UP, DOWN = {"statistic": 0.4, "least": 0.1, "high": 0.7}, {"statistic": -0.4, "l
 
 
 @pytest.mark.parametrize(
-    ("test", "found", "said"),
+    ("test", "result", "verdict"),
     [
         ("above", SURE | FAR | UP, "confirmed"),
         ("above", SURE | NEAR | UP, "confirmed"),
@@ -313,12 +306,12 @@ UP, DOWN = {"statistic": 0.4, "least": 0.1, "high": 0.7}, {"statistic": -0.4, "l
         ("order", UNSURE | UP, "undecided"),
     ],
 )
-def test_verdicts_are_the_protocols(test: str, found: Row, said: str) -> None:
-    assert judge.verdict(test, found) == said
+def test_verdicts_are_the_protocols(test: str, result: Row, verdict: str) -> None:
+    assert judge.verdict(test, result) == verdict
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "explained", "said"),
+    ("low", "high", "explained", "verdicts"),
     [
         (0.4, 0.6, 0.9, ("confirmed", "refuted")),
         (0.9, 1.2, 0.9, ("refuted", "confirmed")),
@@ -328,11 +321,11 @@ def test_verdicts_are_the_protocols(test: str, found: Row, said: str) -> None:
     ],
 )
 def test_a_law_is_told_from_its_rival(
-    low: float, high: float, explained: float, said: tuple[str, str]
+    low: float, high: float, explained: float, verdicts: tuple[str, str]
 ) -> None:
-    found = {"low": low, "high": high, "explained": explained}
-    assert judge.verdict("law", found, rival=1.0, claim=0.5) == said[0]
-    assert judge.verdict("law", found, rival=0.5, claim=1.0) == said[1]
+    law = {"low": low, "high": high, "explained": explained}
+    assert judge.verdict("law", law, rival=1.0, claim=0.5) == verdicts[0]
+    assert judge.verdict("law", law, rival=0.5, claim=1.0) == verdicts[1]
 
 
 def test_an_archive_gives_back_what_was_put_in(tmp_path: Any) -> None:
@@ -344,7 +337,7 @@ def test_an_archive_gives_back_what_was_put_in(tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("after", "error: name tail or annealed"),
         ("after anneal study_law", "error: name tail or annealed"),
@@ -355,11 +348,11 @@ def test_an_archive_gives_back_what_was_put_in(tmp_path: Any) -> None:
         ("reproduce a_method2 x", "error: SEEDS=x: it must be a whole number"),
     ],
 )
-def test_a_mistake_is_one_line(typed: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_is_one_line(typed: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.argv", ["study", *typed.split()])
     with pytest.raises(SystemExit) as ended:
         program.main()
-    assert str(ended.value).startswith(said)
+    assert str(ended.value).startswith(message)
     assert "\n" not in str(ended.value)
 
 
@@ -374,14 +367,14 @@ def test_the_list_of_rows_is_there_at_once(study: list[Row]) -> None:
     assert not heavy
     assert max(map(len, lines)) <= 80
     for row in study:
-        (line,) = [one for one in lines if one.split()[:1] == [row["row"]]]
+        (line,) = [line for line in lines if line.split()[:1] == [row["row"]]]
         runs = np.size(rows.names(row, rows.planned_seeds(row)))
         assert line.split()[1] == str(max(runs, 2 * len(written.arms(row))))
         assert line.endswith(row["claim"])
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (1, "error: 4 of 4 runs did not finish, the table above says why; the same command runs"),
         (0, "error: 4 of 4 runs did not finish"),
@@ -391,7 +384,7 @@ def test_the_list_of_rows_is_there_at_once(study: list[Row]) -> None:
     ],
 )
 def test_a_reproduction_says_how_its_sweep_ended(
-    code: int, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    code: int, message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     commands: list[list[str]] = []
 
@@ -404,5 +397,5 @@ def test_a_reproduction_says_how_its_sweep_ended(
     monkeypatch.setattr(reproduce.signal, "signal", lambda *_: None)
     with pytest.raises(SystemExit) as stopped:
         reproduce.reproduce(["a_method2", "2"])
-    assert str(stopped.value).startswith(said)
+    assert str(stopped.value).startswith(message)
     assert "hydra.launcher.retry_failed=true" in commands[0]

@@ -24,10 +24,8 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("method5", {}, "profile", "Did you mean 'method"),
     ("method3", {"noise_exponent": 1}, "noise_exponent", 'use profile="step", gamma= and split='),
     ("method3", {"split": 0.5}, "split", "method3 has its own decay and split; leave"),
-    ("method1", {"split": 0}, "split", "method1 has its own decay and split; leave"),
     ("method2", {"gamma": 0.5}, "gamma", "method2 has its own decay and split; leave"),
     ("method4", {"p": 0.5}, "p", "leave it out"),
-    ("method4", {"stages": 0}, "stages", "1 or more"),
     ("step", {"gamma": 1}, "gamma", "(0, 1)"),
     ("exponential", {"decay": -1}, "decay", "(0, 1)"),
     ("cosine_power", {"power": 1}, "power", "above 1"),
@@ -47,19 +45,9 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
     ("cosine", {"samples": 200}, "samples", "leave one out"),
     ("cosine", {"warmup": 400}, "warmup", "below the 400 samples"),
     ("cosine", {"warmup": -1}, "warmup", "0 or more"),
-    (
-        "cosine",
-        {"warmup": 5},
-        "warmup",
-        "in samples (5 epochs are 5 * n = 500), or below 1 a share",
-    ),
+    ("cosine", {"warmup": 5}, "warmup", "in samples (5 epochs are 5 * n = 500), or below 1"),
     ("cosine", {"warmup": 10}, "warmup", "ends within the first batch, of 10, and would do"),
-    (
-        "cosine",
-        {"warmup": 0.001},
-        "warmup",
-        "would do nothing; it is in samples, or below 1 a share",
-    ),
+    ("cosine", {"warmup": 0.001}, "warmup", "would do nothing; it is in samples, or below 1"),
     ("cosine", {"switch": 1}, "switch", "[0, 1)"),
     ("cosine", {"stages": 9, "lengths": "algorithm3"}, "lengths", "it needs whole epochs"),
     ("cosine", {"stages": 9, "final_updates": 2}, "final_updates", "must follow whole epochs"),
@@ -89,14 +77,14 @@ REFUSED: list[tuple[Any, dict[str, Any], str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("profile", "changed", "argument", "said"), REFUSED)
+@pytest.mark.parametrize(("profile", "changed", "argument", "message"), REFUSED)
 def test_a_wrong_argument_is_named_with_its_cure(
-    profile: Any, changed: dict[str, Any], argument: str, said: str
+    profile: Any, changed: dict[str, Any], argument: str, message: str
 ) -> None:
     with pytest.raises(igo.PlanError) as raised:
         igo.plan(profile, **{**GIVEN, **changed})
     assert raised.value.argument == argument
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
