@@ -16,6 +16,7 @@ from clone import clone, succeed
 from conftest import ROOT, TINY
 from PIL import Image
 from recorded import METHODS, record_runs
+from test_docs import commands
 
 from igo.runs.manifest import Entry, Manifest
 
@@ -55,22 +56,8 @@ SHORT = " ".join(TINY[1:])  # without epochs, which some stages need more of
 MANY = f"{SHORT} epochs=1 schedule.stages=1"  # of a sweep
 
 
-def commands() -> list[str]:
-    """Each command of the pages once, without its comment: of a block, or whole in backticks."""
-    found: dict[str, None] = {}
-    for page in PAGES:
-        text = page.read_text()
-        text = re.sub(r"^```python\n.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
-        lines = re.findall(r"^ {4}(?! )(.*)$", text, re.MULTILINE)
-        lines += re.findall(r"`([^`\n]+)`", text)
-        for line in lines:
-            command = re.sub(r"\s+#.*$", "", line).strip().removeprefix(".venv/bin/")
-            if command.split(" ")[0] in PROGRAMS and " " in command:
-                found[command] = None
-    return list(found)
-
-
-HERE = [one for one in commands() if not any(re.search(what, one) for what in NOT_HERE)]
+ALL = commands(f"({'|'.join(PROGRAMS)}) ", PAGES)
+HERE = [command for command in ALL if not any(re.search(what, command) for what in NOT_HERE)]
 
 
 def is_quick(command: str) -> bool:
@@ -91,7 +78,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = clone(tmp_path_factory.mktemp("clone"))
     runs = place / "runs"
     folders = [
-        one for words in METHODS.values() for one in record_runs(runs, *words, "schedule.stages=3")
+        run for words in METHODS.values() for run in record_runs(runs, *words, "schedule.stages=3")
     ]
     write_sweeps(place, folders)
     draw = np.random.default_rng(0)
@@ -113,9 +100,9 @@ def fitted(command: str, place: Path) -> str:
         command = re.sub(rf"runs/{elided}[…0-9a-f]+", str(whole.relative_to(place)), command)
     assert "…" not in command, command
     if "src/train.py" in command and not re.search("--help| run=", command):
-        own = "dataset=folder" in command or "dataset=arrays" in command
+        own_data = "dataset=folder" in command or "dataset=arrays" in command
         many = " -m " in command and "epochs=" not in command and "dry_run" not in command
-        command += f" {SHORT.replace(SAMPLES, '') if own else MANY if many else SHORT}"
+        command += f" {SHORT.replace(SAMPLES, '') if own_data else MANY if many else SHORT}"
     if "sweeper=search" in command:
         command += " hydra.sweeper.n_trials=2"
     command = re.sub(r"\bseed=(\d+(,\d+)+|'range\(\d+\)')", "seed=0", command)  # of a sweep one
@@ -139,7 +126,7 @@ def trained(prepared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    [pytest.param(one, marks=() if is_quick(one) else pytest.mark.slow) for one in HERE],
+    [pytest.param(line, marks=() if is_quick(line) else pytest.mark.slow) for line in HERE],
 )
 def test_a_command_of_the_pages_runs(
     command: str, request: pytest.FixtureRequest, tmp_path: Path
@@ -153,5 +140,5 @@ def test_a_command_of_the_pages_runs(
 def test_what_is_not_run_is_on_a_page() -> None:
     """A line of NOT_HERE that fits no command any more is wrong."""
     for what in NOT_HERE:
-        assert any(re.search(what, one) for one in commands()), what
+        assert any(re.search(what, command) for command in ALL), what
     assert len(HERE) > 20

@@ -35,9 +35,9 @@ def test_an_example_runs_and_learns(name: str, tmp_path: Path) -> None:
     pytest.importorskip(library)
     more = [str(tmp_path / "figure.png")] if name == "noise_over_time.py" else []
     out = run(tmp_path, *launcher, str(ROOT / "examples" / name), *more)
-    told = re.findall(r"test (\d+\.\d+)%|eval_accuracy': '?(\d\.\d+)", out)
-    assert told, out
-    percent, share = told[-1]
+    accuracies = re.findall(r"test (\d+\.\d+)%|eval_accuracy': '?(\d\.\d+)", out)
+    assert accuracies, out
+    percent, share = accuracies[-1]
     assert (float(percent) if percent else 100 * float(share)) >= least
     if more:
         assert (tmp_path / "figure.png").stat().st_size > 10_000
@@ -55,7 +55,7 @@ def test_the_page_a_person_copies_from_runs(tmp_path: Path) -> None:
     """The blocks of docs/own-loop.md, one after the other, in one program."""
     page = (ROOT / "docs" / "own-loop.md").read_text()
     foreign = ("lightning", "transformers", "accelerate")
-    blocks = [one for one in BLOCK.findall(page) if not any(name in one for name in foreign)]
+    blocks = [block for block in BLOCK.findall(page) if not any(name in block for name in foreign)]
     assert len(blocks) >= 5
     program = tmp_path / "page.py"
     count = "print('updates', batches.updates, batches.plan.updates)\n"
