@@ -17,8 +17,10 @@ from torch.utils.data import DataLoader
 import igo
 
 
-def loop(workers: int = 0, **given: Any) -> tuple[Any, igo.BatchSampler, DataLoader[Tensor], Any]:
-    plan = igo.plan("linear", n=40, epochs=3, learning_rate=0.1, batch_size=8, split=0.5)
+def loop(
+    workers: int = 0, epochs: int = 3, **given: Any
+) -> tuple[Any, igo.BatchSampler, DataLoader[Tensor], Any]:
+    plan = igo.plan("linear", n=40, epochs=epochs, learning_rate=0.1, batch_size=8, split=0.5)
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     batches = igo.BatchSampler(plan, **given)
     loader = DataLoader(torch.arange(40.0), batch_sampler=batches, num_workers=workers)
@@ -245,15 +247,22 @@ def test_a_loader_that_does_not_use_the_sampler_is_noticed_at_the_first_step() -
 )
 def test_fewer_steps_than_updates_are_noticed(every: int, message: str) -> None:
     """Accumulation without parts, whose batches are four times b; and no step at all."""
-    plan = igo.plan("constant", n=40, epochs=10, learning_rate=0.1, batch_size=8)
-    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
-    schedule = igo.Schedule(optimizer, igo.BatchSampler(plan))
+    optimizer, _, _, schedule = loop(epochs=10)
     for number in range(1, 33):
         schedule.step()
         if number % every == 0:
             optimizer.step()
     with pytest.warns(igo.PlanWarning, match=f"of 32 updates .* {message}"):
         schedule.step()
+
+
+def test_steps_that_a_scaler_skips_are_no_accumulation() -> None:
+    """Warnings are errors here."""
+    optimizer, _, _, schedule = loop(epochs=10)
+    for number in range(1, 41):
+        schedule.step()
+        if number not in (3, 5, 6):
+            optimizer.step()
 
 
 def test_a_resume_without_the_samplers_state_is_noticed() -> None:
