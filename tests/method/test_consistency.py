@@ -20,7 +20,9 @@ import igo
 def loop(
     workers: int = 0, epochs: int = 3, **given: Any
 ) -> tuple[Any, igo.BatchSampler, DataLoader[Tensor], Any]:
-    plan = igo.plan("linear", n=40, epochs=epochs, learning_rate=0.1, batch_size=8, split=0.5)
+    plan = igo.plan(
+        "linear", n=40, epochs=epochs, stages=3, learning_rate=0.1, batch_size=8, split=0.5
+    )
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
     batches = igo.BatchSampler(plan, **given)
     loader = DataLoader(torch.arange(40.0), batch_sampler=batches, num_workers=workers)
@@ -259,7 +261,7 @@ def test_fewer_steps_than_updates_are_noticed(every: int, message: str) -> None:
 def test_steps_that_a_scaler_skips_are_no_accumulation() -> None:
     """Warnings are errors here."""
     optimizer, _, _, schedule = loop(epochs=10)
-    for number in range(1, 41):
+    for number in range(1, 36):
         schedule.step()
         if number not in (3, 5, 6):
             optimizer.step()
