@@ -161,11 +161,6 @@ class Plan:
         return sorted(self.sizes_from(1), reverse=True)
 
     @property
-    def rising(self) -> int:
-        """The number of stages after which η rises: κ_m > 1, as k_m must be a whole number."""
-        return sum(stage.kappa_m is not None and stage.kappa_m > 1 + 1e-12 for stage in self.stages)
-
-    @property
     def joined(self) -> list[Row]:
         """The stages for a person: equal ones that follow each other are one row."""
         joined = []

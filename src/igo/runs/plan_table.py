@@ -15,6 +15,7 @@ from igo.method.stages import Row
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
 LOWER_THE_RATE = ("cosine", "cosine_power", "exponential", "linear", "polynomial", "diminishing")
+ROUNDING = 1e-12  # of κ_m
 RATES = "γ_m, κ_m, λ_m: factors of δ, η and b from stage m to m + 1"
 
 
@@ -103,9 +104,10 @@ def _usual(config: Config, plan: Plan) -> str:
 
 
 def _rising(plan: Plan) -> str:
-    if not plan.rising:
+    rising = sum(row.kappa_m is not None and row.kappa_m > 1 + ROUNDING for row in plan.stages)
+    if not rising:
         return ""
-    rises = f"η rises after {counted(plan.rising, 'stage')} (κ_m > 1)"
+    rises = f"η rises after {counted(rising, 'stage')} (κ_m > 1)"
     return f"{rises}: a whole number of batches cannot follow δ_m closer, and η makes up for it"
 
 
