@@ -147,10 +147,10 @@ def test_noise(place: Path) -> None:
 
 def test_study(place: Path) -> None:
     """The rows and both tables are those of the records: nothing changes."""
-    made = [place / name for name in ("results/rows.yaml", "README.md", "results/README.md")]
-    before = [path.read_bytes() for path in made]
+    files = [place / name for name in ("results/rows.yaml", "README.md", "results/README.md")]
+    before = [path.read_bytes() for path in files]
     succeed(place, "make study")
-    assert [path.read_bytes() for path in made] == before
+    assert [path.read_bytes() for path in files] == before
 
 
 @pytest.mark.slow
@@ -188,7 +188,6 @@ def test_lint(place: Path) -> None:
 
 @pytest.mark.slow
 def test_unit_and_its_kin(place: Path) -> None:
-    """Each with a file that takes a moment."""
     assert " passed" in succeed(place, 'make unit ARGS="-n 0 tests/data/test_readers.py"')
     assert " skipped" in succeed(place, 'make test-gpu ARGS="tests/train/test_optim.py"', **NO_GPU)
 

@@ -11,27 +11,27 @@ from pathlib import Path
 
 import pytest
 from clone import copy_sources
-from conftest import clean_environment
+from conftest import Ended, clean_environment
 
 pytestmark = pytest.mark.slow
 SMALL = ("epochs=1", "dataset.samples=96", "model.width=4", "noise.batches=2", "noise.batch_size=8")
 
 
-def done(folder: Path, *command: str | Path) -> subprocess.CompletedProcess[str]:
+def done(folder: Path, *command: str | Path) -> Ended:
     """A command in an environment that has no path to the clone."""
     environment = clean_environment(MPLCONFIGDIR=str(folder))
     environment.pop("PYTHONPATH", None)
-    return subprocess.run(
-        [str(one) for one in command],
+    ended = subprocess.run(
+        [str(word) for word in command],
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
+    return Ended(ended.returncode, ended.stdout, ended.stderr)
 
 
 def build(sources: Path, place: Path) -> Path:
     """The wheel of these sources, in a folder."""
     pip = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation"]
-    made = done(sources, *pip, "--wheel-dir", place, sources)
-    assert made.returncode == 0, made.stderr
+    done(sources, *pip, "--wheel-dir", place, sources).good()
     (file,) = place.glob("igo-*.whl")
     return file
 
@@ -45,11 +45,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def environment(place: Path, wheel: Path) -> Path:
     """A new environment with the wheel and nothing else."""
-    made = done(place.parent, sys.executable, "-m", "venv", "--without-pip", place)
-    assert made.returncode == 0, made.stderr
+    done(place.parent, sys.executable, "-m", "venv", "--without-pip", place).good()
     pip = [sys.executable, "-m", "pip", "--python", place / "bin" / "python"]
-    installed = done(place, *pip, "install", "--no-deps", "--no-index", wheel)
-    assert installed.returncode == 0, installed.stderr
+    done(place, *pip, "install", "--no-deps", "--no-index", wheel).good()
     return place
 
 
@@ -75,19 +73,17 @@ def test_its_version_is_the_tag(tmp_path: Path) -> None:
     copy_sources(sources)
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
     for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "all"], ["tag", "v9.8.7"]):
-        said = done(sources, *git, *words)
-        assert said.returncode == 0, said.stderr
+        done(sources, *git, *words).good()
     assert build(sources, tmp_path).name == "igo-9.8.7-py3-none-any.whl"
 
 
 def test_alone_it_imports_and_says_what_its_programs_need(empty: Path, tmp_path: Path) -> None:
-    said = done(tmp_path, empty / "bin" / "python", "-c", "import igo; print(igo.__file__)")
-    assert said.returncode == 0, said.stderr
-    assert Path(said.stdout.strip()).is_relative_to(empty)
-    said = done(tmp_path, empty / "bin" / "igo", "train")
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr.startswith("error: omegaconf is missing: ")
-    assert "pip install '.[train,report]'" in said.stderr
+    code = "import igo; print(igo.__file__)"
+    ended = done(tmp_path, empty / "bin" / "python", "-c", code).good()
+    assert Path(ended.stdout.strip()).is_relative_to(empty)
+    error = done(tmp_path, empty / "bin" / "igo", "train").error()
+    assert error.startswith("error: omegaconf is missing: ")
+    assert "pip install '.[train,report]'" in error
 
 
 def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
@@ -104,29 +100,24 @@ def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
 
 
 def test_help_is_read_from_its_own_configuration(full: Path, tmp_path: Path) -> None:
-    said = done(tmp_path, full / "bin" / "igo", "train", "--help")
-    assert said.returncode == 0, said.stderr
-    assert "usage: igo train [" in said.stdout
-    assert "schedule=…  (default: graduated)" in said.stdout
-    there = done(
-        tmp_path, full / "bin" / "python", "-c", "from igo.ground import paths; print(paths.CONF)"
-    )
+    ended = done(tmp_path, full / "bin" / "igo", "train", "--help").good()
+    assert "usage: igo train [" in ended.stdout
+    assert "schedule=…  (default: graduated)" in ended.stdout
+    code = "from igo.ground import paths; print(paths.CONF)"
+    there = done(tmp_path, full / "bin" / "python", "-c", code)
     assert Path(there.stdout.strip()).is_relative_to(full)
 
 
 def test_it_trains_sweeps_and_reports(full: Path, tmp_path: Path) -> None:
     igo = full / "bin" / "igo"
-    run = done(tmp_path, igo, "train", *SMALL, "schedule=constant", "tracking.mode=offline")
-    assert run.returncode == 0, run.stderr
+    run = done(tmp_path, igo, "train", *SMALL, "schedule=constant", "tracking.mode=offline").good()
     assert "finished: test accuracy" in run.stdout
-    swept = done(tmp_path, igo, "train", "-m", *SMALL, "epochs=2", "p=0.5,1", "tracking=none")
-    assert swept.returncode == 0, swept.stderr
+    done(tmp_path, igo, "train", "-m", *SMALL, "epochs=2", "p=0.5,1", "tracking=none").good()
     commands = [
         json.loads(file.read_text())["command"] for file in tmp_path.glob("runs/*/status.json")
     ]
     assert len(commands) == 3
     assert all(command.startswith("igo train ") for command in commands)
-    assert done(tmp_path, igo, "sweep-status").returncode == 0
-    report = done(tmp_path, igo, "report", "runs=runs", "output=report")
-    assert report.returncode == 0, report.stderr
+    done(tmp_path, igo, "sweep-status").good()
+    done(tmp_path, igo, "report", "runs=runs", "output=report").good()
     assert "</html>" in (tmp_path / "report" / "index.html").read_text()
