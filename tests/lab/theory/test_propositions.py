@@ -1,11 +1,13 @@
 import numpy as np
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.theory import laboratory
 from lab.theory import propositions as props
 from lab.theory.studies.convexity import sample_widths
-from lab.theory.studies.decay_rates import SCHEDULES, decay_rates
+from lab.theory.studies.decay_rates import SCHEDULES, STUDY, decay_rates, powers_are_allowed
 from lab.theory.studies.movement import movement_checks
 
 A = st.floats(1.4143, 50)
@@ -113,3 +115,25 @@ def test_only_powers_up_to_one_keep_half_the_noise_each_stage():
 def test_a_at_most_root_two_is_refused(a):
     with pytest.raises(ValueError, match="√2"):
         props.printed_width_bounds(a)
+
+
+def test_no_sampled_width_at_a_2_lets_p_1_in():
+    """γ of p = 1 is ½ at its smallest, and Prop. 3.3 asks for γ > 1/d."""
+    rng = np.random.default_rng(0)
+    distance = 2 * np.sqrt(rng.random(200_000))  # inside N(x*; a r), r = 1
+    cosine, u = np.cos(rng.uniform(0, np.pi / 2, 200_000)), rng.random(200_000)
+    delta = props.delta_minus(distance, u, cosine, 1.0, 2.0)
+    widths = props.width(1.0, 2.0, delta[np.isfinite(delta)])
+    assert len(widths) > 100
+    assert widths.max() < 2
+    assert widths.max() == pytest.approx(2, abs=0.1)
+    assert (1 / widths > 0.5).all()
+    assert props.optimal_decay_rates(200, 1.0)[:-1].min() == 0.5
+
+
+def test_the_row_excludes_p_1_at_a_2_alone():
+    frames = laboratory.read_frames(ROOT / "results" / "theory", STUDY.frames)
+    seen = powers_are_allowed.look(frames)
+    refused = [check.what for check in seen.parts if check.holds is False]
+    assert refused == ["smallest γ_m less 0.5, p = 1, a_m = 2"]
+    assert all(check.holds is False for check in seen.controls)
