@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 
 from benchmarks import programs
 from benchmarks.ratios import Row, Spread
@@ -20,16 +21,10 @@ def measure(repeats: int, samples: int) -> list[Row]:
     runs = [[*RUN, f"epochs={epochs}", f"dataset.samples={samples}", f"seed={i}"] for i in range(k)]
     single = [[*run, "engine.threads=1"] for run in runs]
     images = k * epochs * samples
-    by_order: dict[str, list[float]] = {
-        "in sequence": [],
-        "in sequence, one thread": [],
-        "at once": [],
-    }
+    by_order: dict[str, list[float]] = defaultdict(list)
     for _ in range(repeats):
-        by_order["in sequence"].append(images / sum(programs.together([run]) for run in runs))
-        by_order["in sequence, one thread"].append(
-            images / sum(programs.together([run]) for run in single)
-        )
+        for order, typed in (("in sequence", runs), ("in sequence, one thread", single)):
+            by_order[order].append(images / sum(programs.together([run]) for run in typed))
         by_order["at once"].append(images / programs.together(single))
     return [
         {

@@ -32,8 +32,6 @@ NOTE = (
 COLOURS = {"plain": "#0072B2", "lightning_trainer": "#E69F00", "timm_pieces": "#CC79A7",
            "ours": "#D55E00", "steady": "#56B4E9",
            "bare": "#777777"}  # fmt: skip
-# Dense peak of 16-bit arithmetic with 32-bit sums, FLOP/s, from the vendor's data sheets.
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "V100": 125e12, "L4": 121e12}
 
 
 def facts(command: str) -> Row:
@@ -60,12 +58,6 @@ def folder() -> Path:
     if instructions == "AVX512" or torch.cuda.is_available():
         return RESULTS
     return RESULTS / instructions.lower()
-
-
-def utilisation(images_per_second: float, flop_per_image: float, gpu: str) -> float | None:
-    """Share of the GPU's peak; None if PEAK does not have this GPU."""
-    peak = next((peak for name, peak in PEAK.items() if name in gpu), None)
-    return None if peak is None else images_per_second * flop_per_image / peak
 
 
 def save(result: Row, path: Path) -> None:

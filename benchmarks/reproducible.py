@@ -143,13 +143,8 @@ def row(comparison: Comparison, first: Trace, second: Trace) -> list[str]:
     ]
     before, after = (100 * trace.records[-1]["test/accuracy"] for trace in (first, second))
     shown = ["same bits" if d == 0 else f"{d:.0e}" for d in distances]
-    return [
-        comparison.difference,
-        comparison.network,
-        comparison.precision,
-        *shown,
-        f"{before:.2f} %, {after - before:+.2f}",
-    ]
+    accuracy = f"{before:.2f} %, {after - before:+.2f}"
+    return [comparison.difference, comparison.network, comparison.precision, *shown, accuracy]
 
 
 def main(words: Sequence[str]) -> None:
@@ -164,12 +159,8 @@ def main(words: Sequence[str]) -> None:
         traces = []
         for settings in (comparison.first, comparison.second):
             with ProcessPoolExecutor(1, spawn) as process:
-                run_settings = (
-                    *settings,
-                    f"epochs={epochs}",
-                    f"engine.precision={comparison.precision}",
-                )
-                traces.append(process.submit(trained, run_settings, comparison.network).result())
+                typed = (*settings, f"epochs={epochs}", f"engine.precision={comparison.precision}")
+                traces.append(process.submit(trained, typed, comparison.network).result())
         print(f"| {' | '.join(row(comparison, *traces))} |", flush=True)
 
 

@@ -13,6 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from benchmarks import apart, cells, files, growth, parallel, ratios, report, rounds, startup
 from igo.ground.errors import UserError, nearest
 
@@ -48,19 +50,18 @@ def main(words: list[str]) -> None:
 
 def contenders(names: list[str], data_dir: Path, quick: bool) -> Iterator[tuple[str, ratios.Row]]:
     """The results of each cell: turns of all contenders and their ratios; prints the targets."""
+    hardware = "cuda" if torch.cuda.is_available() else "cpu"
     verdicts_of_cells: list[ratios.Row] = []
     with rounds.Workers() as workers:
         for name in names:
             cell = cells.make(name, data_dir, quick)
             extra = ("steady",) * cell.whole_run
             turns = workers.measure(cell, (*rounds.CONTENDERS, *extra))
-            flop = flop_per_image(cell)
-            rows = with_utilisation(ratios.summary(turns), flop)
+            rows = ratios.summary(turns)
             report.show(name, rows)
-            verdicts = ratios.verdicts(rows, "cuda" if _gpu() else "cpu")
+            verdicts = ratios.verdicts(rows, hardware)
             verdicts_of_cells += verdicts
-            yield name, {"contenders": rows, "targets": verdicts,
-                         "flop_per_image": flop, "turns": turns}  # fmt: skip
+            yield name, {"contenders": rows, "targets": verdicts, "turns": turns}
     report.show("Targets: images a second of ours over the other's", verdicts_of_cells)
 
 
@@ -75,9 +76,6 @@ def others(names: list[str], quick: bool) -> Iterator[tuple[str, ratios.Row]]:
             datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
             result[name] = startup.measure(datasets, repeats=1 if quick else 5)
             report.show("First update ended ÷ (import torch + reading the data)", result[name])
-            if not quick:
-                result["imports"] = startup.imports("dataset=digits", "tracking=none")
-                report.show("Imports, each package's own modules", result["imports"])
         elif name == "parallel":
             result[name] = parallel.measure(1 if quick else 3, 2_000 if quick else 4_000)
             report.show("Small runs at once and in sequence", result[name])
@@ -85,39 +83,6 @@ def others(names: list[str], quick: bool) -> Iterator[tuple[str, ratios.Row]]:
             result[name] = growth.measure(quick)
             report.show("As the work grows", result[name])
         yield name, result
-
-
-def flop_per_image(cell: cells.Cell) -> float:
-    """Floating-point operations of forward and backward, counted by PyTorch."""
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from igo.train import models
-
-    dataset = cell.config.dataset
-    network = models.build(cell.config.model, dataset).to("meta")
-    images = torch.empty(2, dataset.channels, dataset.image_size, dataset.image_size, device="meta")
-    with FlopCounterMode(display=False) as counter:
-        network(images).sum().backward()
-    return counter.get_total_flops() / 2
-
-
-def with_utilisation(rows: list[ratios.Row], flop: float) -> list[ratios.Row]:
-    """Add, on a GPU, the share of its peak that the model's arithmetic reaches."""
-    gpu = _gpu()
-    if not gpu:
-        return rows
-    return [
-        {**row, "model_flop_utilisation": report.utilisation(
-            row["images_per_second"].median, flop, gpu)}
-        for row in rows
-    ]  # fmt: skip
-
-
-def _gpu() -> str:
-    import torch
-
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The time from the start of the process to the end of the first update, and that of its imports.
+"""The time from the start of the process to the end of the first update.
 
 It is compared with importing torch alone, plus reading the data set after all imports. A second
 comparison also makes an optimizer, which imports torch._dynamo: every training with torch.optim has
@@ -12,7 +12,6 @@ import os
 import runpy
 import sys
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -73,26 +72,6 @@ def first_update(*overrides: str) -> dict[str, float]:
     out, _ = programs.output(command)
     marks: dict[str, float] = json.loads(out.splitlines()[-1])
     return marks
-
-
-def imports(*overrides: str) -> list[Row]:
-    """Milliseconds of importing the modules of each package, the slowest package first."""
-    _, err = programs.output(
-        [sys.executable, "-X", "importtime", "-m", "benchmarks.startup", repr(time.time()),
-         *overrides]
-    )  # fmt: skip
-    microseconds: Counter[str] = Counter()
-    first: dict[str, int] = {}
-    for line in err.splitlines():
-        columns = line.removeprefix("import time:").split("|")
-        if line.startswith("import time:") and columns[0].strip().isdigit():
-            package = columns[2].strip().split(".")[0]
-            microseconds[package] += int(columns[0])
-            first.setdefault(package, len(first))
-    return [
-        {"package": package, "milliseconds": us / 1000, "order": first[package]}
-        for package, us in microseconds.most_common(12)
-    ]
 
 
 def _wall(command: list[str]) -> float:

@@ -35,15 +35,8 @@ def make_runs(root: Path, count: int, epochs: int = EPOCHS) -> None:
     ]
     for i in range(count):
         p, split = P[i % len(P)], SPLIT[i // len(P) % len(SPLIT)]
-        seed = i // (len(P) * len(SPLIT))
-        settings = {
-            "p: 0.5": f"p: {p}",
-            "split: 0.5": f"split: {split}",
-            "seed: 0": f"seed: {seed}",
-        }
-        config = text
-        for default, setting in settings.items():
-            config = config.replace(f"{default}\n", f"{setting}\n")
+        config = text.replace("p: 0.5\n", f"p: {p}\n").replace("split: 0.5\n", f"split: {split}\n")
+        config = config.replace("seed: 0\n", f"seed: {i // (len(P) * len(SPLIT))}\n")
         folder = root / f"digits-resnet8-graduated-{i:010x}"
         folder.mkdir(parents=True)
         (folder / "config.yaml").write_text(config)

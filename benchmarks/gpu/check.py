@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu import processes
-from benchmarks.gpu.part import Part, Quiet, Result, configured, prepared, synchronise
+from benchmarks.gpu.part import Part, Quiet, Result, configured, prepared
 from benchmarks.programs import ROOT
+from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
 from igo.method.groups import write
 from igo.method.sampler import BatchSampler

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.cells import configure
 from igo.config.plan import make_plan
@@ -120,9 +119,3 @@ def configured(part: Part, folder: Path, *overrides: str) -> Config:
 def prepared(config: Config) -> Training:
     """A run, ready to train."""
     return assemble.prepare(config, make_plan(config))
-
-
-def synchronise() -> None:
-    """Wait for the GPU, if there is one."""
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()

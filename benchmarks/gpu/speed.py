@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from benchmarks import bare
-from benchmarks.gpu.part import Part, Result, configured, prepared, synchronise
+from benchmarks.gpu.part import Part, Result, configured, prepared
+from benchmarks.worker import synchronise
 from igo.config.schema import Config
 from igo.runs import assemble, checkpoint
 from igo.train import recovery
