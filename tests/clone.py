@@ -64,7 +64,7 @@ def run(place: Path, command: str, **environment: str) -> subprocess.CompletedPr
 def succeed(place: Path, command: str, **environment: str) -> str:
     """Run a line of bash that must end with exit code 0 and without a traceback; its output."""
     done = run(place, command, **environment)
-    said = f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
-    assert done.returncode == 0, said
-    assert "Traceback" not in done.stdout + done.stderr, said
+    output = f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    assert done.returncode == 0, output
+    assert "Traceback" not in done.stdout + done.stderr, output
     return done.stdout

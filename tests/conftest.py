@@ -84,7 +84,7 @@ def configure(*overrides: str) -> Config:
     """Compose and check a configuration from command line overrides."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = _composer().compose(overrides)
-    return load(composed, [one.split("=")[0] for one in overrides])
+    return load(composed, [override.split("=")[0] for override in overrides])
 
 
 @cache
@@ -139,21 +139,21 @@ def status(place: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "status.json").read_text()))
 
 
-def assert_equal(found: Any, wanted: Any) -> None:
+def assert_equal(actual: Any, wanted: Any) -> None:
     """Equal to the bit, containers and their order included."""
-    assert type(found) is type(wanted)
-    if isinstance(found, torch.Tensor):
-        assert found.dtype == wanted.dtype
-        assert torch.equal(found, wanted)
-    elif isinstance(found, dict):
-        assert list(found) == list(wanted)
-        for key in found:
-            assert_equal(found[key], wanted[key])
-    elif isinstance(found, list):
-        for pair in zip(found, wanted, strict=True):
+    assert type(actual) is type(wanted)
+    if isinstance(actual, torch.Tensor):
+        assert actual.dtype == wanted.dtype
+        assert torch.equal(actual, wanted)
+    elif isinstance(actual, dict):
+        assert list(actual) == list(wanted)
+        for key in actual:
+            assert_equal(actual[key], wanted[key])
+    elif isinstance(actual, list):
+        for pair in zip(actual, wanted, strict=True):
             assert_equal(*pair)
     else:
-        assert found == wanted
+        assert actual == wanted
 
 
 class Quiet:
@@ -179,8 +179,8 @@ def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     from forked import shared_forge  # which imports this file
 
     def start(*arguments: str, **more: Any) -> Ended:
-        said = tmp_path_factory.mktemp("said")
-        return shared_forge().run(tmp_path, *arguments, said=said, **more)
+        outputs = tmp_path_factory.mktemp("outputs")
+        return shared_forge().run(tmp_path, *arguments, outputs=outputs, **more)
 
     return start
 

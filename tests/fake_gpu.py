@@ -40,7 +40,7 @@ class OnGpu(Tensor):
 
     @staticmethod
     def __new__(cls, held: Tensor) -> OnGpu:
-        made = Tensor._make_wrapper_subclass(
+        tensor = Tensor._make_wrapper_subclass(
             cls,
             held.shape,
             strides=held.stride(),
@@ -49,8 +49,8 @@ class OnGpu(Tensor):
             layout=held.layout,
             device=torch.device("fakegpu", 0),
         )
-        made.held = held
-        return made
+        tensor.held = held
+        return tensor
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 
@@ -84,14 +84,14 @@ class Traffic(TorchDispatchMode):
     ) -> Any:
         named = named or {}
         wanted = named.get("device")
-        here = [isinstance(one, OnGpu) for one in tree_leaves((args, named)) if _is_tensor(one)]
+        here = [isinstance(leaf, OnGpu) for leaf in tree_leaves((args, named)) if _is_tensor(leaf)]
         if not any(here) and (wanted is None or _on_host(wanted)):
             return operation(*args, **named)
         self._watch(operation.name(), args, named)
         return _compute(operation, args, named)
 
     def _watch(self, name: str, args: Any, named: dict[str, Any]) -> None:
-        tensors = [one for one in tree_leaves((args, named)) if _is_tensor(one)]
+        tensors = [leaf for leaf in tree_leaves((args, named)) if _is_tensor(leaf)]
         wanted = named.get("device")
         if name.startswith(COPYING):
             source = args[1] if "copy_" in name and "_to_copy" not in name else args[0]
@@ -101,8 +101,8 @@ class Traffic(TorchDispatchMode):
             elif not isinstance(source, OnGpu) and target is not None and not _on_host(target):
                 self.copies += 1
             return
-        mixed = [one for one in tensors if not isinstance(one, OnGpu) and one.dim()]
-        if mixed and any(isinstance(one, OnGpu) for one in tensors):
+        mixed = [tensor for tensor in tensors if not isinstance(tensor, OnGpu) and tensor.dim()]
+        if mixed and any(isinstance(tensor, OnGpu) for tensor in tensors):
             raise WrongDevice(f"{name}: a tensor {tuple(mixed[0].shape)} of the host")
         if name in READING or (name.startswith("aten::index") and _masked(tensors)):
             self.reads += 1
@@ -131,19 +131,19 @@ def _compute(operation: Any, args: Any, named: dict[str, Any]) -> Any:
     """Do it on what the tensors hold; what comes out is on the device that it would be on."""
     wanted = named.get("device")
     inner = {**named, "device": torch.device("cpu")} if wanted is not None else named
-    found = operation(*tree_map(_held, args), **tree_map(_held, inner))
+    computed = operation(*tree_map(_held, args), **tree_map(_held, inner))
     if wanted is not None and _on_host(wanted):
-        return found
-    wrapped = tree_map(lambda one: OnGpu(one) if _is_tensor(one) else one, found)
+        return computed
+    wrapped = tree_map(lambda leaf: OnGpu(leaf) if _is_tensor(leaf) else leaf, computed)
     return return_and_correct_aliasing(operation, args, named, wrapped)
 
 
-def _is_tensor(one: object) -> bool:
-    return isinstance(one, Tensor)
+def _is_tensor(leaf: object) -> bool:
+    return isinstance(leaf, Tensor)
 
 
-def _held(one: Any) -> Any:
-    return one.held if isinstance(one, OnGpu) else one
+def _held(leaf: Any) -> Any:
+    return leaf.held if isinstance(leaf, OnGpu) else leaf
 
 
 def _on_host(where: Any) -> bool:
@@ -152,4 +152,4 @@ def _on_host(where: Any) -> bool:
 
 def _masked(tensors: list[Tensor]) -> bool:
     """Whether something is picked by a mask, whose ones have to be counted first."""
-    return any(one.dtype in (torch.bool, torch.uint8) for one in tensors[1:])
+    return any(tensor.dtype in (torch.bool, torch.uint8) for tensor in tensors[1:])

@@ -112,7 +112,7 @@ class Forge:
         function: str = "",
         command: str = "",
         bare: bool = False,
-        said: Path | None = None,
+        outputs: Path | None = None,
         **environment: str,
     ) -> Ended:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
@@ -130,7 +130,7 @@ class Forge:
             function: full name of one to call with the arguments instead; see ``results``.
             command: ``igo COMMAND …``, or ``python -m lab.…``, with the arguments instead.
             bare: leave runs_dir out.
-            said: the folder where the outputs are kept; None = the working directory.
+            outputs: the folder where the outputs are kept; None = the working directory.
             environment: variables to set.
         """
         place = () if bare or function or command else (f"runs_dir={folder / 'runs'}",)
@@ -144,7 +144,7 @@ class Forge:
         for rank in range(ranks):
             named = group | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) if group else {}
             ending = f"-{rank}.txt" if rank else ".txt"
-            files.append([(said or folder) / f"{name}{ending}" for name in ("out", "err")])
+            files.append([(outputs or folder) / f"{name}{ending}" for name in ("out", "err")])
             given = (rank, folder, files[-1], environment | named, disturb, program, cpu)
             processes.append(server().Process(target=_run, args=given))
             processes[-1].start()
@@ -248,7 +248,7 @@ def _owner(function: str) -> tuple[Any, str]:
 
 def _write_half(original: Any, *arguments: Any, **named: Any) -> None:
     """Let a function write into a file object, and keep half of it."""
-    where = next(one for one in arguments if hasattr(one, "truncate"))
+    where = next(argument for argument in arguments if hasattr(argument, "truncate"))
     start = where.tell()
     original(*arguments, **named)
     where.truncate(start + (where.tell() - start) // 2)

@@ -58,13 +58,13 @@ def kill_children() -> None:
 
 def children() -> list[int]:
     """The processes whose parent is this one."""
-    found = []
+    processes = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has ended meanwhile
             parent = stat.read_text().rpartition(")")[2].split()[1]
             if int(parent) == os.getpid():
-                found.append(int(stat.parent.name))
-    return found
+                processes.append(int(stat.parent.name))
+    return processes
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def doubled(build: Build) -> Build:
 
     def built(*given: Any) -> nn.Module:
         network = build(*given).double()
-        network.register_forward_pre_hook(lambda _, inputs: tuple(one.double() for one in inputs))
+        network.register_forward_pre_hook(lambda _, inputs: tuple(x.double() for x in inputs))
         return network
 
     return built

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from igo.analysis.sharpness import measure as sharpness
 from igo.config.plan import make_plan
-from igo.noise import measure as own
+from igo.noise import measure as noise_of
 from igo.noise.surface import Surface
 from igo.runs import assemble
 from igo.train import engine, loop, models, on_device, pointwise
@@ -51,7 +51,7 @@ def train(where: str, *overrides: str) -> dict[str, Any]:
         loop.train(training, progress, Quiet(), lambda _: None, lambda: None)
         state = {name: held(value) for name, value in training.network.state_dict().items()}
         return {
-            "records": [_without_times(one) for one in progress.records],
+            "records": [_without_times(record) for record in progress.records],
             "state": state,
             "reads": traffic.reads,
             "copies": traffic.copies,
@@ -65,12 +65,12 @@ def measure(where: str, *overrides: str) -> dict[str, Any]:
         settings = sharpness.Settings(samples=40, steps=2, eigenvalues=1, probes=2, batch_size=20)
         network = training.network.eval()
         batches = sharpness._images(training, settings)
-        found = sharpness._numbers(Surface(network, F.cross_entropy, batches), settings, _nothing)
-        single = own.per_sample(
+        numbers = sharpness._numbers(Surface(network, F.cross_entropy, batches), settings, _nothing)
+        single = noise_of.per_sample(
             network, F.cross_entropy, lambda: training.data.plain_batches(_indices()), n=16
         )
         return {
-            "sharpness": {k: v for k, v in found.items() if isinstance(v, float)},
+            "sharpness": {k: v for k, v in numbers.items() if isinstance(v, float)},
             "variance": single.variance,
             "reads": traffic.reads,
             "copies": traffic.copies,
@@ -98,21 +98,21 @@ def held(value: Tensor) -> Tensor:
 
 
 def _offset_on_the_host() -> Any:
-    made = on_device.Normalise.__init__
+    original = on_device.Normalise.__init__
 
     def init(self: on_device.Normalise, *arguments: Any) -> None:
-        made(self, *arguments)
+        original(self, *arguments)
         self._offset = held(self._offset)
 
     return mock.patch.object(on_device.Normalise, "__init__", init)
 
 
 def _before_each_step(what: Callable[[Tensor], object]) -> Any:
-    made = Engine.backward
+    original = Engine.backward
 
     def backward(self: Engine, network: Any, images: Tensor, *more: Any) -> Tensor:
         what(images)
-        return made(self, network, images, *more)
+        return original(self, network, images, *more)
 
     return mock.patch.object(Engine, "backward", backward)
 

@@ -43,10 +43,10 @@ def record_runs(
         config = _composer().job(line).config
     folders = []
     for index, seed in enumerate(seeds):
-        own = copy.deepcopy(config)
-        own.seed = seed
+        seeded = copy.deepcopy(config)
+        seeded.seed = seed
         last = None if accuracies is None else accuracies[index]
-        folders.append(_write(own, overrides, centre, last))
+        folders.append(_write(seeded, overrides, centre, last))
     return folders
 
 

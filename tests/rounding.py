@@ -34,16 +34,16 @@ def terms(network: nn.Module, images: Tensor, *, backward: bool = True) -> int:
     In each layer: over what a unit sees, and over what sees it; over samples and places, for the
     gradient of its weights, and in BatchNorm for two moments and their two slopes.
     """
-    found = [len(images)]
+    counted = [len(images)]
 
-    def count(layer: nn.Module, _: object, made: Tensor) -> None:
-        weight, places = layer.get_parameter("weight"), made.numel() // made.shape[1]
+    def count(layer: nn.Module, _: object, output: Tensor) -> None:
+        weight, places = layer.get_parameter("weight"), output.numel() // output.shape[1]
         if weight.dim() == 1:
             sums = [2 * places if layer.training else 1, 2 * places]
         else:
             outputs, inputs = weight.shape[:2]
             sums = [weight.numel() // outputs, weight.numel() // inputs + places]
-        found.extend(sums if backward else sums[:1])
+        counted.extend(sums if backward else sums[:1])
 
     copied = copy.deepcopy(network)
     for layer in copied.modules():
@@ -51,16 +51,16 @@ def terms(network: nn.Module, images: Tensor, *, backward: bool = True) -> int:
             layer.register_forward_hook(count)
     with torch.no_grad():
         copied(images)
-    return sum(found)
+    return sum(counted)
 
 
 def assert_close(
-    found: Tensor, wanted: Tensor, *terms: int, magnitude: float = 0.0, name: str = ""
+    actual: Tensor, wanted: Tensor, *terms: int, magnitude: float = 0.0, name: str = ""
 ) -> None:
     """Two tensors are one result, but for the rounding of float32.
 
     Args:
-        found: made in float32.
+        actual: made in float32.
         wanted: made in float32, or finer.
         terms: of each sum, one feeding the next.
         magnitude: Σ|x_i|, where the sums cancel; else the largest entry that is wanted.
@@ -68,5 +68,5 @@ def assert_close(
     """
     slack = bound(*terms) * (magnitude or float(wanted.detach().abs().max()))
     torch.testing.assert_close(
-        found.double(), wanted.double(), rtol=0, atol=slack, msg=lambda text: f"{name} {text}"
+        actual.double(), wanted.double(), rtol=0, atol=slack, msg=lambda text: f"{name} {text}"
     )

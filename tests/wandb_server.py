@@ -241,7 +241,7 @@ class WandbServer:
 
     def _make_sweep(self, asked: dict[str, Any]) -> dict[str, Any]:
         config = yaml.safe_load(asked["config"])
-        values = [one["values"] for one in config["parameters"].values()]
+        values = [parameter["values"] for parameter in config["parameters"].values()]
         name = f"sweep{len(self.sweeps) + 1}"
         self.sweeps[name] = Sweep(config, itertools.product(*values))
         project = {"id": "p", "name": asked["projectName"], "entity": {"id": "e", "name": "team"}}

@@ -182,8 +182,8 @@ def test_a_runs_dir_that_cannot_be_made_is_refused_before_the_plan(
     (tmp_path / "file").touch()
     done = program(f"runs_dir={place}", *typed.split(), bare=True)
     assert (done.returncode, done.stdout) == (2, "")
-    (said,) = done.stderr.splitlines()
-    assert said.startswith(f"error: runs_dir={place} is not allowed: it cannot be made")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: runs_dir={place} is not allowed: it cannot be made")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
@@ -238,15 +238,15 @@ def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(tmp_path: Pa
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (said,) = done.stderr.splitlines()
-    assert "engine.precision=bf16 is emulated on this CPU, which is slow: fp32 is faster" in said
+    (warning,) = done.stderr.splitlines()
+    assert "engine.precision=bf16 is emulated on this CPU, which is slow: fp32 is faster" in warning
     assert precisions(tmp_path) == {"bfloat16", "fp32"}  # it names the run
 
 
 def precisions(tmp_path: Path) -> set[str]:
     """What the runs' records say that they computed in."""
-    found = (tmp_path / "runs").glob("*/status.json")
-    return {json.loads(path.read_text())["hardware"]["precision"] for path in found}
+    files = (tmp_path / "runs").glob("*/status.json")
+    return {json.loads(path.read_text())["hardware"]["precision"] for path in files}
 
 
 def test_a_multirun_trains_each_combination(program: Program, tmp_path: Path) -> None:

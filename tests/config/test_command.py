@@ -26,9 +26,9 @@ def igo(folder: Path, *typed: str, **environment: str) -> subprocess.CompletedPr
 
 @pytest.mark.parametrize("typed", [[], ["--help"], ["-h"]])
 def test_help_lists_every_command_with_what_it_does(typed: list[str], tmp_path: Path) -> None:
-    said = igo(tmp_path, *typed)
-    assert (said.returncode, said.stderr) == (0, "")
-    lines = [line.split(maxsplit=1) for line in said.stdout.splitlines()[2:-2]]
+    ended = igo(tmp_path, *typed)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    lines = [line.split(maxsplit=1) for line in ended.stdout.splitlines()[2:-2]]
     assert [name for name, _ in lines] == list(COMMANDS)
     for (_, says), config_name in zip(lines, COMMANDS.values(), strict=True):
         assert (ROOT / "conf" / f"{config_name}.yaml").read_text().startswith(f"# {says}\n")
@@ -36,9 +36,9 @@ def test_help_lists_every_command_with_what_it_does(typed: list[str], tmp_path: 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_explains_itself(command: str, tmp_path: Path) -> None:
-    said = igo(tmp_path, command, "--help")
-    assert (said.returncode, said.stderr) == (0, "")
-    assert f"usage: igo {command} [" in said.stdout
+    ended = igo(tmp_path, command, "--help")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert f"usage: igo {command} [" in ended.stdout
 
 
 def test_every_configuration_has_a_command() -> None:
@@ -48,18 +48,18 @@ def test_every_configuration_has_a_command() -> None:
 
 
 def test_a_wrong_command_is_one_line(tmp_path: Path) -> None:
-    said = igo(tmp_path, "tabel")
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == (
+    ended = igo(tmp_path, "tabel")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
         "error: there is no command 'tabel'. Did you mean 'table'? (igo --help lists all)\n"
     )
 
 
 def test_without_its_extras_it_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "omegaconf.py").write_text("raise ModuleNotFoundError(name='omegaconf')\n")
-    said = igo(tmp_path, "train", PYTHONPATH=os.pathsep.join([str(tmp_path), PLACE["PYTHONPATH"]]))
-    assert (said.returncode, said.stdout) == (2, "")
-    assert said.stderr == (
+    ended = igo(tmp_path, "train", PYTHONPATH=os.pathsep.join([str(tmp_path), PLACE["PYTHONPATH"]]))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
         "error: omegaconf is missing: source .venv/bin/activate, or pip install '.[train,report]'"
         " in the clone of igo\n"
     )
@@ -73,7 +73,7 @@ def test_configuration_is_that_of_the_clone() -> None:
 def test_train_is_the_script(tmp_path: Path) -> None:
     """By a plan alone, so that nothing is trained."""
     script = [sys.executable, str(ROOT / "src" / "train.py"), "dry_run=true", "epochs=3"]
-    said = subprocess.run(
+    ended = subprocess.run(
         script,
         cwd=tmp_path,
         env=clean_environment(**PLACE),
@@ -81,4 +81,4 @@ def test_train_is_the_script(tmp_path: Path) -> None:
         text=True,
         check=True,
     )
-    assert igo(tmp_path, "train", "dry_run=true", "epochs=3").stdout == said.stdout
+    assert igo(tmp_path, "train", "dry_run=true", "epochs=3").stdout == ended.stdout

@@ -54,8 +54,8 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
         held = yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text())
         if "defaults" in held:  # it builds on another one
             continue
-        own = {*parameters(held["profile"]), *(("kappa", "lam") if name == "step" else ())}
-        assert set(held) - common == own, name
+        wanted = {*parameters(held["profile"]), *(("kappa", "lam") if name == "step" else ())}
+        assert set(held) - common == wanted, name
 
 
 def test_one_stage_an_epoch_is_the_default(make_config: Make) -> None:
@@ -106,7 +106,7 @@ def test_a_setting_counts_where_it_changes_the_result(make_config: Callable[...,
     """Statistics of BatchNorm that are no rank's own, and updates that all were made, are one."""
 
     def changed(*overrides: str) -> dict[str, object]:
-        plain, other = (result_settings(make_config(*one)) for one in ((), overrides))
+        plain, other = (result_settings(make_config(*typed)) for typed in ((), overrides))
         return {name: other[name] for name in other if other[name] != plain.get(name)}
 
     assert not changed("engine.batchnorm=synced", "engine.non_finite=stop", "engine.threads=1")

@@ -17,8 +17,8 @@ from igo.method.profiles import PROFILES, parameters
 
 @pytest.fixture(scope="module")
 def make() -> Iterator[Callable[..., Config]]:
-    with composing() as found:
-        yield found
+    with composing() as configure:
+        yield configure
 
 
 MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
@@ -232,14 +232,16 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
 def test_a_mistake_is_answered_with(typed: str, make: Callable[..., Config]) -> None:
     with pytest.raises(UserError) as caught:
         make(*typed.split())
-    said = str(caught.value).replace(" is not allowed", "", 1)
-    assert said.startswith(f"the run {typed}: {MESSAGES[typed]}")
+    message = str(caught.value).replace(" is not allowed", "", 1)
+    assert message.startswith(f"the run {typed}: {MESSAGES[typed]}")
 
 
 def test_every_rule_and_choice_has_a_message_above() -> None:
     answered = {message.split("=")[0] for message in MESSAGES.values()}
-    of_profiles = {f"schedule.{one}" for name in PROFILES for one in parameters(name)}
-    checked = {name for name, one in SETTINGS.items() if one.notes.rule or one.notes.choices}
+    of_profiles = {f"schedule.{parameter}" for name in PROFILES for parameter in parameters(name)}
+    checked = {
+        name for name, setting in SETTINGS.items() if setting.notes.rule or setting.notes.choices
+    }
     assert {*checked, *of_profiles} - answered == set()
 
 

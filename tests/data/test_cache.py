@@ -31,10 +31,10 @@ class Reader:
         return {"images": IMAGES, "labels": np.array([2, 0, 1])}
 
 
-def check(found: Arrays) -> None:
-    np.testing.assert_array_equal(found["images"], IMAGES)
-    np.testing.assert_array_equal(found["labels"], [2, 0, 1])
-    assert sorted(found) == ["images", "labels"]
+def check(arrays: Arrays) -> None:
+    np.testing.assert_array_equal(arrays["images"], IMAGES)
+    np.testing.assert_array_equal(arrays["labels"], [2, 0, 1])
+    assert sorted(arrays) == ["images", "labels"]
 
 
 def test_read_once_for_the_same_sources(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_where_nothing_can_be_written_reading_goes_on(tmp_path: Path) -> None:
     for _ in range(2):
         check(cached(folder, "name", [], read))
     assert read.calls == 2
-    assert [one.name for one in tmp_path.iterdir()] == ["cache"]
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]
 
 
 def test_many_at_once_agree(tmp_path: Path) -> None:
@@ -155,4 +155,4 @@ def test_pages_are_the_files_own_until_written_to(tmp_path: Path) -> None:
 def copied_kilobytes(name: str) -> int:
     entries = re.split(r"\n(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text())
     (mapping,) = (entry for entry in entries if entry.splitlines()[0].endswith(name))
-    return sum(int(found) for found in re.findall(r"Anonymous: +(\d+) kB", mapping))
+    return sum(int(size) for size in re.findall(r"Anonymous: +(\d+) kB", mapping))

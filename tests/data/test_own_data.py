@@ -66,7 +66,7 @@ def write_images(
     return root
 
 
-def found(place: Path) -> dict[str, Any]:
+def recorded_facts(place: Path) -> dict[str, Any]:
     values: dict[str, Any] = yaml.safe_load((run_folder(place) / "config.yaml").read_text())
     return dict(values["dataset"])
 
@@ -90,22 +90,22 @@ def test_arrays_train_and_their_facts_are_recorded(
     shape: tuple[int, ...], channels: int, forge: Forge, tmp_path: Path
 ) -> None:
     file = write_npz(tmp_path / "mine.npz", shape=shape, test=15)
-    own = ("dataset=arrays", f"dataset.file={file}")
-    plan = forge.run(tmp_path, *SHORT, *own, "dry_run=true")
+    settings = ("dataset=arrays", f"dataset.file={file}")
+    plan = forge.run(tmp_path, *SHORT, *settings, "dry_run=true")
     assert "n = 60" in plan.stdout
     assert not (tmp_path / "runs").exists()
-    train(forge, tmp_path, *own)
-    told = found(tmp_path)
-    assert {name: told[name] for name in ("classes", "channels", "image_size", "samples")} == {
+    train(forge, tmp_path, *settings)
+    recorded = recorded_facts(tmp_path)
+    assert {name: recorded[name] for name in ("classes", "channels", "image_size", "samples")} == {
         "classes": 3, "channels": channels, "image_size": 8, "samples": 60,
     }  # fmt: skip
     pixels = np.load(file)["images"].reshape(-1, channels) / 255
-    np.testing.assert_allclose(told["mean"], pixels.mean(axis=0), atol=5e-5)
-    np.testing.assert_allclose(told["std"], pixels.std(axis=0), atol=5e-5)
+    np.testing.assert_allclose(recorded["mean"], pixels.mean(axis=0), atol=5e-5)
+    np.testing.assert_allclose(recorded["std"], pixels.std(axis=0), atol=5e-5)
     status = json.loads((run_folder(tmp_path) / "status.json").read_text())
     assert status["data"]["read_from"] == str(file)
     assert records(run_folder(tmp_path))[-1]["samples"] == 120
-    assert "finished before" in train(forge, tmp_path, *own).stdout
+    assert "finished before" in train(forge, tmp_path, *settings).stdout
 
 
 def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> None:
@@ -121,13 +121,13 @@ def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> No
 def test_images_in_folders_train_and_their_facts_are_recorded(forge: Forge, tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", val=4)
     train(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
-    told = found(tmp_path)
-    facts_told = {name: told[name] for name in ("classes", "channels", "image_size", "samples")}
+    recorded = recorded_facts(tmp_path)
+    facts_told = {name: recorded[name] for name in ("classes", "channels", "image_size", "samples")}
     assert facts_told == {"classes": 3, "channels": 3, "image_size": 12, "samples": 60}
     files = sorted(root.glob("train/*/*.png"))
     pixels = np.stack([np.asarray(Image.open(file)) for file in files]).reshape(-1, 3) / 255
-    np.testing.assert_allclose(told["mean"], pixels.mean(axis=0), atol=5e-5)
-    np.testing.assert_allclose(told["std"], pixels.std(axis=0), atol=5e-5)
+    np.testing.assert_allclose(recorded["mean"], pixels.mean(axis=0), atol=5e-5)
+    np.testing.assert_allclose(recorded["std"], pixels.std(axis=0), atol=5e-5)
 
 
 def test_the_name_of_a_run_does_not_say_where_its_images_are(forge: Forge, tmp_path: Path) -> None:
@@ -155,12 +155,12 @@ def test_grey_images_have_one_channel_unless_told_otherwise(
     tmp_path: Path, make_config: MakeConfig
 ) -> None:
     root = write_images(tmp_path / "mine", mode="L")
-    own = ("dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8")
-    grey, colour = make_config(*own), make_config(*own, "dataset.channels=3")
+    settings = ("dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8")
+    grey, colour = make_config(*settings), make_config(*settings, "dataset.channels=3")
     assert (grey.dataset.channels, colour.dataset.channels) == (1, 3)
     assert colour.dataset.mean == grey.dataset.mean * 3
-    one, three = (next(open_data(c, CPU).test_batches())[0] for c in (grey, colour))
-    torch.testing.assert_close(three, one.expand(-1, 3, -1, -1))
+    single, three = (next(open_data(c, CPU).test_batches())[0] for c in (grey, colour))
+    torch.testing.assert_close(three, single.expand(-1, 3, -1, -1))
 
 
 def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(
@@ -168,16 +168,16 @@ def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(
 ) -> None:
     root = write_images(tmp_path / "mine", size=(30, 20), train=5)
     Image.new("RGB", (9, 9)).save(root / "train/cat/small.png")
-    said = refusal(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
-    assert "20x30" in said
-    assert "dataset.image_size=" in said
+    line = refusal(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
+    assert "20x30" in line
+    assert "dataset.image_size=" in line
     smooth = Image.fromarray(np.linspace(0, 255, 60 * 40).reshape(60, 40).astype(np.uint8))
     smooth.save(root / "train/cat/000.png")
     ours = class_folders.decode(root / "train/cat/000.png", 20, 1)
     theirs = torchvision.center_crop(torchvision.resize(smooth, [20], antialias=True), [20, 20])
     assert np.abs(ours[..., 0].astype(int) - np.asarray(theirs).astype(int)).max() <= 2
     train(forge, tmp_path, "dataset=folder", f"dataset.root={root}", "dataset.image_size=16")
-    assert found(tmp_path)["image_size"] == 16
+    assert recorded_facts(tmp_path)["image_size"] == 16
 
 
 @pytest.mark.parametrize("cache", [True, False])
@@ -208,8 +208,8 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
         "validation_batches": (),
     }.items():  # fmt: skip
         both = zip(*(getattr(d, name)(*arguments) for d in (kept, streamed)), strict=True)
-        for one, other in both:
-            torch.testing.assert_close(one, other, rtol=0, atol=0)
+        for batch, other in both:
+            torch.testing.assert_close(batch, other, rtol=0, atol=0)
     assert facts.find("folder", Place(tmp_path, root, image_size=10))["mean"] == config.dataset.mean
 
 
@@ -224,8 +224,10 @@ def test_own_settings_belong_to_own_data(make_config: MakeConfig, tmp_path: Path
     file = write_npz(tmp_path / "a.npz")
     shutil.copy(file, tmp_path / "b.npz")
     a, b = (
-        make_config("dataset=arrays", f"dataset.file={one}", f"data_dir={tmp_path}", "batch_size=8")
-        for one in (file, tmp_path / "b.npz")
+        make_config(
+            "dataset=arrays", f"dataset.file={path}", f"data_dir={tmp_path}", "batch_size=8"
+        )
+        for path in (file, tmp_path / "b.npz")
     )
     assert signature(a) == signature(b)
     with pytest.raises(UserError, match="only dataset=folder has it"):
@@ -397,9 +399,9 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
 @pytest.mark.parametrize("odd", ODD)
 def test_what_is_no_image_file_is_named(odd: str, tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine")
-    make, said = ODD[odd]
+    make, reason = ODD[odd]
     make(root / "train" / "cat")
-    with pytest.raises(UserError, match=said) as caught:
+    with pytest.raises(UserError, match=reason) as caught:
         readers.read("folder", Place(tmp_path, root=root, image_size=12, channels=3))
     assert "\n" not in str(caught.value)
 

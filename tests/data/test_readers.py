@@ -57,11 +57,11 @@ def server(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
     with http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), partial(Quiet, directory=folder)
-    ) as made:
-        thread = threading.Thread(target=made.serve_forever, args=(0.01,))
+    ) as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.01,))
         thread.start()
-        yield folder, f"http://127.0.0.1:{made.server_port}"
-        made.shutdown()
+        yield folder, f"http://127.0.0.1:{service.server_port}"
+        service.shutdown()
         thread.join()
 
 
@@ -313,10 +313,10 @@ def test_digits_are_scikit_learns_split_once_and_for_all(tmp_path: Path) -> None
     np.testing.assert_array_equal(train.images, again.images)
     both = np.concatenate([train.images, test.images]).reshape(-1, 64)
     labels = np.concatenate([train.labels, test.labels])
-    found = load_digits()
+    digits = load_digits()
     restored = np.rint(both * (16 / 255)).astype(int)  # 17 grey levels, none lost
     mine = sorted(map(tuple, np.column_stack([restored, labels])))
-    assert mine == sorted(map(tuple, np.column_stack([found.data.astype(int), found.target])))
+    assert mine == sorted(map(tuple, np.column_stack([digits.data.astype(int), digits.target])))
     shares = np.bincount(test.labels) / np.bincount(labels)
     np.testing.assert_allclose(shares, 360 / 1797, atol=0.01)  # stratified
 
@@ -374,8 +374,8 @@ def test_a_changed_reader_is_asked_again(tmp_path: Path, monkeypatch: pytest.Mon
             "    split = Split(images, np.arange(4))\n"
             "    return Source('mine', (1,), lambda: (split, split))\n"
         )
-        found = runpy.run_path(str(file))["mine"]
-        monkeypatch.setitem(readers.READERS, "mine", found)
+        reader = runpy.run_path(str(file))["mine"]
+        monkeypatch.setitem(readers.READERS, "mine", reader)
         train, _ = readers.read("mine", Place(tmp_path))
         return int(train.images.max())
 

@@ -59,19 +59,19 @@ def imagenet(data_dir: Path, size: int = 28) -> Images:
 
 
 def folders(data_dir: Path) -> list[str]:
-    names = [one.name for one in data_dir.glob("cache/*") if one.is_dir()]
+    names = [folder.name for folder in data_dir.glob("cache/*") if folder.is_dir()]
     return sorted(re.sub("-[0-9a-f]{12}$", "", name) for name in names)
 
 
-def pixels(one: Stored, n: int) -> list[np.ndarray]:
-    return [one[index] for index in range(n)]
+def pixels(kept: Stored, n: int) -> list[np.ndarray]:
+    return [kept[index] for index in range(n)]
 
 
 def test_images_are_stored_as_torchvision_resizes_them(tmp_path: Path) -> None:
     images = imagenet(write(tmp_path, LARGER))
     resize = v2.Resize(32, antialias=True)
-    for one, files in zip(stored.splits(images), (images.train, images.test), strict=True):
-        for image, file in zip(pixels(one, len(files)), files, strict=True):
+    for split, files in zip(stored.splits(images), (images.train, images.test), strict=True):
+        for image, file in zip(pixels(split, len(files)), files, strict=True):
             opened = Image.open(images.root / file.name).convert("RGB")
             np.testing.assert_array_equal(image, np.asarray(resize(opened)))
     assert folders(tmp_path) == ["imagenet-test", "imagenet-train"]
@@ -90,8 +90,8 @@ def test_training_from_the_cache_is_the_same_where_nothing_is_resized(
     data_dir = write(tmp_path / "data", SIZES)
     without = trained(forge, tmp_path / "a", data_dir)
     kept = trained(forge, tmp_path / "b", data_dir, "dataset.cache=true", "dataset.workers=2")
-    for one, other in zip(without, kept, strict=True):
-        same = {name: value for name, value in one.items() if "seconds" not in name}
+    for record, other in zip(without, kept, strict=True):
+        same = {name: value for name, value in record.items() if "seconds" not in name}
         assert same == {name: other[name] for name in same}
     assert {"train/loss", "test/loss"} <= same.keys()
     assert run_folder(tmp_path / "a").name != run_folder(tmp_path / "b").name
@@ -118,11 +118,11 @@ def test_batches_from_the_cache(tmp_path: Path, make_config: MakeConfig) -> None
     ):  # fmt: skip
         both = zip(*(getattr(data, name)(*arguments) for data in (plain, kept)), strict=True)
         assert all(
-            torch.equal(a, b) for one, other in both for a, b in zip(one, other, strict=True)
+            torch.equal(a, b) for batch, other in both for a, b in zip(batch, other, strict=True)
         )
-    ((one, labels),), ((other, same),) = (data.train_batches(order, 3) for data in (plain, kept))
+    ((images, labels),), ((other, same),) = (data.train_batches(order, 3) for data in (plain, kept))
     assert torch.equal(labels, same)
-    assert 0 < (one - other).abs().mean() < 0.05 * one.std()  # the same crops
+    assert 0 < (images - other).abs().mean() < 0.05 * images.std()  # the same crops
 
 
 def test_made_once_for_the_same_files_and_size(
@@ -159,7 +159,7 @@ def test_what_is_not_whole_is_made_again(
 ) -> None:
     images = imagenet(write(tmp_path, LARGER))
     first = pixels(stored.splits(images)[0], 30)
-    first = [one.copy() for one in first]
+    first = [image.copy() for image in first]
     (folder,) = (tmp_path / "cache").glob("imagenet-train-*/")
     damage(folder / file)
     assert all(map(np.array_equal, first, pixels(stored.splits(images)[0], 30)))
@@ -175,7 +175,7 @@ def test_a_process_killed_meanwhile_leaves_no_cache(
     typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}")
     death = Death("os.fsync", call, moment)
     assert forge.run(tmp_path, *typed, death=death).returncode == -signal.SIGKILL
-    assert [one[0] for one in folders(data_dir)] == ["."]
+    assert [name[0] for name in folders(data_dir)] == ["."]
     kept = pixels(stored.splits(imagenet(data_dir))[0], 30)
     assert folders(data_dir) == ["imagenet-test", "imagenet-train"]
     for image, file in zip(kept, imagenet(data_dir).train, strict=True):
@@ -234,10 +234,10 @@ def test_the_cache_is_in_the_name_where_crops_are_of_what_is_resized(
     tmp_path: Path, make_config: MakeConfig
 ) -> None:
     write(tmp_path, SIZES)
-    own = ("dataset=folder", f"dataset.root={tmp_path / 'imagenet'}", f"data_dir={tmp_path}",
+    settings = ("dataset=folder", f"dataset.root={tmp_path / 'imagenet'}", f"data_dir={tmp_path}",
            "dataset.image_size=28", "batch_size=8")  # fmt: skip
-    one, other = (make_config(*own, f"dataset.cache={cache}") for cache in (True, False))
-    assert signature(one) == signature(other)
+    cached, other = (make_config(*settings, f"dataset.cache={cache}") for cache in (True, False))
+    assert signature(cached) == signature(other)
     plain, kept = (make_config(*SHORT, f"dataset.cache={cache}") for cache in (False, True))
     assert signature(plain) == signature(make_config(*SHORT)) != signature(kept)
     with pytest.raises(ConfigError, match="dataset=folder and dataset=imagenet"):
@@ -248,7 +248,7 @@ def test_pickled_pixels_are_mapped_anew(tmp_path: Path) -> None:
     """As for workers that are not forked."""
     import pickle
 
-    one, _ = stored.splits(imagenet(write(tmp_path, LARGER)))
-    sent = pickle.dumps(one)
+    split, _ = stored.splits(imagenet(write(tmp_path, LARGER)))
+    sent = pickle.dumps(split)
     assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent)[7], one[7])
+    np.testing.assert_array_equal(pickle.loads(sent)[7], split[7])

@@ -43,7 +43,7 @@ def right(draw: st.DrawFn) -> Settings:
     epochs = draw(st.integers(1, 12))
     b_1 = draw(st.integers(1, n))
     profile = draw(st.sampled_from(GROUPS["schedule"]))
-    found: Settings = {
+    settings: Settings = {
         "schedule": profile,
         "dataset.samples": n,
         "model.width": draw(st.integers(1, 6)),
@@ -67,7 +67,7 @@ def right(draw: st.DrawFn) -> Settings:
         "engine.precision": draw(st.sampled_from(["auto", "fp32", "bf16"])),
         **{name: draw(values) for name, values in PROFILE.get(profile, {}).items()},
     }
-    return found | draw(_of_the_schedule(profile)) | draw(_of_the_optimizer(profile, b_1, n))
+    return settings | draw(_of_the_schedule(profile)) | draw(_of_the_optimizer(profile, b_1, n))
 
 
 @st.composite
@@ -85,14 +85,14 @@ def _of_the_optimizer(draw: st.DrawFn, profile: str, b_1: int, n: int) -> Settin
     kappa_and_lam = profile in ("step", "constant")  # which say themselves what the split is
     name = draw(st.sampled_from(GROUPS["optimizer"]))
     if name != "sgd":
-        found: Settings = {"optimizer": name, "optimizer.momentum": draw(floats(0.01, 0.99))}
+        settings: Settings = {"optimizer": name, "optimizer.momentum": draw(floats(0.01, 0.99))}
         if not kappa_and_lam and draw(st.booleans()):
-            return found | {"optimizer.decay_momentum": True}
+            return settings | {"optimizer.decay_momentum": True}
     else:
-        found = {"schedule.feedback": draw(st.sampled_from(["none", "measured"]))}
+        settings = {"schedule.feedback": draw(st.sampled_from(["none", "measured"]))}
     if not kappa_and_lam:
-        found |= {"split": draw(floats(0, 1))}
-    return found | {"max_batch_size": draw(st.sampled_from([None, b_1, n, 5 * n]))}
+        settings |= {"split": draw(floats(0, 1))}
+    return settings | {"max_batch_size": draw(st.sampled_from([None, b_1, n, 5 * n]))}
 
 
 WRONG: dict[str, list[object]] = {  # values outside what is documented
@@ -139,13 +139,13 @@ WRONG: dict[str, list[object]] = {  # values outside what is documented
 
 def _types() -> dict[str, object]:
     """The type of every setting that is no group."""
-    found: dict[str, object] = {}
+    types: dict[str, object] = {}
     for name in known_settings():
         kind: object = Config
         for part in name.split("."):
             kind = get_type_hints(kind)[part]
-        found[name] = kind
-    return {name: kind for name, kind in found.items() if not hasattr(kind, "__dataclass_fields__")}
+        types[name] = kind
+    return {name: kind for name, kind in types.items() if not hasattr(kind, "__dataclass_fields__")}
 
 
 TYPES = _types()
@@ -170,20 +170,20 @@ def _of_wrong_type(kind: object) -> list[object]:
 @st.composite
 def one_mistake(draw: st.DrawFn) -> tuple[Settings, str]:
     """Settings of which one is wrong, and which."""
-    found = draw(right())
-    found.pop("engine.micro_batch_size")  # takes the sense out of engine.memory
+    settings = draw(right())
+    settings.pop("engine.micro_batch_size")  # takes the sense out of engine.memory
     wrong = draw(st.sampled_from(["value", "type", "name", "reference"]))
     if wrong == "name":
         name = draw(st.from_regex(r"\A[a-z]{3,9}(_[a-z]{2,4})?\Z").filter(lambda n: n not in TYPES))
-        return found | {f"+{name}": 1}, name
+        return settings | {f"+{name}": 1}, name
     names = sorted(WRONG) if wrong == "value" else TOP_OR_COMMON
     name = draw(st.sampled_from(names))
-    found.pop({"p": "schedule.p", "split": "schedule.kappa"}.get(name, ""), None)
+    settings.pop({"p": "schedule.p", "split": "schedule.kappa"}.get(name, ""), None)
     if wrong == "value":
-        return found | {name: draw(st.sampled_from(WRONG[name]))}, name
+        return settings | {name: draw(st.sampled_from(WRONG[name]))}, name
     if wrong == "reference":
-        return found | {name: draw(st.sampled_from(["${nope}", "${oc.env:NOPE}", "???"]))}, name
-    return found | {name: draw(st.sampled_from(_of_wrong_type(TYPES[name])))}, name
+        return settings | {name: draw(st.sampled_from(["${nope}", "${oc.env:NOPE}", "???"]))}, name
+    return settings | {name: draw(st.sampled_from(_of_wrong_type(TYPES[name])))}, name
 
 
 ANYTHING: list[object] = [
@@ -207,14 +207,14 @@ NOT_DRAWN = (  # where files are, and what would not train
 @st.composite
 def anything(draw: st.DrawFn) -> Settings:
     """Right settings of which up to three have a value that may have no sense at all."""
-    found = draw(right())
+    settings = draw(right())
     names = [name for name in TYPES if name not in NOT_DRAWN]
     for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)):
         kinds = {TYPES[name], *get_args(TYPES[name])}
         fitting = [v for v in ANYTHING if type(v) in kinds or (float in kinds and type(v) is int)]
         values = fitting if fitting and draw(st.integers(0, 3)) else ANYTHING
-        found[name] = draw(st.sampled_from(values))
-    return found
+        settings[name] = draw(st.sampled_from(values))
+    return settings
 
 
 def typed(settings: Settings) -> list[str]:

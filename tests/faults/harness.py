@@ -35,11 +35,11 @@ def start(
 @cache
 def undisturbed(kind: str) -> Outcome:
     """What the configuration's run ends with."""
-    made = tempfile.TemporaryDirectory()
-    atexit.register(made.cleanup)
-    ended = start(Path(made.name), kind)
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    ended = start(Path(folder.name), kind)
     assert (ended.returncode, ended.stderr) == (0, "")
-    return outcome(Path(made.name))
+    return outcome(Path(folder.name))
 
 
 def assert_continues(place: Path, kind: str) -> None:
@@ -55,5 +55,5 @@ def assert_whole(place: Path, kind: str) -> None:
     assert not list(run_folder(place).glob(".*.partial"))
     if kind == "W&B":
         folders = (place / "runs" / "wandb").glob("offline-run-*")
-        rows = sorted((row for one in folders for row in history(one)), key=lambda r: r["epoch"])
+        rows = sorted((row for f in folders for row in history(f)), key=lambda r: r["epoch"])
         assert_rows(rows, undisturbed(kind).records)

@@ -65,12 +65,12 @@ DAMAGES: tuple[Damage, ...] = (truncated, empty, flipped, foreign, missing)
 @pytest.fixture(scope="module")
 def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run that was killed after epoch 3 of 4, one that is finished, and another finished one."""
-    made = {name: tmp_path_factory.mktemp(name) for name in ("killed", "finished", "foreign")}
-    ended = start(made["killed"], "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("killed", "finished", "foreign")}
+    ended = start(folders["killed"], "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
     assert ended.returncode == -signal.SIGKILL
-    assert start(made["finished"], "sgd").returncode == 0
-    assert start(made["foreign"], "feedback").returncode == 0
-    return made
+    assert start(folders["finished"], "sgd").returncode == 0
+    assert start(folders["foreign"], "feedback").returncode == 0
+    return folders
 
 
 def copies(places: dict[str, Path], state: str, place: Path) -> Iterator[tuple[str, str]]:

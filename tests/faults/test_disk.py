@@ -246,7 +246,7 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
                 )
                 for where in places
             ]
-            ended = sorted((one.result() for one in both), key=lambda one: one.returncode)
+            ended = sorted((end.result() for end in both), key=lambda end: end.returncode)
         assert ended[0].returncode == 0, ended
         assert ended[1].returncode in (0, 2), ended
         if ended[1].returncode == 2:

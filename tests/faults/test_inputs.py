@@ -65,7 +65,7 @@ def composed(data_dir: Path, lines: list[str]) -> tuple[Training, Plan]:
     Raises:
         UserError: as the command line would show it.
     """
-    names = [one.split("=")[0].lstrip("+~") for one in lines]
+    names = [line.split("=")[0].lstrip("+~") for line in lines]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         guard_composition()
         try:
@@ -99,9 +99,9 @@ def test_right_configurations_train_a_step(data_dir: Path, record_property: Reco
 
     @drawn(200)
     @given(right())
-    def check(found: Settings) -> None:
+    def check(chosen: Settings) -> None:
         nonlocal trained
-        training, plan = composed(data_dir, typed(found))
+        training, plan = composed(data_dir, typed(chosen))
         before = [p.detach().clone() for p in training.network.parameters()]
         assert step(training) == min(plan.updates, 1) == 1
         after = list(training.network.parameters())
@@ -121,9 +121,9 @@ def test_one_mistake_is_refused_by_its_name_before_compute(
     @drawn(250)
     @given(one_mistake())
     def check(drawn_one: tuple[Settings, str]) -> None:
-        found, name = drawn_one
+        chosen, name = drawn_one
         with pytest.raises(UserError) as caught:
-            composed(data_dir, typed(found))
+            composed(data_dir, typed(chosen))
         (message,) = str(caught.value).splitlines()
         assert re.search(rf"(^|[ '.]){re.escape(name)}\b", message), message
         refused[name] += 1
@@ -138,9 +138,9 @@ def test_anything_is_refused_by_name_or_trains(data_dir: Path, record_property: 
 
     @drawn(250)
     @given(anything())
-    def check(found: Settings) -> None:
+    def check(chosen: Settings) -> None:
         try:
-            training, _ = composed(data_dir, typed(found))
+            training, _ = composed(data_dir, typed(chosen))
         except UserError as error:
             (message,) = str(error).splitlines()
             assert SETTINGS & set(re.findall(r"\w+", message)), message
@@ -178,8 +178,8 @@ def test_a_sample_through_the_command_line(
 
     @drawn(20)
     @given(right())
-    def well(found: Settings) -> None:
-        ended = forge.run(place, *OWN, *typed(found), "fresh=true").good()
+    def well(chosen: Settings) -> None:
+        ended = forge.run(place, *OWN, *typed(chosen), "fresh=true").good()
         assert "Traceback" not in ended.stderr
         codes[ended.returncode] += 1
 

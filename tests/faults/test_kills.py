@@ -140,9 +140,9 @@ def test_told_to_stop_at_each_boundary(
     """After the last of them, all is trained: the run may as well finish."""
     for step, death in enumerate(BOUNDARIES):
         place = tmp_path / str(step)
-        told = Death(death.function, death.call, death.moment, number)
-        ended = start(place, "sgd", told)
-        assert ended.returncode in (128 + number, 0), (told, ended)
+        stop = Death(death.function, death.call, death.moment, number)
+        ended = start(place, "sgd", stop)
+        assert ended.returncode in (128 + number, 0), (stop, ended)
         assert ended.stderr == ""
         assert_continues(place, "sgd")
     record_property(f"{number.name} at a boundary of stages or epochs", len(BOUNDARIES))

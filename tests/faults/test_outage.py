@@ -144,13 +144,13 @@ def test_wandbs_service_is_killed(
 
 def services(place: Path) -> list[int]:
     """Process ids of wandb-core of a run in a place."""
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             program = (entry / "cmdline").read_bytes().split(b"\0")[0]
             if b"wandb-core" in program and (entry / "cwd").resolve() == place.resolve():
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def sync(place: Path, server: WandbServer) -> list[dict[str, Any]]:

@@ -75,8 +75,8 @@ def _ended_by_its_own_error(work: Callable[[], None]) -> None:
         raise KeyError
 
 
-def _both(writer: Writer, one: Callable[[], None], other: Callable[[], None]) -> None:
-    writer.do(one)
+def _both(writer: Writer, first: Callable[[], None], other: Callable[[], None]) -> None:
+    writer.do(first)
     writer.do(other)
 
 
@@ -102,13 +102,13 @@ def test_training_goes_on_while_a_checkpoint_is_written(
         epochs.append(state["progress"]["epoch"])
 
     def noticed(self: Engine, *arguments: Any) -> Any:
-        found = step(self, *arguments)
+        result = step(self, *arguments)
         if stepping:
             stepped.set()
-        return found
+        return result
 
     def began(*arguments: Any) -> Any:
-        (progress,) = (one for one in arguments if isinstance(one, Progress))
+        (progress,) = (argument for argument in arguments if isinstance(argument, Progress))
         if progress.epoch == 1:
             stepping.append(True)
         return begin_epoch(*arguments)

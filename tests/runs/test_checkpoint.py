@@ -107,17 +107,17 @@ def test_killed_at_any_point_of_a_write_a_whole_one_is_left(tmp_path: Path) -> N
     paths = f"{ROOT / 'tests'}:{Path(__file__).parent}"
     ended = python(tmp_path, "-c", KILLED, str(tmp_path), PYTHONPATH=paths).good()
     assert ended.stdout.split() == [str(-signal.SIGKILL)] * len(MOMENTS), "each was really killed"
-    found = []
+    epochs = []
     for number in range(len(MOMENTS)):
         path = tmp_path / str(number) / "checkpoint.pt"
         state, warnings = checkpoint.load(path, OWNER)
         assert warnings == []
         epoch = state["progress"]["epoch"] if state else 0
         assert_state_of(epoch, state)
-        found.append(epoch)
+        epochs.append(epoch)
         checkpoint.save(path, state_of(epoch + 1))  # what is left lying about disturbs no one
         assert_state_of(epoch + 1, checkpoint.load(path, OWNER)[0])
-    assert found == [2] * 9 + [3] * 2, "the new one counts from its last rename on"
+    assert epochs == [2] * 9 + [3] * 2, "the new one counts from its last rename on"
 
 
 @pytest.mark.parametrize(("function", "call"), [("torch.save", 1), ("os.fsync", 1), ("replace", 2)])

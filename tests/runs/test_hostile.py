@@ -89,9 +89,9 @@ def test_a_configuration_is_values_and_nothing_else(
         read_config(path)
     row = read_row(recorded)
     assert row["state"] == "unreadable"
-    for said in (str(caught.value), row["error"]):
-        assert KEY not in said
-        assert "\n" not in said
+    for message in (str(caught.value), row["error"]):
+        assert KEY not in message
+        assert "\n" not in message
     assert not (recorded.parent / "ran").exists()
 
 
@@ -237,8 +237,8 @@ def test_a_fifo_in_a_run_folder_makes_nobody_wait(
         f"error: {recorded / name} is neither a regular file nor a folder; remove it"
     )
     row = read_row(recorded)
-    told = name in ("status.json", "metrics.jsonl", "config.yaml")
-    assert (row["state"] == "unreadable") == told
+    unreadable = name in ("status.json", "metrics.jsonl", "config.yaml")
+    assert (row["state"] == "unreadable") == unreadable
     assert read_status(recorded) == {} or name != "status.json"
 
 
@@ -257,10 +257,10 @@ def test_a_record_neither_steers_a_terminal_nor_computes_in_a_spreadsheet(
     runs = table.read_runs([recorded])
     show(runs)
     table.write(runs, tmp_path)
-    said = capfd.readouterr().out
-    assert "failed" in said
-    for text in (said, (tmp_path / "table.csv").read_text(), str(read_status(recorded))):
-        assert not any(one in text for one in ESCAPE if not one.isascii() or one < " ")
+    shown = capfd.readouterr().out
+    assert "failed" in shown
+    for text in (shown, (tmp_path / "table.csv").read_text(), str(read_status(recorded))):
+        assert not any(c in text for c in ESCAPE if not c.isascii() or c < " ")
     with (tmp_path / "table.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
     assert row["host"] == "'=1+1"
@@ -284,13 +284,13 @@ def test_a_model_name_makes_no_path(tmp_path: Path) -> None:
     assert RunFolder(config).path.parent == tmp_path
 
 
-@pytest.mark.parametrize("found", ["../../x", "a/b", "", 3.5e9, ["x"], "a\n"])
-def test_an_id_from_a_record_makes_no_path(found: object, recorded: Path) -> None:
+@pytest.mark.parametrize("value", ["../../x", "a/b", "", 3.5e9, ["x"], "a\n"])
+def test_an_id_from_a_record_makes_no_path(value: object, recorded: Path) -> None:
     status = recorded / "status.json"
     written = json.loads(status.read_text())
     status.write_text(json.dumps({**written, "wandb_id": "0a1b2c3d4e-f00baa"}))
     assert read_status(recorded)["wandb_id"] == "0a1b2c3d4e-f00baa"
-    status.write_text(json.dumps({**written, "wandb_id": found}))
+    status.write_text(json.dumps({**written, "wandb_id": value}))
     assert "wandb_id" not in read_status(recorded)
     assert read_status(recorded)["state"] == "interrupted"
 
@@ -366,12 +366,12 @@ def test_a_cache_that_leads_elsewhere_is_made_again(change: str, tmp_path: Path)
     whole = np.load(file)
     np.save(outside, whole[::-1])
     sums = json.loads((kept / cache.CHECKSUMS).read_text())
-    own = {name: value for name, value in sums.items() if name != file.name}
+    others = {name: value for name, value in sums.items() if name != file.name}
     digest = sha256_of(outside)
     content: Any = {
-        "up": {**own, os.path.relpath(outside, kept): digest},
-        "absolute": {**own, str(outside): digest},
-        "fewer": own,
+        "up": {**others, os.path.relpath(outside, kept): digest},
+        "absolute": {**others, str(outside): digest},
+        "fewer": others,
         "other": {},
         "list": list(sums),
         "number": dict.fromkeys(sums, 3),
@@ -481,8 +481,8 @@ def test_hydras_own_settings_write_no_file(
     arguments = typed
     if by == "file":
         values = OmegaConf.create()
-        for one in typed:
-            name, _, value = one.lstrip("+").partition("=")
+        for setting in typed:
+            name, _, value = setting.lstrip("+").partition("=")
             OmegaConf.update(values, name, yaml.safe_load(value.replace(":", ": ")))
         (tmp_path / "foreign" / "experiment").mkdir(parents=True)
         text = f"# @package _global_\n{OmegaConf.to_yaml(values)}"

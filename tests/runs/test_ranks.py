@@ -86,8 +86,8 @@ def test_a_process_learns_who_it_is_from_what_started_it(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    found = Ranks.of_environment()
-    assert (found.rank, found.size, found.local_rank) == wanted
+    ranks = Ranks.of_environment()
+    assert (ranks.rank, ranks.size, ranks.local_rank) == wanted
 
 
 def test_ranks_of_srun_meet_on_the_first_node_of_the_step(
@@ -119,25 +119,25 @@ def test_ranks_hold_each_part_of_a_batch_together_and_once(b: int, size: int, mi
     whole = torch.arange(b)
     alone = Engine(torch.device("cpu"), None, off, micro)
     wanted = [part.tolist() for _, part in alone.parts(whole, whole)]
-    found: list[list[int]] = [[] for _ in wanted]
-    for one in everyone(size):
-        (share,) = one.share([whole])
-        parts = Engine(torch.device("cpu"), None, off, micro, ranks=one).parts(
+    held: list[list[int]] = [[] for _ in wanted]
+    for ranks in everyone(size):
+        (share,) = ranks.share([whole])
+        parts = Engine(torch.device("cpu"), None, off, micro, ranks=ranks).parts(
             share, share, range(b)
         )
-        for rows, (_, part) in zip(found, parts, strict=True):
+        for rows, (_, part) in zip(held, parts, strict=True):
             assert abs(len(part) - len(wanted[0]) / size) <= 1 + 1 / size  # nearly equal
             rows.extend(part.tolist())
-    assert [sorted(rows) for rows in found] == wanted
+    assert [sorted(rows) for rows in held] == wanted
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
 def test_the_test_set_is_seen_once_by_all_ranks_together(size: int) -> None:
     opened = datasets.open_data(configure("dataset=digits"), torch.device("cpu"))
     whole = torch.cat([images for images, _ in opened.test_batches()])
-    shares = [list(opened.test_batches(one)) for one in everyone(size)]
-    for one, share in zip(everyone(size), shares, strict=True):
-        assert torch.equal(torch.cat([images for images, _ in share]), whole[one.rank :: size])
+    shares = [list(opened.test_batches(ranks)) for ranks in everyone(size)]
+    for ranks, share in zip(everyone(size), shares, strict=True):
+        assert torch.equal(torch.cat([images for images, _ in share]), whole[ranks.rank :: size])
     assert sum(len(labels) for share in shares for _, labels in share) == 360
 
 
@@ -173,7 +173,7 @@ def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.Monk
     assert nothing.shape == (0, 3, 8, 8)
     assert none.shape == (0,)
     assert none.dtype == labels.dtype
-    assert [len(found) for _, found in opened.test_batches(Ranks(6, 7))] == [0]
+    assert [len(answers) for _, answers in opened.test_batches(Ranks(6, 7))] == [0]
 
 
 def test_a_random_stream_is_a_ranks_own_and_rank_0_has_that_of_one_process() -> None:
@@ -220,22 +220,22 @@ def passed(norm: nn.Module, x: Tensor, slope: Tensor) -> dict[str, Tensor]:
     """Forward and backward twice, then evaluation."""
     x = x.clone().requires_grad_()
     for _ in range(2):
-        made = norm(x)
-        made.backward(slope)
-    found = {name: p.grad for name, p in norm.named_parameters()} | dict(norm.named_buffers())
-    return {**found, "output": made.detach(), "slope": x.grad, "eval": norm.eval()(x).detach()}
+        output = norm(x)
+        output.backward(slope)
+    tensors = {name: p.grad for name, p in norm.named_parameters()} | dict(norm.named_buffers())
+    return {**tensors, "output": output.detach(), "slope": x.grad, "eval": norm.eval()(x).detach()}
 
 
 def normed_on_ranks() -> list[dict[str, Tensor]]:
     """One result for each split, kind and dtype."""
     results = []
-    with Ranks.of_environment().joined() as own:
+    with Ranks.of_environment().joined() as ranks:
         for split in SPLITS:
             for kind in range(len(KINDS)):
                 for dtype in (torch.float32, torch.float64):
                     norm, x, slope = norm_and_input(kind, dtype)
-                    synced = batchnorm.synced(norm, own)
-                    share = (t.split(split)[own.rank] for t in (x, slope))
+                    synced = batchnorm.synced(norm, ranks)
+                    share = (t.split(split)[ranks.rank] for t in (x, slope))
                     results.append(passed(synced, *share))
     return results
 
@@ -245,16 +245,16 @@ def test_synced_batchnorm_is_batchnorm_of_the_whole_batch(forge: Forge, tmp_path
 
     A layer without a sample has no output and yet the statistics and its part in the sums.
     """
-    found = iter(zip(*forge.results(tmp_path, 3, "test_ranks.normed_on_ranks"), strict=True))
+    results = iter(zip(*forge.results(tmp_path, 3, "test_ranks.normed_on_ranks"), strict=True))
     for split in SPLITS:
         for kind in range(len(KINDS)):
             norm, x, slope = norm_and_input(kind, torch.float64)
             for dtype, close in ((torch.float32, 3e-6), (torch.float64, 1e-10)):
                 norm, x, slope = norm_and_input(kind, dtype)
                 wanted = passed(norm.double(), x.double(), slope.double())
-                made = next(found)
+                by_rank = next(results)
                 for name, value in wanted.items():
-                    parts = [one[name].double() for one in made]
+                    parts = [tensors[name].double() for tensors in by_rank]
                     if name in ("output", "slope", "eval"):
                         assert [len(part) for part in parts] == split
                         whole = torch.cat(parts)
@@ -276,15 +276,15 @@ def test_layers_are_replaced_with_the_same_state_and_those_that_cannot_be_are_na
     two = Ranks(0, 2)
     torch.manual_seed(0)
     network = models.build(ModelConfig("resnet8", width=4), FACTS)
-    state, own = network.state_dict(), list(network.parameters())
+    state, parameters = network.state_dict(), list(network.parameters())
     again = models.build(ModelConfig("resnet8", width=4), FACTS)
     again.load_state_dict(state)
-    made = batchnorm.synced(again, two)
-    assert sum(type(module) is SyncedBatchNorm for module in made.modules()) == 9
-    assert not any(type(module) is nn.BatchNorm2d for module in made.modules())
-    assert list(made.state_dict()) == list(state)
-    assert len(list(made.parameters())) == len(own)
-    made.load_state_dict(state)
+    replaced = batchnorm.synced(again, two)
+    assert sum(type(module) is SyncedBatchNorm for module in replaced.modules()) == 9
+    assert not any(type(module) is nn.BatchNorm2d for module in replaced.modules())
+    assert list(replaced.state_dict()) == list(state)
+    assert len(list(replaced.parameters())) == len(parameters)
+    replaced.load_state_dict(state)
     assert batchnorm.synced(network, Ranks()) is network
     assert type(network[1]) is nn.BatchNorm2d  # type: ignore[index]
     untracked = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
@@ -298,9 +298,9 @@ def test_timms_layers_keep_their_activation(monkeypatch: pytest.MonkeyPatch) -> 
     x = torch.randn(6, 4, 3, 3, generator=torch.Generator().manual_seed(0))
     norm = BatchNormAct2d(4, act_layer=nn.SiLU)
     wanted = norm(x)
-    made = SyncedBatchNorm.of(BatchNormAct2d(4, act_layer=nn.SiLU), Ranks())
-    rounding.assert_close(made(x), wanted, 2 * 6 * 9)
-    rounding.assert_close(made.eval()(x), norm.eval()(x), 4)
+    synced = SyncedBatchNorm.of(BatchNormAct2d(4, act_layer=nn.SiLU), Ranks())
+    rounding.assert_close(synced(x), wanted, 2 * 6 * 9)
+    rounding.assert_close(synced.eval()(x), norm.eval()(x), 4)
 
 
 def test_no_layer_waits_for_the_gpu() -> None:
@@ -310,9 +310,9 @@ def test_no_layer_waits_for_the_gpu() -> None:
             norm = SyncedBatchNorm.of(nn.BatchNorm2d(4, momentum=momentum), Ranks())
             for dtype in (torch.float32, torch.bfloat16):
                 x = torch.randn(6, 4, 3, 3, dtype=dtype, requires_grad=True)
-                made = norm(x)
-                made.sum().backward()
-                assert made.dtype is dtype
+                output = norm(x)
+                output.sum().backward()
+                assert output.dtype is dtype
                 assert x.grad is not None
 
 
@@ -321,15 +321,15 @@ def test_no_layer_waits_for_the_gpu() -> None:
 
 def device_where_rank_one_has_a_gpu() -> list[str]:
     """What each rank is told; of devices that ask for a GPU."""
-    said = []
+    errors = []
     for device in ("auto", "cuda"):
         try:
-            with Ranks.of_environment().joined() as own:
-                torch.cuda.is_available = lambda: own.rank == 1  # in this forked process alone
-                engine.build(EngineConfig(device=device), ranks=own)
+            with Ranks.of_environment().joined() as ranks:
+                torch.cuda.is_available = lambda: ranks.rank == 1  # in this forked process alone
+                engine.build(EngineConfig(device=device), ranks=ranks)
         except ConfigError as error:
-            said.append(str(error))
-    return said
+            errors.append(str(error))
+    return errors
 
 
 def test_a_rank_without_a_gpu_ends_all_within_seconds(forge: Forge, tmp_path: Path) -> None:
@@ -369,9 +369,9 @@ def samples(n: int) -> tuple[Tensor, Tensor]:
     return torch.randn(n, 1, 8, 8, generator=draw), torch.randint(10, (n,), generator=draw)
 
 
-def engine_of(own: Ranks, precision: str = "fp32", norm: str = "synced", micro: int = 5) -> Engine:
-    config = EngineConfig("cpu", precision, micro, threads=1, batchnorm=norm)
-    return engine.build(config, ranks=own)
+def engine_of(ranks: Ranks, precision: str = "fp32", norm: str = "synced") -> Engine:
+    config = EngineConfig("cpu", precision, micro_batch_size=5, threads=1, batchnorm=norm)
+    return engine.build(config, ranks=ranks)
 
 
 def gradient(network: nn.Module) -> Tensor:
@@ -380,36 +380,36 @@ def gradient(network: nn.Module) -> Tensor:
 
 def gradients_on_ranks() -> dict[str, Tensor]:
     """Gradients and totals of batches of 2 (one rank of three has none) and 17 (four parts)."""
-    found = {}
-    with Ranks.of_environment().joined() as own:
+    results = {}
+    with Ranks.of_environment().joined() as ranks:
         for kind in ("plain", "normed"):
             for b in (2, 17):
                 for norm in ("synced", "local"):
-                    run = engine_of(own, norm=norm)
+                    run = engine_of(ranks, norm=norm)
                     network = run.prepare(network_of(kind)).train()
-                    share = (t[own.rank :: own.size] for t in samples(b))
+                    share = (t[ranks.rank :: ranks.size] for t in samples(b))
                     totals = run.backward(network, *share, range(b))
-                    found[f"{kind} {b} {norm}"] = gradient(network)
-                    found[f"{kind} {b} {norm} totals"] = totals
-                    batchnorm.average(network, own)
+                    results[f"{kind} {b} {norm}"] = gradient(network)
+                    results[f"{kind} {b} {norm} totals"] = totals
+                    batchnorm.average(network, ranks)
                     buffers = [t for t in network.buffers() if t.is_floating_point()]
-                    found[f"{kind} {b} {norm} buffers"] = torch.cat([*buffers, torch.zeros(1)])
-    return found
+                    results[f"{kind} {b} {norm} buffers"] = torch.cat([*buffers, torch.zeros(1)])
+    return results
 
 
 def test_gradients_are_those_of_the_whole_batch(forge: Forge, tmp_path: Path) -> None:
-    found = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
+    results = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
     for kind, norm in (("plain", "synced"), ("plain", "local"), ("normed", "synced")):
         for b in (2, 17):
             run = engine_of(Ranks())
             network = run.prepare(network_of(kind)).train()
             totals = run.backward(network, *samples(b))
-            for one in found:
-                assert torch.equal(one[f"{kind} {b} {norm}"], found[0][f"{kind} {b} {norm}"])
+            for result in results:
+                assert torch.equal(result[f"{kind} {b} {norm}"], results[0][f"{kind} {b} {norm}"])
             key = f"{kind} {b} {norm}"
             terms = rounding.terms(network, samples(b)[0])
-            rounding.assert_close(found[0][key], gradient(network), terms, name=key)
-            summed = sum(one[f"{key} totals"] for one in found)
+            rounding.assert_close(results[0][key], gradient(network), terms, name=key)
+            summed = sum(result[f"{key} totals"] for result in results)
             rounding.assert_close(summed, totals, terms, name=key)
 
 
@@ -417,7 +417,7 @@ def test_local_statistics_are_those_of_each_ranks_share_and_their_mean(
     forge: Forge, tmp_path: Path
 ) -> None:
     """By hand: each rank's share of each part through its own copy of the model."""
-    found = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
+    results = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
     for b, parts in ((2, [[0, 1]]), (17, [range(5), range(5, 9), range(9, 13), range(13, 17)])):
         total, buffers, terms = torch.zeros(()), torch.zeros(()), 0
         for rank in range(3):
@@ -431,11 +431,11 @@ def test_local_statistics_are_those_of_each_ranks_share_and_their_mean(
             terms = rounding.terms(network, samples(b)[0])
             floats = [t for t in network.buffers() if t.is_floating_point()]
             buffers = buffers + torch.cat([*floats, torch.zeros(1)]) / 3
-        for one in found:
+        for result in results:
             key = f"normed {b} local"
-            rounding.assert_close(one[key], total, terms, name=key)
-            rounding.assert_close(one[f"{key} buffers"], buffers, terms, name=key)
-            assert not torch.allclose(one[key], one[f"normed {b} synced"], rtol=1e-2)
+            rounding.assert_close(result[key], total, terms, name=key)
+            rounding.assert_close(result[f"{key} buffers"], buffers, terms, name=key)
+            assert not torch.allclose(result[key], result[f"normed {b} synced"], rtol=1e-2)
 
 
 def overflow_on_ranks() -> list[Tensor]:
@@ -443,29 +443,29 @@ def overflow_on_ranks() -> list[Tensor]:
 
     Before them, one on a single sample: two ranks have none.
     """
-    found = []
-    with Ranks.of_environment().joined() as own:
-        run = engine_of(own, "fp16")
+    results = []
+    with Ranks.of_environment().joined() as ranks:
+        run = engine_of(ranks, "fp16")
         network = run.prepare(network_of("plain"))
         optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
         for b, factor in ((1, 1.0), (9, 1e30), (9, 1.0)):
-            images, labels = (t[own.rank :: own.size] for t in samples(b))
-            images = images * (factor if own.rank == own.size - 1 else 1)
+            images, labels = (t[ranks.rank :: ranks.size] for t in samples(b))
+            images = images * (factor if ranks.rank == ranks.size - 1 else 1)
             run.step(network, optimizer, (images, labels), range(b))
-            found.append(nn.utils.parameters_to_vector(network.parameters()).detach().clone())
-            found.append(torch.tensor(run.scaler.get_scale()))
-    return found
+            results.append(nn.utils.parameters_to_vector(network.parameters()).detach().clone())
+            results.append(torch.tensor(run.scaler.get_scale()))
+    return results
 
 
 def test_an_overflow_on_one_rank_skips_the_step_on_all(forge: Forge, tmp_path: Path) -> None:
-    found = forge.results(tmp_path, 3, "test_ranks.overflow_on_ranks")
-    for one in found:
-        first, scale, skipped, halved, good, kept = one
+    results = forge.results(tmp_path, 3, "test_ranks.overflow_on_ranks")
+    for result in results:
+        first, scale, skipped, halved, good, kept = result
         assert torch.equal(first, skipped)
         assert halved == kept == scale / 2
         assert not torch.equal(good, first)
         assert torch.isfinite(good).all()
-        assert all(torch.equal(a, b) for a, b in zip(one, found[0], strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
 # --- One run --------------------------------------------------------------------------------------
@@ -491,9 +491,9 @@ def assert_quiet(ended: Ended) -> None:
 
 def assert_same_run(place: Path, wanted: Path) -> None:
     """Records and the whole state, to rounding; each epoch once."""
-    found, expected = records(run_folder(place)), records(run_folder(wanted))
-    assert [row["epoch"] for row in found] == list(range(1, len(expected) + 1))
-    for row, other in zip(found, expected, strict=True):
+    rows, expected = records(run_folder(place)), records(run_folder(wanted))
+    assert [row["epoch"] for row in rows] == list(range(1, len(expected) + 1))
+    for row, other in zip(rows, expected, strict=True):
         assert row.keys() == other.keys()
         for name, value in row.items():
             assert value == (other[name] and pytest.approx(other[name], rel=LOGGED)), name
@@ -569,11 +569,11 @@ def test_local_statistics_are_another_run_and_are_recorded(
     assert codes(ended) == [0, 0]
     assert status(tmp_path)["hardware"]["batchnorm"] == "local"
     assert run_folder(tmp_path).name != run_folder(alone).name
-    found, other = records(run_folder(tmp_path)), records(run_folder(alone))
-    for row, one in zip(found, other, strict=True):
-        assert row["train/loss"] != pytest.approx(one["train/loss"], rel=1e-4)
-        assert row["train/loss"] == pytest.approx(one["train/loss"], rel=0.3)
-        assert (row["eta_m"], row["b_m"]) == (one["eta_m"], one["b_m"])
+    rows, other = records(run_folder(tmp_path)), records(run_folder(alone))
+    for row, synced in zip(rows, other, strict=True):
+        assert row["train/loss"] != pytest.approx(synced["train/loss"], rel=1e-4)
+        assert row["train/loss"] == pytest.approx(synced["train/loss"], rel=0.3)
+        assert (row["eta_m"], row["b_m"]) == (synced["eta_m"], synced["b_m"])
 
 
 def test_stopped_and_continued_by_other_numbers_of_ranks(
@@ -648,8 +648,8 @@ def test_what_ends_one_rank_ends_all_with_one_line(
     assert codes(ended) == [2, *others], ended
     assert ended.stderr.startswith(f"error: {line}")
     assert ended.stderr.count("\n") == 1
-    told = [err for code, _, err in ended.others if code != 1]
-    assert told == [""] * len(told)
+    errors = [err for code, _, err in ended.others if code != 1]
+    assert errors == [""] * len(errors)
     if death.function == SECOND:
         assert status(tmp_path)["state"] == "failed"
         assert status(tmp_path)["error"].startswith(line)
@@ -660,7 +660,7 @@ def test_what_ends_one_rank_ends_all_with_one_line(
 def differently(*arguments: str) -> None:
     """Run src/train.py on each rank with its part of what is typed, A of ``A|B`` on the first."""
     rank = int(os.environ["RANK"])
-    parts = [one.split("|") for one in arguments]
+    parts = [argument.split("|") for argument in arguments]
     sys.argv = ["train.py", *(part[min(rank, len(part) - 1)] for part in parts)]
     runpy.run_path(str(ROOT / "src" / "train.py"), run_name="__main__")
 
@@ -696,7 +696,7 @@ def test_ranks_that_were_told_otherwise_end_in_one_line(
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("p=0.5,0.25|p=2,0.25", "in process 1: p=2.0 is not allowed"),  # the next one is trained
         # the one before was trained
@@ -704,14 +704,14 @@ def test_ranks_that_were_told_otherwise_end_in_one_line(
     ],
 )
 def test_a_sweeps_run_that_one_rank_is_refused_stops_no_other(
-    typed: str, said: str, forge: Forge, tmp_path: Path
+    typed: str, message: str, forge: Forge, tmp_path: Path
 ) -> None:
     began = time.monotonic()
     ended = train_differently(forge, tmp_path, "-m", "hydra/launcher=basic", typed)
     assert time.monotonic() - began < PATIENCE.total_seconds()
     assert codes(ended) == [2, 2], ended
     assert ended.stderr.count("error: ") == 1
-    assert f"error: {said}" in ended.stderr or f": {said}" in ended.stderr
+    assert f"error: {message}" in ended.stderr or f": {message}" in ended.stderr
     (written,) = tmp_path.glob("runs/*/status.json")
     assert status(written.parent)["state"] == "finished"
 

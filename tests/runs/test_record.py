@@ -352,9 +352,9 @@ def test_a_file_system_without_locks_is_no_other_process(
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(UserError, match=r"cannot be locked .*set runs_dir") as found, folder.held():
+    with pytest.raises(UserError, match=r"cannot be locked .*set runs_dir") as error, folder.held():
         pass
-    assert not isinstance(found.value, Busy)
+    assert not isinstance(error.value, Busy)
 
 
 def test_a_checkpoint_is_as_large_after_many_epochs(

@@ -86,18 +86,18 @@ def test_fresh_trains_it_again_elsewhere_data_and_tracking(
     text = (run_folder(finished) / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text)
     typed = ("fresh=true", "tracking=wandb", "tracking.tags=[again]", f"data_dir={tmp_path}/d")
-    code, said = start(forge, tmp_path, f"run={folder}", *typed)
-    assert code == 0, said
+    code, output = start(forge, tmp_path, f"run={folder}", *typed)
+    assert code == 0, output
     assert records(folder) == records(run_folder(finished))
     assert list((tmp_path / "elsewhere" / "wandb").glob("offline-run-*"))
     assert (tmp_path / "d" / "cache").is_dir()
-    ours, theirs = (read_config(one / "config.yaml") for one in (folder, run_folder(finished)))
+    ours, theirs = (read_config(path / "config.yaml") for path in (folder, run_folder(finished)))
     assert result_settings(ours) == result_settings(theirs)
     assert ours.tracking.tags == ["again"]
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("seed=8", "seed=8 is not allowed: with run=… the settings are those of the run"),
         ("schedule=cosine", "schedule"),
@@ -110,12 +110,12 @@ def test_fresh_trains_it_again_elsewhere_data_and_tracking(
     ],
 )
 def test_what_the_run_is_cannot_be_typed(
-    forge: Forge, finished: Path, typed: str, said: str
+    forge: Forge, finished: Path, typed: str, message: str
 ) -> None:
     code, text = start(forge, finished, f"run={run_folder(finished)}", typed)
     assert code == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert said in line
+    assert message in line
 
 
 def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path) -> None:
@@ -124,13 +124,13 @@ def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path)
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     offered = shlex.split(line.partition("or train another run: ")[2])
     assert offered[1].endswith("train.py")
-    typed = [one for one in offered[2:] if not one.startswith("runs_dir=")]
-    wanted = [one for one in ODD if not one.startswith(("seed=", "epochs="))]
+    typed = [word for word in offered[2:] if not word.startswith("runs_dir=")]
+    wanted = [word for word in ODD if not word.startswith(("seed=", "epochs="))]
     assert typed == [*wanted, "tracking=none", "seed=8", "epochs=4"]
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         ("", "does not hold a run's configuration"),
         ("p: [", "cannot be read"),
@@ -139,7 +139,7 @@ def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path)
     ],
 )
 def test_a_damaged_configuration_is_one_line_with_the_command(
-    forge: Forge, finished: Path, tmp_path: Path, damage: str, said: str
+    forge: Forge, finished: Path, tmp_path: Path, damage: str, message: str
 ) -> None:
     folder = tmp_path / run_folder(finished).name
     folder.mkdir()
@@ -147,7 +147,7 @@ def test_a_damaged_configuration_is_one_line_with_the_command(
     (folder / "status.json").write_text(json.dumps({"command": "python src/train.py p=0.3"}))
     code, text = start(forge, tmp_path, f"run={folder}")
     assert code == 2, text
-    assert said in text
+    assert message in text
     assert "The run began as: python src/train.py p=0.3" in text
     assert "Traceback" not in text
 
@@ -199,7 +199,7 @@ def test_an_edited_schedule_is_refused_and_nothing_recorded_changes(
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     ended = edited(tmp_path, *ODD, "tracking=none")
     assert ended.returncode == 2
-    (line,) = [one for one in ended.stderr.splitlines() if one.startswith("error: ")]
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
     assert "stage 2 was " in line
     assert "fresh=true" in line
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

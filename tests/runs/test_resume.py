@@ -87,12 +87,12 @@ def uninterrupted(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Uni
     return make
 
 
-def assert_same(found: Outcome, expected: Outcome) -> None:
+def assert_same(actual: Outcome, expected: Outcome) -> None:
     """Records without timings equal; parameters, momentum and scaler equal to the bit."""
-    assert found.records == expected.records
-    assert [row["epoch"] for row in found.records] == list(range(1, len(found.records) + 1))
+    assert actual.records == expected.records
+    assert [row["epoch"] for row in actual.records] == list(range(1, len(actual.records) + 1))
     for part in ("model", "optimizer", "scaler"):
-        assert_equal(found.state[part], expected.state[part])
+        assert_equal(actual.state[part], expected.state[part])
 
 
 DEATHS = [
@@ -248,7 +248,7 @@ def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
     last = records(folder)[-1]["test/accuracy"]
     lines = again.stdout.splitlines()
     assert lines[-1] == f"run {folder}"
-    (line,) = [one for one in lines if "finished before" in one]
+    (line,) = [line for line in lines if "finished before" in line]
     assert f"{last:.2%}, best {best:.2%}" in line
     imported = {line.rpartition("|")[2].strip() for line in again.stderr.splitlines()}
     assert "igo.runs.session" in imported
@@ -296,7 +296,7 @@ def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2]
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == [1, 2]
-    assert [one.get("exit_code", 0) for one in inspect(folder)["exit"]] == [128 + number]
+    assert [entry.get("exit_code", 0) for entry in inspect(folder)["exit"]] == [128 + number]
 
     ended = forge.run(tmp_path, *KINDS["sgd"])  # without W&B it is the same run
     assert "continuing after epoch 2 of 4" in ended.stdout
@@ -343,7 +343,7 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
     assert state["progress"]["epoch"] == len(done) >= 3
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == done
-    assert [one.get("exit_code", 0) for one in inspect(folder)["exit"]] == [130]
+    assert [entry.get("exit_code", 0) for entry in inspect(folder)["exit"]] == [130]
 
 
 def test_a_second_signal_ends_it_at_once_and_the_handlers_are_put_back() -> None:
@@ -443,7 +443,7 @@ def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path)
     assert status(tmp_path)["state"] == "finished"
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == [1, 2, 3]
-    assert [one.get("exit_code", 0) for one in inspect(folder)["exit"]] == [0]
+    assert [entry.get("exit_code", 0) for entry in inspect(folder)["exit"]] == [0]
 
 
 @pytest.mark.slow
@@ -464,7 +464,7 @@ def test_killed_several_times_wandb_has_every_epoch_once(
     assert_same(outcome(tmp_path), expected)
     folders = offline_folders(tmp_path)
     assert len({file.name for folder in folders for file in folder.glob("*.wandb")}) == 1
-    rows = sorted((row for one in folders for row in history(one)), key=lambda row: row["epoch"])
+    rows = sorted((row for f in folders for row in history(f)), key=lambda row: row["epoch"])
     assert_rows(rows, expected.records)
 
 

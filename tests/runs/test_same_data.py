@@ -52,8 +52,8 @@ def write_data(data_dir: Path, kind: str, seed: int) -> Path:
 def start(
     forge: Forge, place: Path, kind: str, data_dir: Path, *typed: str, death: Death | None = None
 ) -> Ended:
-    own = ("tracking=none", f"data_dir={data_dir}", *typed)
-    return forge.run(place, *TINY, *CHOSEN[kind], *own, death=death)
+    settings = ("tracking=none", f"data_dir={data_dir}", *typed)
+    return forge.run(place, *TINY, *CHOSEN[kind], *settings, death=death)
 
 
 def refusal(ended: Ended) -> str:
@@ -80,21 +80,23 @@ def finished(
 
 def test_status_says_which_data_were_read(finished: tuple[Path, str]) -> None:
     place, kind = finished
-    told = status(place)["data"]
+    data = status(place)["data"]
     inside = {"fashion_mnist": "a/FashionMNIST/raw", "imagenet": "a/imagenet"}[kind]
-    assert told["read_from"] == str(place / inside)
-    assert told["n"] == {"fashion_mnist": 120, "imagenet": 51}[kind]
-    assert told["name"] == kind
-    assert len(bytes.fromhex(told["fingerprint"])) == 8
+    assert data["read_from"] == str(place / inside)
+    assert data["n"] == {"fashion_mnist": 120, "imagenet": 51}[kind]
+    assert data["name"] == kind
+    assert len(bytes.fromhex(data["fingerprint"])) == 8
 
 
 def test_a_finished_run_does_not_answer_for_other_data(
     finished: tuple[Path, str], forge: Forge
 ) -> None:
     place, kind = finished
-    said = refusal(start(forge, place, kind, place / "b"))
-    assert all(part in said for part in (str(place / "a"), str(place / "b"), "data_dir", "fresh"))
-    assert fingerprint(place) in said
+    message = refusal(start(forge, place, kind, place / "b"))
+    assert all(
+        part in message for part in (str(place / "a"), str(place / "b"), "data_dir", "fresh")
+    )
+    assert fingerprint(place) in message
     again = start(forge, place, kind, place / "a").good()
     assert "finished before" in again.stdout
     assert not again.stderr
@@ -116,8 +118,8 @@ def test_data_that_are_not_here_are_said_not_to_be_compared(
 ) -> None:
     place, kind = finished
     if kind == "fashion_mnist" and readers.DEBIAN_FASHION_MNIST.is_dir():
-        said = refusal(start(forge, place, kind, tmp_path / "nowhere"))  # those are others
-        assert str(readers.DEBIAN_FASHION_MNIST) in said
+        message = refusal(start(forge, place, kind, tmp_path / "nowhere"))  # those are others
+        assert str(readers.DEBIAN_FASHION_MNIST) in message
         return
     ended = start(forge, place, kind, tmp_path / "nowhere").good()
     assert "finished before" in ended.stdout
@@ -178,9 +180,9 @@ def test_a_sweep_does_not_skip_runs_of_other_data(
     place, kind = finished
     shutil.copytree(place / "runs", tmp_path / "runs")
     typed = (*TINY, *CHOSEN[kind], "tracking=none", "seed=0")
-    said = forge.run(tmp_path, "-m", *typed, f"data_dir={place / 'b'}")
-    assert said.returncode == 2
-    assert fingerprint(place) in said.stderr.splitlines()[-1]
+    ended = forge.run(tmp_path, "-m", *typed, f"data_dir={place / 'b'}")
+    assert ended.returncode == 2
+    assert fingerprint(place) in ended.stderr.splitlines()[-1]
     again = forge.run(tmp_path, "-m", *typed, f"data_dir={place / 'a'}").good()
     assert "1 finished" in again.stdout
 
@@ -194,18 +196,18 @@ def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str], for
         pytest.skip("one kind is enough here")
     folder = run_folder(place)
     run = (f"run={folder}", "batches=3", "batch_sizes=[8]")
-    said = igo("measure-noise", *run, f"data_dir={place / 'b'}")
-    assert said.returncode == 2
-    assert fingerprint(place) in said.stderr
-    assert "C²" not in said.stdout
+    ended = igo("measure-noise", *run, f"data_dir={place / 'b'}")
+    assert ended.returncode == 2
+    assert fingerprint(place) in ended.stderr
+    assert "C²" not in ended.stdout
     assert igo("measure-noise", *run).returncode == 0
     few = (f"runs={folder}", "samples=20", "steps=1", "probes=2", "eigenvalues=1")
     assert igo("sharpness", *few).returncode == 0
-    for own in ((), ("fresh=true",)):
-        said = igo("sharpness", *few, f"data_dir={place / 'b'}", *own)
-        assert said.returncode == 1
-        assert "1 failed" in said.stdout
-        assert fingerprint(place) in said.stdout
+    for fresh in ((), ("fresh=true",)):
+        ended = igo("sharpness", *few, f"data_dir={place / 'b'}", *fresh)
+        assert ended.returncode == 1
+        assert "1 failed" in ended.stdout
+        assert fingerprint(place) in ended.stdout
     assert "1 measured before" in igo("sharpness", *few).stdout
 
 
@@ -224,7 +226,7 @@ def test_a_record_without_data_says_that_it_could_not_be_compared(
 # --- The fingerprint itself -----------------------------------------------------------------------
 
 
-def made(change: Callable[[dict[str, Any]], None] = lambda _: None) -> tuple[Split, Split]:
+def small_splits(change: Callable[[dict[str, Any]], None] = lambda _: None) -> tuple[Split, Split]:
     arrays = {
         "train": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1), "labels": np.array([0, 1, 0]),
         "test": np.zeros((2, 4, 4, 1), dtype=np.uint8), "test_labels": np.array([1, 0]),
@@ -246,9 +248,9 @@ def test_a_fingerprint_is_of_all_pixels_labels_and_shapes() -> None:
     def kind(arrays: dict[str, Any]) -> None:
         arrays["labels"] = arrays["labels"].astype(np.uint8)
 
-    found = {identity.of_arrays(made(change)) for change in (pixel, label, shape)}
-    assert len(found | {identity.of_arrays(made())}) == 4
-    assert identity.of_arrays(made(kind)) == identity.of_arrays(made())
+    others = {identity.of_arrays(small_splits(change)) for change in (pixel, label, shape)}
+    assert len(others | {identity.of_arrays(small_splits())}) == 4
+    assert identity.of_arrays(small_splits(kind)) == identity.of_arrays(small_splits())
 
 
 def test_a_fingerprint_is_found_once_for_files_that_stay(
@@ -257,7 +259,7 @@ def test_a_fingerprint_is_found_once_for_files_that_stay(
     file, reads = tmp_path / "file", []
 
     def reader(_: Place) -> Source:
-        return Source(str(file), (file,), lambda: (reads.append(1), made())[1])
+        return Source(str(file), (file,), lambda: (reads.append(1), small_splits())[1])
 
     monkeypatch.setitem(readers.READERS, "made", reader)
     file.write_text("a")

@@ -32,13 +32,13 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path
     forge.run(tmp_path, *command).good()
     folder = run_folder(tmp_path)
     rows = records(folder, timings=True)
-    found = points(folder)
+    curves = points(folder)
     for name in ("delta_m", "eta_m", "b_m", "train/loss", "test/accuracy", "updates"):
-        assert [step for step, _ in found[name]] == EPOCHS
-        values = [value for _, value in found[name]]
+        assert [step for step, _ in curves[name]] == EPOCHS
+        values = [value for _, value in curves[name]]
         assert values == pytest.approx([row[name] for row in rows], rel=1e-6)  # float32
     numbers = {name for row in rows for name, value in row.items() if value is not None}
-    assert set(found) == numbers - {"epoch"}
+    assert set(curves) == numbers - {"epoch"}
 
 
 def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ def test_at_140_columns_the_plan_has_all(make_config: Make) -> None:
     for row, after in pairwise(rows):  # γ_m, κ_m and λ_m lead to the next stage
         of, to = dict(zip(titles, row, strict=True)), dict(zip(titles, after, strict=True))
         for rate, quantity in (("γ_m", "δ_m/δ_1"), ("κ_m", "η_m"), ("λ_m", "b_m")):
-            here, there = (float(one[quantity].replace(",", "")) for one in (of, to))
+            here, there = (float(stage[quantity].replace(",", "")) for stage in (of, to))
             assert float(of[rate]) == pytest.approx(there / here, rel=5e-3)
     assert plan_table.RATES in lines
 
@@ -316,9 +316,9 @@ def test_skipped_updates_and_a_model_that_broke_are_said_at_the_end(
     config = make_config("epochs=2", f"runs_dir={tmp_path}")
     finished_run(tmp_path, config, {"skipped": 1, "test/loss": float("nan")})
     run(config)
-    said = capfd.readouterr()
-    assert "skipped: 3 of 100 updates, as their loss or gradient was not finite" in said.out
-    assert "warning: the test loss is not a number" in said.err
+    output = capfd.readouterr()
+    assert "skipped: 3 of 100 updates, as their loss or gradient was not finite" in output.out
+    assert "warning: the test loss is not a number" in output.err
 
 
 def test_a_finished_run_says_that_the_code_has_changed(
@@ -327,13 +327,13 @@ def test_a_finished_run_says_that_the_code_has_changed(
     config = make_config("epochs=2", f"runs_dir={tmp_path}")
     folder = finished_run(tmp_path, config, {})
     run(config)
-    said = capfd.readouterr().out
-    assert "finished before; fresh=true runs it again: test accuracy 97.53%" in said
-    assert "skipped: 2 of 99 updates" in said
+    output = capfd.readouterr().out
+    assert "finished before; fresh=true runs it again: test accuracy 97.53%" in output
+    assert "skipped: 2 of 99 updates" in output
     folder.update_status(code="0123456789")
     run(config)
-    said = capfd.readouterr().out
-    assert re.search(r"finished before with other code \(commit a{10}, now [0-9a-f]{10}", said)
+    output = capfd.readouterr().out
+    assert re.search(r"finished before with other code \(commit a{10}, now [0-9a-f]{10}", output)
 
 
 def test_the_code_is_the_sources_that_can_change_a_result(
@@ -355,6 +355,7 @@ def test_the_code_is_the_sources_that_can_change_a_result(
 
 def test_a_plan_with_another_exponent_says_which_noise_it_lowers() -> None:
     config = configure("schedule.noise_exponent=1", "split=0")
-    assert any("η C b^(−ρ), ρ = 1" in one for one in plan_table.notes(config, make_plan(config)))
+    notes = plan_table.notes(config, make_plan(config))
+    assert any("η C b^(−ρ), ρ = 1" in note for note in notes)
     plain = configure("split=0")
-    assert not any("ρ" in one for one in plan_table.notes(plain, make_plan(plain)))
+    assert not any("ρ" in note for note in plan_table.notes(plain, make_plan(plain)))

@@ -36,14 +36,14 @@ def offline(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def inspect(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """A local W&B run folder as wandb itself reads it: its entries by their type."""
-    found = subprocess.run(
+    done = subprocess.run(
         [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder],
         capture_output=True,
         text=True,
         check=True,
     )
     entries: dict[str, list[dict[str, Any]]] = {}
-    for line in found.stdout.splitlines():
+    for line in done.stdout.splitlines():
         entry = json.loads(line)
         entries.setdefault(entry["type"], []).append(entry[entry["type"]])
     return entries

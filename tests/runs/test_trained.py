@@ -103,9 +103,9 @@ def test_a_finished_run_brings_its_model_to_wandb_once(forge: Forge, tmp_path: P
     assert artifacts(tmp_path) == []
     for _ in range(2):
         forge.run(tmp_path, *typed).good()
-    (made,) = artifacts(tmp_path)
-    assert made["type"] == "model"
-    (content,) = made["manifest"]["contents"]  # type: ignore[index]
+    (artifact,) = artifacts(tmp_path)
+    assert artifact["type"] == "model"
+    (content,) = artifact["manifest"]["contents"]  # type: ignore[index]
     assert (
         Path(content["local_path"]).read_bytes() == (run_folder(tmp_path) / "model.pt").read_bytes()
     )
@@ -115,7 +115,7 @@ def test_a_finished_run_brings_its_model_to_wandb_once(forge: Forge, tmp_path: P
 def test_the_documented_prediction_works(finished: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "runs.md").read_text()
     (code,) = re.findall(r"```python\n(import igo\n.*?)```", text, re.DOTALL)
-    own = code.replace("runs/digits-…", str(run_folder(finished)))
-    done = python(tmp_path, "-c", own, PYTHONPATH=str(ROOT / "src")).good()
+    program = code.replace("runs/digits-…", str(run_folder(finished)))
+    done = python(tmp_path, "-c", program, PYTHONPATH=str(ROOT / "src")).good()
     predicted, actual = done.stdout.splitlines()
     assert len(json.loads(predicted)) == len(json.loads(actual)) == 10

@@ -13,13 +13,13 @@ pytestmark = [pytest.mark.slurm, pytest.mark.skipif(bool(missing()), reason=miss
 
 def processes() -> dict[int, bytes]:
     """What each living process was started as."""
-    found = {}
+    commands = {}
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            found[int(entry.name)] = (entry / "cmdline").read_bytes()
+            commands[int(entry.name)] = (entry / "cmdline").read_bytes()
         except OSError:
             continue
-    return found
+    return commands
 
 
 def cgroups() -> set[Path]:
@@ -37,7 +37,7 @@ def work_and_fail(output: Path) -> None:
     with cluster():
         slurm("sbatch", "--array=0-3", f"--output={output}/%a", "--wrap", "srun sleep 600")
         assert wait(lambda: slurm("squeue", "-hr", "-o", "%T").split() == ["RUNNING"] * 4)
-        assert wait(lambda: sum(b"sleep\x00600" in one for one in processes().values()) >= 4)
+        assert wait(lambda: sum(b"sleep\x00600" in line for line in processes().values()) >= 4)
         raise ZeroDivisionError
 
 
@@ -48,4 +48,4 @@ def test_it_runs_jobs_side_by_side_and_is_gone_with_them_after_a_failure(tmp_pat
     assert dict(os.environ) == environment
     assert cgroups() == groups
     started = [name for pid, name in processes().items() if pid not in before]
-    assert not [one for one in started if is_of_a_cluster(one)]
+    assert not [command for command in started if is_of_a_cluster(command)]

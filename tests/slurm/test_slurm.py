@@ -69,19 +69,19 @@ def queue(place: Path) -> dict[str, str]:
     (path,) = place.glob("runs/sweeps/*/sweep.json")
     manifest = json.loads(path.read_text())
     return {
-        one["label"]: manifest["queue"][one["run"]] for one in manifest["runs"] if manifest["queue"]
+        run["label"]: manifest["queue"][run["run"]] for run in manifest["runs"] if manifest["queue"]
     }
 
 
 def folder(place: Path, label: str) -> Path:
     (path,) = place.glob("runs/sweeps/*/sweep.json")
-    runs = {one["label"]: one["run"] for one in json.loads(path.read_text())["runs"]}
+    runs = {run["label"]: run["run"] for run in json.loads(path.read_text())["runs"]}
     return place / "runs" / str(runs[label])
 
 
 def status(run: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run / "status.json").read_text())
-    return found
+    content: dict[str, Any] = json.loads((run / "status.json").read_text())
+    return content
 
 
 def in_queue() -> dict[str, str]:
@@ -102,13 +102,13 @@ def in_the_middle(run: Path) -> bool:
     return True
 
 
-def assert_same(found: Path, expected: Path) -> None:
+def assert_same(ours: Path, expected: Path) -> None:
     """Equal records, timings aside, each epoch once, and equal parameters, to the bit."""
-    assert status(found)["state"] == status(expected)["state"] == "finished"
-    assert records(found) == records(expected)
-    epochs = [row["epoch"] for row in records(found)]
+    assert status(ours)["state"] == status(expected)["state"] == "finished"
+    assert records(ours) == records(expected)
+    epochs = [row["epoch"] for row in records(ours)]
     assert epochs == list(range(1, len(epochs) + 1))
-    a, b = (checkpoint.load(one / "checkpoint.pt", one.name)[0] for one in (found, expected))
+    a, b = (checkpoint.load(run / "checkpoint.pt", run.name)[0] for run in (ours, expected))
     assert a is not None
     assert b is not None
     assert list(a["model"]) == list(b["model"])
@@ -276,7 +276,7 @@ def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(tmp_path: Path) -
     That two ranks train what one does is tested in float64 by test_ranks.
     """
     runs = (*SLURM, *SILENT, "epochs=12", "seed=0", "hydra.launcher.tasks_per_node=2")
-    found = []
+    folders = []
     for name in ("warned", "undisturbed"):
         place = tmp_path / name
         place.mkdir()
@@ -288,8 +288,8 @@ def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(tmp_path: Path) -
             _warn(job, run)
         until_the_queue_is_empty()
         assert status(run)["hardware"]["ranks"] == 2
-        found.append(run)
-    said = [(run / "output.log").read_text() for run in found]
-    assert ["continuing after epoch" in text for text in said] == [True, False]
-    assert_same(*found)
-    assert [row["epoch"] for row in records(found[0])] == list(range(1, 13))
+        folders.append(run)
+    logs = [(run / "output.log").read_text() for run in folders]
+    assert ["continuing after epoch" in text for text in logs] == [True, False]
+    assert_same(*folders)
+    assert [row["epoch"] for row in records(folders[0])] == list(range(1, 13))

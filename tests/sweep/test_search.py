@@ -29,15 +29,15 @@ def search(forge: Forge, place: Path, *typed: str, launcher: str = "basic") -> E
 
 def trials(place: Path) -> dict[str, dict[str, Any]]:
     """By run folder: its configuration, when it was last written to, and its final accuracy."""
-    found = {}
+    runs = {}
     for file in place.glob("runs/*/metrics.jsonl"):
         folder = file.parent
-        found[folder.name] = {
+        runs[folder.name] = {
             "config": yaml.safe_load((folder / "config.yaml").read_text()),
             "written": (folder / "checkpoint.pt").stat().st_mtime_ns,
             "accuracy": records(folder)[-1]["validation/accuracy"],
         }
-    return found
+    return runs
 
 
 def reported(lines: list[str]) -> list[str]:
@@ -48,8 +48,8 @@ def reported(lines: list[str]) -> list[str]:
 def result(place: Path) -> dict[str, Any]:
     """What the one search below a folder wrote."""
     (file,) = (place / "runs").rglob("optimization_results.yaml")
-    found: dict[str, Any] = yaml.safe_load(file.read_text())
-    return found
+    content: dict[str, Any] = yaml.safe_load(file.read_text())
+    return content
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +64,24 @@ def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]
     assert ended.returncode == 0, ended.stderr
     there = trials(place)
     assert len(there) == 4
-    for one in there.values():
-        assert 0 < one["config"]["p"] <= 1
-        assert 0 <= one["config"]["split"] <= 1
-    assert len({one["config"]["p"] for one in there.values()}) == 4
+    for line in there.values():
+        assert 0 < line["config"]["p"] <= 1
+        assert 0 <= line["config"]["split"] <= 1
+    assert len({trial["config"]["p"] for trial in there.values()}) == 4
 
-    found = result(place)
-    assert found["best_value"] == max(one["accuracy"] for one in there.values())
+    written = result(place)
+    assert written["best_value"] == max(trial["accuracy"] for trial in there.values())
     best = [
-        one
-        for one in there.values()
-        if {"p": one["config"]["p"], "split": one["config"]["split"]} == found["best_params"]
+        trial
+        for trial in there.values()
+        if {"p": trial["config"]["p"], "split": trial["config"]["split"]} == written["best_params"]
     ]
-    assert [one["accuracy"] for one in best] == [found["best_value"]]
-    *_, said, where = lines = ended.stdout.splitlines()
+    assert [trial["accuracy"] for trial in best] == [written["best_value"]]
+    *_, summary, where = lines = ended.stdout.splitlines()
     best_so_far = 0.0
-    for number, one in enumerate(reported(lines), start=1):
-        match = re.fullmatch(r"trial (\d)/4: p=(.*) split=(.*): validation accuracy (.*)%, .*", one)
+    form = re.compile(r"trial (\d)/4: p=(.*) split=(.*): validation accuracy (.*)%, .*")
+    for number, line in enumerate(reported(lines), start=1):
+        match = form.fullmatch(line)
         assert match is not None
         assert int(match[1]) == number
         (accuracy,) = [
@@ -90,23 +91,23 @@ def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]
         ]
         best_so_far = max(best_so_far, accuracy)
         assert float(match[4]) == pytest.approx(100 * accuracy, abs=0.0051)
-        assert one.endswith(f"best {best_so_far:.2%}")
+        assert line.endswith(f"best {best_so_far:.2%}")
     assert number == 4
     assert not any("test accuracy" in line for line in lines if line.startswith("["))
     assert sum("] finished p=" in line for line in lines) == 4, "the launcher's own lines"
-    assert said.startswith(f"best trial: p={found['best_params']['p']} split=")
-    assert said.endswith(f"validation accuracy {found['best_value']:.2%}")
-    assert yaml.safe_load(Path(where.removeprefix("written to ")).read_text()) == found
+    assert summary.startswith(f"best trial: p={written['best_params']['p']} split=")
+    assert summary.endswith(f"validation accuracy {written['best_value']:.2%}")
+    assert yaml.safe_load(Path(where.removeprefix("written to ")).read_text()) == written
 
 
 def test_again_it_draws_the_same_trials_and_runs_none_twice(
     searched: tuple[Path, Ended], forge: Forge, tmp_path: Path
 ) -> None:
     shutil.copytree(searched[0] / "runs", tmp_path / "runs")
-    before, found = trials(tmp_path), result(tmp_path)
+    before, best = trials(tmp_path), result(tmp_path)
     search(forge, tmp_path, "hydra.sweeper.n_trials=4", launcher="local").good()
     assert trials(tmp_path) == before
-    assert result(tmp_path) == found
+    assert result(tmp_path) == best
     search(forge, tmp_path, "hydra.sweeper.n_trials=6", launcher="local").good()
     after = trials(tmp_path)
     assert len(after) == 6, "the first four are those that were there"
@@ -114,7 +115,7 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
     assert result(tmp_path)["best_value"] == max(o["accuracy"] for o in after.values())
     (book,) = (tmp_path / "runs" / "sweeps").glob("search-*/sweep.json")
     assert {entry["run"] for entry in json.loads(book.read_text())["runs"]} == set(after)
-    groups = {one["config"]["tracking"]["group"] for one in after.values()}
+    groups = {trial["config"]["tracking"]["group"] for trial in after.values()}
     assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
 
 
@@ -125,7 +126,7 @@ def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path
     search(forge, tmp_path, "hydra.sweeper.n_trials=12", "epochs=1", "schedule.stages=1").good()
     there = trials(tmp_path)
     accuracies = {
-        (one["config"]["p"], one["config"]["split"]): one["accuracy"] for one in there.values()
+        (run["config"]["p"], run["config"]["split"]): run["accuracy"] for run in there.values()
     }
     sampler = optuna.samplers.TPESampler(seed=0)
     study = optuna.create_study(direction="maximize", sampler=sampler)
@@ -145,9 +146,9 @@ def test_what_is_typed_comes_on_top_and_the_seed_draws_others(
         forge, tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.seed=1", "p=1",
         "split=interval(0.2,0.3)",
     ).good()  # fmt: skip
-    drawn = [one["config"] for one in trials(tmp_path).values()]
-    assert [one["p"] for one in drawn] == [1, 1]
-    assert all(0.2 <= one["split"] <= 0.3 for one in drawn)
+    drawn = [trial["config"] for trial in trials(tmp_path).values()]
+    assert [config["p"] for config in drawn] == [1, 1]
+    assert all(0.2 <= config["split"] <= 0.3 for config in drawn)
     assert not set(trials(tmp_path)) & set(trials(place))
     assert set(result(tmp_path)["best_params"]) == {"split"}
 
@@ -198,15 +199,15 @@ def test_each_kind_of_values_is_drawn_as_hydra_means_it(forge: Forge, tmp_path: 
         "max_batch_size=int(interval(100,101))", "engine.micro_batch_size=null,64",
     )  # fmt: skip
     search(forge, tmp_path, *typed).good()
-    drawn = [one["config"] for one in trials(tmp_path).values()]
-    assert {one["seed"] for one in drawn} <= {3, 5, 7}
-    assert all(0.001 <= one["learning_rate"] <= 1 for one in drawn)
-    assert min(one["learning_rate"] for one in drawn) < 0.2, "half of the draws are below 0.032"
-    assert {tuple(one["tracking"]["tags"]) for one in drawn} <= {("a", "b"), ("c",)}
-    assert {one["engine"]["micro_batch_size"] for one in drawn} <= {None, 64}
+    drawn = [trial["config"] for trial in trials(tmp_path).values()]
+    assert {config["seed"] for config in drawn} <= {3, 5, 7}
+    assert all(0.001 <= config["learning_rate"] <= 1 for config in drawn)
+    assert min(config["learning_rate"] for config in drawn) < 0.2  # half of them are below 0.032
+    assert {tuple(config["tracking"]["tags"]) for config in drawn} <= {("a", "b"), ("c",)}
+    assert {config["engine"]["micro_batch_size"] for config in drawn} <= {None, 64}
     best = result(tmp_path)["best_params"]
     assert any(
-        best.items() >= {"seed": one["seed"], "learning_rate": one["learning_rate"]}.items()
-        and best["tracking.tags"] == one["tracking"]["tags"]
-        for one in drawn
+        best.items() >= {"seed": config["seed"], "learning_rate": config["learning_rate"]}.items()
+        and best["tracking.tags"] == config["tracking"]["tags"]
+        for config in drawn
     )

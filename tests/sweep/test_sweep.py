@@ -72,16 +72,16 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     ended = [m[1] for line in lines if (m := re.match(r"\[\d/4\] finished (.+?): ", line))]
     assert sorted(started) == sorted(ended)
     assert len({*started}) == 4
-    found = folders(tmp_path)
+    runs = folders(tmp_path)
     wanted = {
         folder_of(tmp_path, *SMALL, f"p={p}", f"split={s}", "seed=3")
         for p in (0.5, 1)
         for s in (0, 1)
     }
-    assert set(found) == wanted
-    assert {status(folder)["state"] for folder in found} == {"finished"}
-    one = (*SMALL, "p=1", "split=0", "seed=3")
-    assert records(folder_of(tmp_path, *one)) == alone(*one, "engine.threads=1")
+    assert set(runs) == wanted
+    assert {status(folder)["state"] for folder in runs} == {"finished"}
+    settings = (*SMALL, "p=1", "split=0", "seed=3")
+    assert records(folder_of(tmp_path, *settings)) == alone(*settings, "engine.threads=1")
 
     (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
@@ -89,7 +89,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
         (p, s, "1") for p in ("0.5", "1.0") for s in ("0.0", "1.0")
     ]
 
-    before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in found}
+    before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs}
     again = program(*sweep).good()
     assert "4 runs, 4 finished" in again.stdout
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
@@ -129,10 +129,10 @@ def test_a_reason_that_many_runs_share_is_said_once(program: Program, tmp_path: 
     ended = program("-m", *absent, "engine=cpu", "tracking=none", "seed=0,1,2")
     assert ended.returncode == 1
     lines = [line for line in ended.stdout.splitlines() if "imagenet" in line]
-    said = [line for line in lines if re.match(r"\[\d/3\] failed seed=\d: ", line)]
-    assert len(said) == 3
+    failed = [line for line in lines if re.match(r"\[\d/3\] failed seed=\d: ", line)]
+    assert len(failed) == 3
     again = r"\[\d/3\] failed seed=\d: for the same reason as seed=\d \("
-    assert sum(bool(re.match(again, one)) for one in said) == 2
+    assert sum(bool(re.match(again, line)) for line in failed) == 2
     (summary,) = (line for line in lines if line.startswith("failed: "))
     assert summary.startswith("failed: 3 runs (seed=0; seed=1; seed=2): ")
 
@@ -200,8 +200,8 @@ def finish(program: Program, tmp_path: Path) -> None:
     """Start the sweep again: each run ends as it would have undisturbed."""
     program("-m", *LONG, "seed=0,1").good()
     for seed in (0, 1):
-        one = (*LONG, f"seed={seed}")
-        assert records(folder_of(tmp_path, *one)) == alone(*one)
+        settings = (*LONG, f"seed={seed}")
+        assert records(folder_of(tmp_path, *settings)) == alone(*settings)
 
 
 def test_a_killed_run_stops_no_other_and_resumes(
@@ -210,9 +210,9 @@ def test_a_killed_run_stops_no_other_and_resumes(
     victim = folder_of(tmp_path, *LONG, "seed=1")
     os.kill(pid(victim), signal.SIGKILL)
     os.kill(pid(folder_of(tmp_path, *LONG, "seed=0")), signal.SIGCONT)
-    said, _ = started.communicate()
+    output, _ = started.communicate()
     assert started.returncode == 1
-    assert "interrupted seed=1: killed by SIGKILL" in said
+    assert "interrupted seed=1: killed by SIGKILL" in output
     assert state_of(victim) == "interrupted"
     assert state_of(folder_of(tmp_path, *LONG, "seed=0")) == "finished"
     finish(program, tmp_path)
@@ -239,11 +239,11 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
         while re.search(r"^ShdPnd:\s+0+$", Path(f"/proc/{run}/status").read_text(), re.M):
             time.sleep(0.05)  # the sweep has not told its run yet
         os.kill(run, signal.SIGCONT)
-    said, _ = started.communicate()
+    output, _ = started.communicate()
     assert started.returncode == 128 + number
-    assert "the same command continues" in said
+    assert "the same command continues" in output
     assert {str(status(folder)["state"]) for folder in folders(tmp_path)} == {"interrupted"}
-    assert re.search(r"interrupted seed=\d: stopped by SIGTERM \(", said)
+    assert re.search(r"interrupted seed=\d: stopped by SIGTERM \(", output)
     assert re.search(r"interrupted: seed=\d: stopped by SIGTERM \(", status_text(tmp_path))
     finish(program, tmp_path)
 
@@ -359,7 +359,8 @@ LINES = [
 def test_composing_many_runs_gives_what_hydra_gives_for_each() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         wanted = [
-            load(compose("config", line), [one.split("=")[0] for one in line]) for line in LINES
+            load(compose("config", line), [override.split("=")[0] for override in line])
+            for line in LINES
         ]
         shared = Composer("config")
         jobs = [shared.job(line) for line in LINES * 2]
@@ -484,7 +485,7 @@ def test_sweep_files_hold_grids_alone_and_every_run_in_them_is_sound(
         for grid in content["hydra"]["sweeper"]["grids"]
         for line in combinations(parser, grid, [])
     ]
-    seeds = {one for line in lines for one in line if one.startswith("seed=")}
+    seeds = {override for line in lines for override in line if override.startswith("seed=")}
     assert len({*lines}) == len(lines) > 1
     not_judged = ("study_scale", "exponent_methods_tuning")
     assert len(seeds) > 1 or path.stem in not_judged

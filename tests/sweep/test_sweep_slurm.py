@@ -139,8 +139,8 @@ def test_any_sweep_can_be_watched_by_its_name(
     assert find_manifest(tmp_path / "runs", None).name != first
     shown = status_text(tmp_path, f"name={first}", PATH=str(tmp_path / "bin"))
     assert shown.startswith(f"sweep {first}, started ")
-    made = ["make", "-n", "sweep-status", "SWEEP=methods"]
-    asked = subprocess.run(made, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    line = ["make", "-n", "sweep-status", "SWEEP=methods"]
+    asked = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "igo sweep-status name=methods" in asked
 
 

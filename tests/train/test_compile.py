@@ -48,13 +48,15 @@ def assert_same(backend: str, sizes: tuple[int, ...], parts: int, most: int = 32
     for size in sizes:
         if size < 2:
             continue
-        found = replace(eager, compiled=compiled).backward(ours, *batch(size))
+        totals = replace(eager, compiled=compiled).backward(ours, *batch(size))
         wanted = eager.backward(theirs, *batch(size))
-        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=0)  # the loss is in float32
-        for (name, one), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-            assert one.grad is not None
+        torch.testing.assert_close(totals, wanted, rtol=1e-6, atol=0)  # the loss is in float32
+        for (name, parameter), other in zip(
+            ours.named_parameters(), theirs.parameters(), strict=True
+        ):
+            assert parameter.grad is not None
             assert other.grad is not None
-            far = (one.grad - other.grad).norm() / other.grad.norm()
+            far = (parameter.grad - other.grad).norm() / other.grad.norm()
             assert far < 1e-6, f"{name}: {far} at {size}"
     for (name, value), wanted in zip(ours.named_buffers(), theirs.buffers(), strict=True):
         torch.testing.assert_close(value, wanted, rtol=1e-10, atol=1e-12, msg=name)
@@ -78,12 +80,13 @@ def test_too_many_sizes_end_compiling_with_a_warning() -> None:
     images, labels = batch(4)
     for size in (8, 12, 10):  # of images, which a run does not change
         given = F.interpolate(images, size), labels
-        with warnings.catch_warnings(record=True) as told:
+        with warnings.catch_warnings(record=True) as heard:
             warnings.simplefilter("always")
-            found = replace(eager, compiled=compiled).backward(ours, *given)
-        torch.testing.assert_close(found, eager.backward(theirs, *given), rtol=1e-6, atol=0)
+            totals = replace(eager, compiled=compiled).backward(ours, *given)
+        torch.testing.assert_close(totals, eager.backward(theirs, *given), rtol=1e-6, atol=0)
         assert compiled.given_up == (size != 8)
-        assert any("without torch.compile" in str(one.message) for one in told) == (size == 12)
+        texts = [str(warning.message) for warning in heard]
+        assert any("without torch.compile" in text for text in texts) == (size == 12)
 
 
 def test_no_compiler_is_one_line() -> None:
@@ -109,13 +112,13 @@ def test_a_compiled_run_continues_and_its_checkpoint_is_any_engines(tmp_path: Pa
     for name, compiled in (("whole", "true"), ("torn", "true"), ("eager", "false")):
         place = tmp_path / name
         place.mkdir()
-        own = (*typed, f"engine.compile={compiled}", "save_model=true")
+        settings = (*typed, f"engine.compile={compiled}", "save_model=true")
         if name == "torn":
-            forge.run(place, *own, death=Death("igo.runs.checkpoint.save", 2, "after"))
-        ended = forge.run(place, *own)
+            forge.run(place, *settings, death=Death("igo.runs.checkpoint.save", 2, "after"))
+        ended = forge.run(place, *settings)
         assert ended.returncode == 0, ended.stderr
         folders[name] = run_folder(place)
-    losses = {name: [one["train/loss"] for one in records(at)] for name, at in folders.items()}
+    losses = {name: [row["train/loss"] for row in records(at)] for name, at in folders.items()}
     assert losses["torn"] == pytest.approx(losses["whole"], rel=1e-3)
     assert losses["eager"] == pytest.approx(losses["whole"], rel=1e-3)
     kept = [torch.load(at / "model.pt", weights_only=True) for at in folders.values()]

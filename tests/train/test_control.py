@@ -61,10 +61,10 @@ def test_momentum_alone_follows_the_noise_curve(optimizer: str, make_config: Mak
     assert betas == sorted(betas, reverse=True)
     for stage, delta in aims(config):
         eta, beta = rates[stage.stage]
-        made = noise.noise_level(
+        level = noise.noise_level(
             eta, stage.b_m, 9.0, optimizer=optimizer, momentum=beta, gradient_norm=2.0
         )
-        assert made == pytest.approx(delta, rel=1e-9)
+        assert level == pytest.approx(delta, rel=1e-9)
         assert stage.b_m == plan.stages[0].b_m
         assert eta == 0.1 or beta == 0
 
@@ -78,10 +78,10 @@ def test_momentum_for_inverts_the_noise_level(
     optimizer: str, beta: float, eta: float, c2: float, k: float
 ) -> None:
     target = noise.noise_level(eta, 32, c2, optimizer=optimizer, momentum=beta, gradient_norm=k)
-    found = noise.momentum_for(
+    root = noise.momentum_for(
         target, eta, 32, c2, optimizer=optimizer, gradient_norm=k, largest=0.999
     )
-    again = noise.noise_level(eta, 32, c2, optimizer=optimizer, momentum=found, gradient_norm=k)
+    again = noise.noise_level(eta, 32, c2, optimizer=optimizer, momentum=root, gradient_norm=k)
     assert again == pytest.approx(target, rel=1e-6)
 
 
@@ -90,14 +90,12 @@ def test_the_root_is_the_cubics_by_bisection() -> None:
     per_batch, k2, eta = 2.0, 9.0, 0.5
     u = 7.3
     target = eta * math.sqrt(per_batch + u * (per_batch + k2))
-    found = noise.momentum_for(
-        target, eta, 4, 8.0, optimizer="shb", gradient_norm=3.0, largest=0.99
-    )
+    root = noise.momentum_for(target, eta, 4, 8.0, optimizer="shb", gradient_norm=3.0, largest=0.99)
     low, high = 0.0, 0.99
     for _ in range(80):
         middle = (low + high) / 2
         low, high = (middle, high) if noise.momentum_factor(middle) < u else (low, middle)
-    assert found == pytest.approx(low, rel=1e-9)
+    assert root == pytest.approx(low, rel=1e-9)
     assert noise.momentum_factor(0.9) == pytest.approx(81.9, rel=1e-12)
 
 

@@ -138,9 +138,9 @@ def test_a_subset_is_fixed_and_stratified(counts: list[int], share: float, order
     assert len(set(kept.tolist())) == samples
     assert kept.tolist() == sorted(kept)
     # One threshold on the rank within each class: shares differ by rounding alone.
-    found = np.bincount(np.array(labels)[kept], minlength=len(counts))
-    low = max((k - 0.5) / n for k, n in zip(found, counts, strict=True))
-    high = min((k + 0.5) / n for k, n in zip(found, counts, strict=True))
+    kept_counts = np.bincount(np.array(labels)[kept], minlength=len(counts))
+    low = max((k - 0.5) / n for k, n in zip(kept_counts, counts, strict=True))
+    high = min((k + 0.5) / n for k, n in zip(kept_counts, counts, strict=True))
     assert low <= high + 1e-12
 
 
@@ -224,7 +224,7 @@ def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, devic
     seen = torch.cat([images for images, _ in batches]).cpu()
     wanted = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
     torch.testing.assert_close(seen, wanted, rtol=0, atol=1e-6)
-    assert torch.equal(torch.cat([found for _, found in batches]).cpu(), torch.from_numpy(labels))
+    assert torch.cat([answers for _, answers in batches]).tolist() == labels.tolist()
 
 
 def test_a_training_subset_holds_the_images_of_its_indices(
@@ -239,11 +239,11 @@ def test_a_training_subset_holds_the_images_of_its_indices(
     wanted = (torch.from_numpy(train.images[kept]).permute(0, 3, 1, 2) / 255 - mean) / std
     torch.testing.assert_close(images, wanted, rtol=1e-5, atol=1e-5)
     assert torch.equal(labels, torch.from_numpy(train.labels[kept]))
-    assert sum(len(found) for _, found in data.test_batches()) == len(test.labels) == 360
+    assert sum(len(answers) for _, answers in data.test_batches()) == len(test.labels) == 360
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "found"),
+    ("setting", "value", "actual"),
     [
         ("dataset.classes", "9", "10"),
         ("dataset.classes", "11", "10"),
@@ -252,9 +252,9 @@ def test_a_training_subset_holds_the_images_of_its_indices(
     ],
 )
 def test_wrong_facts_in_conf_are_named(
-    setting: str, value: str, found: str, make_config: MakeConfig
+    setting: str, value: str, actual: str, make_config: MakeConfig
 ) -> None:
-    with pytest.raises(ConfigError, match=f"{setting}={value} is not allowed: .*{found}"):
+    with pytest.raises(ConfigError, match=f"{setting}={value} is not allowed: .*{actual}"):
         open_data(make_config(f"{setting}={value}"), CPU)
 
 
@@ -330,18 +330,18 @@ def test_folders_are_the_same_batches_for_any_number_of_workers(folders: Path, d
 
 
 def children() -> set[int | None]:
-    return {one.pid for one in multiprocessing.active_children()}
+    return {child.pid for child in multiprocessing.active_children()}
 
 
 def test_images_of_imagenet_are_in_the_order_of_torchvisions_folders(
     folders: Path, tmp_path: Path
 ) -> None:
-    one = next(folders.glob("train/*/*.JPEG"))
+    image = next(folders.glob("train/*/*.JPEG"))
     for name in ("b/2", "b/1/0", "b-1/0", "b/zz", "c/x/y/3", "c/x-1/4", "c/x/5"):
         for part in ("train", "val"):
             file = tmp_path / "imagenet" / part / f"{name}.JPEG"
             file.parent.mkdir(parents=True, exist_ok=True)
-            file.symlink_to(one)
+            file.symlink_to(image)
     ours = class_folders.images("imagenet", Place(tmp_path))
     for part, files in (("train", ours.train), ("val", ours.test)):
         theirs = ImageFolder(str(tmp_path / "imagenet" / part))
@@ -383,7 +383,7 @@ def test_a_large_batch_from_disk_takes_little_memory_at_once(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a batch of 21 images, workers hand over 2 at a time and the device holds 3 at most."""
-    handed, made = [], []
+    handed, normalised = [], []
     collate, normalise = on_disk.collate, on_device.Normalise.__call__
 
     def handing(samples: list[Any]) -> Any:
@@ -391,7 +391,7 @@ def test_a_large_batch_from_disk_takes_little_memory_at_once(
         return collate(samples)
 
     def making(self: on_device.Normalise, images: Tensor) -> Tensor:
-        made.append(len(images))
+        normalised.append(len(images))
         return normalise(self, images)
 
     monkeypatch.setattr(on_disk, "PIECE", 2)
@@ -403,9 +403,9 @@ def test_a_large_batch_from_disk_takes_little_memory_at_once(
     data = imagenet(folders)
     (batch,) = data.train_batches([torch.arange(21)], 4, run.micro_batch_size)
     totals = run.backward(network, *batch)
-    parts = [one.grad.clone() for one in network.parameters() if one.grad is not None]
+    parts = [p.grad.clone() for p in network.parameters() if p.grad is not None]
     assert (max(handed), sum(handed)) == (2, 21)
-    assert (max(made), sum(made)) == (3, 21)
+    assert (max(normalised), sum(normalised)) == (3, 21)
 
     (whole,) = data.train_batches([torch.arange(21)], 4)
     loss = F.cross_entropy(network(whole[0]), whole[1])
@@ -432,7 +432,7 @@ def test_folders_are_tested_with_resize_and_centre_crop(folders: Path, part: str
     plain = data.plain_batches(list(torch.arange(21).split(8)))
     batches = list(data.test_batches() if part == "val" else plain)
     seen = torch.cat([images for images, _ in batches])
-    labels = torch.cat([found for _, found in batches])
+    labels = torch.cat([answers for _, answers in batches])
     reference = transforms.Compose(
         [
             transforms.Resize(32),
@@ -453,10 +453,10 @@ def test_plain_batches_are_the_images_as_they_are(device: str, make_config: Make
     data = open_data(config, torch.device(device))
     train, _ = readers.read("digits", Place(Path("/nonexistent")))
     draw = torch.tensor([5, 3, 1000, 5, 77])
-    (one, labels), (other, _) = data.plain_batches([draw, torch.arange(2)])
+    (images, labels), (other, _) = data.plain_batches([draw, torch.arange(2)])
     mean, std = config.dataset.mean[0], config.dataset.std[0]
     wanted = (train.images[draw.numpy()][..., 0] / 255 - mean) / std
-    np.testing.assert_allclose(one[:, 0].cpu(), wanted, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(images[:, 0].cpu(), wanted, rtol=1e-5, atol=1e-5)
     assert labels.tolist() == train.labels[draw.numpy()].tolist()
     assert len(other) == 2
 
@@ -466,7 +466,7 @@ def drawn_of(image: Image.Image, dataset: DatasetConfig, seeds: range) -> Tensor
     transform = on_disk.train_transform(dataset)
     images = on_disk.OnDisk([image], np.zeros(1, np.int64), transform)
     drawn = [images[0, seed] for seed in seeds]
-    return torch.stack([one.permute(2, 0, 1) for one in drawn if isinstance(one, Tensor)])
+    return torch.stack([sample.permute(2, 0, 1) for sample in drawn if isinstance(sample, Tensor)])
 
 
 def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped() -> None:
@@ -560,8 +560,13 @@ def test_other_classes_in_validation_than_in_training_are_an_error(copied: Path)
 def test_wrong_facts_about_folders_are_named(
     wrong: tuple[str, ...], folders: Path, make_config: MakeConfig
 ) -> None:
-    own = ("dataset=imagenet", "dataset.classes=3", "dataset.samples=21", "dataset.image_size=28")
-    config = make_config(*own, f"data_dir={folders.parent}", "batch_size=4", *wrong)
+    settings = (
+        "dataset=imagenet",
+        "dataset.classes=3",
+        "dataset.samples=21",
+        "dataset.image_size=28",
+    )
+    config = make_config(*settings, f"data_dir={folders.parent}", "batch_size=4", *wrong)
     with pytest.raises(ConfigError, match=wrong[0].partition("=")[0]):
         open_data(config, CPU)
 

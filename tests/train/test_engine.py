@@ -72,8 +72,8 @@ def batches_of(b: int, images: Tensor, labels: Tensor) -> Iterator[tuple[Tensor,
 
 
 def gradient(network: nn.Module) -> Tensor:
-    found = [p.grad.detach().flatten() for p in network.parameters() if p.grad is not None]
-    return torch.cat(found).double().cpu()
+    slopes = [p.grad.detach().flatten() for p in network.parameters() if p.grad is not None]
+    return torch.cat(slopes).double().cpu()
 
 
 @torch.no_grad()
@@ -212,8 +212,8 @@ def test_the_unscaled_gradient_is_that_of_fp32(precision: str, micro: int, devic
     run = build(device, precision, micro)
     network = run.prepare(plain_network())
     run.backward(network, *samples(64, device))
-    found, wanted = gradient(network) / run.scaler.get_scale(), gradient(reference)
-    error = (found - wanted).norm() / wanted.norm()
+    ours, wanted = gradient(network) / run.scaler.get_scale(), gradient(reference)
+    error = (ours - wanted).norm() / wanted.norm()
     assert 0 < error < 4 * SLACK[precision]
 
 
@@ -262,8 +262,8 @@ def test_auto_precision_is_bf16_only_where_the_cpu_multiplies_in_it(
         ({"avx512_bf16": False, "avx2": True}, True, None),
         ({}, True, None),
     ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=flags: found)
-        monkeypatch.setattr(engine, "_onednn_takes_bf16", lambda found=taken: found)
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
+        monkeypatch.setattr(engine, "_onednn_takes_bf16", lambda taken=taken: taken)
         assert build(precision="auto").autocast == wanted
         assert build(precision="auto").note == build(precision="fp32").note == ""
         assert ("emulated" in build(precision="bf16").note) == (wanted is None)

@@ -63,26 +63,26 @@ def test_auto_evaluates_as_often_as_a_twentieth_of_the_time_allows(
     config = make_config(f"dataset.samples={samples}", f"dataset.test_samples={tests}",
                          f"epochs={epochs}", "batch_size=8")  # fmt: skip
 
-    def made(every: int) -> int:
+    def evaluations(every: int) -> int:
         return sum(epoch % every == 0 or epoch == epochs for epoch in range(1, epochs + 1))
 
     def allowed(every: int) -> bool:
-        return 0.25 * tests * made(every) <= 0.05 * samples * epochs * (1 + 1e-12)
+        return 0.25 * tests * evaluations(every) <= 0.05 * samples * epochs * (1 + 1e-12)
 
     every = int(config.evaluate_every)
     if tests <= 1000:
         assert every == 1
     elif allowed(epochs):
-        assert every == min(one for one in range(1, epochs + 1) if allowed(one))
+        assert every == min(candidate for candidate in range(1, epochs + 1) if allowed(candidate))
     else:
-        assert made(every) == 1
+        assert evaluations(every) == 1
 
 
 def test_auto_counts_held_out_images_and_is_recorded_as_a_number(make_config: Make) -> None:
     held = ("dataset.samples=1400", "dataset.validation=0.5", "dataset.test_samples=700")
     config = make_config(*held, "epochs=20", "evaluate_every=auto")
     assert config.evaluate_every == 10  # 0.25 · 1,400 · 2 of 700 · 20 is 5 %
-    (note,) = (one for one in plan_table.notes(config, make_plan(config)) if "evaluated" in one)
+    (note,) = (note for note in plan_table.notes(config, make_plan(config)) if "evaluated" in note)
     assert "every 10 epochs" in note
     typed = make_config(*held, "epochs=20", "evaluate_every=10")
     assert signature(typed) == signature(config)
@@ -94,9 +94,9 @@ def test_evaluations_made_in_training_are_those_of_the_rule(
     calls: list[int] = []
     real = engine.Engine.evaluate
 
-    def counted(own: engine.Engine, *args: Any) -> tuple[float, float]:
+    def counted(self: engine.Engine, *args: Any) -> tuple[float, float]:
         calls.append(1)
-        return real(own, *args)
+        return real(self, *args)
 
     monkeypatch.setattr(engine.Engine, "evaluate", counted)
     finished(make_config(*TINY, "epochs=9", "dataset.test_samples=60"))
@@ -146,10 +146,10 @@ def test_killed_and_continued_it_has_the_same_record(tmp_path: Path) -> None:
     rows = records(run_folder(whole))
     assert rows == records(run_folder(torn))
     (row,) = table.read_runs([run_folder(whole)]).to_dicts()
-    found = [one["test/accuracy"] for one in rows if one["test/accuracy"] is not None]
-    assert len(found) == 3
-    assert row["test/accuracy"] == found[-1]
-    assert row["test/accuracy_best"] == max(found)
+    accuracies = [record["test/accuracy"] for record in rows if record["test/accuracy"] is not None]
+    assert len(accuracies) == 3
+    assert row["test/accuracy"] == accuracies[-1]
+    assert row["test/accuracy_best"] == max(accuracies)
 
 
 def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
@@ -161,8 +161,8 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     results = read(tmp_path)
     family = only(families(results.settings), "methods")
     drawn = curves._series(results, family, tuple(family.settings), "test/accuracy")
-    assert [one.x["epochs"] for one in drawn] == [[2, 3]] * 4
-    assert all(value is not None for one in drawn for value in one.y)
+    assert [curve.x["epochs"] for curve in drawn] == [[2, 3]] * 4
+    assert all(value is not None for curve in drawn for value in curve.y)
 
 
 def test_auto_counts_the_test_images_of_own_data(tmp_path: Path, make_config: Make) -> None:

@@ -67,9 +67,9 @@ def test_a_model_of_timms_is_the_same_within_rounding(on_fake_gpu: Any) -> None:
 
 def crossings(name: str, on_fake_gpu: Any, *arguments: str) -> list[tuple[int, int]]:
     """Reads and copies of one epoch of 4 steps, and of one of 12."""
-    found = [on_fake_gpu(name, *arguments, *RUN, NARROW, f"batch_size={b}") for b in (24, 8)]
-    assert [run["records"][-1]["updates"] for run in found] == [4, 12]
-    return [(run["reads"], run["copies"]) for run in found]
+    runs = [on_fake_gpu(name, *arguments, *RUN, NARROW, f"batch_size={b}") for b in (24, 8)]
+    assert [run["records"][-1]["updates"] for run in runs] == [4, 12]
+    return [(run["reads"], run["copies"]) for run in runs]
 
 
 def test_more_steps_cross_over_no_more_often(on_fake_gpu: Any) -> None:

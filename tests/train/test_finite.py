@@ -70,12 +70,12 @@ def built(skip: bool = False) -> tuple[engine.Engine, nn.Module, torch.optim.SGD
 
 
 def bits(network: nn.Module, optimizer: torch.optim.SGD) -> list[Tensor]:
-    momenta = [one["momentum_buffer"] for one in optimizer.state.values()]
+    momenta = [state["momentum_buffer"] for state in optimizer.state.values()]
     return [t.detach().clone() for t in (*network.state_dict().values(), *momenta)]
 
 
-def equal(one: list[Tensor], other: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+def equal(first: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(first, other, strict=True))
 
 
 def test_good_updates_are_those_of_plain_pytorch_to_the_bit() -> None:
@@ -202,12 +202,12 @@ def test_sums_are_those_of_adding_one_after_the_other() -> None:
     torch.manual_seed(0)
     tally, totals = finite.Tally(1000, torch.device("cpu"), skip=False), torch.zeros(2)
     for update in range(1000):
-        one = torch.rand(2) * 1000
-        tally.add(update, one)
-        totals += one
-    sums, made = tally.sums()
+        added = torch.rand(2) * 1000
+        tally.add(update, added)
+        totals += added
+    sums, good = tally.sums()
     assert torch.equal(sums, totals)
-    assert made.all()
+    assert good.all()
 
 
 def test_diverging_from_the_command_line(tmp_path: Path) -> None:
@@ -226,27 +226,27 @@ def test_diverging_from_the_command_line(tmp_path: Path) -> None:
 
 def bad_on_one_rank() -> list[Tensor]:
     """A good step, one whose loss is not finite on the last rank alone, and a good one."""
-    found = []
-    with Ranks.of_environment().joined() as own:
+    states = []
+    with Ranks.of_environment().joined() as ranks:
         run, network, optimizer = built(skip=True)
-        run = replace(run, ranks=own)
+        run = replace(run, ranks=ranks)
         network = run.prepare(network)
         for seed, factor in ((0, 1.0), (1, float("nan")), (2, 1.0)):
-            images, labels = (t[own.rank :: own.size] for t in samples(seed))
-            images = images * (factor if own.rank == own.size - 1 else 1)
+            images, labels = (t[ranks.rank :: ranks.size] for t in samples(seed))
+            images = images * (factor if ranks.rank == ranks.size - 1 else 1)
             totals = run.step(network, optimizer, (images, labels), range(8))
-            found += [*bits(network, optimizer), totals[0]]
-    return found
+            states += [*bits(network, optimizer), totals[0]]
+    return states
 
 
 def test_what_is_bad_on_one_rank_is_skipped_by_all(tmp_path: Path) -> None:
     first, second = shared_forge().results(tmp_path, 2, "test_finite.bad_on_one_rank")
     size = len(first) // 3
-    for found in (first, second):
-        good, skipped, again = (found[i * size : (i + 1) * size] for i in range(3))
+    for states in (first, second):
+        good, skipped, again = (states[i * size : (i + 1) * size] for i in range(3))
         assert equal(good[:-1], skipped[:-1])
         assert not equal(skipped[:-1], again[:-1])
         assert [bool(part[-1].isfinite()) for part in (good, skipped, again)] == [True, False, True]
         assert all(t.isfinite().all() for t in again)
     for part in range(3):
-        assert equal(*(one[part * size : (part + 1) * size - 1] for one in (first, second)))
+        assert equal(*(states[part * size : (part + 1) * size - 1] for states in (first, second)))

@@ -53,11 +53,13 @@ def test_two_processes_on_one_gpu_are_an_error_that_says_so() -> None:
         gpus.check_apart(["b 1", "a 1", "a 1"], 1)
 
 
-@pytest.mark.parametrize(("found", "chosen"), [(2, 1), (1, 0)])  # srun shows each its own
-def test_a_process_takes_its_gpu(found: int, chosen: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("visible", "chosen"), [(2, 1), (1, 0)])  # srun shows each its own
+def test_a_process_takes_its_gpu(
+    visible: int, chosen: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     taken: list[int] = []
     properties = type("Properties", (), {"uuid": "mine"})
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: found)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(torch.cuda, "set_device", taken.append)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: taken[-1])
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: properties)
@@ -69,7 +71,7 @@ def test_a_process_takes_its_gpu(found: int, chosen: int, monkeypatch: pytest.Mo
         gpus.take_own(Ranks(1, 2, 1))
 
 
-def said() -> Any:
+def gathered() -> Any:
     """On each rank, what everyone says."""
     with Ranks.of_environment().joined() as ranks:
         return ranks.gather("name", f"rank {ranks.rank}")
@@ -77,7 +79,7 @@ def said() -> Any:
 
 def test_each_process_hears_all(tmp_path: Path) -> None:
     assert Ranks().gather("name", "me") == ["me"]
-    heard = shared_forge().results(tmp_path, 2, "test_gpus.said")
+    heard = shared_forge().results(tmp_path, 2, "test_gpus.gathered")
     assert heard == [["rank 0", "rank 1"]] * 2
 
 
@@ -108,11 +110,11 @@ def test_shapes_are_tried_without_memory_of_the_device(monkeypatch: pytest.Monke
         monkeypatch.setattr(kind, "__deepcopy__", refuse)
     pushed = models.on_meta(network)
     tensors = [*pushed.parameters(), *pushed.buffers()]
-    assert {one.device.type for one in tensors} == {"meta"}
-    assert [one.shape for one in tensors] == [
-        one.shape for one in (*network.parameters(), *network.buffers())
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert [tensor.shape for tensor in tensors] == [
+        tensor.shape for tensor in (*network.parameters(), *network.buffers())
     ]
-    assert not {id(one) for one in pushed.modules()} & {id(one) for one in network.modules()}
+    assert not {*map(id, pushed.modules())} & {*map(id, network.modules())}
 
 
 def test_a_gradient_is_sent_as_it_lies_in_memory() -> None:

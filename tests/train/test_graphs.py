@@ -164,7 +164,7 @@ def test_a_run_stopped_and_continued_with_graphs_ends_the_same(
 
 
 @pytest.mark.parametrize(
-    ("how", "said"),
+    ("how", "reason"),
     [
         ({"fails": RuntimeError("it waits\nwhere")}, "it waits"),
         ({"fails": torch.OutOfMemoryError("CUDA out of memory")}, "CUDA out of memory"),
@@ -172,13 +172,13 @@ def test_a_run_stopped_and_continued_with_graphs_ends_the_same(
     ],
 )
 def test_what_cannot_be_captured_is_said_once_and_trained_without(
-    how: dict[str, Any], said: str, make_config: Make
+    how: dict[str, Any], reason: str, make_config: Make
 ) -> None:
     """And the cause is the first error, which the end of a capture hides."""
     config = make_config(*RUN, "split=0.5", "p=0.2", "optimizer=shb")
     wanted = prepared(config)
     training, device, graphs = graphed(config, **how)
-    with pytest.warns(UserWarning, match=f"without CUDA graphs: {said}$") as heard:
+    with pytest.warns(UserWarning, match=f"without CUDA graphs: {reason}$") as heard:
         records = train(training)
     assert records == train(wanted)
     assert len(heard) == 1
@@ -186,7 +186,7 @@ def test_what_cannot_be_captured_is_said_once_and_trained_without(
     assert (device.captures, device.replays) == (1, "differs" in how)
     assert {text[:9] for text in graphs.outcome.values()} == {"given up:"}
     forced, _, _ = graphed(config, always=True, **how)
-    with pytest.raises(ConfigError, match=rf"engine\.graphs=true .*{said}.*graphs=auto"):
+    with pytest.raises(ConfigError, match=rf"engine\.graphs=true .*{reason}.*graphs=auto"):
         train(forced)
 
 

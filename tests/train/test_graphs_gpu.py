@@ -71,15 +71,15 @@ def test_training_with_graphs_is_training_without_to_the_bit(
     overrides: tuple[str, ...], precision: str, make_config: Make
 ) -> None:
     """Stages of two epochs of six batches of 10 and four of 9, C² measured in between."""
-    found = []
+    runs = []
     for setting in ("true", "false"):
         config = make_config(
             *TINY, "engine=gpu", f"engine.precision={precision}", f"engine.graphs={setting}",
             "batch_size=10", "epochs=6", "schedule.stages=3", "learning_rate=0.02", *overrides,
         )  # fmt: skip
         training = assemble.prepare(config, make_plan(config))
-        found.append((train(training), training))
-    (ours, graphed), (theirs, eager) = found
+        runs.append((train(training), training))
+    (ours, graphed), (theirs, eager) = runs
     assert ours == theirs
     assert same_state(graphed, eager)
     assert graphed.engine.graphs is not None
@@ -144,8 +144,8 @@ def test_a_model_that_cannot_be_captured_trains_on_without(what: str) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path])},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    said = "on the CPU" if what == "draws" else "without CUDA graphs"
-    assert said in done.stderr
+    reason = "on the CPU" if what == "draws" else "without CUDA graphs"
+    assert reason in done.stderr
 
 
 def train_without_a_graph(what: str) -> None:

@@ -106,19 +106,19 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: str, make_co
         planned = law(eta, b, record["reference_variance"], beta, record["reference_gradient_norm"])
         assert record["delta_m"] == pytest.approx(planned, rel=1e-12)
         k = record["gradient_norm"]
-        found = law(eta, b, record["gradient_variance"], beta, k)
-        assert record["delta_measured"] == pytest.approx(found, rel=1e-12)
-        assert record["delta_measured_low"] < found < record["delta_measured_high"]
+        measured = law(eta, b, record["gradient_variance"], beta, k)
+        assert record["delta_measured"] == pytest.approx(measured, rel=1e-12)
+        assert record["delta_measured_low"] < measured < record["delta_measured_high"]
         assert record["variance_pieces"] >= 8
     assert len({record["gradient_variance"] for record in progress.records}) == 4  # its own
     assert len({record["reference_variance"] for record in progress.records}) == 1
 
 
 def test_every_epoch_is_a_fresh_permutation_and_the_seed_decides(make_config: Make) -> None:
-    one, same, other = (
+    first, same, other = (
         timeless(train(prepared(make_config(*TINY, f"seed={seed}"))).records) for seed in (0, 0, 1)
     )
-    assert one == same != other
+    assert first == same != other
 
 
 def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> None:

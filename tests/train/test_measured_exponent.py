@@ -24,14 +24,14 @@ def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path
     assert first.returncode == 0, first.stderr
     config = read_config(run_folder(tmp_path) / "config.yaml")
     rho = config.schedule.noise_exponent
-    told = shared_forge().run(
+    measured = shared_forge().run(
         tmp_path, *TINY, "engine.precision=fp32", "learning_rate=0.05", "batches=12",
         f"batch_sizes=[{min(config.batch_size, 96 // 12)}]", "exponent=true", "output=noise.json",
         command="measure-noise",
     )  # fmt: skip
-    assert told.returncode == 0, told.stderr
-    found = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
-    assert rho == pytest.approx(min(found["value"], 1.0), abs=0.006)
+    assert measured.returncode == 0, measured.stderr
+    predicted = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
+    assert rho == pytest.approx(min(predicted["value"], 1.0), abs=0.006)
     assert f"schedule.noise_exponent={rho:g}: predicted from curvature" in first.stdout
     table = shared_forge().run(tmp_path, "runs=runs", "output=out", command="table")
     assert table.returncode == 0, table.stderr
@@ -52,19 +52,19 @@ def test_a_step_beyond_the_edge_is_refused_before_any_training(tmp_path: Path) -
     assert not (tmp_path / "runs").exists()
 
 
-def found(value: float, low: float, high: float) -> NoiseExponent:
+def exponent(value: float, low: float, high: float) -> NoiseExponent:
     return NoiseExponent(value, (low, high), (1.0,), (1.0,), 0.0, 0.0, 0.1, 0.0)
 
 
 def test_an_interval_wider_than_a_half_is_refused_with_the_reason() -> None:
-    assert usable(found(0.7312, 0.5, 0.99)) == 0.73
-    assert usable(found(1.02, 0.9, 1.1)) == 1.0
+    assert usable(exponent(0.7312, 0.5, 0.99)) == 0.73
+    assert usable(exponent(1.02, 0.9, 1.1)) == 1.0
     with pytest.raises(ConfigError, match=r"0\.70, anywhere from 0\.40 to 0\.95: wider than 0\.5"):
-        usable(found(0.7, 0.4, 0.95))
+        usable(exponent(0.7, 0.4, 0.95))
     with pytest.raises(ConfigError, match="wider"):
-        usable(found(0.7, float("nan"), 0.95))
+        usable(exponent(0.7, float("nan"), 0.95))
     with pytest.raises(ConfigError, match="must be in"):
-        usable(found(0.001, -0.1, 0.1))
+        usable(exponent(0.001, -0.1, 0.1))
 
 
 def test_a_sweep_is_told_to_take_a_number(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def test_a_chain_keeps_the_inputs_of_its_layers(make_config: MakeConfig) -> None
 def test_the_count_is_that_of_real_tensors(model: str, make_config: MakeConfig) -> None:
     config = make_config(f"model={model}")
     network = models.build(config.model, config.dataset)
-    own = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
+    held = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.Tensor] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_the_count_is_that_of_real_tensors(model: str, make_config: MakeConfig) 
     b = 16
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         logits = network(torch.randn(b, 1, 8, 8))
-    real = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in own)
+    real = sum(t.untyped_storage().nbytes() for at, t in kept.items() if at not in held)
     del logits
     counted = micro_batch.bytes_per_sample(network, config.dataset)
     assert real / b == pytest.approx(counted, rel=0.03)  # BatchNorm's statistics are in it
@@ -84,8 +84,8 @@ def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
     sizes = ("batch_size=48", "tracking=none", "epochs=1", "schedule.stages=1")
     done = program(*TINY, *sizes, "engine.memory=0.0005")
     assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads((run_folder(tmp_path) / "status.json").read_text())
-    size = found["hardware"]["micro_batch_size"]
+    status: dict[str, Any] = json.loads((run_folder(tmp_path) / "status.json").read_text())
+    size = status["hardware"]["micro_batch_size"]
     assert size < 48
     assert f"in parts of at most {size}" in done.stdout
     again = program(*TINY, *sizes, f"engine.micro_batch_size={size}")
@@ -106,11 +106,11 @@ class Small(nn.Module):
         )  # fmt: skip
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.body(images)  # BatchNorm has moved, dropout has drawn
+        output: torch.Tensor = self.body(images)  # BatchNorm has moved, dropout has drawn
         if len(images) > self.most and images.device.type != "meta":
             self.failures += 1
             raise self.error
-        return found
+        return output
 
 
 ERRORS = [
@@ -209,8 +209,8 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
 
 
 def status_of(place: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((run_folder(place) / "status.json").read_text())
-    return found
+    status: dict[str, Any] = json.loads((run_folder(place) / "status.json").read_text())
+    return status
 
 
 def test_a_budget_beside_a_size_is_an_error(program: Program) -> None:

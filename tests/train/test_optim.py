@@ -51,16 +51,16 @@ def train(
 ) -> list[nn.Parameter]:
     """Twelve steps of the optimizer under test, with its state in a new one after some of them."""
     parameters = start(device)
-    made = optim.build(config, parameters, 0.1)
+    optimizer = optim.build(config, parameters, 0.1)
     for step in range(STEPS):
         if step == resumed:
-            state = made.state_dict()
-            made = optim.build(config, parameters, 0.1)
-            made.load_state_dict(state)
-        rates.put(made, eta(step), beta(config, step, falls))
+            state = optimizer.state_dict()
+            optimizer = optim.build(config, parameters, 0.1)
+            optimizer.load_state_dict(state)
+        rates.put(optimizer, eta(step), beta(config, step, falls))
         for parameter, gradient in zip(parameters, gradients(step, parameters), strict=True):
             parameter.grad = gradient
-        made.step()
+        optimizer.step()
     return parameters
 
 
@@ -118,13 +118,13 @@ def test_a_first_step_skipped_for_overflow_leaves_no_trace(
     """Loss scaling begins too high as a rule, so that the first fp16 step is often skipped."""
     config = OptimizerConfig(name, momentum)
     (x,) = parameters = [nn.Parameter(torch.full((3,), 2.0, device=device))]
-    made = optim.build(config, parameters, 0.1)
+    optimizer = optim.build(config, parameters, 0.1)
     scaler = torch.amp.GradScaler(device, init_scale=4.0)
-    rates.put(made, 0.5, config.momentum)
+    rates.put(optimizer, 0.5, config.momentum)
     for slope, scale_after in ((float("inf"), 2.0), (1.0, 2.0)):
         x.grad = None
         scaler.scale((slope * x).sum()).backward()
-        scaler.step(made)
+        scaler.step(optimizer)
         scaler.update()
         assert scaler.get_scale() == scale_after
     share = 1 - momentum if name == "nshb" else 1.0
@@ -133,10 +133,10 @@ def test_a_first_step_skipped_for_overflow_leaves_no_trace(
 
 def test_what_is_read_back_is_what_was_applied() -> None:
     config = OptimizerConfig("nshb", 0.9)
-    made = optim.build(config, start("cpu"), 0.1)
-    rates.put(made, 0.1 / 3, 0.7)
-    assert optim.learning_rate(made) == 0.1 / 3
-    assert optim.momentum(made) == 0.7
-    assert {(g["lr"], g["momentum"], g["dampening"]) for g in made.param_groups} == {
+    optimizer = optim.build(config, start("cpu"), 0.1)
+    rates.put(optimizer, 0.1 / 3, 0.7)
+    assert optim.learning_rate(optimizer) == 0.1 / 3
+    assert optim.momentum(optimizer) == 0.7
+    assert {(g["lr"], g["momentum"], g["dampening"]) for g in optimizer.param_groups} == {
         (0.1 / 3, 0.7, 0.7)
     }

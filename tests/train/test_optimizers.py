@@ -38,18 +38,18 @@ SMALL = (*TINY, "tracking=none", "engine.precision=fp32")
 
 
 def timms(name: str, **more: Any) -> Callable[[Parameters, float], Optimizer]:
-    def made(parameters: Parameters, rate: float) -> Optimizer:
-        found: Optimizer = timm.optim.create_optimizer_v2(parameters, opt=name, lr=rate, **more)
-        return found
+    def build(parameters: Parameters, rate: float) -> Optimizer:
+        optimizer: Optimizer = timm.optim.create_optimizer_v2(parameters, opt=name, lr=rate, **more)
+        return optimizer
 
-    return made
+    return build
 
 
 def heavy_ball(parameters: Parameters, rate: float) -> Optimizer:
-    made = SGD(parameters, lr=rate, momentum=0.9, fused=True)
+    optimizer = SGD(parameters, lr=rate, momentum=0.9, fused=True)
     for parameter in parameters:
-        made.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
-    return made
+        optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimizer
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Case:
 
     typed: tuple[str, ...]
     rate: float
-    made: Callable[[Parameters, float], Optimizer]
+    build: Callable[[Parameters, float], Optimizer]
 
 
 CASES = {
@@ -123,7 +123,7 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     run = prepared(make_config(*SMALL, *case.typed))
     stages = plan_of(folder)
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
-    plainly(run, case.made(list(run.network.parameters()), case.rate), stages)
+    plainly(run, case.build(list(run.network.parameters()), case.rate), stages)
     assert_equal(dict(state["model"]), dict(run.network.state_dict()))
 
 
@@ -148,8 +148,8 @@ def test_an_update_that_is_not_finite_is_not_made_and_the_plan_goes_on(
     )
     for row, record in zip(stages, progress.records, strict=True):
         row["eta_m"] = repr(record["eta_m"])
-    made = case.made(list(other.network.parameters()), case.rate)
-    sums = plainly(other, made, stages, bad)
+    optimizer = case.build(list(other.network.parameters()), case.rate)
+    sums = plainly(other, optimizer, stages, bad)
     assert_equal(run.network.state_dict(), other.network.state_dict())
     losses = [row["train/loss"] for row in progress.records]
     assert losses == pytest.approx([sums[0] / 64, sums[1] / 64, sums[2] / 96], rel=2e-6)
@@ -161,13 +161,13 @@ def small() -> Parameters:
     return [nn.Parameter(torch.randn(shape, generator=draw)) for shape in shapes]
 
 
-def stepped(made: Optimizer, parameters: Parameters, steps: range) -> None:
+def stepped(optimizer: Optimizer, parameters: Parameters, steps: range) -> None:
     for step in steps:
         draw = torch.Generator().manual_seed(step)
         torch.manual_seed(step)
         for parameter in parameters:
             parameter.grad = torch.randn(parameter.shape, generator=draw)
-        made.step()
+        optimizer.step()
 
 
 def of_timm() -> Iterator[str]:
@@ -187,10 +187,10 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         stepped(first, broken, range(5))
         state = {"signature": name, "optimizer": recovery.copied(first.state_dict())}
         checkpoint.save(tmp_path / name, state)
-        found, warnings = checkpoint.load(tmp_path / name, name)
-        assert found is not None, warnings
+        saved, warnings = checkpoint.load(tmp_path / name, name)
+        assert saved is not None, warnings
         second = optim.build(config, broken, 0.01)
-        optim.load(second, found["optimizer"], config, 0.01)
+        optim.load(second, saved["optimizer"], config, 0.01)
         stepped(second, broken, range(5, 8))
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name
 
@@ -208,7 +208,7 @@ def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients(make_config:
     indices = epoch_batches(96, k, config.seed, 2)
     batches = list(run.data.train_batches(indices, derive_seed(config.seed, "epoch", 2)))
     parameters = list(run.network.parameters())
-    buffers = [one.clone() for one in run.network.buffers()]
+    buffers = [buffer.clone() for buffer in run.network.buffers()]
     rows = []
     for images, labels, _ in pieces.parts(batches):
         loss = F.cross_entropy(run.network(images), labels)
@@ -220,8 +220,8 @@ def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients(make_config:
             bound = 1000**0.5  # of Adam's own step: 1/√(1 − β_2)
             row.append((g.double() / (v.sqrt() + 1e-3)).clamp(-bound, bound).flatten())
         rows.append(torch.cat(row))
-    for one, before in zip(run.network.buffers(), buffers, strict=True):
-        one.data.copy_(before)
+    for buffer, before in zip(run.network.buffers(), buffers, strict=True):
+        buffer.data.copy_(before)
     table = torch.stack(rows)
     spread = (table - table.mean(0)).square().sum() / (len(table) - 1)
     variance = float(spread) * pieces.size * 95 / 96

@@ -129,7 +129,7 @@ def compare_gradients() -> None:
         _near(inputs.grad, inward, f"{where}: input")
 
 
-def _near(found: Tensor, wanted: Tensor, what: str) -> None:
-    off = float((found.double() - wanted).norm() / wanted.norm())
+def _near(ours: Tensor, wanted: Tensor, what: str) -> None:
+    off = float((ours.double() - wanted).norm() / wanted.norm())
     if not off < 1e-5:
         print(f"{what} gradient is off by {off:.1%}")

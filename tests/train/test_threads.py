@@ -61,27 +61,27 @@ def test_a_quota_counts_in_whole_cores_wherever_it_is_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    root, own = tmp_path / "cgroup", tmp_path / "own"
-    assert allowed_cores(root, own) == 8, "a system without cgroups"
-    own.write_text("0::/job/task\n")
+    root, cgroup = tmp_path / "cgroup", tmp_path / "own"
+    assert allowed_cores(root, cgroup) == 8, "a system without cgroups"
+    cgroup.write_text("0::/job/task\n")
     group(root / "job" / "task", cpu__max="max 100000")
-    assert allowed_cores(root, own) == 8
+    assert allowed_cores(root, cgroup) == 8
     group(root / "job", cpu__max="350000 100000")
-    assert allowed_cores(root, own) == 3, "of the group above"
+    assert allowed_cores(root, cgroup) == 3, "of the group above"
     group(root / "job" / "task", cpu__max="50000 100000")
-    assert allowed_cores(root, own) == 1, "half a core"
+    assert allowed_cores(root, cgroup) == 1, "half a core"
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5}, raising=False)
     group(root / "job" / "task", cpu__max="max 100000")
-    assert allowed_cores(root, own) == 1, "of the affinity"
+    assert allowed_cores(root, cgroup) == 1, "of the affinity"
 
 
 def test_a_quota_of_cgroups_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    root, own = tmp_path / "cgroup", tmp_path / "own"
-    own.write_text("5:memory:/m\n4:cpu,cpuacct:/job\n0::/\n")
+    root, cgroup = tmp_path / "cgroup", tmp_path / "own"
+    cgroup.write_text("5:memory:/m\n4:cpu,cpuacct:/job\n0::/\n")
     group(root / "cpu" / "job", cpu__cfs_quota_us="200000", cpu__cfs_period_us="100000")
     group(root / "cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
-    assert allowed_cores(root, own) == 2
+    assert allowed_cores(root, cgroup) == 2
 
 
 def test_a_sweep_has_no_more_runs_at_once_than_cores_are_allowed(
@@ -134,19 +134,19 @@ def test_nothing_is_timed_where_there_is_no_choice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "images_per_second", None)
-    own = own_images(tmp_path)
+    images = own_images(tmp_path)
     for typed, wanted in {
         ("engine.threads=1",): 1, ("engine.threads=2",): 2, ("engine.threads=null",): 2,
     }.items():  # fmt: skip
         progress = Progress(threads=3)  # a typed number is stronger than the run's own
-        threads.settle(prepared(*own, *typed), progress, pytest.fail)
+        threads.settle(prepared(*images, *typed), progress, pytest.fail)
         assert torch.get_num_threads() == progress.threads == wanted
     progress = Progress()
     threads.settle(prepared(), progress, pytest.fail)  # digits, 8×8
     assert progress.threads == 1
     monkeypatch.setattr(engine, "allowed_threads", lambda: 1)
     progress = Progress()
-    threads.settle(prepared(*own), progress, pytest.fail)
+    threads.settle(prepared(*images), progress, pytest.fail)
     assert progress.threads == 1
 
 
@@ -169,8 +169,8 @@ def test_a_run_that_continues_keeps_its_number(
     typed = (*own_images(tmp_path), f"runs_dir={tmp_path / 'runs'}")
 
     def hardware() -> dict[str, Any]:
-        found = json.loads((run_folder(tmp_path) / "status.json").read_text())
-        return dict(found["hardware"])
+        status = json.loads((run_folder(tmp_path) / "status.json").read_text())
+        return dict(status["hardware"])
 
     def cut(self: object, record: Record) -> None:
         if record["epoch"] == 2:
@@ -208,25 +208,25 @@ def epochs(*rates: float, seconds: float = 60, batch_size: float = 32) -> list[R
 def test_a_run_that_slows_down_says_so_once() -> None:
     torch.set_num_threads(2)
     pace = threads.Pace()
-    heard = [pace.slower(one) for one in epochs(500, 1000, 400, 300, 200, 1000)]
-    assert [bool(one) for one in heard] == [False, False, False, True, False, False]
+    heard = [pace.slower(epoch) for epoch in epochs(500, 1000, 400, 300, 200, 1000)]
+    assert [bool(line) for line in heard] == [False, False, False, True, False, False]
     assert "epoch 4 trained 300 images/s, an earlier one 1,000" in str(heard[3])
     assert "engine.threads=1" in str(heard[3])
     torch.set_num_threads(1)
     pace = threads.Pace()
-    (_, line) = [pace.slower(one) for one in epochs(1000, 100)]
+    (_, line) = [pace.slower(epoch) for epoch in epochs(1000, 100)]
     assert line is not None
     assert "engine.threads" not in line
 
 
 def test_short_epochs_and_smaller_batches_are_not_called_slow() -> None:
     pace = threads.Pace()
-    assert not any(pace.slower(one) for one in epochs(1000, 100, seconds=1))
+    assert not any(pace.slower(epoch) for epoch in epochs(1000, 100, seconds=1))
     pace = threads.Pace()
     shrinking = [*epochs(1000, batch_size=64), *epochs(100, batch_size=8)]
-    assert not any(pace.slower(one) for one in shrinking)
+    assert not any(pace.slower(epoch) for epoch in shrinking)
     growing = [*epochs(1000, batch_size=64), *epochs(100, batch_size=128)]
-    assert any(pace.slower(one) for one in growing)
+    assert any(pace.slower(epoch) for epoch in growing)
 
 
 @pytest.mark.parametrize("value", ["true", "TRUE", " True"])

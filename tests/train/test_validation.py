@@ -40,11 +40,11 @@ def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
     used, held = shares(labels, dataset)
     assert len(held) == round(validation * n)
     assert sorted([*used, *held]) == list(range(n))
-    for one, again in zip((used, held), shares(labels, dataset), strict=True):
-        np.testing.assert_array_equal(one, again)
-    found = np.bincount(labels[held], minlength=len(counts))
-    low = max((k - 0.5) / c for k, c in zip(found, counts, strict=True))
-    high = min((k + 0.5) / c for k, c in zip(found, counts, strict=True))
+    for part, again in zip((used, held), shares(labels, dataset), strict=True):
+        np.testing.assert_array_equal(part, again)
+    held_counts = np.bincount(labels[held], minlength=len(counts))
+    low = max((k - 0.5) / c for k, c in zip(held_counts, counts, strict=True))
+    high = min((k + 0.5) / c for k, c in zip(held_counts, counts, strict=True))
     assert low <= high + 1e-12, "each class gives the same share, but for rounding"
 
 
@@ -73,7 +73,7 @@ def test_redrawn_each_seed_trains_on_images_of_its_own(
     order = [torch.arange(400)]
     for redraw in (False, True):
         configs = [make_config(*some, f"dataset.redraw={redraw}", f"seed={s}") for s in (1, 2)]
-        seen = [set(pixels(open_data(one, CPU).plain_batches(order))) for one in configs]
+        seen = [set(pixels(open_data(config, CPU).plain_batches(order))) for config in configs]
         assert (seen[0] == seen[1]) is not redraw
 
 
@@ -84,10 +84,10 @@ def pixels(batches: Iterator[tuple[Tensor, Tensor]]) -> list[bytes]:
 def test_training_and_validation_images_share_none_and_are_all(
     make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    own = f"data_dir={tmp_path}"
+    place = f"data_dir={tmp_path}"
     parts = ["dataset.samples=400", "dataset.validation=0.25"]
-    whole: Data = open_data(make_config(own, "dataset.samples=400"), CPU)
-    opened: list[Data] = [open_data(make_config(own, *parts, f"seed={s}"), CPU) for s in (0, 1)]
+    whole: Data = open_data(make_config(place, "dataset.samples=400"), CPU)
+    opened: list[Data] = [open_data(make_config(place, *parts, f"seed={s}"), CPU) for s in (0, 1)]
     assert (whole.n, opened[0].n) == (400, 300)
     everything = pixels(whole.plain_batches([torch.arange(400)]))
     trained = pixels(opened[0].plain_batches([torch.arange(300)]))
@@ -143,7 +143,7 @@ def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pa
 
 
 def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path, str]) -> None:
-    place, said = finished
+    place, output = finished
     rows = records(run_folder(place))
     assert [row["samples"] for row in rows] == [72, 144, 216], "n = 96 - 24"
     training, progress = assemble.load_folder(run_folder(place), lambda _: None, print)
@@ -157,7 +157,7 @@ def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path,
     assert rows[-1]["validation/loss"] == pytest.approx(loss, rel=close)
     right = (logits.argmax(1) == labels).sum().item()
     assert rows[-1]["validation/accuracy"] * 24 == pytest.approx(right, rel=1e-6)
-    assert f"validation accuracy {rows[-1]['validation/accuracy']:.2%}" in said
+    assert f"validation accuracy {rows[-1]['validation/accuracy']:.2%}" in output
 
 
 def test_the_table_shows_validation_where_there_is_any(
@@ -179,8 +179,8 @@ def test_the_table_shows_validation_where_there_is_any(
 def test_rows_in_wandb_have_validation(forge: Forge, tmp_path: Path) -> None:
     from igo.runs import wandb_files
 
-    own = ("dataset.validation=0.25", "epochs=2", "tracking.mode=offline")
-    assert forge.run(tmp_path, *TINY, *own).returncode == 0
+    settings = ("dataset.validation=0.25", "epochs=2", "tracking.mode=offline")
+    assert forge.run(tmp_path, *TINY, *settings).returncode == 0
     status = json.loads((run_folder(tmp_path) / "status.json").read_text())
     (folder,) = wandb_files.folders_of(tmp_path / "runs", status["wandb_id"])
     wanted = [row["validation/accuracy"] for row in records(run_folder(tmp_path))]
@@ -194,5 +194,5 @@ def test_ranks_validate_their_shares_of_the_same_images(
     typed = (*VALIDATED, f"runs_dir={tmp_path / 'runs'}")
     assert forge.run(tmp_path, *typed, function="in_double.main", ranks=2).returncode == 0
     close = rounding.bound(10, 24)  # a sum over images in float32
-    for two, one in zip(records(run_folder(tmp_path)), records(run_folder(place)), strict=True):
-        assert two["validation/loss"] == pytest.approx(one["validation/loss"], rel=close)
+    for two, alone in zip(records(run_folder(tmp_path)), records(run_folder(place)), strict=True):
+        assert two["validation/loss"] == pytest.approx(alone["validation/loss"], rel=close)
