@@ -165,10 +165,12 @@ class Forge:
         return [torch.load(folder / f"result-{rank}.pt") for rank in range(ranks)]
 
 
-@functools.cache
+forge = Forge()
+
+
 def shared_forge() -> Forge:
-    """The one of this process of pytest."""
-    return Forge()
+    """``forge``, for tests of other folders."""
+    return forge
 
 
 def _group(ranks: int) -> dict[str, str]:

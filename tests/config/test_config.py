@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import ROOT, configure
 from test_own_data import write_images, write_npz
 
 from igo.config import rules
 from igo.config.plan import make_plan
-from igo.config.schema import Config, result_settings
+from igo.config.schema import result_settings
 from igo.ground.errors import ConfigError
 from igo.method.profiles import parameters
 from igo.train import models
 
-Make = Callable[..., Config]
 CONF = ROOT / "conf"
 
 
@@ -31,16 +29,14 @@ def names(group: str) -> list[str]:
     "option",
     [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))],
 )
-def test_every_option_composes_checks_and_plans(
-    option: str, make_config: Make, tmp_path: Path
-) -> None:
+def test_every_option_composes_checks_and_plans(option: str, tmp_path: Path) -> None:
     more = {
         "model=resnet34": lambda: ["dataset=cifar10"],
         "dataset=arrays": lambda: [f"dataset.file={write_npz(tmp_path / 'own.npz')}"],
         "experiment=exponent_small": lambda: [f"dataset.file={write_npz(tmp_path / 'own.npz')}"],
         "dataset=folder": lambda: [f"dataset.root={write_images(tmp_path / 'own')}"],
     }.get(option, list)()
-    plan = make_plan(make_config(option, f"data_dir={tmp_path}", *more))
+    plan = make_plan(configure(option, f"data_dir={tmp_path}", *more))
     assert plan.updates > 0
 
 
@@ -58,55 +54,55 @@ def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
         assert set(held) - common == wanted, name
 
 
-def test_one_stage_an_epoch_is_the_default(make_config: Make) -> None:
-    assert make_config("epochs=17").schedule.stages == 17
-    assert make_config("schedule=step").schedule.stages == 5
+def test_one_stage_an_epoch_is_the_default() -> None:
+    assert configure("epochs=17").schedule.stages == 17
+    assert configure("schedule=step").schedule.stages == 5
 
 
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
-def test_both_families_of_methods_use_the_same_rates(m: int, make_config: Make) -> None:
-    small, large = (make_config(f"experiment={d}_method{m}") for d in ("fashion_mnist", "cifar100"))
+def test_both_families_of_methods_use_the_same_rates(m: int) -> None:
+    small, large = (configure(f"experiment={d}_method{m}") for d in ("fashion_mnist", "cifar100"))
     assert (small.split, small.schedule.gamma) == (large.split, large.schedule.gamma)
 
 
-def test_kappa_and_lam_are_gamma_and_split(make_config: Make) -> None:
-    given = make_config("schedule=step", "schedule.kappa=0.8", "schedule.lam=1.44")
+def test_kappa_and_lam_are_gamma_and_split() -> None:
+    given = configure("schedule=step", "schedule.kappa=0.8", "schedule.lam=1.44")
     gamma = 0.8 / 1.2
     split = math.log(0.8) / math.log(gamma)
     assert given.schedule.gamma == pytest.approx(gamma, rel=1e-12)
     assert given.split == pytest.approx(split, rel=1e-12)
-    same = make_config("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
+    same = configure("schedule=step", f"schedule.gamma={gamma!r}", f"split={split!r}")
     for ours, theirs in zip(make_plan(given).stages, make_plan(same).stages, strict=True):
         assert ours.b_m == theirs.b_m
         assert ours.eta_m == pytest.approx(theirs.eta_m, rel=1e-12)
 
 
-def test_an_experiments_own_values_win_over_the_defaults(make_config: Make) -> None:
-    config = make_config("experiment=cifar100_polynomial", "p=4")
+def test_an_experiments_own_values_win_over_the_defaults() -> None:
+    config = configure("experiment=cifar100_polynomial", "p=4")
     assert (config.epochs, config.batch_size, config.split) == (200, 128, 1.0)
     assert config.schedule.p == 4
     augment = config.dataset.augment
     assert (augment.crop, augment.flip, augment.rotation) == (4, True, 15)
 
 
-def test_a_published_sweep_covers_the_published_exponents(make_config: Make) -> None:
+def test_a_published_sweep_covers_the_published_exponents() -> None:
     text = (CONF / "experiment" / "cifar100_polynomial.yaml").read_text()
     listed = re.search(r"-m p=([\d.,]+)", text)
     assert listed is not None
     assert listed[1].split(",") == ["0.1", "0.5", "0.9", "1", "2", "4", "8"]
 
 
-def test_config_error_carries_its_setting(make_config: Make) -> None:
+def test_config_error_carries_its_setting() -> None:
     with pytest.raises(ConfigError) as caught:
-        make_config("split=3")
+        configure("split=3")
     assert caught.value.setting == "split"
 
 
-def test_a_setting_counts_where_it_changes_the_result(make_config: Callable[..., Config]) -> None:
+def test_a_setting_counts_where_it_changes_the_result() -> None:
     """Statistics of BatchNorm that are no rank's own, and updates that all were made, are one."""
 
     def changed(*overrides: str) -> dict[str, object]:
-        plain, other = (result_settings(make_config(*typed)) for typed in ((), overrides))
+        plain, other = (result_settings(configure(*typed)) for typed in ((), overrides))
         return {name: other[name] for name in other if other[name] != plain.get(name)}
 
     assert not changed("engine.batchnorm=synced", "engine.non_finite=stop", "engine.threads=1")

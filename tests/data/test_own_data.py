@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import records, run_folder
-from forked import Ended, Forge
+from conftest import configure, records, run_folder
+from forked import Ended, forge
 from PIL import Image
 from torchvision.transforms.v2 import functional as torchvision
 
-from igo.config.schema import Config
 from igo.data import class_folders, facts, npz, readers
 from igo.data.source import Place
 from igo.ground.errors import ConfigError, UserError
@@ -30,7 +29,6 @@ from igo.train.streamed import StreamedData
 CPU = torch.device("cpu")
 SHORT = ("epochs=2", "batch_size=8", "model.width=4", "noise.batches=2", "noise.batch_size=4",
          "tracking=none")  # fmt: skip
-MakeConfig = Callable[..., Config]
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
 
@@ -71,13 +69,13 @@ def recorded_facts(place: Path) -> dict[str, Any]:
     return dict(values["dataset"])
 
 
-def train(forge: Forge, place: Path, *typed: str) -> Ended:
+def train(place: Path, *typed: str) -> Ended:
     ended = forge.run(place, *SHORT, *typed)
     assert ended.returncode == 0, ended.stderr
     return ended
 
 
-def refusal(forge: Forge, place: Path, *typed: str) -> str:
+def refusal(place: Path, *typed: str) -> str:
     ended = forge.run(place, *SHORT, *typed)
     assert ended.returncode == 2, ended
     (line,) = ended.stderr.splitlines()
@@ -87,14 +85,14 @@ def refusal(forge: Forge, place: Path, *typed: str) -> str:
 
 @pytest.mark.parametrize(("shape", "channels"), [((8, 8), 1), ((8, 8, 3), 3)])
 def test_arrays_train_and_their_facts_are_recorded(
-    shape: tuple[int, ...], channels: int, forge: Forge, tmp_path: Path
+    shape: tuple[int, ...], channels: int, tmp_path: Path
 ) -> None:
     file = write_npz(tmp_path / "mine.npz", shape=shape, test=15)
     settings = ("dataset=arrays", f"dataset.file={file}")
     plan = forge.run(tmp_path, *SHORT, *settings, "dry_run=true")
     assert "n = 60" in plan.stdout
     assert not (tmp_path / "runs").exists()
-    train(forge, tmp_path, *settings)
+    train(tmp_path, *settings)
     recorded = recorded_facts(tmp_path)
     assert {name: recorded[name] for name in ("classes", "channels", "image_size", "samples")} == {
         "classes": 3, "channels": channels, "image_size": 8, "samples": 60,
@@ -105,7 +103,7 @@ def test_arrays_train_and_their_facts_are_recorded(
     status = json.loads((run_folder(tmp_path) / "status.json").read_text())
     assert status["data"]["read_from"] == str(file)
     assert records(run_folder(tmp_path))[-1]["samples"] == 120
-    assert "finished before" in train(forge, tmp_path, *settings).stdout
+    assert "finished before" in train(tmp_path, *settings).stdout
 
 
 def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> None:
@@ -118,9 +116,9 @@ def test_without_a_test_set_a_stratified_fifth_becomes_one(tmp_path: Path) -> No
     assert sorted(map(bytes, both)) == sorted(map(bytes, everything))
 
 
-def test_images_in_folders_train_and_their_facts_are_recorded(forge: Forge, tmp_path: Path) -> None:
+def test_images_in_folders_train_and_their_facts_are_recorded(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", val=4)
-    train(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
+    train(tmp_path, "dataset=folder", f"dataset.root={root}")
     recorded = recorded_facts(tmp_path)
     facts_told = {name: recorded[name] for name in ("classes", "channels", "image_size", "samples")}
     assert facts_told == {"classes": 3, "channels": 3, "image_size": 12, "samples": 60}
@@ -130,11 +128,11 @@ def test_images_in_folders_train_and_their_facts_are_recorded(forge: Forge, tmp_
     np.testing.assert_allclose(recorded["std"], pixels.std(axis=0), atol=5e-5)
 
 
-def test_the_name_of_a_run_does_not_say_where_its_images_are(forge: Forge, tmp_path: Path) -> None:
+def test_the_name_of_a_run_does_not_say_where_its_images_are(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", val=4)
-    train(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
+    train(tmp_path, "dataset=folder", f"dataset.root={root}")
     shutil.copytree(root, tmp_path / "copy")
-    again = train(forge, tmp_path, "dataset=folder", f"dataset.root={tmp_path / 'copy'}")
+    again = train(tmp_path, "dataset=folder", f"dataset.root={tmp_path / 'copy'}")
     assert "finished before" in again.stdout
     shutil.copy(root / "val/cat/000.png", tmp_path / "copy" / "val" / "cow" / "000.png")
     other = forge.run(tmp_path, *SHORT, "dataset=folder", f"dataset.root={tmp_path / 'copy'}")
@@ -151,24 +149,20 @@ def test_without_val_a_stratified_fifth_of_train_is_the_test_set(tmp_path: Path)
     assert not {file.name for file in images.train} & {file.name for file in images.test}
 
 
-def test_grey_images_have_one_channel_unless_told_otherwise(
-    tmp_path: Path, make_config: MakeConfig
-) -> None:
+def test_grey_images_have_one_channel_unless_told_otherwise(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", mode="L")
     settings = ("dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8")
-    grey, colour = make_config(*settings), make_config(*settings, "dataset.channels=3")
+    grey, colour = configure(*settings), configure(*settings, "dataset.channels=3")
     assert (grey.dataset.channels, colour.dataset.channels) == (1, 3)
     assert colour.dataset.mean == grey.dataset.mean * 3
     single, three = (next(open_data(c, CPU).test_batches())[0] for c in (grey, colour))
     torch.testing.assert_close(three, single.expand(-1, 3, -1, -1))
 
 
-def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(
-    tmp_path: Path, forge: Forge
-) -> None:
+def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", size=(30, 20), train=5)
     Image.new("RGB", (9, 9)).save(root / "train/cat/small.png")
-    line = refusal(forge, tmp_path, "dataset=folder", f"dataset.root={root}")
+    line = refusal(tmp_path, "dataset=folder", f"dataset.root={root}")
     assert "20x30" in line
     assert "dataset.image_size=" in line
     smooth = Image.fromarray(np.linspace(0, 255, 60 * 40).reshape(60, 40).astype(np.uint8))
@@ -176,21 +170,17 @@ def test_images_of_any_size_are_resized_and_cropped_as_torchvision_does(
     ours = class_folders.decode(root / "train/cat/000.png", 20, 1)
     theirs = torchvision.center_crop(torchvision.resize(smooth, [20], antialias=True), [20, 20])
     assert np.abs(ours[..., 0].astype(int) - np.asarray(theirs).astype(int)).max() <= 2
-    train(forge, tmp_path, "dataset=folder", f"dataset.root={root}", "dataset.image_size=16")
+    train(tmp_path, "dataset=folder", f"dataset.root={root}", "dataset.image_size=16")
     assert recorded_facts(tmp_path)["image_size"] == 16
 
 
 @pytest.mark.parametrize("cache", [True, False])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_that_do_not_fit_in_memory_give_the_same_batches(
-    workers: int,
-    cache: bool,
-    tmp_path: Path,
-    make_config: MakeConfig,
-    monkeypatch: pytest.MonkeyPatch,
+    workers: int, cache: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_images(tmp_path / "mine", val=4, size=(14, 13))
-    config = make_config(
+    config = configure(
         "dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8",
         "dataset.image_size=10", "dataset.validation=0.2", "dataset.augment.crop=2",
         "dataset.augment.flip=true", "dataset.augment.rotation=10", f"dataset.workers={workers}",
@@ -220,18 +210,16 @@ def test_what_was_found_is_found_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert facts.find("folder", place) == first
 
 
-def test_own_settings_belong_to_own_data(make_config: MakeConfig, tmp_path: Path) -> None:
+def test_own_settings_belong_to_own_data(tmp_path: Path) -> None:
     file = write_npz(tmp_path / "a.npz")
     shutil.copy(file, tmp_path / "b.npz")
     a, b = (
-        make_config(
-            "dataset=arrays", f"dataset.file={path}", f"data_dir={tmp_path}", "batch_size=8"
-        )
+        configure("dataset=arrays", f"dataset.file={path}", f"data_dir={tmp_path}", "batch_size=8")
         for path in (file, tmp_path / "b.npz")
     )
     assert signature(a) == signature(b)
     with pytest.raises(UserError, match="only dataset=folder has it"):
-        make_config("+dataset.root=x")
+        configure("+dataset.root=x")
 
 
 # --- What is wrong is said in one line, before anything is written --------------------------------
@@ -274,7 +262,7 @@ def test_a_class_0_that_only_the_test_set_has_is_enough(tmp_path: Path) -> None:
         readers.read("arrays", Place(tmp_path, file=file))
 
 
-def test_missing_own_data_are_said(forge: Forge, tmp_path: Path) -> None:
+def test_missing_own_data_are_said(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     for typed, wanted in {
         ("dataset=arrays",): "needs dataset.file",
@@ -282,7 +270,7 @@ def test_missing_own_data_are_said(forge: Forge, tmp_path: Path) -> None:
         ("dataset=folder", f"data_dir={nowhere}"): f"data_dir={nowhere} does not exist",
         ("dataset=folder", f"dataset.root={nowhere}"): f"no images to read in {nowhere}/train",
     }.items():
-        assert wanted in refusal(forge, tmp_path, *typed)
+        assert wanted in refusal(tmp_path, *typed)
     assert not nowhere.exists()
 
 
@@ -416,15 +404,13 @@ def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
     ]
 
 
-def test_more_images_than_there_are_end_before_a_plan_is_shown(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_more_images_than_there_are_end_before_a_plan_is_shown(tmp_path: Path) -> None:
     """A dry run too would show a plan that no run can follow."""
     file = tmp_path / "mine.npz"
     images = (np.arange(30 * 64) % 251).astype(np.uint8).reshape(30, 8, 8)
     labels = np.arange(30) % 3
     np.savez(file, images=images, labels=labels, test_images=images, test_labels=labels)
     typed = ("dataset=arrays", f"dataset.file={file}", f"data_dir={tmp_path}")
-    assert make_config(*typed, "dataset.samples=30").dataset.samples == 30
+    assert configure(*typed, "dataset.samples=30").dataset.samples == 30
     with pytest.raises(ConfigError, match=r"dataset.samples=31 is not allowed: arrays has 30"):
-        make_config(*typed, "dataset.samples=31")
+        configure(*typed, "dataset.samples=31")

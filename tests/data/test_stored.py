@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import records, run_folder
-from forked import Death, Ended, Forge
+from conftest import configure, records, run_folder
+from forked import Death, Ended, forge
 from PIL import Image
 from torchvision.transforms import v2
 
-from igo.config.schema import Config
 from igo.data import class_folders, stored
 from igo.data.class_folders import Images
 from igo.data.source import Place
@@ -28,7 +27,6 @@ from igo.runs.folder import signature
 from igo.train.datasets import open_data
 
 CPU = torch.device("cpu")
-MakeConfig = Callable[..., Config]
 SIZES = ((32, 32), (32, 47), (50, 32))  # (width, height); 8/7 of 28 is 32: nothing to resize
 LARGER = ((64, 48), (90, 120), (33, 32))
 SHORT = (
@@ -77,19 +75,17 @@ def test_images_are_stored_as_torchvision_resizes_them(tmp_path: Path) -> None:
     assert folders(tmp_path) == ["imagenet-test", "imagenet-train"]
 
 
-def trained(forge: Forge, place: Path, data_dir: Path, *typed: str) -> list[dict[str, Any]]:
+def trained(place: Path, data_dir: Path, *typed: str) -> list[dict[str, Any]]:
     place.mkdir()
     ended = forge.run(place, *SHORT, f"data_dir={data_dir}", *typed)
     assert ended.returncode == 0, ended.stderr
     return records(run_folder(place))
 
 
-def test_training_from_the_cache_is_the_same_where_nothing_is_resized(
-    forge: Forge, tmp_path: Path
-) -> None:
+def test_training_from_the_cache_is_the_same_where_nothing_is_resized(tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", SIZES)
-    without = trained(forge, tmp_path / "a", data_dir)
-    kept = trained(forge, tmp_path / "b", data_dir, "dataset.cache=true", "dataset.workers=2")
+    without = trained(tmp_path / "a", data_dir)
+    kept = trained(tmp_path / "b", data_dir, "dataset.cache=true", "dataset.workers=2")
     for record, other in zip(without, kept, strict=True):
         same = {name: value for name, value in record.items() if "seconds" not in name}
         assert same == {name: other[name] for name in same}
@@ -97,20 +93,20 @@ def test_training_from_the_cache_is_the_same_where_nothing_is_resized(
     assert run_folder(tmp_path / "a").name != run_folder(tmp_path / "b").name
 
 
-def test_training_from_the_cache_differs_by_the_resize_alone(forge: Forge, tmp_path: Path) -> None:
+def test_training_from_the_cache_differs_by_the_resize_alone(tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", LARGER)
-    without = trained(forge, tmp_path / "a", data_dir)
-    kept = trained(forge, tmp_path / "b", data_dir, "dataset.cache=true")
+    without = trained(tmp_path / "a", data_dir)
+    kept = trained(tmp_path / "b", data_dir, "dataset.cache=true")
     for name in ("train/loss", "test/loss"):
         values = [[record[name] for record in run] for run in (without, kept)]
         assert values[0] != values[1]
         np.testing.assert_allclose(*values, rtol=0.02)
 
 
-def test_batches_from_the_cache(tmp_path: Path, make_config: MakeConfig) -> None:
+def test_batches_from_the_cache(tmp_path: Path) -> None:
     typed = (*SHORT, f"data_dir={write(tmp_path, LARGER)}", "dataset.validation=0.2")
     plain, kept = (
-        open_data(make_config(*typed, f"dataset.cache={cache}"), CPU) for cache in (False, True)
+        open_data(configure(*typed, f"dataset.cache={cache}"), CPU) for cache in (False, True)
     )
     order = [torch.arange(24)]
     for name, arguments in (
@@ -167,9 +163,7 @@ def test_what_is_not_whole_is_made_again(
 
 @pytest.mark.parametrize("moment", ["before", "torn", "after"])
 @pytest.mark.parametrize("call", [1, 2])
-def test_a_process_killed_meanwhile_leaves_no_cache(
-    call: int, moment: str, forge: Forge, tmp_path: Path
-) -> None:
+def test_a_process_killed_meanwhile_leaves_no_cache(call: int, moment: str, tmp_path: Path) -> None:
     """At the fsync of the pixels and of the shapes; torn: half of the file is on the disk."""
     data_dir = write(tmp_path / "data", SIZES)
     typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}")
@@ -183,7 +177,7 @@ def test_a_process_killed_meanwhile_leaves_no_cache(
         np.testing.assert_array_equal(image, np.asarray(wanted))
 
 
-def test_ranks_make_it_once_together(forge: Forge, tmp_path: Path) -> None:
+def test_ranks_make_it_once_together(tmp_path: Path) -> None:
     """A rank waits while another one makes it, and then finds it there."""
     data_dir = write(tmp_path / "data", LARGER)
     typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}")
@@ -195,9 +189,7 @@ def test_ranks_make_it_once_together(forge: Forge, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
-def test_where_it_cannot_be_written_one_line_says_so(
-    number: int, forge: Forge, tmp_path: Path
-) -> None:
+def test_where_it_cannot_be_written_one_line_says_so(number: int, tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", LARGER)
     typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}")
     ended = forge.run(tmp_path, *typed, death=Death("os.fsync", errno=number))
@@ -220,7 +212,7 @@ def test_too_little_room_is_said_before_an_image_is_opened(
         stored.splits(images)
 
 
-def test_wrong_facts_are_said_before_anything_is_resized(forge: Forge, tmp_path: Path) -> None:
+def test_wrong_facts_are_said_before_anything_is_resized(tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", LARGER)
     ended = forge.run(
         tmp_path, *SHORT, "dataset.cache=true", f"data_dir={data_dir}", "dataset.classes=4"
@@ -230,18 +222,16 @@ def test_wrong_facts_are_said_before_anything_is_resized(forge: Forge, tmp_path:
     assert not folders(data_dir)
 
 
-def test_the_cache_is_in_the_name_where_crops_are_of_what_is_resized(
-    tmp_path: Path, make_config: MakeConfig
-) -> None:
+def test_the_cache_is_in_the_name_where_crops_are_of_what_is_resized(tmp_path: Path) -> None:
     write(tmp_path, SIZES)
     settings = ("dataset=folder", f"dataset.root={tmp_path / 'imagenet'}", f"data_dir={tmp_path}",
            "dataset.image_size=28", "batch_size=8")  # fmt: skip
-    cached, other = (make_config(*settings, f"dataset.cache={cache}") for cache in (True, False))
+    cached, other = (configure(*settings, f"dataset.cache={cache}") for cache in (True, False))
     assert signature(cached) == signature(other)
-    plain, kept = (make_config(*SHORT, f"dataset.cache={cache}") for cache in (False, True))
-    assert signature(plain) == signature(make_config(*SHORT)) != signature(kept)
+    plain, kept = (configure(*SHORT, f"dataset.cache={cache}") for cache in (False, True))
+    assert signature(plain) == signature(configure(*SHORT)) != signature(kept)
     with pytest.raises(ConfigError, match="dataset=folder and dataset=imagenet"):
-        make_config("dataset=cifar10", "+dataset.cache=true")
+        configure("dataset=cifar10", "+dataset.cache=true")
 
 
 def test_pickled_pixels_are_mapped_anew(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from conftest import Ended, run_folder
-from forked import Death, shared_forge
+from forked import Death, forge
 from test_resume import BASE, KINDS, SILENT, Outcome, assert_same, outcome
 from test_tracking import assert_rows
 
@@ -29,7 +29,7 @@ def start(
     """Start, or continue, a configuration's run in a place, and wait for its end."""
     place.mkdir(exist_ok=True)
     arguments = CONFIGURATIONS[kind]
-    return shared_forge().run(place, *arguments, death=death, alarm=alarm, alarm_signal=number)
+    return forge.run(place, *arguments, death=death, alarm=alarm, alarm_signal=number)
 
 
 @cache

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Ended, records, run_folder, status
-from forked import Death, shared_forge
+from forked import Death, forge
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
 from igo.ground.files import write_atomically
@@ -206,11 +206,11 @@ def test_a_sweep_goes_on_after_a_full_disk(tmp_path: Path, record_property: Reco
     sweep = ("-m", *CONFIGURATIONS["sgd"], "seed=0,1", "hydra.launcher.parallel=1")
     with small_disk(tmp_path, 2000) as disk:
         fill(disk / "ballast", leave=60 * KIB)
-        ended = shared_forge().run(tmp_path, *sweep)
+        ended = forge.run(tmp_path, *sweep)
         assert ended.returncode != 0
         assert "Traceback" not in ended.stderr, ended.stderr
         (disk / "ballast").unlink()
-        ended = shared_forge().run(tmp_path, *sweep).good()
+        ended = forge.run(tmp_path, *sweep).good()
         assert "2 finished" in ended.stdout.splitlines()[-1]
     record_property("full disk in a sweep", 1)
 
@@ -220,13 +220,13 @@ def test_a_measurement_says_that_the_disk_is_full(tmp_path: Path, record_propert
     typed = ("model.width=4", "dataset=digits", "batch_sizes=[12]", "batches=5", "output=runs/x")
     with small_disk(tmp_path, 1000) as disk:
         fill(disk / "ballast", leave=0)
-        ended = shared_forge().run(tmp_path, *typed, command="measure-noise")
+        ended = forge.run(tmp_path, *typed, command="measure-noise")
         assert_says_so(ended, "No space left on device")
         assert ended.stderr.startswith("error: output=runs/x ")
         assert "C²" in ended.stdout
         assert [path.name for path in disk.iterdir()] == ["ballast"]
         (disk / "ballast").unlink()
-        shared_forge().run(tmp_path, *typed, command="measure-noise").good()
+        forge.run(tmp_path, *typed, command="measure-noise").good()
         assert json.loads((disk / "x").read_text())["batches"] == 5
     record_property("full disk under a measurement", 1)
 
@@ -241,9 +241,7 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
         places[1].mkdir(parents=True)
         with ThreadPoolExecutor(2) as pool:
             both = [
-                pool.submit(
-                    shared_forge().run, where, *arguments, f"runs_dir={place}/runs", bare=True
-                )
+                pool.submit(forge.run, where, *arguments, f"runs_dir={place}/runs", bare=True)
                 for where in places
             ]
             ended = sorted((end.result() for end in both), key=lambda end: end.returncode)

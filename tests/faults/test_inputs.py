@@ -14,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT, Quiet
 from drawn import Settings, anything, one_mistake, right, typed
-from forked import shared_forge
+from forked import forge
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, settings
@@ -162,7 +162,7 @@ def test_anything_is_refused_by_name_or_trains(data_dir: Path, record_property: 
 def test_a_sample_through_the_command_line(
     tmp_path_factory: pytest.TempPathFactory, record_property: Record
 ) -> None:
-    forge, codes = shared_forge(), Counter[int]()
+    codes = Counter[int]()
     place = tmp_path_factory.mktemp("typed")
 
     @drawn(40)

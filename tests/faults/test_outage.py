@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conftest import python, records, run_folder, status
-from forked import shared_forge
+from forked import forge
 from test_resume import assert_same, outcome
 from test_tracking import FAST, NOWHERE, assert_rows
 from wandb_server import KEY, NONSENSE, WandbServer
@@ -41,7 +41,7 @@ def begun_and_trained(place: Path) -> float:
 def start(place: Path, *arguments: str, **environment: str) -> tuple[float, float]:
     """Run; the seconds of training, and those of all."""
     began = time.perf_counter()
-    ended = shared_forge().run(place, *RUN, *arguments, **environment)
+    ended = forge.run(place, *RUN, *arguments, **environment)
     spent = time.perf_counter() - began
     assert ended.returncode == 0, ended
     assert "Traceback" not in ended.stderr

@@ -8,18 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY, Quiet, assert_equal
+from conftest import TINY, Quiet, assert_equal, configure
 
 from igo.config.plan import make_plan
-from igo.config.schema import Config
 from igo.ground.files import Record
 from igo.runs import assemble, background, checkpoint, session
 from igo.runs.background import Writer
 from igo.train import loop
 from igo.train.engine import Engine
 from igo.train.state import Progress
-
-Make = Callable[..., Config]
 
 
 def test_work_is_done_in_order_and_at_most_one_is_behind() -> None:
@@ -90,7 +87,7 @@ def test_auto_is_beside_on_a_cpu(setting: bool | str, device: str, beside: bool)
 
 
 def test_training_goes_on_while_a_checkpoint_is_written(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first is not finished before a step of the second epoch is; the last is, at the end."""
     stepped, save, step, epochs = threading.Event(), checkpoint.save, Engine.step, []
@@ -118,12 +115,12 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     monkeypatch.setattr(checkpoint, "save", slow)
     monkeypatch.setattr(Engine, "step", noticed)
     monkeypatch.setattr(loop, "_begin_epoch", began)
-    session.run(make_config(*TINY, "tracking=none", f"runs_dir={tmp_path}"))
+    session.run(configure(*TINY, "tracking=none", f"runs_dir={tmp_path}"))
     assert epochs == [1, 2, 3]
 
 
-def test_a_state_is_as_it_was_when_training_has_gone_on(make_config: Make, tmp_path: Path) -> None:
-    config = make_config(*TINY, "optimizer=shb")
+def test_a_state_is_as_it_was_when_training_has_gone_on(tmp_path: Path) -> None:
+    config = configure(*TINY, "optimizer=shb")
     training, progress = assemble.prepare(config, make_plan(config)), Progress()
     states: list[Any] = []
 

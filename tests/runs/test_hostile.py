@@ -23,7 +23,7 @@ import polars as pl
 import pytest
 import yaml
 from conftest import ROOT, TINY, configure, run_folder
-from forked import Death, Ended, Forge
+from forked import Death, Ended, forge
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
@@ -205,7 +205,7 @@ def test_a_sweep_is_named_by_its_folder(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_nothing_is_written_through_a_link(
-    name: str, link: Callable[[Path, Path], None], recorded: Path, tmp_path: Path, forge: Forge
+    name: str, link: Callable[[Path, Path], None], recorded: Path, tmp_path: Path
 ) -> None:
     """A hard link is refused where the run would extend or empty the file, another one always."""
     outside = tmp_path / "precious"
@@ -227,7 +227,7 @@ def test_nothing_is_written_through_a_link(
 @pytest.mark.parametrize("name", [".lock", "status.json", "checkpoint.pt", "metrics.jsonl",
                                   "config.yaml", "plan.csv"])  # fmt: skip
 def test_a_fifo_in_a_run_folder_makes_nobody_wait(
-    name: str, recorded: Path, tmp_path: Path, forge: Forge
+    name: str, recorded: Path, tmp_path: Path
 ) -> None:
     (recorded / name).unlink(missing_ok=True)
     os.mkfifo(recorded / name)
@@ -472,9 +472,7 @@ APPENDS = [
 
 @pytest.mark.parametrize("by", ["typed", "file"])
 @pytest.mark.parametrize("typed", [APPENDS, ["hydra.run.dir=.", "hydra.output_subdir=."]])
-def test_hydras_own_settings_write_no_file(
-    typed: list[str], by: str, tmp_path: Path, forge: Forge
-) -> None:
+def test_hydras_own_settings_write_no_file(typed: list[str], by: str, tmp_path: Path) -> None:
     """Neither typed nor from a folder of somebody else's experiments."""
     for name in ("precious", "config.yaml"):
         (tmp_path / name).write_text("content")
@@ -527,7 +525,7 @@ def test_a_folders_wandb_settings_send_the_key_nowhere(
         login.knows_key()
 
 
-def test_a_run_that_fails_leaves_no_key_behind(forge: Forge, tmp_path: Path) -> None:
+def test_a_run_that_fails_leaves_no_key_behind(tmp_path: Path) -> None:
     death = Death("igo.runs.checkpoint.save", call=2, error="no space")
     ended = forge.run(
         tmp_path, *TINY, death=death, WANDB_API_KEY=KEY, HF_TOKEN=KEY, WANDB_MODE="offline"

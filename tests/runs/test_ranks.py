@@ -22,7 +22,7 @@ import rounding
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, TINY, Ended, clean_environment, configure, records, run_folder, status
-from forked import Death, Forge
+from forked import Death, forge
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -240,7 +240,7 @@ def normed_on_ranks() -> list[dict[str, Tensor]]:
     return results
 
 
-def test_synced_batchnorm_is_batchnorm_of_the_whole_batch(forge: Forge, tmp_path: Path) -> None:
+def test_synced_batchnorm_is_batchnorm_of_the_whole_batch(tmp_path: Path) -> None:
     """Against torch's in float64: outputs, slopes, gradients and buffers; uneven and empty ranks.
 
     A layer without a sample has no output and yet the statistics and its part in the sums.
@@ -332,7 +332,7 @@ def device_where_rank_one_has_a_gpu() -> list[str]:
     return errors
 
 
-def test_a_rank_without_a_gpu_ends_all_within_seconds(forge: Forge, tmp_path: Path) -> None:
+def test_a_rank_without_a_gpu_ends_all_within_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     first, second = forge.results(tmp_path, 2, "test_ranks.device_where_rank_one_has_a_gpu")
     assert first == second
@@ -397,7 +397,7 @@ def gradients_on_ranks() -> dict[str, Tensor]:
     return results
 
 
-def test_gradients_are_those_of_the_whole_batch(forge: Forge, tmp_path: Path) -> None:
+def test_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     results = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
     for kind, norm in (("plain", "synced"), ("plain", "local"), ("normed", "synced")):
         for b in (2, 17):
@@ -413,9 +413,7 @@ def test_gradients_are_those_of_the_whole_batch(forge: Forge, tmp_path: Path) ->
             rounding.assert_close(summed, totals, terms, name=key)
 
 
-def test_local_statistics_are_those_of_each_ranks_share_and_their_mean(
-    forge: Forge, tmp_path: Path
-) -> None:
+def test_local_statistics_are_those_of_each_ranks_share_and_their_mean(tmp_path: Path) -> None:
     """By hand: each rank's share of each part through its own copy of the model."""
     results = forge.results(tmp_path, 3, "test_ranks.gradients_on_ranks")
     for b, parts in ((2, [[0, 1]]), (17, [range(5), range(5, 9), range(9, 13), range(13, 17)])):
@@ -457,7 +455,7 @@ def overflow_on_ranks() -> list[Tensor]:
     return results
 
 
-def test_an_overflow_on_one_rank_skips_the_step_on_all(forge: Forge, tmp_path: Path) -> None:
+def test_an_overflow_on_one_rank_skips_the_step_on_all(tmp_path: Path) -> None:
     results = forge.results(tmp_path, 3, "test_ranks.overflow_on_ranks")
     for result in results:
         first, scale, skipped, halved, good, kept = result
@@ -506,26 +504,24 @@ def assert_same_run(place: Path, wanted: Path) -> None:
     assert status(place)["state"] == "finished"
 
 
-def train(forge: Forge, place: Path, *arguments: str, **how: Any) -> Ended:
+def train(place: Path, *arguments: str, **how: Any) -> Ended:
     """``forge.run`` with the network in float64."""
     line = (*arguments, f"runs_dir={place / 'runs'}")
     return forge.run(place, *line, function="in_double.main", **how)
 
 
 @pytest.fixture(scope="module")
-def alone(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, nothing happens to it."""
     place = tmp_path_factory.mktemp("alone")
-    assert train(forge, place, *BASE, SILENT).returncode == 0
+    assert train(place, *BASE, SILENT).returncode == 0
     return place
 
 
 @pytest.mark.parametrize("size", [2, pytest.param(3, marks=pytest.mark.slow)])
-def test_ranks_train_what_one_process_trains(
-    forge: Forge, tmp_path: Path, alone: Path, size: int
-) -> None:
+def test_ranks_train_what_one_process_trains(tmp_path: Path, alone: Path, size: int) -> None:
     """Synced BatchNorm, momentum, augmentation, micro-batches, ragged batches, C² and its pairs."""
-    ended = train(forge, tmp_path, *BASE, SILENT, ranks=size)
+    ended = train(tmp_path, *BASE, SILENT, ranks=size)
     assert codes(ended) == [0] * size
     assert_quiet(ended)
     assert_same_run(tmp_path, alone)
@@ -535,15 +531,15 @@ def test_ranks_train_what_one_process_trains(
     assert run_folder(tmp_path).name == run_folder(alone).name
 
     if size == 2:
-        again = train(forge, tmp_path, *BASE, SILENT, ranks=size)
+        again = train(tmp_path, *BASE, SILENT, ranks=size)
         assert codes(again) == [0] * size
         assert "finished before" in again.stdout
         assert_quiet(again)
 
 
-def test_batches_smaller_than_the_number_of_ranks(forge: Forge, tmp_path: Path) -> None:
+def test_batches_smaller_than_the_number_of_ranks(tmp_path: Path) -> None:
     """21 samples in 11 batches: the smallest has one sample, so that two ranks are too many."""
-    ended = train(forge, tmp_path, *BASE, *SMALL, SILENT, "data_dir=nowhere", ranks=2)
+    ended = train(tmp_path, *BASE, *SMALL, SILENT, "data_dir=nowhere", ranks=2)
     assert codes(ended) == [2, 2], ended
     assert ended.stderr == (
         "error: batch_size=2 is not allowed: the smallest batch has 1 sample, fewer than the 2"
@@ -552,20 +548,18 @@ def test_batches_smaller_than_the_number_of_ranks(forge: Forge, tmp_path: Path) 
     assert not (tmp_path / "runs").exists()
 
 
-def test_batches_of_as_many_samples_as_ranks(forge: Forge, tmp_path: Path) -> None:
+def test_batches_of_as_many_samples_as_ranks(tmp_path: Path) -> None:
     """21 samples in 7 batches of three on three ranks; C² from batches of three."""
     arguments = (*BASE, *SMALL, SILENT, "batch_size=3")
     for name, size in (("one", 1), ("three", 3)):
         (tmp_path / name).mkdir()
-        ended = train(forge, tmp_path / name, *arguments, ranks=size)
+        ended = train(tmp_path / name, *arguments, ranks=size)
         assert codes(ended) == [0] * size, ended
     assert_same_run(tmp_path / "three", tmp_path / "one")
 
 
-def test_local_statistics_are_another_run_and_are_recorded(
-    forge: Forge, tmp_path: Path, alone: Path
-) -> None:
-    ended = train(forge, tmp_path, *BASE, SILENT, "engine.batchnorm=local", ranks=2)
+def test_local_statistics_are_another_run_and_are_recorded(tmp_path: Path, alone: Path) -> None:
+    ended = train(tmp_path, *BASE, SILENT, "engine.batchnorm=local", ranks=2)
     assert codes(ended) == [0, 0]
     assert status(tmp_path)["hardware"]["batchnorm"] == "local"
     assert run_folder(tmp_path).name != run_folder(alone).name
@@ -576,22 +570,20 @@ def test_local_statistics_are_another_run_and_are_recorded(
         assert (row["eta_m"], row["b_m"]) == (synced["eta_m"], synced["b_m"])
 
 
-def test_stopped_and_continued_by_other_numbers_of_ranks(
-    forge: Forge, tmp_path: Path, alone: Path
-) -> None:
+def test_stopped_and_continued_by_other_numbers_of_ranks(tmp_path: Path, alone: Path) -> None:
     """Two ranks, of which the second gets SIGTERM in epoch 2; one, killed; three, to the end."""
     stop = Death("igo.runs.terminal.ProgressBar.advance", 7, signal=signal.SIGTERM, rank=1)
-    ended = train(forge, tmp_path, *BASE, death=stop, ranks=2)
+    ended = train(tmp_path, *BASE, death=stop, ranks=2)
     assert codes(ended) == [143, 143]
     assert_quiet(ended)
     assert "stopped by SIGTERM" in ended.stdout
     assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGTERM")
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1]
 
-    killed = train(forge, tmp_path, *BASE, death=Death("igo.runs.checkpoint.save", 1, "after"))
+    killed = train(tmp_path, *BASE, death=Death("igo.runs.checkpoint.save", 1, "after"))
     assert killed.returncode == -signal.SIGKILL
 
-    ended = train(forge, tmp_path, *BASE, ranks=3)
+    ended = train(tmp_path, *BASE, ranks=3)
     assert codes(ended) == [0] * 3
     assert_quiet(ended)
     assert "continuing after epoch 2 of 4" in ended.stdout
@@ -602,7 +594,7 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(
     assert sorted(rows) == [1, 2, 3, 4]
 
 
-def test_feedback_goes_on_where_other_ranks_have_no_record(forge: Forge, tmp_path: Path) -> None:
+def test_feedback_goes_on_where_other_ranks_have_no_record(tmp_path: Path) -> None:
     """Stage 2 has not the k_m of the plan; two ranks are killed in stage 3 and go on."""
     arguments = (
         *BASE, SILENT, "optimizer=sgd", "schedule.stages=4", "schedule.feedback=measured",
@@ -611,12 +603,12 @@ def test_feedback_goes_on_where_other_ranks_have_no_record(forge: Forge, tmp_pat
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for place in (whole, parts):
         place.mkdir()
-    assert train(forge, whole, *arguments).returncode == 0
+    assert train(whole, *arguments).returncode == 0
     planned = make_plan(configure(*arguments)).stages
     applied = [row["b_m"] for row in records(run_folder(whole))]
     assert applied[1] != planned[1].b_m
-    train(forge, parts, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"), ranks=2)
-    ended = train(forge, parts, *arguments, ranks=2)
+    train(parts, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"), ranks=2)
+    ended = train(parts, *arguments, ranks=2)
     assert codes(ended) == [0, 0], ended
     assert "continuing after epoch 3 of 4" in ended.stdout
     assert_same_run(parts, whole)
@@ -642,7 +634,7 @@ SECOND = "igo.runs.terminal.ProgressBar.advance"
     ],
 )
 def test_what_ends_one_rank_ends_all_with_one_line(
-    death: Death, line: str, others: list[int], forge: Forge, tmp_path: Path
+    death: Death, line: str, others: list[int], tmp_path: Path
 ) -> None:
     ended = forge.run(tmp_path, *TINY, SILENT, death=death, ranks=3)
     assert codes(ended) == [2, *others], ended
@@ -665,7 +657,7 @@ def differently(*arguments: str) -> None:
     runpy.run_path(str(ROOT / "src" / "train.py"), run_name="__main__")
 
 
-def train_differently(forge: Forge, place: Path, *typed: str) -> Ended:
+def train_differently(place: Path, *typed: str) -> Ended:
     line = (*TINY, SILENT, *typed, f"runs_dir={place / 'runs'}")
     return forge.run(place, *line, ranks=2, function="test_ranks.differently")
 
@@ -686,9 +678,9 @@ def train_differently(forge: Forge, place: Path, *typed: str) -> Ended:
     ],
 )
 def test_ranks_that_were_told_otherwise_end_in_one_line(
-    typed: str, line: str, forge: Forge, tmp_path: Path
+    typed: str, line: str, tmp_path: Path
 ) -> None:
-    ended = train_differently(forge, tmp_path, typed)
+    ended = train_differently(tmp_path, typed)
     assert codes(ended) == [2, 2], ended
     assert re.fullmatch(f"error: {line}", ended.error())
     assert ended.others[0][2] == ""
@@ -704,10 +696,10 @@ def test_ranks_that_were_told_otherwise_end_in_one_line(
     ],
 )
 def test_a_sweeps_run_that_one_rank_is_refused_stops_no_other(
-    typed: str, message: str, forge: Forge, tmp_path: Path
+    typed: str, message: str, tmp_path: Path
 ) -> None:
     began = time.monotonic()
-    ended = train_differently(forge, tmp_path, "-m", "hydra/launcher=basic", typed)
+    ended = train_differently(tmp_path, "-m", "hydra/launcher=basic", typed)
     assert time.monotonic() - began < PATIENCE.total_seconds()
     assert codes(ended) == [2, 2], ended
     assert ended.stderr.count("error: ") == 1
@@ -716,12 +708,12 @@ def test_a_sweeps_run_that_one_rank_is_refused_stops_no_other(
     assert status(written.parent)["state"] == "finished"
 
 
-def test_ranks_may_read_data_from_places_of_their_own(forge: Forge, tmp_path: Path) -> None:
-    ended = train_differently(forge, tmp_path, "epochs=1", "data_dir=a|data_dir=b")
+def test_ranks_may_read_data_from_places_of_their_own(tmp_path: Path) -> None:
+    ended = train_differently(tmp_path, "epochs=1", "data_dir=a|data_dir=b")
     assert codes(ended) == [0, 0], ended
 
 
-def test_a_folder_in_use_and_a_wrong_setting_are_one_line(forge: Forge, tmp_path: Path) -> None:
+def test_a_folder_in_use_and_a_wrong_setting_are_one_line(tmp_path: Path) -> None:
     import fcntl
 
     forge.run(tmp_path, *TINY, SILENT, death=Death("igo.runs.checkpoint.save", 1, "after"))
@@ -736,7 +728,7 @@ def test_a_folder_in_use_and_a_wrong_setting_are_one_line(forge: Forge, tmp_path
     assert ended.others[0][2] == ""
 
 
-def test_a_sweep_trains_its_runs_one_after_the_other(forge: Forge, tmp_path: Path) -> None:
+def test_a_sweep_trains_its_runs_one_after_the_other(tmp_path: Path) -> None:
     """A process group for each; a run that fails on all ranks does not stop the next."""
     runs = ("-m", *TINY, SILENT, "learning_rate=1e30,0.1", "engine.precision=fp32")
     refused = forge.run(tmp_path, *runs, ranks=2)

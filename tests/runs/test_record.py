@@ -12,7 +12,6 @@ import os
 import shlex
 import subprocess
 import threading
-from collections.abc import Callable
 from dataclasses import asdict, is_dataclass
 from functools import reduce
 from pathlib import Path
@@ -21,12 +20,12 @@ from unittest.mock import patch
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, Ended, records, run_folder
+from conftest import ROOT, TINY, Ended, configure, records, run_folder
 from conftest import status as read_status
-from forked import Death, Forge
+from forked import Death, forge
 
 from igo.config.plan import make_plan
-from igo.config.schema import Config, known_settings
+from igo.config.schema import known_settings
 from igo.ground.errors import Busy, Outside, UserError
 from igo.ground.files import write_atomically
 from igo.runs import assemble, checkpoint
@@ -56,10 +55,8 @@ def other(value: Any) -> Any:
     return value + ("x" if isinstance(value, str) else 1)
 
 
-def test_the_signature_differs_for_each_setting_that_changes_the_result(
-    make_config: Callable[..., Config],
-) -> None:
-    unchanged = make_config()
+def test_the_signature_differs_for_each_setting_that_changes_the_result() -> None:
+    unchanged = configure()
     before = signature(unchanged)
     changed = set()
     leaves = set()
@@ -91,30 +88,30 @@ PINNED = {  # for good: a new setting has a neutral value, which no signature ho
 
 
 @pytest.mark.parametrize("settings", PINNED)
-def test_signatures_are_pinned(settings: str, make_config: Callable[..., Config]) -> None:
-    assert signature(make_config(*settings.split())) == PINNED[settings]
+def test_signatures_are_pinned(settings: str) -> None:
+    assert signature(configure(*settings.split())) == PINNED[settings]
 
 
-def test_two_ways_to_write_one_schedule_are_one_run(make_config: Callable[..., Config]) -> None:
-    by_rates = make_config("schedule=step", "schedule.kappa=0.5", "schedule.lam=1")
-    by_decay = make_config("schedule=step", "schedule.gamma=0.5", "split=1")
+def test_two_ways_to_write_one_schedule_are_one_run() -> None:
+    by_rates = configure("schedule=step", "schedule.kappa=0.5", "schedule.lam=1")
+    by_decay = configure("schedule=step", "schedule.gamma=0.5", "split=1")
     assert RunFolder(by_rates).path == RunFolder(by_decay).path
 
 
-def test_a_folder_is_named_by_what_a_person_looks_for(make_config: Callable[..., Config]) -> None:
-    config = make_config("runs_dir=/some/where")
+def test_a_folder_is_named_by_what_a_person_looks_for() -> None:
+    config = configure("runs_dir=/some/where")
     assert RunFolder(config).path == Path(
         f"/some/where/digits-resnet8-graduated-{signature(config)}"
     )
 
 
 @pytest.fixture
-def folder(make_config: Callable[..., Config], tmp_path: Path) -> RunFolder:
-    return RunFolder(make_config(f"runs_dir={tmp_path}"))
+def folder(tmp_path: Path) -> RunFolder:
+    return RunFolder(configure(f"runs_dir={tmp_path}"))
 
 
 @pytest.fixture(scope="module")
-def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, Path]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ended, Path]:
     """A finished run and where it was started; no test changes it."""
     place = tmp_path_factory.mktemp("finished")
     ended = forge.run(place, *TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3").good()
@@ -139,22 +136,18 @@ def test_the_path_is_printed_first_and_last(finished: tuple[Ended, Path]) -> Non
     assert ended.stderr == ""
 
 
-def test_config_yaml_is_the_whole_configuration(
-    finished: tuple[Ended, Path], make_config: Callable[..., Config]
-) -> None:
+def test_config_yaml_is_the_whole_configuration(finished: tuple[Ended, Path]) -> None:
     _, place = finished
-    config = make_config(
+    config = configure(
         f"runs_dir={place / 'runs'}", *TINY, "schedule.stages=2", "schedule.final_updates=2",
         "p=0.3",
     )  # fmt: skip
     assert yaml.safe_load((run_folder(place) / "config.yaml").read_text()) == asdict(config)
 
 
-def test_plan_csv_has_the_promised_columns_and_exact_floats(
-    finished: tuple[Ended, Path], make_config: Callable[..., Config]
-) -> None:
+def test_plan_csv_has_the_promised_columns_and_exact_floats(finished: tuple[Ended, Path]) -> None:
     _, place = finished
-    plan = make_plan(make_config(*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3"))
+    plan = make_plan(configure(*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3"))
     with (run_folder(place) / "plan.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == [
@@ -227,7 +220,7 @@ def test_status_says_which_commit(finished: tuple[Ended, Path]) -> None:
     assert commit.removesuffix("+changes") in git.stdout.split()
 
 
-def test_a_folder_held_by_another_process_is_left_alone(forge: Forge, tmp_path: Path) -> None:
+def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
     arguments = (*TINY, "tracking=none")
     assert forge.run(tmp_path, *arguments, "epochs=1").returncode == 0
     folder = run_folder(tmp_path)
@@ -255,14 +248,14 @@ def test_a_folder_held_by_another_process_is_left_alone(forge: Forge, tmp_path: 
     ids=lambda arguments: arguments[-1],
 )
 def test_an_error_in_the_configuration_leaves_no_folder(
-    forge: Forge, tmp_path: Path, arguments: tuple[str, ...]
+    tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     no_network = {"https_proxy": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
     forge.run(tmp_path, *TINY, *arguments, **no_network).error()
     assert not (tmp_path / "runs").exists()
 
 
-def test_runs_dir_that_is_a_file_is_one_clear_error(forge: Forge, tmp_path: Path) -> None:
+def test_runs_dir_that_is_a_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("mine")
     line = forge.run(tmp_path, *TINY, "tracking=none").error()
     assert line.startswith(f"error: runs_dir={tmp_path / 'runs'} is not allowed")
@@ -270,13 +263,11 @@ def test_runs_dir_that_is_a_file_is_one_clear_error(forge: Forge, tmp_path: Path
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_runs_dir_without_permission_is_one_clear_error(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_runs_dir_without_permission_is_one_clear_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with (
         pytest.raises(UserError, match="runs_dir"),
-        RunFolder(make_config(f"runs_dir={tmp_path}/runs")).held(),
+        RunFolder(configure(f"runs_dir={tmp_path}/runs")).held(),
     ):
         pass
 
@@ -357,11 +348,9 @@ def test_a_file_system_without_locks_is_no_other_process(
     assert not isinstance(error.value, Busy)
 
 
-def test_a_checkpoint_is_as_large_after_many_epochs(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
+def test_a_checkpoint_is_as_large_after_many_epochs(tmp_path: Path) -> None:
     """It says how far the records go, and holds none: an epoch's end costs the same throughout."""
-    config = make_config(*TINY, f"runs_dir={tmp_path}")
+    config = configure(*TINY, f"runs_dir={tmp_path}")
     training, folder = assemble.prepare(config, make_plan(config)), RunFolder(config)
     progress, sizes = Progress(), []
     with folder.held():
@@ -404,7 +393,7 @@ def test_records_come_back_as_a_checkpoint_says(damage: str, tmp_path: Path) -> 
                 record_files.restore(tmp_path, mark)
 
 
-def test_a_checkpoint_with_the_records_in_it_still_goes_on(forge: Forge, tmp_path: Path) -> None:
+def test_a_checkpoint_with_the_records_in_it_still_goes_on(tmp_path: Path) -> None:
     """As earlier versions wrote it."""
     arguments = (*TINY, "tracking=none")
     forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after"))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, Ended, python, records, run_folder
 from conftest import status as read_status
-from forked import Death, Forge, shared_forge
+from forked import Death, forge
 
 from igo.analysis.table.record import read_run
 from igo.config.load import read_config
@@ -30,28 +30,24 @@ ODD = (
 
 
 @pytest.fixture(scope="module")
-def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished run is; no test changes it."""
     place = tmp_path_factory.mktemp("finished")
     assert forge.run(place, *ODD, "tracking=none").returncode == 0
     return place
 
 
-def start(
-    forge: Forge, place: Path, *arguments: str, death: Death | None = None
-) -> tuple[int, str]:
+def start(place: Path, *arguments: str, death: Death | None = None) -> tuple[int, str]:
     """``python src/train.py ARGUMENTS``, without a runs_dir; exit code and both outputs."""
     ended = forge.run(place, *arguments, death=death, bare=True)
     return ended.returncode, ended.stdout + ended.stderr
 
 
-def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(
-    forge: Forge, finished: Path, tmp_path: Path
-) -> None:
+def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(finished: Path, tmp_path: Path) -> None:
     death = Death("igo.runs.checkpoint.save", 1, "after")
     assert forge.run(tmp_path, *ODD, "tracking=none", death=death).returncode == -signal.SIGKILL
     folder = run_folder(tmp_path)
-    code, text = start(forge, tmp_path, f"run={folder.relative_to(tmp_path)}", "engine.threads=1")
+    code, text = start(tmp_path, f"run={folder.relative_to(tmp_path)}", "engine.threads=1")
     assert code == 0, text
     assert "continuing after epoch 1 of 3" in text
     assert records(folder) == records(run_folder(finished))
@@ -62,31 +58,27 @@ def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(
     assert {"commit", "versions", "python", "host"} <= status.keys()
 
 
-def test_a_run_begun_afresh_goes_on_in_its_folder_and_is_not_begun_again(
-    forge: Forge, tmp_path: Path
-) -> None:
+def test_a_run_begun_afresh_goes_on_in_its_folder_and_is_not_begun_again(tmp_path: Path) -> None:
     death = Death("igo.runs.checkpoint.save", 2, "after")
     assert forge.run(tmp_path, *ODD, "tracking=none", "fresh=true", death=death).returncode < 0
-    code, text = start(forge, tmp_path, f"run={run_folder(tmp_path)}")
+    code, text = start(tmp_path, f"run={run_folder(tmp_path)}")
     assert code == 0, text
     assert "continuing after epoch 2 of 3" in text
     before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
-    code, text = start(forge, tmp_path, f"run={run_folder(tmp_path)}")
+    code, text = start(tmp_path, f"run={run_folder(tmp_path)}")
     assert code == 0
     assert "finished before" in text
     assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
 
 
-def test_fresh_trains_it_again_elsewhere_data_and_tracking(
-    forge: Forge, finished: Path, tmp_path: Path
-) -> None:
+def test_fresh_trains_it_again_elsewhere_data_and_tracking(finished: Path, tmp_path: Path) -> None:
     """A copy: it is the folder that counts, wherever it is."""
     folder = tmp_path / "elsewhere" / run_folder(finished).name
     folder.mkdir(parents=True)
     text = (run_folder(finished) / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text)
     typed = ("fresh=true", "tracking=wandb", "tracking.tags=[again]", f"data_dir={tmp_path}/d")
-    code, output = start(forge, tmp_path, f"run={folder}", *typed)
+    code, output = start(tmp_path, f"run={folder}", *typed)
     assert code == 0, output
     assert records(folder) == records(run_folder(finished))
     assert list((tmp_path / "elsewhere" / "wandb").glob("offline-run-*"))
@@ -109,18 +101,16 @@ def test_fresh_trains_it_again_elsewhere_data_and_tracking(
         ),
     ],
 )
-def test_what_the_run_is_cannot_be_typed(
-    forge: Forge, finished: Path, typed: str, message: str
-) -> None:
-    code, text = start(forge, finished, f"run={run_folder(finished)}", typed)
+def test_what_the_run_is_cannot_be_typed(finished: Path, typed: str, message: str) -> None:
+    code, text = start(finished, f"run={run_folder(finished)}", typed)
     assert code == 2
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     assert message in line
 
 
-def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path) -> None:
+def test_the_command_of_another_run_is_given_whole(finished: Path) -> None:
     """What is offered is the run's own command with the setting changed, for that shell."""
-    text = start(forge, finished, f"run={run_folder(finished)}", "seed=8", "epochs=4")[1]
+    text = start(finished, f"run={run_folder(finished)}", "seed=8", "epochs=4")[1]
     (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
     offered = shlex.split(line.partition("or train another run: ")[2])
     assert offered[1].endswith("train.py")
@@ -139,36 +129,34 @@ def test_the_command_of_another_run_is_given_whole(forge: Forge, finished: Path)
     ],
 )
 def test_a_damaged_configuration_is_one_line_with_the_command(
-    forge: Forge, finished: Path, tmp_path: Path, damage: str, message: str
+    finished: Path, tmp_path: Path, damage: str, message: str
 ) -> None:
     folder = tmp_path / run_folder(finished).name
     folder.mkdir()
     (folder / "config.yaml").write_text(damage)
     (folder / "status.json").write_text(json.dumps({"command": "python src/train.py p=0.3"}))
-    code, text = start(forge, tmp_path, f"run={folder}")
+    code, text = start(tmp_path, f"run={folder}")
     assert code == 2, text
     assert message in text
     assert "The run began as: python src/train.py p=0.3" in text
     assert "Traceback" not in text
 
 
-def test_a_changed_configuration_is_another_run(
-    forge: Forge, finished: Path, tmp_path: Path
-) -> None:
+def test_a_changed_configuration_is_another_run(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / run_folder(finished).name
     folder.mkdir()
     config = yaml.safe_load((run_folder(finished) / "config.yaml").read_text())
     config["seed"] = 8
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    code, text = start(forge, tmp_path, f"run={folder}")
+    code, text = start(tmp_path, f"run={folder}")
     assert code == 2
     assert "The file was changed, or the folder renamed" in text
 
 
-def test_no_such_folder_and_many_of_them(forge: Forge, tmp_path: Path) -> None:
-    code, text = start(forge, tmp_path, "run=nowhere")
+def test_no_such_folder_and_many_of_them(tmp_path: Path) -> None:
+    code, text = start(tmp_path, "run=nowhere")
     assert (code, "run=nowhere is not allowed: it must be a run folder" in text) == (2, True)
-    code, text = start(forge, tmp_path, "-m", "run=one,two")
+    code, text = start(tmp_path, "-m", "run=one,two")
     assert code == 2
     assert "it continues one run with its own configuration; leave -m out" in text
 
@@ -190,7 +178,7 @@ def edited(place: Path, *arguments: str) -> Ended:
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_an_edited_schedule_is_refused_and_nothing_recorded_changes(
-    forge: Forge, tmp_path: Path, epochs: int
+    tmp_path: Path, epochs: int
 ) -> None:
     """An unfinished run of 1 epoch and a finished one."""
     death = Death("igo.runs.checkpoint.save", 1, "after") if epochs == 1 else None
@@ -203,7 +191,7 @@ def test_an_edited_schedule_is_refused_and_nothing_recorded_changes(
     assert "stage 2 was " in line
     assert "fresh=true" in line
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    code, text = start(forge, tmp_path, f"run={folder}")
+    code, text = start(tmp_path, f"run={folder}")
     assert code == 0, text
 
 
@@ -213,7 +201,7 @@ def test_a_run_of_an_earlier_rule_is_never_continued(finished: Path, tmp_path: P
     status = read_status(folder)
     del status["rule"], status["plan"]
     (folder / "status.json").write_text(json.dumps(status))
-    code, text = start(shared_forge(), tmp_path, f"run={folder}")
+    code, text = start(forge, tmp_path, f"run={folder}")
     assert code == 2
     assert f"{folder} was made by an earlier version" in text
     row = read_run(folder)

@@ -22,16 +22,16 @@ from conftest import (
     assert_equal,
     clean_environment,
     command,
+    configure,
     records,
     run_folder,
     status,
 )
-from forked import Death, Ended, Forge
+from forked import Death, Ended, forge
 from test_tracking import assert_rows, inspect
 from torch import nn
 
 from igo.config.plan import make_plan
-from igo.config.schema import Config
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.wandb_files import history
 from igo.sweep import local
@@ -75,7 +75,7 @@ def outcome(place: Path) -> Outcome:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     """The outcome of a run that nothing stopped, made once for each command."""
 
     @cache
@@ -122,10 +122,7 @@ DEATHS = [
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_every_kind_of_moment_it_ends_the_same(
-    forge: Forge,
-    tmp_path: Path,
-    uninterrupted: Uninterrupted,
-    kind: str,
+    tmp_path: Path, uninterrupted: Uninterrupted, kind: str
 ) -> None:
     arguments = KINDS[kind]
     for death in DEATHS if kind == "sgd" else [*DEATHS[5:12:3], DEATHS[-1]]:
@@ -149,7 +146,7 @@ def test_fp16_really_moves_the_scaler_that_a_resume_must_bring_back(
 
 @pytest.mark.parametrize("whole", [1, 0])
 def test_damaged_checkpoints_are_passed_over_with_a_warning(
-    whole: int, forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
+    whole: int, tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     """It goes on from the one before, or starts over where none is whole."""
     arguments = KINDS["sgd"]
@@ -174,7 +171,7 @@ GONE = (
 
 
 def test_a_normalised_heavy_ball_goes_on_after_its_momentum_is_gone(
-    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
+    tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     """The optimizer's own β and dampening are 0 then, and not those that it was made with."""
     death = Death("igo.runs.checkpoint.save", 3, "after")
@@ -192,10 +189,7 @@ def test_a_normalised_heavy_ball_goes_on_after_its_momentum_is_gone(
     ids=["momentum that is gone", "sgd", "feedback", "fp16"],
 )
 def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
-    arguments: tuple[str, ...],
-    forge: Forge,
-    tmp_path: Path,
-    uninterrupted: Uninterrupted,
+    arguments: tuple[str, ...], tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     """Its optimizer does not say which η and β it was made with; it has the newest stage alone."""
     death = Death("igo.runs.checkpoint.save", 3, "after")
@@ -222,7 +216,7 @@ def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
 
 @pytest.mark.parametrize("key", ["model", "optimizer", "scaler", "progress"])
 def test_a_whole_file_without_all_of_a_checkpoint_stops_the_run_in_one_line(
-    key: str, forge: Forge, tmp_path: Path
+    key: str, tmp_path: Path
 ) -> None:
     arguments = KINDS["sgd"]
     forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after"))
@@ -238,7 +232,7 @@ def test_a_whole_file_without_all_of_a_checkpoint_stops_the_run_in_one_line(
 
 
 def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
-    forge: Forge, tmp_path: Path, interpreter: Callable[..., Ended]
+    tmp_path: Path, interpreter: Callable[..., Ended]
 ) -> None:
     assert forge.run(tmp_path, *TINY, SILENT).returncode == 0
     folder = run_folder(tmp_path)
@@ -257,7 +251,7 @@ def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
 
 
 def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(
-    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
+    tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     arguments = KINDS["sgd"]
     assert forge.run(tmp_path, *arguments).returncode == 0
@@ -282,10 +276,7 @@ def offline_folders(place: Path) -> list[Path]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR2, signal.SIGHUP])
 def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
-    forge: Forge,
-    tmp_path: Path,
-    uninterrupted: Uninterrupted,
-    number: signal.Signals,
+    tmp_path: Path, uninterrupted: Uninterrupted, number: signal.Signals
 ) -> None:
     death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", number)  # in epoch 3
     ended = forge.run(tmp_path, *BASE, death=death)
@@ -304,7 +295,7 @@ def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     assert_same(outcome(tmp_path), uninterrupted(KINDS["sgd"]))
 
 
-def test_control_c_before_the_run_ends_it_at_once(forge: Forge, tmp_path: Path) -> None:
+def test_control_c_before_the_run_ends_it_at_once(tmp_path: Path) -> None:
     """As a KeyboardInterrupt it would get lost at some moments of composing, and training began."""
     for call in (1, 50, 200, 1000):
         death = Death("omegaconf.base.Node._invalidate_flags_cache", call, signal=signal.SIGINT)
@@ -380,7 +371,7 @@ def test_a_signal_after_the_last_update_stops_what_would_come_next() -> None:
     assert stop.value.code == 128 + signal.SIGUSR2
 
 
-def test_told_to_stop_while_it_finishes_a_run_is_finished(forge: Forge, tmp_path: Path) -> None:
+def test_told_to_stop_while_it_finishes_a_run_is_finished(tmp_path: Path) -> None:
     death = Death("igo.runs.recorded.digests", signal=signal.SIGTERM)
     ended = forge.run(tmp_path, *TINY, "tracking=none", death=death)
     assert (ended.returncode, ended.stderr) == (143, "")
@@ -388,13 +379,11 @@ def test_told_to_stop_while_it_finishes_a_run_is_finished(forge: Forge, tmp_path
     assert status(tmp_path)["state"] == "finished"
 
 
-def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(
-    make_config: Callable[..., Config],
-) -> None:
+def test_where_scaling_begins_or_ends_a_checkpoint_goes_on() -> None:
     """One run, precision=auto: bf16 on a new GPU, then fp16 on an old one, and back."""
     runs = []
     for precision in ("fp32", "fp16"):
-        config = make_config(*TINY, f"engine.precision={precision}")
+        config = configure(*TINY, f"engine.precision={precision}")
         runs.append(assemble.prepare(config, make_plan(config)))
     plain, scaled = runs
     fresh = scaled.engine.scaler.state_dict()
@@ -407,7 +396,7 @@ def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(
 
 
 def test_a_crash_is_recorded_and_the_command_continues(
-    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
+    tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     arguments = KINDS["sgd"]
     death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", error="the roof fell in")
@@ -429,14 +418,14 @@ def test_a_crash_is_recorded_and_the_command_continues(
     assert not (folder / "error.txt").exists()
 
 
-def test_a_tracker_that_cannot_start_ends_no_training(forge: Forge, tmp_path: Path) -> None:
+def test_a_tracker_that_cannot_start_ends_no_training(tmp_path: Path) -> None:
     ended = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room")).good()
     assert ended.stderr.startswith("warning: W&B failed (no room): this run goes on without it")
     assert status(tmp_path)["state"] == "finished"
     assert status(tmp_path)["unsent"], "`make sync` looks for it"
 
 
-def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path) -> None:
+def test_what_is_called_finished_is_whole_in_wandb(tmp_path: Path) -> None:
     """No later start would bring what is missing: finished runs are skipped."""
     finished = Death("igo.runs.folder.RunFolder.update_status", 2, "after")  # the first: the W&B id
     assert forge.run(tmp_path, *TINY, death=finished).returncode == -signal.SIGKILL
@@ -448,7 +437,7 @@ def test_what_is_called_finished_is_whole_in_wandb(forge: Forge, tmp_path: Path)
 
 @pytest.mark.slow
 def test_killed_several_times_wandb_has_every_epoch_once(
-    forge: Forge, tmp_path: Path, uninterrupted: Uninterrupted
+    tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     for death in (
         Death("igo.runs.checkpoint.save", 2, "after"),  # epoch 2 is saved, not yet in W&B
@@ -472,10 +461,8 @@ class Enough(Exception):
     """Stop here."""
 
 
-def test_dropout_draws_the_same_after_a_resume(
-    make_config: Callable[..., Config], tmp_path: Path
-) -> None:
-    config = make_config(*BASE, SILENT)
+def test_dropout_draws_the_same_after_a_resume(tmp_path: Path) -> None:
+    config = configure(*BASE, SILENT)
 
     def training() -> Training:
         torch.manual_seed(0)
@@ -509,10 +496,7 @@ def test_dropout_draws_the_same_after_a_resume(
 
 
 def test_the_whole_way_as_a_user_walks_it(
-    tmp_path: Path,
-    interpreter: Callable[..., Ended],
-    forge: Forge,
-    uninterrupted: Uninterrupted,
+    tmp_path: Path, interpreter: Callable[..., Ended], uninterrupted: Uninterrupted
 ) -> None:
     """A fork and a program of its own compute the same bits: the other tests here rest on it."""
     ended = forge.run(tmp_path, *KINDS["sgd"], death=Death("igo.runs.checkpoint.save", 2, "after"))

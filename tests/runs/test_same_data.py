@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import TINY, Ended, records, run_folder, status
-from forked import Death, Forge
+from forked import Death, forge
 from PIL import Image
 from test_readers import write_idx
 
@@ -49,9 +49,7 @@ def write_data(data_dir: Path, kind: str, seed: int) -> Path:
     return data_dir
 
 
-def start(
-    forge: Forge, place: Path, kind: str, data_dir: Path, *typed: str, death: Death | None = None
-) -> Ended:
+def start(place: Path, kind: str, data_dir: Path, *typed: str, death: Death | None = None) -> Ended:
     settings = ("tracking=none", f"data_dir={data_dir}", *typed)
     return forge.run(place, *TINY, *CHOSEN[kind], *settings, death=death)
 
@@ -68,13 +66,13 @@ def fingerprint(place: Path) -> str:
 
 @pytest.fixture(scope="module", params=KINDS)
 def finished(
-    request: pytest.FixtureRequest, forge: Forge, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, str]:
     """Where a finished run and the data ``a`` and ``b`` are; no test changes it."""
     place, kind = tmp_path_factory.mktemp("finished"), request.param
     for seed, name in enumerate("ab"):
         write_data(place / name, kind, seed)
-    start(forge, place, kind, place / "a").good()
+    start(place, kind, place / "a").good()
     return place, kind
 
 
@@ -88,40 +86,36 @@ def test_status_says_which_data_were_read(finished: tuple[Path, str]) -> None:
     assert len(bytes.fromhex(data["fingerprint"])) == 8
 
 
-def test_a_finished_run_does_not_answer_for_other_data(
-    finished: tuple[Path, str], forge: Forge
-) -> None:
+def test_a_finished_run_does_not_answer_for_other_data(finished: tuple[Path, str]) -> None:
     place, kind = finished
-    message = refusal(start(forge, place, kind, place / "b"))
+    message = refusal(start(place, kind, place / "b"))
     assert all(
         part in message for part in (str(place / "a"), str(place / "b"), "data_dir", "fresh")
     )
     assert fingerprint(place) in message
-    again = start(forge, place, kind, place / "a").good()
+    again = start(place, kind, place / "a").good()
     assert "finished before" in again.stdout
     assert not again.stderr
 
 
-def test_the_same_data_elsewhere_are_the_same(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
-) -> None:
+def test_the_same_data_elsewhere_are_the_same(finished: tuple[Path, str], tmp_path: Path) -> None:
     place, kind = finished
     shutil.copytree(place / "runs", tmp_path / "runs")
     shutil.copytree(place / "a", tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
-    ended = start(forge, tmp_path, kind, tmp_path / "moved")
+    ended = start(tmp_path, kind, tmp_path / "moved")
     assert "finished before" in ended.stdout
     assert not ended.stderr
 
 
 def test_data_that_are_not_here_are_said_not_to_be_compared(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place, kind = finished
     if kind == "fashion_mnist" and readers.DEBIAN_FASHION_MNIST.is_dir():
-        message = refusal(start(forge, place, kind, tmp_path / "nowhere"))  # those are others
+        message = refusal(start(place, kind, tmp_path / "nowhere"))  # those are others
         assert str(readers.DEBIAN_FASHION_MNIST) in message
         return
-    ended = start(forge, place, kind, tmp_path / "nowhere").good()
+    ended = start(place, kind, tmp_path / "nowhere").good()
     assert "finished before" in ended.stdout
     (warning,) = ended.stderr.splitlines()
     assert "so they were not compared" in warning
@@ -130,52 +124,50 @@ def test_data_that_are_not_here_are_said_not_to_be_compared(
 
 
 def test_data_changed_in_their_place_are_noticed(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+    finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     place, kind = finished
     shutil.copytree(place / "runs", tmp_path / "runs")
     shutil.copytree(place / "a", tmp_path / "a")
-    assert "finished before" in start(forge, tmp_path, kind, tmp_path / "a").stdout
+    assert "finished before" in start(tmp_path, kind, tmp_path / "a").stdout
     if kind == "fashion_mnist":
         file = tmp_path / "a" / "FashionMNIST" / "raw" / "train-labels-idx1-ubyte"
         content = file.read_bytes()
         file.write_bytes(content[:8] + content[8:][::-1])
     else:
         (tmp_path / "a/imagenet/train/cat/0.png").rename(tmp_path / "a/imagenet/train/dog/x.png")
-    refusal(start(forge, tmp_path, kind, tmp_path / "a"))
+    refusal(start(tmp_path, kind, tmp_path / "a"))
 
 
-def test_fresh_trains_on_the_other_data(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
-) -> None:
+def test_fresh_trains_on_the_other_data(finished: tuple[Path, str], tmp_path: Path) -> None:
     place, kind = finished
     shutil.copytree(place / "runs", tmp_path / "runs")
-    start(forge, tmp_path, kind, place / "b", "fresh=true").good()
+    start(tmp_path, kind, place / "b", "fresh=true").good()
     assert fingerprint(tmp_path) != fingerprint(place)
     assert records(run_folder(tmp_path)) != records(run_folder(place))
-    assert "finished before" in start(forge, tmp_path, kind, place / "b").stdout
+    assert "finished before" in start(tmp_path, kind, place / "b").stdout
 
 
 def test_an_unfinished_run_does_not_go_on_with_other_data(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+    finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     place, kind = finished
     death = Death("igo.runs.checkpoint.save", 1, "after")
-    ended = start(forge, tmp_path, kind, place / "a", death=death)
+    ended = start(tmp_path, kind, place / "a", death=death)
     assert ended.returncode == -signal.SIGKILL
     before = records(run_folder(tmp_path))
-    line = refusal(start(forge, tmp_path, kind, place / "b"))
+    line = refusal(start(tmp_path, kind, place / "b"))
     assert str(place / "a") in line
     assert str(place / "b") in line
     assert records(run_folder(tmp_path)) == before
     (run_folder(tmp_path) / "status.json").unlink()  # the checkpoint knows it too
-    assert start(forge, tmp_path, kind, place / "b").returncode == 2
-    assert start(forge, tmp_path, kind, place / "a").returncode == 0
+    assert start(tmp_path, kind, place / "b").returncode == 2
+    assert start(tmp_path, kind, place / "a").returncode == 0
     assert records(run_folder(tmp_path)) == records(run_folder(place))
 
 
 def test_a_sweep_does_not_skip_runs_of_other_data(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+    finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     place, kind = finished
     shutil.copytree(place / "runs", tmp_path / "runs")
@@ -187,7 +179,7 @@ def test_a_sweep_does_not_skip_runs_of_other_data(
     assert "1 finished" in again.stdout
 
 
-def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str], forge: Forge) -> None:
+def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str]) -> None:
     def igo(command: str, *typed: str) -> Ended:
         return forge.run(place, *typed, command=command)
 
@@ -212,13 +204,13 @@ def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str], for
 
 
 def test_a_record_without_data_says_that_it_could_not_be_compared(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+    finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     place, kind = finished
     shutil.copytree(place / "runs", tmp_path / "runs")
     file = run_folder(tmp_path) / "status.json"
     file.write_text(json.dumps({k: v for k, v in status(tmp_path).items() if k != "data"}))
-    ended = start(forge, tmp_path, kind, place / "a")
+    ended = start(tmp_path, kind, place / "a")
     assert "finished before" in ended.stdout
     assert "does not say which data" in ended.stderr
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY, Ended, clean_environment, python, records, run_folder, status
-from forked import Death, Forge
+from forked import Death, forge
 from test_tracking import NOWHERE, assert_key_is_nowhere, assert_rows, when_rows_are_there
 from wandb_server import KEY, OnlineRun, WandbServer
 
@@ -27,18 +27,18 @@ LOG = (
 
 
 def program_as_typed(*arguments: str) -> None:
-    """`igo sync` in a process that has wandb already (see forked.Forge)."""
+    """`igo sync` in a process that has wandb already (see forked)."""
     sys.argv = ["igo", "sync", *arguments]
     Path("pid").write_text(str(os.getpid()))
     main()
 
 
-def sync(forge: Forge, place: Path, url: str, key: str = KEY, **more: Any) -> Ended:
+def sync(place: Path, url: str, key: str = KEY, **more: Any) -> Ended:
     environment = {"WANDB_BASE_URL": url} | ({"WANDB_API_KEY": key} if key else {})
     return forge.run(place, function="test_sync.program_as_typed", **environment, **more)
 
 
-def stopped(forge: Forge, place: Path, rows: int, number: int = signal.SIGTERM) -> None:
+def stopped(place: Path, rows: int, number: int = signal.SIGTERM) -> None:
     """Train offline, or go on, until that many more rows are logged."""
     ended = forge.run(
         place, *RUN, death=Death("igo.runs.tracking.OpeningTracker.log", rows, "after", number)
@@ -57,11 +57,11 @@ def marks(place: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def offline(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run in three folders, the first killed before anything was written, and a whole other."""
     place = tmp_path_factory.mktemp("offline")
-    stopped(forge, place, 1, signal.SIGKILL)
-    stopped(forge, place, 2)
+    stopped(place, 1, signal.SIGKILL)
+    stopped(place, 2)
     assert forge.run(place, *RUN, "tracking.tags=[tagged]").returncode == 0
     assert forge.run(place, *TINY, "seed=1", "tracking.group=ours").returncode == 0
     return place
@@ -79,17 +79,17 @@ def folder_of(place: Path, seed: int) -> Path:
     return folder
 
 
-def test_all_runs_are_sent_once(forge: Forge, offline: Path, tmp_path: Path) -> None:
+def test_all_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
     """Without a key or a server nothing happens to them; then once; then not again."""
     place = copied(offline, tmp_path)
-    line = sync(forge, place, NOWHERE, key="").error()
+    line = sync(place, NOWHERE, key="").error()
     assert line.startswith("error: no W&B key is known here; run `wandb login`")
-    line = sync(forge, place, NOWHERE, settings={"igo.runs.tracking.INIT_TIMEOUT": 1}).error()
+    line = sync(place, NOWHERE, settings={"igo.runs.tracking.INIT_TIMEOUT": 1}).error()
     assert line.startswith("error: W&B does not answer (")
     assert marks(place) == 0
 
     with WandbServer() as server:
-        ended = sync(forge, place, server.url).good()
+        ended = sync(place, server.url).good()
         assert ended.stderr == ""
         assert [line.split(": ")[1] for line in ended.stdout.splitlines()] == [
             "6 epochs sent", "3 epochs sent"
@@ -108,7 +108,7 @@ def test_all_runs_are_sent_once(forge: Forge, offline: Path, tmp_path: Path) -> 
         assert sorted(server.runs[ids[0]].settings["tags"]) == ["graduated", "tagged"]
 
         server.operations.clear()
-        ended = sync(forge, place, server.url).good()
+        ended = sync(place, server.url).good()
         assert ended.stdout.startswith("nothing to send: W&B has every run of")
         theirs = subprocess.run(
             [Path(sys.executable).parent / "wandb", "sync", "runs/wandb"],
@@ -120,18 +120,16 @@ def test_all_runs_are_sent_once(forge: Forge, offline: Path, tmp_path: Path) -> 
     assert_key_is_nowhere(place)
 
 
-def test_stopped_on_the_way_the_next_sends_the_rest(
-    forge: Forge, offline: Path, tmp_path: Path
-) -> None:
+def test_stopped_on_the_way_the_next_sends_the_rest(offline: Path, tmp_path: Path) -> None:
     """An error in the program, whose end still sends what was logged: three rows of six."""
     place = copied(offline, tmp_path)
     with WandbServer() as server:
-        line = sync(forge, place, server.url, death=Death(LOG, 4, error="here")).error()
+        line = sync(place, server.url, death=Death(LOG, 4, error="here")).error()
         assert line == "error: W&B failed (here); all runs are kept, start this again"
         (run,) = server.runs.values()
         assert run.received == [1, 2, 3]
         assert marks(place) == 0
-        ended = sync(forge, place, server.url).good()
+        ended = sync(place, server.url).good()
         assert "3 epochs sent, 3 were there" in ended.stdout
         assert_whole(run, folder_of(place, 0))
         assert run.exit_code == 0
@@ -139,9 +137,7 @@ def test_stopped_on_the_way_the_next_sends_the_rest(
 
 
 @pytest.mark.slow
-def test_killed_on_the_way_the_next_sends_the_rest(
-    forge: Forge, offline: Path, tmp_path: Path
-) -> None:
+def test_killed_on_the_way_the_next_sends_the_rest(offline: Path, tmp_path: Path) -> None:
     """SIGKILL once the server has three rows or four, while the program stands still."""
     place = copied(offline, tmp_path)
     pause = Death(LOG, 4, "after", signal.SIGSTOP)
@@ -152,16 +148,14 @@ def test_killed_on_the_way_the_next_sends_the_rest(
     with WandbServer() as server:
         with when_rows_are_there(server, 3, kill):
             fast = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
-            ended = sync(forge, place, server.url, death=pause, **fast)
+            ended = sync(place, server.url, death=pause, **fast)
         assert ended.returncode == -signal.SIGKILL
-        assert sync(forge, place, server.url).returncode == 0
+        assert sync(place, server.url).returncode == 0
         assert_whole(next(iter(server.runs.values())), folder_of(place, 0))
 
 
 @pytest.mark.slow
-def test_a_server_lost_on_the_way_loses_nothing(
-    forge: Forge, offline: Path, tmp_path: Path
-) -> None:
+def test_a_server_lost_on_the_way_loses_nothing(offline: Path, tmp_path: Path) -> None:
     place = copied(offline, tmp_path)
     pause = Death(LOG, 4, "after", signal.SIGSTOP)
 
@@ -171,48 +165,46 @@ def test_a_server_lost_on_the_way_loses_nothing(
 
     with WandbServer() as server, when_rows_are_there(server, 3, cut_off):
         ended = sync(
-            forge, place, server.url, death=pause, settings={"igo.runs.tracking.FINISH_TIMEOUT": 1},
+            place, server.url, death=pause, settings={"igo.runs.tracking.FINISH_TIMEOUT": 1},
             WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL="1",
         )  # fmt: skip
     assert ended.error().startswith("error: W&B does not answer (W&B did not take all of")
     assert marks(place) == 0
     with WandbServer() as again:
         again.runs = server.runs
-        assert sync(forge, place, again.url).returncode == 0
+        assert sync(place, again.url).returncode == 0
     assert_whole(next(iter(again.runs.values())), folder_of(place, 0))
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_on_afterwards_is_completed(forge: Forge, tmp_path: Path) -> None:
-    stopped(forge, tmp_path, 2)
+def test_a_run_that_goes_on_afterwards_is_completed(tmp_path: Path) -> None:
+    stopped(tmp_path, 2)
     with WandbServer() as server:
-        assert sync(forge, tmp_path, server.url).returncode == 0
+        assert sync(tmp_path, server.url).returncode == 0
         (run,) = server.runs.values()
         assert run.received == [1, 2]
         assert run.exit_code == 1, "it is not finished"
-        stopped(forge, tmp_path, 2)
+        stopped(tmp_path, 2)
         assert forge.run(tmp_path, *RUN).returncode == 0
-        assert sync(forge, tmp_path, server.url).returncode == 0
+        assert sync(tmp_path, server.url).returncode == 0
         assert_whole(run, run_folder(tmp_path))
         assert run.exit_code == 0
 
 
-def test_online_after_offline_nothing_is_left_to_send(forge: Forge, tmp_path: Path) -> None:
-    stopped(forge, tmp_path, 2)
+def test_online_after_offline_nothing_is_left_to_send(tmp_path: Path) -> None:
+    stopped(tmp_path, 2)
     with WandbServer() as server:
         online = {"WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         assert forge.run(tmp_path, *RUN, **online).returncode == 0
         (run,) = server.runs.values()
         assert_whole(run, run_folder(tmp_path))
         server.operations.clear()
-        assert "nothing to send" in sync(forge, tmp_path, server.url).stdout
+        assert "nothing to send" in sync(tmp_path, server.url).stdout
         assert server.operations == []
 
 
 @pytest.mark.slow
-def test_runs_without_a_folder_go_by_wandbs_files(
-    forge: Forge, offline: Path, tmp_path: Path
-) -> None:
+def test_runs_without_a_folder_go_by_wandbs_files(offline: Path, tmp_path: Path) -> None:
     """The record is gone; and of a third run there is nothing but an empty file."""
     place = copied(offline, tmp_path)
     folder = folder_of(place, 0)
@@ -222,7 +214,7 @@ def test_runs_without_a_folder_go_by_wandbs_files(
     empty.mkdir()
     (empty / "run-nothing.wandb").write_bytes(b"")
     with WandbServer() as server:
-        ended = sync(forge, place, server.url).good()
+        ended = sync(place, server.url).good()
         first, *_ = ended.stdout.splitlines()
         assert first == "[1/3] nothing: skipped: its file is empty, and it has no run folder"
         run, other = server.runs.values()
@@ -235,16 +227,14 @@ def test_runs_without_a_folder_go_by_wandbs_files(
         assert other.settings["groupName"] == "ours"
 
 
-def test_one_that_runs_waits_and_a_damaged_one_is_said(
-    forge: Forge, offline: Path, tmp_path: Path
-) -> None:
+def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: Path) -> None:
     place = copied(offline, tmp_path)
     running, damaged = folder_of(place, 0), folder_of(place, 1)
     (running / "status.json").write_text(json.dumps({**status(running), "state": "running"}))
     (damaged / "metrics.jsonl").write_text("{\n")
     with WandbServer() as server, (running / ".lock").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        ended = sync(forge, place, server.url)
+        ended = sync(place, server.url)
         assert not server.runs
     assert ended.returncode == 1
     assert "Traceback" not in ended.stderr

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, configure, records, run_folder
-from forked import Death, shared_forge
+from forked import Death, forge
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from igo.ground.errors import ConfigError
@@ -25,7 +25,6 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path: Path) -> None:
-    forge = shared_forge()
     command = (*TINY, "tracking=tensorboard")
     killed = forge.run(tmp_path, *command, death=Death("igo.runs.checkpoint.save", 2, "after"))
     assert killed.returncode != 0
@@ -42,7 +41,6 @@ def test_every_number_of_every_epoch_is_there_once_also_of_a_killed_run(tmp_path
 
 
 def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:
-    forge = shared_forge()
     forge.run(tmp_path, *TINY, "tracking=none").good()
     for _ in range(2):
         forge.run(tmp_path, *TINY, "tracking=tensorboard").good()
@@ -56,7 +54,6 @@ def test_without_its_package_nothing_is_trained(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_training_ends_when_its_folder_cannot_be_written(tmp_path: Path) -> None:
-    forge = shared_forge()
     failing = Death("igo.runs.tensorboard.TensorBoard.log", 2, "before", error="no space is left")
     ended = forge.run(tmp_path, *TINY, "tracking=tensorboard", death=failing).good()
     assert "TensorBoard failed (no space is left): this run goes on without it" in ended.stderr

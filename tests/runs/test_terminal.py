@@ -12,7 +12,6 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -32,7 +31,6 @@ from igo.runs.folder import RunFolder, digests
 from igo.runs.session import run
 from igo.runs.terminal import Terminal
 
-Make = Callable[..., Config]
 CUT = "…"
 RECORD: Record = {
     "epoch": 137, "stage": 137, "updates": 191_234, "eta_m": 0.0056234132, "b_m": 1437 / 36,
@@ -64,10 +62,8 @@ def boxed(lines: list[str]) -> tuple[list[str], list[list[str]]]:
     (), ("split=0",), ("dataset=imagenet", "model=resnet18", "epochs=90", "batch_size=256"),
     ("optimizer=nshb", "optimizer.decay_momentum=true"), ("experiment=cifar100_method4",),
 ])  # fmt: skip
-def test_at_80_columns_the_plan_keeps_what_matters_whole(
-    typed: tuple[str, ...], make_config: Make
-) -> None:
-    config = make_config(*typed)
+def test_at_80_columns_the_plan_keeps_what_matters_whole(typed: tuple[str, ...]) -> None:
+    config = configure(*typed)
     lines = [line for line in plan_lines(config, 80) if line[:1] in {*"│┃┏├└"}]
     assert max(map(len, lines)) <= 80
     titles, rows = boxed(lines)
@@ -78,8 +74,8 @@ def test_at_80_columns_the_plan_keeps_what_matters_whole(
     assert ("β_m" in titles) == config.optimizer.decay_momentum
 
 
-def test_at_140_columns_the_plan_has_all(make_config: Make) -> None:
-    config = make_config("split=0", "epochs=10")
+def test_at_140_columns_the_plan_has_all() -> None:
+    config = configure("split=0", "epochs=10")
     lines = plan_lines(config, 140)
     titles, rows = boxed(lines)
     assert titles == [
@@ -93,24 +89,22 @@ def test_at_140_columns_the_plan_has_all(make_config: Make) -> None:
     assert plan_table.RATES in lines
 
 
-def test_a_long_plan_shows_its_ends_and_where_the_rest_is(
-    make_config: Make, tmp_path: Path
-) -> None:
-    lines = plan_lines(make_config("epochs=40"), 140, tmp_path / "plan.csv")
+def test_a_long_plan_shows_its_ends_and_where_the_rest_is(tmp_path: Path) -> None:
+    lines = plan_lines(configure("epochs=40"), 140, tmp_path / "plan.csv")
     stages = [row[0] for row in boxed(lines)[1]]
     assert stages == [*map(str, range(1, 13)), CUT, *map(str, range(29, 41))]
     assert lines[-1] == f"full: {tmp_path}/plan.csv"
 
 
-def test_equal_stages_are_one_row(make_config: Make, tmp_path: Path) -> None:
-    lines = plan_lines(make_config("schedule=constant", "epochs=40"), 140, tmp_path / "plan.csv")
+def test_equal_stages_are_one_row(tmp_path: Path) -> None:
+    lines = plan_lines(configure("schedule=constant", "epochs=40"), 140, tmp_path / "plan.csv")
     assert [row[:4] for row in boxed(lines)[1]] == [["1-40", "1-40", "3,600", "90"]]
     assert not any("γ_m" in line or "full:" in line for line in lines)
 
 
-def test_notes_say_what_the_numbers_do_not(make_config: Make) -> None:
+def test_notes_say_what_the_numbers_do_not() -> None:
     def notes(*typed: str) -> str:
-        config = make_config(*typed)
+        config = configure(*typed)
         return "\n".join(plan_table.notes(config, make_plan(config)))
 
     assert notes("epochs=5", "batch_size=64") == ""
@@ -150,19 +144,15 @@ def test_notes_say_what_the_numbers_do_not(make_config: Make) -> None:
         (("split=0",), "graduated noise, p 0.5, split 0"),
     ],
 )
-def test_the_title_has_the_papers_name(
-    typed: tuple[str, ...], begins: str, make_config: Make
-) -> None:
-    config = make_config(*typed)
+def test_the_title_has_the_papers_name(typed: tuple[str, ...], begins: str) -> None:
+    config = configure(*typed)
     assert plan_table.title(config, make_plan(config)).startswith(begins)
 
 
 @pytest.mark.parametrize("optimizer", ["shb", "nshb"])
-def test_the_momentum_that_trains_lies_in_the_bounds_of_the_plan(
-    optimizer: str, make_config: Make
-) -> None:
+def test_the_momentum_that_trains_lies_in_the_bounds_of_the_plan(optimizer: str) -> None:
     """Held against δ(β) = φ_m δ(β_1) solved by bisection for C² and K far apart."""
-    config = make_config(f"optimizer={optimizer}", "optimizer.decay_momentum=true", "epochs=8")
+    config = configure(f"optimizer={optimizer}", "optimizer.decay_momentum=true", "epochs=8")
     plan = make_plan(config)
     column = plan_table.columns(config)[-1]
     for stage in plan.stages:
@@ -311,9 +301,9 @@ def finished_run(tmp_path: Path, config: Config, last: Record) -> RunFolder:
 
 
 def test_skipped_updates_and_a_model_that_broke_are_said_at_the_end(
-    make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = make_config("epochs=2", f"runs_dir={tmp_path}")
+    config = configure("epochs=2", f"runs_dir={tmp_path}")
     finished_run(tmp_path, config, {"skipped": 1, "test/loss": float("nan")})
     run(config)
     output = capfd.readouterr()
@@ -322,9 +312,9 @@ def test_skipped_updates_and_a_model_that_broke_are_said_at_the_end(
 
 
 def test_a_finished_run_says_that_the_code_has_changed(
-    make_config: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = make_config("epochs=2", f"runs_dir={tmp_path}")
+    config = configure("epochs=2", f"runs_dir={tmp_path}")
     folder = finished_run(tmp_path, config, {})
     run(config)
     output = capfd.readouterr().out

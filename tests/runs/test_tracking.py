@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import TINY, records, run_folder, status
-from forked import Death, Forge
+from forked import Death, forge
 from wandb_server import KEY, WandbServer
 
 from igo.runs.wandb_files import folders_of, history
@@ -27,7 +27,7 @@ NOWHERE = "http://127.0.0.1:9"  # nothing listens there
 
 
 @pytest.fixture(scope="module")
-def offline(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished offline run is, made with a key in the environment; no test changes it."""
     place = tmp_path_factory.mktemp("offline")
     forge.run(place, *TINY, "tracking.tags=[first,try]", WANDB_API_KEY=KEY).good()
@@ -106,7 +106,7 @@ def test_a_torn_wandb_file_gives_the_rows_before_the_tear(offline: Path, tmp_pat
     assert history(torn) == []
 
 
-def test_all_runs_share_one_wandb_folder(forge: Forge, tmp_path: Path) -> None:
+def test_all_runs_share_one_wandb_folder(tmp_path: Path) -> None:
     for seed in (1, 2):
         assert forge.run(tmp_path, *TINY, "epochs=1", f"seed={seed}").returncode == 0
     folders = list((tmp_path / "runs" / "wandb").glob("offline-run-*"))
@@ -123,7 +123,7 @@ def test_all_runs_share_one_wandb_folder(forge: Forge, tmp_path: Path) -> None:
     ],
 )
 def test_switched_off_it_writes_nothing(
-    forge: Forge, tmp_path: Path, arguments: tuple[str, ...], mode: str
+    tmp_path: Path, arguments: tuple[str, ...], mode: str
 ) -> None:
     forge.run(tmp_path, *TINY, *arguments, WANDB_MODE=mode).good()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [run_folder(tmp_path).name]
@@ -131,7 +131,7 @@ def test_switched_off_it_writes_nothing(
     assert "wandb_id" not in status(tmp_path)
 
 
-def test_online_without_a_key_is_an_error_before_any_compute(forge: Forge, tmp_path: Path) -> None:
+def test_online_without_a_key_is_an_error_before_any_compute(tmp_path: Path) -> None:
     line = forge.run(tmp_path, *TINY, WANDB_MODE="online").error()
     assert line.startswith("error: tracking.mode=online is not allowed: no W&B key")
     assert not (tmp_path / "runs").exists()
@@ -147,9 +147,7 @@ def assert_key_is_nowhere(place: Path) -> None:
         assert b"YXBpOj" not in content, f"{path}: a header of basic authentication"
 
 
-def test_online_all_rows_arrive_once_and_no_key_is_left_behind(
-    forge: Forge, tmp_path: Path
-) -> None:
+def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -> None:
     with WandbServer() as server:
         ended = forge.run(
             tmp_path, *TINY, "tracking.tags=[tagged]",
@@ -202,7 +200,7 @@ def send(place: Path, number: signal.Signals) -> None:
     os.kill(pid, number)
 
 
-def test_killed_online_it_sends_each_row_once(forge: Forge, tmp_path: Path) -> None:
+def test_killed_online_it_sends_each_row_once(tmp_path: Path) -> None:
     def kill() -> None:
         send(tmp_path, signal.SIGKILL)
 
@@ -220,7 +218,7 @@ def test_killed_online_it_sends_each_row_once(forge: Forge, tmp_path: Path) -> N
     assert run.exit_code == 0
 
 
-def test_an_unreachable_server_costs_no_training_and_no_row(forge: Forge, tmp_path: Path) -> None:
+def test_an_unreachable_server_costs_no_training_and_no_row(tmp_path: Path) -> None:
     ended = forge.run(
         tmp_path, *TINY, "tracking.mode=online",
         settings={"igo.runs.tracking.INIT_TIMEOUT": 1},
@@ -235,7 +233,7 @@ def test_an_unreachable_server_costs_no_training_and_no_row(forge: Forge, tmp_pa
     assert_key_is_nowhere(tmp_path)
 
 
-def test_a_server_lost_on_the_way_does_not_hold_the_end_up(forge: Forge, tmp_path: Path) -> None:
+def test_a_server_lost_on_the_way_does_not_hold_the_end_up(tmp_path: Path) -> None:
     def cut_off() -> None:
         server.stop()
         send(tmp_path, signal.SIGCONT)

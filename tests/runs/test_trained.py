@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, TINY, assert_equal, python, records, run_folder, status
-from forked import Death, Forge
+from forked import Death, forge
 
 import igo
 from igo.ground.errors import UserError
@@ -21,7 +21,7 @@ OFFLINE = (*TINY, "tracking.mode=offline")
 
 
 @pytest.fixture(scope="module")
-def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished run is, with its model as a file; no test changes it."""
     place = tmp_path_factory.mktemp("trained")
     forge.run(place, *TINY, "tracking=none", "save_model=true", "engine.precision=fp32").good()
@@ -53,7 +53,7 @@ def test_the_model_is_the_one_in_a_plain_file_wherever_the_folder_is(
 
 
 def test_a_finished_run_gives_its_model_when_it_is_asked_later(
-    finished: Path, forge: Forge, tmp_path: Path
+    finished: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished / "runs", tmp_path / "runs")
     file = run_folder(tmp_path) / "model.pt"
@@ -96,7 +96,7 @@ def artifacts(place: Path) -> list[dict[str, object]]:
     return [e for f in folders for kind, e in wandb_files.entries(f) if kind == "artifact"]
 
 
-def test_a_finished_run_brings_its_model_to_wandb_once(forge: Forge, tmp_path: Path) -> None:
+def test_a_finished_run_brings_its_model_to_wandb_once(tmp_path: Path) -> None:
     typed = (*OFFLINE, "tracking.artifact=true")
     death = Death("igo.runs.checkpoint.save", 2, "after")
     assert forge.run(tmp_path, *typed, death=death).returncode < 0

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, TINY, Ended, command, python, records
-from forked import Forge
+from forked import forge
 
 pytestmark = pytest.mark.skipif(
     find_spec("optuna") is None, reason="the extra `search` is not installed"
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 PLAIN = (*TINY, "tracking.mode=disabled", "dataset.validation=0.25")
 
 
-def search(forge: Forge, place: Path, *typed: str, launcher: str = "basic") -> Ended:
+def search(place: Path, *typed: str, launcher: str = "basic") -> Ended:
     """A search among runs below a folder; ``basic`` runs them in one process, one by one."""
     chosen = ("hydra/sweeper=search", f"hydra/launcher={launcher}")
     return forge.run(place, *chosen, *PLAIN, *typed, "-m")
@@ -53,10 +53,10 @@ def result(place: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def searched(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     """Where four trials are, and how that search ended; no test changes it."""
     place = tmp_path_factory.mktemp("search")
-    return place, search(forge, place, "hydra.sweeper.n_trials=4", launcher="local")
+    return place, search(place, "hydra.sweeper.n_trials=4", launcher="local")
 
 
 def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]) -> None:
@@ -101,14 +101,14 @@ def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]
 
 
 def test_again_it_draws_the_same_trials_and_runs_none_twice(
-    searched: tuple[Path, Ended], forge: Forge, tmp_path: Path
+    searched: tuple[Path, Ended], tmp_path: Path
 ) -> None:
     shutil.copytree(searched[0] / "runs", tmp_path / "runs")
     before, best = trials(tmp_path), result(tmp_path)
-    search(forge, tmp_path, "hydra.sweeper.n_trials=4", launcher="local").good()
+    search(tmp_path, "hydra.sweeper.n_trials=4", launcher="local").good()
     assert trials(tmp_path) == before
     assert result(tmp_path) == best
-    search(forge, tmp_path, "hydra.sweeper.n_trials=6", launcher="local").good()
+    search(tmp_path, "hydra.sweeper.n_trials=6", launcher="local").good()
     after = trials(tmp_path)
     assert len(after) == 6, "the first four are those that were there"
     assert {name: after[name] for name in before} == before
@@ -119,11 +119,11 @@ def test_again_it_draws_the_same_trials_and_runs_none_twice(
     assert groups == {book.parent.name}, "the runs of all batches are one sweep and one group"
 
 
-def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path: Path) -> None:
+def test_it_draws_what_optuna_draws_from_these_accuracies(tmp_path: Path) -> None:
     """Twelve trials: after ten, the sampler goes by the results that it was told."""
     import optuna
 
-    search(forge, tmp_path, "hydra.sweeper.n_trials=12", "epochs=1", "schedule.stages=1").good()
+    search(tmp_path, "hydra.sweeper.n_trials=12", "epochs=1", "schedule.stages=1").good()
     there = trials(tmp_path)
     accuracies = {
         (run["config"]["p"], run["config"]["split"]): run["accuracy"] for run in there.values()
@@ -139,11 +139,11 @@ def test_it_draws_what_optuna_draws_from_these_accuracies(forge: Forge, tmp_path
 
 
 def test_what_is_typed_comes_on_top_and_the_seed_draws_others(
-    searched: tuple[Path, Ended], forge: Forge, tmp_path: Path
+    searched: tuple[Path, Ended], tmp_path: Path
 ) -> None:
     place, _ = searched
     search(
-        forge, tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.seed=1", "p=1",
+        tmp_path, "hydra.sweeper.n_trials=2", "hydra.sweeper.seed=1", "p=1",
         "split=interval(0.2,0.3)",
     ).good()  # fmt: skip
     drawn = [trial["config"] for trial in trials(tmp_path).values()]
@@ -156,20 +156,18 @@ def test_what_is_typed_comes_on_top_and_the_seed_draws_others(
 FAILING = ("hydra.sweeper.params=null", "hydra.sweeper.n_trials=4")
 
 
-def test_a_trial_that_fails_does_not_end_the_search(forge: Forge, tmp_path: Path) -> None:
-    ended = search(
-        forge, tmp_path, *FAILING, "learning_rate=choice(0.1,1e30)", launcher="local"
-    ).good()
+def test_a_trial_that_fails_does_not_end_the_search(tmp_path: Path) -> None:
+    ended = search(tmp_path, *FAILING, "learning_rate=choice(0.1,1e30)", launcher="local").good()
     assert "the loss or its gradient is not finite at update" in ended.stderr
     assert result(tmp_path)["best_params"] == {"learning_rate": 0.1}
     assert "warning: trial " in ended.stderr
-    ended = search(forge, tmp_path, *FAILING, "learning_rate=choice(1e30,2e30)")
+    ended = search(tmp_path, *FAILING, "learning_rate=choice(1e30,2e30)")
     assert ended.returncode == 2
     assert ended.stderr.splitlines()[-1].startswith("error: no trial of the search has a result")
     assert "Traceback" not in ended.stderr
 
 
-def test_a_search_is_refused_in_one_line(forge: Forge, tmp_path: Path) -> None:
+def test_a_search_is_refused_in_one_line(tmp_path: Path) -> None:
     for typed, wanted in {
         "dry_run=true": "error: dry_run=true is not allowed: a search draws its runs",
         "dataset.validation=0": "error: dataset.validation=0 is not allowed: a search needs images",
@@ -180,7 +178,7 @@ def test_a_search_is_refused_in_one_line(forge: Forge, tmp_path: Path) -> None:
         "seed=range(3,3)": "error: seed=range(3,3): it holds no value to draw",
         "hydra.sweeper.params=null": "error: there is nothing to search: give a setting several",
     }.items():
-        assert search(forge, tmp_path, typed).error().startswith(wanted)
+        assert search(tmp_path, typed).error().startswith(wanted)
     assert not (tmp_path / "runs").exists()
 
 
@@ -191,14 +189,14 @@ def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     assert ended.error().endswith("pip install -e '.[search]'")
 
 
-def test_each_kind_of_values_is_drawn_as_hydra_means_it(forge: Forge, tmp_path: Path) -> None:
+def test_each_kind_of_values_is_drawn_as_hydra_means_it(tmp_path: Path) -> None:
     """Whole numbers below the range's end, texts as they are typed, lists, and null."""
     typed = (
         "hydra.sweeper.params=null", "hydra.sweeper.n_trials=8", "epochs=1", "schedule.stages=1",
         "seed=range(3,9,2)", "learning_rate=tag(log,interval(0.001,1))", "tracking.tags=[a,b],[c]",
         "max_batch_size=int(interval(100,101))", "engine.micro_batch_size=null,64",
     )  # fmt: skip
-    search(forge, tmp_path, *typed).good()
+    search(tmp_path, *typed).good()
     drawn = [trial["config"] for trial in trials(tmp_path).values()]
     assert {config["seed"] for config in drawn} <= {3, 5, 7}
     assert all(0.001 <= config["learning_rate"] <= 1 for config in drawn)

@@ -23,7 +23,7 @@ import numpy as np
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, command, configure, python, records, status
-from forked import Ended, shared_forge
+from forked import Ended, forge
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -56,7 +56,7 @@ def folder_of(tmp_path: Path, *overrides: str) -> Path:
 def alone(*overrides: str) -> list[dict[str, object]]:
     """The records of one run outside any sweep."""
     with TemporaryDirectory() as folder:
-        shared_forge().run(Path(folder), *overrides).good()
+        forge.run(Path(folder), *overrides).good()
         return records(folder_of(Path(folder), *overrides))
 
 

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY, records, run_folder
-from forked import Death, shared_forge
+from conftest import TINY, configure, records, run_folder
+from forked import Death, forge
 from torch import Tensor, nn
 
-from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig
+from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig
 from igo.ground.errors import ConfigError
 from igo.runs.folder import signature
 from igo.train import engine, models
 from igo.train.compiled import Compiled
 
-Make = Callable[..., Config]
 SIZES = (5, 33, 2, 1, 64, 0)
 
 
@@ -97,17 +95,17 @@ def test_no_compiler_is_one_line() -> None:
         replace(plain(), compiled=Compiled(broken)).backward(network(), *batch(4))
 
 
-def test_a_run_is_another_one_and_evaluates_without(make_config: Make) -> None:
-    config = make_config(*TINY, "engine.compile=true", "engine.precision=fp32")
-    without = make_config(*TINY, "engine.precision=fp32")
+def test_a_run_is_another_one_and_evaluates_without() -> None:
+    config = configure(*TINY, "engine.compile=true", "engine.precision=fp32")
+    without = configure(*TINY, "engine.precision=fp32")
     assert signature(config) != signature(without)
-    assert signature(make_config(*TINY, "engine.compile=false")) == signature(make_config(*TINY))
+    assert signature(configure(*TINY, "engine.compile=false")) == signature(configure(*TINY))
 
 
 @pytest.mark.slow
 def test_a_compiled_run_continues_and_its_checkpoint_is_any_engines(tmp_path: Path) -> None:
     """To rounding: which sizes came first decides how a size is compiled."""
-    forge, typed = shared_forge(), (*TINY, "tracking=none", "engine.precision=fp32")
+    typed = (*TINY, "tracking=none", "engine.precision=fp32")
     folders = {}
     for name, compiled in (("whole", "true"), ("torn", "true"), ("eager", "false")):
         place = tmp_path / name
@@ -128,7 +126,7 @@ def test_a_compiled_run_continues_and_its_checkpoint_is_any_engines(tmp_path: Pa
 @pytest.mark.slow
 def test_two_ranks_that_compile_train_what_one_process_does(tmp_path: Path) -> None:
     """With synced BatchNorm, and batches of 19 and 20 samples."""
-    forge, typed = shared_forge(), (*TINY, "batch_size=20", "schedule.stages=1", "tracking=none")
+    typed = (*TINY, "batch_size=20", "schedule.stages=1", "tracking=none")
     losses = {}
     for ranks, compiled in ((1, "false"), (2, "true")):
         place = tmp_path / f"{ranks}"

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
-from conftest import TINY, examples
+from conftest import TINY, configure, examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trained import prepared, train
@@ -20,8 +19,6 @@ from igo.noise import noise
 from igo.noise.noise import Noise
 from igo.train import control, measure
 
-Make = Callable[..., Config]
-
 
 def measured(variance: float, square: float = 4.0) -> Noise:
     return Noise(variance, None, square, batch_size=64, batches=8, sampling="disjoint")
@@ -34,15 +31,15 @@ def aims(config: Config) -> list[tuple[Stage, float]]:
 
 
 @pytest.mark.parametrize("feedback", ["none", "measured"])
-def test_a_stage_aims_at_its_part_of_the_first(feedback: str, make_config: Make) -> None:
-    config = make_config("epochs=6", "batch_size=32", f"schedule.feedback={feedback}")
+def test_a_stage_aims_at_its_part_of_the_first(feedback: str) -> None:
+    config = configure("epochs=6", "batch_size=32", f"schedule.feedback={feedback}")
     b_1 = make_plan(config).stages[0].b_m
     for stage, delta in aims(config):
         assert delta == pytest.approx(0.1 * math.sqrt(9 / b_1) * stage.phi_m, rel=1e-12)
 
 
-def test_with_another_exponent_it_aims_at_what_eta_and_b_make(make_config: Make) -> None:
-    config = make_config("epochs=6", "schedule.noise_exponent=1", "schedule.final_updates=2")
+def test_with_another_exponent_it_aims_at_what_eta_and_b_make() -> None:
+    config = configure("epochs=6", "schedule.noise_exponent=1", "schedule.final_updates=2")
     *stages, (last, at_the_end) = aims(config)
     for stage, delta in stages:
         assert delta == pytest.approx(stage.eta_m * math.sqrt(9 / stage.b_m), rel=1e-12)
@@ -50,8 +47,8 @@ def test_with_another_exponent_it_aims_at_what_eta_and_b_make(make_config: Make)
 
 
 @pytest.mark.parametrize("optimizer", ["shb", "nshb"])
-def test_momentum_alone_follows_the_noise_curve(optimizer: str, make_config: Make) -> None:
-    config = make_config(
+def test_momentum_alone_follows_the_noise_curve(optimizer: str) -> None:
+    config = configure(
         f"optimizer={optimizer}", "optimizer.decay_momentum=true", "epochs=12", "batch_size=32"
     )
     plan = make_plan(config)
@@ -106,10 +103,10 @@ def test_momentum_never_rises_above_the_stage_before() -> None:
 
 @pytest.mark.parametrize("way", ["schedule.feedback=measured", "optimizer.decay_momentum=true"])
 def test_without_any_noise_at_the_start_there_is_nothing_to_follow(
-    way: str, make_config: Make, monkeypatch: pytest.MonkeyPatch
+    way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     optimizer = ["optimizer=shb"] if "momentum" in way else []
-    config = make_config(*TINY, *optimizer, way)
+    config = configure(*TINY, *optimizer, way)
     monkeypatch.setattr(measure, "mini_batch", lambda *_, **__: measured(0.0))
     with pytest.raises(UserError, match="C² is 0 at the start"):
         train(prepared(config))

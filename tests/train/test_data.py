@@ -14,7 +14,7 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import DEVICES, epoch_batches, records, run_folder
+from conftest import DEVICES, configure, epoch_batches, records, run_folder
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from igo.config.schema import AugmentConfig, Config, DatasetConfig, EngineConfig
+from igo.config.schema import AugmentConfig, DatasetConfig, EngineConfig
 from igo.data import class_folders, readers
 from igo.data.source import Place, Source, Split
 from igo.ground.errors import ConfigError, UserError
@@ -38,17 +38,15 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 # Python 3.12 and later say so of every DataLoader with workers.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 
-MakeConfig = Callable[..., Config]
-
 
 # --- Normalisation --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", DATASETS)
-def test_normalisation_equals_torchvisions(name: str, device: str, make_config: MakeConfig) -> None:
+def test_normalisation_equals_torchvisions(name: str, device: str) -> None:
     """ToTensor and Normalize, for every grey level in every channel."""
-    dataset = make_config(f"dataset={name}").dataset
+    dataset = configure(f"dataset={name}").dataset
     levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
     image = np.stack([np.roll(levels, c) for c in range(dataset.channels)], axis=-1)
     theirs = transforms.Compose(
@@ -62,12 +60,10 @@ def test_normalisation_equals_torchvisions(name: str, device: str, make_config: 
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist"])
-def test_the_statistics_are_those_of_the_training_images(
-    name: str, make_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_the_statistics_are_those_of_the_training_images(name: str, tmp_path: Path) -> None:
     if name == "fashion_mnist" and not DEBIAN.exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
-    dataset = make_config(f"dataset={name}").dataset
+    dataset = configure(f"dataset={name}").dataset
     train, test = readers.read(name, Place(tmp_path))
     scaled = train.images.astype(np.float64) / 255
     assert dataset.mean == [pytest.approx(scaled.mean(), abs=5e-5)]  # four decimals
@@ -78,19 +74,19 @@ def test_the_statistics_are_those_of_the_training_images(
     assert sorted(set(train.labels)) == sorted(set(test.labels)) == list(range(dataset.classes))
 
 
-def test_coloured_data_sets_have_their_own_published_statistics(make_config: MakeConfig) -> None:
+def test_coloured_data_sets_have_their_own_published_statistics() -> None:
     published = {
         "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616], 50_000, 10),
         "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762], 50_000, 100),
         "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 1_281_167, 1000),
     }
     for name, facts in published.items():
-        dataset = make_config(f"dataset={name}").dataset
+        dataset = configure(f"dataset={name}").dataset
         assert (dataset.mean, dataset.std, dataset.samples, dataset.classes) == facts
 
 
-def test_augmentation_of_cifar100_is_the_published_one(make_config: MakeConfig) -> None:
-    augment = make_config("dataset=cifar100").dataset.augment
+def test_augmentation_of_cifar100_is_the_published_one() -> None:
+    augment = configure("dataset=cifar100").dataset.augment
     assert augment == AugmentConfig(crop=4, flip=True, rotation=15)
 
 
@@ -227,10 +223,8 @@ def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, devic
     assert torch.cat([answers for _, answers in batches]).tolist() == labels.tolist()
 
 
-def test_a_training_subset_holds_the_images_of_its_indices(
-    make_config: MakeConfig, tmp_path: Path
-) -> None:
-    config = make_config("dataset.samples=100")
+def test_a_training_subset_holds_the_images_of_its_indices(tmp_path: Path) -> None:
+    config = configure("dataset.samples=100")
     data = open_data(config, CPU)
     train, test = readers.read("digits", Place(tmp_path))
     kept = subset(train.labels, 100)
@@ -251,16 +245,14 @@ def test_a_training_subset_holds_the_images_of_its_indices(
         ("dataset.samples", "1438", "1437"),
     ],
 )
-def test_wrong_facts_in_conf_are_named(
-    setting: str, value: str, actual: str, make_config: MakeConfig
-) -> None:
+def test_wrong_facts_in_conf_are_named(setting: str, value: str, actual: str) -> None:
     with pytest.raises(ConfigError, match=f"{setting}={value} is not allowed: .*{actual}"):
-        open_data(make_config(f"{setting}={value}"), CPU)
+        open_data(configure(f"{setting}={value}"), CPU)
 
 
 @pytest.mark.parametrize("what", ["classes", "image_size"])
 def test_a_test_set_of_another_kind_is_an_error(
-    what: str, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     train, test = readers.read("digits", Place(tmp_path))
     wrong = {
@@ -270,7 +262,7 @@ def test_a_test_set_of_another_kind_is_an_error(
     source = Source("made here", (what,), lambda: (train, wrong))
     monkeypatch.setitem(readers.READERS, "digits", lambda _: source)
     with pytest.raises(ConfigError, match=f"dataset.{what}"):
-        open_data(make_config(f"data_dir={tmp_path}"), CPU)
+        open_data(configure(f"data_dir={tmp_path}"), CPU)
 
 
 # --- Image folders --------------------------------------------------------------------------------
@@ -448,8 +440,8 @@ def test_folders_are_tested_with_resize_and_centre_crop(folders: Path, part: str
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_plain_batches_are_the_images_as_they_are(device: str, make_config: MakeConfig) -> None:
-    config = make_config("dataset.augment.flip=true", "dataset.augment.crop=2")
+def test_plain_batches_are_the_images_as_they_are(device: str) -> None:
+    config = configure("dataset.augment.flip=true", "dataset.augment.crop=2")
     data = open_data(config, torch.device(device))
     train, _ = readers.read("digits", Place(Path("/nonexistent")))
     draw = torch.tensor([5, 3, 1000, 5, 77])
@@ -557,16 +549,14 @@ def test_other_classes_in_validation_than_in_training_are_an_error(copied: Path)
         ("dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.5]"),
     ],
 )
-def test_wrong_facts_about_folders_are_named(
-    wrong: tuple[str, ...], folders: Path, make_config: MakeConfig
-) -> None:
+def test_wrong_facts_about_folders_are_named(wrong: tuple[str, ...], folders: Path) -> None:
     settings = (
         "dataset=imagenet",
         "dataset.classes=3",
         "dataset.samples=21",
         "dataset.image_size=28",
     )
-    config = make_config(*settings, f"data_dir={folders.parent}", "batch_size=4", *wrong)
+    config = configure(*settings, f"data_dir={folders.parent}", "batch_size=4", *wrong)
     with pytest.raises(ConfigError, match=wrong[0].partition("=")[0]):
         open_data(config, CPU)
 

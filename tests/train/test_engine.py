@@ -10,12 +10,12 @@ import pytest
 import rounding
 import torch
 import torch.nn.functional as F
-from conftest import DEVICES
+from conftest import DEVICES, configure
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from igo.config.schema import Config, DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.errors import ConfigError
 from igo.ground.seeds import generator
 from igo.train import engine, models, optim
@@ -319,11 +319,9 @@ def test_convolutions_are_prepared_in_channels_last_memory() -> None:
             assert parameter.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_asking_for_a_gpu_where_there_is_none_is_an_error(
-    make_config: Callable[..., Config], program: Callable[..., Any]
-) -> None:
+def test_asking_for_a_gpu_where_there_is_none_is_an_error(program: Callable[..., Any]) -> None:
     with pytest.raises(ConfigError, match=r"engine\.device=cuda .*engine=auto"):
-        engine.build(make_config("engine=gpu").engine)
+        engine.build(configure("engine=gpu").engine)
     done = program("engine=gpu", "tracking=none")
     assert done.returncode == 2
     assert done.stderr.startswith("error: engine.device=cuda")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, assert_equal, records, run_folder
-from forked import Death, shared_forge
+from conftest import TINY, assert_equal, configure, records, run_folder
+from forked import Death, forge
 from test_report import methods, only, read
 from trained import prepared, timeless, train
 
@@ -26,7 +25,6 @@ from igo.runs.folder import signature
 from igo.train import engine
 from igo.train.state import Progress, Training
 
-Make = Callable[..., Config]
 RUN = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
 TESTED = ("test/loss", "test/accuracy", "validation/loss", "validation/accuracy")
 
@@ -37,9 +35,9 @@ def finished(config: Config) -> tuple[Training, Progress]:
 
 
 @pytest.mark.parametrize(("every", "evaluated"), [(2, [2, 4, 5]), (5, [5]), (100, [5])])
-def test_training_has_the_same_bits(every: int, evaluated: list[int], make_config: Make) -> None:
-    often, all_of_them = finished(make_config(*RUN))
-    seldom, some = finished(make_config(*RUN, f"evaluate_every={every}"))
+def test_training_has_the_same_bits(every: int, evaluated: list[int]) -> None:
+    often, all_of_them = finished(configure(*RUN))
+    seldom, some = finished(configure(*RUN, f"evaluate_every={every}"))
     assert_equal(seldom.network.state_dict(), often.network.state_dict())
     wanted = timeless(all_of_them.records)
     for record in wanted:
@@ -48,19 +46,19 @@ def test_training_has_the_same_bits(every: int, evaluated: list[int], make_confi
     assert timeless(some.records) == wanted
 
 
-def test_every_epoch_is_the_neutral_value(make_config: Make) -> None:
-    names = [signature(make_config(*RUN, *more)) for more in ((), ("evaluate_every=1",))]
-    assert names[0] == names[1] != signature(make_config(*RUN, "evaluate_every=2"))
+def test_every_epoch_is_the_neutral_value() -> None:
+    names = [signature(configure(*RUN, *more)) for more in ((), ("evaluate_every=1",))]
+    assert names[0] == names[1] != signature(configure(*RUN, "evaluate_every=2"))
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 7, 30, 200])
 @pytest.mark.parametrize("samples", [10, 240, 1000, 1437])
 @pytest.mark.parametrize("tests", [1, 900, 1001, 2000, 7000])
 def test_auto_evaluates_as_often_as_a_twentieth_of_the_time_allows(
-    epochs: int, samples: int, tests: int, make_config: Make
+    epochs: int, samples: int, tests: int
 ) -> None:
     """Evaluating an image takes a quarter of training on it; this counts the evaluations."""
-    config = make_config(f"dataset.samples={samples}", f"dataset.test_samples={tests}",
+    config = configure(f"dataset.samples={samples}", f"dataset.test_samples={tests}",
                          f"epochs={epochs}", "batch_size=8")  # fmt: skip
 
     def evaluations(every: int) -> int:
@@ -78,18 +76,18 @@ def test_auto_evaluates_as_often_as_a_twentieth_of_the_time_allows(
         assert evaluations(every) == 1
 
 
-def test_auto_counts_held_out_images_and_is_recorded_as_a_number(make_config: Make) -> None:
+def test_auto_counts_held_out_images_and_is_recorded_as_a_number() -> None:
     held = ("dataset.samples=1400", "dataset.validation=0.5", "dataset.test_samples=700")
-    config = make_config(*held, "epochs=20", "evaluate_every=auto")
+    config = configure(*held, "epochs=20", "evaluate_every=auto")
     assert config.evaluate_every == 10  # 0.25 · 1,400 · 2 of 700 · 20 is 5 %
     (note,) = (note for note in plan_table.notes(config, make_plan(config)) if "evaluated" in note)
     assert "every 10 epochs" in note
-    typed = make_config(*held, "epochs=20", "evaluate_every=10")
+    typed = configure(*held, "epochs=20", "evaluate_every=10")
     assert signature(typed) == signature(config)
 
 
 def test_evaluations_made_in_training_are_those_of_the_rule(
-    make_config: Make, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[int] = []
     real = engine.Engine.evaluate
@@ -99,11 +97,11 @@ def test_evaluations_made_in_training_are_those_of_the_rule(
         return real(self, *args)
 
     monkeypatch.setattr(engine.Engine, "evaluate", counted)
-    finished(make_config(*TINY, "epochs=9", "dataset.test_samples=60"))
+    finished(configure(*TINY, "epochs=9", "dataset.test_samples=60"))
     assert len(calls) == 9
     calls.clear()
     _, progress = finished(
-        make_config(*TINY, "dataset.samples=1280", "batch_size=320", "epochs=9",
+        configure(*TINY, "dataset.samples=1280", "batch_size=320", "epochs=9",
                     "dataset.test_samples=1200", "noise.online=0")
     )  # fmt: skip
     assert len(calls) == 1  # 1,280 · 9 // (5 · 1,200)
@@ -115,14 +113,14 @@ def test_evaluations_made_in_training_are_those_of_the_rule(
     [f"dataset={name}" for name in ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")]
     + [f"experiment={name}" for name in ("fashion_mnist", "study_fashion_mnist", "study_digits")],
 )
-def test_whole_data_sets_are_evaluated_after_every_epoch(choice: str, make_config: Make) -> None:
+def test_whole_data_sets_are_evaluated_after_every_epoch(choice: str) -> None:
     """So that runs of them have the names of before."""
     model = () if "experiment" in choice else ("model=resnet18", "model.stem=cifar")
-    assert make_config(choice, *model).evaluate_every == 1
+    assert configure(choice, *model).evaluate_every == 1
 
 
-def test_a_line_has_a_dash_for_it(make_config: Make) -> None:
-    _, progress = finished(make_config(*RUN, "evaluate_every=2", "epochs=2"))
+def test_a_line_has_a_dash_for_it() -> None:
+    _, progress = finished(configure(*RUN, "evaluate_every=2", "epochs=2"))
     first, second = progress.records
     assert " test " not in epoch_line.describe(first)
     assert " test " in epoch_line.describe(second)
@@ -134,7 +132,7 @@ def test_a_line_has_a_dash_for_it(make_config: Make) -> None:
 
 def test_killed_and_continued_it_has_the_same_record(tmp_path: Path) -> None:
     """And the end of the run, and the table, take the evaluations that there are."""
-    forge, typed = shared_forge(), (*TINY, "epochs=5", "evaluate_every=2", "tracking=none")
+    typed = (*TINY, "epochs=5", "evaluate_every=2", "tracking=none")
     whole, torn = tmp_path / "whole", tmp_path / "torn"
     for place in (whole, torn):
         place.mkdir()
@@ -165,18 +163,18 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     assert all(value is not None for curve in drawn for value in curve.y)
 
 
-def test_auto_counts_the_test_images_of_own_data(tmp_path: Path, make_config: Make) -> None:
+def test_auto_counts_the_test_images_of_own_data(tmp_path: Path) -> None:
     drawn = np.random.default_rng(0)
     images, tests = (drawn.integers(0, 256, (n, 4, 4), dtype=np.uint8) for n in (1000, 2000))
     file = tmp_path / "mine.npz"
     np.savez(file, images=images, labels=np.arange(1000) % 2, test_images=tests,
              test_labels=np.arange(2000) % 2)  # fmt: skip
     typed = ("dataset=arrays", f"dataset.file={file}", "epochs=20")
-    config = make_config(*typed)
+    config = configure(*typed)
     assert (config.dataset.test_samples, config.evaluate_every) == (2000, 10)
-    assert make_config(*typed, "evaluate_every=3").evaluate_every == 3
+    assert configure(*typed, "evaluate_every=3").evaluate_every == 3
     with pytest.raises(ConfigError, match=r"test_samples=2001 .*arrays has 2000"):
-        make_config(*typed, "dataset.test_samples=2001")
+        configure(*typed, "dataset.test_samples=2001")
 
 
 def test_runs_evaluated_at_other_epochs_are_of_one_setting(tmp_path: Path) -> None:

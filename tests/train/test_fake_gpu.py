@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import rounding
 import torch
-from forked import shared_forge
+from forked import forge
 
 AUGMENTED = ("dataset.augment.crop=1", "dataset.augment.flip=true", "dataset.augment.rotation=15")
 # One learning rate that float32, which a GPU has it in, holds to the bit.
@@ -25,7 +25,7 @@ def on_fake_gpu(tmp_path: Path) -> Any:
     """Call a function of on_fake_gpu in a process of its own."""
 
     def call(name: str, *arguments: str) -> Any:
-        return shared_forge().results(tmp_path, 1, f"on_fake_gpu.{name}", *arguments)[0]
+        return forge.results(tmp_path, 1, f"on_fake_gpu.{name}", *arguments)[0]
 
     return call
 

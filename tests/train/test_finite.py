@@ -13,8 +13,8 @@ import pytest
 import rates
 import torch
 import torch.nn.functional as F
-from conftest import TINY, assert_equal, run_folder
-from forked import shared_forge
+from conftest import TINY, assert_equal, configure, run_folder
+from forked import forge
 from torch import Tensor, nn
 from trained import prepared, train
 
@@ -24,7 +24,6 @@ from igo.ground.ranks import Ranks
 from igo.train import engine, finite, optim
 from igo.train.state import Progress, Training
 
-Make = Callable[..., Config]
 PLAIN = (*TINY, "schedule=constant", "noise.online=0")  # three updates of 32 an epoch
 SHB = OptimizerConfig("shb", 0.9)
 
@@ -158,7 +157,7 @@ def training_of(config: Config, bad: set[int]) -> tuple[Training, list[Tensor]]:
 
 @pytest.mark.parametrize("direct", [True, False], ids=["as on a CPU", "as on a GPU"])
 def test_it_stops_at_that_update_and_says_all_that_is_needed(
-    make_config: Make, monkeypatch: pytest.MonkeyPatch, direct: bool
+    monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """A GPU is not waited for: the epoch goes on to its end, and the first bad update is named."""
     original = finite.Tally.__init__
@@ -168,7 +167,7 @@ def test_it_stops_at_that_update_and_says_all_that_is_needed(
         tally._direct = direct
 
     monkeypatch.setattr(finite.Tally, "__init__", start)
-    training, seen = training_of(make_config(*PLAIN), {8})  # of epoch 3, the second update
+    training, seen = training_of(configure(*PLAIN), {8})  # of epoch 3, the second update
     progress = Progress()
     with pytest.raises(UserError) as stopped:
         train(training, progress)
@@ -179,9 +178,9 @@ def test_it_stops_at_that_update_and_says_all_that_is_needed(
     assert len(seen) == (8 if direct else 9)
 
 
-def test_a_run_that_skipped_an_update_goes_on_with_the_same_batches(make_config: Make) -> None:
+def test_a_run_that_skipped_an_update_goes_on_with_the_same_batches() -> None:
     """A checkpoint has the number of updates made and no record of those skipped."""
-    config = make_config(*PLAIN, "engine.non_finite=skip")
+    config = configure(*PLAIN, "engine.non_finite=skip")
     straight, _ = training_of(config, {2, 7})
     train(straight)
     continued, _ = training_of(config, {2, 7})
@@ -192,8 +191,8 @@ def test_a_run_that_skipped_an_update_goes_on_with_the_same_batches(make_config:
     assert_equal(continued.network.state_dict(), straight.network.state_dict())
 
 
-def test_an_epoch_without_any_update_stops_even_if_skipping(make_config: Make) -> None:
-    training, _ = training_of(make_config(*PLAIN, "engine.non_finite=skip"), set(range(4, 7)))
+def test_an_epoch_without_any_update_stops_even_if_skipping() -> None:
+    training, _ = training_of(configure(*PLAIN, "engine.non_finite=skip"), set(range(4, 7)))
     with pytest.raises(UserError, match=r"at update 1 in epoch 2 .* checkpoint is of epoch 1"):
         train(training)
 
@@ -211,7 +210,6 @@ def test_sums_are_those_of_adding_one_after_the_other() -> None:
 
 
 def test_diverging_from_the_command_line(tmp_path: Path) -> None:
-    forge = shared_forge()
     ended = forge.run(tmp_path, *TINY, "tracking=none", "learning_rate=1e30")
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: the loss or its gradient is not finite at update ")
@@ -240,7 +238,7 @@ def bad_on_one_rank() -> list[Tensor]:
 
 
 def test_what_is_bad_on_one_rank_is_skipped_by_all(tmp_path: Path) -> None:
-    first, second = shared_forge().results(tmp_path, 2, "test_finite.bad_on_one_rank")
+    first, second = forge.results(tmp_path, 2, "test_finite.bad_on_one_rank")
     size = len(first) // 3
     for states in (first, second):
         good, skipped, again = (states[i * size : (i + 1) * size] for i in range(3))

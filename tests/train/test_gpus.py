@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import configure
-from forked import shared_forge
+from forked import forge
 from torch import Tensor, nn
 
 from igo.ground import gpus
@@ -79,7 +79,7 @@ def gathered() -> Any:
 
 def test_each_process_hears_all(tmp_path: Path) -> None:
     assert Ranks().gather("name", "me") == ["me"]
-    heard = shared_forge().results(tmp_path, 2, "test_gpus.gathered")
+    heard = forge.results(tmp_path, 2, "test_gpus.gathered")
     assert heard == [["rank 0", "rank 1"]] * 2
 
 

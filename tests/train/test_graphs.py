@@ -18,7 +18,7 @@ import pytest
 import rates
 import torch
 import trained
-from conftest import TINY
+from conftest import TINY, configure
 from torch import Tensor
 from trained import prepared, timeless
 
@@ -31,7 +31,6 @@ from igo.train import cudagraphs, optim
 from igo.train.cudagraphs import Cuda, Graphs, Step
 from igo.train.state import Progress, Training
 
-Make = Callable[..., Config]
 # 96 samples in batches of 10 and more: an epoch of ten has six of 10 and four of 9.
 RUN = (*TINY, "batch_size=10", "epochs=6", "schedule.stages=3", "learning_rate=0.05")
 
@@ -131,10 +130,10 @@ def same_state(ours: Training, theirs: Training) -> bool:
     ],
 )
 def test_a_run_with_graphs_is_the_run_without_to_the_bit(
-    overrides: tuple[str, ...], captures: int, make_config: Make
+    overrides: tuple[str, ...], captures: int
 ) -> None:
     """Through changes of η, b and β, two sizes of batches, and C² measured between replays."""
-    config = make_config(*RUN, *overrides)
+    config = configure(*RUN, *overrides)
     wanted = prepared(config)
     training, device, graphs = graphed(config)
     assert train(training) == train(wanted)
@@ -144,11 +143,9 @@ def test_a_run_with_graphs_is_the_run_without_to_the_bit(
     assert "graph" in graphs.outcome.values()
 
 
-def test_a_run_stopped_and_continued_with_graphs_ends_the_same(
-    make_config: Make, tmp_path: Path
-) -> None:
+def test_a_run_stopped_and_continued_with_graphs_ends_the_same(tmp_path: Path) -> None:
     """In the middle of a stage whose graph was captured, and continued before the next one is."""
-    config = make_config(*RUN, "split=0.5", "p=0.2", "optimizer=shb")
+    config = configure(*RUN, "split=0.5", "p=0.2", "optimizer=shb")
     wanted = prepared(config)
     first, device, _ = graphed(config)
     progress = Progress()
@@ -172,10 +169,10 @@ def test_a_run_stopped_and_continued_with_graphs_ends_the_same(
     ],
 )
 def test_what_cannot_be_captured_is_said_once_and_trained_without(
-    how: dict[str, Any], reason: str, make_config: Make
+    how: dict[str, Any], reason: str
 ) -> None:
     """And the cause is the first error, which the end of a capture hides."""
-    config = make_config(*RUN, "split=0.5", "p=0.2", "optimizer=shb")
+    config = configure(*RUN, "split=0.5", "p=0.2", "optimizer=shb")
     wanted = prepared(config)
     training, device, graphs = graphed(config, **how)
     with pytest.warns(UserWarning, match=f"without CUDA graphs: {reason}$") as heard:
@@ -196,17 +193,17 @@ def step(training: Training, seed: int = 0) -> Tensor:
     return training.engine.step(training.network, training.optimizer, (images, labels))
 
 
-def begun(make_config: Make, eta: float, **how: Any) -> tuple[Training, OnCpu]:
-    training, device, _ = graphed(make_config(*RUN, "optimizer=shb"), **how)
+def begun(eta: float, **how: Any) -> tuple[Training, OnCpu]:
+    training, device, _ = graphed(configure(*RUN, "optimizer=shb"), **how)
     rates.put(training.optimizer, eta, 0.5)
     training.engine.begin_epoch({10: 99}, training.network, training.optimizer)
     return training, device
 
 
-def test_a_step_that_draws_on_the_cpu_has_no_graph(make_config: Make) -> None:
+def test_a_step_that_draws_on_the_cpu_has_no_graph() -> None:
     """A replay would draw the same numbers for ever."""
     for draw in (lambda: torch.rand(1), random.random):
-        training, device = begun(make_config, 0.1)
+        training, device = begun(0.1)
         device.capture = lambda step, draw=draw: draw() and step  # type: ignore[method-assign, assignment, misc]
         for seed in range(2):
             step(training, seed)
@@ -215,16 +212,16 @@ def test_a_step_that_draws_on_the_cpu_has_no_graph(make_config: Make) -> None:
         assert torch.isfinite(step(training, 3)).all()
 
 
-def test_what_a_step_returned_is_not_changed_by_the_next(make_config: Make) -> None:
-    training, device = begun(make_config, 0.0)
+def test_what_a_step_returned_is_not_changed_by_the_next() -> None:
+    training, device = begun(0.0)
     eager, replayed = ([step(training, seed) for seed in range(3)] for _ in range(2))
     assert device.replays == 3
     assert all(torch.equal(*pair) for pair in zip(eager, replayed, strict=True))  # as η = 0
 
 
-def test_tensors_that_were_replaced_get_a_new_graph(make_config: Make) -> None:
+def test_tensors_that_were_replaced_get_a_new_graph() -> None:
     """Other momenta, as load_state_dict makes them, where a graph would read the old ones."""
-    training, device = begun(make_config, 0.1)
+    training, device = begun(0.1)
     for _ in range(4):
         step(training)
     training.engine.begin_epoch({10: 89}, training.network, training.optimizer)
@@ -250,10 +247,10 @@ def test_where_graphs_cannot_be_they_are_none_or_an_error() -> None:
 
 
 def test_a_checkpoint_goes_from_either_device_to_the_other(
-    make_config: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU's holds η as a tensor, a CPU's as a number."""
-    config = make_config(*RUN, "optimizer=shb")
+    config = configure(*RUN, "optimizer=shb")
     for on_gpu_before in (True, False):
         monkeypatch.setattr(optim, "_on_gpu", lambda device, was=on_gpu_before: was)
         before = prepared(config)
@@ -277,7 +274,7 @@ def test_asked_for_on_a_cpu_is_one_line(program: Callable[..., Any], tmp_path: P
     assert not list(tmp_path.glob("runs/*/metrics.jsonl"))
 
 
-def test_graphs_do_not_change_which_run_it_is(make_config: Make) -> None:
-    settings = [make_config(f"engine.graphs={setting}") for setting in ("auto", "true", "false")]
+def test_graphs_do_not_change_which_run_it_is() -> None:
+    settings = [configure(f"engine.graphs={setting}") for setting in ("auto", "true", "false")]
     assert [config.engine.graphs for config in settings] == ["auto", True, False]
     assert len({str(result_settings(config)) for config in settings}) == 1

@@ -6,24 +6,23 @@ import gc
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
 import pytest
 import rates
 import torch
-from conftest import TINY
+from conftest import TINY, configure
 from test_graphs import same_state, train
 from torch import Tensor, nn
 
 from igo.config.plan import make_plan
-from igo.config.schema import Config, EngineConfig, OptimizerConfig
+from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.runs import assemble
 from igo.train import cudagraphs, engine, optim
 from igo.train.engine import Engine
 
-Make = Callable[..., Config]
 pytestmark = pytest.mark.gpu
 SGD = OptimizerConfig("sgd")
 
@@ -68,12 +67,12 @@ def dropping() -> nn.Module:
     [("split=0.5", "p=0.2"), ("split=1",), ("optimizer=nshb", "optimizer.decay_momentum=true")],
 )
 def test_training_with_graphs_is_training_without_to_the_bit(
-    overrides: tuple[str, ...], precision: str, make_config: Make
+    overrides: tuple[str, ...], precision: str
 ) -> None:
     """Stages of two epochs of six batches of 10 and four of 9, C² measured in between."""
     runs = []
     for setting in ("true", "false"):
-        config = make_config(
+        config = configure(
             *TINY, "engine=gpu", f"engine.precision={precision}", f"engine.graphs={setting}",
             "batch_size=10", "epochs=6", "schedule.stages=3", "learning_rate=0.02", *overrides,
         )  # fmt: skip

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import rounding
 import torch
-from conftest import TINY
+from conftest import TINY, configure
 from trained import prepared, timeless, train
 
 from igo.config.schema import Config
 from igo.train.state import Progress
-
-Make = Callable[..., Config]
 
 
 class Watched:
@@ -54,10 +51,8 @@ def finished(config: Config) -> tuple[Progress, Watched, Any]:
         ("schedule=graduated", "schedule.final_updates=2", "optimizer=nshb"),
     ],
 )
-def test_what_is_applied_is_what_is_planned_and_logged(
-    overrides: tuple[str, ...], make_config: Make
-) -> None:
-    config = make_config(*TINY, "epochs=5", "batch_size=20", "noise.online=0", *overrides)
+def test_what_is_applied_is_what_is_planned_and_logged(overrides: tuple[str, ...]) -> None:
+    config = configure(*TINY, "epochs=5", "batch_size=20", "noise.online=0", *overrides)
     progress, watched, plan = finished(config)
     steps = [  # learning rate and batch of every update, from the plan alone
         (stage.eta_m, 96 // stage.batches + (i < 96 % stage.batches))
@@ -96,11 +91,11 @@ def hat(beta: float) -> float:
 
 @pytest.mark.parametrize("optimizer", LAWS)
 @pytest.mark.parametrize("split", ["0", "0.5", "1"])
-def test_delta_follows_from_the_record_alone(optimizer: str, split: str, make_config: Make) -> None:
+def test_delta_follows_from_the_record_alone(optimizer: str, split: str) -> None:
     """δ_m = η_m √(C²/b_m) to 1e-12, planned and measured, and each optimizer's own law."""
     law = LAWS[optimizer]
     settings = (f"optimizer={optimizer}", f"split={split}", "schedule.stages=4")
-    progress, _, _ = finished(make_config(*TINY, "epochs=4", "learning_rate=0.01", *settings))
+    progress, _, _ = finished(configure(*TINY, "epochs=4", "learning_rate=0.01", *settings))
     for record in progress.records:
         eta, b, beta = record["eta_m"], record["b_m"], record["beta_m"]
         planned = law(eta, b, record["reference_variance"], beta, record["reference_gradient_norm"])
@@ -114,16 +109,16 @@ def test_delta_follows_from_the_record_alone(optimizer: str, split: str, make_co
     assert len({record["reference_variance"] for record in progress.records}) == 1
 
 
-def test_every_epoch_is_a_fresh_permutation_and_the_seed_decides(make_config: Make) -> None:
+def test_every_epoch_is_a_fresh_permutation_and_the_seed_decides() -> None:
     first, same, other = (
-        timeless(train(prepared(make_config(*TINY, f"seed={seed}"))).records) for seed in (0, 0, 1)
+        timeless(train(prepared(configure(*TINY, f"seed={seed}"))).records) for seed in (0, 0, 1)
     )
     assert first == same != other
 
 
-def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> None:
+def test_losses_are_sums_over_samples_in_the_ragged_epoch() -> None:
     """η so small that nothing moves: the training loss is the mean over samples, by hand."""
-    config = make_config(
+    config = configure(
         *TINY, "noise.online=0", "epochs=1", "batch_size=36", "learning_rate=1e-30",
         "engine.precision=fp32",
     )  # fmt: skip
@@ -157,11 +152,9 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch(make_config: Make) -> 
 
 
 @pytest.mark.parametrize("optimizer", ["shb", "nshb"])
-def test_a_falling_momentum_reaches_the_optimizer_and_the_record(
-    optimizer: str, make_config: Make
-) -> None:
+def test_a_falling_momentum_reaches_the_optimizer_and_the_record(optimizer: str) -> None:
     overrides = (f"optimizer={optimizer}", "optimizer.decay_momentum=true", "learning_rate=0.01")
-    progress, watched, _ = finished(make_config(*TINY, "epochs=6", "noise.online=0", *overrides))
+    progress, watched, _ = finished(configure(*TINY, "epochs=6", "noise.online=0", *overrides))
     betas = [record["beta_m"] for record in progress.records]
     assert betas[0] == pytest.approx(0.9)
     assert betas == sorted(betas, reverse=True)
@@ -173,8 +166,8 @@ def test_a_falling_momentum_reaches_the_optimizer_and_the_record(
         assert record["delta_m"] == pytest.approx(first["delta_m"] * ((6 - m) / 6) ** 0.5, rel=1e-9)
 
 
-def test_feedback_applies_what_it_records_and_keeps_the_plan(make_config: Make) -> None:
-    config = make_config(*TINY, "epochs=5", "schedule.feedback=measured")
+def test_feedback_applies_what_it_records_and_keeps_the_plan() -> None:
+    config = configure(*TINY, "epochs=5", "schedule.feedback=measured")
     progress, watched, plan = finished(config)
     seen = dict.fromkeys(watched.rates)
     assert list(seen) == list(dict.fromkeys(r["eta_m"] for r in progress.records))

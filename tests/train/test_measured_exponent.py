@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import TINY, run_folder
-from forked import shared_forge
+from forked import forge
 
 from igo.config.load import read_config
 from igo.ground.errors import ConfigError
@@ -20,11 +20,11 @@ ASK = (*TINY, "tracking=none", "engine.precision=fp32", "schedule.noise_exponent
 
 def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path: Path) -> None:
     asked = (*ASK, "learning_rate=0.05", "noise.batches=12")
-    first = shared_forge().run(tmp_path, *asked)
+    first = forge.run(tmp_path, *asked)
     assert first.returncode == 0, first.stderr
     config = read_config(run_folder(tmp_path) / "config.yaml")
     rho = config.schedule.noise_exponent
-    measured = shared_forge().run(
+    measured = forge.run(
         tmp_path, *TINY, "engine.precision=fp32", "learning_rate=0.05", "batches=12",
         f"batch_sizes=[{min(config.batch_size, 96 // 12)}]", "exponent=true", "output=noise.json",
         command="measure-noise",
@@ -33,20 +33,18 @@ def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path
     predicted = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
     assert rho == pytest.approx(min(predicted["value"], 1.0), abs=0.006)
     assert f"schedule.noise_exponent={rho:g}: predicted from curvature" in first.stdout
-    table = shared_forge().run(tmp_path, "runs=runs", "output=out", command="table")
+    table = forge.run(tmp_path, "runs=runs", "output=out", command="table")
     assert table.returncode == 0, table.stderr
     (row,) = csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())
     assert float(row["schedule.noise_exponent"]) == rho
-    again = shared_forge().run(tmp_path, *asked)
+    again = forge.run(tmp_path, *asked)
     assert "finished before" in again.stdout
-    as_number = shared_forge().run(
-        tmp_path, *asked[:-3], f"schedule.noise_exponent={rho:g}", *asked[-2:]
-    )
+    as_number = forge.run(tmp_path, *asked[:-3], f"schedule.noise_exponent={rho:g}", *asked[-2:])
     assert "finished before" in as_number.stdout, as_number.stderr
 
 
 def test_a_step_beyond_the_edge_is_refused_before_any_training(tmp_path: Path) -> None:
-    done = shared_forge().run(tmp_path, *ASK, "learning_rate=1000")
+    done = forge.run(tmp_path, *ASK, "learning_rate=1000")
     assert done.returncode == 2
     assert "schedule.noise_exponent=measured is not allowed: learning_rate=1000" in done.stderr
     assert not (tmp_path / "runs").exists()
@@ -68,6 +66,6 @@ def test_an_interval_wider_than_a_half_is_refused_with_the_reason() -> None:
 
 
 def test_a_sweep_is_told_to_take_a_number(tmp_path: Path) -> None:
-    done = shared_forge().run(tmp_path, *ASK, "-m", "seed=0,1")
+    done = forge.run(tmp_path, *ASK, "-m", "seed=0,1")
     assert done.returncode == 2
     assert "schedule.noise_exponent=measured is not allowed: only a single" in done.stderr

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, assert_equal, records, run_folder
-from forked import Death, Ended, shared_forge
+from conftest import TINY, assert_equal, configure, records, run_folder
+from forked import Death, Ended, forge
 from torch import nn
 from trained import timeless, train
 
@@ -21,23 +21,22 @@ from igo.ground.errors import UserError
 from igo.train import datasets, engine, micro_batch, models, on_device, optim
 from igo.train.state import Progress, Training
 
-MakeConfig = Callable[..., Config]
 Program = Callable[..., Ended]
 
 
-def test_a_chain_keeps_the_inputs_of_its_layers(make_config: MakeConfig) -> None:
+def test_a_chain_keeps_the_inputs_of_its_layers() -> None:
     """A linear layer keeps its input; ReLU its output, which is the next layer's input."""
     pixels, hidden = 64, 100
     chain = nn.Sequential(
         nn.Flatten(), nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 10), nn.Sigmoid()
     )
-    dataset = make_config().dataset
+    dataset = configure().dataset
     assert micro_batch.bytes_per_sample(chain, dataset) == 4 * (pixels + hidden + 10)
 
 
 @pytest.mark.parametrize("model", ["resnet8", "resnet18"])
-def test_the_count_is_that_of_real_tensors(model: str, make_config: MakeConfig) -> None:
-    config = make_config(f"model={model}")
+def test_the_count_is_that_of_real_tensors(model: str) -> None:
+    config = configure(f"model={model}")
     network = models.build(config.model, config.dataset)
     held = {t.untyped_storage().data_ptr() for t in (*network.parameters(), *network.buffers())}
     kept: dict[int, torch.Tensor] = {}
@@ -57,10 +56,8 @@ def test_the_count_is_that_of_real_tensors(model: str, make_config: MakeConfig) 
 
 @pytest.mark.parametrize("model", ["resnet8", "resnet18"])
 @pytest.mark.parametrize("gib", [1e-9, 0.001, 0.01, 8, 1e6])
-def test_it_is_the_largest_power_of_two_that_fits(
-    gib: float, model: str, make_config: MakeConfig
-) -> None:
-    config = make_config(f"model={model}", f"engine.memory={gib}")
+def test_it_is_the_largest_power_of_two_that_fits(gib: float, model: str) -> None:
+    config = configure(f"model={model}", f"engine.memory={gib}")
     network = models.build(config.model, config.dataset)
     size = micro_batch.size_for(config, network)
     each, allowed = micro_batch.bytes_per_sample(network, config.dataset), gib * 2**30
@@ -69,14 +66,14 @@ def test_it_is_the_largest_power_of_two_that_fits(
     assert 2 * size * each > allowed or size == micro_batch.MOST
 
 
-def test_the_published_experiments_go_through_whole(make_config: MakeConfig) -> None:
-    config = make_config("experiment=cifar100_method3")
+def test_the_published_experiments_go_through_whole() -> None:
+    config = configure("experiment=cifar100_method3")
     network = models.build(config.model, config.dataset)
     assert micro_batch.size_for(config, network) >= 512
 
 
-def test_a_set_size_is_taken(make_config: MakeConfig) -> None:
-    config = make_config("engine.micro_batch_size=3")
+def test_a_set_size_is_taken() -> None:
+    config = configure("engine.micro_batch_size=3")
     assert micro_batch.size_for(config, nn.Identity()) == 3
 
 
@@ -138,37 +135,37 @@ def finished(config: Config, network: nn.Module) -> tuple[Progress, nn.Module, l
 
 @pytest.mark.parametrize("error", ERRORS, ids=["torch", "Python", "PyTorch on a CPU"])
 def test_out_of_memory_halves_what_goes_through_at_once(
-    error: Exception, make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+    error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The failed tries leave no trace: the bits are those of a run with small parts throughout.
 
     Evaluation alone fails at first, after an epoch of training.
     """
     monkeypatch.setattr(on_device, "TEST_BATCH", 100)
-    progress, network, shrunk = finished(make_config(*GROWING), Small(30, error))
+    progress, network, shrunk = finished(configure(*GROWING), Small(30, error))
     assert shrunk == [(1024, 50), (50, 25)]
     assert progress.micro_batch_size == 25
     assert network.failures == 2
-    small = make_config(*GROWING, "engine.micro_batch_size=25")
+    small = configure(*GROWING, "engine.micro_batch_size=25")
     expected, other, unchanged = finished(small, Small(30, error))
     assert unchanged == []
     assert_equal(network.state_dict(), other.state_dict())
     assert timeless(progress.records) == timeless(expected.records)
 
 
-def test_another_error_is_not_taken_for_it(make_config: MakeConfig) -> None:
+def test_another_error_is_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="the roof"):
-        finished(make_config(*GROWING), Small(30, RuntimeError("the roof fell in")))
+        finished(configure(*GROWING), Small(30, RuntimeError("the roof fell in")))
 
 
-def test_where_one_sample_is_too_much_it_says_so(make_config: MakeConfig) -> None:
+def test_where_one_sample_is_too_much_it_says_so() -> None:
     class Bare(Small):
         def __init__(self) -> None:
             super().__init__(0, MemoryError())
             self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
 
     with pytest.raises(UserError, match="out of memory with a single sample"):
-        finished(make_config(*GROWING), Bare())
+        finished(configure(*GROWING), Bare())
 
 
 # oneDNN's convolutions do not look whether their own small allocations succeed, and some fail with
@@ -184,7 +181,6 @@ FULL = (
 @pytest.mark.faults
 def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: Path) -> None:
     """Address space is bounded by the kernel; killed and continued, the bits are the same."""
-    forge = shared_forge()
     straight, broken = tmp_path / "straight", tmp_path / "broken"
     for place in (straight, broken):
         place.mkdir()

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 import rounding
 import torch
+from conftest import configure
 from torch import nn
 from torchvision.models import resnet34
 
-from igo.config.schema import Config, DatasetConfig, ModelConfig
+from igo.config.schema import DatasetConfig, ModelConfig
 from igo.ground.errors import ConfigError
 from igo.train import models
 
-MakeConfig = Callable[..., Config]
 DATASETS = ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")
 
 
@@ -134,9 +134,9 @@ def test_stems_change_the_first_layers_alone(stem: str, name: str, channels: int
 
 @pytest.mark.parametrize("data", DATASETS)
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet34", "wide_resnet28_10", "timm"])
-def test_each_model_takes_each_data_set(name: str, data: str, make_config: MakeConfig) -> None:
+def test_each_model_takes_each_data_set(name: str, data: str) -> None:
     small = name == "resnet34" and data in ("digits", "fashion_mnist")
-    config = make_config(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
+    config = configure(f"model={name}", f"dataset={data}", *["model.stem=cifar"] * small)
     network = meta(config.model, config.dataset)
     models.check_fits(network, config.model.name, config.dataset, smallest=2)
     facts = config.dataset

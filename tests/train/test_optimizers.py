@@ -16,14 +16,14 @@ import pytest
 import timm.optim
 import torch
 import torch.nn.functional as F
-from conftest import TINY, assert_equal, epoch_batches, records, run_folder
+from conftest import TINY, assert_equal, configure, epoch_batches, records, run_folder
 from forked import Ended
 from test_finite import training_of
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from trained import prepared, train
 
-from igo.config.schema import Config, OptimizerConfig
+from igo.config.schema import OptimizerConfig
 from igo.ground.seeds import derive_seed
 from igo.runs import checkpoint
 from igo.train import optim, recovery
@@ -31,7 +31,6 @@ from igo.train.online import Online
 from igo.train.state import Training
 
 Program = Callable[..., Ended]
-Make = Callable[..., Config]
 Parameters = list[nn.Parameter]
 # Three epochs of 3, 3 and 2 batches on 96 digits.
 SMALL = (*TINY, "tracking=none", "engine.precision=fp32")
@@ -112,7 +111,7 @@ def plan_of(folder: Path) -> list[dict[str, str]]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
-    name: str, program: Program, tmp_path: Path, make_config: Make
+    name: str, program: Program, tmp_path: Path
 ) -> None:
     case = CASES[name]
     ended = program(*SMALL, *case.typed)
@@ -120,7 +119,7 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     folder = run_folder(tmp_path)
     state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
     assert state is not None
-    run = prepared(make_config(*SMALL, *case.typed))
+    run = prepared(configure(*SMALL, *case.typed))
     stages = plan_of(folder)
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     plainly(run, case.build(list(run.network.parameters()), case.rate), stages)
@@ -128,12 +127,10 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_update_that_is_not_finite_is_not_made_and_the_plan_goes_on(
-    name: str, make_config: Make
-) -> None:
+def test_an_update_that_is_not_finite_is_not_made_and_the_plan_goes_on(name: str) -> None:
     """The second and the sixth batch of the training are not finite."""
     case, bad = CASES[name], frozenset({2, 6})
-    config = make_config(*SMALL, *case.typed, "engine.non_finite=skip", "split=1", "noise.online=0")
+    config = configure(*SMALL, *case.typed, "engine.non_finite=skip", "split=1", "noise.online=0")
     run, _ = training_of(config, bad)
     progress = train(run)
     counts = [(row["skipped"], row["updates"], row["samples"]) for row in progress.records]
@@ -195,9 +192,9 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name
 
 
-def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients(make_config: Make) -> None:
+def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients() -> None:
     """At the start of epoch 2, against gradients and P written out in float64."""
-    config = make_config(*SMALL, "optimizer=adamw", "noise.online=0.5", "optimizer.eps=1e-3")
+    config = configure(*SMALL, "optimizer=adamw", "noise.online=0.5", "optimizer.eps=1e-3")
     run = prepared(config)
     progress = train(run, until=1)
     (first,) = progress.records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,18 @@ import numpy as np
 import pytest
 import rounding
 import torch
-from conftest import TINY, records, run_folder
-from forked import Forge
+from conftest import TINY, configure, records, run_folder
+from forked import forge
 from torch import Tensor
 
 from igo.config.plan import make_plan
-from igo.config.schema import Config, training_samples
+from igo.config.schema import training_samples
 from igo.ground.errors import ConfigError
 from igo.runs import assemble
 from igo.runs.folder import signature
 from igo.train.datasets import Data, open_data, shares
 
 CPU = torch.device("cpu")
-MakeConfig = Callable[..., Config]
 # Runs are compared in float64: see in_double.
 VALIDATED = (*TINY, "dataset.validation=0.25", "tracking=none", "engine.precision=fp32")
 
@@ -66,13 +65,11 @@ def test_each_draw_is_another_stratified_part() -> None:
     assert 130 < min(common) <= max(common) < 190
 
 
-def test_redrawn_each_seed_trains_on_images_of_its_own(
-    make_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_redrawn_each_seed_trains_on_images_of_its_own(tmp_path: Path) -> None:
     some = ("dataset.samples=400", f"data_dir={tmp_path}")
     order = [torch.arange(400)]
     for redraw in (False, True):
-        configs = [make_config(*some, f"dataset.redraw={redraw}", f"seed={s}") for s in (1, 2)]
+        configs = [configure(*some, f"dataset.redraw={redraw}", f"seed={s}") for s in (1, 2)]
         seen = [set(pixels(open_data(config, CPU).plain_batches(order))) for config in configs]
         assert (seen[0] == seen[1]) is not redraw
 
@@ -81,13 +78,11 @@ def pixels(batches: Iterator[tuple[Tensor, Tensor]]) -> list[bytes]:
     return [image.numpy().tobytes() for images, _ in batches for image in images]
 
 
-def test_training_and_validation_images_share_none_and_are_all(
-    make_config: MakeConfig, tmp_path: Path
-) -> None:
+def test_training_and_validation_images_share_none_and_are_all(tmp_path: Path) -> None:
     place = f"data_dir={tmp_path}"
     parts = ["dataset.samples=400", "dataset.validation=0.25"]
-    whole: Data = open_data(make_config(place, "dataset.samples=400"), CPU)
-    opened: list[Data] = [open_data(make_config(place, *parts, f"seed={s}"), CPU) for s in (0, 1)]
+    whole: Data = open_data(configure(place, "dataset.samples=400"), CPU)
+    opened: list[Data] = [open_data(configure(place, *parts, f"seed={s}"), CPU) for s in (0, 1)]
     assert (whole.n, opened[0].n) == (400, 300)
     everything = pixels(whole.plain_batches([torch.arange(400)]))
     trained = pixels(opened[0].plain_batches([torch.arange(300)]))
@@ -97,19 +92,17 @@ def test_training_and_validation_images_share_none_and_are_all(
     assert list(whole.validation_batches()) == []
 
 
-def test_everything_that_counts_samples_counts_those_that_are_trained_on(
-    make_config: MakeConfig,
-) -> None:
-    config = make_config("dataset.samples=400", "dataset.validation=0.1", "split=0", "p=1")
+def test_everything_that_counts_samples_counts_those_that_are_trained_on() -> None:
+    config = configure("dataset.samples=400", "dataset.validation=0.1", "split=0", "p=1")
     assert training_samples(config) == 360
     plan = make_plan(config)
     assert plan.n == 360
     assert plan.stages[0].updates == 360 / 16 // 1 + 1
     assert max(stage.b_m for stage in plan.stages) <= 360
     with pytest.raises(ConfigError, match=r"batch_size=361.*360 training samples"):
-        make_config("dataset.samples=400", "dataset.validation=0.1", "batch_size=361")
+        configure("dataset.samples=400", "dataset.validation=0.1", "batch_size=361")
     with pytest.raises(ConfigError, match=r"noise.batches=361.*360"):
-        make_config("dataset.samples=400", "dataset.validation=0.1", "noise.batches=361")
+        configure("dataset.samples=400", "dataset.validation=0.1", "noise.batches=361")
 
 
 REFUSED = {
@@ -121,20 +114,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("share", "wanted"), REFUSED.items())
-def test_a_share_that_leaves_nothing_is_refused(
-    share: str, wanted: str, make_config: MakeConfig
-) -> None:
+def test_a_share_that_leaves_nothing_is_refused(share: str, wanted: str) -> None:
     with pytest.raises(ConfigError, match=wanted):
-        make_config("dataset.samples=400", "batch_size=1", f"dataset.validation={share}")
+        configure("dataset.samples=400", "batch_size=1", f"dataset.validation={share}")
 
 
-def test_without_it_nothing_has_another_name(make_config: MakeConfig) -> None:
-    assert signature(make_config("dataset.validation=0")) == signature(make_config())
-    assert signature(make_config("dataset.validation=0.1")) != signature(make_config())
+def test_without_it_nothing_has_another_name() -> None:
+    assert signature(configure("dataset.validation=0")) == signature(configure())
+    assert signature(configure("dataset.validation=0.1")) != signature(configure())
 
 
 @pytest.fixture(scope="module")
-def finished(forge: Forge, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Where a run with validation is, and what it said; no test changes it."""
     place = tmp_path_factory.mktemp("validated")
     ended = forge.run(place, *VALIDATED, f"runs_dir={place / 'runs'}", function="in_double.main")
@@ -161,7 +152,7 @@ def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path,
 
 
 def test_the_table_shows_validation_where_there_is_any(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+    finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     from igo.analysis.table import table
     from igo.analysis.table.record import read_run
@@ -176,7 +167,7 @@ def test_the_table_shows_validation_where_there_is_any(
     assert float(summary["validation/accuracy_mean"]) == last["validation/accuracy"]
 
 
-def test_rows_in_wandb_have_validation(forge: Forge, tmp_path: Path) -> None:
+def test_rows_in_wandb_have_validation(tmp_path: Path) -> None:
     from igo.runs import wandb_files
 
     settings = ("dataset.validation=0.25", "epochs=2", "tracking.mode=offline")
@@ -188,7 +179,7 @@ def test_rows_in_wandb_have_validation(forge: Forge, tmp_path: Path) -> None:
 
 
 def test_ranks_validate_their_shares_of_the_same_images(
-    finished: tuple[Path, str], forge: Forge, tmp_path: Path
+    finished: tuple[Path, str], tmp_path: Path
 ) -> None:
     place, _ = finished
     typed = (*VALIDATED, f"runs_dir={tmp_path / 'runs'}")
