@@ -95,10 +95,9 @@ def _composer() -> Composer:
 
 @contextmanager
 def composing() -> Iterator[Callable[..., Config]]:
-    """``configure`` for hundreds of configurations: each choice of groups is composed once."""
+    """``configure`` as a sweep makes its runs: with a plan, and errors that name the run."""
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        composer = Composer("config")
-        yield lambda *overrides: composer.job(overrides).config
+        yield lambda *overrides: _composer().job(overrides).config
 
 
 @dataclass(frozen=True)
@@ -122,6 +121,9 @@ class Ended:
         (line,) = self.stderr.splitlines()
         assert line.startswith("error: "), line
         return line
+
+
+Program = Callable[..., Ended]  # of the fixtures ``program`` and ``interpreter``
 
 
 def python(folder: Path, *words: str | Path, **environment: str) -> Ended:
@@ -164,6 +166,18 @@ class Quiet:
     def end_epoch(self, *_: object) -> None: ...
 
 
+@pytest.fixture(autouse=True)
+def _settings_of_pytorch() -> Iterator[None]:
+    """Threads, determinism and TF32 are after each test what they were before."""
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    threads, strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    flags = cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
+    yield
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(strict)
+    cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags
+
+
 @pytest.fixture(scope="session")
 def make_config() -> Callable[..., Config]:
     """``configure``, for tests that take it as a fixture."""
@@ -171,7 +185,7 @@ def make_config() -> Callable[..., Config]:
 
 
 @pytest.fixture
-def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Ended]:
+def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Run src/train.py in tmp_path, run folders in tmp_path/runs, without its seconds of imports.
 
     What is known of the interpreter and its imports is for ``interpreter``.
@@ -186,7 +200,7 @@ def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 
 @pytest.fixture
-def interpreter(tmp_path: Path) -> Callable[..., Ended]:
+def interpreter(tmp_path: Path) -> Program:
     """Run src/train.py as a user does, one thread, run folders in tmp_path/runs."""
     return lambda *words, **more: python(tmp_path, *command(tmp_path, *words)[1:], **more)
 

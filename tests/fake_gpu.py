@@ -84,14 +84,14 @@ class Traffic(TorchDispatchMode):
     ) -> Any:
         named = named or {}
         wanted = named.get("device")
-        here = [isinstance(leaf, OnGpu) for leaf in tree_leaves((args, named)) if _is_tensor(leaf)]
-        if not any(here) and (wanted is None or _on_host(wanted)):
+        here = any(isinstance(leaf, OnGpu) for leaf in tree_leaves((args, named)))
+        if not here and (wanted is None or _on_host(wanted)):
             return operation(*args, **named)
         self._watch(operation.name(), args, named)
         return _compute(operation, args, named)
 
     def _watch(self, name: str, args: Any, named: dict[str, Any]) -> None:
-        tensors = [leaf for leaf in tree_leaves((args, named)) if _is_tensor(leaf)]
+        tensors = [leaf for leaf in tree_leaves((args, named)) if isinstance(leaf, Tensor)]
         wanted = named.get("device")
         if name.startswith(COPYING):
             source = args[1] if "copy_" in name and "_to_copy" not in name else args[0]
@@ -134,12 +134,8 @@ def _compute(operation: Any, args: Any, named: dict[str, Any]) -> Any:
     computed = operation(*tree_map(_held, args), **tree_map(_held, inner))
     if wanted is not None and _on_host(wanted):
         return computed
-    wrapped = tree_map(lambda leaf: OnGpu(leaf) if _is_tensor(leaf) else leaf, computed)
+    wrapped = tree_map(lambda leaf: OnGpu(leaf) if isinstance(leaf, Tensor) else leaf, computed)
     return return_and_correct_aliasing(operation, args, named, wrapped)
-
-
-def _is_tensor(leaf: object) -> bool:
-    return isinstance(leaf, Tensor)
 
 
 def _held(leaf: Any) -> Any:

@@ -118,7 +118,7 @@ class Forge:
         """``python src/train.py runs_dir=folder/runs …`` in a folder.
 
         Args:
-            folder: the working directory.
+            folder: the working directory; it is made if it is not there.
             arguments: what a user would type.
             death: what happens to the run on the way.
             alarm: seconds of computing after which a signal arrives, wherever the process is; 0 =
@@ -138,6 +138,7 @@ class Forge:
         typed = (*place, *arguments) if first else (*arguments, *place)
         disturb = functools.partial(_disturb, settings or {}, death, room, alarm, alarm_signal)
         program = functools.partial(_program, function, command, typed)
+        folder.mkdir(parents=True, exist_ok=True)
         cpu = server().Array("d", ranks, lock=False)
         group = _group(ranks) if ranks > 1 else {}
         files, processes = [], []

@@ -11,9 +11,10 @@ import fake_gpu
 import in_double
 import torch
 import torch.nn.functional as F
-from conftest import configure
+from conftest import Quiet, configure
 from fake_gpu import OnGpu
 from torch import Tensor
+from trained import timeless
 
 from igo.analysis.sharpness import measure as sharpness
 from igo.config.plan import make_plan
@@ -23,14 +24,6 @@ from igo.runs import assemble
 from igo.train import engine, loop, models, on_device, pointwise
 from igo.train.engine import Engine
 from igo.train.state import Progress, Training
-
-
-class Quiet:
-    """A progress bar that shows nothing."""
-
-    def begin_epoch(self, *_: object) -> None: ...
-    def advance(self, *_: object) -> None: ...
-    def end_epoch(self, *_: object) -> None: ...
 
 
 def prepare(device: torch.device, *overrides: str) -> Training:
@@ -51,7 +44,7 @@ def train(where: str, *overrides: str) -> dict[str, Any]:
         loop.train(training, progress, Quiet(), lambda _: None, lambda: None)
         state = {name: held(value) for name, value in training.network.state_dict().items()}
         return {
-            "records": [_without_times(record) for record in progress.records],
+            "records": timeless(progress.records),
             "state": state,
             "reads": traffic.reads,
             "copies": traffic.copies,
@@ -65,9 +58,11 @@ def measure(where: str, *overrides: str) -> dict[str, Any]:
         settings = sharpness.Settings(samples=40, steps=2, eigenvalues=1, probes=2, batch_size=20)
         network = training.network.eval()
         batches = sharpness._images(training, settings)
-        numbers = sharpness._numbers(Surface(network, F.cross_entropy, batches), settings, _nothing)
+        surface = Surface(network, F.cross_entropy, batches)
+        numbers = sharpness._numbers(surface, settings, lambda _: None)
+        parts = list(torch.arange(16).split(8))
         single = noise_of.per_sample(
-            network, F.cross_entropy, lambda: training.data.plain_batches(_indices()), n=16
+            network, F.cross_entropy, lambda: training.data.plain_batches(parts), n=16
         )
         return {
             "sharpness": {k: v for k, v in numbers.items() if isinstance(v, float)},
@@ -125,14 +120,3 @@ MUTANTS: dict[str, Callable[[], Any]] = {
         lambda images: images * torch.tensor([1.0], device=images.device)
     ),
 }
-
-
-def _indices() -> list[Tensor]:
-    return list(torch.arange(16).split(8))
-
-
-def _nothing(_: str) -> None: ...
-
-
-def _without_times(record: dict[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in record.items() if k not in ("seconds", "images_per_second")}

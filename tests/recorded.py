@@ -6,18 +6,15 @@ import copy
 import json
 import random
 from collections.abc import Iterable, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT, TINY
-from hydra import initialize_config_dir
+from conftest import TINY, configure
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.method.plan import Plan
 from igo.runs.folder import RunFolder
-from igo.sweep.jobs import Composer
 
 VARIANCE = 40.0  # C² of every run
 HARDWARE = {"device": "cpu", "cpu": "A CPU", "cores": 2, "threads": 1, "precision": "bfloat16"}
@@ -38,9 +35,7 @@ def record_runs(
     tiny: bool = True,
 ) -> list[Path]:
     """Finished runs of one setting, a folder for each seed; the last accuracies may be given."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        line = (*(TINY if tiny else ()), *overrides, f"runs_dir={root}")
-        config = _composer().job(line).config
+    config = configure(*(TINY if tiny else ()), *overrides, f"runs_dir={root}")
     folders = []
     for index, seed in enumerate(seeds):
         seeded = copy.deepcopy(config)
@@ -48,12 +43,6 @@ def record_runs(
         last = None if accuracies is None else accuracies[index]
         folders.append(_write(seeded, overrides, centre, last))
     return folders
-
-
-@cache
-def _composer() -> Composer:
-    """One for all: it composes each choice of groups once."""
-    return Composer("config")
 
 
 def _write(config: Config, overrides: Sequence[str], centre: float, last: float | None) -> Path:

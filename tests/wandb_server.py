@@ -121,6 +121,11 @@ class WandbServer:
         """What WANDB_BASE_URL must be."""
         return f"http://127.0.0.1:{self._http.server_port}"
 
+    @property
+    def online(self) -> dict[str, str]:
+        """The environment of a run that is tracked here."""
+        return {"WANDB_MODE": "online", "WANDB_BASE_URL": self.url, "WANDB_API_KEY": KEY}
+
     def __enter__(self) -> Self:
         self._thread.start()
         return self

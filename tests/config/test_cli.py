@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 import resource
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, command, run_folder
-from forked import Ended
+from conftest import ROOT, TINY, Program, clean_environment, command, python, run_folder, status
 
 from igo.config.schema import known_settings
-
-Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
-CONF = ROOT / "conf"
-
-
-def options() -> list[str]:
-    return [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))]
 
 
 def test_help_names_every_group_option_and_setting(program: Program) -> None:
     text = program("--help").stdout
-    for option in options():
-        group, _, name = option.partition("=")
-        assert f"\n{group}=…" in text
-        assert re.search(rf"^  {name} +\S", text, re.MULTILINE), f"{option} is not explained"
+    for path in (ROOT / "conf").glob("*/*.yaml"):
+        assert f"\n{path.parent.name}=…" in text
+        assert re.search(rf"^  {path.stem} +\S", text, re.MULTILINE), f"{path} is not explained"
     leaves = [
         s for s in known_settings() if not any(o.startswith(f"{s}.") for o in known_settings())
     ]
@@ -42,18 +31,14 @@ def test_help_names_every_group_option_and_setting(program: Program) -> None:
 
 def test_help_and_cfg_answer_before_heavy_imports(tmp_path: Path) -> None:
     """Neither torch, timm nor wandb is imported; so the answer comes in well under 1.5 s."""
+    code = (
+        "import sys, runpy; sys.argv = sys.argv[1:]\n"
+        f"sys.path.insert(0, {str(ROOT / 'src')!r})\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "print('HEAVY', sorted({'torch', 'timm', 'wandb', 'sklearn'} & set(sys.modules)))"
+    )
     for flag in (["--help"], ["--cfg", "job"], ["dry_run=true", "epochs=2"]):
-        code = (
-            "import sys, runpy; sys.argv = sys.argv[1:]\n"
-            f"sys.path.insert(0, {str(ROOT / 'src')!r})\n"
-            "runpy.run_path(sys.argv[0], run_name='__main__')\n"
-            "print('HEAVY', sorted({'torch', 'timm', 'wandb', 'sklearn'} & set(sys.modules)))"
-        )
-        script = str(ROOT / "src" / "train.py")
-        done = subprocess.run(
-            [sys.executable, "-c", code, script, *flag],
-            cwd=tmp_path, env=clean_environment(), capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        done = python(tmp_path, "-c", code, ROOT / "src" / "train.py", *flag).good()
         assert done.stdout.splitlines()[-1] == "HEAVY []"
 
 
@@ -65,27 +50,21 @@ def test_cfg_job_is_the_whole_configuration(program: Program) -> None:
 
 
 def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: Path) -> None:
-    done = program("experiment=cifar100_method3", "dry_run=true")
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
+    text = program("experiment=cifar100_method3", "dry_run=true").good().stdout
+    lines = text.splitlines()
     (start,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["stage", "epochs"]]
     rows = [line.split() for line in lines[start + 1 : start + 6]]
     assert [(row[0], row[1], row[lines[start].split().index("batches/epoch")]) for row in rows] == [
         ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
         ("4", "121-160", "196"), ("5", "161-200", "98"),
     ]  # fmt: skip
-    assert "121,200 updates" in done.stdout
+    assert "121,200 updates" in text
     assert not (tmp_path / "runs").exists()
 
 
 BAD = {  # what is typed: what the message must say
     "p=1.5": r"p=1.5 .*graduated needs p in \(0, 1\].*schedule polynomial",
-    "split=abc": r"split=abc .*a number",
-    "learning_rate=nan": r"learning_rate=nan",
-    "batch_size=1438": r"batch_size=1438 .*1437 training samples",
     "schedule=gradated": r"schedule=gradated .*Did you mean 'graduated'",
-    "dataset=cifar11": r"dataset=cifar11 .*Did you mean 'cifar10'",
-    "experiment=cifar100_method5": r"experiment=cifar100_method5 .*Did you mean 'cifar100_method",
     "schedule.kappa=0.5": r"schedule.kappa is no setting here: it belongs to schedule=step",
     "experiment=method3": r"experiment=method3 .*Did you mean 'cifar100_method3' or"
     r" 'fashion_mnist_method3' or 'schedule=method3'\?",
@@ -103,11 +82,8 @@ BAD = {  # what is typed: what the message must say
     "learning_rate=0,1": r"learning_rate=0,1 .*add -m .*decimal number with a point, 0.1$",
     "schedule=graduated,cosine": r"schedule=graduated,cosine .*add -m for a run of each$",
     "dataset.mean=0.1,0.2": r"dataset.mean=0.1,0.2 .*add -m .*or write a list, \[0.1,0.2\]$",
-    "+optimizer.nesterov=true": r"no setting 'optimizer.nesterov'",
     "optimizers=sgd": r"no setting 'optimizers'. Did you mean 'optimizer'",
-    "dataset.mean=[0.1,0.2]": r"dataset.mean=.*dataset.channels=1",
     "dataset.name=[1]": r"dataset.name=.*",
-    "tracking.mode=onlin": r"tracking.mode=onlin .*Did you mean 'online'",
     "schedule": r"NAME=VALUE",
     "--p=0.9": r"no flag --p; settings are written NAME=VALUE",
     "-p 0.9": r"no flag -p",
@@ -115,7 +91,6 @@ BAD = {  # what is typed: what the message must say
     "-m dataset=digits,null": r"dataset=null .*one of arrays, cifar10, cifar100, digits",
     "p=0.5 p": r"NAME=VALUE",
     "dataset=5": r"dataset=5 .*one of arrays, cifar10, cifar100, digits",
-    "p=${nope}": r"p: Interpolation key 'nope' not found",
     "hydra.launcher._target_=os.system": r"hydra.launcher._target_=os.system .*not code to call",
     "+hydra.callbacks.x={_target_:os.mkdir,_args_:[ran]}": r"hydra.callbacks.x._target_=os.mkdir",
     "-m hydra.launcher.parallel={_target_:os.mkdir,_args_:[ran]} p=1,0.5":
@@ -135,27 +110,24 @@ BAD = {  # what is typed: what the message must say
 
 
 @pytest.mark.parametrize("typed", BAD)
-def test_a_mistake_is_one_line_that_names_the_setting(
-    typed: str, program: Program, tmp_path: Path
-) -> None:
-    done = program(*typed.split())
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+def test_a_mistake_is_one_line_with_its_name(typed: str, program: Program, tmp_path: Path) -> None:
+    line = program(*typed.split()).error()
     assert re.match(f"error: .*{BAD[typed]}", line), line
-    assert not (tmp_path / "runs").exists()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mistake_in_a_program_of_its_own_is_one_line(interpreter: Program) -> None:
     done = interpreter("p=1.5")
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert re.match(f"error: {BAD['p=1.5']}", line)
+    assert done.stdout == ""
+    assert re.match(f"error: {BAD['p=1.5']}", done.error())
 
 
 SLOW_BAD = {  # known only once data or model is there
     "model=timm model.name=resnet18z": r"model.name=resnet18z .*Did you mean 'resnet18",
     "model=timm model.name=vit_tiny_patch16_224": r"model.name=vit_tiny.*8 x 8 images of digits",
+    "model=resnet18 batch_size=1 split=1 dataset.samples=401": r"model.name=resnet18 .*1 x 1 x 8",
+    "engine=gpu": r"engine.device=cuda .*engine=auto",
+    "engine.graphs=true": r"engine.graphs=true .*CUDA graphs need a GPU.*engine.graphs=auto",
     "dataset.classes=11": r"dataset.classes=11 .*files hold 10",
     "dataset.samples=2000": r"dataset.samples=2000 .*1437",
     "tracking.mode=online": r"tracking.mode=online .*wandb login",
@@ -165,10 +137,8 @@ SLOW_BAD = {  # known only once data or model is there
 @pytest.mark.parametrize("typed", SLOW_BAD)
 def test_a_misfit_is_one_line_before_training(typed: str, program: Program, tmp_path: Path) -> None:
     done = program(*typed.split())
-    assert done.returncode == 2
-    assert re.match(f"error: .*{SLOW_BAD[typed]}", done.stderr.splitlines()[-1]), done.stderr
+    assert re.match(f"error: .*{SLOW_BAD[typed]}", done.error())
     assert done.stdout == ""
-    assert "Traceback" not in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -181,33 +151,30 @@ def test_a_runs_dir_that_cannot_be_made_is_refused_before_the_plan(
     """Tried, not asked: to root every folder seems writable."""
     (tmp_path / "file").touch()
     done = program(f"runs_dir={place}", *typed.split(), bare=True)
-    assert (done.returncode, done.stdout) == (2, "")
-    (line,) = done.stderr.splitlines()
-    assert line.startswith(f"error: runs_dir={place} is not allowed: it cannot be made")
+    assert done.error().startswith(f"error: runs_dir={place} is not allowed: it cannot be made")
+    assert done.stdout == ""
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("arguments", [("dry_run=true",), (*TINY, "tracking=none")])
 def test_an_output_that_is_full_is_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    line = "error: the output of a run cannot be written (No space left on device)\n"
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             command(tmp_path, *arguments), cwd=tmp_path, env=clean_environment(), stdout=full,
             stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
-    assert done.returncode == 2
-    assert done.stderr == "error: the output of a run cannot be written (No space left on device)\n"
+    assert (done.returncode, done.stderr) == (2, line)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 2100])
 def test_a_name_that_is_too_long_is_one_line(name: str, program: Program) -> None:
     done = program(*TINY, "tracking=none", f"runs_dir={name}", bare=True)
-    assert done.returncode == 2
-    assert re.fullmatch(r"error: .*File name too long.*\n", done.stderr)
+    assert "File name too long" in done.error()
 
 
 def test_a_run_leaves_its_record_and_says_where(interpreter: Program, tmp_path: Path) -> None:
-    done = interpreter(*TINY, "tracking=none", "schedule=graduated", "p=0.5")
-    assert done.returncode == 0, done.stderr
+    done = interpreter(*TINY, "tracking=none", "schedule=graduated", "p=0.5").good()
     assert done.stderr == ""
     folder = run_folder(tmp_path)
     lines = done.stdout.splitlines()
@@ -216,11 +183,6 @@ def test_a_run_leaves_its_record_and_says_where(interpreter: Program, tmp_path: 
         plan = list(csv.DictReader(file))
     assert [row["batches"] for row in plan] == ["3", "3", "2"]  # ⌈3φ⌉, φ = 1, √(2/3), √(1/3)
     assert [row["b_m"] for row in plan] == ["32.0", "32.0", "48.0"]
-    names = {path.name for path in folder.iterdir() if path.name[0] != "."}
-    assert names == {
-        "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
-        "previous-checkpoint.pt",
-    }  # fmt: skip
 
 
 def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(tmp_path: Path) -> None:
@@ -233,27 +195,11 @@ def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(tmp_path: Pa
         "    runpy.run_path(line[0], run_name='__main__')\n"
     )
     _, *line = command(tmp_path, *TINY, "epochs=1", "tracking=none")
-    done = subprocess.run(
-        [sys.executable, "-c", code, *line], env=clean_environment(ONEDNN_MAX_CPU_ISA="AVX2"),
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    done = python(tmp_path, "-c", code, *line, ONEDNN_MAX_CPU_ISA="AVX2").good()
     (warning,) = done.stderr.splitlines()
     assert "engine.precision=bf16 is emulated on this CPU, which is slow: fp32 is faster" in warning
-    assert precisions(tmp_path) == {"bfloat16", "fp32"}  # it names the run
-
-
-def precisions(tmp_path: Path) -> set[str]:
-    """What the runs' records say that they computed in."""
-    files = (tmp_path / "runs").glob("*/status.json")
-    return {json.loads(path.read_text())["hardware"]["precision"] for path in files}
-
-
-def test_a_multirun_trains_each_combination(program: Program, tmp_path: Path) -> None:
-    """Flags may stand anywhere."""
-    done = program(*TINY, "-m", "tracking=none", "p=0.5,1", "seed=0,1")
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "runs").glob("digits-*/checkpoint.pt"))) == 4
+    folders = [path.parent for path in tmp_path.glob("runs/*/status.json")]
+    assert {status(folder)["hardware"]["precision"] for folder in folders} == {"bfloat16", "fp32"}
 
 
 def test_help_is_quick(interpreter: Program) -> None:

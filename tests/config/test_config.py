@@ -21,10 +21,6 @@ from igo.train import models
 CONF = ROOT / "conf"
 
 
-def names(group: str) -> list[str]:
-    return [path.stem for path in sorted((CONF / group).glob("*.yaml"))]
-
-
 @pytest.mark.parametrize(
     "option",
     [f"{path.parent.name}={path.stem}" for path in sorted(CONF.glob("*/*.yaml"))],
@@ -46,12 +42,12 @@ def test_the_models_of_conf_are_those_that_are_built() -> None:
 
 def test_each_profile_file_has_the_parameters_that_its_profile_reads() -> None:
     common = {"profile", "stages"}
-    for name in names("schedule"):
-        held = yaml.safe_load((CONF / "schedule" / f"{name}.yaml").read_text())
+    for path in (CONF / "schedule").glob("*.yaml"):
+        held = yaml.safe_load(path.read_text())
         if "defaults" in held:  # it builds on another one
             continue
-        wanted = {*parameters(held["profile"]), *(("kappa", "lam") if name == "step" else ())}
-        assert set(held) - common == wanted, name
+        more = ("kappa", "lam") if path.stem == "step" else ()
+        assert set(held) - common == {*parameters(held["profile"]), *more}, path
 
 
 def test_one_stage_an_epoch_is_the_default() -> None:
@@ -88,7 +84,6 @@ def test_an_experiments_own_values_win_over_the_defaults() -> None:
 def test_a_published_sweep_covers_the_published_exponents() -> None:
     text = (CONF / "experiment" / "cifar100_polynomial.yaml").read_text()
     listed = re.search(r"-m p=([\d.,]+)", text)
-    assert listed is not None
     assert listed[1].split(",") == ["0.1", "0.5", "0.9", "1", "2", "4", "8"]
 
 

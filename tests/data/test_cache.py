@@ -62,7 +62,7 @@ def flip(path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["images.npy", "labels.npy", cache.CHECKSUMS])
 @pytest.mark.parametrize("damage", [cut, flip, Path.unlink])
-def test_a_damaged_copy_is_made_again(
+def test_a_damaged_copy_is_remade(
     damage: Callable[[Path], None], file: str, tmp_path: Path
 ) -> None:
     read = Reader()

@@ -12,13 +12,14 @@ import tarfile
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Program
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from igo.data import readers
@@ -239,9 +240,7 @@ def interrupt_download(data_dir: Path, partial: bytes = b"") -> None:
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_debians_files_are_found(
-    interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_debians_files(interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_fashion(tmp_path / "debian", ".gz")
     monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
     if interrupted:
@@ -346,9 +345,7 @@ def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(
     assert "\n" not in text
 
 
-def test_the_program_ends_in_one_line_where_data_is_missing(
-    program: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_the_program_ends_in_one_line_without_data(program: Program, tmp_path: Path) -> None:
     nowhere = "http://127.0.0.1:9"
     done = program(
         "dataset=cifar100", f"data_dir={tmp_path / 'data'}", "tracking=none",

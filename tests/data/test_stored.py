@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 import re
 import shutil
 import signal
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import configure, records, run_folder
-from forked import Death, Ended, forge
+from forked import Death, forge
 from PIL import Image
+from test_cache import cut
 from torchvision.transforms import v2
 
 from igo.data import class_folders, stored
@@ -76,9 +78,7 @@ def test_images_are_stored_as_torchvision_resizes_them(tmp_path: Path) -> None:
 
 
 def trained(place: Path, data_dir: Path, *typed: str) -> list[dict[str, Any]]:
-    place.mkdir()
-    ended = forge.run(place, *SHORT, f"data_dir={data_dir}", *typed)
-    assert ended.returncode == 0, ended.stderr
+    forge.run(place, *SHORT, f"data_dir={data_dir}", *typed).good()
     return records(run_folder(place))
 
 
@@ -121,9 +121,7 @@ def test_batches_from_the_cache(tmp_path: Path) -> None:
     assert 0 < (images - other).abs().mean() < 0.05 * images.std()  # the same crops
 
 
-def test_made_once_for_the_same_files_and_size(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_made_once_for_the_same_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path, LARGER)
     first = pixels(stored.splits(imagenet(tmp_path))[0], 30)
     with monkeypatch.context() as patched:
@@ -140,22 +138,15 @@ def test_made_once_for_the_same_files_and_size(
     assert len(folders(tmp_path)) == 5  # the test images are as they were
 
 
-def cut(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-1])
-
-
 def empty(file: Path) -> None:
     file.write_bytes(b"")
 
 
 @pytest.mark.parametrize("file", [stored.PIXELS, stored.SHAPES])
 @pytest.mark.parametrize("damage", [cut, empty, Path.unlink])
-def test_what_is_not_whole_is_made_again(
-    damage: Callable[[Path], None], file: str, tmp_path: Path
-) -> None:
+def test_a_torn_cache_is_remade(damage: Callable[[Path], None], file: str, tmp_path: Path) -> None:
     images = imagenet(write(tmp_path, LARGER))
-    first = pixels(stored.splits(images)[0], 30)
-    first = [image.copy() for image in first]
+    first = [image.copy() for image in pixels(stored.splits(images)[0], 30)]
     (folder,) = (tmp_path / "cache").glob("imagenet-train-*/")
     damage(folder / file)
     assert all(map(np.array_equal, first, pixels(stored.splits(images)[0], 30)))
@@ -182,8 +173,7 @@ def test_ranks_make_it_once_together(tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", LARGER)
     typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}")
     death = Death("igo.data.class_folders.resize", 45, error="opened again")  # 30 + 12 = 42 images
-    ended: Ended = forge.run(tmp_path, *typed, ranks=2, death=death)
-    assert ended.returncode == 0, ended.stderr
+    ended = forge.run(tmp_path, *typed, ranks=2, death=death).good()
     assert ended.stdout.count("are resized once and kept in") <= 2
     assert folders(data_dir) == ["imagenet-test", "imagenet-train"]
 
@@ -192,9 +182,7 @@ def test_ranks_make_it_once_together(tmp_path: Path) -> None:
 def test_where_it_cannot_be_written_one_line_says_so(number: int, tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", LARGER)
     typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}")
-    ended = forge.run(tmp_path, *typed, death=Death("os.fsync", errno=number))
-    assert ended.returncode == 2
-    (line,) = ended.stderr.splitlines()
+    line = forge.run(tmp_path, *typed, death=Death("os.fsync", errno=number)).error()
     assert line.startswith(f"error: dataset.cache=true: {data_dir}/cache/imagenet-train-")
     assert "dataset.cache=false" in line
     assert not folders(data_dir)
@@ -214,11 +202,8 @@ def test_too_little_room_is_said_before_an_image_is_opened(
 
 def test_wrong_facts_are_said_before_anything_is_resized(tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", LARGER)
-    ended = forge.run(
-        tmp_path, *SHORT, "dataset.cache=true", f"data_dir={data_dir}", "dataset.classes=4"
-    )
-    assert ended.returncode == 2
-    assert "dataset.classes=4" in ended.stderr
+    typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}", "dataset.classes=4")
+    assert "dataset.classes=4" in forge.run(tmp_path, *typed).error()
     assert not folders(data_dir)
 
 
@@ -236,8 +221,6 @@ def test_the_cache_is_in_the_name_where_crops_are_of_what_is_resized(tmp_path: P
 
 def test_pickled_pixels_are_mapped_anew(tmp_path: Path) -> None:
     """As for workers that are not forked."""
-    import pickle
-
     split, _ = stored.splits(imagenet(write(tmp_path, LARGER)))
     sent = pickle.dumps(split)
     assert len(sent) < 1000

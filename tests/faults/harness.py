@@ -27,7 +27,6 @@ def start(
     place: Path, kind: str, death: Death | None = None, alarm: float = 0.0, number: int = 9
 ) -> Ended:
     """Start, or continue, a configuration's run in a place, and wait for its end."""
-    place.mkdir(exist_ok=True)
     arguments = CONFIGURATIONS[kind]
     return forge.run(place, *arguments, death=death, alarm=alarm, alarm_signal=number)
 

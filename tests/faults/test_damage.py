@@ -68,8 +68,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folders = {name: tmp_path_factory.mktemp(name) for name in ("killed", "finished", "foreign")}
     ended = start(folders["killed"], "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
     assert ended.returncode == -signal.SIGKILL
-    assert start(folders["finished"], "sgd").returncode == 0
-    assert start(folders["foreign"], "feedback").returncode == 0
+    start(folders["finished"], "sgd").good()
+    start(folders["foreign"], "feedback").good()
     return folders
 
 

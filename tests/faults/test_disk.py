@@ -94,9 +94,7 @@ def test_a_full_disk_under_wandb_as_well(tmp_path: Path, record_property: Record
     record_property("full disk", 1)
 
 
-def test_a_read_only_disk_is_said_before_any_compute(
-    tmp_path: Path, record_property: Record
-) -> None:
+def test_a_read_only_disk_is_said_before_compute(tmp_path: Path, record_property: Record) -> None:
     with small_disk(tmp_path, 2000) as disk:
         death = Death("igo.runs.checkpoint.save", 2, "after")
         assert start(tmp_path, "sgd", death).returncode == -signal.SIGKILL
@@ -112,9 +110,7 @@ def test_a_read_only_disk_is_said_before_any_compute(
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EDQUOT])
-def test_a_disk_that_breaks_at_any_write(
-    tmp_path: Path, record_property: Record, number: int
-) -> None:
+def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record, number: int) -> None:
     """What the kernel answers to fsync, at the first call, the second, and so on."""
     broken = 0
     for call in range(1, 60):
@@ -146,9 +142,7 @@ def stopped(place: Path) -> int:
 
 
 @pytest.mark.parametrize("update", [2, 8])
-def test_a_folder_that_vanishes_under_a_run(
-    tmp_path: Path, record_property: Record, update: int
-) -> None:
+def test_a_folder_vanishes_amid_a_run(tmp_path: Path, record_property: Record, update: int) -> None:
     away = tmp_path / "away"
 
     def take_away() -> None:
@@ -238,7 +232,6 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
     for attempt in range(4):
         place = tmp_path / str(attempt)
         places = [place, place / "second"]  # outputs apart, runs together
-        places[1].mkdir(parents=True)
         with ThreadPoolExecutor(2) as pool:
             both = [
                 pool.submit(forge.run, where, *arguments, f"runs_dir={place}/runs", bare=True)

@@ -113,9 +113,7 @@ def test_right_configurations_train_a_step(data_dir: Path, record_property: Reco
     record_property("right configurations, each trained a step", trained)
 
 
-def test_one_mistake_is_refused_by_its_name_before_compute(
-    data_dir: Path, record_property: Record
-) -> None:
+def test_one_mistake_is_refused_by_its_name(data_dir: Path, record_property: Record) -> None:
     refused: Counter[str] = Counter()
 
     @drawn(250)

@@ -90,9 +90,7 @@ def test_killed_while_the_tracker_writes(tmp_path: Path, record_property: Record
 
 
 @pytest.mark.parametrize("kind", CONFIGURATIONS)
-def test_killed_at_random_again_and_again(
-    tmp_path: Path, record_property: Record, kind: str
-) -> None:
+def test_killed_at_random_many_times(tmp_path: Path, record_property: Record, kind: str) -> None:
     """Until it has been killed three times; a run that got to its end between is begun anew."""
     moments, kills, place = random.Random(kind), 0, tmp_path / "0"
     whole = start(tmp_path / "undisturbed", kind).cpu

@@ -31,24 +31,19 @@ RUN = (
 )  # fmt: skip
 
 
-def begun_and_trained(place: Path) -> float:
-    """Seconds from the first file of a run to its last checkpoint."""
-    folder = run_folder(place)
-    began = (folder / "plan.csv").stat().st_mtime
-    return (folder / "checkpoint.pt").stat().st_mtime - began
-
-
 def start(place: Path, *arguments: str, **environment: str) -> tuple[float, float]:
-    """Run; the seconds of training, and those of all."""
+    """Run; the seconds from the first file of the run to its last checkpoint, and those of all."""
     began = time.perf_counter()
     ended = forge.run(place, *RUN, *arguments, **environment)
     spent = time.perf_counter() - began
     assert ended.returncode == 0, ended
     assert "Traceback" not in ended.stderr
-    return begun_and_trained(place), spent
+    folder = run_folder(place)
+    trained = (folder / "checkpoint.pt").stat().st_mtime - (folder / "plan.csv").stat().st_mtime
+    return trained, spent
 
 
-def in_time(server: WandbServer, trouble: str, rows: int) -> threading.Thread:
+def in_time(server: WandbServer, trouble: str, rows: int) -> None:
     """Trouble as soon as the server has so many rows of the run."""
     server.rows_wanted = rows
 
@@ -56,9 +51,7 @@ def in_time(server: WandbServer, trouble: str, rows: int) -> threading.Thread:
         server.enough_rows.wait()
         server.trouble = trouble
 
-    thread = threading.Thread(target=cause, daemon=True)
-    thread.start()
-    return thread
+    threading.Thread(target=cause, daemon=True).start()
 
 
 CASES = [
@@ -82,8 +75,6 @@ def test_an_outage_costs_nothing_but_patience(
 ) -> None:
     """From the beginning, or once the server has some rows; then it is well, and sync is called."""
     without, within, again = (tmp_path / name for name in ("without", "within", "again"))
-    for place in (without, within, again):
-        place.mkdir()
     alone = start(without, "tracking=none")
     with WandbServer() as server:
         url = NOWHERE if trouble == "refuse" else server.url
@@ -110,9 +101,7 @@ def test_an_outage_costs_nothing_but_patience(
 
 @pytest.mark.parametrize("mode", ["online", "offline"])
 @pytest.mark.parametrize("rows", [0, 3])
-def test_wandbs_service_is_killed(
-    tmp_path: Path, record_property: Record, mode: str, rows: int
-) -> None:
+def test_wandbs_service_dies(tmp_path: Path, record_property: Record, mode: str, rows: int) -> None:
     """As Linux's OOM killer does: training ends with its record complete, and sync brings all."""
     over = threading.Event()
 

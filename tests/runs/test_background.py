@@ -132,6 +132,5 @@ def test_a_state_is_as_it_was_when_training_has_gone_on(tmp_path: Path) -> None:
     loop.train(training, progress, Quiet(), epoch_done, lambda: None)
     for number, state in enumerate(states, start=1):
         there, _ = checkpoint.load(tmp_path / f"{number}.pt", "run")
-        assert there is not None
         assert there.pop("version") == checkpoint.VERSION
         assert_equal(there, state)

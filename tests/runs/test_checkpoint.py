@@ -202,9 +202,7 @@ def test_what_another_program_or_run_saved_is_refused(pair: Path, foreign: objec
     assert "is not a checkpoint of this version" in warning or "of another run" in warning
 
 
-def test_a_warning_names_the_file_and_the_reason(
-    pair: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_warning_names_file_and_reason(pair: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pair.write_bytes(pair.read_bytes()[:-1])
     assert checkpoint.load(pair, OWNER)[1] == [f"{pair} is damaged (its SHA-256 differs)"]
     torch.save({**state_of(9), "version": checkpoint.VERSION, "signature": "other-1"}, pair)

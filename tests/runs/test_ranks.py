@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import in_double
-import numpy as np
 import pytest
 import rounding
 import torch
@@ -25,43 +24,34 @@ from conftest import ROOT, TINY, Ended, clean_environment, configure, records, r
 from forked import Death, forge
 from hypothesis import given
 from hypothesis import strategies as st
+from test_engine import gradient, normed_network, plain_network, samples
+from test_own_data import write_images
+from test_resume import outcome
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from igo.config.plan import make_plan
-from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.config.schema import DatasetConfig, EngineConfig, OptimizerConfig
 from igo.data import class_folders
 from igo.data.source import Place
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import PATIENCE, Ranks
 from igo.ground.rendezvous import slurm_address
-from igo.runs import checkpoint
 from igo.runs.wandb_files import history
-from igo.train import batchnorm, datasets, engine, models, on_disk, optim
+from igo.train import batchnorm, datasets, engine, on_disk, optim
 from igo.train.batchnorm import SyncedBatchNorm
 from igo.train.engine import Engine
 
 # Runs are compared in float64: see in_double. What they log is a sum over samples in float32.
 APART, LOGGED = 1e-6, rounding.bound(10, 360)
 SILENT = "tracking=none"
-FACTS = DatasetConfig("made", 10, 1, 8, 100, [0.5], [0.5])
-BASE = (
-    *TINY,
-    "epochs=4",
-    "schedule.stages=2",
-    "batch_size=20",
-    "split=0",
-    "engine.precision=fp32",
-    "engine.micro_batch_size=13",
-    "noise.online=0.3",
-    "optimizer=shb",
-    "learning_rate=0.02",
+BASE = (  # 5 batches of 96, then 3: of two sizes, each in several parts
+    *TINY, "epochs=4", "schedule.stages=2", "batch_size=20", "split=0", "engine.precision=fp32",
+    "engine.micro_batch_size=13", "noise.online=0.3", "optimizer=shb", "learning_rate=0.02",
     "dataset.augment.crop=1",
-)  # fmt: skip  (5 batches of 96, then 3: of two sizes, each in several parts)
+)  # fmt: skip
 SMALL = ("dataset.samples=21", "batch_size=2", "noise.batches=2", "epochs=2", "schedule.stages=2")
 
-
-# --- Who a process is, and what is its share ------------------------------------------------------
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1"}
 SBATCH = {"SLURM_PROCID": "0", "SLURM_NTASKS": "8", "SLURM_LOCALID": "0"}
@@ -142,16 +132,8 @@ def test_the_test_set_is_seen_once_by_all_ranks_together(size: int) -> None:
 
 
 def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from PIL import Image
-
-    draw = np.random.default_rng(0)
-    for part in ("train", "val"):
-        for number in range(6):
-            place = tmp_path / "imagenet" / part / f"n{number % 2}"
-            place.mkdir(parents=True, exist_ok=True)
-            pixels = draw.integers(0, 256, (9, 9, 3), np.uint8)
-            Image.fromarray(pixels).save(place / f"{number}.png")
-    facts = DatasetConfig("imagenet", 2, 3, 8, 6, [0.5] * 3, [0.5] * 3, workers=0)
+    write_images(tmp_path / "imagenet", train=2, val=2, size=(9, 9))
+    facts = DatasetConfig("imagenet", 3, 3, 8, 6, [0.5] * 3, [0.5] * 3, workers=0)
     images = class_folders.images("imagenet", Place(tmp_path, image_size=8, channels=3))
     parts = datasets.shares(images.labels(images.train), facts)
     opened = datasets.FolderData(facts, images, parts, torch.device("cpu"))
@@ -181,9 +163,7 @@ def test_a_random_stream_is_a_ranks_own_and_rank_0_has_that_of_one_process() -> 
     assert len({ranks.seed_suffix for ranks in everyone(4)}) == 4
 
 
-def test_one_process_never_touches_torch_distributed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_one_process_never_touches_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.distributed", None)  # an import of it fails
     value, parameter = torch.tensor([1.0]), nn.Parameter(torch.zeros(1))
     with Ranks().joined() as alone:
@@ -193,8 +173,6 @@ def test_one_process_never_touches_torch_distributed(
         alone.sum_gradients([parameter])
     assert parameter.grad is None
 
-
-# --- BatchNorm ------------------------------------------------------------------------------------
 
 SPLITS = ([4, 2, 3], [8, 0, 1], [0, 9, 0])  # samples on each of three ranks
 KINDS: tuple[tuple[Any, tuple[int, ...], dict[str, Any]], ...] = (
@@ -263,23 +241,15 @@ def test_synced_batchnorm_is_batchnorm_of_the_whole_batch(tmp_path: Path) -> Non
                     else:
                         assert all(torch.equal(part, parts[0]) for part in parts)
                         whole = parts[0]
-                    torch.testing.assert_close(
-                        whole,
-                        value.double(),
-                        rtol=close,
-                        atol=close * (10 if name == "eval" else 1),  # torch's own x·w/σ + (…)
-                        msg=lambda text, of=(split, kind, dtype, name): f"{of}: {text}",
-                    )
+                    slack = close * (10 if name == "eval" else 1)  # torch's own x·w/σ + (…)
+                    torch.testing.assert_close(whole, value.double(), rtol=close, atol=slack)
 
 
 def test_layers_are_replaced_with_the_same_state_and_those_that_cannot_be_are_named() -> None:
     two = Ranks(0, 2)
-    torch.manual_seed(0)
-    network = models.build(ModelConfig("resnet8", width=4), FACTS)
+    network = normed_network()
     state, parameters = network.state_dict(), list(network.parameters())
-    again = models.build(ModelConfig("resnet8", width=4), FACTS)
-    again.load_state_dict(state)
-    replaced = batchnorm.synced(again, two)
+    replaced = batchnorm.synced(normed_network(), two)
     assert sum(type(module) is SyncedBatchNorm for module in replaced.modules()) == 9
     assert not any(type(module) is nn.BatchNorm2d for module in replaced.modules())
     assert list(replaced.state_dict()) == list(state)
@@ -316,9 +286,6 @@ def test_no_layer_waits_for_the_gpu() -> None:
                 assert x.grad is not None
 
 
-# --- One kind of device ---------------------------------------------------------------------------
-
-
 def device_where_rank_one_has_a_gpu() -> list[str]:
     """What each rank is told; of devices that ask for a GPU."""
     errors = []
@@ -349,33 +316,12 @@ def test_a_job_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not engine.build(EngineConfig(device="cpu")).note
 
 
-# --- One gradient ---------------------------------------------------------------------------------
-
-
-def plain_network(*_: object) -> nn.Module:
-    """No BatchNorm."""
-    return nn.Sequential(
-        nn.Conv2d(1, 6, 3, padding=1), nn.Tanh(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(96, 10)
-    )
-
-
-def network_of(kind: str) -> nn.Module:
-    torch.manual_seed(0)
-    return plain_network() if kind == "plain" else models.build(ModelConfig("resnet8", 0, 4), FACTS)
-
-
-def samples(n: int) -> tuple[Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(n)
-    return torch.randn(n, 1, 8, 8, generator=draw), torch.randint(10, (n,), generator=draw)
+NETWORKS = {"plain": plain_network, "normed": normed_network}  # without and with BatchNorm
 
 
 def engine_of(ranks: Ranks, precision: str = "fp32", norm: str = "synced") -> Engine:
     config = EngineConfig("cpu", precision, micro_batch_size=5, threads=1, batchnorm=norm)
     return engine.build(config, ranks=ranks)
-
-
-def gradient(network: nn.Module) -> Tensor:
-    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
 
 
 def gradients_on_ranks() -> dict[str, Tensor]:
@@ -386,7 +332,7 @@ def gradients_on_ranks() -> dict[str, Tensor]:
             for b in (2, 17):
                 for norm in ("synced", "local"):
                     run = engine_of(ranks, norm=norm)
-                    network = run.prepare(network_of(kind)).train()
+                    network = run.prepare(NETWORKS[kind]()).train()
                     share = (t[ranks.rank :: ranks.size] for t in samples(b))
                     totals = run.backward(network, *share, range(b))
                     results[f"{kind} {b} {norm}"] = gradient(network)
@@ -402,7 +348,7 @@ def test_gradients_are_those_of_the_whole_batch(tmp_path: Path) -> None:
     for kind, norm in (("plain", "synced"), ("plain", "local"), ("normed", "synced")):
         for b in (2, 17):
             run = engine_of(Ranks())
-            network = run.prepare(network_of(kind)).train()
+            network = run.prepare(NETWORKS[kind]()).train()
             totals = run.backward(network, *samples(b))
             for result in results:
                 assert torch.equal(result[f"{kind} {b} {norm}"], results[0][f"{kind} {b} {norm}"])
@@ -419,7 +365,7 @@ def test_local_statistics_are_those_of_each_ranks_share_and_their_mean(tmp_path:
     for b, parts in ((2, [[0, 1]]), (17, [range(5), range(5, 9), range(9, 13), range(13, 17)])):
         total, buffers, terms = torch.zeros(()), torch.zeros(()), 0
         for rank in range(3):
-            network = network_of("normed").train()
+            network = normed_network().train()
             for part in parts:
                 mine = [i for i in part if i % 3 == rank]
                 if mine:
@@ -444,7 +390,7 @@ def overflow_on_ranks() -> list[Tensor]:
     results = []
     with Ranks.of_environment().joined() as ranks:
         run = engine_of(ranks, "fp16")
-        network = run.prepare(network_of("plain"))
+        network = run.prepare(plain_network())
         optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
         for b, factor in ((1, 1.0), (9, 1e30), (9, 1.0)):
             images, labels = (t[ranks.rank :: ranks.size] for t in samples(b))
@@ -466,17 +412,6 @@ def test_an_overflow_on_one_rank_skips_the_step_on_all(tmp_path: Path) -> None:
         assert all(torch.equal(a, b) for a, b in zip(result, results[0], strict=True))
 
 
-# --- One run --------------------------------------------------------------------------------------
-
-
-def state_of(place: Path) -> dict[str, Any]:
-    folder = run_folder(place)
-    state, warnings = checkpoint.load(folder / "checkpoint.pt", folder.name)
-    assert state is not None
-    assert warnings == []
-    return state
-
-
 def codes(ended: Ended) -> list[int]:
     return [ended.returncode, *(code for code, _, _ in ended.others)]
 
@@ -489,19 +424,16 @@ def assert_quiet(ended: Ended) -> None:
 
 def assert_same_run(place: Path, wanted: Path) -> None:
     """Records and the whole state, to rounding; each epoch once."""
-    rows, expected = records(run_folder(place)), records(run_folder(wanted))
-    assert [row["epoch"] for row in rows] == list(range(1, len(expected) + 1))
-    for row, other in zip(rows, expected, strict=True):
+    ours, theirs = outcome(place), outcome(wanted)
+    assert [row["epoch"] for row in ours.records] == list(range(1, len(theirs.records) + 1))
+    for row, other in zip(ours.records, theirs.records, strict=True):
         assert row.keys() == other.keys()
         for name, value in row.items():
             assert value == (other[name] and pytest.approx(other[name], rel=LOGGED)), name
         for exact in ("b_m", "samples", "updates", "train/accuracy", "test/accuracy"):
             assert row[exact] == other[exact]
     for part in ("model", "optimizer"):
-        torch.testing.assert_close(
-            state_of(place)[part], state_of(wanted)[part], rtol=APART, atol=APART
-        )
-    assert status(place)["state"] == "finished"
+        torch.testing.assert_close(ours.state[part], theirs.state[part], rtol=APART, atol=APART)
 
 
 def train(place: Path, *arguments: str, **how: Any) -> Ended:
@@ -514,7 +446,7 @@ def train(place: Path, *arguments: str, **how: Any) -> Ended:
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One process, nothing happens to it."""
     place = tmp_path_factory.mktemp("alone")
-    assert train(place, *BASE, SILENT).returncode == 0
+    train(place, *BASE, SILENT).good()
     return place
 
 
@@ -541,10 +473,7 @@ def test_batches_smaller_than_the_number_of_ranks(tmp_path: Path) -> None:
     """21 samples in 11 batches: the smallest has one sample, so that two ranks are too many."""
     ended = train(tmp_path, *BASE, *SMALL, SILENT, "data_dir=nowhere", ranks=2)
     assert codes(ended) == [2, 2], ended
-    assert ended.stderr == (
-        "error: batch_size=2 is not allowed: the smallest batch has 1 sample, fewer than the 2"
-        " ranks; take larger batches, or at most 1 rank\n"
-    )
+    assert "the smallest batch has 1 sample, fewer than the 2 ranks" in ended.error()
     assert not (tmp_path / "runs").exists()
 
 
@@ -552,7 +481,6 @@ def test_batches_of_as_many_samples_as_ranks(tmp_path: Path) -> None:
     """21 samples in 7 batches of three on three ranks; C² from batches of three."""
     arguments = (*BASE, *SMALL, SILENT, "batch_size=3")
     for name, size in (("one", 1), ("three", 3)):
-        (tmp_path / name).mkdir()
         ended = train(tmp_path / name, *arguments, ranks=size)
         assert codes(ended) == [0] * size, ended
     assert_same_run(tmp_path / "three", tmp_path / "one")
@@ -601,9 +529,7 @@ def test_feedback_goes_on_where_other_ranks_have_no_record(tmp_path: Path) -> No
         "learning_rate=0.1",
     )  # fmt: skip
     whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for place in (whole, parts):
-        place.mkdir()
-    assert train(whole, *arguments).returncode == 0
+    train(whole, *arguments).good()
     planned = make_plan(configure(*arguments)).stages
     applied = [row["b_m"] for row in records(run_folder(whole))]
     assert applied[1] != planned[1].b_m
@@ -613,8 +539,6 @@ def test_feedback_goes_on_where_other_ranks_have_no_record(tmp_path: Path) -> No
     assert "continuing after epoch 3 of 4" in ended.stdout
     assert_same_run(parts, whole)
 
-
-# --- Endings --------------------------------------------------------------------------------------
 
 SECOND = "igo.runs.terminal.ProgressBar.advance"
 
@@ -626,11 +550,7 @@ SECOND = "igo.runs.terminal.ProgressBar.advance"
         (Death(SECOND, 2, error="an image is bad", cure=True, rank=0), "an image is bad", [2, 2]),
         (Death(SECOND, 2, error="the roof fell in", rank=2), "the roof fell in", [2, 1]),
         (Death(SECOND, 2, rank=1), "a process of this run ended", [-signal.SIGKILL, 2]),
-        (
-            Death("igo.train.datasets.open_data", 1, error="no files", cure=True, rank=2),
-            "no files",
-            [2, 2],
-        ),
+        (Death("igo.train.datasets.open_data", error="no data", cure=True, rank=2), "no", [2, 2]),
     ],
 )
 def test_what_ends_one_rank_ends_all_with_one_line(
@@ -666,20 +586,16 @@ def train_differently(place: Path, *typed: str) -> Ended:
     ("typed", "line"),
     [
         ("seed=0|seed=1", "seed differs .*: 0 in the first, 1 in process 1.*"),
-        ("learning_rate=0.1|learning_rate=0.2", "learning_rate differs.*"),
         ("optimizer=sgd|optimizer=shb", "optimizer.momentum differs.*"),
         ("dry_run=false|dry_run=true", "dry_run differs.*"),
         ("p=1|p=2", "in process 1: p=2.0 is not allowed.*"),  # by the rules
         ("p=2|p=1", "p=2.0 is not allowed.*"),
-        ("engine.precision=fp32|engine.precision=fp8", "in process 1: engine.precision=fp8 .*"),
         ("p=1|q=1", "in process 1: there is no setting 'q'.*"),  # by the composition
         ("q=1|p=1", "there is no setting 'q'.*"),
         ("p=1|--p=1", "in process 1: there is no flag --p.*"),  # before it
     ],
 )
-def test_ranks_that_were_told_otherwise_end_in_one_line(
-    typed: str, line: str, tmp_path: Path
-) -> None:
+def test_ranks_told_otherwise_end_in_one_line(typed: str, line: str, tmp_path: Path) -> None:
     ended = train_differently(tmp_path, typed)
     assert codes(ended) == [2, 2], ended
     assert re.fullmatch(f"error: {line}", ended.error())
@@ -744,9 +660,6 @@ def test_a_sweep_trains_its_runs_one_after_the_other(tmp_path: Path) -> None:
     assert sorted(states) == ["failed", "finished"]
 
 
-# --- As a user starts it --------------------------------------------------------------------------
-
-
 def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [
@@ -765,8 +678,6 @@ def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:
 def test_torchrun_is_stopped_and_continues(tmp_path: Path, alone: Path) -> None:
     """SIGTERM to torchrun, as a queue sends it; then the same command to the end."""
     with torchrun(tmp_path, *BASE, SILENT) as started:
-        if started.stdout is None or started.stderr is None:
-            raise TypeError("no pipes")
         for line in started.stdout:
             if line.startswith("epoch 1 "):
                 started.send_signal(signal.SIGTERM)

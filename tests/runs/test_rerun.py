@@ -18,38 +18,29 @@ from igo.analysis.table.record import read_run
 from igo.config.load import read_config
 from igo.config.schema import result_settings
 
-ODD = (
-    *TINY,
-    "schedule=step",
-    "schedule.stages=2",
-    "schedule.lam=1.5",
-    "optimizer=shb",
-    "learning_rate=0.05",
-    "seed=7",
-)
+STEP = ("schedule=step", "schedule.stages=2", "schedule.lam=1.5")
+ODD = (*TINY, *STEP, "optimizer=shb", "learning_rate=0.05", "seed=7")
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a finished run is; no test changes it."""
     place = tmp_path_factory.mktemp("finished")
-    assert forge.run(place, *ODD, "tracking=none").returncode == 0
+    forge.run(place, *ODD, "tracking=none").good()
     return place
 
 
-def start(place: Path, *arguments: str, death: Death | None = None) -> tuple[int, str]:
-    """``python src/train.py ARGUMENTS``, without a runs_dir; exit code and both outputs."""
-    ended = forge.run(place, *arguments, death=death, bare=True)
-    return ended.returncode, ended.stdout + ended.stderr
+def start(place: Path, *arguments: str | Path) -> Ended:
+    """``python src/train.py run=ARGUMENTS``."""
+    return forge.run(place, f"run={arguments[0]}", *map(str, arguments[1:]), bare=True)
 
 
 def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(finished: Path, tmp_path: Path) -> None:
     death = Death("igo.runs.checkpoint.save", 1, "after")
     assert forge.run(tmp_path, *ODD, "tracking=none", death=death).returncode == -signal.SIGKILL
     folder = run_folder(tmp_path)
-    code, text = start(tmp_path, f"run={folder.relative_to(tmp_path)}", "engine.threads=1")
-    assert code == 0, text
-    assert "continuing after epoch 1 of 3" in text
+    ended = start(tmp_path, folder.relative_to(tmp_path), "engine.threads=1").good()
+    assert "continuing after epoch 1 of 3" in ended.stdout
     assert records(folder) == records(run_folder(finished))
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
     status = read_status(folder)
@@ -61,14 +52,11 @@ def test_a_killed_run_goes_on_in_its_folder_to_the_same_end(finished: Path, tmp_
 def test_a_run_begun_afresh_goes_on_in_its_folder_and_is_not_begun_again(tmp_path: Path) -> None:
     death = Death("igo.runs.checkpoint.save", 2, "after")
     assert forge.run(tmp_path, *ODD, "tracking=none", "fresh=true", death=death).returncode < 0
-    code, text = start(tmp_path, f"run={run_folder(tmp_path)}")
-    assert code == 0, text
-    assert "continuing after epoch 2 of 3" in text
-    before = {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
-    code, text = start(tmp_path, f"run={run_folder(tmp_path)}")
-    assert code == 0
-    assert "finished before" in text
-    assert {path: path.read_bytes() for path in run_folder(tmp_path).iterdir()} == before
+    folder = run_folder(tmp_path)
+    assert "continuing after epoch 2 of 3" in start(tmp_path, folder).good().stdout
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert "finished before" in start(tmp_path, folder).good().stdout
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
 def test_fresh_trains_it_again_elsewhere_data_and_tracking(finished: Path, tmp_path: Path) -> None:
@@ -78,8 +66,7 @@ def test_fresh_trains_it_again_elsewhere_data_and_tracking(finished: Path, tmp_p
     text = (run_folder(finished) / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text)
     typed = ("fresh=true", "tracking=wandb", "tracking.tags=[again]", f"data_dir={tmp_path}/d")
-    code, output = start(tmp_path, f"run={folder}", *typed)
-    assert code == 0, output
+    start(tmp_path, folder, *typed).good()
     assert records(folder) == records(run_folder(finished))
     assert list((tmp_path / "elsewhere" / "wandb").glob("offline-run-*"))
     assert (tmp_path / "d" / "cache").is_dir()
@@ -95,23 +82,16 @@ def test_fresh_trains_it_again_elsewhere_data_and_tracking(finished: Path, tmp_p
         ("schedule=cosine", "schedule"),
         ("engine.precision=fp32", "engine.precision=fp32 is not allowed: with run=…"),
         ("runs_dir=here", "runs_dir=here is not allowed"),
-        (
-            "engine.device=gpu",
-            "engine.device=gpu is not allowed: it must be one of auto, cpu, cuda",
-        ),
+        ("engine.device=gpu", "engine.device=gpu is not allowed: it must be one of auto, cpu"),
     ],
 )
 def test_what_the_run_is_cannot_be_typed(finished: Path, typed: str, message: str) -> None:
-    code, text = start(finished, f"run={run_folder(finished)}", typed)
-    assert code == 2
-    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
-    assert message in line
+    assert message in start(finished, run_folder(finished), typed).error()
 
 
 def test_the_command_of_another_run_is_given_whole(finished: Path) -> None:
     """What is offered is the run's own command with the setting changed, for that shell."""
-    text = start(finished, f"run={run_folder(finished)}", "seed=8", "epochs=4")[1]
-    (line,) = [line for line in text.splitlines() if line.startswith("error: ")]
+    line = start(finished, run_folder(finished), "seed=8", "epochs=4").error()
     offered = shlex.split(line.partition("or train another run: ")[2])
     assert offered[1].endswith("train.py")
     typed = [word for word in offered[2:] if not word.startswith("runs_dir=")]
@@ -124,7 +104,6 @@ def test_the_command_of_another_run_is_given_whole(finished: Path) -> None:
     [
         ("", "does not hold a run's configuration"),
         ("p: [", "cannot be read"),
-        ("just text", "does not hold a run's configuration"),
         ("dataset: {colour: red}\n", "there is no setting 'dataset.colour'"),
     ],
 )
@@ -135,11 +114,9 @@ def test_a_damaged_configuration_is_one_line_with_the_command(
     folder.mkdir()
     (folder / "config.yaml").write_text(damage)
     (folder / "status.json").write_text(json.dumps({"command": "python src/train.py p=0.3"}))
-    code, text = start(tmp_path, f"run={folder}")
-    assert code == 2, text
-    assert message in text
-    assert "The run began as: python src/train.py p=0.3" in text
-    assert "Traceback" not in text
+    line = start(tmp_path, folder).error()
+    assert message in line
+    assert "The run began as: python src/train.py p=0.3" in line
 
 
 def test_a_changed_configuration_is_another_run(finished: Path, tmp_path: Path) -> None:
@@ -148,17 +125,14 @@ def test_a_changed_configuration_is_another_run(finished: Path, tmp_path: Path) 
     config = yaml.safe_load((run_folder(finished) / "config.yaml").read_text())
     config["seed"] = 8
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    code, text = start(tmp_path, f"run={folder}")
-    assert code == 2
-    assert "The file was changed, or the folder renamed" in text
+    assert "The file was changed, or the folder renamed" in start(tmp_path, folder).error()
 
 
 def test_no_such_folder_and_many_of_them(tmp_path: Path) -> None:
-    code, text = start(tmp_path, "run=nowhere")
-    assert (code, "run=nowhere is not allowed: it must be a run folder" in text) == (2, True)
-    code, text = start(tmp_path, "-m", "run=one,two")
-    assert code == 2
-    assert "it continues one run with its own configuration; leave -m out" in text
+    line = start(tmp_path, "nowhere").error()
+    assert "run=nowhere is not allowed: it must be a run folder" in line
+    line = start(tmp_path, "one,two", "-m").error()
+    assert "it continues one run with its own configuration; leave -m out" in line
 
 
 def edited(place: Path, *arguments: str) -> Ended:
@@ -169,30 +143,23 @@ def edited(place: Path, *arguments: str) -> Ended:
     profiles = tree / "src" / "igo" / "method" / "profiles.py"
     formula = "return math.pow(gamma, at.m - 1)"
     assert formula in profiles.read_text()
-    profiles.write_text(
-        profiles.read_text().replace(formula, "return math.pow(gamma, at.m**2 - 1)")
-    )
+    profiles.write_text(profiles.read_text().replace(formula, formula.replace("at.m", "at.m**2")))
     line = (tree / "src" / "train.py", *arguments, f"runs_dir={place}/runs")
     return python(place, *line, PYTHONPATH=str(tree / "src"))
 
 
 @pytest.mark.parametrize("epochs", [1, 3])
-def test_an_edited_schedule_is_refused_and_nothing_recorded_changes(
-    tmp_path: Path, epochs: int
-) -> None:
+def test_an_edited_schedule_is_refused_and_the_record_stays(tmp_path: Path, epochs: int) -> None:
     """An unfinished run of 1 epoch and a finished one."""
     death = Death("igo.runs.checkpoint.save", 1, "after") if epochs == 1 else None
     forge.run(tmp_path, *ODD, "tracking=none", death=death)
     folder = run_folder(tmp_path)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    ended = edited(tmp_path, *ODD, "tracking=none")
-    assert ended.returncode == 2
-    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    line = edited(tmp_path, *ODD, "tracking=none").error()
     assert "stage 2 was " in line
     assert "fresh=true" in line
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    code, text = start(tmp_path, f"run={folder}")
-    assert code == 0, text
+    start(tmp_path, folder).good()
 
 
 def test_a_run_of_an_earlier_rule_is_never_continued(finished: Path, tmp_path: Path) -> None:
@@ -201,9 +168,7 @@ def test_a_run_of_an_earlier_rule_is_never_continued(finished: Path, tmp_path: P
     status = read_status(folder)
     del status["rule"], status["plan"]
     (folder / "status.json").write_text(json.dumps(status))
-    code, text = start(forge, tmp_path, f"run={folder}")
-    assert code == 2
-    assert f"{folder} was made by an earlier version" in text
+    assert f"{folder} was made by an earlier version" in start(tmp_path, folder).error()
     row = read_run(folder)
     assert row["state"] == "unreadable"
     assert "earlier version" in row["error"]

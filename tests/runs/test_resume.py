@@ -6,7 +6,6 @@ import os
 import re
 import signal
 import subprocess
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import pytest
 import torch
 from conftest import (
     TINY,
-    Quiet,
+    Program,
     assert_equal,
     clean_environment,
     command,
@@ -27,15 +26,16 @@ from conftest import (
     run_folder,
     status,
 )
-from forked import Death, Ended, forge
+from forked import Death, forge
 from test_tracking import assert_rows, inspect
 from torch import nn
+from trained import prepared, timeless, train
 
 from igo.config.plan import make_plan
 from igo.runs import assemble, checkpoint, stopping
 from igo.runs.wandb_files import history
 from igo.sweep import local
-from igo.train import datasets, engine, loop, optim
+from igo.train import datasets, engine, optim
 from igo.train.state import Progress, Training
 
 SILENT = "tracking=none"
@@ -69,7 +69,6 @@ def outcome(place: Path) -> Outcome:
     folder = run_folder(place)
     assert status(place)["state"] == "finished"
     state, warnings = checkpoint.load(folder / "checkpoint.pt", folder.name)
-    assert state is not None
     assert warnings == []
     return Outcome(records(folder), state)
 
@@ -104,9 +103,7 @@ DEATHS = [
     Death("igo.runs.checkpoint.save", 1, "after"),  # epoch 1 is complete
     Death("torch.save", 1, "inside"),  # half a second one
     Death("igo.runs.checkpoint.sync_folder", 1, "before"),  # epoch 2, the stage's last
-    Death(
-        "igo.train.engine.Engine.backward", 1, "before"
-    ),  # at the stage boundary, C² to be measured
+    Death("igo.train.engine.Engine.backward", 1, "before"),  # at the boundary, to measure C²
     Death("igo.train.engine.Engine.backward", 2, "after"),  # there too, C² measured
     Death("igo.train.engine.Engine.evaluate", 1, "after"),
     Death("hashlib.file_digest", 1, "before"),
@@ -114,9 +111,7 @@ DEATHS = [
     Death("pathlib.Path.replace", 6, "after"),
     Death("igo.runs.checkpoint.previous", 2, "after"),  # the first call is the load's
     Death("igo.runs.records.Records.begin", 1, "after"),  # while starting again
-    Death(
-        "igo.runs.folder.RunFolder.update_status", 1, "before"
-    ),  # trained to the end, not "finished"
+    Death("igo.runs.folder.RunFolder.update_status", 1, "before"),  # trained, not "finished"
 ]
 
 
@@ -135,9 +130,7 @@ def test_killed_at_every_kind_of_moment_it_ends_the_same(
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
-def test_fp16_really_moves_the_scaler_that_a_resume_must_bring_back(
-    uninterrupted: Uninterrupted,
-) -> None:
+def test_fp16_moves_the_scaler_that_a_resume_must_bring_back(uninterrupted: Uninterrupted) -> None:
     scaler = uninterrupted(KINDS["fp16 with a scaler, nshb"]).state["scaler"]
     fresh = torch.amp.GradScaler("cpu").state_dict()
     assert scaler.keys() == fresh.keys()
@@ -196,7 +189,6 @@ def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
     assert forge.run(tmp_path, *arguments, death=death).returncode == -signal.SIGKILL
     folder = run_folder(tmp_path)
     state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
-    assert state is not None
     for group in state["optimizer"]["param_groups"]:
         for name in ("initial_lr", "initial_momentum", "initial_dampening"):
             del group[name]
@@ -215,14 +207,11 @@ def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
 
 
 @pytest.mark.parametrize("key", ["model", "optimizer", "scaler", "progress"])
-def test_a_whole_file_without_all_of_a_checkpoint_stops_the_run_in_one_line(
-    key: str, tmp_path: Path
-) -> None:
+def test_a_file_without_all_of_a_checkpoint_stops_the_run(key: str, tmp_path: Path) -> None:
     arguments = KINDS["sgd"]
     forge.run(tmp_path, *arguments, death=Death("igo.runs.checkpoint.save", 2, "after"))
     path = run_folder(tmp_path) / "checkpoint.pt"
     state, _ = checkpoint.load(path, path.parent.name)
-    assert state
     del state[key]
     checkpoint.save(path, state)
     content = path.read_bytes()
@@ -232,9 +221,9 @@ def test_a_whole_file_without_all_of_a_checkpoint_stops_the_run_in_one_line(
 
 
 def test_a_finished_run_is_reported_and_skipped_without_loading_torch(
-    tmp_path: Path, interpreter: Callable[..., Ended]
+    tmp_path: Path, interpreter: Program
 ) -> None:
-    assert forge.run(tmp_path, *TINY, SILENT).returncode == 0
+    forge.run(tmp_path, *TINY, SILENT).good()
     folder = run_folder(tmp_path)
     before = {path: path.read_bytes() for path in folder.iterdir()}
     again = interpreter(*TINY, SILENT, PYTHONPROFILEIMPORTTIME="1").good()
@@ -254,7 +243,7 @@ def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(
     tmp_path: Path, uninterrupted: Uninterrupted
 ) -> None:
     arguments = KINDS["sgd"]
-    assert forge.run(tmp_path, *arguments).returncode == 0
+    forge.run(tmp_path, *arguments).good()
     started = status(tmp_path)["started"]
     for removed in (1, 3):
         death = Death("pathlib.Path.unlink", removed, "after")
@@ -282,8 +271,7 @@ def test_a_signal_in_the_middle_closes_the_record_and_the_command_continues(
     ended = forge.run(tmp_path, *BASE, death=death)
     assert ended.returncode == 128 + number
     assert ended.stderr == ""
-    assert status(tmp_path)["state"] == "interrupted"
-    assert status(tmp_path)["signal"] == number.name
+    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", number.name)
     assert [row["epoch"] for row in records(run_folder(tmp_path))] == [1, 2]
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == [1, 2]
@@ -316,8 +304,6 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     ) as process:
-        if process.stdout is None or process.stderr is None:
-            raise TypeError("no pipes")
         for line in process.stdout:
             if line.startswith("epoch 3 "):
                 os.killpg(process.pid, signal.SIGINT)
@@ -325,12 +311,10 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
         process.stdout.read()
         assert process.stderr.read() == ""
         assert process.wait() == 130
-    assert status(tmp_path)["state"] == "interrupted"
-    assert status(tmp_path)["signal"] == "SIGINT"
+    assert (status(tmp_path)["state"], status(tmp_path)["signal"]) == ("interrupted", "SIGINT")
     done = [row["epoch"] for row in records(run_folder(tmp_path))]
     assert done == list(range(1, len(done) + 1))
     state, _ = checkpoint.load(run_folder(tmp_path) / "checkpoint.pt", run_folder(tmp_path).name)
-    assert state is not None
     assert state["progress"]["epoch"] == len(done) >= 3
     (folder,) = offline_folders(tmp_path)
     assert [row["epoch"] for row in history(folder)] == done
@@ -379,25 +363,19 @@ def test_told_to_stop_while_it_finishes_a_run_is_finished(tmp_path: Path) -> Non
     assert status(tmp_path)["state"] == "finished"
 
 
-def test_where_scaling_begins_or_ends_a_checkpoint_goes_on() -> None:
+def test_where_scaling_begins_or_ends_a_checkpoint_goes_on(tmp_path: Path) -> None:
     """One run, precision=auto: bf16 on a new GPU, then fp16 on an old one, and back."""
-    runs = []
-    for precision in ("fp32", "fp16"):
-        config = configure(*TINY, f"engine.precision={precision}")
-        runs.append(assemble.prepare(config, make_plan(config)))
-    plain, scaled = runs
+    precisions = ("engine.precision=fp32", "engine.precision=fp16")
+    plain, scaled = (prepared(configure(*TINY, precision)) for precision in precisions)
     fresh = scaled.engine.scaler.state_dict()
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "checkpoint.pt"
-        for first, second in ((plain, scaled), (scaled, plain)):
-            checkpoint.save(path, assemble.state_of("one run", None, first, Progress()))
-            assert assemble.load(path, "one run", second, pytest.fail)[0] is not None
+    path = tmp_path / "checkpoint.pt"
+    for first, second in ((plain, scaled), (scaled, plain)):
+        checkpoint.save(path, assemble.state_of("one run", None, first, Progress()))
+        assert assemble.load(path, "one run", second, pytest.fail)[0] is not None
     assert scaled.engine.scaler.state_dict() == fresh
 
 
-def test_a_crash_is_recorded_and_the_command_continues(
-    tmp_path: Path, uninterrupted: Uninterrupted
-) -> None:
+def test_a_crash_is_recorded_and_continued(tmp_path: Path, uninterrupted: Uninterrupted) -> None:
     arguments = KINDS["sgd"]
     death = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", error="the roof fell in")
     ended = forge.run(tmp_path, *arguments, death=death)
@@ -412,7 +390,7 @@ def test_a_crash_is_recorded_and_the_command_continues(
     assert "in train_epoch" in traceback
     assert [row["epoch"] for row in records(folder)] == [1, 2]
 
-    assert forge.run(tmp_path, *arguments).returncode == 0
+    forge.run(tmp_path, *arguments).good()
     assert_same(outcome(tmp_path), uninterrupted(arguments))
     assert "error" not in status(tmp_path)
     assert not (folder / "error.txt").exists()
@@ -448,17 +426,13 @@ def test_killed_several_times_wandb_has_every_epoch_once(
     # as a torn file that takes the newest checkpoint away: epoch 4 is trained twice
     (run_folder(tmp_path) / "checkpoint.pt").write_bytes(b"")
     (run_folder(tmp_path) / "status.json").write_text("{")  # the checkpoint knows the W&B id too
-    assert forge.run(tmp_path, *BASE).returncode == 0
+    forge.run(tmp_path, *BASE).good()
     expected = uninterrupted(KINDS["sgd"])
     assert_same(outcome(tmp_path), expected)
     folders = offline_folders(tmp_path)
     assert len({file.name for folder in folders for file in folder.glob("*.wandb")}) == 1
     rows = sorted((row for f in folders for row in history(f)), key=lambda row: row["epoch"])
     assert_rows(rows, expected.records)
-
-
-class Enough(Exception):
-    """Stop here."""
 
 
 def test_dropout_draws_the_same_after_a_resume(tmp_path: Path) -> None:
@@ -472,31 +446,21 @@ def test_dropout_draws_the_same_after_a_resume(tmp_path: Path) -> None:
         optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
         return Training(config, make_plan(config), images, network, optimizer, built)
 
-    def train(run: Training, progress: Progress, last: int) -> None:
-        def done(record: dict[str, Any]) -> None:
-            if record["epoch"] == last:
-                raise Enough
-
-        with pytest.raises(Enough):
-            loop.train(run, progress, Quiet(), done, lambda: None)  # type: ignore[arg-type]
-
-    straight, progress = training(), Progress()
-    train(straight, progress, 4)
-    first, there = training(), Progress()
-    train(first, there, 2)
+    straight = training()
+    wanted = train(straight)
+    first = training()
+    progress = train(first, until=2)
     second = training()
     second.network.load_state_dict(first.network.state_dict())
     second.optimizer.load_state_dict(first.optimizer.state_dict())
     torch.rand(7)  # where PyTorch's own generator stands does not matter
-    train(second, there, 4)
+    train(second, progress)
     assert_equal(second.network.state_dict(), straight.network.state_dict())
-    for row, other in zip(there.records, progress.records, strict=True):
-        times = {name: other[name] for name in ("seconds", "images_per_second")}
-        assert row | times == other
+    assert timeless(progress.records) == timeless(wanted.records)
 
 
 def test_the_whole_way_as_a_user_walks_it(
-    tmp_path: Path, interpreter: Callable[..., Ended], uninterrupted: Uninterrupted
+    tmp_path: Path, interpreter: Program, uninterrupted: Uninterrupted
 ) -> None:
     """A fork and a program of its own compute the same bits: the other tests here rest on it."""
     ended = forge.run(tmp_path, *KINDS["sgd"], death=Death("igo.runs.checkpoint.save", 2, "after"))

@@ -21,9 +21,7 @@ from wandb_server import KEY, OnlineRun, WandbServer
 from igo.__main__ import main
 
 RUN = (*TINY, "epochs=6", "schedule.stages=2")
-LOG = (
-    "igo.runs.tracking.WandbTracker.log"  # `igo sync`'s; training hands its rows to OpeningTracker
-)
+LOG = "igo.runs.tracking.WandbTracker.log"  # of `igo sync`; training has OpeningTracker
 
 
 def program_as_typed(*arguments: str) -> None:
@@ -62,8 +60,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("offline")
     stopped(place, 1, signal.SIGKILL)
     stopped(place, 2)
-    assert forge.run(place, *RUN, "tracking.tags=[tagged]").returncode == 0
-    assert forge.run(place, *TINY, "seed=1", "tracking.group=ours").returncode == 0
+    forge.run(place, *RUN, "tracking.tags=[tagged]").good()
+    forge.run(place, *TINY, "seed=1", "tracking.group=ours").good()
     return place
 
 
@@ -150,7 +148,7 @@ def test_killed_on_the_way_the_next_sends_the_rest(offline: Path, tmp_path: Path
             fast = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}
             ended = sync(place, server.url, death=pause, **fast)
         assert ended.returncode == -signal.SIGKILL
-        assert sync(place, server.url).returncode == 0
+        sync(place, server.url).good()
         assert_whole(next(iter(server.runs.values())), folder_of(place, 0))
 
 
@@ -172,7 +170,7 @@ def test_a_server_lost_on_the_way_loses_nothing(offline: Path, tmp_path: Path) -
     assert marks(place) == 0
     with WandbServer() as again:
         again.runs = server.runs
-        assert sync(place, again.url).returncode == 0
+        sync(place, again.url).good()
     assert_whole(next(iter(again.runs.values())), folder_of(place, 0))
 
 
@@ -180,13 +178,13 @@ def test_a_server_lost_on_the_way_loses_nothing(offline: Path, tmp_path: Path) -
 def test_a_run_that_goes_on_afterwards_is_completed(tmp_path: Path) -> None:
     stopped(tmp_path, 2)
     with WandbServer() as server:
-        assert sync(tmp_path, server.url).returncode == 0
+        sync(tmp_path, server.url).good()
         (run,) = server.runs.values()
         assert run.received == [1, 2]
         assert run.exit_code == 1, "it is not finished"
         stopped(tmp_path, 2)
-        assert forge.run(tmp_path, *RUN).returncode == 0
-        assert sync(tmp_path, server.url).returncode == 0
+        forge.run(tmp_path, *RUN).good()
+        sync(tmp_path, server.url).good()
         assert_whole(run, run_folder(tmp_path))
         assert run.exit_code == 0
 
@@ -194,8 +192,7 @@ def test_a_run_that_goes_on_afterwards_is_completed(tmp_path: Path) -> None:
 def test_online_after_offline_nothing_is_left_to_send(tmp_path: Path) -> None:
     stopped(tmp_path, 2)
     with WandbServer() as server:
-        online = {"WANDB_MODE": "online", "WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
-        assert forge.run(tmp_path, *RUN, **online).returncode == 0
+        forge.run(tmp_path, *RUN, **server.online).good()
         (run,) = server.runs.values()
         assert_whole(run, run_folder(tmp_path))
         server.operations.clear()

@@ -248,8 +248,6 @@ def test_a_closed_pipe_ends_quietly(typed: tuple[str, ...], tmp_path: Path) -> N
         [sys.executable, str(ROOT / "src/train.py"), "--help"],
         cwd=tmp_path, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        assert process.stdout
-        assert process.stderr
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
@@ -261,8 +259,6 @@ def test_a_run_whose_output_nobody_reads_can_be_continued(tmp_path: Path) -> Non
         arguments, cwd=tmp_path, env=clean_environment(), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
-        assert process.stdout
-        assert process.stderr
         for line in process.stdout:
             if line.startswith("epoch 1"):
                 break

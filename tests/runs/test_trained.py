@@ -43,18 +43,14 @@ def test_a_run_is_loaded_with_the_accuracy_that_its_record_says(finished: Path) 
     assert right / total == pytest.approx(recorded, rel=1e-6)
 
 
-def test_the_model_is_the_one_in_a_plain_file_wherever_the_folder_is(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_plain_file_has_the_model_wherever_the_folder_is(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(run_folder(finished), tmp_path / "elsewhere")
     model = igo.load_run(str(tmp_path / "elsewhere")).model
     state = torch.load(run_folder(finished) / "model.pt", weights_only=True)
     assert_equal(dict(state), dict(model.state_dict()))
 
 
-def test_a_finished_run_gives_its_model_when_it_is_asked_later(
-    finished: Path, tmp_path: Path
-) -> None:
+def test_a_finished_run_gives_its_model_when_asked_later(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "runs", tmp_path / "runs")
     file = run_folder(tmp_path) / "model.pt"
     content = file.read_bytes()

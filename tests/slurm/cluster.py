@@ -168,13 +168,8 @@ def _daemon(command: list[str], folder: Path) -> Iterator[None]:
 
 def _wait_until_idle(folder: Path) -> None:
     def idle() -> bool:
-        asked = subprocess.run(
-            ["sinfo", "-h", "-o", "%T"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        ask = ["sinfo", "-h", "-o", "%T"]
+        asked = subprocess.run(ask, capture_output=True, text=True, timeout=PATIENCE, check=False)
         return set(asked.stdout.split()) == {"idle"}
 
     if not wait(idle):

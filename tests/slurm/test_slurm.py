@@ -6,8 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -17,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from cluster import cluster, missing, slurm, wait
-from conftest import TINY, clean_environment, command, records
+from conftest import TINY, Ended, command, python, records, status
 
 from igo.runs import checkpoint
 
@@ -49,39 +47,30 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     return make
 
 
-def sweep(place: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(place, "-m", *arguments),
-        cwd=place, env=clean_environment(**environment), capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
+def sweep(place: Path, *arguments: str, **environment: str) -> Ended:
+    return python(place, *command(place, "-m", *arguments)[1:], **environment)
 
 
 def sweep_status(place: Path) -> str:
-    return subprocess.run(
-        [sys.executable, "-m", "igo", "sweep-status", f"runs_dir={place / 'runs'}"],
-        env=clean_environment(), capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    return python(place, "-m", "igo", "sweep-status", "runs_dir=runs").good().stdout
+
+
+def manifest(place: Path) -> Any:
+    """The record of the one sweep in a place."""
+    (path,) = place.glob("runs/sweeps/*/sweep.json")
+    return json.loads(path.read_text())
 
 
 def queue(place: Path) -> dict[str, str]:
     """The SLURM job of each run, by the overrides that tell it from the others."""
-    (path,) = place.glob("runs/sweeps/*/sweep.json")
-    manifest = json.loads(path.read_text())
-    return {
-        run["label"]: manifest["queue"][run["run"]] for run in manifest["runs"] if manifest["queue"]
-    }
+    content = manifest(place)
+    jobs = content["queue"]
+    return {run["label"]: jobs[run["run"]] for run in content["runs"] if jobs}
 
 
 def folder(place: Path, label: str) -> Path:
-    (path,) = place.glob("runs/sweeps/*/sweep.json")
-    runs = {run["label"]: run["run"] for run in json.loads(path.read_text())["runs"]}
+    runs = {run["label"]: run["run"] for run in manifest(place)["runs"]}
     return place / "runs" / str(runs[label])
-
-
-def status(run: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((run / "status.json").read_text())
-    return content
 
 
 def in_queue() -> dict[str, str]:
@@ -109,8 +98,6 @@ def assert_same(ours: Path, expected: Path) -> None:
     epochs = [row["epoch"] for row in records(ours)]
     assert epochs == list(range(1, len(epochs) + 1))
     a, b = (checkpoint.load(run / "checkpoint.pt", run.name)[0] for run in (ours, expected))
-    assert a is not None
-    assert b is not None
     assert list(a["model"]) == list(b["model"])
     assert all(torch.equal(a["model"][name], b["model"][name]) for name in b["model"])
 
@@ -128,9 +115,7 @@ def test_an_array_is_submitted_once_and_a_failing_run_stops_no_other(tmp_path: P
     (name,) = (path.name for path in tmp_path.glob("runs/sweeps/*"))
     assert slurm("squeue", "-h", "-o", "%j", "-j", array).splitlines()[0] == name
 
-    again = sweep(tmp_path, *runs)
-    assert again.returncode == 0
-    assert "submitted" not in again.stdout
+    assert "submitted" not in sweep(tmp_path, *runs).good().stdout
     assert queue(tmp_path) == jobs
     assert slurm("squeue", "-hr", "-o", "%A", "-j", array).count("\n") == 3
 
@@ -150,8 +135,7 @@ def test_an_array_is_submitted_once_and_a_failing_run_stops_no_other(tmp_path: P
     assert after.returncode == 1  # failed runs are listed, and not tried again
     assert "failed: learning_rate=1e+30 seed=0: " in after.stdout
     assert queue(tmp_path) == jobs
-    retried = sweep(tmp_path, *runs, "hydra.launcher.retry_failed=true")
-    assert retried.returncode == 0
+    sweep(tmp_path, *runs, "hydra.launcher.retry_failed=true").good()
     changed = {label for label, job in queue(tmp_path).items() if job != jobs[label]}
     assert changed == {"learning_rate=1e+30 seed=0", "learning_rate=1e+30 seed=1"}
     until_the_queue_is_empty()
@@ -165,7 +149,13 @@ def test_runs_that_are_stopped_or_killed_end_with_the_same_bits(
     assert sweep(tmp_path, *SLURM, *runs).returncode == 0
     jobs = queue(tmp_path)
     places = {label: folder(tmp_path, label) for label in jobs}
-    left = dict(zip(jobs, (_requeue, _warn, _cancel, _kill), strict=True))
+    disturb: tuple[Callable[[str, Path], object], ...] = (
+        lambda job, _: slurm("scontrol", "requeue", job),
+        lambda job, _: slurm("scancel", "--signal=USR2", job),
+        lambda job, _: slurm("scancel", job),
+        lambda _, run: os.kill(status(run)["pid"], signal.SIGKILL),
+    )
+    left = dict(zip(jobs, disturb, strict=True))
     while left:
         time.sleep(0.1)
         for label in [label for label in left if in_the_middle(places[label])]:
@@ -185,25 +175,7 @@ def test_runs_that_are_stopped_or_killed_end_with_the_same_bits(
         assert "continuing after epoch" in (run / "output.log").read_text()
 
 
-def _requeue(job: str, run: Path) -> None:
-    slurm("scontrol", "requeue", job)
-
-
-def _warn(job: str, run: Path) -> None:
-    slurm("scancel", "--signal=USR2", job)
-
-
-def _cancel(job: str, run: Path) -> None:
-    slurm("scancel", job)
-
-
-def _kill(job: str, run: Path) -> None:
-    os.kill(status(run)["pid"], signal.SIGKILL)
-
-
-def test_preempted_runs_end_with_the_same_bits(
-    tmp_path: Path, undisturbed: Callable[..., Path]
-) -> None:
+def test_preempted_runs_end_the_same(tmp_path: Path, undisturbed: Callable[..., Path]) -> None:
     """A job of a more urgent partition takes the whole node, and gives it back."""
     runs = (*LONG, "seed=4")
     assert sweep(tmp_path, *SLURM, *runs).returncode == 0
@@ -216,7 +188,6 @@ def test_preempted_runs_end_with_the_same_bits(
     expected = undisturbed(*runs)
     until_the_queue_is_empty()
     restarts = re.search(r"Restarts=(\d+)", slurm("scontrol", "show", "job", job))
-    assert restarts is not None
     assert int(restarts[1]) >= 1
     assert "continuing after epoch" in (run / "output.log").read_text()
     assert_same(run, expected / run.name)
@@ -245,12 +216,11 @@ def test_a_run_that_runs_out_of_time_ends_with_the_same_bits(
 def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> None:
     """Five runs, two a job, two jobs an array; the first one fails; as many threads as CPUs."""
     short = (*SILENT, "epochs=1", "dataset.samples=32", "batch_size=8")
-    started = sweep(
+    sweep(
         tmp_path, "hydra/launcher=slurm", "hydra.launcher.cpus_per_task=2",
         "hydra.launcher.runs_per_job=2", "hydra.launcher.array_size=2",
         *short, "learning_rate=1e30,0.1,0.11,0.12,0.13",
-    )  # fmt: skip
-    assert started.returncode == 0, started.stderr
+    ).good()  # fmt: skip
     jobs = list(queue(tmp_path).values())
     assert jobs[0] == jobs[1] != jobs[2] == jobs[3]
     assert jobs[1].split("_")[0] == jobs[2].split("_")[0] != jobs[4].split("_")[0]
@@ -261,9 +231,7 @@ def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> 
 
 
 def test_what_sbatch_refuses_is_one_line_and_nothing_is_recorded(tmp_path: Path) -> None:
-    refused = sweep(tmp_path, *SLURM, *SILENT, "hydra.launcher.partition=nowhere")
-    assert refused.returncode == 2
-    (line,) = refused.stderr.splitlines()
+    line = sweep(tmp_path, *SLURM, *SILENT, "hydra.launcher.partition=nowhere").error()
     assert line.startswith("error: sbatch: ")
     assert "nowhere" in line
     assert list(tmp_path.glob("runs/sweeps/*/sweep.json")) == []  # what was refused is no sweep
@@ -285,7 +253,7 @@ def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(tmp_path: Path) -
         run = folder(place, label)
         if name == "warned":
             assert wait(lambda run=run: in_the_middle(run), patience=500)
-            _warn(job, run)
+            slurm("scancel", "--signal=USR2", job)
         until_the_queue_is_empty()
         assert status(run)["hardware"]["ranks"] == 2
         folders.append(run)

@@ -40,11 +40,6 @@ def trials(place: Path) -> dict[str, dict[str, Any]]:
     return runs
 
 
-def reported(lines: list[str]) -> list[str]:
-    """The lines that count the trials."""
-    return [line for line in lines if line.startswith("trial ")]
-
-
 def result(place: Path) -> dict[str, Any]:
     """What the one search below a folder wrote."""
     (file,) = (place / "runs").rglob("optimization_results.yaml")
@@ -80,9 +75,9 @@ def test_the_best_of_the_trials_is_written_and_said(searched: tuple[Path, Ended]
     *_, summary, where = lines = ended.stdout.splitlines()
     best_so_far = 0.0
     form = re.compile(r"trial (\d)/4: p=(.*) split=(.*): validation accuracy (.*)%, .*")
-    for number, line in enumerate(reported(lines), start=1):
+    trial_lines = [line for line in lines if line.startswith("trial ")]
+    for number, line in enumerate(trial_lines, start=1):
         match = form.fullmatch(line)
-        assert match is not None
         assert int(match[1]) == number
         (accuracy,) = [
             run["accuracy"]

@@ -19,14 +19,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import yaml
-from conftest import ROOT, TINY, clean_environment, command, configure, python, records, status
-from forked import Ended, forge
+from conftest import (
+    ROOT,
+    TINY,
+    Program,
+    clean_environment,
+    command,
+    configure,
+    python,
+    records,
+    status,
+)
+from forked import forge
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from test_own_data import write_npz
 
 from igo.config.load import load
 from igo.ground.errors import ConfigError, UserError
@@ -39,7 +49,6 @@ from igo.sweep.local import LocalSettings, Slot
 from igo.sweep.overview import Pace
 from igo.sweep.state import open_manifest
 
-Program = Callable[..., Ended]
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
 
@@ -58,9 +67,6 @@ def alone(*overrides: str) -> list[dict[str, object]]:
     with TemporaryDirectory() as folder:
         forge.run(Path(folder), *overrides).good()
         return records(folder_of(Path(folder), *overrides))
-
-
-# through the command line
 
 
 def test_every_combination_runs_once_as_it_would_alone_and_never_again(
@@ -95,9 +101,7 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
 
 
-def test_the_command_of_a_run_in_a_sweep_makes_the_same_run(
-    program: Program, tmp_path: Path
-) -> None:
+def test_the_command_of_a_run_in_a_sweep_makes_that_run(program: Program, tmp_path: Path) -> None:
     program("-m", *SMALL, "p=0.25", "seed=1")
     (folder,) = folders(tmp_path)
     words = str(status(folder)["command"]).split()
@@ -139,7 +143,7 @@ def test_a_reason_that_many_runs_share_is_said_once(program: Program, tmp_path: 
 
 def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1")
-    assert program(*sweep).returncode == 0
+    program(*sweep).good()
     damaged = folder_of(tmp_path, *SMALL, "seed=1") / "metrics.jsonl"
     whole = damaged.read_bytes()
     damaged.write_bytes(b"")
@@ -148,9 +152,7 @@ def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path
     assert damaged.read_bytes() == whole
 
 
-def test_a_run_that_fails_before_it_starts_has_a_record_too(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_run_that_fails_before_it_starts_has_a_record(program: Program, tmp_path: Path) -> None:
     wrong = "model=timm", "model.name=no_such_model"
     done = program("-m", "epochs=1", "tracking=none", *wrong, "seed=0")
     assert done.returncode == 1
@@ -161,9 +163,7 @@ def test_a_run_that_fails_before_it_starts_has_a_record_too(
     assert "Traceback" in (folder / "error.txt").read_text()
 
 
-def test_a_wrong_combination_is_refused_before_any_run_starts(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_wrong_combination_is_refused_before_any_run(program: Program, tmp_path: Path) -> None:
     assert "p=2" in program("-m", *SMALL, "p=0.5,2").error()
     assert not folders(tmp_path)
 
@@ -254,9 +254,7 @@ def status_text(tmp_path: Path, *words: str, **environment: str) -> str:
     return python(tmp_path, *line, **environment).good().stdout
 
 
-def test_a_run_that_another_process_works_on_is_waited_for(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path: Path) -> None:
     """As the runs of a sweep whose manager was killed, which live on."""
     sweep = ("-m", *SMALL, "seed=0,1", "hydra.launcher.parallel=2")
     first, second = (folder_of(tmp_path, *SMALL, f"seed={seed}") for seed in (0, 1))
@@ -279,17 +277,14 @@ def test_a_run_that_another_process_works_on_is_waited_for(
 
 
 def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) -> None:
-    listed = program("-m", *SMALL, "seed=0,1", "dry_run=true")
-    assert [line.split()[:2] for line in listed.stdout.splitlines()] == [
-        ["new", "seed=0"],
-        ["new", "seed=1"],
-    ]
+    lines = program("-m", *SMALL, "seed=0,1", "dry_run=true").stdout.splitlines()
+    assert [line.split()[:2] for line in lines] == [["new", "seed=0"], ["new", "seed=1"]]
     assert not (tmp_path / "runs").exists()
     program("-m", *SMALL, "seed=0")
     (folder,) = folders(tmp_path)
     started = status(folder)["started"]
     time.sleep(1)
-    assert program("-m", *SMALL, "seed=0", "fresh=true").returncode == 0
+    program("-m", *SMALL, "seed=0", "fresh=true").good()
     assert status(folder)["started"] != started
     assert yaml.safe_load((folder / "config.yaml").read_text())["fresh"] is False
 
@@ -307,9 +302,7 @@ def test_a_mistake_is_one_line(wrong: str, named: str, program: Program) -> None
     assert named in program("-m", *SMALL, wrong, bare=wrong.startswith("runs_dir=")).error()
 
 
-def test_a_damaged_record_of_another_sweep_stands_in_no_ones_way(
-    program: Program, tmp_path: Path
-) -> None:
+def test_a_damaged_record_of_another_sweep_is_passed_over(program: Program, tmp_path: Path) -> None:
     other = tmp_path / "runs" / "sweeps" / "other-1" / "sweep.json"
     other.parent.mkdir(parents=True)
     other.write_text("{")
@@ -329,13 +322,10 @@ def test_a_sweep_without_m_is_an_error(program: Program) -> None:
 
 
 def test_runs_of_a_sweep_are_one_group_in_wandb(program: Program, tmp_path: Path) -> None:
-    assert program("-m", *TINY, "epochs=1", "seed=0,1").returncode == 0
+    program("-m", *TINY, "epochs=1", "seed=0,1").good()
     name = find_manifest(tmp_path / "runs", None).name
     for folder in folders(tmp_path):
         assert yaml.safe_load((folder / "config.yaml").read_text())["tracking"]["group"] == name
-
-
-# the parts
 
 
 @pytest.fixture
@@ -425,9 +415,7 @@ GRIDS: list[dict[str, object]] = [
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("typed", [[], ["split=0,1", "engine=cpu"], ["p=0.7", "seed=4,5"]])
-def test_combinations_are_those_of_hydras_own_sweeper(
-    grid: dict[str, object], typed: list[str]
-) -> None:
+def test_combinations_are_those_of_hydra(grid: dict[str, object], typed: list[str]) -> None:
     parser = OverridesParser.create()
     lines = []
     for name, value in grid.items():
@@ -452,13 +440,8 @@ def test_equal_configurations_are_one_run(composer: Composer) -> None:
 
 
 def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_path: Path) -> None:
-    images = np.arange(90 * 64).astype(np.uint8).reshape(90, 8, 8)
-    for name in ("a", "b"):
-        np.savez(tmp_path / f"{name}.npz", images=images, labels=[0, 1, 2] * 30)
-    jobs = [
-        composer.job(["dataset=arrays", f"dataset.file={tmp_path}/{name}.npz", "seed=1"])
-        for name in ("a", "b")
-    ]
+    files = [write_npz(tmp_path / name, n=90) for name in ("a.npz", "b.npz")]
+    jobs = [composer.job(["dataset=arrays", f"dataset.file={file}", "seed=1"]) for file in files]
     assert jobs[0].name == jobs[1].name
     with pytest.raises(ConfigError, match=r"b\.npz is not allowed: .* its own runs_dir"):
         distinct(jobs)
@@ -471,9 +454,7 @@ def test_labels_are_what_differs(composer: Composer) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
-def test_sweep_files_hold_grids_alone_and_every_run_in_them_is_sound(
-    path: Path, composer: Composer
-) -> None:
+def test_sweep_files_hold_grids_alone_and_sound_runs(path: Path, composer: Composer) -> None:
     content = yaml.safe_load(path.read_text())
     if "grids" not in content["hydra"]["sweeper"]:
         return  # a search
@@ -496,7 +477,7 @@ def test_sweep_files_hold_grids_alone_and_every_run_in_them_is_sound(
 
 
 def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(local, "allowed_cores", lambda: 8)
     jobs = [composer.job(["engine.device=cpu"])]
     assert local.slots(LocalSettings(), jobs) == [Slot(1)] * 8
     assert local.slots(LocalSettings(threads=3), jobs) == [Slot(3)] * 2
@@ -512,9 +493,8 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer
     assert sorted(str(slot.gpu) for slot in two) == ["4", "4", "GPU-7", "GPU-7"]
     assert len({slot.gpu for slot in two[:2]}) == 2  # both GPUs before one has two
     assert len(local.slots(LocalSettings(parallel=1), jobs)) == 1
-    assert local.slots(LocalSettings(parallel=1), [composer.job(["engine.device=cpu"])]) == [
-        Slot(1)
-    ]
+    on_cpu = [composer.job(["engine.device=cpu"])]
+    assert local.slots(LocalSettings(parallel=1), on_cpu) == [Slot(1)]
 
 
 @pytest.mark.parametrize(

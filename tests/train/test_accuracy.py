@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import records, run_folder
-from forked import Ended
+from conftest import Program, records, run_folder
 
 from igo.data.readers import DEBIAN_FASHION_MNIST
-
-Program = Callable[..., "Ended | subprocess.CompletedProcess[str]"]
 
 
 def final_accuracy(tmp_path: Path) -> float:
@@ -20,8 +15,7 @@ def final_accuracy(tmp_path: Path) -> float:
 
 
 def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
-    done = program()
-    assert done.returncode == 0, done.stderr
+    program().good()
     assert final_accuracy(tmp_path) >= 0.97
 
 
@@ -29,6 +23,5 @@ def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
 @pytest.mark.skipif(not DEBIAN_FASHION_MNIST.is_dir(), reason="dataset-fashion-mnist is not there")
 def test_five_epochs_of_fashion_mnist(interpreter: Program, tmp_path: Path) -> None:
     typed = ("dataset=fashion_mnist", "schedule=graduated", "p=0.5", "epochs=5")
-    done = interpreter(*typed)
-    assert done.returncode == 0, done.stderr
+    interpreter(*typed).good()
     assert final_accuracy(tmp_path) >= 0.90

@@ -82,20 +82,6 @@ def test_momentum_for_inverts_the_noise_level(
     assert again == pytest.approx(target, rel=1e-6)
 
 
-def test_the_root_is_the_cubics_by_bisection() -> None:
-    """u = 7.3: β̂(β) - u changes sign at the β that is returned."""
-    per_batch, k2, eta = 2.0, 9.0, 0.5
-    u = 7.3
-    target = eta * math.sqrt(per_batch + u * (per_batch + k2))
-    root = noise.momentum_for(target, eta, 4, 8.0, optimizer="shb", gradient_norm=3.0, largest=0.99)
-    low, high = 0.0, 0.99
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if noise.momentum_factor(middle) < u else (low, middle)
-    assert root == pytest.approx(low, rel=1e-9)
-    assert noise.momentum_factor(0.9) == pytest.approx(81.9, rel=1e-12)
-
-
 def test_momentum_never_rises_above_the_stage_before() -> None:
     high = noise.momentum_for(9.0, 0.1, 4, 8.0, optimizer="shb", gradient_norm=3.0, largest=0.5)
     assert high == 0.5

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from conftest import TINY, assert_equal, configure, records, run_folder
 from forked import Death, forge
+from test_own_data import write_npz
 from test_report import methods, only, read
 from trained import prepared, timeless, train
 
@@ -86,9 +86,7 @@ def test_auto_counts_held_out_images_and_is_recorded_as_a_number() -> None:
     assert signature(typed) == signature(config)
 
 
-def test_evaluations_made_in_training_are_those_of_the_rule(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_evaluations_in_training_are_those_of_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     real = engine.Engine.evaluate
 
@@ -134,13 +132,10 @@ def test_killed_and_continued_it_has_the_same_record(tmp_path: Path) -> None:
     """And the end of the run, and the table, take the evaluations that there are."""
     typed = (*TINY, "epochs=5", "evaluate_every=2", "tracking=none")
     whole, torn = tmp_path / "whole", tmp_path / "torn"
-    for place in (whole, torn):
-        place.mkdir()
-    ended = forge.run(whole, *typed)
-    assert ended.returncode == 0, ended.stderr
+    ended = forge.run(whole, *typed).good()
     assert "finished: test accuracy" in ended.stdout
     forge.run(torn, *typed, death=Death("igo.runs.checkpoint.save", 3, "after"))
-    assert forge.run(torn, *typed).returncode == 0
+    forge.run(torn, *typed).good()
     rows = records(run_folder(whole))
     assert rows == records(run_folder(torn))
     (row,) = table.read_runs([run_folder(whole)]).to_dicts()
@@ -164,11 +159,7 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
 
 
 def test_auto_counts_the_test_images_of_own_data(tmp_path: Path) -> None:
-    drawn = np.random.default_rng(0)
-    images, tests = (drawn.integers(0, 256, (n, 4, 4), dtype=np.uint8) for n in (1000, 2000))
-    file = tmp_path / "mine.npz"
-    np.savez(file, images=images, labels=np.arange(1000) % 2, test_images=tests,
-             test_labels=np.arange(2000) % 2)  # fmt: skip
+    file = write_npz(tmp_path / "mine.npz", n=1000, shape=(4, 4), test=2000)
     typed = ("dataset=arrays", f"dataset.file={file}", "epochs=20")
     config = configure(*typed)
     assert (config.dataset.test_samples, config.evaluate_every) == (2000, 10)

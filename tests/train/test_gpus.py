@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,6 @@ from igo.ground import gpus
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import Ranks, _as_in_memory
 from igo.train import models
-
-
-@pytest.fixture(autouse=True)
-def _settings_of_the_process_are_put_back() -> Iterator[None]:
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32
-    yield
-    cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 @pytest.mark.parametrize(("precision", "rounded"), [("fp32", False), ("bf16", True)])
@@ -54,9 +45,7 @@ def test_two_processes_on_one_gpu_are_an_error_that_says_so() -> None:
 
 
 @pytest.mark.parametrize(("visible", "chosen"), [(2, 1), (1, 0)])  # srun shows each its own
-def test_a_process_takes_its_gpu(
-    visible: int, chosen: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_takes_a_gpu(visible: int, chosen: int, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[int] = []
     properties = type("Properties", (), {"uuid": "mine"})
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
@@ -83,9 +72,7 @@ def test_each_process_hears_all(tmp_path: Path) -> None:
     assert heard == [["rank 0", "rank 1"]] * 2
 
 
-def test_a_record_names_driver_cuda_and_cudnn(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_record_names_driver_cuda_cudnn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     line = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024"
     (tmp_path / "version").write_text(line + "\nGCC version:  gcc version 12.2.0\n")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")

@@ -20,21 +20,18 @@ ASK = (*TINY, "tracking=none", "engine.precision=fp32", "schedule.noise_exponent
 
 def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path: Path) -> None:
     asked = (*ASK, "learning_rate=0.05", "noise.batches=12")
-    first = forge.run(tmp_path, *asked)
-    assert first.returncode == 0, first.stderr
+    first = forge.run(tmp_path, *asked).good()
     config = read_config(run_folder(tmp_path) / "config.yaml")
     rho = config.schedule.noise_exponent
-    measured = forge.run(
+    forge.run(
         tmp_path, *TINY, "engine.precision=fp32", "learning_rate=0.05", "batches=12",
         f"batch_sizes=[{min(config.batch_size, 96 // 12)}]", "exponent=true", "output=noise.json",
         command="measure-noise",
-    )  # fmt: skip
-    assert measured.returncode == 0, measured.stderr
+    ).good()  # fmt: skip
     predicted = json.loads((tmp_path / "noise.json").read_text())["predicted_exponent"]
     assert rho == pytest.approx(min(predicted["value"], 1.0), abs=0.006)
     assert f"schedule.noise_exponent={rho:g}: predicted from curvature" in first.stdout
-    table = forge.run(tmp_path, "runs=runs", "output=out", command="table")
-    assert table.returncode == 0, table.stderr
+    forge.run(tmp_path, "runs=runs", "output=out", command="table").good()
     (row,) = csv.DictReader((tmp_path / "out" / "table.csv").read_text().splitlines())
     assert float(row["schedule.noise_exponent"]) == rho
     again = forge.run(tmp_path, *asked)
@@ -44,9 +41,8 @@ def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path
 
 
 def test_a_step_beyond_the_edge_is_refused_before_any_training(tmp_path: Path) -> None:
-    done = forge.run(tmp_path, *ASK, "learning_rate=1000")
-    assert done.returncode == 2
-    assert "schedule.noise_exponent=measured is not allowed: learning_rate=1000" in done.stderr
+    line = forge.run(tmp_path, *ASK, "learning_rate=1000").error()
+    assert "schedule.noise_exponent=measured is not allowed: learning_rate=1000" in line
     assert not (tmp_path / "runs").exists()
 
 
@@ -66,6 +62,5 @@ def test_an_interval_wider_than_a_half_is_refused_with_the_reason() -> None:
 
 
 def test_a_sweep_is_told_to_take_a_number(tmp_path: Path) -> None:
-    done = forge.run(tmp_path, *ASK, "-m", "seed=0,1")
-    assert done.returncode == 2
-    assert "schedule.noise_exponent=measured is not allowed: only a single" in done.stderr
+    line = forge.run(tmp_path, *ASK, "-m", "seed=0,1").error()
+    assert "schedule.noise_exponent=measured is not allowed: only a single" in line

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, assert_equal, configure, records, run_folder
-from forked import Death, Ended, forge
+from conftest import TINY, Program, assert_equal, configure, records, run_folder, status
+from forked import Death, forge
 from torch import nn
 from trained import timeless, train
 
@@ -20,8 +18,6 @@ from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.train import datasets, engine, micro_batch, models, on_device, optim
 from igo.train.state import Progress, Training
-
-Program = Callable[..., Ended]
 
 
 def test_a_chain_keeps_the_inputs_of_its_layers() -> None:
@@ -79,14 +75,11 @@ def test_a_set_size_is_taken() -> None:
 
 def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
     sizes = ("batch_size=48", "tracking=none", "epochs=1", "schedule.stages=1")
-    done = program(*TINY, *sizes, "engine.memory=0.0005")
-    assert done.returncode == 0, done.stderr
-    status: dict[str, Any] = json.loads((run_folder(tmp_path) / "status.json").read_text())
-    size = status["hardware"]["micro_batch_size"]
+    done = program(*TINY, *sizes, "engine.memory=0.0005").good()
+    size = status(tmp_path)["hardware"]["micro_batch_size"]
     assert size < 48
     assert f"in parts of at most {size}" in done.stdout
-    again = program(*TINY, *sizes, f"engine.micro_batch_size={size}")
-    assert again.returncode == 0
+    program(*TINY, *sizes, f"engine.micro_batch_size={size}").good()
     first, second = (records(path.parent) for path in tmp_path.glob("runs/*/metrics.jsonl"))
     assert first == second
 
@@ -182,14 +175,11 @@ FULL = (
 def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: Path) -> None:
     """Address space is bounded by the kernel; killed and continued, the bits are the same."""
     straight, broken = tmp_path / "straight", tmp_path / "broken"
-    for place in (straight, broken):
-        place.mkdir()
-    ended = forge.run(straight, *FULL, **BOUNDED)
-    assert ended.returncode == 0, ended.stderr
+    ended = forge.run(straight, *FULL, **BOUNDED).good()
     lines = ended.stderr.splitlines()
     assert all(line.startswith("warning: out of memory with ") for line in lines)
     assert "BatchNorm statistics are per part" in lines[-1]
-    size = status_of(straight)["hardware"]["micro_batch_size"]
+    size = status(straight)["hardware"]["micro_batch_size"]
     assert f"it is {size} at most" in lines[-1]
     assert size < 1024
 
@@ -198,19 +188,7 @@ def test_really_out_of_memory_it_goes_on_and_a_resume_keeps_the_size(tmp_path: P
     # now with all the memory that there is
     ended = forge.run(broken, *FULL, settings=BOUNDED["settings"])
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert status_of(broken)["hardware"]["micro_batch_size"] == size
+    assert status(broken)["hardware"]["micro_batch_size"] == size
     states = [torch.load(run_folder(place) / "checkpoint.pt") for place in (straight, broken)]
     assert_equal(states[0]["model"], states[1]["model"])
     assert records(run_folder(straight)) == records(run_folder(broken))
-
-
-def status_of(place: Path) -> dict[str, Any]:
-    status: dict[str, Any] = json.loads((run_folder(place) / "status.json").read_text())
-    return status
-
-
-def test_a_budget_beside_a_size_is_an_error(program: Program) -> None:
-    done = program("engine.memory=4", "engine.micro_batch_size=8")
-    assert done.returncode == 2
-    assert "engine.memory=4" in done.stderr
-    assert "leave one out" in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -32,9 +31,6 @@ def meta(model: ModelConfig, facts: DatasetConfig) -> nn.Module:
     """The model without its numbers, which a count does not need."""
     with torch.device("meta"):
         return models.build(model, facts)
-
-
-# --- Sizes, counted by hand -----------------------------------------------------------------------
 
 
 def conv(inputs: int, outputs: int, kernel: int) -> int:
@@ -129,9 +125,6 @@ def test_stems_change_the_first_layers_alone(stem: str, name: str, channels: int
     assert rest == norm(64) + residual_stages(WIDTHS, blocks) + linear(512, 10)
 
 
-# --- What goes in and comes out -------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("data", DATASETS)
 @pytest.mark.parametrize("name", ["resnet8", "resnet18", "resnet34", "wide_resnet28_10", "timm"])
 def test_each_model_takes_each_data_set(name: str, data: str) -> None:
@@ -195,31 +188,11 @@ def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
     ("name", "size"),
     [("resnet10t", 32), ("vit_tiny_patch16_224", 32), ("mobilenetv3_small_050.lamb_in1k", 32)],
 )
-def test_timm_models_are_made_for_the_images_and_classes(
-    name: str, size: int, channels: int
-) -> None:
+def test_timm_models_are_made_for_images_and_classes(name: str, size: int, channels: int) -> None:
     facts = dataset(5, channels, size)
     network = models.build(ModelConfig(name, timm=True), facts)
     models.check_fits(network, name, facts, smallest=2)
     assert network(torch.zeros(2, channels, size, size)).shape == (2, 5)
-
-
-# --- Misfits --------------------------------------------------------------------------------------
-
-
-def test_a_patch_larger_than_the_image_is_named() -> None:
-    facts, model = dataset(10, 1, 8), ModelConfig("vit_tiny_patch16_224", timm=True)
-    with pytest.raises(ConfigError, match=r"^model\.name=vit_tiny_patch16_224 is not allowed: .+"):
-        models.check_fits(models.build(model, facts), model.name, facts, smallest=32)
-
-
-def test_one_sample_through_batchnorm_on_single_pixels_is_named() -> None:
-    """ResNet18 divides 8x8 images by 8: a batch of one has no variance there."""
-    facts, model = dataset(10, 1, 8), ModelConfig("resnet18", stem="cifar")
-    network = models.build(model, facts)
-    models.check_fits(network, "resnet18", facts, smallest=2)
-    with pytest.raises(ConfigError, match=r"model\.name=resnet18 .*1 x 1 x 8 x 8 images of made"):
-        models.check_fits(network, "resnet18", facts, smallest=1)
 
 
 def test_outputs_of_the_wrong_shape_are_named() -> None:
@@ -248,40 +221,9 @@ def test_checking_leaves_the_model_as_it_was() -> None:
         assert torch.equal(value, before[name])
 
 
-@pytest.mark.parametrize(
-    ("typed", "meant"),
-    [("resnet18x", "resnet18"), ("vit_tinny_patch16_224", "vit_tiny_patch16_224")],
-)
-def test_an_unknown_timm_name_suggests_the_nearest(typed: str, meant: str) -> None:
-    with pytest.raises(ConfigError, match=rf"model\.name={typed} .*Did you mean '{meant}'\?"):
-        models.build(ModelConfig(typed, timm=True), dataset())
-
-
 def test_an_unknown_set_of_weights_of_a_timm_model_is_named() -> None:
     with pytest.raises(ConfigError, match=r"model\.name=resnet18\.nowhere .+"):
         models.build(ModelConfig("resnet18.nowhere", timm=True), dataset())
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("model=timm", "model.name=resnett18"),
-        ("model=timm", "model.name=vit_tiny_patch16_224"),
-        ("model=resnet18", "batch_size=1", "split=1", "dataset.samples=401"),
-    ],
-    ids=["name", "patch", "one image"],
-)
-def test_the_program_names_a_misfit_in_one_line_and_leaves_no_folder(
-    arguments: tuple[str, ...], program: Callable[..., Any], tmp_path: Any
-) -> None:
-    done = program(*arguments, "tracking=none")
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: model.name=")
-    assert len(done.stderr.splitlines()) == 1
-    assert not (tmp_path / "runs").exists()
-
-
-# --- Initialisation -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

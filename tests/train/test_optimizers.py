@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import timm.optim
 import torch
 import torch.nn.functional as F
-from conftest import TINY, assert_equal, configure, epoch_batches, records, run_folder
-from forked import Ended
+from conftest import TINY, Program, assert_equal, configure, epoch_batches, records, run_folder
 from test_finite import training_of
+from test_resume import outcome
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from trained import prepared, train
@@ -30,7 +28,6 @@ from igo.train import optim, recovery
 from igo.train.online import Online
 from igo.train.state import Training
 
-Program = Callable[..., Ended]
 Parameters = list[nn.Parameter]
 # Three epochs of 3, 3 and 2 batches on 96 digits.
 SMALL = (*TINY, "tracking=none", "engine.precision=fp32")
@@ -51,8 +48,7 @@ def heavy_ball(parameters: Parameters, rate: float) -> Optimizer:
     return optimizer
 
 
-@dataclass(frozen=True)
-class Case:
+class Case(NamedTuple):
     """What is typed, and the same optimizer made by hand."""
 
     typed: tuple[str, ...]
@@ -105,25 +101,17 @@ def plainly(
     return sums
 
 
-def plan_of(folder: Path) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO((folder / "plan.csv").read_text())))
-
-
 @pytest.mark.parametrize("name", CASES)
 def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     name: str, program: Program, tmp_path: Path
 ) -> None:
     case = CASES[name]
-    ended = program(*SMALL, *case.typed)
-    assert ended.returncode == 0, ended.stderr
-    folder = run_folder(tmp_path)
-    state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
-    assert state is not None
+    program(*SMALL, *case.typed).good()
     run = prepared(configure(*SMALL, *case.typed))
-    stages = plan_of(folder)
+    stages = list(csv.DictReader((run_folder(tmp_path) / "plan.csv").read_text().splitlines()))
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     plainly(run, case.build(list(run.network.parameters()), case.rate), stages)
-    assert_equal(dict(state["model"]), dict(run.network.state_dict()))
+    assert_equal(dict(outcome(tmp_path).state["model"]), dict(run.network.state_dict()))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -233,8 +221,7 @@ def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients() -> None:
 
 
 def test_beta_2_follows_the_batch_and_is_recorded(program: Program, tmp_path: Path) -> None:
-    ended = program(*SMALL, "optimizer=adamw", "optimizer.constant_half_life=true")
-    assert ended.returncode == 0, ended.stderr
+    program(*SMALL, "optimizer=adamw", "optimizer.constant_half_life=true").good()
     rows = records(run_folder(tmp_path))
     for row in rows:
         samples = math.log(0.5) / math.log(row["beta2_m"]) * row["b_m"]  # half-life
@@ -261,6 +248,5 @@ def test_why_there_is_no_delta_is_said_by_plan_record_table_and_report(
         assert json.loads(status.read_text())["noise_law"]["why_null"].startswith(reason)
     assert reason in program(f"runs={runs}", command="table").stdout
     if name == "timm":
-        done = program(f"runs={runs}", f"output={tmp_path / 'report'}", command="report")
-        assert done.returncode == 0, done.stderr
+        program(f"runs={runs}", f"output={tmp_path / 'report'}", command="report").good()
         assert reason[1:] in (tmp_path / "report" / "index.html").read_text()

@@ -6,15 +6,14 @@ without AVX512 too.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
 import pytest
+import rates
 import torch
-from conftest import ROOT, clean_environment
+from conftest import ROOT, python
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
@@ -30,10 +29,15 @@ STEPS, SIDE = {"AVX2": 200, "this machine's": 50}, 56  # with AVX512 nothing eve
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
-def test_narrow_models_train_to_the_end_by_the_right_gradients(kernels: str) -> None:
+def test_narrow_models_train_to_the_end_by_right_gradients(kernels: str, tmp_path: Path) -> None:
     steps = STEPS[kernels]
-    code = f"t.compare_gradients(); t.train_narrow_models({steps})"
-    assert _alone(code, kernels) == (0, f"{steps} steps of each model\n")
+    code = f"import test_pointwise as t; t.compare_gradients(); t.train_narrow_models({steps})"
+    environment = KERNELS[kernels] | {
+        "PYTHONPATH": f"{Path(__file__).parent}:{ROOT / 'tests'}:{ROOT / 'src'}",
+        "OMP_WAIT_POLICY": "passive",  # other tests want the cores
+    }
+    ended = python(tmp_path, "-X", "faulthandler", "-c", code, **environment).good()
+    assert (ended.stdout, ended.stderr) == (f"{steps} steps of each model\n", "")
 
 
 @pytest.mark.parametrize("model", [ModelConfig("resnet8"), ModelConfig("resnet18", stem="cifar")])
@@ -45,23 +49,6 @@ def test_ordinary_models_are_left_as_they_are(model: ModelConfig) -> None:
     pointwise.unstrided(network)
     assert repr(network) == before
     assert not any(module._forward_pre_hooks for module in network.modules())
-
-
-def _alone(calls: str, kernels: str) -> tuple[int, str]:
-    """Exit status (minus the signal that ended it) and output of functions of this file."""
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", f"import test_pointwise as t; {calls}"],
-        env=clean_environment(
-            PYTHONPATH=f"{Path(__file__).parent}:{ROOT / 'tests'}:{ROOT / 'src'}",
-            OMP_WAIT_POLICY="passive",  # other tests want the cores
-            **KERNELS[kernels],
-        ),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout
 
 
 def _engine(precision: str, threads: int) -> Engine:
@@ -96,8 +83,7 @@ def train_narrow_models(steps: int) -> None:
         run = _engine(precision, threads=1)
         prepared = run.prepare(network)
         optimizer = optim.build(OptimizerConfig("sgd"), prepared.parameters(), 0.1)
-        for group in optimizer.param_groups:
-            group["lr"] = 0.01
+        rates.put(optimizer, 0.01)
         for _ in range(steps):
             images = torch.randn(2, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
             totals = run.step(prepared, optimizer, (images, torch.randint(10, (2,))))

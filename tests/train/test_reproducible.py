@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from conftest import ROOT
 
-sys.path.insert(0, str(ROOT))
 from benchmarks import reproducible
 from benchmarks.reproducible import Comparison, Trace, distance, trained
 
@@ -32,7 +29,6 @@ def test_sums_in_another_order_differ_by_rounding(other: str) -> None:
     parts = trained((*TINY, "engine.threads=1", other), "GELU, GroupNorm")
     assert distance(whole.first, parts.first) < 1e-6
     assert distance(whole.epochs[-1], parts.epochs[-1]) < 1e-5
-    torch.set_num_threads(1)
 
 
 def test_with_batchnorm_parts_are_another_result() -> None:

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import trained
-from conftest import TINY, configure, records, run_folder
+from conftest import TINY, Program, configure, records, run_folder, status
 from test_own_data import write_npz
 
 from igo.ground.cores import allowed_cores, without_omp_dynamic
 from igo.ground.files import Record
 from igo.runs import recorded, session
-from igo.sweep import local
-from igo.sweep.local import LocalSettings
 from igo.train import engine, threads
 from igo.train.state import Progress, Training
 
-Program = Callable[..., subprocess.CompletedProcess[str]]
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
-
-
-@pytest.fixture(autouse=True)
-def _threads_as_before() -> Iterator[None]:
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -84,14 +70,6 @@ def test_a_quota_of_cgroups_of_version_1(tmp_path: Path, monkeypatch: pytest.Mon
     assert allowed_cores(root, cgroup) == 2
 
 
-def test_a_sweep_has_no_more_runs_at_once_than_cores_are_allowed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(local, "allowed_cores", lambda: 3)
-    assert len(local.slots(LocalSettings(), [])) == 3
-    assert len(local.slots(LocalSettings(threads=2), [])) == 1
-
-
 def test_the_trial_leaves_no_trace() -> None:
     """ResNet-8 has BatchNorm; the gradients are another batch's."""
     run = prepared("engine.precision=fp32")
@@ -130,9 +108,7 @@ def test_the_faster_number_is_taken_and_named(
 
 
 @pytest.mark.usefixtures("two_allowed")
-def test_nothing_is_timed_where_there_is_no_choice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_is_timed_without_a_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "images_per_second", None)
     images = own_images(tmp_path)
     for typed, wanted in {
@@ -168,10 +144,6 @@ def test_a_run_that_continues_keeps_its_number(
 ) -> None:
     typed = (*own_images(tmp_path), f"runs_dir={tmp_path / 'runs'}")
 
-    def hardware() -> dict[str, Any]:
-        status = json.loads((run_folder(tmp_path) / "status.json").read_text())
-        return dict(status["hardware"])
-
     def cut(self: object, record: Record) -> None:
         if record["epoch"] == 2:
             raise Cut
@@ -181,13 +153,13 @@ def test_a_run_that_continues_keeps_its_number(
         patch.setattr(recorded.threads.Pace, "slower", cut)
         with pytest.raises(Cut):
             session.run(configure(*TINY, *typed))
-    assert hardware()["threads"] == 2
+    assert status(tmp_path)["hardware"]["threads"] == 2
     assert len(records(run_folder(tmp_path))) == 1
     assert "threads: 2 of 2" in capfd.readouterr().out
 
     monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [2, 1])
     session.run(configure(*TINY, *typed))
-    assert hardware()["threads"] == 2
+    assert status(tmp_path)["hardware"]["threads"] == 2
     assert len(records(run_folder(tmp_path))) == 3
     assert "threads:" not in capfd.readouterr().out
 
@@ -215,7 +187,6 @@ def test_a_run_that_slows_down_says_so_once() -> None:
     torch.set_num_threads(1)
     pace = threads.Pace()
     (_, line) = [pace.slower(epoch) for epoch in epochs(1000, 100)]
-    assert line is not None
     assert "engine.threads" not in line
 
 
@@ -249,7 +220,6 @@ def test_a_run_with_omp_dynamic_ends(interpreter: Program, tmp_path: Path) -> No
     ended = interpreter(
         *TINY, *own_images(tmp_path, side=28), "epochs=1",
         OMP_DYNAMIC="true", OMP_NUM_THREADS="2",
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
+    ).good()  # fmt: skip
     assert ended.stderr.splitlines()[0].startswith("warning: OMP_DYNAMIC=true is ignored")
     assert "finished: test accuracy" in ended.stdout
