@@ -38,8 +38,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.inputs(x.view(-1, 1, 4, 3)).chunk(3, dim=-1)
-        result: Tensor = self.outputs(scaled_dot_product_attention(query, key, value).mean((1, 2)))
-        return result
+        return self.outputs(scaled_dot_product_attention(query, key, value).mean((1, 2)))
 
 
 def convolutional() -> nn.Module:
@@ -280,8 +279,7 @@ def trained(place: Path, *overrides: str) -> Path:
 
 
 def result(folder: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((folder / "sharpness.json").read_text())
-    return content
+    return json.loads((folder / "sharpness.json").read_text())
 
 
 def test_a_finished_run_gets_its_sharpness(tmp_path: Path) -> None:
@@ -383,7 +381,6 @@ def diverged(folder: Path) -> None:
     from igo.runs import checkpoint
 
     state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
-    assert state is not None
     next(iter(state["model"].values())).fill_(float("nan"))
     checkpoint.save(folder / "checkpoint.pt", state)
 

@@ -115,7 +115,6 @@ def test_power_is_the_tail_of_a_noncentral_f(level: float) -> None:
         assert power == pytest.approx(both - wrong, abs=1e-6)
     for n in (13, 20, 50):
         least = statistics.detectable(0.7, n, level)
-        assert least is not None
         bound = stats.t.ppf(1 - level / 2, n - 1) ** 2
         reached = stats.ncf.sf(bound, 1, n - 1, n * (least / 0.7) ** 2)
         assert reached == pytest.approx(0.8, abs=1e-5)
@@ -138,7 +137,6 @@ def test_seeds_for_equality_are_those_of_a_simulation() -> None:
     random = np.random.default_rng(0)
     for sd in (0.34, 0.5, 0.8):
         needed = statistics.seeds_to_equate(0.5, sd)
-        assert needed is not None
         for n, enough in ((needed, True), (needed - 1, False)):
             drawn = random.normal(scale=sd, size=(40_000, n))
             half = stats.t.ppf(0.95, n - 1) * drawn.std(axis=1, ddof=1) / math.sqrt(n)

@@ -96,7 +96,6 @@ class Ran:
     def add_parts(self, taken: list[Tensor], logged: float, model: nn.Module) -> None:
         """An update is about to be made of the gradient of these parts."""
         gradient = next(model.parameters()).grad
-        assert gradient is not None
         self.gradients.append(gradient.item())
         self.parts.append(len(taken))
         self.add(torch.cat(taken), logged, FIRST_RATE)

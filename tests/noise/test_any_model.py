@@ -167,8 +167,7 @@ class Checkpointed(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = checkpoint(self.layer, self.embedding(x), use_reentrant=self.reentrant)
-        result: Tensor = self.head(hidden)
-        return result
+        return self.head(hidden)
 
 
 def test_a_parameter_that_no_gradient_reaches_is_refused() -> None:

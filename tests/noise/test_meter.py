@@ -79,7 +79,6 @@ def test_unbiased_over_every_draw_there_is(sizes: tuple[int, ...], replaced: boo
     )
     for index in every:
         accumulate(meter, model, parts_of(index, sizes))
-    assert meter.noise is not None
     measured = meter.noise.variance, meter.noise.gradient_square
     assert measured == pytest.approx(moments(rows(model, *samples())), rel=CLOSE)
     assert meter.noise.batch_size == round(b / len(sizes))
@@ -93,7 +92,6 @@ def test_one_update_is_as_by_brute_force() -> None:
     each = [part.mean(dim=0) for part in rows(model, *samples(8)).split(sizes)]
     mean = rows(model, *samples(8)).mean(dim=0)
     c2 = sum(s * float((g - mean).square().sum()) for s, g in zip(sizes, each, strict=True)) / 2
-    assert meter.noise is not None
     assert meter.noise.variance == pytest.approx(c2, rel=CLOSE)
     square = float(mean.square().sum()) - c2 / 8
     assert meter.noise.gradient_square == pytest.approx(square, rel=CLOSE)
@@ -109,9 +107,7 @@ def test_the_half_life_is_in_samples() -> None:
         single = igo.NoiseMeter(model, half_life=8)
         for either in (meter, single):
             accumulate(either, model, parts_of(index, [4, 4], 8))
-        assert single.noise is not None
         alone.append(single.noise.variance)
-    assert meter.noise is not None
     wanted = (alone[0] / 4 + alone[1] / 2 + alone[2]) / 1.75
     assert meter.noise.variance == pytest.approx(wanted, rel=CLOSE)
     assert meter.noise.batches == round(1.75**2 / (1 + 1 / 4 + 1 / 16))
@@ -135,8 +131,6 @@ def test_the_interval_covers_c2() -> None:
                 weight.grad += torch.randn(6, generator=random) / 2 / 2
                 meter.part(4)
             meter.update()
-        assert meter.noise is not None
-        assert meter.noise.interval is not None
         low, high = meter.noise.interval
         covered += low <= 6 <= high
     assert 0.88 <= covered / 200 <= 0.99
@@ -160,7 +154,6 @@ def test_the_noise_of_adams_steps_by_brute_force(kind: Any) -> None:
     mean = scaled.mean(dim=0)
     each = [part.mean(dim=0) for part in scaled.split(sizes)]
     c2 = sum(s * float((g - mean).square().sum()) for s, g in zip(sizes, each, strict=True))
-    assert meter.noise is not None
     assert meter.noise.variance == pytest.approx(c2, rel=CLOSE)
     square = float(mean.square().sum()) - c2 / 8
     assert meter.noise.gradient_square == pytest.approx(square, rel=CLOSE)
@@ -185,7 +178,6 @@ def test_an_entry_that_a_gradient_reaches_for_the_first_time_is_scaled_as_adam_d
         meter.update()
         before = weight.detach().clone()
         optimizer.step()
-    assert meter.noise is not None
     # The entry's v̂ is 0.001 ḡ²/(1 − 0.999³), and the parts are ḡ(1 ± 1/3).
     c2 = 4 * 2 * (0.25**2 / 1.25**2 + 0.5**2 / 1.5**2 + (1 / 3) ** 2 * (1 - 0.999**3) / 0.001)
     assert meter.noise.variance == pytest.approx(c2, rel=1e-4)
@@ -201,7 +193,6 @@ def test_an_update_that_adam_does_not_make_is_left_out() -> None:
         accumulate(meter, model, parts_of(range(8), [2, 6], 8))
         if stepped:
             optimizer.step()
-    assert meter.noise is not None
     assert meter.noise.batches == 2
 
 
@@ -232,7 +223,6 @@ def test_the_noise_of_compiled_steps_is_that_of_others() -> None:
         for index in ([0, 1, 2, 3], [4, 0, 2, 1], [3, 3, 1, 4]):
             accumulate(meter, model, parts_of(index, [2, 2]))
             step()
-        assert meter.noise is not None
         assert meter.noise.batches == 2  # not the first
         noises.append((meter.noise.variance, meter.noise.gradient_square))
     assert noises[0] == pytest.approx(noises[1], rel=1e-4)
@@ -295,7 +285,6 @@ def test_the_scale_of_a_loss_is_taken_back_from_adams_steps() -> None:
         for i in range(3):
             accumulate(meter, model, parts_of(range(i, i + 4), [2, 2], 16), scale)
             for parameter in model.parameters():
-                assert parameter.grad is not None
                 parameter.grad /= scale
             optimizer.step()
         noises.append(meter.noise)

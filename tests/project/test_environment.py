@@ -203,8 +203,6 @@ def test_set_up_shows_each_large_download_at_once() -> None:
         [sys.executable, ROOT / "requirements" / "progress.py"], text=True, bufsize=1,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as shown:  # fmt: skip
-        assert shown.stdin
-        assert shown.stdout
         shown.stdin.write("Collecting torch\n  Downloading small-1.0.whl (9.5 MB)\n")
         shown.stdin.write("  Downloading torch-2.9.0.whl (184.5 MB)\n")
         assert select.select([shown.stdout], [], [], 60)[0]

@@ -517,7 +517,6 @@ def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
         assert sentence in section.finding.sentence
         assert [row.verdict for row in section.finding.rows[:3]] == [verdict] * 3
         for pair in (pair for _, _, pair in section.tests[0].pairs):
-            assert pair.sd is not None
             detectable = ours.detectable(pair.sd, n, 0.05 / 3)
             assert pair.detectable == (None if n == 5 else pytest.approx(detectable))
     assert all(" − " in row.question for row in section_of(tmp_path / "5").finding.rows)
