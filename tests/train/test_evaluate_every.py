@@ -19,7 +19,6 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError
 from igo.report import curves
-from igo.report.families import families
 from igo.runs import epoch_line, plan_table
 from igo.runs.folder import signature
 from igo.train import engine
@@ -152,7 +151,7 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(text)
     results = read(tmp_path)
-    family = only(families(results.settings), "methods")
+    family = only(results, "methods")
     drawn = curves._series(results, family, tuple(family.settings), "test/accuracy")
     assert [curve.x["epochs"] for curve in drawn] == [[2, 3]] * 4
     assert all(value is not None for curve in drawn for value in curve.y)
