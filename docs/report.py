@@ -35,9 +35,9 @@ def make(place: Path) -> Path:
     for folder in runs.iterdir():
         written = (folder / "config.yaml").read_text()
         config = read_config(folder / "config.yaml")
-        own = RunFolder(config)
-        own.path = folder
-        own.write_plan(make_plan(config))
+        run = RunFolder(config)
+        run.path = folder
+        run.write_plan(make_plan(config))
         (folder / "config.yaml").write_text(written)
     output = place / "report"
     program.run(OmegaConf.create({"runs": str(runs), "output": str(output), "links": False}))

@@ -42,11 +42,11 @@ def records() -> Records:
 
 def draw_noise(axes: Axes, epochs: Records) -> None:
     """δ planned and measured, with the interval of what was measured."""
-    number = [one["epoch"] for one in epochs]
-    axes.plot(number, [one["delta_m"] for one in epochs], color=BLUE.light)
-    low, high = ([one[f"delta_measured_{end}"] for one in epochs] for end in ("low", "high"))
+    number = [record["epoch"] for record in epochs]
+    axes.plot(number, [record["delta_m"] for record in epochs], color=BLUE.light)
+    low, high = ([record[f"delta_measured_{end}"] for record in epochs] for end in ("low", "high"))
     axes.fill_between(number, low, high, color=VERMILION.light, alpha=0.2, lw=0)
-    axes.plot(number, [one["delta_measured"] for one in epochs], color=VERMILION.light)
+    axes.plot(number, [record["delta_measured"] for record in epochs], color=VERMILION.light)
     last = epochs[-1]
     axes.annotate("planned", (last["epoch"], last["delta_m"]), color=BLUE.light, **AT_THE_END)
     axes.annotate(
@@ -58,8 +58,8 @@ def draw_noise(axes: Axes, epochs: Records) -> None:
 
 def draw_one(axes: Axes, epochs: Records, name: str, title: str, scale: float = 1) -> None:
     """One recorded quantity, its last value at the line's end."""
-    values = [scale * one[name] for one in epochs]
-    axes.plot([one["epoch"] for one in epochs], values, color=BLUE.light)
+    values = [scale * record[name] for record in epochs]
+    axes.plot([record["epoch"] for record in epochs], values, color=BLUE.light)
     end = (epochs[-1]["epoch"], values[-1])
     axes.annotate(f"{values[-1]:.3g}", end, color=BLUE.light, **AT_THE_END)
     axes.set_title(title, loc="left")

@@ -63,8 +63,8 @@ def picture(width: int) -> str:
         finally:
             os.chdir(before)
     title = f"python src/train.py {' '.join(TYPED)}"
-    made = console.export_svg(title=title, unique_id=f"terminal-{width}")
-    return REMOTE_FONT.sub("", made).replace("Fira Code", "ui-monospace")
+    drawing = console.export_svg(title=title, unique_id=f"terminal-{width}")
+    return REMOTE_FONT.sub("", drawing).replace("Fira Code", "ui-monospace")
 
 
 def main() -> None:

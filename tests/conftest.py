@@ -25,7 +25,7 @@ from igo.method import batches, orders
 from igo.sweep.jobs import Composer
 
 if TYPE_CHECKING:
-    from forked import Forge
+    pass
 
 ROOT = Path(__file__).parents[1]
 TINY = (
@@ -178,23 +178,17 @@ def _settings_of_pytorch() -> Iterator[None]:
     cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, matmul.allow_tf32 = flags
 
 
-@pytest.fixture(scope="session")
-def make_config() -> Callable[..., Config]:
-    """``configure``, for tests that take it as a fixture."""
-    return configure
-
-
 @pytest.fixture
 def program(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """Run src/train.py in tmp_path, run folders in tmp_path/runs, without its seconds of imports.
 
     What is known of the interpreter and its imports is for ``interpreter``.
     """
-    from forked import shared_forge  # which imports this file
+    from forked import forge  # which imports this file
 
     def start(*arguments: str, **more: Any) -> Ended:
         outputs = tmp_path_factory.mktemp("outputs")
-        return shared_forge().run(tmp_path, *arguments, outputs=outputs, **more)
+        return forge.run(tmp_path, *arguments, outputs=outputs, **more)
 
     return start
 
@@ -209,14 +203,6 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
     """The command line of a run whose folders are in tmp_path/runs."""
     script = str(ROOT / "src" / "train.py")
     return [sys.executable, script, *arguments, f"runs_dir={tmp_path / 'runs'}"]
-
-
-@pytest.fixture(scope="session")
-def forge() -> Forge:
-    """Runs as forks of a server that has all imports, see forked."""
-    from forked import shared_forge
-
-    return shared_forge()
 
 
 def clean_environment(**changes: str) -> dict[str, str]:

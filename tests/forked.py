@@ -169,11 +169,6 @@ class Forge:
 forge = Forge()
 
 
-def shared_forge() -> Forge:
-    """``forge``, for tests of other folders."""
-    return forge
-
-
 def _group(ranks: int) -> dict[str, str]:
     """The environment by which ranks find each other."""
     with socket.create_server(("127.0.0.1", 0)) as free:

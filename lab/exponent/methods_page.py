@@ -114,7 +114,7 @@ def _listed(tests: list[Test], form: str, n: int) -> list[str]:
         label = form.format(first=test.first, second=test.second)
         verdict = TRAININGS.verdict(n, test.verdict)
         by_endpoint.setdefault(test.endpoint, []).append(f"{label} {verdict}")
-    return [f"{endpoint}, {', '.join(found)}" for endpoint, found in by_endpoint.items()]
+    return [f"{endpoint}, {', '.join(verdicts)}" for endpoint, verdicts in by_endpoint.items()]
 
 
 def _higher(test: Test, n: int) -> str:
@@ -153,4 +153,4 @@ def _points(numbers: Numbers) -> str:
 def _means(arm: str, accuracies: list[Array], noise: Array) -> str:
     label = f"{arm} (sensitivity)" if arm == SENSITIVITY else arm
     of_stages = [f"{delta:.3f}" for delta in np.exp(noise.mean(axis=0))]
-    return f"| {' | '.join([label, *(f'{own.mean():.2f}' for own in accuracies), *of_stages])} |"
+    return f"| {' | '.join([label, *(f'{runs.mean():.2f}' for runs in accuracies), *of_stages])} |"

@@ -12,7 +12,7 @@ import pytest
 import rounding
 import torch
 from conftest import TINY, Ended, python, records, run_folder
-from forked import shared_forge
+from forked import forge
 from torch import nn
 
 import igo
@@ -26,14 +26,14 @@ Program = Callable[..., Ended]
 
 
 def measured(tmp_path: Path, *arguments: str) -> Ended:
-    return shared_forge().run(tmp_path, *arguments, command="measure-noise")
+    return forge.run(tmp_path, *arguments, command="measure-noise")
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run; tests that change it take a copy."""
     place = tmp_path_factory.mktemp("trained")
-    shared_forge().run(place, *TINY, "tracking=none", "engine.precision=fp32").good()
+    forge.run(place, *TINY, "tracking=none", "engine.precision=fp32").good()
     return run_folder(place)
 
 
@@ -182,6 +182,7 @@ def test_a_gradient_that_the_noise_hides_is_said() -> None:
     assert len(seen.splitlines()) == 3
 
 
+@pytest.mark.slow
 def test_the_exponent_from_curvature_is_that_of_the_packages_function(
     trained: Path, tmp_path: Path
 ) -> None:

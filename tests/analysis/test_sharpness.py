@@ -15,7 +15,7 @@ import pytest
 import rounding
 import torch
 from conftest import TINY, Ended, python
-from forked import Death, shared_forge
+from forked import Death, forge
 from scipy.optimize import brentq
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -267,13 +267,13 @@ NEW = ("tracking=none", "engine.precision=fp32")
 
 
 def sharpness(place: Path, *arguments: str, death: Death | None = None) -> Ended:
-    return shared_forge().run(place, *QUICK, *arguments, command="sharpness", death=death)
+    return forge.run(place, *QUICK, *arguments, command="sharpness", death=death)
 
 
 def trained(place: Path, *overrides: str) -> Path:
     """The folder of a new run."""
     before = set((place / "runs").glob("*-*"))
-    assert shared_forge().run(place, *TINY, *NEW, *overrides).returncode == 0
+    assert forge.run(place, *TINY, *NEW, *overrides).returncode == 0
     (folder,) = set((place / "runs").glob("*-*")) - before
     return folder
 
@@ -310,6 +310,7 @@ def test_a_finished_run_gets_its_sharpness(tmp_path: Path) -> None:
     assert done.stdout.splitlines()[-1] == "1 measured"
 
 
+@pytest.mark.slow
 def test_the_same_settings_are_not_measured_twice(tmp_path: Path) -> None:
     folder = trained(tmp_path)
     file = folder / "sharpness.json"
@@ -345,12 +346,13 @@ def test_killed_it_goes_on_with_the_runs_that_are_left(tmp_path: Path) -> None:
     assert result(second)["loss"] != result(first)["loss"]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_measured_is_said_and_the_others_go_on(tmp_path: Path) -> None:
     folders = {name: trained(tmp_path, f"seed={i}") for i, name in enumerate(BROKEN)}
     for name, folder in folders.items():
         BROKEN[name][0](folder)
     stop = Death("igo.runs.checkpoint.save", call=2, moment="after", signal=signal.SIGKILL)
-    shared_forge().run(tmp_path, *TINY, *NEW, "seed=100", death=stop)
+    forge.run(tmp_path, *TINY, *NEW, "seed=100", death=stop)
     (tmp_path / "runs" / "notes").mkdir()
     ended = sharpness(tmp_path)
     assert ended.returncode == 1
@@ -419,5 +421,5 @@ BAD = {
 @pytest.mark.parametrize("typed", BAD)
 def test_bad_use_is_one_line(typed: str, tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    line = shared_forge().run(tmp_path, typed, command="sharpness").error()
+    line = forge.run(tmp_path, typed, command="sharpness").error()
     assert re.match(f"error: .*{BAD[typed]}", line), line

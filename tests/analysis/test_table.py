@@ -20,7 +20,7 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import ROOT, TINY, Ended, configure, python, records
-from forked import shared_forge
+from forked import forge
 from omegaconf import OmegaConf
 from polars.testing import assert_frame_equal
 from recorded import edit, record_runs
@@ -380,6 +380,7 @@ def test_csv_and_parquet_hold_the_same_values_and_types(tmp_path: Path) -> None:
         assert by_hand == frame.rows()
 
 
+@pytest.mark.slow
 def test_ten_thousand_runs_against_brute_force(tmp_path: Path) -> None:
     count, epochs = 10_000, 30
     BENCHMARK["make_runs"](tmp_path, count, epochs)
@@ -616,7 +617,7 @@ def test_a_run_that_failed_before_its_first_epoch_says_why(tmp_path: Path) -> No
 
 
 def run_table(cwd: Path, *arguments: str) -> Ended:
-    return shared_forge().run(cwd, *arguments, command="table")
+    return forge.run(cwd, *arguments, command="table")
 
 
 def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def trained(place: Path, data_dir: Path, *typed: str) -> list[dict[str, Any]]:
     return records(run_folder(place))
 
 
+@pytest.mark.slow
 def test_training_from_the_cache_is_the_same_where_nothing_is_resized(tmp_path: Path) -> None:
     data_dir = write(tmp_path / "data", SIZES)
     without = trained(tmp_path / "a", data_dir)

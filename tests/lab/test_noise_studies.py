@@ -13,7 +13,7 @@ import pytest
 import rounding
 import torch
 from conftest import ROOT, Ended, configure, python
-from forked import shared_forge
+from forked import forge
 from hydra import compose, initialize_config_dir
 from scipy import integrate, special, stats
 from test_noise import linear_gradients
@@ -203,6 +203,7 @@ SMALL = ("dataset.samples=200", "model.width=4", "epochs=2", "batch_size=32", "n
          "noise.batch_size=16")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_study_from_the_command_line(tmp_path: Path) -> None:
     program(tmp_path, "study=feedback", "seeds=2", *SMALL).good()
     page = (tmp_path / "o" / "README.md").read_text()
@@ -279,5 +280,5 @@ def test_bad_settings_are_named(override: str, message: str) -> None:
 
 
 def test_an_unknown_study_ends_in_one_line(tmp_path: Path) -> None:
-    ended = shared_forge().run(tmp_path, "study=onlinecost", command="lab.noise")
+    ended = forge.run(tmp_path, "study=onlinecost", command="lab.noise")
     assert "Did you mean 'online_cost'" in ended.error()

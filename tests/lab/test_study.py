@@ -49,6 +49,7 @@ def of_rows(runs: dict[str, Run], study: list[Row]) -> dict[str, np.ndarray]:
     return values
 
 
+@pytest.mark.slow
 def test_the_rows_are_what_the_records_come_to(runs: dict[str, Run], study: list[Row]) -> None:
     again = written.read()
     rows.fill(again, runs)
@@ -238,6 +239,7 @@ def brute_sign_flip(d: np.ndarray) -> float:
     return float(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-9))
 
 
+@pytest.mark.slow
 def test_adjustment_and_power_are_those_of_statsmodels(study: list[Row]) -> None:
     families: dict[str, list[Row]] = defaultdict(list)
     for row in study:

@@ -13,7 +13,7 @@ import rounding
 import torch
 import torch.nn.functional as F
 from conftest import TINY, run_folder
-from forked import shared_forge
+from forked import forge
 from torch import nn
 
 import igo
@@ -26,7 +26,7 @@ from lab.study.records import of_folders
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("ended")
-    shared_forge().run(place, *TINY, "tracking=none", "engine.precision=fp32").good()
+    forge.run(place, *TINY, "tracking=none", "engine.precision=fp32").good()
     return run_folder(place)
 
 

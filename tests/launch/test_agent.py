@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, records, run_folder
-from forked import Death, Forge
+from forked import Death, forge
 from test_tracking import assert_rows
 from wandb_server import KEY, OnlineRun, WandbServer
 
@@ -88,8 +88,8 @@ def test_an_agent_trains_what_a_sweep_asks_for_and_reports_what_is_finished(tmp_
 
         before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/*.pt")}
         wandb(server, tmp_path, "sweep", str(file))
-        said = wandb(server, tmp_path, "agent", "--count", "1", "team/igo/sweep2")
-        assert "finished before" in said
+        output = wandb(server, tmp_path, "agent", "--count", "1", "team/igo/sweep2")
+        assert "finished before" in output
         (again,) = server.sweeps["sweep2"].runs
         assert set(server.runs) == {first, second, again}
         assert server.runs[again].settings["sweep"] == "sweep2"
@@ -105,28 +105,26 @@ def as_agent(server: WandbServer, run: str) -> dict[str, str]:
     }  # fmt: skip
 
 
-def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(forge: Forge, tmp_path: Path) -> None:
+def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) -> None:
     with WandbServer() as server:
         online = as_agent(server, "")
         del online["WANDB_SWEEP_ID"], online["WANDB_RUN_ID"]
         killed = Death("igo.runs.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
         ended = forge.run(tmp_path, *TINY, death=killed, **online)
         assert ended.returncode == 128 + signal.SIGTERM
-        (own,) = server.runs
-        assert server.runs[own].received == [1, 2]
+        (run,) = server.runs
+        assert server.runs[run].received == [1, 2]
         ended = forge.run(
             tmp_path, *TINY, "tracking.group=ours", **as_agent(server, "theirs")
         ).good()
         assert ended.stderr == ""
         assert "continuing after epoch 2" in ended.stdout
-        assert set(server.runs) == {own, "theirs"}
+        assert set(server.runs) == {run, "theirs"}
         assert server.runs["theirs"].settings["groupName"] == "ours"
         assert_row_for_row(server.runs["theirs"], run_folder(tmp_path))
 
 
-def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(
-    forge: Forge, tmp_path: Path
-) -> None:
+def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(tmp_path: Path) -> None:
     with WandbServer() as server:
         agent = as_agent(server, "theirs")
         killed = Death("igo.runs.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)

@@ -11,11 +11,10 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import ROOT, configure
 
 from igo.config.plan import make_plan
 from igo.config.schema import Config
@@ -25,8 +24,6 @@ from igo.runs.folder import RunFolder
 
 sys.path.insert(0, str(ROOT / "launch"))
 import charts
-
-Make = Callable[..., Config]
 
 
 def recorded(runs_dir: Path, config: Config, times: tuple[str, ...]) -> RunFolder:
@@ -43,11 +40,11 @@ def recorded(runs_dir: Path, config: Config, times: tuple[str, ...]) -> RunFolde
     return folder
 
 
-def test_runs_are_shown_by_p_split_and_seed(make_config: Make, tmp_path: Path) -> None:
+def test_runs_are_shown_by_p_split_and_seed(tmp_path: Path) -> None:
     here = f"runs_dir={tmp_path}"
     times = ("20260101_000000", "20260101_000005")  # started twice
-    one = recorded(tmp_path, make_config("p=0.25", "split=0", "seed=7", here), times)
-    two = recorded(tmp_path, make_config("schedule=cosine", here), times[:1])
+    steps = recorded(tmp_path, configure("p=0.25", "split=0", "seed=7", here), times)
+    cosine = recorded(tmp_path, configure("schedule=cosine", here), times[:1])
     for _ in range(2):  # made anew each time
         view = charts.view(tmp_path)
         shown = [path.name for path in view.iterdir()]
@@ -59,22 +56,20 @@ def test_runs_are_shown_by_p_split_and_seed(make_config: Make, tmp_path: Path) -
     for path in view.iterdir():  # leet finds run-ID.wandb in a folder run-TIME-ID
         name = path.name.split("-", 2)[2]
         held = (path / f"run-{name}.wandb").read_text().split()[0]
-        assert held == (two if "cosine" in name else one).path.name
+        assert held == (cosine if "cosine" in name else steps).path.name
 
 
-def test_runs_of_one_label_that_started_together_are_told_apart(
-    make_config: Make, tmp_path: Path
-) -> None:
+def test_runs_of_one_label_that_started_together_are_told_apart(tmp_path: Path) -> None:
     for epochs in (3, 4):
-        config = make_config(f"epochs={epochs}", f"runs_dir={tmp_path}")
+        config = configure(f"epochs={epochs}", f"runs_dir={tmp_path}")
         recorded(tmp_path, config, ("20260101_000000",))
     shown = sorted(path.name for path in charts.view(tmp_path).iterdir())
     assert shown == ["run-20260101_000000-p0.5 s0.5 #0", "run-20260101_000000-p0.5 s0.5 #0 (2)"]
 
 
-def test_runs_of_several_data_sets_are_shown_by_them(make_config: Make, tmp_path: Path) -> None:
+def test_runs_of_several_data_sets_are_shown_by_them(tmp_path: Path) -> None:
     for name in ("cifar10", "cifar100", "digits"):
-        config = make_config(f"dataset={name}", f"runs_dir={tmp_path}")
+        config = configure(f"dataset={name}", f"runs_dir={tmp_path}")
         recorded(tmp_path, config, ("20260101_000000",))
     shown = sorted(
         path.name.partition("-20260101_000000-")[2] for path in charts.view(tmp_path).iterdir()
@@ -104,16 +99,16 @@ def test_keys_are_typed_into_a_program_and_a_persons_own_follow(tmp_path: Path) 
     if child == 0:
         os.execv(sys.executable, [sys.executable, "-c", outside])
     fcntl.ioctl(master, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    said, sent = b"", False
+    output, sent = b"", False
     with contextlib.suppress(OSError):  # EIO: it has ended
         while select.select([master], [], [], 60)[0]:
-            said += os.read(master, 4096)
-            if b"Metrics" in said and not sent:
+            output += os.read(master, 4096)
+            if b"Metrics" in output and not sent:
                 time.sleep(3)  # the keys before
                 os.write(master, b"q")
                 sent = True
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
-    assert b"read b'/x\\rq' of (80, 24)" in said
+    assert b"read b'/x\\rq' of (80, 24)" in output
 
 
 def test_a_run_without_a_record_is_shown_by_its_id(tmp_path: Path) -> None:
@@ -128,11 +123,9 @@ def test_no_runs_are_said(tmp_path: Path) -> None:
         charts.view(tmp_path)
 
 
-def test_a_report_is_current_until_a_run_a_setting_or_a_file_changes(
-    make_config: Make, tmp_path: Path
-) -> None:
+def test_a_report_is_current_until_a_run_a_setting_or_a_file_changes(tmp_path: Path) -> None:
     here = f"runs_dir={tmp_path / 'runs'}"
-    folders = [recorded(tmp_path, make_config(f"seed={seed}", here), ()).path for seed in (0, 1)]
+    folders = [recorded(tmp_path, configure(f"seed={seed}", here), ()).path for seed in (0, 1)]
     output = tmp_path / "report"
     output.mkdir()
     inputs = program.fingerprint(folders, "settings")

@@ -6,16 +6,16 @@ import json
 import re
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, Ended
-from forked import Forge
+from conftest import ROOT, TINY, Ended, configure
+from forked import forge
 from wandb_server import KEY, WandbServer
 
-from igo.config.schema import Config, TrackingConfig
+from igo.config.schema import TrackingConfig
 from igo.ground.errors import ConfigError
 from igo.runs.wandb_files import entries
 
@@ -27,7 +27,7 @@ def program_as_typed(*arguments: str) -> None:
     runpy.run_path(script, run_name="__main__")
 
 
-def dashboard(forge: Forge, place: Path, *arguments: str, **environment: str) -> Ended:
+def dashboard(place: Path, *arguments: str, **environment: str) -> Ended:
     function = "test_dashboard.program_as_typed"
     return forge.run(place, *arguments, function=function, **environment)
 
@@ -46,7 +46,7 @@ def flat(values: dict[str, Any], prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
-def test_all_names_are_those_that_a_run_logs(forge: Forge, tmp_path: Path) -> None:
+def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     assert forge.run(tmp_path, *TINY, "epochs=1").returncode == 0
     (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     row: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def test_all_names_are_those_that_a_run_logs(forge: Forge, tmp_path: Path) -> No
         elif kind == "run":  # a server keeps each setting of the top under .value
             config |= {key: {"value": value} for key, value in entry["config"]["update"].items()}
     logged = {f"summary:{name}" for name in flat(summary)} | {f"config:{n}" for n in flat(config)}
-    assert dashboard(forge, tmp_path, "output=dashboard.json").returncode == 0
+    assert dashboard(tmp_path, "output=dashboard.json").returncode == 0
     definition = json.loads((tmp_path / "dashboard.json").read_text())
 
     seen: set[str] = set()
@@ -71,7 +71,7 @@ def test_all_names_are_those_that_a_run_logs(forge: Forge, tmp_path: Path) -> No
             assert names <= row.keys()
             seen |= names
             continue
-        columns = [one["accessor"] for one in of.get("columns", [])]
+        columns = [column["accessor"] for column in of.get("columns", [])]
         accessors = set(columns or [of["xAxis"], of["yAxis"]])
         assert accessors <= logged
         seen |= accessors
@@ -86,25 +86,25 @@ def test_all_names_are_those_that_a_run_logs(forge: Forge, tmp_path: Path) -> No
     assert "config:seed.value" not in grouped
 
 
-def test_the_project_is_that_of_runs(forge: Forge, tmp_path: Path) -> None:
+def test_the_project_is_that_of_runs(tmp_path: Path) -> None:
     """conf/tracking/wandb.yaml alone has its name."""
     project = re.search(r"^project: (\S+)", (ROOT / "conf/tracking/wandb.yaml").read_text(), re.M)
     assert project
-    dashboard(forge, tmp_path, "output=dashboard.json")
+    dashboard(tmp_path, "output=dashboard.json")
     assert json.loads((tmp_path / "dashboard.json").read_text())["project"] == project[1]
     assert TrackingConfig().project is None
     assert not re.search(r"^project: igo", (ROOT / "conf/dashboard.yaml").read_text(), re.M)
 
 
-def test_a_wandb_run_needs_a_project(make_config: Callable[..., Config]) -> None:
-    assert make_config("tracking=none").tracking.project is None
+def test_a_wandb_run_needs_a_project() -> None:
+    assert configure("tracking=none").tracking.project is None
     with pytest.raises(ConfigError, match=r"tracking\.project=null is not allowed"):
-        make_config("tracking=wandb", "tracking.project=null")
+        configure("tracking=wandb", "tracking.project=null")
 
 
-def test_the_definition_is_the_same_each_time(forge: Forge, tmp_path: Path) -> None:
+def test_the_definition_is_the_same_each_time(tmp_path: Path) -> None:
     for name in ("one.json", "other.json"):
-        ended = dashboard(forge, tmp_path, f"output={name}")
+        ended = dashboard(tmp_path, f"output={name}")
         assert ended.stdout == f"wrote {name}\n"
     first = (tmp_path / "one.json").read_bytes()
     assert first == (tmp_path / "other.json").read_bytes()
@@ -113,28 +113,30 @@ def test_the_definition_is_the_same_each_time(forge: Forge, tmp_path: Path) -> N
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the library itself
-def test_wandbs_own_model_of_a_view_takes_it_as_it_is(forge: Forge, tmp_path: Path) -> None:
+def test_wandbs_own_model_of_a_view_takes_it_as_it_is(tmp_path: Path) -> None:
     """The installed wandb-workspaces reads every panel as one of its kinds, and loses nothing."""
     from wandb_workspaces.workspaces import internal
 
-    dashboard(forge, tmp_path, "output=dashboard.json")
+    dashboard(tmp_path, "output=dashboard.json")
     spec = json.loads((tmp_path / "dashboard.json").read_text())["spec"]
     view = internal.WorkspaceViewspec.model_validate(spec)
     assert view.model_dump(mode="json", by_alias=True, exclude_none=True) == spec
-    panels = [panel for one in view.section.panel_bank_config.sections for panel in one.panels]
+    panels = [
+        panel for section in view.section.panel_bank_config.sections for panel in section.panels
+    ]
     kinds = {type(panel).__name__ for panel in panels}
     assert kinds == {"LinePlot", "ParallelCoordinatesPlot", "ScatterPlot"}
 
 
-def test_saved_twice_it_is_one_view(forge: Forge, tmp_path: Path) -> None:
-    dashboard(forge, tmp_path, "output=dashboard.json")
+def test_saved_twice_it_is_one_view(tmp_path: Path) -> None:
+    dashboard(tmp_path, "output=dashboard.json")
     with WandbServer() as server:
         online = {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
         for _ in range(2):
-            ended = dashboard(forge, tmp_path, **online).good()
+            ended = dashboard(tmp_path, **online).good()
             assert ended.stderr == ""
             assert ended.stdout == f"saved {server.url}/team/igo?nw=igodashboard\n"
-        line = dashboard(forge, tmp_path, "project=other", **online).error()
+        line = dashboard(tmp_path, "project=other", **online).error()
         assert "Project `team/other` not found" in line
         ((name, view),) = server.views.items()
     assert name == "nw-igodashboard-v"
@@ -151,10 +153,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("typed", BAD)
-def test_bad_use_is_one_line(forge: Forge, typed: str, tmp_path: Path) -> None:
-    line = dashboard(forge, tmp_path, *typed.split()).error()
+def test_bad_use_is_one_line(typed: str, tmp_path: Path) -> None:
+    line = dashboard(tmp_path, *typed.split()).error()
     assert re.match(f"error: .*{BAD[typed]}", line), line
 
 
-def test_help_says_where_the_program_is(forge: Forge, tmp_path: Path) -> None:
-    assert "usage: python launch/dashboard.py [" in dashboard(forge, tmp_path, "--help").stdout
+def test_help_says_where_the_program_is(tmp_path: Path) -> None:
+    assert "usage: python launch/dashboard.py [" in dashboard(tmp_path, "--help").stdout

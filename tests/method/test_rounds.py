@@ -4,7 +4,7 @@ import math
 import re
 
 import pytest
-from forked import shared_forge
+from forked import forge
 
 import igo
 from igo.method.rounds import alpha_0, rounds
@@ -72,12 +72,12 @@ def test_another_profile_has_no_epsilon():
 
 def test_a_run_takes_both_as_settings(tmp_path):
     ask = ("dataset=digits", "epochs=20", "p=0.5", "schedule.alpha_0=2", "dry_run=true")
-    done = shared_forge().run(tmp_path, *ask, "schedule.epsilon=0.125")
+    done = forge.run(tmp_path, *ask, "schedule.epsilon=0.125")
     assert done.returncode == 0, done.stderr
     assert re.search(r"^ *16 ", done.stdout, re.MULTILINE)
     assert not re.search(r"^ *17 ", done.stdout, re.MULTILINE)
-    both = shared_forge().run(tmp_path, *ask, "schedule.epsilon=0.125", "schedule.stages=5")
+    both = forge.run(tmp_path, *ask, "schedule.epsilon=0.125", "schedule.stages=5")
     assert "schedule.stages=5 is not allowed: schedule.epsilon chooses 16" in both.stderr
-    over = shared_forge().run(tmp_path, *ask, "schedule.epsilon=0.00001")
+    over = forge.run(tmp_path, *ask, "schedule.epsilon=0.00001")
     assert over.returncode == 2
     assert "schedule.epsilon=1e-05 is not allowed: Algorithm 3 needs M" in over.stderr

@@ -76,6 +76,7 @@ def test_fewer_modes_widen_the_interval_which_holds_the_closed_form(modes: int) 
     assert wide.value == pytest.approx(law(0.3), abs=0.08)
 
 
+@pytest.mark.slow
 def test_95_percent_intervals_hold_the_closed_form() -> None:
     """60 draws of 12 batches of Gaussian noise; 95 % less 3 standard errors, or more."""
     random, held = torch.manual_seed(3), 0

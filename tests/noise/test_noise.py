@@ -89,6 +89,7 @@ def test_interval_is_the_jackknife_of_log_variance(sampling: str, factor: float)
     assert (measured.batch_size, measured.batches, measured.sampling) == (5, 6, sampling)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.0, 0.5], ids=["normal", "log-normal size"])
 @pytest.mark.parametrize(("n", "b", "k"), [(256, 16, 8), (256, 16, 16), (1024, 16, 32)])
 def test_intervals_of_pieces_that_are_half_or_all_of_the_samples_cover_c2(

@@ -189,6 +189,7 @@ def test_ratios_are_taken_within_a_round_from_all_its_turns() -> None:
     assert (verdict["against"], verdict["at_least"], verdict["met"]) == ("bare", 0.9, False)
 
 
+@pytest.mark.slow
 def test_an_unknown_cell_ends_in_one_line() -> None:
     line = python(ROOT, "-m", "benchmarks.run", "quick", "small-33").error()
     assert line.startswith("error: there is no small-33")

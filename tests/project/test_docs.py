@@ -103,6 +103,7 @@ PICTURES = [file for file in sorted((ROOT / "docs").glob("*.py")) if "__main__" 
 MEASURES = [["-m", f"benchmarks.{name}"] for name in ("run", "gpu", "reproducible")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", [*([str(file)] for file in PICTURES), *MEASURES], ids=str)
 def test_a_program_says_what_it_does_when_asked(program: list[str], tmp_path: Path) -> None:
     done = python(tmp_path, *program, "--help", PYTHONPATH=f"{ROOT}:{ROOT / 'src'}").good()

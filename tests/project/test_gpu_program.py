@@ -39,6 +39,7 @@ def items(file: Path) -> dict[str, Any]:
     return {item["item"]: item for item in part["items"]}
 
 
+@pytest.mark.slow
 def test_check_and_speed_are_done_without_what_a_bare_machine_lacks(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from benchmarks.gpu.__main__ import one_part\n"
@@ -107,6 +108,7 @@ def alive(process: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("waits", [True, False])
 def test_nothing_survives_a_program_out_of_time_or_ended(tmp_path: Path, waits: bool) -> None:
     """A grandchild in a session of its own, too."""

@@ -70,12 +70,14 @@ def test_help_lists_every_target(place: Path) -> None:
     assert succeed(place, "make") == succeed(place, "make help")
 
 
+@pytest.mark.slow
 def test_train(place: Path) -> None:
     out = succeed(place, f'make train ARGS="{SHORT} tracking=none"')
     assert "test accuracy" in out
     assert len(list(place.glob("runs/digits-resnet8-graduated-*/checkpoint.pt"))) == 1
 
 
+@pytest.mark.slow
 def test_sweep_and_its_status(place: Path) -> None:
     words = f"{SHORT} p=1 split=1 seed=0,1 tracking=none"
     assert "2 finished" in succeed(place, f'make sweep ARGS="{words}"')
@@ -89,6 +91,7 @@ def test_table(recorded: Path) -> None:
     assert pl.read_csv(recorded / "runs" / "table.csv").height == 6
 
 
+@pytest.mark.slow
 def test_report(recorded: Path) -> None:
     """Also of a folder whose name has blanks."""
     (recorded / "runs").rename(recorded / "my runs")
@@ -96,12 +99,14 @@ def test_report(recorded: Path) -> None:
     assert "<html" in (recorded / "else where" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_power(recorded: Path) -> None:
     out = succeed(recorded, 'make power ARGS="difference=1 margin=0.5"')
     assert "p = 0.5" in out
     assert "p = 1" in out
 
 
+@pytest.mark.slow
 def test_dashboard(recorded: Path) -> None:
     """Without a display it says which page to open; again, it keeps the page of the same runs."""
     page = recorded / "report" / "index.html"
@@ -111,12 +116,14 @@ def test_dashboard(recorded: Path) -> None:
     assert page.stat().st_mtime_ns == written
 
 
+@pytest.mark.slow
 def test_sharpness(place: Path, program: Callable[..., object]) -> None:
     program(*TINY, "tracking=none")
     assert "1 measured" in succeed(place, "make sharpness ARGS=samples=50")
     assert len(list(place.glob("runs/*/sharpness.json"))) == 1
 
 
+@pytest.mark.slow
 def test_sync(place: Path, program: Callable[..., object]) -> None:
     program(*TINY)
     with WandbServer() as server:
@@ -125,6 +132,7 @@ def test_sync(place: Path, program: Callable[..., object]) -> None:
         assert run.received == [1, 2, 3]
 
 
+@pytest.mark.slow
 def test_theory(place: Path) -> None:
     before = (place / "results" / "theory" / "decay_rates.csv").read_bytes()
     succeed(place, 'make theory ARGS="study=decay_rates output=again"')
@@ -145,6 +153,7 @@ def test_noise(place: Path) -> None:
         assert f"study={study}" in page
 
 
+@pytest.mark.slow
 def test_study(place: Path) -> None:
     """The rows and both tables are those of the records: nothing changes."""
     files = [place / name for name in ("results/rows.yaml", "README.md", "results/README.md")]

@@ -667,6 +667,7 @@ def test_agreement_of_few_seeds_in_steps_of_accuracy_is_no_verdict(tmp_path: Pat
         assert f"counts as {100 * floor:.2f}" in lines[-1]
 
 
+@pytest.mark.slow
 def test_a_sweep_with_runs_that_are_not_there_yet_has_its_report(tmp_path: Path) -> None:
     """Of three runs two are finished, one was never started, as while a sweep runs."""
     folders = record_runs(tmp_path, "p=0.5", seeds=range(3))

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import pytest
 from conftest import ROOT, python
-from forked import shared_forge
+from forked import forge
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
@@ -135,6 +135,7 @@ def site(mixed: Path) -> Path:
     return mixed.parent / "report"
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_bytes_again(mixed: Path, site: Path) -> None:
     before = bytes_of(site)
     done = python(mixed.parent, "-m", "igo", "report", f"runs={mixed}", f"output={site}").good()
@@ -285,7 +286,7 @@ def test_what_cannot_be_is_said_before_anything_is_read(
 
 def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
     typed = (f"runs={tmp_path}", f"output={tmp_path / 'report'}")
-    assert shared_forge().run(tmp_path, *typed, command="report").error() == (
+    assert forge.run(tmp_path, *typed, command="report").error() == (
         f"error: runs={tmp_path} is not allowed: it holds no runs (folders with a config.yaml)"
     )
     assert not (tmp_path / "report").exists()

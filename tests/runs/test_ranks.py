@@ -522,6 +522,7 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(tmp_path: Path, alone: 
     assert sorted(rows) == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_feedback_goes_on_where_other_ranks_have_no_record(tmp_path: Path) -> None:
     """Stage 2 has not the k_m of the plan; two ranks are killed in stage 3 and go on."""
     arguments = (
@@ -603,6 +604,7 @@ def test_ranks_told_otherwise_end_in_one_line(typed: str, line: str, tmp_path: P
     assert not list(tmp_path.glob("runs/*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
@@ -644,6 +646,7 @@ def test_a_folder_in_use_and_a_wrong_setting_are_one_line(tmp_path: Path) -> Non
     assert ended.others[0][2] == ""
 
 
+@pytest.mark.slow
 def test_a_sweep_trains_its_runs_one_after_the_other(tmp_path: Path) -> None:
     """A process group for each; a run that fails on all ranks does not stop the next."""
     runs = ("-m", *TINY, SILENT, "learning_rate=1e30,0.1", "engine.precision=fp32")

@@ -115,6 +115,7 @@ DEATHS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_at_every_kind_of_moment_it_ends_the_same(
     tmp_path: Path, uninterrupted: Uninterrupted, kind: str
@@ -292,6 +293,7 @@ def test_control_c_before_the_run_ends_it_at_once(tmp_path: Path) -> None:
         assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
     """SIGINT goes to the whole process group: to W&B's own process too."""
     arguments = (*TINY, "epochs=4000", "schedule.stages=2")

@@ -253,6 +253,7 @@ def test_a_closed_pipe_ends_quietly(typed: tuple[str, ...], tmp_path: Path) -> N
     assert process.returncode == 141
 
 
+@pytest.mark.slow
 def test_a_run_whose_output_nobody_reads_can_be_continued(tmp_path: Path) -> None:
     arguments = command(tmp_path, *TINY, "tracking=none")
     with subprocess.Popen(

@@ -198,6 +198,7 @@ def test_killed_online_it_sends_each_row_once(tmp_path: Path) -> None:
     assert run.exit_code == 0
 
 
+@pytest.mark.slow
 def test_an_unreachable_server_costs_no_training_and_no_row(tmp_path: Path) -> None:
     ended = forge.run(
         tmp_path, *TINY, "tracking.mode=online",

@@ -92,6 +92,7 @@ def artifacts(place: Path) -> list[dict[str, object]]:
     return [e for f in folders for kind, e in wandb_files.entries(f) if kind == "artifact"]
 
 
+@pytest.mark.slow
 def test_a_finished_run_brings_its_model_to_wandb_once(tmp_path: Path) -> None:
     typed = (*OFFLINE, "tracking.artifact=true")
     death = Death("igo.runs.checkpoint.save", 2, "after")

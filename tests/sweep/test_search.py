@@ -151,6 +151,7 @@ def test_what_is_typed_comes_on_top_and_the_seed_draws_others(
 FAILING = ("hydra.sweeper.params=null", "hydra.sweeper.n_trials=4")
 
 
+@pytest.mark.slow
 def test_a_trial_that_fails_does_not_end_the_search(tmp_path: Path) -> None:
     ended = search(tmp_path, *FAILING, "learning_rate=choice(0.1,1e30)", launcher="local").good()
     assert "the loss or its gradient is not finite at update" in ended.stderr
@@ -184,6 +185,7 @@ def test_without_optuna_it_says_what_to_install(tmp_path: Path) -> None:
     assert ended.error().endswith("pip install -e '.[search]'")
 
 
+@pytest.mark.slow
 def test_each_kind_of_values_is_drawn_as_hydra_means_it(tmp_path: Path) -> None:
     """Whole numbers below the range's end, texts as they are typed, lists, and null."""
     typed = (

@@ -141,6 +141,7 @@ def test_a_reason_that_many_runs_share_is_said_once(program: Program, tmp_path: 
     assert summary.startswith("failed: 3 runs (seed=0; seed=1; seed=2): ")
 
 
+@pytest.mark.slow
 def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1")
     program(*sweep).good()
@@ -204,6 +205,7 @@ def finish(program: Program, tmp_path: Path) -> None:
         assert records(folder_of(tmp_path, *settings)) == alone(*settings)
 
 
+@pytest.mark.slow
 def test_a_killed_run_stops_no_other_and_resumes(
     started: subprocess.Popen[str], program: Program, tmp_path: Path
 ) -> None:
@@ -218,6 +220,7 @@ def test_a_killed_run_stops_no_other_and_resumes(
     finish(program, tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "tell"),
     [

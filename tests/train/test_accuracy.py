@@ -14,6 +14,7 @@ def final_accuracy(tmp_path: Path) -> float:
     return float(records(run_folder(tmp_path))[-1]["test/accuracy"])
 
 
+@pytest.mark.slow
 def test_the_default_run_reads_digits(program: Program, tmp_path: Path) -> None:
     program().good()
     assert final_accuracy(tmp_path) >= 0.97

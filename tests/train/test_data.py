@@ -470,6 +470,7 @@ def copied(folders: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folders, tmp_path / "imagenet"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
 def test_a_damaged_image_is_named(damage: str, workers: int, copied: Path) -> None:

@@ -30,6 +30,7 @@ def on_fake_gpu(tmp_path: Path) -> Any:
     return call
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "overrides",
     [
@@ -51,6 +52,7 @@ def test_a_run_has_the_bits_of_the_cpu(overrides: tuple[str, ...], on_fake_gpu: 
     assert theirs["reads"] == theirs["copies"] == 0
 
 
+@pytest.mark.slow
 def test_a_model_of_timms_is_the_same_within_rounding(on_fake_gpu: Any) -> None:
     """Swish, squeeze and excite, convolutions by groups: other kernels for other devices.
 
@@ -72,6 +74,7 @@ def crossings(name: str, on_fake_gpu: Any, *arguments: str) -> list[tuple[int, i
     return [(run["reads"], run["copies"]) for run in runs]
 
 
+@pytest.mark.slow
 def test_more_steps_cross_over_no_more_often(on_fake_gpu: Any) -> None:
     """What waits for a GPU, and what is copied to it, goes by epochs and stages."""
     few, many = crossings("train", on_fake_gpu, "gpu")
@@ -79,6 +82,7 @@ def test_more_steps_cross_over_no_more_often(on_fake_gpu: Any) -> None:
     assert min(few) > 0
 
 
+@pytest.mark.slow
 def test_code_that_is_wrong_on_a_gpu_is_noticed(on_fake_gpu: Any) -> None:
     assert "of the host" in on_fake_gpu("mutated", "offset", *RUN, NARROW)["wrong"]
     for mutant, what in (("item", 0), ("mask", 0), ("copy", 1)):
@@ -86,6 +90,7 @@ def test_code_that_is_wrong_on_a_gpu_is_noticed(on_fake_gpu: Any) -> None:
         assert many[what] - few[what] == 8, mutant
 
 
+@pytest.mark.slow
 def test_measurements_on_request_have_the_bits_of_the_cpu(on_fake_gpu: Any) -> None:
     """Sharpness, and C² of single samples."""
     ours, theirs = (on_fake_gpu("measure", where, *RUN, NARROW) for where in ("gpu", "cpu"))

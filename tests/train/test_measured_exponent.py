@@ -18,6 +18,7 @@ from igo.runs.exponent import usable
 ASK = (*TINY, "tracking=none", "engine.precision=fp32", "schedule.noise_exponent=measured")
 
 
+@pytest.mark.slow
 def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path: Path) -> None:
     asked = (*ASK, "learning_rate=0.05", "noise.batches=12")
     first = forge.run(tmp_path, *asked).good()
@@ -40,6 +41,7 @@ def test_a_run_takes_the_rho_that_measure_noise_says_and_is_found_again(tmp_path
     assert "finished before" in as_number.stdout, as_number.stderr
 
 
+@pytest.mark.slow
 def test_a_step_beyond_the_edge_is_refused_before_any_training(tmp_path: Path) -> None:
     line = forge.run(tmp_path, *ASK, "learning_rate=1000").error()
     assert "schedule.noise_exponent=measured is not allowed: learning_rate=1000" in line

@@ -28,6 +28,7 @@ KERNELS = {
 STEPS, SIDE = {"AVX2": 200, "this machine's": 50}, 56  # with AVX512 nothing ever crashed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernels", KERNELS)
 def test_narrow_models_train_to_the_end_by_right_gradients(kernels: str, tmp_path: Path) -> None:
     steps = STEPS[kernels]

@@ -215,6 +215,7 @@ def test_omp_dynamic_is_taken_out_with_a_warning(
     assert not capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_with_omp_dynamic_ends(interpreter: Program, tmp_path: Path) -> None:
     """On a busy machine it spun for ever in a backward pass of two threads, of the trial too."""
     ended = interpreter(

@@ -55,6 +55,7 @@ def test_equal_arms_are_equal_if_the_sensitivity_arm_differs():
     assert verdicts(insensitive.equal) == {"undecided"}
 
 
+@pytest.mark.slow
 def test_different_arms_are_refuted_with_and_without_sensitivity():
     for of_sensitivity in (0.5, 1.5):
         judged = study(BETTER | {name(3, COMMON): 3.0, SENSITIVITY: of_sensitivity})

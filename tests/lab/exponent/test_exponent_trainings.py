@@ -83,6 +83,7 @@ def test_a_stop_while_the_images_are_written_leaves_no_file_of_a_part(tmp_path, 
     assert not (tmp_path / "stream.npz").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("question", list(answers.OF))
 def test_the_page_follows_from_the_records(question):
     page = ROOT / "results" / "exponent" / f"{question}.md"
@@ -93,6 +94,7 @@ def test_the_page_follows_from_the_records(question):
     assert answers.page_of(question, runs, range(of.seeds)) == page.read_text()
 
 
+@pytest.mark.slow
 def test_the_page_of_the_repetition_follows_from_the_records():
     page = ROOT / "results" / "exponent" / "stream_again.md"
     runs = of_archives(pattern="exponent_stream.tar.xz")

@@ -11,6 +11,7 @@ def theory(folder, *arguments):
     return python(folder, "-m", "lab.theory", *arguments, PYTHONPATH=f"{ROOT}:{ROOT / 'src'}")
 
 
+@pytest.mark.slow
 def test_studies_write_their_files_and_the_page_keeps_rows_of_earlier_runs(tmp_path, program):
     theory(tmp_path, "study=[movement,decay_rates]", "output=out", "seed=3").good()
     before = (tmp_path / "out" / "minimisers_move.csv").read_bytes()
