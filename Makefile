@@ -133,7 +133,7 @@ test-faults: $(READY)-dev  ## kill runs, fill disks, damage files, cut off W&B; 
 
 test-slurm: $(READY)-dev  ## sweeps on a real SLURM daemon, which is installed if it is missing (Debian, as root)
 	tests/slurm/install.sh
-	$(PYTEST) -n 0 -m slurm tests/slurm $(ARGS)
+	$(PYTEST) -n 0 $(LONG) -m slurm tests/slurm $(ARGS)
 
 examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
 	$(PYTEST) $(LONG) -m examples tests/project/test_examples.py tests/adapters/test_adapters.py tests/contract $(ARGS)
