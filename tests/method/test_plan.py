@@ -158,6 +158,29 @@ def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_i
     assert not warm.is_that_of(bare.identity)
 
 
+def test_exponential_decays_by_samples_after_the_warm_up() -> None:
+    """decay^e after e epochs of 1,000; the warm-up is 100, later stages begin at 400, 700, 1000."""
+    plan = igo.plan(
+        "exponential", n=1000, samples=1300, stages=4, warmup=100, decay=0.5, learning_rate=0.1,
+        batch_size=10,
+    )  # fmt: skip
+    phis = {row.stage: row.phi_m for row in plan.stages}
+    assert [*phis.values()] == pytest.approx([0.5**e for e in (0, 0.3, 0.6, 0.9)], rel=1e-12)
+
+
+@pytest.mark.parametrize("multiple", [2, 3, 8])
+def test_batches_are_on_the_grid_by_the_fewest_more_that_do_it(multiple: int) -> None:
+    arguments: dict[str, Any] = {"n": 1000, "epochs": 4, "learning_rate": 1, "split": 0}
+    free, on_grid = (
+        igo.plan("linear", **arguments, batch_size=24, batch_multiple=grid).stages
+        for grid in (1, multiple)
+    )
+    for before, row, planned in zip(on_grid, on_grid[1:], free[1:], strict=False):
+        more = range(planned.batches, before.batches + 1)
+        fitting = [k for k in more if -(-1000 // k) % multiple == 0]
+        assert row.batches == next(iter(fitting), planned.batches)
+
+
 def test_the_shortest_warm_up_has_an_effect() -> None:
     """Batches of 10: 11 samples leave the first update η_1 10/11; 10 would leave it η_1."""
     plan = igo.plan("cosine", **THOUSAND, warmup=11)
