@@ -90,7 +90,7 @@ bench-lesser: $(READY)-bench  ## make bench as on a CPU without AVX512 (ARGS="re
 gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(ARGS)
 
-test: lint types unit  ## lint, types and all tests that take seconds each
+test: lint types unit  ## lint, types and the quick tests, ten minutes
 
 lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
@@ -116,13 +116,13 @@ COMPUTE := $(addprefix tests/train/test_,engine.py models.py loop.py finite.py g
 
 test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
-		$(LESSER) $(PYTEST) $(COMPUTE) $(ARGS); \
+		$(LESSER) $(PYTEST) -m 'not long and not gpu' $(COMPUTE) $(ARGS); \
 	else echo "this CPU has no AVX512: make unit is this test"; fi
 
 test-gpu: $(READY)-dev  ## the tests that need a GPU
 	$(PYTEST) -n 0 -m gpu $(ARGS)
 
-test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that take minutes: studies, commands of the pages, W&B agents, the report in a browser
+test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that are too long for make test: sweeps, studies, commands of the pages, W&B agents, the report in a browser
 	$(PYTEST) $(LONG) -m slow $(ARGS)
 
 test-long: $(READY)-dev $(READY)-bench  ## the tests that take longer than CI has: Fashion-MNIST to 90 %, all theory, half an hour

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import pytest
 import torch
@@ -23,9 +23,6 @@ from igo.config.load import load
 from igo.config.schema import Config
 from igo.method import batches, orders
 from igo.sweep.jobs import Composer
-
-if TYPE_CHECKING:
-    pass
 
 ROOT = Path(__file__).parents[1]
 TINY = (
