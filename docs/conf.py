@@ -19,10 +19,7 @@ release = metadata.version("igo")
 root_doc = "README"
 include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
-    "results/*/README.md", "results/exponent/protocol.md",
-    "results/exponent/stream.md", "results/exponent/stream_again.md",
-    "results/exponent/momentum.md", "results/exponent/sizes.md", "results/exponent/batchnorm.md",
-    "results/exponent/methods.md", "results/exponent/critical.md", "results/last_batch/table.md",
+    "results/*/README.md", "results/last_batch/table.md",
 ]  # fmt: skip
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 highlight_language = "text"
@@ -52,13 +49,9 @@ CONTENTS = {
         "docs/idea docs/own-loop docs/measure-the-noise docs/add-a-schedule docs/examples docs/api"
     ),
     "Train": "docs/data docs/configuration docs/runs docs/sweeps docs/cluster docs/distributed",
-    "Measure": "docs/noise docs/sharpness docs/report docs/symbols docs/exponent",
+    "Measure": "docs/noise docs/sharpness docs/report docs/symbols",
     "Results": (
-        "results/README results/protocol results/tuning results/*/README"
-        " results/exponent/protocol results/exponent/stream results/exponent/momentum"
-        " results/exponent/stream_again results/exponent/sizes results/exponent/batchnorm"
-        " results/exponent/methods results/exponent/critical"
-        " results/last_batch/table"
+        "results/README results/protocol results/tuning results/*/README results/last_batch/table"
     ),
     "What holds": "docs/contract docs/reliability docs/performance docs/gpu docs/log",
     "Change it": "CONTRIBUTING docs/architecture CHANGELOG",

@@ -1,4 +1,4 @@
-"""The programs that make results/: ``lab.theory``, ``lab.exponent``, ``lab.noise``, ``lab.study``.
+"""The programs that make results/: ``lab.theory``, ``lab.noise``, ``lab.study``.
 
 lab imports igo. igo never imports lab, and lab is not in the wheel.
 """

@@ -29,7 +29,6 @@ def test_every_option_composes_checks_and_plans(option: str, tmp_path: Path) -> 
     more = {
         "model=resnet34": lambda: ["dataset=cifar10"],
         "dataset=arrays": lambda: [f"dataset.file={write_npz(tmp_path / 'own.npz')}"],
-        "experiment=exponent_small": lambda: [f"dataset.file={write_npz(tmp_path / 'own.npz')}"],
         "dataset=folder": lambda: [f"dataset.root={write_images(tmp_path / 'own')}"],
     }.get(option, list)()
     plan = make_plan(configure(option, f"data_dir={tmp_path}", *more))

@@ -35,7 +35,6 @@ NOT_HERE = {
     r"^make (dashboard|sync|docs)": TESTS,
     r"^python -m lab\.(theory|noise)$": "takes many minutes: test_targets.py runs a short form",
     r"^python -m lab\.theory ": "tests/lab/theory/test_command_line.py runs all studies",
-    r"^python -m lab\.exponent": "takes up to an hour: tests/lab/exponent",
     r"^python -m benchmarks\.|^make bench": "measures for many minutes: test_benchmarks.py",
     r"^(git clone|pip install|source) ": "sets up a machine",
     r"^git tag |^bash \.ci/package|^python -m build": "a release: .github/workflows/release.yml",
