@@ -12,7 +12,7 @@ RUNS   ?= runs
 OUT    ?= report
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples contract coverage mutants study reproduce reproducible docs lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples coverage mutants study reproduce reproducible docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -136,11 +136,7 @@ test-slurm: $(READY)-dev  ## sweeps on a real SLURM daemon, which is installed i
 	$(PYTEST) -n 0 $(LONG) -m slurm tests/slurm $(ARGS)
 
 examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
-	$(PYTEST) $(LONG) -m examples tests/project/test_examples.py tests/adapters/test_adapters.py tests/contract $(ARGS)
-
-contract: $(READY)-dev $(READY)-examples  ## what other batch size schedulers do with the same schedule, written to docs/contract.md
-	PYTHONPATH=src:tests OMP_NUM_THREADS=1 $(BIN)/python -m contract.program
-	$(PYTEST) $(LONG) -m contract tests/contract $(ARGS)
+	$(PYTEST) $(LONG) -m examples tests/project/test_examples.py tests/adapters $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## line coverage of src/igo and lab by all tests but faults, slurm and gpu, and by the programs that they start: an hour

@@ -53,7 +53,7 @@ CONTENTS = {
     "Results": (
         "results/README results/protocol results/tuning results/*/README results/last_batch/table"
     ),
-    "What holds": "docs/contract docs/reliability docs/performance docs/gpu docs/log",
+    "What holds": "docs/reliability docs/performance docs/gpu docs/log",
     "Change it": "CONTRIBUTING docs/architecture CHANGELOG",
 }
 

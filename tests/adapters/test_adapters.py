@@ -8,11 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from contract.checks import on_ranks
-from contract.job import Job, Numbers, Ran, loss_of, network
-from contract.ours import ranks
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from ways import Job, Numbers, Ran, loss_of, network, on_ranks, ranks
 
 import igo
 from igo.ground.errors import UserError
@@ -249,7 +247,7 @@ def in_lightning(job: Job) -> Ran:
     settings = {"devices": 2, "strategy": "ddp"} if ranks() > 1 else {}
     data: Any = torch.linspace(-1000, 3000, 21, dtype=torch.float64).unsqueeze(1)
     fit(job.path, graduated(plan), data=data, model=model, max_epochs=2, **settings)
-    ran = Ran(promised=plan.updates)
+    ran = Ran()
     for parameter in model.parameters():
         ran.add(torch.zeros(1), parameter.item(), RATE)
     return ran

@@ -1,4 +1,4 @@
-"""The sampler by itself; what loaders and trainers make of it is in tests/contract."""
+"""The sampler by itself; what loaders and trainers make of it is in tests/adapters."""
 
 from __future__ import annotations
 

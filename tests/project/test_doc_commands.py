@@ -30,7 +30,7 @@ NOT_HERE = {
     r"LAUNCHER=slurm|^srun ": "needs SLURM: make test-slurm",
     r"^make gpu(?! ARGS=dry)": "needs a GPU",
     r"^make gpu ARGS=dry": TESTS,
-    r"^make (test|lint|unit|types|examples|contract|coverage|mutants)|^bash \.ci|^mutmut ": TESTS,
+    r"^make (test|lint|unit|types|examples|coverage|mutants)|^bash \.ci|^mutmut ": TESTS,
     r"^make (theory|noise|bench|study|reproduce|reproducible|lock|help|setup)": TESTS,
     r"^make (dashboard|sync|docs)": TESTS,
     r"^python -m lab\.(theory|noise)$": "takes many minutes: test_targets.py runs a short form",

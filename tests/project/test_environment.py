@@ -130,7 +130,6 @@ def test_no_registry_is_named() -> None:
         ("test-slow", ["train", "dev", "bench", "examples", "docs"]),
         ("test-long", ["train", "dev", "bench"]),
         ("examples", ["train", "dev", "examples"]),
-        ("contract", ["train", "dev", "examples"]),
         ("docs", ["train", "examples", "docs"]),
     ],
 )

@@ -29,7 +29,6 @@ ELSEWHERE = {  # not run here, and who runs them
     "test-faults": "CI",
     "test-slurm": "CI, as root",
     "examples": "CI",
-    "contract": "CI",
     "gpu": "test_gpu_program.py",
     "coverage": "a person: an hour, of all tests",
     "mutants": "a person: an hour",

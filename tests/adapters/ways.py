@@ -1,24 +1,105 @@
-"""This project's ways: a plain loop, Lightning, Hugging Face's Trainer, Accelerate."""
+"""One schedule in a plain loop, in Lightning, in Hugging Face's Trainer and with Accelerate.
+
+60 samples in four epochs: η falls and b rises after the second one.
+"""
 
 from __future__ import annotations
 
+import json
+import multiprocessing
 import os
-from typing import Any
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 import igo
-from contract.job import FIRST_RATE, Job, Killed, Numbers, Ran, loss_of, network
+from igo.method.plan import Plan
+
+N, EPOCHS, RATE, RANKS = 60, 4, 0.1, 2
+PATIENCE = 600  # seconds
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train. ``stop``: save a checkpoint after that many updates, and go no further."""
+
+    folder: str
+    n: int = N
+    workers: int = 0
+    stop: int | None = None
+    resume: bool = False
+    gamma: float = 0.5
+
+    @property
+    def path(self) -> Path:
+        return Path(self.folder)
+
+    @property
+    def plan(self) -> Plan:
+        return igo.plan(
+            "step", n=self.n, epochs=EPOCHS, stages=2, learning_rate=RATE, batch_size=8,
+            gamma=self.gamma, split=0.5,
+        )  # fmt: skip
+
+
+class Row(NamedTuple):
+    """An update: the samples that it saw here, the batch size that was logged, the rate it had."""
+
+    samples: list[int]
+    logged: float
+    rate: float
+
+
+@dataclass
+class Ran:
+    """What was trained."""
+
+    rows: list[Row] = field(default_factory=list)
+
+    def add(self, samples: Tensor, logged: float, rate: float) -> None:
+        self.rows.append(Row(sorted(samples.flatten().int().tolist()), float(logged), float(rate)))
+
+
+class Killed(Exception):
+    """The process ends here, as far as the training loop can tell."""
+
+
+class Numbers(Dataset[Tensor]):
+    """Sample i is the number i, so that a batch says what is in it."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> Tensor:
+        return torch.tensor([float(index)])
+
+
+def network() -> nn.Module:
+    """The smallest model that has a loss and a gradient."""
+    return nn.Linear(1, 1)
+
+
+def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
+    return model(batch / 1000).square().mean()
 
 
 def plain(job: Job) -> Ran:
     """The five lines."""
     plan = job.plan
     model: torch.nn.Module = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=FIRST_RATE)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
     if ranks() > 1:
         torch.distributed.init_process_group("gloo")
         model = DistributedDataParallel(model)
@@ -27,7 +108,7 @@ def plain(job: Job) -> Ran:
         Numbers(job.n),
         batch_sampler=batches,
         num_workers=job.workers,
-        persistent_workers=job.persistent,
+        persistent_workers=job.workers > 0,
     )
     schedule = igo.Schedule(optimizer, batches)
     kept = job.path / "plain.pt"
@@ -35,7 +116,7 @@ def plain(job: Job) -> Ran:
         saved = torch.load(kept, weights_only=True)
         optimizer.load_state_dict(saved["optimizer"])
         batches.load_state_dict(saved["batches"])
-    ran = Ran(promised=plan.updates)
+    ran = Ran()
     for _ in batches.epochs():
         for batch in loader:
             update = schedule.step()
@@ -58,13 +139,13 @@ def lightning(job: Job) -> Ran:
 
     from igo.adapters.lightning import Graduated
 
-    ran = Ran(promised=job.plan.updates)
+    ran = Ran()
     graduated = Graduated(job.plan, seed=0)
 
     class Data(LightningDataModule):
         def train_dataloader(self) -> DataLoader[Any]:
             return graduated.loader(
-                Numbers(job.n), num_workers=job.workers, persistent_workers=job.persistent
+                Numbers(job.n), num_workers=job.workers, persistent_workers=job.workers > 0
             )
 
     class Module(LightningModule):
@@ -76,7 +157,7 @@ def lightning(job: Job) -> Ran:
             return loss_of(self.network, batch)
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.SGD(self.parameters(), lr=FIRST_RATE)
+            return torch.optim.SGD(self.parameters(), lr=RATE)
 
     class Recorder(Callback):
         def on_train_batch_start(self, *_: Any) -> None:
@@ -92,7 +173,7 @@ def lightning(job: Job) -> Ran:
 
     saving = ModelCheckpoint(job.path, filename="c", every_n_train_steps=job.stop or 10**6)
     trainer = Trainer(
-        max_epochs=job.epochs, callbacks=[graduated, saving, Recorder()], accelerator="cpu",
+        max_epochs=EPOCHS, callbacks=[graduated, saving, Recorder()], accelerator="cpu",
         devices=ranks(), strategy="ddp" if ranks() > 1 else "auto", use_distributed_sampler=False,
         logger=False, enable_progress_bar=False, enable_model_summary=False,
         default_root_dir=job.path,
@@ -111,7 +192,7 @@ def transformers(job: Job) -> Ran:
 
     from igo.adapters.transformers import Trainer
 
-    ran = Ran(promised=job.plan.updates)
+    ran = Ran()
     seen: list[Tensor] = []
 
     class Model(torch.nn.Module):
@@ -133,10 +214,10 @@ def transformers(job: Job) -> Ran:
                 ran.add(seen[-1], logs["b_m"], logs["learning_rate"])
 
     arguments = TrainingArguments(
-        str(job.path), learning_rate=FIRST_RATE, optim="sgd", logging_steps=1, report_to="none",
+        str(job.path), learning_rate=RATE, optim="sgd", logging_steps=1, report_to="none",
         logging_strategy="steps", save_strategy="steps" if job.stop else "no", disable_tqdm=True,
         save_steps=job.stop or 10**6, use_cpu=True, dataloader_num_workers=job.workers, seed=0,
-        dataloader_persistent_workers=job.persistent,
+        dataloader_persistent_workers=job.workers > 0,
     )  # fmt: skip
     data = [{"x": torch.tensor([float(i)]), "labels": 0} for i in range(job.n)]
     trainer = Trainer(Model(), arguments, train_dataset=data, callbacks=[Recorder()], plan=job.plan)
@@ -158,18 +239,18 @@ def accelerate(job: Job) -> Ran:
     accelerator = Accelerator(cpu=True)
     batches = igo.BatchSampler(plan, seed=0)
     bare = network()
-    model, optimizer = accelerator.prepare(bare, torch.optim.SGD(bare.parameters(), lr=FIRST_RATE))
+    model, optimizer = accelerator.prepare(bare, torch.optim.SGD(bare.parameters(), lr=RATE))
     loader = DataLoader(
         Numbers(job.n),
         batch_sampler=batches,
         num_workers=job.workers,
-        persistent_workers=job.persistent,
+        persistent_workers=job.workers > 0,
     )
     loader = prepare(accelerator, loader)
     schedule = accelerator.prepare(igo.Schedule(optimizer, batches))
     if job.resume:
         accelerator.load_state(str(job.path / "state"))
-    ran = Ran(promised=plan.updates)
+    ran = Ran()
     for _ in batches.epochs():
         for batch in loader:
             update = schedule.step()
@@ -194,9 +275,46 @@ def _float32(number: float) -> float:
     return float(torch.tensor(number))
 
 
-WAYS = {
+Way = Callable[[Job], Ran]
+WAYS: dict[str, Way] = {
     "plain": plain,
     "lightning": lightning,
     "transformers": transformers,
     "accelerate": accelerate,
 }
+
+
+def on_ranks(way: Way, job: Job) -> list[Ran]:
+    """Train in two forked processes, with the environment that torchrun gives; what each saw."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = int(listener.getsockname()[1])
+    context = multiprocessing.get_context("fork")  # the libraries are imported already
+    started = [
+        context.Process(target=_rank, args=(way, job, rank, port), daemon=True)
+        for rank in range(RANKS)
+    ]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(PATIENCE)
+    for path in sorted(job.path.glob("error-*.txt")):
+        raise RuntimeError(path.read_text())
+    saved = [json.loads((job.path / f"rank-{rank}.json").read_text()) for rank in range(RANKS)]
+    return [Ran([Row(*row) for row in rank["rows"]]) for rank in saved]
+
+
+def _rank(way: Way, job: Job, rank: int, port: int) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=str(RANKS),
+        LOCAL_WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="ways",
+    )  # fmt: skip
+    if "accelerate" in sys.modules:  # it remembers that this process was alone
+        state = sys.modules["accelerate.state"]
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+    try:
+        (job.path / f"rank-{rank}.json").write_text(json.dumps(asdict(way(job))))
+    except BaseException:
+        (job.path / f"error-{rank}.txt").write_text(traceback.format_exc())
+        raise
