@@ -1,8 +1,8 @@
 """(e) The bare limit: forward, backward and optimizer step on one tensor that never changes.
 
 There is no data, no augmentation, no sum and no progress bar: only PyTorch's arithmetic. It takes
-the fastest form of these: this hardware's precision or fp32, channels_last or not, and on a GPU a
-CUDA graph or not. On a CPU freed memory stays in the process, as in this project.
+the fastest form of these: this hardware's precision or fp32, channels_last or not. On a CPU freed
+memory stays in the process, as in this project.
 """
 
 from __future__ import annotations
@@ -36,7 +36,6 @@ class Form:
     device: torch.device
     autocast: torch.dtype | None
     layout: torch.memory_format
-    graph: bool = False
 
 
 def train(config: Config, turns: Turns) -> nn.Module:
@@ -62,7 +61,6 @@ def train(config: Config, turns: Turns) -> nn.Module:
         kept = images.train_batches([order[-1], order[0]], 0)
         fixed = {len(batch[1]): batch for batch in kept}
         if fixed.keys() != steps.keys():
-            steps = {}  # frees the memory of the old graph
             steps = {b: step(form, network, optimizer, fixed[b]) for b in fixed}
         turns.begin()
         for size in sizes:
@@ -86,32 +84,9 @@ def update(
 def step(
     form: Form, network: nn.Module, optimizer: torch.optim.Optimizer, batch: tuple[Tensor, Tensor]
 ) -> Step:
-    """A function that makes an update on this batch at each call.
-
-    A graph keeps the learning rate of its capture. This does not change the time.
-    """
+    """A function that makes an update on this batch at each call."""
     images = batch[0].contiguous(memory_format=form.layout)
-    once = partial(update, form, network, optimizer, images, batch[1])
-    return captured(once) if form.graph else once
-
-
-def captured(once: Step) -> Step:
-    """A function that replays a CUDA graph of a step."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(3):
-            once()
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
-        loss = once()
-
-    def replay() -> Tensor:
-        graph.replay()
-        return loss
-
-    return replay
+    return partial(update, form, network, optimizer, images, batch[1])
 
 
 def fastest(
@@ -119,8 +94,7 @@ def fastest(
 ) -> Form:
     """The form that is fastest in a short trial; the first one is that of this project."""
     layouts = (torch.channels_last, torch.contiguous_format)
-    graphs = (False, True) if device.type == "cuda" else (False,)
-    kinds = itertools.product(dict.fromkeys((autocast, None)), layouts, graphs)
+    kinds = itertools.product(dict.fromkeys((autocast, None)), layouts)
     forms = [Form(device, *kind) for kind in kinds]
     if config.engine.precision != "auto":
         forms = [form for form in forms if form.autocast is autocast]

@@ -1,4 +1,4 @@
-"""Correctness on this GPU: the tests marked gpu, equal bits, graphs, memory, waits in a step."""
+"""Correctness on this GPU: the tests marked gpu, equal bits, memory, waits in a step."""
 
 from __future__ import annotations
 
@@ -28,9 +28,7 @@ from igo.train.epoch import train_epoch
 from igo.train.state import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
-TESTS = [
-    f"tests/train/test_{name}.py" for name in ("engine", "optim", "augment", "data", "graphs_gpu")
-]
+TESTS = [f"tests/train/test_{name}.py" for name in ("engine", "optim", "augment", "data")]
 LONG = ("dataset.samples=4000", "batch_size=32", "epochs=3", "schedule.stages=3")
 
 
@@ -50,12 +48,6 @@ def items(part: Part, folder: Path) -> None:
     part.item("same bits twice, max-pooling", lambda: same(run(*stem), run(*stem)))
     part.item("waits within an epoch's steps", lambda: waits(part, run("model=resnet18")))
     part.item("fp32 step beside the CPU's", lambda: beside_cpu(part, folder))
-    for model in ("resnet8", "resnet18"):
-        graphs = "auto" if part.dry else "true"
-        part.item(
-            f"graphs, bits of eager, {model}",
-            lambda m=model, g=graphs: graphed(run(f"model={m}"), g),
-        )
     part.item("writing beside, bits of not", lambda: written_beside(run("model=resnet8")))
     part.item("memory over 30 batch sizes", lambda: memory(part, run("model=resnet18")))
     if part.dry:
@@ -142,21 +134,6 @@ def beside_cpu(part: Part, folder: Path) -> Result:
     ours, theirs = gradients
     gap = float((ours - theirs).norm() / theirs.norm())
     return {"ok": gap < 1e-3, "relative difference": gap}
-
-
-def graphed(config: Config, setting: str) -> Result:
-    """Compare the bits of runs with and without CUDA graphs; keep the warnings about graphs."""
-    eager = train(config)
-    with_graphs = replace(config, engine=replace(config.engine, graphs=setting))
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        training = train(with_graphs)
-    graphs = training.engine.graphs
-    sizes = {} if graphs is None else graphs.outcome
-    result = difference(training, eager) | {"sizes": str(sizes)}
-    if messages := [str(w.message) for w in caught if "CUDA graphs" in str(w.message)]:
-        result["warned"] = messages
-    return result
 
 
 def written_beside(config: Config) -> Result:

@@ -1,4 +1,4 @@
-"""Speed: images a second with and without graphs and determinism, and the parts of an epoch."""
+"""Speed: images a second with and without determinism, and the parts of an epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from benchmarks import bare
 from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.worker import synchronise
 from igo.config.schema import Config
@@ -33,7 +32,8 @@ def items(part: Part, folder: Path) -> None:
         if compiled:
             config = _cell_config(part, folder, model, b)
             part.item(
-                f"{model} b {b}, bare, compiled", lambda c=config: bare_steps(part, c, "compile")
+                f"{model} b {b}, bare, compiled",
+                lambda c=config: bare_steps(part, c, compiled=True),
             )
     config = _cell_config(part, folder, "resnet18", 128)
     part.item("an epoch's parts, resnet18", lambda: parts(part, config, folder))
@@ -41,21 +41,14 @@ def items(part: Part, folder: Path) -> None:
 
 
 def beside_bare(part: Part, folder: Path, model: str, b: int) -> None:
-    """Images a second without graphs, with graphs and in fp16, each beside such a bare loop."""
+    """Images a second in each precision, beside such a bare loop."""
     name, least = f"{model} b {b}", 0.0 if part.dry else 15.0
     for precision in ("auto",) if part.dry else ("auto", "fp16"):
-        for graphs in ("auto",) if part.dry else ("false", "true"):
-            if (precision, graphs) == ("fp16", "true"):
-                continue  # a graph cannot capture loss scaling
-            config = _cell_config(part, folder, model, b, graphs=graphs, precision=precision)
-            kind = f"graphs {graphs}, {precision}"
-            form = "graph" if graphs == "true" else "eager"
-            bare = part.item(
-                f"{name}, bare, {kind}", lambda c=config, f=form: bare_steps(part, c, f), least
-            )
-            part.item(
-                f"{name}, {kind}", lambda c=config, r=bare: judged(steps(part, c), r, part), least
-            )
+        config = _cell_config(part, folder, model, b, precision=precision)
+        bare = part.item(f"{name}, bare, {precision}", lambda c=config: bare_steps(part, c), least)
+        part.item(
+            f"{name}, {precision}", lambda c=config, r=bare: judged(steps(part, c), r, part), least
+        )
     if not part.dry:
         config = _cell_config(part, folder, model, b, deterministic=False)
         part.item(f"{name}, not deterministic", lambda: steps(part, config), least)
@@ -70,22 +63,19 @@ def judged(result: Result, bare: Result, part: Part) -> Result:
 
 
 def _cell_config(
-    part: Part, folder: Path, model: str, b: int, *, graphs: str = "false",
-    precision: str = "auto", deterministic: bool = True,
+    part: Part, folder: Path, model: str, b: int, *, precision: str = "auto",
+    deterministic: bool = True,
 ) -> Config:  # fmt: skip
     config = configured(part, folder, f"model={model}", f"batch_size={b}", "schedule=constant",
                   f"engine.precision={precision}", "noise.online=0", "noise.batches=2",
                   "noise.batch_size=8")  # fmt: skip
-    return replace(
-        config, engine=replace(config.engine, graphs=graphs, deterministic=deterministic)
-    )
+    return replace(config, engine=replace(config.engine, deterministic=deterministic))
 
 
 def _ready(config: Config, b: int) -> tuple[Training, Callable[[], Any]]:
     """A run, and the call of its next step on new images."""
     training = prepared(config)
     network, engine = training.network.train(), training.engine
-    engine.begin_epoch({b: 10**6}, network, training.optimizer)
     n = training.data.n // b * b
 
     def batches() -> Any:
@@ -100,25 +90,17 @@ def _ready(config: Config, b: int) -> tuple[Training, Callable[[], Any]]:
 
 def steps(part: Part, config: Config) -> Result:
     """Images a second of steps with their data."""
-    training, step = _ready(config, config.batch_size)
-    result = timed(part, step, config.batch_size)
-    graphs = training.engine.graphs
-    return {**result, **({"graphs": str(graphs.outcome)} if graphs else {})}
+    _, step = _ready(config, config.batch_size)
+    return timed(part, step, config.batch_size)
 
 
-def bare_steps(part: Part, config: Config, form: str) -> Result:
-    """Images a second of forward, backward and optimizer step alone, on one batch.
-
-    Args:
-        part: the part of the program.
-        config: model, batch size and precision.
-        form: eager, graph or compile.
-    """
+def bare_steps(part: Part, config: Config, *, compiled: bool = False) -> Result:
+    """Images a second of forward, backward and optimizer step alone, on one batch."""
     training = prepared(config)
     engine, network = training.engine, training.network.train()
     (batch,) = training.data.plain_batches([torch.arange(config.batch_size)])
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate)
-    if form == "compile":
+    if compiled:
         network = torch.compile(network, backend="eager" if part.dry else "inductor")
     scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.scaler.is_enabled())
 
@@ -132,8 +114,7 @@ def bare_steps(part: Part, config: Config, form: str) -> Result:
         scaler.update()
         return loss.detach()
 
-    step = bare.captured(update) if form == "graph" else update
-    return timed(part, step, config.batch_size)
+    return timed(part, update, config.batch_size)
 
 
 def timed(part: Part, step: Callable[[], object], b: int) -> Result:

@@ -127,7 +127,6 @@ SLOW_BAD = {  # known only once data or model is there
     "model=timm model.name=vit_tiny_patch16_224": r"model.name=vit_tiny.*8 x 8 images of digits",
     "model=resnet18 batch_size=1 split=1 dataset.samples=401": r"model.name=resnet18 .*1 x 1 x 8",
     "engine=gpu": r"engine.device=cuda .*engine=auto",
-    "engine.graphs=true": r"engine.graphs=true .*CUDA graphs need a GPU.*engine.graphs=auto",
     "dataset.classes=11": r"dataset.classes=11 .*files hold 10",
     "dataset.samples=2000": r"dataset.samples=2000 .*1437",
     "tracking.mode=online": r"tracking.mode=online .*wandb login",

@@ -131,7 +131,6 @@ WRONG: dict[str, list[object]] = {  # values outside what is documented
     "engine.memory": [0, -8, "inf"],
     "engine.threads": [0, -1, 10**6, HUGE],
     "engine.batchnorm": ["none", "global"],
-    "engine.graphs": ["maybe", 3],
     "tracking.tool": ["mlflow", ""],
     "tracking.mode": ["on", ""],
 }

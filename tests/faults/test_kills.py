@@ -50,7 +50,7 @@ def test_killed_inside_each_write_of_a_run(
 BOUNDARIES = [
     Death("igo.train.loop._measure", 1, "after"),  # a stage begins, its C² is measured
     Death("igo.train.loop._measure", 3, "before"),  # the second stage
-    Death("igo.train.engine.Engine.begin_epoch", 2, "after"),
+    Death("igo.train.loop._begin_epoch", 2, "after"),
     Death("igo.train.engine.Engine.step", 9, "after"),
     Death("igo.train.batchnorm.average", 2, "before"),  # an epoch is trained, not evaluated
     Death("igo.runs.terminal.ProgressBar.end_epoch", 2, "after"),  # a stage is over, and saved

@@ -166,9 +166,6 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "it chooses engine.micro_batch_size, and that is set; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
-    if config.engine.compile and str(config.engine.graphs).lower() != "false":
-        allowed = "a compiled model in a CUDA graph was not tried on a GPU yet; use graphs=false"
-        raise ConfigError("engine.compile", True, allowed)
     if config.schedule.feedback == "measured" and optimizer_rules.law(config.optimizer) != "sgd":
         allowed = "it follows the noise of optimizer=sgd; with momentum δ depends on ‖∇f‖ too"
         if optimizer_rules.law(config.optimizer) not in optimizer_rules.OF_SGD:

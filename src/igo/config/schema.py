@@ -153,7 +153,6 @@ class EngineConfig:
     ] = "auto"
     deterministic: bool = True
     batchnorm: Annotated[str, ("synced", "local")] = "synced"
-    graphs: Annotated[bool | str, SWITCH] = False
     background: Annotated[bool | str, SWITCH] = "auto"
     non_finite: Annotated[str, ("stop", "skip")] = "stop"
     compile: bool = False
@@ -208,7 +207,7 @@ RULE = 2
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
-    "engine.device", "engine.threads", "engine.deterministic", "engine.graphs", "engine.background",
+    "engine.device", "engine.threads", "engine.deterministic", "engine.background",
     "dataset.test_samples", "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 

@@ -51,7 +51,7 @@ def number(rate: Any) -> float:
 def write(group: dict[str, Any], rate: float, beta: float | None = None) -> None:
     """Set η of a parameter group, and β; in a normalised heavy ball β is the dampening too."""
     if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)  # in place: CUDA graphs and compiled steps read this tensor
+        group["lr"].fill_(rate)  # in place: compiled steps read this tensor
     else:
         group["lr"] = rate
     if beta is not None:

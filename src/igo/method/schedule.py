@@ -191,10 +191,7 @@ class Schedule:
                 )
 
     def _check_accumulation(self) -> None:
-        """Warn if no two consecutive updates were made, as when gradients are accumulated.
-
-        The steps of a CUDA graph are not seen here; those before its capture are.
-        """
+        """Warn if no two consecutive updates were made, as when gradients are accumulated."""
         if self._update is None or not self._update.ends:
             return
         self._counted += 1
@@ -260,7 +257,7 @@ class _Watch:
         self._schedule = weakref.ref(schedule)
 
     def __call__(self, optimizer: Optimizer, *_: Any) -> None:
-        if torch.compiler.is_compiling() or adam.is_capturing():
+        if torch.compiler.is_compiling():
             return
         schedule = self._schedule()
         if schedule is not None:

@@ -56,15 +56,10 @@ def after_steps(optimizer: Optimizer, method: Callable[[], None]) -> None:
 
     def after_step(*_: Any) -> None:
         alive = reference()
-        if alive is not None and not is_capturing():
+        if alive is not None:
             alive()
 
     optimizer.register_step_post_hook(after_step)
-
-
-def is_capturing() -> bool:
-    """Whether a CUDA graph records the step, in which case the step is not made."""
-    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
 
 
 class SpreadOfSteps(Spread):

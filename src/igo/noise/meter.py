@@ -59,7 +59,7 @@ class NoiseMeter:
         n: samples of the data set, if batches are drawn from it without replacement.
         adam: the Adam or AdamW that trains. C² and ‖∇f‖² are then E‖P(G - ∇f)‖² and ‖P∇f‖², with
             P = 1/(√v̂ + ε) of the same update: they are taken when ``adam.step()`` has set v̂. The
-            first update, and one without that call, are left out, as are steps inside a CUDA graph.
+            first update, and one without that call, are left out.
 
     Raises:
         ValueError: ``half_life`` is not above 0, ``adam`` is another optimizer, parameters are in
@@ -196,7 +196,7 @@ class NoiseMeter:
         self._unseen = self._unseen + 1 if self._awaits_step else 0
         if self._unseen == WARN_AFTER:
             text = f"adam= made no step in {WARN_AFTER} updates: give the optimizer that trains"
-            warnings.warn(f"{text} (the steps of a CUDA graph are not measured)", stacklevel=3)
+            warnings.warn(text, stacklevel=3)
         squares = [(g / scale).square() for g in mean]
         optimizer, parameters = self._adam, self._parameters
 

@@ -57,11 +57,9 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
                     terminal.warn(slower)
                 wandb_id = folder.status().get("wandb_id")
                 state = assemble.state_of(folder.path.name, wandb_id, training, progress)
-                held = training.engine.graphs
-                graphs = {str(size): text for size, text in held.outcome.items()} if held else {}
 
                 def write() -> None:
-                    write_epoch(folder, epoch, state, graphs)
+                    write_epoch(folder, epoch, state)
                     tracker.log(epoch)
 
                 writer.do(write)
@@ -90,15 +88,11 @@ def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
         yield Recording(progress or Progress(), bar, lambda _: None, lambda *_: None)
 
 
-def write_epoch(
-    folder: RunFolder, record: Record, state: dict[str, Any], graphs: dict[str, str]
-) -> None:
+def write_epoch(folder: RunFolder, record: Record, state: dict[str, Any]) -> None:
     """Write an epoch's record and the checkpoint after it."""
     with folder.writing():
         folder.records.append(record)
         checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
-        if graphs and graphs != folder.status().get("graphs"):
-            folder.update_status(graphs=graphs)
 
 
 def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> dict[str, Any]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -21,9 +20,8 @@ from igo.ground import allocator, gpus
 from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
-from igo.train import batchnorm, cudagraphs, finite, micro_batch, pointwise
+from igo.train import batchnorm, finite, micro_batch, pointwise
 from igo.train.compiled import Compiled
-from igo.train.cudagraphs import Graphs
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
@@ -45,7 +43,6 @@ class Engine:
     note: str = ""  # for the user, about the chosen device or precision
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
-    graphs: Graphs | None = None
     compiled: Compiled | None = None  # calls the model, if it is compiled
     skip: bool = False  # skip updates that are not finite, and restore BatchNorm
 
@@ -92,31 +89,19 @@ class Engine:
         self.ranks.sum_gradients(network.parameters())
         return totals
 
-    def begin_epoch(
-        self, steps: Mapping[int, int], network: nn.Module, optimizer: torch.optim.Optimizer
-    ) -> None:
-        """Prepare graphs for the ``steps`` left in the stage, by the size of their batches."""
-        if self.graphs is not None:
-            whole = {b: left for b, left in steps.items() if b <= self.micro_batch_size}
-            self.graphs.begin(whole, network, optimizer)
-
     def step(
         self,
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         batch: tuple[Tensor, Tensor],
         span: range | None = None,
-        *,
-        eager: bool = False,
     ) -> Tensor:
         """Make one update on one batch; return what ``backward`` returns.
 
         With a fused optimizer the host does not wait. If the loss returned is not finite, no update
         was made, see finite. In fp16 the scaler handles an overflow that only the gradient has; the
-        loss is finite. With CUDA graphs a graph makes the step, unless it is ``eager``.
+        loss is finite.
         """
-        if self.graphs is not None and not eager:
-            return self.graphs.step(partial(self.step, network, optimizer, eager=True), batch)
         nothing: list[Tensor] = []
         with finite.buffers_kept(network) if self.skip else nullcontext(nothing) as losses:
             totals = self.backward(network, *batch, span)
@@ -208,14 +193,13 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
         note = f"engine.precision=bf16 is emulated on this {here}, which is slow: {best} is faster"
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    captured = cudagraphs.build(config.graphs, device, scaler.is_enabled(), ranks)
     size = config.micro_batch_size or micro_batch.MOST  # null: later from micro_batch.size_for
     norm, skip = config.batchnorm, config.non_finite == "skip"
     if skip and scaler.is_enabled() and ranks.size > 1:
         allowed = "loss scaling (fp16) over several processes does not tell which updates to skip"
         raise ConfigError("engine.non_finite", "skip", f"{allowed}; use engine.precision=bf16")
     return Engine(
-        device, autocast, scaler, size, note, ranks, batchnorm=norm, graphs=captured, skip=skip,
+        device, autocast, scaler, size, note, ranks, batchnorm=norm, skip=skip,
         compiled=Compiled() if config.compile else None,
     )  # fmt: skip
 

@@ -10,7 +10,6 @@ import torch
 
 from igo.config import optimizer_rules
 from igo.ground.seeds import derive_seed
-from igo.method import batches as equal
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.noise import adam
@@ -53,11 +52,6 @@ def train_epoch(
     for _, batch in zip(drawn, chain(_emptied(first), stream), strict=True):
         check_stop()
         update = schedule.step()
-        if update.batch == 1:
-            stage, counts = update.stage, equal.counts(update.stage.samples, update.stage.batches)
-            epochs = stage.epoch_range.stop - epoch  # left in the stage
-            left = {size: number * epochs for size, number in counts.items()}
-            run.engine.begin_epoch(left, run.network, run.optimizer)
         span = range(update.batch_size)
         tally.add(update.batch - 1, engine.step(run.network, run.optimizer, batch, span))
         shares.append(len(batch[1]))

@@ -47,7 +47,7 @@ def train(
                 started = time.perf_counter()
                 schedule = _begin_epoch(run, sampler, schedule, progress, bar)
                 trained = train_epoch(run, sampler, schedule, bar, check_stop)
-                record = _end_epoch(run, sampler, schedule, trained, progress)
+                record = _end_epoch(run, sampler, trained, progress)
                 record["seconds"] = time.perf_counter() - started
                 continue
             except NotFinite as error:
@@ -101,9 +101,7 @@ def _begin_epoch(
     return schedule
 
 
-def _end_epoch(
-    run: Training, sampler: BatchSampler, schedule: Schedule, trained: Epoch, progress: Progress
-) -> Record:
+def _end_epoch(run: Training, sampler: BatchSampler, trained: Epoch, progress: Progress) -> Record:
     """Evaluate, update ``progress`` and make the record; a failed evaluation changes nothing."""
     _check_finite(run, trained)
     place = sampler.plan.at(sampler.updates)
@@ -112,8 +110,7 @@ def _end_epoch(
     progress.epoch, progress.updates = place.epoch, progress.updates + trained.updates
     progress.samples += trained.samples
     delta = _aim(run, sampler.plan, place.stage, progress)
-    planned = schedule.learning_rate or place.stage.eta_m
-    return record_of(run, place.stage, delta, planned, trained, evaluated, progress)
+    return record_of(run, place.stage, delta, trained, evaluated, progress)
 
 
 def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from igo.config import optimizers
@@ -35,28 +35,12 @@ def load(
 
 
 def _keep_initial(optimizer: Optimizer, config: OptimizerConfig, learning_rate: float) -> None:
-    """Keep η_1 and β_1 in each group, where igo.Schedule reads them.
-
-    On a GPU a fused optimizer has η as a float32 tensor that changes in place: a CUDA graph reads a
-    tensor at each replay, and would fix a number. A checkpoint may be of either kind of device.
-    """
+    """Keep η_1 and β_1 in each group, where igo.Schedule reads them."""
     for group in optimizer.param_groups:
         group["initial_lr"] = learning_rate
         if isinstance(optimizer, torch.optim.SGD):
             group["initial_momentum"] = config.momentum
             group["initial_dampening"] = config.momentum if config.name == "nshb" else 0.0
-        device, rate = group["params"][0].device, group["lr"]
-        on_gpu = _on_gpu(device) and takes_flag(optimizer)
-        if "capturable" in group and takes_flag(optimizer):
-            group["capturable"] = on_gpu
-        if not on_gpu:
-            group["lr"] = float(rate)
-        elif not (isinstance(rate, Tensor) and rate.device == device):
-            group["lr"] = torch.tensor(float(rate), device=device)
-
-
-def _on_gpu(device: torch.device) -> bool:
-    return device.type != "cpu"
 
 
 def takes_flag(optimizer: Optimizer) -> bool:
@@ -65,7 +49,7 @@ def takes_flag(optimizer: Optimizer) -> bool:
 
 
 def learning_rate(optimizer: Optimizer) -> float:
-    """The η of the next step; waits for a GPU."""
+    """The η of the next step."""
     return float(optimizer.param_groups[0]["lr"])
 
 

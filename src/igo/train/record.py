@@ -15,15 +15,13 @@ def record_of(
     run: Training,
     stage: Stage,
     delta: float | None,
-    planned: float,
     trained: Epoch,
     evaluated: Record,
     progress: Progress,
 ) -> Record:
     """The record of a finished epoch, as docs/runs.md lists it, without its seconds.
 
-    ``delta`` is δ_m at the rate ``planned``, None if it is not known. A GPU's rate is a float32:
-    δ_m is scaled to the rate that was applied.
+    ``delta`` is δ_m, None if it is not known.
     """
     has_beta2 = run.config.optimizer.constant_half_life
     beta2 = {"beta2_m": run.optimizer.param_groups[0]["betas"][1]} if has_beta2 else {}
@@ -37,7 +35,7 @@ def record_of(
         "beta_m": optim.momentum(run.optimizer),
         **beta2,
         "gamma_m": stage.gamma_m,
-        "delta_m": None if delta is None else delta * (trained.learning_rate / planned),
+        "delta_m": delta,
         **_noise(run, delta, trained, progress),
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
