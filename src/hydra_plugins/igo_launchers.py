@@ -103,14 +103,8 @@ class SlurmLauncher(SweepLauncher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Called by Hydra."""
-        from igo.ground.errors import UserError
         from igo.sweep.slurm import SlurmSettings, check_slurm
 
-        if config.hydra.runtime.choices["hydra/sweeper"] != "grid":
-            raise UserError(
-                "hydra/launcher=slurm returns before its runs have ended, and a search needs their"
-                " results; use hydra/launcher=local with it"
-            )
         self._slurm = SlurmSettings(**self._settings)
         check_slurm()
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)

@@ -25,8 +25,8 @@ from igo.ground.paths import CONF
 # A command imports what it needs when it runs, so that --help and --cfg answer at once.
 
 
-def train(composed: DictConfig, typed: list[str]) -> float | None:
-    """Train one run, or a sweep with -m; return the last validation accuracy, for a search."""
+def train(composed: DictConfig, typed: list[str]) -> None:
+    """Train one run, or a sweep with -m."""
     from igo.config.load import load
     from igo.runs.rerun import continued
 
@@ -34,10 +34,9 @@ def train(composed: DictConfig, typed: list[str]) -> float | None:
         checked = load(composed, typed)
     else:
         checked = continued(composed.run, composed, [name for name in typed if name != "run"])
-    from igo.runs.folder import last_record
     from igo.runs.session import run
 
-    return last_record(run(checked)).get("validation/accuracy")
+    run(checked)
 
 
 def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:

@@ -103,8 +103,6 @@ def fitted(command: str, place: Path) -> str:
         own_data = "dataset=folder" in command or "dataset=arrays" in command
         many = " -m " in command and "epochs=" not in command and "dry_run" not in command
         command += f" {SHORT.replace(SAMPLES, '') if own_data else MANY if many else SHORT}"
-    if "sweeper=search" in command:
-        command += " hydra.sweeper.n_trials=2"
     command = re.sub(r"\bseed=(\d+(,\d+)+|'range\(\d+\)')", "seed=0", command)  # of a sweep one
     if command.startswith("make sweep") and "sweep-status" not in command:
         command = command if "ARGS=" in command else f'{command} ARGS=""'

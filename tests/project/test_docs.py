@@ -59,8 +59,6 @@ def test_a_command_of_the_pages_composes(command: str) -> None:
         parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
         groups = [word for word in words if "/" in word.split("=")[0]]
         words = [word for word in words if word not in groups]
-        drawn = re.compile(r"=interval\(([^,]+),.*\)$")  # what a search draws from
-        words = [drawn.sub(r"=\1", word) for word in words]
         for combination in combinations(parser, {}, words)[:4]:
             composed = compose(name, combination)
             if name == "config" and "dataset=folder" not in words and "dataset=arrays" not in words:

@@ -29,7 +29,7 @@ NEEDED = (
 )  # fmt: skip
 
 NOT_THERE = (
-    "wandb", "polars", "cma", "timm", "sklearn", "matplotlib", "lightning", "submitit", "optuna",
+    "wandb", "polars", "cma", "timm", "sklearn", "matplotlib", "lightning", "submitit",
 )  # fmt: skip
 
 

@@ -52,10 +52,6 @@ def test_without_slurm_the_error_names_the_cure(program: Program, tmp_path: Path
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_search_which_needs_results_is_refused(program: Program) -> None:
-    assert "hydra/launcher=local" in program(*SWEEP, "hydra/sweeper=basic").error()
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [

@@ -43,8 +43,8 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     """Compose a file, such as conf/config.yaml, with the command line; call the program with it.
 
     The program gets the composed configuration and the names of the settings that were typed. A
-    search maximises what the program returns. A UserError, or an error in the configuration, ends
-    in one line on stderr and exit code 2. A closed pipe ends the program silently.
+    UserError, or an error in the configuration, ends in one line on stderr and exit code 2. A
+    closed pipe ends the program silently.
     """
     _end_at_control_c()
     without_omp_dynamic()

@@ -43,7 +43,6 @@ def _values(override: Override) -> list[str]:
         return [f"{name}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise UserError(
-            f"{override.input_line}: a grid needs single values or range(…); intervals belong to"
-            " a search, hydra/sweeper=search"
+            f"{override.input_line}: a grid needs single values or range(…), not an interval"
         )
     return [f"{name}={value}" for value in override.sweep_string_iterator()]

@@ -17,7 +17,7 @@ from igo.ground.files import make_writable
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.method.ranges import Rule
-from igo.runs.folder import last_record, read_status, state_of
+from igo.runs.folder import read_status, state_of
 from igo.runs.manifest import Manifest
 from igo.runs.provenance import command
 from igo.runs.same_data import Comparison
@@ -59,7 +59,7 @@ Runner = Callable[[Sweep], bool]  # returns whether the runs have ended
 
 
 class Launch:
-    """One sweep. A search calls ``go`` several times; the first call's runs name the sweep."""
+    """One sweep, named by its runs."""
 
     def __init__(self, hydra: DictConfig, retry_failed: object) -> None:
         if not isinstance(retry_failed, bool):
@@ -67,9 +67,8 @@ class Launch:
             raise ConfigError("hydra.launcher.retry_failed", retry_failed, allowed)
         self._hydra, self._retry = hydra, retry_failed
         self._console = Console(highlight=False, soft_wrap=True)
-        self._jobs: list[Job] = []
         self._manifest: Manifest | None = None
-        self._name = ""
+        self._runs_dir = Path()
         self._ended = False
 
     def go(self, lines: Sequence[Sequence[str]], runner: Runner) -> list[JobReturn]:
@@ -81,11 +80,11 @@ class Launch:
                 " hydra/launcher=basic, which trains one run after the other"
             )
         jobs = self._compose(lines)
-        self._jobs = distinct([*self._jobs, *jobs])
+        distinct_jobs = distinct(jobs)
         if jobs[0].config.dry_run:
-            self._print_jobs(distinct(jobs))
+            self._print_jobs(distinct_jobs)
             return []
-        sweep = self._open(distinct(jobs))
+        sweep = self._open(distinct_jobs)
         if sweep.jobs:
             self._ended = runner(sweep)  # writes the manifest once the runs are accepted
         else:
@@ -99,8 +98,7 @@ class Launch:
             return
         from igo.sweep.status import show
 
-        manifest, runs_dir = self._manifest, Path(self._jobs[0].config.runs_dir)
-        states = show(manifest, runs_dir, self._console)
+        states = show(self._manifest, self._runs_dir, self._console)
         if any(state in ("failed", "interrupted", "new") for state in states.values()):
             raise SystemExit(1)
 
@@ -128,11 +126,9 @@ class Launch:
     def _open(self, jobs: list[Job]) -> Sweep:
         """Make the manifest, and decide which runs are trained."""
         runs_dir = Path(jobs[0].config.runs_dir)
-        choices = self._hydra.runtime.choices
-        kind = "sweep" if choices["hydra/sweeper"] == "grid" else "search"
-        self._name = self._name or sweep_name(str(choices.get("sweep") or kind), self._jobs)
-        manifest = open_manifest(runs_dir, self._name, command(), self._jobs)
-        self._manifest = manifest
+        name = sweep_name(str(self._hydra.runtime.choices.get("sweep") or "sweep"), jobs)
+        manifest = open_manifest(runs_dir, name, command(), jobs)
+        self._manifest, self._runs_dir = manifest, runs_dir
         if jobs[0].config.fresh:
             jobs = [_cleared(job) for job in jobs]
         for job in jobs:  # so that W&B shows the sweep as one group
@@ -161,7 +157,6 @@ class Launch:
             )
         folder = manifest.folder(runs_dir)
         make_writable(folder)
-        self._hydra.sweep.dir = str(folder)  # Optuna's sweeper writes its result there
         return Sweep(to_do, manifest, runs_dir, folder, self._console)
 
     def _print_jobs(self, jobs: Sequence[Job]) -> None:
@@ -180,12 +175,10 @@ def _cleared(job: Job) -> Job:
 
 
 def _result(job: Job, ended: bool) -> JobReturn:
-    """The result for Hydra's sweeper; a search maximises the final validation accuracy."""
+    """The result for Hydra's sweeper: the error of a run that did not finish."""
     status, value = JobStatus.COMPLETED, None
     state = state_of(job.folder.path)
-    if state == "finished":
-        value = last_record(job.folder.path).get("validation/accuracy")
-    elif ended:
+    if ended and state != "finished":
         status = JobStatus.FAILED
         reason = read_status(job.folder.path).get("error", state)
         value = UserError(f"{' '.join(job.overrides)}: {reason}")
