@@ -59,13 +59,11 @@ power: setup  ## power analysis: seeds needed to find a difference or show equal
 sharpness: setup  ## sharpness of the loss at the end of each run, into its folder (RUNS=runs ARGS="samples=2000")
 	$(BIN)/igo sharpness "runs=$(RUNS)" $(ARGS)
 
-dashboard: setup  ## show the runs without an account: report in a browser, W&B's charts in the terminal
+dashboard: setup  ## show the runs without an account: the report, in a browser
 	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" if_new=true $(ARGS)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
 	else echo "open $(abspath $(OUT))/index.html in a browser"; fi
-	@if [ -t 0 ] && [ -t 1 ] && [ -d "$(RUNS)/wandb" ]; then $(BIN)/python launch/charts.py "runs_dir=$(RUNS)"; \
-	else echo "every epoch's charts, in a terminal: $(BIN)/python launch/charts.py runs_dir=$(RUNS)"; fi
 
 sync: setup  ## send offline runs to W&B, each epoch once (RUNS=runs)
 	$(BIN)/igo sync "runs_dir=$(RUNS)" $(ARGS)

@@ -37,7 +37,7 @@ def test_a_command_explains_itself(command: str, tmp_path: Path) -> None:
 def test_every_configuration_has_a_command() -> None:
     """But for those of launch/: scripts that a person may edit."""
     files = {path.stem for path in (ROOT / "conf").glob("*.yaml")}
-    assert {*COMMANDS.values(), "charts", "dashboard"} == files
+    assert {*COMMANDS.values(), "dashboard"} == files
 
 
 def test_a_wrong_command_is_one_line(tmp_path: Path) -> None:

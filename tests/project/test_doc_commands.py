@@ -39,7 +39,7 @@ NOT_HERE = {
     r"^(git clone|pip install|source) ": "sets up a machine",
     r"^git tag |^bash \.ci/package|^python -m build": "a release: .github/workflows/release.yml",
     r"^wandb (sweep|agent|leet|sync)": "needs an account: test_agent.py runs them with a server",
-    r"^python launch/(charts|dashboard)\.py": "needs a terminal or an account: test_dashboard.py",
+    r"^python launch/dashboard\.py": "needs an account: test_dashboard.py",
     r"^igo sync": "needs an account: test_sync.py",
     r"schedule=logarithmic": "of an example that test_contributing.py adds first",
     r"^python src/train\.py …": "is no command",

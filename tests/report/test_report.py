@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 import random
 import shutil
 import statistics
@@ -681,3 +682,23 @@ def test_a_sweep_with_runs_that_are_not_there_yet_has_its_report(tmp_path: Path)
         program.run(DictConfig(settings))
         page = (output / "report" / "index.html").read_text()
         assert "<small>(+1)</small>" in page
+
+
+def test_a_report_is_current_until_a_run_a_setting_or_a_file_changes(tmp_path: Path) -> None:
+    folders = [tmp_path / "runs" / name for name in ("a", "b")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        (folder / "status.json").write_text("{}")
+    output = tmp_path / "report"
+    output.mkdir()
+    inputs = program.fingerprint(folders, "settings")
+    (output / program.STAMP).write_text(inputs)
+    assert not program.is_current(output, inputs)  # no page
+    (output / program.PAGE).touch()
+    assert program.is_current(output, program.fingerprint(folders[::-1], "settings"))
+    (folders[0] / "checkpoint.pt").touch()  # no part of a report
+    assert program.is_current(output, program.fingerprint(folders, "settings"))
+    assert not program.is_current(output, program.fingerprint(folders, "others"))
+    assert not program.is_current(output, program.fingerprint(folders[:1], "settings"))
+    os.utime(folders[1] / "status.json", (0, 0))
+    assert not program.is_current(output, program.fingerprint(folders, "settings"))
