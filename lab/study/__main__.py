@@ -1,9 +1,9 @@
-"""`python -m lab.study COMMAND`: archive SWEEP…, tuning, rows, after WHAT SWEEP, reproduce [ROW].
+"""`python -m lab.study COMMAND`: archive SWEEP…, tuning, rows, anneal SWEEP, reproduce [ROW].
 
 archive   writes the finished runs of sweeps into results/records
 tuning    writes results/tuning.md from the archive of study_tuning
 rows      writes results/rows.yaml and the tables of README.md and results/README.md
-after     measures WHAT (annealed or tail) at the end of a sweep's runs, into their folders
+anneal    adds to the folders of a sweep's runs their accuracy after a common anneal
 reproduce runs a row (ROW or ROW SEEDS) again with other seeds and judges it; alone: lists the rows
 """
 
@@ -13,7 +13,7 @@ import importlib
 import sys
 
 COMMANDS = {  # the module with the function of each command
-    "archive": "programs", "tuning": "programs", "rows": "programs", "after": "programs",
+    "archive": "programs", "tuning": "programs", "rows": "programs", "anneal": "programs",
     "reproduce": "reproduce",
 }  # fmt: skip
 

@@ -1,12 +1,11 @@
 """The protocol's tests: from values by seed to a statistic, its interval, its power and a verdict.
 
-Differences are in points of test accuracy. ``paired``, ``order`` and ``law`` return plain numbers.
+Differences are in points of test accuracy. ``paired`` and ``order`` return plain numbers.
 ``adjusted`` adjusts the p-values of a question together. ``verdict`` needs the adjusted numbers.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,12 +14,10 @@ from scipy import stats
 
 from igo.analysis import statistics
 from igo.analysis.statistics import LEAST_PAIRS, LEVEL, Array
-from lab.study import noise_law
 
 Numbers = dict[str, Any]  # by name, as in results/rows.yaml
 MARGIN = 0.5  # points of test accuracy
 DRAWS = 2_000
-LEAST_EXPLAINED = 0.8  # share of the variance that the curve must explain to be judged
 
 
 def interval(numbers: Numbers) -> list[float]:
@@ -34,13 +31,11 @@ def paired(first: Array, second: Array) -> Numbers:
     mean = statistics.mean_of(gaps)
     # Accuracies come in steps, so a few pairs may agree by chance.
     enough = len(gaps) >= LEAST_PAIRS
-    one_sided = float(stats.t.ppf(1 - LEVEL, len(gaps) - 1)) * float(stats.sem(gaps))
     return {
         "n": len(gaps), "first": float(np.mean(first)), "second": float(np.mean(second)),
         "statistic": mean.value, "low": mean.low, "high": mean.high, "sd": float(gaps.std(ddof=1)),
         "p": statistics.sign_flip(gaps),
         "p_equal": statistics.equivalence(gaps, MARGIN) if enough else None,
-        "least": mean.value - one_sided if enough else -math.inf,
     }  # fmt: skip
 
 
@@ -62,16 +57,6 @@ def order(arms: Array, published: Sequence[float], seed: int = 0) -> Numbers:
     }  # fmt: skip
 
 
-def law(eta: Sequence[float], b: Sequence[float], losses: Array) -> Numbers:
-    """ρ̂ of losses (settings, seeds); see ``noise_law``."""
-    fit = noise_law.fit(eta, b, np.log(losses))
-    rho = fit.exponent
-    return {
-        "n": losses.shape[1], "statistic": rho.value, "low": rho.low, "high": rho.high,
-        "explained": fit.explained,
-    }  # fmt: skip
-
-
 def adjusted(family: Sequence[Numbers]) -> None:
     """Add to the numbers of one question: Holm's adjusted p-values, and what n seeds can detect."""
     for name in ("p", "p_equal"):
@@ -90,17 +75,13 @@ def adjusted(family: Sequence[Numbers]) -> None:
             numbers["seeds_to_equate"] = equal
 
 
-def verdict(test: str, numbers: Numbers, rival: float | None = None, claim: float = 0.0) -> str:
+def verdict(test: str, numbers: Numbers) -> str:
     """Confirmed, refuted or undecided, by the protocol.
 
     Args:
-        test: above, below, equal, not_lower, order or law.
+        test: above, equal or order.
         numbers: adjusted numbers.
-        rival: for law, an exponent that the interval must not hold.
-        claim: for law, the exponent that the interval must hold.
     """
-    if test == "law":
-        return _of_law(numbers, claim, rival)
     sure, equal = (
         numbers.get(name) is not None and numbers[name] <= LEVEL
         for name in ("p_adjusted", "p_equal_adjusted")
@@ -108,18 +89,7 @@ def verdict(test: str, numbers: Numbers, rival: float | None = None, claim: floa
     up, down = sure and numbers["statistic"] > 0, sure and numbers["statistic"] < 0
     confirmed, refuted = {
         "above": (up, down or equal),
-        "below": (down, up),
         "equal": (equal, up or down),
-        "not_lower": (numbers.get("least", 0) > -MARGIN, down),
         "order": (up, numbers["high"] < 0),
     }[test]
     return "confirmed" if confirmed else "refuted" if refuted else "undecided"
-
-
-def _of_law(numbers: Numbers, claim: float, rival: float | None) -> str:
-    if numbers["explained"] < LEAST_EXPLAINED:
-        return "undecided"
-    if not numbers["low"] <= claim <= numbers["high"]:
-        return "refuted"
-    distinct = rival is None or not numbers["low"] <= rival <= numbers["high"]
-    return "confirmed" if distinct else "undecided"

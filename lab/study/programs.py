@@ -1,4 +1,4 @@
-"""The commands archive, tuning, rows and after of `python -m lab.study`."""
+"""The commands archive, tuning, rows and anneal of `python -m lab.study`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 from igo.ground.files import write_atomically
 from igo.runs.find import find
-from lab.study import after as ends
 from lab.study import rows as row_numbers
 from lab.study import table, written
 from lab.study import tuning as validation
+from lab.study.anneal import measure
 from lab.study.records import Run, of_archives, of_folders, path_of_archive, write_archive
 from lab.study.written import ROOT
 
@@ -44,14 +44,13 @@ def rows(_: list[str]) -> None:
     print(table.table(study))
 
 
-def after(words: list[str]) -> None:
-    """Make a measurement at the end of each run of a sweep."""
-    if len(words) != 2 or words[0] not in ends.MEASURES:
-        sys.exit(f"error: name {' or '.join(ends.MEASURES)}, and a sweep: after tail study_law")
+def anneal(sweeps: list[str]) -> None:
+    """Measure the accuracy after the anneal for each run of a sweep."""
+    if len(sweeps) != 1:
+        sys.exit("error: name a sweep: anneal study_methods")
     torch.set_num_threads(1)
-    measure_name, sweep = words
-    for name in _of_sweep(sweep):
-        print(name, ends.measure(RUNS / name, [measure_name]), flush=True)
+    for name in _of_sweep(sweeps[0]):
+        print(f"{name}: {measure(RUNS / name):.2f} %", flush=True)
 
 
 def _of_sweep(sweep: str) -> dict[str, Run]:

@@ -24,7 +24,7 @@ from igo.sweep.jobs import Composer
 from lab.study.written import ROOT
 
 RECORDS = ROOT / "results" / "records"
-# after.json: see lab.study.after; sharpness.json: from `igo sharpness`
+# after.json: see lab.study.anneal; sharpness.json: from `igo sharpness`
 KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
 SHARPNESS = ("largest_eigenvalue", "trace")
 
@@ -76,10 +76,10 @@ def of_folders(runs_dir: Path) -> dict[str, Run]:
     return runs
 
 
-def of_archives(folder: Path = RECORDS, pattern: str = "*.tar.xz") -> dict[str, Run]:
-    """The runs of the archives that match the pattern, by name."""
+def of_archives(folder: Path = RECORDS) -> dict[str, Run]:
+    """The runs of the archives, by name."""
     files: dict[str, dict[str, str]] = {}
-    for archive in sorted(folder.glob(pattern)):
+    for archive in sorted(folder.glob("*.tar.xz")):
         with tarfile.open(archive) as tar:
             for member in tar:
                 folder_name, _, name = member.name.partition("/")

@@ -64,13 +64,10 @@ def again(row: Row, seeds: range) -> None:
     values = row_numbers.values(row, of_folders(RUNS), seeds, row.get("endpoint", "accuracy"))
     numbers = row_numbers.measured(row, values)
     judge.adjusted([numbers])
-    verdicts = row_numbers.verdicts_of(row, numbers)
+    verdict = row_numbers.verdict(row, numbers)
     before = row["found"]["verdict"] if row["found"] else "not run"
-    print(table.table([{**row, "found": {**verdicts, **numbers}}]))
-    print(
-        f"{row['row']}: {verdicts['verdict']} with seeds {seeds[0]} to {seeds[-1]}"
-        f" (the study: {before})"
-    )
+    print(table.table([{**row, "found": {"verdict": verdict, **numbers}}]))
+    print(f"{row['row']}: {verdict} with seeds {seeds[0]} to {seeds[-1]} (the study: {before})")
 
 
 def run_all(row: Row, names: Sequence[Sequence[str]], seeds: range) -> None:

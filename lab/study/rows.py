@@ -14,10 +14,8 @@ from lab.study.judge import Numbers
 from lab.study.records import SHARPNESS, Run, name_of
 from lab.study.written import Row, arms
 
-LEAST, LEAST_OF = 7, {"law": 4, "none": 1}  # fewest seeds of a row that has numbers, by test
+LEAST = 7  # fewest seeds of a row that is judged
 LAST = 5  # evaluations whose mean is the primary endpoint
-SETTLED = 3  # the first epoch for which the feedback had a measurement
-QUARTILES = [0.5, 0.25, 0.75]  # the median first
 DIGITS = 6  # significant digits in the file
 
 
@@ -34,17 +32,8 @@ def endpoint(run: Run, name: str) -> float:
         return run.after[name]
     if name == "accuracy":
         return 100 * float(np.mean([record["test/accuracy"] for record in records[-LAST:]]))
-    if name == "deviation":
-        pairs = [(r["delta_measured"], r["delta_m"]) for r in records[SETTLED - 1 :]]
-        return float(np.sqrt(np.mean([np.log(m / d) ** 2 for m, d in pairs if m])))
     last = records[-1]
-    ends = {
-        "end_accuracy": 100 * last["test/accuracy"],
-        "end_error": 100 * (1 - last["test/accuracy"]),
-        "end_loss": last["test/loss"],
-        "loss": last["train/loss"],
-    }
-    return float(ends[name])
+    return float({"end_accuracy": 100 * last["test/accuracy"], "loss": last["train/loss"]}[name])
 
 
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
@@ -74,17 +63,11 @@ def if_known(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str)
 
 def measured(row: Row, results: Array) -> Numbers:
     """The statistic of a row's results (arms, seeds), before adjustment."""
-    if row["test"] == "law":
-        pairs = [(eta, b) for eta in row["eta"] for b in row["b"]]
-        return judge.law([p[0] for p in pairs], [p[1] for p in pairs], results)
     if row["test"] == "order":
         return judge.order(results, [arm["published"] for arm in row["arms"]])
     if row["test"] == "none":
         return {"n": results.shape[1], "means": results.mean(axis=1).tolist()}
-    pair = judge.paired(*results)
-    if row["test"] == "below":  # the margin is in points, and this endpoint is not
-        del pair["p_equal"]
-    return pair
+    return judge.paired(*results)
 
 
 def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
@@ -99,14 +82,12 @@ def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
         for place in range(len(planned))
     ]
     n = [*complete, False].index(False)
-    least = row.get("least", LEAST_OF.get(row["test"], LEAST))
-    return planned[:n] if n >= least else planned[:0]
+    return planned[:n] if n >= (1 if row["test"] == "none" else LEAST) else planned[:0]
 
 
 def planned_seeds(row: Row) -> range:
     """The seeds of the protocol."""
-    first: int = row.get("first_seed", 0)
-    return range(first, first + int(row["seeds"]))
+    return range(int(row["seeds"]))
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:
@@ -126,8 +107,8 @@ def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
         judge.adjusted(judged)
         for row, last_epoch in zip(family, _by_last_epoch(family, runs), strict=True):
             if row["found"] is not None:
-                verdicts = verdicts_of(row, row["found"])
-                row["found"] = {**verdicts, **_rounded(row["found"] | last_epoch)}
+                numbers = _rounded(row["found"] | last_epoch)
+                row["found"] = {"verdict": verdict(row, row["found"]), **numbers}
 
 
 def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[Numbers]:
@@ -162,25 +143,15 @@ def _numbers(row: Row, seeds: range, runs: Mapping[str, Run]) -> Numbers | None:
     return numbers | _beside(row, runs, seeds) | {"hardware": _hardware(row, runs, seeds)}
 
 
-def verdicts_of(row: Row, numbers: Numbers) -> Numbers:
-    """The verdict; for a withdrawn row also the verdict of its rule (``by_rule``)."""
-    by_rule = verdict(row, numbers)
-    if "withdrawn" in row:
-        return {"verdict": "withdrawn", "by_rule": by_rule}
-    return {"verdict": by_rule}
-
-
 def verdict(row: Row, numbers: Numbers) -> str:
     """The verdict of a row's numbers, by the protocol's rule."""
     if not row.get("judged", True):
         return "not judged"
-    return judge.verdict(row["test"], numbers, row.get("rival"), row.get("claimed", 0.0))
+    return judge.verdict(row["test"], numbers)
 
 
 def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
-    """Secondary endpoints: differences with their intervals; for a law, other exponents."""
-    if row["test"] == "law":
-        return _beside_a_law(row, runs, seeds)
+    """Secondary endpoints: differences with their intervals."""
     if "arms" in row:
         return {}
     secondary = {}
@@ -204,28 +175,6 @@ def _sharpness(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbe
             within = [stats.spearmanr(*arm) for arm in zip(sharpness, accuracies, strict=True)]
             ratios[f"{name}_within"] = [float(correlation.statistic) for correlation in within]
     return ratios
-
-
-def _beside_a_law(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
-    """The exponents of test error and training loss; tail indices and their exponents.
-
-    The tail indices have a median with quartiles over all runs, the share of runs below 2, and the
-    number of settings whose median is below 2.
-    """
-    secondary: Numbers = {}
-    for name, endpoint_name in (("of_test_error", "end_error"), ("of_train_loss", "loss")):
-        results = values(row, runs, seeds, endpoint_name)
-        if (results > 0).all():
-            law = measured(row, results)
-            secondary[name] = judge.interval(law)
-    tails = if_known(row, runs, seeds, "tail")
-    if tails is not None:
-        secondary["tail"] = np.quantile(tails, QUARTILES).tolist()
-        secondary["tail_below_2"] = 100 * float((tails < 2).mean())
-        secondary["settings_below_2"] = int((np.median(tails, axis=1) < 2).sum())
-        exponents = np.where(tails < 2, (tails - 1) / tails, 0.5)
-        secondary["of_tail"] = np.quantile(exponents, QUARTILES).tolist()
-    return secondary
 
 
 def _hardware(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> str:

@@ -20,18 +20,10 @@ TITLE = (
 ENDPOINTS = {
     "accuracy": "last five",
     "end_accuracy": "last epoch",
-    "end_loss": "test loss, last epoch",
-    "deviation": "rms of log(δ_measured/δ_m)",
 }
 SECONDARY = {  # numbers beside a verdict: their title, and the format of a number
     "loss": ("training loss, difference", "+.4f"),
     "annealed": ("after the anneal, points", "+.2f"),
-    "of_test_error": ("ρ̂ of the test error", ".2f"),
-    "of_train_loss": ("ρ̂ of the training loss", ".2f"),
-    "tail": ("tail index α, median of runs [quartiles]", ".2f"),
-    "tail_below_2": ("runs with α < 2, %", ".0f"),
-    "settings_below_2": ("settings, of 16, with a median α < 2", "d"),
-    "of_tail": ("ρ that would follow from α, median [quartiles]", ".2f"),
     "largest_eigenvalue": ("largest eigenvalue, first ÷ second", ".2f"),
     "largest_eigenvalue_within": ("its correlation with accuracy within first, second", "+.2f"),
     "trace": ("trace of the Hessian, first ÷ second", ".2f"),
@@ -51,8 +43,6 @@ def _line(row: Row) -> str:
     if numbers is None:
         return f"| {row['claim']} | {endpoint} | – | `{row['command']}` | | | | **not run** |"
     p, p_equal = (p_value(numbers.get(f"{name}_adjusted")) for name in ("p", "p_equal"))
-    if row["test"] == "not_lower":  # judged by the interval: p_equal does not test the claim
-        p_equal = "–"
     cells = [row["claim"], endpoint, str(numbers["n"]), _result(row), p, p_equal, _power(row)]
     return f"| {' | '.join(cells)} | {_verdict(row)} |"
 
@@ -64,28 +54,24 @@ def _verdict(row: Row) -> str:
     equal = row["test"] == "equal" and numbers["verdict"] == "confirmed"
     if equal and p is not None and p <= LEVEL:
         return "confirmed, and different"
-    by_rule = f" (by its rule: {numbers['by_rule']})" if "by_rule" in numbers else ""
-    return f"{numbers['verdict']}{by_rule}"
+    return str(numbers["verdict"])
 
 
 def _result(row: Row) -> str:
-    numbers, form = row["found"], row.get("form", ".2f")
-    if row["test"] in ("law", "order"):
-        name = "ρ̂" if row["test"] == "law" else "τ"
-        return f"{name} = " + _numbers(interval(numbers), ".2f")
-    return _interval(interval(numbers), form)
+    numbers = row["found"]
+    if row["test"] == "order":
+        return "τ = " + _numbers(interval(numbers), ".2f")
+    return _interval(interval(numbers))
 
 
-def _interval(numbers: Sequence[float], form: str = ".2f") -> str:
-    value, low, high = (signed(number, form) for number in numbers)
+def _interval(numbers: Sequence[float]) -> str:
+    value, low, high = (signed(number, ".2f") for number in numbers)
     return f"{value} [{low}, {high}]"
 
 
 def _power(row: Row) -> str:
     """The difference that 80 % of such studies find, or the seeds that equality needs."""
     numbers = row["found"]
-    if row["test"] == "law":
-        return f"curve {100 * numbers['explained']:.0f} %"
     if row["test"] == "equal":
         return f"{numbers['seeds_to_equate']} seeds"
     value = numbers.get("detectable")
@@ -119,8 +105,6 @@ def beside(rows: Sequence[Row]) -> str:
     shown: set[tuple[str, str, str]] = set()  # rows of the same runs have the same numbers
     for row in rows:
         numbers = row["found"] or {}
-        if "explained" in numbers and not row.get("judged", True):
-            lines.append(f"| {row['claim']} | {numbers['n']} | {_power(row)} | {_result(row)} |")
         for name, (title, form) in SECONDARY.items():
             if name in numbers:
                 text = _numbers(numbers[name], form)

@@ -1,8 +1,7 @@
-"""What the study measures where a run ended, beside computations of its own."""
+"""The anneal of the study, beside a computation of its own; records that were changed."""
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from pathlib import Path
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import rounding
 import torch
-import torch.nn.functional as F
 from conftest import TINY, run_folder
 from forked import forge
 from torch import nn
@@ -19,7 +17,7 @@ from torch import nn
 import igo
 from igo.ground.errors import UserError
 from igo.runs.assemble import load_folder
-from lab.study import after
+from lab.study import anneal
 from lab.study.records import of_folders
 
 
@@ -46,44 +44,14 @@ def images_of(run: igo.Run) -> tuple[torch.Tensor, torch.Tensor]:
     return batch
 
 
-def test_both_are_kept_and_not_measured_again(ended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_kept_and_not_measured_again(ended: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (ended / "checkpoint.pt").read_bytes()
-    measured = after.measure(ended, ["tail", "annealed"])
-    assert 0 < measured["annealed"] <= 100
-    assert json.loads((ended / "after.json").read_text()) == measured
-    assert of_folders(ended.parent)[ended.name].after == measured
+    measured = anneal.measure(ended)
+    assert 0 < measured <= 100
+    assert of_folders(ended.parent)[ended.name].after == {"annealed": measured}
     assert (ended / "checkpoint.pt").read_bytes() == before
-    monkeypatch.setattr(after, "MEASURES", {})
-    assert after.measure(ended, ["tail", "annealed"]) == measured
-
-
-def test_the_tail_is_hills_of_gradients_one_by_one(ended: Path) -> None:
-    tail = after.measure(ended, ["tail"])["tail"]
-    run, _ = load_folder(ended, lambda _: None, print)
-    network = run.network.eval()
-    gradients = []
-    for image, label in zip(*images_of(run), strict=True):
-        loss = F.cross_entropy(network(image[None]), label[None])
-        parts = torch.autograd.grad(loss, list(network.parameters()))
-        gradients.append(torch.cat([part.flatten() for part in parts]).double())
-    stacked = torch.stack(gradients).numpy()
-    sizes = np.sort(np.linalg.norm(stacked - stacked.mean(axis=0), axis=1))[::-1]
-    k = max(int(0.05 * len(sizes)), 2)
-    hill = 1 / np.mean([np.log(sizes[i] / sizes[k]) for i in range(k)])
-    # Of each norm; so of each logarithm twice that at most, and of their mean, 1 / hill.
-    apart = rounding.bound(rounding.terms(network, images_of(run)[0][:1]))
-    assert tail == pytest.approx(hill, rel=2 * apart * hill)
-
-
-def test_the_training_loss_is_the_mean_over_all_images_in_eval_mode(ended: Path) -> None:
-    run, _ = load_folder(ended, lambda _: None, print)
-    losses = []
-    with torch.no_grad():
-        for image, label in zip(*images_of(run), strict=True):
-            losses.append(F.cross_entropy(run.network.eval()(image[None]), label[None]).item())
-    assert after.measure(ended, ["train_loss"])["train_loss"] == pytest.approx(
-        np.mean(losses), rel=1e-4
-    )
+    monkeypatch.setattr(anneal, "annealed", None)
+    assert anneal.measure(ended) == measured
 
 
 def test_the_anneal_ends_at_zero_with_batchnorm_of_all_images(
@@ -98,7 +66,7 @@ def test_the_anneal_ends_at_zero_with_batchnorm_of_all_images(
         return step(optimizer)
 
     monkeypatch.setattr(torch.optim.SGD, "step", seen)
-    accuracy = after.annealed(run)
+    accuracy = anneal.annealed(run)
     np.testing.assert_allclose(rates, 0.1 * (1 - np.arange(100) / 100))
     network = run.network
     first = next(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))
