@@ -48,13 +48,6 @@ def _run_of(module: str) -> Callable[[DictConfig, list[str]], None]:
     return program
 
 
-def measure_noise(composed: DictConfig, typed: list[str]) -> None:
-    """Measure C² and δ of a run or of a fresh model."""
-    from igo.analysis.measure_noise import run
-
-    run(composed, typed)
-
-
 # By the name of the configuration; commands have dashes instead of underscores.
 PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "config": train,
@@ -63,7 +56,6 @@ PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "table": _run_of("igo.analysis.table.program"),
     "report": _run_of("igo.report.program"),
     "sharpness": _run_of("igo.analysis.sharpness.program"),
-    "measure_noise": measure_noise,
 }
 COMMANDS = {"train": "config"} | {n.replace("_", "-"): n for n in PROGRAMS if n != "config"}
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import signal
@@ -207,22 +206,6 @@ def test_a_sweep_goes_on_after_a_full_disk(tmp_path: Path, record_property: Reco
         ended = forge.run(tmp_path, *sweep).good()
         assert "2 finished" in ended.stdout.splitlines()[-1]
     record_property("full disk in a sweep", 1)
-
-
-def test_a_measurement_says_that_the_disk_is_full(tmp_path: Path, record_property: Record) -> None:
-    """What was measured is printed all the same."""
-    typed = ("model.width=4", "dataset=digits", "batch_sizes=[12]", "batches=5", "output=runs/x")
-    with small_disk(tmp_path, 1000) as disk:
-        fill(disk / "ballast", leave=0)
-        ended = forge.run(tmp_path, *typed, command="measure-noise")
-        assert_says_so(ended, "No space left on device")
-        assert ended.stderr.startswith("error: output=runs/x ")
-        assert "C²" in ended.stdout
-        assert [path.name for path in disk.iterdir()] == ["ballast"]
-        (disk / "ballast").unlink()
-        forge.run(tmp_path, *typed, command="measure-noise").good()
-        assert json.loads((disk / "x").read_text())["batches"] == 5
-    record_property("full disk under a measurement", 1)
 
 
 def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:

@@ -1,15 +1,10 @@
-"""Measures the noise of any network from gradients of mini-batches, or of single samples.
-
-Both estimate C² = tr Cov of a one-sample gradient. They agree only if a sample's gradient does not
-depend on the rest of its batch. Under BatchNorm in train mode it does: there one-sample gradients
-do not exist, and are refused.
-"""
+"""Measures the noise of any network from gradients of mini-batches; gradients of single samples."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +14,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo.ground.errors import UserError
 from igo.ground.seeds import generator
-from igo.noise import noise
 from igo.noise.noise import Noise
 from igo.noise.spread import Spread
 
@@ -158,18 +152,13 @@ def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> 
     if sampling != "with_replacement" and needed > n:
         raise UserError(
             f"{batches} batches of {batch_size} samples, {sampling}, need {needed} samples and"
-            f" there are {n}; use fewer or smaller batches, or sampling=with_replacement"
+            f" there are {n}; use fewer or smaller batches"
         )
     if sampling == "with_replacement":
         return list(torch.randint(n, (batches, batch_size), generator=random))
     if sampling == "independent":
         return [torch.randperm(n, generator=random)[:batch_size] for _ in range(batches)]
     return list(torch.randperm(n, generator=random)[:needed].split(batch_size))
-
-
-def joined(drawn: Sequence[Tensor], size: int) -> list[Tensor]:
-    """The same indices in batches of ``size``."""
-    return list(torch.cat(list(drawn)).split(size))
 
 
 @contextmanager
@@ -193,40 +182,6 @@ def untouched(network: nn.Module, seed: int | None = None) -> Iterator[None]:
                 parameter.grad = gradient
 
 
-def per_sample(
-    network: nn.Module,
-    loss: Loss,
-    batches: Callable[[], Iterable[Batch]],
-    *,
-    n: int,
-    sampling: str = "disjoint",
-    memory: int = 2**30,
-) -> Noise:
-    """C² from one-sample gradients by torch.func, in chunks that fit in ``memory`` bytes.
-
-    Args:
-        network: without BatchNorm, or in eval mode.
-        loss: mean loss of a batch.
-        batches: called twice, for the mean and for the spread; gives the same samples.
-        n: training samples that these were drawn from.
-        sampling: how single samples are drawn, see ``noise.sampling_factor``.
-        memory: bytes that the gradients of one chunk may take.
-
-    Raises:
-        UserError: BatchNorm in train mode, where one-sample gradients do not exist.
-    """
-    total, count = torch.zeros(0, dtype=torch.float64), 0
-    for rows in per_sample_gradients(network, loss, batches(), memory):
-        total = rows.sum(dim=0, dtype=torch.float64) + (total if count else 0)
-        count += len(rows)
-    mean = total / count
-    spreads: list[float] = []
-    for rows in per_sample_gradients(network, loss, batches(), memory):
-        spreads += (rows.double() - mean).square().sum(dim=1).tolist()
-    square = float(mean.square().sum())
-    return noise.from_spreads(spreads, square, batch_size=1, n=n, sampling=sampling)
-
-
 def per_sample_gradients(
     network: nn.Module, loss: Loss, batches: Iterable[Batch], memory: int = 2**30
 ) -> Iterator[Tensor]:
@@ -235,7 +190,11 @@ def per_sample_gradients(
     Raises:
         UserError: BatchNorm in train mode.
     """
-    check_per_sample(network)
+    if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
+        raise UserError(
+            "the model has BatchNorm in train mode, where a sample's gradient depends on its batch"
+            " and one-sample gradients do not exist"
+        )
     parameters = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
     buffers = dict(network.named_buffers())
     d = sum(p.numel() for p in parameters.values())
@@ -250,13 +209,3 @@ def per_sample_gradients(
         for part, part_labels in zip(images.split(chunk), labels.split(chunk), strict=True):
             gradients = gradient(parameters, part, part_labels)
             yield torch.cat([gradients[name].flatten(1) for name in parameters], dim=1)
-
-
-def check_per_sample(network: nn.Module) -> None:
-    """Refuse a network in which a sample's gradient depends on its batch."""
-    if any(isinstance(m, _BatchNorm) and m.training for m in network.modules()):
-        raise UserError(
-            "estimator=per_sample: the model has BatchNorm in train mode, where a sample's gradient"
-            " depends on its batch and one-sample gradients do not exist; use estimator=mini_batch,"
-            " or batchnorm=eval to measure with the running statistics"
-        )

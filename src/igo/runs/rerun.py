@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -16,38 +16,6 @@ from igo.ground.errors import ConfigError, UserError
 from igo.runs.folder import RunFolder, read_status, refuse_older
 
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
-
-
-def recorded_run(
-    run: str, composed: DictConfig, typed: Collection[str], movable: Collection[str] = MOVABLE
-) -> tuple[Path, Callable[[Config], None]]:
-    """The folder of a run, and a function that puts the typed settings into its configuration.
-
-    Args:
-        run: the folder, as typed.
-        composed: the configuration that Hydra composed from the command line.
-        typed: full names of the typed settings of a run, without the program's own settings.
-        movable: the settings and groups that may be typed.
-    """
-    composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
-    folder = Path(run).resolve()
-    for name in typed:
-        if not {name, name.split(".")[0]} & {*movable} and name != "engine":
-            other = _command_of_other_run(folder, typed)
-            allowed = f"with run=… the settings are those of the run; leave it out{other}"
-            raise ConfigError(name, OmegaConf.select(composed, name), allowed)
-    if not (folder / "config.yaml").is_file():
-        raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
-    here = load(composed)
-    # engine=… sets only the device: the group's other settings would make it another run
-    names = ["engine.device" if name == "engine" else name for name in typed]
-
-    def move(config: Config) -> None:
-        for name in names:
-            group, _, key = name.rpartition(".")
-            setattr(value_of(config, group) if group else config, key, value_of(here, name))
-
-    return folder, move
 
 
 def _command_of_other_run(folder: Path, typed: Collection[str]) -> str:
@@ -64,8 +32,23 @@ def _command_of_other_run(folder: Path, typed: Collection[str]) -> str:
 
 
 def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
-    """The configuration with which ``igo train run=FOLDER`` continues a run."""
-    folder, move = recorded_run(run, composed, typed)
+    """The configuration with which ``igo train run=FOLDER`` continues a run.
+
+    Args:
+        run: the folder, as typed.
+        composed: the configuration that Hydra composed from the command line.
+        typed: full names of the typed settings, without ``run``.
+    """
+    composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
+    folder = Path(run).resolve()
+    for name in typed:
+        if not {name, name.split(".")[0]} & {*MOVABLE} and name != "engine":
+            other = _command_of_other_run(folder, typed)
+            allowed = f"with run=… the settings are those of the run; leave it out{other}"
+            raise ConfigError(name, OmegaConf.select(composed, name), allowed)
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
+    here = load(composed)
     try:
         config = read_config(folder / "config.yaml")
     except UserError as error:
@@ -73,7 +56,10 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
         raise UserError(f"{error}. The run began as: {command}") from None
     refuse_older(folder)
     config.fresh = config.dry_run = False  # unless typed now
-    move(config)
+    # engine=… sets only the device: the group's other settings would make it another run
+    for name in ("engine.device" if name == "engine" else name for name in typed):
+        group, _, key = name.rpartition(".")
+        setattr(value_of(config, group) if group else config, key, value_of(here, name))
     config.runs_dir = str(folder.parent)
     name = RunFolder(config).path.name
     if name != folder.name:

@@ -41,17 +41,16 @@ def mini_batch(
     batch_size: int,
     batches: int,
     seed: int,
-    sampling: str = "disjoint",
 ) -> Noise:
     """C² from mini-batch gradients as in training, with augmentation and BatchNorm."""
-    drawn = draw(sampling, n=data.n, batch_size=batch_size, batches=batches, seed=seed)
+    drawn = draw("disjoint", n=data.n, batch_size=batch_size, batches=batches, seed=seed)
     stream = data.train_batches(
         engine.ranks.share(drawn), derive_seed(seed, "augmentation"), engine.micro_batch_size
     )
     parts = ((*batch, range(batch_size)) for batch in stream)
     dropout = derive_seed(seed, "dropout", *engine.ranks.seed_suffix)
     return spread_of(engine, network, parts, dropout).noise(
-        batch_size=batch_size, n=data.n, sampling=sampling
+        batch_size=batch_size, n=data.n, sampling="disjoint"
     )
 
 
