@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from typing import Any
 
 from conftest import Quiet
@@ -29,7 +28,6 @@ def train(
     progress: Progress | None = None,
     until: int | None = None,
     bar: Any = None,
-    shrunk: Callable[[int, int], None] = lambda *_: None,
 ) -> Progress:
     """Train to the end, or until an epoch is recorded."""
 
@@ -39,7 +37,7 @@ def train(
 
     progress = progress or Progress()
     with contextlib.suppress(_Enough):
-        loop.train(training, progress, bar or Quiet(), epoch_done, lambda: None, shrunk)
+        loop.train(training, progress, bar or Quiet(), epoch_done, lambda: None)
     return progress
 
 

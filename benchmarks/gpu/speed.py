@@ -14,7 +14,6 @@ from benchmarks.gpu.part import Part, Result, configured, prepared
 from benchmarks.worker import synchronise
 from igo.config.schema import Config
 from igo.runs import assemble, checkpoint
-from igo.train import recovery
 from igo.train.state import Progress, Training
 
 CELLS = [("resnet18", b) for b in (32, 128, 512)] + [("resnet8", b) for b in (8, 16, 64)]
@@ -148,7 +147,6 @@ def parts(part: Part, config: Config, folder: Path) -> Result:
         "evaluation": lambda: training.engine.evaluate(
             training.network, training.data.test_batches()
         ),
-        "snapshot": lambda: recovery.Snapshot.of(training, progress),
         "state": lambda: assemble.state_of("run", None, training, progress),
         "write": lambda: checkpoint.save(where, state),
     }

@@ -23,8 +23,8 @@ from trained import prepared, train
 
 from igo.config.schema import OptimizerConfig
 from igo.ground.seeds import derive_seed
-from igo.runs import checkpoint
-from igo.train import optim, recovery
+from igo.runs import assemble, checkpoint
+from igo.train import optim
 from igo.train.online import Online
 from igo.train.state import Training
 
@@ -170,7 +170,7 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         broken = small()
         first = optim.build(config, broken, 0.01)
         stepped(first, broken, range(5))
-        state = {"signature": name, "optimizer": recovery.copied(first.state_dict())}
+        state = {"signature": name, "optimizer": assemble.copied(first.state_dict())}
         checkpoint.save(tmp_path / name, state)
         saved, warnings = checkpoint.load(tmp_path / name, name)
         assert saved is not None, warnings

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from igo.config.load import read_config
 from igo.config.plan import make_plan
@@ -19,7 +21,7 @@ from igo.ground.ranks import ALONE, Ranks
 from igo.method.plan import Plan
 from igo.runs import checkpoint, same_data
 from igo.runs.folder import RunFolder, refuse_older
-from igo.train import datasets, engine, measure, micro_batch, models, optim, recovery
+from igo.train import datasets, engine, measure, micro_batch, models, optim
 from igo.train.online import Online
 from igo.train.state import Progress, Training
 
@@ -62,10 +64,23 @@ def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress)
     return {
         "signature": signature,
         "wandb_id": wandb_id,
-        **recovery.saved(run),
+        "model": copied(run.network.state_dict()),
+        "optimizer": copied(run.optimizer.state_dict()),
+        "scaler": copied(run.engine.scaler.state_dict()),
         "data": asdict(run.identity) if run.identity else None,
         "progress": asdict(replace(now, records=[])),  # metrics.jsonl has them
     }
+
+
+def copied(state: Any) -> Any:
+    """The same containers with copies of their tensors in the CPU's memory."""
+    if isinstance(state, Tensor):
+        return state.detach().to("cpu", copy=True)
+    if isinstance(state, dict):
+        clone = copy.copy(state)  # a copy keeps the attributes that state_dict adds
+        clone.update((key, copied(value)) for key, value in state.items())
+        return clone
+    return [copied(item) for item in state] if isinstance(state, list) else state
 
 
 def load(
@@ -124,4 +139,4 @@ def load_folder(
         raise UserError(f"{folder} has no usable checkpoint: {why}")
     for reason in reasons:
         warn(f"{reason}; using the one after epoch {progress.epoch}")
-    return recovery.with_micro_batches(training, progress.micro_batch_size), progress
+    return training, progress

@@ -18,7 +18,7 @@ from igo.runs.loggers import Tracker
 from igo.runs.provenance import now, provenance
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import ProgressBar, Terminal
-from igo.train import engine, recovery, threads
+from igo.train import engine, threads
 from igo.train.state import Progress, Training
 
 
@@ -29,7 +29,6 @@ class Recording:
     progress: Progress
     bar: ProgressBar
     epoch_done: Callable[[Record], None]
-    shrunk: Callable[[int, int], None]
 
 
 @contextmanager
@@ -47,7 +46,7 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
         progress = _resume(folder, training, terminal)
         threads.settle(training, progress, terminal.say)
         pace = threads.Pace()
-        hardware = _begin_record(folder, training, progress)
+        _begin_record(folder, training, progress)
         with _recorded_end(folder) as trackers:
             tracker = loggers.start(config, folder, progress.records, terminal.warn)
             trackers.append(tracker)
@@ -64,18 +63,12 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
 
                 writer.do(write)
 
-            def shrunk(tried: int, fits: int) -> None:
-                writer.wait()  # the writer writes status.json, too
-                terminal.warn(recovery.describe(training.network, tried, fits))
-                with folder.writing():
-                    folder.update_status(hardware={**hardware, "micro_batch_size": fits})
-
             beside = background.wanted(config.engine.background, training.engine.device.type)
             with (
                 background.writer(beside) as writer,
                 terminal.progress(training.plan, progress.epoch) as bar,
             ):
-                yield Recording(progress, bar, epoch_done, shrunk)
+                yield Recording(progress, bar, epoch_done)
             if config.tracking.artifact:
                 tracker.attach(trained.export(folder, config))
 
@@ -85,7 +78,7 @@ def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
     """As ``record``, on the other ranks: they get rank 0's state and write nothing."""
     progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
     with terminal.progress(training.plan) as bar:
-        yield Recording(progress or Progress(), bar, lambda _: None, lambda *_: None)
+        yield Recording(progress or Progress(), bar, lambda _: None)
 
 
 def write_epoch(folder: RunFolder, record: Record, state: dict[str, Any]) -> None:
@@ -95,11 +88,9 @@ def write_epoch(folder: RunFolder, record: Record, state: dict[str, Any]) -> Non
         checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
 
 
-def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> dict[str, Any]:
-    """Write what is known before the next epoch; return the entry ``hardware`` of status.json."""
+def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> None:
+    """Write what is known before the next epoch."""
     hardware = engine.hardware(training.engine)
-    if progress.micro_batch_size:
-        hardware["micro_batch_size"] = progress.micro_batch_size
     data = asdict(training.identity) if training.identity else None
     with folder.writing():
         folder.write_plan(training.plan)
@@ -107,7 +98,6 @@ def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> 
         law = optimizer_rules.described(training.config.optimizer)
         entries = {**provenance(), "hardware": hardware, "data": data, "noise_law": law}
         folder.begin_status(state="running", started=now(), **entries)
-    return hardware
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:

@@ -70,9 +70,7 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                     signals(ranks) as check_stop,
                     _recording(config, plan, folder, terminal, ranks) as (training, kept),
                 ):
-                    loop.train(
-                        training, kept.progress, kept.bar, kept.epoch_done, check_stop, kept.shrunk
-                    )
+                    loop.train(training, kept.progress, kept.bar, kept.epoch_done, check_stop)
     except Stopped as stop:
         fresh = " without fresh=true" if config.fresh else ""
         hint = "" if _has_finished(folder) else f"; the same command{fresh} continues"

@@ -8,13 +8,14 @@ from collections.abc import Callable
 
 import torch
 
-from igo.ground.errors import UserError
+from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
 from igo.ground.seeds import derive_seed
+from igo.method import batches
 from igo.method.plan import Plan, Stage
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.train import batchnorm, control, measure, micro_batch, recovery
+from igo.train import batchnorm, control, measure, micro_batch, on_device
 from igo.train.epoch import train_epoch
 from igo.train.finite import NotFinite
 from igo.train.record import record_of
@@ -29,41 +30,26 @@ def train(
     bar: Watcher,
     epoch_done: Callable[[Record], None],
     check_stop: Callable[[], None],
-    shrunk: Callable[[int, int], None] = lambda *_: None,
 ) -> None:
     """Train from ``progress`` to the end of the plan, and update ``progress``.
 
-    ``check_stop`` is called before each update and may raise to end the run. ``shrunk`` is called
-    with the micro-batch size that did not fit in memory, and with the new one.
+    ``check_stop`` is called before each update and may raise to end the run.
     """
     run.network.train()
     sampler, schedule = _sampler(run, progress), None
     for epoch in sampler.epochs():
-        run = recovery.with_micro_batches(run, progress.micro_batch_size)
-        record: Record | None = None
-        while record is None:
-            before = recovery.Snapshot.of(run, progress)
-            try:
-                started = time.perf_counter()
-                schedule = _begin_epoch(run, sampler, schedule, progress, bar)
-                trained = train_epoch(run, sampler, schedule, bar, check_stop)
-                record = _end_epoch(run, sampler, trained, progress)
-                record["seconds"] = time.perf_counter() - started
-                continue
-            except NotFinite as error:
-                raise UserError(_not_finite(run, sampler, error, progress)) from None
-            except (RuntimeError, MemoryError) as error:
-                if not micro_batch.is_exhausted(error):
-                    raise
-                reason = str(error) or type(error).__name__
-            # Not in the except clause: its traceback keeps the tensors of the failed attempt.
-            largest, k = run.engine.micro_batch_size, sampler.plan.batches_of_epoch(epoch)
-            before.restore(run, progress)  # this also frees the memory of the failed attempt
-            _go_to(progress, sampler, run)
-            schedule = None
-            progress.micro_batch_size = recovery.smaller(run, k, reason)
-            run = recovery.with_micro_batches(run, progress.micro_batch_size)
-            shrunk(largest, progress.micro_batch_size)
+        try:
+            started = time.perf_counter()
+            schedule = _begin_epoch(run, sampler, schedule, progress, bar)
+            trained = train_epoch(run, sampler, schedule, bar, check_stop)
+            record = _end_epoch(run, sampler, trained, progress)
+            record["seconds"] = time.perf_counter() - started
+        except NotFinite as error:
+            raise UserError(_not_finite(run, sampler, error, progress)) from None
+        except (RuntimeError, MemoryError) as error:
+            if not micro_batch.is_exhausted(error):
+                raise
+            raise Outside(_out_of_memory(run, sampler, epoch)) from None
         progress.records.append(record)
         epoch_done(record)
         bar.end_epoch(record)
@@ -197,4 +183,14 @@ def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress
         f" {stage.b_m:.4g}{level}); a smaller learning_rate or engine.precision=fp32 may"
         " help, and engine.non_finite=skip skips single such updates. The last good"
         f" checkpoint is of epoch {progress.epoch}"
+    )
+
+
+def _out_of_memory(run: Training, sampler: BatchSampler, epoch: int) -> str:
+    largest = batches.sizes(run.plan.n, sampler.plan.batches_of_epoch(epoch))[0]
+    at_once = min(run.engine.micro_batch_size, max(largest, on_device.TEST_BATCH))
+    return (
+        f"out of memory in epoch {epoch} with up to {at_once:,} samples at once; unless another"
+        f" program takes it, set engine.micro_batch_size={max(at_once // 2, 1)} (another run:"
+        " BatchNorm sees the parts)"
     )

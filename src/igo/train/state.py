@@ -55,7 +55,6 @@ class Progress:
     samples: int = 0
     reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
     feedback: dict[str, Any] | None = None  # η and b of the stages so far, if they follow C²
-    micro_batch_size: int | None = None  # a smaller one, if memory ran out
     threads: int | None = None  # of the CPU; rounding depends on them
     records: list[Record] = field(default_factory=list)
 
