@@ -1,31 +1,24 @@
 """A small network on real images: 8×8 digits, 64–32–10, 2,410 parameters.
 
-It is small enough for explicit smoothing, and large enough to show its cost. All parameters are one
-vector. Leading dimensions are independent runs, such as seeds or perturbed copies.
+All parameters are one vector. Leading dimensions are independent, such as perturbed copies.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
-
-from lab.theory.functions import Array
 
 PIXELS, CLASSES = 64, 10
 
 
 @dataclass(frozen=True)
 class Digits:
-    """Images (n, 64) scaled to mean 0 and spread 1 over all pixels, labels (n,), split 80/20."""
+    """Images (n, 64) scaled to mean 0 and spread 1 over all pixels, and labels (n,)."""
 
     train_images: Tensor
     train_labels: Tensor
-    test_images: Tensor
-    test_labels: Tensor
 
     @property
     def train(self) -> tuple[Tensor, Tensor]:
@@ -34,15 +27,15 @@ class Digits:
 
 
 def load(seed: int = 0) -> Digits:
-    """Return scikit-learn's 1,797 digits with a stratified fifth held out."""
+    """Return scikit-learn's 1,797 digits less a stratified fifth."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     images, labels = load_digits(return_X_y=True)
     images = (images - images.mean()) / images.std()
     parts = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=seed)
-    train_images, test_images, train_labels, test_labels = map(torch.from_numpy, parts)
-    return Digits(train_images, train_labels, test_images, test_labels)
+    train_images, _, train_labels, _ = map(torch.from_numpy, parts)
+    return Digits(train_images, train_labels)
 
 
 @dataclass(frozen=True)
@@ -96,74 +89,21 @@ class Network:
         (slope,) = torch.autograd.grad(self.loss(point, images, labels).sum(), point)
         return slope
 
-    def accuracy(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the accuracy as a fraction, shape (...)."""
-        right = self.logits(parameters, images).argmax(-1) == labels
-        return right.double().mean(-1)
-
 
 NETWORK = Network()
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """A method of training: η_m, b_m and δ_m of each stage.
-
-    Explicit smoothing uses `copies` perturbed parameter vectors a step: Gaussian and antithetic,
-    with δ_m (`noise_levels`) the standard deviation of every parameter. 0 is no smoothing.
-    """
-
-    learning_rates: Array
-    batch_sizes: NDArray[np.int64]
-    noise_levels: Array
-    copies: int = 0
-    optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
-
-
-def train(
-    data: Digits,
-    recipe: Recipe,
-    start: Tensor,
-    budget: int,
-    seed: int,
-    network: Network = NETWORK,
-) -> list[Tensor]:
-    """Spend `budget` sample gradients per run from `start` (runs, P), the same in every stage.
-
-    Returns the parameters after each stage. A sample gradient is a forward and backward pass of
-    an image; a step with k perturbed copies and batch b costs k·b of them.
-    """
-    random = torch.Generator().manual_seed(seed)
-    x, n, results = start.clone(), len(data.train_labels), []
-    optimizer = recipe.optimizer([x], lr=1.0)  # type: ignore[call-arg]
-    stages = zip(recipe.learning_rates, recipe.batch_sizes, recipe.noise_levels, strict=True)
-    share = budget / len(recipe.learning_rates)
-    for rate, size, level in stages:
-        b = min(int(size), n)
-        optimizer.param_groups[0]["lr"] = float(rate)
-        for _ in range(max(1, round(share / (b * max(1, recipe.copies))))):
-            images, labels = data.train
-            if b < n:
-                rows = torch.rand(len(x), n, generator=random).topk(b).indices
-                images, labels = images[rows], labels[rows]
-            point = x
-            if recipe.copies:
-                shape = (recipe.copies // 2, *x.shape)
-                half = torch.randn(shape, generator=random, dtype=x.dtype)
-                point = x - float(level) * torch.cat([half, -half])
-            slope = network.gradient(point, images, labels)
-            x.grad = slope.mean(0) if recipe.copies else slope
-            optimizer.step()
-        results.append(x.clone())
-    return results
-
-
-def after_epochs(data: Digits, epochs: int, rate: float, batch: int, seed: int) -> Tensor:
+def after_epochs(
+    data: Digits, epochs: int, rate: float, batch: int, seed: int, network: Network = NETWORK
+) -> Tensor:
     """Return the parameters (P,) of a network after some epochs of SGD."""
-    start = NETWORK.initial(1, seed)
-    recipe = Recipe(np.array([rate]), np.array([batch]), np.zeros(1))
-    budget = epochs * len(data.train_labels)
-    return train(data, recipe, start, budget, seed)[0][0] if epochs else start[0]
+    random = torch.Generator().manual_seed(seed)
+    n, x = len(data.train_labels), network.initial(1, seed)[0]
+    for _ in range(round(epochs * n / batch)):
+        rows = torch.rand(n, generator=random).topk(batch).indices
+        slope = network.gradient(x, data.train_images[rows], data.train_labels[rows])
+        x = x.add(slope, alpha=-rate)
+    return x
 
 
 def sample_gradients(network: Network, parameters: Tensor, data: Digits) -> Tensor:
@@ -175,21 +115,3 @@ def sample_gradients(network: Network, parameters: Tensor, data: Digits) -> Tens
     of_samples = torch.func.vmap(torch.func.grad(sample_loss), (None, 0, 0))
     gradients: Tensor = of_samples(parameters, *data.train)
     return gradients
-
-
-def largest_curvature(network: Network, parameters: Tensor, data: Digits, steps: int = 40) -> float:
-    """Return the Hessian eigenvalue of largest size of the training loss, by power iteration.
-
-    It is L_g at the point. `parameters` is a vector (P,).
-    """
-    point = parameters.detach().requires_grad_()
-    loss = network.loss(point, *data.train)
-    (slope,) = torch.autograd.grad(loss, point, create_graph=True)
-    random = torch.Generator().manual_seed(0)
-    v = torch.randn(parameters.shape, generator=random, dtype=parameters.dtype)
-    value = 0.0
-    for _ in range(steps):
-        v = v / v.norm()
-        (product,) = torch.autograd.grad(slope @ v, point, retain_graph=True)
-        value, v = float(v @ product), product
-    return value

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from lab.theory.functions import Array, TestFunction
+from lab.theory.functions import Array
 from lab.theory.kernels import Kernel
 from lab.theory.propositions import optimal_decay_rates
 
@@ -95,51 +95,3 @@ def algorithm1(
         x = total / (steps - first_kept)
         results.append(StageResult(x, float(level), steps))
     return results
-
-
-@dataclass(frozen=True)
-class Descent:
-    """The noise levels δ_m and learning rates η_m of a gradient method, by stage.
-
-    Further axes of both, shape (stages, ...), are settings that run side by side. `samples` > 0 is
-    explicit smoothing: a step uses the mean of so many antithetic gradients. `samples` = 0 is SGD:
-    a step uses the gradient at x − δ_m u, and the point keeps the noise.
-    """
-
-    noise_levels: Array
-    rates: Array
-    samples: int = 0
-
-
-def descend(
-    function: TestFunction,
-    start: Array,
-    budget: int,
-    descent: Descent,
-    gradient_cost: int,
-    seed: int = 0,
-) -> Array:
-    """Run from `start` (n, d) with `budget` evaluations each; return the best values (..., n).
-
-    Stages have equal shares. A gradient counts as `gradient_cost` evaluations. f is evaluated, for
-    1, at the start and after each stage. Points are clipped to the domain.
-    """
-    rng = np.random.default_rng(seed)
-    x = np.broadcast_to(start, (*descent.rates.shape[1:], *start.shape)).astype(float)
-    best = function.value(x)
-    stages = len(descent.noise_levels)
-    share = (budget - 1 - stages) // stages
-    levels, rates = descent.noise_levels[..., None, None], descent.rates[..., None, None]
-    for level, rate in zip(levels, rates, strict=True):
-        samples = descent.samples if level.any() else 0
-        for _ in range(share // (gradient_cost * max(1, samples))):
-            if samples:
-                half = rng.standard_normal((samples // 2, *x.shape))
-                u = np.concatenate([half, -half])
-                slope = function.gradient(x - level * u).mean(0)
-            else:
-                x = x - level * rng.standard_normal(x.shape) if level.any() else x
-                slope = function.gradient(x)
-            x = np.clip(x - rate * slope, *function.domain)
-        best = np.minimum(best, function.value(x))
-    return np.asarray(best)

@@ -28,16 +28,8 @@ STUDIES = (
     "explicit",
     "implicit",
     "escape",
-    "pictures",
-    "comparison",
-    "digits",
-    "teacher",
-    "langevin",
-    "tails",
     "own_noise",
     "assumptions",
-    "optimizers",
-    "exponent",
 )
 
 
@@ -89,8 +81,8 @@ def read_frames(folder: Path, names: Sequence[str]) -> dict[str, pl.DataFrame]:
 def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[str], None]) -> float:
     """Run the studies into `settings.output` and write its page; return the seconds.
 
-    Studies that use all workers run first, then the others, `workers` at a time. The page has the
-    rows of every study whose tables are in the folder; earlier runs may have written them.
+    `workers` studies run at a time. The page has the rows of every study whose tables are in the
+    folder; earlier runs may have written them.
     """
     from lab.theory import page
 
@@ -105,13 +97,13 @@ def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[st
 
 
 def _measured(names: Sequence[str], settings: Settings) -> Iterator[tuple[str, float]]:
-    by_themselves = [name for name in names if len(names) == 1 or load(name).all_workers]
-    for name in by_themselves:
-        yield name, run_study(name, settings)
+    if len(names) == 1:
+        yield names[0], run_study(names[0], settings)
+        return
     # a forked process would share PyTorch's state
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(settings.workers, context) as pool:
-        running = {pool.submit(run_study, n, settings): n for n in names if n not in by_themselves}
+        running = {pool.submit(run_study, name, settings): name for name in names}
         for future in as_completed(running):
             yield running[future], future.result()
 

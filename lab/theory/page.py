@@ -30,7 +30,13 @@ does not fail. Brackets are 95 % intervals. Every random draw comes from the see
 
 {hardware}
 
-ResNet18 on CIFAR-100 is not here: network training at that size is `src/train.py`.
+Not run are these statements of the slides: a sequence of functions, smoothed ever less, leads to
+the global minimum; graduated optimization is a method of global optimization; with enough
+computing, plain SGD makes global optimization of networks possible; SGD generalises well, too large
+a batch worse; score-based models use graduated optimization implicitly.
+[The log](../../docs/log.md#what-went) has what earlier runs showed of them. That a network's noise
+falls as 1/√b is in [results/noise](../noise/README.md). ResNet18 on CIFAR-100 is not here: network
+training at that size is `src/train.py`.
 """
 
 
@@ -56,10 +62,9 @@ def entries(studies: Mapping[str, Study], frames: Frames) -> list[Entry]:
 
 def write(folder: Path, all_entries: list[Entry], settings: Settings) -> None:
     """Write README.md into the results folder."""
-    command = f"python -m lab.theory seed={settings.seed} starts={settings.starts}"
     head = HEAD.format(
         counts=_counts(all_entries),
-        command=f"{command} budget={settings.budget} workers={settings.workers}",
+        command=f"python -m lab.theory seed={settings.seed} workers={settings.workers}",
         hardware=f"Hardware of the last run: {_hardware()}.",
     )
     index = ["| # | stated | verdict |", "|---|---|---|"]

@@ -27,8 +27,6 @@ class Settings:
 
     output: Path
     seed: Annotated[int, within(0, 2**32)] = 0
-    starts: Annotated[int, within(2, 10_000)] = 20
-    budget: Annotated[int, within(100, 10**7)] = 1000
     workers: Annotated[int, within(1, 1024)] = 2
 
 
@@ -133,15 +131,13 @@ class Study:
     """Statements that share their measurements.
 
     `measure` makes the frames of the names `frames`. `figures` maps a file name to the function
-    that draws it from the frames (a Figure; an animation for .gif). `rows` check the frames. A
-    study with `all_workers` runs alone, and starts the worker processes itself.
+    that draws it from the frames. `rows` check the frames.
     """
 
     measure: Callable[[Settings], dict[str, pl.DataFrame]]
     frames: tuple[str, ...]
     figures: Mapping[str, Callable[[Frames], Any]]
     rows: tuple[Row, ...]
-    all_workers: bool = False
 
 
 def frame(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:

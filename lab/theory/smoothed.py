@@ -47,12 +47,7 @@ def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
 
     f̂_δ = Σ x_i² + δ² E[u_i²] + 10 − 10 φ(2πδ) cos 2πx_i, with φ(t) = E[cos t u_i] of `kernel`.
     In one dimension φ is sin(t)/t for the ball and exp(−t²/2) for the Gaussian kernel.
-    ValueError for kernels without a second moment, and for the one-sided ones unless symmetric.
     """
-    if not np.isfinite(kernel.second_moment(dimension)):
-        raise ValueError(f"kernel={kernel.name!r}: E[u²] is infinite, so f̂ is too")
-    if kernel.name in ("exponential", "rayleigh", "pareto") and not kernel.symmetric:
-        raise ValueError(f"kernel={kernel.name!r} is one-sided: pass symmetric=True")
 
     def damping(noise_level: float) -> float:
         return float(kernel.cosine_mean(2 * np.pi * noise_level, dimension))

@@ -190,7 +190,7 @@ def powers_are_allowed(frames: Frames) -> Seen:
 
     allowed, others = ("p = 0.1", "p = 0.5", "p = 0.9", "p = 1"), ("p = 2", "p = 4", "p = 8")
     return Seen(
-        f"γ_m for m < M = {STAGES} against the exact band's floor, (a_m − 1)/a_m (row 17)",
+        f"γ_m for m < M = {STAGES} against the exact band's floor, (a_m − 1)/a_m (row 16)",
         [check for name in allowed for check in checks(name)],
         [check for name in others for check in checks(name)],
         note="The band is open: γ_m must be above its floor. γ_m of p is smallest at m = M − 1, "

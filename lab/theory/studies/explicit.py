@@ -98,7 +98,7 @@ def printed_step_rule(frames: Frames) -> Seen:
         hazan_steps(SIGMA, PROBLEM.lipschitz, d, CONSTANT) for d in hazan["delta"][[0, -1]]
     )
     return Seen(
-        f"a dented bowl (row 11: nonconvex; σ = {SIGMA:g}, L_f = {PROBLEM.lipschitz:g} on [−1, 1]; "
+        f"a dented bowl (row 10: nonconvex; σ = {SIGMA:g}, L_f = {PROBLEM.lipschitz:g} on [−1, 1]; "
         f"σ-nice by the checker: {nice}), δ_1 = {FIRST}, {STAGES} halvings, {CHAINS} chains; a "
         "stage takes at least 1 step",
         checks(printed, "as printed"),

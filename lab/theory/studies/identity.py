@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab.theory import smoothed
-from lab.theory.functions import Array, get_function
+from lab.theory.functions import RASTRIGIN, Array
 from lab.theory.kernels import Kernel, Name
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, mean, statement
 from lab.theory.studies import style
@@ -38,7 +38,7 @@ def expected_step(case: Case, y: Array, seed: int) -> tuple[Array, Array, Array]
     one-dimensional Rastrigin.
     """
     rng = np.random.default_rng(seed)
-    gradient = get_function("rastrigin").gradient
+    gradient = RASTRIGIN.gradient
     means, errors, sizes = [], [], []
     for point in y:
         noise = case.draw(rng, float(point))

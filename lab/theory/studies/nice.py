@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lab.theory import smoothed
 from lab.theory.dented import Dented
 from lab.theory.explicit import halving_levels, optimal_levels
-from lab.theory.functions import get_function
+from lab.theory.functions import DROP_WAVE
 from lab.theory.kernels import Kernel, Name
 from lab.theory.nice import NiceReport, bands, check_new_sigma_nice, check_sigma_nice
 from lab.theory.ripple import Ripple
@@ -37,7 +37,7 @@ LARGE, SMALL = np.linspace(2.0, 0.6, 8), np.linspace(0.2, 0.02, 8)
 def _function(name: str, kernel: Name, dimension: int, reach: float | None = None) -> Smoothed:
     if name == "rastrigin":
         return smoothed.rastrigin(Kernel(kernel), dimension)
-    return smoothed.radial(get_function(name), Kernel(kernel), dimension, reach)
+    return smoothed.radial(DROP_WAVE, Kernel(kernel), dimension, reach)
 
 
 def measure(_settings: Settings) -> dict[str, pl.DataFrame]:

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 from matplotlib.figure import Figure
 
-from lab.theory.functions import Array, get_function
+from lab.theory.functions import RASTRIGIN, Array
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate_gap, statement
 from lab.theory.studies import style
 
@@ -63,7 +63,7 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     start = np.random.default_rng(settings.seed).uniform(-5.12, 5.12, CHAINS)
     again = np.random.default_rng(settings.seed + 1).uniform(-5.12, 5.12, CHAINS)
     runs = {f"constant, b = {b}": (ONES, b * ONES) for b in 2 ** np.arange(15)} | METHODS
-    value, records = get_function("rastrigin").value, []
+    value, records = RASTRIGIN.value, []
     for name, (step, b) in runs.items():
         x = controlled_sgd(start, ETA * np.asarray(step), np.asarray(b), settings.seed)
         other = controlled_sgd(again, ETA * np.asarray(step), np.asarray(b), settings.seed + 1)

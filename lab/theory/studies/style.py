@@ -7,7 +7,6 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 from cycler import cycler
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
@@ -44,13 +43,10 @@ def panels(
     return figure, np.atleast_1d(axes).ravel()
 
 
-def save(drawn: Figure | FuncAnimation, path: Path) -> None:
-    """Write a figure as PNG or an animation as GIF, and free it."""
+def save(drawn: Figure, path: Path) -> None:
+    """Write a figure as PNG, and free it."""
     unfinished = path.with_name(f".{path.name}")
-    if isinstance(drawn, Figure):
-        drawn.savefig(unfinished, metadata={"Software": ""})
-    else:
-        drawn.save(unfinished, writer=PillowWriter(fps=12), dpi=80)
+    drawn.savefig(unfinished, metadata={"Software": ""})
     unfinished.replace(path)
     plt.close("all")
 

@@ -1,22 +1,18 @@
-"""Explicit (Algorithm 1) and implicit (Algorithms 3, 4) graduated optimization, and the peers."""
+"""Explicit (Algorithm 1) and implicit (Algorithms 3, 4) graduated optimization."""
 
 import numpy as np
 import pytest
 from scipy import integrate, optimize
 
 from lab.theory.explicit import (
-    Descent,
     algorithm1,
-    descend,
     halving_levels,
     hazan_steps,
     optimal_levels,
     printed_steps,
 )
-from lab.theory.functions import get_function
 from lab.theory.implicit import Constants, fitted_exponent, plan, rounds_for, run, steps_in_stage
 from lab.theory.kernels import Kernel
-from lab.theory.peers import PEERS, BudgetSpentError, Counted, best_value
 from lab.theory.ripple import Ripple
 from lab.theory.studies.implicit import ROUNDS, constants, rounds_and_errors
 
@@ -174,40 +170,3 @@ def test_algorithm_1_stays_within_one_and_a_half_noise_levels_of_a_stages_start(
         constant=0.01,
     )
     np.testing.assert_allclose(np.linalg.norm(stage.x, axis=1), 0.3)
-
-
-def test_explicit_smoothing_leaves_the_local_minimum_that_holds_gradient_descent():
-    function = get_function("rastrigin")
-    start = np.full((20, 2), 3.02)
-    plain = descend(function, start, 3000, Descent(np.zeros(5), np.full(5, 0.002)), 3)
-    levels = optimal_levels(0.6, 10, 0.5)
-    smooth = descend(function, start, 30_000, Descent(levels, np.full(10, 0.004), 20), 3)
-    assert plain.min() > 15
-    assert np.median(smooth) < 3
-
-
-@pytest.mark.parametrize("method", sorted(PEERS))
-def test_peers_spend_exactly_the_budget_and_return_the_best_value_seen(method):
-    function = get_function("ackley")
-    start = function.starts(1, 3, seed=0)[0]
-    best, used = best_value(method, function, start, 500, 3, seed=0)
-    assert 497 <= used <= 500
-    assert 0 <= best < function.value(start)
-
-
-def test_counted_function_counts_gradients_and_stops():
-    counted = Counted(get_function("sphere"), budget=10, gradient_cost=3)
-    counted.value(np.ones(2))
-    counted.gradient(np.ones(2))
-    assert counted.used == 4
-    values = counted.values(np.ones((2, 8)))
-    assert counted.used == 10
-    assert np.isinf(values[6:]).all()
-    assert not np.isinf(values[:6]).any()
-    with pytest.raises(BudgetSpentError):
-        counted.value(np.ones(2))
-
-
-def test_unknown_peer_is_named():
-    with pytest.raises(ValueError, match="method='magic'"):
-        best_value("magic", get_function("sphere"), np.ones(2), 10, 3, 0)

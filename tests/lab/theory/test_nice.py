@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lab.theory import smoothed
-from lab.theory.functions import get_function
+from lab.theory.functions import DROP_WAVE
 from lab.theory.kernels import Kernel
 from lab.theory.nice import bands, check_new_sigma_nice, check_sigma_nice, minimisers
 from lab.theory.ripple import Ripple
@@ -77,7 +77,7 @@ def test_gaussian_rastrigin_has_no_band_at_its_minimiser_but_one_in_its_neighbou
 
 
 def test_drop_wave_in_two_dimensions_needs_a_large_gaussian():
-    function = smoothed.radial(get_function("drop_wave"), GAUSSIAN, 2)
+    function = smoothed.radial(DROP_WAVE, GAUSSIAN, 2)
     assert check_new_sigma_nice(function, [1.0], [1.0], sigma=1e-3).holds
     assert not check_new_sigma_nice(function, [0.2], [1.0], sigma=1e-3).holds
 
