@@ -48,8 +48,8 @@ CONTENTS = {
     "Use it": (
         "docs/idea docs/own-loop docs/measure-the-noise docs/add-a-schedule docs/examples docs/api"
     ),
-    "Train": "docs/data docs/configuration docs/runs docs/sweeps docs/cluster docs/distributed",
-    "Measure": "docs/noise docs/sharpness docs/report docs/symbols",
+    "Train": "docs/data docs/configuration docs/runs docs/sweeps docs/cluster",
+    "Measure": "docs/noise docs/report",
     "Results": (
         "results/README results/protocol results/tuning results/*/README results/last_batch/table"
     ),
