@@ -98,11 +98,9 @@ lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports onl
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
 
-# The guard ends the run after so many seconds, and ends programs that tests leave behind. Tests run
-# in parallel, with one thread each. They start many programs, so bytecode is kept. LONG: more time
-# for one test, and a list of the slowest tests.
-GUARD  := $(BIN)/python tests/guard.py
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(GUARD) 3600 $(BIN)/pytest -n 3
+# Tests run in parallel, with one thread each. They start many programs, so bytecode is kept. LONG:
+# more time for one test, and a list of the slowest tests.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3
 LONG   := -o faulthandler_timeout=3000 --durations=20
 
 unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
@@ -120,7 +118,7 @@ test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 test-gpu: $(READY)-dev  ## the tests that need a GPU
 	$(PYTEST) -n 0 -m gpu $(ARGS)
 
-test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that are too long for make test: sweeps, studies, commands of the pages, W&B agents, the report in a browser
+test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that are too long for make test: sweeps, studies, README's commands, the site, W&B agents, the report in a browser
 	$(PYTEST) $(LONG) -m slow $(ARGS)
 
 test-long: $(READY)-dev $(READY)-bench  ## the tests that take longer than CI has: Fashion-MNIST to 90 %, all theory, half an hour
@@ -139,7 +137,7 @@ examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## line coverage of src/igo and lab by all tests but faults, slurm and gpu, and by the programs that they start: an hour
 	rm -f .coverage .coverage.*
-	$(GUARD) 7200 $(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
+	$(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
