@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from igo.data import cache, readers
-from igo.data.cache import Arrays, cached, remembered
+from igo.data.cache import Arrays, cached
 from igo.data.source import Place
 
 IMAGES = np.arange(3 * 4096, dtype=np.uint8).reshape(3, 4096)
@@ -75,18 +74,6 @@ def test_a_damaged_copy_is_remade(
     assert list(tmp_path.iterdir()) == [kept]
 
 
-@pytest.mark.parametrize("change", [{"mean": 0.9012}, {}, [], 3])
-def test_facts_that_were_changed_are_found_again(change: object, tmp_path: Path) -> None:
-    facts = {"mean": 0.5012}
-    assert remembered(tmp_path, "name", [], lambda: facts) == facts
-    (file,) = tmp_path.iterdir()
-    assert remembered(tmp_path, "name", [], dict) == facts, "it is kept"
-    text = json.loads(file.read_text())
-    for content in (change, text | {"found": change}):
-        file.write_text(json.dumps(content))
-        assert remembered(tmp_path, "name", [], lambda: facts) == facts
-
-
 def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> None:
     """As `cp -p` and tar make it."""
     source, other, read = tmp_path / "file", tmp_path / "other", Reader()
@@ -102,17 +89,6 @@ def test_a_file_of_the_same_size_and_time_is_another_file(tmp_path: Path) -> Non
     os.utime(source, ns=times)
     cached(tmp_path / "cache", "name", [source], read)
     assert read.calls == 3
-
-
-def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    old, new = tmp_path / f"{cache.PARTIAL}old", tmp_path / f"{cache.PARTIAL}new"
-    for folder in (old, new):
-        folder.mkdir()
-        (folder / "file").write_text("x")
-    os.utime(old, (0, 0))
-    cached(tmp_path, "name", [], Reader())
-    assert new.exists()
-    assert not old.exists()
 
 
 def test_where_nothing_can_be_written_reading_goes_on(tmp_path: Path) -> None:

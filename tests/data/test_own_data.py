@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +17,7 @@ from torchvision.transforms.v2 import functional as torchvision
 
 from igo.data import class_folders, facts, npz, readers
 from igo.data.source import Place
-from igo.ground.errors import ConfigError, UserError
-from igo.runs.folder import signature
+from igo.ground.errors import UserError
 from igo.train.datasets import TensorData, open_data
 from igo.train.streamed import StreamedData
 
@@ -135,13 +131,6 @@ def test_the_name_of_a_run_does_not_say_where_its_images_are(tmp_path: Path) -> 
     assert len(list((tmp_path / "runs").glob("folder-*"))) == 1
 
 
-def test_without_val_a_stratified_fifth_of_train_is_the_test_set(tmp_path: Path) -> None:
-    images = class_folders.images("folder", Place(write_images(tmp_path / "mine")))
-    assert [len(images.train), len(images.test)] == [48, 12]
-    assert np.bincount(images.labels(images.test)).tolist() == [4, 4, 4]
-    assert not {file.name for file in images.train} & {file.name for file in images.test}
-
-
 def test_grey_images_have_one_channel_unless_told_otherwise(tmp_path: Path) -> None:
     root = write_images(tmp_path / "mine", mode="L")
     settings = ("dataset=folder", f"dataset.root={root}", f"data_dir={tmp_path}", "batch_size=8")
@@ -196,25 +185,6 @@ def test_images_that_do_not_fit_in_memory_give_the_same_batches(
     assert facts.find("folder", Place(tmp_path, root, image_size=10))["mean"] == config.dataset.mean
 
 
-def test_what_was_found_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = Place(tmp_path, write_images(tmp_path / "mine", val=2))
-    first = facts.find("folder", place)
-    monkeypatch.setattr(class_folders, "_opened", lambda _: pytest.fail("opened again"))
-    assert facts.find("folder", place) == first
-
-
-def test_own_settings_belong_to_own_data(tmp_path: Path) -> None:
-    file = write_npz(tmp_path / "a.npz")
-    shutil.copy(file, tmp_path / "b.npz")
-    a, b = (
-        configure("dataset=arrays", f"dataset.file={path}", f"data_dir={tmp_path}", "batch_size=8")
-        for path in (file, tmp_path / "b.npz")
-    )
-    assert signature(a) == signature(b)
-    with pytest.raises(UserError, match="only dataset=folder has it"):
-        configure("+dataset.root=x")
-
-
 def spoil(file: Path, **changes: Any) -> None:
     held = {**np.load(file), **changes}
     np.savez(file, **{name: value for name, value in held.items() if value is not None})
@@ -242,16 +212,6 @@ def test_wrong_arrays_are_refused(wrong: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_class_0_that_only_the_test_set_has_is_enough(tmp_path: Path) -> None:
-    file = write_npz(tmp_path / "mine.npz", test=6)
-    spoil(file, labels=np.arange(60) % 2 + 1)
-    train, test = readers.read("arrays", Place(tmp_path, file=file))
-    assert (train.labels.min(), test.labels.min()) == (1, 0)
-    spoil(file, test_labels=np.arange(6) % 3 + 1)
-    with pytest.raises(UserError, match="labels has no 0; it has 1 to 3: subtract 1"):
-        readers.read("arrays", Place(tmp_path, file=file))
-
-
 def test_missing_own_data_are_said(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere"
     for typed, wanted in {
@@ -272,13 +232,6 @@ def test_a_damaged_or_deep_image_is_named(tmp_path: Path) -> None:
     Image.fromarray(np.zeros((12, 12), dtype=np.uint16)).save(root / "train/cow/003.png")
     with pytest.raises(UserError, match=r"003.png has Pillow's mode I;16"):
         facts.find("folder", Place(tmp_path, root))
-
-
-def test_other_classes_in_val_are_named(tmp_path: Path) -> None:
-    root = write_images(tmp_path / "mine", val=2)
-    (root / "val/dog").rename(root / "val/fox")
-    with pytest.raises(UserError, match="the same class folders; dog"):
-        class_folders.images("folder", Place(tmp_path, root))
 
 
 def test_labels_are_checked_in_the_type_that_they_come_in(tmp_path: Path) -> None:
@@ -312,28 +265,6 @@ def test_a_damaged_compressed_file_is_one_line(tmp_path: Path) -> None:
     assert refused > len(content) // 20
 
 
-def header(shape: str) -> bytes:
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00v\x00" + text.encode()
-
-
-@pytest.mark.parametrize("wrong", ["bomb", "encrypted", "method"])
-def test_what_numpy_cannot_read_is_one_line(wrong: str, tmp_path: Path) -> None:
-    file = tmp_path / "mine.npz"
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("images.npy", header("(1099511627776, 1024, 8)"))
-    content = bytearray(file.read_bytes())
-    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        place = content.index(mark) + offset
-        if wrong == "encrypted":
-            content[place] |= 1
-        elif wrong == "method":
-            content[place + 2] = 99
-    file.write_bytes(content)
-    with pytest.raises(UserError, match=f"^{file} cannot be read"):
-        readers.read("arrays", Place(tmp_path, file=file))
-
-
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
 %%BoundingBox: 0 0 12 12
 %%EndComments
@@ -361,37 +292,3 @@ def test_an_image_starts_no_program(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises((OSError, ValueError, SyntaxError)), Image.open(image) as opened:
         opened.load()
     assert proof.exists(), "it was a working trap"
-
-
-ODD: dict[str, tuple[Callable[[Path], object], str]] = {
-    "loop": (lambda at: (at / "up").symlink_to(at.parent), "up is a link to a folder that"),
-    "dangling": (lambda at: (at / "x.png").symlink_to(at / "gone.png"), "x.png cannot be read"),
-    "FIFO": (lambda at: os.mkfifo(at / "x.png"), "x.png is damaged .*no regular file"),
-    "name": (lambda at: (at / os.fsdecode(b"\xff.png")).write_bytes(b""), "is not UTF-8"),
-}
-
-
-@pytest.mark.parametrize("odd", ODD)
-def test_what_is_no_image_file_is_named(odd: str, tmp_path: Path) -> None:
-    root = write_images(tmp_path / "mine")
-    make, reason = ODD[odd]
-    make(root / "train" / "cat")
-    with pytest.raises(UserError, match=reason) as caught:
-        readers.read("folder", Place(tmp_path, root=root, image_size=12, channels=3))
-    assert "\n" not in str(caught.value)
-
-
-def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
-    root = write_images(tmp_path / "mine")
-    shutil.copytree(root / "train" / "cat", root / "train" / ".ipynb_checkpoints")
-    images = class_folders.images("folder", Place(tmp_path, root=root))
-    assert images.classes == ["cat", "cow", "dog"]
-
-
-def test_more_images_than_there_are_end_before_a_plan_is_shown(tmp_path: Path) -> None:
-    """A dry run too would show a plan that no run can follow."""
-    file = write_npz(tmp_path / "mine.npz", n=30, test=30)
-    typed = ("dataset=arrays", f"dataset.file={file}", f"data_dir={tmp_path}")
-    assert configure(*typed, "dataset.samples=30").dataset.samples == 30
-    with pytest.raises(ConfigError, match=r"dataset.samples=31 is not allowed: arrays has 30"):
-        configure(*typed, "dataset.samples=31")

@@ -6,9 +6,7 @@ import gzip
 import hashlib
 import http.client
 import http.server
-import runpy
 import struct
-import tarfile
 import threading
 import urllib.error
 import urllib.request
@@ -19,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Program
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from igo.data import readers
@@ -154,21 +151,6 @@ def test_cifar_files_are_read_as_their_authors_wrote_them(
     np.testing.assert_array_equal(test.labels, spread[:TEST])
 
 
-@pytest.mark.parametrize("classes", [10, 100])
-def test_cifar_is_downloaded_where_it_is_missing(
-    classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
-) -> None:
-    dataset: Any = CIFAR10 if classes == 10 else CIFAR100
-    folder = write_cifar(tmp_path / "made", classes, monkeypatch)
-    archive = server[0] / dataset.filename
-    with tarfile.open(archive, "w:gz") as packing:
-        packing.add(folder, folder.name)
-    monkeypatch.setattr(dataset, "url", f"{server[1]}/{dataset.filename}")
-    monkeypatch.setattr(dataset, "tgz_md5", md5(archive))
-    train, test = readers.read(f"cifar{classes}", Place(tmp_path / "data"))
-    assert (len(train.labels), len(test.labels)) == (TRAIN, TEST)
-
-
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 @pytest.mark.parametrize("which", ["data_batch_3", "test_batch", "batches.meta"])
 def test_damaged_cifar_files_are_noticed(
@@ -261,15 +243,6 @@ def test_fashion_mnist_is_downloaded_where_it_is_missing(
     check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
 
 
-@pytest.mark.parametrize("missing", IDX)
-def test_a_missing_idx_file_is_named(missing: str, tmp_path: Path) -> None:
-    folder = tmp_path / "FashionMNIST" / "raw"
-    write_fashion(folder, ".gz")
-    (folder / f"{missing}.gz").unlink()
-    with pytest.raises(UserError, match=missing):
-        readers.read("fashion_mnist", Place(tmp_path))
-
-
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
@@ -343,40 +316,3 @@ def test_where_nothing_can_be_downloaded_one_line_says_what_to_do(
     assert all(part in text for part in (SOURCES[name], str(tmp_path), "data_dir="))
     assert failure or "Network is unreachable" in text
     assert "\n" not in text
-
-
-def test_the_program_ends_in_one_line_without_data(program: Program, tmp_path: Path) -> None:
-    nowhere = "http://127.0.0.1:9"
-    done = program(
-        "dataset=cifar100", f"data_dir={tmp_path / 'data'}", "tracking=none",
-        http_proxy=nowhere, https_proxy=nowhere, no_proxy="",
-    )  # fmt: skip
-    assert done.returncode == 2
-    (error,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
-    assert "data_dir=" in error
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "runs").exists()
-
-
-def test_a_changed_reader_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a reader of one's own returned is kept; with other code it is not what is wanted."""
-    file = tmp_path / "mine.py"
-
-    def read_with(value: object) -> int:
-        file.write_text(
-            "import numpy as np\n"
-            "from igo.data.source import Source, Split\n"
-            f"def mine(place):\n"
-            f"    images = np.full((4, 2, 2, 1), {value})\n"
-            "    split = Split(images, np.arange(4))\n"
-            "    return Source('mine', (1,), lambda: (split, split))\n"
-        )
-        reader = runpy.run_path(str(file))["mine"]
-        monkeypatch.setitem(readers.READERS, "mine", reader)
-        train, _ = readers.read("mine", Place(tmp_path))
-        return int(train.images.max())
-
-    with pytest.raises(UserError, match=r"returned images float64 .*must be uint8"):
-        read_with(0.5)
-    assert read_with("3, np.uint8") == 3
-    assert read_with("5, np.uint8") == 5

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import errno
-import pickle
 import re
-import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +22,6 @@ from igo.data import class_folders, stored
 from igo.data.class_folders import Images
 from igo.data.source import Place
 from igo.data.stored import Stored
-from igo.ground.errors import ConfigError, UserError
-from igo.runs.folder import signature
 from igo.train.datasets import open_data
 
 CPU = torch.device("cpu")
@@ -92,16 +88,6 @@ def test_training_from_the_cache_is_the_same_where_nothing_is_resized(tmp_path: 
         assert same == {name: other[name] for name in same}
     assert {"train/loss", "test/loss"} <= same.keys()
     assert run_folder(tmp_path / "a").name != run_folder(tmp_path / "b").name
-
-
-def test_training_from_the_cache_differs_by_the_resize_alone(tmp_path: Path) -> None:
-    data_dir = write(tmp_path / "data", LARGER)
-    without = trained(tmp_path / "a", data_dir)
-    kept = trained(tmp_path / "b", data_dir, "dataset.cache=true")
-    for name in ("train/loss", "test/loss"):
-        values = [[record[name] for record in run] for run in (without, kept)]
-        assert values[0] != values[1]
-        np.testing.assert_allclose(*values, rtol=0.02)
 
 
 def test_batches_from_the_cache(tmp_path: Path) -> None:
@@ -188,41 +174,3 @@ def test_where_it_cannot_be_written_one_line_says_so(number: int, tmp_path: Path
     assert "dataset.cache=false" in line
     assert not folders(data_dir)
     assert not (tmp_path / "runs").exists()
-
-
-def test_too_little_room_is_said_before_an_image_is_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = imagenet(write(tmp_path, LARGER))
-    usage = shutil.disk_usage(tmp_path)._replace(free=30 * 32 * 32 * 3 - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    monkeypatch.setattr(class_folders, "opened", lambda *_: pytest.fail("opened"))
-    with pytest.raises(UserError, match=r"0\.0 GiB are needed at least, 0\.0 GiB are free"):
-        stored.splits(images)
-
-
-def test_wrong_facts_are_said_before_anything_is_resized(tmp_path: Path) -> None:
-    data_dir = write(tmp_path / "data", LARGER)
-    typed = (*SHORT, "dataset.cache=true", f"data_dir={data_dir}", "dataset.classes=4")
-    assert "dataset.classes=4" in forge.run(tmp_path, *typed).error()
-    assert not folders(data_dir)
-
-
-def test_the_cache_is_in_the_name_where_crops_are_of_what_is_resized(tmp_path: Path) -> None:
-    write(tmp_path, SIZES)
-    settings = ("dataset=folder", f"dataset.root={tmp_path / 'imagenet'}", f"data_dir={tmp_path}",
-           "dataset.image_size=28", "batch_size=8")  # fmt: skip
-    cached, other = (configure(*settings, f"dataset.cache={cache}") for cache in (True, False))
-    assert signature(cached) == signature(other)
-    plain, kept = (configure(*SHORT, f"dataset.cache={cache}") for cache in (False, True))
-    assert signature(plain) == signature(configure(*SHORT)) != signature(kept)
-    with pytest.raises(ConfigError, match="dataset=folder and dataset=imagenet"):
-        configure("dataset=cifar10", "+dataset.cache=true")
-
-
-def test_pickled_pixels_are_mapped_anew(tmp_path: Path) -> None:
-    """As for workers that are not forked."""
-    split, _ = stored.splits(imagenet(write(tmp_path, LARGER)))
-    sent = pickle.dumps(split)
-    assert len(sent) < 1000
-    np.testing.assert_array_equal(pickle.loads(sent)[7], split[7])

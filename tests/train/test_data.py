@@ -24,10 +24,10 @@ from torchvision.datasets import ImageFolder
 
 from igo.config.schema import AugmentConfig, DatasetConfig, EngineConfig
 from igo.data import class_folders, readers
-from igo.data.source import Place, Source, Split
+from igo.data.source import Place, Split
 from igo.ground.errors import ConfigError, UserError
 from igo.method import batches as equal
-from igo.train import engine, on_device, on_disk, streamed
+from igo.train import engine, on_device, on_disk
 from igo.train.datasets import Data, TensorData, open_data, shares, subset
 from igo.train.streamed import FolderData
 
@@ -70,22 +70,6 @@ def test_the_statistics_are_those_of_the_training_images(name: str, tmp_path: Pa
     assert sorted(set(train.labels)) == sorted(set(test.labels)) == list(range(dataset.classes))
 
 
-def test_coloured_data_sets_have_their_own_published_statistics() -> None:
-    published = {
-        "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616], 50_000, 10),
-        "cifar100": ([0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762], 50_000, 100),
-        "imagenet": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225], 1_281_167, 1000),
-    }
-    for name, facts in published.items():
-        dataset = configure(f"dataset={name}").dataset
-        assert (dataset.mean, dataset.std, dataset.samples, dataset.classes) == facts
-
-
-def test_augmentation_of_cifar100_is_the_published_one() -> None:
-    augment = configure("dataset=cifar100").dataset.augment
-    assert augment == AugmentConfig(crop=4, flip=True, rotation=15)
-
-
 @given(
     n=st.integers(1, 300), b=st.integers(1, 320), seed=st.integers(0, 9), epoch=st.integers(1, 9)
 )
@@ -117,13 +101,6 @@ def test_a_subset_is_fixed_and_stratified(counts: list[int], share: float, order
     low = max((k - 0.5) / n for k, n in zip(kept_counts, counts, strict=True))
     high = min((k + 0.5) / n for k, n in zip(kept_counts, counts, strict=True))
     assert low <= high + 1e-12
-
-
-def test_a_subset_of_balanced_classes_is_balanced_and_mixed() -> None:
-    labels = np.repeat(np.arange(10), 100)
-    kept = subset(labels, 250)
-    np.testing.assert_array_equal(np.bincount(labels[kept]), 25)
-    assert stats.kstest(kept % 100 / 100, "uniform").pvalue > 1e-3  # not the first of each class
 
 
 def facts(**changes: Any) -> DatasetConfig:
@@ -221,21 +198,6 @@ def test_wrong_facts_in_conf_are_named(setting: str, value: str, actual: str) ->
         open_data(configure(f"{setting}={value}"), CPU)
 
 
-@pytest.mark.parametrize("what", ["classes", "image_size"])
-def test_a_test_set_of_another_kind_is_an_error(
-    what: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    train, test = readers.read("digits", Place(tmp_path))
-    wrong = {
-        "classes": Split(test.images, test.labels + 5),
-        "image_size": Split(test.images[:, :7], test.labels),
-    }[what]
-    source = Source("made here", (what,), lambda: (train, wrong))
-    monkeypatch.setitem(readers.READERS, "digits", lambda _: source)
-    with pytest.raises(ConfigError, match=f"dataset.{what}"):
-        open_data(configure(f"data_dir={tmp_path}"), CPU)
-
-
 CLASSES = ("n01440764", "n01443537", "n01484850")  # named as ImageNet names them
 PER_CLASS = {"train": 7, "val": 3}
 
@@ -330,14 +292,6 @@ def test_workers_live_for_all_epochs(folders: Path) -> None:
         assert torch.equal(anew, wanted)
 
 
-def test_as_many_workers_as_cores(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streamed, "allowed_cores", lambda: 1)
-    others = children()
-    data = imagenet(folders, workers=None)
-    list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=3))
-    assert len(children() - others) == 1
-
-
 def test_a_large_batch_from_disk_takes_little_memory_at_once(
     folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -372,16 +326,6 @@ def test_a_large_batch_from_disk_takes_little_memory_at_once(
     for ours, theirs in zip(parts, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
     assert totals[0].item() == pytest.approx(21 * loss.item(), rel=1e-5)
-
-
-def test_random_crops_depend_on_image_and_seed_alone(folders: Path) -> None:
-    data = imagenet(folders)
-    images, labels = by_index(data, epoch_batches(21, 3, 0, 1), seed=4)
-    again, _ = by_index(data, epoch_batches(21, 5, 0, 2), seed=4)
-    other, _ = by_index(data, epoch_batches(21, 3, 0, 1), seed=5)
-    assert torch.equal(images, again)
-    assert (images != other).flatten(1).any(dim=1).all()
-    assert torch.equal(labels, torch.arange(3).repeat_interleave(7))
 
 
 @pytest.mark.parametrize("part", ["train", "val"])
@@ -448,20 +392,6 @@ def test_random_crops_have_imagenets_areas_and_shapes_and_half_are_flipped() -> 
     assert stats.ks_2samp(corners, drawn[:, 1].flatten(1).min(dim=1).values).pvalue > 1e-3
 
 
-def test_without_flip_no_folder_image_is_mirrored() -> None:
-    ramp = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, 256, 3))
-    dataset = folder_facts(augment=AugmentConfig(flip=False))
-    drawn = drawn_of(Image.fromarray(ramp.copy()), dataset, range(20))
-    assert (drawn[:, 0, 0, 0] < drawn[:, 0, 0, -1]).all()
-
-
-def test_a_folder_subset_is_stratified(folders: Path) -> None:
-    data = imagenet(folders, samples=9)
-    assert data.n == 9
-    _, labels = by_index(data, epoch_batches(9, 3, 0, 1), seed=0)
-    assert labels.bincount().tolist() == [3, 3, 3]
-
-
 @pytest.fixture
 def copied(folders: Path, tmp_path: Path) -> Path:
     """The same folders, to be damaged."""
@@ -490,33 +420,3 @@ def test_missing_folders_say_what_to_do(part: str, copied: Path) -> None:
     (copied / part).rename(copied / "elsewhere")
     with pytest.raises(UserError, match=rf"{copied / part}.*data_dir="):
         imagenet(copied)
-
-
-def test_validation_images_that_are_not_sorted_into_classes_are_an_error(copied: Path) -> None:
-    """As ImageNet's own archive has them."""
-    for file in list((copied / "val").glob("*/*.JPEG")):
-        file.rename(copied / "val" / file.name)
-    for name in CLASSES:
-        (copied / "val" / name).rmdir()
-    with pytest.raises(UserError, match=str(copied / "val")):
-        imagenet(copied)
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        ("dataset.classes=4",),
-        ("dataset.samples=22",),
-        ("dataset.channels=1", "dataset.mean=[0.5]", "dataset.std=[0.5]"),
-    ],
-)
-def test_wrong_facts_about_folders_are_named(wrong: tuple[str, ...], folders: Path) -> None:
-    settings = (
-        "dataset=imagenet",
-        "dataset.classes=3",
-        "dataset.samples=21",
-        "dataset.image_size=28",
-    )
-    config = configure(*settings, f"data_dir={folders.parent}", "batch_size=4", *wrong)
-    with pytest.raises(ConfigError, match=wrong[0].partition("=")[0]):
-        open_data(config, CPU)
