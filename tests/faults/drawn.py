@@ -1,4 +1,4 @@
-"""Configurations drawn at random: right ones, ones with a single mistake, and anything at all.
+"""Configurations drawn at random: right ones, and ones with a single mistake.
 
 What is right is written here from the documented ranges (README, `--help`), not taken from the
 rules that it is to test.
@@ -183,37 +183,6 @@ def one_mistake(draw: st.DrawFn) -> tuple[Settings, str]:
     if wrong == "reference":
         return settings | {name: draw(st.sampled_from(["${nope}", "${oc.env:NOPE}", "???"]))}, name
     return settings | {name: draw(st.sampled_from(_of_wrong_type(TYPES[name])))}, name
-
-
-ANYTHING: list[object] = [
-    None, True, False, 0, 1, -1, 2, 3, 7, 16, 96, 97, 1437, 10**4, 2**31, 2**63, HUGE, 0.0, 0.5,
-    1.0, -0.0, 1e-9, 1e-308, 5e-324, 1e9, 1e308, "nan", "inf", "-inf", "", "x", "auto", "none",
-    "cpu", "measured", "sgd", "shb", "digits", "resnet8", "fp32", "step", "cosine_power",
-    "inverse_time", "../x", "~", "a/b", "é", "'a b'", "\\,", "${p}", "${seed}", "${epochs}",
-    "???", [], [1], [0.5],
-    {}, {"a": 1},
-]  # fmt: skip
-NOT_DRAWN = (  # where files are, and what would not train
-    "data_dir",
-    "runs_dir",
-    "tracking.tool",
-    "dry_run",
-    "fresh",
-    "dataset.name",
-)
-
-
-@st.composite
-def anything(draw: st.DrawFn) -> Settings:
-    """Right settings of which up to three have a value that may have no sense at all."""
-    settings = draw(right())
-    names = [name for name in TYPES if name not in NOT_DRAWN]
-    for name in draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)):
-        kinds = {TYPES[name], *get_args(TYPES[name])}
-        fitting = [v for v in ANYTHING if type(v) in kinds or (float in kinds and type(v) is int)]
-        values = fitting if fitting and draw(st.integers(0, 3)) else ANYTHING
-        settings[name] = draw(st.sampled_from(values))
-    return settings
 
 
 def typed(settings: Settings) -> list[str]:

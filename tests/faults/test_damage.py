@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import random
 import re
 import shutil
@@ -118,23 +117,6 @@ def test_a_killed_run_with_damaged_files_goes_on_to_the_same_end(
     record_property("damaged file of a killed run", count)
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EACCES])
-def test_checkpoints_that_cannot_be_read_stop_the_run_and_stay(
-    places: dict[str, Path], tmp_path: Path, record_property: Record, number: int
-) -> None:
-    """A disk that fails for a moment costs no epoch."""
-    place = tmp_path / "run"
-    shutil.copytree(places["killed"], place)
-    before = {path.name: path.read_bytes() for path in run_folder(place).iterdir()}
-    ended = start(place, "sgd", Death("igo.runs.checkpoint.read_bytes", errno=number))
-    assert re.fullmatch(r"error: .*checkpoint.pt cannot be read .*", ended.error())
-    assert {path.name: path.read_bytes() for path in run_folder(place).iterdir()} == before
-    ended = start(place, "sgd")
-    assert "continuing after epoch 3 of 4" in ended.stdout
-    assert_mended(ended, place, "read error")
-    record_property("checkpoint that cannot be read", 1)
-
-
 def test_damaged_then_killed_at_any_rename_it_goes_on_from_the_one_before(
     places: dict[str, Path], tmp_path: Path, record_property: Record
 ) -> None:
@@ -188,21 +170,3 @@ def test_a_finished_run_with_damaged_files_is_whole_again(
         assert start(place, "sgd").stderr == "", "it is mended for good"
         count += 1
     record_property("damaged file of a finished run", count)
-
-
-def test_damaged_data_are_read_again(
-    places: dict[str, Path], tmp_path: Path, record_property: Record
-) -> None:
-    count, place = 0, tmp_path / "run"
-    for damage in (truncated, empty, flipped, missing):
-        shutil.rmtree(place, ignore_errors=True)
-        shutil.copytree(places["killed"], place)
-        arrays = sorted((place / "data" / "cache").rglob("*.npy"))
-        assert arrays
-        for array in arrays:
-            damage(array, array)
-        ended = start(place, "sgd")
-        assert (ended.returncode, ended.stderr) == (0, "")
-        assert_same(outcome(place), undisturbed("sgd"))
-        count += len(arrays)
-    record_property("damaged data file", count)

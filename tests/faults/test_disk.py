@@ -19,8 +19,6 @@ from conftest import Ended, records, run_folder, status
 from forked import Death, forge
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
-from igo.ground.files import write_atomically
-
 pytestmark = pytest.mark.faults
 
 Record = Callable[[str, object], None]
@@ -81,18 +79,6 @@ def fill(ballast: Path, leave: int) -> None:
     ballast.write_bytes(b"\0" * max(size, 0))
 
 
-def test_a_full_disk_under_wandb_as_well(tmp_path: Path, record_property: Record) -> None:
-    with small_disk(tmp_path, 400) as disk:
-        ballast = disk / "ballast"
-        fill(ballast, leave=40 * KIB)
-        ended = start(tmp_path, "W&B")
-        assert ended.returncode != 0
-        ballast.unlink()
-        start(tmp_path, "W&B").good()
-        assert_whole(tmp_path, "W&B")
-    record_property("full disk", 1)
-
-
 def test_a_read_only_disk_is_said_before_compute(tmp_path: Path, record_property: Record) -> None:
     with small_disk(tmp_path, 2000) as disk:
         death = Death("igo.runs.checkpoint.save", 2, "after")
@@ -140,32 +126,6 @@ def stopped(place: Path) -> int:
             continue
 
 
-@pytest.mark.parametrize("update", [2, 8])
-def test_a_folder_vanishes_amid_a_run(tmp_path: Path, record_property: Record, update: int) -> None:
-    away = tmp_path / "away"
-
-    def take_away() -> None:
-        pid = stopped(tmp_path)
-        run_folder(tmp_path).rename(away)
-        os.kill(pid, signal.SIGCONT)
-
-    pause = Death("igo.runs.terminal.ProgressBar.advance", update, "before", signal.SIGSTOP)
-    thread = threading.Thread(target=take_away)
-    thread.start()
-    ended = start(tmp_path, "sgd", pause)
-    thread.join()
-    assert_says_so(ended, "No such file or directory")
-    if update == 2:  # for good: the run begins again
-        assert_continues(tmp_path, "sgd")
-    else:
-        (name,) = re.findall(r"^run (.*)$", ended.stdout, re.M)[:1]
-        away.rename(name)
-        ended = start(tmp_path, "sgd")
-        assert "continuing after epoch 2 of 4" in ended.stdout
-        assert_whole(tmp_path, "sgd")
-    record_property("vanished run folder", 1)
-
-
 @pytest.mark.parametrize("replaced", [False, True])
 def test_a_lock_that_is_removed_under_a_run_ends_it(
     tmp_path: Path, record_property: Record, replaced: bool
@@ -194,20 +154,6 @@ def test_a_lock_that_is_removed_under_a_run_ends_it(
     record_property("lock removed under a run", 1)
 
 
-def test_a_sweep_goes_on_after_a_full_disk(tmp_path: Path, record_property: Record) -> None:
-    """The same command tries again what the disk had stopped."""
-    sweep = ("-m", *CONFIGURATIONS["sgd"], "seed=0,1", "hydra.launcher.parallel=1")
-    with small_disk(tmp_path, 2000) as disk:
-        fill(disk / "ballast", leave=60 * KIB)
-        ended = forge.run(tmp_path, *sweep)
-        assert ended.returncode != 0
-        assert "Traceback" not in ended.stderr, ended.stderr
-        (disk / "ballast").unlink()
-        ended = forge.run(tmp_path, *sweep).good()
-        assert "2 finished" in ended.stdout.splitlines()[-1]
-    record_property("full disk in a sweep", 1)
-
-
 def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:
     """Whoever is second by a hair says so; or continues, where the first had come to its end."""
     refused = 0
@@ -229,13 +175,3 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
         assert [row["epoch"] for row in records(run_folder(place))] == list(range(1, 21))
     assert refused
     record_property("two starts at one time", 4)
-
-
-def test_a_file_cannot_be_half_replaced(tmp_path: Path) -> None:
-    """The room that a failed write took is free again."""
-    with small_disk(tmp_path, 64) as disk:
-        write_atomically(disk / "old", "x" * 20 * KIB)
-        with pytest.raises(OSError, match="No space left"):
-            write_atomically(disk / "old", "y" * 60 * KIB)
-        assert [path.name for path in disk.iterdir()] == ["old"]
-        assert (disk / "old").read_text() == "x" * 20 * KIB

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT, Quiet
-from drawn import Settings, anything, one_mistake, right, typed
-from forked import forge
+from drawn import Settings, one_mistake, right, typed
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from hypothesis import HealthCheck, Phase, given, settings
@@ -24,7 +23,6 @@ from igo.config.cli import _composition_error
 from igo.config.guard import guard_composition
 from igo.config.load import load
 from igo.config.plan import make_plan
-from igo.config.schema import known_settings
 from igo.ground.errors import UserError
 from igo.ground.paths import CONF
 from igo.method.plan import Plan
@@ -34,8 +32,6 @@ from igo.train.state import Progress, Training
 
 pytestmark = pytest.mark.faults
 Record = Callable[[str, object], None]
-SETTINGS = {name.split(".")[-1] for name in known_settings()} | {"learning rate"}
-NOT_FINITE = re.compile(r"(the )?(C²|training loss) is (nan|-?inf)")
 OWN = ("tracking=none", "engine.device=cpu")
 
 
@@ -129,58 +125,3 @@ def test_one_mistake_is_refused_by_its_name(data_dir: Path, record_property: Rec
     check()
     record_property("configurations with one mistake, refused by its name", refused.total())
     assert len(refused) > 30, "of nearly every setting"
-
-
-def test_anything_is_refused_by_name_or_trains(data_dir: Path, record_property: Record) -> None:
-    ended: Counter[str] = Counter()
-
-    @drawn(250)
-    @given(anything())
-    def check(chosen: Settings) -> None:
-        try:
-            training, _ = composed(data_dir, typed(chosen))
-        except UserError as error:
-            (message,) = str(error).splitlines()
-            assert SETTINGS & set(re.findall(r"\w+", message)), message
-            ended["refused by name"] += 1
-            return
-        try:
-            step(training)
-        except UserError as error:
-            ended["stopped as not finite" if NOT_FINITE.match(str(error)) else str(error)] += 1
-            return
-        ended["trained a step"] += 1
-
-    check()
-    assert ended.keys() <= {"refused by name", "stopped as not finite", "trained a step"}
-    for how, count in ended.items():
-        record_property(f"configurations of anything: {how}", count)
-
-
-def test_a_sample_through_the_command_line(
-    tmp_path_factory: pytest.TempPathFactory, record_property: Record
-) -> None:
-    codes = Counter[int]()
-    place = tmp_path_factory.mktemp("typed")
-
-    @drawn(40)
-    @given(one_mistake())
-    def wrong(drawn_one: tuple[Settings, str]) -> None:
-        ended = forge.run(place, *OWN, *typed(drawn_one[0]))
-        assert ended.returncode == 2
-        (line,) = ended.stderr.splitlines()
-        assert line.startswith("error: ")
-        assert drawn_one[1] in line
-        assert not list((place / "runs").glob("*/metrics.jsonl"))
-        codes[ended.returncode] += 1
-
-    @drawn(20)
-    @given(right())
-    def well(chosen: Settings) -> None:
-        ended = forge.run(place, *OWN, *typed(chosen), "fresh=true").good()
-        assert "Traceback" not in ended.stderr
-        codes[ended.returncode] += 1
-
-    wrong()
-    well()
-    record_property("configurations typed: the right exit code, no traceback", codes.total())

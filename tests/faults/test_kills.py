@@ -70,25 +70,6 @@ def test_killed_at_the_boundaries_of_stages_and_epochs(
     record_property("SIGKILL at a boundary of stages or epochs", len(BOUNDARIES))
 
 
-TRACKER = [
-    *(Death("igo.runs.tracking._init", 1, moment) for moment in ("before", "after")),
-    *(
-        Death("igo.runs.tracking.WandbTracker.log", call, moment)
-        for call in (1, 2, 3, 4)
-        for moment in ("before", "after")
-    ),
-    *(Death("igo.runs.tracking.WandbTracker.finish", 1, moment) for moment in ("before", "after")),
-]
-
-
-def test_killed_while_the_tracker_writes(tmp_path: Path, record_property: Record) -> None:
-    for number, death in enumerate(TRACKER):
-        place = tmp_path / str(number)
-        assert start(place, "W&B", death).returncode == -signal.SIGKILL, death
-        assert_continues(place, "W&B")
-    record_property("SIGKILL while the tracker writes", len(TRACKER))
-
-
 @pytest.mark.parametrize("kind", CONFIGURATIONS)
 def test_killed_at_random_many_times(tmp_path: Path, record_property: Record, kind: str) -> None:
     """Until it has been killed three times; a run that got to its end between is begun anew."""
@@ -129,18 +110,3 @@ def test_told_to_stop_at_random(
             break
     assert stops == 3
     record_property(f"{number.name} at a random moment", stops)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
-def test_told_to_stop_at_each_boundary(
-    tmp_path: Path, record_property: Record, number: signal.Signals
-) -> None:
-    """After the last of them, all is trained: the run may as well finish."""
-    for step, death in enumerate(BOUNDARIES):
-        place = tmp_path / str(step)
-        stop = Death(death.function, death.call, death.moment, number)
-        ended = start(place, "sgd", stop)
-        assert ended.returncode in (128 + number, 0), (stop, ended)
-        assert ended.stderr == ""
-        assert_continues(place, "sgd")
-    record_property(f"{number.name} at a boundary of stages or epochs", len(BOUNDARIES))
