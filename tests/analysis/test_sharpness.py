@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from igo.analysis.sharpness import worst_case
-from igo.ground.errors import UserError
 from igo.noise import curvature
 from igo.noise.surface import Surface
 from igo.runs import assemble
@@ -102,18 +99,6 @@ def test_products_eigenvalues_and_trace_are_those_of_the_full_hessian(
     assert all(torch.equal(a, b) for a, b in zip(before, of.network.buffers(), strict=True))
 
 
-def test_value_and_gradient_are_those_of_all_samples_at_once() -> None:
-    torch.manual_seed(0)
-    of = surface(convolutional())
-    x, y = (torch.cat(parts) for parts in zip(*of.batches, strict=True))
-    loss = cross_entropy(of.network(x), y)
-    weights = [p for p in of.network.parameters() if p.requires_grad]
-    wanted = torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)])
-    value, gradient = of.value_and_gradient(of.here)
-    assert value == pytest.approx(loss.item(), rel=1e-12)
-    torch.testing.assert_close(gradient, wanted)
-
-
 def test_the_trace_is_unbiased_about_vectors_that_are_no_eigenvectors() -> None:
     """Over all 2^6 sign vectors, by enumeration, whatever is projected out."""
     random = np.random.default_rng(0)
@@ -126,14 +111,6 @@ def test_the_trace_is_unbiased_about_vectors_that_are_no_eigenvectors() -> None:
         patch.setattr(torch, "randint", lambda *_, **__: torch.tensor(next(signs)))
         trace, _ = curvature.trace(lambda v: matrix @ v, top, probes=64, seed=0)
     assert trace == pytest.approx(float(matrix.trace()), rel=1e-10)
-
-
-def test_eigenvalues_that_are_not_found_say_so() -> None:
-    """A spectrum without gaps, in single precision."""
-    torch.manual_seed(0)
-    spectrum = 1 + torch.arange(1000) / 1e6
-    with pytest.raises(UserError, match=r"tolerance=1e-09; raise the tolerance"):
-        curvature.largest(lambda v: spectrum * v, torch.randn(1000), count=2, tolerance=1e-9)
 
 
 def quadratic(d: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, Any]:
@@ -188,17 +165,6 @@ def test_worst_case_of_a_quadratic_in_the_box_is_that_of_all_corners(seed: int) 
     assert len(rises) == 6
 
 
-def test_at_a_minimum_a_random_start_is_what_rises() -> None:
-    """The gradient is zero at w itself, so its start stays; the other finds λ_max ρ²/2."""
-    values = torch.tensor([0.5, 3.0, 1.0]).double()
-    rise, rises = worst_case.worst_rise(
-        lambda at: (float((values * (at - 1)) @ (at - 1)) / 2, values * (at - 1)),
-        torch.ones(3).double(), radius=0.2, norm="2", steps=40, starts=2, seed=0,
-    )  # fmt: skip
-    assert rises[0] == 0
-    assert rise == pytest.approx(3.0 * 0.2**2 / 2, rel=1e-6)
-
-
 @pytest.mark.parametrize(("seed", "starts"), [(0, 20), (1, 1), (2, 1), (3, 1)])
 def test_worst_case_of_a_linear_classifier_is_that_of_all_corners(seed: int, starts: int) -> None:
     """Cross-entropy is convex in the weights: 2^9 corners. Of the first, w's own start ends 0.7 %
@@ -240,26 +206,6 @@ def test_rescaled_layers_of_a_relu_network_are_equally_sharp(norm: str) -> None:
         )
     assert rises[0] == pytest.approx(rises[1], rel=1e-6)
     assert rises[0] > 0
-
-
-def test_random_starts_fill_the_ball() -> None:
-    """Uniform: E‖u‖² = ρ² d/(d + 2), and each coordinate of the box within ±ρ, variance ρ²/3."""
-    drawn = {
-        norm: torch.stack([
-            worst_case._random(torch.zeros(3).double(), 0.5, norm, 0, i) for i in range(2000)
-        ])
-        for norm in ("inf", "2")
-    }  # fmt: skip
-    squares = drawn["2"].square().sum(1)
-    assert squares.max() <= 0.25
-    assert float(squares.mean()) == pytest.approx(0.25 * 3 / 5, rel=0.05)
-    assert drawn["inf"].abs().max() <= 0.5
-    assert float(drawn["inf"].square().mean()) == pytest.approx(0.25 / 3, rel=0.05)
-
-
-def test_checkpoints_are_the_published_ones() -> None:
-    """Croce and Hein 2020: p = 0.22, 0.41, 0.57, 0.70, 0.80, 0.87, 0.93, 0.99."""
-    assert worst_case.checkpoints(100) == {22, 41, 57, 70, 80, 87, 93, 99}
 
 
 QUICK = ("samples=40", "steps=3", "starts=2", "probes=2", "eigenvalues=1", "batch_size=16")
@@ -331,95 +277,3 @@ def test_the_same_settings_are_not_measured_twice(tmp_path: Path) -> None:
     assert result(folder)["loss"] != first["loss"]
     file.write_text(file.read_text()[:100])
     assert written("seed=1")
-
-
-@pytest.mark.slow
-def test_killed_it_goes_on_with_the_runs_that_are_left(tmp_path: Path) -> None:
-    first, second = sorted(trained(tmp_path, f"seed={seed}") for seed in (0, 1))
-    death = Death("igo.analysis.sharpness.program.write_atomically", call=2, signal=signal.SIGKILL)
-    assert sharpness(tmp_path, death=death).returncode == -signal.SIGKILL
-    before = (first / "sharpness.json").stat().st_ino
-    assert not (second / "sharpness.json").exists()
-    ended = sharpness(tmp_path).good()
-    assert ended.stdout.splitlines()[-1] == "1 measured, 1 measured before"
-    assert (first / "sharpness.json").stat().st_ino == before
-    assert result(second)["loss"] != result(first)["loss"]
-
-
-@pytest.mark.slow
-def test_what_cannot_be_measured_is_said_and_the_others_go_on(tmp_path: Path) -> None:
-    folders = {name: trained(tmp_path, f"seed={i}") for i, name in enumerate(BROKEN)}
-    for name, folder in folders.items():
-        BROKEN[name][0](folder)
-    stop = Death("igo.runs.checkpoint.save", call=2, moment="after", signal=signal.SIGKILL)
-    forge.run(tmp_path, *TINY, *NEW, "seed=100", death=stop)
-    (tmp_path / "runs" / "notes").mkdir()
-    ended = sharpness(tmp_path)
-    assert ended.returncode == 1
-    assert "Traceback" not in ended.stdout + ended.stderr
-    for name, folder in folders.items():
-        (line,) = [line for line in ended.stdout.splitlines() if folder.name in line]
-        assert re.search(BROKEN[name][1], line), line
-        assert (folder / "sharpness.json").exists() == (name == "whole")
-    assert "it is interrupted, after epoch 2; only finished runs are measured" in ended.stdout
-    assert "notes: it has no files of a run" in ended.stdout
-    assert ended.stdout.splitlines()[-1] == f"1 measured, {len(BROKEN) + 1} failed"
-
-
-def no_checkpoint(folder: Path) -> None:
-    for name in ("checkpoint.pt", "previous-checkpoint.pt"):
-        (folder / name).unlink()
-
-
-def damage(folder: Path, *names: str) -> None:
-    for name in names:
-        content = bytearray((folder / name).read_bytes())
-        content[len(content) // 2] ^= 1
-        (folder / name).write_bytes(content)
-
-
-def diverged(folder: Path) -> None:
-    """A whole checkpoint with a parameter that is not a number."""
-    from igo.runs import checkpoint
-
-    state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
-    next(iter(state["model"].values())).fill_(float("nan"))
-    checkpoint.save(folder / "checkpoint.pt", state)
-
-
-BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
-    "whole": (lambda _: None, r"measured: .*largest eigenvalue"),
-    "no checkpoint": (no_checkpoint, r"failed: .*no usable checkpoint"),
-    "damaged": (
-        lambda f: damage(f, "checkpoint.pt", "previous-checkpoint.pt"),
-        r"failed: .*no usable checkpoint: .*checkpoint.pt is damaged",
-    ),
-    "last epoch damaged": (
-        lambda f: damage(f, "checkpoint.pt"), r"failed: .*the previous one is of epoch 2 of 3"
-    ),
-    "config": (
-        lambda f: (f / "config.yaml").write_text("epochs: ["), r"failed: .*config.yaml cannot be"
-    ),
-    "diverged": (diverged, r"failed: .*its loss is nan: the run diverged"),
-}  # fmt: skip
-
-
-BAD = {
-    "runs=nowhere": "runs=nowhere .*no such folder",
-    "norm=1": "norm=1 .*inf, 2",
-    "radius=0": "radius=0.* above 0",
-    "tolerance=nan": "tolerance=nan .*above 0",
-    "probes=1": "probes=1 .*2 or more",
-    "samples=0": "samples=0 .*1 or more",
-    "samples=many": "samples=many .*whole number",
-    "engine.device=tpu": "engine.device=tpu .*auto, cpu, cuda",
-    "engine.threads=0": "engine.threads=0 .*1 or more",
-    "sample=3": "no setting 'sample'. Did you mean 'samples'",
-}
-
-
-@pytest.mark.parametrize("typed", BAD)
-def test_bad_use_is_one_line(typed: str, tmp_path: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    line = forge.run(tmp_path, typed, command="sharpness").error()
-    assert re.match(f"error: .*{BAD[typed]}", line), line

@@ -8,8 +8,6 @@ import json
 import math
 import random
 import re
-import resource
-import runpy
 import statistics
 from collections import defaultdict
 from collections.abc import Callable
@@ -34,11 +32,9 @@ from igo.config.schema import known_settings
 from igo.ground.errors import UserError
 from igo.report import results
 from igo.runs.folder import RunFolder, digests, read_records
-from igo.runs.manifest import Entry, Manifest
 
 Program = Callable[..., Ended]
 Shown = Callable[[pl.DataFrame, int], list[str]]
-BENCHMARK = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
 
 
 def record(epoch: int, accuracy: float, **more: float | None) -> dict[str, Any]:
@@ -109,28 +105,6 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
     }  # fmt: skip
     assert set(row) - set(leaves) == set(results)
     assert {name: row[name] for name in results} == results
-
-
-def test_a_setting_of_several_types_is_text(tmp_path: Path) -> None:
-    for typed in ("auto", "2"):
-        folder = make_run(tmp_path / typed, f"engine.threads={typed}")
-        assert only(table.read_runs([folder]))["engine.threads"] == typed
-
-
-def test_p_is_the_schedules_own(tmp_path: Path) -> None:
-    folders = [
-        make_run(tmp_path, "schedule=cosine"),
-        make_run(tmp_path, "schedule=polynomial", "p=2"),
-        make_run(tmp_path, "schedule.p=0.75"),
-    ]
-    assert table.read_runs(folders)["p"].to_list() == [None, 2.0, 0.75]
-
-
-def test_the_types_of_the_columns_are_the_same_whatever_the_runs(tmp_path: Path) -> None:
-    (tmp_path / "foreign").mkdir()
-    some = table.read_runs([make_run(tmp_path), tmp_path / "foreign"])
-    assert some.schema == table.read_runs([]).schema
-    assert pl.Null not in some.dtypes
 
 
 def test_statistics_are_those_of_the_standard_library_and_scipy(tmp_path: Path) -> None:
@@ -302,21 +276,9 @@ def torn(name: str) -> Callable[[Path], None]:
 DAMAGE = {
     "config.yaml is missing": remove("config.yaml"),
     "config.yaml cannot be read (": replace("config.yaml", "classes: 10", "classes: [10"),
-    "config.yaml cannot be read (not UTF-8)": lambda f: (f / "config.yaml").write_bytes(b"\xff"),
-    "config.yaml is not of a run: it has no dataset.": lambda f: (f / "config.yaml").write_text(
-        "lr: 0.1\nlayers: 3\n"
-    ),
-    "config.yaml does not hold settings": lambda f: (f / "config.yaml").write_text("- 3\n"),
-    "config.yaml: epochs is 'three', not of type int": replace(
-        "config.yaml", "\nepochs: 3", "\nepochs: three"
-    ),
-    "config.yaml: epochs is null": replace("config.yaml", "\nepochs: 3", "\nepochs: null"),
     "status.json is missing": remove("status.json"),
     "status.json is damaged": torn("status.json"),
-    "status.json has no state": replace("status.json", '"state"', '"stat"'),
-    "metrics.jsonl is missing": remove("metrics.jsonl"),
     "metrics.jsonl, line 2 is damaged": replace("metrics.jsonl", '{"epoch": 2,', '{"epoch: 2,'),
-    "metrics.jsonl is damaged: its epochs": replace("metrics.jsonl", '"epoch": 2', '"epoch": 1'),
     "metrics.jsonl: test/accuracy is 'x'": replace(
         "metrics.jsonl", '"test/accuracy": 0.75', '"test/accuracy": "x"'
     ),
@@ -380,41 +342,6 @@ def test_csv_and_parquet_hold_the_same_values_and_types(tmp_path: Path) -> None:
         assert by_hand == frame.rows()
 
 
-@pytest.mark.slow
-def test_ten_thousand_runs_against_brute_force(tmp_path: Path) -> None:
-    count, epochs = 10_000, 30
-    BENCHMARK["make_runs"](tmp_path, count, epochs)
-    runs = table.read_runs(sorted(tmp_path.iterdir()))
-    assert len(runs) == count
-    assert (runs["state"] == "finished").all()
-    distinct = BENCHMARK["DISTINCT"]
-    drawn = [BENCHMARK["records"](random.Random(i), epochs) for i in range(distinct)]
-    groups: dict[tuple[float, float], list[int]] = defaultdict(list)
-    best = [max((r["test/accuracy"], -r["epoch"]) for r in rows) for rows in drawn]
-    for i, row in enumerate(runs.iter_rows(named=True)):
-        last = drawn[i % distinct][-1]
-        assert [row[name] for name in table.METRICS[:5]] == [
-            last["test/accuracy"], best[i % distinct][0], last["test/loss"], last["train/loss"],
-            last["updates"],
-        ]  # fmt: skip
-        assert row["test/accuracy_best_epoch"] == -best[i % distinct][1]
-        groups[row["p"], row["split"]].append(i)
-    rates = [statistics.median(r["images_per_second"] for r in rows) for rows in drawn]
-    assert runs["images_per_second"].to_list() == rates * (count // distinct)
-    for k, key in enumerate((p, s) for s in BENCHMARK["SPLIT"] for p in BENCHMARK["P"]):
-        assert groups[key] == list(range(k, count, 30))
-    summary = table.summarise(runs)
-    assert summary.select("p", "split").rows() == sorted(groups)
-    for row in summary.iter_rows(named=True):
-        members = groups[row["p"], row["split"]]
-        values = [drawn[i % distinct][-1]["test/loss"] for i in members]
-        assert (row["n"], row["unfinished"], row["repeated"]) == (len(members), 0, 0)
-        assert row["test/loss_mean"] == pytest.approx(statistics.fmean(values), rel=1e-12)
-        assert row["test/loss_sd"] == pytest.approx(statistics.stdev(values), rel=1e-9)
-        reach = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
-        assert row["test/loss_high"] - row["test/loss_mean"] == pytest.approx(reach, rel=1e-9)
-
-
 def test_run_folders_are_found(tmp_path: Path) -> None:
     first, second = (make_run(tmp_path / "runs", f"seed={s}") for s in (0, 1))
     other = make_run(tmp_path / "more", "seed=2")
@@ -427,62 +354,6 @@ def test_run_folders_are_found(tmp_path: Path) -> None:
     assert set(table_program.find([f"{tmp_path}/*/digits-*"])) == {first, second, other}
     assert set(table_program.find([f"{tmp_path}/*"])) == {first, second, empty, other}
     assert len(table_program.find([runs, str(first), str(tmp_path / "more")])) == 4
-
-
-@pytest.mark.parametrize(
-    ("place", "name"),
-    [(".", "runs/sweeps/p-1"), ("runs/sweeps", "p-1"), ("runs/sweeps/p-1", "."),
-     ("runs/sweeps/p-1/slurm", ".."), ("runs", "../runs/sweeps/p-1")],
-)  # fmt: skip
-def test_a_sweeps_folder_is_found_from_any_folder(
-    place: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = make_run(tmp_path / "runs", "seed=0")
-    sweep = Manifest("p-1", "", "", [Entry(run.name, [], "", 1)])
-    sweep.write(tmp_path / "runs")
-    (sweep.folder(tmp_path / "runs") / "slurm").mkdir()
-    monkeypatch.chdir(tmp_path / place)
-    assert [folder.resolve() for folder in table_program.find([name])] == [run.resolve()]
-
-
-WRONG: dict[str, tuple[Any, Any, str]] = {  # runs, output, what is said
-    "no folder": ("nowhere", None, r"runs=nowhere .*no such folder"),
-    "no match": ("runs/cifar*", None, r"runs=runs/cifar\* .*no such folder"),
-    "no runs": ("empty", None, r"runs=empty .*holds no runs"),
-    "one of two": (["runs", "empty"], "out", r"runs=empty .*holds no runs"),
-    "a file": ("file", None, r"runs=file .*is a file"),
-    "a number": (3, None, r"runs=3 .*a folder"),
-    "none": ([], None, r"runs=\[\] .*a folder"),
-    "output is a file": ("runs", "file", r"output=file .*name of a folder"),
-    "output is below a file": ("runs", "file/x", r"output: file/x cannot be written"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG)
-def test_what_is_wrong_is_said(case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    make_run(Path("runs"))
-    Path("empty").mkdir()
-    Path("file").touch()
-    runs, output, message = WRONG[case]
-    with pytest.raises(UserError, match=message):
-        table_program.run(OmegaConf.create({"runs": runs, "output": output}))
-
-
-@pytest.mark.parametrize("name", ["runs/digits-*", "one run", ["runs", "more"]])
-def test_without_one_folder_to_write_in_the_table_is_shown(
-    name: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    folder = make_run(Path("runs"))
-    make_run(Path("more"), "seed=1")
-    before = sorted(tmp_path.rglob("*"))
-    runs = str(folder) if name == "one run" else name
-    table_program.run(OmegaConf.create({"runs": runs, "output": None}))
-    out = capsys.readouterr().out
-    assert "62.50" in out
-    assert out.endswith("not written: runs is not one folder of runs (output=tables writes it)\n")
-    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_seeds_that_end_in_one_accuracy_have_no_interval(tmp_path: Path, capsys: Any) -> None:
@@ -510,24 +381,6 @@ def shown(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Shown:
         return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
 
     return lines
-
-
-def test_a_full_disk_leaves_the_table_of_before_and_nothing_else(tmp_path: Path) -> None:
-    """As a limit on the size of files has it; the tables are above it in turn."""
-    (folder,) = [make_run(tmp_path / "runs", "seed=1", accuracies=(0.0, 0.5, 0.6))]
-    runs = table.read_runs([folder])
-    place = tmp_path / "tables"
-    sizes = sorted({path.stat().st_size for path in table.write(runs, place)})
-    before = {path.name: path.read_bytes() for path in place.iterdir()}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for size in sizes:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size - 1, hard))
-        try:
-            with pytest.raises(UserError, match="cannot be written"):
-                table.write(runs, place)
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert {path.name: path.read_bytes() for path in place.iterdir()} == before
 
 
 def test_the_terminal_shows_what_fits(tmp_path: Path, shown: Shown) -> None:
@@ -567,55 +420,6 @@ def test_the_terminal_shows_what_fits(tmp_path: Path, shown: Shown) -> None:
         assert ("accuracy_best" in legend) == ("accuracy_best" in titled)
 
 
-def test_what_follows_from_another_column_is_not_shown(tmp_path: Path, shown: Shown) -> None:
-    folders = [
-        make_run(tmp_path, "epochs=2", accuracies=(0.1, 0.2)),
-        make_run(tmp_path, "epochs=3"),
-        make_run(tmp_path, "dataset=fashion_mnist", "dataset.samples=96"),
-        make_run(tmp_path, "dataset=fashion_mnist", "dataset.samples=200"),
-    ]
-    runs = table.read_runs(folders)
-    (title,) = (line for line in shown(runs, 200) if "test/accuracy %" in line)
-    assert title.split()[:4] == ["data", "images", "epochs", "n"]
-    assert "dataset.image_size" in table.summarise(runs).columns
-
-
-def test_many_settings_that_differ_are_words(tmp_path: Path, shown: Shown) -> None:
-    folders = [
-        make_run(tmp_path, "p=0.5", "optimizer.weight_decay=1e-4"),
-        make_run(tmp_path, "schedule=cosine", "split=1", "epochs=2", accuracies=(0.1, 0.2)),
-        make_run(tmp_path, "dataset=fashion_mnist", "dataset.samples=200", "noise.batches=4"),
-        make_run(tmp_path, "schedule=constant", "learning_rate=0.2", "batch_size=8"),
-    ]
-    runs = table.read_runs(folders)
-    for width in (60, 70):
-        lines = shown(runs, width)
-        (end,) = (i for i, line in enumerate(lines) if line.startswith("columns hidden"))
-        assert max(len(line) for line in lines[:end]) <= width
-        (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
-        assert lines[title].split()[:2] == ["setting", "n"]
-        text = re.sub(r"\s+", " ", " ".join(lines[title + 1 :]))
-        for words in ("Fashion-MNIST", "cosine", "0.0001", "η₁", "b₁"):
-            assert words in text, words
-        assert "0.286" not in text  # a mean of pixels
-    assert lines[1].startswith("all: resnet8 of width 4, SGD")
-    (title,) = (line for line in shown(runs, 250) if "test/accuracy %" in line)
-    assert title.split()[0] == "data"
-    assert not {"p", "mean", "std", "profile"} & set(title.split())
-
-
-def test_a_run_that_failed_before_its_first_epoch_says_why(tmp_path: Path) -> None:
-    known = make_run(tmp_path, state="failed", error="it burst", accuracies=())
-    unknown = make_run(tmp_path, "seed=1", state="failed", accuracies=())
-    for folder in (known, unknown):
-        (folder / "metrics.jsonl").unlink()
-        (folder / "error.txt").write_text("Traceback …\n  File x\nValueError: no »data«\n\n")
-    runs = table.read_runs([known, unknown])
-    assert runs["state"].to_list() == ["failed", "failed"]
-    assert runs["error"].to_list() == ["it burst", "ValueError: no »data«"]
-    assert runs["epochs_done"].to_list() == [0, 0]
-
-
 def run_table(cwd: Path, *arguments: str) -> Ended:
     return forge.run(cwd, *arguments, command="table")
 
@@ -652,14 +456,6 @@ def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) 
     for name in table.FILES:
         expected = (tmp_path / "runs" / name).read_bytes()
         assert (tmp_path / "elsewhere" / name).read_bytes() == expected
-
-
-def test_help_and_errors_from_the_command_line(tmp_path: Path) -> None:
-    text = run_table(tmp_path, "--help").stdout
-    assert re.search(r"^  runs=runs +\w", text, re.MULTILINE)
-    assert re.search(r"^  output=null +\w", text, re.MULTILINE)
-    for typed, message in (("runs=nowhere", "no such folder"), ("rnus=x", "Did you mean 'runs'")):
-        assert message in run_table(tmp_path, typed).error()
 
 
 def test_the_table_needs_no_torch(tmp_path: Path) -> None:

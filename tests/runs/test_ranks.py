@@ -11,7 +11,6 @@ import runpy
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,15 @@ from forked import Death, forge
 from hypothesis import given
 from hypothesis import strategies as st
 from test_engine import gradient, normed_network, plain_network, samples
-from test_own_data import write_images
 from test_resume import outcome
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from igo.config.plan import make_plan
-from igo.config.schema import DatasetConfig, EngineConfig, OptimizerConfig
-from igo.data import class_folders
-from igo.data.source import Place
-from igo.ground.errors import ConfigError
-from igo.ground.ranks import PATIENCE, Ranks
+from igo.config.schema import EngineConfig, OptimizerConfig
+from igo.ground.ranks import Ranks
 from igo.ground.rendezvous import slurm_address
 from igo.runs.wandb_files import history
-from igo.train import batchnorm, datasets, engine, on_disk, optim
+from igo.train import batchnorm, datasets, engine, optim
 from igo.train.batchnorm import SyncedBatchNorm
 from igo.train.engine import Engine
 
@@ -131,49 +125,6 @@ def test_the_test_set_is_seen_once_by_all_ranks_together(size: int) -> None:
     assert sum(len(labels) for share in shares for _, labels in share) == 360
 
 
-def test_no_rank_reads_files_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_images(tmp_path / "imagenet", train=2, val=2, size=(9, 9))
-    facts = DatasetConfig("imagenet", 3, 3, 8, 6, [0.5] * 3, [0.5] * 3, workers=0)
-    images = class_folders.images("imagenet", Place(tmp_path, image_size=8, channels=3))
-    parts = datasets.shares(images.labels(images.train), facts)
-    opened = datasets.FolderData(facts, images, parts, torch.device("cpu"))
-    drawn = [torch.tensor([4, 0, 3, 1]), torch.tensor([2])]
-    whole = list(opened.train_batches(drawn, seed=5))
-    read: list[int] = []
-    original = on_disk.OnDisk.__getitem__
-
-    def spy(self: Any, which: on_disk.Seeded) -> Any:
-        read.append(which[0])
-        return original(self, which)
-
-    monkeypatch.setattr(on_disk.OnDisk, "__getitem__", spy)
-    second = Ranks(1, 2)
-    (first, labels), (nothing, none) = opened.train_batches(second.share(drawn), seed=5)
-    assert read == [0, 1]
-    assert torch.equal(first, whole[0][0][1::2])  # the same crops
-    assert torch.equal(labels, whole[0][1][1::2])
-    assert nothing.shape == (0, 3, 8, 8)
-    assert none.shape == (0,)
-    assert none.dtype == labels.dtype
-    assert [len(answers) for _, answers in opened.test_batches(Ranks(6, 7))] == [0]
-
-
-def test_a_random_stream_is_a_ranks_own_and_rank_0_has_that_of_one_process() -> None:
-    assert Ranks().seed_suffix == Ranks(0, 4).seed_suffix == ()
-    assert len({ranks.seed_suffix for ranks in everyone(4)}) == 4
-
-
-def test_one_process_never_touches_torch_distributed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.distributed", None)  # an import of it fails
-    value, parameter = torch.tensor([1.0]), nn.Parameter(torch.zeros(1))
-    with Ranks().joined() as alone:
-        assert alone.sum_(value) is value
-        assert alone.broadcast(value) is value
-        assert alone.largest(3) == 3
-        alone.sum_gradients([parameter])
-    assert parameter.grad is None
-
-
 SPLITS = ([4, 2, 3], [8, 0, 1], [0, 9, 0])  # samples on each of three ranks
 KINDS: tuple[tuple[Any, tuple[int, ...], dict[str, Any]], ...] = (
     (nn.BatchNorm2d, (5, 3, 2), {}),
@@ -245,23 +196,6 @@ def test_synced_batchnorm_is_batchnorm_of_the_whole_batch(tmp_path: Path) -> Non
                     torch.testing.assert_close(whole, value.double(), rtol=close, atol=slack)
 
 
-def test_layers_are_replaced_with_the_same_state_and_those_that_cannot_be_are_named() -> None:
-    two = Ranks(0, 2)
-    network = normed_network()
-    state, parameters = network.state_dict(), list(network.parameters())
-    replaced = batchnorm.synced(normed_network(), two)
-    assert sum(type(module) is SyncedBatchNorm for module in replaced.modules()) == 9
-    assert not any(type(module) is nn.BatchNorm2d for module in replaced.modules())
-    assert list(replaced.state_dict()) == list(state)
-    assert len(list(replaced.parameters())) == len(parameters)
-    replaced.load_state_dict(state)
-    assert batchnorm.synced(network, Ranks()) is network
-    assert type(network[1]) is nn.BatchNorm2d  # type: ignore[index]
-    untracked = nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False))
-    with pytest.raises(ConfigError, match=r"engine\.batchnorm=synced .*BatchNorm2d.*use local"):
-        batchnorm.synced(untracked, two)
-
-
 def test_timms_layers_keep_their_activation(monkeypatch: pytest.MonkeyPatch) -> None:
     from timm.layers import BatchNormAct2d
 
@@ -271,49 +205,6 @@ def test_timms_layers_keep_their_activation(monkeypatch: pytest.MonkeyPatch) -> 
     synced = SyncedBatchNorm.of(BatchNormAct2d(4, act_layer=nn.SiLU), Ranks())
     rounding.assert_close(synced(x), wanted, 2 * 6 * 9)
     rounding.assert_close(synced.eval()(x), norm.eval()(x), 4)
-
-
-def test_no_layer_waits_for_the_gpu() -> None:
-    """A fake tensor has no value, as one on a GPU has none yet: reading its number raises."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
-        for momentum in (0.1, None):
-            norm = SyncedBatchNorm.of(nn.BatchNorm2d(4, momentum=momentum), Ranks())
-            for dtype in (torch.float32, torch.bfloat16):
-                x = torch.randn(6, 4, 3, 3, dtype=dtype, requires_grad=True)
-                output = norm(x)
-                output.sum().backward()
-                assert output.dtype is dtype
-                assert x.grad is not None
-
-
-def device_where_rank_one_has_a_gpu() -> list[str]:
-    """What each rank is told; of devices that ask for a GPU."""
-    errors = []
-    for device in ("auto", "cuda"):
-        try:
-            with Ranks.of_environment().joined() as ranks:
-                torch.cuda.is_available = lambda: ranks.rank == 1  # in this forked process alone
-                engine.build(EngineConfig(device=device), ranks=ranks)
-        except ConfigError as error:
-            errors.append(str(error))
-    return errors
-
-
-def test_a_rank_without_a_gpu_ends_all_within_seconds(tmp_path: Path) -> None:
-    started = time.monotonic()
-    first, second = forge.results(tmp_path, 2, "test_ranks.device_where_rank_one_has_a_gpu")
-    assert first == second
-    assert len(first) == 2
-    assert all("process 1 of the run finds a GPU and process 0 none" in line for line in first)
-    assert time.monotonic() - started < 120  # the store alone would wait for minutes
-
-
-def test_a_job_without_a_gpu_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert not engine.build(EngineConfig()).note
-    monkeypatch.setenv("SLURM_JOB_ID", "7")
-    assert "gpus_per_node" in engine.build(EngineConfig()).note
-    assert not engine.build(EngineConfig(device="cpu")).note
 
 
 NETWORKS = {"plain": plain_network, "normed": normed_network}  # without and with BatchNorm
@@ -486,18 +377,6 @@ def test_batches_of_as_many_samples_as_ranks(tmp_path: Path) -> None:
     assert_same_run(tmp_path / "three", tmp_path / "one")
 
 
-def test_local_statistics_are_another_run_and_are_recorded(tmp_path: Path, alone: Path) -> None:
-    ended = train(tmp_path, *BASE, SILENT, "engine.batchnorm=local", ranks=2)
-    assert codes(ended) == [0, 0]
-    assert status(tmp_path)["hardware"]["batchnorm"] == "local"
-    assert run_folder(tmp_path).name != run_folder(alone).name
-    rows, other = records(run_folder(tmp_path)), records(run_folder(alone))
-    for row, synced in zip(rows, other, strict=True):
-        assert row["train/loss"] != pytest.approx(synced["train/loss"], rel=1e-4)
-        assert row["train/loss"] == pytest.approx(synced["train/loss"], rel=0.3)
-        assert (row["eta_m"], row["b_m"]) == (synced["eta_m"], synced["b_m"])
-
-
 def test_stopped_and_continued_by_other_numbers_of_ranks(tmp_path: Path, alone: Path) -> None:
     """Two ranks, of which the second gets SIGTERM in epoch 2; one, killed; three, to the end."""
     stop = Death("igo.runs.terminal.ProgressBar.advance", 7, signal=signal.SIGTERM, rank=1)
@@ -548,7 +427,6 @@ SECOND = "igo.runs.terminal.ProgressBar.advance"
     ("death", "line", "others"),
     [
         (Death(SECOND, 2, error="an image is bad", cure=True, rank=1), "an image is bad", [2, 2]),
-        (Death(SECOND, 2, error="an image is bad", cure=True, rank=0), "an image is bad", [2, 2]),
         (Death(SECOND, 2, error="the roof fell in", rank=2), "the roof fell in", [2, 1]),
         (Death(SECOND, 2, rank=1), "a process of this run ended", [-signal.SIGKILL, 2]),
         (Death("igo.train.datasets.open_data", error="no data", cure=True, rank=2), "no", [2, 2]),
@@ -587,13 +465,8 @@ def train_differently(place: Path, *typed: str) -> Ended:
     ("typed", "line"),
     [
         ("seed=0|seed=1", "seed differs .*: 0 in the first, 1 in process 1.*"),
-        ("optimizer=sgd|optimizer=shb", "optimizer.momentum differs.*"),
-        ("dry_run=false|dry_run=true", "dry_run differs.*"),
         ("p=1|p=2", "in process 1: p=2.0 is not allowed.*"),  # by the rules
-        ("p=2|p=1", "p=2.0 is not allowed.*"),
         ("p=1|q=1", "in process 1: there is no setting 'q'.*"),  # by the composition
-        ("q=1|p=1", "there is no setting 'q'.*"),
-        ("p=1|--p=1", "in process 1: there is no flag --p.*"),  # before it
     ],
 )
 def test_ranks_told_otherwise_end_in_one_line(typed: str, line: str, tmp_path: Path) -> None:
@@ -602,65 +475,6 @@ def test_ranks_told_otherwise_end_in_one_line(typed: str, line: str, tmp_path: P
     assert re.fullmatch(f"error: {line}", ended.error())
     assert ended.others[0][2] == ""
     assert not list(tmp_path.glob("runs/*"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("typed", "message"),
-    [
-        ("p=0.5,0.25|p=2,0.25", "in process 1: p=2.0 is not allowed"),  # the next one is trained
-        # the one before was trained
-        ("schedule=constant,cosine|schedule=constant,cosin", "in process 1: schedule=cosin is not"),
-    ],
-)
-def test_a_sweeps_run_that_one_rank_is_refused_stops_no_other(
-    typed: str, message: str, tmp_path: Path
-) -> None:
-    began = time.monotonic()
-    ended = train_differently(tmp_path, "-m", "hydra/launcher=basic", typed)
-    assert time.monotonic() - began < PATIENCE.total_seconds()
-    assert codes(ended) == [2, 2], ended
-    assert ended.stderr.count("error: ") == 1
-    assert f"error: {message}" in ended.stderr or f": {message}" in ended.stderr
-    (written,) = tmp_path.glob("runs/*/status.json")
-    assert status(written.parent)["state"] == "finished"
-
-
-def test_ranks_may_read_data_from_places_of_their_own(tmp_path: Path) -> None:
-    ended = train_differently(tmp_path, "epochs=1", "data_dir=a|data_dir=b")
-    assert codes(ended) == [0, 0], ended
-
-
-def test_a_folder_in_use_and_a_wrong_setting_are_one_line(tmp_path: Path) -> None:
-    import fcntl
-
-    forge.run(tmp_path, *TINY, SILENT, death=Death("igo.runs.checkpoint.save", 1, "after"))
-    with (run_folder(tmp_path) / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        ended = forge.run(tmp_path, *TINY, SILENT, ranks=2)
-    assert codes(ended) == [2, 2]
-    assert "is being worked on by another process" in ended.stderr
-    ended = forge.run(tmp_path, *TINY, "p=2", ranks=2)
-    assert codes(ended) == [2, 2]
-    assert ended.stderr.count("\n") == 1
-    assert ended.others[0][2] == ""
-
-
-@pytest.mark.slow
-def test_a_sweep_trains_its_runs_one_after_the_other(tmp_path: Path) -> None:
-    """A process group for each; a run that fails on all ranks does not stop the next."""
-    runs = ("-m", *TINY, SILENT, "learning_rate=1e30,0.1", "engine.precision=fp32")
-    refused = forge.run(tmp_path, *runs, ranks=2)
-    assert codes(refused) == [2, 2], refused
-    assert refused.stderr.count("error: ") == 1
-    assert "hydra/launcher=basic" in refused.stderr
-    assert not list(tmp_path.glob("runs/*/status.json"))
-    ended = forge.run(tmp_path, *runs, "hydra/launcher=basic", ranks=2)
-    assert codes(ended) == [2, 2], ended
-    assert ended.stderr.count("error: ") == 1
-    assert "error: " not in ended.others[0][2]
-    states = [status(file.parent)["state"] for file in tmp_path.glob("runs/*/status.json")]
-    assert sorted(states) == ["failed", "finished"]
 
 
 def torchrun(place: Path, *arguments: str) -> subprocess.Popen[str]:

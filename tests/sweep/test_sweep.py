@@ -13,11 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -41,13 +39,10 @@ from test_own_data import write_npz
 from igo.config.load import load
 from igo.ground.errors import ConfigError, UserError
 from igo.runs.folder import RunFolder, state_of
-from igo.runs.manifest import find_manifest, read_manifest
-from igo.sweep import local, overview
+from igo.sweep import local
 from igo.sweep.grid import combinations
 from igo.sweep.jobs import Composer, distinct, labels
 from igo.sweep.local import LocalSettings, Slot
-from igo.sweep.overview import Pace
-from igo.sweep.state import open_manifest
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -101,14 +96,6 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
 
 
-def test_the_command_of_a_run_in_a_sweep_makes_that_run(program: Program, tmp_path: Path) -> None:
-    program("-m", *SMALL, "p=0.25", "seed=1")
-    (folder,) = folders(tmp_path)
-    words = str(status(folder)["command"]).split()
-    assert Path(tmp_path, words[1]).resolve() == ROOT / "src" / "train.py"
-    assert "finished before" in program(*words[2:]).stdout
-
-
 def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "learning_rate=1e30,0.1")
     done = program(*sweep)
@@ -128,19 +115,6 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
     assert status(bad)["started"] != started
 
 
-def test_a_reason_that_many_runs_share_is_said_once(program: Program, tmp_path: Path) -> None:
-    absent = ("dataset=imagenet", "model=resnet18", f"data_dir={tmp_path / 'none'}", "epochs=1")
-    ended = program("-m", *absent, "engine=cpu", "tracking=none", "seed=0,1,2")
-    assert ended.returncode == 1
-    lines = [line for line in ended.stdout.splitlines() if "imagenet" in line]
-    failed = [line for line in lines if re.match(r"\[\d/3\] failed seed=\d: ", line)]
-    assert len(failed) == 3
-    again = r"\[\d/3\] failed seed=\d: for the same reason as seed=\d \("
-    assert sum(bool(re.match(again, line)) for line in failed) == 2
-    (summary,) = (line for line in lines if line.startswith("failed: "))
-    assert summary.startswith("failed: 3 runs (seed=0; seed=1; seed=2): ")
-
-
 @pytest.mark.slow
 def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path: Path) -> None:
     sweep = ("-m", *SMALL, "seed=0,1")
@@ -151,17 +125,6 @@ def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path
     again = program(*sweep).good()
     assert "1 finished, 1 damaged" in again.stdout
     assert damaged.read_bytes() == whole
-
-
-def test_a_run_that_fails_before_it_starts_has_a_record(program: Program, tmp_path: Path) -> None:
-    wrong = "model=timm", "model.name=no_such_model"
-    done = program("-m", "epochs=1", "tracking=none", *wrong, "seed=0")
-    assert done.returncode == 1
-    assert "timm 1" in done.stdout
-    assert "has no such model" in done.stdout
-    (folder,) = folders(tmp_path)
-    assert status(folder)["state"] == "failed"
-    assert "Traceback" in (folder / "error.txt").read_text()
 
 
 def test_a_wrong_combination_is_refused_before_any_run(program: Program, tmp_path: Path) -> None:
@@ -292,45 +255,6 @@ def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) ->
     assert yaml.safe_load((folder / "config.yaml").read_text())["fresh"] is False
 
 
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        ("runs_dir=/proc/nowhere", "runs_dir: /proc/nowhere/sweeps"),
-        ("hydra.launcher.retry_failed=maybe", "hydra.launcher.retry_failed=maybe"),
-        ("runs_dir=a,b", "runs_dir=a, b is not allowed"),
-        ("hydra.launcher.paralel=2", "Did you mean 'hydra.launcher.parallel'"),
-    ],
-)
-def test_a_mistake_is_one_line(wrong: str, named: str, program: Program) -> None:
-    assert named in program("-m", *SMALL, wrong, bare=wrong.startswith("runs_dir=")).error()
-
-
-def test_a_damaged_record_of_another_sweep_is_passed_over(program: Program, tmp_path: Path) -> None:
-    other = tmp_path / "runs" / "sweeps" / "other-1" / "sweep.json"
-    other.parent.mkdir(parents=True)
-    other.write_text("{")
-    program("-m", *SMALL, "epochs=1", "seed=0").good()
-
-
-def test_a_tmpdir_that_is_too_long_for_a_socket_is_said(
-    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("x" * 120)))
-    with pytest.raises(UserError, match="too long a path for a socket"):
-        local._server([composer.job(SMALL)])
-
-
-def test_a_sweep_without_m_is_an_error(program: Program) -> None:
-    assert "make sweep SWEEP=p_split" in program("sweep=p_split").error()
-
-
-def test_runs_of_a_sweep_are_one_group_in_wandb(program: Program, tmp_path: Path) -> None:
-    program("-m", *TINY, "epochs=1", "seed=0,1").good()
-    name = find_manifest(tmp_path / "runs", None).name
-    for folder in folders(tmp_path):
-        assert yaml.safe_load((folder / "config.yaml").read_text())["tracking"]["group"] == name
-
-
 @pytest.fixture
 def composer() -> Iterator[Composer]:
     """For one test: Hydra can be initialized once at a time."""
@@ -378,35 +302,6 @@ def test_a_setting_is_left_out_where_it_has_no_effect(composer: Composer) -> Non
         *(tuple(line) for line in lines[:4]),
         ("schedule=cosine", "split=0"), ("schedule=cosine", "split=1"), ("schedule=constant",),
     ]  # fmt: skip
-
-
-def test_a_setting_that_no_run_has_is_refused(composer: Composer) -> None:
-    with pytest.raises(UserError, match=r"the run schedule=cosine p=0.1: p=0.1 .* no effect"):
-        composer.jobs([["schedule=cosine", f"p={p}"] for p in (0.1, 0.5)])
-    with pytest.raises(UserError, match=r"p=2.0 is not allowed"):  # wrong is not without effect
-        composer.jobs([["schedule=graduated", "p=2"], ["schedule=polynomial", "p=2"]])
-
-
-def test_the_time_left_is_what_runs_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four runs of 10 epochs on two slots: 6 s of start-up, a first epoch of 5 s, then 2 s each."""
-    now = 0.0
-    monkeypatch.setattr(overview, "time", SimpleNamespace(perf_counter=lambda: now))
-    pace = Pace()
-    pace.started("a", 0)
-    pace.started("b", 4)  # continued
-    assert pace.seconds() is None
-    pace.at("b", 4, 99.0)  # an epoch of an earlier start
-    assert pace.seconds() is None
-    pace.at("a", 1, 5.0)
-    assert pace.seconds() == 5.0
-    pace.at("a", 2, 2.0)
-    pace.at("b", 5, 5.0)
-    assert pace.seconds() == 2.0  # the first one warmed up
-    now = 6 + 5 + 9 * 2.0
-    pace.finished("a", 10)
-    assert pace.seconds() == 2.9
-    pace.finished("b", 10)
-    assert pace.seconds() == pytest.approx((29 + 29) / (10 + 6))
 
 
 GRIDS: list[dict[str, object]] = [
@@ -495,47 +390,3 @@ def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer
     assert len(local.slots(LocalSettings(parallel=1), jobs)) == 1
     on_cpu = [composer.job(["engine.device=cpu"])]
     assert local.slots(LocalSettings(parallel=1), on_cpu) == [Slot(1)]
-
-
-@pytest.mark.parametrize(
-    ("setting", "value"), [("parallel", 0), ("threads", None), ("runs_per_gpu", 1.5)]
-)
-def test_launcher_settings_are_checked(setting: str, value: object) -> None:
-    with pytest.raises(ConfigError, match=f"hydra.launcher.{setting}"):
-        LocalSettings(**{setting: value})  # type: ignore[arg-type]
-
-
-def test_no_gpu_is_one_that_was_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert local._gpus() == []
-
-
-def test_epochs_of_the_final_stage_count(composer: Composer, tmp_path: Path) -> None:
-    job = composer.job([*SMALL, "schedule.final_updates=5"])
-    assert [entry.epochs for entry in open_manifest(tmp_path, "name", "", [job]).runs] == [3 + 5]
-
-
-def test_a_sweep_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no sweep was started"):
-        find_manifest(tmp_path, None)
-    other = tmp_path / "sweeps" / "p-1" / "sweep.json"
-    other.parent.mkdir(parents=True)
-    other.write_text('{"name": "p-1"}')
-    with pytest.raises(UserError, match="begins with q; there are p-1"):
-        find_manifest(tmp_path, "q")
-    with pytest.raises(UserError, match="begins with /p; there are p-1"):
-        find_manifest(tmp_path, "/p")
-    with pytest.raises(UserError, match="not the record of a sweep"):
-        read_manifest(other)
-
-
-def test_the_newest_sweep_is_the_one_that_started_last(composer: Composer, tmp_path: Path) -> None:
-    """Not the one whose file is newest: a copied file has the time of its copy."""
-    jobs = [composer.job(list(SMALL))]
-    started = {"first": "2026-03-01T09:00:00+0900", "last": "2026-03-01T01:00:00+0000"}
-    for name, when in started.items():
-        replace(open_manifest(tmp_path, name, "", jobs), started=when).write(tmp_path)
-    for name, copied in (("first", 2_000_000_000), ("last", 1_000_000_000)):
-        os.utime(tmp_path / "sweeps" / name / "sweep.json", (copied, copied))
-    assert find_manifest(tmp_path, None).name == "last"

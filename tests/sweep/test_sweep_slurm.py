@@ -5,19 +5,16 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, Program, status
+from conftest import TINY, Program, status
 from test_sweep import status_text
 
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import UserError
 from igo.runs.manifest import find_manifest
 from igo.sweep import state
-from igo.sweep.slurm import SlurmSettings
 
 SWEEP = ("-m", *TINY, "hydra/launcher=slurm", "seed=0,1")
 
@@ -50,21 +47,6 @@ def test_without_slurm_the_error_names_the_cure(program: Program, tmp_path: Path
     assert line.startswith("error: hydra/launcher=slurm needs SLURM, and there is no sbatch")
     assert "hydra/launcher=local" in line
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("partition", 1.5), ("account", ["a"]), ("time", 0), ("time", True), ("time", None),
-        ("mem_gb", 0), ("mem_gb", -1.5), ("mem_gb", "8GB"), ("cpus_per_task", 0),
-        ("gpus_per_node", -1), ("nodes", 0), ("tasks_per_node", "2"), ("runs_per_job", 0),
-        ("array_parallelism", 0), ("array_size", 0), ("max_num_timeout", -1),
-        ("setup", "module load cuda"), ("setup", [1]), ("additional", ["exclusive"]),
-    ],
-)  # fmt: skip
-def test_a_wrong_setting_is_named(name: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"^hydra\.launcher\.{name}=.* is not allowed: "):
-        SlurmSettings(**{name: value})
 
 
 def script_for_sbatch(
@@ -108,43 +90,6 @@ def test_sbatch_is_asked_for_what_was_set(
     manifest = find_manifest(tmp_path / "runs", None)
     assert asked["job-name"] == manifest.name
     assert list(manifest.queue.values()) == ["7_0", "7_1", "7_2"]
-
-
-def test_what_slurm_refuses_is_no_sweep(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path
-) -> None:
-    submitted(tmp_path, program, stand_in)
-    newest = find_manifest(tmp_path / "runs", None).name
-    path = stand_in(sbatch="echo sbatch: error: invalid partition >&2; exit 1")
-    line = program("-m", *TINY, "hydra/launcher=slurm", "seed=3,4", PATH=path).error()
-    assert "invalid partition" in line
-    assert find_manifest(tmp_path / "runs", None).name == newest
-    (record,) = (tmp_path / "runs/sweeps").glob("*/sweep.json")
-    assert record.parent.name == newest
-
-
-def test_any_sweep_can_be_watched_by_its_name(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path
-) -> None:
-    submitted(tmp_path, program, stand_in)
-    first = find_manifest(tmp_path / "runs", None).name
-    program("-m", *TINY, "hydra/launcher=slurm", "seed=5", PATH=str(tmp_path / "bin")).good()
-    assert find_manifest(tmp_path / "runs", None).name != first
-    shown = status_text(tmp_path, f"name={first}", PATH=str(tmp_path / "bin"))
-    assert shown.startswith(f"sweep {first}, started ")
-    line = ["make", "-n", "sweep-status", "SWEEP=methods"]
-    asked = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "igo sweep-status name=methods" in asked
-
-
-def test_a_default_of_the_cluster_is_not_asked_for(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path
-) -> None:
-    words = "hydra.launcher.additional={requeue: false}"
-    script = script_for_sbatch(program, stand_in, tmp_path, words)
-    for name in ("partition", "account", "qos", "constraint", "mem", "gpus-per-node", "requeue"):
-        assert f"--{name}" not in script
-    assert "#SBATCH --array=0-1%2\n" in script
 
 
 def test_the_queue_is_read_in_one_call(squeue: Callable[[str], None], tmp_path: Path) -> None:
