@@ -7,31 +7,24 @@ import json
 import math
 import os
 import random
-import shutil
 import statistics
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from conftest import records
-from omegaconf import DictConfig
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
 from igo.analysis import statistics as ours
-from igo.analysis.table import table
 from igo.report import (
     band,
     comparison,
     content,
     curves,
     delta,
-    draw,
-    facts,
     grid,
-    page,
     power,
     program,
     published,
@@ -41,7 +34,6 @@ from igo.report import results as runs
 from igo.report.families import Family, families
 from igo.report.results import Results
 from igo.runs.find import find
-from igo.runs.manifest import Entry, Manifest
 
 
 def read(root: Path) -> Results:
@@ -58,20 +50,6 @@ def methods(root: Path, seeds: int = 4) -> dict[str, list[Path]]:
         label: record_runs(root, *overrides, "schedule.stages=3", seeds=range(seeds), centre=centre)
         for (label, overrides), centre in zip(METHODS.items(), (0.8, 0.85, 0.84, 0.9), strict=True)
     }
-
-
-def test_a_learning_rate_that_rounding_lowers_is_explained(tmp_path: Path) -> None:
-    """Method 3 of 1,437 images: 45, ⌈22.5⌉ and ⌈11.25⌉ batches, so η ends at √(11.25/12) η_1."""
-    common = ("schedule.stages=3", "epochs=3", "batch_size=32")
-    for name, rounded in (("Method 2", False), ("Method 3", True)):
-        for label in ("Method 1 (constant)", name):
-            record_runs(tmp_path / name, *METHODS[label], *common, seeds=range(2), tiny=False)
-        results = read(tmp_path / name)
-        if rounded:
-            least = results.curves["eta_m_mean"].min()
-            assert least == pytest.approx(0.1 * math.sqrt(11.25 / 12))
-        caption = curves.applied(results, only(results, "methods")).caption
-        assert ("ηₘ falls a little" in caption) == rounded
 
 
 def test_curves_are_means_with_students_interval(tmp_path: Path) -> None:
@@ -123,17 +101,6 @@ def test_pairs_are_tested_seed_by_seed(tmp_path: Path) -> None:
         reach = stats.t.ppf(0.975, n - 1) * error
         assert (pair.low, pair.high) == pytest.approx((d.mean() - reach, d.mean() + reach))
     assert [pair.p_holm for pair in pairs] == ours.holm([pair.p for pair in pairs])
-
-
-def test_no_spread_no_test(tmp_path: Path) -> None:
-    record_runs(tmp_path, "p=0.5", "split=1", accuracies=[0.5, 0.75, 0.5])
-    record_runs(tmp_path, "p=1", "split=1", accuracies=[0.25, 0.5, 0.25])
-    results = read(tmp_path)
-    pairs = comparison.compare(results.runs, [0, 1], "test/accuracy")
-    (pair,) = pairs
-    assert (pair.n, pair.difference, pair.sd) == (3, pytest.approx(0.25), 0)
-    assert (pair.low, pair.high) == (None, None)
-    assert pair.p == pair.p_holm == 0.25  # two of eight signs
 
 
 def test_one_plan_is_one_setting(tmp_path: Path) -> None:
@@ -195,45 +162,6 @@ def test_what_is_not_alike_is_not_compared(tmp_path: Path) -> None:
     assert list(groups[0].labels.values()) == [
         "p = 0.5, split 0", "p = 0.5, split 1", "p = 1, split 0", "p = 1, split 1",
     ]  # fmt: skip
-
-
-def test_data_of_ones_own_have_the_names_of_their_files(tmp_path: Path) -> None:
-    drawn = np.random.default_rng(0)
-    for name in ("cats", "dogs"):
-        images = drawn.integers(0, 256, (60, 8, 8), dtype=np.uint8)
-        np.savez(tmp_path / f"{name}.npz", images=images, labels=np.arange(60) % 2)
-        data = ("dataset=arrays", f"dataset.file={tmp_path / name}.npz", "epochs=3")
-        for schedule in ("method1", "method2"):
-            overrides = (*data, f"schedule={schedule}", "schedule.stages=3")
-            record_runs(tmp_path / "runs", *overrides, seeds=range(2), tiny=False)
-    results = read(tmp_path / "runs")
-    report = content.compose(results)
-    places = {section.where for section in report.sections if section.name.startswith("methods")}
-    assert places == {"cats.npz (n = 48)", "dogs.npz (n = 48)"}
-    assert sorted(page._labels(results).values()) == [
-        f"{name}.npz, {label}" for name in ("cats", "dogs") for label in [*METHODS][:2]
-    ]
-    assert facts.facts(results)["datasets"] == "cats.npz, dogs.npz"
-    assert str(tmp_path) not in content.tables(results)["settings"].write_csv()
-
-
-def test_schedules_have_their_names(tmp_path: Path) -> None:
-    named = {
-        "Method 1 (constant)": ("schedule=constant",),
-        "p = 0.5": ("p=0.5", "split=1"),
-        "p = 4": ("schedule=polynomial", "p=4", "split=1"),
-        "cosine": ("schedule=cosine", "split=1"),
-        "exponential 0.8": ("schedule=exponential", "schedule.decay=0.8", "split=1"),
-        "1/√m": ("schedule=diminishing", "schedule.form=inverse_sqrt", "split=1"),
-        "γ = 0.5": ("schedule=step", "schedule.gamma=0.5", "schedule.stages=3", "split=1"),
-        "cosine power 10": ("schedule=cosine_power", "schedule.power=10", "split=1"),
-        "wsd 0.9 linear": ("schedule=wsd", "schedule.share=0.9", "split=1"),
-        "wsd 0.9 sqrt": ("schedule=wsd", "schedule.share=0.9", "schedule.shape=sqrt", "split=1"),
-    }
-    for overrides in named.values():
-        record_runs(tmp_path, *overrides, seeds=[0])
-    family = only(read(tmp_path), "schedules")
-    assert sorted(family.labels.values()) == sorted(named)
 
 
 def test_map_has_each_pair_in_its_place(tmp_path: Path) -> None:
@@ -349,23 +277,6 @@ def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) 
     assert any("published curves" in sentence for sentence in content.compose(results).left_out)
 
 
-def test_order_is_compared_with_the_published_one(tmp_path: Path) -> None:
-    for i, p in enumerate((8, 4, 2, 0.5, 1)):  # as published: 70.63 71.82 71.85 72.25 72.40
-        overrides = ("schedule=polynomial", f"p={p}", "split=1")
-        record_runs(tmp_path, *overrides, accuracies=[0.5 + i / 10], seeds=[0])
-    results = read(tmp_path)
-    (section,) = (s for s in content.compose(results).sections if s.name == "schedules")
-    rows = {row.question.partition(",")[0]: row for row in section.finding.rows}
-    order, means = rows["order of 5 schedules"], rows["mean of p ≤ 1 − mean of p > 1"]
-    assert (order.result, order.verdict) == ("Kendall’s τ = +1.00", "agrees")
-    assert means.result == "+25.00 points"
-    assert means.verdict == "one seed in common"
-    assert {row.verdict for row in section.finding.rows if " − p = " in row.question} == {
-        "one seed in common"
-    }
-    assert "all pairs: 10" not in rows  # none was decided
-
-
 def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     for i, p in enumerate((0.2, 0.4, 0.6, 0.8, 1.0)):
         folders = record_runs(tmp_path, f"p={p}", accuracies=[0.5 + 0.1 * i] * 3)
@@ -388,45 +299,6 @@ def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
     assert f"ρ = {rho:+.2f} over settings" in of_largest.result
     assert largest.table["largest_eigenvalue_mean"].to_list() == [3, 1, 2, 5, 4]
     assert [len(panel.series) for panel in worst.panels] == [5, 5, 5]
-
-
-def test_what_cannot_be_drawn_is_said(tmp_path: Path) -> None:
-    record_runs(tmp_path, "schedule=constant", seeds=[0])
-    report = content.compose(read(tmp_path))
-    assert [section.name for section in report.sections] == ["others"]
-    started = [sentence.split(":")[0] for sentence in report.left_out]
-    assert started == [
-        "Methods 1–4", "Learning-rate schedules", "The map over p × split", "Accuracy against δ",
-        "Decay rates γₘ", "Sharpness", "The published curves",
-    ]  # fmt: skip
-
-
-def test_commands_are_those_of_the_runs_with_all_seeds() -> None:
-    typed = {
-        "command": "python src/train.py -m p=0.5 'a=x y' seed=3 runs_dir=/tmp/r data_dir=/d"
-        " hydra.launcher.threads=1"
-    }
-    assert runs.command(typed) == "python src/train.py p=0.5 'a=x y'"
-    assert runs.command({"command": "igo train -m p=0.5 seed=3"}) == "igo train p=0.5"
-    assert runs.command({"command": 3}) is None
-    assert runs.command({"command": "python 'torn"}) is None
-    frame = pl.DataFrame({"command": ["python src/train.py p=1"] * 3, "seed": [2, 0, 1]})
-    assert runs.commands(frame) == ["python src/train.py -m p=1 seed=0,1,2"]
-    assert runs.commands(frame.head(1)) == ["python src/train.py p=1 seed=2"]
-    frame = pl.DataFrame({"command": ["igo train p=1"] * 2, "seed": [1, 0]})
-    assert runs.commands(frame) == ["igo train -m p=1 seed=0,1"]
-
-
-def test_many_settings_are_cut_and_it_is_said(tmp_path: Path) -> None:
-    for i in range(curves.MOST + 2):
-        record_runs(tmp_path, f"p={(i + 1) / 20}", "split=1", seeds=[0], accuracies=[0.5 + i / 100])
-    results = read(tmp_path)
-    family = only(results, "schedules")
-    figure = curves.training(results, family)
-    assert len(figure.panels[0].series) == curves.MOST
-    cut = {*family.settings} - {*figure.settings}
-    assert {family.labels[setting] for setting in cut} == {"p = 0.05", "p = 0.1"}
-    assert figure.table["label"].n_unique() == 14
 
 
 def section_of(root: Path, name: str = "schedules") -> content.Section:
@@ -455,17 +327,6 @@ def test_a_verdict_is_given_where_a_test_decides(tmp_path: Path) -> None:
     }
 
 
-def test_a_pair_has_the_higher_mean_first(tmp_path: Path) -> None:
-    values = np.linspace(0.6, 0.7, 8)
-    record_runs(tmp_path, "p=0.5", "split=1", seeds=range(8), accuracies=list(values))
-    record_runs(tmp_path, "p=1", "split=1", seeds=range(8), accuracies=list(values + 0.05))
-    section = section_of(tmp_path)
-    ((_, _, pair),) = section.tests[0].pairs
-    assert (pair.verdict, pair.difference) == ("higher", pytest.approx(0.05))  # the best one first
-    row = section.finding.rows[0]
-    assert (row.question, row.result, row.verdict) == ("p = 1 − p = 0.5", "+5.00 points", "higher")
-
-
 def test_differences_are_against_the_constant_noise_whatever_its_rank(tmp_path: Path) -> None:
     truth = dict(zip(METHODS, ([0.85, 0.8], [0.9, 0.7], [0.7, 0.72], [0.6, 0.61]), strict=True))
     for label, values in truth.items():
@@ -479,30 +340,6 @@ def test_differences_are_against_the_constant_noise_whatever_its_rank(tmp_path: 
         for other in others
     ]
     assert not [pair for pair in section.tests[0].pairs if pair[0] == first]
-
-
-def test_one_schedule_alone_in_the_band_is_not_in_the_brief(tmp_path: Path) -> None:
-    record_runs(tmp_path, "p=0.5", "epochs=6", seeds=[0])
-    rates = band.rates(read(tmp_path))
-    assert verdicts.of_decay_rates(rates).sentence == ""
-    record_runs(tmp_path, "p=1", "epochs=6", seeds=[0])
-    assert "2 of 2 schedules" in verdicts.of_decay_rates(band.rates(read(tmp_path))).sentence
-
-
-def test_the_accuracys_whole_intervals_are_inside_the_axes(tmp_path: Path) -> None:
-    methods(tmp_path, seeds=2)
-    results = read(tmp_path)
-    figure = curves.training(results, only(results, "methods"))
-    low, high = draw.limits(figure.panels[0]) or (1.0, 0.0)
-    assert low < figure.table["test/accuracy_low"].min()
-    assert high > figure.table["test/accuracy_high"].max()
-
-
-def test_a_file_name_in_a_figure_is_no_formula(tmp_path: Path) -> None:
-    record_runs(tmp_path, "p=1")
-    results = read(tmp_path)
-    figure = curves.training(results, families(results.settings)[0])
-    assert draw.render(replace(figure, title=r"a$\q$.npz"))["png"]
 
 
 def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
@@ -523,34 +360,6 @@ def test_what_no_test_decides_is_undecided(tmp_path: Path) -> None:
     assert all(" − " in row.question for row in section_of(tmp_path / "5").finding.rows)
 
 
-def test_ties_and_single_settings_are_called_so(tmp_path: Path) -> None:
-    for name, others in (("two", (0.5, 0.6)), ("all", (0.75, 0.75))):
-        for p, accuracy in zip((0.25, 0.5, 1), (0.75, *others), strict=True):
-            both = [accuracy, accuracy]
-            record_runs(tmp_path / name, f"p={p}", "split=1", seeds=range(2), accuracies=both)
-    record_runs(tmp_path / "two", "p=0.75", "split=1", seeds=range(2), accuracies=[0.7, 0.8])
-    record_runs(tmp_path / "one", "p=0.75", seeds=range(2), accuracies=[0.7, 0.8])
-    two = section_of(tmp_path / "two").finding.sentence
-    assert two == "2 of 4 settings are tied at 75.00 %."
-    every = section_of(tmp_path / "all").finding
-    assert every.sentence == "3 of 3 settings are tied at 75.00 %."
-    assert [row.verdict for row in every.rows[:3]] == ["identical"] * 3
-    single = section_of(tmp_path / "one", "others").finding
-    assert single.sentence.startswith("p = 0.75, split 0.5, 75.00 % [")
-    assert single.rows == []
-
-
-def test_pairs_without_a_common_seed_are_counted(tmp_path: Path) -> None:
-    for p, seeds in ((0.25, (0, 1, 2)), (0.5, (1, 2, 3)), (1, (3, 4, 5))):
-        record_runs(tmp_path, f"p={p}", "split=1", seeds=seeds)
-    rows = section_of(tmp_path).finding.rows
-    assert sorted(row.n for row in rows[:3]) == ["0", "1", "2"]
-    assert {row.n: row.verdict for row in rows[:3]} == {
-        "0": "no seed in common", "1": "one seed in common", "2": "too few seeds",
-    }  # fmt: skip
-    assert len(rows) == 3
-
-
 def test_averages_are_over_cells_and_seeds_that_all_have(tmp_path: Path) -> None:
     """A level with a better extra cell, and a setting with a worse extra seed, gain nothing."""
     for p, split in itertools.product((0.25, 1), (0, 0.5, 1)):
@@ -566,18 +375,6 @@ def test_averages_are_over_cells_and_seeds_that_all_have(tmp_path: Path) -> None
     assert (by_p.result, by_p.n) == ("0.25: 57.50 %, 1: 65.00 %", "2")
     assert by_split.question == "mean by split, over p 0.25"
     assert (by_split.result[:10], by_split.n) == ("0: 57.50 %", "2")
-
-
-def test_unlike_runs_are_not_ranked_together(tmp_path: Path) -> None:
-    for overrides in ((), ("epochs=4",), ("dataset.samples=64",), ("model.width=6",)):
-        record_runs(tmp_path, "p=0.5", *overrides, seeds=[0])
-        record_runs(tmp_path, "schedule=constant", "optimizer=shb", *overrides, seeds=[0])
-    groups = families(read(tmp_path).settings)
-    assert [(group.kind, len(group.settings)) for group in groups] == [("others", 2)] * 4
-    sections = content.compose(read(tmp_path)).sections
-    places = [section.where for section in sections if section.title == "Other settings"]
-    assert len(set(places)) == len(places) == 4
-    assert "digits (n = 96), resnet8 of width 4, 4 epochs" in places
 
 
 def test_what_decides_under_constant_noise_is_what_the_bootstrap_says(tmp_path: Path) -> None:
@@ -606,33 +403,6 @@ def test_the_power_of_pilot_runs(tmp_path: Path) -> None:
     seeds = ours.seeds_to_detect(1.5, sd, level), ours.seeds_to_equate(0.5, sd, level)
     expected = ["9", f"{sd:.2f}", f"{detectable:.2f}", *map(str, seeds)]
     assert row.split("p = 1", 1)[1].split() == expected
-
-
-def test_a_sweep_says_what_it_can_detect(tmp_path: Path) -> None:
-    """The spread by two-way analysis of variance is the pairs' root mean square."""
-    drawn = np.random.default_rng(3)
-    truth = {p: drawn.normal(0.8, 0.01, size=8) for p in (0.25, 0.5, 1)}
-    for p, values in truth.items():
-        record_runs(tmp_path, f"p={p}", "split=1", seeds=range(8), accuracies=list(values))
-    pairs = itertools.combinations(truth.values(), 2)
-    sd = 100 * math.sqrt(np.mean([(a - b).var(ddof=1) for a, b in pairs]))
-    sentence = power.sentence(table.read_runs(find([str(tmp_path)])))
-    assert f"difference {sd:.2f} points" in sentence
-    assert f"one pair: {ours.detectable(sd, 8):.2f} points" in sentence
-    assert f"all 3 pairs: {ours.detectable(sd, 8, 0.05 / 3):.2f} points" in sentence
-    for folder in find([str(tmp_path)]):
-        if json.loads((folder / "status.json").read_text())["command"].endswith(("5", "6", "7")):
-            shutil.rmtree(folder)
-    sentence = power.sentence(table.read_runs(find([str(tmp_path)])))
-    assert "one pair: too few, at least 6 seeds" in sentence
-    assert "all 3 pairs: too few, at least 7 seeds" in sentence
-    record_runs(tmp_path / "one", "p=1", seeds=range(2))
-    for split in (0, 1):
-        record_runs(tmp_path / "all", f"split={split}", seeds=range(2), accuracies=[1.0, 1.0])
-    sentence = power.sentence(table.read_runs(find([str(tmp_path / "all")])))
-    assert "2 common seeds: every accuracy is 0 or 100 %" in sentence
-    assert "points" not in sentence
-    assert power.sentence(table.read_runs(find([str(tmp_path / "one")]))) == ""
 
 
 def test_agreement_of_few_seeds_in_steps_of_accuracy_is_no_verdict(tmp_path: Path) -> None:
@@ -666,22 +436,6 @@ def test_agreement_of_few_seeds_in_steps_of_accuracy_is_no_verdict(tmp_path: Pat
         (row,) = (line for line in lines if " − " in line)
         assert int(row.split()[-1]) >= 6
         assert f"counts as {100 * floor:.2f}" in lines[-1]
-
-
-@pytest.mark.slow
-def test_a_sweep_with_runs_that_are_not_there_yet_has_its_report(tmp_path: Path) -> None:
-    """Of three runs two are finished, one was never started, as while a sweep runs."""
-    folders = record_runs(tmp_path, "p=0.5", seeds=range(3))
-    entries = [Entry(folder.name, [], folder.name, 3) for folder in folders]
-    Manifest("sweep-1", "typed", "now", entries).write(tmp_path)
-    shutil.rmtree(folders[1])
-    edit(folders[2] / "status.json", state="running")
-    for name in ("sweeps/sweep-1", "sweeps/sweep-*"):
-        output = tmp_path / name.replace("*", "all")
-        settings = {"runs": f"{tmp_path}/{name}", "output": f"{output}/report", "if_new": True}
-        program.run(DictConfig(settings))
-        page = (output / "report" / "index.html").read_text()
-        assert "<small>(+1)</small>" in page
 
 
 def test_a_report_is_current_until_a_run_a_setting_or_a_file_changes(tmp_path: Path) -> None:

@@ -16,14 +16,13 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from conftest import ROOT, python
+from conftest import python
 from forked import forge
 from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
 
-from igo.ground.errors import ConfigError, UserError
-from igo.report import chart, draw, page, program
+from igo.report import draw, page, program
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (
@@ -193,17 +192,6 @@ def test_the_page_says_what_is_in_no_mean_and_nothing_breaks_out(mixed: Path, si
     assert str(mixed.parent) not in (site / "runs.csv").read_text()
 
 
-def test_the_page_names_the_images_and_breaks_no_name(site: Path) -> None:
-    text = (site / "index.html").read_text()
-    cards = re.findall(r'<p class="kicker">(.*?)</p>', text)
-    plain = [re.sub(r"<[^>]+>", "", card).replace("\u00a0", " ") for card in cards]
-    assert plain == ["Methods 1–4 · digits (n = 96)"]  # of the band there is one schedule alone
-    names = re.findall(r'<td class="name">.*?<span>(.*?)</span><wbr><span>(.*?)</span>', text)
-    folders = {row["run"] for row in csv.DictReader((site / "runs.csv").read_text().splitlines())}
-    assert {head + digits for head, digits in names} == folders
-    assert all(len(digits) == 10 for head, digits in names if head)
-
-
 def test_the_page_draws_what_the_csv_holds(site: Path) -> None:
     data = [json.loads(text) for text in Links((site / "index.html").read_text()).scripts[:-1]]
     csv_text = (site / "figures" / "methods_training.csv").read_text()
@@ -226,26 +214,6 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_one_seed_has_neither_interval_nor_test(tmp_path: Path) -> None:
-    for p in (0.5, 1):
-        record_runs(tmp_path / "runs", f"p={p}", "split=1", seeds=[0])
-    text = report(tmp_path / "runs", tmp_path / "report")
-    data = json.loads(Links(text).scripts[0])
-    assert all(low is None for p in data["panels"] for s in p["series"] for low in s["low"])
-    assert ">one seed in common<" in text
-    assert "nan" not in re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL).lower().split()
-
-
-def test_no_finished_run_is_a_page_that_says_so(tmp_path: Path) -> None:
-    (folder,) = record_runs(tmp_path / "runs", "p=1", seeds=[0])
-    edit(folder / "status.json", state="interrupted")
-    text = report(tmp_path / "runs", tmp_path / "report")
-    assert "No run has finished yet" in text
-    assert f"{folder.name}: interrupted" in text
-    assert list((tmp_path / "report" / "figures").iterdir()) == []
-
-
-@pytest.mark.usefixtures("undrawn")
 def test_a_report_takes_the_figures_of_the_one_before_away_and_nothing_else(tmp_path: Path) -> None:
     first, second, output = tmp_path / "first", tmp_path / "second", tmp_path / "report"
     for split in (0, 1):
@@ -263,43 +231,12 @@ def test_a_report_takes_the_figures_of_the_one_before_away_and_nothing_else(tmp_
     }
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"runs": "no"}, "runs=no is not allowed: there is no such folder"),
-        ({"runs": []}, "runs=[] is not allowed: it must be a folder, or a list of folders"),
-        ({"output": ""}, "output= is not allowed: it must be the name of a folder"),
-        ({"output": "a.txt"}, "output=a.txt is not allowed: it must be the name of a folder"),
-        ({"margin": 0}, "margin=0 is not allowed: it must be points of test accuracy, above 0"),
-    ],
-)
-def test_what_cannot_be_is_said_before_anything_is_read(
-    settings: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("a.txt").write_text("")
-    Path("runs").mkdir()
-    with pytest.raises(ConfigError) as error:
-        program.run(OmegaConf.create({"runs": "runs", "output": "report", **settings}))
-    assert str(error.value) == message
-
-
 def test_a_folder_without_runs_ends_in_one_line(tmp_path: Path) -> None:
     typed = (f"runs={tmp_path}", f"output={tmp_path / 'report'}")
     assert forge.run(tmp_path, *typed, command="report").error() == (
         f"error: runs={tmp_path} is not allowed: it holds no runs (folders with a config.yaml)"
     )
     assert not (tmp_path / "report").exists()
-
-
-def test_an_output_that_cannot_be_written_is_said_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record_runs(tmp_path / "runs", "schedule=constant", seeds=[0])
-    (tmp_path / "file").write_text("")
-    monkeypatch.setattr(program, "read", lambda _: pytest.fail("it is said before runs are read"))
-    with pytest.raises(UserError, match=r"output: .*/file/report cannot be written \(Not a dir"):
-        report(tmp_path / "runs", tmp_path / "file" / "report")
 
 
 def browse(page: Path, folder: Path, *flags: str) -> tuple[str, list[str]]:
@@ -376,74 +313,6 @@ def test_in_a_browser_without_a_network(everything: Path, width: int, tmp_path: 
     assert seen["fetched"] == []
 
 
-AXE = ROOT / "build" / "axe" / "node_modules" / "axe-core" / "axe.min.js"
-ASK_AXE = """<script>AXE</script><script>
-addEventListener("load", () => setTimeout(async () => {
-  document.querySelectorAll("details").forEach((part) => { part.open = true; });
-  const tags = ["wcag2a", "wcag2aa", "wcag21aa", "best-practice"];
-  const result = await axe.run(document, { runOnly: { type: "tag", values: tags } });
-  const background = (of) => {
-    const colour = getComputedStyle(of).backgroundColor;
-    return colour === "rgba(0, 0, 0, 0)" ? background(of.parentElement) : colour;
-  };
-  const drawn = [...document.querySelectorAll(".plot text")].map(
-    (text) => [getComputedStyle(text).fill, background(text.closest(".plot"))]);
-  document.documentElement.dataset.probe = JSON.stringify({
-    faults: result.violations.map((part) => [part.id, part.nodes.map((node) => node.html)]),
-    held: result.passes.find((part) => part.id === "color-contrast").nodes.length, drawn,
-  });
-}, 200));
-</script>"""
-
-
-def hexadecimal(colour: str) -> str:
-    """#rrggbb of a computed style's rgb(r, g, b)."""
-    return "#{:02x}{:02x}{:02x}".format(*map(int, re.findall(r"\d+", colour)[:3]))
-
-
-@pytest.mark.slow
-@needs_chromium
-@pytest.mark.skipif(not AXE.exists(), reason="npm install --prefix build/axe axe-core")
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-def test_axe_finds_no_fault(everything: Path, scheme: str, tmp_path: Path) -> None:
-    """WCAG AA of the page, all of it open; of charts, whose ground axe leaves open, by hand."""
-    before, after = (everything / "index.html").read_text().rsplit("</body>", 1)
-    asked = tmp_path / "asked.html"
-    asked.write_text(before + ASK_AXE.replace("AXE", AXE.read_text(), 1) + "</body>" + after)
-    chosen = f"--blink-settings=preferredColorScheme={['dark', 'light'].index(scheme)}"
-    seen = probed_in(asked, tmp_path / "profile", chosen)
-    assert seen["faults"] == []
-    assert seen["held"] > 100
-    assert seen["drawn"]
-    pairs = {tuple(map(hexadecimal, pair)) for pair in seen["drawn"]}
-    assert min(contrast(*pair) for pair in pairs) >= 4.5
-    assert {contrast(ground, "#000000") < 3 for _, ground in pairs} == {scheme == "dark"}
-
-
-@pytest.mark.slow
-@needs_chromium
-def test_a_broken_script_would_be_seen(tmp_path: Path) -> None:
-    page = tmp_path / "broken.html"
-    page.write_text("<!doctype html><script>absent.name()</script>")
-    _, console = browse(page, tmp_path / "profile")
-    assert len(console) == 1
-    assert "absent is not defined" in console[0]
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_one_epoch_is_a_number(tmp_path: Path) -> None:
-    """Four schedules of one epoch are one plan, hence one setting, and no chart of one point."""
-    for overrides in (("p=0.1", "split=0"), ("p=1", "split=1"), ("schedule=cosine",)):
-        record_runs(tmp_path / "runs", *overrides, "epochs=1", seeds=[0], accuracies=[0.4924])
-    text = report(tmp_path / "runs", tmp_path / "report")
-    assert list((tmp_path / "report" / "figures").iterdir()) == []
-    assert "<svg" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
-    assert re.search(r'<td class="tight" data-v="0\.4924">49\.24</td>', text)
-    plain = html.unescape(re.sub(r"<[^>]+>", " ", text)).replace("\u00a0", " ")
-    assert "the same plan, settings and seed as another run" in plain
-    assert "highest" not in plain.partition("How the numbers are made")[0]
-
-
 @pytest.mark.usefixtures("undrawn")
 def test_settings_lead_to_their_runs(tmp_path: Path) -> None:
     folders = record_runs(tmp_path / "a b" / "runs", "p=0.5", seeds=range(2))
@@ -453,30 +322,6 @@ def test_settings_lead_to_their_runs(tmp_path: Path) -> None:
     assert linked == {f"../../a b/runs/{folder.name}/" for folder in folders}
     page = Links(report(tmp_path / "a b" / "runs", tmp_path / "d", links=False))
     assert not [link for link in page.links if link.endswith("/")]
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_map_has_a_key_and_one_direction(tmp_path: Path) -> None:
-    for p, split in itertools.product((0.25, 1), (0, 1)):
-        overrides = (f"p={p}", f"split={split}", "batch_size=4")
-        record_runs(tmp_path / "runs", *overrides, accuracies=[0.7 + p / 10, 0.7, 0.75])
-    text = report(tmp_path / "runs", tmp_path / "report")
-    assert re.findall(r"<em>(\w+) is better</em>", text) == ["larger", "smaller"]
-    keys = re.findall(r"linear-gradient\(90deg,([^)]+)\)", text)
-    assert len(keys) == 2
-    for key in keys:  # the larger the lighter, in both
-        lightness = [draw.luminance(colour) for colour in key.split(",")]
-        assert lightness == sorted(set(lightness))
-
-
-def test_colours_span_no_less_than_the_intervals() -> None:
-    wide = chart.Map("", ["a"], ["b", "c"], "", "", [[1.0, 1.1]], [["", ""]], spread=2.0)
-    assert wide.range == (1.0, 1.1)  # what the colour bar shows: values that there are
-    first, second = draw.cell_colours(wide)[0]
-    assert first == draw.colour_at(0.475)
-    assert second == draw.colour_at(0.525)
-    tied = chart.Map("", ["a"], ["b"], "", "", [[1.0]], [[""]])
-    assert draw.cell_colours(tied) == [[draw.colour_at(0.5)]]
 
 
 def contrast(first: str, second: str) -> float:
@@ -501,26 +346,3 @@ def test_text_is_read_in_light_and_dark() -> None:
     for share in range(101):
         colour = draw.colour_at(share / 100)
         assert contrast(draw.ink_on(colour), colour) >= 4.5, share
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_bands_are_for_a_few_lines(tmp_path: Path) -> None:
-    for count, bands in ((4, True), (5, False)):
-        for i in range(count):
-            record_runs(tmp_path / str(count), f"p={(i + 1) / 10}", "split=1", seeds=range(2))
-        text = report(tmp_path / str(count), tmp_path / f"report{count}")
-        data = json.loads(Links(text).scripts[0])
-        assert [panel["bands"] for panel in data["panels"]] == [bands, bands]
-
-
-def test_power_is_printed_and_nothing_written(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for p in (0.25, 1):
-        record_runs(tmp_path / "runs", f"p={p}", "split=1", seeds=range(4))
-    settings = {"runs": str(tmp_path / "runs"), "output": str(tmp_path / "report"), "power": True}
-    program.run(OmegaConf.create({**settings, "difference": 2.0}))
-    printed = capsys.readouterr().out
-    assert "find 2" in printed
-    assert "p = 0.25 − p = 1" in printed
-    assert not (tmp_path / "report").exists()
