@@ -1,18 +1,17 @@
-"""Studies of the noise: Lemma 2.1, ω itself, the feedback, and the cost of measuring online.
+"""Studies of the noise: Lemma 2.1 and ω itself. results/noise has what they found.
 
-Each study trains by igo's training loop and returns ``Findings``. ``report`` writes the CSV files,
-the figure and the text.
+Each study trains by igo's training loop and returns ``Findings``, which ``program`` writes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from igo.method.ranges import at_least
 
 Row = dict[str, Any]
-STUDIES = ("lemma", "omega", "feedback", "online_cost")
+STUDIES = ("lemma", "omega")
 
 
 @dataclass
@@ -21,16 +20,13 @@ class Study:
 
     study: Annotated[str, STUDIES] = "lemma"
     output: str = "results/noise"
-    seeds: Annotated[int, at_least(2)] = 5
     draws: Annotated[int, at_least(100)] = 1000
-    calls: Annotated[int, at_least(20)] = 300
-    repeats: Annotated[int, at_least(3)] = 3
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The result of a study: tables by name (each a CSV), numbers for the text, arrays to draw."""
+    """The result of a study of n samples: tables by name (each a CSV), and arrays to draw."""
 
+    n: int
     tables: dict[str, list[Row]]
-    facts: Row
-    arrays: dict[str, Any]
+    arrays: dict[str, Any] = field(default_factory=dict)

@@ -10,11 +10,10 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 from scipy import stats
 
 from igo.analysis import style
-from igo.analysis.statistics import Array, mean_of
+from igo.analysis.statistics import Array
 from igo.analysis.table.names import DATASETS
 from lab.noise import Findings, Row
 from lab.noise.quantities import ball_marginal, finite_factor
@@ -38,15 +37,16 @@ def lemma(findings: Findings, dataset: str, path: Path) -> None:
     """E‖∇f_S - ∇f‖² against b; and C²(b) with BatchNorm in train mode."""
 
     def draw(axes: list[Axes]) -> None:
-        _lemma_points(axes[0], findings)
-        _batchnorm_points(axes[1], findings.tables["lemma_batchnorm"], findings.facts["variance"])
+        _lemma_points(axes[0], findings.tables["lemma"], findings.n)
+        variance = findings.tables["lemma"][0]["c2_over_b"]  # b = 1
+        _batchnorm_points(axes[1], findings.tables["lemma_batchnorm"], variance)
 
-    n = findings.facts["n"]
-    _drawn(2, path, f"Lemma 2.1 on {DATASETS.get(dataset, dataset)}, n = {n:,}", draw)
+    title = f"Lemma 2.1 on {DATASETS.get(dataset, dataset)}, n = {findings.n:,}"
+    _drawn(2, path, title, draw)
 
 
-def _lemma_points(ax: Axes, findings: Findings) -> None:
-    n, variance = findings.facts["n"], findings.facts["variance"]
+def _lemma_points(ax: Axes, table: list[Row], n: int) -> None:
+    variance = table[0]["c2_over_b"]  # b = 1
     grid = np.unique(np.geomspace(1, n - 1, 400))
     ax.plot(grid, variance / grid, color=GREY, lw=1.2, label="$C^2/b$ (slope $-1$)")
     finite = [variance / b * finite_factor(b, n) for b in grid]
@@ -54,11 +54,7 @@ def _lemma_points(ax: Axes, findings: Findings) -> None:
     kinds = (("with_replacement", BLUE, "o", "with replacement"),
              ("independent", ORANGE, "s", "without replacement"))  # fmt: skip
     for sampling, colour, marker, label in kinds:
-        rows = [
-            r
-            for r in findings.tables["lemma"]
-            if r["sampling"] == sampling and r["mean"] > 1e-9 * variance / n
-        ]
+        rows = [r for r in table if r["sampling"] == sampling and r["mean"] > 1e-9 * variance / n]
         _points(ax, rows, "mean", ("low", "high"), color=colour, marker=marker, label=label)
     ax.set(xscale="log", yscale="log", xlabel="batch size $b$", ylim=(0.02 * variance / n, None),
            ylabel=r"$E\,\|\nabla f_S-\nabla f\|^2$",
@@ -103,7 +99,7 @@ def omega(findings: Findings, dataset: str, path: Path) -> None:
         _leading_direction(axes[2], arrays)
         _spectra(axes[3], findings)
 
-    title = f"The noise ω on {DATASETS.get(dataset, dataset)}, n = {findings.facts['n']:,}"
+    title = f"The noise ω on {DATASETS.get(dataset, dataset)}, n = {findings.n:,}"
     _drawn(2, path, f"{title}; the first three panels are after epoch {last}", draw, rows=2)
 
 
@@ -169,82 +165,3 @@ def _spectra(ax: Axes, findings: Findings) -> None:
            ylim=(0, 1.45), yticks=[0, 0.2, 0.4, 0.6, 0.8, 1],
            title="how many directions hold the noise")  # fmt: skip
     ax.legend(loc="upper left")
-
-
-def feedback(findings: Findings, dataset: str, path: Path) -> None:
-    """δ against its target by epoch, then training loss and test accuracy."""
-    rows = findings.tables["feedback"]
-    kinds = (("none", "open loop", BLUE), ("measured", "feedback", ORANGE))
-
-    def draw(axes: list[Axes]) -> None:
-        targets: dict[int, list[float]] = {}
-        for row in rows:
-            targets.setdefault(row["epoch"], []).append(row["delta_target"])
-        epochs = sorted(targets)
-        axes[0].plot(epochs, [np.mean(targets[e]) for e in epochs], color="black", lw=1.2,
-                     ls="--", label=r"target $\delta_m=\delta_1\varphi_m$")  # fmt: skip
-        panels = (("delta_measured", r"$\delta$ measured in the epoch", "noise level"),
-                  ("train/loss", "training loss", "training loss"),
-                  ("test/accuracy", "test accuracy", "test accuracy"))  # fmt: skip
-        for ax, (name, label, title) in zip(axes, panels, strict=True):
-            for kind, text, colour in kinds:
-                _band(ax, [r for r in rows if r["feedback"] == kind], name, text, colour)
-            ax.set(xlabel="epoch", ylabel=label, title=title)
-            ax.legend()
-        axes[0].set(yscale="log")
-        _plain_ticks(axes[0])
-
-    seeds = len({row["seed"] for row in rows})
-    title = f"schedule.feedback=measured on {DATASETS.get(dataset, dataset)}: {seeds} seeds"
-    _drawn(3, path, f"{title}, mean and 95 % interval", draw)
-
-
-def _plain_ticks(ax: Axes) -> None:
-    """Label a short log axis with numbers such as 0.05 and 20, not with powers of ten."""
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-    ax.yaxis.set_minor_formatter(
-        FuncFormatter(lambda y, _: f"{y:.2g}" if f"{y:e}"[0] in "235" else "")
-    )
-
-
-def _band(ax: Axes, rows: list[Row], name: str, label: str, colour: str) -> None:
-    epochs = sorted({row["epoch"] for row in rows})
-    means = [mean_of([row[name] for row in rows if row["epoch"] == e]) for e in epochs]
-    ax.plot(epochs, [mean.value for mean in means], color=colour, marker="o", ms=3.5, label=label)
-    lows = [max(mean.low, 1e-9) for mean in means]
-    ax.fill_between(epochs, lows, [mean.high for mean in means], color=colour, alpha=0.2, lw=0)
-
-
-def online_cost(findings: Findings, dataset: str, path: Path) -> None:
-    """Every measurement beside every step; and their share of an epoch."""
-
-    def draw(axes: list[Axes]) -> None:
-        rows = [row for row in findings.tables["online_cost_calls"] if row["clock"] == "cpu"]
-        sizes = sorted({row["b"] for row in rows})
-        for place, b in enumerate(sizes):
-            of_b = [row for row in rows if row["b"] == b]
-            shown = ((-0.17, "step_ms", BLUE, "training step"),
-                     (0.17, "measure_ms", ORANGE, "measurement of a pair"))  # fmt: skip
-            for shift, name, colour, label in shown:
-                values = [row[name] for row in of_b]
-                spread = np.linspace(-0.1, 0.1, len(values))
-                axes[0].plot(place + shift + spread, values, ".", color=colour, ms=3, alpha=0.5,
-                             label=label if place == 0 else None)  # fmt: skip
-                axes[0].plot(place + shift, np.median(values), "_", color="black", ms=22, mew=2)
-            cost = findings.facts["calls"][b, "cpu"]["cost"]
-            errors = [[100 * (cost.value - cost.low)], [100 * (cost.high - cost.value)]]
-            axes[1].errorbar(place, 100 * cost.value, yerr=errors, color=BLUE, marker="o",
-                             capsize=4)  # fmt: skip
-        axes[1].axhline(3, color=ORANGE, ls="--", lw=1.3, label="3 %")
-        axes[0].set(yscale="log", ylabel="CPU milliseconds", title="call by call, bar = median")
-        _plain_ticks(axes[0])
-        axes[1].set(
-            ylim=(0, None), ylabel="% of the epoch's steps", title="cost of measuring online"
-        )
-        for ax in axes:
-            ax.set(xticks=range(len(sizes)), xticklabels=[f"$b={b}$" for b in sizes],
-                   xlim=(-0.6, len(sizes) - 0.4))  # fmt: skip
-            ax.legend()
-
-    title = f"Cost of the online measurement on {DATASETS.get(dataset, dataset)}"
-    _drawn(2, path, title, draw)

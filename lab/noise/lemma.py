@@ -34,11 +34,9 @@ def lemma(study: Study, config: Config) -> Findings:
         for b in batch_sizes(images.n)
     ]
     batchnorm = batchnorm_rows(training, images, config.seed)
-    return Findings(
-        {"lemma": rows, "lemma_batchnorm": batchnorm},
-        lemma_facts(rows, batchnorm, images.n, quantities.variance_of(gram)),
-        {},
-    )
+    slopes = slope_rows(rows, batchnorm, images.n)
+    tables = {"lemma": rows, "lemma_batchnorm": batchnorm, "lemma_slopes": slopes}
+    return Findings(images.n, tables)
 
 
 def batch_sizes(n: int) -> list[int]:
@@ -127,33 +125,25 @@ def batchnorm_row(gradients: Tensor, full: Tensor, batch_size: int, n: int) -> R
     }  # fmt: skip
 
 
-def lemma_facts(rows: list[Row], batchnorm: list[Row], n: int, variance: float) -> Row:
-    """Slopes, and the largest distance of a mean from the lemma, in standard errors."""
+def slope_rows(rows: list[Row], batchnorm: list[Row], n: int) -> list[Row]:
+    """The log-log slope of each way to draw: -1 by Lemma 2.1, without replacement if divided."""
     with_replacement, without = (
         [row for row in rows if row["sampling"] == sampling]
         for sampling in ("with_replacement", "independent")
     )
-    checked = [row for row in rows if row["c2_over_b_finite"] > 0]
-    scores = [
-        1.96 * abs(row["mean"] - row["c2_over_b_finite"]) / (row["high"] - row["mean"])
-        for row in checked
-    ]
-    facts: Row = {
-        "n": n,
-        "variance": variance,
-        "slopes": {
-            "with": slope_of(with_replacement),
-            "without_factored": slope_of(without, factored=True),
-            "without": slope_of(without),
-            "without_small": slope_of([row for row in without if row["b"] <= n / 20]),
-        },
-        "farthest": max(scores),  # |mean - lemma| in standard errors
-        "points": len(scores),
-        "at_n": without[-1]["mean"],  # ‖ω‖² at b = n without replacement
+    small = [row for row in without if row["b"] <= n / 20]
+    slopes = {
+        "with replacement": slope_of(with_replacement),
+        "without replacement, divided by (n - b)/(n - 1)": slope_of(without, factored=True),
+        "without replacement": slope_of(without),
+        "without replacement, b <= n/20": slope_of(small),
     }
     for least in (2, 32):
         large = [row for row in batchnorm if row["b"] >= least]
         if len(large) > 2:
             factors = [quantities.finite_factor(row["b"], n) for row in large]
-            facts["slopes"][f"batchnorm_{least}"] = _slope(large, factors)
-    return facts
+            slopes[f"train-mode BatchNorm, divided, b >= {least}"] = _slope(large, factors)
+    return [
+        {"fit": name, "slope": slope.value, "low": slope.low, "high": slope.high}
+        for name, slope in slopes.items()
+    ]

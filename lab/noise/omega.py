@@ -43,7 +43,7 @@ def omega(study: Study, config: Config) -> Findings:
         row["not_gaussian"] = int(of_row[:DIRECTIONS].sum())
         row["not_gaussian_ks"] = int(of_row[DIRECTIONS:].sum())
         row["p_smallest"] = min(row.pop("p"))
-    return Findings({"omega": rows, "omega_directions": spectra}, {"n": images.n}, arrays)
+    return Findings(images.n, {"omega": rows, "omega_directions": spectra}, arrays)
 
 
 def omega_at(
@@ -74,25 +74,23 @@ def omega_at(
         rows.append(omega_row(epoch, b, radii, projections, leading, along / c * math.sqrt(d), d))
         arrays[str(b)] = {"radii": radii, "projections": projections, "leading": leading}
     norms = np.sqrt(np.maximum(np.diag(gram), 0.0))
-    tail = quantities.tail_index(norms)
     shares: Row = {
         "epoch": epoch, "d": d, "c2": c * c, "share_1": spectrum.shares[0],
         "share_10": spectrum.shares[:10].sum(), "share_100": spectrum.shares[:100].sum(),
         "effective_rank": spectrum.effective_rank, "isotropic_rank": min(d, n - 1),
         "sd_along_random_least": float(along.std(axis=0).min() / c * math.sqrt(d)),
         "sd_along_random_most": float(along.std(axis=0).max() / c * math.sqrt(d)),
-        "sample_tail": tail.value, "sample_tail_low": tail.low, "sample_tail_high": tail.high,
         "sample_largest": float(norms.max() / c),
     }  # fmt: skip
-    return rows, shares, {"by_b": arrays, "shares": spectrum.shares, "norms": norms / c, "d": d}
+    return rows, shares, {"by_b": arrays, "shares": spectrum.shares, "d": d}
 
 
 def omega_row(
     epoch: int, batch_size: int, radii: Array, projections: Array, leading: Array,
     population: Array, dimension: int,
 ) -> Row:  # fmt: skip
-    """Moments, tail and normality of ω at one b; ``p`` holds the tests' p-values."""
-    tail, mean = quantities.tail_index(radii), statistics.mean_of(radii)
+    """Moments and normality of ω at one b; ``p`` holds the tests' p-values."""
+    mean = statistics.mean_of(radii)
     scales = population.std(axis=0)
     tests = [
         quantities.normality(column, scale)
@@ -106,7 +104,6 @@ def omega_row(
         "epoch": epoch, "b": batch_size, "draws": len(radii),
         "radius_mean": mean.value, "radius_mean_low": mean.low, "radius_mean_high": mean.high,
         "radius_sd": float(radii.std(ddof=1)), "radius_rms": float(np.sqrt(np.mean(radii**2))),
-        "tail": tail.value, "tail_low": tail.low, "tail_high": tail.high,
         "excess_kurtosis_random": float(np.median(stats.kurtosis(projections))),
         "excess_kurtosis_leading": float(stats.kurtosis(leading)),
         "skewness_leading": float(abs(stats.skew(leading))),

@@ -16,9 +16,6 @@ from scipy import stats
 from torch import Tensor
 
 from igo.analysis.statistics import Array, Estimate
-from igo.noise import noise
-
-TAIL_SHARE = 0.05  # share of the values, the largest, that Hill's estimator uses
 
 
 def centred_gram(gradients: Tensor) -> Array:
@@ -76,20 +73,6 @@ def fit_slope(batch_sizes: Sequence[float], values: Sequence[Estimate]) -> Estim
 def finite_factor(batch_size: int, n: int) -> float:
     """(n - b)/(n - 1): the factor of sampling without replacement on the variance of a mean."""
     return (n - batch_size) / (n - 1)
-
-
-def tail_index(sizes: Array) -> Estimate:
-    """Hill's α of P(‖·‖ > r) ~ r^(-α) from the largest 5 %; below 2 the variance is infinite.
-
-    A finite set of samples has no infinite tail: α describes its largest values.
-
-    Raises:
-        ValueError: fewer than 32 sizes, or the largest are all equal.
-    """
-    tail = noise.tail_index(sizes.tolist(), share=TAIL_SHARE, least=2)
-    if tail is None:
-        raise ValueError(f"{len(sizes)} sizes have no tail index: 32 or more that differ have one")
-    return Estimate(tail.alpha, *tail.interval)
 
 
 def ball_marginal(dimension: int) -> stats.distributions.rv_frozen:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import itertools
-import json
 import math
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pytest
 import rounding
 import torch
 from conftest import ROOT, Ended, configure, python
-from forked import forge
 from hydra import compose, initialize_config_dir
 from scipy import integrate, special, stats
 from test_noise import linear_gradients
@@ -21,7 +19,7 @@ from test_noise import linear_gradients
 from igo.analysis import statistics
 from igo.analysis.statistics import Estimate
 from igo.ground.errors import UserError
-from lab.noise import feedback, lemma, networks, omega, quantities, report
+from lab.noise import lemma, networks, omega, quantities
 from lab.noise.__main__ import SETTINGS
 from lab.noise.program import settings
 
@@ -170,25 +168,6 @@ def test_states_are_of_the_epochs_asked_for() -> None:
     rounding.assert_close(rows.mean(dim=0), whole, terms, 96, magnitude=largest)
 
 
-def test_an_epoch_departs_from_its_target_by_its_own_pairs() -> None:
-    record = {
-        "epoch": 1, "stage": 1, "updates": 375, "eta_m": 0.1, "b_m": 32.0, "delta_m": 0.1,
-        "gradient_variance": 80.0, "delta_measured": 0.12, "train/loss": 1.0, "test/accuracy": 0.5,
-    }  # fmt: skip
-    row = feedback.feedback_row(configure("seed=4"), record)
-    assert (row["seed"], row["c2"], row["delta_target"]) == (4, 80.0, 0.1)
-    assert row["deviation"] == pytest.approx(0.2, rel=1e-9)
-
-
-def test_chapters_replace_themselves_and_keep_their_order() -> None:
-    page = report.with_chapter("", "## Feedback on x\n\nfirst\n")
-    page = report.with_chapter(page, "## Lemma 2.1 on x\n\nsecond\n")
-    page = report.with_chapter(page, "## Feedback on x\n\nthird\n")
-    assert page.count("## ") == 2
-    assert "first" not in page
-    assert page.index("second") < page.index("third")
-
-
 def program(tmp_path: Path, *arguments: str) -> Ended:
     folders = (f"runs_dir={tmp_path}/runs", f"output={tmp_path}/o")
     paths = {"MPLCONFIGDIR": str(tmp_path), "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
@@ -204,25 +183,8 @@ SMALL = ("dataset.samples=200", "model.width=4", "epochs=2", "batch_size=32", "n
 
 
 @pytest.mark.slow
-def test_a_study_from_the_command_line(tmp_path: Path) -> None:
-    program(tmp_path, "study=feedback", "seeds=2", *SMALL).good()
-    page = (tmp_path / "o" / "README.md").read_text()
-    assert "python -m lab.noise study=feedback seeds=2" in page
-    assert str(tmp_path) not in page
-    assert (tmp_path / "o" / "feedback_digits.png").stat().st_size > 10_000
-    rows = table(tmp_path / "o" / "feedback_digits.csv")
-    assert len(rows) == 8
-    metrics = {
-        path.parent.name: [json.loads(line) for line in path.read_text().splitlines()]
-        for path in (tmp_path / "runs").glob("*/metrics.jsonl")
-    }
-    losses = {f"{r['train/loss']:.8g}" for records in metrics.values() for r in records}
-    assert {row["train/loss"] for row in rows} == losses
-
-
-@pytest.mark.slow
 def test_lemma_from_the_command_line(tmp_path: Path) -> None:
-    """C²/b lies in the interval of most b; the figure and both tables are there."""
+    """C²/b lies in the interval of most b; the figure and all tables are there."""
     program(tmp_path, "study=lemma", "draws=400", *SMALL).good()
     rows = [
         {key: float(value) for key, value in row.items() if key != "sampling"}
@@ -232,8 +194,8 @@ def test_lemma_from_the_command_line(tmp_path: Path) -> None:
     inside = [r["low"] <= r["c2_over_b_finite"] <= r["high"] for r in rows if r["b"] < 200]
     assert np.mean(inside) > 0.75  # 95 % of the draws, whose tails are heavy at b = 1
     assert len(table(tmp_path / "o" / "lemma_batchnorm_digits.csv")) >= 3
+    assert float(table(tmp_path / "o" / "lemma_slopes_digits.csv")[0]["slope"]) < -0.9
     assert (tmp_path / "o" / "lemma_digits.png").stat().st_size > 10_000
-    assert "study=lemma" in (tmp_path / "o" / "README.md").read_text()
 
 
 @pytest.mark.slow
@@ -249,25 +211,11 @@ def test_omega_from_the_command_line(tmp_path: Path) -> None:
     assert (tmp_path / "o" / "omega_digits.png").stat().st_size > 10_000
 
 
-@pytest.mark.slow
-def test_online_cost_from_the_command_line(tmp_path: Path) -> None:
-    """A pair of batches of the step's own size costs about two forward and backward passes."""
-    program(tmp_path, "study=online_cost", "calls=20", "repeats=3", *SMALL).good()
-    calls = table(tmp_path / "o" / "online_cost_calls_digits.csv")
-    ratios = [float(r["measure_ms"]) / float(r["step_ms"]) for r in calls if r["clock"] == "cpu"]
-    assert 0.3 < np.median(ratios) < 5
-    epochs = table(tmp_path / "o" / "online_cost_epochs_digits.csv")
-    for row in epochs:
-        ratio = float(row["online_s"]) / float(row["off_s"])
-        assert float(row["ratio"]) == pytest.approx(ratio, rel=1e-4)
-    assert (tmp_path / "o" / "online_cost_digits.png").stat().st_size > 10_000
-
-
 @pytest.mark.parametrize(
     ("override", "message"),
     [
         ("study=lema", "study=lema is not allowed.*Did you mean 'lemma'"),
-        ("seeds=1", "seeds=1 is not allowed.*2 or more"),
+        ("draws=1", "draws=1 is not allowed.*100 or more"),
         ("draws=x", "draws=x is not allowed.*whole number"),
         ("epochs=0", "epochs=0 is not allowed"),
     ],
@@ -277,8 +225,3 @@ def test_bad_settings_are_named(override: str, message: str) -> None:
         composed = compose(SETTINGS.stem, [override])
     with pytest.raises(UserError, match=message):
         settings(composed, [override.partition("=")[0]])
-
-
-def test_an_unknown_study_ends_in_one_line(tmp_path: Path) -> None:
-    ended = forge.run(tmp_path, "study=onlinecost", command="lab.noise")
-    assert "Did you mean 'online_cost'" in ended.error()
