@@ -19,7 +19,7 @@ release = metadata.version("igo")
 root_doc = "README"
 include_patterns = [
     "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/*.md", "results/*.md",
-    "results/*/README.md", "results/last_batch/table.md",
+    "results/*/README.md",
 ]  # fmt: skip
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 highlight_language = "text"
@@ -50,9 +50,7 @@ CONTENTS = {
     ),
     "Train": "docs/data docs/configuration docs/runs docs/sweeps docs/cluster",
     "Measure": "docs/noise docs/report",
-    "Results": (
-        "results/README results/protocol results/tuning results/*/README results/last_batch/table"
-    ),
+    "Results": "results/README results/protocol results/tuning results/*/README",
     "What holds": "docs/reliability docs/performance docs/gpu docs/log",
     "Change it": "CONTRIBUTING docs/architecture CHANGELOG",
 }
