@@ -180,7 +180,6 @@ MESSAGES = {  # what is typed: how the answer begins, without "is not allowed"
     "engine.device=gpu": "engine.device=gpu: it must be one of auto, cpu, cuda. Did",
     "engine.precision=fp8": "engine.precision=fp8: it must be one of auto, fp32, bf16",
     "engine.batchnorm=global": "engine.batchnorm=global: it must be one of synced, local.",
-    "engine.non_finite=ignore": "engine.non_finite=ignore: it must be one of stop, skip.",
     "engine.background=maybe": "engine.background=maybe: it must be one of auto, true",
     "engine.micro_batch_size=0": "engine.micro_batch_size=0: it must be 1 or more",
     "engine.micro_batch_size=64 engine.memory=4": "engine.memory=4.0: it chooses engine.micro",

@@ -17,10 +17,8 @@ from igo.runs.wandb_files import history
 CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     **KINDS,
     "W&B": BASE,
-    "small parts, skipping": (
-        *BASE, SILENT, "engine.micro_batch_size=12", "engine.non_finite=skip", "schedule=linear",
-    ),
-}  # fmt: skip
+    "small parts": (*BASE, SILENT, "engine.micro_batch_size=12", "schedule=linear"),
+}
 
 
 def start(

@@ -15,7 +15,6 @@ import timm.optim
 import torch
 import torch.nn.functional as F
 from conftest import TINY, Program, assert_equal, configure, epoch_batches, records, run_folder
-from test_finite import training_of
 from test_resume import outcome
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -112,32 +111,6 @@ def test_the_program_trains_as_a_plain_loop_does_to_the_bit(
     assert len({row["eta_m"] for row in stages}) == len({row["batches"] for row in stages}) + 1 == 3
     plainly(run, case.build(list(run.network.parameters()), case.rate), stages)
     assert_equal(dict(outcome(tmp_path).state["model"]), dict(run.network.state_dict()))
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_an_update_that_is_not_finite_is_not_made_and_the_plan_goes_on(name: str) -> None:
-    """The second and the sixth batch of the training are not finite."""
-    case, bad = CASES[name], frozenset({2, 6})
-    config = configure(*SMALL, *case.typed, "engine.non_finite=skip", "split=1", "noise.online=0")
-    run, _ = training_of(config, bad)
-    progress = train(run)
-    counts = [(row["skipped"], row["updates"], row["samples"]) for row in progress.records]
-    assert counts == [(1, 2, 64), (1, 4, 128), (0, 7, 224)]
-    other = prepared(config)
-    stages = [
-        {"first_epoch": str(m), "batches": "3", "eta_m": repr(case.rate * math.sqrt((4 - m) / 3))}
-        for m in (1, 2, 3)
-    ]
-    assert [row["eta_m"] for row in progress.records] == pytest.approx(
-        [float(row["eta_m"]) for row in stages], rel=1e-14
-    )
-    for row, record in zip(stages, progress.records, strict=True):
-        row["eta_m"] = repr(record["eta_m"])
-    optimizer = case.build(list(other.network.parameters()), case.rate)
-    sums = plainly(other, optimizer, stages, bad)
-    assert_equal(run.network.state_dict(), other.network.state_dict())
-    losses = [row["train/loss"] for row in progress.records]
-    assert losses == pytest.approx([sums[0] / 64, sums[1] / 64, sums[2] / 96], rel=2e-6)
 
 
 def small() -> Parameters:

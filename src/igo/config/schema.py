@@ -154,7 +154,6 @@ class EngineConfig:
     deterministic: bool = True
     batchnorm: Annotated[str, ("synced", "local")] = "synced"
     background: Annotated[bool | str, SWITCH] = "auto"
-    non_finite: Annotated[str, ("stop", "skip")] = "stop"
     compile: bool = False
 
 

@@ -36,7 +36,7 @@ def describe(record: Mapping[str, Any]) -> str:
         if record.get(f"{part}/accuracy") is not None:
             parts.append(f"{part} {record[f'{part}/loss']:.4f} {record[f'{part}/accuracy']:.2%}")
     parts.append(f"{record['images_per_second']:,.0f} images/s")
-    return GAP.join(parts) + _skipped(record)
+    return GAP.join(parts)
 
 
 def columns(width: int, *, momentum: bool = False, validation: bool = False) -> list[Column]:
@@ -74,7 +74,7 @@ def heading(columns: Sequence[Column]) -> str:
 def line(columns: Sequence[Column], record: Mapping[str, Any]) -> str:
     """The line of an epoch below the heading."""
     cells = (column.cell(record).rjust(column.width) for column in columns)
-    return GAP.join(cells) + _skipped(record)
+    return GAP.join(cells)
 
 
 def _optional(name: str, form: str, record: Mapping[str, Any]) -> str:
@@ -90,7 +90,3 @@ def _level(name: str, record: Mapping[str, Any]) -> str:
 def _interval(record: Mapping[str, Any]) -> str:
     low, high = record.get("delta_measured_low"), record.get("delta_measured_high")
     return "–" if low is None or high is None else f"{low:.4g}-{high:.4g}"
-
-
-def _skipped(record: Mapping[str, Any]) -> str:
-    return f"{GAP}{record['skipped']} skipped" if record.get("skipped") else ""

@@ -185,10 +185,6 @@ def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: st
     validation = records[-1].get("validation/accuracy")
     last = "" if validation is None else f"; validation accuracy {validation:.2%}"
     terminal.say(f"{outcome}: test accuracy {accuracies[-1]:.2%}, best {max(accuracies):.2%}{last}")
-    skipped = sum(record.get("skipped") or 0 for record in records)
-    if skipped:
-        updates = counted(records[-1]["updates"] + skipped, "update")
-        terminal.say(f"skipped: {skipped:,} of {updates}, as their loss or gradient was not finite")
     if records[-1]["test/loss"] is None:
         terminal.warn(
             "the test loss is not a number: the model's outputs are not finite, so that its"

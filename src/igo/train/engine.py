@@ -20,7 +20,7 @@ from igo.ground import allocator, gpus
 from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
-from igo.train import batchnorm, finite, micro_batch, pointwise
+from igo.train import batchnorm, micro_batch, pointwise
 from igo.train.compiled import Compiled
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
@@ -44,7 +44,6 @@ class Engine:
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
     compiled: Compiled | None = None  # calls the model, if it is compiled
-    skip: bool = False  # skip updates that are not finite, and restore BatchNorm
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory, and sync BatchNorm over ranks."""
@@ -84,8 +83,6 @@ class Engine:
             loss, correct = self._forward(network, part, answers)
             self.scaler.scale(loss / b).backward()
             totals += torch.stack((loss.detach(), correct))
-        if self.ranks.size > 1 or self.scaler.is_enabled():
-            finite.mark_gradient(network, totals)
         self.ranks.sum_gradients(network.parameters())
         return totals
 
@@ -98,21 +95,11 @@ class Engine:
     ) -> Tensor:
         """Make one update on one batch; return what ``backward`` returns.
 
-        With a fused optimizer the host does not wait. If the loss returned is not finite, no update
-        was made, see finite. In fp16 the scaler handles an overflow that only the gradient has; the
-        loss is finite.
+        The host does not wait. In fp16 the scaler makes no update if the gradient overflows.
         """
-        nothing: list[Tensor] = []
-        with finite.buffers_kept(network) if self.skip else nullcontext(nothing) as losses:
-            totals = self.backward(network, *batch, span)
-            if self.scaler.is_enabled():
-                self.scaler.step(optimizer)
-                self.scaler.update()
-            else:
-                with finite.checked(optimizer, totals) as can_step:
-                    if can_step:
-                        optimizer.step()
-            losses.append(totals[0])
+        totals = self.backward(network, *batch, span)
+        self.scaler.step(optimizer)
+        self.scaler.update()
         return totals
 
     def parts(
@@ -194,12 +181,8 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     autocast = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     size = config.micro_batch_size or micro_batch.MOST  # null: later from micro_batch.size_for
-    norm, skip = config.batchnorm, config.non_finite == "skip"
-    if skip and scaler.is_enabled() and ranks.size > 1:
-        allowed = "loss scaling (fp16) over several processes does not tell which updates to skip"
-        raise ConfigError("engine.non_finite", "skip", f"{allowed}; use engine.precision=bf16")
     return Engine(
-        device, autocast, scaler, size, note, ranks, batchnorm=norm, skip=skip,
+        device, autocast, scaler, size, note, ranks, batchnorm=config.batchnorm,
         compiled=Compiled() if config.compile else None,
     )  # fmt: skip
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain, islice
 
+import numpy as np
 import torch
 
 from igo.config import optimizer_rules
@@ -14,10 +16,13 @@ from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.noise import adam
 from igo.train import online, optim
-from igo.train.finite import NotFinite, Tally
 from igo.train.on_device import Batch
 from igo.train.online import Online
 from igo.train.state import Epoch, Training, Watcher
+
+
+class NotFinite(ArithmeticError):
+    """A number of the training is not finite; the message says which."""
 
 
 def train_epoch(
@@ -30,7 +35,8 @@ def train_epoch(
     """Make the updates of the sampler's next epoch.
 
     Raises:
-        NotFinite: a loss or gradient is not finite, and such updates are not skipped.
+        NotFinite: a loss is not finite. A CPU notices at once; a GPU, for which the host would
+            wait, and several processes notice at the end of the epoch.
     """
     started = time.perf_counter()
     seed, ranks, engine = run.config.seed, run.engine.ranks, run.engine
@@ -47,29 +53,32 @@ def train_epoch(
         engine, run.network, pieces, first, run.data.n, steps if steps and steps.known else None
     )
     step_noise = noise if law in optimizer_rules.OF_SGD else step_noise
-    tally = Tally(k, engine.device, engine.skip)
+    totals = torch.zeros(k, 2, device=engine.device)  # losses and correct answers
+    at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
     for _, batch in zip(drawn, chain(_emptied(first), stream), strict=True):
         check_stop()
         update = schedule.step()
         span = range(update.batch_size)
-        tally.add(update.batch - 1, engine.step(run.network, run.optimizer, batch, span))
+        made = totals[update.batch - 1] = engine.step(run.network, run.optimizer, batch, span)
+        if at_once and not math.isfinite(made[0].item()):
+            raise NotFinite(f"the loss is not finite at update {update.batch}")
         shares.append(len(batch[1]))
         bar.advance(update.batch_size)
     sizes = ranks.sum_(torch.tensor(shares))  # fails if a rank has left; reading a GPU would wait
-    sums, finite = tally.sums(ranks)
-    samples = int(sizes[finite].sum())
-    if not samples:
-        raise NotFinite(1)
+    rows, samples = totals.cpu(), int(sizes.sum())
+    wrong = ranks.sum_((~rows[:, 0].isfinite()).double()).nonzero()
+    if len(wrong):
+        raise NotFinite(f"the loss is not finite at update {int(wrong[0]) + 1}")
+    sums = torch.from_numpy(np.add.accumulate(rows.numpy(), axis=0)[-1])  # one after the other
     loss, correct = (total / samples for total in ranks.sum_(sums.double()).tolist())
     return Epoch(
         loss=loss,
         accuracy=correct,
-        updates=int(finite.sum()),
-        skipped=int((~finite).sum()),
+        updates=k,
         samples=samples,
         learning_rate=optim.learning_rate(run.optimizer),
-        batch_size=int(sizes.sum()) / len(sizes),
+        batch_size=samples / k,
         seconds=time.perf_counter() - started,
         noise=noise,
         step_noise=step_noise,

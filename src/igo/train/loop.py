@@ -16,8 +16,7 @@ from igo.method.plan import Plan, Stage
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.train import batchnorm, control, measure, micro_batch, on_device
-from igo.train.epoch import train_epoch
-from igo.train.finite import NotFinite
+from igo.train.epoch import NotFinite, train_epoch
 from igo.train.record import record_of
 from igo.train.state import Epoch, Progress, Training, Watcher
 
@@ -106,7 +105,7 @@ def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float |
 
 
 def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
-    """Set the sampler to the end of the last whole epoch; it counts skipped updates too."""
+    """Set the sampler to the end of the last whole epoch."""
     state, epoch, feedback = sampler.state_dict(), progress.epoch, progress.feedback
     if feedback is not None:
         rows, first = feedback["rows"], run.plan.stages[0]
@@ -114,8 +113,7 @@ def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
         if len(rows) < reached:  # an old checkpoint has the newest stage only, which is enough
             rows = [[first.batches, first.eta_m], *rows * (reached - 1)]
         state["feedback"] = {**feedback, "rows": rows}
-    sampler.load_state_dict({**state, "updates": 0})
-    sampler.updates = sum(sampler.plan.batches_of_epoch(e) for e in range(1, epoch + 1))
+    sampler.load_state_dict({**state, "updates": progress.updates})
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
@@ -170,6 +168,8 @@ def _check_finite(run: Training, trained: Epoch) -> None:
     for name, value in (("training loss", trained.loss), ("C²", variance)):
         if not math.isfinite(value):
             raise NotFinite(f"the {name} is {value}")
+    if not torch.stack([p.isfinite().all() for p in run.network.parameters()]).all():
+        raise NotFinite("a parameter is not finite at the end")
     if run.engine.scaler.is_enabled() and run.engine.scaler.get_scale() < LEAST_SCALE:
         raise NotFinite("the gradient overflows fp16 at any scale of the loss")
 
@@ -181,8 +181,7 @@ def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress
     return (
         f"{error} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"
         f" {stage.b_m:.4g}{level}); a smaller learning_rate or engine.precision=fp32 may"
-        " help, and engine.non_finite=skip skips single such updates. The last good"
-        f" checkpoint is of epoch {progress.epoch}"
+        f" help. The last good checkpoint is of epoch {progress.epoch}"
     )
 
 

@@ -77,8 +77,7 @@ def measured(
 ) -> tuple[Noise | None, Noise | None]:
     """C² and ‖∇f‖² at the present parameters, and the same of ``steps``; None if not planned.
 
-    It does not change the training. If updates that are not finite are skipped, a measurement that
-    is not finite is skipped too.
+    It does not change the training.
     """
     if not plan.pieces:
         return None, None
@@ -86,7 +85,6 @@ def measured(
     spread = measure.spread_of(engine, network, parts, also=steps)
 
     def noise(spread: Spread | None) -> Noise | None:
-        result = spread.noise(batch_size=plan.size, n=n) if spread else None
-        return None if result and engine.skip and not math.isfinite(result.variance) else result
+        return spread.noise(batch_size=plan.size, n=n) if spread else None
 
     return noise(spread), noise(steps)

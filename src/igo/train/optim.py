@@ -43,11 +43,6 @@ def _keep_initial(optimizer: Optimizer, config: OptimizerConfig, learning_rate: 
             group["initial_dampening"] = config.momentum if config.name == "nshb" else 0.0
 
 
-def takes_flag(optimizer: Optimizer) -> bool:
-    """Whether the optimizer is fused, and itself skips an update if ``found_inf`` says so."""
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
-
-
 def learning_rate(optimizer: Optimizer) -> float:
     """The η of the next step."""
     return float(optimizer.param_groups[0]["lr"])

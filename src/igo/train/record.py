@@ -40,7 +40,6 @@ def record_of(
         "train/loss": trained.loss,
         "train/accuracy": trained.accuracy,
         **evaluated,
-        "skipped": trained.skipped,
         "images_per_second": trained.samples / trained.seconds,
     }
 

@@ -84,7 +84,6 @@ class Epoch:
     loss: float
     accuracy: float
     updates: int
-    skipped: int  # updates that were not made: a loss or gradient was not finite
     samples: int
     learning_rate: float  # of the optimizer at its last step
     batch_size: float  # mean size of the batches that reached the model
