@@ -254,9 +254,10 @@ def test_published_numbers_are_those_of_the_source() -> None:
 
 
 def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) -> None:
+    common = ("experiment=cifar100", "split=1", "batch_size=128")
     for p in (0.5, 2):
-        record_runs(tmp_path, "experiment=cifar100_polynomial", f"p={p}", seeds=[0], tiny=False)
-    record_runs(tmp_path, "experiment=cifar100_exponential", seeds=[0], tiny=False)
+        record_runs(tmp_path, *common, "schedule=polynomial", f"p={p}", seeds=[0], tiny=False)
+    record_runs(tmp_path, *common, "schedule=exponential", seeds=[0], tiny=False)
     results = read(tmp_path)
     family = only(results, "schedules")
     figure = curves.training(results, family)

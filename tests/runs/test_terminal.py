@@ -60,7 +60,8 @@ def boxed(lines: list[str]) -> tuple[list[str], list[list[str]]]:
 
 @pytest.mark.parametrize("typed", [
     (), ("split=0",), ("dataset=imagenet", "model=resnet18", "epochs=90", "batch_size=256"),
-    ("optimizer=nshb", "optimizer.decay_momentum=true"), ("experiment=cifar100_method4",),
+    ("optimizer=nshb", "optimizer.decay_momentum=true"),
+    ("experiment=cifar100", "schedule=method4"),
 ])  # fmt: skip
 def test_at_80_columns_the_plan_keeps_what_matters_whole(typed: tuple[str, ...]) -> None:
     config = configure(*typed)
@@ -138,7 +139,10 @@ def test_notes_say_what_the_numbers_do_not() -> None:
         (("schedule=constant",), "Method 1: constant noise, split"),
         (("schedule=method2",), "Method 2: step noise, split 1, on digits"),
         (("schedule=method3",), "Method 3: step noise, split 0, on digits"),
-        (("experiment=cifar100_method4",), "Method 4: step noise, split 0.41504, on cifar100"),
+        (
+            ("experiment=cifar100", "schedule=method4"),
+            "Method 4: step noise, split 0.41504, on cifar100",
+        ),
         (("schedule=step", "split=0.5"), "step noise, split 0.5"),
         (("schedule=step", "schedule.gamma=0.5", "split=0"), "step noise, split 0,"),
         (("split=0",), "graduated noise, p 0.5, split 0"),

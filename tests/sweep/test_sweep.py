@@ -265,10 +265,10 @@ def composer() -> Iterator[Composer]:
 LINES = [
     [],
     ["p=0.3", "split=0", "seed=7"],
-    ["experiment=fashion_mnist_method4", "seed=1"],
+    ["experiment=fashion_mnist", "schedule=method4", "seed=1"],
     ["schedule=step", "schedule.kappa=0.9", "schedule.lam=1.5", "epochs=7"],
     ["dataset.mean=[0.25]", "tracking.tags=[a,b]", "engine.threads=2", "max_batch_size=64"],
-    ["experiment=cifar100_polynomial", "p=4", "batch_size=64"],
+    ["experiment=cifar100", "schedule=polynomial", "p=4", "batch_size=64"],
     ["optimizer=shb", "optimizer.momentum=0.5"],
 ]
 
@@ -307,7 +307,7 @@ def test_a_setting_is_left_out_where_it_has_no_effect(composer: Composer) -> Non
 GRIDS: list[dict[str, object]] = [
     {},
     {"p": [0.1, 0.5], "seed": "range(3)"},
-    {"experiment": ["cifar100_cosine", "cifar100_exponential"], "epochs": 3, "p": None},
+    {"experiment": "cifar100", "schedule": ["cosine", "exponential"], "epochs": 3, "p": None},
 ]
 
 

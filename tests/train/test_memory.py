@@ -62,7 +62,7 @@ def test_it_is_the_largest_power_of_two_that_fits(gib: float, model: str) -> Non
 
 
 def test_the_published_experiments_go_through_whole() -> None:
-    config = configure("experiment=cifar100_method3")
+    config = configure("experiment=cifar100", "schedule=method3")
     network = models.build(config.model, config.dataset)
     assert micro_batch.size_for(config, network) >= 512
 
