@@ -16,16 +16,30 @@ from omegaconf.errors import (
 )
 
 from igo.config import hints, rules
-from igo.config.schema import Config, known_settings
+from igo.config.schema import SETTINGS, Config, known_settings
 from igo.config.settings import settings_of, value_of
 from igo.data import facts, readers
 from igo.data.source import Place
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import read_bytes
-from igo.ground.words import all_printable, leaves
+from igo.ground.words import leaves
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+# Settings that are gone, which records have: the value that changed nothing, or ANY.
+ANY = object()
+GONE: dict[str, object] = {
+    "dataset.test_samples": ANY,
+    "engine.background": ANY,
+    "engine.graphs": ANY,
+    "engine.non_finite": "stop",
+    "optimizer.constant_half_life": False,
+    "optimizer.decay_momentum": False,
+    "schedule.feedback": "none",
+    "schedule.feedback_limit": ANY,
+    "schedule.noise_exponent": 0.5,
+}
 
 Settings = TypeVar("Settings", bound="DataclassInstance")
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml takes a tenth of the time
@@ -126,24 +140,23 @@ def read_config(path: Path) -> Config:
 
 
 def record_values(text: str) -> Any:
-    """The plain values in a YAML file that somebody else may have written.
-
-    Tags, which make objects, are refused. So are references, by which a page of text may need more
-    memory than there is, and ``${…}``, which OmegaConf would resolve.
+    """The values in a run's config.yaml, without settings that are gone.
 
     Raises:
-        ValueError: the text is not YAML, or holds a tag, a reference or ``${…}``.
+        ValueError: the text is not plain YAML, or the run used a setting that is gone.
     """
-    if "${" in text:
-        raise ValueError("it holds ${…}; a record has values alone")
     try:
-        if "*" in text and any(isinstance(e, yaml.AliasEvent) for e in yaml.parse(text, YAML)):
-            raise ValueError("it holds a reference; a record has values alone")
-        return all_printable(yaml.load(text, YAML))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+        values = yaml.load(text, YAML)
     except yaml.YAMLError as error:
         raise ValueError(getattr(error, "problem", None) or str(error).splitlines()[0]) from None
+    for name, neutral in GONE.items():
+        group, _, key = name.partition(".")
+        settings = values.get(group) if isinstance(values, dict) else None
+        if isinstance(settings, dict) and key in settings and name not in SETTINGS:
+            value = settings.pop(key)
+            if neutral not in (ANY, value):
+                raise ValueError(f"made by an earlier version, whose {name}={value} is gone")
+    return values
 
 
 # A part of OmegaConf's error about a value, and the words for a person.
