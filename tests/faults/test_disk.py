@@ -7,15 +7,13 @@ import os
 import re
 import signal
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Ended, records, run_folder, status
+from conftest import Ended, records, run_folder
 from forked import Death, forge
 from harness import CONFIGURATIONS, assert_continues, assert_whole, start
 
@@ -112,46 +110,6 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record, num
             assert_continues(place, "sgd")
     assert broken >= 12
     record_property("disk that breaks or becomes read-only amid a run", broken)
-
-
-def stopped(place: Path) -> int:
-    """Wait until a run stands still, by SIGSTOP; its process id."""
-    while True:
-        time.sleep(0.01)
-        try:
-            pid = int(status(place)["pid"])
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
-                return pid
-        except (OSError, ValueError, KeyError):
-            continue
-
-
-@pytest.mark.parametrize("replaced", [False, True])
-def test_a_lock_that_is_removed_under_a_run_ends_it(
-    tmp_path: Path, record_property: Record, replaced: bool
-) -> None:
-    """Two processes never write one record: the one whose lock is gone writes nothing more."""
-    seen: list[dict[str, bytes]] = []
-
-    def remove() -> None:
-        pid = stopped(tmp_path)
-        folder = run_folder(tmp_path)
-        (folder / ".lock").unlink()
-        if replaced:
-            (folder / ".lock").touch()
-        seen.append({path.name: path.read_bytes() for path in folder.iterdir()})
-        os.kill(pid, signal.SIGCONT)
-
-    pause = Death("igo.runs.terminal.ProgressBar.advance", 8, "before", signal.SIGSTOP)
-    thread = threading.Thread(target=remove)
-    thread.start()
-    ended = start(tmp_path, "sgd", pause)
-    thread.join()
-    assert re.fullmatch(r"error: .*\.lock was removed or replaced .*", ended.error())
-    after = {path.name: path.read_bytes() for path in run_folder(tmp_path).iterdir()}
-    assert after == seen[0], "the first process wrote nothing more"
-    assert_continues(tmp_path, "sgd")
-    record_property("lock removed under a run", 1)
 
 
 def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:

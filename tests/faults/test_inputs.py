@@ -20,7 +20,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.cli import _composition_error
-from igo.config.guard import guard_composition
 from igo.config.load import load
 from igo.config.plan import make_plan
 from igo.ground.errors import UserError
@@ -63,7 +62,6 @@ def composed(data_dir: Path, lines: list[str]) -> tuple[Training, Plan]:
     """
     names = [line.split("=")[0].lstrip("+~") for line in lines]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        guard_composition()
         try:
             config = load(compose("config", [*OWN, f"data_dir={data_dir}", *lines]), names)
         except (HydraException, OmegaConfBaseException) as error:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, TINY, Ended, python, records, run_folder
+from conftest import TINY, Ended, records, run_folder
 from conftest import status as read_status
 from forked import Death, forge
 
-from igo.analysis.table.record import read_run
 from igo.config.load import read_config
 from igo.config.schema import result_settings
 
@@ -133,42 +131,3 @@ def test_no_such_folder_and_many_of_them(tmp_path: Path) -> None:
     assert "run=nowhere is not allowed: it must be a run folder" in line
     line = start(tmp_path, "one,two", "-m").error()
     assert "it continues one run with its own configuration; leave -m out" in line
-
-
-def edited(place: Path, *arguments: str) -> Ended:
-    """The program with an edited formula of a profile: γ^(m-1) has become γ^(m²-1)."""
-    tree = place / "edited"
-    for name in ("src", "conf", "launch"):
-        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("*.egg-info"))
-    profiles = tree / "src" / "igo" / "method" / "profiles.py"
-    formula = "return math.pow(gamma, at.m - 1)"
-    assert formula in profiles.read_text()
-    profiles.write_text(profiles.read_text().replace(formula, formula.replace("at.m", "at.m**2")))
-    line = (tree / "src" / "train.py", *arguments, f"runs_dir={place}/runs")
-    return python(place, *line, PYTHONPATH=str(tree / "src"))
-
-
-@pytest.mark.parametrize("epochs", [1, 3])
-def test_an_edited_schedule_is_refused_and_the_record_stays(tmp_path: Path, epochs: int) -> None:
-    """An unfinished run of 1 epoch and a finished one."""
-    death = Death("igo.runs.checkpoint.save", 1, "after") if epochs == 1 else None
-    forge.run(tmp_path, *ODD, "tracking=none", death=death)
-    folder = run_folder(tmp_path)
-    before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    line = edited(tmp_path, *ODD, "tracking=none").error()
-    assert "stage 2 was " in line
-    assert "fresh=true" in line
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    start(tmp_path, folder).good()
-
-
-def test_a_run_of_an_earlier_rule_is_never_continued(finished: Path, tmp_path: Path) -> None:
-    folder = tmp_path / run_folder(finished).name
-    shutil.copytree(run_folder(finished), folder)
-    status = read_status(folder)
-    del status["rule"], status["plan"]
-    (folder / "status.json").write_text(json.dumps(status))
-    assert f"{folder} was made by an earlier version" in start(tmp_path, folder).error()
-    row = read_run(folder)
-    assert row["state"] == "unreadable"
-    assert "earlier version" in row["error"]

@@ -225,9 +225,7 @@ def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path
     sweep = ("-m", *SMALL, "seed=0,1", "hydra.launcher.parallel=2")
     first, second = (folder_of(tmp_path, *SMALL, f"seed={seed}") for seed in (0, 1))
     first.mkdir(parents=True)
-    (first / "status.json").write_text(
-        json.dumps({"run": first.name, "rule": 2, "state": "running"})
-    )
+    (first / "status.json").write_text(json.dumps({"run": first.name, "state": "running"}))
     with ThreadPoolExecutor(1) as pool, (first / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = pool.submit(program, *sweep)

@@ -21,14 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config import hints
-from igo.config.guard import guard_composition
 from igo.config.help import group_names, help_text, option_files, options_with, setting_names
 from igo.config.load import explain
 from igo.ground.cores import without_omp_dynamic
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.paths import CONF
 from igo.ground.ranks import Ranks, have_met
-from igo.ground.words import printable
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
@@ -53,7 +51,6 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         return print_help(help_text(_program(), config, width))
     sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach the lines below
-    guard_composition()
     raised: list[Exception] = []  # by the program; the other ranks know of it
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
@@ -93,8 +90,11 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     except OSError as error:
         _fail_if_disk(error)
     except (HydraException, OmegaConfBaseException) as error:
-        no_option = _wrong_option() if isinstance(error.__cause__, ValueError) else ""
-        fail(no_option or _composition_error(error, config), composing=error not in raised)
+        fail(_composition_error(error, config), composing=error not in raised)
+    except ValueError as error:
+        if error in raised or not (no_option := _wrong_option()):
+            raise
+        fail(no_option, composing=True)
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -103,8 +103,6 @@ def _flags_first(arguments: list[str]) -> list[str]:
         flag = argument.split("=")[0]
         if flag.startswith("-") and flag not in FLAGS:
             fail(f"there is no flag {flag}; settings are written NAME=VALUE, without dashes")
-        if re.match(r"[+~]*hydra\.searchpath", argument):  # pkg://… would be imported to be checked
-            fail(f"{argument} is not allowed: a folder of settings is named by --config-dir")
     flags = [
         argument for previous, argument in zip(["", *arguments], arguments, strict=False)
         if argument.startswith("-") or (previous in FLAGS_WITH_VALUE and "=" not in argument)
@@ -169,7 +167,7 @@ def fail(message: str, composing: bool = False) -> NoReturn:
     if composing or not have_met():
         message = ranks.refused(message)
     if ranks.first:
-        print(f"error: {printable(message)}", file=sys.stderr)
+        print(f"error: {message}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
 
 

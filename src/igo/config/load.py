@@ -21,7 +21,6 @@ from igo.config.settings import settings_of, value_of
 from igo.data import facts, readers
 from igo.data.source import Place
 from igo.ground.errors import ConfigError, UserError
-from igo.ground.files import read_bytes
 from igo.ground.words import leaves
 
 if TYPE_CHECKING:
@@ -126,7 +125,7 @@ def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, Dic
 def read_config(path: Path) -> Config:
     """The configuration in a run's config.yaml, complete and checked."""
     try:
-        values = record_values(read_bytes(path).decode())
+        values = record_values(path.read_bytes().decode())
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({str(error).splitlines()[0]})") from None
     if not isinstance(values, dict) or "dataset" not in values:

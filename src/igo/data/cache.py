@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from igo.ground.files import from_json, read_bytes, sha256_of, write_atomically
+from igo.ground.files import sha256_of, write_atomically
 
 Arrays = dict[str, np.ndarray]
 Facts = dict[str, Any]
@@ -54,7 +54,7 @@ def remembered(
     """The facts of ``find``, which depend on the sources alone, from a file beside the arrays."""
     file = folder / f"{name}-{digest(sources)}.json"
     try:
-        saved = from_json(read_bytes(file).decode())
+        saved = json.loads(file.read_bytes().decode())
         if saved[SHA256] == _sha256(saved["found"]):
             return dict(saved["found"])
     except (OSError, ValueError, TypeError, KeyError):
@@ -92,7 +92,7 @@ def stamp(facts: os.stat_result) -> tuple[int, ...]:
 def _load(folder: Path) -> Arrays | None:
     """The arrays of a folder, mapped copy-on-write; None if one is missing or damaged."""
     try:
-        checksums = json.loads(read_bytes(folder / CHECKSUMS))
+        checksums = json.loads((folder / CHECKSUMS).read_bytes())
         if any(Path(name).name != name for name in checksums):  # leads out of the folder
             return None
         if any(sha256_of(folder / name) != checksum for name, checksum in checksums.items()):

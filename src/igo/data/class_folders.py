@@ -17,7 +17,6 @@ from igo.data import strata
 from igo.data.image_files import File, listing, spread
 from igo.data.source import Place, Source, Split, Splits, one_line
 from igo.ground.errors import UserError
-from igo.ground.files import open_regular
 
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # no EPS: it starts a program
@@ -198,7 +197,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
     with ExitStack() as opened:
         try:
-            file = opened.enter_context(open_regular(path))
+            file = opened.enter_context(path.open("rb"))
             image = opened.enter_context(Image.open(file, formats=FORMATS))
         except (*DAMAGED, Image.DecompressionBombError) as error:
             raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None

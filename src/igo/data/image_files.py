@@ -11,7 +11,6 @@ from pathlib import Path
 from igo.data.cache import stamp
 from igo.data.source import Missing, Place, without_data_dir
 from igo.ground.errors import UserError
-from igo.ground.files import read_bytes
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 SAMPLE = 1_000  # files whose contents are in a fingerprint, evenly spread over the names
@@ -103,7 +102,7 @@ def fingerprint(root: Path, files: Sequence[File], size: int) -> str:
         digest.update(f"{file.name}\0{file.stamp[0]}\n".encode())  # with its size
     for file in spread(files, SAMPLE):
         try:
-            digest.update(read_bytes(root / file.name))
+            digest.update((root / file.name).read_bytes())
         except OSError as error:
             reason = error.strerror or error
             raise UserError(f"{root / file.name} cannot be read ({reason})") from None

@@ -12,7 +12,6 @@ import numpy as np
 from igo.data import strata
 from igo.data.source import Missing, Place, Source, Split, Splits, one_line
 from igo.ground.errors import UserError
-from igo.ground.files import open_regular
 
 UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError,
               KeyError, zipfile.BadZipFile, zlib.error)  # fmt: skip
@@ -30,7 +29,7 @@ def source(place: Place) -> Source:
 
 def _read(file: Path) -> Splits:
     try:
-        with open_regular(file) as stream, np.load(stream, allow_pickle=False) as file_arrays:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as file_arrays:
             arrays = {name: file_arrays[name] for name in file_arrays.files}
     except UNREADABLE as error:
         raise UserError(f"{file} cannot be read ({one_line(error)})") from None

@@ -19,7 +19,7 @@ from igo.data import class_folders, npz
 from igo.data.cache import cached
 from igo.data.source import Place, Source, Split, Splits, missing, one_line
 from igo.ground.errors import UserError
-from igo.ground.files import read_bytes, sha256_of
+from igo.ground.files import sha256_of
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (
@@ -199,7 +199,7 @@ def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
     try:
         with tempfile.NamedTemporaryFile() as plain:
             if path.suffix == ".gz":
-                plain.write(gzip.decompress(read_bytes(path)))
+                plain.write(gzip.decompress(path.read_bytes()))
                 plain.flush()
             source = plain.name if path.suffix == ".gz" else str(path)
             values: np.ndarray = read_sn3_pascalvincent_tensor(source).numpy()

@@ -1,13 +1,10 @@
-"""Writing files whole or not at all, and reading files without trusting their content."""
+"""Writing files whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import json
 import os
-import stat
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,45 +12,14 @@ from pathlib import Path
 from typing import IO, Any
 
 from igo.ground.errors import ConfigError, UserError
-from igo.ground.words import all_printable
 
-# Files of a run to which lines are appended. The other files are replaced.
-EXTENDED = ("metrics.jsonl", ".metrics.jsonl.copy", "output.log")
 Record = dict[str, Any]  # what a line of metrics.jsonl or a file like status.json holds
 
 
-def from_json(text: str) -> Any:
-    """Parse JSON of unknown origin and make its strings printable. Too deep nesting: ValueError."""
-    try:
-        return all_printable(json.loads(text))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-
-
-def open_regular(path: Path, mode: str = "rb") -> IO[Any]:
-    """Open a regular file. Other files are refused: opening a FIFO waits for another program."""
-    return open(path, mode, opener=_regular)
-
-
-def _regular(path: str, flags: int) -> int:
-    handle = os.open(path, flags | os.O_NONBLOCK, 0o666)
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, "it is no regular file", path)
-    return handle
-
-
-def read_bytes(path: Path) -> bytes:
-    """The content of a regular file."""
-    with open_regular(path) as file:
-        content: bytes = file.read()
-    return content
-
-
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a regular file, in hexadecimal digits."""
-    with open_regular(path) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    """The SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def partial_of(path: Path) -> Path:
@@ -65,7 +31,7 @@ def partial_of(path: Path) -> Path:
 def durable(partial: Path) -> Iterator[IO[bytes]]:
     """Open a new file. After the body it is on the disk; an OSError or RuntimeError removes it."""
     try:
-        partial.unlink(missing_ok=True)  # it may be a link to a file elsewhere
+        partial.unlink(missing_ok=True)
         with partial.open("x+b") as file:
             yield file
             file.flush()
@@ -126,18 +92,3 @@ def check_can_be_made(folder: Path) -> None:
     except OSError as error:
         allowed = f"it cannot be made or written in ({error.strerror or error})"
         raise ConfigError("runs_dir", runs_dir, f"{allowed}; name a folder that can be") from None
-
-
-def refuse_links(folder: Path) -> None:
-    """Refuse links in a run folder: writing through one would change a file outside the folder."""
-    for entry in folder.iterdir():
-        status = entry.lstat()
-        if stat.S_ISLNK(status.st_mode):
-            raise UserError(f"{entry} is a link; a run folder may have none: remove it")
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise UserError(f"{entry} is neither a regular file nor a folder; remove it")
-        if entry.name in EXTENDED and status.st_nlink > 1:
-            raise UserError(
-                f"{entry} is a hard link: the same file has a second name, and writing would change"
-                " both; put a copy in its place"
-            )

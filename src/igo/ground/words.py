@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
-
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-
-def printable(text: str) -> str:
-    """The text with terminal control characters written as escapes, such as ``\\x1b``."""
-    return CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
-
-
-def all_printable(value: Any) -> Any:
-    """The same lists and dictionaries with every string printable."""
-    if isinstance(value, dict):
-        return {all_printable(key): all_printable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [all_printable(item) for item in value]
-    return printable(value) if isinstance(value, str) else value
 
 
 def leaves(value: Any, name: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:

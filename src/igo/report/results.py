@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ import polars as pl
 from igo.analysis.table import table
 from igo.analysis.table.names import SCHEDULE
 from igo.analysis.table.table import METRICS, NAME_OF_DATA, effective, means, with_intervals
-from igo.ground.files import from_json
 from igo.runs.folder import read_records, read_status
 
 Row = dict[str, Any]
@@ -189,7 +189,7 @@ def _sharpness(folders: Sequence[Path]) -> list[pl.Series]:
 def _read_sharpness(folder: Path) -> Row:
     """The entries of sharpness.json, each plain or under ``value``; none if it is damaged."""
     try:
-        content = from_json((folder / "sharpness.json").read_text(encoding="utf-8"))
+        content = json.loads((folder / "sharpness.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     entries = content if isinstance(content, dict) else {}

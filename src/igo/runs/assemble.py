@@ -20,7 +20,7 @@ from igo.ground.errors import UserError, first_line
 from igo.ground.ranks import ALONE, Ranks
 from igo.method.plan import Plan
 from igo.runs import checkpoint, same_data
-from igo.runs.folder import RunFolder, refuse_older
+from igo.runs.folder import RunFolder
 from igo.train import datasets, engine, measure, micro_batch, models, optim
 from igo.train.online import Online
 from igo.train.state import Progress, Training
@@ -89,8 +89,8 @@ def load(
     """Bring a run to its newest whole checkpoint. Only rank 0 reads the file.
 
     Returns:
-        The run's progress, None where there is no checkpoint, and the checkpoint's whole content.
-        Only checkpoints of early versions have the records in the progress.
+        The run's progress without its records, None where there is no checkpoint, and the
+        checkpoint's whole content.
     """
     ranks = run.engine.ranks
     state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
@@ -128,7 +128,6 @@ def load_folder(
         warn: called if a checkpoint is damaged and an older one is used.
     """
     config = read_config(folder / "config.yaml")
-    refuse_older(folder)
     name = RunFolder(config).path.name  # before `move`: named as trained
     move(config)
     training = prepare(config, make_plan(config))

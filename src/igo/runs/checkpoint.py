@@ -12,9 +12,9 @@ from typing import Any
 import torch
 
 from igo.ground.errors import Outside, UserError
-from igo.ground.files import durable, partial_of, read_bytes
+from igo.ground.files import durable, partial_of
 
-VERSION = 2  # 1 held the records of all epochs; 2 holds how far metrics.jsonl goes
+VERSION = 2  # of the format
 DIGEST_BYTES = 32  # SHA-256, after what torch.save wrote; torch.load skips it
 
 
@@ -83,7 +83,7 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
     Raises:
         Damaged: the file is damaged, or is no checkpoint of this run.
     """
-    content = read_bytes(path)
+    content = path.read_bytes()
     try:
         state = torch.load(_verified(content), map_location="cpu", weights_only=True)
     except MemoryError:
@@ -92,14 +92,14 @@ def _read(path: Path, signature: str) -> dict[str, Any]:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:80]
         raise Damaged(f"{path} is damaged ({reason})") from None
     version = state.get("version") if isinstance(state, dict) else None
-    if isinstance(version, int) and version > VERSION:
+    if version is None:
+        raise Damaged(f"{path} is not a checkpoint of a run")
+    if version != VERSION:
+        made = "an earlier" if version < VERSION else "a later"
         raise UserError(
-            f"{path} was written by a later version of this program (its format is {version}, and"
-            f" this program knows {VERSION}); it is left as it is. Continue with that version;"
-            " fresh=true starts over"
+            f"{path} was made by {made} version of igo; it is left as it is. Continue with that"
+            " version; fresh=true starts over"
         )
-    if version not in range(1, VERSION + 1):
-        raise Damaged(f"{path} is not a checkpoint of this version")
     if state.get("signature") != signature:
         raise Damaged(f"{path} is the checkpoint of another run, {state.get('signature')}")
     return dict(state)

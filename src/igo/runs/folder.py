@@ -12,7 +12,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import shutil
 import time
 import traceback
@@ -27,16 +26,7 @@ from omegaconf import OmegaConf
 
 from igo.config.schema import RULE, Config, result_settings
 from igo.ground.errors import Busy, Outside, UserError, first_line
-from igo.ground.files import (
-    Record,
-    from_json,
-    make_writable,
-    open_regular,
-    read_bytes,
-    refuse_links,
-    sha256_of,
-    write_atomically,
-)
+from igo.ground.files import Record, make_writable, sha256_of, write_atomically
 from igo.method.plan import Plan
 from igo.runs.records import Records
 
@@ -59,7 +49,6 @@ class RunFolder:
         profile = config.schedule.profile
         name = f"{config.dataset.name}-{config.model.name}-{profile}-{signature(config)}"
         self.path = Path(config.runs_dir) / name.replace("/", "_")
-        self._lock: IO[Any] | None = None  # while it is held
 
     @cached_property
     def records(self) -> Records:
@@ -83,16 +72,11 @@ class RunFolder:
             Busy: another process has the lock.
         """
         make_writable(self.path)
-        refuse_links(self.path)
         with self.writing():
-            lock = open_regular(self.path / ".lock", "ab")
+            lock = (self.path / ".lock").open("ab")
         with lock:
             self._take(lock)
-            self._lock = lock
-            try:
-                yield
-            finally:
-                self._lock = None
+            yield
 
     def _take(self, lock: IO[Any]) -> None:
         for attempt in range(10):
@@ -113,25 +97,12 @@ class RunFolder:
     def writing(self) -> Iterator[None]:
         """Turn an OSError in the body into an error that says what to do."""
         try:
-            self._check_lock()
             yield
         except OSError as error:
             raise Outside(
                 f"{self.path} cannot be written in ({error.strerror or error}); once it can, the"
                 " same command continues after the last epoch that is complete there"
             ) from error
-
-    def _check_lock(self) -> None:
-        if self._lock is None:
-            return
-        self.path.stat()  # raises an OSError if the whole folder is gone
-        lock = self.path / ".lock"
-        if not lock.exists() or not os.path.samestat(os.fstat(self._lock.fileno()), lock.stat()):
-            raise Outside(
-                f"{lock} was removed or replaced while this process held it, so another one may"
-                " work on the run. This process wrote nothing more. Once no process works on the"
-                " run, the same command continues"
-            )
 
     def start_over(self) -> None:
         """Remove all that an earlier start left, except the lock."""
@@ -155,10 +126,8 @@ class RunFolder:
         write_atomically(self.path / "plan.csv", text.getvalue())
 
     def damaged(self) -> list[str]:
-        """Files of a finished run that have changed since; old versions recorded no digests."""
-        recorded, actual = self.status().get("sha256"), digests(self.path)
-        if not isinstance(recorded, dict):
-            return [] if actual["metrics.jsonl"] else ["metrics.jsonl"]
+        """Files of a finished run that have changed since."""
+        recorded, actual = self.status().get("sha256") or {}, digests(self.path)
         return [name for name in actual if actual[name] != recorded.get(name)]
 
     def status(self) -> Record:
@@ -173,9 +142,7 @@ class RunFolder:
         if "command" in previous:
             kept.setdefault("began", previous["command"])
         (self.path / "error.txt").unlink(missing_ok=True)
-        plan = self.path / "plan.csv"
-        digest = hashlib.sha256(plan.read_bytes()).hexdigest() if plan.is_file() else ""
-        status = {"run": self.path.name, "rule": RULE, "plan": digest, **entries, **kept}
+        status = {"run": self.path.name, **entries, **kept}
         write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
 
     def update_status(self, **changes: object) -> None:
@@ -222,29 +189,13 @@ def check_unchanged(folder: Path, status: Record) -> None:
             )
 
 
-def refuse_older(folder: Path) -> None:
-    """Raise a UserError if a run was made under an earlier RULE."""
-    status = read_status(folder)
-    if status and status.get("rule") != RULE:
-        raise UserError(
-            f"{folder} was made by an earlier version, whose epochs ended in a shorter batch at the"
-            f" full learning rate. It cannot be continued. The run began as:"
-            f" {status.get('command', 'status.json does not say')}"
-        )
-
-
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
-        status = from_json(read_bytes(folder / "status.json").decode())
+        status = json.loads((folder / "status.json").read_bytes().decode())
     except (OSError, ValueError):
         return {}
-    if not isinstance(status, dict):
-        return {}
-    run_id = status.get("wandb_id", "")
-    if not (isinstance(run_id, str) and re.fullmatch(r"[\w-]+", run_id)):  # it is part of paths
-        status.pop("wandb_id", None)
-    return status
+    return status if isinstance(status, dict) else {}
 
 
 def state_of(folder: Path) -> str:
@@ -257,7 +208,7 @@ def state_of(folder: Path) -> str:
     if state == "finished":
         return state
     try:
-        with open_regular(folder / ".lock") as lock:
+        with (folder / ".lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return "running"
@@ -269,10 +220,10 @@ def state_of(folder: Path) -> str:
 def last_record(folder: Path) -> Record:
     """The record of a run's last finished epoch, empty where there is none."""
     try:
-        with open_regular(folder / "metrics.jsonl") as file:
+        with (folder / "metrics.jsonl").open("rb") as file:
             file.seek(max(os.fstat(file.fileno()).st_size - LONGEST_LINE, 0))
             lines = file.read().decode(errors="replace").splitlines()
-        return dict(from_json(lines[-1])) if lines else {}
+        return dict(json.loads(lines[-1])) if lines else {}
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -281,8 +232,8 @@ def read_records(folder: Path) -> list[Record]:
     """The records in a run's metrics.jsonl, none where there is no such file."""
     check_unchanged(folder, read_status(folder))
     try:
-        lines = read_bytes(folder / "metrics.jsonl").decode().splitlines()
-        return [from_json(line) for line in lines]
+        lines = (folder / "metrics.jsonl").read_bytes().decode().splitlines()
+        return [json.loads(line) for line in lines]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:

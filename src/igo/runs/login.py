@@ -9,7 +9,6 @@ import os
 from pathlib import Path
 
 from igo.ground.errors import UserError
-from igo.ground.files import read_bytes
 
 LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # allowed in a folder's W&B file
 
@@ -28,7 +27,7 @@ def refuse_foreign_settings(folder: Path) -> None:
     for file in (folder / "wandb" / "settings", folder / ".wandb" / "settings"):
         parser = configparser.ConfigParser(interpolation=None)
         try:
-            parser.read_string(read_bytes(file).decode())
+            parser.read_string(file.read_bytes().decode())
         except FileNotFoundError:
             continue
         except (OSError, ValueError, configparser.Error):

@@ -107,7 +107,7 @@ def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progre
     for warning in damaged:
         terminal.warn(warning)
     wandb_id = state.get("wandb_id")
-    if progress and "metrics" in state:
+    if progress:
         progress.records = records.restore(folder.path, state["metrics"])
     with folder.writing():
         if damaged:

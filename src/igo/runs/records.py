@@ -1,7 +1,6 @@
 """The records of a run: metrics.jsonl, a line for each epoch; a checkpoint has the file's length.
 
-Lines are appended, so that each epoch costs the same. A second file has the same lines, in case the
-first file is damaged.
+Lines are appended, so that each epoch costs the same.
 """
 
 from __future__ import annotations
@@ -14,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from igo.ground.errors import UserError
-from igo.ground.files import Record, from_json, open_regular, read_bytes, write_atomically
+from igo.ground.files import Record, write_atomically
 
-FILES = ("metrics.jsonl", ".metrics.jsonl.copy")
+NAME = "metrics.jsonl"
 Mark = dict[str, int | str]  # bytes and SHA-256 of the lines up to a checkpoint
 
 
@@ -24,46 +23,40 @@ class Records:
     """Writes the records of one run."""
 
     def __init__(self, folder: Path) -> None:
-        self._files = [folder / name for name in FILES]
+        self._file = folder / NAME
         self._bytes, self._digest = 0, hashlib.sha256()
 
     def begin(self, records: Sequence[Record]) -> None:
-        """Make both files hold exactly these records, which mends a torn line."""
+        """Make the file hold exactly these records, which mends a torn line."""
         text = "".join(line(record) for record in records)
-        for file in self._files:
-            write_atomically(file, text)
+        write_atomically(self._file, text)
         self._bytes, self._digest = len(text.encode()), hashlib.sha256(text.encode())
 
     def append(self, record: Record) -> None:
-        """Add a line to both files, and bring the first one to the disk."""
+        """Add a line, and bring it to the disk."""
         added = line(record).encode()
-        for file in self._files:
-            with open_regular(file, "ab") as opened:
-                opened.write(added)
-                opened.flush()
-                if file == self._files[0]:
-                    os.fsync(opened.fileno())
+        with self._file.open("ab") as file:
+            file.write(added)
+            file.flush()
+            os.fsync(file.fileno())
         self._bytes += len(added)
         self._digest.update(added)
 
     def mark(self) -> Mark:
-        """The present length of the files and its digest, for a checkpoint."""
+        """The present length of the file and its digest, for a checkpoint."""
         return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
 
 
 def restore(folder: Path, mark: Mark) -> list[Record]:
-    """The records up to a checkpoint, from the first of the two files that has them whole."""
-    for name in FILES:
-        try:
-            content = read_bytes(folder / name)[: int(mark["bytes"])]
-        except OSError:
-            continue
-        if hashlib.sha256(content).hexdigest() == mark["sha256"]:
-            return [from_json(row) for row in content.decode().splitlines()]
-    raise UserError(
-        f"{folder}: {' and '.join(FILES)} are both damaged or missing, so the epochs up to the"
-        " checkpoint have no record. The checkpoint is left as it is; fresh=true starts over"
-    )
+    """The records up to a checkpoint."""
+    file = folder / NAME
+    content = file.read_bytes()[: int(mark["bytes"])] if file.exists() else b""
+    if hashlib.sha256(content).hexdigest() != mark["sha256"]:
+        raise UserError(
+            f"{file} is damaged or missing, so the epochs up to the checkpoint have no record. The"
+            " checkpoint is left as it is; fresh=true starts over"
+        )
+    return [json.loads(row) for row in content.decode().splitlines()]
 
 
 def line(record: Record) -> str:

@@ -13,7 +13,7 @@ from igo.config.load import load, read_config
 from igo.config.schema import NO_EFFECT, Config
 from igo.config.settings import value_of
 from igo.ground.errors import ConfigError, UserError
-from igo.runs.folder import RunFolder, read_status, refuse_older
+from igo.runs.folder import RunFolder, read_status
 
 MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
 
@@ -54,7 +54,6 @@ def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
     except UserError as error:
         command = read_status(folder).get("command", "status.json does not say")
         raise UserError(f"{error}. The run began as: {command}") from None
-    refuse_older(folder)
     config.fresh = config.dry_run = False  # unless typed now
     # engine=… sets only the device: the group's other settings would make it another run
     for name in ("engine.device" if name == "engine" else name for name in typed):

@@ -53,7 +53,7 @@ class Comparison:
     def finished(self, folder: Path, config: Config) -> None:
         """Raise a UserError if a finished run was trained on other data than the data here.
 
-        Warns if that is unknown: the data are not here, or an old version made the run.
+        Warns if that is unknown: the data are not here, or the record does not say.
         """
         recorded = read_status(folder).get("data")
         if not isinstance(recorded, Mapping):

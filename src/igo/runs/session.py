@@ -18,8 +18,8 @@ from igo.ground.files import check_can_be_made
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.method.plan import Plan
-from igo.runs import exponent, loggers, same_data, same_plan
-from igo.runs.folder import RunFolder, digests, last_record, read_records
+from igo.runs import exponent, loggers, same_data
+from igo.runs.folder import RunFolder, digests, read_records
 from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
@@ -54,10 +54,8 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
                 terminal.say(f"run {folder.path}")
                 terminal.show_plan(config, plan)
                 return folder.path
-            may_continue = ranks.first and not config.fresh
-            if may_continue:
-                same_plan.check(folder, plan)
-            finished = may_continue and _nothing_left(config, folder, plan, terminal)
+            may_skip = ranks.first and not config.fresh
+            finished = may_skip and _nothing_left(config, folder, plan, terminal)
             if ranks.broadcast(finished):
                 outcome = f"finished before{_other_code(folder)}; fresh=true runs it again"
                 if ranks.first:
@@ -115,8 +113,6 @@ def _nothing_left(config: Config, folder: RunFolder, plan: Plan, terminal: Termi
         return False
     same_data.Comparison(terminal.warn).finished(folder.path, config)
     damaged = folder.damaged()
-    if not damaged and last_record(folder.path).get("epoch") != plan.epochs:  # old versions
-        damaged = ["metrics.jsonl"]
     for name in damaged:
         terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
     if "metrics.jsonl" in damaged:  # a checkpoint has the records

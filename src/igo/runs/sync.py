@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from igo.config.load import read_config, split_off
 from igo.ground.errors import ConfigError, UserError, first_line
-from igo.ground.files import Record, from_json, read_bytes, write_atomically
+from igo.ground.files import Record, write_atomically
 from igo.ground.words import counted
 from igo.runs import login, tracking, trained, wandb_files
 from igo.runs.folder import read_status, state_of
@@ -148,8 +148,8 @@ def _from_folder(folder: Path, run_id: str) -> Offline:
     arguments = tracking.identity(config, folder.name, run_id)
     file = folder / "metrics.jsonl"
     try:
-        lines = read_bytes(file).decode().splitlines(keepends=True) if file.exists() else []
-        records = [from_json(line) for line in lines if line.endswith("\n")]  # not a torn line
+        lines = file.read_bytes().decode().splitlines(keepends=True) if file.exists() else []
+        records = [json.loads(line) for line in lines if line.endswith("\n")]  # not a torn line
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
     model = folder / trained.FILE

@@ -20,7 +20,7 @@ from rich.table import Table
 from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.ground.files import Record
-from igo.ground.words import aligned, printable
+from igo.ground.words import aligned
 from igo.method.plan import Plan
 from igo.runs import epoch_line, plan_table
 from igo.runs.stopping import Stopped
@@ -53,7 +53,7 @@ class Terminal:
         """Print a line, above the bar if there is one; with ``wrap`` a terminal breaks the line."""
         unbroken = not (wrap and self._console.is_terminal)
         try:
-            self._console.print(printable(text), markup=False, style=style, soft_wrap=unbroken)
+            self._console.print(text, markup=False, style=style, soft_wrap=unbroken)
         except OSError as error:
             raise UserError(f"the output of a run cannot be written ({error.strerror})") from None
 
@@ -62,7 +62,7 @@ class Terminal:
         if self._console.quiet:
             return
         self._console.file.flush()
-        print(f"warning: {printable(text)}", file=sys.stderr, flush=True)
+        print(f"warning: {text}", file=sys.stderr, flush=True)
 
     def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
         """Print the plan with its notes. If no ``file`` has all stages, all are printed."""

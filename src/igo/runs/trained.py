@@ -15,7 +15,7 @@ from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.ground.files import Record, durable, partial_of, sha256_of
 from igo.runs import checkpoint
-from igo.runs.folder import RunFolder, read_records, refuse_older
+from igo.runs.folder import RunFolder, read_records
 from igo.train import models
 
 FILE = "model.pt"
@@ -78,7 +78,6 @@ def _is_whole(file: Path, folder: RunFolder) -> bool:
 
 
 def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:
-    refuse_older(folder)
     state, reasons = checkpoint.load(folder / "checkpoint.pt", RunFolder(config).path.name)
     if state is None:
         why = "; ".join(reasons) or "it has none yet"

@@ -24,7 +24,6 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.config.settings import value_of
 from igo.ground.errors import Busy, ConfigError, NoEffect, UserError
-from igo.ground.files import refuse_links
 from igo.ground.paths import PACKAGE
 from igo.ground.ranks import Ranks
 from igo.runs.folder import RunFolder, state_of
@@ -163,7 +162,6 @@ def logged(job: Job) -> Iterator[None]:
     try:
         with job.folder.writing():
             folder.mkdir(parents=True, exist_ok=True)
-            refuse_links(folder)
             handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except UserError as error:
         _end(error)

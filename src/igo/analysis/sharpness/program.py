@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from igo.analysis.sharpness.measure import VERSION, Say, Settings, measure
 from igo.config.load import read_config, split_off
 from igo.ground.errors import UserError
-from igo.ground.files import from_json, write_atomically
+from igo.ground.files import write_atomically
 from igo.runs.find import find, named
 from igo.runs.same_data import Comparison
 
@@ -71,7 +71,7 @@ def _overview(runs: int) -> Iterator[tuple[Say, Say, Callable[[], None]]]:
 
 def _measured_before(folder: Path, settings: Settings) -> bool:
     try:
-        content = from_json((folder / FILE).read_text(encoding="utf-8"))
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return bool((content["version"], content["settings"]) == (VERSION, settings.of_result()))
     except (OSError, ValueError, LookupError, TypeError):  # missing, damaged, or another content
         return False

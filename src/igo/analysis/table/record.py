@@ -13,9 +13,8 @@ from igo.config import schema
 from igo.config.load import record_values
 from igo.config.settings import Setting
 from igo.ground.errors import UserError
-from igo.ground.files import from_json, read_bytes
-from igo.ground.words import leaves, printable
-from igo.runs.folder import check_unchanged, refuse_older, state_of
+from igo.ground.words import leaves
+from igo.runs.folder import check_unchanged, state_of
 
 Row = dict[str, Any]
 
@@ -53,17 +52,16 @@ def read_run(folder: Path) -> Row:
         settings if there is no folder yet (``new``), or if config.yaml cannot be read. Accuracies
         are shares of 1. ``images_per_second`` is the median over epochs.
     """
-    row: Row = {"run": printable(folder.name)}
+    row: Row = {"run": folder.name}
     if not folder.exists():
         return row | {"state": "new"}
     try:
         row |= _settings(_text(folder / "config.yaml"))
         status = _object(_text(folder / "status.json"), "status.json")
-        refuse_older(folder)
         check_unchanged(folder, status)
         data = status.get("data")
         if (row.get("dataset.file") or row.get("dataset.root")) and isinstance(data, dict):
-            row[FINGERPRINT] = printable(str(data.get("fingerprint")))
+            row[FINGERPRINT] = str(data.get("fingerprint"))
         row |= _status(status)  # before the records: a finished run has all of them
         if row["state"] == "running":
             row["state"] = state_of(folder)  # its process may be dead
@@ -81,15 +79,15 @@ def read_run(folder: Path) -> Row:
 def _last_line(path: Path) -> str | None:
     """The last line of a traceback, which says what went wrong."""
     try:
-        lines = read_bytes(path).decode(errors="replace").split("\n")
+        lines = path.read_bytes().decode(errors="replace").split("\n")
     except OSError:
         return None
-    return next((printable(line.strip()) for line in reversed(lines) if line.strip()), None)
+    return next((line.strip() for line in reversed(lines) if line.strip()), None)
 
 
 def _text(path: Path) -> str:
     try:
-        return read_bytes(path).decode()
+        return path.read_bytes().decode()
     except FileNotFoundError:
         raise UserError(f"{path.name} is missing") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -165,7 +163,7 @@ def _typed(value: object, kind: type, where: str) -> Any:
 
 def _object(text: str, where: str) -> Row:
     try:
-        content = from_json(text)
+        content = json.loads(text)
     except ValueError:
         content = None
     if not isinstance(content, dict):

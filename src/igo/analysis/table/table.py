@@ -24,8 +24,6 @@ FILES = ("table.csv", "table.parquet", "summary.csv")
 NAME_OF_DATA = (
     pl.coalesce("dataset.file", "dataset.root").first().str.extract("([^/]+)/*$").alias("data")
 )
-# After an apostrophe a spreadsheet takes a formula for text.
-NO_FORMULA = pl.col(pl.String).str.replace(r"^([=+\-@])", "'${1}")
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
@@ -148,8 +146,8 @@ def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
     paths = [folder / name for name in FILES]
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
-    summary = summarise(runs).with_columns(NO_FORMULA).write_csv()
-    table = runs.with_columns(NO_FORMULA).write_csv()
+    summary = summarise(runs).write_csv()
+    table = runs.write_csv()
     contents = (table.encode(), parquet.getvalue(), summary.encode())
     try:
         folder.mkdir(parents=True, exist_ok=True)
