@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -40,7 +42,15 @@ torch.set_num_threads(1)  # tests run side by side
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide GPUs from tests and from what they start, but for `make test-gpu`; hear Control-C."""
+    """Hide GPUs from tests and from what they start, but for `make test-gpu`; hear Control-C.
+
+    Nothing comes from or goes to the user's home, but to one for what comes before a test.
+    """
+    home = tempfile.mkdtemp(prefix="igo-home-")
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    for name in [name for name in os.environ if name.startswith("XDG_")]:
+        del os.environ[name]
+    os.environ["HOME"] = home
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # "make unit &" has it ignored
@@ -164,6 +174,13 @@ class Quiet:
 
 
 @pytest.fixture(autouse=True)
+def _place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test, and what it starts, writes into tmp_path. Its home is made by what needs one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture(autouse=True)
 def _settings_of_pytorch() -> Iterator[None]:
     """Threads, determinism and TF32 are after each test what they were before."""
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
@@ -205,7 +222,7 @@ def command(tmp_path: Path, *arguments: str) -> list[str]:
 def clean_environment(**changes: str) -> dict[str, str]:
     """The environment without the user's own W&B settings, one thread."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    return {**kept, "OMP_NUM_THREADS": "1", "HOME": "/nonexistent", **changes}
+    return {**kept, "OMP_NUM_THREADS": "1", **changes}
 
 
 def run_folder(tmp_path: Path) -> Path:

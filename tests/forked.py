@@ -141,6 +141,7 @@ class Forge:
         folder.mkdir(parents=True, exist_ok=True)
         cpu = server().Array("d", ranks, lock=False)
         group = _group(ranks) if ranks > 1 else {}
+        environment.setdefault("HOME", os.environ["HOME"])  # the test's, not the server's
         files, processes = [], []
         for rank in range(ranks):
             named = group | dict.fromkeys(("RANK", "LOCAL_RANK"), str(rank)) if group else {}

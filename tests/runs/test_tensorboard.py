@@ -50,7 +50,7 @@ def test_a_run_that_finished_without_it_is_shown_too(tmp_path: Path) -> None:
 def test_without_its_package_nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ConfigError, match=r"tracking\.tool=tensorboard .*pip install tensorboard"):
-        loggers.check(configure("tracking=tensorboard").tracking)
+        loggers.check(configure("tracking=tensorboard"))
 
 
 def test_training_ends_when_its_folder_cannot_be_written(tmp_path: Path) -> None:

@@ -154,6 +154,22 @@ def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -
     assert_key_is_nowhere(tmp_path)
 
 
+@pytest.mark.parametrize("mode", ["offline", "online"])
+def test_without_a_home_that_can_be_written_a_run_is_quiet_and_whole(
+    mode: str, tmp_path: Path
+) -> None:
+    with WandbServer() as server:
+        away = {**server.online, "WANDB_MODE": mode, "HOME": "/proc/nowhere"}
+        assert forge.run(tmp_path, *TINY, **away).good().stderr == ""
+        (folder,) = (tmp_path / "runs" / "wandb").glob("*run-*-*")
+        assert_rows(history(folder), records(run_folder(tmp_path), timings=True))
+        if mode == "offline":
+            away |= server.online
+            assert forge.run(tmp_path, command="sync", **away).good().stderr == ""
+    (run,) = server.runs.values()
+    assert run.received == EPOCHS
+
+
 @contextmanager
 def when_rows_are_there(server: WandbServer, rows: int, act: Callable[[], None]) -> Iterator[None]:
     """While the body runs: do something as soon as the server has so many rows of a run."""

@@ -1,6 +1,6 @@
 """Loggers, one for each value of tracking.tool. They get each record that the run folder gets.
 
-A logger is a module with two functions. ``check(tracking)`` raises a UserError, before any compute,
+A logger is a module with two functions. ``check(config)`` raises a UserError, before any compute,
 if the logger cannot log. ``start(config, folder, records, warn)`` returns a Tracker that has the
 records of the complete epochs, however often the run was killed.
 """
@@ -90,10 +90,10 @@ class OpeningTracker(Tracker):
             self._warn_of(error)
 
 
-def check(tracking: TrackingConfig) -> None:
+def check(config: Config) -> None:
     """Raise a UserError if the configured logger cannot log."""
-    if tracking.tool != "none":
-        _module(tracking).check(tracking)
+    if config.tracking.tool != "none":
+        _module(config.tracking).check(config)
 
 
 def start(

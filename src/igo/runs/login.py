@@ -13,6 +13,12 @@ from igo.ground.errors import UserError
 LOCAL_SETTINGS = ("entity", "project", "mode", "disabled")  # allowed in a folder's W&B file
 
 
+def leave_the_home(root: Path) -> None:
+    """W&B, which is not started yet, writes into root/wandb: a node's home may be read-only."""
+    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # what waits to be sent
+    os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # its server's log
+
+
 def knows_key() -> bool:
     """Whether there is a key to log in with; no server is asked."""
     import wandb

@@ -129,7 +129,7 @@ def _log_finished(config: Config, folder: RunFolder, terminal: Terminal) -> None
     from igo.runs import tracking
 
     if tracking.sweep_run() or config.tracking.tool == "tensorboard":
-        loggers.check(config.tracking)
+        loggers.check(config)
         with folder.held():
             loggers.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
 
@@ -143,7 +143,7 @@ def _recording(
 
     if ranks.first:
         check_can_be_made(folder.path)
-        loggers.check(config.tracking)
+        loggers.check(config)
     training = assemble.prepare(config, plan, ranks)
     terminal.say(f"run {folder.path}")  # now that it can begin
     if training.engine.note:

@@ -67,6 +67,7 @@ def run(composed: DictConfig) -> None:
     if not ids:
         terminal.say(f"nothing to send: W&B has every run of {root / 'wandb'}")
         return
+    login.leave_the_home(root)
     _log_in()
     for number, run_id in enumerate(ids, 1):
         folder = owners.get(run_id)

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from igo.config.schema import Config, TrackingConfig
+from igo.config.schema import Config
 from igo.ground.errors import ConfigError, first_line
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
@@ -41,11 +41,11 @@ class TensorBoard(Tracker):
         self._writer.close()
 
 
-def check(tracking: TrackingConfig) -> None:
+def check(config: Config) -> None:
     """Raise a ConfigError if TensorBoard is not installed."""
     if importlib.util.find_spec("tensorboard") is None:
         allowed = "TensorBoard is not installed; pip install tensorboard, or use tracking=wandb"
-        raise ConfigError("tracking.tool", tracking.tool, allowed)
+        raise ConfigError("tracking.tool", config.tracking.tool, allowed)
 
 
 def start(

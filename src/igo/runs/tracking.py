@@ -15,12 +15,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
-from igo.config.schema import Config, TrackingConfig
+from igo.config.schema import Config
 from igo.ground.errors import ConfigError, first_line
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.loggers import OpeningTracker, Tracker
-from igo.runs.login import knows_key
+from igo.runs.login import knows_key, leave_the_home
 from igo.runs.wandb_files import folders_of, history, mark_sent
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
@@ -34,9 +34,10 @@ def sweep_run() -> str | None:
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
 
 
-def check(tracking: TrackingConfig) -> None:
+def check(config: Config) -> None:
     """Raise a ConfigError if an online run has no key to log in with."""
-    if tracking.mode == "online" and not knows_key():
+    leave_the_home(Path(config.runs_dir).resolve())
+    if config.tracking.mode == "online" and not knows_key():
         raise ConfigError(
             "tracking.mode", "online", "no W&B key is known here; run `wandb login`, set"
             " WANDB_API_KEY, or use tracking.mode=offline and `make sync` later"
@@ -189,7 +190,6 @@ def open_run(mode: Literal["online", "offline"], root: Path, arguments: Mapping[
     """
     import wandb
 
-    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # what waits there to be sent
     settings = wandb.Settings(
         silent=True,
         console="off",
