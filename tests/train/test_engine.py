@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 
 import pytest
-import rates
 import rounding
 import torch
 import torch.nn.functional as F
@@ -91,8 +90,7 @@ def test_evaluation_divides_sums_over_samples_by_samples(b: int, micro: int, dev
 def test_a_step_returns_sums_at_the_parameters_before_it(micro: int, device: str) -> None:
     run = build(device, micro=micro)
     network = run.prepare(plain_network())
-    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters(), 0.1)
-    rates.put(optimizer, 0.5)
+    optimizer = optim.build(OptimizerConfig("sgd"), network.parameters(), 0.5)
     totals = run.step(network, optimizer, samples(23, device))
     loss, correct = one_by_one(plain_network(), *samples(23))
     assert totals.tolist() == pytest.approx([loss, correct], rel=rounding.bound(*LOGITS, 23))
@@ -189,7 +187,6 @@ def test_every_precision_trains(name: str, precision: str, device: str) -> None:
     network = run.prepare(normed_network())
     momentum = 0.0 if name == "sgd" else 0.5
     optimizer = optim.build(OptimizerConfig(name, momentum), network.parameters(), 0.1)
-    rates.put(optimizer, 0.1)
     losses = [float(run.step(network, optimizer, samples(16, device))[0]) for _ in range(20)]
     assert all(map(math.isfinite, losses))
     assert losses[-1] < 0.5 * losses[0]
@@ -203,7 +200,6 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
     run = build(device, "fp16")
     network = run.prepare(plain_network())
     optimizer = optim.build(OptimizerConfig("shb", momentum), network.parameters(), 0.1)
-    rates.put(optimizer, 0.1)
     before = [p.detach().clone() for p in network.parameters()]
     scale = run.scaler.get_scale()
     images, labels = samples(8, device)
@@ -306,7 +302,6 @@ def test_the_same_seed_gives_the_same_bits(precision: str, device: str) -> None:
         run = build(device, precision)
         network = run.prepare(normed_network())
         optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
-        rates.put(optimizer, 0.1)
         for _ in range(3):
             run.step(network, optimizer, samples(32, device))
         ends.append(torch.cat([p.detach().flatten() for p in network.parameters()]))

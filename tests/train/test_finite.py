@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import rates
 import torch
 import torch.nn.functional as F
 from conftest import TINY, configure, status
@@ -41,7 +40,6 @@ def test_updates_are_those_of_plain_pytorch_to_the_bit() -> None:
     run = engine.build(engine.EngineConfig(device="cpu", precision="fp32"))
     network, plain = network_of(), network_of()
     optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
-    rates.put(optimizer, 0.1, 0.9)
     theirs = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, fused=True)
     for seed in range(5):
         images, labels = samples(seed)

@@ -11,7 +11,6 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import rates
 import torch
 from conftest import ROOT, python
 from torch import Tensor, nn
@@ -83,8 +82,7 @@ def train_narrow_models(steps: int) -> None:
     for precision, network in product(("fp32", "auto") if fast else ("fp32",), _narrow_models()):
         run = _engine(precision, threads=1)
         prepared = run.prepare(network)
-        optimizer = optim.build(OptimizerConfig("sgd"), prepared.parameters(), 0.1)
-        rates.put(optimizer, 0.01)
+        optimizer = optim.build(OptimizerConfig("sgd"), prepared.parameters(), 0.01)
         for _ in range(steps):
             images = torch.randn(2, 1, SIDE, SIDE).to(memory_format=torch.channels_last)
             totals = run.step(prepared, optimizer, (images, torch.randint(10, (2,))))
