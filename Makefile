@@ -11,6 +11,11 @@ LAUNCHER ?= local
 RUNS   ?= runs
 OUT    ?= report
 
+# What else is on make's command line are settings of the program: make train seed=4 epochs=5
+OURS   := PYTHON VENV BIN READY SHELL ARGS SWEEP LAUNCHER RUNS OUT QUICK ROW SEEDS
+given   = $(filter command,$(firstword $(origin $1)))
+override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
+
 .DEFAULT_GOAL := help
 .PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples coverage mutants study reproduce reproducible docs lock clean
 
@@ -19,9 +24,9 @@ help:  ## list every target
 
 setup: $(READY)-train  ## make .venv with this package and its locked dependencies
 
-# requirements/ has a lock for each purpose: train (all programs), dev, bench, examples, docs. The
-# targets install the locks that they need. torch and torchvision are in no lock, because their
-# builds differ by machine: pip chooses them and what they require, such as CUDA's libraries.
+# requirements/ has two locks: train for the programs, dev for all else. torch and torchvision are in
+# no lock, because their builds differ by machine: pip chooses them and what they require, such as
+# CUDA's libraries.
 # pip prints nothing or too much: progress.py shows only the lines on its progress.
 PIP    := set -o pipefail; $(BIN)/pip install --disable-pip-version-check --progress-bar off
 FAR    := $(BIN)/python requirements/progress.py
@@ -31,17 +36,17 @@ $(READY)-train: requirements/train.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"error: Python >= 3.11 is needed, {v[0]}.{v[1]} was found; say which with: make setup PYTHON=python3.11")'
 	@test -x $(BIN)/python || { echo "$(VENV): made by $$($(PYTHON) --version)"; $(PYTHON) -m venv $(VENV); }
 	$(locked)
-	@echo "$(VENV): torch, torchvision and this package"; $(PIP) -e '.[train,report,search,dashboard]' | $(FAR)
+	@echo "$(VENV): torch, torchvision and this package"; $(PIP) -e '.[train,report,dashboard]' | $(FAR)
 	@touch $@
 
-$(READY)-%: requirements/%.lock $(READY)-train
+$(READY)-dev: requirements/dev.lock $(READY)-train
 	$(locked)
 	@touch $@
 
-train: setup  ## train a small ResNet on digits (more: make train ARGS="dataset=fashion_mnist epochs=5")
+train: setup  ## train a small ResNet on digits (more: make train dataset=fashion_mnist epochs=5)
 	$(BIN)/python src/train.py schedule=graduated p=0.5 $(ARGS)
 
-sweep: setup  ## train many runs; finished ones are skipped (SWEEP=methods LAUNCHER=slurm ARGS="seed=0,1"; files in launch/sweep)
+sweep: setup  ## train many runs; finished ones are skipped (SWEEP=methods LAUNCHER=slurm seed=0,1; files in launch/sweep)
 	$(BIN)/python src/train.py -m sweep=$(SWEEP) hydra/launcher=$(LAUNCHER) $(ARGS)
 
 sweep-status: setup  ## state of the newest sweep (another: SWEEP=methods, or its whole name)
@@ -77,10 +82,10 @@ noise: setup  ## studies of the noise, into results/noise: minutes on one free c
 theory: setup  ## figures and tables of the theory, into results/theory (ARGS="study=nice")
 	OMP_NUM_THREADS=1 $(BIN)/python -m lab.theory $(ARGS)
 
-bench: $(READY)-bench  ## compare speed with a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
+bench: $(READY)-dev  ## compare speed with a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
-bench-lesser: $(READY)-bench  ## make bench as on a CPU without AVX512 (ARGS="resnet18-128 small-32")
+bench-lesser: $(READY)-dev  ## make bench as on a CPU without AVX512 (ARGS="resnet18-128 small-32")
 	$(LESSER) $(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
 gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
@@ -116,10 +121,10 @@ test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 test-gpu: $(READY)-dev  ## the tests that need a GPU
 	$(PYTEST) -n 0 -m gpu $(ARGS)
 
-test-slow: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## the tests that are too long for make test: sweeps, studies, README's commands, the site, W&B agents, the report in a browser
+test-slow: $(READY)-dev  ## the tests that are too long for make test: sweeps, studies, README's commands, the site, W&B agents, the report in a browser
 	$(PYTEST) $(LONG) -m slow $(ARGS)
 
-test-long: $(READY)-dev $(READY)-bench  ## the tests that take longer than CI has: Fashion-MNIST to 90 %, all theory, half an hour
+test-long: $(READY)-dev  ## the tests that take longer than CI has: Fashion-MNIST to 90 %, all theory, half an hour
 	$(PYTEST) $(LONG) -m long $(ARGS)
 
 test-faults: $(READY)-dev  ## kill runs, fill disks, damage files, cut off W&B; prints a tally, about 10 minutes
@@ -129,11 +134,11 @@ test-slurm: $(READY)-dev  ## sweeps on a real SLURM daemon, which is installed i
 	tests/slurm/install.sh
 	$(PYTEST) -n 0 $(LONG) -m slurm tests/slurm $(ARGS)
 
-examples: $(READY)-dev $(READY)-examples  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
+examples: $(READY)-dev  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
 	$(PYTEST) $(LONG) -m examples tests/project/test_examples.py tests/adapters $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
-coverage: $(READY)-dev $(READY)-bench $(READY)-examples $(READY)-docs  ## line coverage of src/igo and lab by all tests but faults, slurm and gpu, and by the programs that they start: an hour
+coverage: $(READY)-dev  ## line coverage of src/igo and lab by all tests but faults, slurm and gpu, and by the programs that they start: an hour
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet
@@ -152,10 +157,10 @@ reproduce: setup  ## run one row of the results again with other seeds and judge
 reproducible: setup  ## measure reproducibility: same seed, different threads, micro-batches or devices
 	$(BIN)/python -m benchmarks.reproducible $(ARGS)
 
-docs: $(READY)-examples $(READY)-docs  ## the site into build/site: pages whose code runs, API reference, results (open build/site/index.html)
+docs: $(READY)-dev  ## the site into build/site: pages whose code runs, API reference, results (open build/site/index.html)
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/site $(ARGS)
 
-lock: $(READY)-dev  ## lock the newest versions of all dependencies into requirements/ (ARGS=--no-upgrade: only missing ones; --dry-run: print the calls)
+lock: $(READY)-dev  ## lock the newest versions of all dependencies into requirements/ (ARGS=--no-upgrade: only missing ones)
 	VENV=$(VENV) requirements/lock.sh $(ARGS)
 
 clean:  ## remove .venv and caches; runs/ and data/ stay

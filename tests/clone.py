@@ -31,7 +31,7 @@ def clone(place: Path) -> Path:
     """The sources in a folder, whose .venv is this interpreter's."""
     copy_sources(place)
     (place / ".venv").symlink_to(sys.prefix)
-    for purpose in ("train", "dev", "bench", "examples", "docs"):
+    for purpose in ("train", "dev"):
         (place / f".ready-{purpose}").touch()  # newer than the locks: make installs nothing
     return place
 

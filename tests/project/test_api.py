@@ -18,7 +18,7 @@ FIVE_LINES = """
 import sys
 
 absent = {"hydra", "omegaconf", "wandb", "timm", "sklearn", "rich", "torchvision", "polars",
-          "matplotlib", "submitit", "PIL", "cma", "jinja2", "lightning", "transformers",
+          "matplotlib", "submitit", "PIL", "jinja2", "lightning", "transformers",
           "accelerate"}
 
 sys.modules |= dict.fromkeys(absent)  # as if these were not installed: importing one fails

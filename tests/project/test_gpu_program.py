@@ -29,7 +29,7 @@ NEEDED = (
 )  # fmt: skip
 
 NOT_THERE = (
-    "wandb", "polars", "cma", "timm", "sklearn", "matplotlib", "lightning", "submitit",
+    "wandb", "polars", "timm", "sklearn", "matplotlib", "lightning", "submitit",
 )  # fmt: skip
 
 

@@ -89,14 +89,11 @@ def test_alone_it_imports_and_says_what_its_programs_need(empty: Path, tmp_path:
 def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
-        (metadata,) = (file.read(name).decode() for name in names if name.endswith("/METADATA"))
     assert "igo/conf/config.yaml" in names
     assert {name.split("/")[0] for name in names if name.endswith(".py")} == {
         "hydra_plugins", "igo",
     }  # fmt: skip
     assert [name for name in names if "theory" in name or "noise_study" in name] == []
-    cma = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: cma")]
-    assert [line.endswith('extra == "lab"') for line in cma] == [True]
 
 
 def test_help_is_read_from_its_own_configuration(full: Path, tmp_path: Path) -> None:
