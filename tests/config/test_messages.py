@@ -45,7 +45,6 @@ ALONE = {  # a setting, and values just outside of what it may be
     "dataset.classes": "1",
     "dataset.channels": "0",
     "dataset.image_size": "0",
-    "dataset.test_samples": "0",
     "dataset.samples": "1",
     "dataset.augment.crop": "8 -1",
     "dataset.augment.rotation": "181 -1",

@@ -38,7 +38,7 @@ WITHOUT_EFFECT = {
     "engine.device", "engine.threads", "engine.deterministic", "engine.background",
     "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
     "tracking.group", "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
-    "save_model", "tracking.artifact", "dataset.root", "dataset.file", "dataset.test_samples",
+    "save_model", "tracking.artifact", "dataset.root", "dataset.file",
     "dataset.cache",  # of imagenet alone
     "p",  # as written; where a profile uses it, schedule.p has its value
 }  # fmt: skip

@@ -5,23 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import TINY, assert_equal, configure, records, run_folder
 from forked import Death, forge
-from test_own_data import write_npz
 from test_report import methods, only, read
 from trained import prepared, timeless, train
 
 from igo.analysis.table import table
-from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError
 from igo.report import curves
-from igo.runs import epoch_line, plan_table
+from igo.runs import epoch_line
 from igo.runs.folder import signature
-from igo.train import engine
 from igo.train.state import Progress, Training
 
 RUN = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
@@ -48,72 +43,6 @@ def test_training_has_the_same_bits(every: int, evaluated: list[int]) -> None:
 def test_every_epoch_is_the_neutral_value() -> None:
     names = [signature(configure(*RUN, *more)) for more in ((), ("evaluate_every=1",))]
     assert names[0] == names[1] != signature(configure(*RUN, "evaluate_every=2"))
-
-
-@pytest.mark.parametrize("epochs", [1, 2, 7, 30, 200])
-@pytest.mark.parametrize("samples", [10, 240, 1000, 1437])
-@pytest.mark.parametrize("tests", [1, 900, 1001, 2000, 7000])
-def test_auto_evaluates_as_often_as_a_twentieth_of_the_time_allows(
-    epochs: int, samples: int, tests: int
-) -> None:
-    """Evaluating an image takes a quarter of training on it; this counts the evaluations."""
-    config = configure(f"dataset.samples={samples}", f"dataset.test_samples={tests}",
-                         f"epochs={epochs}", "batch_size=8")  # fmt: skip
-
-    def evaluations(every: int) -> int:
-        return sum(epoch % every == 0 or epoch == epochs for epoch in range(1, epochs + 1))
-
-    def allowed(every: int) -> bool:
-        return 0.25 * tests * evaluations(every) <= 0.05 * samples * epochs * (1 + 1e-12)
-
-    every = int(config.evaluate_every)
-    if tests <= 1000:
-        assert every == 1
-    elif allowed(epochs):
-        assert every == min(candidate for candidate in range(1, epochs + 1) if allowed(candidate))
-    else:
-        assert evaluations(every) == 1
-
-
-def test_auto_counts_held_out_images_and_is_recorded_as_a_number() -> None:
-    held = ("dataset.samples=1400", "dataset.validation=0.5", "dataset.test_samples=700")
-    config = configure(*held, "epochs=20", "evaluate_every=auto")
-    assert config.evaluate_every == 10  # 0.25 · 1,400 · 2 of 700 · 20 is 5 %
-    (note,) = (note for note in plan_table.notes(config, make_plan(config)) if "evaluated" in note)
-    assert "every 10 epochs" in note
-    typed = configure(*held, "epochs=20", "evaluate_every=10")
-    assert signature(typed) == signature(config)
-
-
-def test_evaluations_in_training_are_those_of_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[int] = []
-    real = engine.Engine.evaluate
-
-    def counted(self: engine.Engine, *args: Any) -> tuple[float, float]:
-        calls.append(1)
-        return real(self, *args)
-
-    monkeypatch.setattr(engine.Engine, "evaluate", counted)
-    finished(configure(*TINY, "epochs=9", "dataset.test_samples=60"))
-    assert len(calls) == 9
-    calls.clear()
-    _, progress = finished(
-        configure(*TINY, "dataset.samples=1280", "batch_size=320", "epochs=9",
-                    "dataset.test_samples=1200", "noise.online=0")
-    )  # fmt: skip
-    assert len(calls) == 1  # 1,280 · 9 // (5 · 1,200)
-    assert progress.records[-1]["test/accuracy"] is not None
-
-
-@pytest.mark.parametrize(
-    "choice",
-    [f"dataset={name}" for name in ("digits", "fashion_mnist", "cifar10", "cifar100", "imagenet")]
-    + [f"experiment={name}" for name in ("fashion_mnist", "study_fashion_mnist", "study_digits")],
-)
-def test_whole_data_sets_are_evaluated_after_every_epoch(choice: str) -> None:
-    """So that runs of them have the names of before."""
-    model = () if "experiment" in choice else ("model=resnet18", "model.stem=cifar")
-    assert configure(choice, *model).evaluate_every == 1
 
 
 def test_a_line_has_a_dash_for_it() -> None:
@@ -155,16 +84,6 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
     drawn = curves._series(results, family, tuple(family.settings), "test/accuracy")
     assert [curve.x["epochs"] for curve in drawn] == [[2, 3]] * 4
     assert all(value is not None for curve in drawn for value in curve.y)
-
-
-def test_auto_counts_the_test_images_of_own_data(tmp_path: Path) -> None:
-    file = write_npz(tmp_path / "mine.npz", n=1000, shape=(4, 4), test=2000)
-    typed = ("dataset=arrays", f"dataset.file={file}", "epochs=20")
-    config = configure(*typed)
-    assert (config.dataset.test_samples, config.evaluate_every) == (2000, 10)
-    assert configure(*typed, "evaluate_every=3").evaluate_every == 3
-    with pytest.raises(ConfigError, match=r"test_samples=2001 .*arrays has 2000"):
-        configure(*typed, "dataset.test_samples=2001")
 
 
 def test_runs_evaluated_at_other_epochs_are_of_one_setting(tmp_path: Path) -> None:

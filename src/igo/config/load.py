@@ -77,8 +77,6 @@ def _find_facts(values: Any) -> None:
     if not isinstance(dataset, dict) or str(dataset.get("name")) not in readers.READERS:
         return
     unknown = [name for name in facts.NAMES if dataset.get(name) is None]
-    if unknown == ["test_samples"]:  # a record of an earlier version; it needs no file
-        return
     paths = [values.get("data_dir"), dataset.get("root") or "", dataset.get("file") or ""]
     numbers = [dataset.get(name) for name in ("image_size", "channels")]
     right_types = all(isinstance(path, str) for path in paths)
@@ -88,10 +86,9 @@ def _find_facts(values: Any) -> None:
     data_dir, root, file = (Path(path) if path else None for path in paths)
     place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
     facts_of_files = facts.find(dataset["name"], place)
-    for name in ("samples", "test_samples"):
-        number, available = dataset.get(name), facts_of_files[name]
-        if _is_size(number) and number > available:
-            raise ConfigError(f"dataset.{name}", number, f"{dataset['name']} has {available}")
+    number, available = dataset.get("samples"), facts_of_files["samples"]
+    if _is_size(number) and number > available:
+        raise ConfigError("dataset.samples", number, f"{dataset['name']} has {available}")
     dataset |= {name: facts_of_files[name] for name in unknown}
 
 

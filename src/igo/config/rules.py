@@ -15,7 +15,6 @@ from igo.config.schema import (
     Config,
     DatasetConfig,
     held_out,
-    total_epochs,
     training_samples,
 )
 from igo.config.settings import value_of
@@ -39,13 +38,8 @@ def _model_parts() -> dict[str, set[str]]:
 MODEL_PARTS = _model_parts()
 
 WORDS = (  # allowed in place of a number
-    ("engine.threads", "auto"), ("schedule.noise_exponent", "measured"), ("evaluate_every", "auto"),
+    ("engine.threads", "auto"), ("schedule.noise_exponent", "measured"),
 )  # fmt: skip
-
-# Evaluating an image takes at most a quarter of the time of training on one (docs/performance.md).
-# So evaluating a fifth as many images as are trained on takes at most 5 % of that time.
-TRAINED_PER_EVALUATED = 5
-FEW = 1000  # images; evaluating so few after each epoch takes a fraction of a second
 
 
 def check(setting: str, value: Any, notes: Declared) -> None:
@@ -99,8 +93,6 @@ def complete(config: Config, typed: Collection[str]) -> None:
     schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
-    if config.evaluate_every == "auto":
-        config.evaluate_every = _epochs_between_evaluations(config)
     if schedule.profile == "constant":
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
@@ -113,16 +105,6 @@ def complete(config: Config, typed: Collection[str]) -> None:
             _follow_kappa_lambda(config, typed)
         elif schedule.gamma is None:
             schedule.gamma = methods.GAMMA
-
-
-def _epochs_between_evaluations(config: Config) -> int:
-    """The smallest interval that keeps to TRAINED_PER_EVALUATED; the last epoch counts as well."""
-    images = (config.dataset.test_samples or 0) + held_out(config.dataset)
-    if images <= FEW:
-        return 1
-    epochs = total_epochs(config)
-    affordable = epochs * training_samples(config) // (TRAINED_PER_EVALUATED * images)
-    return math.ceil(epochs / max(affordable, 1))
 
 
 def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:

@@ -20,7 +20,6 @@ from igo.method.profiles import PROFILES
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, at_least, within
 
 BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
-EPOCHS_OR_AUTO: Rule = (lambda e: e >= 1, "it must be auto, or 1 or more")
 DEGREES: Rule = (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees")
 SHARE: Rule = (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]")
 TWO = at_least(2)
@@ -58,7 +57,6 @@ class DatasetConfig:
     samples: Annotated[int, TWO, "images"]
     mean: list[float]
     std: list[float]
-    test_samples: Annotated[int | None, AT_LEAST_ONE] = None
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     workers: Annotated[int | None, within(0, 1024)] = None
     cache: bool = False
@@ -185,7 +183,7 @@ class Config:
     split: Annotated[float, RULES["split"]] = 0.5
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
-    evaluate_every: Annotated[int | str, EPOCHS_OR_AUTO] = 1  # a number, once it is loaded
+    evaluate_every: Annotated[int, AT_LEAST_ONE] = 1
     learning_rate: Annotated[float, RULES["learning_rate"], "η₁"] = 0.1
     batch_size: Annotated[int, RULES["batch_size"], "b₁"] = 32
     max_batch_size: Annotated[int | None, RULES["max_batch_size"], "b max"] = None
@@ -207,7 +205,7 @@ RULE = 2
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
     "engine.device", "engine.threads", "engine.deterministic", "engine.background",
-    "dataset.test_samples", "dataset.workers", "dataset.root", "dataset.file",
+    "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 
 

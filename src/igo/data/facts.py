@@ -11,7 +11,7 @@ from igo.data import class_folders, readers
 from igo.data.cache import Facts, remembered
 from igo.data.source import Place
 
-NAMES = ("classes", "channels", "image_size", "samples", "test_samples", "mean", "std")
+NAMES = ("classes", "channels", "image_size", "samples", "mean", "std")
 
 
 def find(name: str, place: Place) -> Facts:
@@ -31,7 +31,7 @@ def find(name: str, place: Place) -> Facts:
         train, test = readers.read(name, place, source)
         classes = int(max(train.labels.max(), test.labels.max())) + 1
         _, size, _, channels = train.images.shape
-        sizes = classes, channels, size, len(train.labels), len(test.labels)
+        sizes = classes, channels, size, len(train.labels)
         return dict(zip(NAMES, (*sizes, *moments([train.images])), strict=True))
 
     return remembered(place.cache, f"{name}-facts", parts, of_arrays)
@@ -39,7 +39,7 @@ def find(name: str, place: Place) -> Facts:
 
 def _of_folder(images: class_folders.Images) -> Facts:
     size, channels = images.form
-    sizes = len(images.classes), channels, size, len(images.train), len(images.test)
+    sizes = len(images.classes), channels, size, len(images.train)
     resized = (image for image, _ in images.resized(images.sample()))
     return dict(zip(NAMES, (*sizes, *moments(resized)), strict=True))
 

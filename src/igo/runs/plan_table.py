@@ -71,7 +71,7 @@ def title(config: Config, plan: Plan) -> str:
 def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
-             _cap(config, plan), _evaluated(config, plan),
+             _cap(config, plan),
              optimizer_rules.why_null(config.optimizer)]  # fmt: skip
     if config.optimizer.decay_momentum:
         texts.append(
@@ -137,14 +137,6 @@ def _cap(config: Config, plan: Plan) -> str:
     limit = config.max_batch_size
     cap = f"n = {plan.n:,}" if limit is None else f"max_batch_size={limit:,}"
     return f"b meets its cap, {cap}, in stage {meets}: from there on η carries the whole decay"
-
-
-def _evaluated(config: Config, plan: Plan) -> str:
-    every = int(config.evaluate_every)
-    if every == 1 or plan.epochs == 1:
-        return ""
-    often = f"every {every} epochs and " if every < plan.epochs else ""
-    return f"evaluated {often}after the last epoch; evaluate_every=1: after each"
 
 
 def _rate(rate: float | None) -> str:

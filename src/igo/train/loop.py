@@ -121,7 +121,7 @@ def _evaluate(run: Training, epoch: int) -> Record:
 
     Both are None in an epoch that is not evaluated. The last epoch always is.
     """
-    due = epoch % int(run.config.evaluate_every) == 0 or epoch == run.plan.epochs
+    due = epoch % run.config.evaluate_every == 0 or epoch == run.plan.epochs
     splits = {"test": run.data.test_batches}
     if run.config.dataset.validation:
         splits["validation"] = run.data.validation_batches
