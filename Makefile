@@ -17,7 +17,7 @@ given   = $(filter command,$(firstword $(origin $1)))
 override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples coverage mutants study reproduce reproducible docs lock clean
+.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples coverage mutants study reproduce docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -82,7 +82,7 @@ noise: setup  ## studies of the noise, into results/noise: minutes on one free c
 theory: setup  ## figures and tables of the theory, into results/theory (ARGS="study=nice")
 	OMP_NUM_THREADS=1 $(BIN)/python -m lab.theory $(ARGS)
 
-bench: $(READY)-dev  ## compare speed with a plain script, Lightning, timm and the bare limit (QUICK=1: a short form)
+bench: $(READY)-dev  ## compare speed with a plain script, Lightning and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
 bench-lesser: $(READY)-dev  ## make bench as on a CPU without AVX512 (ARGS="resnet18-128 small-32")
@@ -153,9 +153,6 @@ study: setup  ## write results/rows.yaml and the tables of README.md and results
 
 reproduce: setup  ## run one row of the results again with other seeds and judge it (ROW=a_method2 SEEDS=8)
 	$(BIN)/python -m lab.study reproduce $(ROW) $(SEEDS)
-
-reproducible: setup  ## measure reproducibility: same seed, different threads, micro-batches or devices
-	$(BIN)/python -m benchmarks.reproducible $(ARGS)
 
 docs: $(READY)-dev  ## the site into build/site: pages whose code runs, API reference, results (open build/site/index.html)
 	OMP_NUM_THREADS=1 $(BIN)/sphinx-build --fail-on-warning --keep-going --quiet -c docs . build/site $(ARGS)

@@ -1,7 +1,7 @@
 """What `make bench` runs: other ways to do this work and this project, side by side.
 
-One file an idea. Contenders: plain, lightning_trainer, timm_pieces, ours, steady, bare.
-cells says what is trained, worker and rounds take turns and time, startup, parallel, apart and
-growth measure what a training step does not show, report writes results/.
+One file an idea. Contenders: plain, lightning_trainer, ours, bare.
+cells says what is trained, worker and rounds take turns and time, startup measures the time to the
+first update, report writes results/.
 `python -m benchmarks.run`.
 """

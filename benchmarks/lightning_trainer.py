@@ -26,7 +26,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     device, autocast = peers.device_and_precision(config)
     plan = make_plan(config)
     batches = peers.EpochBatches(config)
-    loader = peers.loader(config, batches, peers.to_float(config.dataset), collate=None)
+    loader = peers.loader(config, batches, peers.to_float(config.dataset))
     network: Any = peers.network(config).to(memory_format=torch.channels_last)
     trainer = lightning.Trainer(
         max_epochs=plan.epochs,

@@ -1,7 +1,7 @@
 """(d) This project: igo.runs.assemble and igo.train.loop as in a run, with the progress bar.
 
 The seconds are those of the epoch's updates in its record: from the permutation until the last
-result is read from the device. apart.py measures C², evaluation and the record.
+result is read from the device. C², evaluation and the record are not in them.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from igo.train import loop
 from igo.train.state import Progress
 
 
-def train(config: Config, turns: Turns, every: int = 1) -> nn.Module:
-    """Train; each ``every``-th epoch is a turn of the benchmark."""
+def train(config: Config, turns: Turns) -> nn.Module:
     plan = make_plan(config)
     training = assemble.prepare(config, plan)
 
     def epoch_done(record: Record) -> None:
-        if record["epoch"] % every:
-            return
         seconds = plan.n / record["images_per_second"]
         turns.end(plan.n, record["train/loss"], seconds)
         if record["epoch"] < plan.epochs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -54,9 +54,7 @@ class EpochBatches:
         return self.count
 
 
-def loader(
-    config: Config, sampler: EpochBatches, finish: list[Any], collate: Callable[..., Any] | None
-) -> DataLoader[Any]:
+def loader(config: Config, sampler: EpochBatches, finish: list[Any]) -> DataLoader[Any]:
     """PyTorch's DataLoader by its tuning guide: persistent workers, pinned memory on a GPU."""
     return DataLoader(
         training_images(config, finish),
@@ -64,7 +62,6 @@ def loader(
         num_workers=min(os.cpu_count() or 1, 8),
         persistent_workers=True,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=collate,
     )
 
 

@@ -17,7 +17,7 @@ def train(config: Config, turns: Turns) -> nn.Module:
     criterion = nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(network.parameters(), lr=config.learning_rate)
     batches = peers.EpochBatches(config)
-    loader = peers.loader(config, batches, peers.to_float(config.dataset), collate=None)
+    loader = peers.loader(config, batches, peers.to_float(config.dataset))
     network.train()
     plan = make_plan(config)
     for epoch in range(1, plan.epochs + 1):

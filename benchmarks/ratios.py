@@ -40,10 +40,8 @@ class Target:
 TARGETS = (
     Target("", "bare", 0.95, hardware="cpu"),
     Target("", "lightning_trainer", 1.0),
-    Target("", "timm_pieces", 1.0),
     Target("resnet18-128", "plain", 2.3, hardware="cpu"),
     Target("small-32", "plain", 2.0, hardware="cpu"),
-    Target("graduated", "steady", 1 / 1.03),
     *(Target(cell, "bare", 0.9, hardware="cuda") for cell in ("resnet18-32", "small-32")),
     *(
         Target(cell, "bare", 0.95, hardware="cuda")

@@ -23,15 +23,13 @@ from benchmarks.ratios import Row, Spread
 from igo.ground.files import write_atomically
 
 RESULTS = Path(__file__).parent / "results"
-PACKAGES = ("igo", "torch", "torchvision", "lightning", "timm", "numpy", "pillow", "wandb")
+PACKAGES = ("igo", "torch", "torchvision", "lightning", "numpy", "pillow", "wandb")
 NOTE = (
     "Real images: Fashion-MNIST; the resnet18 cells read it in CIFAR-100's file format, resized to"
     " 32x32x3 with its own ten labels. The peers' workers outlive a change of batch size. A turn is"
     " an epoch of a part of the data; ratios are taken within a round."
 )
-COLOURS = {"plain": "#0072B2", "lightning_trainer": "#E69F00", "timm_pieces": "#CC79A7",
-           "ours": "#D55E00", "steady": "#56B4E9",
-           "bare": "#777777"}  # fmt: skip
+COLOURS = {"plain": "#0072B2", "lightning_trainer": "#E69F00", "ours": "#D55E00", "bare": "#777777"}
 
 
 def facts(command: str) -> Row:

@@ -14,7 +14,7 @@ from benchmarks.worker import Turn, serve
 from igo.ground.errors import UserError
 
 Row = dict[str, Any]
-CONTENDERS = ("plain", "lightning_trainer", "timm_pieces", "ours", "bare")
+CONTENDERS = ("plain", "lightning_trainer", "ours", "bare")
 
 
 class Worker:

@@ -1,8 +1,8 @@
-"""The benchmark: python -m benchmarks.run [quick] [cells and parts …]; without names, all of it.
+"""The benchmark: python -m benchmarks.run [quick] [cells and startup …]; without names, all of it.
 
-Names: the cells (resnet18-128, small-32, graduated-0.5, …), or apart, startup, parallel, growth.
-PyTorch chooses the threads; set OMP_NUM_THREADS=1 if other programs use the CPU. The results of a
-CPU without AVX512 (or with make bench-lesser) have another folder.
+Names: the cells (resnet18-128, small-32, graduated-0.5, …), or startup. PyTorch chooses the
+threads; set OMP_NUM_THREADS=1 if other programs use the CPU. The results of a CPU without AVX512
+(or with make bench-lesser) have another folder.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from pathlib import Path
 
 import torch
 
-from benchmarks import apart, cells, files, growth, parallel, ratios, report, rounds, startup
+from benchmarks import cells, files, ratios, report, rounds, startup
 from igo.ground.errors import UserError, nearest
 
-PARTS = ("apart", "startup", "parallel", "growth")
 QUICK = (*cells.QUICK_CELLS, "startup")
 
 
@@ -29,7 +28,7 @@ def main(words: list[str]) -> None:
         return
     quick = "quick" in words
     names = [word for word in words if word != "quick"]
-    known = [*cells.MAKERS, *PARTS]
+    known = [*cells.MAKERS, "startup"]
     for name in names:
         if name not in known:
             hint = nearest(name, known)
@@ -42,8 +41,11 @@ def main(words: list[str]) -> None:
         files.write(Path(folder))
         for name, result in contenders(measured, Path(folder), quick):
             report.save({"facts": facts, **result}, results / f"{name}.json")
-    for name, result in others([name for name in PARTS if name in names], quick):
-        report.save({"facts": facts, **result}, results / f"{name}.json")
+    if "startup" in names:
+        datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
+        rows = startup.measure(datasets, repeats=1 if quick else 5)
+        report.show("First update ended ÷ (import torch + reading the data)", rows)
+        report.save({"facts": facts, "startup": rows}, results / "startup.json")
     report.draw(results, list(cells.MAKERS))
     print(f"written: {results}")
 
@@ -55,34 +57,13 @@ def contenders(names: list[str], data_dir: Path, quick: bool) -> Iterator[tuple[
     with rounds.Workers() as workers:
         for name in names:
             cell = cells.make(name, data_dir, quick)
-            extra = ("steady",) * cell.whole_run
-            turns = workers.measure(cell, (*rounds.CONTENDERS, *extra))
+            turns = workers.measure(cell, rounds.CONTENDERS)
             rows = ratios.summary(turns)
             report.show(name, rows)
             verdicts = ratios.verdicts(rows, hardware)
             verdicts_of_cells += verdicts
             yield name, {"contenders": rows, "targets": verdicts, "turns": turns}
     report.show("Targets: images a second of ours over the other's", verdicts_of_cells)
-
-
-def others(names: list[str], quick: bool) -> Iterator[tuple[str, ratios.Row]]:
-    """The results of the parts that a training step does not show."""
-    for name in names:
-        result: ratios.Row = {}
-        if name == "apart":
-            result[name] = apart.measure(epochs=5, samples=2_000 if quick else 20_000)
-            report.show("One run: where its seconds go", result[name])
-        elif name == "startup":
-            datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
-            result[name] = startup.measure(datasets, repeats=1 if quick else 5)
-            report.show("First update ended ÷ (import torch + reading the data)", result[name])
-        elif name == "parallel":
-            result[name] = parallel.measure(1 if quick else 3, 2_000 if quick else 4_000)
-            report.show("Small runs at once and in sequence", result[name])
-        else:
-            result[name] = growth.measure(quick)
-            report.show("As the work grows", result[name])
-        yield name, result
 
 
 if __name__ == "__main__":
