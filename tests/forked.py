@@ -187,6 +187,7 @@ def _run(
     cpu: ctypes.Array[ctypes.c_double],
 ) -> None:
     """Run a program in this process."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup has it ignored
     os.chdir(folder)
     os.environ.update(environment)
     for stream, path in enumerate(outputs, start=1):

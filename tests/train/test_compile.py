@@ -122,3 +122,17 @@ def test_two_ranks_that_compile_train_what_one_process_does(tmp_path: Path) -> N
         forge.run(place, *words, ranks=ranks).good()
         losses[ranks] = [row["train/loss"] for row in records(run_folder(place))]
     assert losses[2] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_advice_on_a_version_does_not_refuse_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PyTorch has it for Python 3.13.0."""
+    from torch._dynamo import guards
+
+    original = guards.GuardBuilder.TENSOR_MATCH
+
+    def advise(*arguments: object, **named: object) -> object:
+        warnings.warn("Guards may run slower on Python 3.13.0", RuntimeWarning, stacklevel=2)
+        return original(*arguments, **named)
+
+    monkeypatch.setattr(guards.GuardBuilder, "TENSOR_MATCH", advise)
+    assert not assert_same("aot_eager", (8,), parts=8).given_up

@@ -48,7 +48,9 @@ class Compiled:
 
         maybe_mark_dynamic(images, 0)
         try:
-            return cast(Tensor, call(network, images))
+            with warnings.catch_warnings():  # advice on a version is no reason to stop
+                warnings.filterwarnings("ignore", "Guards may run slower", RuntimeWarning)
+                return cast(Tensor, call(network, images))
         except exc.FailOnRecompileLimitHit:
             self.given_up = True
             reason = f"the model was compiled {self.most} times, for other sizes each time"
