@@ -8,18 +8,23 @@ which are dashboards, it keeps by their names.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 import yaml
 
+Entries = list[tuple[str, dict[str, Any]]]
 KEY = "0123456789abcdef0123456789abcdef01234567"  # 40 characters, the form of an API key
 
 
@@ -296,3 +301,20 @@ class WandbServer:
                 program = sweep.config["program"]
                 commands = [{"type": "run", "run_id": run, "program": program, "args": args}]
         return {"agentHeartbeat": {"agent": {"id": name}, "commands": json.dumps(commands)}}
+
+
+def entries(folder: Path) -> Entries:
+    """Type and content of each entry in a local W&B run folder, as wandb itself reads it."""
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
+    inspected = subprocess.run(command, capture_output=True, text=True, check=False)
+    read = []
+    for line in inspected.stdout.splitlines():
+        with contextlib.suppress(ValueError, LookupError):  # the torn end of a killed run
+            entry = json.loads(line)
+            read.append((entry["type"], entry[entry["type"]]))
+    return read
+
+
+def history(folder: Path) -> list[dict[str, Any]]:
+    """The rows in a local W&B run folder."""
+    return [entry["item"] for kind, entry in entries(folder) if kind == "history"]

@@ -13,11 +13,10 @@ from typing import Any
 import pytest
 from conftest import ROOT, TINY, Ended, configure
 from forked import forge
-from wandb_server import KEY, WandbServer
+from wandb_server import KEY, WandbServer, entries
 
 from igo.config.schema import TrackingConfig
 from igo.ground.errors import ConfigError
-from igo.runs.wandb_files import entries
 
 
 def program_as_typed(*arguments: str) -> None:

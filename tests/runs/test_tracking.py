@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,9 +16,7 @@ from typing import Any
 import pytest
 from conftest import TINY, records, run_folder, status
 from forked import Death, forge
-from wandb_server import KEY, WandbServer
-
-from igo.runs.wandb_files import folders_of, history
+from wandb_server import KEY, WandbServer, entries, history
 
 EPOCHS = [1, 2, 3]
 FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
@@ -35,14 +32,11 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def inspect(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """A local W&B run folder as wandb itself reads it: its entries by their type."""
-    inspection = [Path(sys.executable).parent / "wandb", "leet", "inspect", "--json", folder]
-    done = subprocess.run(inspection, capture_output=True, text=True, check=True)
-    entries: dict[str, list[dict[str, Any]]] = {}
-    for line in done.stdout.splitlines():
-        entry = json.loads(line)
-        entries.setdefault(entry["type"], []).append(entry[entry["type"]])
-    return entries
+    """The entries of a local W&B run folder by their type."""
+    by_type: dict[str, list[dict[str, Any]]] = {}
+    for kind, entry in entries(folder):
+        by_type.setdefault(kind, []).append(entry)
+    return by_type
 
 
 def assert_rows(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
@@ -54,13 +48,12 @@ def assert_rows(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> N
 
 def test_a_finished_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
     (folder,) = (offline / "runs" / "wandb").glob("offline-run-*")
-    entries = inspect(folder)
+    found = inspect(folder)
     expected = records(run_folder(offline), timings=True)
-    rows = [entry["item"] for entry in entries["history"]]
-    assert history(folder) == rows
+    rows = [entry["item"] for entry in found["history"]]
     assert_rows(rows, expected)
 
-    (run,) = entries["run"]
+    (run,) = found["run"]
     name = run_folder(offline).name
     assert run["display_name"] == f"graduated p=0.5 split=0.5 seed=0 {name}"
     assert run["project"] == "igo"
@@ -71,35 +64,21 @@ def test_a_finished_offline_run_read_back_by_wandb_is_complete(offline: Path) ->
     assert config["schedule"]["stages"] == 3
     assert config["dataset"]["samples"] == 96
 
-    assert {"glob_name": "*", "step_metric": "epoch"}.items() <= entries["metric"][0].items()
-    named = {entry.get("name"): entry for entry in entries["metric"]}
+    assert {"glob_name": "*", "step_metric": "epoch"}.items() <= found["metric"][0].items()
+    named = {entry.get("name"): entry for entry in found["metric"]}
     assert "updates" in named
     assert named["test/accuracy"]["summary"] == {"last": True, "max": True}
     for name in ("updates", "test/accuracy", "test/loss"):  # a name's own line hides that of "*"
         assert named[name]["step_metric"] == "epoch"
 
     summary: dict[str, Any] = {}
-    for entry in entries["summary"]:
+    for entry in found["summary"]:
         summary |= entry["update"]
     accuracies = [record["test/accuracy"] for record in expected]
     assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
     assert summary["updates"] == {"last": expected[-1]["updates"]}
-    assert [entry.get("exit_code", 0) for entry in entries["exit"]] == [0]
+    assert [entry.get("exit_code", 0) for entry in found["exit"]] == [0]
     assert_key_is_nowhere(offline)
-
-
-def test_a_torn_wandb_file_gives_the_rows_before_the_tear(offline: Path, tmp_path: Path) -> None:
-    (folder,) = (offline / "runs" / "wandb").glob("offline-run-*")
-    (file,) = folder.glob("*.wandb")
-    content = file.read_bytes()
-    torn = tmp_path / folder.name
-    torn.mkdir()
-    (torn / file.name).write_bytes(content[: content.rindex(b"test/loss") - 100])
-    epochs = [row["epoch"] for row in history(torn)]
-    assert epochs == EPOCHS[: len(epochs)]
-    assert 1 <= len(epochs) < 3
-    (torn / file.name).write_bytes(b"")
-    assert history(torn) == []
 
 
 @pytest.mark.parametrize(
@@ -243,13 +222,3 @@ def test_a_server_lost_on_the_way_does_not_hold_the_end_up(tmp_path: Path) -> No
     assert "warning: W&B did not take all rows; `make sync` sends them" in ended.stderr
     assert [row["epoch"] for row in history(folder)] == list(range(1, 7))
     assert status(tmp_path)["state"] == "finished"
-
-
-def test_two_starts_within_a_second_are_one_run(tmp_path: Path) -> None:
-    """W&B (0.31) puts a number behind the second folder's name."""
-    names = ("offline-run-20260101_000000-ab12-cd", "offline-run-20260101_000000-ab12-cd-1")
-    for name in (*names, "offline-run-20260101_000000-ab12-cde"):
-        (tmp_path / "wandb" / name).mkdir(parents=True)
-        run_id = "ab12-cde" if name.endswith("e") else "ab12-cd"
-        (tmp_path / "wandb" / name / f"run-{run_id}.wandb").touch()
-    assert [folder.name for folder in folders_of(tmp_path, "ab12-cd")] == [*names]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import rounding
 import torch
-from conftest import TINY, configure, records, run_folder, status
+from conftest import TINY, configure, records, run_folder
 from forked import forge
 from torch import Tensor
+from wandb_server import history
 
 from igo.config.plan import make_plan
 from igo.config.schema import DatasetConfig, training_samples
@@ -154,13 +155,11 @@ def test_the_table_shows_validation(finished: tuple[Path, str], tmp_path: Path) 
 
 
 def test_rows_in_wandb_have_validation(tmp_path: Path) -> None:
-    from igo.runs import wandb_files
-
     settings = ("dataset.validation=0.25", "epochs=2", "tracking.mode=offline")
     forge.run(tmp_path, *TINY, *settings).good()
-    (folder,) = wandb_files.folders_of(tmp_path / "runs", status(tmp_path)["wandb_id"])
+    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
     wanted = [row["validation/accuracy"] for row in records(run_folder(tmp_path))]
-    assert [row["validation/accuracy"] for row in wandb_files.history(folder)] == wanted
+    assert [row["validation/accuracy"] for row in history(folder)] == wanted
 
 
 def test_ranks_validate_their_shares(finished: tuple[Path, str], tmp_path: Path) -> None:

@@ -21,8 +21,6 @@ from igo.runs.folder import RunFolder
 class Tracker:
     """Takes the records of a run. This base class does nothing with them."""
 
-    failed = False  # whether records are missing that `igo sync` has to send
-
     def log(self, record: Record) -> None:
         """Take the record of one epoch."""
 
@@ -53,7 +51,7 @@ class OpeningTracker(Tracker):
         beside: bool = True,
     ) -> None:
         self._thread, self._warn_of = ThreadPoolExecutor(1, "logger"), warn_of
-        self._beside = beside
+        self._beside, self._failed = beside, False
         self._tracker: Tracker | None = None
         self._submit(lambda: setattr(self, "_tracker", open_tracker()))
 
@@ -81,12 +79,12 @@ class OpeningTracker(Tracker):
             future.result()
 
     def _try(self, call: Callable[[], None]) -> None:
-        if self.failed:
+        if self._failed:
             return
         try:
             call()
         except Exception as error:  # loggers raise anything, and their services may be dead
-            self.failed = True
+            self._failed = True
             self._warn_of(error)
 
 

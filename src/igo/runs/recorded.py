@@ -156,5 +156,4 @@ def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
             finish(1)
         raise
     with folder.writing():
-        unsent = {"unsent": True} if any(tracker.failed for tracker in trackers) else {}
-        folder.update_status(state="finished", sha256=digests(folder.path), **unsent, **times())
+        folder.update_status(state="finished", sha256=digests(folder.path), **times())

@@ -1,15 +1,16 @@
 """The logger `tracking=wandb`. Each epoch is one row, logged once however often the run was killed.
 
-A start asks W&B which rows it has, and sends only the others. Nothing else is read from W&B. Under
-`wandb agent` the rows go to the agent's W&B run, so that the W&B sweep gets the results.
+An online start asks W&B how many rows it has, and sends only the others. An offline start writes
+the rows of its own epochs into a W&B folder of its own; `igo sync` sends a run from metrics.jsonl.
+Under `wandb agent` the rows go to the agent's W&B run, so that the W&B sweep gets the results.
 """
 
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import threading
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -20,18 +21,30 @@ from igo.ground.errors import ConfigError, first_line
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
 from igo.runs.loggers import OpeningTracker, Tracker
-from igo.runs.login import knows_key, leave_the_home
-from igo.runs.wandb_files import folders_of, history, mark_sent
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
 FINISH_TIMEOUT = 60  # seconds that the end waits for a server to take the last rows
-COUNT_TRIES = 5  # seconds that the end waits for a server to count these rows
 LONGEST_NAME = 128  # characters that W&B takes
 
 
 def sweep_run() -> str | None:
     """Id of the W&B run that `wandb agent` started this process for, None without an agent."""
     return os.environ.get("WANDB_RUN_ID") if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def leave_the_home(root: Path) -> None:
+    """W&B, which is not started yet, writes into root/wandb: a node's home may be read-only."""
+    os.environ.setdefault("WANDB_DATA_DIR", str(root / "wandb"))  # artifacts before they are sent
+    os.environ.setdefault("WANDB_CACHE_DIR", str(root / "wandb" / "cache"))  # its server's log
+
+
+def knows_key() -> bool:
+    """Whether there is a key to log in with; no server is asked."""
+    import wandb
+
+    os.environ["WANDB_MODE"] = "online"  # else wandb.login does not look for one
+    with contextlib.redirect_stderr(io.StringIO()):
+        return bool(wandb.login(prompt=False, verify=False))
 
 
 def check(config: Config) -> None:
@@ -65,27 +78,11 @@ def start(
     known_records = list(records)  # as they are now
 
     def open_tracker() -> Tracker:
-        return tracker_of(_init(config, root, name, run_id, warn), root, known_records, warn)
+        return WandbTracker(_init(config, root, name, run_id, warn), known_records, warn)
 
     # DataLoader's workers must not be forked while this thread works.
     forks = config.dataset.name in ("imagenet", "folder")
     return OpeningTracker(open_tracker, lambda error: _give_up_on(error, warn), beside=not forks)
-
-
-def tracker_of(
-    run: Any, root: Path, records: Sequence[Record], warn: Callable[[str], None]
-) -> WandbTracker:
-    """A tracker of an open W&B run. The given records are sent to it, if it lacks them."""
-    run.pin_config_keys(("p", "split", "seed", "epochs", "learning_rate", "batch_size"))
-    run.define_metric("*", step_metric="epoch")
-    run.define_metric("updates", step_metric="epoch", summary="last")
-    for split in ("test", "validation"):
-        run.define_metric(f"{split}/accuracy", step_metric="epoch", summary="max,last")
-        run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
-    tracker = WandbTracker(run, root, warn)
-    for record in records:
-        tracker.log(record)
-    return tracker
 
 
 def _excepthook(error: threading.ExceptHookArgs) -> None:
@@ -110,21 +107,27 @@ def give_up() -> None:
 
 
 class WandbTracker(Tracker):
-    """A W&B run, online or offline, which may have the rows of some epochs already."""
+    """A W&B run, online or offline. A server's run gets those of the records that it lacks."""
 
-    def __init__(self, run: Any, root: Path, warn: Callable[[str], None]) -> None:
-        self._run, self._root, self._warn = run, root, warn
-        self._logged_epochs = _epochs_logged(root, run)
-        self.sent = 0  # rows
-        self.answered = True  # whether the server answered at the end
+    def __init__(self, run: Any, records: Sequence[Record], warn: Callable[[str], None]) -> None:
+        self._run, self._warn = run, warn
+        run.pin_config_keys(("p", "split", "seed", "epochs", "learning_rate", "batch_size"))
+        run.define_metric("*", step_metric="epoch")
+        run.define_metric("updates", step_metric="epoch", summary="last")
+        for split in ("test", "validation"):
+            run.define_metric(f"{split}/accuracy", step_metric="epoch", summary="max,last")
+            run.define_metric(f"{split}/loss", step_metric="epoch", summary="min,last")
+        online = run.settings.mode == "online"
+        # Each epoch is one row, in their order, so the number of rows gives the last epoch.
+        self._logged = int(run.starting_step or 0) if online else len(records)
+        for record in records:
+            self.log(record)
 
     def log(self, record: Record) -> None:
         """See Tracker. An epoch that has its row is skipped, even if it was trained again."""
-        if record["epoch"] in self._logged_epochs:
-            return
-        self._logged_epochs.add(record["epoch"])
-        self.sent += 1
-        self._run.log({key: value for key, value in record.items() if value is not None})
+        if record["epoch"] > self._logged:
+            self._logged = record["epoch"]
+            self._run.log({key: value for key, value in record.items() if value is not None})
 
     def attach(self, model: Path) -> None:
         """See Tracker. W&B makes one version of a file with the same content."""
@@ -135,16 +138,10 @@ class WandbTracker(Tracker):
         self._run.log_artifact(artifact)
 
     def finish(self, exit_code: int) -> None:
-        """See Tracker. The run is marked as sent only if the server says that it has all rows."""
-        online = self._run.settings.mode == "online"
+        """See Tracker."""
         try:
             self._run.finish(exit_code=exit_code)
-            whole = online and _has_rows(self._run, len(self._logged_epochs))
         except TimeoutError:
-            self.answered = whole = False
-        if whole:
-            mark_sent(self._root, self._run.id)
-        elif online:
             self._warn("W&B did not take all rows; `make sync` sends them later")
 
 
@@ -202,37 +199,3 @@ def open_run(mode: Literal["online", "offline"], root: Path, arguments: Mapping[
         finish_timeout_raises=True,
     )
     return wandb.init(mode=mode, settings=settings, resume="allow", dir=str(root), **arguments)
-
-
-def _has_rows(run: Any, count: int) -> bool:
-    """Whether the server says that it has ``count`` rows of a run.
-
-    For the client (0.31) a row is sent after any answer with the code 200, even a proxy's. A server
-    may need a moment to count the rows.
-    """
-    import wandb
-
-    try:
-        for _ in range(COUNT_TRIES):  # an Api keeps its first answer
-            api = wandb.Api(timeout=INIT_TIMEOUT)
-            on_server = api.run(f"{run.entity}/{run.project}/{run.id}")
-            if int(on_server.historyLineCount or 0) >= count:
-                return True
-            time.sleep(1)
-    except Exception:  # W&B's errors, or any other after a strange answer
-        pass
-    return False
-
-
-def _epochs_logged(root: Path, run: Any) -> set[int]:
-    """Epochs that this W&B run has already: on the server, or offline in the files of past starts.
-
-    A server gets one row for each epoch, in their order, so the number of rows gives the epochs.
-    """
-    if run.settings.mode == "online":
-        return set(range(1, int(run.starting_step or 0) + 1))
-    epochs: set[int] = set()
-    for folder in folders_of(root, run.id):
-        if folder.resolve() != Path(run.dir).resolve().parent:
-            epochs |= {int(row["epoch"]) for row in history(folder) if "epoch" in row}
-    return epochs
