@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from igo.method.arguments import PlanError as PlanError
     from igo.method.arguments import PlanWarning as PlanWarning
     from igo.method.counter import Counter as Counter
-    from igo.method.feedback import Feedback as Feedback
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
     from igo.method.schedule import Schedule as Schedule
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 PUBLIC = {
     "BatchSampler": "igo.method.sampler",
     "Counter": "igo.method.counter",
-    "Feedback": "igo.method.feedback",
     "Noise": "igo.noise.noise",
     "NoiseMeter": "igo.noise.meter",
     "PlanError": "igo.method.arguments",

@@ -303,7 +303,7 @@ def test_a_damaged_folder_is_a_row_that_says_why(reason: str, tmp_path: Path) ->
 def test_runs_of_other_versions_are_told_apart_and_completed(tmp_path: Path) -> None:
     """A setting that was not yet there has its default; one that is no more counts, as text."""
     old, new = make_run(tmp_path, "seed=0"), make_run(tmp_path, "seed=1")
-    replace("config.yaml", "  feedback_limit: 2.0\n", "")(old)
+    replace("config.yaml", "  batch_multiple: 1\n", "")(old)
     runs = table.read_runs([old, new])
     assert only(table.summarise(runs))["n"] == 2
     replace("config.yaml", "schedule:\n", "schedule:\n  warmup: [1, 2]\n")(old)

@@ -68,7 +68,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     ended = start(folders["killed"], "sgd", Death("igo.runs.checkpoint.save", 3, "after"))
     assert ended.returncode == -signal.SIGKILL
     start(folders["finished"], "sgd").good()
-    start(folders["foreign"], "feedback").good()
+    start(folders["foreign"], "adamw").good()
     return folders
 
 

@@ -289,14 +289,6 @@ def test_a_stream_in_batches_of_its_own_is_refused(given: dict[str, int]) -> Non
         next(counter.batches(loader))
 
 
-def test_the_noise_of_another_optimizer_is_not_followed() -> None:
-    plan = igo.plan("linear", n=40, epochs=3, learning_rate=0.1, batch_size=8)
-    batches = igo.BatchSampler(plan, feedback=igo.Feedback())
-    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(1))], lr=0.1)
-    with pytest.raises(igo.PlanError, match="the noise of SGD, and the optimizer is AdamW"):
-        igo.Schedule(optimizer, batches)
-
-
 def test_arguments_in_the_wrong_order_are_named() -> None:
     optimizer, batches, loader, _ = loop()
     swapped: list[tuple[Callable[..., Any], tuple[Any, ...], str]] = [

@@ -401,25 +401,6 @@ def test_stopped_and_continued_by_other_numbers_of_ranks(tmp_path: Path, alone: 
     assert sorted(rows) == [1, 3, 4], "the row of epoch 2 was killed; `igo sync` sends the record"
 
 
-@pytest.mark.slow
-def test_feedback_goes_on_where_other_ranks_have_no_record(tmp_path: Path) -> None:
-    """Stage 2 has not the k_m of the plan; two ranks are killed in stage 3 and go on."""
-    arguments = (
-        *BASE, SILENT, "optimizer=sgd", "schedule.stages=4", "schedule.feedback=measured",
-        "learning_rate=0.1",
-    )  # fmt: skip
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    train(whole, *arguments).good()
-    planned = make_plan(configure(*arguments)).stages
-    applied = [row["b_m"] for row in records(run_folder(whole))]
-    assert applied[1] != planned[1].b_m
-    train(parts, *arguments, death=Death("igo.runs.checkpoint.save", 3, "after"), ranks=2)
-    ended = train(parts, *arguments, ranks=2)
-    assert codes(ended) == [0, 0], ended
-    assert "continuing after epoch 3 of 4" in ended.stdout
-    assert_same_run(parts, whole)
-
-
 SECOND = "igo.runs.terminal.ProgressBar.advance"
 
 

@@ -81,7 +81,6 @@ PINNED = {  # for good: a new setting has a neutral value, which no signature ho
     "dataset=fashion_mnist model.width=8": "e1939e2094",
     "experiment=cifar100 schedule=method3": "70c6679ad5",
     "optimizer=nshb optimizer.decay_momentum=true": "7edc0615dc",
-    "schedule.feedback=measured max_batch_size=256": "6c1eea2865",
     "model=timm model.name=resnet10t dataset=cifar10": "f44ec5abca",
     "engine.batchnorm=local engine.micro_batch_size=64": "2970786808",
 }

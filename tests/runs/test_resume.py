@@ -46,7 +46,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "momentum, augmentation, final stage": (
         *BASE, SILENT, "optimizer=shb", "learning_rate=0.02", *MOVED, "schedule.final_updates=2",
     ),
-    "feedback": (*BASE, SILENT, "schedule.feedback=measured", "noise.online=0.3"),
     "falling momentum": (*BASE, SILENT, "optimizer=nshb", "optimizer.decay_momentum=true"),
     "fp16 with a scaler, nshb": (*BASE, SILENT, "optimizer=nshb", "engine.precision=fp16"),
     "adamw": (*BASE, SILENT, "optimizer=adamw", "optimizer.constant_half_life=true"),
@@ -175,36 +174,6 @@ def test_a_normalised_heavy_ball_goes_on_after_its_momentum_is_gone(
     ended = forge.run(tmp_path, *GONE)
     assert "continuing after epoch 3 of 4" in ended.stdout
     assert_same(outcome(tmp_path), uninterrupted(GONE))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [GONE, *(KINDS[kind] for kind in ("sgd", "feedback", "fp16 with a scaler, nshb"))],
-    ids=["momentum that is gone", "sgd", "feedback", "fp16"],
-)
-def test_a_checkpoint_of_before_igo_schedule_goes_on_to_the_same_bits(
-    arguments: tuple[str, ...], tmp_path: Path, uninterrupted: Uninterrupted
-) -> None:
-    """Its optimizer does not say which η and β it was made with; it has the newest stage alone."""
-    death = Death("igo.runs.checkpoint.save", 3, "after")
-    assert forge.run(tmp_path, *arguments, death=death).returncode == -signal.SIGKILL
-    folder = run_folder(tmp_path)
-    state, _ = checkpoint.load(folder / "checkpoint.pt", folder.name)
-    for group in state["optimizer"]["param_groups"]:
-        for name in ("initial_lr", "initial_momentum", "initial_dampening"):
-            del group[name]
-    progress = state["progress"]
-    follows = progress.pop("feedback")
-    k, eta = follows["rows"][-1] if follows else (3, 0.1)
-    progress["applied"] = {
-        "learning_rate": eta, "batches": k, "batch_size": 96 / k, "momentum": 0.0, "delta": 0.1,
-        "delta_start": follows["delta"] if follows else None,
-    }  # fmt: skip
-    checkpoint.save(folder / "checkpoint.pt", state)
-    ended = forge.run(tmp_path, *arguments)
-    assert "continuing after epoch 3 of 4" in ended.stdout
-    assert ended.stderr == ""
-    assert_same(outcome(tmp_path), uninterrupted(arguments))
 
 
 @pytest.mark.parametrize("key", ["model", "optimizer", "scaler", "progress"])

@@ -30,9 +30,8 @@ def aims(config: Config) -> list[tuple[Stage, float]]:
     return [(stage, control.aim(config, plan, stage, measured(9.0))) for stage in plan.stages]
 
 
-@pytest.mark.parametrize("feedback", ["none", "measured"])
-def test_a_stage_aims_at_its_part_of_the_first(feedback: str) -> None:
-    config = configure("epochs=6", "batch_size=32", f"schedule.feedback={feedback}")
+def test_a_stage_aims_at_its_part_of_the_first() -> None:
+    config = configure("epochs=6", "batch_size=32")
     b_1 = make_plan(config).stages[0].b_m
     for stage, delta in aims(config):
         assert delta == pytest.approx(0.1 * math.sqrt(9 / b_1) * stage.phi_m, rel=1e-12)
@@ -87,12 +86,10 @@ def test_momentum_never_rises_above_the_stage_before() -> None:
     assert high == 0.5
 
 
-@pytest.mark.parametrize("way", ["schedule.feedback=measured", "optimizer.decay_momentum=true"])
 def test_without_any_noise_at_the_start_there_is_nothing_to_follow(
-    way: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    optimizer = ["optimizer=shb"] if "momentum" in way else []
-    config = configure(*TINY, *optimizer, way)
+    config = configure(*TINY, "optimizer=shb", "optimizer.decay_momentum=true")
     monkeypatch.setattr(measure, "mini_batch", lambda *_, **__: measured(0.0))
     with pytest.raises(UserError, match="C² is 0 at the start"):
         train(prepared(config))

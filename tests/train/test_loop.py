@@ -150,16 +150,3 @@ def test_a_falling_momentum_reaches_the_optimizer_and_the_record(optimizer: str)
     first = progress.records[0]
     for record, m in zip(progress.records, range(6), strict=True):
         assert record["delta_m"] == pytest.approx(first["delta_m"] * ((6 - m) / 6) ** 0.5, rel=1e-9)
-
-
-def test_feedback_applies_what_it_records_and_keeps_the_plan() -> None:
-    config = configure(*TINY, "epochs=5", "schedule.feedback=measured")
-    progress, watched, plan = finished(config)
-    seen = dict.fromkeys(watched.rates)
-    assert list(seen) == list(dict.fromkeys(r["eta_m"] for r in progress.records))
-    first = progress.records[0]
-    for record, stage in zip(progress.records, plan.stages, strict=True):
-        assert record["delta_m"] == pytest.approx(first["delta_m"] * stage.phi_m, rel=1e-12)
-        real = record["eta_m"] * math.sqrt(record["gradient_variance"] / record["b_m"])
-        assert record["delta_measured"] == pytest.approx(real, rel=1e-12)
-    assert [r["eta_m"] for r in progress.records[1:]] != [s.eta_m for s in plan.stages[1:]]

@@ -148,11 +148,6 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "it chooses engine.micro_batch_size, and that is set; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
-    if config.schedule.feedback == "measured" and optimizer_rules.law(config.optimizer) != "sgd":
-        allowed = "it follows the noise of optimizer=sgd; with momentum δ depends on ‖∇f‖ too"
-        if optimizer_rules.law(config.optimizer) not in optimizer_rules.OF_SGD:
-            allowed = "it follows the noise of optimizer=sgd; use that, or leave it out"
-        raise ConfigError("schedule.feedback", "measured", allowed)
     _check_noise_exponent(config)
 
 
@@ -160,10 +155,9 @@ def _check_noise_exponent(config: Config) -> None:
     rho = config.schedule.noise_exponent
     if rho == PUBLISHED:
         return
-    for setting in ("schedule.feedback", "optimizer.decay_momentum"):
-        if value_of(config, setting) not in ("none", False):
-            allowed = f"{setting} follows the published δ = η √(C²/b); leave one of the two out"
-            raise ConfigError("schedule.noise_exponent", rho, allowed)
+    if config.optimizer.decay_momentum:
+        allowed = "optimizer.decay_momentum follows the published δ = η √(C²/b); leave one out"
+        raise ConfigError("schedule.noise_exponent", rho, allowed)
 
 
 def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
@@ -188,9 +182,6 @@ def _check_schedule(config: Config, typed: Collection[str]) -> None:
         raise NoEffect("p", config.p, f"it has no effect {where}; {cure}")
     if "schedule.a" in typed and schedule.form != "inverse_time":
         raise ConfigError("schedule.a", schedule.a, "only schedule.form=inverse_time has it")
-    if "schedule.feedback_limit" in typed and schedule.feedback == "none":
-        allowed = "only schedule.feedback=measured has a limit"
-        raise ConfigError("schedule.feedback_limit", schedule.feedback_limit, allowed)
     if "schedule.h" in typed and schedule.lengths == "equal":
         raise ConfigError("schedule.h", schedule.h, "only schedule.lengths=algorithm3 has it")
     for name, parameter in parameters(profile).items():

@@ -96,8 +96,6 @@ class _ScheduleConfig:
     stages: Annotated[int | None, RULES["stages"], "M"] = None
     batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
     final_updates: Annotated[int, RULES["final_updates"]] = 0
-    feedback: Annotated[str, ("none", "measured")] = "none"
-    feedback_limit: Annotated[float, (lambda r: r > 1, "it must be above 1")] = 2.0
     noise_exponent: Annotated[Any, RULES["noise_exponent"]] = 0.5  # or measured
     lengths: Annotated[str, LENGTHS] = "equal"
     h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3

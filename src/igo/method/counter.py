@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from igo.method import batches
 from igo.method.arguments import PlanError
-from igo.method.feedback import Course, Feedback
 from igo.method.peers import Peers
 from igo.method.plan import Plan
 from igo.method.update import Update
-from igo.noise.noise import Noise
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -45,7 +43,6 @@ class Counter:
             torch.distributed share each batch.
         parts: the most samples that go through the model at once. A larger share of a batch is cut
             into parts, the same number on each rank. Call ``advance`` before each part.
-        feedback: makes η and b of each stage follow the noise given to ``measured``.
 
     Attributes:
         updates: how many have been made, with all of their parts. ``state_dict`` holds it.
@@ -60,29 +57,18 @@ class Counter:
         group: Any = None,
         mesh: DeviceMesh | None = None,
         parts: int | None = None,
-        feedback: Feedback | None = None,
     ) -> None:
         if not isinstance(plan, Plan):
             kind = type(plan).__name__
             raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
         if parts is not None and parts < 1:
             raise PlanError("parts", parts, "it must be 1 or more samples")
-        self._course, self.updates = Course(plan, feedback), 0
+        self.plan, self.updates = plan, 0
         self._peers = Peers(rank, ranks, group, mesh)
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
         self.owner: Callable[[], object] | None = None  # a weak reference to the Schedule
         self._check_ranks(plan.updates)  # the last row only: a resume may skip smaller batches
-
-    @property
-    def feedback(self) -> Feedback | None:
-        """How the plan follows C²; None if it does not."""
-        return self._course.feedback
-
-    @property
-    def plan(self) -> Plan:
-        """The plan. With feedback: past stages as trained, the others as if C² stayed the same."""
-        return self._course.plan
 
     @property
     def rank(self) -> int:
@@ -112,38 +98,6 @@ class Counter:
         """Whether all updates of the plan are made."""
         return self.updates >= self.plan.updates
 
-    @property
-    def awaits_noise(self) -> bool:
-        """Whether a stage begins, and its η and b follow the noise: call ``measured`` next."""
-        return self._course.known <= self.updates < self.plan.updates
-
-    def measured(self, noise: Noise | None) -> None:
-        """Set η and b of the stage that begins by the noise that was measured.
-
-        All processes use the noise of the first one.
-
-        Args:
-            noise: C² as it is now. The first measurement defines δ_1. None if there is no estimate
-                yet: the stage is trained as planned.
-
-        Raises:
-            RuntimeError: no stage begins, or there is no feedback.
-            PlanError: C² is not finite, or 0 in the first measurement.
-        """
-        if not isinstance(noise, Noise | None):
-            raise TypeError(f"measured() takes an igo.Noise, not a {type(noise).__name__}")
-        if not self.awaits_noise:
-            raise RuntimeError("measured() is for the start of a stage, when awaits_noise is true")
-        self._course.decide(self._peers.agreed(noise))
-
-    def _check_noise(self) -> None:
-        if self.awaits_noise:
-            stage = self.plan.at(self.updates + 1).stage.stage
-            raise RuntimeError(
-                f"stage {stage} begins, and its η and b follow the noise: when awaits_noise is"
-                " true, call measured(noise) before the first batch is taken"
-            )
-
     def parts_of(self, size: int) -> int:
         """The number of parts of each rank's share of a batch of ``size`` samples."""
         if self._limit is None:
@@ -161,7 +115,6 @@ class Counter:
                 f"all {self.plan.updates:,} updates of the plan are done; if that is too early,"
                 " the loader does not use the plan's batches: give it batch_sampler=batches"
             )
-        self._check_noise()
         update = self._next()
         self.updates, self._part = (
             (update.number, 0) if update.ends else (self.updates, update.part)
@@ -225,7 +178,6 @@ class Counter:
         self.check_shares()
         stream, make = iter(samples), collate or default_collate
         while not self.done:
-            self._check_noise()
             update, before = self._next(), self._start
             batch = list(islice(stream, update.own))
             if len(batch) < update.own:
@@ -239,18 +191,16 @@ class Counter:
 
     def state_dict(self) -> dict[str, Any]:
         """The number of updates made, and the identity of their plan."""
-        course = self._course
-        return {"updates": self.updates, **course.planned.identity, **course.state_dict()}
+        return {"updates": self.updates, **self.plan.identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was called.
 
         Raises:
-            PlanError: the state is of another plan, or only one of the state and this counter has
-                feedback.
+            PlanError: the state is of another plan.
         """
-        if not self._course.planned.is_that_of(state):
-            ours = self._course.planned.arguments
+        if not self.plan.is_that_of(state):
+            ours = self.plan.arguments
             theirs = state.get("arguments", ours)
             differ = [
                 f"{name}={theirs.get(name)!r} (here {ours.get(name)!r})"
@@ -260,7 +210,6 @@ class Counter:
             other = f"a plan with {', '.join(differ)}" if differ else "another plan"
             allowed = f"the checkpoint is of {other}; give igo.plan the same arguments"
             raise PlanError("plan", "…", allowed)
-        self._course.load_state_dict(state)
         self.updates, self._part = state["updates"], 0
 
     def check_shares(self) -> None:

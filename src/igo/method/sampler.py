@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader, Sampler, SequentialSampler
 from igo.method import batches, orders
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.counter import STEP, Counter
-from igo.method.feedback import Feedback
 from igo.method.plan import Plan
 from igo.method.stages import Place
 from igo.method.update import Update
@@ -70,7 +69,6 @@ class BatchSampler(Counter, Sampler[list[int]]):
             It can also be set later, as an attribute.
         rank, ranks, group, mesh, parts: see ``igo.Counter``. With ``parts`` a loader yields parts
             of batches, and ``update.ends`` says when to call ``optimizer.step()``.
-        feedback: see ``igo.Feedback``. An iteration, also of ``epochs``, then ends with its stage.
 
     Attributes:
         updates: how many have been made. ``state_dict`` holds it: a checkpoint in mid-epoch
@@ -88,11 +86,8 @@ class BatchSampler(Counter, Sampler[list[int]]):
         group: Any = None,
         mesh: DeviceMesh | None = None,
         parts: int | None = None,
-        feedback: Feedback | None = None,
     ) -> None:
-        super().__init__(
-            plan, rank=rank, ranks=ranks, group=group, mesh=mesh, parts=parts, feedback=feedback
-        )
+        super().__init__(plan, rank=rank, ranks=ranks, group=group, mesh=mesh, parts=parts)
         self.seed = seed
         self.data: object = data
         self._begun: Place | None = None  # where the newest epoch began, or was resumed
@@ -100,13 +95,12 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self.check_data()
 
     def __len__(self) -> int:
-        """All batches (or parts) of the newest epoch; with feedback, of its newest stage."""
+        """All batches (or parts) of the newest epoch."""
         begun = self._begun or self.plan.at(min(self.updates + 1, self.plan.updates))
         count = 0
         for row in self.plan.segments(begun.epoch):
-            if self._course.feedback is None or row.stage == begun.stage.stage:
-                sizes = batches.counts(row.samples, row.batches)
-                count += sum(number * self.parts_of(size) for size, number in sizes.items())
+            sizes = batches.counts(row.samples, row.batches)
+            count += sum(number * self.parts_of(size) for size, number in sizes.items())
         return count
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -125,7 +119,6 @@ class BatchSampler(Counter, Sampler[list[int]]):
         self.check_shares()
         self.check_data()
         self.check_epoch()
-        self._check_noise()
         if self.done:
             warnings.warn(
                 f"all {self.plan.updates:,} updates of the plan are done, so there are no batches:"
@@ -150,8 +143,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         place = self.plan.at(start + 1)
         rank, ranks = self.rank, self.ranks
         order = orders.of_epoch(self.plan.n, self.seed, place.epoch)
-        last = min(start + 1 + place.batches - place.batch, self._course.known)
-        for update in range(start + 1, last + 1):
+        for update in range(start + 1, start + 2 + place.batches - place.batch):
             place = self.plan.at(update)
             share = order.part(place.start, place.start + place.size)[rank::ranks]
             parts = self.parts_of(place.size)
@@ -198,7 +190,7 @@ class BatchSampler(Counter, Sampler[list[int]]):
         """Continue where ``state_dict`` was called, with its seed.
 
         Raises:
-            PlanError: it is of another plan, or only one of it and this sampler has feedback.
+            PlanError: it is of another plan.
         """
         super().load_state_dict(state)
         self.seed = state.get("seed", self.seed)

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch.optim import SGD, Optimizer
+from torch.optim import Optimizer
 
 from igo.method import groups, momentum
 from igo.method.arguments import PlanError, PlanWarning
@@ -86,10 +86,6 @@ class Schedule:
         self.momentum: float | None = None
         self._first = batches.plan.stages[0].eta_m
         groups.check_rate(self.optimizers, self._first)
-        others = [type(other).__name__ for other in self.optimizers if not isinstance(other, SGD)]
-        if batches.feedback is not None and others:
-            allowed = f"δ = η √(C²/b) is the noise of SGD, and the optimizer is {others[0]}"
-            raise PlanError("feedback", "Feedback", f"{allowed}; leave it out")
         if noise is not None and not batches.plan.by_momentum:
             raise PlanError("noise", "…", "only a plan with by_momentum=True takes it")
         self._constant_half_life = constant_half_life

@@ -34,7 +34,7 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     network = models.build(config.model, config.dataset)
     built = replace(built, micro_batch_size=micro_batch.size_for(config, network))
     measured = [Online.of_epoch(config.noise, plan.n, stage.batches).size for stage in plan.stages]
-    sizes = [*plan.batch_sizes, *measured, measure.size_at_start(config, None)]
+    sizes = [*plan.batch_sizes, *measured, measure.size_at_start(config)]
     smallest = built.smallest_part(sizes)
     if config.engine.batchnorm == "local":
         smallest = max(smallest // ranks.size, 1)

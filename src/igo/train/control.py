@@ -4,17 +4,9 @@ from __future__ import annotations
 
 from igo.config import optimizer_rules
 from igo.config.schema import Config
-from igo.method.feedback import Feedback
 from igo.method.plan import Plan, Stage
 from igo.noise import noise
 from igo.noise.noise import Noise
-
-
-def feedback(config: Config) -> Feedback | None:
-    """How the plan follows C²; None if it does not."""
-    if config.schedule.feedback != "measured":
-        return None
-    return Feedback(config.schedule.feedback_limit, hysteresis=False)
 
 
 def level(config: Config, eta: float, batch_size: float, momentum: float, measured: Noise) -> float:
@@ -33,7 +25,7 @@ def level(config: Config, eta: float, batch_size: float, momentum: float, measur
 def aim(config: Config, plan: Plan, stage: Stage, reference: Noise) -> float | None:
     """δ_m with the C² and ‖∇f‖ of the start of training.
 
-    It is δ_1 φ_m if η and b follow C², or β carries the decay; otherwise it follows from η_m and
+    It is δ_1 φ_m if β carries the decay; otherwise it follows from η_m and
     b_m. None if the optimizer's δ is not known before training.
     """
     if stage.phi_m == 0:  # gradient descent on f itself
@@ -41,7 +33,7 @@ def aim(config: Config, plan: Plan, stage: Stage, reference: Noise) -> float | N
     if optimizer_rules.law(config.optimizer) not in optimizer_rules.OF_SGD:
         return None
     beta = config.optimizer.momentum
-    if plan.by_momentum or feedback(config):
+    if plan.by_momentum:
         first = plan.stages[0]
         return level(config, first.eta_m, first.b_m, beta, reference) * stage.phi_m
     return level(config, stage.eta_m, stage.b_m, beta, reference)

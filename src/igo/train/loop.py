@@ -56,13 +56,9 @@ def train(
 
 def _sampler(run: Training, progress: Progress) -> BatchSampler:
     """The sampler of the run's plan, at the end of the last whole epoch."""
-    ranks, feedback = run.engine.ranks, control.feedback(run.config)
-    sampler = BatchSampler(
-        run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size, feedback=feedback
-    )
-    state = (progress.feedback or sampler.state_dict()["feedback"]) if feedback else None
-    progress.feedback = state
-    _go_to(progress, sampler, run)
+    ranks = run.engine.ranks
+    sampler = BatchSampler(run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size)
+    _go_to(progress, sampler)
     return sampler
 
 
@@ -74,7 +70,7 @@ def _begin_epoch(
     bar: Watcher,
 ) -> Schedule:
     """Measure C² if the plan needs it, and return the schedule that trains the epoch."""
-    _measure(run, sampler, progress)
+    _measure(run, progress)
     if schedule is None:
         noise = progress.reference if run.plan.by_momentum else None
         keep = run.config.optimizer.constant_half_life
@@ -104,16 +100,11 @@ def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float |
     return control.aim(run.config, plan, stage, progress.reference)
 
 
-def _go_to(progress: Progress, sampler: BatchSampler, run: Training) -> None:
+
+
+def _go_to(progress: Progress, sampler: BatchSampler) -> None:
     """Set the sampler to the end of the last whole epoch."""
-    state, epoch, feedback = sampler.state_dict(), progress.epoch, progress.feedback
-    if feedback is not None:
-        rows, first = feedback["rows"], run.plan.stages[0]
-        reached = run.plan.stage_of_epoch(epoch).stage if epoch else 0
-        if len(rows) < reached:  # an old checkpoint has the newest stage only, which is enough
-            rows = [[first.batches, first.eta_m], *rows * (reached - 1)]
-        state["feedback"] = {**feedback, "rows": rows}
-    sampler.load_state_dict({**state, "updates": progress.updates})
+    sampler.load_state_dict({**sampler.state_dict(), "updates": progress.updates})
 
 
 def _evaluate(run: Training, epoch: int) -> Record:
@@ -134,33 +125,26 @@ def _evaluate(run: Training, epoch: int) -> Record:
     return values
 
 
-def _measure(run: Training, sampler: BatchSampler, progress: Progress) -> None:
-    """Measure C² at the start of training, and of each stage if the plan follows C²."""
-    if progress.reference is not None and not sampler.awaits_noise:
+def _measure(run: Training, progress: Progress) -> None:
+    """Measure C² at the start of training."""
+    if progress.reference is not None:
         return
-    stage = sampler.plan.at(sampler.updates + 1).stage
-    before = sampler.plan.at(sampler.updates).stage.batches if sampler.updates else None
-    current = measure.mini_batch(
+    reference = measure.mini_batch(
         run.engine,
         run.network,
         run.data,
         batches=run.config.noise.batches,
-        batch_size=measure.size_at_start(run.config, before),
-        seed=derive_seed(run.config.seed, "noise", stage.stage),
+        batch_size=measure.size_at_start(run.config),
+        seed=derive_seed(run.config.seed, "noise", 1),
     )
-    current = run.engine.ranks.broadcast(current)  # rounding may differ between ranks
-    if not math.isfinite(current.variance):
+    progress.reference = run.engine.ranks.broadcast(reference)  # rounding may differ between ranks
+    if not math.isfinite(reference.variance):
         raise UserError(
-            f"C² is {current.variance} at the start of stage {stage.stage}; a smaller"
-            " learning_rate, or engine.precision=fp32, may help. The last good checkpoint is of"
-            f" epoch {progress.epoch}"
+            f"C² is {reference.variance} at the start of training; a smaller learning_rate, or"
+            " engine.precision=fp32, may help"
         )
-    progress.reference = progress.reference or current
-    if progress.reference.variance <= 0 and (run.plan.by_momentum or sampler.awaits_noise):
+    if reference.variance <= 0 and run.plan.by_momentum:
         raise UserError("C² is 0 at the start of training: there is no noise to follow")
-    if sampler.awaits_noise:
-        sampler.measured(current)
-        progress.feedback = sampler.state_dict()["feedback"]
 
 
 def _check_finite(run: Training, trained: Epoch) -> None:

@@ -21,15 +21,13 @@ from igo.train.on_device import Batch
 Part = tuple[Tensor, Tensor, range]  # a rank's images and labels; the part's range in the batch
 
 
-def size_at_start(config: Config, before: int | None) -> int:
-    """b of the measurement at the start of a stage: the present batch size, if K batches fit in n.
+def size_at_start(config: Config) -> int:
+    """b of the measurement at the start of training: that of the first stage, if K batches fit.
 
-    ``before`` is the number of batches of an epoch of the previous stage; None at the start of
-    training. Under BatchNorm C² depends on the batch size that it is measured with.
+    Under BatchNorm C² depends on the batch size that it is measured with.
     """
     n, largest = training_samples(config), config.noise.batch_size
-    k = before or equal.count(n, config.batch_size)
-    b = equal.sizes(n, k)[1]
+    b = equal.sizes(n, equal.count(n, config.batch_size))[1]
     return max(1, min(b, largest or b, n // config.noise.batches))
 
 

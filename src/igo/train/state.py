@@ -54,7 +54,6 @@ class Progress:
     updates: int = 0
     samples: int = 0
     reference: Noise | None = None  # C² and ‖∇f‖ at the start, for the planned δ_m
-    feedback: dict[str, Any] | None = None  # η and b of the stages so far, if they follow C²
     threads: int | None = None  # of the CPU; rounding depends on them
     records: list[Record] = field(default_factory=list)
 
@@ -67,13 +66,6 @@ class Progress:
             if state["reference"].tail:
                 tail = TailIndex(**state["reference"].tail)
                 state["reference"] = replace(state["reference"], tail=tail)
-        if applied := state.pop("applied", None):  # of a version that kept the newest stage alone
-            state["feedback"] = {
-                "rows": [[applied["batches"], applied["learning_rate"]]],
-                "reference": state["reference"].variance,
-                "variance": None,
-                "delta": applied.get("delta_start"),
-            }
         return Progress(**state)
 
 
