@@ -32,7 +32,7 @@ def main(rounds: int) -> None:
     network = models.build(ModelConfig(name="resnet8", width=16), facts())
     optimizer = torch.optim.SGD(network.parameters(), lr=RATE)
     plan = igo.plan("constant", n=N, epochs=2 * rounds + 2, learning_rate=RATE, batch_size=BATCH)
-    batches = igo.BatchSampler(plan)
+    batches = igo.BatchSampler(plan, range(plan.n))
     planned = DataLoader(data, batch_sampler=batches)
     plain = DataLoader(data, BATCH, shuffle=True)
     schedule = igo.Schedule(optimizer, batches)
@@ -70,7 +70,7 @@ def main(rounds: int) -> None:
 def batches_alone(plan: Any) -> float:
     """CPU seconds an update of sampler and schedule without any training."""
     parameter = torch.nn.Parameter(torch.zeros(1))
-    batches = igo.BatchSampler(plan)
+    batches = igo.BatchSampler(plan, range(plan.n))
     schedule = igo.Schedule(torch.optim.SGD([parameter], lr=RATE), batches)
     start = time.process_time()
     for _ in batches.epochs():

@@ -14,7 +14,8 @@ from torchvision import datasets, transforms
 
 from igo.config.schema import Config, DatasetConfig
 from igo.ground import seeds
-from igo.method import batches, orders
+from igo.method import batches
+from igo.method.sampler import permutation
 from igo.train import engine, models
 from igo.train.datasets import subset
 
@@ -33,8 +34,7 @@ def device_and_precision(config: Config) -> tuple[torch.device, torch.dtype | No
 
 def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[list[int]]:
     """The k equal batches of an epoch."""
-    order = orders.of_epoch(n, seed, epoch)
-    return [order.part(*batches.bounds(n, k, index)) for index in range(k)]
+    return [batch.tolist() for batch in permutation(n, seed, epoch).tensor_split(k)]
 
 
 class EpochBatches:

@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import igo
-from igo.adapters.accelerate import prepare
 
 
 def main(epochs: int = 10) -> float:
@@ -18,16 +17,17 @@ def main(epochs: int = 10) -> float:
     train, test = digits()
     network = small_network()
     model, optimizer = accelerator.prepare(network, torch.optim.SGD(network.parameters(), lr=0.1))
-    plan = igo.plan(
-        "graduated", n=len(train), epochs=epochs, learning_rate=0.1, batch_size=16, p=0.5
-    )
-    batches = igo.BatchSampler(plan, seed=0, data=train)
-    loader = prepare(accelerator, DataLoader(train, batch_sampler=batches))
+    plan = igo.plan("graduated", n=len(train), epochs=epochs, batch_size=16, p=0.5)
+    # The sampler shares each batch among the processes; accelerator.prepare(loader) would, too.
+    batches = igo.BatchSampler(plan, train, seed=0)
+    loader = DataLoader(train, batch_sampler=batches)
+    accelerator.register_for_checkpointing(batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
         for images, labels in loader:
             update = schedule.step()
-            loss = cross_entropy(model(images), labels)
+            device = accelerator.device
+            loss = cross_entropy(model(images.to(device)), labels.to(device))
             accelerator.backward(loss * update.weight)  # shares of a batch may differ by a sample
             optimizer.step()
             optimizer.zero_grad()

@@ -23,10 +23,8 @@ def main(epochs: int = 10) -> float:
     network = small_network()
     model = DistributedDataParallel(network)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    plan = igo.plan(
-        "graduated", n=len(train), epochs=epochs, learning_rate=0.1, batch_size=16, p=0.5
-    )
-    batches = igo.BatchSampler(plan, seed=0, data=train, parts=MEMORY)
+    plan = igo.plan("graduated", n=len(train), epochs=epochs, batch_size=16, p=0.5)
+    batches = igo.BatchSampler(plan, train, seed=0, parts=MEMORY)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():

@@ -20,10 +20,8 @@ def main(epochs: int = 6) -> float:
     model = small_network()
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    plan = igo.plan(
-        "graduated", n=len(train), epochs=epochs, learning_rate=0.1, batch_size=16, p=0.5
-    )
-    batches = igo.BatchSampler(plan, seed=0, data=train, mesh=mesh, parts=16)
+    plan = igo.plan("graduated", n=len(train), epochs=epochs, batch_size=16, p=0.5)
+    batches = igo.BatchSampler(plan, train, seed=0, group=mesh.get_group(), parts=16)
     loader = DataLoader(train, batch_sampler=batches)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():

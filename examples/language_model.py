@@ -1,6 +1,6 @@
 """Muon and AdamW by one schedule, on a language model of the bytes of Python's own library.
 
-A batch ramp beside cosine annealing of the learning rate, each over the same tokens:
+Cosine annealing of η alone, and shared by η and b, each over the same tokens:
 python examples/language_model.py.
 """
 
@@ -79,7 +79,7 @@ def train_with(plan: Plan, data: Text, test: Text) -> float:
     others = [p for p in model.parameters() if not any(p is matrix for matrix in matrices)]
     muon = torch.optim.Muon(matrices, lr=RATE, adjust_lr_fn="match_rms_adamw")
     adamw = torch.optim.AdamW(others, lr=RATE)
-    batches = igo.BatchSampler(plan, seed=0, data=data)
+    batches = igo.BatchSampler(plan, data, seed=0)
     loader = DataLoader(data, batch_sampler=batches)
     schedule = igo.Schedule([muon, adamw], batches)
     for tokens in loader:
@@ -103,14 +103,14 @@ def train_with(plan: Plan, data: Text, test: Text) -> float:
 
 def main() -> None:
     data, test = texts()
-    common = {"n": len(data), "epochs": 1, "learning_rate": RATE}
-    cosine = igo.plan("cosine", **common, batch_size=16, split=1, stages=60)
+    common = {"n": len(data), "epochs": 1, "batch_size": 16}
+    rate = igo.plan("cosine", **common, split=1, stages=60)
     print("Cosine annealing of η at b = 16")
-    train_with(cosine, data, test)
-    ramp = igo.plan("ramp", **common, batch_size="0:16 3000:32 4500:64", split=0.5)
-    print("A batch ramp, where η falls as 1/√b")
-    train_with(ramp, data, test)
-    assert cosine.samples == ramp.samples
+    train_with(rate, data, test)
+    both = igo.plan("cosine", **common, split=0.5, stages=60, max_batch_size=64)
+    print("The same noise, shared by η and b")
+    train_with(both, data, test)
+    assert rate.samples == both.samples
 
 
 if __name__ == "__main__":

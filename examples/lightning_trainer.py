@@ -28,14 +28,14 @@ class Classifier(LightningModule):
         return cross_entropy(self.network(images), labels)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(self.parameters(), lr=0.003)  # what δ is there: docs/own-loop.md
+        return torch.optim.AdamW(self.parameters(), lr=0.003)
 
 
 def main(epochs: int = 6) -> float:
     torch.manual_seed(0)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     train, test = digits()
-    plan = igo.plan("cosine", n=len(train), epochs=epochs, learning_rate=0.003, batch_size=16)
+    plan = igo.plan("cosine", n=len(train), epochs=epochs, batch_size=16)
     print(plan)
 
     class Digits(LightningDataModule):
@@ -44,10 +44,10 @@ def main(epochs: int = 6) -> float:
             self.graduated = graduated
 
         def train_dataloader(self) -> DataLoader[Any]:
-            return self.graduated.loader(train)
+            return self.graduated.loader()
 
     def fit(folder: str, max_steps: int, ckpt_path: str | None = None) -> Classifier:
-        graduated, model = Graduated(plan, seed=0), Classifier()
+        graduated, model = Graduated(plan, train, seed=0), Classifier()
         saving = ModelCheckpoint(folder, filename="newest", every_n_train_steps=max_steps)
         trainer = Trainer(
             max_epochs=plan.epochs, max_steps=max_steps, callbacks=[graduated, saving],

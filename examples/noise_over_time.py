@@ -30,7 +30,7 @@ print(plan)
 # %% Train, and measure before the first epoch and after each
 model = small_network()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-batches = igo.BatchSampler(plan, seed=0)
+batches = igo.BatchSampler(plan, train, seed=0)
 loader = DataLoader(train, batch_sampler=batches)
 schedule = igo.Schedule(optimizer, batches)
 draws = DataLoader(train, 16, shuffle=True, drop_last=True)  # equal batches, for the measurement

@@ -35,7 +35,7 @@ def main(samples: int = 15_000) -> float:
     model = small_network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     plan = igo.plan(
-        "cosine", samples=samples, stages=15, warmup=500, learning_rate=0.1, batch_size=16,
+        "cosine", samples=samples, stages=15, warmup_samples=500, batch_size=16,
         max_batch_size=128,
     )  # fmt: skip
     print(plan)

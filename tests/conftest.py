@@ -23,7 +23,7 @@ from hydra import initialize_config_dir
 
 from igo.config.load import load
 from igo.config.schema import Config
-from igo.method import batches, orders
+from igo.method.sampler import permutation
 from igo.sweep.jobs import Composer
 
 ROOT = Path(__file__).parents[1]
@@ -83,8 +83,7 @@ def examples(count: int) -> int:
 
 def epoch_batches(n: int, k: int, seed: int, epoch: int) -> list[torch.Tensor]:
     """The k equal batches of an epoch, as samplers give them out."""
-    order = orders.of_epoch(n, seed, epoch)
-    return [torch.tensor(order.part(*batches.bounds(n, k, index))) for index in range(k)]
+    return list(permutation(n, seed, epoch).tensor_split(k))
 
 
 def configure(*overrides: str) -> Config:

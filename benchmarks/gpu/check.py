@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from igo.method.groups import write
 from torch import Tensor
 
 from benchmarks.gpu import processes
@@ -18,7 +19,6 @@ from benchmarks.gpu.part import Part, Quiet, Result, configured, prepared
 from benchmarks.programs import ROOT
 from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
-from igo.method.groups import write
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.runs import checkpoint, session
@@ -100,7 +100,7 @@ def waits(part: Part, config: Config) -> Result:
     """The places in an epoch's steps where the CPU waits for the GPU, as PyTorch reports them."""
     training = prepared(config)
     training.network.train()
-    sampler = BatchSampler(training.plan, config.seed)
+    sampler = BatchSampler(training.plan, range(training.data.n), seed=config.seed)
     schedule = Schedule(training.optimizer, sampler)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -2,8 +2,8 @@
 
 In your own training loop (docs/own-loop.md):
 
-    plan = igo.plan("graduated", n=len(data), epochs=30, learning_rate=0.1, batch_size=16, p=0.5)
-    batches = igo.BatchSampler(plan, seed=0, data=data)
+    plan = igo.plan("graduated", n=len(data), epochs=30, batch_size=16, p=0.5)
+    batches = igo.BatchSampler(plan, data, seed=0)
     loader = DataLoader(data, batch_sampler=batches, num_workers=2)
     schedule = igo.Schedule(optimizer, batches)
     for epoch in batches.epochs():
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from igo.method.plan import plan as plan
     from igo.method.sampler import BatchSampler as BatchSampler
     from igo.method.schedule import Schedule as Schedule
-    from igo.noise.exponent import noise_exponent as noise_exponent
     from igo.noise.measure import measure_noise as measure_noise
     from igo.noise.meter import NoiseMeter as NoiseMeter
     from igo.noise.noise import Noise as Noise
@@ -42,7 +41,6 @@ PUBLIC = {
     "Schedule": "igo.method.schedule",
     "load_run": "igo.runs.trained",
     "measure_noise": "igo.noise.measure",
-    "noise_exponent": "igo.noise.exponent",
     "noise_level": "igo.noise.noise",
     "plan": "igo.method.plan",
 }

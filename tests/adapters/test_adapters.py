@@ -39,7 +39,6 @@ def twice(job: Job) -> Ran:
 
 def _refused(job: Job, first: bool) -> Ran:
     from accelerate import Accelerator, DataLoaderConfiguration
-
     from igo.adapters.accelerate import prepare
 
     settings = DataLoaderConfiguration(even_batches=False)  # else Accelerate refuses by itself

@@ -188,9 +188,8 @@ def lightning(job: Job) -> Ran:
 
 def transformers(job: Job) -> Ran:
     """Trainer with a plan."""
-    from transformers import TrainerCallback, TrainingArguments
-
     from igo.adapters.transformers import Trainer
+    from transformers import TrainerCallback, TrainingArguments
 
     ran = Ran()
     seen: list[Tensor] = []
@@ -232,7 +231,6 @@ def transformers(job: Job) -> Ran:
 def accelerate(job: Job) -> Ran:
     """A plain loop with ``prepare`` of model, optimizer and, by the adapter, loader."""
     from accelerate import Accelerator
-
     from igo.adapters.accelerate import prepare
 
     plan = job.plan

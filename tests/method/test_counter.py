@@ -1,26 +1,21 @@
-"""The counter by itself: streams, parts, ranks by group and mesh, huge plans."""
+"""The counter by itself: streams, parts and ranks."""
 
 from __future__ import annotations
 
-import resource
-import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributed.device_mesh import DeviceMesh
 from torch.utils.data import DataLoader, IterableDataset
 
 import igo
 from igo.method.plan import Plan
 
 
-def stream_plan(**changed: Any) -> Plan:
-    given = {"samples": 300, "stages": 5, "learning_rate": 0.1, "batch_size": 6, "split": 0.2}
-    return igo.plan("linear", **{**given, **changed})
+def stream_plan() -> Plan:
+    return igo.plan("linear", samples=300, stages=5, batch_size=6, split=0.2)
 
 
 class Stream(IterableDataset[int]):
@@ -85,13 +80,16 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
     plan = igo.plan("linear", n=61, epochs=2, learning_rate=0.1, batch_size=11, split=0,
                     max_batch_size=30, stages=5)  # fmt: skip
     values = torch.randn(61, dtype=torch.float64, generator=torch.manual_seed(seed))
-    whole = igo.BatchSampler(plan, seed)
+    whole = igo.BatchSampler(plan, values, seed=seed)
     uneven = any(size % ranks for size in plan.batch_sizes)
     if limit == 1 and uneven:
         with pytest.raises(igo.PlanError, match="use parts=2"):
-            iter(igo.BatchSampler(plan, seed, rank=0, ranks=ranks, parts=limit))
+            iter(igo.BatchSampler(plan, values, seed=seed, rank=0, ranks=ranks, parts=limit))
         return
-    each = [igo.BatchSampler(plan, seed, rank=r, ranks=ranks, parts=limit) for r in range(ranks)]
+    each = [
+        igo.BatchSampler(plan, values, seed=seed, rank=rank, ranks=ranks, parts=limit)
+        for rank in range(ranks)
+    ]
     for _ in whole.epochs():
         loops = [iter(sampler) for sampler in each]
         lengths = {len(sampler) for sampler in each}
@@ -119,8 +117,8 @@ def test_parts_are_as_many_on_each_rank_and_weights_give_the_whole_mean(
 
 def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part() -> None:
     plan = igo.plan("constant", n=30, epochs=1, learning_rate=0.1, batch_size=10)
-    batches = igo.BatchSampler(plan, parts=4)
-    parts = list(igo.BatchSampler(plan, parts=4))
+    batches = igo.BatchSampler(plan, range(30), parts=4)
+    parts = list(igo.BatchSampler(plan, range(30), parts=4))
     assert [len(part) for part in parts] == [4, 3, 3] * 3
     taken = []
     for part in batches:
@@ -131,76 +129,18 @@ def test_checkpoints_count_whole_updates_and_a_break_goes_on_with_the_next_part(
     assert taken == parts[:5]
     assert batches.state_dict()["updates"] == 1
     assert list(batches) == parts[5:]
-    resumed = igo.BatchSampler(plan, parts=4)
+    resumed = igo.BatchSampler(plan, range(30), parts=4)
     resumed.load_state_dict(batches.state_dict())
     assert list(resumed) == parts[3:]  # the whole of its update again
 
 
-def test_ranks_of_a_mesh_are_those_of_its_dimensions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Four processes, 2 by data and 2 by tensor: tensor-parallel peers get the same samples."""
-
-    class Mesh:
-        def __init__(self, shape: tuple[int, ...], place: list[int]) -> None:
-            self.shape, self._place = shape, place
-
-        def get_coordinate(self) -> list[int]:
-            return self._place
-
-        def size(self) -> int:
-            return int(torch.tensor(self.shape).prod())
-
-    assert {"shape", "get_coordinate", "size"} <= {*dir(DeviceMesh)}
-    plan = igo.plan("constant", n=24, epochs=1, learning_rate=0.1, batch_size=6)
-    shares = {}
-    for place in range(4):
-        mesh: Any = Mesh((2,), [place // 2])  # world.mesh["dp"]
-        shares[place] = list(igo.BatchSampler(plan, mesh=mesh))
-    assert shares[0] == shares[1] != shares[2] == shares[3]
-    both: Any = [Mesh((2, 3), [a, b]) for a in range(2) for b in range(3)]
-    assert [igo.Counter(plan, mesh=mesh).rank for mesh in both] == list(range(6))
-    assert {igo.Counter(plan, mesh=mesh).ranks for mesh in both} == {6}
-    with pytest.raises(igo.PlanError, match="not two of them"):
-        igo.Counter(plan, rank=0, ranks=2, mesh=both[0])
-
-
 def test_ranks_are_checked_against_what_is_left() -> None:
     plan = igo.plan("step", gamma=0.5, n=64, epochs=2, learning_rate=0.1, batch_size=4, split=0)
-    state = igo.BatchSampler(plan).state_dict()
-    batches = igo.BatchSampler(plan, rank=0, ranks=8)
+    state = igo.BatchSampler(plan, range(64)).state_dict()
+    batches = igo.BatchSampler(plan, range(64), rank=0, ranks=8)
     with pytest.raises(igo.PlanError, match="batches of 4, fewer samples than ranks"):
         iter(batches)
     batches.load_state_dict({**state, "updates": 16})  # where b = 16
     assert [len(batch) for batch in batches] == [2] * 4
     with pytest.raises(igo.PlanError, match="batches of 16, fewer"):
-        igo.BatchSampler(plan, rank=0, ranks=17)
-
-
-def test_the_length_of_the_data_is_checked_whenever_an_epoch_begins() -> None:
-    plan = igo.plan("constant", n=10, epochs=3, learning_rate=0.1, batch_size=5)
-    data = list(range(10))
-    with pytest.raises(igo.PlanError, match=r"n=10 .* has 9 samples; make the plan with n=len"):
-        igo.BatchSampler(plan, data=data[:9])
-    batches = igo.BatchSampler(plan, data=data)
-    for _ in batches:
-        batches.advance()
-    data.append(10)
-    with pytest.raises(igo.PlanError, match="has 11 samples"):
-        iter(batches)
-
-
-def test_a_plan_of_a_thousand_million_samples_starts_at_once() -> None:
-    """A second and 100 MB on a free core; ten times that where others compute beside it."""
-    before = resource.getrusage(resource.RUSAGE_SELF)
-    started = time.perf_counter()
-    plan = igo.plan("cosine", n=10**9, epochs=3, learning_rate=0.1, batch_size=32)
-    batches = igo.BatchSampler(plan)
-    first = next(iter(batches))
-    seconds = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_SELF)
-    assert len(first) == 32
-    assert seconds < 10
-    assert after.ru_maxrss - before.ru_maxrss < 100 * 1024  # KiB
-    middle = igo.BatchSampler(plan)
-    middle.load_state_dict({**batches.state_dict(), "updates": plan.updates - 1})
-    (last,) = list(middle)
-    assert len({*last}) == len(last) > 32
+        igo.BatchSampler(plan, range(64), rank=0, ranks=17)

@@ -26,17 +26,16 @@ THOUSAND: dict[str, Any] = {"n": 1000, "epochs": 6, "learning_rate": 0.1, "batch
     stages=st.none() | st.integers(1, 20),
     b=st.integers(1, 4),
     split=st.floats(0, 1),
-    rho=st.sampled_from([0.5, 1.0, 0.3]),
     warmup=st.just(0) | st.integers(5, 60),  # above the first batch
     cap=st.none() | st.integers(4, 30),
 )
 def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
-    n: int | None, samples: int, stages: int | None, b: int, split: float, rho: float,
+    n: int | None, samples: int, stages: int | None, b: int, split: float,
     warmup: int, cap: int | None,
 ) -> None:  # fmt: skip
     plan = igo.plan(
         "linear", n=n, samples=samples, stages=stages, learning_rate=0.3, batch_size=b,
-        split=split, noise_exponent=rho, warmup=warmup, max_batch_size=cap,
+        split=split, warmup_samples=warmup, max_batch_size=cap,
     )  # fmt: skip
     n, M = plan.n, plan.stages[-1].stage
     assert plan.samples == samples
@@ -58,9 +57,9 @@ def test_stages_begin_anywhere_and_every_update_is_on_the_curve(
         assert place.size <= (cap or n)
         assert abs(place.size - row.b_m) < 1
         assert row.phi_m == pytest.approx((M - row.stage + 1) / M, rel=1e-12)
-        applied = row.eta_m * row.b_m**-rho / (first.eta_m * first.b_m**-rho)
+        applied = row.eta_m / math.sqrt(row.b_m) / (first.eta_m / math.sqrt(first.b_m))
         assert applied == pytest.approx(row.phi_m, rel=1e-12)
-        wanted = first.b_m * row.phi_m ** (-(1 - split) / rho)  # never above, but for rounding
+        wanted = first.b_m * row.phi_m ** (-2 * (1 - split))  # never above, but for rounding
         assert row.b_m <= max(wanted, 1) * (1 + 1e-8) or row.batches == 1
         linear = 0.3 * min(1, trained / warmup) if warmup else 0.3
         assert place.learning_rate * 0.3 == pytest.approx(row.eta_m * linear, rel=1e-12)
@@ -126,43 +125,22 @@ def test_a_stage_in_mid_epoch_is_three_rows() -> None:
     assert plan.epochs == 5
 
 
-@pytest.mark.parametrize(("samples", "size"), [(10**6, 64), (64_000, 64)])
-def test_a_ramp_is_batch_sizes_by_samples(samples: int, size: int) -> None:
-    text = f"0:{size} 10K:{2 * size}, 0.02M:{4 * size}"
-    for split in (0.0, 0.5):
-        plan = igo.plan("ramp", samples=samples, learning_rate=0.1, batch_size=text, split=split)
-        trained = 0
-        for update in range(1, plan.updates + 1):
-            place = plan.at(update)
-            passed = sum(trained >= after for after in (10_000, 20_000))
-            named, k = size * 2**passed, place.stage.batches
-            if place.stage is not plan.stages[-1]:
-                assert place.size == named  # exactly, as Megatron's
-            assert named - named / k - 1 < place.size <= named
-            wanted = 0.1 * (size / named) ** (0.5 * split / (1 - split))  # η stays, or ∝ 1/√b
-            assert place.learning_rate == pytest.approx(wanted, rel=1 / k)
-            trained += place.size
-        assert trained == samples
-
-
 def test_warm_up_leaves_the_stages_where_they_are_and_begins_the_profile_after_it() -> None:
     bare = igo.plan("cosine", **THOUSAND, split=1)
-    warm = igo.plan("cosine", **THOUSAND, split=1, warmup=300)
+    warm = igo.plan("cosine", **THOUSAND, split=1, warmup_samples=300)
     assert warm.stages == bare.stages
     assert [warm.at(i).learning_rate for i in range(1, 32)] == pytest.approx(
         [0.1 * min(1, i / 30) for i in range(1, 32)], rel=1e-12
     )
-    two = igo.plan("cosine", **THOUSAND, split=1, warmup=2000)
+    two = igo.plan("cosine", **THOUSAND, split=1, warmup_samples=2000)
     assert [stage.epochs for stage in two.stages] == [3, 1, 1, 1]  # two of them warm up
-    assert igo.plan("cosine", **THOUSAND, split=1, warmup=0.05) == warm
     assert not warm.is_that_of(bare.identity)
 
 
 def test_exponential_decays_by_samples_after_the_warm_up() -> None:
     """decay^e after e epochs of 1,000; the warm-up is 100, later stages begin at 400, 700, 1000."""
     plan = igo.plan(
-        "exponential", n=1000, samples=1300, stages=4, warmup=100, decay=0.5, learning_rate=0.1,
-        batch_size=10,
+        "exponential", n=1000, samples=1300, stages=4, warmup_samples=100, decay=0.5, batch_size=10
     )  # fmt: skip
     phis = {row.stage: row.phi_m for row in plan.stages}
     assert [*phis.values()] == pytest.approx([0.5**e for e in (0, 0.3, 0.6, 0.9)], rel=1e-12)
@@ -183,19 +161,8 @@ def test_batches_are_on_the_grid_by_the_fewest_more_that_do_it(multiple: int) ->
 
 def test_the_shortest_warm_up_has_an_effect() -> None:
     """Batches of 10: 11 samples leave the first update η_1 10/11; 10 would leave it η_1."""
-    plan = igo.plan("cosine", **THOUSAND, warmup=11)
+    plan = igo.plan("cosine", **THOUSAND, warmup_samples=11)
     assert plan.at(1).learning_rate == pytest.approx(0.1 * 10 / 11, rel=1e-12)
-
-
-def test_a_late_switch_leaves_the_decay_to_the_rate_until_then() -> None:
-    arguments: dict[str, Any] = {"samples": 8000, "stages": 8, "learning_rate": 1, "batch_size": 10}
-    early = igo.plan("linear", **arguments, split=0)
-    late = igo.plan("linear", **arguments, split=0, switch=0.5)
-    rate = igo.plan("linear", **arguments, split=1)
-    assert [s.eta_m for s in late.stages[:4]] == [s.eta_m for s in rate.stages[:4]]
-    assert {s.batches for s in late.stages[:4]} == {100}
-    assert late.stages[4:] == early.stages[4:]
-    assert [s.phi_m for s in late.stages] == [s.phi_m for s in early.stages]
 
 
 def test_wsd_is_flat_and_then_falls() -> None:
@@ -238,7 +205,6 @@ def test_plain_numbers_whatever_they_came_as() -> None:
         batch_size=np.int32(8), p=np.float64(0.5),
     )  # fmt: skip
     assert other == plain
-    assert other.digest == plain.digest
     numbers = [value for row in other.rows() for value in row.values()] + [other.n, other.warmup]
     assert {type(number) for number in numbers} <= {int, float, type(None)}
 
@@ -254,12 +220,9 @@ def test_another_machines_rounding_is_the_same_plan_and_any_other_change_is_not(
     plan = igo.plan("graduated", **given)
     nudged = {**plan.identity, "rates": [rate * (1 + 1e-14) for rate in plan.identity["rates"]]}
     assert plan.is_that_of(nudged)
-    for changed in ({"p": 0.5001}, {"n": 501}, {"learning_rate": 0.10001}, {"by_momentum": True},
-                    {"batch_size": 15}, {"epochs": 7}, {"warmup": 50}, {"split": 0.7}):  # fmt: skip
+    for changed in ({"p": 0.5001}, {"n": 501}, {"learning_rate": 0.10001}, {"batch_size": 15},
+                    {"epochs": 7}, {"warmup_samples": 50}, {"split": 0.7}):  # fmt: skip
         assert not plan.is_that_of(igo.plan("graduated", **{**given, **changed}).identity), changed
-    momentum = [igo.plan("graduated", **{**given, "by_momentum": True, "p": p}) for p in (0.5, 0.6)]
-    assert momentum[0].digest == momentum[1].digest  # of old: it did not tell these apart
-    assert not momentum[0].is_that_of(momentum[1].identity)
 
 
 def test_what_is_perhaps_not_meant_is_said() -> None:

@@ -32,10 +32,10 @@ def test_alpha_0_is_the_printed_minimum():
 
 def test_a_plan_has_the_stages_that_epsilon_asks_for():
     """α_0 ε = 1/4 and p = 1/2: M = 16; the same plan as with stages=16."""
-    assert igo.plan("graduated", **PLAN, epsilon=0.125, alpha_0=2) == igo.plan(
+    assert igo.plan("graduated", **PLAN, algorithm3={"epsilon": 0.125, "alpha_0": 2}) == igo.plan(
         "graduated", **PLAN, stages=16
     )
-    lengthened = igo.plan("graduated", **PLAN, epsilon=0.125, alpha_0=2, lengths="algorithm3")
+    lengthened = igo.plan("graduated", **PLAN, algorithm3={"epsilon": 0.125, "alpha_0": 2, "h": 0})
     assert len(lengthened.stages) == 16
 
 
@@ -44,29 +44,39 @@ def test_a_plan_has_the_stages_that_epsilon_asks_for():
     [
         ({"epsilon": 0.1}, "alpha_0 is missing: epsilon needs it"),
         ({"alpha_0": 2}, "epsilon is missing"),
-        ({"epsilon": 0.1, "alpha_0": 2, "stages": 3}, "stages=3 .* leave one out"),
+        ({"epsilon": 0.1, "alpha_0": 0.001}, r"M = .* = 100,000,000 stages"),
         ({"epsilon": -1, "alpha_0": 2}, "epsilon=-1"),
         ({"epsilon": 1e-4, "alpha_0": 2}, r"M = .* = 25,000,000 stages for it, .* 4,000 batches"),
         (
-            {"epsilon": 0.05, "alpha_0": 2, "lengths": "algorithm3"},
+            {"epsilon": 0.05, "alpha_0": 2, "h": 0},
             "100 stages for it, .* 40 epochs",
         ),
         ({"epsilon": 1e-200, "alpha_0": 1e-200}, "larger ε"),
         (
-            {"epsilon": 0.125, "alpha_0": 2, "lengths": "algorithm3", "h": 0.3},
+            {"epsilon": 0.125, "alpha_0": 2, "h": 0.3},
             r"h=0.3 .*ε_m > H_3 η_m\); use a smaller h or fewer stages",
         ),
     ],
 )
 def test_what_has_no_meaning_is_refused(more, message):
     with pytest.raises(igo.PlanError, match=message):
-        igo.plan("graduated", **PLAN, **more)
+        igo.plan("graduated", **PLAN, algorithm3=more)
+
+
+def test_stages_are_given_once():
+    with pytest.raises(igo.PlanError, match=r"stages=3 .* leave one out"):
+        igo.plan("graduated", **PLAN, stages=3, algorithm3={"epsilon": 0.1, "alpha_0": 2})
 
 
 def test_another_profile_has_no_epsilon():
     with pytest.raises(igo.PlanError, match="belongs to profile graduated"):
         igo.plan(
-            "cosine", n=1000, epochs=40, learning_rate=0.1, batch_size=10, epsilon=1, alpha_0=1
+            "cosine",
+            n=1000,
+            epochs=40,
+            learning_rate=0.1,
+            batch_size=10,
+            algorithm3={"epsilon": 1, "alpha_0": 1},
         )
 
 

@@ -288,6 +288,7 @@ def check_batches(config: Config, plan: Plan) -> None:
         before = k
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("rho", [0.2, 0.5, 1.0])
 @pytest.mark.parametrize("split", [0.0, 0.4, 1.0])
 def test_the_noise_law_is_a_dial(rho: float, split: float) -> None:
@@ -319,6 +320,8 @@ def test_seesaw_is_cosine_with_half_the_split(stages: int) -> None:
         assert stage.eta_m == pytest.approx(0.1 * cosine * root, rel=1e-12)
 
 
+=======
+>>>>>>> 0ea3e09 (One law and a smaller API: ρ, β decay, Adam's law, ramps, mesh go)
 def test_stage_lengths_of_algorithm_3() -> None:
     """Updates ∝ 1/(φ_m² - h η_m/η_1), by hand for M = 3, p = 1, all decay in η: 1, 9/4, 9."""
     config = configure(

@@ -184,7 +184,7 @@ def test_a_parameter_that_no_gradient_reaches_is_refused() -> None:
 
 def test_the_batches_of_a_training_in_progress_are_refused() -> None:
     plan = igo.plan("graduated", n=N, epochs=2, learning_rate=0.1, batch_size=B, p=0.5)
-    batches, model = igo.BatchSampler(plan, seed=0), net(torch.float32)
+    batches, model = igo.BatchSampler(plan, range(plan.n), seed=0), net(torch.float32)
     trained = DataLoader(data(), batch_sampler=batches)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     schedule = igo.Schedule(optimizer, batches)

@@ -1,20 +1,16 @@
-"""``igo.NoiseMeter``: every draw enumerated, brute force, ranks against parts, and resume."""
+"""``igo.NoiseMeter``: every draw enumerated, brute force, and resume."""
 
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
-from torch.nn.parallel import DistributedDataParallel
-from two_ranks import on_ranks
 
 import igo
 
@@ -136,109 +132,6 @@ def test_the_interval_covers_c2() -> None:
     assert 0.88 <= covered / 200 <= 0.99
 
 
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW])
-def test_the_noise_of_adams_steps_by_brute_force(kind: Any) -> None:
-    """P = 1/(√v̂ + ε) by hand from the gradients of all updates, that of the last one too."""
-    model, sizes, seen = linear(), [2, 6], []
-    optimizer = kind(model.parameters(), lr=0.01, betas=(0.9, 0.8), eps=1e-3)
-    meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer)  # the last update alone
-    for step in range(4):
-        gradients = rows(model, *samples(8))
-        accumulate(meter, model, parts_of(range(8), sizes, 8))
-        if step < 2:
-            assert meter.noise is None  # v̂ of the first step is ḡ² alone
-        seen.append(gradients.mean(dim=0))
-        optimizer.step()
-    v = sum(0.2 * 0.8 ** (3 - t) * g.square() for t, g in enumerate(seen)) / (1 - 0.8**4)
-    scaled = gradients / (torch.as_tensor(v).sqrt() + 1e-3)
-    mean = scaled.mean(dim=0)
-    each = [part.mean(dim=0) for part in scaled.split(sizes)]
-    c2 = sum(s * float((g - mean).square().sum()) for s, g in zip(sizes, each, strict=True))
-    assert meter.noise.variance == pytest.approx(c2, rel=CLOSE)
-    square = float(mean.square().sum()) - c2 / 8
-    assert meter.noise.gradient_square == pytest.approx(square, rel=CLOSE)
-    with pytest.raises(ValueError, match="only Adam's and AdamW's"):
-        igo.NoiseMeter(model, 10, adam=torch.optim.NAdam(model.parameters()))  # type: ignore[arg-type]
-
-
-def test_an_entry_that_a_gradient_reaches_for_the_first_time_is_scaled_as_adam_does() -> None:
-    """Its v̂ was 0 before, so that the P of the update before would be 1/ε = 1e8."""
-    weight = nn.Parameter(torch.zeros(3, dtype=torch.float64))
-    model = nn.Module()
-    model.weight = weight
-    optimizer = torch.optim.AdamW([weight], lr=0.01)
-    meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer)
-    first, second = torch.tensor([1.0, 2.0, 0.0]), torch.tensor([1.5, 1.0, 0.0])
-    for late in (0.0, 0.0, 0.02):
-        first[2], second[2] = late, 2 * late
-        weight.grad = torch.zeros(3, dtype=torch.float64)
-        for g in (first, second):
-            weight.grad += g / 2
-            meter.part(4)
-        meter.update()
-        before = weight.detach().clone()
-        optimizer.step()
-    # The entry's v̂ is 0.001 ḡ²/(1 − 0.999³), and the parts are ḡ(1 ± 1/3).
-    c2 = 4 * 2 * (0.25**2 / 1.25**2 + 0.5**2 / 1.5**2 + (1 / 3) ** 2 * (1 - 0.999**3) / 0.001)
-    assert meter.noise.variance == pytest.approx(c2, rel=1e-4)
-    longest = (weight - before).norm() / 0.01
-    assert math.sqrt(meter.noise.variance / 8) < longest
-
-
-def test_an_update_that_adam_does_not_make_is_left_out() -> None:
-    model = linear()
-    optimizer = adam_of(model)
-    meter = igo.NoiseMeter(model, half_life=1e6, adam=optimizer)
-    for stepped in (True, False, True, True):  # the first is left out, too
-        accumulate(meter, model, parts_of(range(8), [2, 6], 8))
-        if stepped:
-            optimizer.step()
-    assert meter.noise.batches == 2
-
-
-def test_steps_that_adam_does_not_make_are_warned_about_once() -> None:
-    model = linear()
-    meter = igo.NoiseMeter(model, 10, adam=torch.optim.Adam(model.parameters()))
-    trains = torch.optim.Adam(model.parameters())
-    with warnings.catch_warnings(record=True) as warned:
-        warnings.simplefilter("always")
-        for _ in range(80):
-            accumulate(meter, model, parts_of([0, 1, 2, 3], [2, 2]))
-            trains.step()
-    (warning,) = warned
-    assert "adam= made no step in 32 updates" in str(warning.message)
-    assert meter.noise is None
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script_method:DeprecationWarning")  # PyTorch's own
-def test_the_noise_of_compiled_steps_is_that_of_others() -> None:
-    """torch.compile traces the hook too: to rounding the same as Adam's own step."""
-    noises = []
-    for compiled in (False, True):
-        model = linear()
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        meter = igo.NoiseMeter(model, 10, adam=optimizer)
-        step = torch.compile(optimizer.step, backend="eager") if compiled else optimizer.step
-        for index in ([0, 1, 2, 3], [4, 0, 2, 1], [3, 3, 1, 4]):
-            accumulate(meter, model, parts_of(index, [2, 2]))
-            step()
-        assert meter.noise.batches == 2  # not the first
-        noises.append((meter.noise.variance, meter.noise.gradient_square))
-    assert noises[0] == pytest.approx(noises[1], rel=1e-4)
-
-
-def test_batches_of_one_part_are_warned_about_once() -> None:
-    model = linear()
-    meter = igo.NoiseMeter(model, half_life=100)
-    for _ in range(31):
-        accumulate(meter, model, parts_of(range(8), [8], 8))
-    with pytest.warns(UserWarning, match="32 batches have one part each"):
-        accumulate(meter, model, parts_of(range(8), [8], 8))
-    accumulate(meter, model, parts_of(range(8), [8], 8))
-    assert meter.noise is None
-
-
 def test_resumed_to_the_bit(tmp_path: Path) -> None:
     model = linear()
     whole, first = (igo.NoiseMeter(model, half_life=20) for _ in range(2))
@@ -254,9 +147,6 @@ def test_resumed_to_the_bit(tmp_path: Path) -> None:
         accumulate(second, model, batch)
     assert second.noise == whole.noise
     assert second.state_dict() == whole.state_dict()
-    other = igo.NoiseMeter(model, 20, adam=torch.optim.Adam(model.parameters()))
-    with pytest.raises(ValueError, match="adam=False"):
-        other.load_state_dict(whole.state_dict())
 
 
 def test_a_scaled_loss_is_taken_back_and_an_overflow_left_out() -> None:
@@ -275,22 +165,6 @@ def test_a_scaled_loss_is_taken_back_and_an_overflow_left_out() -> None:
     assert scaled.noise == plain.noise
 
 
-def test_the_scale_of_a_loss_is_taken_back_from_adams_steps() -> None:
-    """The gradients are unscaled before the step, as ``scaler.step`` does; a power of 2."""
-    noises = []
-    for scale in (1.0, 1024.0):
-        model = linear()
-        optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-        meter = igo.NoiseMeter(model, half_life=50, adam=optimizer)
-        for i in range(3):
-            accumulate(meter, model, parts_of(range(i, i + 4), [2, 2], 16), scale)
-            for parameter in model.parameters():
-                parameter.grad /= scale
-            optimizer.step()
-        noises.append(meter.noise)
-    assert noises[1] == noises[0]
-
-
 def test_bad_use_is_refused() -> None:
     model = linear()
     with pytest.raises(ValueError, match="half_life=0"):
@@ -305,82 +179,3 @@ def test_bad_use_is_refused() -> None:
 
 
 SHARES = [(4, 4), (3, 5), (8, 0)]
-
-
-def image_net() -> nn.Module:
-    """With convolutions in channels_last, whose gradients lie otherwise in DDP's buckets."""
-    torch.manual_seed(2)
-    net = nn.Sequential(
-        nn.Conv2d(3, 4, 2), nn.Tanh(), nn.Conv2d(4, 2, 2), nn.Flatten(), nn.Linear(8, 1)
-    )
-    return net.to(dtype=DTYPE, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
-
-
-def images() -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(3)
-    x = torch.randn(8, 3, 4, 4, generator=random, dtype=DTYPE)
-    return x.to(memory_format=torch.channels_last), torch.randn(8, 1, generator=random, dtype=DTYPE)
-
-
-def adam_of(model: nn.Module) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), lr=1e-3)
-
-
-def by_two_ranks(rank: int, adam: bool) -> list[Any]:
-    """What a rank's meter has after each update, and the refusals."""
-    inner = image_net()
-    model = DistributedDataParallel(inner)
-    optimizer = adam_of(model)
-    meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer if adam else None)
-    x, y = images()
-    noises: list[Any] = []
-    for share in (SHARES[0], *SHARES):
-        mine = slice(0, share[0]) if rank == 0 else slice(share[0], 8)
-        model.zero_grad()
-        rest = x[mine], y[mine]
-        if share == SHARES[1]:  # one sample by itself, accumulated before the average
-            with model.no_sync():
-                ((model(rest[0][:1]) - rest[1][:1]).square().sum() / 8 * 2).backward()
-            rest = rest[0][1:], rest[1][1:]
-        loss = (model(rest[0]) - rest[1]).square().sum() / 8 * 2  # DDP averages over 2
-        loss.backward()
-        meter.update(share[rank])
-        optimizer.step()
-        noises.append(meter.noise)
-    for _ in range(2):
-        model(x).sum().backward()
-    with pytest.raises(ValueError, match="averaged twice"):
-        meter.update(8)
-    with pytest.raises(ValueError, match="samples=None"):
-        meter.update()
-    with pytest.raises(ValueError, match="parts are its ranks"):
-        meter.part(8)
-    with pytest.raises(ValueError, match="give the DistributedDataParallel model"):
-        igo.NoiseMeter(inner, 10)
-    return noises
-
-
-@pytest.mark.parametrize("adam", [False, True])
-def test_two_ranks_are_as_two_parts_of_one_process(adam: bool, tmp_path: Path) -> None:
-    """Equal and unequal shares; a rank without samples is no part."""
-    model = image_net()
-    optimizer = adam_of(model)
-    meter = igo.NoiseMeter(model, half_life=1e-3, adam=optimizer if adam else None)
-    x, y = images()
-    wanted: list[Any] = []
-    for first, second in (SHARES[0], *SHARES):
-        model.zero_grad()
-        for part in (slice(0, first), slice(first, first + second)):
-            if len(x[part]):
-                ((model(x[part]) - y[part]).square().sum() / 8).backward()
-                meter.part(len(x[part]))
-        meter.update()
-        optimizer.step()
-        wanted.append(meter.noise)
-    for noises in on_ranks(by_two_ranks, tmp_path, adam):
-        for ours, theirs in zip(wanted, noises, strict=True):
-            assert (ours is None) == (theirs is None)
-            if ours is not None:
-                assert theirs.variance == pytest.approx(ours.variance, rel=1e-7)
-                assert theirs.gradient_square == pytest.approx(ours.gradient_square, rel=1e-7)
-                assert theirs.batch_size == ours.batch_size

@@ -31,7 +31,7 @@ model = torch.nn.Linear(3, 1)
 optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
 plan = igo.plan("graduated", n=len(data), epochs=5, learning_rate=0.1, batch_size=16, p=0.5)
-batches = igo.BatchSampler(plan, seed=0)
+batches = igo.BatchSampler(plan, data, seed=0)
 loader = DataLoader(data, batch_sampler=batches)
 schedule = igo.Schedule(optimizer, batches)
 for epoch in batches.epochs():

@@ -28,7 +28,6 @@ from test_resume import outcome
 from torch import Tensor, nn
 from wandb_server import history
 
-from igo.config.plan import make_plan
 from igo.config.schema import EngineConfig, OptimizerConfig
 from igo.ground.ranks import Ranks
 from igo.ground.rendezvous import slurm_address

@@ -18,7 +18,7 @@ ALIASES = {  # what settings are called elsewhere
     "opt": "optimizer", "optim": "optimizer", "beta": "optimizer.momentum",
     "wd": "optimizer.weight_decay", "l2": "optimizer.weight_decay",
     "sched": "schedule", "scheduler": "schedule", "lr_scheduler": "schedule",
-    "lambda": "schedule.lam", "m": "schedule.stages", "rho": "schedule.noise_exponent",
+    "lambda": "schedule.lam", "m": "schedule.stages",
     "gpu": "engine.device", "amp": "engine.precision", "dtype": "engine.precision",
     "num_workers": "dataset.workers", "random_seed": "seed", "wandb": "tracking",
     "output": "runs_dir", "output_dir": "runs_dir", "save_dir": "runs_dir", "log_dir": "runs_dir",

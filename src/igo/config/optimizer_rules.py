@@ -12,12 +12,10 @@ from igo.method.profiles import declared
 from igo.method.profiles import parameters as arguments
 from igo.method.ranges import Declared
 
-OF_SGD = ("sgd", "shb", "nshb")  # their δ is known before training
-FORMULAS = {
+FORMULAS = {  # of δ; no δ is known for other optimizers
     "sgd": "η √(C²/b)",
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
     "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
-    "adamw": "η √(C_P²/b), C_P² = E‖P(G - ∇f)‖², P = 1/(√v̂ + ε) at the start of the epoch",
 }
 
 
@@ -27,26 +25,22 @@ def called(optimizer: OptimizerConfig) -> str:
     return f"optimizer=timm optimizer.name={name}" if optimizer.timm else f"optimizer={name}"
 
 
-def law(optimizer: OptimizerConfig) -> str | None:
-    """The key in FORMULAS of the optimizer's δ; None if no δ is known."""
-    return optimizer.name if optimizer.name in FORMULAS and not optimizer.timm else None
+def has_delta(optimizer: OptimizerConfig) -> bool:
+    """Whether a formula of δ is known for the optimizer."""
+    return optimizer.name in FORMULAS and not optimizer.timm
 
 
 def why_null(optimizer: OptimizerConfig) -> str | None:
-    """Why records have no ``delta_m``, or neither it nor ``delta_measured``; None if they do."""
-    if law(optimizer) in OF_SGD:
+    """Why records have neither ``delta_m`` nor ``delta_measured``; None if they do."""
+    if has_delta(optimizer):
         return None
-    if law(optimizer) is None:
-        return f"delta_m and delta_measured are null: no δ is known for {called(optimizer)}"
-    return (
-        f"delta_m is null: the δ of {called(optimizer)} needs v̂, which is not there before the"
-        " first update; delta_measured is there from the second epoch on"
-    )
+    return f"delta_m and delta_measured are null: no δ is known for {called(optimizer)}"
 
 
 def described(optimizer: OptimizerConfig) -> dict[str, str | None]:
     """For a record: the formula of δ, and why δ is null, if it is."""
-    return {"delta": FORMULAS.get(law(optimizer) or ""), "why_null": why_null(optimizer)}
+    formula = FORMULAS[optimizer.name] if has_delta(optimizer) else None
+    return {"delta": formula, "why_null": why_null(optimizer)}
 
 
 def check_name(optimizer: OptimizerConfig) -> None:
@@ -89,5 +83,3 @@ def check(optimizer: OptimizerConfig) -> None:
             others = " or".join(f" optimizer={other}" for other in having)
             allowed = f"{called(optimizer)} has no {name}; use{others}"
             raise ConfigError(f"optimizer.{name}", value, allowed)
-    if optimizer.constant_half_life and law(optimizer) != "adamw":
-        raise ConfigError("optimizer.constant_half_life", True, "only optimizer=adamw has it")

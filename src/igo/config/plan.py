@@ -12,7 +12,7 @@ from igo.method.plan import Plan, plan
 from igo.method.profiles import parameters
 
 # Settings that have another name than their argument of `plan`.
-SETTINGS = {"profile": "schedule", "lengths": "schedule.lengths", "h": "schedule.h"}
+SETTINGS = {"profile": "schedule", "h": "schedule.h"}
 
 
 def stages_of(config: Config) -> int:
@@ -34,9 +34,6 @@ def stages_of(config: Config) -> int:
 def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
-    if schedule.noise_exponent == "measured":
-        allowed = "only a single `igo train` measures it; elsewhere give the number that it prints"
-        raise ConfigError("schedule.noise_exponent", "measured", allowed)
     arguments = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
     try:
         with warnings.catch_warnings():  # the notes below a printed plan say the same
@@ -51,11 +48,10 @@ def make_plan(config: Config) -> Plan:
                 stages=schedule.stages,
                 max_batch_size=config.max_batch_size,
                 batch_multiple=schedule.batch_multiple,
-                noise_exponent=schedule.noise_exponent,
-                lengths=schedule.lengths,
-                h=schedule.h,
-                final_updates=schedule.final_updates,
-                by_momentum=config.optimizer.decay_momentum,
+                algorithm3={
+                    "h": None if schedule.lengths == "equal" else schedule.h,
+                    "final_updates": schedule.final_updates,
+                },
                 **{name: value for name, value in arguments.items() if value is not None},
             )
     except PlanError as error:

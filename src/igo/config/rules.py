@@ -21,7 +21,6 @@ from igo.config.settings import value_of
 from igo.ground.errors import ConfigError, NoEffect
 from igo.ground.paths import CONF
 from igo.method import methods
-from igo.method.batches import PUBLISHED
 from igo.method.profiles import declared, parameters
 from igo.method.ranges import Declared
 
@@ -38,7 +37,11 @@ def _model_parts() -> dict[str, set[str]]:
 MODEL_PARTS = _model_parts()
 
 WORDS = (  # allowed in place of a number
+<<<<<<< HEAD
     ("engine.threads", "auto"), ("schedule.noise_exponent", "measured"),
+=======
+    ("engine.threads", "auto"), ("evaluate_every", "auto"),
+>>>>>>> 0ea3e09 (One law and a smaller API: ρ, β decay, Adam's law, ramps, mesh go)
 )  # fmt: skip
 
 
@@ -59,8 +62,6 @@ def check(setting: str, value: Any, notes: Declared) -> None:
 def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
     schedule, optimizer = config.schedule, config.optimizer
-    if isinstance(schedule.noise_exponent, int):  # it is untyped, as it may be a word
-        schedule.noise_exponent = float(schedule.noise_exponent)
     for name, setting in SETTINGS.items():
         check(name, value_of(config, name), setting.notes)
     optimizer_rules.check_name(optimizer)
@@ -88,8 +89,6 @@ def complete(config: Config, typed: Collection[str]) -> None:
     """Fill in what follows from other settings, so that each run has one full description."""
     schedule = config.schedule
     optimizer_rules.complete(config.optimizer)
-    if config.optimizer.decay_momentum:
-        _check_decay_momentum(config, typed)  # before split is changed
     schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
@@ -97,8 +96,6 @@ def complete(config: Config, typed: Collection[str]) -> None:
         if "split" in typed:
             allowed = "constant noise has no decay to split; leave it out"
             raise NoEffect("split", config.split, allowed)
-        config.split = 1.0
-    if config.optimizer.decay_momentum and "split" not in typed:
         config.split = 1.0
     if schedule.profile == "step":
         if schedule.kappa is not None or schedule.lam is not None:
@@ -114,9 +111,6 @@ def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:
     lam = 1.0 if schedule.lam is None else schedule.lam
     gamma = kappa / math.sqrt(lam)
     both = f"schedule.kappa={kappa:g} and schedule.lam={lam:g}"
-    if lam != 1 and schedule.noise_exponent != PUBLISHED:
-        allowed = f"{both} are for ρ = 1/2; for another ρ use schedule=step with gamma and split"
-        raise ConfigError("schedule.noise_exponent", schedule.noise_exponent, allowed)
     preset = not {"schedule.kappa", "schedule.lam"} & {*typed}  # as in schedule=method3
     preset_advice = "the schedule has its own decay and split; leave it out, or use schedule=step"
     if gamma == 0:
@@ -148,27 +142,6 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "it chooses engine.micro_batch_size, and that is set; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
-    _check_noise_exponent(config)
-
-
-def _check_noise_exponent(config: Config) -> None:
-    rho = config.schedule.noise_exponent
-    if rho == PUBLISHED:
-        return
-    if config.optimizer.decay_momentum:
-        allowed = "optimizer.decay_momentum follows the published δ = η √(C²/b); leave one out"
-        raise ConfigError("schedule.noise_exponent", rho, allowed)
-
-
-def _check_decay_momentum(config: Config, typed: Collection[str]) -> None:
-    optimizer = config.optimizer
-    if optimizer_rules.law(optimizer) not in ("shb", "nshb") or optimizer.momentum == 0:
-        allowed = "it needs optimizer=shb or optimizer=nshb with a momentum above 0"
-        raise ConfigError("optimizer.decay_momentum", True, allowed)
-    for name in ("split", "max_batch_size", "schedule.kappa", "schedule.lam"):
-        if name in typed:
-            allowed = "optimizer.decay_momentum=true leaves the decay to the momentum; leave it out"
-            raise ConfigError(name, value_of(config, name), allowed)
 
 
 def _check_schedule(config: Config, typed: Collection[str]) -> None:

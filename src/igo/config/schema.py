@@ -15,7 +15,7 @@ from igo.config.optimizers import OPTIMIZERS, timm
 from igo.config.settings import settings_of, value_of, with_settings_of
 from igo.data import readers
 from igo.data.source import Place
-from igo.method.arguments import LENGTHS, RULES
+from igo.method.arguments import RULES
 from igo.method.profiles import PROFILES
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, at_least, within
 
@@ -83,9 +83,7 @@ class _OptimizerConfig:
     name: Annotated[str, "optimizer"]
     momentum: Annotated[float, "β"] = 0.0
     weight_decay: float = 0.0
-    decay_momentum: Annotated[bool, "decaying β"] = False
     timm: bool = False
-    constant_half_life: bool = False  # of adamw
 
 
 @dataclass
@@ -96,8 +94,7 @@ class _ScheduleConfig:
     stages: Annotated[int | None, RULES["stages"], "M"] = None
     batch_multiple: Annotated[int, RULES["batch_multiple"]] = 1
     final_updates: Annotated[int, RULES["final_updates"]] = 0
-    noise_exponent: Annotated[Any, RULES["noise_exponent"]] = 0.5  # or measured
-    lengths: Annotated[str, LENGTHS] = "equal"
+    lengths: Annotated[str, ("equal", "algorithm3")] = "equal"
     h: Annotated[float, RULES["h"]] = 0.0  # of lengths=algorithm3
     epsilon: Annotated[float | None, RULES["epsilon"]] = None
     alpha_0: Annotated[float | None, RULES["alpha_0"]] = None

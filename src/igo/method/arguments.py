@@ -1,20 +1,18 @@
-"""Checks the arguments of ``plan``, one by one and together; errors name the cure."""
+"""The arguments of ``plan``, checked one by one and together; errors name the cure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
 
 from igo.ground.errors import nearest
-from igo.method.batches import PUBLISHED
 from igo.method.methods import GAMMA, SPLITS, STAGES
 from igo.method.profiles import PROFILES, Profile, declared, name_of, parameters
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 
-LENGTHS = ("equal", "algorithm3")
 MOST_EPOCHS = 1_000_000  # the record has a line for each
-RAMP = "ramp"  # the profile that follows from batch sizes by samples
 
 RULES: dict[str, Rule] = {
     "n": AT_LEAST_ONE,
@@ -27,22 +25,16 @@ RULES: dict[str, Rule] = {
         "it must be in [0, 1]: 1 = all of the decay in the learning rate, 0 = all in the batch",
     ),
     "stages": AT_LEAST_ONE,
-    "warmup": NOT_NEGATIVE,
-    "switch": (lambda t: 0 <= t < 1, "it is a share of the schedule and must be in [0, 1)"),
+    "warmup_samples": NOT_NEGATIVE,
     "max_batch_size": AT_LEAST_ONE,
     "batch_multiple": AT_LEAST_ONE,
-    "noise_exponent": (
-        lambda r: 0 < r <= 1,
-        "ρ of δ = η C b^(-ρ) must be in (0, 1]; with ρ = 0 the batch size has no effect on the"
-        " noise, and cannot carry its decay: use split=1, with any ρ",
-    ),
     "h": NOT_NEGATIVE,
     "epsilon": POSITIVE,
     "alpha_0": POSITIVE,
     "final_updates": within(0, MOST_EPOCHS),
 }
-WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "max_batch_size", "batch_multiple",
-         "final_updates")  # fmt: skip
+WHOLE = ("n", "epochs", "samples", "batch_size", "stages", "warmup_samples", "max_batch_size",
+         "batch_multiple", "final_updates")  # fmt: skip
 
 
 class PlanError(ValueError):
@@ -62,77 +54,112 @@ class PlanWarning(UserWarning):
     """A plan that can be trained, but is perhaps not what the user meant."""
 
 
-def by_name(
-    given: Mapping[str, Any], of_profile: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Replace the name of one of the paper's methods by its arguments; else fill in the split."""
-    name, split, stages = given["profile"], given["split"], given["stages"]
-    if not isinstance(name, str) or name not in SPLITS:
-        return {**given, "split": 0.5 if split is None else split}, {**of_profile}
-    for argument, value in {"split": split, **of_profile}.items():
-        if value is not None:
-            raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
-    if SPLITS[name] < 1 and given["noise_exponent"] != PUBLISHED:
-        allowed = f'{name} is for ρ = 1/2; for another ρ use profile="step", gamma= and split='
-        raise PlanError("noise_exponent", given["noise_exponent"], allowed)
-    meant = {"split": SPLITS[name], "stages": STAGES if stages is None else stages}
-    gamma = {} if name == "method1" else {"gamma": GAMMA}
-    return {**given, **meant, "profile": "step" if gamma else "constant"}, gamma
+class Algorithm3(TypedDict, total=False):
+    """What only Algorithm 3 of the slides has; each may be left out.
+
+    ``epsilon`` is ε, the accuracy wanted: it chooses M = ⌈(1/(α_0 ε))^(1/p)⌉ stages together with
+    ``alpha_0``, see ``igo.method.rounds.alpha_0``. With ``h`` a stage's updates are
+    ∝ 1/(φ_m² - h η_m/η_1) [derived], h ≥ 0, in place of equal stages. ``final_updates`` are those
+    of stage M + 1, where δ = 0: full batches at the last η.
+    """
+
+    epsilon: float | None
+    alpha_0: float | None
+    h: float | None
+    final_updates: int
 
 
-def check(given: Mapping[str, Any], of_profile: Mapping[str, Any]) -> None:
-    """Refuse arguments from which no plan can be made, before anything is computed."""
+@dataclass(frozen=True)
+class Arguments:
+    """The checked arguments of ``plan``. ``own`` are those of the profile itself."""
+
+    profile: str | Profile
+    n: int | None
+    epochs: int | None
+    samples: int | None
+    learning_rate: float
+    batch_size: int
+    split: float
+    stages: int | None
+    warmup_samples: int
+    max_batch_size: int | None
+    batch_multiple: int
+    epsilon: float | None = None
+    alpha_0: float | None = None
+    h: float | None = None
+    final_updates: int = 0
+    own: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def total(self) -> int:
+        """The samples that are trained on, each counted as often as it is used."""
+        if self.samples is not None:
+            return self.samples
+        assert self.n is not None
+        assert self.epochs is not None
+        return self.n * self.epochs
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The arguments as plain values, for the message about another plan's checkpoint."""
+        values = {**vars(self), "profile": name_of(self.profile), **self.own}
+        del values["own"]
+        return values
+
+
+def checked(
+    given: Mapping[str, Any], algorithm3: Mapping[str, Any], own: Mapping[str, Any]
+) -> Arguments:
+    """Refuse arguments from which no plan can be made, before anything is computed.
+
+    Args:
+        given: the arguments of ``plan`` by name.
+        algorithm3: see ``Algorithm3``.
+        own: the profile's parameters.
+
+    Raises:
+        PlanError: an argument is wrong or missing.
+    """
+    if unknown := algorithm3.keys() - Algorithm3.__annotations__.keys():
+        known = ", ".join(Algorithm3.__annotations__)
+        raise PlanError("algorithm3", sorted(unknown), f"it has {known}")
+    given, own = _by_name({**given, **algorithm3}, own)
     profile = given["profile"]
-    _check_profile(profile, given["batch_size"])
-    notes = {} if profile == RAMP else declared(profile)
+    if not callable(profile):
+        _check_choice("profile", profile, (*PROFILES, *SPLITS))
+    notes = declared(profile)
+    _check_names(profile, own, [*given, *notes])
     rules = {**RULES, **{name: note.rule for name, note in notes.items() if note.rule}}
-    choices: dict[str, tuple[str, ...]] = {"lengths": LENGTHS}
-    choices |= {name: note.choices for name, note in notes.items() if note.choices}
-    _check_names(profile, of_profile, [*given, *notes])
-    for name, value in {**given, **of_profile}.items():
+    choices = {name: note.choices for name, note in notes.items() if note.choices}
+    for name, value in {**given, **own}.items():
         if name in choices:
             _check_choice(name, value, choices[name])
-        elif name in rules and value is not None and not (name == "batch_size" and profile == RAMP):
+        elif name in rules and (value is not None or name in NEEDED):
             _check_number(name, value, rules[name])
     _check_length(given)
+    return Arguments(**_plain(given), own=_plain(own))
 
 
-def cast(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn numbers of NumPy and the like into Python's, and whole numbers into int."""
-
-    def plain(name: str, value: Any) -> Any:
-        if value is None or isinstance(value, (bool, str)) or callable(value):
-            return value
-        return int(value) if name in WHOLE else float(value)
-
-    return {name: plain(name, value) for name, value in arguments.items()}
+NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple")
 
 
-def check_sizes(n: int, total: int, given: Mapping[str, Any]) -> None:
+def check_sizes(given: Arguments, n: int) -> None:
     """Refuse batches and stages for which there are too few samples."""
-    b_1, b_max, stages = given["batch_size"], given["max_batch_size"], given["stages"]
+    b_1, b_max, total = given.batch_size, given.max_batch_size, given.total
     samples = min(n, total)
     if b_1 > samples:
         raise PlanError("batch_size", b_1, f"it must be in [1, {samples}], the training samples")
     if b_max is not None and b_max < b_1:
         raise PlanError("max_batch_size", b_max, f"it must be at least batch_size={b_1}")
-    if stages is not None and stages * b_1 > total:
+    if given.stages is not None and given.stages * b_1 > total:
         allowed = f"{total} samples have at most {total // b_1} stages with a batch of {b_1} each"
-        raise PlanError("stages", stages, allowed)
-    if given["warmup"] >= total:
-        allowed = f"it must be below the {total} samples of the plan, or a share of them below 1"
-        raise PlanError("warmup", given["warmup"], allowed)
-
-
-def check_warmup(warmup: float, samples: int, first: int, n: int | None) -> None:
-    """Refuse a warm-up of ``samples`` within the first batch, of ``first``: it has no effect."""
-    if warmup > 0 and samples <= first:
-        epochs = f" ({warmup:g} epochs are {warmup:g} * n = {warmup * n:g})" if n else ""
-        allowed = (
-            f"it ends within the first batch, of {first}, and would do nothing; it is in samples"
-            f"{epochs if warmup >= 1 else ''}, or below 1 a share of all samples"
-        )
-        raise PlanError("warmup", warmup, allowed)
+        raise PlanError("stages", given.stages, allowed)
+    if given.warmup_samples >= total:
+        allowed = f"it must be below the {total} samples of the plan"
+        raise PlanError("warmup_samples", given.warmup_samples, allowed)
+    if 0 < given.warmup_samples <= b_1:
+        allowed = f"it is in samples; it ends within the first batch, of {b_1}, and does nothing"
+        raise PlanError("warmup_samples", given.warmup_samples, allowed)
 
 
 def as_number(phi: Any, profile: str) -> float:
@@ -144,13 +171,30 @@ def as_number(phi: Any, profile: str) -> float:
         raise PlanError("profile", profile, allowed) from None
 
 
-def _check_profile(profile: str | Profile, batch_size: object) -> None:
-    if callable(profile):
-        return
-    _check_choice("profile", profile, (*PROFILES, RAMP, *SPLITS))
-    if (profile == RAMP) != isinstance(batch_size, str):
-        allowed = f'profile="{RAMP}" takes sizes by samples, batch_size="0:768 250M:1536"'
-        raise PlanError("batch_size", repr(batch_size), f"{allowed}; the others take a number")
+def _by_name(
+    given: Mapping[str, Any], own: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Replace the name of one of the paper's methods by its arguments; else fill in the split."""
+    name, split, stages = given["profile"], given["split"], given["stages"]
+    if not isinstance(name, str) or name not in SPLITS:
+        return {**given, "split": 0.5 if split is None else split}, {**own}
+    for argument, value in {"split": split, **own}.items():
+        if value is not None:
+            raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
+    meant = {"split": SPLITS[name], "stages": STAGES if stages is None else stages}
+    gamma = {} if name == "method1" else {"gamma": GAMMA}
+    return {**given, **meant, "profile": "step" if gamma else "constant"}, gamma
+
+
+def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn numbers of NumPy and the like into Python's, and whole numbers into int."""
+
+    def plain(name: str, value: Any) -> Any:
+        if value is None or isinstance(value, (bool, str)) or callable(value):
+            return value
+        return int(value) if name in WHOLE else float(value)
+
+    return {name: plain(name, value) for name, value in arguments.items()}
 
 
 def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
@@ -160,11 +204,10 @@ def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
 
 
 def _check_names(
-    profile: str | Profile, of_profile: Mapping[str, Any], known: Collection[str]
+    profile: str | Callable[..., float], own: Mapping[str, Any], known: Collection[str]
 ) -> None:
-    needed = {} if profile == RAMP else parameters(profile)
-    label = name_of(profile)
-    for name, value in of_profile.items():
+    needed, label = parameters(profile), name_of(profile)
+    for name, value in own.items():
         if name not in needed:
             has = f"{label} has {', '.join(needed) or 'none'} of its own"
             hint = nearest(name, known)
@@ -172,7 +215,7 @@ def _check_names(
                 hint = " Give gamma and split: κ = γ^split, and λ = (κ/γ)²"
             raise PlanError(name, value, f"there is no such argument; {has}.{hint}")
     for name, parameter in needed.items():
-        if parameter.default is parameter.empty and of_profile.get(name) is None:
+        if parameter.default is parameter.empty and own.get(name) is None:
             example = declared(profile)[name].text or f"{name}=1"
             raise PlanError(name, None, f"{label} needs it, e.g. {example}")
 

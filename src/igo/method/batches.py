@@ -6,9 +6,7 @@ A segment is the part of an epoch that belongs to one stage; it may be the whole
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
-PUBLISHED = 0.5  # ρ of δ = η C b^(-ρ)
 CLOSE = 1e-9  # relative: what float rounding may have added to a whole number
 
 
@@ -46,57 +44,44 @@ def share(size: int, rank: int, ranks: int) -> range:
     return range(rank, size, ranks)
 
 
-@dataclass(frozen=True)
-class Batching:
-    """What turns a noise level into a number of equal batches.
+class Growth:
+    """Computes k and η segment by segment. b follows the lowest φ so far and never shrinks.
 
     Args:
-        n: samples of the first segment.
+        n: N_1, samples of the first segment.
         first: k_1, its batches.
         largest: the largest batch size allowed.
         split: s, the learning rate's share of the decay.
-        noise_exponent: ρ of δ = η C b^(-ρ).
         multiple: the larger of the two batch sizes is a multiple of it if possible.
-        waits: the number of stages in which b does not grow yet.
+        learning_rate: η_1.
     """
 
-    n: int
-    first: int
-    largest: int
-    split: float
-    noise_exponent: float = PUBLISHED
-    multiple: int = 1
-    waits: int = 0
-
-
-class Growth:
-    """Computes k and η segment by segment. b follows the lowest φ so far and never shrinks."""
-
-    def __init__(self, batching: Batching, learning_rate: float) -> None:
-        self._batching, self._first = batching, learning_rate
+    def __init__(
+        self, n: int, first: int, largest: int, split: float, multiple: int, learning_rate: float
+    ) -> None:
+        self._n, self._first, self._largest = n, first, largest
+        self._split, self._multiple, self._learning_rate = split, multiple, learning_rate
         self._lowest = 1.0
         self._latest: dict[int, int] = {}  # k of the newest segment, by its samples
 
-    def next(self, stage: int, n: int, phi: float) -> tuple[int, float]:
-        """k = ⌈k_1 (N/N_1) φ^((1-s)/ρ)⌉ and η = η_1 φ (b/b_1)^ρ of a segment of N samples.
+    def next(self, n: int, phi: float) -> tuple[int, float]:
+        """k = ⌈k_1 (N/N_1) φ^(2(1-s))⌉ and η = η_1 φ √(b/b_1) of a segment of N samples.
 
         k is at least ⌈N/largest⌉, and at most k of the last segment of N samples. η keeps δ on
-        its curve for every k, with b = N/k. ``stage`` counts from 1.
+        its curve for every k, with b = N/k.
         """
-        rule = self._batching
-        before = max(self._latest.get(n) or whole(rule.first * n / rule.n), count(n, rule.largest))
-        lowest = 1.0 if stage <= rule.waits else min(self._lowest, phi)
-        wanted = rule.first * n / rule.n * math.pow(lowest, (1 - rule.split) / rule.noise_exponent)
-        k = min(max(whole(wanted), count(n, rule.largest)), before)
-        if rule.multiple > 1:
-            k = _on_grid(rule.multiple, n, k, before)
-        self.note(n, k, phi)
-        return k, self._first * phi * math.pow(n * rule.first / (rule.n * k), rule.noise_exponent)
-
-    def note(self, n: int, k: int, phi: float) -> None:
-        """Take note that a segment of n samples has k batches at φ."""
+        least, proportional = count(n, self._largest), self._first * n / self._n
+        before = max(self._latest.get(n) or whole(proportional), least)
         self._lowest = min(self._lowest, phi)
+        wanted = proportional * math.pow(self._lowest, 2 * (1 - self._split))
+        k = min(max(whole(wanted), least), before)
+        if self._multiple > 1:
+            k = _on_grid(self._multiple, n, k, before)
         self._latest[n] = k
+        root = math.pow(
+            n * self._first / (self._n * k), 0.5
+        )  # sqrt would change a plan's last bits
+        return k, self._learning_rate * phi * root
 
 
 def _on_grid(multiple: int, n: int, k: int, before: int) -> int:

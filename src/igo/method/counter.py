@@ -1,23 +1,18 @@
-"""The count of the updates that training has made of a plan.
-
-The epoch, its permutation, the batch in it, its size and its η follow from that number. The batches
-that a DataLoader has taken say nothing about it: its workers fetch batches ahead.
-"""
+"""Counts the updates of a plan, and makes the batches of a stream."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import torch.distributed as dist
 
 from igo.method import batches
 from igo.method.arguments import PlanError
-from igo.method.peers import Peers
 from igo.method.plan import Plan
 from igo.method.update import Update
-
-if TYPE_CHECKING:
-    from torch.distributed.device_mesh import DeviceMesh
 
 STEP = "call schedule.step() (or advance() of the sampler) before each update"
 
@@ -25,7 +20,7 @@ STEP = "call schedule.step() (or advance() of the sampler) before each update"
 class Counter:
     """Counts the updates of a plan, for your own loaders and for streams.
 
-    >>> plan = igo.plan("constant", samples=10, learning_rate=0.1, batch_size=4)
+    >>> plan = igo.plan("constant", samples=10, batch_size=4)
     >>> counter = igo.Counter(plan)
     >>> for batch in counter.batches(range(100)):  # a stream of samples, in the plan's batches
     ...     update = counter.advance()  # with a Schedule: schedule.step()
@@ -37,10 +32,8 @@ class Counter:
     Args:
         plan: what ``igo.plan`` returns.
         rank, ranks: this process, from 0, and the number of processes that share each batch.
-        group: instead, the process group that shares each batch.
-        mesh: instead, a DeviceMesh with the dimensions of data parallelism alone, so that
-            tensor-parallel peers get the same samples. By default all processes of
-            torch.distributed share each batch.
+        group: instead, the process group that shares each batch; by default all processes of
+            torch.distributed.
         parts: the most samples that go through the model at once. A larger share of a batch is cut
             into parts, the same number on each rank. Call ``advance`` before each part.
 
@@ -55,7 +48,6 @@ class Counter:
         rank: int | None = None,
         ranks: int | None = None,
         group: Any = None,
-        mesh: DeviceMesh | None = None,
         parts: int | None = None,
     ) -> None:
         if not isinstance(plan, Plan):
@@ -64,21 +56,25 @@ class Counter:
         if parts is not None and parts < 1:
             raise PlanError("parts", parts, "it must be 1 or more samples")
         self.plan, self.updates = plan, 0
-        self._peers = Peers(rank, ranks, group, mesh)
+        self._rank, self._ranks, self._group = _place(rank, ranks, group), ranks, group
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
-        self.owner: Callable[[], object] | None = None  # a weak reference to the Schedule
+        self.owner: weakref.ref[object] | None = None  # the Schedule
         self._check_ranks(plan.updates)  # the last row only: a resume may skip smaller batches
 
     @property
     def rank(self) -> int:
         """This process, from 0."""
-        return self._peers.rank
+        if self._rank is not None:
+            return self._rank
+        return dist.get_rank(self._group) if _is_distributed() else 0
 
     @property
     def ranks(self) -> int:
         """How many processes share each batch."""
-        return self._peers.ranks
+        if self._ranks is not None:
+            return self._ranks
+        return dist.get_world_size(self._group) if _is_distributed() else 1
 
     @property
     def samples(self) -> int:
@@ -228,3 +224,18 @@ class Counter:
         if self.ranks > smallest:
             allowed = f"the plan has batches of {smallest}, fewer samples than ranks"
             raise PlanError("ranks", self.ranks, allowed)
+
+
+def _place(rank: int | None, ranks: int | None, group: Any) -> int | None:
+    """Check which process this is among those that share each batch."""
+    if (rank is None) != (ranks is None):
+        raise PlanError("rank" if rank is None else "ranks", None, "rank and ranks go together")
+    if rank is not None and not 0 <= rank < (ranks or 0):
+        raise PlanError("rank", rank, f"it must be in [0, {ranks}), counted from 0")
+    if rank is not None and group is not None:
+        raise PlanError("group", "…", "give rank and ranks, or group, not both")
+    return rank
+
+
+def _is_distributed() -> bool:
+    return dist.is_available() and dist.is_initialized()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from igo.method.arguments import PlanError
+from igo.method.arguments import Arguments, PlanError
 
 
 def alpha_0(
@@ -85,17 +85,19 @@ def stages_of(
     return int(count)
 
 
-def of_plan(given: Mapping[str, Any], of_profile: Mapping[str, Any], total: int) -> int | None:
-    """M of a plan of ``total`` samples, as given or by ``epsilon``, see ``stages_of``."""
-    epsilon, scale, size = given["epsilon"], given["alpha_0"], given["batch_size"]
-    most, unit = given["epochs"] or 0, "epochs, at least one a stage"
-    if given["lengths"] == "equal":
-        most, unit = 0 if isinstance(size, str) else total // size, f"batches of {size} samples"
-    profile, p = given["profile"], of_profile.get("p")
-    stages = stages_of(epsilon, scale, profile=profile, p=p, most=most, unit=unit)
-    if stages is not None and given["stages"] is not None:
-        raise PlanError("stages", given["stages"], "epsilon chooses them; leave one out")
-    return given["stages"] if stages is None else stages
+def of_plan(given: Arguments) -> int | None:
+    """M of a plan, as given or by ``epsilon``, see ``stages_of``."""
+    size, total = given.batch_size, given.total
+    most, unit = given.epochs or 0, "epochs, at least one a stage"
+    if given.h is None:
+        most, unit = total // size, f"batches of {size} samples"
+    stages = stages_of(
+        given.epsilon, given.alpha_0, profile=given.profile, p=given.own.get("p"), most=most,
+        unit=unit,
+    )  # fmt: skip
+    if stages is not None and given.stages is not None:
+        raise PlanError("stages", given.stages, "epsilon chooses them; leave one out")
+    return given.stages if stages is None else stages
 
 
 def lengths_of_stages(

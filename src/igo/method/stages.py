@@ -17,11 +17,9 @@ from operator import attrgetter
 from typing import Any
 
 from igo.ground.words import aligned
-from igo.method import batches, orders
-from igo.method.batches import Batching
+from igo.method import batches
 
 MOST_ROWS = 12  # that print(plan) shows
-HEADER = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", "η_m", "b_m")
 SAME = 1e-9  # relative: the largest difference that rounding makes on another machine
 
 
@@ -69,7 +67,7 @@ class Row(Stage):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """What ``print(plan)`` shows below HEADER."""
+        """What ``print(plan)`` shows of it."""
         noise = (f"{self.phi_m:.4f}", f"{self.eta_m:.5g}", f"{self.b_m:,.1f}")
         counts = (f"{self.batches:,}", f"{self.updates:,}")
         return (_range(self.stage, self.last), self.span, *counts, *noise)
@@ -107,25 +105,24 @@ class Place:
 class Plan:
     """All stages of a run, in order; ``print(plan)`` shows them as a table.
 
-    ``n`` is the number of training samples; of a stream, all its samples. With ``by_momentum``, β
-    carries the decay, and η and b are constant. η rises from 0 over the first ``warmup`` samples.
-    ``batching`` turns a noise level into batches, for a plan that follows the measured noise.
-    ``arguments`` are those of ``igo.plan``, for messages.
+    ``n`` is the number of training samples; of a stream, all its samples. ``learning_rate`` is η_1:
+    1, unless ``igo.plan`` was given one, so that η_m is η_m/η_1. η rises from 0 over the first
+    ``warmup`` samples. ``arguments`` are those of ``igo.plan``, for messages.
     """
 
     stages: tuple[Stage, ...]
     n: int
-    by_momentum: bool = False
+    learning_rate: float = 1.0
     warmup: int = 0
-    batching: Batching | None = field(default=None, repr=False, compare=False)
     arguments: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __str__(self) -> str:
         """One line for each row, without the middle ones if there are many, and one of totals."""
-        header: tuple[str, ...] = HEADER
+        rate = "η_m/η_1" if self.learning_rate == 1 else "η_m"
+        header: tuple[str, ...] = ("stage", "epochs", "batches", "updates", "δ_m/δ_1", rate, "b_m")
         rows: list[tuple[str, ...]] = [row.cells for row in self.joined]
         if not self.by_epochs:
-            header = (*HEADER, "samples")
+            header = (*header, "samples")
             rows = [(*row.cells, f"{row.epochs * row.samples:,}") for row in self.joined]
         if len(rows) > MOST_ROWS:
             half = MOST_ROWS // 2
@@ -259,13 +256,6 @@ class Plan:
         return list(accumulate(reversed(sizes), min))[::-1]
 
     @cached_property
-    def digest(self) -> str:
-        """The identity of a plan of whole epochs in old checkpoints, exact to the last bit of η."""
-        return _digest(
-            (self.n, self.by_momentum, [(s.epochs, s.batches, s.eta_m) for s in self.stages])
-        )
-
-    @cached_property
     def identity(self) -> dict[str, Any]:
         """The plan's identity for checkpoints, the same on every machine.
 
@@ -279,14 +269,11 @@ class Plan:
             for values in ([s.eta_m for s in self.stages], [s.phi_m for s in self.stages])
             for power in range(3)
         ]
-        digest = _digest((self.n, self.by_momentum, self.warmup, orders.kind(self.n), whole))
+        digest = hashlib.sha256(repr((self.n, self.warmup, whole)).encode()).hexdigest()[:16]
         return {"plan": digest, "rates": rates, "arguments": {**self.arguments}}
 
     def is_that_of(self, state: Mapping[str, Any]) -> bool:
-        """Whether a checkpoint's state is of this plan. Old checkpoints have ``digest`` alone."""
-        if "rates" not in state:
-            old = self.by_epochs and not self.warmup and orders.kind(self.n) == "randperm"
-            return old and bool(state["plan"] == self.digest)
+        """Whether a checkpoint's state is of this plan."""
         pairs = zip(state["rates"], self.identity["rates"], strict=True)
         close = all(math.isclose(saved, planned, rel_tol=SAME) for saved, planned in pairs)
         return close and bool(state["plan"] == self.identity["plan"])
@@ -294,7 +281,3 @@ class Plan:
 
 def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
-
-
-def _digest(values: object) -> str:
-    return hashlib.sha256(repr(values).encode()).hexdigest()[:16]

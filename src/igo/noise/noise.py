@@ -15,27 +15,7 @@ from scipy.special import stdtrit  # scipy.stats would take half a second to imp
 
 SAMPLINGS = ("with_replacement", "independent", "disjoint")
 ROUNDING = 1e-12  # relative: a smaller difference of two sums counts as 0
-LEAST_FOR_TAIL = 32
 LEAST_FOR_INTERVAL = 3  # the jackknife leaves one batch out, and a variance needs two
-
-
-@dataclass(frozen=True)
-class TailIndex:
-    """The tail of the noise's norm: P(‖g − ḡ‖ > x) ∝ x^(−α) for large x.
-
-    ``alpha`` is Hill's estimate of α from the ``largest`` largest norms, ``interval`` its 95 %
-    confidence interval.
-    """
-
-    alpha: float
-    interval: tuple[float, float]
-    largest: int
-
-    @property
-    def noise_exponent(self) -> float | None:
-        """ρ = (α − 1)/α of δ = η C b^(−ρ), 1/2 for α ≥ 2; None for α ≤ 1: no mean exists."""
-        alpha = min(self.alpha, 2.0)
-        return (alpha - 1) / alpha if alpha > 1 else None
 
 
 @dataclass(frozen=True)
@@ -57,7 +37,6 @@ class Noise:
     batch_size: int
     batches: int
     sampling: str
-    tail: TailIndex | None = None
 
     @property
     def gradient_norm(self) -> float:
@@ -107,39 +86,6 @@ def noise_level(
     if optimizer == "nshb":
         return learning_rate * math.sqrt(per_batch + 4 * momentum**2 * (per_batch + k_squared))
     raise ValueError(f"optimizer={optimizer!r}: it must be sgd, shb or nshb")
-
-
-def momentum_for(
-    target: float,
-    learning_rate: float,
-    batch_size: float,
-    variance: float,
-    *,
-    optimizer: str,
-    gradient_norm: float,
-    largest: float,
-) -> float:
-    """The β in [0, largest] with which δ is ``target`` at this η and b, or is nearest to it.
-
-    With u = (δ² - η²C²/b)/(η²(K² + C²/b)), heavy ball needs β̂ = u, the root of
-    β³ - (1 + u)β² + (1 + 2u)β - u = 0; normalised heavy ball needs 4β² = u. A target below the
-    noise at β = 0 gives 0.
-
-    Raises:
-        ValueError: the optimizer has no momentum.
-    """
-    if optimizer not in ("shb", "nshb"):
-        raise ValueError(f"optimizer={optimizer!r}: it must be shb or nshb")
-    per_batch = variance / batch_size
-    scale = learning_rate**2 * (gradient_norm**2 + per_batch)
-    u = (target**2 - learning_rate**2 * per_batch) / scale
-    if u <= 0:
-        return 0.0
-    if optimizer == "nshb":
-        return min(math.sqrt(u) / 2, largest)
-    roots = np.roots([1.0, -(1 + u), 1 + 2 * u, -u])
-    real = [float(r.real) for r in roots if abs(r.imag) < 1e-9 and 0 <= r.real < 1]
-    return min(min(real, default=largest), largest)  # β̂ rises with β: one root is in [0, 1)
 
 
 def sampling_factor(sampling: str, batch_size: int, n: int) -> float:
@@ -207,8 +153,7 @@ def from_spreads(
     error = _jackknife(without, total)
     if error is not None and sampling == "disjoint":
         error = _finite(error, total, crossed, k=k, b=b, n=n)
-    tail = tail_index([math.sqrt(max(spread, 0.0)) for spread in spreads])
-    return Noise(variance, around(variance, error, k), square, b, k, sampling, tail)
+    return Noise(variance, around(variance, error, k), square, b, k, sampling)
 
 
 def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: int) -> float:
@@ -228,34 +173,6 @@ def _finite(error: float, total: float, crossed: float, *, k: int, b: int, n: in
     grouping = 2 * max(trace_of_square, 0.0) / ((k - 1) * trace**2) * (1 + math.sqrt(8 / (k - 1)))
     grouping = min(grouping, error**2)
     return math.sqrt(grouping * (1 - k / n) + (error**2 - grouping) * (1 - k * b / n))
-
-
-def tail_index(norms: Sequence[float], share: float = 0.1, least: int = 10) -> TailIndex | None:
-    """Hill's estimate (1975) of the tail index, from the k largest norms.
-
-    1/α̂ is the mean of log(X_(i)/X_(k+1)) over the k largest; α̂ (1 ± 1.96/√k) is its interval. It
-    describes the upper tail only. Light tails give a large index. Norms of mini-batches of many
-    samples look Gaussian whatever the tail of one sample's gradient is.
-
-    Args:
-        norms: the largest k + 1 must be above 0.
-        share: k over the number of norms. With a small k, α̂ has a large standard error, α/√k; a
-            large k includes values that are not of the tail. The default suits 32 to a few hundred
-            norms, of which 5 % are too few. With thousands of norms use 5 %.
-        least: the smallest k. With the default, 10, α̂ has a standard error of a third of α.
-
-    Returns:
-        None for fewer than 32 norms, or if the k + 1 largest are equal.
-    """
-    k = max(least, int(share * len(norms)))
-    if len(norms) < LEAST_FOR_TAIL:
-        return None
-    top = sorted(norms, reverse=True)[: k + 1]
-    if top[k] <= 0 or top[0] == top[k]:
-        return None
-    alpha = k / math.fsum(math.log(norm / top[k]) for norm in top[:k])
-    root = math.sqrt(k)
-    return TailIndex(alpha, (alpha * (1 - 1.96 / root), alpha * (1 + 1.96 / root)), k)
 
 
 def _jackknife(without: Sequence[float], total: float) -> float | None:

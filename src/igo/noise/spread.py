@@ -1,10 +1,9 @@
 """The scatter of gradients about their mean, from one gradient at a time: none of them is kept.
 
 Welford's update holds the mean. The increments u_k = (k-1)/k · ‖g_k - ḡ_{k-1}‖² are squares of
-orthogonal contrasts, so their sum is Σ‖g_k - ḡ‖² exactly, without cancellation. The interval and
-the tail index need each gradient's share of the sum. It comes from a random projection of each
-gradient (Johnson and Lindenstrauss 1984): exact up to ``WIDTH`` parameters; for more, the error is
-about 4 % of a share.
+orthogonal contrasts, so their sum is Σ‖g_k - ḡ‖² exactly, without cancellation. The interval needs
+each gradient's share of the sum. It comes from a random projection of each gradient (Johnson and
+Lindenstrauss 1984): exact up to ``WIDTH`` parameters; for more, the error is about 4 % of a share.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def applied(results: Results, family: Family) -> Figure:
 
 def _rounded(results: Results, family: Family) -> bool:
     """Whether η of a setting with split 0 falls, by no more than rounding the batches explains."""
-    batch_only = (pl.col("split") == 0) & ~pl.col("optimizer.decay_momentum")
+    batch_only = pl.col("split") == 0
     settings = results.settings.filter(pl.col("setting").is_in(best(results, family)), batch_only)
     epochs = results.curves.filter(pl.col("setting").is_in(settings["setting"].to_list()))
     eta = pl.col("eta_m_mean")

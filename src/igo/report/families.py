@@ -80,7 +80,7 @@ def families(settings: pl.DataFrame) -> list[Family]:
         *of_kind("methods", usable, SCHEDULE, lambda row: method(row) is not None,
                  lambda rows: len({method(row) for row in rows}) > 1),
         *of_kind("schedules", usable, SCHEDULE,
-                 lambda row: row["split"] == 1 and not row["optimizer.decay_momentum"],
+                 lambda row: row["split"] == 1,
                  two_schedules),
         *grids,
         *of_kind("constant", usable, CONSTANT,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from igo.config import optimizer_rules
 from igo.config.schema import Config
 from igo.ground.words import counted
 from igo.method import batches, methods
-from igo.method.plan import Plan, Stage
+from igo.method.plan import Plan
 from igo.method.stages import Row
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
@@ -28,9 +27,9 @@ class Column:
     leaves: int = 0
 
 
-def columns(config: Config) -> list[Column]:
-    """All columns of a configuration's plan, with β_m where the momentum carries the decay."""
-    shown = [
+def columns() -> list[Column]:
+    """All columns of a plan."""
+    return [
         Column("stage", lambda s: s.cells[0]),
         Column("epochs", lambda s: s.span),
         Column("updates", lambda s: f"{s.updates:,}", leaves=2),
@@ -42,9 +41,6 @@ def columns(config: Config) -> list[Column]:
         Column("η_m", lambda s: f"{s.eta_m:.5g}"),
         Column("b_m", lambda s: f"{s.b_m:,.1f}"),
     ]
-    if config.optimizer.decay_momentum:
-        shown.append(Column("β_m", lambda s: _momentum(config, s)))
-    return shown
 
 
 def rows(columns: Sequence[Column], plan: Plan, most: int | None) -> list[list[str]]:
@@ -73,16 +69,6 @@ def notes(config: Config, plan: Plan) -> list[str]:
     texts = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
              _cap(config, plan),
              optimizer_rules.why_null(config.optimizer)]  # fmt: skip
-    if config.optimizer.decay_momentum:
-        texts.append(
-            "β_m carries the decay: it depends on the C² and ‖∇f‖ measured at the start, and stays"
-            " within these bounds"
-        )
-    rho = config.schedule.noise_exponent
-    if rho != batches.PUBLISHED:
-        texts.append(
-            f"δ_m/δ_1 is for δ = η C b^(−ρ), ρ = {rho}; each epoch's δ is η √(C²/b), another curve"
-        )
     return [text for text in texts if text]
 
 
@@ -115,7 +101,7 @@ def _rounded(config: Config, plan: Plan) -> str:
     """A note if split=0 and η falls before b meets its cap: an epoch has whole batches."""
     least = batches.count(plan.n, config.max_batch_size or plan.n)
     free = [s.eta_m for s in plan.stages if s.phi_m > 0 and s.batches > least]
-    if config.split or config.optimizer.decay_momentum or not free:
+    if config.split or not free:
         return ""
     eta, first = min(free), plan.stages[0].eta_m
     if eta > first * (1 - 1e-9):
@@ -141,20 +127,3 @@ def _cap(config: Config, plan: Plan) -> str:
 
 def _rate(rate: float | None) -> str:
     return "" if rate is None else f"{rate:.4f}"
-
-
-def _momentum(config: Config, stage: Stage) -> str:
-    """The bounds of β_m: its values for no gradient (K = 0) and for no noise (C² = 0) at the start.
-
-    β̂_m and, for the normalised heavy ball, β_m² are monotone in K²b/C².
-    """
-    from igo.noise import noise  # imports torch, which other plans do not need
-
-    optimizer, beta = config.optimizer.name, config.optimizer.momentum
-    bounds = []
-    for variance, norm in ((1.0, 0.0), (0.0, 1.0)):
-        step: dict[str, Any] = {"optimizer": optimizer, "gradient_norm": norm}
-        target = noise.noise_level(1.0, 1, variance, momentum=beta, **step) * stage.phi_m
-        bounds.append(noise.momentum_for(target, 1.0, 1, variance, largest=beta, **step))
-    low, high = (f"{bound:.3g}" for bound in sorted(bounds))
-    return low if low == high else f"{low}-{high}"

@@ -69,7 +69,7 @@ class Terminal:
         self.say(plan_table.title(config, plan), wrap=True)
         most = None if file is None else plan_table.MOST_ROWS
         several = len(plan.joined) > 1
-        columns = [c for c in plan_table.columns(config) if several or c.leaves != 1]
+        columns = [c for c in plan_table.columns() if several or c.leaves != 1]
         if self._console.is_terminal:
             shown = self._boxed(columns, plan, most)
         else:

@@ -4,36 +4,30 @@ from __future__ import annotations
 
 from igo.config import optimizer_rules
 from igo.config.schema import Config
-from igo.method.plan import Plan, Stage
+from igo.method.plan import Stage
 from igo.noise import noise
 from igo.noise.noise import Noise
 
 
 def level(config: Config, eta: float, batch_size: float, momentum: float, measured: Noise) -> float:
-    """δ of the configured optimizer at a measured C² and ‖∇f‖; at C_P² if the optimizer has a P."""
-    law = optimizer_rules.law(config.optimizer)
+    """δ of the configured optimizer, which has one, at a measured C² and ‖∇f‖."""
     return noise.noise_level(
         eta,
         batch_size,
         measured.variance,
-        optimizer=law if law in optimizer_rules.OF_SGD else "sgd",
+        optimizer=config.optimizer.name,
         momentum=momentum,
         gradient_norm=measured.gradient_norm,
     )
 
 
-def aim(config: Config, plan: Plan, stage: Stage, reference: Noise) -> float | None:
-    """δ_m with the C² and ‖∇f‖ of the start of training.
+def aim(config: Config, stage: Stage, reference: Noise) -> float | None:
+    """δ_m of a stage with the C² and ‖∇f‖ of the start of training.
 
-    It is δ_1 φ_m if β carries the decay; otherwise it follows from η_m and
-    b_m. None if the optimizer's δ is not known before training.
+    None if no δ is known for the optimizer.
     """
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0
-    if optimizer_rules.law(config.optimizer) not in optimizer_rules.OF_SGD:
+    if not optimizer_rules.has_delta(config.optimizer):
         return None
-    beta = config.optimizer.momentum
-    if plan.by_momentum:
-        first = plan.stages[0]
-        return level(config, first.eta_m, first.b_m, beta, reference) * stage.phi_m
-    return level(config, stage.eta_m, stage.b_m, beta, reference)
+    return level(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)

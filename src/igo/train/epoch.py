@@ -10,11 +10,9 @@ from itertools import chain, islice
 import numpy as np
 import torch
 
-from igo.config import optimizer_rules
 from igo.ground.seeds import derive_seed
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.noise import adam
 from igo.train import online, optim
 from igo.train.on_device import Batch
 from igo.train.online import Online
@@ -47,12 +45,7 @@ def train_epoch(
     )
     pieces = Online.of_epoch(run.config.noise, run.data.n, k)
     first = list(islice(stream, pieces.batches))
-    law = optimizer_rules.law(run.config.optimizer)
-    steps = adam.SpreadOfSteps(run.optimizer, run.network) if law == "adamw" else None
-    noise, step_noise = online.measured(
-        engine, run.network, pieces, first, run.data.n, steps if steps and steps.known else None
-    )
-    step_noise = noise if law in optimizer_rules.OF_SGD else step_noise
+    noise = online.measured(engine, run.network, pieces, first, run.data.n)
     totals = torch.zeros(k, 2, device=engine.device)  # losses and correct answers
     at_once = engine.device.type == "cpu" and ranks.size == 1
     shares: list[int] = []  # this rank's samples of each batch that reached the model
@@ -81,7 +74,6 @@ def train_epoch(
         batch_size=samples / k,
         seconds=time.perf_counter() - started,
         noise=noise,
-        step_noise=step_noise,
     )
 
 

@@ -12,7 +12,7 @@ from igo.ground.errors import Outside, UserError
 from igo.ground.files import Record
 from igo.ground.seeds import derive_seed
 from igo.method import batches
-from igo.method.plan import Plan, Stage
+from igo.method.plan import Stage
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.train import batchnorm, control, measure, micro_batch, on_device
@@ -57,7 +57,9 @@ def train(
 def _sampler(run: Training, progress: Progress) -> BatchSampler:
     """The sampler of the run's plan, at the end of the last whole epoch."""
     ranks = run.engine.ranks
-    sampler = BatchSampler(run.plan, run.config.seed, rank=ranks.rank, ranks=ranks.size)
+    sampler = BatchSampler(
+        run.plan, range(run.data.n), seed=run.config.seed, rank=ranks.rank, ranks=ranks.size
+    )
     _go_to(progress, sampler)
     return sampler
 
@@ -72,13 +74,11 @@ def _begin_epoch(
     """Measure C² if the plan needs it, and return the schedule that trains the epoch."""
     _measure(run, progress)
     if schedule is None:
-        noise = progress.reference if run.plan.by_momentum else None
-        keep = run.config.optimizer.constant_half_life
-        schedule = Schedule(run.optimizer, sampler, noise=noise, constant_half_life=keep)
+        schedule = Schedule(run.optimizer, sampler)
     place = sampler.plan.at(sampler.updates + 1)
     suffix = run.engine.ranks.seed_suffix
     torch.manual_seed(derive_seed(run.config.seed, "dropout", place.epoch, *suffix))
-    bar.begin_epoch(place.epoch, _aim(run, sampler.plan, place.stage, progress))
+    bar.begin_epoch(place.epoch, _aim(run, place.stage, progress))
     return schedule
 
 
@@ -90,16 +90,14 @@ def _end_epoch(run: Training, sampler: BatchSampler, trained: Epoch, progress: P
     evaluated = _evaluate(run, place.epoch)
     progress.epoch, progress.updates = place.epoch, progress.updates + trained.updates
     progress.samples += trained.samples
-    delta = _aim(run, sampler.plan, place.stage, progress)
+    delta = _aim(run, place.stage, progress)
     return record_of(run, place.stage, delta, trained, evaluated, progress)
 
 
-def _aim(run: Training, plan: Plan, stage: Stage, progress: Progress) -> float | None:
+def _aim(run: Training, stage: Stage, progress: Progress) -> float | None:
     """δ_m of a stage with the C² of the start of training; None if it is unknown by then."""
     assert progress.reference is not None
-    return control.aim(run.config, plan, stage, progress.reference)
-
-
+    return control.aim(run.config, stage, progress.reference)
 
 
 def _go_to(progress: Progress, sampler: BatchSampler) -> None:
@@ -143,8 +141,6 @@ def _measure(run: Training, progress: Progress) -> None:
             f"C² is {reference.variance} at the start of training; a smaller learning_rate, or"
             " engine.precision=fp32, may help"
         )
-    if reference.variance <= 0 and run.plan.by_momentum:
-        raise UserError("C² is 0 at the start of training: there is no noise to follow")
 
 
 def _check_finite(run: Training, trained: Epoch) -> None:
@@ -160,7 +156,7 @@ def _check_finite(run: Training, trained: Epoch) -> None:
 
 def _not_finite(run: Training, sampler: BatchSampler, error: NotFinite, progress: Progress) -> str:
     place = sampler.plan.at(sampler.updates)
-    stage, delta = place.stage, _aim(run, sampler.plan, place.stage, progress)
+    stage, delta = place.stage, _aim(run, place.stage, progress)
     level = "" if delta is None else f", δ {delta:.4g}"
     return (
         f"{error} in epoch {place.epoch} (stage {stage.stage}, η {stage.eta_m:.4g}, b"

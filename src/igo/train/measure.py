@@ -57,16 +57,12 @@ def spread_of(
     network: nn.Module,
     parts: Iterable[Part],
     seed: int | None = None,
-    also: Spread | None = None,
 ) -> Spread:
-    """The scatter of the parts' gradients, which ``also`` gets too; the training is unchanged."""
+    """The scatter of the parts' gradients; the training is unchanged."""
     with untouched(network, seed):
         spread = Spread(network.parameters())
         for part in parts:
-            gradient = training_gradient(engine, network, part)
-            spread.add(gradient)
-            if also is not None:
-                also.add(gradient)
+            spread.add(training_gradient(engine, network, part))
     return spread
 
 

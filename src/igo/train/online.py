@@ -18,7 +18,6 @@ from igo.config.schema import NoiseConfig
 from igo.ground.ranks import ALONE, Ranks
 from igo.method import batches as equal
 from igo.noise.noise import Noise
-from igo.noise.spread import Spread
 from igo.train import measure
 from igo.train.engine import Engine
 from igo.train.measure import Part
@@ -68,23 +67,13 @@ class Online:
 
 
 def measured(
-    engine: Engine,
-    network: nn.Module,
-    plan: Online,
-    first: Sequence[Batch],
-    n: int,
-    steps: Spread | None = None,
-) -> tuple[Noise | None, Noise | None]:
-    """C² and ‖∇f‖² at the present parameters, and the same of ``steps``; None if not planned.
+    engine: Engine, network: nn.Module, plan: Online, first: Sequence[Batch], n: int
+) -> Noise | None:
+    """C² and ‖∇f‖² at the present parameters; None if not planned.
 
     It does not change the training.
     """
     if not plan.pieces:
-        return None, None
-    parts = plan.parts(first, engine.ranks)
-    spread = measure.spread_of(engine, network, parts, also=steps)
-
-    def noise(spread: Spread | None) -> Noise | None:
-        return spread.noise(batch_size=plan.size, n=n) if spread else None
-
-    return noise(spread), noise(steps)
+        return None
+    spread = measure.spread_of(engine, network, plan.parts(first, engine.ranks))
+    return spread.noise(batch_size=plan.size, n=n)

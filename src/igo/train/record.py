@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from igo.config import optimizer_rules
 from igo.ground.files import Record
 from igo.method.plan import Stage
 from igo.train import control, optim
@@ -23,8 +24,6 @@ def record_of(
 
     ``delta`` is δ_m, None if it is not known.
     """
-    has_beta2 = run.config.optimizer.constant_half_life
-    beta2 = {"beta2_m": run.optimizer.param_groups[0]["betas"][1]} if has_beta2 else {}
     return {
         "epoch": progress.epoch,
         "stage": stage.stage,
@@ -33,7 +32,6 @@ def record_of(
         "eta_m": trained.learning_rate,
         "b_m": trained.batch_size,
         "beta_m": optim.momentum(run.optimizer),
-        **beta2,
         "gamma_m": stage.gamma_m,
         "delta_m": delta,
         **_noise(run, delta, trained, progress),
@@ -46,29 +44,26 @@ def record_of(
 
 def _noise(run: Training, delta: float | None, trained: Epoch, progress: Progress) -> Record:
     """δ and C² at the start of this epoch, and C² at the start of training, for δ_m."""
-    noise, step_noise, reference = trained.noise, trained.step_noise, progress.reference
+    noise, reference = trained.noise, progress.reference
+    known = optimizer_rules.has_delta(run.config.optimizer)
 
     def level(variance: float | None) -> float | None:
-        if step_noise is None or variance is None or math.isinf(variance):
+        if not known or noise is None or variance is None or math.isinf(variance):
             return None
         if delta == 0:  # gradient descent on f itself: a batch is all samples
             return 0.0
         eta, b, beta = trained.learning_rate, trained.batch_size, optim.momentum(run.optimizer)
-        measured = replace(step_noise, variance=variance)
+        measured = replace(noise, variance=variance)
         return control.level(run.config, eta, b, beta or 0.0, measured)
 
-    low, high = step_noise.interval if step_noise and step_noise.interval else (None, None)
-    step_variance: Record = {}
-    if step_noise is not None and step_noise is not noise:
-        step_variance["step_variance"] = step_noise.variance
+    low, high = noise.interval if noise and noise.interval else (None, None)
     return {
-        "delta_measured": level(step_noise.variance if step_noise else None),
+        "delta_measured": level(noise.variance if noise else None),
         "delta_measured_low": level(low),
         "delta_measured_high": level(high),
         "gradient_variance": noise.variance if noise else None,
         "gradient_norm": noise.gradient_norm if noise else None,
         "noise_scale": noise.noise_scale if noise else None,
-        **step_variance,
         "variance_pieces": noise.batches if noise else 0,
         "variance_batch_size": noise.batch_size if noise else None,
         "reference_variance": reference.variance if reference else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from igo.config.schema import Config
 from igo.data.identity import Identity
 from igo.ground.files import Record
 from igo.method.plan import Plan
-from igo.noise.noise import Noise, TailIndex
+from igo.noise.noise import Noise
 from igo.train.datasets import Data
 from igo.train.engine import Engine
 
@@ -63,9 +63,6 @@ class Progress:
         state = {**state}
         if state["reference"]:
             state["reference"] = Noise(**state["reference"])
-            if state["reference"].tail:
-                tail = TailIndex(**state["reference"].tail)
-                state["reference"] = replace(state["reference"], tail=tail)
         return Progress(**state)
 
 
@@ -81,4 +78,3 @@ class Epoch:
     batch_size: float  # mean size of the batches that reached the model
     seconds: float
     noise: Noise | None  # C² and ‖∇f‖ at the epoch's start
-    step_noise: Noise | None  # the same for δ: of P·g if the optimizer has a P

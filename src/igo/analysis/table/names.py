@@ -56,7 +56,7 @@ def phrase(name: str, value: object) -> str:
     if name == "epochs":
         return "1 epoch" if value == 1 else f"{shown} epochs"
     if name == "optimizer.name":
-        return shown.upper() if shown in optimizer_rules.OF_SGD else shown
+        return shown.upper() if shown in optimizer_rules.FORMULAS else shown
     return shown if name in BY_VALUE else f"{short(name)} {shown}"
 
 
