@@ -1,4 +1,4 @@
-"""A loop of one's own and every adapter train exactly the plan's batches at the plan's rates."""
+"""A loop of one's own and Lightning train exactly the plan's batches at the plan's rates."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ways import EPOCHS, WAYS, Job, N, Way, on_ranks
 
 import igo
 
-FOREIGN = ("lightning", "transformers", "accelerate")
+FOREIGN = ("lightning",)
 EACH = [pytest.param(name, marks=pytest.mark.examples if name in FOREIGN else ()) for name in WAYS]
 STOP = 20  # updates: four into the third epoch, where b and η are others
 

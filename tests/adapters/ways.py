@@ -1,4 +1,4 @@
-"""One schedule in a plain loop, in Lightning, in Hugging Face's Trainer and with Accelerate.
+"""One schedule in a plain loop and in Lightning.
 
 60 samples in four epochs: η falls and b rises after the second one.
 """
@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import socket
-import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -103,9 +102,10 @@ def plain(job: Job) -> Ran:
     if ranks() > 1:
         torch.distributed.init_process_group("gloo")
         model = DistributedDataParallel(model)
-    batches = igo.BatchSampler(plan, seed=0)
+    data = Numbers(job.n)
+    batches = igo.BatchSampler(plan, data, seed=0)
     loader = DataLoader(
-        Numbers(job.n),
+        data,
         batch_sampler=batches,
         num_workers=job.workers,
         persistent_workers=job.workers > 0,
@@ -140,13 +140,11 @@ def lightning(job: Job) -> Ran:
     from igo.adapters.lightning import Graduated
 
     ran = Ran()
-    graduated = Graduated(job.plan, seed=0)
+    graduated = Graduated(job.plan, Numbers(job.n), seed=0)
 
     class Data(LightningDataModule):
         def train_dataloader(self) -> DataLoader[Any]:
-            return graduated.loader(
-                Numbers(job.n), num_workers=job.workers, persistent_workers=job.workers > 0
-            )
+            return graduated.loader(num_workers=job.workers, persistent_workers=job.workers > 0)
 
     class Module(LightningModule):
         def __init__(self) -> None:
@@ -186,84 +184,6 @@ def lightning(job: Job) -> Ran:
     return ran
 
 
-def transformers(job: Job) -> Ran:
-    """Trainer with a plan."""
-    from igo.adapters.transformers import Trainer
-    from transformers import TrainerCallback, TrainingArguments
-
-    ran = Ran()
-    seen: list[Tensor] = []
-
-    class Model(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network()
-
-        def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-            seen.append(x)
-            return {"loss": loss_of(self.network, x)}
-
-    class Recorder(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if job.stop is not None and not job.resume and state.global_step == job.stop:
-                raise Killed
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "loss" in logs:
-                ran.add(seen[-1], logs["b_m"], logs["learning_rate"])
-
-    arguments = TrainingArguments(
-        str(job.path), learning_rate=RATE, optim="sgd", logging_steps=1, report_to="none",
-        logging_strategy="steps", save_strategy="steps" if job.stop else "no", disable_tqdm=True,
-        save_steps=job.stop or 10**6, use_cpu=True, dataloader_num_workers=job.workers, seed=0,
-        dataloader_persistent_workers=job.workers > 0,
-    )  # fmt: skip
-    data = [{"x": torch.tensor([float(i)]), "labels": 0} for i in range(job.n)]
-    trainer = Trainer(Model(), arguments, train_dataset=data, callbacks=[Recorder()], plan=job.plan)
-    try:
-        saved = str(job.path / f"checkpoint-{job.stop}") if job.resume else None
-        trainer.train(resume_from_checkpoint=saved)
-    except Killed:
-        pass
-    return ran
-
-
-def accelerate(job: Job) -> Ran:
-    """A plain loop with ``prepare`` of model, optimizer and, by the adapter, loader."""
-    from accelerate import Accelerator
-    from igo.adapters.accelerate import prepare
-
-    plan = job.plan
-    accelerator = Accelerator(cpu=True)
-    batches = igo.BatchSampler(plan, seed=0)
-    bare = network()
-    model, optimizer = accelerator.prepare(bare, torch.optim.SGD(bare.parameters(), lr=RATE))
-    loader = DataLoader(
-        Numbers(job.n),
-        batch_sampler=batches,
-        num_workers=job.workers,
-        persistent_workers=job.workers > 0,
-    )
-    loader = prepare(accelerator, loader)
-    schedule = accelerator.prepare(igo.Schedule(optimizer, batches))
-    if job.resume:
-        accelerator.load_state(str(job.path / "state"))
-    ran = Ran()
-    for _ in batches.epochs():
-        for batch in loader:
-            update = schedule.step()
-            accelerator.backward(loss_of(model, batch) * update.weight)
-            optimizer.step()
-            optimizer.zero_grad()
-            ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
-            if update.number == job.stop and not job.resume:
-                accelerator.save_state(str(job.path / "state"))
-                accelerator.free_memory()
-                return ran
-    accelerator.free_memory()
-    return ran
-
-
 def ranks() -> int:
     """How many processes torchrun has started, or what stands for it."""
     return int(os.environ.get("WORLD_SIZE", "1"))
@@ -277,8 +197,6 @@ Way = Callable[[Job], Ran]
 WAYS: dict[str, Way] = {
     "plain": plain,
     "lightning": lightning,
-    "transformers": transformers,
-    "accelerate": accelerate,
 }
 
 
@@ -308,9 +226,6 @@ def _rank(way: Way, job: Job, rank: int, port: int) -> None:
         LOCAL_WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
         TORCHELASTIC_RUN_ID="ways",
     )  # fmt: skip
-    if "accelerate" in sys.modules:  # it remembers that this process was alone
-        state = sys.modules["accelerate.state"]
-        state.AcceleratorState._reset_state(reset_partial_state=True)
     try:
         (job.path / f"rank-{rank}.json").write_text(json.dumps(asdict(way(job))))
     except BaseException:

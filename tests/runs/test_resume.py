@@ -46,9 +46,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "momentum, augmentation, final stage": (
         *BASE, SILENT, "optimizer=shb", "learning_rate=0.02", *MOVED, "schedule.final_updates=2",
     ),
-    "falling momentum": (*BASE, SILENT, "optimizer=nshb", "optimizer.decay_momentum=true"),
     "fp16 with a scaler, nshb": (*BASE, SILENT, "optimizer=nshb", "engine.precision=fp16"),
-    "adamw": (*BASE, SILENT, "optimizer=adamw", "optimizer.constant_half_life=true"),
+    "adamw": (*BASE, SILENT, "optimizer=adamw"),
     "timm's lion": (*BASE, SILENT, "optimizer=timm"),
 }  # fmt: skip
 
@@ -156,24 +155,6 @@ def test_damaged_checkpoints_are_passed_over_with_a_warning(
     assert ("the run starts over" in ended.stderr) == (not whole)
     assert ("continuing after epoch 2 of 4" in ended.stdout) == bool(whole)
     assert_same(outcome(tmp_path), uninterrupted(arguments))
-
-
-GONE = (
-    *BASE, SILENT, "optimizer=nshb", "optimizer.momentum=0.1", "optimizer.decay_momentum=true",
-)  # fmt: skip
-
-
-def test_a_normalised_heavy_ball_goes_on_after_its_momentum_is_gone(
-    tmp_path: Path, uninterrupted: Uninterrupted
-) -> None:
-    """The optimizer's own β and dampening are 0 then, and not those that it was made with."""
-    death = Death("igo.runs.checkpoint.save", 3, "after")
-    assert forge.run(tmp_path, *GONE, death=death).returncode == -signal.SIGKILL
-    betas = [row["beta_m"] for row in records(run_folder(tmp_path))]
-    assert betas == [pytest.approx(0.1), pytest.approx(0.1), 0.0]
-    ended = forge.run(tmp_path, *GONE)
-    assert "continuing after epoch 3 of 4" in ended.stdout
-    assert_same(outcome(tmp_path), uninterrupted(GONE))
 
 
 @pytest.mark.parametrize("key", ["model", "optimizer", "scaler", "progress"])

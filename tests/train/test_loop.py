@@ -135,18 +135,3 @@ def test_losses_are_sums_over_samples_in_the_ragged_epoch() -> None:
     close = rounding.bound(10, 96)
     assert progress.records[0]["train/loss"] == pytest.approx(sum(losses) / 96, rel=close)
     assert progress.records[0]["train/accuracy"] == pytest.approx(sum(right) / 96, rel=1e-6)
-
-
-@pytest.mark.parametrize("optimizer", ["shb", "nshb"])
-def test_a_falling_momentum_reaches_the_optimizer_and_the_record(optimizer: str) -> None:
-    overrides = (f"optimizer={optimizer}", "optimizer.decay_momentum=true", "learning_rate=0.01")
-    progress, watched, _ = finished(configure(*TINY, "epochs=6", "noise.online=0", *overrides))
-    betas = [record["beta_m"] for record in progress.records]
-    assert betas[0] == pytest.approx(0.9)
-    assert betas == sorted(betas, reverse=True)
-    assert betas[-1] < 0.9
-    assert watched.betas[:3] == [betas[0]] * 3
-    assert sorted(set(watched.betas), reverse=True) == sorted(set(betas), reverse=True)
-    first = progress.records[0]
-    for record, m in zip(progress.records, range(6), strict=True):
-        assert record["delta_m"] == pytest.approx(first["delta_m"] * ((6 - m) / 6) ** 0.5, rel=1e-9)
