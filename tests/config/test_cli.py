@@ -66,14 +66,8 @@ BAD = {  # what is typed: what the message must say
     "p=1.5": r"p=1.5 .*graduated needs p in \(0, 1\].*schedule polynomial",
     "schedule=gradated": r"schedule=gradated .*Did you mean 'graduated'",
     "schedule.kappa=0.5": r"schedule.kappa is no setting here: it belongs to schedule=step",
-<<<<<<< HEAD
     "experiment=method3": r"experiment=method3 .*Did you mean 'schedule=method3'\?",
     "experiment=digits": r"experiment=digits .*Did you mean 'study_digits'",
-=======
-    "experiment=method3": r"experiment=method3 .*Did you mean 'cifar100_method3' or"
-    r" 'fashion_mnist_method3' or 'schedule=method3'\?",
-    "experiment=cifar10": r"experiment=cifar10 .*Did you mean 'cifar100'\?",
->>>>>>> 0ea3e09 (One law and a smaller API: ρ, β decay, Adam's law, ramps, mesh go)
     "schedule=resnet18": r"schedule=resnet18 .*Did you mean 'model=resnet18'\?",
     "learning_rat=0.1": r"no setting 'learning_rat'. Did you mean 'learning_rate'",
     "lr=0.1": r"no setting 'lr'. Did you mean 'learning_rate'",

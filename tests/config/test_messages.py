@@ -34,11 +34,8 @@ ALONE = {  # a setting, and values just outside of what it may be
     "schedule.stages": "0 31",
     "schedule.final_updates": "-1 1000001",
     "schedule.p": "2 0 null",
-    "schedule.noise_exponent": "0",
     "schedule.lengths": "even",
     "schedule.h": "-1 0.1",
-    "schedule.feedback_limit": "3",
-    "schedule.feedback": "measure",
     "schedule.profile": "gradated null",
     "dataset.name": "cifar11",
     "dataset.validation": "1",
@@ -108,10 +105,6 @@ TOGETHER = {  # what is typed: the setting that is named
     "schedule=constant split=0.5": "split",
     "schedule=cosine p=0.3": "p",
     "schedule=linear p=0.7": "p",
-    "schedule.noise_exponent=1 schedule.feedback=measured": "schedule.noise_exponent",
-    "schedule=method3 schedule.noise_exponent=1": "schedule.noise_exponent",
-    "schedule.feedback=measured schedule.feedback_limit=1": "schedule.feedback_limit",
-    "schedule.feedback=measured optimizer=shb": "schedule.feedback",
     "dataset.mean=[a]": "dataset.mean[0]",
     "dataset.mean=[-9223372036854775808]": "dataset.mean[0]",
     "~dataset": "dataset.name",
@@ -122,12 +115,8 @@ TOGETHER = {  # what is typed: the setting that is named
     "model=resnet18 model.stem=imagenett": "model.stem",
     "optimizer=adamw optimizer.beta2=1": "optimizer.beta2",
     "optimizer=adamw optimizer.eps=0": "optimizer.eps",
-    "optimizer=adamw +optimizer.decay_momentum=true": "optimizer.decay_momentum",
-    "optimizer=timm +optimizer.constant_half_life=true": "optimizer.constant_half_life",
     "optimizer=shb optimizer.momentum=1": "optimizer.momentum",
     "optimizer=shb optimizer.momentum=-0.1": "optimizer.momentum",
-    "optimizer=shb optimizer.decay_momentum=true split=1": "split",
-    "optimizer=nshb optimizer.decay_momentum=true max_batch_size=64": "max_batch_size",
     "engine.micro_batch_size=64 engine.memory=4": "engine.memory",
 }
 
@@ -182,7 +171,6 @@ ALLOWED = [  # the ends of ranges, which are in them
     "dataset.mean=[1] dataset.std=[1e-6] engine.threads=1 schedule.final_updates=0",
     "optimizer=shb optimizer.momentum=0 optimizer.weight_decay=0 schedule.batch_multiple=16",
     "dataset=imagenet model=resnet34 dataset.workers=0 batch_size=32",
-    "schedule.feedback=measured schedule.feedback_limit=1.001",
 ]
 
 

@@ -288,24 +288,6 @@ def check_batches(config: Config, plan: Plan) -> None:
         before = k
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize("rho", [0.2, 0.5, 1.0])
-@pytest.mark.parametrize("split", [0.0, 0.4, 1.0])
-def test_the_noise_law_is_a_dial(rho: float, split: float) -> None:
-    """η_m b_m^(-ρ) is on the curve; at split 0 and ρ = 1 the batch is × 1/κ (Smith et al. 2018)."""
-    config = configure(
-        "schedule=step", "schedule.gamma=0.5", "schedule.stages=4", "epochs=4", "batch_size=2",
-        f"split={split}", f"schedule.noise_exponent={rho}",
-    )  # fmt: skip
-    plan = make_plan(config)
-    first = plan.stages[0]
-    for stage in plan.stages:
-        applied = stage.eta_m * stage.b_m**-rho / (first.eta_m * first.b_m**-rho)
-        assert applied == pytest.approx(0.5 ** (stage.stage - 1), rel=1e-12)
-        wanted = first.batches * stage.phi_m ** ((1 - split) / rho)
-        assert stage.batches == max(1, math.ceil(wanted - 1e-6))
-
-
 @pytest.mark.parametrize("stages", range(1, 9))
 def test_seesaw_is_cosine_with_half_the_split(stages: int) -> None:
     """arXiv 2510.14717: where cosine would halve η, take η/√2 and 2b."""
@@ -320,8 +302,6 @@ def test_seesaw_is_cosine_with_half_the_split(stages: int) -> None:
         assert stage.eta_m == pytest.approx(0.1 * cosine * root, rel=1e-12)
 
 
-=======
->>>>>>> 0ea3e09 (One law and a smaller API: ρ, β decay, Adam's law, ramps, mesh go)
 def test_stage_lengths_of_algorithm_3() -> None:
     """Updates ∝ 1/(φ_m² - h η_m/η_1), by hand for M = 3, p = 1, all decay in η: 1, 9/4, 9."""
     config = configure(

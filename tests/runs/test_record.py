@@ -79,12 +79,7 @@ PINNED = {  # for good: a new setting has a neutral value, which no signature ho
     "schedule=step schedule.kappa=0.866 schedule.lam=1.5": "1a46069b88",
     "schedule=cosine seed=3 epochs=50": "61b98a8b9b",
     "dataset=fashion_mnist model.width=8": "e1939e2094",
-<<<<<<< HEAD
     "experiment=cifar100 schedule=method3": "70c6679ad5",
-    "optimizer=nshb optimizer.decay_momentum=true": "7edc0615dc",
-=======
-    "experiment=cifar100_method3": "70c6679ad5",
->>>>>>> cf88ad5 (Tests of what went with ρ, β decay and Adam's law go)
     "model=timm model.name=resnet10t dataset=cifar10": "f44ec5abca",
     "engine.batchnorm=local engine.micro_batch_size=64": "2970786808",
 }

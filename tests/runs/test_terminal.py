@@ -22,12 +22,6 @@ from rich.console import Console
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.files import Record
-<<<<<<< HEAD
-from igo.noise import noise
-=======
-from igo.ground.paths import CONF
-from igo.ground.words import counted
->>>>>>> cf88ad5 (Tests of what went with ρ, β decay and Adam's law go)
 from igo.runs import epoch_line, plan_table, provenance
 from igo.runs.folder import RunFolder, digests
 from igo.runs.session import run
@@ -62,10 +56,6 @@ def boxed(lines: list[str]) -> tuple[list[str], list[list[str]]]:
 
 @pytest.mark.parametrize("typed", [
     (), ("split=0",), ("dataset=imagenet", "model=resnet18", "epochs=90", "batch_size=256"),
-<<<<<<< HEAD
-    ("optimizer=nshb", "optimizer.decay_momentum=true"),
-=======
->>>>>>> cf88ad5 (Tests of what went with ρ, β decay and Adam's law go)
     ("experiment=cifar100", "schedule=method4"),
 ])  # fmt: skip
 def test_at_80_columns_the_plan_keeps_what_matters_whole(typed: tuple[str, ...]) -> None:

@@ -40,10 +40,6 @@ def test_updates_are_those_of_plain_pytorch_to_the_bit() -> None:
     run = engine.build(engine.EngineConfig(device="cpu", precision="fp32"))
     network, plain = network_of(), network_of()
     optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
-<<<<<<< HEAD
-=======
-    rates.put(optimizer, 0.1)
->>>>>>> 0ea3e09 (One law and a smaller API: ρ, β decay, Adam's law, ramps, mesh go)
     theirs = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, fused=True)
     for seed in range(5):
         images, labels = samples(seed)

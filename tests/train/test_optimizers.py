@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 import csv
-<<<<<<< HEAD
-import math
 from collections.abc import Callable, Iterator, Sequence
-=======
-import json
-from collections.abc import Callable, Iterator
->>>>>>> cf88ad5 (Tests of what went with ρ, β decay and Adam's law go)
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +13,6 @@ import rounding
 import timm.optim
 import torch
 import torch.nn.functional as F
-<<<<<<< HEAD
 from conftest import (
     DEVICES,
     TINY,
@@ -27,28 +20,16 @@ from conftest import (
     assert_equal,
     configure,
     epoch_batches,
-    records,
     run_folder,
 )
-=======
-from conftest import TINY, Program, assert_equal, configure, epoch_batches, run_folder
->>>>>>> cf88ad5 (Tests of what went with ρ, β decay and Adam's law go)
 from test_resume import outcome
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from trained import prepared
 
-<<<<<<< HEAD
 from igo.config.schema import EngineConfig, OptimizerConfig
-from igo.ground.seeds import derive_seed
 from igo.runs import assemble, checkpoint
 from igo.train import engine, optim
-from igo.train.online import Online
-=======
-from igo.config.schema import OptimizerConfig
-from igo.runs import assemble, checkpoint
-from igo.train import optim
->>>>>>> cf88ad5 (Tests of what went with ρ, β decay and Adam's law go)
 from igo.train.state import Training
 
 Parameters = list[nn.Parameter]
@@ -227,76 +208,3 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         optim.load(second, saved["optimizer"], config, 0.01)
         stepped(second, broken, range(5, 8))
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name
-
-
-<<<<<<< HEAD
-def test_the_delta_of_adamw_is_that_of_its_preconditioned_gradients() -> None:
-    """At the start of epoch 2, against gradients and P written out in float64."""
-    config = configure(*SMALL, "optimizer=adamw", "noise.online=0.5", "optimizer.eps=1e-3")
-    run = prepared(config)
-    progress = train(run, until=1)
-    (first,) = progress.records
-    assert (first["delta_m"], first["delta_measured"]) == (None, None)
-
-    k = 3
-    pieces = Online.of_epoch(config.noise, 96, k)
-    indices = epoch_batches(96, k, config.seed, 2)
-    batches = list(run.data.train_batches(indices, derive_seed(config.seed, "epoch", 2)))
-    parameters = list(run.network.parameters())
-    buffers = [buffer.clone() for buffer in run.network.buffers()]
-    rows = []
-    for images, labels, _ in pieces.parts(batches):
-        loss = F.cross_entropy(run.network(images), labels)
-        gradient = torch.autograd.grad(loss, parameters)
-        row = []
-        for parameter, g in zip(parameters, gradient, strict=True):
-            state = run.optimizer.state[parameter]
-            v = state["exp_avg_sq"].double() / (1 - 0.999 ** float(state["step"]))
-            bound = 1000**0.5  # of Adam's own step: 1/√(1 − β_2)
-            row.append((g.double() / (v.sqrt() + 1e-3)).clamp(-bound, bound).flatten())
-        rows.append(torch.cat(row))
-    for buffer, before in zip(run.network.buffers(), buffers, strict=True):
-        buffer.data.copy_(before)
-    table = torch.stack(rows)
-    spread = (table - table.mean(0)).square().sum() / (len(table) - 1)
-    variance = float(spread) * pieces.size * 95 / 96
-
-    second = train(run, progress).records[1]
-    assert second["step_variance"] == pytest.approx(variance, rel=1e-4)
-    wanted = second["eta_m"] * math.sqrt(second["step_variance"] / second["b_m"])
-    assert second["delta_measured"] == pytest.approx(wanted, rel=1e-12)
-    assert second["delta_measured_low"] < wanted < second["delta_measured_high"]
-    assert second["delta_m"] is None
-    assert second["gradient_variance"] != pytest.approx(second["step_variance"], rel=0.5)
-
-
-def test_beta_2_follows_the_batch_and_is_recorded(program: Program, tmp_path: Path) -> None:
-    program(*SMALL, "optimizer=adamw", "optimizer.constant_half_life=true").good()
-    rows = records(run_folder(tmp_path))
-    for row in rows:
-        samples = math.log(0.5) / math.log(row["beta2_m"]) * row["b_m"]  # half-life
-        assert samples == pytest.approx(math.log(0.5) / math.log(0.999) * 32, rel=1e-9)
-    assert rows[-1]["beta2_m"] < 0.999
-=======
-WHY_NULL = {
-    "adamw": "delta_m and delta_measured are null: no δ is known for optimizer=adamw",
-    "timm": "delta_m and delta_measured are null: no δ is known for optimizer=timm"
-    " optimizer.name=lion",
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", WHY_NULL)
-def test_why_there_is_no_delta_is_said_by_plan_record_table_and_report(
-    name: str, program: Program, tmp_path: Path
-) -> None:
-    reason, runs = WHY_NULL[name], tmp_path / "runs"
-    for schedule in ("cosine", "constant"):
-        ended = program(*SMALL, f"optimizer={name}", f"schedule={schedule}")
-        assert reason in ended.stdout, ended.stderr
-    for status in runs.glob("*/status.json"):
-        assert json.loads(status.read_text())["noise_law"]["why_null"].startswith(reason)
-    assert reason in program(f"runs={runs}", command="table").stdout
-    if name == "timm":
-        program(f"runs={runs}", f"output={tmp_path / 'report'}", command="report").good()
-        assert reason[1:] in (tmp_path / "report" / "index.html").read_text()
->>>>>>> cf88ad5 (Tests of what went with ρ, β decay and Adam's law go)

@@ -37,11 +37,7 @@ def _model_parts() -> dict[str, set[str]]:
 MODEL_PARTS = _model_parts()
 
 WORDS = (  # allowed in place of a number
-<<<<<<< HEAD
-    ("engine.threads", "auto"), ("schedule.noise_exponent", "measured"),
-=======
-    ("engine.threads", "auto"), ("evaluate_every", "auto"),
->>>>>>> 0ea3e09 (One law and a smaller API: ρ, β decay, Adam's law, ramps, mesh go)
+    ("engine.threads", "auto"),
 )  # fmt: skip
 
 

@@ -18,13 +18,8 @@ from igo.ground.files import check_can_be_made
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.method.plan import Plan
-<<<<<<< HEAD
-from igo.runs import exponent, loggers, same_data
+from igo.runs import loggers, same_data
 from igo.runs.folder import RunFolder, digests, read_records
-=======
-from igo.runs import loggers, same_data, same_plan
-from igo.runs.folder import RunFolder, digests, last_record, read_records
->>>>>>> 0ea3e09 (One law and a smaller API: ρ, β decay, Adam's law, ramps, mesh go)
 from igo.runs.provenance import code, commit
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
