@@ -21,8 +21,6 @@ from benchmarks.worker import synchronise
 from igo.config.schema import Config, EngineConfig
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.runs import checkpoint, session
-from igo.runs.terminal import Terminal
 from igo.train import engine, loop
 from igo.train.epoch import train_epoch
 from igo.train.state import Progress, Training
@@ -48,7 +46,6 @@ def items(part: Part, folder: Path) -> None:
     part.item("same bits twice, max-pooling", lambda: same(run(*stem), run(*stem)))
     part.item("waits within an epoch's steps", lambda: waits(part, run("model=resnet18")))
     part.item("fp32 step beside the CPU's", lambda: beside_cpu(part, folder))
-    part.item("writing beside, bits of not", lambda: written_beside(run("model=resnet8")))
     part.item("memory over 30 batch sizes", lambda: memory(part, run("model=resnet18")))
     if part.dry:
         part.item("tests marked gpu, found", lambda: pytest(part.left, "--collect-only"))
@@ -134,18 +131,6 @@ def beside_cpu(part: Part, folder: Path) -> Result:
     ours, theirs = gradients
     gap = float((ours - theirs).norm() / theirs.norm())
     return {"ok": gap < 1e-3, "relative difference": gap}
-
-
-def written_beside(config: Config) -> Result:
-    """Compare the checkpoints written in a thread with those written between epochs."""
-    states = []
-    for setting in ("true", "false"):
-        changed = replace(config, engine=replace(config.engine, background=setting), fresh=True)
-        path = session.run(changed, Terminal(quiet=True))
-        loaded, _ = checkpoint.load(path / "checkpoint.pt", path.name)
-        states.append(loaded or {})
-    models = [state["model"] for state in states]
-    return {"ok": all(torch.equal(models[0][name], models[1][name]) for name in models[0])}
 
 
 def memory(part: Part, config: Config) -> Result:

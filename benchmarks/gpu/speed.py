@@ -147,7 +147,6 @@ def parts(part: Part, config: Config, folder: Path) -> Result:
         "evaluation": lambda: training.engine.evaluate(
             training.network, training.data.test_batches()
         ),
-        "state": lambda: assemble.state_of("run", None, training, progress),
         "write": lambda: checkpoint.save(where, state),
     }
     result: Result = {"device": part.device}

@@ -58,7 +58,6 @@ ALONE = {  # a setting, and values just outside of what it may be
     "engine.device": "gpu null",
     "engine.precision": "fp8",
     "engine.batchnorm": "global",
-    "engine.background": "maybe",
     "engine.micro_batch_size": "0",
     "engine.memory": "0",
     "engine.threads": "0 1025",

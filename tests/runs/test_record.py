@@ -35,7 +35,7 @@ from igo.train.state import Progress
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
 # What may differ between two computations of the same result.
 WITHOUT_EFFECT = {
-    "engine.device", "engine.threads", "engine.deterministic", "engine.background",
+    "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "tracking.tool", "tracking.mode", "tracking.project", "tracking.entity",
     "tracking.group", "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
     "save_model", "tracking.artifact", "dataset.root", "dataset.file",

@@ -23,7 +23,6 @@ BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
 DEGREES: Rule = (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees")
 SHARE: Rule = (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]")
 TWO = at_least(2)
-SWITCH = ("auto", "true", "false")
 LOGGERS: dict[str, str] = {
     "wandb": "igo.runs.tracking",
     "tensorboard": "igo.runs.tensorboard",
@@ -146,7 +145,6 @@ class EngineConfig:
     ] = "auto"
     deterministic: bool = True
     batchnorm: Annotated[str, ("synced", "local")] = "synced"
-    background: Annotated[bool | str, SWITCH] = "auto"
     compile: bool = False
 
 
@@ -199,7 +197,7 @@ RULE = 2
 # Settings that change no result: where a run computes, and where its files and records are.
 NO_EFFECT = (
     "tracking", "data_dir", "runs_dir", "dry_run", "fresh", "save_model",
-    "engine.device", "engine.threads", "engine.deterministic", "engine.background",
+    "engine.device", "engine.threads", "engine.deterministic",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 
@@ -207,7 +205,7 @@ NO_EFFECT = (
 # Settings that may differ among the processes of a run: where each finds its files, and what the
 # first process alone does.
 OF_ONE_PROCESS = (
-    "tracking.", "data_dir", "runs_dir", "save_model", "engine.threads", "engine.background",
+    "tracking.", "data_dir", "runs_dir", "save_model", "engine.threads",
     "dataset.workers", "dataset.root", "dataset.file",
 )  # fmt: skip
 

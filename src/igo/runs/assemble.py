@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from igo.config.load import read_config
 from igo.config.plan import make_plan
@@ -57,30 +55,19 @@ def _identity(config: Config, ranks: Ranks) -> Identity:
 
 
 def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress) -> dict[str, Any]:
-    """All that a bit-identical resume needs, copied to CPU memory, so that training can go on.
+    """All that a bit-identical resume needs; its tensors are those of the run.
 
     Random streams need no state, see igo.ground.seeds.
     """
     return {
         "signature": signature,
         "wandb_id": wandb_id,
-        "model": copied(run.network.state_dict()),
-        "optimizer": copied(run.optimizer.state_dict()),
-        "scaler": copied(run.engine.scaler.state_dict()),
+        "model": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.engine.scaler.state_dict(),
         "data": asdict(run.identity) if run.identity else None,
         "progress": asdict(replace(now, records=[])),  # metrics.jsonl has them
     }
-
-
-def copied(state: Any) -> Any:
-    """The same containers with copies of their tensors in the CPU's memory."""
-    if isinstance(state, Tensor):
-        return state.detach().to("cpu", copy=True)
-    if isinstance(state, dict):
-        clone = copy.copy(state)  # a copy keeps the attributes that state_dict adds
-        clone.update((key, copied(value)) for key, value in state.items())
-        return clone
-    return [copied(item) for item in state] if isinstance(state, list) else state
 
 
 def load(

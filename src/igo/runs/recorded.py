@@ -12,7 +12,7 @@ from typing import Any
 from igo.config import optimizer_rules
 from igo.ground.errors import UserError
 from igo.ground.files import Record
-from igo.runs import assemble, background, checkpoint, loggers, records, trained
+from igo.runs import assemble, checkpoint, loggers, records, trained
 from igo.runs.folder import RunFolder, digests
 from igo.runs.loggers import Tracker
 from igo.runs.provenance import now, provenance
@@ -56,18 +56,13 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
                     terminal.warn(slower)
                 wandb_id = folder.status().get("wandb_id")
                 state = assemble.state_of(folder.path.name, wandb_id, training, progress)
+                with folder.writing():
+                    folder.records.append(epoch)
+                    mark = folder.records.mark()
+                    checkpoint.save(folder.checkpoint, {**state, "metrics": mark})
+                tracker.log(epoch)
 
-                def write() -> None:
-                    write_epoch(folder, epoch, state)
-                    tracker.log(epoch)
-
-                writer.do(write)
-
-            beside = background.wanted(config.engine.background, training.engine.device.type)
-            with (
-                background.writer(beside) as writer,
-                terminal.progress(training.plan, progress.epoch) as bar,
-            ):
+            with terminal.progress(training.plan, progress.epoch) as bar:
                 yield Recording(progress, bar, epoch_done)
             if config.tracking.artifact:
                 tracker.attach(trained.export(folder, config))
@@ -79,13 +74,6 @@ def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
     progress, _ = assemble.load(folder.checkpoint, folder.path.name, training, terminal.warn)
     with terminal.progress(training.plan) as bar:
         yield Recording(progress or Progress(), bar, lambda _: None)
-
-
-def write_epoch(folder: RunFolder, record: Record, state: dict[str, Any]) -> None:
-    """Write an epoch's record and the checkpoint after it."""
-    with folder.writing():
-        folder.records.append(record)
-        checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
 
 
 def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> None:
