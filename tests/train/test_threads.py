@@ -14,7 +14,8 @@ from test_own_data import write_npz
 
 from igo.ground.cores import allowed_cores, without_omp_dynamic
 from igo.ground.files import Record
-from igo.runs import recorded, session
+from igo.runs import session
+from igo.runs.records import Records
 from igo.train import engine, threads
 from igo.train.state import Progress, Training
 
@@ -147,10 +148,12 @@ def test_a_run_that_continues_keeps_its_number(
     def cut(self: object, record: Record) -> None:
         if record["epoch"] == 2:
             raise Cut
+        append(self, record)
 
     monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [1, 2])
     with monkeypatch.context() as patch:
-        patch.setattr(recorded.threads.Pace, "slower", cut)
+        append = Records.append
+        patch.setattr(Records, "append", cut)
         with pytest.raises(Cut):
             session.run(configure(*TINY, *typed))
     assert status(tmp_path)["hardware"]["threads"] == 2
@@ -168,36 +171,6 @@ def test_a_run_that_continues_keeps_its_number(
     threads.settle(prepared(*own_images(tmp_path)), progress, heard.append)
     assert progress.threads == 2
     assert heard == ["threads: 2 are allowed here, 4 before: results differ by rounding"]
-
-
-def epochs(*rates: float, seconds: float = 60, batch_size: float = 32) -> list[Record]:
-    return [
-        {"epoch": e, "images_per_second": rate, "seconds": seconds, "b_m": batch_size}
-        for e, rate in enumerate(rates, start=1)
-    ]
-
-
-def test_a_run_that_slows_down_says_so_once() -> None:
-    torch.set_num_threads(2)
-    pace = threads.Pace()
-    heard = [pace.slower(epoch) for epoch in epochs(500, 1000, 400, 300, 200, 1000)]
-    assert [bool(line) for line in heard] == [False, False, False, True, False, False]
-    assert "epoch 4 trained 300 images/s, an earlier one 1,000" in str(heard[3])
-    assert "engine.threads=1" in str(heard[3])
-    torch.set_num_threads(1)
-    pace = threads.Pace()
-    (_, line) = [pace.slower(epoch) for epoch in epochs(1000, 100)]
-    assert "engine.threads" not in line
-
-
-def test_short_epochs_and_smaller_batches_are_not_called_slow() -> None:
-    pace = threads.Pace()
-    assert not any(pace.slower(epoch) for epoch in epochs(1000, 100, seconds=1))
-    pace = threads.Pace()
-    shrinking = [*epochs(1000, batch_size=64), *epochs(100, batch_size=8)]
-    assert not any(pace.slower(epoch) for epoch in shrinking)
-    growing = [*epochs(1000, batch_size=64), *epochs(100, batch_size=128)]
-    assert any(pace.slower(epoch) for epoch in growing)
 
 
 @pytest.mark.parametrize("value", ["true", "TRUE", " True"])

@@ -45,15 +45,12 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
                 folder.start_over()
         progress = _resume(folder, training, terminal)
         threads.settle(training, progress, terminal.say)
-        pace = threads.Pace()
         _begin_record(folder, training, progress)
         with _recorded_end(folder) as trackers:
             tracker = loggers.start(config, folder, progress.records, terminal.warn)
             trackers.append(tracker)
 
             def epoch_done(epoch: Record) -> None:
-                if slower := pace.slower(epoch):
-                    terminal.warn(slower)
                 wandb_id = folder.status().get("wandb_id")
                 state = assemble.state_of(folder.path.name, wandb_id, training, progress)
                 with folder.writing():
