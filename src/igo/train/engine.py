@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -21,7 +21,6 @@ from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
 from igo.train import batchnorm, micro_batch, pointwise
-from igo.train.compiled import Compiled
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
@@ -43,7 +42,7 @@ class Engine:
     note: str = ""  # for the user, about the chosen device or precision
     ranks: Ranks = ALONE
     batchnorm: str = "synced"
-    compiled: Compiled | None = None  # calls the model, if it is compiled
+    compiled: Callable[[nn.Module, Tensor], Tensor] | None = None  # calls the model in training
 
     def prepare(self, network: nn.Module) -> nn.Module:
         """Move a model to the device, in channels_last memory, and sync BatchNorm over ranks."""
@@ -143,10 +142,17 @@ class Engine:
             nothing = torch.zeros((), device=self.device)
             return nothing.requires_grad_(), nothing.detach()
         with self.precision():
-            logits = (self.compiled or nn.Module.__call__)(network, images)
+            if self.compiled is not None and torch.is_grad_enabled():
+                logits = self.compiled(network, images)
+            else:
+                logits = network(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
+
+
+def _call(network: nn.Module, images: Tensor) -> Tensor:
+    return cast(Tensor, network(images))
 
 
 def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = ALONE) -> Engine:
@@ -183,7 +189,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     size = config.micro_batch_size or micro_batch.MOST  # null: later from micro_batch.size_for
     return Engine(
         device, autocast, scaler, size, note, ranks, batchnorm=config.batchnorm,
-        compiled=Compiled() if config.compile else None,
+        compiled=torch.compile(_call, dynamic=True) if config.compile else None,
     )  # fmt: skip
 
 
