@@ -55,5 +55,7 @@ def make_plan(config: Config) -> Plan:
                 **{name: value for name, value in arguments.items() if value is not None},
             )
     except PlanError as error:
+        if error.argument == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
+            raise ConfigError("schedule.lengths", schedule.lengths, error.allowed) from None
         setting = SETTINGS.get(error.argument, error.argument)
         raise ConfigError(setting, error.value, error.allowed) from None
