@@ -205,6 +205,6 @@ def test_every_optimizer_of_timms_goes_on_to_the_bit_from_a_checkpoint(tmp_path:
         saved, warnings = checkpoint.load(tmp_path / name, name)
         assert saved is not None, warnings
         second = optim.build(config, broken, 0.01)
-        optim.load(second, saved["optimizer"], config, 0.01)
+        second.load_state_dict(saved["optimizer"])
         stepped(second, broken, range(5, 8))
         assert all(torch.equal(a, b) for a, b in zip(straight, broken, strict=True)), name

@@ -16,7 +16,7 @@ from omegaconf.errors import (
 )
 
 from igo.config import hints, rules
-from igo.config.schema import SETTINGS, Config, known_settings
+from igo.config.schema import Config, known_settings
 from igo.config.settings import settings_of, value_of
 from igo.data import facts, readers
 from igo.data.source import Place
@@ -148,7 +148,7 @@ def record_values(text: str) -> Any:
     for name, neutral in GONE.items():
         group, _, key = name.partition(".")
         settings = values.get(group) if isinstance(values, dict) else None
-        if isinstance(settings, dict) and key in settings and name not in SETTINGS:
+        if isinstance(settings, dict) and key in settings:
             value = settings.pop(key)
             if neutral not in (ANY, value):
                 raise ValueError(f"made by an earlier version, whose {name}={value} is gone")

@@ -90,8 +90,7 @@ def load(
         return None, {}
     try:
         run.network.load_state_dict(state["model"])
-        rate = run.config.learning_rate
-        optim.load(run.optimizer, state["optimizer"], run.config.optimizer, rate)
+        run.optimizer.load_state_dict(state["optimizer"])
         if state["scaler"]:  # empty where the device needed no scaling
             run.engine.scaler.load_state_dict(state["scaler"])
         return Progress.of_state(state["progress"]), state

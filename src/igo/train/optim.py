@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -22,25 +20,7 @@ def build(
     values = {name: getattr(config, name) for name in arguments(function)}
     settings = {name: value for name, value in values.items() if value is not None}
     optimizer: Optimizer = function(parameters, learning_rate, **settings)
-    _keep_initial(optimizer, config, learning_rate)
     return optimizer
-
-
-def load(
-    optimizer: Optimizer, state: dict[str, Any], config: OptimizerConfig, learning_rate: float
-) -> None:
-    """Load a checkpoint's state into the optimizer, and η_1 and β_1, which old ones lack."""
-    optimizer.load_state_dict(state)
-    _keep_initial(optimizer, config, learning_rate)
-
-
-def _keep_initial(optimizer: Optimizer, config: OptimizerConfig, learning_rate: float) -> None:
-    """Keep η_1 and β_1 in each group, where igo.Schedule reads them."""
-    for group in optimizer.param_groups:
-        group["initial_lr"] = learning_rate
-        if isinstance(optimizer, torch.optim.SGD):
-            group["initial_momentum"] = config.momentum
-            group["initial_dampening"] = config.momentum if config.name == "nshb" else 0.0
 
 
 def learning_rate(optimizer: Optimizer) -> float:
