@@ -26,7 +26,6 @@ from lab.study.written import ROOT
 RECORDS = ROOT / "results" / "records"
 # after.json: see lab.study.anneal; sharpness.json: from `igo sharpness`
 KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
-SHARPNESS = ("largest_eigenvalue", "trace")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Run:
         """The measurements at the end of the run, by name; may be empty."""
         measured = dict(json.loads(self.files.get("after.json", "{}")))
         sharpness = json.loads(self.files.get("sharpness.json", "{}"))
-        return measured | {k: v for k, v in sharpness.items() if k in SHARPNESS}
+        return measured | {k: v for k, v in sharpness.items() if k == "worst_case"}
 
 
 def of_folders(runs_dir: Path) -> dict[str, Run]:

@@ -11,7 +11,7 @@ from scipy import stats
 from igo.analysis.statistics import Array
 from lab.study import judge
 from lab.study.judge import Numbers
-from lab.study.records import SHARPNESS, Run, name_of
+from lab.study.records import Run, name_of
 from lab.study.written import Row, arms
 
 LEAST = 7  # fewest seeds of a row that is judged
@@ -165,16 +165,15 @@ def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
 
 def _sharpness(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
     """Sharpness of the first arm over the second; its correlation with accuracy within each arm."""
-    ratios: Numbers = {}
+    sharpness = if_known(row, runs, seeds, "worst_case")
+    if sharpness is None:
+        return {}
     accuracies = values(row, runs, seeds, row.get("endpoint", "accuracy"))
-    for name in SHARPNESS:
-        sharpness = if_known(row, runs, seeds, name)
-        if sharpness is not None:
-            ratio = judge.paired(*np.log(sharpness))
-            ratios[name] = np.exp(judge.interval(ratio)).tolist()
-            within = [stats.spearmanr(*arm) for arm in zip(sharpness, accuracies, strict=True)]
-            ratios[f"{name}_within"] = [float(correlation.statistic) for correlation in within]
-    return ratios
+    within = [stats.spearmanr(*arm) for arm in zip(sharpness, accuracies, strict=True)]
+    return {
+        "worst_case": np.exp(judge.interval(judge.paired(*np.log(sharpness)))).tolist(),
+        "worst_case_within": [float(correlation.statistic) for correlation in within],
+    }
 
 
 def _hardware(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> str:

@@ -24,10 +24,8 @@ ENDPOINTS = {
 SECONDARY = {  # numbers beside a verdict: their title, and the format of a number
     "loss": ("training loss, difference", "+.4f"),
     "annealed": ("after the anneal, points", "+.2f"),
-    "largest_eigenvalue": ("largest eigenvalue, first ÷ second", ".2f"),
-    "largest_eigenvalue_within": ("its correlation with accuracy within first, second", "+.2f"),
-    "trace": ("trace of the Hessian, first ÷ second", ".2f"),
-    "trace_within": ("its correlation with accuracy within first, second", "+.2f"),
+    "worst_case": ("worst-case sharpness, first ÷ second", ".2f"),
+    "worst_case_within": ("its correlation with accuracy within first, second", "+.2f"),
     "means": ("accuracy in %", ".2f"),
 }
 

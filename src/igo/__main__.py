@@ -55,7 +55,7 @@ PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "sync": _run_of("igo.runs.sync"),
     "table": _run_of("igo.analysis.table.program"),
     "report": _run_of("igo.report.program"),
-    "sharpness": _run_of("igo.analysis.sharpness.program"),
+    "sharpness": _run_of("igo.analysis.sharpness"),
 }
 COMMANDS = {"train": "config"} | {n.replace("_", "-"): n for n in PROGRAMS if n != "config"}
 

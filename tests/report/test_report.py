@@ -278,28 +278,29 @@ def test_published_curves_lie_beside_runs_of_their_setting_only(tmp_path: Path) 
     assert any("published curves" in sentence for sentence in content.compose(results).left_out)
 
 
-def test_sharpness_is_read_where_there_is_any(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("worst_cases", "verdict"), [((5, 4, 3, 2, 1), "correlated"), ((5, 3, 4, 2, 1), "undecided")]
+)
+def test_sharpness_is_read_where_there_is_any(
+    worst_cases: tuple[int, ...], verdict: str, tmp_path: Path
+) -> None:
     for i, p in enumerate((0.2, 0.4, 0.6, 0.8, 1.0)):
         folders = record_runs(tmp_path, f"p={p}", accuracies=[0.5 + 0.1 * i] * 3)
         for folder in folders:
-            entries = {"worst_case": 5.0 - i, "largest_eigenvalue": {"value": [3, 1, 2, 5, 4][i]}}
-            (folder / "sharpness.json").write_text(json.dumps({"settings": {}} | entries))
+            entries = {"settings": {}, "worst_case": worst_cases[i]}
+            (folder / "sharpness.json").write_text(json.dumps(entries))
     (folders[0] / "sharpness.json").write_text("{")
     results = read(tmp_path)
     (section,) = (s for s in content.compose(results).sections if s.name == "sharpness")
-    assert [figure.name for figure in section.figures] == [
-        "sharpness_worst_case", "sharpness_largest_eigenvalue",
-    ]  # fmt: skip
-    worst, largest = section.figures
-    assert worst.table["n"].to_list() == [3, 3, 3, 3, 2]
-    assert worst.table["worst_case_mean"].to_list() == [5, 4, 3, 2, 1]
-    of_worst, of_largest = section.finding.rows
-    assert "ρ = −1.00 over settings" in of_worst.result
-    assert (of_worst.verdict, of_largest.verdict) == ("correlated", "undecided")
-    rho = 1 - 6 * sum((x - y) ** 2 for x, y in zip([3, 1, 2, 5, 4], range(1, 6), strict=True)) / 120
-    assert f"ρ = {rho:+.2f} over settings" in of_largest.result
-    assert largest.table["largest_eigenvalue_mean"].to_list() == [3, 1, 2, 5, 4]
-    assert [len(panel.series) for panel in worst.panels] == [5, 5, 5]
+    (figure,) = section.figures
+    assert figure.table["n"].to_list() == [3, 3, 3, 3, 2]
+    assert figure.table["worst_case_mean"].to_list() == list(worst_cases)
+    (row,) = section.finding.rows
+    ranks = zip(worst_cases, range(1, 6), strict=True)
+    rho = 1 - 6 * sum((x - y) ** 2 for x, y in ranks) / 120
+    assert f"ρ = −{-rho:.2f} over settings" in row.result
+    assert row.verdict == verdict  # p of −1 and −0.9 over all orders: 2/120, 10/120
+    assert [len(panel.series) for panel in figure.panels] == [5, 5, 5]
 
 
 def section_of(root: Path, name: str = "schedules") -> content.Section:

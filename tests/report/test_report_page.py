@@ -282,7 +282,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> Path:
         record_runs(runs, *constant, "epochs=4")
     record_runs(runs, "schedule=cosine", "optimizer=shb", seeds=[0])
     for i, folder in enumerate(sorted(runs.iterdir())):
-        (folder / "sharpness.json").write_text(json.dumps({"trace": 1.0 + i}))
+        (folder / "sharpness.json").write_text(json.dumps({"worst_case": 1.0 + i}))
     report(runs, root / "report")
     return root / "report"
 

@@ -1,4 +1,4 @@
-"""Programs that read runs (tables, sharpness, C²), and the statistics that they use.
+"""Programs that read runs (tables, sharpness), and the statistics that they use.
 
 Imports runs and the packages below it.
 """

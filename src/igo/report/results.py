@@ -31,7 +31,7 @@ EPOCH: dict[str, type] = {
 }  # fmt: skip
 ENDS = ("delta_measured_low", "delta_measured_high")  # of the interval that one run measured
 AVERAGED = ("updates", *(name for name in MEASURED if name not in ("gamma_m", *ENDS)))
-SHARPNESS = ("worst_case", "largest_eigenvalue", "trace")  # entries of sharpness.json
+SHARPNESS = ("worst_case",)  # entries of sharpness.json
 # Settings that change training only through the plan.
 THROUGH_PLAN = (
     *SCHEDULE, "epochs", "learning_rate", "batch_size", "max_batch_size", "schedule.stages",

@@ -15,11 +15,7 @@ from igo.report.families import Family
 from igo.report.phrases import in_range
 from igo.report.results import SHARPNESS, Results
 
-NAMES = {
-    "worst_case": "adaptive worst-case sharpness",
-    "largest_eigenvalue": "largest eigenvalue of the Hessian",
-    "trace": "trace of the Hessian",
-}
+NAMES = {"worst_case": "adaptive worst-case sharpness"}
 ACCURACY = "test/accuracy"
 # Settings that differ in these are not compared.
 TASK = ("dataset.name", "dataset.samples", "model.name", "model.width")

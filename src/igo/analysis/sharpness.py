@@ -1,0 +1,317 @@
+"""The program `igo sharpness`: how much the loss can rise near the parameters where a run ended.
+
+Adaptive worst-case sharpness is max L(w + δ) − L(w) over ‖δ/|w|‖_p ≤ ρ (Kwon et al. 2021;
+Andriushchenko et al. 2023), with δ = |w| u and u in the p-ball of radius ρ. A parameter moves in
+proportion to its size, so rescaling the layers of a ReLU network changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from igo.config.load import read_config, split_off
+from igo.config.schema import Config
+from igo.ground.errors import UserError, first_line
+from igo.ground.files import write_atomically
+from igo.ground.seeds import generator
+from igo.method.ranges import AT_LEAST_ONE, POSITIVE
+from igo.runs import assemble
+from igo.runs.find import find, is_run, named
+from igo.runs.folder import last_record, state_of
+from igo.runs.same_data import Comparison
+from igo.train import engine
+
+FILE = "sharpness.json"
+VERSION = 2  # of the measurement; a run with another version is measured again
+NO_EFFECT = ("runs", "batch_size", "data_dir", "fresh", "engine")
+MOMENTUM = 0.75  # this, the next two and `checkpoints` are from Croce and Hein 2020, Algorithm 1
+LEAST_SHARE = 0.75
+FIRST_CHECK = 22  # percent of the steps
+
+Function = Callable[[Tensor], tuple[float, Tensor]]  # a point (d,) to value and gradient (d,)
+
+
+@dataclass
+class EngineChoice:
+    """The device that computes; the precision is fp32."""
+
+    device: Annotated[str, ("auto", "cpu", "cuda")] = "auto"
+    threads: Annotated[int | None, AT_LEAST_ONE] = None
+
+
+@dataclass
+class Settings:
+    """The settings of `igo sharpness` (conf/sharpness.yaml)."""
+
+    runs: Any = "runs"
+    samples: Annotated[int, AT_LEAST_ONE] = 500
+    norm: Annotated[str, ("inf", "2")] = "inf"
+    radius: Annotated[float, POSITIVE] = 0.002
+    steps: Annotated[int, AT_LEAST_ONE] = 20
+    starts: Annotated[int, AT_LEAST_ONE] = 1
+    seed: int = 0
+    batch_size: Annotated[int, AT_LEAST_ONE] = 250
+    data_dir: str | None = None
+    fresh: bool = False
+    engine: EngineChoice = field(default_factory=EngineChoice)
+
+    def of_result(self) -> dict[str, Any]:
+        """The settings that change what is measured."""
+        return {name: value for name, value in asdict(self).items() if name not in NO_EFFECT}
+
+
+def run(composed: DictConfig) -> None:
+    """Measure every run that has not been measured with these settings; print each result.
+
+    Raises:
+        SystemExit: 1 where a run could not be measured; the other runs were measured.
+    """
+    settings, _ = split_off(composed, Settings)
+    folders = find(named(settings.runs))
+    counts = {"measured": 0, "measured before": 0, "failed": 0}
+    console = Console(highlight=False, soft_wrap=True)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False)
+
+    data = Comparison(say)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=len(folders))
+        for place, folder in enumerate(folders, 1):
+            bar.update(task, description=folder.name)
+            outcome, message = _attempt(folder, settings, data)
+            if message:
+                say(f"[{place}/{len(folders)}] {outcome}: {folder.name}: {message}")
+            counts[outcome] += 1
+            bar.advance(task)
+    say(", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count))
+    if counts["failed"]:
+        raise SystemExit(1)
+
+
+def _attempt(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
+    """Measure one run, if need be. An error is returned, so that it does not stop the others."""
+    try:
+        if not settings.fresh and _measured_before(folder, settings):
+            config = read_config(folder / "config.yaml")
+            config.data_dir = settings.data_dir or config.data_dir
+            data.finished(folder, config)
+            return "measured before", ""
+        result = measure(folder, settings)
+        write_atomically(folder / FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
+    except UserError as error:
+        return "failed", str(error)
+    except Exception as error:
+        return "failed", f"{type(error).__name__}: {first_line(error)}"
+    return "measured", (
+        f"loss {result['loss']:.4g}, worst case +{result['worst_case']:.4g}"
+        f" ({result['seconds']:.1f} s)"
+    )
+
+
+def _measured_before(folder: Path, settings: Settings) -> bool:
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return bool((content["version"], content["settings"]) == (VERSION, settings.of_result()))
+    except (OSError, ValueError, LookupError, TypeError):  # missing, damaged, or another content
+        return False
+
+
+def measure(folder: Path, settings: Settings) -> dict[str, Any]:
+    """The content of sharpness.json for a finished run."""
+    started = time.perf_counter()
+    if not is_run(folder):
+        raise UserError("it has no files of a run")
+    if (state := state_of(folder)) != "finished":
+        epoch = last_record(folder).get("epoch", 0)
+        raise UserError(f"it is {state}, after epoch {epoch}; only finished runs are measured")
+
+    def move(config: Config) -> None:
+        config.engine.device = settings.engine.device
+        config.engine.threads = settings.engine.threads
+        config.engine.precision = "fp32"
+        config.data_dir = settings.data_dir or config.data_dir
+
+    # A damaged checkpoint is an error below.
+    training, progress = assemble.load_folder(folder, move, warn=lambda _: None)
+    if progress.epoch < training.plan.epochs:
+        raise UserError(
+            f"its last checkpoint is damaged, and the previous one is of epoch {progress.epoch} of"
+            f" {training.plan.epochs}; train the run again with fresh=true"
+        )
+    torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of precision, fp32 has 23
+    drawn = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
+    parts = drawn[: settings.samples].split(settings.batch_size)
+    surface = Surface(training.network.eval(), list(training.data.plain_batches(list(parts))))
+    weights = surface.here
+    loss, gradient = surface.value_and_gradient(weights)
+    if not math.isfinite(loss):
+        raise UserError(f"its loss is {loss}: the run diverged")
+    rise, rises = worst_rise(
+        surface.value_and_gradient, weights, radius=settings.radius, norm=settings.norm,
+        steps=settings.steps, starts=settings.starts, seed=settings.seed,
+    )  # fmt: skip
+    if not math.isfinite(rise):
+        raise UserError(f"the loss overflows within radius={settings.radius:g}; take a smaller one")
+    return {
+        "version": VERSION,
+        "settings": settings.of_result(),
+        "epoch": progress.epoch,
+        "samples": sum(len(labels) for _, labels in surface.batches),
+        "parameters": len(weights),
+        "loss": loss,
+        "gradient_norm": float(gradient.norm()),
+        "worst_case": rise,
+        "worst_case_of_starts": rises,
+        "of": "mean cross-entropy of training images, without weight decay",
+        "batchnorm": "eval, running statistics",
+        "augmentation": "none",
+        "precision": "fp32",
+        "worst_case_by": f"auto-PGD on delta/|w| in the {settings.norm}-ball, a lower bound",
+        "hardware": engine.hardware(training.engine),
+        "seconds": round(time.perf_counter() - started, 3),
+    }
+
+
+@dataclass(frozen=True)
+class Surface:
+    """The mean cross-entropy of all samples, as a function of the parameters as one vector (d,).
+
+    The network keeps its mode: in eval mode BatchNorm uses its running statistics, which do not
+    change with the parameters. Parameters that need no gradient are constants.
+    """
+
+    network: nn.Module
+    batches: Sequence[tuple[Tensor, Tensor]]  # images and labels
+
+    @property
+    def here(self) -> Tensor:
+        """The network's present parameters, (d,)."""
+        return torch.cat([p.detach().flatten() for p in self._parameters().values()])
+
+    def value_and_gradient(self, parameters: Tensor) -> tuple[float, Tensor]:
+        """The loss and its gradient (d,)."""
+        named = self._parameters()
+        sizes = [p.numel() for p in named.values()]
+        n = sum(len(labels) for _, labels in self.batches)
+        value, gradient = 0.0, torch.zeros_like(parameters)
+        for images, labels in self.batches:
+            point = parameters.detach().requires_grad_()
+            pieces = zip(named.items(), point.split(sizes), strict=True)
+            values = {name: piece.view_as(p) for (name, p), piece in pieces}
+            loss = cross_entropy(functional_call(self.network, values, (images,)), labels)
+            share = len(labels) / n
+            gradient += share * torch.autograd.grad(loss, point)[0]
+            value += share * float(loss.detach())
+        return value, gradient
+
+    def _parameters(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+
+
+def worst_rise(
+    function: Function, at: Tensor, *, radius: float, norm: str, steps: int, starts: int, seed: int
+) -> tuple[float, list[float]]:
+    """The largest rise over all starts, and the rise of each start. They are lower bounds.
+
+    Args:
+        function: the loss and its gradient.
+        at: w, the parameters, (d,). A parameter that is zero stays zero.
+        radius: ρ.
+        norm: p, inf or 2.
+        steps: steps of ascent from each start, with one value and gradient each.
+        starts: number of starts; the first is w itself, the others are random points of the ball.
+        seed: of the random points.
+
+    Returns:
+        Rises of the loss, 0 or more; not finite where the loss overflows.
+    """
+    scale = at.abs()
+
+    def scaled(u: Tensor) -> tuple[float, Tensor]:
+        value, gradient = function(at + scale * u)
+        return value, scale * gradient
+
+    origin = torch.zeros_like(at)
+    before, _ = function(at)
+    points = [origin] + [_random(at, radius, norm, seed, i) for i in range(1, starts)]
+    best = [ascend(scaled, point, radius=radius, norm=norm, steps=steps) for point in points]
+    rises = [max(value - before, 0.0) if math.isfinite(value) else value for value in best]
+    return next((r for r in rises if not math.isfinite(r)), max(rises)), rises
+
+
+def ascend(function: Function, start: Tensor, *, radius: float, norm: str, steps: int) -> float:
+    """The largest value on the path of auto-PGD in a ball around 0.
+
+    Algorithm 1 of Croce and Hein 2020: steps along the gradient (its signs for p = ∞) with
+    momentum, each projected into the ball. The length of a step is 2ρ at first. At a checkpoint the
+    length is halved and the best point is restored, if too few steps since the last checkpoint went
+    upwards, or if no step with this length reached a new best value.
+    """
+    step, checks = 2 * radius, checkpoints(steps)
+    point = before = start
+    value, gradient = function(point)
+    best = (value, point, gradient)
+    last_check, last_best, halved, upwards = 0, value, True, 0
+    for k in range(steps):
+        unit = gradient.sign() if norm == "inf" else gradient / gradient.norm().clamp(min=1e-30)
+        moved = project(point + step * unit, radius, norm)
+        if k:
+            moved = point + MOMENTUM * (moved - point) + (1 - MOMENTUM) * (point - before)
+            moved = project(moved, radius, norm)
+        before, point, previous = point, moved, value
+        value, gradient = function(point)
+        if not math.isfinite(value):
+            return value
+        upwards += value > previous
+        best = max(best, (value, point, gradient), key=lambda state: state[0])
+        if k + 1 in checks:
+            too_few = upwards < LEAST_SHARE * (k + 1 - last_check)
+            stalled = not halved and best[0] == last_best
+            halved = too_few or stalled
+            if halved:
+                step /= 2
+                value, point, gradient = best
+            last_check, last_best, upwards = k + 1, best[0], 0
+    return best[0]
+
+
+def checkpoints(steps: int) -> set[int]:
+    """The steps after which the length is checked: ⌈p_j N⌉, closer together towards the end."""
+    previous, percent = 0, FIRST_CHECK
+    checks = set()
+    while percent <= 100:
+        checks.add(math.ceil(percent * steps / 100))
+        previous, percent = percent, percent + max(percent - previous - 3, 6)
+    return checks
+
+
+def project(u: Tensor, radius: float, norm: str) -> Tensor:
+    """The nearest point of the ball."""
+    if norm == "inf":
+        return u.clamp(-radius, radius)
+    return u.div((u.norm() / radius).clamp(min=1))
+
+
+def _random(like: Tensor, radius: float, norm: str, seed: int, start: int) -> Tensor:
+    """A uniformly random point of the ball."""
+    random = generator(seed, "worst case", start)
+    if norm == "inf":
+        return radius * (2 * torch.rand(len(like), generator=random) - 1).to(like)
+    gaussian = torch.randn(len(like), generator=random)
+    length = radius * float(torch.rand(1, generator=random)) ** (1 / len(like))
+    return gaussian.mul(length / float(gaussian.norm())).to(like)
