@@ -106,7 +106,9 @@ class RunFolder:
 
     def start_over(self) -> None:
         """Remove all that an earlier start left, except the lock."""
-        self._status_file.unlink(missing_ok=True)  # first: what is left must not say "finished"
+        # First what must not outlive the rest: "finished", and checkpoints without their records.
+        for file in (self._status_file, *self.path.glob("*checkpoint.pt")):
+            file.unlink(missing_ok=True)
         for entry in self.path.iterdir():
             if entry.name == ".lock":
                 continue
