@@ -115,15 +115,6 @@ def product(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
     return torch.stack([product.to(products[0].device) for product in products]).sum()
 
 
-def cut(bucket: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
-    """The gradients in a bucket of DDP, in their parameters' memory order (``channels_last``)."""
-    flat = bucket.split([p.numel() for p in parameters])
-    return [
-        gradient.as_strided(p.size(), p.stride(), gradient.storage_offset())
-        for gradient, p in zip(flat, parameters, strict=True)
-    ]
-
-
 def local(tensor: Any) -> Tensor:
     """The tensor, or this rank's shard of a DTensor."""
     shard: Tensor = tensor.to_local() if hasattr(tensor, "device_mesh") else tensor
