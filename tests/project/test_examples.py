@@ -64,29 +64,3 @@ def test_the_page_a_person_copies_from_runs(tmp_path: Path) -> None:
     updates = re.findall(r"updates (\d+) (\d+)$", out.strip())
     assert updates
     assert updates[0][0] == updates[0][1]
-
-
-def test_an_adapter_without_its_library_says_what_to_install(tmp_path: Path) -> None:
-    libraries = ("lightning", "transformers", "accelerate")
-    code = f"""
-import importlib, sys
-
-class Found:  # as if they were not installed: nothing finds them
-    def __init__(self, finder):
-        self.finder = finder
-    def find_spec(self, name, *more):
-        known = name.partition(".")[0] not in {libraries}
-        return self.finder.find_spec(name, *more) if known else None
-
-sys.meta_path[:] = [Found(finder) for finder in sys.meta_path if hasattr(finder, "find_spec")]
-for library in {libraries}:
-    try:
-        importlib.import_module(f"igo.adapters.{{library}}")
-    except ImportError as error:
-        print(error)
-"""
-    program = tmp_path / "without.py"
-    program.write_text(code)
-    assert run(tmp_path, str(program)).splitlines() == [
-        f"igo.adapters.{library} needs {library}: pip install {library}" for library in libraries
-    ]
