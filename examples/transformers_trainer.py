@@ -45,7 +45,7 @@ class PlannedTrainer(Trainer):
         batches = WholePlan(self.batches)
         return DataLoader(self.train_dataset, batch_sampler=batches, collate_fn=self.data_collator)
 
-    def create_scheduler(self, _: int, optimizer: Any = None) -> LambdaLR:
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         plan = self.batches.plan
         self.lr_scheduler = LambdaLR(
             optimizer or self.optimizer,
