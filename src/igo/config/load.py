@@ -85,7 +85,7 @@ def _find_facts(values: Any) -> None:
         return  # the check of types raises the error later
     data_dir, root, file = (Path(path) if path else None for path in paths)
     place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
-    facts_of_files = facts.find(dataset["name"], place)
+    facts_of_files = readers.find_facts(dataset["name"], place)
     number, available = dataset.get("samples"), facts_of_files["samples"]
     if _is_size(number) and number > available:
         raise ConfigError("dataset.samples", number, f"{dataset['name']} has {available}")

@@ -1,4 +1,4 @@
-"""Facts of a data set, in place of null in conf/dataset; computed once and remembered."""
+"""Facts of a data set, in place of null in conf/dataset."""
 
 from __future__ import annotations
 
@@ -7,41 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from igo.data import class_folders, readers
-from igo.data.cache import Facts, remembered
-from igo.data.source import Place
+from igo.data.source import Splits
 
+Facts = dict[str, Any]
 NAMES = ("classes", "channels", "image_size", "samples", "mean", "std")
 
 
-def find(name: str, place: Place) -> Facts:
-    """The facts NAMES of a data set, as in conf/dataset.
-
-    Raises:
-        Missing: the data set is not there.
-    """
-    if name == "folder":
-        images = class_folders.images(name, place)
-        parts = (*images.parts, NAMES)
-        return remembered(place.cache, f"{name}-facts", parts, lambda: _of_folder(images))
-    source = readers.READERS[name](place)
-    parts = (*source.parts, readers.code_of(name), NAMES)
-
-    def of_arrays() -> Facts:
-        train, test = readers.read(name, place, source)
-        classes = int(max(train.labels.max(), test.labels.max())) + 1
-        _, size, _, channels = train.images.shape
-        sizes = classes, channels, size, len(train.labels)
-        return dict(zip(NAMES, (*sizes, *moments([train.images])), strict=True))
-
-    return remembered(place.cache, f"{name}-facts", parts, of_arrays)
-
-
-def _of_folder(images: class_folders.Images) -> Facts:
-    size, channels = images.form
-    sizes = len(images.classes), channels, size, len(images.train)
-    resized = (image for image, _ in images.resized(images.sample()))
-    return dict(zip(NAMES, (*sizes, *moments(resized)), strict=True))
+def of_arrays(splits: Splits) -> Facts:
+    """The facts NAMES of arrays."""
+    train, test = splits
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    _, size, _, channels = train.images.shape
+    facts = classes, channels, size, len(train.labels), *moments([train.images])
+    return dict(zip(NAMES, facts, strict=True))
 
 
 def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from igo.data import image_files, readers
-from igo.data.cache import remembered
+from igo.data import cache, readers
 from igo.data.source import Place, Splits
-
-SIZE = 8  # bytes of a fingerprint
 
 
 @dataclass(frozen=True)
@@ -36,45 +34,44 @@ class Identity:
 
 
 def identify(name: str, place: Place) -> Identity:
-    """The identity of a data set. It is remembered for the files' sizes, times and inodes.
+    """The identity of a data set; its fingerprint is found once for the same files.
 
     Raises:
         Missing: the data set is not there.
     """
     if name in ("imagenet", "folder"):
-        return _of_folders(name, place)
-    source = readers.READERS[name](place)
+        from igo.data import folders  # imports torch
 
-    def find() -> dict[str, Any]:
-        splits = readers.read(name, place, source)
-        return {"n": len(splits[0].labels), "fingerprint": of_arrays(splits)}
+        images = folders.images(name, place)
+        where, sources = str(images.root), images.sources
 
-    facts = remembered(place.cache, name, source.parts, find)
-    return Identity(name, int(facts["n"]), str(facts["fingerprint"]), absolute(source.where))
+        def find() -> tuple[int, str]:
+            return images.n, fingerprint(folders.content(images))
+    else:
+        source = readers.READERS[name](place)
+        where, sources = source.where, source.parts
+
+        def find() -> tuple[int, str]:
+            splits = readers.read(name, place)
+            return len(splits[0].labels), fingerprint(content(splits))
+
+    file = place.cache / f"{name}-fingerprint-{cache.digest(*sources)}.npz"
+    n, digits = cache.remembered(file, find)
+    where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
+    return Identity(name, n, digits, where)
 
 
-def of_arrays(splits: Splits) -> str:
-    """BLAKE2b of shapes, images and labels (as int64), in hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=SIZE)
-    for split in splits:
-        for array in (np.asarray(split.images), split.labels.astype(np.int64)):
-            digest.update(repr((array.shape, str(array.dtype))).encode())
-            digest.update(np.ascontiguousarray(array).data)
+def fingerprint(content: Iterable[Any]) -> str:
+    """BLAKE2b of buffers, in 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in content:
+        digest.update(part)
     return digest.hexdigest()
 
 
-def _of_folders(name: str, place: Place) -> Identity:
-    root, files = image_files.listing(name, place)
-    facts = remembered(
-        place.cache,
-        name,
-        [(file.name, file.stamp) for file in files],
-        lambda: {"fingerprint": image_files.fingerprint(root, files, SIZE)},
-    )
-    n = sum(file.name.startswith("train/") for file in files)
-    return Identity(name, n, str(facts["fingerprint"]), absolute(str(root)))
-
-
-def absolute(where: str) -> str:
-    """A path in full; another text, such as the name of a package, unchanged."""
-    return str(Path(where).resolve()) if Path(where).exists() else where
+def content(splits: Splits) -> Iterator[Any]:
+    """Yield what a fingerprint of arrays is of: shapes, images and labels (as int64)."""
+    for split in splits:
+        for array in (np.asarray(split.images), split.labels.astype(np.int64)):
+            yield repr((array.shape, str(array.dtype))).encode()
+            yield np.ascontiguousarray(array).data

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from igo.data import strata
+from igo.data import cache, strata
 from igo.data.source import Missing, Place, Source, Split, Splits, one_line
 from igo.ground.errors import UserError
 
-UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError,
-              KeyError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 MOST_CLASSES = 2**20
 
 
@@ -29,9 +25,8 @@ def source(place: Place) -> Source:
 
 def _read(file: Path) -> Splits:
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as file_arrays:
-            arrays = {name: file_arrays[name] for name in file_arrays.files}
-    except UNREADABLE as error:
+        arrays = cache.read(file)
+    except cache.UNREADABLE as error:
         raise UserError(f"{file} cannot be read ({one_line(error)})") from None
     train = _split(file, arrays, "images", "labels")
     if "test_images" in arrays or "test_labels" in arrays:

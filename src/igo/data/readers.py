@@ -1,4 +1,4 @@
-"""Reads each data set as arrays, which igo.data.cache keeps; torchvision knows the formats."""
+"""Reads each data set as arrays, which are kept; torchvision knows the formats."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from igo.data import class_folders, npz
-from igo.data.cache import cached
+from igo.data import cache, facts, npz
 from igo.data.source import Place, Source, Split, Splits, missing, one_line
 from igo.ground.errors import UserError
 from igo.ground.files import sha256_of
@@ -28,36 +27,46 @@ FASHION_MNIST_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-ARRAYS = {"train_images", "train_labels", "test_images", "test_labels"}
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
-def read(name: str, place: Place, known: Source | None = None) -> Splits:
-    """The two splits of a data set, from the cache, or read and put there.
-
-    Args:
-        name: of the data set.
-        place: where to look for it.
-        known: the reader's result, if the caller has it.
+def read(name: str, place: Place) -> Splits:
+    """The two splits of a data set, as an earlier call has kept them, or read.
 
     Raises:
         Missing: the data set is not there.
     """
-    source = known or READERS[name](place)
+    source = READERS[name](place)
 
-    def arrays() -> dict[str, np.ndarray]:
+    def make() -> cache.Arrays:
         train, test = source.read()
         _check_split(name, train)
         _check_split(name, test)
-        return {
-            "train_images": train.images, "train_labels": train.labels,
-            "test_images": test.images, "test_labels": test.labels,
-        }  # fmt: skip
+        return dict(
+            zip(ARRAYS, (train.images, train.labels, test.images, test.labels), strict=True)
+        )
 
-    kept = cached(place.cache, name, (*source.parts, code_of(name)), arrays)
-    if not kept.keys() >= ARRAYS:  # the cached folder has other arrays
-        kept = arrays()
-    train = Split(kept["train_images"], kept["train_labels"])
-    return train, Split(kept["test_images"], kept["test_labels"])
+    file = place.cache / f"{name}-{cache.digest(*source.parts, code_of(name))}.npz"
+    kept = cache.kept(file, ARRAYS, make)
+    train, test = (
+        Split(kept[f"{part}_images"], kept[f"{part}_labels"]) for part in ("train", "test")
+    )
+    return train, test
+
+
+def find_facts(name: str, place: Place) -> facts.Facts:
+    """The facts ``facts.NAMES`` of a data set, as in conf/dataset; found once for the same files.
+
+    Raises:
+        Missing: the data set is not there.
+    """
+    if name == "folder":
+        from igo.data import folders  # imports torch
+
+        return folders.facts(place)
+    sources = *READERS[name](place).parts, code_of(name), facts.NAMES
+    file = place.cache / f"{name}-facts-{cache.digest(*sources)}.npz"
+    return dict(cache.remembered(file, lambda: facts.of_arrays(read(name, place))))
 
 
 def code_of(name: str) -> str:
@@ -126,13 +135,20 @@ def cifar100(place: Place) -> Source:
     return _cifar("CIFAR100", place, "cifar-100-python", "cifar-100-python.tar.gz")
 
 
+def folder(place: Place) -> Source:
+    """The user's images in class folders, if they fit in memory."""
+    from igo.data import folders  # imports torch
+
+    return folders.source(place)
+
+
 READERS: dict[str, Callable[[Place], Source]] = {
     "digits": digits,
     "fashion_mnist": fashion_mnist,
     "cifar10": cifar10,
     "cifar100": cifar100,
     "arrays": npz.source,
-    "folder": class_folders.folder,
+    "folder": folder,
 }
 NAMES = (*READERS, "imagenet")  # ImageNet is never read into memory
 

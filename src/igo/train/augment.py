@@ -29,8 +29,8 @@ class Moves:
     flip: Tensor | None
     angle: Tensor | None
 
-    def of(self, index: Tensor) -> Moves:
-        """The moves of the images with these indices (b,) int64."""
+    def of(self, index: Tensor | slice) -> Moves:
+        """The moves of the images with these indices (b,) int64, or of a slice."""
         picked = (None if t is None else t[index] for t in (self.shift, self.flip, self.angle))
         return Moves(*picked)
 

@@ -8,24 +8,27 @@ READERS and one file in conf/dataset/.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from igo.config.schema import Config, DatasetConfig, draw_of, held_out, place_of
-from igo.data import class_folders, readers, stored
-from igo.data.class_folders import Images
+from igo.data import readers
 from igo.data.source import Split
-from igo.data.stored import Watch
 from igo.data.strata import subset
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import generator
 from igo.train import augment, on_device
 from igo.train.on_device import Batch
-from igo.train.streamed import FolderData, Parts, StreamedData
+
+if TYPE_CHECKING:  # these import torchvision, which takes a second
+    from igo.data.folders import Images
+    from igo.data.stored import Watch
+
+Parts = tuple[np.ndarray, np.ndarray]  # indices of training images in use, and of those held out
 
 
 class Data(Protocol):
@@ -59,6 +62,8 @@ class Data(Protocol):
 def resize_once(config: Config, watch: Watch) -> None:
     """Make the cache of resized images, if the data set needs one and has none."""
     if config.dataset.cache and (images_and_parts := _on_disk(config)):
+        from igo.data import stored
+
         stored.splits(images_and_parts[0], watch)
 
 
@@ -66,13 +71,14 @@ def open_data(config: Config, device: torch.device) -> Data:
     """Read the configured data set."""
     dataset = config.dataset
     if images_and_parts := _on_disk(config):
-        kind = FolderData if dataset.name == "imagenet" else StreamedData
-        return kind(dataset, *images_and_parts, device)
+        from igo.train.on_disk import DiskData
+
+        return DiskData(dataset, *images_and_parts, device)
     train, test = readers.read(dataset.name, place_of(config))
     _check_facts(dataset, train, test)
     used, held = shares(train.labels, dataset, draw_of(config))
     validation = Split(train.images[held], train.labels[held]) if len(held) else None
-    if len(used) < len(train.labels):  # otherwise no copy: runs share the arrays
+    if len(used) < len(train.labels):
         train = Split(train.images[used], train.labels[used])
     return TensorData(dataset, train, test, device, validation)
 
@@ -82,11 +88,13 @@ def _on_disk(config: Config) -> tuple[Images, Parts] | None:
     dataset = config.dataset
     if dataset.name not in ("imagenet", "folder"):
         return None
-    images = class_folders.images(dataset.name, place_of(config))
+    from igo.data import folders
+
+    images = folders.images(dataset.name, place_of(config))
     if images.fit_in_memory:
         return None
     _check_folders(dataset, images)
-    return images, shares(images.labels(images.train), dataset, draw_of(config))
+    return images, shares(images.train.labels, dataset, draw_of(config))
 
 
 def shares(labels: np.ndarray, dataset: DatasetConfig, draw: int = 0) -> Parts:

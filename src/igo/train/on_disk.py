@@ -1,118 +1,95 @@
-"""Images that stay on disk: DataLoader workers open them, in pieces that bound the memory used."""
+"""Images that stay on disk, as batches on the device: torchvision's transforms, a DataLoader."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import v2
 
 from igo.config.schema import DatasetConfig
-from igo.data.class_folders import shorter_side
-from igo.data.image_files import File
-from igo.data.stored import Stored
+from igo.data import stored
+from igo.data.folders import Files, Images, shorter_side
+from igo.ground.cores import allowed_cores
 from igo.ground.errors import UserError
+from igo.ground.ranks import ALONE, Ranks
+from igo.ground.seeds import derive_seed, generator
+from igo.train import augment, on_device
+from igo.train.on_device import Batch
 
-Seeded = tuple[int, int | None]  # an image's index, and the seed of its random transform
-PIECE = 64  # images that a worker passes on at once, through shared memory
+MOST_WORKERS = 16  # if dataset.workers is null
+PIECE = 64  # images that a worker passes on at once, which bounds shared memory for any batch
+TEST_BATCH = 125  # photographs are large
 
 
 class ByIndex(Protocol):
-    """Images, or their pixels, by index."""
+    """Pillow's images by index."""
 
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-class Files:
-    """Image files, opened by index. Their names are an array, which forked workers share."""
+class Opened:
+    """Image files, decoded each time."""
 
-    def __init__(self, root: Path, files: Sequence[File], open_file: Callable[[Path], Any]) -> None:
-        self._root, self._open = root, open_file
-        self._names = np.array([file.name.encode() for file in files])
+    def __init__(self, images: Images, files: Files) -> None:
+        self._open, self._names = images.open, files.names
 
     def __getitem__(self, index: int) -> Any:
-        return self._open(self._root / self._names[index].decode())
+        return self._open(self._names[index])
 
 
-class OnDisk(torch.utils.data.Dataset[Tensor | UserError]):
-    """Images that are opened when they are needed.
+class Transformed(Dataset[Tensor | UserError]):
+    """Transformed images by (index, seed), on which alone a random transform depends."""
 
-    Args:
-        images: an image, or its pixels, by index.
-        labels: (n,) int64.
-        transform: of an image to a uint8 tensor; a random one depends on (seed, index) alone.
-    """
+    def __init__(self, images: ByIndex, transform: Callable[[Any], Any]) -> None:
+        self._images, self._transform = images, transform
 
-    def __init__(
-        self,
-        images: ByIndex,
-        labels: np.ndarray,
-        transform: Callable[[Any], Tensor],
-    ) -> None:
-        self.images, self._transform = images, transform
-        self.labels = torch.from_numpy(labels)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, seeded: Seeded) -> Tensor | UserError:
-        """The transformed image; for a damaged file the error, which the reader raises.
-
-        An exception in a worker would keep DataLoader's processes from ending in order.
-        """
-        index, seed = seeded
-        before = torch.default_generator.get_state()
-        try:
-            if seed is not None:
-                torch.default_generator.manual_seed((seed + index) % 2**63)
-            return self._transform(self.images[index])
-        except UserError as error:
-            return error
-        finally:
-            torch.default_generator.set_state(before)
+    def __getitem__(self, index_and_seed: tuple[int, int]) -> Tensor | UserError:
+        """(H, W, C) uint8; for a damaged file the error, of which DataLoader makes a traceback."""
+        index, seed = index_and_seed
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed((seed + index) % 2**63)
+            try:
+                pixels = np.array(self._transform(self._images[index]))
+            except UserError as error:
+                return error
+        return torch.from_numpy(pixels if pixels.ndim == 3 else pixels[..., None])
 
 
 def collate(samples: list[Tensor | UserError]) -> Tensor | UserError:
-    """(b, …) uint8, or the first error."""
+    """(b, H, W, C) uint8, or the first error."""
     errors = (sample for sample in samples if isinstance(sample, UserError))
-    batch: Tensor | UserError = next(errors, None) or torch.utils.data.default_collate(samples)
-    return batch
+    return next(errors, None) or torch.stack(cast(list[Tensor], samples))
 
 
 class Pieces:
-    """The pieces of the batches that a reader reads, for DataLoader.
-
-    The reader itself cannot yield them: in a cycle of references Python could collect the loader's
-    queues before its workers.
-    """
+    """The batches of a pass in pieces, as DataLoader takes them from its ``batch_sampler``."""
 
     def __init__(self) -> None:
         self.batches: Sequence[Tensor] = ()
-        self.seed: int | None = None
+        self.seed = 0
 
-    def __iter__(self) -> Iterator[list[Seeded]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         for batch in self.batches:
             for piece in batch.split(PIECE) if len(batch) else ():
                 yield [(index, self.seed) for index in piece.tolist()]
 
 
 class Reader:
-    """Batches of images, read by DataLoader workers.
+    """Reads batches in worker processes, which live for all passes: their start takes seconds."""
 
-    The workers live as long as the reader, over epochs. They pass on PIECE images at a time, which
-    bounds shared memory for every batch size.
-    """
-
-    def __init__(self, images: OnDisk, workers: int, pinned: bool) -> None:
-        self._images, self._workers, self._pinned = images, workers, pinned
-        self._pieces = Pieces()
+    def __init__(self, images: Transformed, shape: tuple[int, ...], workers: int, pinned: bool):
+        self._images, self._shape, self._workers, self._pinned = images, shape, workers, pinned
         self._loader = self._new_loader()
 
-    def _new_loader(self) -> torch.utils.data.DataLoader[Any]:
-        return torch.utils.data.DataLoader(
+    def _new_loader(self) -> DataLoader[Any]:
+        self._pieces = Pieces()
+        return DataLoader(
             self._images,
             batch_sampler=self._pieces,
             collate_fn=collate,
@@ -120,42 +97,31 @@ class Reader:
             persistent_workers=self._workers > 0,
         )
 
-    def read(
-        self, batches: Sequence[Tensor], seed: int | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield (b, …) uint8 and labels (b,) int64 in the host's memory, for each batch of indices.
-
-        An empty batch is (0,) and (0,), as the shape of its pixels is not known.
-        """
+    def read(self, batches: Sequence[Tensor], seed: int = 0) -> Iterator[Tensor]:
+        """Yield (b, H, W, C) uint8 in the host's memory, for each batch of indices."""
         self._pieces.batches, self._pieces.seed = batches, seed
         pieces, complete = iter(self._loader), False
         try:
             for batch in batches:
-                yield self._pixels(len(batch), pieces), self._images.labels[batch]
+                shape = len(batch), *self._shape
+                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
+                for start in range(0, len(batch), PIECE):
+                    piece = next(pieces)
+                    if isinstance(piece, UserError):
+                        raise piece
+                    pixels[start : start + PIECE] = piece
+                yield pixels
             complete = True
         finally:
             if not complete:  # drop what the workers have sent already
                 self._loader = self._new_loader()
-
-    def _pixels(self, size: int, pieces: Iterator[Tensor | UserError]) -> Tensor:
-        pixels, start = torch.empty(0, dtype=torch.uint8), 0
-        while start < size:
-            piece = next(pieces)
-            if isinstance(piece, UserError):
-                raise piece
-            if not start:
-                shape = size, *piece.shape[1:]
-                pixels = torch.empty(shape, dtype=torch.uint8, pin_memory=self._pinned)
-            pixels[start : start + len(piece)] = piece
-            start += len(piece)
-        return pixels
 
 
 class OnHost:
     """A batch on the host: a slice of it is made on the device.
 
     Args:
-        pixels: (b, …) uint8 in the host's memory.
+        pixels: (b, H, W, C) uint8 in the host's memory.
         make: makes images (b', C, H, W) float32 on the device from some pixels and their slice.
     """
 
@@ -168,72 +134,94 @@ class OnHost:
     def __getitem__(self, part: slice) -> Tensor:
         return self._make(self._pixels[part], part)
 
-    def whole_up_to(self, at_once: int | None) -> Tensor:
-        """The images on the device; above ``at_once`` this object, which the caller slices."""
-        whole = at_once is None or len(self) <= at_once
-        return self[:] if whole else cast(Tensor, self)
 
+class DiskData:
+    """Images of dataset=folder or dataset=imagenet that do not fit in memory; see Data.
 
-class Photographs:
-    """Stored images as Pillow's, each with the size that it has in its file."""
-
-    def __init__(self, stored: Stored) -> None:
-        self._stored = stored
-
-    def __getitem__(self, index: int) -> Any:
-        from PIL import Image
-
-        image: Any = Image.fromarray(self._stored[index])
-        image.size_in_file = tuple(self._stored.sizes_in_files[index].tolist())
-        return image
-
-
-class RandomCrop:
-    """torchvision's RandomResizedCrop: the same bits for an image in the size of its file.
-
-    For a stored, smaller image, the same draws give the same part.
+    Args:
+        dataset: its settings.
+        images: the files.
+        parts: indices of training images in use, and of those held out.
+        device: for the batches.
     """
 
-    def __init__(self, size: int) -> None:
-        from torchvision.transforms import v2
+    def __init__(
+        self,
+        dataset: DatasetConfig,
+        images: Images,
+        parts: tuple[np.ndarray, np.ndarray],
+        device: torch.device,
+    ) -> None:
+        splits = images.train, images.test
+        opened: Sequence[ByIndex] = (
+            stored.splits(images) if dataset.cache else [Opened(images, files) for files in splits]
+        )
+        self._labels, self._test_labels = (torch.from_numpy(files.labels) for files in splits)
+        self._keep, self._held = map(torch.from_numpy, parts)
+        self.n = len(self._keep)
+        self._augment, self._device = dataset.augment, device
+        self._normalise = on_device.Normalise(dataset, device)
+        most = min(allowed_cores(), MOST_WORKERS)
+        workers = most if dataset.workers is None else dataset.workers
+        shape = dataset.image_size, dataset.image_size, dataset.channels
+        train, plain = transforms(dataset)
+        self._random, self._plain, self._test = (
+            Reader(Transformed(images, transform), shape, workers, device.type == "cuda")
+            for images, transform in ((opened[0], train), (opened[0], plain), (opened[1], plain))
+        )
 
-        self._size, self._crop = size, v2.RandomResizedCrop(size, antialias=True)
+    def train_batches(
+        self, index_batches: Sequence[Tensor], seed: int, at_once: int | None = None
+    ) -> Iterator[Batch]:
+        """See Data. Each image's crop, moves and flip depend on the seed and the image alone."""
+        random = generator(seed, "augmentation")
+        moves = augment.draw_moves(self._augment, self.n, random, self._device)
+        kept = [self._keep[index] for index in index_batches]
+        loaded = self._random.read(kept, derive_seed(seed, "crop"))
+        for index, pixels in zip(index_batches, loaded, strict=True):
+            moved = moves.of(index.to(self._device))
+            make = partial(self._made, moved)
+            whole = at_once is None or len(index) <= at_once
+            images = make(pixels, slice(None)) if whole else OnHost(pixels, make)
+            labels = self._labels[self._keep[index]]
+            yield cast(Tensor, images), labels.to(self._device)
 
-    def __call__(self, image: Any) -> Any:
-        """A random part of the image, resized."""
-        height, width = getattr(image, "size_in_file", (image.height, image.width))
-        if (height, width) == (image.height, image.width):
-            return self._crop(image)
-        from PIL.Image import Resampling
+    def _made(self, moves: augment.Moves, pixels: Tensor, part: slice) -> Tensor:
+        """Moved and normalised images (b', C, H, W) of a part of a batch."""
+        every = torch.arange(len(pixels), device=self._device)
+        pixels = pixels.to(self._device, non_blocking=True)
+        return self._normalise(augment.gather(pixels, every, moves.of(part)))
 
-        drawn = self._crop.make_params([torch.empty((3, height, width), device="meta")])
-        across, down = image.width / width, image.height / height
-        left, right = drawn["left"] * across, (drawn["left"] + drawn["width"]) * across
-        top, bottom = drawn["top"] * down, (drawn["top"] + drawn["height"]) * down
-        box = left, top, min(right, image.width), min(bottom, image.height)
-        return image.resize((self._size, self._size), Resampling.BILINEAR, box)
+    def plain_batches(self, index_batches: Sequence[Tensor]) -> Iterator[Batch]:
+        """See Data. Images are transformed like test images."""
+        kept = [self._keep[index] for index in index_batches]
+        return self._not_augmented(self._plain, self._labels, kept)
+
+    def test_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data."""
+        share = torch.arange(len(self._test_labels))[ranks.rank :: ranks.size]
+        return self._not_augmented(self._test, self._test_labels, share.split(TEST_BATCH))
+
+    def validation_batches(self, ranks: Ranks = ALONE) -> Iterator[Batch]:
+        """See Data. Images are transformed like test images."""
+        share = self._held[ranks.rank :: ranks.size]
+        return self._not_augmented(self._plain, self._labels, share.split(TEST_BATCH))
+
+    def _not_augmented(
+        self, reader: Reader, labels: Tensor, index_batches: Sequence[Tensor]
+    ) -> Iterator[Batch]:
+        for index, pixels in zip(index_batches, reader.read(index_batches), strict=True):
+            images = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+            yield self._normalise(images), labels[index].to(self._device)
 
 
-def pixels(image: Any) -> Tensor:
-    """The pixels of a Pillow image, (H, W, C) uint8."""
-    return torch.from_numpy(np.array(image))
-
-
-def train_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
-    """Random resized crop and flip, as usual for ImageNet; (size, size, 3) uint8."""
-    from torchvision.transforms import v2
-
-    flip = [v2.RandomHorizontalFlip()] if dataset.augment.flip else []
-    crop = RandomCrop(dataset.image_size)
-    composed: Callable[[Any], Tensor] = v2.Compose([crop, *flip, pixels])
-    return composed
-
-
-def test_transform(dataset: DatasetConfig) -> Callable[[Any], Tensor]:
-    """Resize to 8/7 of the size (256 for 224) and crop the centre, (size, size, 3) uint8."""
-    from torchvision.transforms import v2
-
-    resize = v2.Resize(shorter_side(dataset.image_size), antialias=True)
-    crop = v2.CenterCrop(dataset.image_size)
-    composed: Callable[[Any], Tensor] = v2.Compose([resize, crop, pixels])
-    return composed
+def transforms(dataset: DatasetConfig) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """For training and for testing, of Pillow's images; a flip follows on the device."""
+    if dataset.name != "imagenet":
+        return v2.Identity(), v2.Identity()
+    size = dataset.image_size
+    resize = v2.Resize(shorter_side(size), antialias=True)
+    return (
+        v2.RandomResizedCrop(size, antialias=True),
+        v2.Compose([resize, v2.CenterCrop(size)]),
+    )

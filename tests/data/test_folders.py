@@ -1,0 +1,376 @@
+"""Images in class folders: torchvision and Pillow are the reference; nothing is left out unsaid."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import DEVICES, configure, epoch_batches, records, run_folder
+from forked import Death, forge
+from PIL import Image
+from torch import Tensor
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from torchvision.transforms.v2 import functional as torchvision
+
+from igo.config.schema import EngineConfig
+from igo.data import folders, stored
+from igo.data.source import Place
+from igo.ground.errors import UserError
+from igo.train import engine, on_device, on_disk
+from igo.train.datasets import open_data
+from igo.train.on_disk import DiskData
+
+CPU = torch.device("cpu")
+CLASSES = ("n01440764", "n01443537", "n01484850")  # named as ImageNet names them
+PER_CLASS = {"train": 7, "val": 3}
+SMALL = ("dataset=imagenet", "dataset.classes=3", "dataset.image_size=28", "dataset.samples=21",
+         "batch_size=6", "noise.batches=2", "noise.batch_size=4")  # fmt: skip
+SHORT = (*SMALL, "dataset.workers=0", "epochs=2", "model.width=4", "tracking=none",
+         "engine.precision=fp32", "evaluate_every=1")  # fmt: skip
+# Python 3.12 and later say so of every DataLoader with workers.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+
+def write(data_dir: Path) -> Path:
+    """A small ImageNet: real JPEGs of several sizes, one grey and one CMYK as ImageNet has them."""
+    draw = np.random.default_rng(0)
+    for part, count in PER_CLASS.items():
+        for label, name in enumerate(CLASSES):
+            (data_dir / "imagenet" / part / name).mkdir(parents=True)
+            for i in range(count):
+                coarse = draw.integers(0, 160, (5, 6, 3), dtype=np.uint8)
+                coarse[..., label] += 90
+                size = (40 + 7 * i, 60 - 5 * label)
+                image = Image.fromarray(coarse).resize(size, Image.Resampling.BILINEAR)
+                if label == 0:
+                    image = image.convert({0: "L", 1: "CMYK"}.get(i, "RGB"))
+                file = data_dir / "imagenet" / part / name / f"{name}_{i}.JPEG"
+                image.save(file, quality=95)
+    return data_dir
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a small ImageNet is; no test changes it."""
+    return write(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def copied(data_dir: Path, tmp_path: Path) -> Path:
+    """The same, to be damaged."""
+    shutil.copytree(data_dir / "imagenet", tmp_path / "data" / "imagenet")
+    return tmp_path / "data"
+
+
+def imagenet(data_dir: Path, *typed: str, device: str = "cpu") -> DiskData:
+    opened = open_data(configure(*SMALL, f"data_dir={data_dir}", *typed), torch.device(device))
+    assert isinstance(opened, DiskData)
+    return opened
+
+
+def found(data_dir: Path, size: int = 28) -> folders.Images:
+    return folders.images("imagenet", Place(data_dir, image_size=size, channels=3))
+
+
+def test_images_are_those_of_torchvisions_folders(data_dir: Path, tmp_path: Path) -> None:
+    image = next(data_dir.glob("imagenet/train/*/*.JPEG"))
+    for name in ("b/2", "b/1/0", "b-1/0", "b/zz", "c/x/y/3", "c/x-1/4", "c/x/5"):
+        for part in ("train", "val"):
+            file = tmp_path / "imagenet" / part / f"{name}.JPEG"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.symlink_to(image)
+    theirs = [ImageFolder(str(tmp_path / "imagenet" / part)) for part in ("train", "val")]
+    for hidden in (".ipynb_checkpoints/x", "b/.ipynb_checkpoints/x", "b/._2"):  # it takes them
+        file = tmp_path / "imagenet" / "train" / f"{hidden}.JPEG"
+        file.parent.mkdir(exist_ok=True)
+        file.symlink_to(image)
+    ours = found(tmp_path)
+    for files, reference in zip((ours.train, ours.test), theirs, strict=True):
+        paths = [str(tmp_path / "imagenet" / os.fsdecode(name)) for name in files.names]
+        assert paths == [path for path, _ in reference.imgs]
+        assert files.labels.tolist() == reference.targets
+        assert ours.classes == reference.classes
+
+
+@contextmanager
+def somebody() -> Iterator[None]:
+    """Root reads every folder; nobody does not."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize(
+    "closed", ["train", "train/n01443537", "train/n01440764/more", "val/n01484850"]
+)
+def test_a_folder_that_cannot_be_listed_is_named(closed: str, data_dir: Path) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own is closed to others
+        place = Path(name)
+        place.chmod(0o755)
+        shutil.copytree(data_dir / "imagenet", place / "imagenet")
+        folder = place / "imagenet" / closed
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0)
+        with somebody(), pytest.raises(UserError, match=rf"^{folder} cannot be read \(Perm.*\)$"):
+            found(place)
+
+
+def test_what_is_missing_or_too_much_is_named(copied: Path) -> None:
+    train, val = copied / "imagenet" / "train", copied / "imagenet" / "val"
+    (train / "n9").mkdir()
+    with pytest.raises(UserError, match=r"Found no valid file for the classes n9"):
+        found(copied)
+    shutil.copy(train / CLASSES[0] / f"{CLASSES[0]}_0.JPEG", train / "n9")
+    with pytest.raises(UserError, match=r"the same class folders; n9 is in one of them only"):
+        found(copied)
+    (train / "n9" / "loop").symlink_to(train)
+    with pytest.raises(UserError, match=f"{train}/n9/loop is a link to a folder that contains it"):
+        found(copied)
+    (train / "n9" / "loop").unlink()
+    val.rename(copied / "elsewhere")
+    with pytest.raises(UserError, match=rf"no images to read in {val}.*data_dir="):
+        found(copied)
+    shutil.rmtree(train)
+    with pytest.raises(UserError, match=rf"no images to read in {train}.*data_dir="):
+        found(copied)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("damage", ["truncated", "text", "gone"])
+def test_an_image_that_cannot_be_read_is_named(damage: str, workers: int, copied: Path) -> None:
+    path = copied / "imagenet" / "train" / CLASSES[1] / f"{CLASSES[1]}_2.JPEG"
+    data, whole = imagenet(copied, f"dataset.workers={workers}"), path.read_bytes()
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if damage == "truncated" else b"<html>")
+    with pytest.raises(UserError, match=rf"^{path} is damaged \(.+\)") as caught:
+        list(data.train_batches(epoch_batches(21, 3, 0, 1), seed=4))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_batches_are_the_same_for_any_number_of_workers(data_dir: Path, device: str) -> None:
+    batches: list[Tensor] = [*epoch_batches(21, 3, 0, 1), torch.tensor([], dtype=torch.int64)]
+    drawn, after = [], []
+    for workers, where in ((0, "cpu"), (2, device)):
+        torch.manual_seed(1)
+        data = imagenet(data_dir, f"dataset.workers={workers}", device=where)
+        drawn.append([*data.train_batches(batches, seed=4), *data.test_batches()])
+        after.append(torch.random.get_rng_state())
+    for (images, labels), (others, other_labels) in zip(*drawn, strict=True):
+        torch.testing.assert_close(images.cpu(), others.cpu(), rtol=0, atol=1e-6)
+        assert torch.equal(labels.cpu(), other_labels.cpu())
+        assert images.shape[1:] == (3, 28, 28)
+    assert torch.equal(*after)  # so dropout is the same too
+
+
+def test_a_pass_that_was_given_up_leaves_nothing_for_the_next_one(data_dir: Path) -> None:
+    data, batches = imagenet(data_dir, "dataset.workers=1"), epoch_batches(21, 3, 0, 1)
+    next(data.train_batches(batches, seed=5))
+    alone = imagenet(data_dir, "dataset.workers=0").train_batches(batches, seed=4)
+    for (images, _), (wanted, _) in zip(data.train_batches(batches, seed=4), alone, strict=True):
+        assert torch.equal(images, wanted)
+
+
+def test_an_image_has_the_same_crop_in_every_batch_and_another_in_other_epochs(
+    data_dir: Path,
+) -> None:
+    data = imagenet(data_dir, "dataset.workers=0")
+
+    def by_index(order: list[Tensor], seed: int) -> Tensor:
+        images = torch.cat([images for images, _ in data.train_batches(order, seed)])
+        return images[torch.cat(order).argsort()]
+
+    first = by_index(epoch_batches(21, 1, 3, 1), 5)
+    assert torch.equal(first, by_index(epoch_batches(21, 4, 0, 2), 5))
+    other = by_index(epoch_batches(21, 1, 3, 1), 6)
+    assert (first != other).flatten(1).any(dim=1).all()
+
+
+def test_random_crops_are_torchvisions_and_half_are_flipped(data_dir: Path) -> None:
+    """The same seeds for the same transform; the flips are found by comparing."""
+    config = configure(*SMALL, f"data_dir={data_dir}", "dataset.workers=0").dataset
+    data = imagenet(data_dir, "dataset.workers=0")
+    crop = transforms.RandomResizedCrop(28, antialias=True)
+    normalise = transforms.Normalize(config.mean, config.std)
+    to_tensor = transforms.Compose([transforms.ToTensor(), normalise])
+    files, flipped = sorted(data_dir.glob("imagenet/train/*/*.JPEG")), 0
+    for seed in range(10):
+        ((images, _),) = data.train_batches([torch.arange(21)], seed)
+        for index, (file, image) in enumerate(zip(files, images, strict=True)):
+            torch.manual_seed((on_disk.derive_seed(seed, "crop") + index) % 2**63)
+            wanted = to_tensor(crop(Image.open(file).convert("RGB")))
+            mirrored = wanted.flip(-1)
+            if is_flipped := bool((image - mirrored).abs().max() < (image - wanted).abs().max()):
+                wanted = mirrored
+            torch.testing.assert_close(image, wanted, rtol=1e-5, atol=1e-5)
+            flipped += is_flipped
+    assert 75 < flipped < 135  # of 210
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_images_are_tested_with_resize_and_centre_crop(
+    cache: bool, data_dir: Path, tmp_path: Path
+) -> None:
+    """8/7 of 28 is 32; torchvision's first-generation transforms as the reference."""
+    (tmp_path / "imagenet").symlink_to(data_dir / "imagenet")
+    typed = "dataset.workers=0", "dataset.validation=0.3", f"dataset.cache={cache}"
+    config = configure(*SMALL, *typed, f"data_dir={tmp_path}").dataset
+    data = imagenet(tmp_path, *typed)
+    reference = transforms.Compose(
+        [
+            transforms.Resize(32),
+            transforms.CenterCrop(28),
+            transforms.ToTensor(),
+            transforms.Normalize(config.mean, config.std),
+        ]
+    )
+
+    def wanted(part: str) -> Tensor:
+        files = sorted((data_dir / "imagenet" / part).glob("*/*.JPEG"))
+        return torch.stack([reference(Image.open(file).convert("RGB")) for file in files])
+
+    seen = torch.cat([images for images, _ in data.test_batches()])
+    torch.testing.assert_close(seen, wanted("val"), rtol=1e-5, atol=1e-5)
+    labels = torch.cat([answers for _, answers in data.test_batches()])
+    assert torch.equal(labels, torch.arange(3).repeat_interleave(PER_CLASS["val"]))
+    plain = torch.cat([x for x, _ in data.plain_batches([torch.arange(data.n)])])
+    held = torch.cat([x for x, _ in data.validation_batches()])
+    both, every = torch.cat([plain, held]), wanted("train")
+    assert len(both) == len(every)
+    assert torch.cdist(both.flatten(1), every.flatten(1)).min(dim=0).values.max() < 1e-3
+
+
+def test_a_large_batch_takes_little_memory_at_once(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a batch of 21 images, workers hand over 2 at a time and the device holds 3 at most."""
+    handed: list[int] = []
+    normalised: list[int] = []
+    collate, normalise = on_disk.collate, on_device.Normalise.__call__
+
+    def handing(samples: list[Any]) -> Any:
+        handed.append(len(samples))
+        return collate(samples)
+
+    def making(self: on_device.Normalise, images: Tensor) -> Tensor:
+        normalised.append(len(images))
+        return normalise(self, images)
+
+    monkeypatch.setattr(on_disk, "PIECE", 2)
+    monkeypatch.setattr(on_disk, "collate", handing)
+    monkeypatch.setattr(on_device.Normalise, "__call__", making)
+    run = engine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 3))
+    data = imagenet(data_dir, "dataset.workers=0")
+    (batch,) = data.train_batches([torch.arange(21)], 4, run.micro_batch_size)
+    totals = run.backward(network, *batch)
+    parts = [p.grad.clone() for p in network.parameters() if p.grad is not None]
+    assert (max(handed), sum(handed)) == (2, 21)
+    assert (max(normalised), sum(normalised)) == (3, 21)
+    (whole,) = data.train_batches([torch.arange(21)], 4)
+    loss = torch.nn.functional.cross_entropy(network(whole[0]), whole[1])
+    wanted = torch.autograd.grad(loss, [*network.parameters()])
+    for ours, theirs in zip(parts, wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert totals[0].item() == pytest.approx(21 * loss.item(), rel=1e-5)
+
+
+def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path) -> None:
+    typed = (*SHORT, f"data_dir={data_dir}", "epochs=3")
+    forge.run(tmp_path / "whole", *typed).good()
+    typed = (*typed, "dataset.workers=1")
+    death = Death("igo.runs.checkpoint.save", 1, "after")
+    ended = forge.run(tmp_path / "killed", *typed, death=death)
+    assert ended.returncode == -signal.SIGKILL
+    forge.run(tmp_path / "killed", *typed).good()
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def results(place: Path) -> list[dict[str, Any]]:
+    times = ("seconds", "per_second")
+    return [
+        {name: value for name, value in record.items() if not name.endswith(times)}
+        for record in records(run_folder(place))
+    ]
+
+
+def test_two_ranks_share_the_images_and_make_the_cache_once(copied: Path, tmp_path: Path) -> None:
+    typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}", "dataset.workers=1")
+    death = Death("igo.data.folders.resize", 31, error="opened again")  # of 21 + 9 = 30 images
+    forge.run(tmp_path, *typed, ranks=2, death=death).good()
+    assert made(copied) == ["imagenet-test", "imagenet-train"]
+    for record in records(run_folder(tmp_path)):
+        assert record["samples"] == 21 * record["epoch"]
+
+
+def made(data_dir: Path) -> list[str]:
+    caches = (folder for folder in data_dir.glob("cache/*") if folder.is_dir())
+    return sorted(folder.name.rpartition("-")[0] for folder in caches)
+
+
+def test_cached_images_are_pillows_and_made_once_for_the_same_files(
+    copied: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = found(copied)
+    for split, files in zip(stored.splits(images), (images.train, images.test), strict=True):
+        for index, name in enumerate(files.names):
+            opened = Image.open(images.root / os.fsdecode(name)).convert("RGB")
+            wanted = torchvision.resize(opened, [32], antialias=True)
+            np.testing.assert_array_equal(np.asarray(split[index]), np.asarray(wanted))
+    with monkeypatch.context() as patched:
+        patched.setattr(folders, "opened", lambda *_: pytest.fail("opened again"))
+        stored.splits(found(copied))
+    Image.new("RGB", (40, 40), "white").save(images.root / os.fsdecode(images.train.names[0]))
+    assert np.asarray(stored.splits(found(copied))[0][0]).min() == 255
+    assert made(copied) == ["imagenet-test", *["imagenet-train"] * 2]
+    stored.splits(found(copied, size=14))
+    assert len(made(copied)) == 5
+    file = next(copied.glob(f"cache/imagenet-test-*/{stored.PIXELS}"))
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(UserError, match=f"{file.parent} is damaged .*; delete it"):
+        [stored.splits(found(copied, size)) for size in (14, 28)]
+
+
+@pytest.mark.parametrize("moment", ["before", "torn", "after"])
+@pytest.mark.parametrize("call", [1, 2])
+def test_a_process_killed_meanwhile_leaves_no_cache(
+    call: int, moment: str, copied: Path, tmp_path: Path
+) -> None:
+    """At the fsync of the pixels and of the shapes; torn: half of the file is on the disk."""
+    typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}")
+    death = Death("os.fsync", call, moment)
+    assert forge.run(tmp_path, *typed, death=death).returncode == -signal.SIGKILL
+    assert [name[0] for name in made(copied)] == ["."]
+    stored.splits(found(copied))
+    assert made(copied) == ["imagenet-test", "imagenet-train"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_where_the_cache_cannot_be_written_one_line_says_so(
+    number: int, copied: Path, tmp_path: Path
+) -> None:
+    typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}")
+    line = forge.run(tmp_path, *typed, death=Death("os.fsync", errno=number)).error()
+    assert line.startswith(f"error: dataset.cache=true: {copied}/cache/imagenet-train-")
+    assert "dataset.cache=false" in line
+    assert not made(copied)
+    assert not (tmp_path / "runs").exists()
