@@ -53,7 +53,7 @@ PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "config": train,
     "sweep_status": _run_of("igo.sweep.status"),
     "sync": _run_of("igo.runs.sync"),
-    "table": _run_of("igo.analysis.table.program"),
+    "table": _run_of("igo.analysis.table.show"),
     "report": _run_of("igo.report.program"),
     "sharpness": _run_of("igo.analysis.sharpness"),
 }

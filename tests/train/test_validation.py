@@ -142,10 +142,9 @@ def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path,
 
 def test_the_table_shows_validation(finished: tuple[Path, str], tmp_path: Path) -> None:
     from igo.analysis.table import table
-    from igo.analysis.table.record import read_run
 
     place, _ = finished
-    row = read_run(run_folder(place))
+    row = table.read_run(run_folder(place))
     last = records(run_folder(place))[-1]
     assert row["validation/accuracy"] == last["validation/accuracy"]
     assert row["validation/loss"] == last["validation/loss"]

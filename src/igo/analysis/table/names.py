@@ -7,7 +7,7 @@ from itertools import chain
 
 import polars as pl
 
-from igo.analysis.table.record import DEFAULTS, FINGERPRINT, Row
+from igo.analysis.table.table import DEFAULTS, FINGERPRINT, Row
 from igo.config import optimizer_rules
 from igo.config.schema import SETTINGS, OptimizerConfig
 from igo.method import methods

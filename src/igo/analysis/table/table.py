@@ -1,24 +1,54 @@
-"""The table of many runs: a row for each run, and each setting's statistics over its seeds."""
+"""Run folders as a table, a row for each, and its summary: each setting over its seeds."""
 
 from __future__ import annotations
 
 import io
+import json
+import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+from dataclasses import MISSING
+from functools import cache
 from pathlib import Path
+from typing import Any, get_args, get_origin
 
 import polars as pl
 
-from igo.analysis import statistics
-from igo.analysis.table.record import FINGERPRINT, HEAD, RESULTS, SETTINGS, Row, read_run
+from igo.analysis.statistics import reach
+from igo.config import schema
+from igo.config.load import record_values
 from igo.config.schema import NO_EFFECT
-from igo.ground.errors import UserError
+from igo.config.settings import Setting
+from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
+from igo.ground.words import leaves
+from igo.runs.folder import check_unchanged, state_of
 
+Row = dict[str, Any]
+
+# Entries of the last record that are the results of the whole run.
+LAST: dict[str, type] = {
+    "updates": int, "samples": int,
+    **dict.fromkeys((
+        "test/accuracy", "test/loss", "validation/accuracy", "validation/loss", "train/loss",
+        "train/accuracy", "delta_m", "delta_measured", "eta_m", "b_m"), float),
+}  # fmt: skip
+# The digest of the user's own data; a run's name does not depend on their place.
+FINGERPRINT = "dataset.fingerprint"
+# Columns of a row before and after its settings.
+HEAD: dict[str, type] = {"run": str, "state": str, "error": str}
+RESULTS: dict[str, type] = {
+    "epochs_done": int,
+    **LAST,
+    "test/accuracy_best": float,
+    "test/accuracy_best_epoch": int,
+    "seconds": float,
+    "images_per_second": float,
+    "commit": str,
+    "host": str,
+    "device": str,
+}
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
-MANY = 2000  # runs, from which on several processes read them
 FILES = ("table.csv", "table.parquet", "summary.csv")
 # The name of the file or folder of the user's own data, in the first run of a setting.
 NAME_OF_DATA = (
@@ -26,24 +56,140 @@ NAME_OF_DATA = (
 )
 
 
+def _type(setting: Setting) -> type:
+    """The type of a column: str for a list (JSON) and for several types, such as int or "auto"."""
+    kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
+    return str if get_origin(setting.kind) is list or len(kinds) > 1 else kinds[0]
+
+
+SETTINGS = {name: _type(setting) for name, setting in schema.SETTINGS.items()}
+DEFAULTS = {
+    name: json.dumps(setting.default) if isinstance(setting.default, list) else setting.default
+    for name, setting in schema.SETTINGS.items()
+    if setting.default is not MISSING
+}
+NULLABLE = {name for name, s in schema.SETTINGS.items() if type(None) in get_args(s.kind)}
+
+
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
-    """Read run folders, also damaged ones, a row for each (see igo.analysis.table.record.read_run).
+    """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
     Columns: run, state, error; the settings by their full names; the results. A setting that this
     version does not know is a column of text after the known settings.
     """
-    folders = list(folders)
-    if len(folders) < MANY:
-        rows = [read_run(folder) for folder in folders]
-    else:
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-            rows = list(pool.map(read_run, folders, chunksize=200))
-    known = {n: kind for n, kind in SETTINGS.items() if n != "schedule.p"}  # its column is p
-    schema = {**HEAD, **known}
-    schema |= {name: str for row in rows for name in row if name not in {**schema, **RESULTS}}
-    schema |= RESULTS
-    columns = {name: [row.get(name) for row in rows] for name in schema}
-    return pl.DataFrame(columns, schema=schema)
+    rows = [read_run(folder) for folder in folders]
+    kinds = {**HEAD, **SETTINGS}
+    del kinds["schedule.p"]  # its column is p
+    kinds |= {name: str for row in rows for name in row if name not in {**kinds, **RESULTS}}
+    kinds |= RESULTS
+    columns = {name: [row.get(name) for row in rows] for name in kinds}
+    return pl.DataFrame(columns, schema=kinds)
+
+
+def read_run(folder: Path) -> Row:
+    """Read one run folder; what is missing or damaged makes ``state`` unreadable.
+
+    Returns:
+        ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
+        first line, or why it is unreadable); every setting by its full name, ``p`` for
+        ``schedule.p``, lists as JSON; FINGERPRINT; and the known ones of RESULTS. There are no
+        settings if there is no folder yet (``new``), or if config.yaml cannot be read. Accuracies
+        are shares of 1. ``images_per_second`` is the median over epochs.
+    """
+    row: Row = {"run": folder.name}
+    if not folder.exists():
+        return row | {"state": "new"}
+    # The status before the records: a finished run has all of them.
+    files = {"config.yaml": _settings, "status.json": _status, "metrics.jsonl": _results}
+    for name, read in files.items():
+        try:
+            row |= read(folder, row)
+        except UserError as error:
+            return row | {"state": "unreadable", "error": str(error)}
+        except FileNotFoundError:
+            return row | {"state": "unreadable", "error": f"{name} is missing"}
+        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+            reason = f"{name} cannot be read ({first_line(error)})"
+            return row | {"state": "unreadable", "error": reason}
+    return row
+
+
+def _settings(folder: Path, _row: Row) -> Row:
+    """Every setting by its full name. A setting that the record does not have has its default."""
+    text = (folder / "config.yaml").read_text(encoding="utf-8")
+    # Runs of one setting differ only in the line of the seed, so the other lines are parsed once.
+    before, mark, rest = text.partition("\nseed:")
+    seed, _, after = rest.partition("\n")
+    row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
+    missing = sorted(SETTINGS.keys() - row.keys())
+    if missing:
+        raise UserError(f"config.yaml is not of a run: it has no {missing[0]}")
+    row["p"] = row.pop("schedule.p")
+    return row
+
+
+@cache
+def _values(text: str) -> Row:
+    """The settings in a part of a config.yaml, by their full names."""
+    values = record_values(text) or {}
+    return {name: _setting(name, value) for name, value in leaves(values, lists=False)}
+
+
+def _setting(name: str, value: Any) -> Any:
+    if value is None and name in SETTINGS.keys() - NULLABLE:
+        raise ValueError(f"{name} is null")
+    kind = SETTINGS.get(name, str)  # of another version: as text
+    if kind is str and not isinstance(value, str | None):
+        return json.dumps(value, default=str)
+    return _typed(value, kind)
+
+
+def _typed(value: Any, kind: type) -> Any:
+    return None if value is None else kind(value)
+
+
+def _status(folder: Path, row: Row) -> Row:
+    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    check_unchanged(folder, status)
+    state = str(status["state"])
+    found = {
+        "state": state_of(folder) if state == "running" else state,  # its process may be dead
+        "error": (status.get("error") or "").partition("\n")[0] or None,
+        "device": (status.get("hardware") or {}).get("device"),
+        **{name: _typed(status.get(name), RESULTS[name]) for name in ("seconds", "commit", "host")},
+    }
+    if row["dataset.file"] or row["dataset.root"]:
+        found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
+    return found
+
+
+def _results(folder: Path, row: Row) -> Row:
+    """The results in metrics.jsonl; its last line may be torn unless the run is finished."""
+    finished, path = row["state"] == "finished", folder / "metrics.jsonl"
+    if not finished and not path.exists():
+        return {"epochs_done": 0}
+    *lines, torn = path.read_text(encoding="utf-8").split("\n")
+    records = [json.loads(line) for line in lines]
+    if [record["epoch"] for record in records] != list(range(1, len(records) + 1)):
+        raise ValueError("its epochs are not 1, 2, 3, …")
+    planned = row["epochs"] + row["schedule.final_updates"]
+    if finished and (torn or len(records) < planned):
+        raise ValueError(f"a finished run has {len(records)} of {planned} epochs")
+    if not records:
+        return {"epochs_done": 0}
+    accuracies = {record["epoch"]: record.get("test/accuracy") for record in records}
+    known = {
+        epoch: float(accuracy) for epoch, accuracy in accuracies.items() if accuracy is not None
+    }
+    best = max(known, key=lambda epoch: known[epoch], default=None)
+    rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
+    return {
+        "epochs_done": len(records),
+        **{name: _typed(records[-1].get(name), kind) for name, kind in LAST.items()},
+        "test/accuracy_best": known.get(best),
+        "test/accuracy_best_epoch": best,
+        "images_per_second": float(statistics.median(rates)) if rates else None,
+    }
 
 
 def effective(runs: pl.DataFrame) -> list[str]:
@@ -129,7 +275,7 @@ def with_intervals(summary: pl.DataFrame, metrics: Sequence[str]) -> pl.DataFram
     Intervals are cut at 0, and for accuracies also at 1. An accuracy that is the same in all seeds
     has no interval: accuracies come in steps, and 0 is no estimate of their spread.
     """
-    half = pl.Series(statistics.reach(1.0, summary["n"].to_numpy())).fill_nan(None)
+    half = pl.Series(reach(1.0, summary["n"].to_numpy())).fill_nan(None)
     ends = []
     for metric in metrics:
         deviation, largest = pl.col(f"{metric}_sd"), 1.0 if "accuracy" in metric else None
