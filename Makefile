@@ -17,7 +17,7 @@ given   = $(filter command,$(firstword $(origin $1)))
 override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report power sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples coverage mutants study reproduce docs lock clean
+.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples coverage mutants study reproduce docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -58,14 +58,11 @@ table: setup  ## all runs as one table, mean ± sd over seeds; CSV, Parquet (a s
 report: setup  ## report of many runs: figures, intervals, tests, one page that opens from disk (RUNS=runs OUT=report)
 	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" $(ARGS)
 
-power: setup  ## power analysis: seeds needed to find a difference or show equality (ARGS="difference=1 margin=0.5")
-	$(BIN)/igo report "runs=$(RUNS)" power=true $(ARGS)
-
 sharpness: setup  ## sharpness of the loss at the end of each run, into its folder (RUNS=runs ARGS="samples=2000")
 	$(BIN)/igo sharpness "runs=$(RUNS)" $(ARGS)
 
 dashboard: setup  ## show the runs without an account: the report, in a browser
-	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" if_new=true $(ARGS)
+	$(BIN)/igo report "runs=$(RUNS)" "output=$(OUT)" $(ARGS)
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ] || [ "$$(uname)" = Darwin ]; then \
 		$(BIN)/python -m webbrowser -t "file://$(abspath $(OUT))/index.html" > /dev/null; \
 	else echo "open $(abspath $(OUT))/index.html in a browser"; fi

@@ -13,7 +13,8 @@ import numpy as np
 from scipy import stats
 
 from igo.analysis import statistics
-from igo.analysis.statistics import LEAST_PAIRS, LEVEL, Array
+from igo.analysis.statistics import LEVEL, Array
+from igo.report import comparison
 
 Numbers = dict[str, Any]  # by name, as in results/rows.yaml
 MARGIN = 0.5  # points of test accuracy
@@ -27,15 +28,11 @@ def interval(numbers: Numbers) -> list[float]:
 
 def paired(first: Array, second: Array) -> Numbers:
     """Two arms seed by seed: their means, the difference, its interval, spread and p-values."""
-    gaps = np.asarray(first) - np.asarray(second)
-    mean = statistics.mean_of(gaps)
-    # Accuracies come in steps, so a few pairs may agree by chance.
-    enough = len(gaps) >= LEAST_PAIRS
+    found = comparison.pair(np.asarray(first) - np.asarray(second), MARGIN)
     return {
-        "n": len(gaps), "first": float(np.mean(first)), "second": float(np.mean(second)),
-        "statistic": mean.value, "low": mean.low, "high": mean.high, "sd": float(gaps.std(ddof=1)),
-        "p": statistics.sign_flip(gaps),
-        "p_equal": statistics.equivalence(gaps, MARGIN) if enough else None,
+        "n": found.n, "first": float(np.mean(first)), "second": float(np.mean(second)),
+        "statistic": found.difference, "low": found.low, "high": found.high, "sd": found.sd,
+        "p": found.p, "p_equal": found.p_equal,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from igo.analysis.statistics import LEVEL
 from igo.ground.files import write_atomically
-from igo.report.phrases import p_value, signed
+from igo.report.comparison import p_value, signed
 from lab.study.judge import interval
 from lab.study.written import ROOT, Row
 

@@ -1,8 +1,9 @@
 """Propositions 3.1–3.3 of the slides as formulas: |δ⁻|, d_m, p(a_m), and the decay-rate band."""
 
+import math
+
 import numpy as np
 
-from igo.report import band
 from lab.theory.functions import Array
 
 
@@ -90,6 +91,8 @@ def largest_a(rate: float, *, printed: bool = True) -> float:
 
     The lowest 1/d_m is (√(a² − 1) − 1)/a of the slides (`printed`), or else the exact (a − 1)/a.
     """
-    if printed or rate >= 1:
-        return band.largest_a(rate)
+    if rate >= 1:
+        return math.inf
+    if printed:  # (√(a² − 1) − 1)/a = γ  ⇔  (1 − γ²) a² − 2γ a − 2 = 0
+        return (rate + math.sqrt(rate**2 + 2 * (1 - rate**2))) / (1 - rate**2)
     return 1 / (1 - rate)

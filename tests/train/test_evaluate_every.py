@@ -14,7 +14,7 @@ from trained import prepared, timeless, train
 
 from igo.analysis.table import table
 from igo.config.schema import Config
-from igo.report import curves
+from igo.report import figures
 from igo.runs import epoch_line
 from igo.runs.folder import signature
 from igo.train.state import Progress, Training
@@ -81,9 +81,8 @@ def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
         (folder / "metrics.jsonl").write_text(text)
     results = read(tmp_path)
     family = only(results, "methods")
-    drawn = curves._series(results, family, tuple(family.settings), "test/accuracy")
-    assert [curve.x["epochs"] for curve in drawn] == [[2, 3]] * 4
-    assert all(value is not None for curve in drawn for value in curve.y)
+    lines = figures.training(results, family).drawing.axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[2, 3]] * 4
 
 
 def test_runs_evaluated_at_other_epochs_are_of_one_setting(tmp_path: Path) -> None:

@@ -1,14 +1,10 @@
-"""Settings compared seed by seed: which is higher, and whether they are equal."""
+"""Settings compared seed by seed: for the report, a sweep's end and lab/study."""
 
 from __future__ import annotations
 
 import itertools
-import math
-import statistics as standard
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -17,43 +13,42 @@ from igo.analysis import statistics
 from igo.analysis.statistics import LEAST_PAIRS, LEVEL, Array
 
 SAME = 1e-12  # values that differ by less are equal
-MOST_TESTED = 100_000  # test images; a larger common denominator of accuracies is ignored
+MINUS = "−"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two settings compared over the seeds that both have.
+    """Two settings compared over the n seeds that both have.
 
     Attributes:
-        first: the number of the setting from whose values those of ``second`` are subtracted.
-        second: the number of the other setting.
         n: number of common seeds.
         difference: mean of ``first`` − ``second``; None without a common seed.
-        low: lower end of its 95 % interval (Student); None for n < 2 or no spread.
+        low: lower end of its 95 % interval (Student); None for n < 2.
         high: upper end.
         sd: standard deviation of the n differences; None for n < 2.
         p: of the exact sign-flip test, two-sided; None for n < 2, or where all differences are 0.
+        p_equal: p of the hypothesis that the difference is not within ±margin (TOST); None for
+            n < LEAST_PAIRS or without a margin.
+        first: the number of the setting from whose values those of ``second`` are subtracted.
+        second: the number of the other setting.
         p_holm: p adjusted for all pairs of the comparison that have a p (Holm 1979).
-        p_equal: p of the hypothesis that the difference is not within ±margin (TOST), adjusted by
-            Holm as well; None for n < LEAST_PAIRS.
-        detectable: the smallest true difference that n seeds find with 80 % power, at the level
-            5 %/(number of pairs); None if n is too small for any verdict.
-        seeds: number of seeds that find a true difference as large as the observed one with 80 %
-            power; None if that is too many.
+        p_equal_holm: p_equal, adjusted in the same way.
+        detectable: the smallest true difference that n seeds detect with 80 % power, at the level
+            5 %/(number of pairs); None if n is too small for any verdict, or without spread.
     """
 
-    first: int
-    second: int
     n: int
     difference: float | None = None
     low: float | None = None
     high: float | None = None
     sd: float | None = None
     p: float | None = None
-    p_holm: float | None = None
     p_equal: float | None = None
+    first: int = 0
+    second: int = 0
+    p_holm: float | None = None
+    p_equal_holm: float | None = None
     detectable: float | None = None
-    seeds: int | None = None
 
     @property
     def decided(self) -> bool:
@@ -63,25 +58,56 @@ class Pair:
     @property
     def equal(self) -> bool:
         """Whether the equivalence test says that the difference is within the margin."""
-        return self.p_equal is not None and self.p_equal <= LEVEL
-
-    @property
-    def identical(self) -> bool:
-        """Whether the two settings reached the same value in every common seed, two or more."""
-        return self.n > 1 and self.sd == 0 and self.difference == 0
+        return self.p_equal_holm is not None and self.p_equal_holm <= LEVEL
 
     @property
     def verdict(self) -> str:
         """The result for ``first``, in a word or two."""
         if self.n < 2 or self.difference is None:
             return f"{'one' if self.n else 'no'} seed in common"
-        if self.identical:
+        if self.sd == 0 and self.difference == 0:
             return "identical"
         if self.decided:
             return ("higher" if self.difference > 0 else "lower") + ", within ±" * self.equal
         if self.equal:
             return "equal"
         return "too few seeds" if self.detectable is None else "undecided"
+
+
+def pair(sample: Array, margin: float | None) -> Pair:
+    """The test of one sample of differences; ``margin`` of equivalence in the same unit, or None.
+
+    Nothing is adjusted yet: see ``adjusted``.
+    """
+    n = len(sample)
+    if n < 2:
+        return Pair(n, float(sample[0]) if n else None)
+    sample = np.where(np.abs(sample) < SAME, 0.0, sample)
+    mean, apart = statistics.mean_of(sample), float(np.ptp(sample)) >= SAME
+    return Pair(
+        n,
+        mean.value,
+        mean.low,
+        mean.high,
+        float(sample.std(ddof=1)) if apart else 0.0,
+        statistics.sign_flip(sample),
+        statistics.equivalence(sample, margin) if margin and n >= LEAST_PAIRS else None,
+    )
+
+
+def adjusted(pairs: Sequence[Pair]) -> list[Pair]:
+    """The pairs with Holm's p-values over all of them, and the difference that they detect."""
+    holm, equal = (statistics.holm([getattr(x, name) for x in pairs]) for name in ("p", "p_equal"))
+    level = LEVEL / max(1, sum(x.p is not None for x in pairs))
+    return [
+        replace(
+            x,
+            p_holm=p,
+            p_equal_holm=p_equal,
+            detectable=statistics.detectable(x.sd, x.n, level) if x.sd else None,
+        )
+        for x, p, p_equal in zip(pairs, holm, equal, strict=True)
+    ]
 
 
 def compare(
@@ -91,69 +117,17 @@ def compare(
 
     Args:
         runs: as in igo.report.results.Results; only counted runs are used.
-        settings: two or more.
+        settings: their numbers.
         metric: a column of runs.
         margin: of equivalence, in the unit of the metric; None for no such test.
     """
     values = by_seed(runs, settings, metric)
-    least = statistics.least_sd(accuracy_step(runs, settings)) if "accuracy" in metric else 0.0
-    pairs = list(itertools.combinations(settings, 2))
-    return compared(pairs, [differences(values[a], values[b]) for a, b in pairs], margin, least)
-
-
-def compared(
-    pairs: Sequence[tuple[int, int]],
-    samples: Sequence[Array],
-    margin: float | None,
-    least: float = 0.0,
-) -> list[Pair]:
-    """Test pairs of settings by ``samples``, the differences of each pair in its common seeds.
-
-    A standard deviation below ``least`` counts as ``least``.
-    """
-    p_values = [statistics.sign_flip(d) if len(d) > 1 else None for d in samples]
-    p_equal = [
-        statistics.equivalence(d, margin, least) if margin and len(d) >= LEAST_PAIRS else None
-        for d in samples
-    ]
-    level = LEVEL / max(1, sum(p is not None for p in p_values))
-    tests = zip(p_values, statistics.holm(p_values), statistics.holm(p_equal), strict=True)
-    return [
-        Pair(*pair, len(d), p=p, p_holm=p_holm, p_equal=equal, **_spread(d, least, level))
-        for pair, d, (p, p_holm, equal) in zip(pairs, samples, tests, strict=True)
-    ]
-
-
-def _spread(d: Array, least: float, level: float) -> dict[str, Any]:
-    """The fields of a Pair that come from the mean, spread and number of the differences."""
-    if len(d) < 2:
-        return {"difference": float(d[0]) if len(d) else None}
-    mean, apart = statistics.mean_of(d), float(np.ptp(d)) >= SAME
-    sd = float(d.std(ddof=1)) if apart else 0.0
-    return {
-        "difference": mean.value,
-        "low": mean.low if apart else None,
-        "high": mean.high if apart else None,
-        "sd": sd,
-        "detectable": statistics.detectable(max(sd, least), len(d), level),
-        "seeds": statistics.seeds_to_detect(mean.value, max(sd, least), level),
-    }
-
-
-def accuracy_step(runs: pl.DataFrame, settings: Collection[int]) -> float:
-    """1/n_test: all test accuracies of these runs are multiples of it; 0 if no such number exists.
-
-    If few accuracies happen to be multiples of a larger step, that step is returned.
-    """
-    compared_runs = runs.filter(pl.col("setting").is_in(list(settings)))
-    tested = 1
-    for name in ("test/accuracy", "test/accuracy_best"):
-        for value in compared_runs[name].drop_nulls().unique():
-            share = Fraction(value).limit_denominator(MOST_TESTED)
-            tested = math.lcm(tested, share.denominator)
-            if abs(share - Fraction(value)) > SAME or tested > MOST_TESTED:
-                return 0.0
-    return 1 / tested
+    pairs = []
+    for first, second in itertools.combinations(settings, 2):
+        seeds = sorted(values[first].keys() & values[second].keys())
+        sample = np.array([values[first][seed] - values[second][seed] for seed in seeds])
+        pairs.append(replace(pair(sample, margin), first=first, second=second))
+    return adjusted(pairs)
 
 
 def by_seed(
@@ -168,14 +142,17 @@ def by_seed(
     return values
 
 
-def differences(first: Mapping[int, float], second: Mapping[int, float]) -> Array:
-    """``first`` − ``second`` for each common seed, of two settings or two means of settings."""
-    seeds = sorted(first.keys() & second.keys())
-    values = np.array([first[seed] - second[seed] for seed in seeds])
-    return np.where(np.abs(values) < SAME, 0.0, values)
+def signed(value: float, form: str = ".2f") -> str:
+    """The number with its sign; a minus is ``−``."""
+    return f"{value:+{form}}".replace("-", MINUS)
 
 
-def mean_by_seed(values: Sequence[Mapping[int, float]]) -> dict[int, float]:
-    """The mean over several settings, for each seed that all of them have."""
-    seeds = set.intersection(*map(set, values)) if values else set()
-    return {seed: standard.fmean(setting[seed] for setting in values) for seed in sorted(seeds)}
+def p_value(p: float | None) -> str:
+    """Two digits; never 0."""
+    return "–" if p is None else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def in_range(counts: Sequence[int]) -> str:
+    """``5``, or ``3 to 5`` where the counts differ."""
+    low, high = min(counts), max(counts)
+    return f"{low}" if low == high else f"{low} to {high}"

@@ -1,157 +1,190 @@
-"""The sections of a report, and the sections that are left out with the reason."""
+"""The sections of a report: a headline, a table of differences, and figures."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 
-import polars as pl
-
-from igo.config.schema import NO_EFFECT
-from igo.report import band, curves, delta, grid, verdicts
-from igo.report.chart import Figure
+from igo.analysis.statistics import LEVEL, least_p
+from igo.report import figures
 from igo.report.comparison import Pair, compare
-from igo.report.families import Family, families
-from igo.report.results import SHARPNESS, Results, Row, commands
-from igo.report.sharpness import sharpness
-from igo.report.verdicts import Finding
+from igo.report.draw import Figure
+from igo.report.families import Family, families, noise_ratio
+from igo.report.figures import TITLES
+from igo.report.results import Results, Row, commands
 
 MOST_FAMILIES = 4  # of one kind
 MOST_TESTED = 16  # settings compared pair by pair
+MOST_PAIRS = 6  # in the section "In brief"
 MARGIN = 0.5  # points of test accuracy, within which settings may be called equal
-TESTED = {"test/accuracy": "Test accuracy, last epoch", "train/loss": "Training loss, last epoch"}
-KINDS = {**curves.TITLES, "constant": "Constant noise: is it δ that decides?"}
 # The runs that each section needs.
 NEEDED = {
     "methods": "Methods 1–4: finished runs of two methods (make sweep SWEEP=methods)",
     "schedules": "Learning-rate schedules: finished runs of two schedules with split=1"
-    " (make sweep SWEEP=schedules)",
+    " (python src/train.py -m schedule=linear,cosine split=1 seed=0,1,2,3,4,5)",
     "grid": "The map over p × split: finished runs of two values of each"
     " (make sweep SWEEP=p_split)",
     "constant": "Accuracy against δ: three settings of constant noise at two levels of η/√b"
     " (python src/train.py -m schedule=constant learning_rate=0.05,0.1,0.2 batch_size=8,32,128"
-    " seed=0,1,2)",
-    "decay_rates": "Decay rates γₘ: a finished run whose noise decays by stages",
+    " seed=0,1,2,3,4,5)",
     "sharpness": "Sharpness: two settings with a sharpness.json (igo sharpness runs=…)",
-    "published": "The published curves: a schedule in the published setting (ResNet18, CIFAR-100,"
-    " SGD, η 0.1, 200 epochs, split=1)",
 }
 
 
 @dataclass(frozen=True)
-class Tests:
-    """Paired tests of one metric, with the labels of the settings."""
-
-    title: str
-    metric: str
-    margin: float | None  # of equivalence, in points
-    pairs: list[tuple[str, str, Pair]]
-
-
-@dataclass(frozen=True)
 class Section:
-    """A part of the page. ``where`` differs between sections of one title; ``data`` is the data."""
+    """A part of the page.
+
+    Attributes:
+        where: how it differs from other sections of its title; "" if there are none.
+        shared: what all its settings have in common.
+        headline: what was found, a sentence; "" if nothing is compared.
+        brief: the pairs of "In brief", in accuracy.
+        pairs: all pairs of settings, by the metric that is compared.
+    """
 
     name: str
     title: str
-    shared: str
-    finding: Finding
     figures: Sequence[Figure]
-    commands: Sequence[str]
-    results: Sequence[tuple[str, Row]] = ()
-    tests: Sequence[Tests] = ()
     where: str = ""
+    shared: str = ""
     data: str = ""
+    headline: str = ""
+    labels: dict[int, str] = field(default_factory=dict)
+    brief: Sequence[Pair] = ()
+    pairs: dict[str, list[Pair]] = field(default_factory=dict)
+    commands: Sequence[str] = ()
+
+    @property
+    def detectable(self) -> float | None:
+        """The median over pairs of the smallest difference that the seeds detect, in points."""
+        known = sorted(p.detectable for p in self.pairs.get("test/accuracy", ()) if p.detectable)
+        return 100 * known[len(known) // 2] if known else None
 
 
-@dataclass(frozen=True)
-class Report:
-    """All sections in order, and what each section that is left out needs."""
+def compose(results: Results, margin: float = MARGIN) -> list[Section]:
+    """Every section that the runs allow; ``margin`` of equivalence in points of accuracy."""
+    sections = compared(results, margin)
+    if measured := figures.sharpness(results):
+        sections.append(
+            Section("sharpness", "Sharpness", measured, shared="measured after training")
+        )
+    return sections
 
-    sections: list[Section]
-    left_out: list[str]
 
-
-def compose(results: Results, margin: float = MARGIN) -> Report:
-    """Make every section that the runs allow; ``margin`` of equivalence in points of accuracy."""
+def compared(results: Results, margin: float = MARGIN, *, draw: bool = True) -> list[Section]:
+    """A section for each family of settings; ``draw=False`` leaves the figures out."""
     all_families = families(results.settings)
-    sections = [
-        _section(results, family, margin, _where(family, all_families))
-        for family in all_families
-        if family.number <= MOST_FAMILIES
-    ]
-    if rates := band.rates(results):
-        figure = band.decay_rates(rates)
-        has_curve = any(len(schedule.gamma) > 1 for schedule in rates)
+    sections = []
+    for family in all_families:
+        if family.number > MOST_FAMILIES:
+            continue
+        rows = ranking(results, family)
+        settings = [row["setting"] for row in rows[:MOST_TESTED]]
+        # Constant noise is subtracted, so it comes last.
+        settings.sort(key=lambda s: bool(results.row(s)["schedule.profile"] == "constant"))
+        pairs = {
+            "test/accuracy": compare(results.runs, settings, "test/accuracy", margin / 100),
+            "train/loss": compare(results.runs, settings, "train/loss"),
+        }
+        others = [f for f in all_families if f.kind == family.kind and f is not family]
+        where = _where(family, others) if others else ""
+        brief = _brief(results, family, pairs["test/accuracy"])
         sections.append(
             Section(
-                "decay_rates", "Decay rates against Proposition 3.3",
-                "of every schedule among the runs", verdicts.of_decay_rates(rates),
-                [figure] if has_curve else [], _commands(results, figure.settings),
+                family.name, TITLES[family.kind], _figures(results, family) if draw else (),
+                where, family.shared, "" if family.data in where else family.data,
+                headline(family, rows[:MOST_TESTED], pairs["test/accuracy"], margin),
+                family.labels, brief, pairs, commands(results.runs, family.settings),
             )
         )  # fmt: skip
-    if measures := sharpness(results):
-        figures = [measure.figure for measure in measures]
-        settings = sorted({setting for figure in figures for setting in figure.settings})
-        sections.append(
-            Section(
-                "sharpness", "Sharpness", "as measured after training",
-                verdicts.of_sharpness(measures), figures, _commands(results, settings),
-            )
-        )  # fmt: skip
-    counts = Counter(family.kind for family in all_families)
+    return sections
+
+
+def left_out(results: Results, sections: Sequence[Section]) -> list[str]:
+    """What each part that the page does not have would need."""
+    counts = Counter(family.kind for family in families(results.settings))
     shown = {*counts, *(section.name for section in sections)}
-    if any(figure.published for section in sections for figure in section.figures):
-        shown.add("published")
-    left_out = [needed for kind, needed in NEEDED.items() if kind not in shown]
-    left_out += [
-        f"{KINDS[kind]}: {n - MOST_FAMILIES} more groups of settings; name fewer runs to see them"
+    return [needed for kind, needed in NEEDED.items() if kind not in shown] + [
+        f"{TITLES[kind]}: {n - MOST_FAMILIES} more groups of settings; name fewer runs to see them"
         for kind, n in counts.items()
         if n > MOST_FAMILIES
     ]
-    return Report(sections, left_out)
 
 
-def _section(results: Results, family: Family, margin: float, where: str) -> Section:
-    best = verdicts.ranking(results, family)[:MOST_TESTED]
-    best.sort(key=lambda row: bool(row["schedule.profile"] == "constant"))  # subtracted, so last
-    tested = [row["setting"] for row in best]
-    margins = {"test/accuracy": margin / 100}
-    pairs = {m: compare(results.runs, tested, m, margins.get(m)) for m in TESTED}
-    scope = "all pairs"
-    if len(tested) < len(family.settings):
-        scope = f"pairs of the {len(tested)} settings of highest accuracy"
-    rows = [(family.labels[setting], results.row(setting)) for setting in family.settings]
-    tests = [
-        Tests(
-            f"{title}, {scope}",
-            metric,
-            margin if metric in margins else None,
-            [(family.labels[p.first], family.labels[p.second], p) for p in pairs[metric]],
-        )
-        for metric, title in TESTED.items()
-        if len(tested) > 1
+def headlines(sections: Sequence[Section]) -> list[str]:
+    """What each section found, in a line."""
+    return [
+        f"{section.title}{f', {section.where}' if section.where else ''}: {section.headline}"
+        for section in sections
+        if section.headline
     ]
-    return Section(
-        family.name,
-        KINDS[family.kind],
-        family.shared,
-        verdicts.of_family(results, family, pairs["test/accuracy"], margin),
-        _figures(results, family),
-        _commands(results, family.settings),
-        rows,
-        tests,
-        where,
-        "" if family.data in where else family.data,
-    )
 
 
-def _where(family: Family, all_families: Sequence[Family]) -> str:
-    """What a family shares and the others of its kind do not; "" if there are no others."""
-    others = [f for f in all_families if f.kind == family.kind and f is not family]
-    if not others:
+def ranking(results: Results, family: Family) -> list[Row]:
+    """The family's settings that have a final test accuracy, the best first."""
+    rows = [results.row(setting) for setting in family.settings]
+    rows = [row for row in rows if row["test/accuracy_mean"] is not None]
+    return sorted(rows, key=lambda row: -row["test/accuracy_mean"])
+
+
+def headline(family: Family, ranked: list[Row], pairs: list[Pair], margin: float) -> str:
+    """What the pairs of test accuracies say of the best setting, in the words of their verdicts."""
+    if len(ranked) < 2:
         return ""
+    within = f"within ±{margin:g} points"
+    if all(pair.equal and not pair.decided for pair in pairs):
+        names = [family.labels[row["setting"]] for row in ranked]
+        every = " and ".join(names) if len(names) == 2 else f"All {len(names)} settings"
+        return f"{every} are equal {within}."
+    least = least_seeds(len(pairs))
+    best = ranked[0]["setting"]
+    of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
+    if max(pair.n for pair in of_best) < least and not any(pair.equal for pair in pairs):
+        return f"No comparison can be decided: it needs {least} seeds that two settings share."
+    name = f"{family.labels[best]}, {accuracy(ranked[0])},"
+    above = [pair for pair in of_best if pair.decided]
+    equal = sum(pair.equal and not pair.decided for pair in of_best)
+    if len(above) == len(of_best):
+        small = f", {within}" if all(pair.equal for pair in above) else ""
+        others = "the other" if len(above) == 1 else f"all {len(above)} others"
+        return f"{name} is higher than {others}{small}."
+    counts = {"lower": len(above), f"equal {within}": equal}
+    counts["undecided"] = len(of_best) - len(above) - equal
+    found = ", ".join(f"{n} {verdict}" for verdict, n in counts.items() if n)
+    others = "the other" if len(of_best) == 1 else f"the {len(of_best)} others"
+    return f"{name} has the highest mean. Against {others}: {found}."
+
+
+def least_seeds(tests: int) -> int:
+    """The fewest seeds with which the sign-flip test can decide one of so many tests."""
+    return next(n for n in count(1) if least_p(n) <= LEVEL / tests or n > 64)
+
+
+def accuracy(row: Row) -> str:
+    """``91.21 % [90.97, 91.45]``; one seed has no interval."""
+    mean, low, high = (row[f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
+    shown = f"{100 * mean:.2f} %"
+    return shown if low is None else f"{shown} [{100 * low:.2f}, {100 * high:.2f}]"
+
+
+def _brief(results: Results, family: Family, pairs: list[Pair]) -> list[Pair]:
+    """Pairs with constant noise first; of constant noise those of equal δ first."""
+    rows = {setting: results.row(setting) for setting in family.settings}
+
+    def later(pair: Pair) -> bool:
+        first, second = rows[pair.first], rows[pair.second]
+        if family.kind == "constant":
+            return noise_ratio(first) != noise_ratio(second)
+        return bool(second["schedule.profile"] != "constant")
+
+    return sorted(pairs, key=later)[:MOST_PAIRS]
+
+
+def _where(family: Family, others: Sequence[Family]) -> str:
+    """What a family shares and the others of its kind do not."""
     common = set.intersection(*(set(other.shared.split(", ")) for other in others))
     particular = [phrase for phrase in family.shared.split(", ") if phrase not in common]
     return ", ".join(particular) or f"group {family.number}"
@@ -159,29 +192,8 @@ def _where(family: Family, all_families: Sequence[Family]) -> str:
 
 def _figures(results: Results, family: Family) -> list[Figure]:
     if family.kind == "constant":
-        return [delta.against_delta(results, family)]
-    maps = [grid.maps(results, family)] if family.kind == "grid" else []
-    recorded = results.curves.filter(pl.col("setting").is_in(family.settings))
-    if recorded["epoch"].n_unique() == 1:  # a point is no curve
-        return maps
-    return [*maps, curves.training(results, family), curves.applied(results, family)]
-
-
-def _commands(results: Results, settings: Sequence[int]) -> list[str]:
-    return commands(results.runs.filter("counted", pl.col("setting").is_in(settings)))
-
-
-def tables(results: Results) -> dict[str, pl.DataFrame]:
-    """The content of runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
-    local = [
-        name
-        for name in results.runs.columns
-        if f"{name}.".startswith(tuple(f"{setting}." for setting in NO_EFFECT))
-        or name in ("host", "folder")
-    ]
-    empty = [name for name in SHARPNESS if results.runs[name].null_count() == len(results.runs)]
-    return {
-        "runs": results.runs.drop(local + empty).sort("setting", "seed", "run", nulls_last=True),
-        "settings": results.settings,
-        "epochs": results.curves,
-    }
+        return [figures.constant(results, family)]
+    maps = [figures.grid(results, family)] if family.kind == "grid" else []
+    if results.curves.filter(setting=family.settings[0])["epoch"].n_unique() == 1:
+        return maps  # a point is no curve
+    return [*maps, figures.training(results, family), figures.applied(results, family)]

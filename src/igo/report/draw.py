@@ -1,191 +1,185 @@
-"""Figures as PNG and PDF, the same bytes for the same data."""
+"""Panels, lines and axes of the report's figures, drawn once by matplotlib.
+
+The page has a figure as SVG, in which each colour is a pair for light and dark screens. The files
+have the same figure as PNG and PDF.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
+import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from igo.analysis.style import DASHES, GREEN, MAP, STYLE
-from igo.report.chart import Figure, Map, Panel, Series
+from igo.analysis.style import PALETTE, STYLE, Colour
 
-SIZE = (4.6, 3.3)  # inches, of a panel
-LEGEND_LINE = 0.2  # inches
-# The part of the colour map that is used: start and length. Its ends do not show on paper.
-DARKEST, DEPTH = 0.12, 0.83
-LOG_RANGE = 1e4  # largest over smallest value that a logarithmic y axis shows
+WIDTH, HEIGHT = 8.6, 2.5  # inches, of a figure and of a row of panels
+MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other
+MOST_NAMED, LONGEST = 7, 16  # lines with a name at their end, and its characters
+LOG_FROM = 3  # largest over smallest mean from which on an axis is logarithmic
+LOG_RANGE = 1e4  # largest over smallest value that a logarithmic axis shows
+INK, SOFT, GRID = (
+    Colour("#1c1f24", "#e6e6e1"), Colour("#5b626b", "#9aa2ab"), Colour("#e6e6e0", "#2d3338"),
+)  # fmt: skip
+LOOK: Any = {
+    **STYLE, "text.color": INK.light, "axes.labelcolor": INK.light, "axes.edgecolor": SOFT.light,
+    "xtick.color": SOFT.light, "ytick.color": SOFT.light, "grid.color": GRID.light,
+    "grid.alpha": 1, "axes.axisbelow": True, "axes.titleweight": "bold",
+    "axes.titlelocation": "left", "axes.titlesize": 9, "svg.fonttype": "none",
+    "text.parse_math": False,  # a $ in the name of a file begins no formula
+}  # fmt: skip
 
 
-def render(figure: Figure) -> dict[str, bytes]:
-    """Draw a figure; return the content of the PNG and the PDF file by suffix."""
-    with mpl.rc_context({**STYLE, "text.parse_math": False}):  # a $ in a file name is no formula
-        drawing = _maps(figure) if figure.maps else _panels(figure)
-        drawing.suptitle(figure.title, fontsize=11.5)
+@dataclass(frozen=True)
+class Figure:
+    """A figure, its texts, and its data as its CSV holds them."""
+
+    name: str
+    title: str
+    caption: str
+    table: pl.DataFrame
+    drawing: Drawing
+
+    def files(self) -> dict[str, bytes]:
+        """The content of each file by suffix: the same bytes for the same data."""
         png, pdf = io.BytesIO(), io.BytesIO()
-        drawing.savefig(png, format="png", dpi=150, metadata={"Software": None})
-        dateless = {"Creator": None, "Producer": None, "CreationDate": None}
-        drawing.savefig(pdf, format="pdf", metadata=dateless)
-    return {"png": png.getvalue(), "pdf": pdf.getvalue()}
+        with mpl.rc_context(LOOK):
+            self.drawing.savefig(png, format="png", dpi=150, metadata={"Software": None})
+            dateless = {"Creator": None, "Producer": None, "CreationDate": None}
+            self.drawing.savefig(pdf, format="pdf", metadata=dateless)
+        csv = self.table.write_csv().encode()
+        return {"png": png.getvalue(), "pdf": pdf.getvalue(), "csv": csv}
+
+    def svg(self) -> str:
+        """The figure as an element of the page, in the colours of the reader's screen."""
+        text = io.StringIO()
+        with mpl.rc_context({**LOOK, "svg.hashsalt": self.name}):
+            nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+            self.drawing.savefig(text, format="svg", transparent=True, metadata=nothing)
+        svg = text.getvalue()
+        for colour in (*PALETTE, INK, SOFT, GRID):
+            light = colour.light.lower()
+            svg = svg.replace(light, f"light-dark({light}, {colour.dark.lower()})")
+        return svg[svg.index("<svg") :]
 
 
-def _panels(figure: Figure) -> Drawing:
-    """Draw each panel in each view; several views are columns."""
-    cells = [(panel, view) for panel in figure.panels for view in figure.views]
-    columns = len(figure.views) if len(figure.views) > 1 else min(len(cells), 3)
-    rows = -(-len(cells) // columns)
-    handles = {
-        series.label: mpl.lines.Line2D([], [], **_look(series))
-        for panel in figure.panels
-        for series in panel.series
-    }
-    legend_columns = 2 * columns
-    height = SIZE[1] * rows + LEGEND_LINE * -(-len(handles) // legend_columns) + 0.5
-    drawing = Drawing(figsize=(SIZE[0] * columns, height), layout="constrained")
-    axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
-    for ax, (panel, view) in zip(axes, cells, strict=True):
-        _panel(ax, panel, view)
-    if len(handles) > 1:
-        drawing.legend(
-            list(handles.values()), list(handles), loc="outside lower center", ncols=legend_columns
-        )
-    return drawing
+def panels(columns: int, rows: int, height: float = HEIGHT) -> tuple[Drawing, list[Axes]]:
+    """An empty figure of the page's width, and its panels row by row."""
+    drawing = Drawing(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
+    return drawing, list(drawing.subplots(rows, columns, squeeze=False).ravel())
 
 
-def _look(series: Series) -> dict[str, Any]:
-    return {
-        "color": series.style.colour.light,
-        "ls": DASHES[series.style.dash] if series.line else "none",
-        "drawstyle": "steps-mid" if series.steps else "default",
-        "marker": "o" if series.markers else None,
-        "ms": 4,
-    }
+def lines(
+    ax: Axes, table: pl.DataFrame, x: str, metric: str, looks: Mapping[str, dict[str, Any]],
+    scale: int = 1, *, steps: bool = False, markers: bool = False,
+) -> None:  # fmt: skip
+    """A line for each label of the table, from one value to the next, with its 95 % intervals."""
+    groups = table.drop_nulls([x, f"{metric}_mean"]).partition_by("label", maintain_order=True)
+    step: Literal["mid"] | None = "mid" if steps else None
+    if x in ("epoch", "updates"):
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    for rows in groups:
+        look = looks[rows["label"][0]]
+        at = rows[x].to_numpy()
+        y, low, high = (scale * rows[f"{metric}_{e}"].to_numpy() for e in ("mean", "low", "high"))
+        ax.plot(at, y, label=rows["label"][0], drawstyle="steps-mid" if steps else "default",
+                marker="o" if markers else None, ms=4, **look)  # fmt: skip
+        if np.isnan(low).all():
+            continue
+        if markers or len(groups) > MOST_BANDS:
+            shown = slice(None) if markers else slice(-1, None)  # a line has one at its end
+            reach = np.nan_to_num([y - low, high - y])[:, shown]
+            ax.errorbar(at[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1,
+                        color=look["color"])  # fmt: skip
+        else:
+            ax.fill_between(at, low, high, color=look["color"], alpha=0.14, lw=0, step=step)
 
 
-def _panel(ax: Axes, panel: Panel, view: str) -> None:
-    axis = panel.x[view]
-    for strip in panel.strips:
-        ax.axhspan(strip.low, strip.high, color=GREEN.light, alpha=0.09, lw=0)
-        ax.text(1.01, strip.low, strip.label, va="bottom", fontsize=8, color="#00664A",
-                transform=ax.get_yaxis_transform())  # fmt: skip
-    for series in panel.series:
-        if view in series.x:
-            _draw_series(ax, series, view, panel)
-    ax.set(xlabel=axis.label, ylabel=panel.y.label)
-    for log, scale, side in ((axis.log, "xscale", ax.xaxis), (panel.y.log, "yscale", ax.yaxis)):
-        if log:
-            ax.set(**{scale: "log"})
-            side.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=12))
-            side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-            side.set_minor_formatter(NullFormatter())
-    if not axis.log:
-        ax.xaxis.set_major_formatter(
-            FuncFormatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 10_000 else f"{v:g}")
-        )
-    if panel.strips:
-        ax.set(xlim=(0, 1), ylim=(0, 1.03))
-    elif (ends := limits(panel)) is not None:
-        ax.set_ylim(ends)
-    if panel.y.percent:
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}"))
+def limit(
+    ax: Axes, table: pl.DataFrame, metric: str, scale: int = 1, *, from_zero: bool = False
+) -> None:
+    """Set the range of y by the means and, where it is no logarithm, the intervals at the end.
 
-
-def limits(panel: Panel) -> tuple[float, float] | None:
-    """The range of y: it holds the means, and for accuracies also the drawn intervals.
-
-    The first tenth of an accuracy's line is ignored, so that the differences at its end are seen.
-    None if matplotlib chooses the range.
+    On a logarithmic axis an interval may leave the range: its lower end can be near 0. The first
+    tenth of the epochs is left out for accuracies, so that their end is seen.
     """
-    kept = []
-    for series in panel.series:
-        skipped = len(series.y) // 10 if panel.y.percent and series.line else 0
-        shown = [*series.y[skipped:]]
-        if panel.y.percent:
-            first = skipped if panel.banded or series.markers else -1
-            shown += [*series.low[first:], *series.high[first:]]
-        kept += [y for y in shown if y is not None and not (panel.y.log and y <= 0)]
-    if not kept:
-        return None
-    low, high = min(kept), max(kept)
-    if panel.y.log:
-        return (high / LOG_RANGE, high * 1.5) if low < high / LOG_RANGE else None
-    edge = 0.08 * ((high - low) or abs(high) or 1)
-    return low - edge, high + edge
-
-
-def _draw_series(ax: Axes, series: Series, view: str, panel: Panel) -> None:
-    x, y = _array(series.x[view]), _array(series.y)
-    look = _look(series)
-    ax.plot(x, y, **look)
-    if not any(low is not None for low in series.low):
+    if scale != 1 and "epoch" in table.columns:
+        table = table.filter(pl.col("epoch") > pl.col("epoch").max() // 10)
+    ends = table.group_by("label").last() if "epoch" in table.columns else table
+    means_of, low_ends, high_ends = (
+        scale * rows[f"{metric}_{which}"].drop_nulls().to_numpy()
+        for rows, which in ((table, "mean"), (ends, "low"), (ends, "high"))
+    )
+    if not len(means_of):
         return
-    low, high = _array(series.low), _array(series.high)
-    if panel.y.log:  # an interval may reach below zero
-        low = np.where(low > 0, low, y / 1e3)
-    if series.markers or not panel.banded:
-        shown = slice(None) if series.markers else slice(-1, None)  # a line has one at its end
-        reach = np.array([y - low, high - y])[:, shown]
-        ax.errorbar(x[shown], y[shown], yerr=reach, ls="none", capsize=2, lw=1, color=look["color"])
+    low, high = float(means_of.min()), float(means_of.max())
+    is_log = metric != "eta_m" and scale == 1 and low > 0 and high / low >= LOG_FROM
+    if is_log:
+        ax.set_yscale("log")
+        low = max(low, high / LOG_RANGE)
+        edge = (high / low) ** 0.08
+        ax.set_ylim(low / edge, high * edge)
+        plain_log(ax.yaxis)
         return
-    step: Literal["mid"] | None = "mid" if series.steps else None
-    ax.fill_between(x, low, high, color=look["color"], alpha=0.13, lw=0, step=step)
+    low, high = min([low, *low_ends]), max([high, *high_ends])
+    edge = 0.1 * ((high - low) or abs(high) or 1)
+    ax.set_ylim(0 if from_zero and low >= 0 else low - edge, high + edge)
+    if scale != 1:
+        ax.set_ylim(top=min(high + edge, 100 + edge / 4))
 
 
-def _array(values: Sequence[float | None]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([np.nan if value is None else value for value in values], dtype=float)
+def plain_log(axis: Any) -> None:
+    """Label a logarithmic axis with plain numbers, at 1, 2 and 5 where it is short."""
+    low, high = sorted(axis.get_view_interval())
+    steps = (1, 2, 5) if high / max(low, 1e-300) < 200 else (1,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
-def _maps(figure: Figure) -> Drawing:
-    first = figure.maps[0]
-    width = max(4.2, 1.0 * len(first.columns) + 1.8)
-    height = max(3.0, 0.55 * len(first.rows) + 1.6)
-    drawing = Drawing(figsize=(width * len(figure.maps), height), layout="constrained")
-    axes = list(drawing.subplots(1, len(figure.maps), squeeze=False).ravel())
-    for ax, cells in zip(axes, figure.maps, strict=True):
-        _map(ax, cells)
-    return drawing
+def name_ends(
+    ax: Axes, table: pl.DataFrame, metric: str, looks: Mapping[str, dict[str, Any]], scale: int = 1
+) -> None:
+    """Write each line's name at its right end; names that would touch are moved apart."""
+    ends = table.drop_nulls(f"{metric}_mean").group_by("label", maintain_order=True).last()
+    names = [label.removesuffix(" (constant)") for label in ends["label"]]
+    if not 1 < len(names) <= MOST_NAMED or max(map(len, names)) > LONGEST:
+        return
+    last = float(ends["epoch"].max())  # type: ignore[arg-type]
+    ax.set_xlim(right=last)
+    to_axes = ax.transScale + ax.transLimits
+    ys = scale * ends[f"{metric}_mean"].to_numpy()
+    heights = [float(np.clip(to_axes.transform((last, y))[1], 0, 1)) for y in ys]
+    gap, at = 0.085, 0.0
+    order = sorted(range(len(names)), key=heights.__getitem__)
+    places = {}
+    for i in order:  # upwards
+        at = max(heights[i], at)
+        places[i] = at
+        at += gap
+    at = 1.0
+    for i in reversed(order):  # and down again, where they left the panel
+        places[i] = min(places[i], at)
+        at = places[i] - gap
+    for i, name in enumerate(names):
+        colour = looks[ends["label"][i]]["color"]
+        ax.annotate(name, (1, heights[i]), (1.05, places[i]), xycoords="axes fraction",
+                    fontsize=8, va="center", annotation_clip=False,
+                    arrowprops={"arrowstyle": "-", "color": colour, "lw": 1,
+                                "shrinkA": 1, "shrinkB": 0})  # fmt: skip
 
 
-def _map(ax: Axes, cells: Map) -> None:
-    colours = cell_colours(cells)
-    ax.imshow([[mpl.colors.to_rgb(c) for c in row] for row in colours], aspect="auto")
-    for i, row in enumerate(cells.texts):
-        for j, text in enumerate(row):
-            ax.text(j, i, text, ha="center", va="center", fontsize=8, color=ink_on(colours[i][j]))
-    ax.set_xticks(range(len(cells.columns)), cells.columns)
-    ax.set_yticks(range(len(cells.rows)), cells.rows)
-    title = f"{cells.title} ({cells.better} is better)"
-    ax.set(xlabel=cells.column_label, ylabel=cells.row_label, title=title)
-    ax.grid(visible=False)
-
-
-def cell_colours(cells: Map) -> list[list[str]]:
-    """A colour for each cell, #rrggbb: lighter for larger values, grey where there is no value."""
-    return [
-        ["#cccccc" if value is None else colour_at(cells.share(value)) for value in row]
-        for row in cells.values
-    ]
-
-
-def colour_at(share: float) -> str:
-    """The colour of a map at a share of its range."""
-    return str(mpl.colors.to_hex(mpl.colormaps[MAP](DARKEST + DEPTH * share)))
-
-
-def luminance(colour: str) -> float:
-    """The relative luminance of #rrggbb, as WCAG defines it."""
-    channels = [
-        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
-        for c in mpl.colors.to_rgb(colour)
-    ]
-    return float(np.dot([0.2126, 0.7152, 0.0722], channels))
-
-
-def ink_on(background: str) -> str:
-    """Black or white, whichever has the higher contrast with the background."""
-    return "#000000" if luminance(background) > 0.179 else "#ffffff"
+def finish(drawing: Drawing, ax: Axes) -> None:
+    """Add the legend of a panel's lines, and find the layout once for all files."""
+    handles, labels = ax.get_legend_handles_labels()
+    if len(labels) > 1:
+        drawing.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 4))
+    drawing.draw_without_rendering()
+    drawing.set_layout_engine("none")

@@ -211,9 +211,10 @@ def command(status: Row) -> str | None:
     return shlex.join([*program, *rest])
 
 
-def commands(runs: pl.DataFrame) -> list[str]:
-    """The commands of the runs, each once, with all of the seeds that it ran with."""
-    known = runs.filter(pl.col("command").is_not_null())
+def commands(runs: pl.DataFrame, settings: Sequence[int]) -> list[str]:
+    """The commands of the counted runs, each once, with all of the seeds that it ran with."""
+    counted = runs.filter("counted", pl.col("setting").is_in(settings))
+    known = counted.filter(pl.col("command").is_not_null())
     by_command = known.group_by("command").agg(pl.col("seed").unique().sort()).sort("command")
     complete = []
     for line, seeds in by_command.iter_rows():

@@ -81,11 +81,13 @@ def _show_table(manifest: Manifest, runs_dir: Path, console: Console) -> None:
         return
     from igo.analysis.table import table
     from igo.analysis.table.show import show_summary
-    from igo.report import power
+    from igo.report import content, results
 
-    runs = table.read_runs(runs_dir / entry.run for entry in manifest.runs)
-    table.write(runs, runs_dir / FOLDER / manifest.name)
+    folder = runs_dir / FOLDER / manifest.name
+    folders = [runs_dir / entry.run for entry in manifest.runs]
+    runs = table.read_runs(folders)
+    table.write(runs, folder)
     show_summary(runs)
-    if sentence := power.sentence(runs):
-        console.print(sentence, markup=False)
-    console.print(f"table {runs_dir / FOLDER / manifest.name}/table.csv", markup=False)
+    for line in content.headlines(content.compared(results.read(folders))):
+        console.print(line, markup=False)
+    console.print(f"table {folder}/table.csv; report: igo report runs={folder}", markup=False)
