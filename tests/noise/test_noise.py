@@ -60,8 +60,6 @@ def test_optimizers_without_a_law_or_momentum_are_refused() -> None:
         noise.noise_level(0.1, 1, 1.0, optimizer="adam")
     with pytest.raises(ValueError, match='use optimizer="shb"'):
         noise.noise_level(0.1, 1, 1.0, momentum=0.9)
-    with pytest.raises(ValueError, match="optimizer='sgd': it must be shb or nshb"):
-        noise.momentum_for(0.1, 0.1, 8, 1.0, optimizer="sgd", gradient_norm=1.0, largest=0.9)
 
 
 @pytest.mark.parametrize(("sampling", "factor"), [("with_replacement", 1), ("disjoint", 99 / 100)])

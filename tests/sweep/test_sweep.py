@@ -100,7 +100,7 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
     sweep = ("-m", *SMALL, "learning_rate=1e30,0.1")
     done = program(*sweep)
     assert done.returncode == 1
-    assert "failed: learning_rate=1e+30: the loss or its gradient is not" in done.stdout
+    assert "failed: learning_rate=1e+30: the loss is not finite at update" in done.stdout
     bad = folder_of(tmp_path, *SMALL, "learning_rate=1e30")
     assert "Traceback" in (bad / "error.txt").read_text()
     assert status(folder_of(tmp_path, *SMALL, "learning_rate=0.1"))["state"] == "finished"
