@@ -173,7 +173,7 @@ def name_ends(
         ax.annotate(name, (1, heights[i]), (1.05, places[i]), xycoords="axes fraction",
                     fontsize=8, va="center", annotation_clip=False,
                     arrowprops={"arrowstyle": "-", "color": colour, "lw": 1,
-                                "shrinkA": 1, "shrinkB": 0})  # fmt: skip
+                                "relpos": (0, 0.5), "shrinkA": 1, "shrinkB": 0})  # fmt: skip
 
 
 def finish(drawing: Drawing, ax: Axes) -> None:
