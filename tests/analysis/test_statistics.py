@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import statistics as standard
 import warnings
 from functools import cache
 
@@ -78,37 +77,14 @@ def test_equivalence_is_statsmodels(margin: float) -> None:
     assert statistics.equivalence([0.1], 0.5) is None
 
 
-def test_no_spread_is_taken_to_be_below_that_of_rounding() -> None:
-    """Two values rounded to steps of h differ from the exact difference by h/√6 (simulated)."""
-    step = 1 / 360
-    draws = np.random.default_rng(0).uniform(0, 1, (2, 200_000))
-    rounded = np.round(draws / step) * step
-    error = np.diff(rounded - draws, axis=0).std()
-    assert statistics.least_sd(step) == pytest.approx(error, rel=0.01)
-    same, floor = [0.0] * 6, statistics.least_sd(step)
-    p = statistics.equivalence(same, 0.005, floor)
-    assert p == pytest.approx(stats.t.sf(0.005 / (floor / math.sqrt(6)), 5))
-    spread = [-1.0, 1.0] * 3  # a wide spread is not changed
-    assert statistics.equivalence(spread, 0.5, floor) == statistics.equivalence(spread, 0.5)
-    assert statistics.seeds_to_equate(0.5, 0.0) == 6
-
-
 @pytest.mark.parametrize("level", [0.05, 0.05 / 3, 0.05 / 36])
-def test_power_is_the_tail_of_a_noncentral_f(level: float) -> None:
-    """T² is F, whose tail has both sides: the wrong one, of the noncentral t, is taken away."""
-    for n, effect in itertools.product((2, 3, 5, 12, 40), (0.3, 1.0, 2.5)):
-        bound = stats.t.ppf(1 - level / 2, n - 1)
-        both = stats.ncf.sf(bound**2, 1, n - 1, n * effect**2)
-        wrong = np.nan_to_num(stats.nct.cdf(-bound, n - 1, effect * math.sqrt(n)))
-        power = statistics.power(2 * effect, 2, n, level)
-        assert power == pytest.approx(both - wrong, abs=1e-6)
+def test_the_power_of_what_is_detectable_is_the_tail_of_a_noncentral_f(level: float) -> None:
+    """T² is F; the tail has both sides, but the wrong one has almost no probability here."""
     for n in (13, 20, 50):
         least = statistics.detectable(0.7, n, level)
         bound = stats.t.ppf(1 - level / 2, n - 1) ** 2
         reached = stats.ncf.sf(bound, 1, n - 1, n * (least / 0.7) ** 2)
         assert reached == pytest.approx(0.8, abs=1e-5)
-        assert statistics.seeds_to_detect(least * 1.0001, 0.7, level) == n
-        assert statistics.seeds_to_detect(least * 0.999, 0.7, level) == n + 1
 
 
 def test_too_few_signs_detect_nothing() -> None:
@@ -116,13 +92,12 @@ def test_too_few_signs_detect_nothing() -> None:
     assert statistics.detectable(1.0, 5) is None
     assert statistics.detectable(1.0, 6) is not None
     assert statistics.detectable(1.0, 6, 0.05 / 6) is None
-    assert statistics.seeds_to_detect(100.0, 1.0) == 6
-    assert statistics.seeds_to_detect(100.0, 1.0, 0.05 / 36) == 11
-    assert statistics.seeds_to_detect(0.0, 1.0) is None
     assert statistics.detectable(0.0, 8) == 0
 
 
 def test_seeds_for_equality_are_those_of_a_simulation() -> None:
+    assert statistics.seeds_to_equate(0.5, 0.0) == 6
+    assert statistics.seeds_to_equate(0.01, 1.0) is None  # more than 10,000
     random = np.random.default_rng(0)
     for sd in (0.34, 0.5, 0.8):
         needed = statistics.seeds_to_equate(0.5, sd)
@@ -132,22 +107,6 @@ def test_seeds_for_equality_are_those_of_a_simulation() -> None:
             share = float((np.abs(drawn.mean(axis=1)) + half < 0.5).mean())
             assert share == pytest.approx(statistics.equivalence_power(0.5, sd, n), abs=0.01)
             assert (statistics.equivalence_power(0.5, sd, n) >= 0.8) is enough
-
-
-def test_share_explained_is_what_an_analysis_of_variance_says() -> None:
-    random_ = np.random.default_rng(0)
-    groups = [random_.normal(loc, 1, size) for loc, size in ((0, 4), (1, 3), (3, 5))]
-    f = stats.f_oneway(*groups).statistic
-    n, k = 12, 3
-    expected = (k - 1) * (f - 1) / ((k - 1) * f + n - k)  # ε² by F
-    assert statistics.share_explained(groups) == pytest.approx(expected)
-    by_chance = [
-        statistics.share_explained(random_.normal(size=(4, 3)).tolist()) or 0 for _ in range(2000)
-    ]
-    assert abs(standard.fmean(by_chance)) < 0.02
-    assert statistics.share_explained([[1.0], [2.0]]) is None
-    assert statistics.share_explained([[1.0, 1.0], [1.0]]) is None
-    assert statistics.equal_means([[0.5, 0.5], [0.5, 0.6]]) is None
 
 
 @pytest.mark.parametrize("pairs", [4, 5, 6])

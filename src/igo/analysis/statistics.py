@@ -2,15 +2,14 @@
 
 SciPy and statsmodels compute most of them. Their import takes a second, so each function imports
 what it needs. The sign-flip test is written here because SciPy takes 1.4 s for 18 differences and
-5 s for 20. Neither library has TOST with a least standard deviation or the power of paired TOST.
+5 s for 20. Neither library has the power of paired TOST.
 """
 
 from __future__ import annotations
 
 import bisect
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -91,61 +90,40 @@ def least_p(n: int) -> float:
     return max(2.0 ** (1 - n), 1 / (1 + DRAWN_SIGNS)) if n else 1.0
 
 
-def least_sd(step: float) -> float:
-    """The least standard deviation to assume for a difference of two values in steps of ``step``.
-
-    The rounding of each value to a step has a variance of step²/12; the difference has twice this
-    variance. An accuracy comes in steps of 1/n_test, so that few seeds may agree by chance.
-    """
-    return step / math.sqrt(6)
-
-
-def equivalence(differences: ArrayLike, margin: float, least: float = 0.0) -> float | None:
+def equivalence(differences: ArrayLike, margin: float) -> float | None:
     """p of the hypothesis that the mean is not within ±margin: two one-sided t tests (TOST).
 
-    The larger p of the two (Schuirmann 1987). A standard deviation below ``least`` counts as
-    ``least``. None for n < 2.
+    The larger p of the two (Schuirmann 1987). None for n < 2.
     """
     d = np.asarray(differences, dtype=np.float64)
     if len(d) < 2:
         return None
-    error = max(float(d.std(ddof=1)), least) / math.sqrt(len(d))
+    error = float(d.std(ddof=1)) / math.sqrt(len(d))
     away = margin - abs(d.mean())  # distance to the nearer end
     if error < NO_SPREAD:
         return float(away <= 0)
     return float(stdtr(len(d) - 1, -away / error))
 
 
-def power(difference: float, sd: float, n: int, level: float = LEVEL) -> float:
-    """Chance that a two-sided paired t test finds a true difference with its true sign."""
-    from statsmodels.stats.power import TTestPower
-
-    return float(TTestPower().power(abs(difference) / sd, n, level / 2, alternative="larger"))
-
-
 def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
-    """The smallest true difference that n pairs find with a chance of POWER.
+    """The smallest true difference that n pairs find with a chance of POWER, by paired t tests.
 
     None where n is too small for a verdict at this level: n < 2, or ``least_p(n)`` above it.
     """
     from scipy.optimize import brentq
+    from statsmodels.stats.power import TTestPower
 
     if n < 2 or least_p(n) > level:
         return None
     if sd < NO_SPREAD:
         return 0.0
+
+    def lacks(effect: float) -> float:
+        found = TTestPower().power(effect, n, level / 2, alternative="larger")
+        return float(found) - POWER
+
     unit = float(stdtrit(n - 1, 1 - level / 2)) / math.sqrt(n)  # found about half of the time
-    return sd * float(brentq(lambda d: power(d, 1.0, n, level) - POWER, unit / 4, unit * 8))
-
-
-def seeds_to_detect(difference: float, sd: float, level: float = LEVEL) -> int | None:
-    """The number of pairs that find a difference with a chance of POWER; None above MOST_SEEDS."""
-    least = next(n for n in itertools.count(2) if least_p(n) <= level or n > MOST_SIGNS)
-    if sd < NO_SPREAD:
-        return least
-    if not difference:
-        return None
-    return _first(least, lambda n: power(difference, sd, n, level) >= POWER)
+    return sd * float(brentq(lacks, unit / 4, unit * 8))
 
 
 def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) -> float:
@@ -168,58 +146,17 @@ def equivalence_power(margin: float, sd: float, n: int, level: float = LEVEL) ->
 
 
 def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | None:
-    """The number of pairs with which TOST finds equal settings equal with a chance of POWER."""
+    """The number of pairs with which TOST finds equal settings equal with a chance of POWER.
+
+    None above MOST_SEEDS.
+    """
     if sd < NO_SPREAD:
         return LEAST_PAIRS
-    return _first(LEAST_PAIRS, lambda n: equivalence_power(margin, sd, n, level) >= POWER)
-
-
-def _first(least: int, enough: Callable[[int], bool]) -> int | None:
-    """The smallest n ≥ ``least`` with ``enough(n)``, by bisection; None above MOST_SEEDS."""
-    high = least
-    while not enough(high):
-        if high >= MOST_SEEDS:
-            return None
-        high = min(2 * high, MOST_SEEDS)
-    between = range(least, high + 1)
-    return between[bisect.bisect_left(between, True, key=enough)]
-
-
-def equal_means(samples: Sequence[Sequence[float]]) -> float | None:
-    """p of the hypothesis that all means are equal, with any variances (Alexander, Govern 1994).
-
-    None where a sample has fewer than two values or no spread.
-    """
-    from scipy.stats import alexandergovern
-
-    if len(samples) < 2 or any(len(x) < 2 or np.ptp(x) < NO_SPREAD for x in samples):
-        return None
-    return float(alexandergovern(*samples).pvalue)
-
-
-def share_explained(groups: Sequence[Sequence[float]]) -> float | None:
-    """Share of the variance of all values that lies between groups, corrected for their number.
-
-    Kelley's ε² (1935), 1 - (SS_within/(N - k))/(SS_total/(N - 1)): about 0 for random groups.
-    None for no variance, or where no group has two values.
-    """
-    values = np.concatenate([np.asarray(group, float) for group in groups])
-    free = len(values) - len(groups)
-    if free < 1 or not values.var() > 0:
-        return None
-    within = sum(float(np.var(group)) * len(group) for group in groups)
-    return 1 - (within / free) / float(values.var(ddof=1))
-
-
-def rank_agreement(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float] | None:
-    """Kendall's τ and its p-value; None for fewer than three values, or where all are equal."""
-    from scipy.stats import kendalltau
-
-    if len(ours) < 3:
-        return None
-    result = kendalltau(ours, theirs)
-    tau, p = float(result.statistic), float(result.pvalue)
-    return None if math.isnan(tau) else (tau, p)
+    n = bisect.bisect_left(
+        range(MOST_SEEDS + 1), True, lo=LEAST_PAIRS,
+        key=lambda n: equivalence_power(margin, sd, n, level) >= POWER,
+    )  # fmt: skip
+    return n if n <= MOST_SEEDS else None
 
 
 def rank_correlation(x: Array, y: Array) -> tuple[float, float]:
