@@ -107,15 +107,19 @@ def _has_finished(folder: RunFolder) -> bool:
 
 
 def _nothing_left(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
-    """Whether the run needs no more training. Damaged files of a finished run are mended."""
+    """Whether the run needs no more training. Other damaged files than the record are mended."""
     if not _has_finished(folder):
         return False
     same_data.Comparison(terminal.warn).finished(folder.path, config)
     damaged = folder.damaged()
+    if "metrics.jsonl" in damaged:
+        record = folder.path / "metrics.jsonl"
+        terminal.warn(f"{record} is damaged or missing: the run is trained again")
+        with folder.held(), folder.writing():
+            folder.start_over()
+        return False
     for name in damaged:
         terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
-    if "metrics.jsonl" in damaged:  # a checkpoint has the records
-        return False
     if damaged:
         with folder.held(), folder.writing():
             folder.write_plan(plan)

@@ -135,7 +135,7 @@ class Launch:
             job.config.tracking.group = job.config.tracking.group or manifest.name
         recorded = sweep_states(manifest, runs_dir)
         states = {job.name: recorded[job.name] for job in jobs}
-        for job in jobs:  # a finished run with a damaged record runs again: this mends the record
+        for job in jobs:  # a finished run with a damaged record is trained again
             if states[job.name] == "finished" and job.folder.damaged():
                 states[job.name] = "damaged"
         data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
