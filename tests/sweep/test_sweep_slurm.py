@@ -9,12 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Program, status
+from conftest import TINY, Program, configure, status
 from test_sweep import status_text
 
-from igo.ground.errors import UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.runs.manifest import find_manifest
-from igo.sweep import state
+from igo.sweep import slurm, state
 
 SWEEP = ("-m", *TINY, "hydra/launcher=slurm", "seed=0,1")
 
@@ -90,6 +90,19 @@ def test_sbatch_is_asked_for_what_was_set(
     manifest = find_manifest(tmp_path / "runs", None)
     assert asked["job-name"] == manifest.name
     assert list(manifest.queue.values()) == ["7_0", "7_1", "7_2"]
+
+
+def test_a_run_that_needs_a_gpu_asks_for_one(
+    program: Program, stand_in: Callable[..., str], tmp_path: Path
+) -> None:
+    script = script_for_sbatch(program, stand_in, tmp_path, "dataset=cifar100")
+    assert "#SBATCH --gpus-per-node=1\n" in script
+    none = slurm.SlurmSettings(gpus_per_node=0)
+    with pytest.raises(ConfigError, match=r"gpus_per_node=0 .* a run on cifar100 needs a GPU"):
+        slurm.with_gpus(none, [configure("dataset=cifar100")])
+    for typed in (("dataset=cifar100", "engine=cpu"), ("dataset=digits",)):
+        assert slurm.with_gpus(none, [configure(*typed)]) == none
+        assert slurm.with_gpus(slurm.SlurmSettings(), [configure(*typed)]) == none
 
 
 def test_the_queue_is_read_in_one_call(squeue: Callable[[str], None], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.method.plan import Stage
 from igo.noise.noise import Noise
+from igo.runs import plan_table
 from igo.train import control
 
 
@@ -29,3 +30,17 @@ def test_a_stage_aims_at_its_part_of_the_first() -> None:
     b_1 = make_plan(config).stages[0].b_m
     for stage, delta in aims(config):
         assert delta == pytest.approx(0.1 * math.sqrt(9 / b_1) * stage.phi_m, rel=1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["shb", "nshb"])
+@pytest.mark.parametrize("split", [0.5, 1.0])
+def test_a_plan_says_where_its_curve_is_not_that_of_heavy_ball(
+    optimizer: str, split: float
+) -> None:
+    """A growing b lowers only the part of δ from C²; with b constant δ falls as φ does."""
+    config = configure(f"optimizer={optimizer}", f"split={split}", "epochs=6")
+    (first, delta_1), *_, (last, delta) = aims(config)
+    on_curve = math.isclose(delta, delta_1 * last.phi_m / first.phi_m, rel_tol=1e-9)
+    noted = any("δ_m/δ_1 is that of SGD" in n for n in plan_table.notes(config, make_plan(config)))
+    assert (on_curve, noted) == (split == 1, split < 1)
+    assert delta > delta_1 * last.phi_m * (1 - 1e-9)

@@ -67,7 +67,7 @@ def title(config: Config, plan: Plan) -> str:
 def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
-             _cap(config, plan),
+             _cap(config, plan), _heavy_ball(config, plan),
              optimizer_rules.why_null(config.optimizer)]  # fmt: skip
     return [text for text in texts if text]
 
@@ -108,7 +108,7 @@ def _rounded(config: Config, plan: Plan) -> str:
         return ""
     return (
         f"with split=0 only rounding changes η: it falls to {eta:.5g}, {1 - eta / first:.2%} below"
-        " η_1. An epoch has a whole number of batches, and η makes up for it, so that δ_m is exact"
+        " η_1. An epoch has a whole number of batches, and η makes up for it, so that η/√b is exact"
     )
 
 
@@ -123,6 +123,17 @@ def _cap(config: Config, plan: Plan) -> str:
     limit = config.max_batch_size
     cap = f"n = {plan.n:,}" if limit is None else f"max_batch_size={limit:,}"
     return f"b meets its cap, {cap}, in stage {meets}: from there on η carries the whole decay"
+
+
+def _heavy_ball(config: Config, plan: Plan) -> str:
+    """A note that the table has SGD's δ, if b grows under momentum: b lowers only a part of δ."""
+    grows = plan.stages[-1].b_m > plan.stages[0].b_m * (1 + ROUNDING)
+    if config.optimizer.name not in ("shb", "nshb") or not config.optimizer.momentum or not grows:
+        return ""
+    return (
+        f"δ_m/δ_1 is that of SGD: with {config.optimizer.name} a growing b does not lower the part"
+        " of δ from ‖∇f‖, and the record's delta_m falls less; with split=1 both are equal"
+    )
 
 
 def _rate(rate: float | None) -> str:

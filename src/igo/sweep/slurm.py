@@ -13,10 +13,11 @@ import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
-from igo.ground.errors import UserError
+from igo.config.schema import Config
+from igo.ground.errors import ConfigError, UserError
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.method.ranges import Rule
@@ -41,6 +42,10 @@ NotNegative = Annotated[int, (lambda v: is_whole(v, 0), "it must be a whole numb
 Name = Annotated[
     str | int | None, (lambda v: v is None or isinstance(v, (str, int)), "it must be a name")
 ]
+NONE_OR_NOT_NEGATIVE: Rule = (
+    lambda v: v is None or is_whole(v, 0),
+    "it must be a whole number, 0 or more, or null",
+)
 GIB: Rule = (
     lambda v: v is None or is_whole(v, 1) or (isinstance(v, float) and v > 0),
     "it must be a number above 0",
@@ -51,6 +56,7 @@ OPTIONS: Rule = (
     "it must be options of sbatch with their values, such as {exclude: node7}",
 )
 NAMES = ("partition", "account", "qos", "constraint")
+FOR_GPUS = ("cifar10", "cifar100", "imagenet")  # data sets whose runs take days on a CPU
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class SlurmSettings:
     time: Count = 240
     mem_gb: Annotated[float | None, GIB] = None
     cpus_per_task: Count = 4
-    gpus_per_node: NotNegative = 0
+    gpus_per_node: Annotated[int | None, NONE_OR_NOT_NEGATIVE] = None
     nodes: Count = 1
     tasks_per_node: Count = 1
     runs_per_job: Count = 1
@@ -160,6 +166,7 @@ def check_slurm() -> None:
 
 def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
     """Submit the sweep's runs to SLURM. Returns False, as the runs have not ended."""
+    settings = with_gpus(settings, [job.config for job in sweep.jobs])
     per_job = settings.runs_per_job
     works = [
         Work(sweep.jobs[first : first + per_job], settings.cpus_per_task)
@@ -175,6 +182,21 @@ def submit(sweep: Sweep, settings: SlurmSettings) -> bool:
         submitted.append(ids[0].split("_")[0])
     _print_submitted(sweep, len(works), submitted)
     return False
+
+
+def with_gpus(settings: SlurmSettings, configs: Sequence[Config]) -> SlurmSettings:
+    """Ask for a GPU where a run needs one, unless the launcher says how many.
+
+    Raises:
+        ConfigError: such a run would get none.
+    """
+    need = [c for c in configs if c.dataset.name in FOR_GPUS and c.engine.device != "cpu"]
+    if settings.gpus_per_node is None:
+        return replace(settings, gpus_per_node=int(bool(need)))
+    if need and settings.gpus_per_node == 0:
+        allowed = f"a run on {need[0].dataset.name} needs a GPU: use 1, or type engine=cpu"
+        raise ConfigError("hydra.launcher.gpus_per_node", 0, allowed)
+    return settings
 
 
 def _submit_array(sweep: Sweep, settings: SlurmSettings, array: Sequence[Work]) -> list[str]:
