@@ -1,1 +1,1 @@
-"""Every statement of the source that is not network training, run and judged."""
+"""Statements of the source that are not network training, run and judged."""
