@@ -209,3 +209,29 @@ def test_bash_completes_an_option_of_a_group(tmp_path: Path) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ended.stdout.split() == ["schedule=cosine", "schedule=cosine_power"], ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "line"), [("epochs:\t3\n p: 1\n", 2), ("p: 'half\n", 2), ("p: 1\np: 2\n", 2)]
+)
+def test_a_mistake_in_ones_own_file_is_one_line(
+    text: str, line: int, program: Program, tmp_path: Path
+) -> None:
+    file = tmp_path / "mine" / "experiment" / "own.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\n{text}")
+    error = program(
+        "--config-dir", str(tmp_path / "mine"), "experiment=own", "dry_run=true"
+    ).error()
+    assert re.match(rf"error: .*own\.yaml, line [{line}-{line + 2}]: .*; it must be YAML$", error)
+
+
+def test_output_in_another_encoding_or_nowhere(interpreter: Program, tmp_path: Path) -> None:
+    shown = interpreter("dry_run=true", PYTHONIOENCODING="ascii").good().stdout
+    assert "\\u03b4_m" in shown
+    line = " ".join([*map(str, command(tmp_path, "dry_run=true")), ">&-"])
+    closed = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=clean_environment(), stderr=subprocess.PIPE,
+        text=True, check=False,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr) == (0, "")

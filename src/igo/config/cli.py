@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import select
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 import hydra
+import yaml
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -45,6 +47,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     closed pipe ends the program silently.
     """
     _end_at_control_c()
+    _write_anywhere()
     without_omp_dynamic()
     if {"--help", "-h"} & set(sys.argv[1:]):
         width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
@@ -89,12 +92,21 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         fail(_missing_config(error), composing=error not in raised)
     except OSError as error:
         _fail_if_disk(error)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fail(_composition_error(error, config), composing=error not in raised)
     except ValueError as error:
         if error in raised or not (no_option := _wrong_option()):
             raise
         fail(no_option, composing=True)
+
+
+def _write_anywhere() -> None:
+    """Write ``\\u03b4`` where the encoding has no δ, and nothing where stdout is closed."""
+    if sys.stdout is None:
+        sys.stdout = io.TextIOWrapper(io.FileIO(os.devnull, "w"))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _flags_first(arguments: list[str]) -> list[str]:
@@ -213,11 +225,21 @@ def _composition_error(error: Exception, config: Path) -> str:
         return str(ConfigError(name, value, hints.several(name, value)))
     if isinstance(error, OmegaConfBaseException):
         return str(explain(error))
+    if isinstance(error, yaml.YAMLError):
+        return _yaml_error(error)
     cause = error.__cause__
     first = text.splitlines()[0]
     if "parsing override" in first:
         return f"{first}; settings are written NAME=VALUE, special characters quoted"
     return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
+
+
+def _yaml_error(error: yaml.YAMLError) -> str:
+    """The file, the line and the mistake in it."""
+    mark = getattr(error, "problem_mark", None)
+    where = f"{mark.name}, line {mark.line + 1}" if mark else "a file of settings"
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"{where}: {problem}; it must be YAML"
 
 
 def _unknown_setting(name: str, config: Path) -> str:
