@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import tempfile
 
 import sklearn.datasets
 import sklearn.model_selection
@@ -22,7 +23,8 @@ from igo.sweep import local
 
 __all__ = ["igo", "sklearn", "timm", "wandb"]
 
-config = configure(*TINY, "tracking=none")
-prepare(config, make_plan(config))
+with tempfile.TemporaryDirectory() as data:  # nothing is written into the first test's folder
+    config = configure(*TINY, "tracking=none", f"data_dir={data}")
+    prepare(config, make_plan(config))
 # The server of a sweep would import it all again.
 local._server = lambda _: multiprocessing.get_context("fork")  # type: ignore[assignment,return-value]

@@ -52,8 +52,7 @@ def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
         batch_size=128,
         split=1.0,
         stages=LENGTHENED,
-        lengths="algorithm3",
-        h=h,
+        algorithm3={"h": h},
         p=power,
     )
     shares = zip(planned.stages, length_shares(phi, phi, h), strict=True)
@@ -162,7 +161,7 @@ def later_stages_are_longer(frames: Frames) -> Seen:
         equal = EPOCHS * float(np.abs(rows["equal"].to_numpy() - formula).max())
     return Seen(
         f"M = {LENGTHENED}, all of the decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), "
-        f'and `plan(lengths="algorithm3")` of src/train.py with {EPOCHS:,} epochs',
+        f"and the plan of `schedule.lengths=algorithm3` with {EPOCHS:,} epochs",
         parts,
         [Check("equal lengths less formula, in epochs", equal, high=1.5)],
         note="h stands for H_3 η_1/(σδ_1)². Lengths exist only while φ_m² > h·η_m/η_1.",
