@@ -88,7 +88,7 @@ bench-lesser: $(READY)-dev  ## make bench as on a CPU without AVX512 (ARGS="resn
 gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(ARGS)
 
-test: lint types unit  ## lint, types and the quick tests, ten minutes
+test: lint types unit  ## lint, types and the quick tests, eight minutes
 
 lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
