@@ -66,7 +66,8 @@ class SyncedBatchNorm(_BatchNorm):
         centred = values.square().sum(axes, dtype=torch.float64)
         squares = centred + centre.double() * (2 * sums - n * centre.double())
         samples = torch.full((1,), n, dtype=torch.float64, device=x.device)
-        summed = cast(Tensor, _Sum.apply(torch.cat((sums, squares, samples)), self.ranks))  # type: ignore[no-untyped-call]
+        apply: Any = _Sum.apply  # typed in some versions of PyTorch, untyped in others
+        summed: Tensor = apply(torch.cat((sums, squares, samples)), self.ranks)
         count = summed[-1:].detach()  # a tensor: reading the number would wait for a GPU
         mean, square = (summed[:-1] / count).chunk(2)
         variance = square - mean.square()
