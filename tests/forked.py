@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ctypes
+import fcntl
 import functools
 import importlib
 import multiprocessing
@@ -79,7 +80,7 @@ class Death:
                 _write_half(original, *arguments, **named)
             elif self.moment == "torn":
                 with contextlib.suppress(OSError):  # a folder
-                    os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+                    _tear(arguments[0])
             elif self.moment == "after":
                 result = original(*arguments, **named)
             self.strike()
@@ -244,6 +245,14 @@ def _owner(function: str) -> tuple[Any, str]:
     except ModuleNotFoundError:
         module, _, class_name = path.rpartition(".")
         return getattr(importlib.import_module(module), class_name), name
+
+
+def _tear(descriptor: int) -> None:
+    """Cut off half of what is not on the disk yet: of the file, or of a line that was appended."""
+    text = Path(f"/proc/self/fd/{descriptor}").read_bytes()
+    appended = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_APPEND
+    on_disk = text.rstrip(b"\n").rfind(b"\n") + 1 if appended else 0
+    os.ftruncate(descriptor, on_disk + (len(text) - on_disk) // 2)
 
 
 def _write_half(original: Any, *arguments: Any, **named: Any) -> None:
