@@ -191,10 +191,10 @@ def test_wrong_facts_in_conf_are_named(setting: str, value: str, actual: str) ->
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_plain_batches_are_the_images_as_they_are(device: str) -> None:
+def test_plain_batches_are_the_images_as_they_are(device: str, tmp_path: Path) -> None:
     config = configure("dataset.augment.flip=true", "dataset.augment.crop=2")
     data = open_data(config, torch.device(device))
-    train, _ = readers.read("digits", Place(Path("/nonexistent")))
+    train, _ = readers.read("digits", Place(tmp_path))
     draw = torch.tensor([5, 3, 1000, 5, 77])
     (images, labels), (other, _) = data.plain_batches([draw, torch.arange(2)])
     mean, std = config.dataset.mean[0], config.dataset.std[0]
