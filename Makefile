@@ -108,7 +108,7 @@ unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
 
 LESSER  := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
 COMPUTE := $(addprefix tests/train/test_,engine.py models.py loop.py finite.py optimizers.py) \
-	tests/noise/test_measure.py tests/analysis/test_sharpness.py tests/lab/test_noise_studies.py
+	tests/noise/test_measure.py tests/report/test_sharpness.py tests/lab/test_noise_studies.py
 
 test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
 	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \

@@ -14,10 +14,10 @@ from typing import Any
 import matplotlib as mpl
 from hydra import compose, initialize_config_dir
 
-from igo.analysis.style import BLUE, INK, STYLE, VERMILION, Colour
 from igo.config.load import load
 from igo.ground.files import write_atomically
 from igo.ground.paths import CONF
+from igo.report.style import BLUE, INK, STYLE, VERMILION, Colour
 from igo.runs.session import run
 from igo.runs.terminal import Terminal
 

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from igo.analysis import style
-from igo.analysis.statistics import Array
-from igo.analysis.table.names import DATASETS
+from igo.report import style
+from igo.report.names import DATASETS
+from igo.report.statistics import Array
 from lab.noise import Findings, Row
 from lab.noise.quantities import ball_marginal, finite_factor
 

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from igo.analysis import statistics
-from igo.analysis.statistics import Array, Estimate
 from igo.config.schema import Config
 from igo.ground.seeds import derive_seed
 from igo.noise import spread
 from igo.noise.measure import draw, untouched
+from igo.report import statistics
+from igo.report.statistics import Array, Estimate
 from igo.train import datasets, measure
 from igo.train.state import Training
 from lab.noise import Findings, Row, Study, quantities

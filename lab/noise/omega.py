@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from igo.analysis import statistics
-from igo.analysis.statistics import Array
 from igo.config.schema import Config
+from igo.report import statistics
+from igo.report.statistics import Array
 from lab.noise import Findings, Row, Study, quantities
 from lab.noise.networks import sample_gradients, trained, unaugmented
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import stats
 from torch import Tensor
 
-from igo.analysis.statistics import Array, Estimate
+from igo.report.statistics import Array, Estimate
 
 
 def centred_gram(gradients: Tensor) -> Array:

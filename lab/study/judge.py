@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from igo.analysis import statistics
-from igo.analysis.statistics import LEVEL, Array
-from igo.report import comparison
+from igo.report import comparison, statistics
+from igo.report.statistics import LEVEL, Array
 
 Numbers = dict[str, Any]  # by name, as in results/rows.yaml
 MARGIN = 0.5  # points of test accuracy

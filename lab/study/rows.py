@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy import stats
 
-from igo.analysis.statistics import Array
+from igo.report.statistics import Array
 from lab.study import judge
 from lab.study.judge import Numbers
 from lab.study.records import Run, name_of

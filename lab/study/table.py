@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from igo.analysis.statistics import LEVEL
 from igo.ground.files import write_atomically
 from igo.report.comparison import p_value, signed
+from igo.report.statistics import LEVEL
 from lab.study.judge import interval
 from lab.study.written import ROOT, Row
 

@@ -53,9 +53,9 @@ PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "config": train,
     "sweep_status": _run_of("igo.sweep.status"),
     "sync": _run_of("igo.runs.sync"),
-    "table": _run_of("igo.analysis.table.show"),
+    "table": _run_of("igo.report.show"),
     "report": _run_of("igo.report.program"),
-    "sharpness": _run_of("igo.analysis.sharpness"),
+    "sharpness": _run_of("igo.report.sharpness"),
 }
 COMMANDS = {"train": "config"} | {n.replace("_", "-"): n for n in PROGRAMS if n != "config"}
 

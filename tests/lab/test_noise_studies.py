@@ -16,9 +16,9 @@ from hydra import compose, initialize_config_dir
 from scipy import integrate, special, stats
 from test_noise import linear_gradients
 
-from igo.analysis import statistics
-from igo.analysis.statistics import Estimate
 from igo.ground.errors import UserError
+from igo.report import statistics
+from igo.report.statistics import Estimate
 from lab.noise import lemma, networks, omega, quantities
 from lab.noise.__main__ import SETTINGS
 from lab.noise.program import settings

@@ -15,9 +15,9 @@ from conftest import records
 from recorded import METHODS, VARIANCE, edit, record_runs
 from scipy import stats
 
-from igo.analysis import statistics as ours
 from igo.report import comparison, content, figures, published
 from igo.report import results as runs
+from igo.report import statistics as ours
 from igo.report.families import Family, families
 from igo.report.results import Results
 from igo.runs.find import find

@@ -22,8 +22,8 @@ from omegaconf import OmegaConf
 from PIL import Image
 from recorded import METHODS, edit, record_runs
 
-from igo.analysis.style import MAP
 from igo.report import figures, page, program
+from igo.report.style import MAP
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 FLAGS = (

@@ -18,12 +18,12 @@ from test_checkpoint import Trap
 from test_readers import write_cifar
 from wandb_server import KEY
 
-from igo.analysis.table.table import read_run
 from igo.config.load import ANY, GONE, read_config
 from igo.config.plan import make_plan
 from igo.data import readers
 from igo.data.source import Place
 from igo.ground.errors import UserError
+from igo.report.table import read_run
 from igo.runs.folder import RunFolder
 
 

@@ -211,7 +211,7 @@ def test_the_code_is_the_sources_that_can_change_a_result(
     monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "igo")
     assert provenance.code() == here
     whole = provenance.code(all_rooms=True)
-    with (tmp_path / "igo/analysis/style.py").open("a") as file:
+    with (tmp_path / "igo/report/style.py").open("a") as file:
         file.write("\n")
     assert provenance.code() == here  # no result of a run depends on it
     assert provenance.code(all_rooms=True) != whole

@@ -12,9 +12,8 @@ from forked import Death, forge
 from test_report import methods, only, read
 from trained import prepared, timeless, train
 
-from igo.analysis.table import table
 from igo.config.schema import Config
-from igo.report import figures
+from igo.report import figures, table
 from igo.runs import epoch_line
 from igo.runs.folder import signature
 from igo.train.state import Progress, Training

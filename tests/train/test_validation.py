@@ -141,7 +141,7 @@ def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path,
 
 
 def test_the_table_shows_validation(finished: tuple[Path, str], tmp_path: Path) -> None:
-    from igo.analysis.table import table
+    from igo.report import table
 
     place, _ = finished
     row = table.read_run(run_folder(place))

@@ -1,8 +1,8 @@
-"""The report of many runs: from run folders to figures, their data, and one page.
+"""What is made of many runs: the table, sharpness, and the report with its figures and tests.
 
-``results`` reads the runs, ``families`` finds settings that can be compared, ``comparison`` tests
-them. ``figures`` draws, once, what the page shows and the files hold. ``content`` makes the
-sections with their headlines, ``page`` the HTML, and ``program`` writes the folder.
+``table`` reads run folders, ``results`` adds what a report needs, ``families`` finds settings that
+can be compared, ``comparison`` tests them. ``figures`` draws, once, what the page shows and the
+files hold. ``content`` makes the sections with their headlines, and ``page`` the HTML.
 
-Imports analysis and the packages below it.
+Imports runs and the packages below it.
 """

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from igo.analysis.statistics import LEVEL, least_p
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
 from igo.report.families import Family, families, noise_ratio
 from igo.report.figures import TITLES
 from igo.report.results import Results, Row, commands
+from igo.report.statistics import LEVEL, least_p
 
 MOST_FAMILIES = 4  # of one kind
 MOST_TESTED = 16  # settings compared pair by pair

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from igo.analysis.style import PALETTE, STYLE, Colour
+from igo.report.style import PALETTE, STYLE, Colour
 
 WIDTH, HEIGHT = 8.6, 2.5  # inches, of a figure and of a row of panels
 MOST_BANDS = 4  # lines with a shaded interval in one panel; more shades would hide each other

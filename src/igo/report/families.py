@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from igo.analysis.table.names import (
+from igo.report.names import (
     SCHEDULE,
     delta_is_planned,
     differing,

@@ -11,14 +11,13 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from igo.analysis import statistics
-from igo.analysis.style import DASHES, MAP, PALETTE
-from igo.analysis.table.table import means, statistics_of, with_intervals
-from igo.report import draw, published
+from igo.report import draw, published, statistics
 from igo.report.comparison import in_range, signed
 from igo.report.draw import LOOK, Figure
 from igo.report.families import Family, noise_ratio
 from igo.report.results import SHARPNESS, Results, Row
+from igo.report.style import DASHES, MAP, PALETTE
+from igo.report.table import means, statistics_of, with_intervals
 
 MOST = 12  # settings in one figure; more would look alike
 TITLES = {

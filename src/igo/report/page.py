@@ -14,13 +14,13 @@ import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from igo.analysis.table.names import data_set, why_null
-from igo.analysis.table.table import constants
 from igo.ground.words import counted
 from igo.report import families
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
+from igo.report.names import data_set, why_null
 from igo.report.results import Results, Row
+from igo.report.table import constants
 
 HERE = Path(__file__).parent
 MOST_RUNS, MOST_SETTINGS, MOST_UNCOUNTED, MOST_COMMANDS = 500, 200, 30, 60

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from igo.analysis.table.show import say
 from igo.config.schema import NO_EFFECT
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import output_folder, replace_all
 from igo.ground.words import counted
 from igo.report import content, page
 from igo.report.results import SHARPNESS, Results, read
+from igo.report.show import say
 from igo.runs.find import find, named
 
 PAGE = "index.html"

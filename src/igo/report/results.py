@@ -14,9 +14,9 @@ from typing import Any
 
 import polars as pl
 
-from igo.analysis.table import table
-from igo.analysis.table.names import SCHEDULE
-from igo.analysis.table.table import METRICS, NAME_OF_DATA, effective, means, with_intervals
+from igo.report import table
+from igo.report.names import SCHEDULE
+from igo.report.table import METRICS, NAME_OF_DATA, effective, means, with_intervals
 from igo.runs.folder import read_records, read_status
 
 Row = dict[str, Any]

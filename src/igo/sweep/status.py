@@ -79,9 +79,8 @@ def _show_table(manifest: Manifest, runs_dir: Path, console: Console) -> None:
         missing = "no table: polars is not installed (pip install '.[report]')"
         console.print(missing, markup=False)
         return
-    from igo.analysis.table import table
-    from igo.analysis.table.show import show_summary
-    from igo.report import content, results
+    from igo.report import content, results, table
+    from igo.report.show import show_summary
 
     folder = runs_dir / FOLDER / manifest.name
     folders = [runs_dir / entry.run for entry in manifest.runs]

@@ -24,12 +24,11 @@ from polars.testing import assert_frame_equal
 from recorded import edit, record_runs
 from scipy import stats
 
-from igo.analysis.table import show, table
 from igo.config.plan import make_plan
 from igo.config.rules import CHOICES
 from igo.config.schema import known_settings
 from igo.ground.errors import UserError
-from igo.report import results
+from igo.report import results, show, table
 from igo.runs.find import find
 from igo.runs.folder import RunFolder, digests, read_records
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from igo.analysis import statistics
+from igo.report import statistics
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own imports

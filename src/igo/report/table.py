@@ -13,7 +13,6 @@ from typing import Any, get_args, get_origin
 
 import polars as pl
 
-from igo.analysis.statistics import reach
 from igo.config import schema
 from igo.config.load import record_values
 from igo.config.schema import NO_EFFECT
@@ -21,6 +20,7 @@ from igo.config.settings import Setting
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
 from igo.ground.words import leaves
+from igo.report.statistics import reach
 from igo.runs.folder import check_unchanged, state_of
 
 Row = dict[str, Any]

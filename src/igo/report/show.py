@@ -12,7 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from igo.analysis.table.names import (
+from igo.ground.files import output_folder
+from igo.ground.words import counted
+from igo.report.names import (
     PARAMETERS,
     differing,
     schedule_name,
@@ -21,9 +23,7 @@ from igo.analysis.table.names import (
     telling,
     why_null,
 )
-from igo.analysis.table.table import Row, constants, read_runs, summarise, write
-from igo.ground.files import output_folder
-from igo.ground.words import counted
+from igo.report.table import Row, constants, read_runs, summarise, write
 from igo.runs.find import find, is_run, named
 
 MOST_SETTINGS = 100  # rows shown; all are in summary.csv

@@ -7,11 +7,11 @@ from itertools import chain
 
 import polars as pl
 
-from igo.analysis.table.table import DEFAULTS, FINGERPRINT, Row
 from igo.config import optimizer_rules
 from igo.config.schema import SETTINGS, OptimizerConfig
 from igo.method import methods
 from igo.method.profiles import PROFILES, parameters
+from igo.report.table import DEFAULTS, FINGERPRINT, Row
 
 OF_PROFILES = {
     name: ["p" if parameter == "p" else f"schedule.{parameter}" for parameter in parameters(name)]
