@@ -13,8 +13,8 @@ from conftest import TINY, Program, configure, status
 from test_sweep import status_text
 
 from igo.ground.errors import ConfigError, UserError
-from igo.runs.manifest import find_manifest
 from igo.sweep import slurm, state
+from igo.sweep.manifest import find_manifest
 
 SWEEP = ("-m", *TINY, "hydra/launcher=slurm", "seed=0,1")
 

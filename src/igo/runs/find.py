@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import glob
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from omegaconf import ListConfig
 
-from igo.ground.errors import ConfigError
-from igo.runs.manifest import read_manifest
+from igo.ground.errors import ConfigError, UserError
 
-MANIFEST = "sweep.json"  # in the folder of a sweep, see manifest
+MANIFEST = "sweep.json"  # in the folder of a sweep, see igo.sweep.manifest
 FILES = ("config.yaml", "status.json", "metrics.jsonl", "plan.csv")  # of a run, in part or whole
 NO_RUNS = ("wandb", "sweeps")  # folders in runs_dir that are no run folders
 
@@ -59,12 +59,20 @@ def _runs_of(path: Path) -> list[Path]:
         return [path]
     if (path / MANIFEST).is_file():  # RUNS_DIR/sweeps/NAME names runs that may not be there yet
         named = path if len(path.parents) > 1 and ".." not in path.parts else path.resolve()
-        return [named.parents[1] / entry.run for entry in read_manifest(path / MANIFEST).runs]
+        return [named.parents[1] / run for run in _runs_of_sweep(path / MANIFEST)]
     inside = [
         folder for folder in path.iterdir()
         if folder.is_dir() and folder.name not in NO_RUNS and not folder.name.startswith(".")
     ]  # fmt: skip
     return inside if any(map(is_run, inside)) else [path]
+
+
+def _runs_of_sweep(manifest: Path) -> list[str]:
+    try:
+        content = json.loads(manifest.read_bytes().decode())
+        return [str(entry["run"]) for entry in content["runs"]]
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{manifest} is not the record of a sweep ({error})") from None
 
 
 def is_run(folder: Path) -> bool:

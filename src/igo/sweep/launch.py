@@ -18,10 +18,10 @@ from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.method.ranges import Rule
 from igo.runs.folder import read_status, state_of
-from igo.runs.manifest import Manifest
 from igo.runs.provenance import command
 from igo.runs.same_data import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
+from igo.sweep.manifest import Manifest
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
 
 SLOW = 200  # runs, from which on composing them has a progress bar

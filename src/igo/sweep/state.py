@@ -13,9 +13,9 @@ from typing import Any
 from igo.config.schema import total_epochs
 from igo.ground.errors import UserError
 from igo.runs.folder import read_status
-from igo.runs.manifest import FOLDER, Entry, Manifest, read_manifest
 from igo.runs.provenance import now
 from igo.sweep.jobs import Job, labels
+from igo.sweep.manifest import FOLDER, Entry, Manifest, read_manifest
 
 TIMEOUT = 10  # seconds for squeue to answer
 WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT")

@@ -13,7 +13,7 @@ from igo.config.load import split_off
 from igo.ground.errors import UserError
 from igo.ground.words import counted
 from igo.runs.folder import last_record, read_status
-from igo.runs.manifest import FOLDER, Entry, Manifest, find_manifest
+from igo.sweep.manifest import FOLDER, Entry, Manifest, find_manifest
 from igo.sweep.state import counts, sweep_states, why
 
 SHOWN = 3  # labels of runs that failed with the same error
