@@ -1,9 +1,11 @@
-"""`python -m lab.study COMMAND`: archive SWEEP…, tuning, rows, anneal SWEEP, reproduce [ROW].
+"""`python -m lab.study COMMAND`: archive, tuning, rows, anneal, anew, halved or reproduce.
 
 archive   writes the finished runs of sweeps into results/records
 tuning    writes results/tuning.md from the archive of study_tuning
 rows      writes results/rows.yaml and the tables of README.md and results/README.md
 anneal    adds to the folders of a sweep's runs their accuracy after a common anneal
+anew      adds to them loss and accuracy with BatchNorm's statistics computed anew
+halved    writes the images of results/exchange.md into data
 reproduce runs a row (ROW or ROW SEEDS) again with other seeds and judges it; alone: lists the rows
 """
 
@@ -14,7 +16,7 @@ import sys
 
 COMMANDS = {  # the module with the function of each command
     "archive": "programs", "tuning": "programs", "rows": "programs", "anneal": "programs",
-    "reproduce": "reproduce",
+    "anew": "programs", "halved": "exchange", "reproduce": "reproduce",
 }  # fmt: skip
 
 

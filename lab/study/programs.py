@@ -8,8 +8,8 @@ import torch
 
 from igo.ground.files import write_atomically
 from igo.runs.find import find
+from lab.study import exchange, table, written
 from lab.study import rows as row_numbers
-from lab.study import table, written
 from lab.study import tuning as validation
 from lab.study.anneal import measure
 from lab.study.records import Run, of_archives, of_folders, path_of_archive, write_archive
@@ -51,6 +51,15 @@ def anneal(sweeps: list[str]) -> None:
     torch.set_num_threads(1)
     for name in _of_sweep(sweeps[0]):
         print(f"{name}: {measure(RUNS / name):.2f} %", flush=True)
+
+
+def anew(sweeps: list[str]) -> None:
+    """Measure loss and accuracy with new statistics of BatchNorm for each run of a sweep."""
+    if len(sweeps) != 1:
+        sys.exit("error: name a sweep: anew exchange")
+    torch.set_num_threads(1)
+    for name in _of_sweep(sweeps[0]):
+        print(name, exchange.anew(RUNS / name), flush=True)
 
 
 def _of_sweep(sweep: str) -> dict[str, Run]:
