@@ -11,45 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 from two_ranks import on_ranks
 
 import igo
+from igo.noise.spread import Spread
 
 N, B = 64, 8
-
-
-class Live(TorchDispatchMode):
-    """The most bytes that tensors made under it have at a time, but for the ``known`` ones."""
-
-    def __init__(self, known: list[Tensor]) -> None:
-        super().__init__()
-        self.now = self.peak = 0
-        self._known = weakref.WeakSet(tensor.untyped_storage() for tensor in known)
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: Any) -> None:
-        if storage in self._known:
-            return
-        self._known.add(storage)
-        size = storage.nbytes()
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._freed, size)
-
-    def _freed(self, size: int) -> None:
-        self.now -= size
 
 
 def data(n: int = N) -> TensorDataset:
@@ -80,17 +49,15 @@ def by_hand(batches: list[tuple[Tensor, Tensor]], model: nn.Module, b: int) -> t
     return b * raw * (N - 1) / N, float(rows.mean(0).square().sum()) - raw / k * left
 
 
-@pytest.mark.parametrize("batches", [3, 12])
-def test_memory_is_at_most_three_gradients_whatever_k_is(batches: int) -> None:
-    """One mean, one gradient, and less than one more for pieces, by the tensors that live."""
-    model = nn.Linear(2500, 2000, bias=False)
-    copy = 4 * model.weight.numel()
-    batch = torch.randn(2, 2500), torch.randn(2, 2000)
-    live = Live([model.weight, *batch])
-    with live:
-        igo.measure_noise(model, mse_loss, [batch] * batches, n=100, batches=batches)
-    assert 2 * copy < live.peak < 3 * copy
-    assert live.now < copy / 100  # nothing is left behind
+def test_no_gradient_is_kept() -> None:
+    """So the memory is that of the mean, whatever K is."""
+    spread, kept = Spread([torch.zeros(1000)]), []
+    for _ in range(4):
+        gradient = torch.randn(1000)
+        kept.append(weakref.ref(gradient))
+        spread.add([gradient])
+        del gradient
+    assert [reference() for reference in kept] == [None] * 4
 
 
 def test_torchs_randomness_is_as_before_and_seed_says_what_is_drawn() -> None:
@@ -121,40 +88,74 @@ def test_batches_of_any_form_by_loss_of() -> None:
     variance, square = by_hand(pairs, model, B)
     assert noise.variance == pytest.approx(variance, rel=1e-6)  # its mean is in float64
     assert noise.gradient_square == pytest.approx(square, rel=1e-6)
-    with pytest.raises(ValueError, match=r"batch_size=None.*with loss_of"):
-        igo.measure_noise(model, None, named, n=N, batches=5, loss_of=loss_of)
-    with pytest.raises(ValueError, match=r"give loss .* or loss_of"):
-        igo.measure_noise(model, mse_loss, named, n=N, loss_of=loss_of, batch_size=B)
 
 
-def test_batch_size_that_is_given_scales_c2() -> None:
-    """A batch of 8 rows that are 4 samples of 2 rows each."""
-    model = net()
-    pairs = [(x.double(), y.double()) for x, y in DataLoader(data(), batch_size=B)][:5]
-    noise = igo.measure_noise(model, mse_loss, pairs, n=N, batches=5, batch_size=4)
-    assert noise.batch_size == 4
-    assert noise.variance == pytest.approx(by_hand(pairs, model, 4)[0], rel=1e-6)
+def in_eval_mode() -> nn.Module:
+    return nn.Sequential(nn.Linear(3, 1), nn.Dropout(0.5)).eval()
 
 
-def test_a_loss_that_is_no_finite_mean_is_refused() -> None:
+SUSPECT: dict[str, tuple[Any, Any, Any, str | None]] = {
+    "dropout in eval mode": (in_eval_mode(), mse_loss, loader(), "Dropout and is in eval mode"),
+    "in train mode": (in_eval_mode().train(), mse_loss, loader(), None),
+    "in order": (nn.Linear(3, 1), mse_loss, DataLoader(data(), B), "samples in order"),
+    "a sum": (nn.Linear(3, 1), lambda out, y: (out - y).square().sum(), loader(), "adds up over"),
+    "a mean": (nn.Linear(3, 1), lambda out, y: (out - y).square().mean(), loader(), None),
+    "a mean of weights": (nn.Linear(3, 1), lambda o, y: (y.abs() * (o - y)).sum() / y.abs().sum(),
+                          loader(), None),
+    "of the whole batch": (nn.Linear(3, 1), lambda out, y: (out - y)[:, 0].dot(torch.ones(B)) / B,
+                           loader(), None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SUSPECT)
+def test_a_likely_mistake_is_one_line_of_warning(case: str) -> None:
+    model, loss, batches, words = SUSPECT[case]
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        igo.measure_noise(model, loss, batches, n=N, batches=4)
+    assert len(said) == bool(words)
+    assert all(words in str(line.message) for line in said)
+    assert all(line.filename == __file__ for line in said)
+
+
+WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
+    "twice the size": (mse_loss, {"batch_size": 16}, "^batch_size=16: the loader gives 8 samples$"),
+    "one batch": (mse_loss, {"batches": 1}, "a variance needs 2 or more"),
+    "too few": (mse_loss, {"batches": 9}, "the loader has only 8"),
+    "sum": (nn.MSELoss(reduction="sum"), {}, "reduction='sum'"),
+    "no loss": (None, {}, "give loss .* or loss_of"),
+    "two losses": (mse_loss, {"loss_of": lambda *_: 0}, "give loss .* or loss_of"),
+    "no size": (None, {"loss_of": lambda *_: 0}, "batch_size=None.*with loss_of"),
+    "nan": (lambda out, y: mse_loss(out, y) * float("nan"), {}, "loss of batch 1 is nan"),
+    "not a number": (lambda out, y: (out - y).square(), {}, "(?s)loss of batch 1 .*finite mean"),
+    "a gradient of nan": (lambda out, y: (0 * out).sum().sqrt(), {}, "C² is nan: the loss is fin"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_measured_is_refused_and_the_model_is_as_before(case: str) -> None:
+    loss, changed, message = WRONG[case]
     model = net(torch.float32)
     kept = [torch.ones_like(parameter) for parameter in model.parameters()]
     for parameter, gradient in zip(model.parameters(), kept, strict=True):
         parameter.grad = gradient
-    bad = {
-        "loss of batch 1 is nan": lambda out, y: mse_loss(out, y) * float("nan"),
-        r"(?s)loss of batch 1 is .*finite mean": lambda out, y: (out - y).square().squeeze(1),
-        "C² is nan: the loss is finite, a gradient is not": lambda out, y: (0 * out).sum().sqrt(),
-    }
-    for message, loss in bad.items():
-        with pytest.raises(ValueError, match=message):
-            igo.measure_noise(model, loss, loader(), n=N, batches=3)
-        assert all(
-            parameter.grad is gradient
-            for parameter, gradient in zip(model.parameters(), kept, strict=True)
-        )
-    with pytest.raises(ValueError, match="reduction='sum'"):
-        igo.measure_noise(model, nn.MSELoss(reduction="sum"), loader(), n=N, batches=3)
+    with pytest.raises(ValueError, match=message):
+        igo.measure_noise(model, loss, loader(), **{"n": N, "batches": 3, **changed})
+    for parameter, gradient in zip(model.parameters(), kept, strict=True):
+        assert parameter.grad is gradient
+
+
+def test_other_batches_and_models_are_refused() -> None:
+    ragged = DataLoader(data(12), B, shuffle=True)
+    frozen = net(torch.float32).requires_grad_(requires_grad=False)
+    triples = [(*data()[:B], torch.arange(B))] * 2
+    for model, batches, words in (
+        (net(torch.float32), ragged, "one size"),
+        (net(torch.float32), triples, r"batches of \(inputs, targets\)"),
+        (frozen, loader(), "no parameter requires a gradient"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            igo.measure_noise(model, mse_loss, batches, n=N, batches=2)
 
 
 class Checkpointed(nn.Module):
@@ -203,24 +204,36 @@ def test_the_batches_of_a_training_in_progress_are_refused() -> None:
     assert samples == 2 * N
 
 
-def sharded(rank: int) -> tuple[float, float, bool]:
-    """C² and ‖∇f‖² on FSDP2 shards, each rank with its half of each batch."""
-    from torch.distributed.fsdp import fully_shard
-
-    model = net()
-    fully_shard(model)
+def averaged(rank: int) -> tuple[float, float, Tensor]:
+    """C² and ‖∇f‖² under DDP, each rank with its half of each batch; and what a rank draws."""
+    model = nn.parallel.DistributedDataParallel(net())
     halves = [
         (x[rank::2].double(), y[rank::2].double()) for x, y in DataLoader(data(), batch_size=B)
     ]
     with pytest.raises(ValueError, match=r"batch_size=None.*over all ranks"):
         igo.measure_noise(model, mse_loss, halves, n=N, batches=5)
+    with pytest.raises(ValueError, match="batch_size=4: the loader gives 4 samples on each of 2"):
+        igo.measure_noise(model, mse_loss, halves, n=N, batches=5, batch_size=B // 2)
     noise = igo.measure_noise(model, mse_loss, halves, n=N, batches=5, batch_size=B)
-    return noise.variance, noise.gradient_square, all(p.grad is None for p in model.parameters())
+    seen: list[Tensor] = []
+
+    def loss_of(model: nn.Module, batch: Any) -> Tensor:
+        seen.append(batch[0])
+        return model(batch[0].double()).square().mean()
+
+    for seed in (0, 0, None):
+        igo.measure_noise(
+            model, None, loader(), n=N, batches=2, loss_of=loss_of, batch_size=2 * B, seed=seed
+        )
+    return noise.variance, noise.gradient_square, torch.stack(seen)
 
 
-def test_fsdp2_shards_are_summed_over_ranks(tmp_path: Path) -> None:
+def test_ranks_are_averaged_and_draw_different_batches_whatever_the_seed(tmp_path: Path) -> None:
     pairs = [(x.double(), y.double()) for x, y in DataLoader(data(), batch_size=B)][:5]
     wanted = by_hand(pairs, net(), B)
-    for variance, square, clean in on_ranks(sharded, tmp_path):
-        assert clean
+    first, second = on_ranks(averaged, tmp_path)
+    for variance, square, seen in (first, second):
         assert (variance, square) == pytest.approx(wanted, rel=1e-6)
+        assert torch.equal(seen[:2], seen[2:4])  # the same seed twice
+    for mine, others in zip(first[2], second[2], strict=True):
+        assert not torch.equal(mine, others)

@@ -13,6 +13,7 @@ from collections.abc import Sized
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -29,11 +30,9 @@ class Loader(DataLoader[Any]):
     batch_sampler: BatchSampler
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's state."""
         return self.batch_sampler.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Load the sampler's state."""
         self.batch_sampler.load_state_dict(state)
 
 
@@ -42,25 +41,21 @@ class Graduated(Callback):
 
     ``eta_m`` and ``b_m`` are logged, as applied. Return the plain mean loss: if processes have
     unequal shares of a batch, the callback weights their gradients so that the average is the whole
-    batch's gradient.
+    batch's gradient. ``batches`` is the sampler, ``update`` the newest update.
 
     Args:
         plan: what ``igo.plan`` returns.
         data: the training data, of the plan's n samples.
         seed: of the permutations.
 
-    Attributes:
-        batches: the sampler.
-        update: the newest update, None before the first.
-
     Raises:
         PlanError: the data set does not have the plan's n samples.
+        UserError: at ``fit``, if the trainer accumulates gradients or outlasts the plan.
     """
 
     def __init__(self, plan: Plan, data: Sized, seed: int = 0) -> None:
         self.batches, self._data = BatchSampler(plan, data, seed=seed), data
         self.update: Update | None = None
-        self._schedule: Schedule | None = None
 
     def loader(self, **settings: Any) -> Loader:
         """The training loader; ``settings`` are those of a DataLoader."""
@@ -68,27 +63,20 @@ class Graduated(Callback):
         return Loader(self._data, batch_sampler=self.batches, **settings)  # type: ignore[arg-type]
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse a trainer that changes the batches or outlasts the plan.
-
-        Raises:
-            UserError: it accumulates gradients, or has more epochs than the plan.
-        """
-        if trainer.accumulate_grad_batches != 1:
+        changing = any(isinstance(c, GradientAccumulationScheduler) for c in trainer.callbacks)
+        if changing or trainer.accumulate_grad_batches != 1:
             raise UserError("accumulate_grad_batches must be 1: the plan sets the batch sizes")
-        plan = self.batches.plan
-        if trainer.max_epochs is None or not 0 <= trainer.max_epochs <= plan.epochs:
-            raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {plan.epochs}")
+        epochs = self.batches.plan.epochs
+        if trainer.max_epochs is None or not 0 <= trainer.max_epochs <= epochs:
+            raise UserError(f"max_epochs={trainer.max_epochs}: the plan has {epochs}")
         trainer.reload_dataloaders_every_n_epochs = 1
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the schedule for the trainer's optimizers."""
         self._schedule = Schedule(trainer.optimizers, self.batches)
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Set η and count the update."""
-        assert self._schedule is not None
         self.update = self._schedule.step()
         values = {"eta_m": self._schedule.learning_rate, "b_m": float(self.update.batch_size)}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=self.update.own)
@@ -96,16 +84,13 @@ class Graduated(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """Weight the gradient by this process's share of the batch; the loss does not change."""
         assert self.update is not None
-        weight = self.update.weight
+        weight = self.update.weight  # of this process's share
         if weight != 1:
             loss.register_hook(lambda gradient: gradient * weight)
 
     def state_dict(self) -> dict[str, Any]:
-        """The sampler's state."""
         return self.batches.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the sampler's state."""
         self.batches.load_state_dict(state_dict)

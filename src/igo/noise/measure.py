@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+from torch.utils.data import SequentialSampler
 
 from igo.ground.errors import UserError
-from igo.ground.seeds import generator
+from igo.ground.seeds import derive_seed, generator
 from igo.noise.noise import Noise
 from igo.noise.spread import Spread
 
@@ -48,8 +51,11 @@ def measure_noise(
     >>> noise.variance > 0 and noise.interval[0] < noise.variance < noise.interval[1]
     True
 
+    A likely mistake is one line of warning: Dropout in eval mode, a loader in order, a loss that is
+    a sum.
+
     Args:
-        network: in the mode that it is trained in.
+        network: in the mode that it is trained in; not sharded over ranks (FSDP, tensor parallel).
         loss: mean loss of a batch, e.g. ``torch.nn.functional.cross_entropy``; not the sum.
         loader: shuffled batches of one size, as of a DataLoader with ``drop_last``. With ``loss``
             each is (inputs, targets), whose first dimension is the batch.
@@ -58,31 +64,43 @@ def measure_noise(
         sampling: how the loader draws: ``disjoint`` (an epoch without replacement),
             ``independent`` (each batch without replacement) or ``with_replacement``.
         loss_of: instead of ``loss``, the mean loss of (model, batch), for batches of any form.
-        batch_size: b, samples of a batch; needed with ``loss_of``, and if the model averages
-            gradients over ranks (DDP, FSDP2). There each rank measures with its own batches, and
-            b counts the samples of all ranks.
+        batch_size: b, samples of a batch; needed with ``loss_of``, and under
+            DistributedDataParallel, where it counts the samples of all ranks and each rank draws
+            its own.
         seed: of the random numbers of the measurement (the loader's shuffle, dropout); by default
-            they start from torch's random state, so two calls in a row draw the same.
+            they start from torch's random state, so two calls in a row draw the same. Ranks of
+            DistributedDataParallel draw others.
 
     Raises:
-        ValueError: too few batches, batches of different sizes, an unknown sampling, a loss that
-            is not one finite number (a sum in place of a mean is not noticed), a parameter that
-            gets no gradient.
+        ValueError: too few batches, batches of different sizes or of another size than
+            ``batch_size``, an unknown sampling, a loss that is not one finite number, a parameter
+            that gets no gradient.
     """
-    mean_loss = _mean_loss(loss, loss_of)
     if batches < 2:
         raise ValueError(f"batches={batches}: a variance needs 2 or more")
-    _check_measurable(network, loss, loader, batch_size, explicit=loss_of is not None)
+    if (loss is None) == (loss_of is None):
+        raise ValueError("give loss (of outputs and targets) or loss_of (of model and batch)")
+    ddp = isinstance(network, nn.parallel.DistributedDataParallel)
+    group: Any = network.process_group if ddp else None
+    ranks = group.size() if group else 1
+    _check_measurable(network, loss, loader, batch_size, ranks)
     named = {name: p for name, p in network.named_parameters() if p.requires_grad}
-    spread, sizes = Spread(named.values()), set()
+    spread, sizes = Spread(named.values()), set[int]()
     with untouched(network, seed):
+        if group:  # each rank draws batches and dropout of its own
+            start = int(torch.randint(2**62, ()))
+            torch.manual_seed(derive_seed(start, "rank", group.rank()))
         for number, batch in enumerate(itertools.islice(loader, batches), start=1):
-            sizes.add(_size(batch) if batch_size is None else batch_size)
-            if len(sizes) > 1:
-                raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
             for parameter in named.values():
                 parameter.grad = None
-            value = mean_loss(network, batch)
+            if loss_of is not None:
+                value = loss_of(network, batch)
+            else:
+                assert loss is not None
+                value = _loss_of_pair(network, loss, batch, first=number == 1)
+            sizes.add(_size(batch, batch_size, ranks, loss_of is None))
+            if len(sizes) > 1:
+                raise ValueError(f"batches of {sorted(sizes)} samples: they must be of one size")
             if value.ndim or not math.isfinite(value.item()):
                 raise ValueError(f"the loss of batch {number} is {value}: it must be a finite mean")
             value.backward()
@@ -101,29 +119,21 @@ def measure_noise(
     return measured
 
 
-def _mean_loss(
-    loss: Loss | None, loss_of: Callable[[nn.Module, Any], Tensor] | None
-) -> Callable[[nn.Module, Any], Tensor]:
-    if loss_of is not None and loss is None:
-        return loss_of
-    if loss is None or loss_of is not None:
-        raise ValueError("give loss (of outputs and targets) or loss_of (of model and batch)")
-    return lambda network, batch: loss(network(batch[0]), batch[1])
-
-
 def _check_measurable(
-    network: nn.Module, loss: Any, loader: Any, batch_size: int | None, *, explicit: bool
+    network: nn.Module, loss: Any, loader: Any, batch_size: int | None, ranks: int
 ) -> None:
-    """Refuse what would give a wrong C² without an error."""
+    """Refuse what would give a wrong C² without an error, and warn of what may."""
     if getattr(loss, "reduction", "mean") != "mean":
         raise ValueError(f"loss has reduction={loss.reduction!r}: C² needs the mean of a batch")
-    averaged = isinstance(network, nn.parallel.DistributedDataParallel) or any(
-        hasattr(p, "device_mesh") for p in network.parameters()
-    )
-    if batch_size is None and (explicit or averaged):
-        why = "over all ranks, whose gradients are averaged" if averaged else "with loss_of"
+    parameters = list(network.parameters())
+    if any(hasattr(p, "device_mesh") for p in parameters):
+        raise ValueError("parameters are sharded over ranks: measure the whole model")
+    if not any(p.requires_grad for p in parameters):
+        raise ValueError("no parameter requires a gradient")
+    if batch_size is None and (loss is None or ranks > 1):
+        why = "over all ranks, whose gradients are averaged" if ranks > 1 else "with loss_of"
         raise ValueError(f"batch_size=None: give the size of a batch, {why}")
-    if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in network.parameters()):
+    if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in parameters):
         raise ValueError("a parameter has a post_accumulate_grad hook: backward would train it")
     sampler = getattr(loader, "batch_sampler", None)
     if getattr(sampler, "updates", 0) and not getattr(sampler, "done", True):  # igo.BatchSampler
@@ -131,14 +141,50 @@ def _check_measurable(
             "loader gives the batches of a training in progress, which this would disturb: measure"
             " with another loader, e.g. DataLoader(data, b, shuffle=True, drop_last=True)"
         )
+    if isinstance(getattr(sampler, "sampler", None), SequentialSampler):
+        _warn("the loader gives the samples in order: C² needs shuffled ones, shuffle=True")
+    if not network.training and any(isinstance(m, _DropoutNd) for m in network.modules()):
+        _warn("the model has Dropout and is in eval mode: measure it as it trains, model.train()")
 
 
-def _size(batch: Any) -> int:
+def _warn(text: str) -> None:
+    warnings.warn(f"measure_noise: {text}", stacklevel=4)
+
+
+def _loss_of_pair(network: nn.Module, loss: Loss, batch: Any, *, first: bool) -> Tensor:
+    """The loss of (inputs, targets); at the first batch a sum of losses is warned of.
+
+    The losses of its two halves add up to a sum, and to twice a mean.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ValueError("loss needs batches of (inputs, targets); for others give loss_of")
     inputs, targets = batch
-    tensors = isinstance(inputs, Tensor) and isinstance(targets, Tensor) and targets.ndim
-    if tensors and len(inputs) == len(targets):
-        return len(targets)
-    raise ValueError("batch_size=None: give the size of a batch, which this loader does not say")
+    outputs = network(inputs)
+    value: Tensor = loss(outputs, targets)
+    if first and isinstance(outputs, Tensor) and outputs.ndim and len(outputs) > 1:
+        half = len(outputs) // 2
+        with torch.no_grad(), suppress(Exception):  # a loss may need the whole batch
+            halves = loss(outputs[:half], targets[:half]) + loss(outputs[half:], targets[half:])
+            if (halves - value).abs() < 1e-3 * value.abs():
+                _warn("the loss adds up over a batch's samples: C² needs their mean")
+    return value
+
+
+def _size(batch: Any, batch_size: int | None, ranks: int, pair: bool) -> int:
+    """b, as given or as the batch has it; on several ranks a batch is one rank's share of b."""
+    seen = None
+    if pair and all(isinstance(part, Tensor) and part.ndim for part in batch):
+        inputs, targets = batch
+        seen = len(targets) if len(inputs) == len(targets) else None
+    size = batch_size or seen
+    if size is None:
+        raise ValueError(
+            "batch_size=None: give the size of a batch, which this loader does not say"
+        )
+    if seen not in (None, size // ranks, -(-size // ranks)):
+        each = f" on each of {ranks} ranks" if ranks > 1 else ""
+        raise ValueError(f"batch_size={size}: the loader gives {seen} samples{each}")
+    return size
 
 
 def draw(sampling: str, *, n: int, batch_size: int, batches: int, seed: int) -> list[Tensor]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from igo.noise.noise import LEAST_FOR_INTERVAL, Noise, around
-from igo.noise.spread import product
 
 
 class NoiseMeter:
@@ -94,7 +93,7 @@ class NoiseMeter:
         if earlier:
             total = earlier + samples
             change = [g / total - b / earlier for g, b in zip(gradients, self._before, strict=True)]
-            self._scatter.append(product(change, change) * (total * earlier / samples))
+            self._scatter.append(_product(change, change) * (total * earlier / samples))
         self._before = [gradient.clone() for gradient in gradients]
 
     def update(self, scale: float = 1.0) -> None:
@@ -108,7 +107,7 @@ class NoiseMeter:
         if len(self._sizes) > 1:
             total, parts = sum(self._sizes), len(self._sizes)
             c2 = float(torch.stack(self._scatter).sum()) * total**2 / (parts - 1)
-            square = float(product(self._before, self._before))
+            square = float(_product(self._before, self._before))
             self._take(c2 / scale**2, square / scale**2, total, parts)
         self._begin()
 
@@ -136,3 +135,9 @@ class NoiseMeter:
             factor = decay**2 if name == "weights_square" else decay
             self._sums[name] = self._sums[name] * factor + weight * term
         self._size = samples / parts
+
+
+def _product(a: Sequence[Tensor], b: Sequence[Tensor]) -> Tensor:
+    """a · b over parameters, in float64."""
+    products = [(x.double() * y.double()).sum() for x, y in zip(a, b, strict=True)]
+    return torch.stack([product.to(products[0].device) for product in products]).sum()

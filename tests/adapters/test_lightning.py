@@ -1,0 +1,268 @@
+"""A loop of one's own and Lightning train exactly the plan's batches at the plan's rates.
+
+60 samples in four epochs: η falls and b rises after the second one.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import socket
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+import igo
+from igo.ground.errors import UserError
+from igo.method.plan import Plan
+
+N, EPOCHS, RATE, RANKS = 60, 4, 0.1, 2
+STOP = 20  # updates: four into the third epoch, where b and η are others
+PATIENCE = 600  # seconds
+DATA: Any = torch.arange(float(N), dtype=torch.float64).unsqueeze(1)  # sample i is the number i
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train. ``stop``: save a checkpoint after that many updates, and go no further."""
+
+    folder: Path
+    workers: int = 0
+    stop: int | None = None
+    resume: bool = False
+    gamma: float = 0.5
+
+    @property
+    def plan(self) -> Plan:
+        return igo.plan(
+            "step", n=N, epochs=EPOCHS, stages=2, learning_rate=RATE, batch_size=8,
+            gamma=self.gamma, split=0.5,
+        )  # fmt: skip
+
+
+class Row(NamedTuple):
+    """An update: the samples that it saw here, the batch size that was logged, the rate it had."""
+
+    samples: list[int]
+    logged: float
+    rate: float
+
+
+@dataclass
+class Ran:
+    """What was trained."""
+
+    rows: list[Row] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+
+    def add(self, samples: Tensor, logged: float, rate: float) -> None:
+        self.rows.append(Row(sorted(samples.flatten().int().tolist()), float(logged), float(rate)))
+
+
+def network() -> nn.Module:
+    model = nn.Linear(1, 1).double()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.5)
+    return model
+
+
+def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
+    return model(batch / 100).square().mean()
+
+
+def ranks() -> int:
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def plain(job: Job) -> Ran:
+    """The five lines."""
+    model = inner = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=RATE)
+    if ranks() > 1:
+        torch.distributed.init_process_group("gloo")
+        model = DistributedDataParallel(model)
+    batches = igo.BatchSampler(job.plan, DATA, seed=0)
+    loader = DataLoader(
+        DATA, batch_sampler=batches, num_workers=job.workers, persistent_workers=job.workers > 0
+    )
+    schedule = igo.Schedule(optimizer, batches)
+    kept = job.folder / "plain.pt"
+    if job.resume:
+        saved = torch.load(kept, weights_only=True)
+        optimizer.load_state_dict(saved["optimizer"])
+        batches.load_state_dict(saved["batches"])
+    ran = Ran()
+    for _ in batches.epochs():
+        for batch in loader:
+            update = schedule.step()
+            optimizer.zero_grad()
+            (loss_of(model, batch) * update.weight).backward()
+            optimizer.step()
+            ran.add(batch, update.batch_size, optimizer.param_groups[0]["lr"])
+            if update.number == job.stop:
+                state = {"optimizer": optimizer.state_dict(), "batches": batches.state_dict()}
+                torch.save(state, kept)
+                return ran
+    ran.weights = [parameter.item() for parameter in inner.parameters()]
+    return ran
+
+
+class Killed(Exception):
+    """The process ends here, as far as the training loop can tell."""
+
+
+def lightning(job: Job, **settings: Any) -> Ran:
+    """The callback and its loader; ``settings`` of the trainer."""
+    from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+    from lightning.pytorch.callbacks import ModelCheckpoint
+
+    from igo.adapters.lightning import Graduated
+
+    ran = Ran()
+    graduated = Graduated(job.plan, DATA, seed=0)
+
+    class Data(LightningDataModule):
+        def train_dataloader(self) -> DataLoader[Any]:
+            return graduated.loader(num_workers=job.workers, persistent_workers=True)
+
+    class Module(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network()
+
+        def training_step(self, batch: Tensor) -> Tensor:
+            return loss_of(self.network, batch)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=RATE)
+
+    class Recorder(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            if job.stop is not None and not job.resume and len(ran.rows) == job.stop:
+                raise Killed
+
+        def on_train_batch_end(
+            self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Tensor, index: int
+        ) -> None:
+            metrics, group = trainer.callback_metrics, trainer.optimizers[0].param_groups[0]
+            assert float(metrics["eta_m"]) == pytest.approx(group["lr"], rel=1e-6)
+            ran.add(batch, float(metrics["b_m"]), group["lr"])
+
+    saving = ModelCheckpoint(job.folder, filename="c", every_n_train_steps=job.stop or 10**6)
+    given = {"max_epochs": EPOCHS, "callbacks": [], **settings}
+    given["callbacks"] = [graduated, saving, Recorder(), *given["callbacks"]]
+    trainer = Trainer(
+        accelerator="cpu", devices=ranks(), strategy="ddp" if ranks() > 1 else "auto",
+        use_distributed_sampler=False, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, default_root_dir=job.folder, **given,
+    )  # fmt: skip
+    module: Any = Module()
+    data = {"datamodule": Data()} if job.workers else {"train_dataloaders": graduated.loader()}
+    try:
+        trainer.fit(module, **data, ckpt_path=str(job.folder / "c.ckpt") if job.resume else None)
+    except Killed:
+        return ran
+    ran.weights = [parameter.item() for parameter in module.parameters()]
+    return ran
+
+
+Way = Callable[[Job], Ran]
+WAYS = [plain, pytest.param(lightning, marks=pytest.mark.examples)]
+pytestmark = pytest.mark.filterwarnings("ignore")  # theirs, and of the workers
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> Way:
+    warnings.simplefilter("ignore")
+    if request.param is lightning:
+        pytest.importorskip("lightning")
+    return request.param
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+@pytest.mark.parametrize("workers", [0, 4])
+def test_batches_and_rates_are_the_plans(way: Way, workers: int, tmp_path: Path) -> None:
+    """With workers that fetch ahead, too: n is no multiple of b, and both change at one update."""
+    job = Job(tmp_path, workers=workers)
+    rows, stages = way(job).rows, job.plan.stages
+    assert len({stage.b_m for stage in stages}) == len({stage.eta_m for stage in stages}) == 2
+    planned = [stage for stage in stages for _ in range(stage.updates)]
+    for row, stage in zip(rows, planned, strict=True):
+        assert row.logged == len(row.samples)
+        assert abs(len(row.samples) - N / stage.batches) < 1
+        assert row.rate == pytest.approx(stage.eta_m, rel=1e-12)
+    seen = [sample for row in rows for sample in row.samples]
+    for start in range(0, EPOCHS * N, N):
+        assert sorted(seen[start : start + N]) == list(range(N))
+
+
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_a_killed_training_goes_on_with_the_very_next_sample(way: Way, tmp_path: Path) -> None:
+    """And a checkpoint of another schedule is refused."""
+    whole = way(Job(tmp_path, workers=2)).rows
+    killed = Job(tmp_path, workers=2, stop=STOP)
+    before = way(killed).rows
+    with pytest.raises(igo.PlanError, match="the checkpoint is of a plan with"):
+        way(replace(killed, resume=True, gamma=0.25))
+    after = way(replace(killed, resume=True)).rows
+    assert len(before) == STOP
+    assert before + after == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS, indirect=True)
+def test_two_ranks_train_as_one_process(way: Way, tmp_path: Path) -> None:
+    """Shares are unequal in batches of 7: 4 and 3 samples, whose plain mean losses DDP averages."""
+    alone = way(Job(tmp_path))
+    shares = on_ranks(way, Job(tmp_path))
+    for whole, *parts in zip(alone.rows, *(share.rows for share in shares), strict=True):
+        assert sorted(sample for part in parts for sample in part.samples) == whole.samples
+        assert {part.rate for part in parts} == {whole.rate}
+    for share in shares:
+        assert share.weights == pytest.approx(alone.weights, rel=1e-12)
+
+
+def on_ranks(way: Way, job: Job) -> list[Ran]:
+    """Train in two forked processes, with the environment that torchrun gives; what each saw."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    context = multiprocessing.get_context("fork")  # the libraries are imported already
+    started = [context.Process(target=_rank, args=(way, job, r, port)) for r in range(RANKS)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(PATIENCE)
+        process.kill()
+    return [pickle.loads((job.folder / f"{rank}.pkl").read_bytes()) for rank in range(RANKS)]
+
+
+def _rank(way: Way, job: Job, rank: int, port: int) -> None:
+    os.environ.update(
+        RANK=str(rank), LOCAL_RANK=str(rank), GROUP_RANK="0", WORLD_SIZE=str(RANKS),
+        LOCAL_WORLD_SIZE=str(RANKS), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port),
+        TORCHELASTIC_RUN_ID="ways",
+    )  # fmt: skip
+    (job.folder / f"{rank}.pkl").write_bytes(pickle.dumps(way(job)))
+
+
+@pytest.mark.examples
+def test_a_trainer_that_would_change_the_plan_is_refused(tmp_path: Path) -> None:
+    callbacks = pytest.importorskip("lightning.pytorch.callbacks")
+    changing = callbacks.GradientAccumulationScheduler({2: 2})
+    for settings, name in (
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches"),
+        ({"callbacks": [changing]}, "accumulate_grad_batches"),
+        ({"max_epochs": EPOCHS + 1}, "max_epochs=5"),
+        ({"max_epochs": -1, "max_steps": 10**6}, "max_epochs=-1"),  # it would never end
+    ):
+        with pytest.raises(UserError, match=f"{name}.* the plan"):
+            lightning(Job(tmp_path), **settings)
