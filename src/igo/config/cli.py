@@ -23,10 +23,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from igo.config import hints
-from igo.config.help import group_names, help_text, option_files, options_with, setting_names
+from igo.config.help import group_names, help_text, options, options_with, setting_names
 from igo.config.load import explain
 from igo.ground.cores import without_omp_dynamic
-from igo.ground.errors import ConfigError, UserError
+from igo.ground.errors import ConfigError, UserError, first_line
 from igo.ground.paths import CONF
 from igo.ground.ranks import Ranks, have_met
 
@@ -34,7 +34,6 @@ EXIT_USER_ERROR = 2
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
 FLAGS = {"-m", "--multirun", "-c", "--cfg", "--resolve", "-cd", "--config-dir", "-i", "--info",
          "-sc", "--shell-completion", "--hydra-help", "--version"}  # fmt: skip
-SHORTEST_HINTED, MOST_HINTS = 4, 3  # letters of a name that gets hints; the most hints shown
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.ENAMETOOLONG)
 FLAGS_WITH_VALUE = {"-c", "--cfg", "-cd", "--config-dir", "-i", "--info"}
 
@@ -49,9 +48,12 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     _end_at_control_c()
     _write_anywhere()
     without_omp_dynamic()
-    if {"--help", "-h"} & set(sys.argv[1:]):
+    if topics := [word for word in sys.argv[1:] if word.split("=")[0] in ("--help", "-h")]:
+        topic = topics[0].partition("=")[2]
+        if topic not in ("", "all", *group_names()):
+            fail(f"--help={topic}: {hints.choice('--help', topic, ['all', *group_names()])}")
         width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
-        return print_help(help_text(_program(), config, width))
+        return print_help(help_text(_program(), config, topic, width))
     sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach the lines below
     raised: list[Exception] = []  # by the program; the other ranks know of it
@@ -94,10 +96,10 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         _fail_if_disk(error)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         fail(_composition_error(error, config), composing=error not in raised)
-    except ValueError as error:
-        if error in raised or not (no_option := _wrong_option()):
+    except ValueError as error:  # Hydra's own, as for dataset=null
+        if error in raised:
             raise
-        fail(no_option, composing=True)
+        fail(first_line(error), composing=True)
 
 
 def _write_anywhere() -> None:
@@ -190,48 +192,34 @@ def _fail_if_disk(error: OSError) -> NoReturn:
     fail(f"{error.filename or 'output'} cannot be written ({error.strerror})")
 
 
-def _wrong_option() -> str:
-    """The error for ``dataset=null``, ``dataset=5`` and the like, which Hydra cannot compose."""
-    for argument in sys.argv[1:]:
-        group, _, option = argument.partition("=")
-        options = [path.stem for path in option_files(group)]
-        for chosen in option.split(",") if options else ():
-            if chosen not in options:
-                return str(ConfigError(group, chosen, f"it must be one of {', '.join(options)}"))
-    return ""
-
-
 def _missing_config(error: MissingConfigException) -> str:
+    """The error for an option that a group does not have."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
-    options = error.options or []
-    if not options:
-        return f"{str(error).splitlines()[0]}. The groups are {', '.join(group_names())}."
-    near = [option for option in options if len(name) >= SHORTEST_HINTED and name in option]
-    near += [f"{g}={name}" for g in group_names() if (CONF / g / f"{name}.yaml").is_file()]
-    hint = hints.choice(group, name, options)
-    if 0 < len(near) <= MOST_HINTS and group not in ("model", "optimizer"):  # timm has more names
-        hint = f". Did you mean {' or '.join(map(repr, near))}?"
-    return str(ConfigError(group, name, f"it must be one of {', '.join(options)}{hint}"))
+    if not error.options:
+        return f"{first_line(error)}. The groups are {', '.join(group_names())}."
+    elsewhere = [f"{g}={name}" for g in group_names() if name in {f.stem for f in options(g)}]
+    hint = f" Did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
+    return str(ConfigError(group, name, hints.choice(group, name, error.options) + hint))
 
 
 def _composition_error(error: Exception, config: Path) -> str:
     text = str(error)
-    unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^']+)'", text)
+    unknown = re.search(r"Could not (?:override|append|delete)[^']*'([^'=]+)", text)
     if unknown:
-        return _unknown_setting(unknown[1].split("=")[0], config)
-    ambiguous = re.search(r"Ambiguous value for argument '([^=']+)=([^']*)'", text)
+        return _unknown_setting(unknown[1], config)
+    ambiguous = re.search(r"Ambiguous value for argument '([^=]+)=([^']*)'", text)
     if ambiguous:
         name, value = ambiguous.groups()
-        return str(ConfigError(name, value, hints.several(name, value)))
+        allowed = "these are several values: add -m for a run of each"
+        return str(ConfigError(name, value, f"{allowed}; a list is written [{value}]"))
     if isinstance(error, OmegaConfBaseException):
         return str(explain(error))
     if isinstance(error, yaml.YAMLError):
         return _yaml_error(error)
-    cause = error.__cause__
-    first = text.splitlines()[0]
+    first = first_line(error)
     if "parsing override" in first:
         return f"{first}; settings are written NAME=VALUE, special characters quoted"
-    return f"{first} ({str(cause).splitlines()[0]})" if cause and str(cause) else first
+    return f"{first} ({first_line(error.__cause__)})" if error.__cause__ else first
 
 
 def _yaml_error(error: yaml.YAMLError) -> str:
@@ -244,11 +232,10 @@ def _yaml_error(error: yaml.YAMLError) -> str:
 
 def _unknown_setting(name: str, config: Path) -> str:
     """The error for a setting that the program, or the chosen option, does not have."""
-    groups = group_names()
-    known = setting_names(config) + groups
-    elsewhere = options_with(name)
-    if name in known and elsewhere:
+    known = setting_names(config)
+    if name in known and (elsewhere := options_with(name)):
         return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
-    if name in groups:
+    if name in group_names():
         return f"{name} is a group of settings: choose one of its options"
-    return f"there is no setting '{name}'.{hints.setting(name, known)} (--help lists all)"
+    hint = hints.setting(name, [*known, *group_names()])
+    return f"there is no setting '{name}'.{hint} (see --help)"

@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import (
-    ConfigKeyError,
-    InterpolationResolutionError,
-    OmegaConfBaseException,
-)
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from igo.config import hints, rules
 from igo.config.schema import Config, known_settings
 from igo.config.settings import settings_of, value_of
 from igo.data import facts, readers
 from igo.data.source import Place
-from igo.ground.errors import ConfigError, UserError
-from igo.ground.words import leaves
+from igo.ground.errors import ConfigError, UserError, first_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -56,13 +51,12 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         allowed = "it continues one run with its own configuration; leave -m out"
         raise ConfigError("run", composed["run"], allowed)
     try:
-        values = OmegaConf.to_container(composed, resolve=True)
-        _check_plain(values)
-        values.pop("run", None)  # type: ignore[union-attr, call-arg, arg-type]
+        values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+        values.pop("run", None)
         _find_facts(values)
         config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
     except OmegaConfBaseException as error:
-        raise explain(error, composed) from None
+        raise explain(error) from None
     if not isinstance(config, Config):
         raise TypeError(f"a Config was expected, not {type(config)}")
     rules.check_values(config)
@@ -96,15 +90,6 @@ def _is_size(value: object) -> bool:
     return isinstance(value, int) and value > 0
 
 
-def _check_plain(values: object) -> None:
-    """Check that no value is missing, and that whole numbers fit in the 64 bits of a tensor."""
-    for name, value in leaves(values):
-        if isinstance(value, int) and abs(value) >= 2**63:
-            raise ConfigError(name, f"a number of {value.bit_length()} bits", "it is too large")
-        if value == "???":
-            raise ConfigError(name, value, "it needs a value")
-
-
 def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, DictConfig]:
     """Type and check the settings that are fields of ``kind``; return them and the rest."""
     names = {field.name for field in fields(kind)}
@@ -112,7 +97,7 @@ def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, Dic
         typed = OmegaConf.merge(OmegaConf.structured(kind), {n: composed[n] for n in names})
         settings: Settings = OmegaConf.to_object(typed)  # type: ignore[assignment]
     except OmegaConfBaseException as error:
-        raise explain(error, composed) from None
+        raise explain(error) from None
     for name, setting in settings_of(kind):
         rules.check(name, value_of(settings, name), setting.notes)
     rest = [str(name) for name in composed if name not in names]
@@ -155,32 +140,11 @@ def record_values(text: str) -> Any:
     return values
 
 
-# A part of OmegaConf's error about a value, and the words for a person.
-WORDS = {
-    "could not be converted to Integer": "it must be a whole number",
-    "Union[int, str": "it must be a whole number or auto",
-    "could not be converted to Float": "it must be a number",
-    "is not a valid bool": "it must be true or false",
-    "to string": "it must be text",
-    "not a ListConfig": "it must be a list, such as [16] or [16,64]",
-    "value 'None'": "it needs a value",
-    "not Optional": "it needs a value",
-    "missing mandatory value": "it needs a value",
-}
-
-
-def explain(error: OmegaConfBaseException, composed: DictConfig | None = None) -> UserError:
+def explain(error: OmegaConfBaseException) -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value."""
-    name, reason = error.full_key or "", str(error).splitlines()[0]
+    name = error.full_key or ""
     if isinstance(error, ConfigKeyError):
         return UserError(f"there is no setting '{name}'.{hints.setting(name, known_settings())}")
-    if isinstance(error, InterpolationResolutionError) or composed is None:
-        reason = reason.partition("Error raised while resolving interpolation: ")[2] or reason
-        return UserError(f"{name}: {reason}" if name else reason)
-    value = OmegaConf.select(composed, name, throw_on_missing=False)
-    if name in rules.CHOICES:
-        return ConfigError(name, value, f"it must be one of {', '.join(rules.CHOICES[name])}")
-    for part, allowed in WORDS.items():
-        if part in reason:
-            return ConfigError(name, value, allowed)
-    return UserError(f"{name}: {reason}")
+    reason = first_line(error)
+    reason = reason.partition("Error raised while resolving interpolation: ")[2] or reason
+    return UserError(f"{name}: {reason}" if name else reason)

@@ -47,8 +47,7 @@ def check(setting: str, value: Any, notes: Declared) -> None:
     if value is None or (setting, value) in WORDS:
         return
     if notes.choices and word not in notes.choices:
-        hint = hints.choice(setting, str(word), notes.choices)
-        raise ConfigError(setting, word, f"it must be one of {', '.join(notes.choices)}{hint}")
+        raise ConfigError(setting, word, hints.choice(setting, str(word), notes.choices))
     if notes.rule:
         holds, allowed = notes.rule
         if not isinstance(value, (int, float)) or not math.isfinite(value) or not holds(value):
@@ -213,10 +212,8 @@ def _check_model_fits_data(config: Config) -> None:
             allowed = "imagenet has random resized crops and flips instead; it must be 0"
             raise ConfigError(f"dataset.augment.{part}", value, allowed)
     if not model.timm and model.name not in MODEL_PARTS:
-        raise ConfigError(
-            "model.name", model.name, f"it must be one of {', '.join(MODEL_PARTS)}"
-            f"{hints.choice('model.name', model.name, MODEL_PARTS)}"
-        )  # fmt: skip
+        allowed = hints.choice("model.name", model.name, MODEL_PARTS)
+        raise ConfigError("model.name", model.name, allowed)
     for part in PARTS:
         if not model.timm and (getattr(model, part) is None) == (part in MODEL_PARTS[model.name]):
             allowed = f"its settings come with it; choose it as model={model.name}"
