@@ -48,10 +48,10 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
 ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max
 # Runs with equal values of these settings, such as runs that differ in the seed, are one line.
 GROUPED = (
-    "dataset.name", "model.name", "schedule.profile", "schedule.p", "schedule.kappa",
+    "dataset.name", "model.name", "schedule.profile", "p", "schedule.kappa",
     "schedule.lam", "split", "learning_rate", "batch_size",
 )  # fmt: skip
-AXES = ("schedule.p", "split")
+AXES = ("p", "split")
 
 
 @dataclass

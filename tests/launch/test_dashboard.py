@@ -76,12 +76,12 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
         seen |= accessors
     assert seen >= {
         "epoch", "updates", "test/accuracy", "train/loss", "delta_m", "eta_m", "b_m",
-        "delta_measured", "config:schedule.value.p", "config:split.value",
+        "delta_measured", "config:p.value", "config:split.value",
         "summary:test/accuracy.last",
     }  # fmt: skip
     (runs,) = definition["spec"]["section"]["runSets"]
     grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
-    assert {"config:schedule.value.p", "config:split.value"} <= grouped <= logged
+    assert {"config:p.value", "config:split.value"} <= grouped <= logged
     assert "config:seed.value" not in grouped
 
 

@@ -85,8 +85,6 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
     names = known_settings()
     leaves = [n for n in names if not any(other.startswith(f"{n}.") for other in names)]
     for name in leaves:
-        if name == "schedule.p":
-            continue
         value = OmegaConf.select(config, name)
         value = json.dumps(list(value)) if OmegaConf.is_list(value) else value
         value = str(value).lower() if name in CHOICES and value is False else value  # beside auto

@@ -40,7 +40,6 @@ WITHOUT_EFFECT = {
     "tracking.group", "tracking.tags", "data_dir", "runs_dir", "dry_run", "fresh",
     "save_model", "tracking.artifact", "dataset.root", "dataset.file",
     "dataset.cache",  # of imagenet alone
-    "p",  # as written; where a profile uses it, schedule.p has its value
 }  # fmt: skip
 
 

@@ -27,7 +27,6 @@ from igo.config.help import group_names, help_text, options, options_with, setti
 from igo.config.load import explain
 from igo.ground.cores import without_omp_dynamic
 from igo.ground.errors import ConfigError, UserError, first_line
-from igo.ground.paths import CONF
 from igo.ground.ranks import Ranks, have_met
 
 EXIT_USER_ERROR = 2
@@ -48,12 +47,9 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     _end_at_control_c()
     _write_anywhere()
     without_omp_dynamic()
-    if topics := [word for word in sys.argv[1:] if word.split("=")[0] in ("--help", "-h")]:
-        topic = topics[0].partition("=")[2]
-        if topic not in ("", "all", *group_names()):
-            fail(f"--help={topic}: {hints.choice('--help', topic, ['all', *group_names()])}")
-        width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
-        return print_help(help_text(_program(), config, topic, width))
+    asked = [word for word in sys.argv[1:] if word.split("=")[0] in ("--help", "-h")]
+    if asked:
+        return _explain_program(config, asked[0].partition("=")[2])
     sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach the lines below
     raised: list[Exception] = []  # by the program; the other ranks know of it
@@ -124,23 +120,28 @@ def _flags_first(arguments: list[str]) -> list[str]:
     return flags + [argument for argument in arguments if argument not in flags]
 
 
+def _explain_program(config: Path, topic: str) -> None:
+    """Answer --help, or --help=TOPIC."""
+    topics = ["all", *group_names()]
+    if topic and topic not in topics:
+        fail(f"--help={topic}: {hints.choice('--help', topic, topics)}")
+    program = sys.argv[0]
+    if not program.startswith("igo "):  # which igo.__main__ writes there
+        module = sys.modules["__main__"].__spec__
+        script = Path(program).resolve()
+        program = f"python {script.parent.name}/{script.name}"
+        if module is not None:
+            program = f"python -m {module.name.removesuffix('.__main__')}"
+    width = shutil.get_terminal_size((0, 0)).columns  # 0: a file or a pipe
+    print_help(help_text(program, config, topic, width))
+
+
 def print_help(text: str) -> None:
     """Print the text. A closed pipe ends the program silently."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
         _end_quietly()
-
-
-def _program() -> str:
-    """This program as a person types it, from the project's folder."""
-    if sys.argv[0].startswith("igo "):  # see igo.__main__
-        return sys.argv[0]
-    module = sys.modules["__main__"].__spec__
-    if module is not None:
-        return f"python -m {module.name.removesuffix('.__main__')}"
-    script = Path(sys.argv[0]).resolve()
-    return f"python {script.parent.name}/{script.name}"
 
 
 def _end_at_control_c() -> None:

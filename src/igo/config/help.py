@@ -35,8 +35,8 @@ def help_text(program: str, config: Path, topic: str = "", width: int = 0) -> st
     Args:
         program: what is typed to start it.
         config: the file of its defaults, such as conf/config.yaml.
-        topic: a group of settings, or ``all`` of them: its files as they are. Empty: the settings
-            in ``config``, and the options of each group.
+        topic: a group of settings: its files as they are; ``all``: those of all groups. Empty:
+            the settings in ``config``, and the options of each group.
         width: characters in a line, wrapped between words; 0: lines are not wrapped.
     """
     texts = _with_included(config)
@@ -45,10 +45,14 @@ def help_text(program: str, config: Path, topic: str = "", width: int = 0) -> st
         for text in texts
         for group, default in re.findall(GROUPS, _defaults(text), re.M)
     }
+    settings = [setting for text in texts for setting in _settings(_body(text))]
     if topic:
-        files = [path for group in groups if topic in (group, "all") for path in options(group)]
-        lines = [f"--- {path.parent.name}={path.stem}\n{path.read_text()}" for path in files]
-        return "\n".join([*texts, *lines] if topic == "all" else lines)
+        shared = [_line(s) for s in settings if topic == "all" or s.name.startswith(f"{topic}.")]
+        shown = [
+            f"--- {group}={path.stem}\n{path.read_text()}"
+            for group in (groups if topic == "all" else [topic]) for path in options(group)
+        ]  # fmt: skip
+        return "\n".join([*shared, "", *shown])
     typed = "[GROUP=OPTION] [SETTING=VALUE]" if groups else "[SETTING=VALUE]"
     lines = [summary(config), "", f"usage: {program} {typed} ..."]
     if groups:
@@ -57,12 +61,10 @@ def help_text(program: str, config: Path, topic: str = "", width: int = 0) -> st
             "  --help=GROUP    the options and settings of a group; --help=all: of all groups",
         ]
     lines += ["  --cfg job       the settings as composed; --hydra-help: what Hydra offers", ""]
-    for text in texts:
-        for setting in _settings(_body(text)):
-            lines.append(_line(f"{setting.name}={setting.value}", setting.comment))
+    lines += [_line(setting) for setting in settings] + [""] * bool(groups)
     for group, default in groups.items():
         others = ", ".join(path.stem for path in options(group) if path.stem != default)
-        lines.append(_line(f"{group}={default}", f"or {others}" if others else ""))
+        lines.append(_line(Setting(group, default, f"or {others}" if others else "")))
     indent = " " * (SECOND_COLUMN + 3)
     return "\n".join(
         textwrap.fill(line, width, subsequent_indent=indent, break_on_hyphens=False)
@@ -71,8 +73,9 @@ def help_text(program: str, config: Path, topic: str = "", width: int = 0) -> st
     )  # fmt: skip
 
 
-def _line(typed: str, comment: str) -> str:
-    return f"  {typed:<{SECOND_COLUMN}} {comment}".rstrip()
+def _line(setting: Setting) -> str:
+    typed = f"{setting.name}={setting.value}"
+    return f"  {typed:<{SECOND_COLUMN}} {setting.comment}".rstrip()
 
 
 def _with_included(config: Path) -> list[str]:

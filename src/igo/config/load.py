@@ -12,11 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from igo.config import hints, rules
-from igo.config.schema import Config, known_settings
-from igo.config.settings import settings_of, value_of
+from igo.config.schema import Config, known_settings, settings_of, value_of
 from igo.data import facts, readers
 from igo.data.source import Place
-from igo.ground.errors import ConfigError, UserError, first_line
+from igo.ground.errors import ConfigError, NoEffect, UserError, first_line
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -53,8 +52,14 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     try:
         values: Any = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
         values.pop("run", None)
-        _find_facts(values)
-        config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(Config), values))
+        _use_one_p(values, typed)
+        dataset = values.get("dataset", {})
+        unknown = [name for name in facts.NAMES if dataset.get(name, ...) is None]
+        values["dataset"] = {k: value for k, value in dataset.items() if k not in unknown}
+        merged = OmegaConf.merge(OmegaConf.structured(Config), values)
+        if unknown and merged.dataset.name in readers.READERS:
+            _find_facts(merged, unknown)
+        config = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise explain(error) from None
     if not isinstance(config, Config):
@@ -65,29 +70,28 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
     return config
 
 
-def _find_facts(values: Any) -> None:
+def _use_one_p(values: dict[str, Any], typed: Collection[str]) -> None:
+    """Move ``schedule.p``, which schedule=linear has and earlier records have, to ``p``."""
+    schedule = values.get("schedule")
+    p = schedule.pop("p", None) if isinstance(schedule, dict) else None
+    if p is not None:
+        if "p" in typed and values.get("p") != p:
+            allowed = f"the schedule has p={p:g}; leave it out, or use schedule=polynomial"
+            raise NoEffect("p", values.get("p"), allowed)
+        values["p"] = p
+
+
+def _find_facts(config: Any, unknown: Collection[str]) -> None:
     """Fill in those facts of a data set that are null, by looking into its files."""
-    dataset = values.get("dataset")
-    if not isinstance(dataset, dict) or str(dataset.get("name")) not in readers.READERS:
-        return
-    unknown = [name for name in facts.NAMES if dataset.get(name) is None]
-    paths = [values.get("data_dir"), dataset.get("root") or "", dataset.get("file") or ""]
-    numbers = [dataset.get(name) for name in ("image_size", "channels")]
-    right_types = all(isinstance(path, str) for path in paths)
-    right_types = right_types and all(size is None or _is_size(size) for size in numbers)
-    if not (unknown and right_types):
-        return  # the check of types raises the error later
-    data_dir, root, file = (Path(path) if path else None for path in paths)
-    place = Place(data_dir or Path(), root, file, image_size=numbers[0], channels=numbers[1])
-    facts_of_files = readers.find_facts(dataset["name"], place)
-    number, available = dataset.get("samples"), facts_of_files["samples"]
-    if _is_size(number) and number > available:
-        raise ConfigError("dataset.samples", number, f"{dataset['name']} has {available}")
-    dataset |= {name: facts_of_files[name] for name in unknown}
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and value > 0
+    dataset = config.dataset
+    sizes = {
+        name: None if name in unknown else max(dataset[name], 0) or None
+        for name in ("image_size", "channels")
+    }
+    root, file = (Path(path) if path else None for path in (dataset.root, dataset.file))
+    found = readers.find_facts(dataset.name, Place(Path(config.data_dir), root, file, **sizes))
+    for name in unknown:
+        dataset[name] = found[name]
 
 
 def split_off(composed: DictConfig, kind: type[Settings]) -> tuple[Settings, DictConfig]:

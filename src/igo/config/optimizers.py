@@ -133,8 +133,3 @@ def timm(
     except (AssertionError, ImportError, TypeError, ValueError) as error:
         allowed = f"timm cannot make it: {first_line(error)}"
         raise ConfigError("optimizer.name", name, allowed) from None
-
-
-def function(name: str, *, of_timm: bool) -> Callable[..., Any]:
-    """The function that makes an optimizer."""
-    return timm if of_timm else OPTIMIZERS[name]

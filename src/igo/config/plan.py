@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import warnings
 
-from igo.config.schema import Config, training_samples
+from igo.config.schema import Config, profile_settings, training_samples
 from igo.ground.errors import ConfigError
 from igo.method import rounds
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan
-from igo.method.profiles import parameters
 
 # Settings that have another name than their argument of `plan`.
 SETTINGS = {"profile": "schedule", "h": "schedule.h"}
@@ -20,7 +19,7 @@ def stages_of(config: Config) -> int:
     schedule = config.schedule
     try:
         needed = rounds.stages_of(
-            schedule.epsilon, schedule.alpha_0, profile=schedule.profile, p=schedule.p,
+            schedule.epsilon, schedule.alpha_0, profile=schedule.profile, p=config.p,
             most=config.epochs, unit="epochs, at least one a stage",
         )  # fmt: skip
     except PlanError as error:
@@ -34,7 +33,6 @@ def stages_of(config: Config) -> int:
 def make_plan(config: Config) -> Plan:
     """Compute every stage of a run from its checked configuration."""
     schedule = config.schedule
-    arguments = {name: getattr(schedule, name) for name in parameters(schedule.profile)}
     try:
         with warnings.catch_warnings():  # the notes below a printed plan say the same
             warnings.simplefilter("ignore", PlanWarning)
@@ -52,7 +50,7 @@ def make_plan(config: Config) -> Plan:
                     "h": None if schedule.lengths == "equal" else schedule.h,
                     "final_updates": schedule.final_updates,
                 },
-                **{name: value for name, value in arguments.items() if value is not None},
+                **{name: v for name, v in profile_settings(config).items() if v is not None},
             )
     except PlanError as error:
         if error.argument == "h" and schedule.h == 0:  # nobody typed it: it is the lengths

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Collection
 from typing import Any
 
 import yaml
 
-from igo.config import hints, optimizer_rules
+from igo.config import hints
+from igo.config.optimizers import OPTIMIZERS
 from igo.config.plan import stages_of
 from igo.config.schema import (
     SETTINGS,
     Config,
     DatasetConfig,
+    OptimizerConfig,
     held_out,
+    profile_settings,
     training_samples,
+    value_of,
 )
-from igo.config.settings import value_of
 from igo.ground.errors import ConfigError, NoEffect
 from igo.ground.paths import CONF
 from igo.method import methods
@@ -56,34 +60,34 @@ def check(setting: str, value: Any, notes: Declared) -> None:
 
 def check_values(config: Config) -> None:
     """Check each setting by itself: its choices, and the range of its numbers."""
-    schedule, optimizer = config.schedule, config.optimizer
+    optimizer = config.optimizer
     for name, setting in SETTINGS.items():
         check(name, value_of(config, name), setting.notes)
-    optimizer_rules.check_name(optimizer)
-    for name, notes in declared(schedule.profile).items():
-        value = getattr(schedule, name)
-        check("p" if name == "p" and value == config.p else f"schedule.{name}", value, notes)
-    for name, notes in optimizer_rules.declared_settings(optimizer).items():
+    if not optimizer.timm and optimizer.name not in OPTIMIZERS:
+        allowed = hints.choice("optimizer.name", optimizer.name, OPTIMIZERS)
+        raise ConfigError("optimizer.name", optimizer.name, allowed)
+    values = profile_settings(config)
+    for name, notes in declared(config.schedule.profile).items():
+        check("p" if name == "p" else f"schedule.{name}", values[name], notes)
+    for name, notes in declared(optimizer.function).items():
         check(f"optimizer.{name}", getattr(optimizer, name), notes)
-    _check_names(config)
-
-
-def _check_names(config: Config) -> None:
-    """Check the names that W&B would refuse during the run."""
-    project = config.tracking.project
-    used = project is not None or config.tracking.tool == "wandb"
-    if used and (not 1 <= len(project or "") <= 128 or {*(project or "")} & {*"/\\#?%:"}):
-        allowed = "W&B's projects have names of 1 to 128 characters, none of them / \\ # ? % :"
-        raise ConfigError("tracking.project", project, allowed)
-    for tag in config.tracking.tags:
-        if not 1 <= len(tag) <= 64:
-            raise ConfigError("tracking.tags", tag, "W&B's tags have 1 to 64 characters")
+    project = config.tracking.project or ""
+    if config.tracking.tool == "wandb" and (not project or {*project} & {*"/\\#?%:"}):
+        allowed = "it names a project of W&B's, without / \\ # ? % :"
+        raise ConfigError("tracking.project", config.tracking.project, allowed)
 
 
 def complete(config: Config, typed: Collection[str]) -> None:
     """Fill in what follows from other settings, so that each run has one full description."""
     schedule = config.schedule
-    optimizer_rules.complete(config.optimizer)
+    for name, parameter in parameters(config.optimizer.function).items():
+        if getattr(config.optimizer, name) is None:
+            setattr(config.optimizer, name, parameter.default)
+    if "p" not in parameters(schedule.profile):
+        if "p" in typed:
+            allowed = f"the profile '{schedule.profile}' has no p; leave it out"
+            raise NoEffect("p", config.p, f"{allowed}, or use schedule=graduated")
+        config.p = None
     schedule.stages = stages_of(config)
     if config.max_batch_size is not None and config.max_batch_size >= training_samples(config):
         config.max_batch_size = None  # n is a cap anyway
@@ -133,7 +137,7 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
     _check_batches(config)
     _check_place(config.dataset)
     _check_model_fits_data(config)
-    optimizer_rules.check(config.optimizer)
+    _check_optimizer(config.optimizer)
     if "engine.memory" in typed and config.engine.micro_batch_size is not None:
         allowed = "it chooses engine.micro_batch_size, and that is set; leave one out"
         raise ConfigError("engine.memory", config.engine.memory, allowed)
@@ -141,20 +145,14 @@ def check_combinations(config: Config, typed: Collection[str]) -> None:
 
 def _check_schedule(config: Config, typed: Collection[str]) -> None:
     schedule, profile = config.schedule, config.schedule.profile
-    if "p" in typed and schedule.p != config.p:
-        named = methods.method(profile, schedule.gamma, config.split) if profile == "step" else None
-        where = f"with {named or f'schedule={profile}'}"
-        if schedule.p is not None:  # as in schedule=linear
-            where = f"where schedule.p is {schedule.p:g}"
-        cure = "leave it out, or use schedule=graduated or schedule=polynomial"
-        raise NoEffect("p", config.p, f"it has no effect {where}; {cure}")
     if "schedule.a" in typed and schedule.form != "inverse_time":
         raise ConfigError("schedule.a", schedule.a, "only schedule.form=inverse_time has it")
     if "schedule.h" in typed and schedule.lengths == "equal":
         raise ConfigError("schedule.h", schedule.h, "only schedule.lengths=algorithm3 has it")
-    for name, parameter in parameters(profile).items():
-        if parameter.default is parameter.empty and getattr(schedule, name) is None:
-            raise ConfigError(f"schedule.{name}", None, f"the profile '{profile}' needs it")
+    for name, value in profile_settings(config).items():
+        if value is None and parameters(profile)[name].default is inspect.Parameter.empty:
+            setting = "p" if name == "p" else f"schedule.{name}"
+            raise ConfigError(setting, None, f"the profile '{profile}' needs it")
     if schedule.stages is not None and schedule.stages > config.epochs:
         raise ConfigError(
             "schedule.stages", schedule.stages, f"each stage needs an epoch of its own, and"
@@ -191,6 +189,14 @@ def _check_place(dataset: DatasetConfig) -> None:
     if dataset.cache and dataset.name not in ("folder", "imagenet"):
         allowed = "only dataset=folder and dataset=imagenet have it"
         raise ConfigError("dataset.cache", dataset.cache, allowed)
+
+
+def _check_optimizer(optimizer: OptimizerConfig) -> None:
+    """Refuse a setting that the optimizer does not have."""
+    settings = {name for each in OPTIMIZERS.values() for name in parameters(each)}
+    for name in sorted(settings - parameters(optimizer.function).keys()):
+        if value := getattr(optimizer, name):
+            raise ConfigError(f"optimizer.{name}", value, f"{optimizer.typed} has no {name}")
 
 
 def _check_model_fits_data(config: Config) -> None:

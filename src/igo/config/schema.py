@@ -6,27 +6,80 @@ what Hydra composed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, fields, is_dataclass, make_dataclass
+from functools import reduce
 from itertools import accumulate, chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_origin, get_type_hints
 
 from igo.config.optimizers import OPTIMIZERS, timm
-from igo.config.settings import settings_of, value_of, with_settings_of
 from igo.data import readers
 from igo.data.source import Place
 from igo.method.arguments import RULES
-from igo.method.profiles import PROFILES
-from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, at_least, within
+from igo.method.profiles import PROFILES, parameters
+from igo.method.ranges import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    Declared,
+    Rule,
+    at_least,
+    declared,
+    within,
+)
 
 BELOW_ONE: Rule = (lambda v: 0 <= v < 1, "it is a share and must be in [0, 1)")
 DEGREES: Rule = (lambda a: 0 <= a <= 180, "it must be in [0, 180] degrees")
 SHARE: Rule = (lambda s: 0 <= s <= 1, "it is a share of the samples and must be in [0, 1]")
 TWO = at_least(2)
+FORMULAS = {  # of δ, by the name of the optimizer
+    "sgd": "η √(C²/b)",
+    "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
+    "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
+}
 LOGGERS: dict[str, str] = {
     "wandb": "igo.runs.tracking",
     "tensorboard": "igo.runs.tensorboard",
 }  # tracking.tool: module, see igo.runs.loggers
+
+
+class Setting(NamedTuple):
+    """A setting as it is declared; ``default`` is MISSING if it has none."""
+
+    kind: Any
+    default: Any
+    notes: Declared  # its text is the name in tables
+
+
+def settings_of(owner: type, prefix: str = "") -> Iterator[tuple[str, Setting]]:
+    """The settings of a class and of the classes in it, by full name."""
+    kinds, annotated = get_type_hints(owner), get_type_hints(owner, include_extras=True)
+    for known in fields(owner):
+        kind, name = kinds[known.name], prefix + known.name
+        if is_dataclass(kind):
+            yield from settings_of(kind, f"{name}.")  # type: ignore[arg-type]
+        else:
+            default = [] if known.default_factory is list else known.default
+            yield name, Setting(kind, default, declared(annotated[known.name]))
+
+
+def value_of(config: object, setting: str) -> Any:
+    """The value behind a full name such as ``schedule.gamma``."""
+    return reduce(getattr, setting.split("."), config)
+
+
+def with_settings_of(base: type, functions: Iterable[Callable[..., Any]]) -> Any:
+    """The class with the keyword arguments of functions as further fields, null by default."""
+    kinds: dict[str, Any] = {}
+    for function in functions:
+        hints = get_type_hints(function)
+        for name in parameters(function).keys() - {"p", *(known.name for known in fields(base))}:
+            kinds[name] = (str if get_origin(hints[name]) is Literal else hints[name]) | None
+    more = [(name, kind, None) for name, kind in sorted(kinds.items())]
+    extended = make_dataclass(base.__name__.lstrip("_"), more, bases=(base,))
+    extended.__module__ = base.__module__  # where pickle looks for it
+    return extended
 
 
 @dataclass
@@ -84,6 +137,28 @@ class _OptimizerConfig:
     weight_decay: float = 0.0
     timm: bool = False
 
+    @property
+    def function(self) -> Callable[..., Any]:
+        """The function that makes it; its keyword arguments are the settings that it has."""
+        return timm if self.timm else OPTIMIZERS[self.name]
+
+    @property
+    def typed(self) -> str:
+        """As a person types it."""
+        return f"{'optimizer=timm optimizer.name' if self.timm else 'optimizer'}={self.name}"
+
+    @property
+    def formula(self) -> str | None:
+        """The formula of its noise level δ; None if no δ is known for it."""
+        return None if self.timm else FORMULAS.get(self.name)
+
+    @property
+    def why_null(self) -> str | None:
+        """Why records have neither ``delta_m`` nor ``delta_measured``; None if they do."""
+        if self.formula:
+            return None
+        return f"delta_m and delta_measured are null: no δ is known for {self.typed}"
+
 
 @dataclass
 class _ScheduleConfig:
@@ -110,7 +185,6 @@ if TYPE_CHECKING:
     class ScheduleConfig(_ScheduleConfig):
         """With those parameters of profiles that igo itself reads, for mypy."""
 
-        p: float | None = None
         gamma: float | None = None
         form: str | None = None
         a: float | None = None
@@ -172,7 +246,7 @@ class Config:
     engine: EngineConfig
     tracking: TrackingConfig
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-    p: Annotated[float, POSITIVE] = 0.5
+    p: Annotated[float | None, POSITIVE] = 0.5  # null with profiles that have none
     split: Annotated[float, RULES["split"]] = 0.5
     seed: Annotated[int, (lambda s: 0 <= s < 2**32, "it must be in [0, 2^32)")] = 0
     epochs: Annotated[int, RULES["epochs"]] = 1
@@ -261,9 +335,16 @@ def result_settings(config: Config) -> dict[str, Any]:
         without.add("engine.memory")
     if config.dataset.name != "imagenet":  # its random crops are of the resized images
         without.add("dataset.cache")
-    without.add("p")  # schedule.p holds it if it is used
+    without.add("p")
     values = {name: value_of(config, name) for name in SETTINGS if name not in without}
-    return {name: value for name, value in values.items() if value != SETTINGS[name].default}
+    values = {name: value for name, value in values.items() if value != SETTINGS[name].default}
+    return values if config.p is None else {**values, "schedule.p": config.p}  # its earlier name
+
+
+def profile_settings(config: Config) -> dict[str, Any]:
+    """The settings of the noise profile, by the names of its parameters."""
+    names = parameters(config.schedule.profile)
+    return {name: value_of(config if name == "p" else config.schedule, name) for name in names}
 
 
 def known_settings() -> list[str]:

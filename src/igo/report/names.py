@@ -7,8 +7,7 @@ from itertools import chain
 
 import polars as pl
 
-from igo.config import optimizer_rules
-from igo.config.schema import SETTINGS, OptimizerConfig
+from igo.config.schema import FORMULAS, SETTINGS, OptimizerConfig
 from igo.method import methods
 from igo.method.profiles import PROFILES, parameters
 from igo.report.table import DEFAULTS, FINGERPRINT, Row
@@ -56,7 +55,7 @@ def phrase(name: str, value: object) -> str:
     if name == "epochs":
         return "1 epoch" if value == 1 else f"{shown} epochs"
     if name == "optimizer.name":
-        return shown.upper() if shown in optimizer_rules.FORMULAS else shown
+        return shown.upper() if shown in FORMULAS else shown
     return shown if name in BY_VALUE else f"{short(name)} {shown}"
 
 
@@ -81,7 +80,7 @@ def why_null(runs: pl.DataFrame) -> list[str]:
 
 def _why_null(row: Row) -> str | None:
     optimizer = OptimizerConfig(row["optimizer.name"], timm=bool(row["optimizer.timm"]))
-    return optimizer_rules.why_null(optimizer)
+    return optimizer.why_null
 
 
 def schedule_name(row: Row) -> str:

@@ -16,7 +16,6 @@ import polars as pl
 from igo.config import schema
 from igo.config.load import record_values
 from igo.config.schema import NO_EFFECT
-from igo.config.settings import Setting
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
 from igo.ground.words import leaves
@@ -56,7 +55,7 @@ NAME_OF_DATA = (
 )
 
 
-def _type(setting: Setting) -> type:
+def _type(setting: schema.Setting) -> type:
     """The type of a column: str for a list (JSON) and for several types, such as int or "auto"."""
     kinds = [kind for kind in get_args(setting.kind) if kind is not type(None)] or [setting.kind]
     return str if get_origin(setting.kind) is list or len(kinds) > 1 else kinds[0]
@@ -79,7 +78,6 @@ def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     """
     rows = [read_run(folder) for folder in folders]
     kinds = {**HEAD, **SETTINGS}
-    del kinds["schedule.p"]  # its column is p
     kinds |= {name: str for row in rows for name in row if name not in {**kinds, **RESULTS}}
     kinds |= RESULTS
     columns = {name: [row.get(name) for row in rows] for name in kinds}
@@ -91,10 +89,10 @@ def read_run(folder: Path) -> Row:
 
     Returns:
         ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
-        first line, or why it is unreadable); every setting by its full name, ``p`` for
-        ``schedule.p``, lists as JSON; FINGERPRINT; and the known ones of RESULTS. There are no
-        settings if there is no folder yet (``new``), or if config.yaml cannot be read. Accuracies
-        are shares of 1. ``images_per_second`` is the median over epochs.
+        first line, or why it is unreadable); every setting by its full name, lists as JSON;
+        FINGERPRINT; and the known ones of RESULTS. There are no settings if there is no folder yet
+        (``new``), or if config.yaml cannot be read. Accuracies are shares of 1.
+        ``images_per_second`` is the median over epochs.
     """
     row: Row = {"run": folder.name}
     if not folder.exists():
@@ -124,7 +122,7 @@ def _settings(folder: Path, _row: Row) -> Row:
     missing = sorted(SETTINGS.keys() - row.keys())
     if missing:
         raise UserError(f"config.yaml is not of a run: it has no {missing[0]}")
-    row["p"] = row.pop("schedule.p")
+    row["p"] = row.pop("schedule.p", row["p"])  # as earlier records have it
     return row
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from igo.config import optimizer_rules
 from igo.config.schema import Config
 from igo.ground.words import counted
 from igo.method import batches, methods
@@ -54,7 +53,7 @@ def rows(columns: Sequence[Column], plan: Plan, most: int | None) -> list[list[s
 def title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
     schedule = config.schedule
-    p = "" if schedule.p is None else f", p {schedule.p:.5g}"
+    p = "" if config.p is None else f", p {config.p:.5g}"
     method = methods.method(schedule.profile, schedule.gamma, config.split)
     return (
         f"{f'{method}: ' if method else ''}{schedule.profile} noise{p}, split {config.split:.5g},"
@@ -68,7 +67,7 @@ def notes(config: Config, plan: Plan) -> list[str]:
     """What the numbers of a plan do not say by themselves."""
     texts = [_one_stage(config, plan), _usual(config, plan), _rising(plan), _rounded(config, plan),
              _cap(config, plan), _heavy_ball(config, plan),
-             optimizer_rules.why_null(config.optimizer)]  # fmt: skip
+             config.optimizer.why_null]  # fmt: skip
     return [text for text in texts if text]
 
 
@@ -76,7 +75,7 @@ def _one_stage(config: Config, plan: Plan) -> str:
     decaying = [stage for stage in plan.stages if stage.phi_m > 0]
     if len(decaying) > 1 or config.schedule.profile == "constant":
         return ""
-    knob = "the schedule" if config.schedule.p is None else "p"
+    knob = "the schedule" if config.p is None else "p"
     return f"one stage (M = 1): the noise stays at δ_1, so {knob} and split do nothing"
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from igo.config import optimizer_rules
 from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.runs import assemble, checkpoint, loggers, records, trained
@@ -80,7 +79,8 @@ def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> 
     with folder.writing():
         folder.write_plan(training.plan)
         folder.records.begin(progress.records)
-        law = optimizer_rules.described(training.config.optimizer)
+        optimizer = training.config.optimizer
+        law = {"delta": optimizer.formula, "why_null": optimizer.why_null}
         entries = {**provenance(), "hardware": hardware, "data": data, "noise_law": law}
         folder.begin_status(state="running", started=now(), **entries)
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from igo.config.load import load, read_config
-from igo.config.schema import NO_EFFECT, Config
-from igo.config.settings import value_of
+from igo.config.schema import NO_EFFECT, Config, value_of
 from igo.ground.errors import ConfigError, UserError
 from igo.runs.folder import RunFolder, read_status
 

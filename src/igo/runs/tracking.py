@@ -174,7 +174,7 @@ def identity(config: Config, name: str, run_id: str) -> dict[str, Any]:
 
 def title(config: Config, name: str) -> str:
     """The name that W&B shows: the main settings, then the name of the folder."""
-    p = "" if config.schedule.p is None else f" p={config.schedule.p:g}"
+    p = "" if config.p is None else f" p={config.p:g}"
     settings = f"{config.schedule.profile}{p} split={config.split:.4g} seed={config.seed}"
     return f"{settings} {name}"[:LONGEST_NAME]
 

@@ -21,8 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from igo.config.load import load
 from igo.config.plan import make_plan
-from igo.config.schema import Config
-from igo.config.settings import value_of
+from igo.config.schema import Config, value_of
 from igo.ground.errors import Busy, ConfigError, NoEffect, UserError
 from igo.ground.paths import PACKAGE
 from igo.ground.ranks import Ranks

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import track
 
-from igo.config.settings import settings_of
+from igo.config.schema import settings_of
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import make_writable
 from igo.ground.ranks import Ranks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from igo.config import optimizer_rules
 from igo.config.schema import Config
 from igo.method.plan import Stage
 from igo.noise import noise
@@ -28,6 +27,6 @@ def aim(config: Config, stage: Stage, reference: Noise) -> float | None:
     """
     if stage.phi_m == 0:  # gradient descent on f itself
         return 0.0
-    if not optimizer_rules.has_delta(config.optimizer):
+    if not config.optimizer.formula:
         return None
     return level(config, stage.eta_m, stage.b_m, config.optimizer.momentum, reference)

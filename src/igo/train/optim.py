@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from torch import nn
 from torch.optim import Optimizer
 
-from igo.config import optimizers
 from igo.config.schema import OptimizerConfig
 from igo.method.profiles import parameters as arguments
 
@@ -16,10 +15,9 @@ def build(
     config: OptimizerConfig, parameters: Iterable[nn.Parameter], learning_rate: float
 ) -> Optimizer:
     """Build the optimizer with η_1 and β_1; igo.Schedule sets η and β of each update."""
-    function = optimizers.function(config.name, of_timm=config.timm)
-    values = {name: getattr(config, name) for name in arguments(function)}
+    values = {name: getattr(config, name) for name in arguments(config.function)}
     settings = {name: value for name, value in values.items() if value is not None}
-    optimizer: Optimizer = function(parameters, learning_rate, **settings)
+    optimizer: Optimizer = config.function(parameters, learning_rate, **settings)
     return optimizer
 
 

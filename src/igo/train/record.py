@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from igo.config import optimizer_rules
 from igo.ground.files import Record
 from igo.method.plan import Stage
 from igo.train import control, optim
@@ -45,7 +44,7 @@ def record_of(
 def _noise(run: Training, delta: float | None, trained: Epoch, progress: Progress) -> Record:
     """δ and C² at the start of this epoch, and C² at the start of training, for δ_m."""
     noise, reference = trained.noise, progress.reference
-    known = optimizer_rules.has_delta(run.config.optimizer)
+    known = run.config.optimizer.formula
 
     def level(variance: float | None) -> float | None:
         if not known or noise is None or variance is None or math.isinf(variance):

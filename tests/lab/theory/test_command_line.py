@@ -105,7 +105,7 @@ def close(row, other):
         ("study=[nice,decay_rate]", "Did you mean 'decay_rates'?"),
         ("study=null", "study=[]"),
         ("workers=0", "workers=0 is not allowed: it must be in [1, 1,024]"),
-        ("workers=many", "workers=many is not allowed: it must be a whole number"),
+        ("workers=many", "workers: Value 'many'"),
         ("seed=-1", "seed=-1"),
         ("output=null", "output=null is not allowed"),
         ("sed=1", "no setting 'sed'. Did you mean 'seed'"),
