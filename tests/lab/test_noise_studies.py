@@ -216,7 +216,7 @@ def test_omega_from_the_command_line(tmp_path: Path) -> None:
     [
         ("study=lema", "study=lema is not allowed.*Did you mean 'lemma'"),
         ("draws=1", "draws=1 is not allowed.*100 or more"),
-        ("draws=x", "draws=x is not allowed.*whole number"),
+        ("draws=x", "draws: Value .x. .*Integer"),
         ("epochs=0", "epochs=0 is not allowed"),
     ],
 )

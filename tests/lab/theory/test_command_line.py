@@ -107,7 +107,7 @@ def close(row, other):
         ("workers=0", "workers=0 is not allowed: it must be in [1, 1,024]"),
         ("workers=many", "workers: Value 'many'"),
         ("seed=-1", "seed=-1"),
-        ("output=null", "output=null is not allowed"),
+        ("output=null", "output: Incompatible value"),
         ("sed=1", "no setting 'sed'. Did you mean 'seed'"),
     ],
 )
