@@ -84,12 +84,13 @@ def _use_one_p(values: dict[str, Any], typed: Collection[str]) -> None:
 def _find_facts(config: Any, unknown: Collection[str]) -> None:
     """Fill in those facts of a data set that are null, by looking into its files."""
     dataset = config.dataset
-    sizes = {
-        name: None if name in unknown else max(dataset[name], 0) or None
+    size, channels = (
+        None if name in unknown or dataset[name] < 1 else dataset[name]
         for name in ("image_size", "channels")
-    }
+    )
     root, file = (Path(path) if path else None for path in (dataset.root, dataset.file))
-    found = readers.find_facts(dataset.name, Place(Path(config.data_dir), root, file, **sizes))
+    place = Place(Path(config.data_dir), root, file, image_size=size, channels=channels)
+    found = readers.find_facts(dataset.name, place)
     for name in unknown:
         dataset[name] = found[name]
 
