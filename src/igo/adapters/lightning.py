@@ -18,10 +18,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from igo.ground.errors import UserError
+from igo.method.counter import Update
 from igo.method.plan import Plan
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
-from igo.method.update import Update
 
 
 class Loader(DataLoader[Any]):

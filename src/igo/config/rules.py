@@ -24,8 +24,7 @@ from igo.config.schema import (
 )
 from igo.ground.errors import ConfigError, NoEffect
 from igo.ground.paths import CONF
-from igo.method import methods
-from igo.method.profiles import declared, parameters
+from igo.method.profiles import GAMMA, declared, parameters
 from igo.method.ranges import Declared
 
 CHOICES = {name: s.notes.choices for name, s in SETTINGS.items() if s.notes.choices}
@@ -100,7 +99,7 @@ def complete(config: Config, typed: Collection[str]) -> None:
         if schedule.kappa is not None or schedule.lam is not None:
             _follow_kappa_lambda(config, typed)
         elif schedule.gamma is None:
-            schedule.gamma = methods.GAMMA
+            schedule.gamma = GAMMA
 
 
 def _follow_kappa_lambda(config: Config, typed: Collection[str]) -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypedDict
 
 from igo.ground.errors import nearest
-from igo.method.methods import GAMMA, SPLITS, STAGES
-from igo.method.profiles import PROFILES, Profile, declared, name_of, parameters
+from igo.method.profiles import (
+    GAMMA,
+    PROFILES,
+    SPLITS,
+    STAGES,
+    Profile,
+    declared,
+    name_of,
+    parameters,
+)
 from igo.method.ranges import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Rule, within
 
 MOST_EPOCHS = 1_000_000  # the record has a line for each
@@ -93,11 +101,7 @@ class Arguments:
     @property
     def total(self) -> int:
         """The samples that are trained on, each counted as often as it is used."""
-        if self.samples is not None:
-            return self.samples
-        assert self.n is not None
-        assert self.epochs is not None
-        return self.n * self.epochs
+        return self.samples or (self.n or 0) * (self.epochs or 0)
 
     @property
     def shown(self) -> dict[str, Any]:
@@ -123,78 +127,47 @@ def checked(
     if unknown := algorithm3.keys() - Algorithm3.__annotations__.keys():
         known = ", ".join(Algorithm3.__annotations__)
         raise PlanError("algorithm3", sorted(unknown), f"it has {known}")
-    given, own = _by_name({**given, **algorithm3}, own)
+    given = {**given, **algorithm3}
+    if isinstance(given["profile"], str) and given["profile"] in SPLITS:
+        given, own = _paper_method(given, own)
+    elif given["split"] is None:
+        given["split"] = 0.5
     profile = given["profile"]
     if not callable(profile):
         _check_choice("profile", profile, (*PROFILES, *SPLITS))
     notes = declared(profile)
     _check_names(profile, own, [*given, *notes])
     rules = {**RULES, **{name: note.rule for name, note in notes.items() if note.rule}}
-    choices = {name: note.choices for name, note in notes.items() if note.choices}
+    plain: dict[str, Any] = {}
     for name, value in {**given, **own}.items():
-        if name in choices:
-            _check_choice(name, value, choices[name])
+        if name in notes and notes[name].choices:
+            _check_choice(name, value, notes[name].choices)
         elif name in rules and (value is not None or name in NEEDED):
             _check_number(name, value, rules[name])
-    _check_length(given)
-    return Arguments(**_plain(given), own=_plain(own))
+        if value is not None and not isinstance(value, (bool, str)) and not callable(value):
+            value = int(value) if name in WHOLE else float(value)  # noqa: PLW2901  (NumPy's too)
+        plain[name] = value
+    arguments = Arguments(
+        **{name: plain[name] for name in given}, own={name: plain[name] for name in own}
+    )
+    _check_together(arguments)
+    return arguments
 
 
 NEEDED = ("learning_rate", "batch_size", "warmup_samples", "batch_multiple")
 
 
-def check_sizes(given: Arguments, n: int) -> None:
-    """Refuse batches and stages for which there are too few samples."""
-    b_1, b_max, total = given.batch_size, given.max_batch_size, given.total
-    samples = min(n, total)
-    if b_1 > samples:
-        raise PlanError("batch_size", b_1, f"it must be in [1, {samples}], the training samples")
-    if b_max is not None and b_max < b_1:
-        raise PlanError("max_batch_size", b_max, f"it must be at least batch_size={b_1}")
-    if given.stages is not None and given.stages * b_1 > total:
-        allowed = f"{total} samples have at most {total // b_1} stages with a batch of {b_1} each"
-        raise PlanError("stages", given.stages, allowed)
-    if given.warmup_samples >= total:
-        allowed = f"it must be below the {total} samples of the plan"
-        raise PlanError("warmup_samples", given.warmup_samples, allowed)
-    if 0 < given.warmup_samples <= b_1:
-        allowed = f"it is in samples; it ends within the first batch, of {b_1}, and does nothing"
-        raise PlanError("warmup_samples", given.warmup_samples, allowed)
-
-
-def as_number(phi: Any, profile: str) -> float:
-    """Turn the value that a profile returned into a float."""
-    try:
-        return float(phi)
-    except (TypeError, ValueError):
-        allowed = f"it returned {phi!r}; it must return φ, a number in (0, 1]"
-        raise PlanError("profile", profile, allowed) from None
-
-
-def _by_name(
-    given: Mapping[str, Any], own: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Replace the name of one of the paper's methods by its arguments; else fill in the split."""
-    name, split, stages = given["profile"], given["split"], given["stages"]
-    if not isinstance(name, str) or name not in SPLITS:
-        return {**given, "split": 0.5 if split is None else split}, {**own}
-    for argument, value in {"split": split, **own}.items():
+def _paper_method(
+    given: dict[str, Any], own: Mapping[str, Any]
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The arguments that the name of one of the paper's methods stands for."""
+    name = given["profile"]
+    for argument, value in {"split": given["split"], **own}.items():
         if value is not None:
             raise PlanError(argument, value, f"{name} has its own decay and split; leave it out")
-    meant = {"split": SPLITS[name], "stages": STAGES if stages is None else stages}
-    gamma = {} if name == "method1" else {"gamma": GAMMA}
-    return {**given, **meant, "profile": "step" if gamma else "constant"}, gamma
-
-
-def _plain(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Turn numbers of NumPy and the like into Python's, and whole numbers into int."""
-
-    def plain(name: str, value: Any) -> Any:
-        if value is None or isinstance(value, (bool, str)) or callable(value):
-            return value
-        return int(value) if name in WHOLE else float(value)
-
-    return {name: plain(name, value) for name, value in arguments.items()}
+    stages = STAGES if given["stages"] is None else given["stages"]
+    profile, own = ("constant", {}) if name == "method1" else ("step", {"gamma": GAMMA})
+    return {**given, "profile": profile, "split": SPLITS[name], "stages": stages}, own
 
 
 def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
@@ -203,9 +176,7 @@ def _check_choice(name: str, value: object, choices: Collection[str]) -> None:
         raise PlanError(name, value, f"it must be one of {', '.join(choices)}.{hint}")
 
 
-def _check_names(
-    profile: str | Callable[..., float], own: Mapping[str, Any], known: Collection[str]
-) -> None:
+def _check_names(profile: str | Profile, own: Mapping[str, Any], known: Collection[str]) -> None:
     needed, label = parameters(profile), name_of(profile)
     for name, value in own.items():
         if name not in needed:
@@ -234,9 +205,10 @@ def _check_number(name: str, value: Any, rule: Rule) -> None:
         raise PlanError(name, value, allowed)
 
 
-def _check_length(given: Mapping[str, Any]) -> None:
-    """Refuse what is neither ``epochs`` with n, nor ``samples`` with n or without."""
-    n, epochs, samples = given["n"], given["epochs"], given["samples"]
+def _check_together(given: Arguments) -> None:
+    """Refuse neither ``epochs`` with n nor ``samples``, and too few samples for the rest."""
+    n, epochs, samples, total = given.n, given.epochs, given.samples, given.total
+    b_1, b_max, warmup = given.batch_size, given.max_batch_size, given.warmup_samples
     if epochs is None and samples is None:
         raise PlanError("epochs", None, "say how long to train: epochs with n, or samples")
     if epochs is not None and samples is not None:
@@ -245,3 +217,18 @@ def _check_length(given: Mapping[str, Any]) -> None:
         raise PlanError("n", None, "give the training samples; for a stream give samples instead")
     if n is not None and samples is not None and samples > n * MOST_EPOCHS:
         raise PlanError("samples", samples, f"it must be at most {MOST_EPOCHS:,} epochs of n={n}")
+    most = min(n or total, total)
+    if b_1 > most:
+        raise PlanError("batch_size", b_1, f"it must be in [1, {most}], the training samples")
+    if b_max is not None and b_max < b_1:
+        raise PlanError("max_batch_size", b_max, f"it must be at least batch_size={b_1}")
+    if given.stages is not None and given.stages * b_1 > total:
+        allowed = f"{total} samples have at most {total // b_1} stages with a batch of {b_1} each"
+        raise PlanError("stages", given.stages, allowed)
+    if warmup >= total:
+        raise PlanError(
+            "warmup_samples", warmup, f"it must be below the {total} samples of the plan"
+        )
+    if 0 < warmup <= b_1:
+        allowed = f"it is in samples; it ends within the first batch, of {b_1}, and does nothing"
+        raise PlanError("warmup_samples", warmup, allowed)

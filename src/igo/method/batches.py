@@ -6,6 +6,7 @@ A segment is the part of an epoch that belongs to one stage; it may be the whole
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 CLOSE = 1e-9  # relative: what float rounding may have added to a whole number
 
@@ -44,44 +45,45 @@ def share(size: int, rank: int, ranks: int) -> range:
     return range(rank, size, ranks)
 
 
-class Growth:
-    """Computes k and η segment by segment. b follows the lowest φ so far and never shrinks.
+def grown(
+    segments: Iterable[tuple[int, float]],
+    *,
+    batch_size: int,
+    largest: int,
+    split: float,
+    multiple: int,
+    learning_rate: float,
+) -> list[tuple[int, float]]:
+    """k and η of each segment. b follows the lowest φ so far and never shrinks.
+
+    k = ⌈k_1 (N/N_1) φ^(2(1-s))⌉ and η = η_1 φ √(b/b_1) for a segment of N samples, b = N/k. k is at
+    least ⌈N/largest⌉, and at most k of the last segment of N samples. η keeps δ on its curve for
+    every k.
 
     Args:
-        n: N_1, samples of the first segment.
-        first: k_1, its batches.
+        segments: N and φ of each.
+        batch_size: b_1; k_1 = ⌈N_1/b_1⌉.
         largest: the largest batch size allowed.
         split: s, the learning rate's share of the decay.
         multiple: the larger of the two batch sizes is a multiple of it if possible.
         learning_rate: η_1.
     """
-
-    def __init__(
-        self, n: int, first: int, largest: int, split: float, multiple: int, learning_rate: float
-    ) -> None:
-        self._n, self._first, self._largest = n, first, largest
-        self._split, self._multiple, self._learning_rate = split, multiple, learning_rate
-        self._lowest = 1.0
-        self._latest: dict[int, int] = {}  # k of the newest segment, by its samples
-
-    def next(self, n: int, phi: float) -> tuple[int, float]:
-        """k = ⌈k_1 (N/N_1) φ^(2(1-s))⌉ and η = η_1 φ √(b/b_1) of a segment of N samples.
-
-        k is at least ⌈N/largest⌉, and at most k of the last segment of N samples. η keeps δ on
-        its curve for every k, with b = N/k.
-        """
-        least, proportional = count(n, self._largest), self._first * n / self._n
-        before = max(self._latest.get(n) or whole(proportional), least)
-        self._lowest = min(self._lowest, phi)
-        wanted = proportional * math.pow(self._lowest, 2 * (1 - self._split))
-        k = min(max(whole(wanted), least), before)
-        if self._multiple > 1:
-            k = _on_grid(self._multiple, n, k, before)
-        self._latest[n] = k
-        root = math.pow(
-            n * self._first / (self._n * k), 0.5
-        )  # sqrt would change a plan's last bits
-        return k, self._learning_rate * phi * root
+    lowest = 1.0
+    latest: dict[int, int] = {}  # k of the newest segment, by its samples
+    applied: list[tuple[int, float]] = []
+    for n, phi in segments:
+        if not applied:
+            n_1, k_1 = n, count(n, min(batch_size, n))
+        least, proportional = count(n, largest), k_1 * n / n_1
+        before = max(latest.get(n) or whole(proportional), least)
+        lowest = min(lowest, phi)
+        k = min(max(whole(proportional * math.pow(lowest, 2 * (1 - split))), least), before)
+        if multiple > 1:
+            k = _on_grid(multiple, n, k, before)
+        latest[n] = k
+        root = math.pow(n * k_1 / (n_1 * k), 0.5)  # sqrt would change a plan's last bits
+        applied.append((k, learning_rate * phi * root))
+    return applied
 
 
 def _on_grid(multiple: int, n: int, k: int, before: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -12,9 +13,47 @@ import torch.distributed as dist
 from igo.method import batches
 from igo.method.arguments import PlanError
 from igo.method.plan import Plan
-from igo.method.update import Update
+from igo.method.stages import Place
 
 STEP = "call schedule.step() (or advance() of the sampler) before each update"
+
+
+@dataclass(frozen=True)
+class Update(Place):
+    """One parameter update, or one part of it. The gradients of the parts add up.
+
+    ``number``, ``epoch`` and ``batch`` (in the epoch, of ``batches``) count from 1, and so does
+    ``part`` of ``parts``. ``own`` is the number of samples of this part on this rank.
+    """
+
+    own: int
+    ranks: int
+    part: int = 1
+    parts: int = 1
+
+    @property
+    def batch_size(self) -> int:
+        """Samples of the batch over all ranks and parts."""
+        return self.size
+
+    @property
+    def weight(self) -> float:
+        """The factor of a part's mean loss if ranks average gradients (DDP).
+
+        It is own · ranks / batch_size: 1 for one part and equal shares. With it, the average over
+        ranks, summed over parts, is the gradient of the whole batch's mean loss.
+        """
+        return self.own * self.ranks / self.batch_size
+
+    @property
+    def ends(self) -> bool:
+        """Whether this is the last part. Call ``optimizer.step()`` after the last part only."""
+        return self.part == self.parts
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Whether this is the last part of the epoch's last update."""
+        return self.ends and self.batch == self.batches
 
 
 class Counter:
@@ -53,10 +92,16 @@ class Counter:
         if not isinstance(plan, Plan):
             kind = type(plan).__name__
             raise TypeError(f"the first argument must be a plan, as igo.plan returns, not a {kind}")
-        if parts is not None and parts < 1:
-            raise PlanError("parts", parts, "it must be 1 or more samples")
+        if parts is not None and not (isinstance(parts, int) and parts >= 1):
+            raise PlanError("parts", parts, "it must be a whole number of samples, 1 or more")
+        if (rank is None) != (ranks is None):
+            raise PlanError("rank" if rank is None else "ranks", None, "rank and ranks go together")
+        if rank is not None and not 0 <= rank < (ranks or 0):
+            raise PlanError("rank", rank, f"it must be in [0, {ranks}), counted from 0")
+        if rank is not None and group is not None:
+            raise PlanError("group", "…", "give rank and ranks, or group, not both")
         self.plan, self.updates = plan, 0
-        self._rank, self._ranks, self._group = _place(rank, ranks, group), ranks, group
+        self._rank, self._ranks, self._group = rank, ranks, group
         self._limit = parts
         self._part = 0  # parts of the update in progress that have been counted
         self.owner: weakref.ref[object] | None = None  # the Schedule
@@ -220,21 +265,9 @@ class Counter:
             raise PlanError("parts", 1, allowed)
 
     def _check_ranks(self, first: int) -> None:
-        smallest = self.plan.smallest_from(first)
-        if self.ranks > smallest:
+        if self.ranks > 1 and self.ranks > (smallest := self.plan.smallest_from(first)):
             allowed = f"the plan has batches of {smallest}, fewer samples than ranks"
             raise PlanError("ranks", self.ranks, allowed)
-
-
-def _place(rank: int | None, ranks: int | None, group: Any) -> int | None:
-    """Check which process this is among those that share each batch."""
-    if (rank is None) != (ranks is None):
-        raise PlanError("rank" if rank is None else "ranks", None, "rank and ranks go together")
-    if rank is not None and not 0 <= rank < (ranks or 0):
-        raise PlanError("rank", rank, f"it must be in [0, {ranks}), counted from 0")
-    if rank is not None and group is not None:
-        raise PlanError("group", "…", "give rank and ranks, or group, not both")
-    return rank
 
 
 def _is_distributed() -> bool:

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from igo.method import arguments, batches, rounds
 from igo.method.arguments import Algorithm3, Arguments, PlanError, PlanWarning
-from igo.method.batches import Growth
 from igo.method.profiles import BY_EPOCH, Position, Profile, function, name_of
-from igo.method.segments import Segments, cut, starts_of_stages
 from igo.method.stages import STAGE_COLUMNS, Plan, Stage
 
 __all__ = ["STAGE_COLUMNS", "Plan", "Stage", "plan"]
@@ -107,15 +107,27 @@ def plan(
     return _Planner(arguments.checked(given, algorithm3 or {}, of_profile)).plan()
 
 
+@dataclass(frozen=True)
+class Segments:
+    """Equal segments of one stage in ``epochs`` consecutive epochs; stage and epoch count from 1.
+
+    Each segment has ``samples`` of its epoch, from sample ``start`` on.
+    """
+
+    stage: int
+    first_epoch: int
+    epochs: int
+    start: int
+    samples: int
+
+
 class _Planner:
     """The steps from checked arguments to a plan."""
 
     def __init__(self, given: Arguments) -> None:
         self.given, self.total = given, given.total
-        self.n = self.total if given.n is None else given.n
-        arguments.check_sizes(given, self.n)
-        stages = rounds.of_plan(given)
-        self.starts = starts_of_stages(self.total, self.n, stages, given.warmup_samples)
+        self.n = given.n or self.total
+        self.starts = _starts(self.total, self.n, rounds.of_plan(given), given.warmup_samples)
         self.whole = self.total % self.n == 0 and not any(start % self.n for start in self.starts)
         self.phis = self._noise_levels()
 
@@ -123,8 +135,7 @@ class _Planner:
         given = self.given
         if given.h is not None:
             self.starts = self._lengthened(given.h)
-        segments = list(cut(self.starts, self.total, self.n))
-        phis = [self.phis[segment.stage - 1] for segment in segments]
+        segments = list(_cut(self.starts, self.total, self.n))
         applied = self._applied(segments)
         for segment, (_, eta) in zip(segments, applied, strict=True):
             if eta == 0:
@@ -134,6 +145,7 @@ class _Planner:
                 )
                 raise PlanError("learning_rate", given.learning_rate, allowed)
         self._warn(segments, [k for k, _ in applied])
+        phis = [self.phis[segment.stage - 1] for segment in segments]
         if given.final_updates:  # stage M + 1: δ = 0, gradient descent on f itself
             if not self.whole:
                 allowed = "full batches must follow whole epochs of a data set of n samples"
@@ -147,13 +159,21 @@ class _Planner:
 
     def _noise_levels(self) -> list[float]:
         given, count = self.given, len(self.starts)
-        profile, name, warmup = given.profile, name_of(given.profile), given.warmup_samples
+        profile, name, warmup = (
+            function(given.profile),
+            name_of(given.profile),
+            given.warmup_samples,
+        )
         phis = []
         for m, start in enumerate(self.starts, 1):
             after = max(start - warmup, 0)
             before = start // self.n - warmup // self.n if self.whole else after / self.n
-            position = Position(m, count, max(before, 0))
-            phi = arguments.as_number(function(profile)(position, **given.own), name)
+            value: Any = profile(Position(m, count, max(before, 0)), **given.own)
+            try:
+                phi = float(value)
+            except (TypeError, ValueError):
+                allowed = f"it returned {value!r}; it must return φ, a number in (0, 1]"
+                raise PlanError("profile", name, allowed) from None
             if m == 1 and not math.isclose(phi, 1, rel_tol=1e-9):
                 allowed = f"φ is {phi:g} in stage 1 and must be 1; divide φ by its value at t = 0"
                 raise PlanError("profile", name, allowed)
@@ -169,16 +189,14 @@ class _Planner:
     def _applied(self, segments: Sequence[Segments]) -> list[tuple[int, float]]:
         """k and η of each segment."""
         given = self.given
-        first = next(cut(self.starts, self.total, self.n)).samples
-        growth = Growth(
-            n=first,
-            first=batches.count(first, min(given.batch_size, first)),
+        return batches.grown(
+            ((segment.samples, self.phis[segment.stage - 1]) for segment in segments),
+            batch_size=given.batch_size,
             largest=min(given.max_batch_size or self.n, self.n),
             split=given.split,
             multiple=given.batch_multiple,
             learning_rate=given.learning_rate,
         )
-        return [growth.next(s.samples, self.phis[s.stage - 1]) for s in segments]
 
     def _lengthened(self, h: float) -> list[int]:
         """The starts of stages whose updates are ∝ 1/(φ_m² - h η_m/η_1)."""
@@ -242,3 +260,32 @@ def _rows(
             )
         )
     return tuple(rows)
+
+
+def _starts(total: int, n: int, stages: int | None, warmup: int) -> list[int]:
+    """The samples at which equal stages begin; the warm-up belongs to the first stage.
+
+    Stages are whole epochs if each can have one; ``None`` makes each epoch a stage. Otherwise stage
+    m + 1 begins after m/M of the samples that follow the warm-up.
+    """
+    epochs, rest = divmod(total, n)
+    warm = warmup // n  # whole epochs of warm-up
+    if not rest and (stages is None or stages <= epochs - warm):
+        count, left = stages or epochs - warm, epochs - warm
+        return [0, *((warm + m * left // count) * n for m in range(1, count))]
+    count = stages or epochs - warm + bool(rest)
+    left = total - warmup
+    return [0, *(warmup + (2 * m * left + count) // (2 * count) for m in range(1, count))]
+
+
+def _cut(starts: Sequence[int], total: int, n: int) -> Iterator[Segments]:
+    """Yield the segments of stages that begin at samples ``starts`` of ``total``; epochs have n."""
+    for stage, (start, end) in enumerate(pairwise([*starts, total]), 1):
+        place = start
+        while place < end:
+            epoch, offset = divmod(place, n)
+            epochs = (end - place) // n if offset == 0 else 0
+            samples = n if epochs else min(end - place, n - offset)
+            epochs = max(epochs, 1)
+            yield Segments(stage, epoch + 1, epochs, offset, samples)
+            place += epochs * samples

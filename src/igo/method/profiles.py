@@ -146,7 +146,28 @@ PROFILES: dict[str, Profile] = {
     "diminishing": diminishing,
     "wsd": wsd,
 }
+STAGES = 5  # of the paper's methods
+GAMMA = 1 / math.sqrt(2)  # of Methods 2 to 4; the noise of Method 1 is constant
+SPLITS = {  # κ = 1, λ = 1; κ = 1/√2, λ = 1; κ = 1, λ = 2; κ = √3/2, λ = 3/2
+    "method1": 1.0,
+    "method2": 1.0,
+    "method3": 0.0,
+    "method4": math.log(math.sqrt(3) / 2) / math.log(GAMMA),
+}
 BY_EPOCH = ("exponential",)  # φ depends on the epochs before a stage, not on its number
+
+
+def paper_method(profile: object, gamma: object, split: object) -> str | None:
+    """``Method 1`` to ``Method 4`` of the paper; None for any other schedule."""
+
+    def near(value: object, exact: float) -> bool:
+        return isinstance(value, float) and math.isclose(value, exact, abs_tol=1e-3)
+
+    if profile == "constant":
+        return "Method 1"
+    if profile != "step" or not near(gamma, GAMMA):
+        return None
+    return next((f"Method {n}" for n in (2, 3, 4) if near(split, SPLITS[f"method{n}"])), None)
 
 
 def function(profile: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -118,17 +118,13 @@ def lengths_of_stages(
                 " needs it positive (ε_m > H_3 η_m); use a smaller h or fewer stages"
             )
             raise PlanError("h", h, allowed)
-    return _apportioned([1 / (b * k) for b, k in zip(brackets, ks, strict=True)], epochs)
-
-
-def _apportioned(shares: Sequence[float], total: int) -> list[int]:
-    """Whole numbers from 1 on, nearly in proportion to ``shares``, whose sum is ``total``."""
-    spare = total - len(shares)  # after each has 1
-    exact = [max(0.0, share / math.fsum(shares) * total - 1) for share in shares]
+    shares = [1 / (bracket * k) for bracket, k in zip(brackets, ks, strict=True)]
+    spare = epochs - len(shares)  # after each has 1
+    exact = [max(0.0, share / math.fsum(shares) * epochs - 1) for share in shares]
     scale = spare / math.fsum(exact) if spare else 0.0
     exact = [extra * scale for extra in exact]
     lengths = [1 + math.floor(extra) for extra in exact]
     by_remainder = sorted(range(len(exact)), key=lambda m: math.floor(exact[m]) - exact[m])
-    for m in by_remainder[: total - sum(lengths)]:
+    for m in by_remainder[: epochs - sum(lengths)]:
         lengths[m] += 1
     return lengths

@@ -17,10 +17,9 @@ from torch.utils.data import Sampler
 from igo.ground.seeds import generator
 from igo.method import batches
 from igo.method.arguments import PlanError
-from igo.method.counter import STEP, Counter
+from igo.method.counter import STEP, Counter, Update
 from igo.method.plan import Plan
 from igo.method.stages import Place
-from igo.method.update import Update
 
 
 def permutation(n: int, seed: int, epoch: int) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,8 +12,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from igo.method.arguments import PlanError
-from igo.method.counter import Counter
-from igo.method.update import Update
+from igo.method.counter import Counter, Update
 
 # The hook of the newest Schedule of each optimizer, which ends that of an earlier one.
 _watched: weakref.WeakKeyDictionary[Optimizer, RemovableHandle] = weakref.WeakKeyDictionary()
@@ -66,7 +65,7 @@ class Schedule:
         for optimizer in self.optimizers:
             if earlier := _watched.get(optimizer):
                 earlier.remove()
-            _watched[optimizer] = optimizer.register_step_pre_hook(_Watch(self))
+            _watched[optimizer] = optimizer.register_step_pre_hook(_hook(weakref.ref(self)))
 
     @property
     def learning_rate(self) -> float:
@@ -94,17 +93,17 @@ class Schedule:
         for group in self._groups():
             initial = _initial(group, self._factor)
             exact = initial == first  # then the rate has the very bits of the plan's η_m
-            _write(group, update.learning_rate * (1.0 if exact else initial / first))
+            rate = update.learning_rate * (1.0 if exact else initial / first)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)  # in place: compiled steps read this tensor
+            else:
+                group["lr"] = rate
         self._factor = update.learning_rate / first
         self._update, self._stepped = update, set()
         return update
 
-    def about_to_step(self, optimizer: Optimizer) -> None:
-        """Refuse ``optimizer.step()`` at the wrong time.
-
-        Raises:
-            RuntimeError: another call must come first.
-        """
+    def _about_to_step(self, optimizer: Optimizer) -> None:
+        """Refuse ``optimizer.step()`` at the wrong time."""
         update = self._update
         if update is None or id(optimizer) in self._stepped:
             raise RuntimeError(
@@ -134,23 +133,15 @@ def _initial(group: dict[str, Any], factor: float = 1.0) -> float:
     return value
 
 
-def _write(group: dict[str, Any], rate: float) -> None:
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(rate)  # in place: compiled steps read this tensor
-    else:
-        group["lr"] = rate
+def _hook(schedule: weakref.ref[Schedule]) -> Callable[..., None]:
+    """What an optimizer calls before its step; it does not keep the schedule alive."""
 
+    def about_to_step(optimizer: Optimizer, *_: Any) -> None:
+        alive = schedule()
+        if alive is not None and not torch.compiler.is_compiling():
+            alive._about_to_step(optimizer)
 
-class _Watch:
-    """The hook that an optimizer calls before its step; it does not keep the schedule alive."""
-
-    def __init__(self, schedule: Schedule) -> None:
-        self._schedule = weakref.ref(schedule)
-
-    def __call__(self, optimizer: Optimizer, *_: Any) -> None:
-        schedule = self._schedule()
-        if schedule is not None and not torch.compiler.is_compiling():
-            schedule.about_to_step(optimizer)
+    return about_to_step
 
 
 def _bare(optimizer: Any) -> Optimizer:

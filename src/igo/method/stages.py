@@ -227,12 +227,11 @@ class Plan:
 
     def smallest_from(self, update: int) -> int:
         """The smallest batch from an update, counted from 1, on."""
-        index = min(bisect_right(self._ends, update - 1), len(self.stages) - 1)
-        return self._smallest[index]
+        return min(self.sizes_from(update))
 
     def sizes_from(self, update: int) -> set[int]:
         """All batch sizes from the row of an update, counted from 1, on."""
-        index = bisect_right(self._ends, update - 1)
+        index = min(bisect_right(self._ends, update - 1), len(self.stages) - 1)
         rows = {(stage.samples, stage.batches) for stage in self.stages[index:]}
         return {size for row in rows for size in batches.counts(*row)}
 
@@ -249,11 +248,6 @@ class Plan:
     @cached_property
     def _ends(self) -> list[int]:
         return list(accumulate(stage.updates for stage in self.stages))
-
-    @cached_property
-    def _smallest(self) -> list[int]:
-        sizes = [batches.sizes(stage.samples, stage.batches)[1] for stage in self.stages]
-        return list(accumulate(reversed(sizes), min))[::-1]
 
     @cached_property
     def identity(self) -> dict[str, Any]:

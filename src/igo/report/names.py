@@ -8,8 +8,7 @@ from itertools import chain
 import polars as pl
 
 from igo.config.schema import FORMULAS, SETTINGS, OptimizerConfig
-from igo.method import methods
-from igo.method.profiles import PROFILES, parameters
+from igo.method.profiles import PROFILES, paper_method, parameters
 from igo.report.table import DEFAULTS, FINGERPRINT, Row
 
 OF_PROFILES = {
@@ -61,7 +60,7 @@ def phrase(name: str, value: object) -> str:
 
 def method(row: Row) -> str | None:
     """The name of one of the paper's Methods 1 to 4; None for other schedules."""
-    name = methods.method(row["schedule.profile"], row.get("schedule.gamma"), row["split"])
+    name = paper_method(row["schedule.profile"], row.get("schedule.gamma"), row["split"])
     return "Method 1 (constant)" if name == "Method 1" else name
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from igo.config.schema import Config
 from igo.ground.words import counted
-from igo.method import batches, methods
+from igo.method import batches
 from igo.method.plan import Plan
+from igo.method.profiles import paper_method
 from igo.method.stages import Row
 
 MOST_ROWS = 24  # of the plan of a run that trains; a longer plan shows its first and last rows
@@ -54,7 +55,7 @@ def title(config: Config, plan: Plan) -> str:
     """The run as a line, with the paper's name of its method if it has one."""
     schedule = config.schedule
     p = "" if config.p is None else f", p {config.p:.5g}"
-    method = methods.method(schedule.profile, schedule.gamma, config.split)
+    method = paper_method(schedule.profile, schedule.gamma, config.split)
     return (
         f"{f'{method}: ' if method else ''}{schedule.profile} noise{p}, split {config.split:.5g},"
         f" on {config.dataset.name} (n = {plan.n:,}) with {config.model.name} and"
