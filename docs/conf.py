@@ -31,7 +31,7 @@ html_theme_options = {"light_css_variables": {"code-font-size": "0.74em"}}  # 10
 
 myst_heading_anchors = 4
 # Pages whose blocks of Python run, as one program a page, when the site is built.
-RUNS = ("own-loop.md", "measure-the-noise.md", "add-a-schedule.md")
+RUNS = ("own-loop.md", "noise.md")
 nb_custom_formats = {name: ["jupytext.reads", {"fmt": "md"}] for name in RUNS}
 nb_execution_mode = "force"
 nb_execution_in_temp = True
@@ -45,12 +45,9 @@ napoleon_numpy_docstring = False
 default_role = "code"
 
 CONTENTS = {
-    "Use it": (
-        "docs/idea docs/own-loop docs/measure-the-noise docs/add-a-schedule docs/examples docs/api"
-    ),
-    "Train": "docs/data docs/configuration docs/runs docs/sweeps docs/cluster",
+    "Use it": "docs/idea docs/own-loop docs/training docs/choose-settings* docs/sweeps docs/api",
     "Measure": "docs/noise docs/report",
-    "Results": "results/README results/protocol results/tuning results/*/README",
+    "Results": "results/README results/*/README results/[!R]*",
     "What holds": "docs/reliability docs/performance docs/gpu docs/log",
     "Change it": "CONTRIBUTING docs/architecture CHANGELOG",
 }

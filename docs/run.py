@@ -66,9 +66,9 @@ def draw_one(axes: Axes, epochs: Records, name: str, title: str, scale: float = 
 
 
 def with_both_themes(svg: str) -> str:
-    """The drawing with colours that follow the reader's theme."""
+    """The drawing with colours that follow the reader's theme, and light ones without one."""
     for name, colour in COLOURS.items():
-        svg = svg.replace(colour.light.lower(), f"var(--{name})")
+        svg = svg.replace(colour.light.lower(), f"var(--{name}, {colour.light})")
     light, dark = (
         ";".join(f"--{name}:{getattr(colour, theme)}" for name, colour in COLOURS.items())
         for theme in ("light", "dark")

@@ -110,7 +110,7 @@ def test_a_finished_run_brings_its_model_to_wandb_once(tmp_path: Path) -> None:
 
 
 def test_the_documented_prediction_works(finished: Path, tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "runs.md").read_text()
+    text = (ROOT / "docs" / "training.md").read_text()
     (code,) = re.findall(r"```python\n(import igo\n.*?)```", text, re.DOTALL)
     program = code.replace("runs/digits-…", str(run_folder(finished)))
     done = python(tmp_path, "-c", program, PYTHONPATH=str(ROOT / "src")).good()

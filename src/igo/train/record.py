@@ -19,7 +19,7 @@ def record_of(
     evaluated: Record,
     progress: Progress,
 ) -> Record:
-    """The record of a finished epoch, as docs/runs.md lists it, without its seconds.
+    """The record of a finished epoch, as docs/training.md lists it, without its seconds.
 
     ``delta`` is δ_m, None if it is not known.
     """
