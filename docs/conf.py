@@ -45,7 +45,7 @@ napoleon_numpy_docstring = False
 default_role = "code"
 
 CONTENTS = {
-    "Use it": "docs/idea docs/own-loop docs/training docs/choose-settings* docs/sweeps docs/api",
+    "Use it": "docs/idea docs/own-loop docs/training docs/sweeps docs/api",
     "Measure": "docs/noise docs/report",
     "Results": "results/README results/*/README results/[!R]*",
     "What holds": "docs/reliability docs/performance docs/gpu docs/log",
