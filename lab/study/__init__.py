@@ -1,1 +1,1 @@
-"""The study of results/protocol.md: from runs to rows, verdicts and the README's table."""
+"""The studies of results/study.md and results/exchange.md: from runs to rows, verdicts, tables, figures."""

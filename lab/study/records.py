@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
@@ -16,15 +15,14 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
 from igo.config.schema import Config
-from igo.ground.errors import UserError
 from igo.ground.files import Record
 from igo.ground.paths import CONF
 from igo.runs.folder import RunFolder
 from igo.sweep.jobs import Composer
-from lab.study.written import ROOT
 
-RECORDS = ROOT / "results" / "records"
-# after.json: see lab.study.anneal; sharpness.json: from `igo sharpness`
+ROOT = Path(__file__).parents[2]
+RECORDS, RUNS = ROOT / "results" / "records", ROOT / "runs"
+# after.json: see lab.study.ends; sharpness.json: from `igo sharpness`
 KEPT = ("config.yaml", "status.json", "metrics.jsonl", "after.json", "sharpness.json")
 
 
@@ -34,17 +32,6 @@ class Run:
 
     name: str
     files: dict[str, str]
-
-    def __post_init__(self) -> None:
-        """Compare the files with the digests that the run wrote into status.json.
-
-        Raises:
-            UserError: a file was changed later.
-        """
-        written = self.status.get("sha256") or {}
-        for name in written.keys() & self.files.keys():
-            if hashlib.sha256(self.files[name].encode()).hexdigest() != written[name]:
-                raise UserError(f"{self.name}: {name} is not what the run wrote (its SHA-256)")
 
     @cached_property
     def epochs(self) -> list[Record]:
@@ -59,9 +46,7 @@ class Run:
     @cached_property
     def after(self) -> dict[str, float]:
         """The measurements at the end of the run, by name; may be empty."""
-        measured = dict(json.loads(self.files.get("after.json", "{}")))
-        sharpness = json.loads(self.files.get("sharpness.json", "{}"))
-        return measured | {k: v for k, v in sharpness.items() if k == "worst_case"}
+        return dict(json.loads(self.files.get("after.json", "{}")))
 
 
 def of_folders(runs_dir: Path) -> dict[str, Run]:
@@ -75,10 +60,10 @@ def of_folders(runs_dir: Path) -> dict[str, Run]:
     return runs
 
 
-def of_archives(folder: Path = RECORDS) -> dict[str, Run]:
+def of_archives(folder: Path = RECORDS, pattern: str = "*.tar.xz") -> dict[str, Run]:
     """The runs of the archives, by name."""
     files: dict[str, dict[str, str]] = {}
-    for archive in sorted(folder.glob("*.tar.xz")):
+    for archive in sorted(folder.glob(pattern)):
         with tarfile.open(archive) as tar:
             for member in tar:
                 folder_name, _, name = member.name.partition("/")
@@ -86,11 +71,6 @@ def of_archives(folder: Path = RECORDS) -> dict[str, Run]:
                 if content is not None:
                     files.setdefault(folder_name, {})[name] = content.read().decode()
     return {name: Run(name, contents) for name, contents in files.items()}
-
-
-def path_of_archive(sweep: str) -> Path:
-    """The archive of a sweep's records."""
-    return RECORDS / f"{sweep}.tar.xz"
 
 
 def write_archive(path: Path, runs: Iterable[Run]) -> None:

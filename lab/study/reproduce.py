@@ -1,4 +1,4 @@
-"""`make reproduce`: run a row of the study again with other seeds, or list the rows."""
+"""`make reproduce`: run a row of a study again with other seeds, or list the rows."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from collections.abc import Sequence
 
 from igo.ground.errors import nearest
 from igo.ground.words import counted
-from lab.study import written
-from lab.study.written import ROOT, Row
+from igo.runs.folder import state_of
+from lab.study import ends, table
+from lab.study import rows as study
+from lab.study.records import ROOT, RUNS, of_folders
+from lab.study.rows import Row
 
-RUNS = ROOT / "runs"
-FIRST_SEED = 100  # of a reproduction; the study has smaller seeds
-LEAST, MOST = 2, 800  # number of seeds of a reproduction; the seeds of the tuning come after
+FIRST_SEED = 100  # of a reproduction; no study has seeds from 100 to 299
+LEAST, MOST = 2, 200  # number of seeds of a reproduction
 FAILED = 1  # exit code of a sweep some of whose runs failed
 
 
 def reproduce(words: list[str]) -> None:
     """List the rows; or run a row with other seeds and judge it alone."""
-    rows_by_name = {row["row"]: row for row in written.read()}
+    rows_by_name = {row["row"]: row for row in study.read()}
     if not words:
         print("\n".join(listed(list(rows_by_name.values()))))
         return
@@ -41,50 +43,45 @@ def planned(row: Row) -> int:
 
 def listed(rows: Sequence[Row]) -> list[str]:
     """A line for each row: its name, the number of its runs, and its claim."""
-    cells = [("ROW", "runs", "claim")]
-    for row in rows:
-        cells.append((row["row"], str(len(written.arms(row)) * planned(row)), row["claim"]))
-    width = max(len(name) for name, *_ in cells)
+    width = max(len(row["row"]) for row in rows)
     return [
         "make reproduce ROW=NAME SEEDS=N runs one of these rows again with other seeds.",
-        "Without SEEDS it takes as many seeds as the study. A run takes seconds, on all",
-        "of Fashion-MNIST (scale) minutes. results/README.md has what the study found.",
+        "Without SEEDS it takes as many seeds as the study. A run takes seconds.",
+        "results/README.md has what the studies found.",
         "",
-        *(f"{name:<{width}}{runs:>4} {claim}" for name, runs, claim in cells),
+        f"{'ROW':<{width}} runs claim",
+        *(
+            f"{row['row']:<{width}}{len(study.arms(row)) * planned(row):>5} {row['claim']}"
+            for row in rows
+        ),
     ]
 
 
 def again(row: Row, seeds: range) -> None:
     """Run a row with these seeds, and print its numbers and its verdict."""
-    from lab.study import judge, table
-    from lab.study import rows as row_numbers
-    from lab.study.records import of_folders
-
-    run_all(row, row_numbers.names(row, seeds), seeds)
-    values = row_numbers.values(row, of_folders(RUNS), seeds, row.get("endpoint", "accuracy"))
-    numbers = row_numbers.measured(row, values)
-    judge.adjusted([numbers])
-    verdict = row_numbers.verdict(row, numbers)
-    before = row["found"]["verdict"] if row["found"] else "not run"
-    print(table.table([{**row, "found": {"verdict": verdict, **numbers}}]))
-    print(f"{row['row']}: {verdict} with seeds {seeds[0]} to {seeds[-1]} (the study: {before})")
-
-
-def run_all(row: Row, names: Sequence[Sequence[str]], seeds: range) -> None:
-    """Train the runs that are not finished; SystemExit if a run does not finish."""
-    grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in written.arms(row))
+    names = [name for arm in study.names(row, seeds) for name in arm]
+    grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in study.arms(row))
     code = sweep(f"hydra.sweeper.grids=[{grids}]", "hydra.launcher.retry_failed=true")
-    if code in (0, FAILED):
-        if left := _unfinished(names):
-            sys.exit(
-                f"error: {left} of {counted(sum(map(len, names)), 'run')} did not finish, the table"
-                " above says why; the same command runs them again"
-            )
-    elif code < 0:
+    if code < 0:
         name = signal.Signals(-code).name
         sys.exit(f"error: the sweep was killed by {name}; the same command continues it")
-    else:  # the sweep has printed why it ended
+    if code not in (0, FAILED):  # the sweep has printed why it ended
         sys.exit(code)
+    if left := sum(state_of(RUNS / name) != "finished" for name in names):
+        sys.exit(
+            f"error: {left} of {counted(len(names), 'run')} did not finish, the table above says"
+            " why; the same command runs them again"
+        )
+    if row.get("endpoint", "").startswith("anew"):
+        for name in names:
+            ends.measure(RUNS / name)
+    (found,) = study.judged([row], [study.values(row, of_folders(RUNS), seeds)])
+    before = row["found"]["verdict"] if row["found"] else "not run"
+    print(table.table([{**row, "found": found}]))
+    print(
+        f"{row['row']}: {found['verdict']} with seeds {seeds[0]} to {seeds[-1]} (the study:"
+        f" {before})"
+    )
 
 
 def sweep(*words: str) -> int:
@@ -99,12 +96,6 @@ def sweep(*words: str) -> int:
         return subprocess.run(command, cwd=ROOT, check=False).returncode
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _unfinished(names: Sequence[Sequence[str]]) -> int:
-    from igo.runs.folder import state_of
-
-    return sum(state_of(RUNS / name) != "finished" for arm in names for name in arm)
 
 
 def _grid(experiment: str, arm: dict[str, object], seeds: range) -> str:

@@ -1,39 +1,65 @@
-"""The rows of results/rows.yaml: the seeds that count, the numbers of the runs, the verdicts."""
+"""The rows of results/rows.yaml: the runs they compare, what these came to, and the verdicts.
+
+``igo.report.comparison`` compares two arms, as the report does. Differences are in points of test
+accuracy, or in the unit of the row's endpoint.
+"""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import yaml
 from scipy import stats
 
-from igo.report.statistics import Array
-from lab.study import judge
-from lab.study.judge import Numbers
-from lab.study.records import Run, name_of
-from lab.study.written import Row, arms
+from igo.ground.files import write_atomically
+from igo.report import comparison, statistics
+from igo.report.statistics import LEVEL, Array
+from lab.study.records import ROOT, Run, name_of
 
+Row = dict[str, Any]  # as in the file
+Numbers = dict[str, Any]  # "found" of a row
+FILE = ROOT / "results" / "rows.yaml"
+HEAD = """\
+# The rows of results/study.md and results/exchange.md: claims, their runs, and the result.
+# `make study` makes "found" of the records in results/records; all else is written by hand, before
+# the runs, but for "readme" (the claim in README's words).
+# Differences are in points of test accuracy: mean of the last five evaluations, or the endpoint
+# that the row names. "last_epoch" is the same test by the last epoch alone.
+"""
 LEAST = 7  # fewest seeds of a row that is judged
-LAST = 5  # evaluations whose mean is the primary endpoint
+LAST = 5  # evaluations whose mean is the usual endpoint
+MARGIN = 0.5  # points of test accuracy
+DRAWS = 2_000  # of the bootstrap
 DIGITS = 6  # significant digits in the file
 
 
-def endpoint(run: Run, name: str) -> float:
-    """One number of a run, from its records or from the measurements at its end.
+def read() -> list[Row]:
+    """The rows as they are in the file."""
+    return list(yaml.safe_load(FILE.read_text()))
 
-    Accuracies are in %. A name with ``end`` is a number of the last epoch.
 
-    Raises:
-        KeyError: the run has no such number.
-    """
-    records = run.epochs
-    if name in run.after:
-        return run.after[name]
-    if name == "accuracy":
-        return 100 * float(np.mean([record["test/accuracy"] for record in records[-LAST:]]))
-    last = records[-1]
-    return float({"end_accuracy": 100 * last["test/accuracy"], "loss": last["train/loss"]}[name])
+def write(rows: Sequence[Row]) -> None:
+    """Write the rows into the file."""
+    options: Any = {"sort_keys": False, "allow_unicode": True, "width": 120}
+    text = yaml.safe_dump(list(rows), default_flow_style=None, **options)
+    write_atomically(FILE, HEAD + text)
+
+
+def arms(row: Row) -> list[dict[str, Any]]:
+    """The settings of each arm of a row, by name."""
+    own = (
+        [entry["arm"] for entry in row["arms"]] if "arms" in row else [row["first"], row["second"]]
+    )
+    return [row.get("settings", {}) | arm for arm in own]
+
+
+def planned_seeds(row: Row) -> range:
+    """The seeds of the protocol."""
+    first = int(row.get("first_seed", 0))
+    return range(first, first + int(row["seeds"]))
 
 
 def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
@@ -44,152 +70,156 @@ def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
     ]
 
 
-def values(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str) -> Array:
-    """An endpoint of a row's runs, (arms, seeds).
+def endpoint(run: Run, name: str) -> float:
+    """One number of a run, from its records or from what was measured at its end.
+
+    Accuracies are in %. ``end_accuracy`` and ``loss`` are of the last epoch; ``log_loss_4`` is
+    100 ln of the training loss of epoch 4, so differences are in %.
+
+    Raises:
+        KeyError: the run has no such number.
+    """
+    if name in run.after:
+        return run.after[name]
+    if name == "accuracy":
+        return 100 * float(np.mean([record["test/accuracy"] for record in run.epochs[-LAST:]]))
+    if name.startswith("log_loss_"):
+        return 100 * math.log(run.epochs[int(name.removeprefix("log_loss_")) - 1]["train/loss"])
+    last = run.epochs[-1]
+    return float({"end_accuracy": 100 * last["test/accuracy"], "loss": last["train/loss"]}[name])
+
+
+def values(
+    row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str | None = None
+) -> Array:
+    """An endpoint of a row's runs, the row's own if none is named: (arms, seeds).
 
     Raises:
         KeyError: a run is missing, or was not measured.
     """
+    name = name or row.get("endpoint", "accuracy")
     return np.array([[endpoint(runs[run], name) for run in arm] for arm in names(row, seeds)])
-
-
-def if_known(row: Row, runs: Mapping[str, Run], seeds: Sequence[int], name: str) -> Array | None:
-    """As ``values``; None if a run was not measured."""
-    try:
-        return values(row, runs, seeds, name)
-    except KeyError:
-        return None
-
-
-def measured(row: Row, results: Array) -> Numbers:
-    """The statistic of a row's results (arms, seeds), before adjustment."""
-    if row["test"] == "order":
-        return judge.order(results, [arm["published"] for arm in row["arms"]])
-    if row["test"] == "none":
-        return {"n": results.shape[1], "means": results.mean(axis=1).tolist()}
-    return judge.paired(*results)
-
-
-def seeds_of(row: Row, family: Sequence[Row], runs: Mapping[str, Run]) -> range:
-    """The planned seeds, up to the first that an arm of the row's family lacks.
-
-    Empty if these seeds are too few to be judged.
-    """
-    planned = planned_seeds(row)
-    runs_of_family = [names(member, planned) for member in family]
-    complete = [
-        all(arm[place] in runs for arms in runs_of_family for arm in arms)
-        for place in range(len(planned))
-    ]
-    n = [*complete, False].index(False)
-    return planned[:n] if n >= (1 if row["test"] == "none" else LEAST) else planned[:0]
-
-
-def planned_seeds(row: Row) -> range:
-    """The seeds of the protocol."""
-    return range(int(row["seeds"]))
 
 
 def families(rows: Sequence[Row]) -> list[list[Row]]:
     """The rows in groups: the p-values of a group are adjusted together."""
-    by_family: dict[str, list[Row]] = defaultdict(list)
+    by_family: dict[str, list[Row]] = {}
     for row in rows:
-        by_family[str(row.get("family", row["row"]))].append(row)
+        by_family.setdefault(str(row.get("family", row["row"])), []).append(row)
     return list(by_family.values())
+
+
+def seeds_of(family: Sequence[Row], runs: Mapping[str, Run]) -> range:
+    """The planned seeds up to the first that an arm lacks; none if too few to be judged."""
+    planned = planned_seeds(family[0])
+    by_seed = zip(*(arm for row in family for arm in names(row, planned)), strict=True)
+    n = [*(all(name in runs for name in of_seed) for of_seed in by_seed), False].index(False)
+    return planned[: n if n >= family[0].get("least", LEAST) else 0]
 
 
 def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
     """Put the numbers of the runs and the verdict into each row, in place."""
     for family in families(rows):
+        seeds = seeds_of(family, runs)
         for row in family:
-            row["found"] = _numbers(row, seeds_of(row, family, runs), runs)
-        judged = [row["found"] for row in family if row["found"] is not None]
-        judge.adjusted(judged)
-        for row, last_epoch in zip(family, _by_last_epoch(family, runs), strict=True):
-            if row["found"] is not None:
-                numbers = _rounded(row["found"] | last_epoch)
-                row["found"] = {"verdict": verdict(row, row["found"]), **numbers}
+            row["found"] = None
+        if not seeds:
+            continue
+        found = judged(family, [values(row, runs, seeds) for row in family])
+        if family[0]["test"] in ("above", "equal") and "endpoint" not in family[0]:
+            ends = [values(row, runs, seeds, "end_accuracy") for row in family]
+            for numbers, end in zip(found, judged(family, ends), strict=True):
+                numbers["last_epoch"] = interval(end)
+                for name in ("verdict", "p_adjusted", "p_equal_adjusted"):
+                    numbers[f"last_epoch_{name.removesuffix('_adjusted')}"] = end[name]
+        for row, numbers in zip(family, found, strict=True):
+            row["found"] = _rounded(numbers | _beside(row, runs, seeds))
 
 
-def _by_last_epoch(family: Sequence[Row], runs: Mapping[str, Run]) -> list[Numbers]:
-    """The tests by the last epoch alone; empty if a row has another primary endpoint."""
-    has_it = [
-        row["found"] is not None and "endpoint" not in row and row["test"] in ("above", "equal")
-        for row in family
-    ]
-    if not all(has_it):
-        return [{} for _ in family]
-    pairs = [
-        measured(row, values(row, runs, seeds_of(row, family, runs), "end_accuracy"))
-        for row in family
-    ]
-    judge.adjusted(pairs)
-    return [
-        {
-            "last_epoch": judge.interval(pair),
-            "last_epoch_p": pair["p_adjusted"],
-            "last_epoch_p_equal": pair["p_equal_adjusted"],
-            "last_epoch_verdict": verdict(row, pair),
-        }
-        for row, pair in zip(family, pairs, strict=True)
-    ]
+def interval(numbers: Numbers) -> list[float]:
+    """The statistic and the ends of its interval."""
+    return [numbers[name] for name in ("statistic", "low", "high")]
 
 
-def _numbers(row: Row, seeds: range, runs: Mapping[str, Run]) -> Numbers | None:
-    """A row's numbers before adjustment; None without seeds."""
-    if not seeds:
-        return None
-    numbers = measured(row, values(row, runs, seeds, row.get("endpoint", "accuracy")))
-    return numbers | _beside(row, runs, seeds) | {"hardware": _hardware(row, runs, seeds)}
+def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
+    """The numbers and verdict of each row of a question; ``results`` (arms, seeds) for each row."""
+    if family[0]["test"] == "order":
+        numbers = order(results[0], [arm["published"] for arm in family[0]["arms"]])
+        return [{"verdict": verdict("order", numbers)} | numbers]
+    margins = [row.get("margin", MARGIN) for row in family]
+    pairs = comparison.adjusted(
+        [comparison.pair(x - y, m) for (x, y), m in zip(results, margins, strict=True)]
+    )
+    level = LEVEL / max(1, sum(pair.p is not None for pair in pairs))
+    found = []
+    for row, pair, margin, arm in zip(family, pairs, margins, results, strict=True):
+        numbers = {
+            "n": pair.n, "first": float(arm[0].mean()), "second": float(arm[1].mean()),
+            "statistic": pair.difference, "low": pair.low, "high": pair.high, "sd": pair.sd,
+            "p": pair.p, "p_equal": pair.p_equal, "p_adjusted": pair.p_holm,
+            "p_equal_adjusted": pair.p_equal_holm, "detectable": pair.detectable,
+            "seeds_to_equate": statistics.seeds_to_equate(margin, pair.sd or 0.0, level),
+        }  # fmt: skip
+        found.append({"verdict": verdict(row["test"], numbers)} | numbers)
+    return found
 
 
-def verdict(row: Row, numbers: Numbers) -> str:
-    """The verdict of a row's numbers, by the protocol's rule."""
-    if not row.get("judged", True):
-        return "not judged"
-    return judge.verdict(row["test"], numbers)
+def order(arms: Array, published: Sequence[float], seed: int = 0) -> Numbers:
+    """Kendall's τ between the means of arms (arms, seeds) and published values.
+
+    The p-value is two-sided, over all orders. The interval is a bootstrap over seeds.
+    """
+    tau = stats.kendalltau(arms.mean(axis=1), published, method="exact")
+    resampled_taus = stats.bootstrap(
+        tuple(arms), lambda *drawn: stats.kendalltau(np.mean(drawn, axis=1), published).statistic,
+        n_resamples=DRAWS, paired=True, vectorized=False, method="percentile",
+        rng=np.random.default_rng(seed),
+    ).bootstrap_distribution  # fmt: skip
+    low, high = np.nanquantile(resampled_taus, [0.025, 0.975]).tolist()
+    p = float(tau.pvalue)
+    return {
+        "n": arms.shape[1], "statistic": float(tau.statistic), "low": low, "high": high, "p": p,
+        "p_adjusted": p,
+    }  # fmt: skip
+
+
+def verdict(test: str, numbers: Numbers) -> str:
+    """Confirmed, refuted or undecided, by the protocol.
+
+    Args:
+        test: above, equal, different or order.
+        numbers: with p-values that are adjusted.
+    """
+    sure, equal = (
+        numbers.get(name) is not None and numbers[name] <= LEVEL
+        for name in ("p_adjusted", "p_equal_adjusted")
+    )
+    up, down = sure and numbers["statistic"] > 0, sure and numbers["statistic"] < 0
+    confirmed, refuted = {
+        "above": (up, down or equal),
+        "equal": (equal, sure),
+        "different": (sure, equal),
+        "order": (up, numbers["high"] < 0),
+    }[test]
+    return "confirmed" if confirmed else "refuted" if refuted else "undecided"
 
 
 def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
-    """Secondary endpoints: differences with their intervals."""
-    if "arms" in row:
-        return {}
-    secondary = {}
-    for name in ("loss", "annealed"):
-        results = if_known(row, runs, seeds, name)
-        if results is not None:
-            pair = judge.paired(*results)
-            secondary[name] = judge.interval(pair)
-    return secondary | _sharpness(row, runs, seeds)
+    """Differences of other endpoints, which have no verdict, with their intervals."""
+    numbers = {}
+    for name in ("loss", "annealed") if "first" in row and "endpoint" not in row else ():
+        try:
+            first, second = values(row, runs, seeds, name)
+        except KeyError:  # these runs were not annealed
+            continue
+        mean = statistics.mean_of(first - second)
+        numbers[name] = [mean.value, mean.low, mean.high]
+    return numbers
 
 
-def _sharpness(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
-    """Sharpness of the first arm over the second; its correlation with accuracy within each arm."""
-    sharpness = if_known(row, runs, seeds, "worst_case")
-    if sharpness is None:
-        return {}
-    accuracies = values(row, runs, seeds, row.get("endpoint", "accuracy"))
-    within = [stats.spearmanr(*arm) for arm in zip(sharpness, accuracies, strict=True)]
-    return {
-        "worst_case": np.exp(judge.interval(judge.paired(*np.log(sharpness)))).tolist(),
-        "worst_case_within": [float(correlation.statistic) for correlation in within],
-    }
-
-
-def _hardware(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> str:
-    machines = [runs[name].status["hardware"] for arm in names(row, seeds) for name in arm]
-    kinds = Counter(
-        f"{machine['cpu']}, {machine['threads']} thread, {machine['precision']}"
-        for machine in machines
-    )
-    return kinds.most_common(1)[0][0] + (f" (of {len(kinds)} kinds)" if len(kinds) > 1 else "")
-
-
-def _rounded(numbers: Numbers) -> Numbers:
-    return {name: _short(value) for name, value in numbers.items()}
-
-
-def _short(value: object) -> object:
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _rounded(item) for name, item in value.items()}
     if isinstance(value, list):
-        return [_short(item) for item in value]
+        return [_rounded(item) for item in value]
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value

@@ -1,64 +1,71 @@
-"""The tables of the rows, between two marks: some rows in README.md, all in results/README.md."""
+"""What is shown of the rows: a table and a figure for each page, and README's table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
 
 from igo.ground.files import write_atomically
 from igo.report.comparison import p_value, signed
 from igo.report.statistics import LEVEL
-from lab.study.judge import interval
-from lab.study.written import ROOT, Row
+from igo.report.style import BLUE, GREY, STYLE, VERMILION
+from lab.study.records import ROOT
+from lab.study.rows import MARGIN, Row, interval
 
-README, PAGE = ROOT / "README.md", ROOT / "results" / "README.md"
+README = ROOT / "README.md"
 START, END = "<!-- made of results/rows.yaml by make study -->\n", "<!-- end of rows -->\n"
-TITLE = (
-    "| claim | endpoint | n | result, 95 % | p, different | p, equal | detectable | verdict |",
-    "|---|---|---|---|---|---|---|---|",
-)
-ENDPOINTS = {
-    "accuracy": "last five",
-    "end_accuracy": "last epoch",
-}
-SECONDARY = {  # numbers beside a verdict: their title, and the format of a number
-    "loss": ("training loss, difference", "+.4f"),
-    "annealed": ("after the anneal, points", "+.2f"),
-    "worst_case": ("worst-case sharpness, first ÷ second", ".2f"),
-    "worst_case_within": ("its correlation with accuracy within first, second", "+.2f"),
-    "means": ("accuracy in %", ".2f"),
-}
 
 
 def table(rows: Sequence[Row]) -> str:
     """The judged rows: adjusted p, what n seeds can detect, or the seeds that equality needs."""
-    judged = [row for row in rows if row.get("judged", True)]
-    return "\n".join([*TITLE, *(_line(row) for row in judged)]) + "\n"
+    lines = [
+        "| claim | n | difference, 95 % | last epoch | p, different | p, equal | detectable |"
+        " verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        if row["found"] is None:
+            lines.append(f"| {row['claim']} | – | | | | | | **not run** |")
+        else:
+            lines.append(f"| {' | '.join(_cells(row))} |")
+    return "\n".join(lines) + "\n"
 
 
-def _line(row: Row) -> str:
-    numbers, endpoint = row["found"], ENDPOINTS[row.get("endpoint", "accuracy")]
-    if numbers is None:
-        return f"| {row['claim']} | {endpoint} | – | `{row['command']}` | | | | **not run** |"
-    p, p_equal = (p_value(numbers.get(f"{name}_adjusted")) for name in ("p", "p_equal"))
-    cells = [row["claim"], endpoint, str(numbers["n"]), _result(row), p, p_equal, _power(row)]
-    return f"| {' | '.join(cells)} | {_verdict(row)} |"
+def _cells(row: Row) -> list[str]:
+    numbers = row["found"]
+    last = numbers.get("last_epoch")
+    verdict = verdict_of(row)
+    if last and numbers["last_epoch_verdict"] != numbers["verdict"]:
+        verdict += f"; last epoch: {numbers['last_epoch_verdict']}"
+    power = numbers.get("detectable")
+    text = "–" if power is None else f"{power:.2g}"
+    if row["test"] == "equal":
+        text = f"{numbers['seeds_to_equate']} seeds"
+    return [
+        row["claim"], str(numbers["n"]), _result(row), _interval(last) if last else "–",
+        p_value(numbers["p_adjusted"]), p_value(numbers.get("p_equal_adjusted")), text, verdict,
+    ]  # fmt: skip
 
 
-def _verdict(row: Row) -> str:
+def verdict_of(row: Row) -> str:
     """The verdict. Settings can be equal within the margin and also different."""
     numbers = row["found"]
     p = numbers.get("p_adjusted")
-    equal = row["test"] == "equal" and numbers["verdict"] == "confirmed"
-    if equal and p is not None and p <= LEVEL:
-        return "confirmed, and different"
-    return str(numbers["verdict"])
+    both = row["test"] == "equal" and numbers["verdict"] == "confirmed"
+    return (
+        "confirmed, and different" if both and p is not None and p <= LEVEL else numbers["verdict"]
+    )
 
 
 def _result(row: Row) -> str:
     numbers = row["found"]
     if row["test"] == "order":
-        return "τ = " + _numbers(interval(numbers), ".2f")
+        value, low, high = (f"{number:.2f}".replace("-", "−") for number in interval(numbers))
+        return f"τ = {value} [{low}, {high}]"
     return _interval(interval(numbers))
 
 
@@ -67,57 +74,14 @@ def _interval(numbers: Sequence[float]) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _power(row: Row) -> str:
-    """The difference that 80 % of such studies find, or the seeds that equality needs."""
-    numbers = row["found"]
-    if row["test"] == "equal":
-        return f"{numbers['seeds_to_equate']} seeds"
-    value = numbers.get("detectable")
-    return "–" if value is None else f"{value:.2g}"
-
-
-def by_last_epoch(rows: Sequence[Row]) -> str:
-    """The rows by the mean of five epochs, the primary endpoint, and by the last epoch."""
-    lines = [
-        "| claim | n | last five | last epoch | p, different | p, equal | verdicts |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for row in rows:
-        if (numbers := row["found"]) and "last_epoch" in numbers:
-            p, p_equal = (p_value(numbers[f"last_epoch_{name}"]) for name in ("p", "p_equal"))
-            verdicts = (numbers["verdict"], numbers["last_epoch_verdict"])
-            both = verdicts[0] if len(set(verdicts)) == 1 else f"{verdicts[0]}; **{verdicts[1]}**"
-            cells = [
-                row["claim"],
-                str(numbers["n"]),
-                _result(row),
-                _interval(numbers["last_epoch"]),
-            ]
-            lines.append(f"| {' | '.join([*cells, p, p_equal, both])} |")
+def readme(rows: Sequence[Row]) -> str:
+    """The rows that README.md shows, in its words, by the order in "readme"."""
+    lines = ["| claim | seeds | points of test accuracy | verdict |", "|---|---|---|---|"]
+    shown = [row for row in rows if "readme" in row and row["found"]]
+    for row in sorted(shown, key=lambda row: row["readme"][0]):
+        cells = [row["readme"][1], str(row["found"]["n"]), _result(row), verdict_of(row)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def beside(rows: Sequence[Row]) -> str:
-    """Secondary endpoints, and the rows that are not judged, with intervals and no verdicts."""
-    lines = ["| claim | n | beside it | 95 % |", "|---|---|---|---|"]
-    shown: set[tuple[str, str, str]] = set()  # rows of the same runs have the same numbers
-    for row in rows:
-        numbers = row["found"] or {}
-        for name, (title, form) in SECONDARY.items():
-            if name in numbers:
-                text = _numbers(numbers[name], form)
-                if (key := (row["command"], name, text)) not in shown:
-                    lines.append(f"| {row['claim']} | {numbers['n']} | {title} | {text} |")
-                    shown.add(key)
-    return "\n".join(lines) + "\n"
-
-
-def _numbers(value: float | Sequence[float], form: str) -> str:
-    """A number, a value with its interval (three numbers), or several numbers."""
-    if isinstance(value, float | int):
-        return f"{value:{form}}"
-    texts = [f"{number:{form}}".replace("-", "−") for number in value]
-    return f"{texts[0]} [{texts[1]}, {texts[2]}]" if len(texts) == 3 else ", ".join(texts)
 
 
 def between(text: str) -> str:
@@ -125,30 +89,35 @@ def between(text: str) -> str:
     return text.partition(START)[2].partition(END)[0]
 
 
-def readme(rows: Sequence[Row]) -> str:
-    """The rows that README.md shows, by both endpoints."""
-    lines = ["| claim | n | last five | last epoch | verdict |", "|---|---|---|---|---|"]
-    for row in rows:
-        if row.get("readme") and (numbers := row["found"]):
-            last = numbers.get("last_epoch")
-            last_epoch = "–" if last is None else _interval(last)
-            cells = [row["claim"], str(numbers["n"]), _result(row), last_epoch, _verdict(row)]
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+def put(text: str, path: Path) -> None:
+    """Write the text between the marks of a page."""
+    head, _, rest = path.read_text().partition(START)
+    write_atomically(path, head + START + text + END + rest.partition(END)[2])
 
 
-def page(rows: Sequence[Row]) -> str:
-    """The tables of results/README.md."""
-    sections = {
-        "Verdicts": table(rows),
-        "By the last epoch": by_last_epoch(rows),
-        "Beside the verdicts": beside(rows),
-    }
-    return "\n".join(f"### {title}\n\n{text}" for title, text in sections.items())
-
-
-def put(rows: Sequence[Row], readme_file: Path = README, page_file: Path = PAGE) -> None:
-    """Write the tables into their files."""
-    for path, text in ((readme_file, readme(rows)), (page_file, page(rows))):
-        head, _, rest = path.read_text().partition(START)
-        write_atomically(path, head + START + text + END + rest.partition(END)[2])
+def draw(panels: Mapping[str, Sequence[Row]], path: Path) -> None:
+    """Differences with 95 % intervals and the margin of equality; a panel for each title."""
+    most = max(len(rows) for rows in panels.values())
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.5, 1.2 + 0.27 * most), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False).ravel()
+        for ax, (title, rows) in zip(axes, panels.items(), strict=True):
+            margin = rows[0].get("margin", MARGIN)
+            ax.axvspan(-margin, margin, color=GREY.light, alpha=0.18, lw=0)
+            ax.axvline(0, color=GREY.light, lw=0.8)
+            places = np.arange(len(rows))[::-1]
+            kinds = (("", BLUE, 0.0), ("last_epoch", VERMILION, -0.25))
+            for name, colour, shift in kinds:
+                found = [row["found"].get(name) if name else interval(row["found"]) for row in rows]
+                kept = [(x, y + shift) for x, y in zip(found, places, strict=True) if x]
+                if kept:
+                    x, y = np.array([x for x, _ in kept]), [y for _, y in kept]
+                    sides = [x[:, 0] - x[:, 1], x[:, 2] - x[:, 0]]
+                    label = name.replace("_", " ") or "as judged"
+                    ax.errorbar(x[:, 0], y, xerr=sides, fmt="o", ms=3.5, lw=1.2, capsize=2,
+                                color=colour.light, label=label)  # fmt: skip
+            ax.set_yticks(places, [row["claim"] for row in rows])
+            ax.set_title(title)
+        if len(axes[0].get_legend_handles_labels()[0]) > 1:
+            axes[0].legend(loc="best")
+        figure.savefig(path, dpi=130, metadata={"Software": None})
