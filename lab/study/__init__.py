@@ -1,1 +1,1 @@
-"""The studies of results/study.md and results/exchange.md: from runs to rows, verdicts, tables, figures."""
+"""The studies of results/study.md and results/exchange.md, from the records of runs."""

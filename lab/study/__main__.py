@@ -52,9 +52,9 @@ def rows(_: list[str]) -> None:
     table.put(text, PAGES / "exchange.md")
     paired = [row for row in pages["study"] if row["test"] != "order"]
     table.draw({"points of test accuracy": paired}, PAGES / "study.png")
-    if all(row["found"] for row in pages["exchange"]):
+    if drawable := [row for row in pages["exchange"] if row["found"]]:
         panels = {"test accuracy, points": "accuracy", "training loss, %": "loss"}
-        drawn = {title: [row for row in pages["exchange"] if kind in row["row"]]
+        drawn = {title: [row for row in drawable if kind in row["row"]]
                  for title, kind in panels.items()}  # fmt: skip
         table.draw(drawn, PAGES / "exchange.png")
     print(text)

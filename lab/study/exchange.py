@@ -70,8 +70,8 @@ def both(accuracy: str, loss: str) -> str:
 
 def summary(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     """The verdict, a table of the arms, and the factor of b that would equal Method 2."""
-    by_name = {row["row"].removeprefix("exchange_"): row for row in rows}
-    if any(row["found"] is None for row in rows):
+    by_name = {row["row"].removeprefix("exchange_"): row for row in rows if row["found"]}
+    if not by_name or len(by_name) < len(rows):
         return "**Not run yet.**\n"
     verdicts = []
     for end in ("accuracy", "loss"):
