@@ -1,7 +1,6 @@
 """What `make bench` runs: other ways to do this work and this project, side by side.
 
 One file an idea. Contenders: plain, lightning_trainer, ours, bare.
-cells says what is trained, worker and rounds take turns and time, startup measures the time to the
-first update, report writes results/.
+cells says what is trained, worker and rounds take turns and time, report writes results/.
 `python -m benchmarks.run`.
 """

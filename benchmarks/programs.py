@@ -1,41 +1,42 @@
-"""Programs such as src/train.py, started as by a person and timed from outside."""
+"""The programs of `make gpu`: each has a time limit, and its process group ends with it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-
-from igo.ground.errors import UserError
 
 ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "src" / "train.py")
 
 
-def environment(**changes: str) -> dict[str, str]:
-    """The environment without the user's W&B settings, with this checkout's packages first."""
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
-    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
-    return {**kept, "PYTHONPATH": path, **changes}
+def run(
+    command: Sequence[str], seconds: float, *, capture: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; then kill what is left of its process group.
 
-
-def start(command: Sequence[str]) -> subprocess.Popen[str]:
-    """Start a program in the folder of this project, with its output in pipes."""
-    return subprocess.Popen(
-        command, cwd=ROOT, env=environment(), text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-
-
-def output(command: Sequence[str]) -> tuple[str, str]:
-    """Run a program to its end; return its stdout and stderr.
+    It has the environment without the user's W&B settings, with this checkout's packages first.
 
     Raises:
-        UserError: it failed.
+        subprocess.TimeoutExpired: it took longer; ``output`` has its text until then.
     """
-    process = start(command)
-    out, err = process.communicate()
-    if process.returncode:
-        raise UserError(f"{' '.join(command)} failed: {err.strip()[-2000:]}")
-    return out, err
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    environment["PYTHONPATH"] = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    pipe = subprocess.PIPE if capture else None
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, text=True, stdout=pipe, stderr=pipe,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(timeout=max(seconds, 1))
+    except subprocess.TimeoutExpired as late:
+        os.killpg(process.pid, signal.SIGKILL)
+        late.output = "".join(part or "" for part in process.communicate())
+        raise
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

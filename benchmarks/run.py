@@ -1,8 +1,8 @@
-"""The benchmark: python -m benchmarks.run [quick] [cells and startup …]; without names, all of it.
+"""The benchmark: python -m benchmarks.run [quick] [cells …]; without names, all of them.
 
-Names: the cells (resnet18-128, small-32, graduated-0.5, …), or startup. PyTorch chooses the
-threads; set OMP_NUM_THREADS=1 if other programs use the CPU. The results of a CPU without AVX512
-(or with make bench-lesser) have another folder.
+Cells: resnet18-128, small-32, graduated-0.5, …. PyTorch chooses the threads; set
+OMP_NUM_THREADS=1 if other programs use the CPU. The results of a CPU without AVX512 (or with make
+bench-lesser) have another folder.
 """
 
 from __future__ import annotations
@@ -13,12 +13,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
-from benchmarks import cells, files, ratios, report, rounds, startup
+from benchmarks import cells, files, ratios, report, rounds
 from igo.ground.errors import UserError, nearest
-
-QUICK = (*cells.QUICK_CELLS, "startup")
 
 
 def main(words: list[str]) -> None:
@@ -28,12 +24,12 @@ def main(words: list[str]) -> None:
         return
     quick = "quick" in words
     names = [word for word in words if word != "quick"]
-    known = [*cells.MAKERS, "startup"]
+    known = list(cells.MAKERS)
     for name in names:
         if name not in known:
             hint = nearest(name, known)
             raise UserError(f"there is no {name} here: {', '.join(known)}.{hint}")
-    names = names or (list(QUICK) if quick else known)
+    names = names or (list(cells.QUICK_CELLS) if quick else known)
     facts = report.facts(shlex.join(["python", "-m", "benchmarks.run", *words]))
     results = report.folder() / "quick" if quick else report.folder()
     measured = [name for name in cells.MAKERS if name in names]
@@ -41,29 +37,18 @@ def main(words: list[str]) -> None:
         files.write(Path(folder))
         for name, result in contenders(measured, Path(folder), quick):
             report.save({"facts": facts, **result}, results / f"{name}.json")
-    if "startup" in names:
-        datasets = startup.DATASETS[-1:] if quick else startup.DATASETS
-        rows = startup.measure(datasets, repeats=1 if quick else 5)
-        report.show("First update ended ÷ (import torch + reading the data)", rows)
-        report.save({"facts": facts, "startup": rows}, results / "startup.json")
     report.draw(results, list(cells.MAKERS))
     print(f"written: {results}")
 
 
 def contenders(names: list[str], data_dir: Path, quick: bool) -> Iterator[tuple[str, ratios.Row]]:
-    """The results of each cell: turns of all contenders and their ratios; prints the targets."""
-    hardware = "cuda" if torch.cuda.is_available() else "cpu"
-    verdicts_of_cells: list[ratios.Row] = []
+    """The results of each cell: turns of all contenders and their ratios."""
     with rounds.Workers() as workers:
         for name in names:
-            cell = cells.make(name, data_dir, quick)
-            turns = workers.measure(cell, rounds.CONTENDERS)
+            turns = workers.measure(cells.make(name, data_dir, quick), rounds.CONTENDERS)
             rows = ratios.summary(turns)
             report.show(name, rows)
-            verdicts = ratios.verdicts(rows, hardware)
-            verdicts_of_cells += verdicts
-            yield name, {"contenders": rows, "targets": verdicts, "turns": turns}
-    report.show("Targets: images a second of ours over the other's", verdicts_of_cells)
+            yield name, {"contenders": rows, "turns": turns}
 
 
 if __name__ == "__main__":

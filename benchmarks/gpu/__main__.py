@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks.gpu import processes
+from benchmarks import programs
 
 MINUTES = {"check": 7, "speed": 9, "real": 8}
 BUSY = 5  # factor on the minutes of a dry run, which takes one or two minutes on a free CPU
@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
         print(f"--- {name}, at most {minutes[name]} minutes; {out / name}.json", flush=True)
         command = [sys.executable, "-m", "benchmarks.gpu", "part", name, f"out={out}", *dry]
         try:
-            failed |= processes.run(command, minutes[name] * 60 + 20, capture=False).returncode
+            failed |= programs.run(command, minutes[name] * 60 + 20, capture=False).returncode
         except subprocess.TimeoutExpired:
             print(f"{name} was ended: it had {minutes[name]} minutes", flush=True)
             failed = 1

@@ -14,7 +14,7 @@ import torch
 from igo.method.groups import write
 from torch import Tensor
 
-from benchmarks.gpu import processes
+from benchmarks import programs
 from benchmarks.gpu.part import Part, Quiet, Result, configured, prepared
 from benchmarks.programs import ROOT
 from benchmarks.worker import synchronise
@@ -171,7 +171,7 @@ def pytest(seconds: float, *arguments: str) -> Result:
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider",
                "-c", os.devnull, f"--rootdir={ROOT}", *arguments, *TESTS]  # fmt: skip
     try:
-        done = processes.run(command, seconds)
+        done = programs.run(command, seconds)
     except subprocess.TimeoutExpired as late:
         return {"ok": False, "tail": f"out of time: {str(late.output)[-2000:]}"}
     return {"ok": done.returncode == 0, "tail": (done.stdout + done.stderr)[-4000:]}

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu import processes
+from benchmarks import programs
 from benchmarks.gpu.part import Part, Result
 from benchmarks.programs import ROOT, TRAIN
 from igo.data.readers import DEBIAN_FASHION_MNIST
@@ -51,7 +51,7 @@ def command(part: Part, folder: Path, runs: str, *overrides: str) -> list[str]:
 
 def start(part: Part, command: list[str]) -> str:
     """Run a program within the time that is left; return its error, empty if there was none."""
-    process = processes.run(command, part.left)
+    process = programs.run(command, part.left)
     return (process.stdout + process.stderr)[-2000:] if process.returncode else ""
 
 
