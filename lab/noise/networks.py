@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from igo.config.plan import make_plan
 from igo.config.schema import AugmentConfig, Config
@@ -16,7 +16,6 @@ from igo.noise.measure import per_sample_gradients
 from igo.runs import assemble
 from igo.runs.terminal import Terminal
 from igo.train import datasets, loop
-from igo.train.on_device import Batch
 from igo.train.state import Progress, Training
 
 
@@ -47,19 +46,8 @@ def _with_running_statistics(training: Training) -> dict[str, Tensor]:
     """The model's state with BatchNorm's statistics averaged over the training images."""
     network = copy.deepcopy(training.network).train()
     order = torch.randperm(training.data.n, generator=torch.Generator().manual_seed(0))
-    average_batchnorm(network, training.data.train_batches(order[:4096].split(128), 0))
+    update_bn(training.data.train_batches(order[:4096].split(128), 0), network)
     return network.state_dict()
-
-
-def average_batchnorm(network: nn.Module, batches: Iterable[Batch]) -> None:
-    """Make BatchNorm's running statistics the plain average over the batches."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain average
-    with torch.no_grad():
-        for images, _ in batches:
-            network(images)
 
 
 def unaugmented(config: Config, device: torch.device) -> datasets.Data:

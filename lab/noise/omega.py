@@ -71,23 +71,19 @@ def omega_at(
         radii = np.sqrt(quantities.squared_noise(gram, counts, b) * b) / c  # ‖ω‖√b/C
         projections = counts @ along / math.sqrt(b) / c * math.sqrt(d)  # 1 in rms if isotropic
         leading = counts @ spectrum.leading / math.sqrt(b) / c
-        rows.append(omega_row(epoch, b, radii, projections, leading, along / c * math.sqrt(d), d))
+        rows.append(omega_row(epoch, b, radii, projections, leading, along / c * math.sqrt(d)))
         arrays[str(b)] = {"radii": radii, "projections": projections, "leading": leading}
-    norms = np.sqrt(np.maximum(np.diag(gram), 0.0))
     shares: Row = {
         "epoch": epoch, "d": d, "c2": c * c, "share_1": spectrum.shares[0],
         "share_10": spectrum.shares[:10].sum(), "share_100": spectrum.shares[:100].sum(),
         "effective_rank": spectrum.effective_rank, "isotropic_rank": min(d, n - 1),
-        "sd_along_random_least": float(along.std(axis=0).min() / c * math.sqrt(d)),
-        "sd_along_random_most": float(along.std(axis=0).max() / c * math.sqrt(d)),
-        "sample_largest": float(norms.max() / c),
     }  # fmt: skip
     return rows, shares, {"by_b": arrays, "shares": spectrum.shares, "d": d}
 
 
 def omega_row(
     epoch: int, batch_size: int, radii: Array, projections: Array, leading: Array,
-    population: Array, dimension: int,
+    population: Array,
 ) -> Row:  # fmt: skip
     """Moments and normality of ω at one b; ``p`` holds the tests' p-values."""
     mean = statistics.mean_of(radii)
@@ -96,18 +92,10 @@ def omega_row(
         quantities.normality(column, scale)
         for column, scale in zip(projections.T, scales, strict=True)
     ]
-    ball = quantities.ball_marginal(dimension)
-    distances = [
-        stats.kstest(column / math.sqrt(dimension), ball.cdf).statistic for column in projections.T
-    ]
     return {
         "epoch": epoch, "b": batch_size, "draws": len(radii),
         "radius_mean": mean.value, "radius_mean_low": mean.low, "radius_mean_high": mean.high,
         "radius_sd": float(radii.std(ddof=1)), "radius_rms": float(np.sqrt(np.mean(radii**2))),
-        "excess_kurtosis_random": float(np.median(stats.kurtosis(projections))),
         "excess_kurtosis_leading": float(stats.kurtosis(leading)),
-        "skewness_leading": float(abs(stats.skew(leading))),
-        "leading_sd": float(leading.std() * math.sqrt(dimension)),
-        "ks_to_ball_median": float(np.median(distances)),
         "p": [p for test in zip(*tests, strict=True) for p in test],
     }  # fmt: skip
