@@ -53,7 +53,7 @@ def test_dry_run_prints_the_plan_and_makes_nothing(program: Program, tmp_path: P
     lines = text.splitlines()
     (start,) = [i for i, line in enumerate(lines) if line.split()[:2] == ["stage", "epochs"]]
     rows = [line.split() for line in lines[start + 1 : start + 6]]
-    assert [(row[0], row[1], row[lines[start].split().index("batches/epoch")]) for row in rows] == [
+    assert [(row[0], row[1], row[lines[start].split().index("batches")]) for row in rows] == [
         ("1", "1-40", "1,563"), ("2", "41-80", "782"), ("3", "81-120", "391"),
         ("4", "121-160", "196"), ("5", "161-200", "98"),
     ]  # fmt: skip

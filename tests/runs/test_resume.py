@@ -205,7 +205,7 @@ def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(
         assert "finished before" not in ended.stdout
         assert_same(outcome(tmp_path), uninterrupted(arguments))
     ended = forge.run(tmp_path, *arguments, "fresh=true")
-    assert ended.stdout.count("\nepoch ") == 4
+    assert "continuing" not in ended.stdout
     assert status(tmp_path)["started"] >= started
     assert_same(outcome(tmp_path), uninterrupted(arguments))
 
@@ -257,7 +257,7 @@ def test_control_c_in_a_terminal_closes_the_record(tmp_path: Path) -> None:
         start_new_session=True,
     ) as process:
         for line in process.stdout:
-            if line.startswith("epoch 3 "):
+            if line.split()[:1] == ["3"] and "%" in line:  # not of the plan
                 os.killpg(process.pid, signal.SIGINT)
                 break
         process.stdout.read()

@@ -1,4 +1,7 @@
-"""What a run prints: the plan, a line for each epoch, and in a terminal a progress bar."""
+"""What a run prints: the plan, a line for each epoch, and in a terminal a progress bar.
+
+A terminal and a pipe get the same lines, of at most 80 characters but for paths and prose.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +16,28 @@ from pathlib import Path
 from typing import NoReturn
 
 from rich.console import Console
-from rich.measure import Measurement
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 from igo.config.schema import Config
 from igo.ground.errors import UserError
 from igo.ground.files import Record
-from igo.ground.words import aligned
 from igo.method.plan import Plan
-from igo.runs import epoch_line, plan_table
+from igo.runs import plan_table
 from igo.runs.stopping import Stopped
 
 HEADING_EVERY = 20  # epochs, so that a heading is in sight
-UNBOUND = 10_000  # characters, more than any table has
+EPOCH = (  # the entry of the record; its title, width and format
+    ("epoch", "epoch", 5, "d"),
+    ("delta_m", "δ_m", 9, ".4g"),
+    ("delta_measured", "measured", 9, ".4g"),
+    ("eta_m", "η_m", 9, ".4g"),
+    ("b_m", "b_m", 8, ",.1f"),
+    ("train/loss", "loss", 7, ".4f"),
+    ("train/accuracy", "train", 7, ".2%"),
+    ("validation/accuracy", "validation", 10, ".2%"),
+    ("test/accuracy", "test", 7, ".2%"),
+    ("images_per_second", "images/s", 8, ",.0f"),
+)
 
 
 class Speech(Console):
@@ -67,40 +78,15 @@ class Terminal:
     def show_plan(self, config: Config, plan: Plan, file: Path | None = None) -> None:
         """Print the plan with its notes. If no ``file`` has all stages, all are printed."""
         self.say(plan_table.title(config, plan), wrap=True)
-        most = None if file is None else plan_table.MOST_ROWS
-        several = len(plan.joined) > 1
-        columns = [c for c in plan_table.columns() if several or c.leaves != 1]
-        if self._console.is_terminal:
-            shown = self._boxed(columns, plan, most)
-        else:
-            shown = columns
-            titles = [column.title for column in columns]
-            for line in aligned([titles, *plan_table.rows(columns, plan, most)]):
-                self.say(line)
-        if any(column.leaves == 1 for column in shown):
-            self.say(plan_table.RATES)
+        cut = file is not None and len(plan.joined) > plan_table.MOST_ROWS
+        heading, *rows = plan_table.lines(plan, cut=cut)
+        self.say(heading, style="bold")
+        for row in rows:
+            self.say(row)
         for note in plan_table.notes(config, plan):
             self.say(note, wrap=True)
-        cut = len(shown) < len(columns) or (most is not None and len(plan.joined) > most)
-        if file is not None and cut:
+        if cut:
             self.say(f"full: {file}")
-
-    def _boxed(
-        self, columns: list[plan_table.Column], plan: Plan, most: int | None
-    ) -> list[plan_table.Column]:
-        """Print as many columns as there is room for; return these columns."""
-        for step in range(3):
-            shown = [column for column in columns if not 0 < column.leaves <= step]
-            table = Table(*(column.title for column in shown), header_style="bold")
-            for cells in table.columns:
-                cells.justify, cells.no_wrap = "right", True
-            for row in plan_table.rows(shown, plan, most):
-                table.add_row(*row)
-            unbound = self._console.options.update(max_width=UNBOUND)
-            if Measurement.get(self._console, unbound, table).maximum <= self._console.width:
-                break
-        self._console.print(table)
-        return shown
 
     @contextmanager
     def progress(self, plan: Plan, epochs_done: int = 0) -> Iterator[ProgressBar]:
@@ -129,16 +115,6 @@ class Terminal:
             disable=not self._console.is_terminal,
         )
 
-    def columns(self, record: Record) -> list[epoch_line.Column] | None:
-        """The columns for epochs like this one; None where there is no terminal."""
-        if not self._console.is_terminal:
-            return None
-        return epoch_line.columns(
-            self._console.width,
-            momentum=bool(record.get("beta_m")),
-            validation="validation/accuracy" in record,
-        )
-
 
 class ProgressBar:
     """The bar of a run. It reads nothing from the device."""
@@ -147,7 +123,6 @@ class ProgressBar:
         self._terminal, self._bar, self._task, self._plan = terminal, bar, task, plan
         self._start, self._images, self._where = time.perf_counter(), 0, ""
         self._lines = 0
-        self._columns: list[epoch_line.Column] | None = None
 
     def begin_epoch(self, epoch: int, delta: float | None) -> None:
         """Show the epoch and δ."""
@@ -164,13 +139,27 @@ class ProgressBar:
         self._bar.update(self._task, advance=images, description=text)
 
     def end_epoch(self, record: Record) -> None:
-        """Print a line that stays; in a terminal with a heading every HEADING_EVERY epochs."""
+        """Print a line that stays, with a heading every HEADING_EVERY epochs."""
         if self._lines % HEADING_EVERY == 0:
-            self._columns = self._terminal.columns(record)
-            if self._columns:
-                self._terminal.say(epoch_line.heading(self._columns), style="bold")
+            self._terminal.say(epoch_heading(record), style="bold")
         self._lines += 1
-        if self._columns is None:
-            self._terminal.say(epoch_line.describe(record))
-        else:
-            self._terminal.say(epoch_line.line(self._columns, record))
+        self._terminal.say(epoch_line(record))
+
+
+def epoch_heading(record: Record) -> str:
+    """The titles above ``epoch_line``."""
+    return " ".join(title.rjust(width) for _, title, width, _ in _columns(record))
+
+
+def epoch_line(record: Record) -> str:
+    """An epoch in at most 79 characters; a dash where it was not measured or evaluated."""
+    return " ".join(
+        ("–" if record[name] is None else format(record[name], form)).rjust(width)
+        for name, _, width, form in _columns(record)
+    )
+
+
+def _columns(record: Record) -> list[tuple[str, str, int, str]]:
+    """Those of EPOCH; validation, where it is held out, takes the place of images/s."""
+    left_out = "images_per_second" if "validation/accuracy" in record else "validation/accuracy"
+    return [column for column in EPOCH if column[0] != left_out]
