@@ -126,7 +126,7 @@ class Forge:
                 never. Not of time: a busy machine would shift the moments.
             alarm_signal: that signal. SIGKILL is SIGPROF in the exit code: both end it at once.
             room: MiB of memory that the process may take beyond what it starts with; 0 = any.
-            settings: module constants to change, such as ``igo.runs.tracking.INIT_TIMEOUT``.
+            settings: module constants to change, such as ``igo.runs.loggers.wandb.INIT_TIMEOUT``.
             ranks: how many processes, as torchrun would start them.
             function: full name of one to call with the arguments instead; see ``results``.
             command: ``igo COMMAND …``, or ``python -m lab.…``, with the arguments instead.

@@ -15,8 +15,8 @@ import wandb.sdk.launch
 from conftest import TINY, configure
 
 import igo.__main__
+import igo.runs.loggers.wandb
 import igo.runs.session
-import igo.runs.tracking
 from igo.config.plan import make_plan
 from igo.runs.assemble import prepare
 from igo.sweep import local

@@ -28,11 +28,8 @@ Entries = list[tuple[str, dict[str, Any]]]
 KEY = "0123456789abcdef0123456789abcdef01234567"  # 40 characters, the form of an API key
 
 
-NONSENSE: dict[str, dict[str, Any] | None] = {  # with 200, as a proxy or a broken server may
-    "no data": {"data": None},
-    "null": None,
-    "no viewer": {"data": {"viewer": None}},
-}
+NOWHERE = "http://127.0.0.1:9"  # nothing listens there
+FAST = {"WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL": "1"}  # seconds between two uploads
 
 
 @dataclass
@@ -41,6 +38,7 @@ class OnlineRun:
 
     history: dict[int, dict[str, Any]] = field(default_factory=dict)
     received: list[int] = field(default_factory=list)  # epochs, in the order of their arrival
+    events: list[str] = field(default_factory=list)  # what W&B measures of the machine
     files: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
@@ -71,7 +69,7 @@ class WandbServer:
         self.operations: list[str] = []
         self.rows_wanted = 0
         self.enough_rows = threading.Event()  # set once any run has rows_wanted rows
-        # "hang", "error" (500), "cut" (no answer), "drop" (200, nothing kept), or one of NONSENSE
+        # "hang", "error" (500), "cut" (no answer), "drop" (200, half an answer), "nonsense" (200)
         self.trouble = ""
         self.troubled = 0  # requests that this befell
         self.well_again = threading.Event()  # lets go of what hangs
@@ -98,8 +96,8 @@ class WandbServer:
                     self._reply({"errors": [{"message": "out of order"}]}, 500)
                 elif trouble == "drop":  # half an answer, as of a proxy that lost the other side
                     self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{")
-                elif trouble in NONSENSE:
-                    self._reply(NONSENSE[trouble])
+                elif trouble == "nonsense":  # as of a proxy or a broken server
+                    self._reply({"data": None})
                 self.close_connection = bool(trouble)
                 return bool(trouble)
 
@@ -185,6 +183,8 @@ class WandbServer:
                     row = json.loads(line)
                     run.history[sent["offset"] + number] = row
                     run.received.append(row["epoch"])
+            elif file == "wandb-events.jsonl":
+                run.events += sent["content"]
             elif file == "wandb-summary.json":
                 run.files[file] = json.loads(sent["content"][-1])
         if body.get("complete"):
@@ -303,6 +303,13 @@ class WandbServer:
         return {"agentHeartbeat": {"agent": {"id": name}, "commands": json.dumps(commands)}}
 
 
+def assert_rows(rows: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """W&B's rows are the records of the epochs, each once and in order."""
+    assert [row["epoch"] for row in rows] == list(range(1, len(expected) + 1))
+    for row, record in zip(rows, expected, strict=True):
+        assert {key: row.get(key) for key in record} == record
+
+
 def entries(folder: Path) -> Entries:
     """Type and content of each entry in a local W&B run folder, as wandb itself reads it."""
     command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(folder)]
@@ -318,3 +325,8 @@ def entries(folder: Path) -> Entries:
 def history(folder: Path) -> list[dict[str, Any]]:
     """The rows in a local W&B run folder."""
     return [entry["item"] for kind, entry in entries(folder) if kind == "history"]
+
+
+def exit_codes(folder: Path) -> list[int]:
+    """The exit codes in a local W&B run folder: one of a run that was closed, else none."""
+    return [entry.get("exit_code", 0) for kind, entry in entries(folder) if kind == "exit"]

@@ -28,14 +28,12 @@ from igo.ground.paths import CONF
 def train(composed: DictConfig, typed: list[str]) -> None:
     """Train one run, or a sweep with -m."""
     from igo.config.load import load
-    from igo.runs.rerun import continued
+    from igo.runs.session import continued, run
 
     if composed.run is None:
         checked = load(composed, typed)
     else:
         checked = continued(composed.run, composed, [name for name in typed if name != "run"])
-    from igo.runs.session import run
-
     run(checked)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import Ended, records, run_folder
 from forked import Death, forge
-from harness import CONFIGURATIONS, assert_continues, assert_whole, start
+from resumed import KINDS, assert_continues, assert_whole, start
 
 pytestmark = pytest.mark.faults
 
@@ -44,12 +44,11 @@ def assert_says_so(ended: Ended, reason: str) -> None:
     assert re.fullmatch(rf"error: .*runs.*{reason}.*", ended.error())
 
 
-@pytest.mark.parametrize("kind", ["sgd", "momentum, augmentation, final stage"])
 def test_a_full_disk_stops_the_run_and_loses_nothing(
-    tmp_path: Path, record_property: Record, kind: str
+    tmp_path: Path, record_property: Record
 ) -> None:
     """Filled up to some room for the run, from none to nearly enough; then made free."""
-    stopped = 0
+    stopped, kind = 0, "sgd"
     with small_disk(tmp_path, 600) as disk:
         ballast = disk / "ballast"
         for room in range(0, 600, 20):
@@ -92,12 +91,11 @@ def test_a_read_only_disk_is_said_before_compute(tmp_path: Path, record_property
     record_property("read-only run folder", 1)
 
 
-@pytest.mark.parametrize("number", [errno.EIO, errno.EROFS, errno.EDQUOT])
-def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record, number: int) -> None:
+def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record) -> None:
     """What the kernel answers to fsync, at the first call, the second, and so on."""
     broken = 0
     for call in range(1, 60):
-        place = tmp_path / str(call)
+        place, number = tmp_path / str(call), (errno.EIO, errno.EROFS, errno.EDQUOT)[call % 3]
         ended = start(place, "sgd", Death("os.fsync", call, errno=number))
         if ended.returncode == 0:
             assert_whole(place, "sgd")
@@ -106,7 +104,7 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record, num
             break
         broken += 1
         assert_says_so(ended, os.strerror(number))
-        if call % 3 == 0:
+        if call % 4 == 0:
             assert_continues(place, "sgd")
     assert broken >= 12
     record_property("disk that breaks or becomes read-only amid a run", broken)
@@ -115,8 +113,8 @@ def test_a_disk_breaks_at_any_write(tmp_path: Path, record_property: Record, num
 def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Record) -> None:
     """Whoever is second by a hair says so; or continues, where the first had come to its end."""
     refused = 0
-    arguments = (*CONFIGURATIONS["sgd"], "epochs=20")
-    for attempt in range(4):
+    arguments = (*KINDS["sgd"], "epochs=20")
+    for attempt in range(2):
         place = tmp_path / str(attempt)
         places = [place, place / "second"]  # outputs apart, runs together
         with ThreadPoolExecutor(2) as pool:
@@ -132,4 +130,4 @@ def test_two_starts_of_one_run_at_one_time(tmp_path: Path, record_property: Reco
             assert "is being worked on by another process" in ended[1].error()
         assert [row["epoch"] for row in records(run_folder(place))] == list(range(1, 21))
     assert refused
-    record_property("two starts at one time", 4)
+    record_property("two starts at one time", 2)

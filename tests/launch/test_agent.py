@@ -14,8 +14,7 @@ import pytest
 import yaml
 from conftest import ROOT, TINY, clean_environment, records, run_folder
 from forked import Death, forge
-from test_tracking import assert_rows
-from wandb_server import KEY, OnlineRun, WandbServer
+from wandb_server import KEY, OnlineRun, WandbServer, assert_rows
 
 LAUNCH = ROOT / "launch" / "wandb_sweep.yaml"
 EPOCHS = [1, 2, 3]
@@ -109,7 +108,7 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) ->
     with WandbServer() as server:
         online = as_agent(server, "")
         del online["WANDB_SWEEP_ID"], online["WANDB_RUN_ID"]
-        killed = Death("igo.runs.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
+        killed = Death("igo.runs.loggers.Guarded.log", 2, "after", signal.SIGTERM)
         ended = forge.run(tmp_path, *TINY, death=killed, **online)
         assert ended.returncode == 128 + signal.SIGTERM
         (run,) = server.runs
@@ -127,7 +126,7 @@ def test_a_run_that_was_begun_elsewhere_is_whole_in_the_sweep(tmp_path: Path) ->
 def test_stopped_under_an_agent_it_goes_on_in_the_sweep_without_one(tmp_path: Path) -> None:
     with WandbServer() as server:
         agent = as_agent(server, "theirs")
-        killed = Death("igo.runs.tracking.OpeningTracker.log", 2, "after", signal.SIGTERM)
+        killed = Death("igo.runs.loggers.Guarded.log", 2, "after", signal.SIGTERM)
         assert forge.run(tmp_path, *TINY, death=killed, **agent).returncode == 128 + signal.SIGTERM
         del agent["WANDB_SWEEP_ID"], agent["WANDB_RUN_ID"]
         forge.run(tmp_path, *TINY, **agent).good()

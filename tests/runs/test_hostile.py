@@ -1,7 +1,7 @@
 """Files that somebody else made: nothing in them runs, and no key is in a file of a run.
 
 tests/runs/test_checkpoint.py has checkpoints, tests/report/test_report_page.py the report, and
-tests/runs/test_tracking.py has that W&B leaves no key behind.
+tests/runs/test_wandb.py has that W&B leaves no key behind.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def recorded(tmp_path: Path) -> Path:
     with folder.held():
         folder.write_plan(make_plan(config))
         folder.begin_status(state="interrupted", commit=None, host="here", hardware={})
-        folder.records.begin([])
+        folder.begin_records([])
     assert read_config(folder.path / "config.yaml") == config
     assert read_run(folder.path)["state"] == "interrupted"
     return folder.path

@@ -23,8 +23,8 @@ from conftest import ROOT, TINY, Ended, clean_environment, configure, records, r
 from forked import Death, forge
 from hypothesis import given
 from hypothesis import strategies as st
+from resumed import outcome
 from test_engine import gradient, normed_network, plain_network, samples
-from test_resume import outcome
 from torch import Tensor, nn
 from wandb_server import history
 

@@ -8,19 +8,19 @@ import errno
 import fcntl
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import shlex
+import shutil
 import subprocess
-import threading
-from dataclasses import asdict, is_dataclass
+import time
+from dataclasses import is_dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from conftest import ROOT, TINY, configure, records, run_folder
-from conftest import status as read_status
+from conftest import ROOT, TINY, configure, records, run_folder, status
 from forked import forge
 
 from igo.config.plan import make_plan
@@ -28,8 +28,7 @@ from igo.config.schema import known_settings
 from igo.ground.errors import Busy, Outside, UserError
 from igo.ground.files import write_atomically
 from igo.runs import assemble, checkpoint
-from igo.runs import records as record_files
-from igo.runs.folder import RunFolder, signature
+from igo.runs.folder import RunFolder, read_records, read_status, signature
 from igo.train.state import Progress
 
 RUN = (*TINY, "schedule.stages=2", "schedule.final_updates=2", "p=0.3")
@@ -89,19 +88,6 @@ def test_signatures_are_pinned(settings: str) -> None:
     assert signature(configure(*settings.split())) == PINNED[settings]
 
 
-def test_two_ways_to_write_one_schedule_are_one_run() -> None:
-    by_rates = configure("schedule=step", "schedule.kappa=0.5", "schedule.lam=1")
-    by_decay = configure("schedule=step", "schedule.gamma=0.5", "split=1")
-    assert RunFolder(by_rates).path == RunFolder(by_decay).path
-
-
-def test_a_folder_is_named_by_what_a_person_looks_for() -> None:
-    config = configure("runs_dir=/some/where")
-    assert RunFolder(config).path == Path(
-        f"/some/where/digits-resnet8-graduated-{signature(config)}"
-    )
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(configure(f"runs_dir={tmp_path}"))
@@ -124,11 +110,6 @@ def test_a_finished_folder_holds_exactly_what_is_promised(finished: Path) -> Non
     assert not list(run_folder(finished).glob(".*.partial"))
     beside = {path.name for path in (finished / "runs").iterdir()}
     assert beside == {run_folder(finished).name, "wandb"}
-
-
-def test_config_yaml_is_the_whole_configuration(finished: Path) -> None:
-    config = configure(f"runs_dir={finished / 'runs'}", *RUN)
-    assert yaml.safe_load((run_folder(finished) / "config.yaml").read_text()) == asdict(config)
 
 
 def test_plan_csv_has_the_promised_columns_and_exact_floats(finished: Path) -> None:
@@ -168,20 +149,20 @@ def test_metrics_have_the_promised_columns_one_record_an_epoch(finished: Path) -
 
 
 def test_status_says_what_ran_where_and_how(finished: Path) -> None:
-    status = read_status(finished)
-    assert status["state"] == "finished"
-    assert status["started"] <= status["ended"]
-    assert status["seconds"] > 0
-    python, script, *typed = shlex.split(status["command"])
+    found = status(finished)
+    assert found["state"] == "finished"
+    assert found["started"] <= found["ended"]
+    assert found["seconds"] > 0
+    python, script, *typed = shlex.split(found["command"])
     assert python.startswith("python")
     assert script == str(ROOT / "src" / "train.py")
     assert typed == [f"runs_dir={finished / 'runs'}", *RUN]
     for name in ("torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "wandb"):
-        assert status["versions"][name] == importlib.metadata.version(name)
-    assert status["hardware"]["device"] == "cpu"
-    assert status["hardware"]["cores"] == os.cpu_count()
-    assert status["hardware"]["precision"] in ("fp32", "bfloat16", "float16")
-    assert status["hardware"]["cpu"]
+        assert found["versions"][name] == importlib.metadata.version(name)
+    assert found["hardware"]["device"] == "cpu"
+    assert found["hardware"]["cores"] == os.cpu_count()
+    assert found["hardware"]["precision"] in ("fp32", "bfloat16", "float16")
+    assert found["hardware"]["cpu"]
 
 
 def test_status_says_which_commit(finished: Path) -> None:
@@ -189,8 +170,57 @@ def test_status_says_which_commit(finished: Path) -> None:
     git = subprocess.run(log, capture_output=True, text=True, check=False)
     if git.returncode:
         pytest.skip("this copy has no history")
-    commit = read_status(finished)["commit"]
+    commit = status(finished)["commit"]
     assert commit.removesuffix("+changes") in git.stdout.split()
+
+
+def test_a_finished_run_whose_records_changed_is_not_trained_again_unasked(
+    finished: Path, tmp_path: Path
+) -> None:
+    """Nothing is lost; a sweep ends with it among the failed runs, and the others are shown."""
+    shutil.copytree(finished / "runs", tmp_path / "runs")
+    file = run_folder(tmp_path) / "metrics.jsonl"
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b'"epoch": 1,', b'"epoch": 1, '))
+    before = {path: path.read_bytes() for path in file.parent.iterdir()}
+    line = forge.run(tmp_path, *RUN).error()
+    assert "metrics.jsonl: not what the run wrote (SHA-256)" in line
+    assert "fresh=true" in line
+    assert {path: path.read_bytes() for path in file.parent.iterdir()} == before
+    ended = forge.run(tmp_path, "-m", *RUN, "tracking=none", "seed=0,1")
+    assert ended.returncode == 1
+    assert "failed: seed=0: metrics.jsonl: not what the run wrote" in ended.stdout
+    assert "1 finished, 1 failed" in ended.stdout
+    assert file.read_bytes() != content
+    file.write_bytes(content)
+    assert "finished before" in forge.run(tmp_path, *RUN).good().stdout
+
+
+def test_a_worker_that_lives_on_does_not_hold_the_runs_lock(folder: RunFolder) -> None:
+    with folder.held():
+        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker.start()
+    with (folder.path / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    worker.kill()
+    worker.join()
+
+
+@pytest.mark.parametrize(
+    "line", ['{"epoch": NaN}', '{"epoch": 1e999}', '"epoch"', '{"x": "\\ud800"}']
+)
+def test_a_record_that_no_run_wrote_is_an_error_of_its_own(line: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n' + line + "\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
+        read_records(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n' + line[:-3])  # a torn line
+    assert read_records(tmp_path) == [{"epoch": 1}]
+
+
+def test_a_status_that_cannot_be_shown_is_none(tmp_path: Path) -> None:
+    for text in ('{"host": "\\ud800"}', "[1]", "{"):
+        (tmp_path / "status.json").write_text(text)
+        assert read_status(tmp_path) == {}
 
 
 def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
@@ -206,16 +236,6 @@ def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
             assert line == f"error: {folder} is being worked on by another process"
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     forge.run(tmp_path, *arguments, "epochs=1").good()
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_runs_dir_without_permission_is_one_clear_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with (
-        pytest.raises(UserError, match="runs_dir"),
-        RunFolder(configure(f"runs_dir={tmp_path}/runs")).held(),
-    ):
-        pass
 
 
 def test_a_failed_write_keeps_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,25 +279,14 @@ def test_a_new_start_forgets_how_the_last_one_ended(folder: RunFolder) -> None:
 
 def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) -> None:
     with folder.held():
-        folder.records.append({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
-        folder.records.append({"epoch": 2, "test/loss": float("inf")})
+        folder.append({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
+        folder.append({"epoch": 2, "test/loss": float("inf")})
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()
     rows = [json.loads(line, parse_constant=pytest.fail) for line in lines]
     assert rows == [
         {"epoch": 1, "test/loss": None, "train/loss": 1.5},
         {"epoch": 2, "test/loss": None},
     ]
-
-
-def test_somebody_who_only_looks_does_not_stop_a_start(folder: RunFolder) -> None:
-    """sweep_status takes the lock for an instant, shared, to see whether the run is alive."""
-    with folder.held():
-        pass
-    with (folder.path / ".lock").open() as looking:
-        fcntl.flock(looking, fcntl.LOCK_SH)
-        threading.Timer(0.15, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
-        with folder.held():
-            pass
 
 
 def test_a_file_system_without_locks_is_no_other_process(
@@ -298,34 +307,35 @@ def test_a_checkpoint_is_as_large_after_many_epochs(tmp_path: Path) -> None:
     training, folder = assemble.prepare(config, make_plan(config)), RunFolder(config)
     progress, sizes = Progress(), []
     with folder.held():
-        folder.records.begin([])
+        folder.begin_records([])
         for _ in range(200):
             progress.records.append({"epoch": len(progress.records) + 1, "test/loss": 1 / 3})
-            state = assemble.state_of(folder.path.name, None, training, progress)
-            folder.records.append(progress.records[-1])
+            state = assemble.state_of(folder.path.name, training, progress)
+            folder.append(progress.records[-1])
             if len(progress.records) in (100, 200):
-                checkpoint.save(folder.checkpoint, {**state, "metrics": folder.records.mark()})
+                checkpoint.save(folder.checkpoint, {**state, "metrics": folder.mark()})
                 sizes.append(folder.checkpoint.stat().st_size)
     assert sizes[0] == sizes[1]
     state, _ = checkpoint.load(folder.checkpoint, folder.path.name)
-    assert record_files.restore(folder.path, state["metrics"]) == progress.records
+    assert folder.records_until(state["metrics"]) == progress.records
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "longer"])
-def test_records_come_back_as_a_checkpoint_says(damage: str, tmp_path: Path) -> None:
+def test_records_come_back_as_a_checkpoint_says(damage: str, folder: RunFolder) -> None:
     """Lines after it are of an epoch that is trained again."""
-    written, rows = record_files.Records(tmp_path), [{"epoch": 1}, {"epoch": 2, "x": 0.1}]
-    written.begin(rows[:1])
-    written.append(rows[1])
-    mark = written.mark()
-    file = tmp_path / "metrics.jsonl"
+    rows: list[dict[str, Any]] = [{"epoch": 1}, {"epoch": 2, "x": 0.1}]
+    folder.path.mkdir()
+    folder.begin_records(rows[:1])
+    folder.append(rows[1])
+    mark = folder.mark()
+    file = folder.path / "metrics.jsonl"
     content = file.read_bytes()
     if damage == "longer":
-        written.append({"epoch": 3})
-        assert record_files.restore(tmp_path, mark) == rows
+        folder.append({"epoch": 3})
+        assert folder.records_until(mark) == rows
         return
     file.unlink()
     if damage != "missing":
         file.write_bytes({"cut": content[:-1], "changed": b"[" + content[1:]}[damage])
     with pytest.raises(UserError, match="damaged or missing"):
-        record_files.restore(tmp_path, mark)
+        folder.records_until(mark)

@@ -6,7 +6,6 @@ import fcntl
 import os
 import pty
 import re
-import shutil
 import struct
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from conftest import ROOT, TINY, clean_environment, command, configure
 from igo.config.plan import make_plan
 from igo.config.schema import Config
 from igo.ground.files import Record
-from igo.runs import plan_table, provenance, terminal
+from igo.runs import manifest, plan_table, terminal
 from igo.runs.folder import RunFolder, digests
 from igo.runs.session import run
 
@@ -133,8 +132,8 @@ def finished_run(tmp_path: Path, config: Config, last: Record) -> RunFolder:
     folder.path.mkdir(parents=True)
     records = [{**RECORD, "epoch": 1}, {**RECORD, "epoch": 2, "updates": 97, **last}]
     folder.write_plan(make_plan(config))
-    folder.records.begin(records)
-    folder.begin_status(state="finished", code=provenance.code(), commit="a" * 40)
+    folder.begin_records(records)
+    folder.begin_status(state="finished", code=manifest.code(), commit="a" * 40)
     folder.update_status(sha256=digests(folder.path))
     return folder
 
@@ -150,23 +149,4 @@ def test_a_finished_run_says_that_the_code_has_changed(
     folder.update_status(code="0123456789")
     run(config)
     output = capfd.readouterr().out
-    assert re.search(
-        r"finished before with other code \(commit a{10}, now ([0-9a-f]{10}|unknown)", output
-    )
-
-
-def test_the_code_is_the_sources_that_can_change_a_result(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    here = provenance.code()
-    shutil.copytree(ROOT / "src/igo", tmp_path / "igo", symlinks=True)
-    monkeypatch.setattr(provenance, "PACKAGE", tmp_path / "igo")
-    assert provenance.code() == here
-    whole = provenance.code(all_rooms=True)
-    with (tmp_path / "igo/report/style.py").open("a") as file:
-        file.write("\n")
-    assert provenance.code() == here  # no result of a run depends on it
-    assert provenance.code(all_rooms=True) != whole
-    with (tmp_path / "igo/method/profiles.py").open("a") as file:
-        file.write("\n")
-    assert provenance.code() != here
+    assert re.search(r"finished before under commit a{10}, now ([0-9a-f]{10}|unknown)", output)

@@ -115,18 +115,6 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
     assert status(bad)["started"] != started
 
 
-@pytest.mark.slow
-def test_a_damaged_record_of_a_finished_run_is_mended(program: Program, tmp_path: Path) -> None:
-    sweep = ("-m", *SMALL, "seed=0,1")
-    program(*sweep).good()
-    damaged = folder_of(tmp_path, *SMALL, "seed=1")
-    whole = records(damaged)
-    (damaged / "metrics.jsonl").write_bytes(b"")
-    again = program(*sweep).good()
-    assert "1 finished, 1 damaged" in again.stdout
-    assert records(damaged) == whole
-
-
 def test_a_wrong_combination_is_refused_before_any_run(program: Program, tmp_path: Path) -> None:
     assert "p=2" in program("-m", *SMALL, "p=0.5,2").error()
     assert not folders(tmp_path)

@@ -22,7 +22,7 @@ from conftest import (
     epoch_batches,
     run_folder,
 )
-from test_resume import outcome
+from resumed import outcome
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from trained import prepared

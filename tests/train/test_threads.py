@@ -15,7 +15,7 @@ from test_own_data import write_npz
 from igo.ground.cores import allowed_cores, without_omp_dynamic
 from igo.ground.files import Record
 from igo.runs import session
-from igo.runs.records import Records
+from igo.runs.folder import RunFolder
 from igo.train import engine, threads
 from igo.train.state import Progress, Training
 
@@ -152,8 +152,8 @@ def test_a_run_that_continues_keeps_its_number(
 
     monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [1, 2])
     with monkeypatch.context() as patch:
-        append = Records.append
-        patch.setattr(Records, "append", cut)
+        append = RunFolder.append
+        patch.setattr(RunFolder, "append", cut)
         with pytest.raises(Cut):
             session.run(configure(*TINY, *typed))
     assert status(tmp_path)["hardware"]["threads"] == 2

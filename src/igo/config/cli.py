@@ -46,7 +46,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     """
     _end_at_control_c()
     _write_anywhere()
-    without_omp_dynamic()
+    _mend_environment()
     asked = [word for word in sys.argv[1:] if word.split("=")[0] in ("--help", "-h")]
     if asked:
         return _explain_program(config, asked[0].partition("=")[2])
@@ -105,6 +105,13 @@ def _write_anywhere() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _mend_environment() -> None:
+    """Before threads start: no OMP_DYNAMIC; and no ``WANDB_MODE=``, which W&B refuses."""
+    without_omp_dynamic()
+    if not os.environ.get("WANDB_MODE"):
+        os.environ.pop("WANDB_MODE", None)
 
 
 def _flags_first(arguments: list[str]) -> list[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, get_origi
 from igo.config.optimizers import OPTIMIZERS, timm
 from igo.data import readers
 from igo.data.source import Place
+from igo.ground.paths import PACKAGE
 from igo.method.arguments import RULES
 from igo.method.profiles import PROFILES, parameters
 from igo.method.ranges import (
@@ -38,10 +39,7 @@ FORMULAS = {  # of δ, by the name of the optimizer
     "shb": "η √((1 + β̂) C²/b + β̂ ‖∇f‖²), β̂ = β(β² - β + 1)/(1 - β)²",
     "nshb": "η √(C²/b + 4β² (C²/b + ‖∇f‖²))",
 }
-LOGGERS: dict[str, str] = {
-    "wandb": "igo.runs.tracking",
-    "tensorboard": "igo.runs.tensorboard",
-}  # tracking.tool: module, see igo.runs.loggers
+LOGGERS = sorted(file.stem for file in (PACKAGE / "runs" / "loggers").glob("[!_]*.py"))
 
 
 class Setting(NamedTuple):

@@ -31,8 +31,8 @@ from igo.ground.seeds import generator
 from igo.method.ranges import AT_LEAST_ONE, POSITIVE
 from igo.runs import assemble
 from igo.runs.find import find, is_run, named
-from igo.runs.folder import last_record, state_of
-from igo.runs.same_data import Comparison
+from igo.runs.folder import last_record, read_status, state_of
+from igo.runs.manifest import Comparison
 from igo.train import engine
 
 FILE = "sharpness.json"
@@ -109,7 +109,7 @@ def _attempt(folder: Path, settings: Settings, data: Comparison) -> tuple[str, s
         if not settings.fresh and _measured_before(folder, settings):
             config = read_config(folder / "config.yaml")
             config.data_dir = settings.data_dir or config.data_dir
-            data.finished(folder, config)
+            data.finished(folder, read_status(folder), config)
             return "measured before", ""
         result = measure(folder, settings)
         write_atomically(folder / FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")

@@ -11,14 +11,14 @@ import torch
 
 from igo.config.load import read_config
 from igo.config.plan import make_plan
-from igo.config.schema import Config
-from igo.data.identity import Identity
+from igo.config.schema import Config, place_of
+from igo.data.identity import Identity, identify
 from igo.ground import seeds
 from igo.ground.errors import UserError, first_line
 from igo.ground.ranks import ALONE, Ranks
 from igo.method.plan import Plan
-from igo.runs import checkpoint, same_data
-from igo.runs.folder import RunFolder
+from igo.runs import checkpoint, manifest
+from igo.runs.folder import RunFolder, read_status
 from igo.train import datasets, engine, measure, micro_batch, models, optim
 from igo.train.online import Online
 from igo.train.state import Progress, Training
@@ -47,25 +47,23 @@ def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
 
 def _identity(config: Config, ranks: Ranks) -> Identity:
     """Which data were read; all ranks must have the same."""
-    here = same_data.identity_of(config)
+    here = identify(config.dataset.name, place_of(config))
     first: str = ranks.broadcast(here.fingerprint)
     if here.fingerprint != first:
         raise UserError(f"process {ranks.rank} has other data than the first: {here}, not {first}")
     return here
 
 
-def state_of(signature: str, wandb_id: str | None, run: Training, now: Progress) -> dict[str, Any]:
+def state_of(signature: str, run: Training, now: Progress) -> dict[str, Any]:
     """All that a bit-identical resume needs; its tensors are those of the run.
 
     Random streams need no state, see igo.ground.seeds.
     """
     return {
         "signature": signature,
-        "wandb_id": wandb_id,
         "model": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.engine.scaler.state_dict(),
-        "data": asdict(run.identity) if run.identity else None,
         "progress": asdict(replace(now, records=[])),  # metrics.jsonl has them
     }
 
@@ -75,6 +73,8 @@ def load(
 ) -> tuple[Progress | None, dict[str, Any]]:
     """Bring a run to its newest whole checkpoint. Only rank 0 reads the file.
 
+    Its recorded data and plan must be those of the training.
+
     Returns:
         The run's progress without its records, None where there is no checkpoint, and the
         checkpoint's whole content.
@@ -82,7 +82,9 @@ def load(
     ranks = run.engine.ranks
     state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
     if state and run.identity:
-        same_data.check(str(path.parent), state.get("data"), run.identity)
+        recorded = read_status(path.parent)
+        manifest.check_data(path.parent, recorded, run.identity)
+        manifest.check_plan(path.parent, recorded, run.plan)
     for warning in warnings:
         warn(warning)
     state = ranks.broadcast(state)

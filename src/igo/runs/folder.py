@@ -1,7 +1,8 @@
 """The folder of a run, named by the run's configuration.
 
 It has config.yaml, plan.csv, metrics.jsonl (a record for each epoch), status.json and
-checkpoint.pt. Every file is written whole or not at all.
+checkpoint.pt. Every file is written whole or not at all, but for metrics.jsonl: lines are appended,
+so that each epoch costs the same, and a checkpoint has the file's length.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,11 +29,16 @@ from igo.config.schema import RULE, Config, result_settings
 from igo.ground.errors import Busy, Outside, UserError, first_line
 from igo.ground.files import Record, make_writable, sha256_of, write_atomically
 from igo.method.plan import Plan
-from igo.runs.records import Records
 
 DIGESTED = ("config.yaml", "plan.csv", "metrics.jsonl")
 LONGEST_LINE = 2**16  # bytes; every record is shorter
-KEPT = ("wandb_id", "seconds", "began")  # entries of status.json that a new start keeps
+KEPT = ("wandb_id", "seconds", "began", "earlier")  # entries of status.json that a new start keeps
+
+Mark = dict[str, int | str]  # bytes and SHA-256 of the records up to a checkpoint
+
+_locks: set[IO[Any]] = set()  # the open lock of a run that this process works on
+# A forked worker would keep the lock for as long as it lives on after a SIGKILL of the run.
+os.register_at_fork(after_in_child=lambda: [lock.close() for lock in _locks])
 
 
 def signature(config: Config) -> str:
@@ -49,20 +55,9 @@ class RunFolder:
         profile = config.schedule.profile
         name = f"{config.dataset.name}-{config.model.name}-{profile}-{signature(config)}"
         self.path = Path(config.runs_dir) / name.replace("/", "_")
-
-    @cached_property
-    def records(self) -> Records:
-        """The writer of metrics.jsonl."""
-        return Records(self.path)
-
-    @property
-    def checkpoint(self) -> Path:
-        """The file of the newest checkpoint."""
-        return self.path / "checkpoint.pt"
-
-    @property
-    def _status_file(self) -> Path:
-        return self.path / "status.json"
+        self.checkpoint = self.path / "checkpoint.pt"  # the newest one
+        self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"
+        self._bytes, self._digest = 0, hashlib.sha256()  # of the records
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -76,7 +71,11 @@ class RunFolder:
             lock = (self.path / ".lock").open("ab")
         with lock:
             self._take(lock)
-            yield
+            _locks.add(lock)
+            try:
+                yield
+            finally:
+                _locks.remove(lock)
 
     def _take(self, lock: IO[Any]) -> None:
         for attempt in range(10):
@@ -127,10 +126,36 @@ class RunFolder:
         rows.writerows(table)
         write_atomically(self.path / "plan.csv", text.getvalue())
 
-    def damaged(self) -> list[str]:
-        """Files of a finished run that have changed since."""
-        recorded, actual = self.status().get("sha256") or {}, digests(self.path)
-        return [name for name in actual if actual[name] != recorded.get(name)]
+    def begin_records(self, records: Sequence[Record]) -> None:
+        """Make metrics.jsonl hold exactly these records, which mends a torn line."""
+        text = "".join(_line(record) for record in records)
+        write_atomically(self._records, text)
+        self._bytes, self._digest = len(text.encode()), hashlib.sha256(text.encode())
+
+    def append(self, record: Record) -> None:
+        """Add a line to metrics.jsonl, and bring it to the disk."""
+        added = _line(record).encode()
+        with self._records.open("ab") as file:
+            file.write(added)
+            file.flush()
+            os.fsync(file.fileno())
+        self._bytes += len(added)
+        self._digest.update(added)
+
+    def mark(self) -> Mark:
+        """The present length of metrics.jsonl and its digest, for a checkpoint."""
+        return {"bytes": self._bytes, "sha256": self._digest.hexdigest()}
+
+    def records_until(self, mark: Mark) -> list[Record]:
+        """The records up to a checkpoint."""
+        content = self._records.read_bytes() if self._records.exists() else b""
+        content = content[: int(mark["bytes"])]
+        if hashlib.sha256(content).hexdigest() != mark["sha256"]:
+            raise UserError(
+                f"{self._records} is damaged or missing, so the epochs up to the checkpoint have no"
+                " record. The checkpoint is left as it is; fresh=true starts over"
+            )
+        return [json.loads(row) for row in content.decode().splitlines()]
 
     def status(self) -> Record:
         """The content of status.json, see ``read_status``; empty if it names another run."""
@@ -144,7 +169,7 @@ class RunFolder:
         if "command" in previous:
             kept.setdefault("began", previous["command"])
         (self.path / "error.txt").unlink(missing_ok=True)
-        status = {"run": self.path.name, **entries, **kept}
+        status = {"run": self.path.name, **kept, **entries}
         write_atomically(self._status_file, json.dumps(status, indent=2) + "\n")
 
     def update_status(self, **changes: object) -> None:
@@ -163,6 +188,15 @@ class RunFolder:
         with self.writing():
             write_atomically(self.path / "error.txt", traceback.format_exc())
             self.update_status(state=state, error=first_line(error), **entries)
+
+
+def _line(record: Record) -> str:
+    """A record as a line of JSON, with null for NaN and infinity, which JSON does not have."""
+    plain = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in record.items()
+    }
+    return json.dumps(plain, allow_nan=False) + "\n"
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -186,28 +220,43 @@ def check_unchanged(folder: Path, status: Record) -> None:
         changed = [name for name, digest in digests(folder).items() if digest != recorded.get(name)]
         if changed:
             raise UserError(
-                f"{', '.join(changed)}: not what the run wrote (SHA-256); the command that trained"
-                " the run writes the file again"
+                f"{', '.join(changed)}: not what the run wrote (SHA-256) in {folder}; bring the"
+                " file back, or train the run again with fresh=true"
             )
 
 
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
-        status = json.loads((folder / "status.json").read_bytes().decode())
+        status = parsed((folder / "status.json").read_bytes())
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}
+
+
+def error_of(folder: Path) -> str:
+    """Why a run failed, in a line."""
+    status = read_status(folder)
+    try:
+        check_unchanged(folder, status)
+    except UserError as error:
+        return str(error)
+    return str(status.get("error", ""))
 
 
 def state_of(folder: Path) -> str:
     """The state of a run: ``new``, ``running``, ``interrupted``, ``failed`` or ``finished``.
 
     A run whose status.json says "running" while no process has its lock is interrupted: its process
-    was killed.
+    was killed. A finished run is failed if its record is not what it wrote.
     """
-    state = str(read_status(folder).get("state", "new"))
+    status = read_status(folder)
+    state = str(status.get("state", "new"))
     if state == "finished":
+        try:
+            check_unchanged(folder, status)
+        except UserError:
+            return "failed"
         return state
     try:
         with (folder / ".lock").open("rb") as lock:
@@ -231,12 +280,30 @@ def last_record(folder: Path) -> Record:
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records in a run's metrics.jsonl, none where there is no such file."""
+    """The records in a run's metrics.jsonl, without a torn line; none if there is no such file."""
     check_unchanged(folder, read_status(folder))
+    file = folder / "metrics.jsonl"
     try:
-        lines = (folder / "metrics.jsonl").read_bytes().decode().splitlines()
-        return [json.loads(line) for line in lines]
+        return [_record(line) for line in file.read_bytes().split(b"\n")[:-1]]
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise UserError(f"{folder / 'metrics.jsonl'} cannot be read ({error})") from None
+        raise UserError(f"{file} cannot be read ({error})") from None
+
+
+def _record(line: bytes) -> Record:
+    record = parsed(line)
+    if not isinstance(record, dict):
+        raise ValueError("a line is not a record")
+    for name, value in record.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} is {value}")
+    return record
+
+
+def parsed(text: bytes) -> Any:
+    """The value of a JSON text. A ValueError also if a string cannot be written in UTF-8."""
+    value = json.loads(text)
+    if b"\\ud" in text.lower():  # half of a character, perhaps
+        json.dumps(value, ensure_ascii=False).encode()
+    return value

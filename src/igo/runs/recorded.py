@@ -6,18 +6,17 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from igo.ground.errors import UserError
 from igo.ground.files import Record
-from igo.runs import assemble, checkpoint, loggers, records, trained
+from igo.runs import assemble, checkpoint, loggers, manifest
 from igo.runs.folder import RunFolder, digests
-from igo.runs.loggers import Tracker
-from igo.runs.provenance import now, provenance
+from igo.runs.loggers import Logger
 from igo.runs.stopping import Stopped
 from igo.runs.terminal import ProgressBar, Terminal
-from igo.train import engine, threads
+from igo.train import threads
 from igo.train.state import Progress, Training
 
 
@@ -44,24 +43,20 @@ def record(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
                 folder.start_over()
         progress = _resume(folder, training, terminal)
         threads.settle(training, progress, terminal.say)
-        _begin_record(folder, training, progress)
-        with _recorded_end(folder) as trackers:
-            tracker = loggers.start(config, folder, progress.records, terminal.warn)
-            trackers.append(tracker)
+        _begin_record(folder, training, progress, terminal)
+        with _recorded_end(folder) as opened:
+            logger = loggers.start(config, folder, progress.records, terminal.warn)
+            opened.append(logger)
 
             def epoch_done(epoch: Record) -> None:
-                wandb_id = folder.status().get("wandb_id")
-                state = assemble.state_of(folder.path.name, wandb_id, training, progress)
+                state = assemble.state_of(folder.path.name, training, progress)
                 with folder.writing():
-                    folder.records.append(epoch)
-                    mark = folder.records.mark()
-                    checkpoint.save(folder.checkpoint, {**state, "metrics": mark})
-                tracker.log(epoch)
+                    folder.append(epoch)
+                    checkpoint.save(folder.checkpoint, {**state, "metrics": folder.mark()})
+                logger.log(epoch, epoch["epoch"])
 
             with terminal.progress(training.plan, progress.epoch) as bar:
                 yield Recording(progress, bar, epoch_done)
-            if config.tracking.artifact:
-                tracker.attach(trained.export(folder, config))
 
 
 @contextmanager
@@ -72,17 +67,24 @@ def follow(training: Training, folder: RunFolder, terminal: Terminal) -> Iterato
         yield Recording(progress or Progress(), bar, lambda _: None)
 
 
-def _begin_record(folder: RunFolder, training: Training, progress: Progress) -> None:
-    """Write what is known before the next epoch."""
-    hardware = engine.hardware(training.engine)
-    data = asdict(training.identity) if training.identity else None
+def _begin_record(
+    folder: RunFolder, training: Training, progress: Progress, terminal: Terminal
+) -> None:
+    """Write what is known before the next epoch. Warn if earlier epochs had another manifest."""
+    before, here = folder.status(), manifest.of_training(training)
+    entries: Record = {}
+    if progress.epoch:
+        other = [manifest.other_code(before), manifest.other_machine(before, here)]
+        if any(other):
+            terminal.warn(f"the run began under {'; '.join(filter(None, other))}")
+            kept = ("commit", "code", "versions", "hardware")
+            part = {name: before.get(name) for name in kept}
+            earlier = before.get("earlier") or []
+            entries["earlier"] = [*earlier, {"epochs": progress.epoch, **part}]
     with folder.writing():
         folder.write_plan(training.plan)
-        folder.records.begin(progress.records)
-        optimizer = training.config.optimizer
-        law = {"delta": optimizer.formula, "why_null": optimizer.why_null}
-        entries = {**provenance(), "hardware": hardware, "data": data, "noise_law": law}
-        folder.begin_status(state="running", started=now(), **entries)
+        folder.begin_records(progress.records)
+        folder.begin_status(state="running", started=manifest.now(), **here, **entries)
 
 
 def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progress:
@@ -91,14 +93,14 @@ def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progre
     progress, state = assemble.load(folder.checkpoint, folder.path.name, training, damaged.append)
     for warning in damaged:
         terminal.warn(warning)
-    wandb_id = state.get("wandb_id")
     if progress:
-        progress.records = records.restore(folder.path, state["metrics"])
-    with folder.writing():
-        if damaged:
+        progress.records = folder.records_until(state["metrics"])
+        if not folder.status():
+            lost = folder.path / "status.json"
+            terminal.warn(f"{lost} is damaged or missing: data, plan and code were not compared")
+    if damaged:
+        with folder.writing():
             checkpoint.set_aside(folder.checkpoint)
-        if wandb_id and not folder.status().get("wandb_id"):
-            folder.update_status(wandb_id=wandb_id)
     if progress is None:
         if damaged:
             terminal.warn("no whole checkpoint is left: the run starts over")
@@ -108,37 +110,37 @@ def _resume(folder: RunFolder, training: Training, terminal: Terminal) -> Progre
 
 
 @contextmanager
-def _recorded_end(folder: RunFolder) -> Iterator[list[Tracker]]:
-    """Write into status.json and to W&B how the run ended, whatever ended it.
+def _recorded_end(folder: RunFolder) -> Iterator[list[Logger]]:
+    """Write into status.json and to the logger how the run ended, whatever ended it.
 
     Yields:
-        An empty list, which takes the tracker once it is open.
+        An empty list, which takes the logger once it is open.
     """
     started = time.perf_counter()
     spent = float(folder.status().get("seconds", 0))
-    trackers: list[Tracker] = []
+    opened: list[Logger] = []
 
     def times() -> dict[str, Any]:
-        return {"ended": now(), "seconds": round(spent + time.perf_counter() - started, 3)}
+        return {"ended": manifest.now(), "seconds": round(spent + time.perf_counter() - started, 3)}
 
-    def finish(exit_code: int) -> None:
-        for tracker in trackers:
-            tracker.finish(exit_code)
+    def close(exit_code: int) -> None:
+        for logger in opened:
+            logger.close(exit_code)
 
     try:
-        yield trackers
-        finish(0)  # first: once status.json says "finished", no start sends W&B the last rows
+        yield opened
+        close(0)  # first: once status.json says "finished", no start sends W&B the last rows
     except Stopped as stop:
         with contextlib.suppress(UserError), folder.writing():  # the signal ends it anyway
             folder.update_status(state="interrupted", signal=stop.signal_name, **times())
         with contextlib.suppress(Exception):
-            finish(int(stop.code or 1))
+            close(int(stop.code or 1))
         raise
     except BaseException as error:
         with contextlib.suppress(UserError):  # such as a full disk, which may be the error itself
             folder.write_failure(error, **times())
         with contextlib.suppress(Exception):  # the run's own error is raised instead
-            finish(1)
+            close(1)
         raise
     with folder.writing():
         folder.update_status(state="finished", sha256=digests(folder.path), **times())

@@ -2,31 +2,70 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from omegaconf import DictConfig, OmegaConf
+
+from igo.config.load import load, read_config
 from igo.config.plan import make_plan
-from igo.config.schema import Config, shared_settings
-from igo.ground.errors import ConfigError
+from igo.config.schema import NO_EFFECT, Config, shared_settings, value_of
+from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import check_can_be_made
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.method.plan import Plan
-from igo.runs import loggers, same_data
-from igo.runs.folder import RunFolder, digests, read_records
-from igo.runs.provenance import code, commit
+from igo.runs import loggers, manifest
+from igo.runs.folder import RunFolder, check_unchanged, read_records, read_status
 from igo.runs.stopping import Stopped, signals
 from igo.runs.terminal import Terminal
 
 if TYPE_CHECKING:  # torch
     from igo.runs.recorded import Recording
     from igo.train.state import Training
+
+MOVABLE = tuple(name for name in NO_EFFECT if name != "runs_dir")
+
+
+def continued(run: str, composed: DictConfig, typed: Collection[str]) -> Config:
+    """The configuration with which ``igo train run=FOLDER`` continues a run.
+
+    Args:
+        run: the folder, as typed.
+        composed: the configuration that Hydra composed from the command line.
+        typed: full names of the typed settings, without ``run``.
+    """
+    composed = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "run"])
+    folder = Path(run).resolve()
+    for name in typed:
+        if not {name, name.split(".")[0]} & {*MOVABLE} and name != "engine":
+            allowed = "with run=… the settings are those of the run; leave it out"
+            raise ConfigError(name, OmegaConf.select(composed, name), allowed)
+    if not (folder / "config.yaml").is_file():
+        raise ConfigError("run", run, "it must be a run folder, with a config.yaml")
+    here = load(composed)
+    try:
+        config = read_config(folder / "config.yaml")
+    except UserError as error:
+        command = read_status(folder).get("command", "status.json does not say")
+        raise UserError(f"{error}. The run began as: {command}") from None
+    config.fresh = config.dry_run = False  # unless typed now
+    # engine=… sets only the device: the group's other settings would make it another run
+    for name in ("engine.device" if name == "engine" else name for name in typed):
+        group, _, key = name.rpartition(".")
+        setattr(value_of(config, group) if group else config, key, value_of(here, name))
+    config.runs_dir = str(folder.parent)
+    name = RunFolder(config).path.name
+    if name != folder.name:
+        raise UserError(
+            f"run={run}: its config.yaml belongs to a run named {name}. The file was changed, or"
+            " the folder renamed. Rename the folder, or train the changed settings as a new run"
+        )
+    return config
 
 
 def run(config: Config, terminal: Terminal | None = None) -> Path:
@@ -56,7 +95,9 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
             may_skip = ranks.first and not config.fresh
             finished = may_skip and _nothing_left(config, folder, plan, terminal)
             if ranks.broadcast(finished):
-                outcome = f"finished before{_other_code(folder)}; fresh=true runs it again"
+                other = manifest.other_code(folder.status())
+                under = f" under {other}" if other else ""
+                outcome = f"finished before{under}; fresh=true runs it again"
                 if ranks.first:
                     _log_finished(config, folder, terminal)
             else:
@@ -81,13 +122,13 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
 
 def _shared_facts(config: Config, plan: Plan) -> dict[str, object]:
     """What must be the same in all processes of a run; the keys are its names in an error."""
-    stages = [
-        f"{value:.9g}" if isinstance(value, float) else value  # machines may round differently
-        for stage in plan.stages for value in asdict(stage).values()
-    ]  # fmt: skip
-    digest = hashlib.sha256(json.dumps(stages).encode()).hexdigest()[:10]
     versions = {f"the version of {name}": version(name) for name in ("torch", "numpy")}
-    return {**shared_settings(config), "the plan": digest, "the code of igo": code(), **versions}
+    return {
+        **shared_settings(config),
+        "the plan": manifest.plan_digest(plan),
+        "the code of igo": manifest.code(),
+        **versions,
+    }
 
 
 def _check_shares(config: Config, plan: Plan, ranks: Ranks) -> None:
@@ -107,34 +148,22 @@ def _has_finished(folder: RunFolder) -> bool:
 
 
 def _nothing_left(config: Config, folder: RunFolder, plan: Plan, terminal: Terminal) -> bool:
-    """Whether the run needs no more training. Other damaged files than the record are mended."""
+    """Whether the run has finished, with this plan and the data that are here."""
     if not _has_finished(folder):
         return False
-    same_data.Comparison(terminal.warn).finished(folder.path, config)
-    damaged = folder.damaged()
-    if "metrics.jsonl" in damaged:
-        record = folder.path / "metrics.jsonl"
-        terminal.warn(f"{record} is damaged or missing: the run is trained again")
-        with folder.held(), folder.writing():
-            folder.start_over()
-        return False
-    for name in damaged:
-        terminal.warn(f"{folder.path / name} is damaged or missing: it is written again")
-    if damaged:
-        with folder.held(), folder.writing():
-            folder.write_plan(plan)
-            folder.update_status(sha256=digests(folder.path))
+    status = folder.status()
+    check_unchanged(folder.path, status)
+    manifest.check_plan(folder.path, status, plan)
+    manifest.Comparison(terminal.warn).finished(folder.path, status, config)
     return True
 
 
 def _log_finished(config: Config, folder: RunFolder, terminal: Terminal) -> None:
-    """Send a finished run's records to TensorBoard, or to the W&B run of a `wandb agent`."""
-    from igo.runs import tracking
-
-    if tracking.sweep_run() or config.tracking.tool == "tensorboard":
+    """Send a finished run's records to its logger, but to W&B only for a `wandb agent`."""
+    if "WANDB_SWEEP_ID" in os.environ or config.tracking.tool not in ("wandb", "none"):
         loggers.check(config)
         with folder.held():
-            loggers.start(config, folder, read_records(folder.path), terminal.warn).finish(0)
+            loggers.start(config, folder, read_records(folder.path), terminal.warn).close()
 
 
 @contextmanager
@@ -158,18 +187,6 @@ def _recording(
     recording = recorded.record if ranks.first else recorded.follow
     with recording(training, folder, terminal) as kept:
         yield training, kept
-
-
-def _other_code(folder: RunFolder) -> str:
-    """A note if the code has changed since the run finished."""
-    status = folder.status()
-    if status.get("code") in (None, code()):
-        return ""
-    return f" with other code (commit {_short(status.get('commit'))}, now {_short(commit())})"
-
-
-def _short(commit: str | None) -> str:
-    return "unknown" if commit is None else f"{commit[:10]}{'+changes' * ('+' in commit)}"
 
 
 def _conclude(config: Config, folder: RunFolder, terminal: Terminal, outcome: str) -> None:

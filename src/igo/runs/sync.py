@@ -6,7 +6,6 @@ second, and if it is interrupted, the next call sends every row again.
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from omegaconf import DictConfig
 from igo.config.load import read_config, split_off
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError, UserError, first_line
-from igo.ground.files import Record
 from igo.ground.words import counted
-from igo.runs import tracking, trained
-from igo.runs.folder import read_status, state_of
+from igo.runs.folder import RunFolder, read_records, read_status, state_of
+from igo.runs.loggers import wandb as logger
 from igo.runs.terminal import Terminal
 
 NO_ANSWER = ("deadline exceeded", "timed out", "timeout")  # in W&B's errors about a silent server
@@ -49,7 +47,7 @@ def run(composed: DictConfig) -> None:
     terminal, failed = Terminal(), 0
     folders = [file.parent for file in sorted(root.glob("*/status.json"))]
     folders = [folder for folder in folders if "wandb_id" in read_status(folder)]
-    tracking.leave_the_home(root)
+    logger.leave_the_home(root)
     if folders and not _knows_key():
         raise UserError(
             "no W&B key is known here; run `wandb login` or set WANDB_API_KEY, then start this"
@@ -57,10 +55,10 @@ def run(composed: DictConfig) -> None:
         )
     for number, folder in enumerate(folders, 1):
         try:
-            outcome = _send(root, folder)
+            outcome = _send(folder)
         except Unanswered:
             raise
-        except UserError as error:
+        except (UserError, OSError) as error:
             outcome, failed = f"failed: {error}", failed + 1
         terminal.say(f"[{number}/{len(folders)}] {folder.name}: {outcome}")
     if not folders:
@@ -73,11 +71,11 @@ def _knows_key() -> bool:
     import wandb
 
     os.environ["WANDB_MODE"] = "online"  # before W&B reads it
-    wandb.setup(wandb.Settings(silent=True))  # its warnings advise a command that sends rows twice
-    return tracking.knows_key()
+    wandb.setup(wandb.Settings(silent=True))  # it would advise `wandb sync`, which sends rows twice
+    return logger.knows_key()
 
 
-def _send(root: Path, folder: Path) -> str:
+def _send(place: Path) -> str:
     """Send one run; return the outcome.
 
     Raises:
@@ -85,45 +83,29 @@ def _send(root: Path, folder: Path) -> str:
     """
     from wandb.errors import CommError
 
-    if state_of(folder) == "running":
+    if state_of(place) == "running":
         return "skipped: it is running"
-    config, status = read_config(folder / "config.yaml"), read_status(folder)
-    records = _records(folder)
+    config = read_config(place / "config.yaml")
+    config.runs_dir = str(place.parent)
+    folder, status, records = RunFolder(config), read_status(place), read_records(place)
     there = _rows_there(config, status["wandb_id"])
     if there >= len(records):
         return f"W&B has all of its {counted(len(records), 'epoch')}"
-    finished = status.get("state") == "finished"
-    complaints: list[str] = []
     try:
-        opened = tracking.open_run(
-            "online", root, tracking.identity(config, folder.name, status["wandb_id"])
-        )
-        tracker = tracking.WandbTracker(opened, records, complaints.append)
-        if finished and config.tracking.artifact and (folder / trained.FILE).is_file():
-            tracker.attach(folder / trained.FILE)
-        tracker.finish(int(not finished))
+        opened = logger.open_run("online", config, folder, stats=False)
+        sending = logger.WandB(opened, config, folder, int(opened.starting_step or 0))
+        for record in records:
+            sending.log(record, record["epoch"])
+        sending.close(int(status.get("state") != "finished"))
     except Exception as error:  # CommError, or any other after a strange answer
-        tracking.give_up()  # else the attempt still uses the id
         reason = first_line(error)
         if isinstance(error, CommError) and not any(word in reason for word in NO_ANSWER):
             raise UserError(reason) from None
-        complaints = [reason]
-    if complaints:
         raise Unanswered(
-            f"W&B does not answer ({complaints[0]}); all runs are kept, start this again"
-        )
+            f"W&B does not answer ({reason}); all runs are kept, start this again"
+        ) from None
     sent = counted(len(records) - there, "epoch")
     return f"{sent} sent{f', {there} were there' if there else ''}"
-
-
-def _records(folder: Path) -> list[Record]:
-    """The complete lines of metrics.jsonl."""
-    file = folder / "metrics.jsonl"
-    try:
-        lines = file.read_text().splitlines(keepends=True) if file.exists() else []
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file} cannot be read ({error})") from None
 
 
 def _rows_there(config: Config, run_id: str) -> int:
@@ -132,7 +114,7 @@ def _rows_there(config: Config, run_id: str) -> int:
 
     entity = f"{config.tracking.entity}/" if config.tracking.entity else ""
     try:
-        api = wandb.Api(timeout=tracking.INIT_TIMEOUT)
+        api = wandb.Api(timeout=logger.INIT_TIMEOUT)
         run = api.run(f"{entity}{config.tracking.project}/{run_id}")
         return int(run.historyLineCount or 0)
     except Exception:  # W&B's errors, or any other after a strange answer

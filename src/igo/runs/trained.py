@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from igo.config.load import read_config
 from igo.config.schema import Config
 from igo.ground.errors import UserError
-from igo.ground.files import Record, durable, partial_of, sha256_of
+from igo.ground.files import Record, durable, partial_of
 from igo.runs import checkpoint
 from igo.runs.folder import RunFolder, read_records
 from igo.train import models
@@ -54,27 +54,17 @@ def load_run(folder: str | Path) -> TrainedRun:
 
 
 def export(folder: RunFolder, config: Config) -> Path:
-    """Write the model's state_dict as FILE, unless a whole one is there; return its path.
+    """Write the model's state_dict as FILE; return its path.
 
     ``torch.load(path, weights_only=True)`` reads it.
     """
     file = folder.path / FILE
+    state = _parameters(folder.path, config)
     with folder.writing():
-        if not _is_whole(file, folder):
-            state = _parameters(folder.path, config)
-            with durable(partial := partial_of(file)) as output:
-                torch.save(state, output)
-            digest = sha256_of(partial)
-            partial.replace(file)
-            folder.update_status(**{FILE: digest})
+        with durable(partial := partial_of(file)) as output:
+            torch.save(state, output)
+        partial.replace(file)
     return file
-
-
-def _is_whole(file: Path, folder: RunFolder) -> bool:
-    try:
-        return sha256_of(file) == folder.status().get(FILE)
-    except FileNotFoundError:
-        return False
 
 
 def _parameters(folder: Path, config: Config) -> dict[str, Tensor]:

@@ -18,8 +18,7 @@ from igo.ground.ranks import Ranks
 from igo.ground.words import counted
 from igo.method.ranges import Rule
 from igo.runs.folder import read_status, state_of
-from igo.runs.provenance import command
-from igo.runs.same_data import Comparison
+from igo.runs.manifest import Comparison, command
 from igo.sweep.jobs import Composer, Job, distinct, labels
 from igo.sweep.manifest import Manifest
 from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
@@ -135,13 +134,10 @@ class Launch:
             job.config.tracking.group = job.config.tracking.group or manifest.name
         recorded = sweep_states(manifest, runs_dir)
         states = {job.name: recorded[job.name] for job in jobs}
-        for job in jobs:  # a finished run with a damaged record is trained again
-            if states[job.name] == "finished" and job.folder.damaged():
-                states[job.name] = "damaged"
         data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
         for job in jobs:
             if states[job.name] == "finished":
-                data.finished(job.folder.path, job.config)
+                data.finished(job.folder.path, job.folder.status(), job.config)
         # The local launcher waits for running runs: a killed sweep may have left them.
         local = self._hydra.runtime.choices["hydra/launcher"] == "local"
         skipped = {"finished", "queued"} | (set() if local else {"running"})

@@ -24,7 +24,7 @@ from igo.sweep.jobs import Job, execute, logged, wait_for_others
 from igo.sweep.launch import COUNT, COUNT_OR_NONE, Sweep, check_settings
 from igo.sweep.overview import Overview
 
-IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.tracking", "wandb")
+IMPORTED = ("igo.runs.assemble", "igo.runs.session", "igo.runs.loggers.wandb", "wandb")
 LONGEST_TMPDIR = 70  # bytes: a socket's path has at most 107, and forkserver adds its name
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOOK_EVERY = 0.5  # seconds between two readings of the running runs' records

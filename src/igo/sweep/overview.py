@@ -8,7 +8,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from igo.config.schema import total_epochs
 from igo.ground.files import Record
-from igo.runs.folder import last_record, read_status, state_of
+from igo.runs.folder import error_of, last_record, read_status, state_of
 from igo.sweep.jobs import Job, labels
 from igo.sweep.launch import Sweep
 from igo.sweep.state import counts, why
@@ -60,7 +60,8 @@ class Overview:
             accuracy = f"{part} accuracy {record[f'{part}/accuracy']:.2%}"
             outcome = f"{accuracy} ({status.get('seconds', 0):.0f} s)"
         else:
-            outcome = f"{self._reason(job, how or why(status))} ({job.folder.path})"
+            reason = how or error_of(job.folder.path) or why(status)
+            outcome = f"{self._reason(job, reason)} ({job.folder.path})"
         ended = len(self._states) - self._count_left()
         line = f"[{ended}/{len(self._states)}] {state} {self._labels[job.name]}: {outcome}"
         self._console.print(line, markup=False)

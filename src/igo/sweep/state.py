@@ -13,7 +13,7 @@ from typing import Any
 from igo.config.schema import total_epochs
 from igo.ground.errors import UserError
 from igo.runs.folder import read_status
-from igo.runs.provenance import now
+from igo.runs.manifest import now
 from igo.sweep.jobs import Job, labels
 from igo.sweep.manifest import FOLDER, Entry, Manifest, read_manifest
 
@@ -73,7 +73,7 @@ def sweep_states(manifest: Manifest, runs_dir: Path) -> dict[str, str]:
 
 def counts(states: Mapping[str, str]) -> str:
     """``12 finished, 2 running, …``, in a fixed order, without states that no run has."""
-    order = ("finished", "running", "queued", "interrupted", "damaged", "failed", "new")
+    order = ("finished", "running", "queued", "interrupted", "failed", "new")
     values = list(states.values())
     parts = [
         f"{values.count(state)} {'to go' if state == 'new' else state}"

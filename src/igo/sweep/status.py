@@ -12,7 +12,7 @@ from rich.console import Console
 from igo.config.load import split_off
 from igo.ground.errors import UserError
 from igo.ground.words import counted
-from igo.runs.folder import last_record, read_status
+from igo.runs.folder import error_of, last_record, read_status
 from igo.sweep.manifest import FOLDER, Entry, Manifest, find_manifest
 from igo.sweep.state import counts, sweep_states, why
 
@@ -57,7 +57,7 @@ def show(manifest: Manifest, runs_dir: Path, console: Console) -> dict[str, str]
             epoch = last_record(folder).get("epoch", 0)
             console.print(f"running: {entry.label}: epoch {epoch}/{entry.epochs}", markup=False)
         elif state == "failed":
-            failed.setdefault(str(read_status(folder).get("error", "")), []).append(entry)
+            failed.setdefault(error_of(folder), []).append(entry)
         elif state == "interrupted":
             reason = why(read_status(folder))
             console.print(f"interrupted: {entry.label}: {reason} ({folder})", markup=False)

@@ -8,36 +8,32 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from igo.config.schema import Config
-from igo.ground.errors import ConfigError, first_line
+from igo.ground.errors import ConfigError
 from igo.ground.files import Record
 from igo.runs.folder import RunFolder
-from igo.runs.loggers import OpeningTracker, Tracker
+from igo.runs.loggers import Logger
 
 FOLDER = "tensorboard"  # in the run's folder
 
 
-class TensorBoard(Tracker):
+class TensorBoard(Logger):
     """A folder of event files. Each start writes them anew, so that no epoch is there twice."""
 
-    def __init__(self, folder: Path, records: Sequence[Record]) -> None:
+    def __init__(self, folder: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-        if folder.is_symlink():
-            raise OSError(f"{folder} is a link, and igo writes through no link")
         shutil.rmtree(folder, ignore_errors=True)
         self._writer = SummaryWriter(str(folder))
-        for record in records:
-            self.log(record)
 
-    def log(self, record: Record) -> None:
-        """See Tracker. A value that was not measured is null and has no point."""
-        for name, value in record.items():
+    def log(self, metrics: Record, step: int) -> None:
+        """See Logger. A value that was not measured is null and has no point."""
+        for name, value in metrics.items():
             if isinstance(value, int | float) and name != "epoch":
-                self._writer.add_scalar(name, value, record["epoch"])
+                self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def finish(self, exit_code: int) -> None:  # noqa: ARG002
-        """See Tracker."""
+    def close(self, exit_code: int = 0) -> None:  # noqa: ARG002
+        """See Logger."""
         self._writer.close()
 
 
@@ -52,11 +48,10 @@ def start(
     config: Config,  # noqa: ARG001
     folder: RunFolder,
     records: Sequence[Record],
-    warn: Callable[[str], None],
-) -> Tracker:
+    warn: Callable[[str], None],  # noqa: ARG001
+) -> Logger:
     """Open the run's event files, see ``loggers``."""
-    known_records = list(records)  # as they are now
-    return OpeningTracker(
-        lambda: TensorBoard(folder.path / FOLDER, known_records),
-        lambda e: warn(f"TensorBoard failed ({first_line(e)}): this run goes on without it"),
-    )
+    logger = TensorBoard(folder.path / FOLDER)
+    for record in records:
+        logger.log(record, record["epoch"])
+    return logger

@@ -1,0 +1,279 @@
+"""A run goes on with its own data and plan alone; other code, versions and machines are said."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import TINY, Ended, records, run_folder, status
+from forked import Death, forge
+from recorded import edit
+from test_own_data import write_images
+from test_readers import write_idx
+
+from igo.data import identity, readers
+from igo.data.source import Place, Source, Split
+from igo.ground.paths import PACKAGE
+from igo.runs import manifest
+
+KILLED = Death("igo.runs.checkpoint.save", 1, "after")
+CHOSEN = {
+    "fashion_mnist": ("dataset=fashion_mnist",),
+    "imagenet": (
+        "dataset=imagenet", "dataset.classes=3", "dataset.image_size=8", "dataset.workers=0",
+        "batch_size=16", "dataset.samples=48",
+    ),
+}  # fmt: skip
+
+
+def write_data(data_dir: Path, kind: str, seed: int) -> None:
+    """A small data set in the genuine format; another seed, other pixels or labels."""
+    if kind == "imagenet":
+        write_images(data_dir / kind, train=17, val=3, size=(10, 10), seed=seed)
+        return
+    draw = np.random.default_rng(seed)
+    for part, n in (("train", 120), ("t10k", 20)):
+        raw = data_dir / "FashionMNIST" / "raw"
+        write_idx(raw / f"{part}-images-idx3-ubyte", draw.integers(0, 256, (n, 28, 28)))
+        write_idx(raw / f"{part}-labels-idx1-ubyte", draw.permutation(np.arange(n) % 10))
+
+
+def start(place: Path, kind: str, data_dir: Path, *typed: str, death: Death | None = None) -> Ended:
+    settings = ("tracking=none", f"data_dir={data_dir}", *typed)
+    return forge.run(place, *TINY, *CHOSEN[kind], *settings, death=death)
+
+
+@pytest.fixture(scope="module", params=list(CHOSEN))
+def finished(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """Where a finished run and the data ``a`` and ``b`` are; no test changes it."""
+    place, kind = tmp_path_factory.mktemp("finished"), request.param
+    for seed, name in enumerate("ab"):
+        write_data(place / name, kind, seed)
+    start(place, kind, place / "a").good()
+    return place, kind
+
+
+def test_a_finished_run_does_not_answer_for_other_data(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    place, kind = finished
+    data = status(place)["data"]
+    assert (data["name"], data["n"]) == (kind, {"fashion_mnist": 120, "imagenet": 51}[kind])
+    message = start(place, kind, place / "b").error()
+    for part in (str(place / "a"), str(place / "b"), "data_dir", "fresh", data["fingerprint"]):
+        assert part in message
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    typed = (*TINY, *CHOSEN[kind], "tracking=none", "seed=0", f"data_dir={place / 'b'}")
+    assert data["fingerprint"] in forge.run(tmp_path, "-m", *typed).error()
+    shutil.copytree(place / "a", tmp_path / "moved", ignore=shutil.ignore_patterns("cache"))
+    again = start(tmp_path, kind, tmp_path / "moved").good()  # the same data elsewhere
+    assert "finished before;" in again.stdout
+    assert not again.stderr
+
+
+def test_what_cannot_be_compared_is_said(finished: tuple[Path, str], tmp_path: Path) -> None:
+    place, kind = finished
+    shutil.copytree(place / "runs", tmp_path / "runs")
+    if kind == "imagenet" or not readers.DEBIAN_FASHION_MNIST.is_dir():
+        ended = start(tmp_path, kind, tmp_path / "nowhere").good()
+        assert "so they were not compared" in ended.stderr
+    edit(run_folder(tmp_path) / "status.json", data=None)
+    ended = start(tmp_path, kind, place / "a").good()
+    assert "finished before" in ended.stdout
+    assert "does not say which data" in ended.stderr
+
+
+def test_an_unfinished_run_refuses_other_data_until_it_starts_over(
+    finished: tuple[Path, str], tmp_path: Path
+) -> None:
+    place, kind = finished
+    assert start(tmp_path, kind, place / "a", death=KILLED).returncode == -signal.SIGKILL
+    before = records(run_folder(tmp_path))
+    line = start(tmp_path, kind, place / "b").error()
+    assert str(place / "a") in line
+    assert str(place / "b") in line
+    assert records(run_folder(tmp_path)) == before
+    start(tmp_path, kind, place / "a").good()
+    assert records(run_folder(tmp_path)) == records(run_folder(place))
+    start(tmp_path, kind, place / "b", "fresh=true").good()
+    assert records(run_folder(tmp_path)) != records(run_folder(place))
+
+
+def test_measurements_are_not_made_of_other_data(finished: tuple[Path, str]) -> None:
+    place, kind = finished
+    if kind == "imagenet":
+        pytest.skip("one kind is enough here")
+    few = (f"runs={run_folder(place)}", "samples=20", "steps=1")
+    forge.run(place, *few, command="sharpness").good()
+    ended = forge.run(place, *few, f"data_dir={place / 'b'}", command="sharpness")
+    assert ended.returncode == 1
+    assert status(place)["data"]["fingerprint"] in ended.stdout
+
+
+STEP = ("schedule=step", "schedule.stages=2", "schedule.lam=1.5")
+ODD = (*TINY, *STEP, "optimizer=shb", "learning_rate=0.05", "seed=7", "tracking=none")
+
+
+@pytest.fixture(scope="module")
+def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a finished run is; no test changes it."""
+    place = tmp_path_factory.mktemp("odd")
+    forge.run(place, *ODD).good()
+    return place
+
+
+def other_versions(file: Path) -> None:
+    """Make a record one of earlier code and versions."""
+    versions = json.loads(file.read_text())["versions"]
+    edit(file, commit="c0ffee" * 6, code="0" * 10, versions={**versions, "torch": "1.13"})
+
+
+def test_other_code_is_said_and_another_plan_refused(odd: Path, tmp_path: Path) -> None:
+    """Of a killed run before it goes on; of a finished one where it is reported."""
+    shutil.copytree(odd / "runs", tmp_path / "runs")
+    file = run_folder(tmp_path) / "status.json"
+    other_versions(file)
+    ended = forge.run(tmp_path, *ODD).good()
+    assert "finished before under commit c0ffeec0ff, now " in ended.stdout
+    assert "torch 1.13, now 2." in ended.stdout
+    edit(file, plan="0" * 10)
+    assert "another plan than this version of igo makes" in forge.run(tmp_path, *ODD).error()
+    shutil.rmtree(tmp_path / "runs")
+
+    assert forge.run(tmp_path, *ODD, death=KILLED).returncode == -signal.SIGKILL
+    plan = status(tmp_path)["plan"]
+    edit(file, plan="0" * 10)
+    assert "another plan than this version of igo makes" in forge.run(tmp_path, *ODD).error()
+    edit(file, plan=plan, hardware={**status(tmp_path)["hardware"], "cpu": "Another CPU"})
+    other_versions(file)
+    (warning,) = forge.run(tmp_path, *ODD).good().stderr.splitlines()
+    for part in ("commit c0ffeec0ff, now ", "torch 1.13, now ", "cpu Another CPU, now "):
+        assert part in warning
+    (earlier,) = status(tmp_path)["earlier"]
+    assert (earlier["epochs"], earlier["versions"]["torch"]) == (1, "1.13")
+    assert status(tmp_path)["versions"] == status(odd)["versions"]
+
+
+def test_code_is_that_which_the_losses_depend_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(PACKAGE, tmp_path / "igo")
+    monkeypatch.setattr(manifest, "PACKAGE", tmp_path / "igo")
+    code = manifest.code.__wrapped__  # it is remembered
+    before = code()
+    for room, changes in (("report", False), ("runs", False), ("method", True), ("train", True)):
+        with (tmp_path / "igo" / room / "__init__.py").open("a") as file:
+            file.write("# changed\n")
+        assert (code() != before) == changes, room
+        before = code()
+
+
+def rerun(place: Path, *arguments: str | Path) -> Ended:
+    """``python src/train.py run=ARGUMENTS``."""
+    return forge.run(place, f"run={arguments[0]}", *map(str, arguments[1:]), bare=True)
+
+
+def test_a_killed_run_goes_on_from_its_folder_alone(odd: Path, tmp_path: Path) -> None:
+    killed = forge.run(tmp_path, *ODD, "fresh=true", death=KILLED)  # fresh is not of the run
+    assert killed.returncode == -signal.SIGKILL
+    folder = run_folder(tmp_path)
+    ended = rerun(tmp_path, folder.relative_to(tmp_path), "engine.threads=1").good()
+    assert "continuing after epoch 1 of 3" in ended.stdout
+    assert records(folder) == records(run_folder(odd))
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
+    assert status(folder)["command"].endswith(f"run=runs/{folder.name} engine.threads=1")
+    assert status(folder)["began"].endswith("fresh=true")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert "finished before" in rerun(tmp_path, folder).good().stdout
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("seed=8", "seed=8 is not allowed: with run=… the settings are those of the run"),
+        ("engine.precision=fp32", "engine.precision=fp32 is not allowed: with run=…"),
+        ("runs_dir=here", "runs_dir=here is not allowed"),
+        ("engine.device=gpu", "engine.device=gpu is not allowed: it must be one of auto, cpu"),
+    ],
+)
+def test_what_the_run_is_cannot_be_typed(odd: Path, typed: str, message: str) -> None:
+    assert message in rerun(odd, run_folder(odd), typed).error()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("p: [", "cannot be read"),
+        ("dataset: {colour: red}\n", "there is no setting 'dataset.colour'"),
+        ("seed", "The file was changed, or the folder renamed"),
+    ],
+)
+def test_a_damaged_or_changed_configuration_is_one_line(
+    odd: Path, tmp_path: Path, damage: str, message: str
+) -> None:
+    folder = tmp_path / run_folder(odd).name
+    folder.mkdir()
+    if damage == "seed":
+        config = yaml.safe_load((run_folder(odd) / "config.yaml").read_text())
+        damage = yaml.safe_dump({**config, "seed": 8})
+    (folder / "config.yaml").write_text(damage)
+    (folder / "status.json").write_text(json.dumps({"command": "python src/train.py p=0.3"}))
+    line = rerun(tmp_path, folder).error()
+    assert message in line
+    assert ("The run began as: python src/train.py p=0.3" in line) == ("seed: 8" not in damage)
+
+
+def test_no_such_folder_and_many_of_them(tmp_path: Path) -> None:
+    line = rerun(tmp_path, "nowhere").error()
+    assert "run=nowhere is not allowed: it must be a run folder" in line
+    assert "it continues one run" in rerun(tmp_path, "one,two", "-m").error()
+
+
+def splits(**changes: Any) -> tuple[Split, Split]:
+    arrays = {
+        "train": np.arange(48, dtype=np.uint8).reshape(3, 4, 4, 1), "labels": np.array([0, 1, 0]),
+        "test": np.zeros((2, 4, 4, 1), dtype=np.uint8), **changes,
+    }  # fmt: skip
+    train = Split(arrays["train"], arrays["labels"])
+    return train, Split(arrays["test"], np.array([1, 0]))
+
+
+def test_a_fingerprint_is_of_all_pixels_labels_and_shapes() -> None:
+    test = np.zeros((2, 4, 4, 1), dtype=np.uint8)
+    test[1, 3, 3, 0] = 1
+    shape = np.arange(48, dtype=np.uint8).reshape(3, 2, 8, 1)
+    changes: list[dict[str, Any]] = [
+        {}, {"test": test}, {"labels": np.array([0, 1, 1])}, {"train": shape},
+        {"labels": np.array([0, 1, 0], dtype=np.uint8)},
+    ]  # fmt: skip
+    first, *others = (identity.fingerprint(identity.content(splits(**c))) for c in changes)
+    assert len({first, *others[:3]}) == 4
+    assert others[3] == first, "the type of the labels does not matter"
+
+
+def test_a_fingerprint_is_found_once_for_files_that_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, reads = tmp_path / "file", []
+
+    def reader(_: Place) -> Source:
+        return Source(str(file), (file,), lambda: (reads.append(1), splits())[1])
+
+    monkeypatch.setitem(readers.READERS, "made", reader)
+    file.write_text("a")
+    first = identity.identify("made", Place(tmp_path))
+    assert identity.identify("made", Place(tmp_path)) == first
+    assert len(reads) == 1
+    os.utime(file, ns=(1, 1))
+    assert identity.identify("made", Place(tmp_path)) == first
+    assert len(reads) == 2

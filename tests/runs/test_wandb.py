@@ -1,0 +1,314 @@
+"""W&B beside the run folder: every row once, offline, online and by `igo sync`; no key is leaked.
+
+The real client, and a server on 127.0.0.1.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, Ended, python, records, run_folder, status
+from forked import Death, forge
+from wandb_server import (
+    FAST,
+    KEY,
+    NOWHERE,
+    OnlineRun,
+    WandbServer,
+    assert_rows,
+    entries,
+    exit_codes,
+    history,
+)
+
+from igo.__main__ import main
+
+LONGER = (*TINY, "epochs=6", "schedule.stages=2")
+LOG = "igo.runs.loggers.wandb.WandB.log"
+PAUSE = Death(LOG, 4, "after", signal.SIGSTOP)  # W&B's process goes on
+
+
+def sync_as_typed() -> None:
+    """`igo sync` in a process that has wandb already (see forked)."""
+    sys.argv = ["igo", "sync"]
+    Path("pid").write_text(str(os.getpid()))
+    main()
+
+
+def sync(place: Path, url: str, key: str = KEY, mode: str = "offline", **more: Any) -> Ended:
+    environment = {"WANDB_BASE_URL": url, "WANDB_MODE": mode}
+    environment |= {"WANDB_API_KEY": key} if key else {}
+    return forge.run(place, function="test_wandb.sync_as_typed", **environment, **more)
+
+
+def stopped(place: Path, rows: int, number: int = signal.SIGTERM) -> None:
+    """Train offline, or go on, until that many more rows are logged."""
+    ended = forge.run(place, *LONGER, death=Death(LOG, rows, "after", number))
+    assert ended.returncode in (128 + number, -number), ended.stderr
+
+
+def assert_whole(run: OnlineRun, folder: Path, epochs: int = 6) -> None:
+    """The W&B run has each of the folder's records, once and in order."""
+    assert run.received == list(range(1, epochs + 1))
+    assert_rows(run.rows, records(folder, timings=True))
+
+
+def assert_described(config: dict[str, Any], folder: Path) -> None:
+    """Settings, plan and manifest are in W&B's configuration."""
+    assert config["p"] == 0.5
+    assert config["plan"]["stage"][0] == 1
+    assert len(config["plan"]["eta_m"]) == len((folder / "plan.csv").read_text().splitlines()) - 1
+    manifest = config["manifest"]
+    assert manifest["commit"] == status(folder)["commit"]
+    assert manifest["versions"]["torch"] == importlib.metadata.version("torch")
+    assert manifest["hardware"]["device"] == "cpu"
+
+
+def assert_key_is_nowhere(place: Path) -> None:
+    """Neither under runs_dir nor in what was printed (out.txt and err.txt), the links included."""
+    files = [path for path in place.rglob("*") if path.is_file()]
+    assert len(files) > 8
+    for path in files:
+        content = path.read_bytes()
+        assert KEY.encode() not in content, path
+        assert b"YXBpOj" not in content, f"{path}: a header of basic authentication"
+
+
+@pytest.fixture(scope="module")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in three folders, the first killed before anything was written, and a whole other."""
+    place = tmp_path_factory.mktemp("offline")
+    stopped(place, 1, signal.SIGKILL)
+    stopped(place, 2)
+    forge.run(place, *LONGER, "tracking.tags=[tagged]").good()
+    forge.run(place, *TINY, "seed=1", "tracking.group=ours", WANDB_API_KEY=KEY).good()
+    return place
+
+
+def folder_of(place: Path, seed: int) -> Path:
+    (folder,) = (
+        file.parent for file in place.glob("runs/*/config.yaml")
+        if f"\nseed: {seed}\n" in file.read_text()
+    )  # fmt: skip
+    return folder
+
+
+def test_an_offline_run_read_back_by_wandb_is_complete(offline: Path) -> None:
+    run_id = status(folder_of(offline, 1))["wandb_id"]
+    (folder,) = (offline / "runs" / "wandb").glob(f"offline-run-*-{run_id}")
+    expected = records(folder_of(offline, 1), timings=True)
+    assert_rows(history(folder), expected)
+    kappas = [row.get("kappa_m") for row in history(folder)]
+    assert kappas[-1] is None
+    assert all(kappa < 1 for kappa in kappas[:-1])
+    found = entries(folder)
+    (run,) = (entry for kind, entry in found if kind == "run")
+    assert run["display_name"].startswith("graduated p=0.5 split=0.5 seed=1 ")
+    assert (run["project"], run["run_group"]) == ("igo", "ours")
+    assert_described(run["config"]["update"], folder_of(offline, 1))
+    summary: dict[str, Any] = {}
+    for kind, entry in found:
+        summary |= entry["update"] if kind == "summary" else {}
+    accuracies = [record["test/accuracy"] for record in expected]
+    assert summary["test/accuracy"] == {"last": accuracies[-1], "max": max(accuracies)}
+    assert exit_codes(folder) == [0]
+    assert_key_is_nowhere(offline)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "mode"),
+    [
+        (("tracking=none",), "offline"),
+        (("tracking.mode=disabled",), "online"),  # what is typed counts: no key is asked for
+        ((), "disabled"),
+    ],
+)
+def test_when_off_it_writes_nothing(tmp_path: Path, arguments: tuple[str, ...], mode: str) -> None:
+    forge.run(tmp_path, *TINY, "epochs=1", *arguments, WANDB_MODE=mode).good()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [run_folder(tmp_path).name]
+    assert "wandb_id" not in status(tmp_path)
+
+
+def test_online_without_a_key_is_an_error_before_any_compute(tmp_path: Path) -> None:
+    line = forge.run(tmp_path, *TINY, WANDB_MODE="online").error()
+    assert line.startswith("error: tracking.mode=online is not allowed: no W&B key")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_online_all_rows_arrive_once_and_no_key_is_left_behind(tmp_path: Path) -> None:
+    """Also without a home that can be written."""
+    with WandbServer() as server:
+        ended = forge.run(tmp_path, *TINY, **{**server.online, "HOME": "/proc/nowhere"}).good()
+    assert ended.stderr == ""
+    assert "wandb" not in ended.stdout
+    (run,) = server.runs.values()
+    folder = run_folder(tmp_path)
+    assert_whole(run, folder, 3)
+    assert run.exit_code == 0
+    assert run.settings["groupName"] == "digits-resnet8-graduated"
+    assert run.settings["displayName"].endswith(f" seed=0 {folder.name}")
+    sent = json.loads(run.settings["config"])
+    assert_described(
+        {name: entry["value"] for name, entry in sent.items() if "value" in entry}, folder
+    )
+    assert "system" in json.dumps(run.events), "W&B measures the machine"
+    accuracies = [record["test/accuracy"] for record in records(folder)]
+    summary = run.files["wandb-summary.json"]["test/accuracy"]
+    assert summary == {"last": accuracies[-1], "max": max(accuracies)}
+    assert_key_is_nowhere(tmp_path)
+
+
+@contextmanager
+def when_rows_are_there(server: WandbServer, rows: int, act: Callable[[], None]) -> Iterator[None]:
+    """While the body runs: do something as soon as the server has so many rows of a run."""
+    server.rows_wanted = rows
+    thread = threading.Thread(target=lambda: server.enough_rows.wait() and act())
+    thread.start()
+    try:
+        yield
+    finally:
+        server.enough_rows.set()
+        thread.join()
+
+
+def send(place: Path, number: signal.Signals) -> None:
+    """Send a signal to the run of a place, by the process id in its status, once PAUSE holds it."""
+    pid = status(place)["pid"]
+    ps = ["ps", "-o", "state=", "-p", str(pid)]
+    while subprocess.run(ps, capture_output=True, text=True, check=True).stdout.strip()[0] != "T":
+        time.sleep(0.01)
+    os.kill(pid, number)
+
+
+def test_killed_online_it_sends_each_row_once(tmp_path: Path) -> None:
+    def kill() -> None:
+        send(tmp_path, signal.SIGKILL)
+
+    with WandbServer() as server:
+        with when_rows_are_there(server, 3, kill):
+            ended = forge.run(tmp_path, *LONGER, death=PAUSE, **server.online, **FAST)
+        assert ended.returncode == -signal.SIGKILL
+        (run,) = server.runs.values()
+        assert 3 <= len(run.history) <= 4
+        forge.run(tmp_path, *LONGER, **server.online).good()
+    assert list(server.runs.values()) == [run], "it is the same run"
+    assert_rows(run.rows, records(run_folder(tmp_path)))
+    assert (len(run.rows), run.exit_code) == (6, 0)
+
+
+def test_a_server_lost_on_the_way_does_not_hold_the_end_up(tmp_path: Path) -> None:
+    def cut_off() -> None:
+        server.stop()
+        send(tmp_path, signal.SIGCONT)
+
+    with WandbServer() as server, when_rows_are_there(server, 3, cut_off):
+        soon = {"igo.runs.loggers.wandb.FINISH_TIMEOUT": 1}
+        how = {"death": PAUSE, "settings": soon, **server.online, **FAST}
+        ended = forge.run(tmp_path, *LONGER, **how).good()
+    assert ended.stderr.startswith("warning: wandb failed (")
+    assert "`make sync` sends the rows later" in ended.stderr
+    assert len(records(run_folder(tmp_path))) == 6
+    assert status(tmp_path)["state"] == "finished"
+
+
+def test_a_logger_that_cannot_start_ends_no_training(tmp_path: Path) -> None:
+    ended = forge.run(tmp_path, *TINY, death=Death("wandb.init", 1, error="no room")).good()
+    assert ended.stderr.startswith("warning: wandb failed (no room), so it gets no more rows")
+    assert status(tmp_path)["state"] == "finished"
+    assert status(tmp_path)["wandb_id"], "`make sync` looks for it"
+
+
+def test_all_offline_runs_are_sent_once(offline: Path, tmp_path: Path) -> None:
+    """Without a key or a server nothing happens to them; then once; then not again."""
+    place = Path(shutil.copytree(offline, tmp_path / "copy", symlinks=True))
+    line = sync(place, NOWHERE, key="").error()
+    assert line.startswith("error: no W&B key is known here; run `wandb login`")
+    line = sync(place, NOWHERE, settings={"igo.runs.loggers.wandb.INIT_TIMEOUT": 1}).error()
+    assert line.startswith("error: W&B does not answer (")
+
+    with WandbServer() as server:
+        ended = sync(place, server.url, mode="").good()  # an empty WANDB_MODE, too
+        assert ended.stderr == ""
+        sent = sorted(line.split(": ")[1] for line in ended.stdout.splitlines())
+        assert sent == ["3 epochs sent", "6 epochs sent"]
+        longer, other = folder_of(place, 0), folder_of(place, 1)
+        whole, short = (server.runs[status(folder)["wandb_id"]] for folder in (longer, other))
+        assert len(server.runs) == 2
+        assert_whole(whole, longer)
+        assert_whole(short, other, 3)
+        assert [run.exit_code for run in server.runs.values()] == [0, 0]
+        assert sorted(whole.settings["tags"]) == ["graduated", "tagged"]
+        assert max(row.get("lambda_m", 0) for row in whole.rows) > 1
+        ended = sync(place, server.url).good()
+        there = sorted(line.split(": ")[1] for line in ended.stdout.splitlines())
+        assert there == ["W&B has all of its 3 epochs", "W&B has all of its 6 epochs"]
+        assert_whole(whole, longer)
+    assert_key_is_nowhere(place)
+
+
+def test_a_sync_that_is_killed_is_completed_by_the_next(offline: Path, tmp_path: Path) -> None:
+    """SIGKILL once the server has three rows or four, while the program stands still."""
+    place = Path(shutil.copytree(offline, tmp_path / "copy", symlinks=True))
+
+    def kill() -> None:
+        os.kill(int((place / "pid").read_text()), signal.SIGKILL)
+
+    with WandbServer() as server:
+        with when_rows_are_there(server, 3, kill):
+            ended = sync(place, server.url, death=PAUSE, **FAST)
+        assert ended.returncode == -signal.SIGKILL
+        ((name, run),) = server.runs.items()
+        (folder,) = (file.parent for file in place.glob("runs/*/status.json")
+                     if status(file.parent)["wandb_id"] == name)  # fmt: skip
+        assert 3 <= len(run.history) < 6
+        sync(place, server.url).good()
+        assert_whole(run, folder)
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_afterwards_is_completed(tmp_path: Path) -> None:
+    stopped(tmp_path, 2)
+    with WandbServer() as server:
+        sync(tmp_path, server.url).good()
+        (run,) = server.runs.values()
+        assert (run.received, run.exit_code) == ([1, 2], 1), "it is not finished"
+        stopped(tmp_path, 2)
+        forge.run(tmp_path, *LONGER, **server.online).good()
+        assert_whole(run, run_folder(tmp_path))
+        assert "W&B has all of its 6 epochs" in sync(tmp_path, server.url).stdout
+
+
+def test_one_that_runs_waits_and_a_damaged_one_is_said(offline: Path, tmp_path: Path) -> None:
+    place = Path(shutil.copytree(offline, tmp_path / "copy", symlinks=True))
+    running, damaged = folder_of(place, 0), folder_of(place, 1)
+    (running / "status.json").write_text(json.dumps({**status(running), "state": "running"}))
+    (damaged / "metrics.jsonl").write_text("{\n")
+    with WandbServer() as server, (running / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ended = sync(place, server.url)
+        assert not server.runs
+    assert ended.returncode == 1
+    assert f"{running.name}: skipped: it is running" in ended.stdout
+    assert f"{damaged.name}: failed: metrics.jsonl: not what the run wrote" in ended.stdout
+
+
+def test_no_runs_are_one_line(tmp_path: Path) -> None:
+    """As a user starts it."""
+    ended = python(tmp_path, "-m", "igo", "sync", f"runs_dir={tmp_path}").good()
+    assert ended.stdout.startswith("nothing to send")
+    line = python(tmp_path, "-m", "igo", "sync", "runs_dir=nowhere").error()
+    assert line == "error: runs_dir=nowhere is not allowed: there is no such folder"
