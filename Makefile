@@ -17,7 +17,7 @@ given   = $(filter command,$(firstword $(origin $1)))
 override ARGS += $(strip $(foreach name,$(filter-out $(OURS),$(.VARIABLES)),$(if $(call given,$(name)),'$(name)=$(value $(name))')))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench bench-lesser gpu test lint types unit test-lesser test-gpu test-slow test-long test-faults test-slurm examples coverage mutants study reproduce docs lock clean
+.PHONY: help setup train sweep sweep-status table report sharpness dashboard sync noise theory bench gpu test test-all lint types coverage mutants study reproduce docs lock clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -27,8 +27,9 @@ setup: $(READY)-train  ## make .venv with this package and its locked dependenci
 # requirements/ has two locks: train for the programs, dev for all else. torch and torchvision are in
 # no lock, because their builds differ by machine: pip chooses them and what they require, such as
 # CUDA's libraries.
-# pip prints nothing or too much: progress.py shows only the lines on its progress.
-PIP    := set -o pipefail; $(BIN)/pip install --disable-pip-version-check --progress-bar off
+# pip prints nothing or too much: progress.py says in every ten seconds how far it is. Bytecode is
+# written when a module is first imported.
+PIP    := set -o pipefail; $(BIN)/pip install --disable-pip-version-check --progress-bar off --no-compile
 FAR    := $(BIN)/python requirements/progress.py
 locked  = @echo "$(VENV): $$(grep -c == $<) locked packages of $<"; $(PIP) --require-hashes --no-deps -r $< | $(FAR)
 
@@ -82,13 +83,21 @@ theory: setup  ## figures and tables of the theory, into results/theory (ARGS="s
 bench: $(READY)-dev  ## compare speed with a plain script, Lightning and the bare limit (QUICK=1: a short form)
 	$(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
 
-bench-lesser: $(READY)-dev  ## make bench as on a CPU without AVX512 (ARGS="resnet18-128 small-32")
-	$(LESSER) $(BIN)/python -m benchmarks.run $(if $(QUICK),quick) $(ARGS)
-
 gpu:  ## 30-minute GPU check without set-up or network: correctness, speed, one real training (PYTHON=python3 ARGS=dry)
 	PYTHONPATH=src $(PYTHON) -m benchmarks.gpu $(ARGS)
 
-test: lint types unit  ## lint, types and the quick tests, eight minutes
+# Tests run in parallel, with one thread each. They start many programs, so bytecode is kept. LONG:
+# more time for one test, and a list of the slowest tests.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3
+LONG   := -o faulthandler_timeout=3000 --durations=20
+
+test: lint types  ## lint, types and the quick tests (ARGS="tests/method" or "-k schedule": some of the tests)
+	$(PYTEST) $(ARGS)
+
+test-all: $(READY)-dev  ## the other tests: slow ones, examples, kills and full disks; on a GPU if there is one; on SLURM (root, after tests/slurm/install.sh)
+	$(PYTEST) $(LONG) -m 'slow or examples or faults' $(ARGS)
+	$(PYTEST) -n 0 -m gpu
+	$(PYTEST) -n 0 $(LONG) -m slurm tests/slurm
 
 lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports only rooms below it
 	$(BIN)/ruff check .
@@ -97,42 +106,6 @@ lint: $(READY)-dev  ## ruff: style and format; import-linter: a room imports onl
 
 types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
-
-# Tests run in parallel, with one thread each. They start many programs, so bytecode is kept. LONG:
-# more time for one test, and a list of the slowest tests.
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3
-LONG   := -o faulthandler_timeout=3000 --durations=20
-
-unit: $(READY)-dev  ## the tests alone (ARGS="-k schedule" picks some)
-	$(PYTEST) $(ARGS)
-
-LESSER  := ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 MKL_ENABLE_INSTRUCTIONS=AVX2
-COMPUTE := $(addprefix tests/train/test_,engine.py models.py loop.py finite.py optimizers.py) \
-	tests/noise/test_measure.py tests/report/test_sharpness.py tests/lab/test_noise_studies.py
-
-test-lesser: $(READY)-dev  ## the tests that compute, as on a CPU without AVX512
-	@if $(BIN)/python -c 'import sys, torch; sys.exit("AVX512" not in torch.backends.cpu.get_cpu_capability())'; then \
-		$(LESSER) $(PYTEST) -m 'not long and not gpu' $(COMPUTE) $(ARGS); \
-	else echo "this CPU has no AVX512: make unit is this test"; fi
-
-test-gpu: $(READY)-dev  ## the tests that need a GPU
-	$(PYTEST) -n 0 -m gpu $(ARGS)
-
-test-slow: $(READY)-dev  ## the tests that are too long for make test: sweeps, studies, README's commands, the site, W&B agents, the report in a browser
-	$(PYTEST) $(LONG) -m slow $(ARGS)
-
-test-long: $(READY)-dev  ## the tests that take longer than CI has: Fashion-MNIST to 90 %, all theory, half an hour
-	$(PYTEST) $(LONG) -m long $(ARGS)
-
-test-faults: $(READY)-dev  ## kill runs, fill disks, damage files, cut off W&B; prints a tally, about 10 minutes
-	$(PYTEST) -n 4 $(LONG) -m faults $(ARGS)
-
-test-slurm: $(READY)-dev  ## sweeps on a real SLURM daemon, which is installed if it is missing (Debian, as root)
-	tests/slurm/install.sh
-	$(PYTEST) -n 0 $(LONG) -m slurm tests/slurm $(ARGS)
-
-examples: $(READY)-dev  ## the schedule inside plain PyTorch, Lightning, Transformers and Accelerate: examples/, tested
-	$(PYTEST) $(LONG) -m examples tests/project/test_examples.py tests/adapters $(ARGS)
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
 coverage: $(READY)-dev  ## line coverage of src/igo and lab by all tests but faults, slurm and gpu, and by the programs that they start: an hour

@@ -42,7 +42,7 @@ torch.set_num_threads(1)  # tests run side by side
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Hide GPUs from tests and from what they start, but for `make test-gpu`; hear Control-C.
+    """Hide GPUs from tests and from what they start, but for `pytest -m gpu`; hear Control-C.
 
     Nothing comes from or goes to the user's home, but to one for what comes before a test.
     """
@@ -54,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = f"{home}/inductor"
     if config.option.markexpr != "gpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # "make unit &" has it ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # "make test &" has it ignored
 
 
 @pytest.hookimpl(optionalhook=True)

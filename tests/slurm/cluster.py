@@ -65,7 +65,7 @@ def missing() -> str:
     if os.getuid() != 0:
         return "SLURM's daemons need root"
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
-    return f"not installed: {', '.join(absent)} (make test-slurm installs them)" if absent else ""
+    return f"not installed: {', '.join(absent)} (by tests/slurm/install.sh)" if absent else ""
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Debian's SLURM and munge, for the tests of `make test-slurm`. Does nothing where they are there.
+# Debian's SLURM and munge, for the tests marked slurm. Does nothing where they are there.
 set -euo pipefail
 
 if [ "$(id -u)" != 0 ]; then
-  echo "error: SLURM's daemons need root, and so does installing them: sudo make test-slurm" >&2
+  echo "error: SLURM's daemons need root, and so does installing them" >&2
   exit 2
 fi
 if command -v slurmctld > /dev/null && command -v slurmd > /dev/null &&
