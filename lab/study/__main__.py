@@ -50,8 +50,7 @@ def rows(_: list[str]) -> None:
     table.put(table.table(pages["study"]), PAGES / "study.md")
     text = f"{exchange.summary(pages['exchange'], runs)}\n{table.table(pages['exchange'])}"
     table.put(text, PAGES / "exchange.md")
-    paired = [row for row in pages["study"] if row["test"] != "order"]
-    table.draw({"points of test accuracy": paired}, PAGES / "study.png")
+    table.draw({"points of test accuracy": pages["study"]}, PAGES / "study.png")
     if drawable := [row for row in pages["exchange"] if row["found"]]:
         panels = {"test accuracy, points": "accuracy", "training loss, %": "loss"}
         drawn = {title: [row for row in drawable if kind in row["row"]]

@@ -93,7 +93,7 @@ def summary(rows: Sequence[Row], runs: Mapping[str, Run]) -> str:
     for title, name, place in ARMS:
         row = by_name[name]
         of_arm = [runs[run] for run in study.names(row, seeds)[place]]
-        lines.append(_line(title, study.arms(row)[place]["learning_rate"], of_arm))
+        lines.append(_line(title, row["second" if place else "first"]["learning_rate"], of_arm))
     accuracy = _matching([by_name["accuracy_3"], by_name["accuracy_3prime"]], runs, seeds)
     loss = _matching([by_name["loss_3_stage5"], by_name["loss_3prime_stage5"]], runs, seeds)
     lines += [

@@ -50,17 +50,14 @@ def listed(rows: Sequence[Row]) -> list[str]:
         "results/README.md has what the studies found.",
         "",
         f"{'ROW':<{width}} runs claim",
-        *(
-            f"{row['row']:<{width}}{len(study.arms(row)) * planned(row):>5} {row['claim']}"
-            for row in rows
-        ),
+        *(f"{row['row']:<{width}}{2 * planned(row):>5} {row['claim']}" for row in rows),
     ]
 
 
 def again(row: Row, seeds: range) -> None:
     """Run a row with these seeds, and print its numbers and its verdict."""
     names = [name for arm in study.names(row, seeds) for name in arm]
-    grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in study.arms(row))
+    grids = ",".join(_grid(row["experiment"], arm, seeds) for arm in (row["first"], row["second"]))
     code = sweep(f"hydra.sweeper.grids=[{grids}]", "hydra.launcher.retry_failed=true")
     if code < 0:
         name = signal.Signals(-code).name

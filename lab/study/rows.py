@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import yaml
-from scipy import stats
 
 from igo.ground.files import write_atomically
 from igo.report import comparison, statistics
@@ -32,7 +31,6 @@ HEAD = """\
 LEAST = 7  # fewest seeds of a row that is judged
 LAST = 5  # evaluations whose mean is the usual endpoint
 MARGIN = 0.5  # points of test accuracy
-DRAWS = 2_000  # of the bootstrap
 DIGITS = 6  # significant digits in the file
 
 
@@ -48,14 +46,6 @@ def write(rows: Sequence[Row]) -> None:
     write_atomically(FILE, HEAD + text)
 
 
-def arms(row: Row) -> list[dict[str, Any]]:
-    """The settings of each arm of a row, by name."""
-    own = (
-        [entry["arm"] for entry in row["arms"]] if "arms" in row else [row["first"], row["second"]]
-    )
-    return [row.get("settings", {}) | arm for arm in own]
-
-
 def planned_seeds(row: Row) -> range:
     """The seeds of the protocol."""
     first = int(row.get("first_seed", 0))
@@ -66,15 +56,15 @@ def names(row: Row, seeds: Sequence[int]) -> list[list[str]]:
     """The names of a row's runs, (arms, seeds)."""
     return [
         [name_of(row["experiment"], tuple(arm.items()), seed) for seed in seeds]
-        for arm in arms(row)
+        for arm in (row["first"], row["second"])
     ]
 
 
 def endpoint(run: Run, name: str) -> float:
     """One number of a run, from its records or from what was measured at its end.
 
-    Accuracies are in %. ``end_accuracy`` and ``loss`` are of the last epoch; ``log_loss_4`` is
-    100 ln of the training loss of epoch 4, so differences are in %.
+    Accuracies are in %. ``end_accuracy`` is of the last epoch; ``log_loss_4`` is 100 ln of
+    the training loss of epoch 4, so differences are in %.
 
     Raises:
         KeyError: the run has no such number.
@@ -85,8 +75,7 @@ def endpoint(run: Run, name: str) -> float:
         return 100 * float(np.mean([record["test/accuracy"] for record in run.epochs[-LAST:]]))
     if name.startswith("log_loss_"):
         return 100 * math.log(run.epochs[int(name.removeprefix("log_loss_")) - 1]["train/loss"])
-    last = run.epochs[-1]
-    return float({"end_accuracy": 100 * last["test/accuracy"], "loss": last["train/loss"]}[name])
+    return float({"end_accuracy": 100 * run.epochs[-1]["test/accuracy"]}[name])
 
 
 def values(
@@ -126,14 +115,14 @@ def fill(rows: Sequence[Row], runs: Mapping[str, Run]) -> None:
         if not seeds:
             continue
         found = judged(family, [values(row, runs, seeds) for row in family])
-        if family[0]["test"] in ("above", "equal") and "endpoint" not in family[0]:
+        if "endpoint" not in family[0]:
             ends = [values(row, runs, seeds, "end_accuracy") for row in family]
             for numbers, end in zip(found, judged(family, ends), strict=True):
                 numbers["last_epoch"] = interval(end)
                 for name in ("verdict", "p_adjusted", "p_equal_adjusted"):
                     numbers[f"last_epoch_{name.removesuffix('_adjusted')}"] = end[name]
         for row, numbers in zip(family, found, strict=True):
-            row["found"] = _rounded(numbers | _beside(row, runs, seeds))
+            row["found"] = _rounded(numbers)
 
 
 def interval(numbers: Numbers) -> list[float]:
@@ -143,9 +132,6 @@ def interval(numbers: Numbers) -> list[float]:
 
 def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
     """The numbers and verdict of each row of a question; ``results`` (arms, seeds) for each row."""
-    if family[0]["test"] == "order":
-        numbers = order(results[0], [arm["published"] for arm in family[0]["arms"]])
-        return [{"verdict": verdict("order", numbers)} | numbers]
     margins = [row.get("margin", MARGIN) for row in family]
     pairs = comparison.adjusted(
         [comparison.pair(x - y, m) for (x, y), m in zip(results, margins, strict=True)]
@@ -164,30 +150,11 @@ def judged(family: Sequence[Row], results: Sequence[Array]) -> list[Numbers]:
     return found
 
 
-def order(arms: Array, published: Sequence[float], seed: int = 0) -> Numbers:
-    """Kendall's τ between the means of arms (arms, seeds) and published values.
-
-    The p-value is two-sided, over all orders. The interval is a bootstrap over seeds.
-    """
-    tau = stats.kendalltau(arms.mean(axis=1), published, method="exact")
-    resampled_taus = stats.bootstrap(
-        tuple(arms), lambda *drawn: stats.kendalltau(np.mean(drawn, axis=1), published).statistic,
-        n_resamples=DRAWS, paired=True, vectorized=False, method="percentile",
-        rng=np.random.default_rng(seed),
-    ).bootstrap_distribution  # fmt: skip
-    low, high = np.nanquantile(resampled_taus, [0.025, 0.975]).tolist()
-    p = float(tau.pvalue)
-    return {
-        "n": arms.shape[1], "statistic": float(tau.statistic), "low": low, "high": high, "p": p,
-        "p_adjusted": p,
-    }  # fmt: skip
-
-
 def verdict(test: str, numbers: Numbers) -> str:
     """Confirmed, refuted or undecided, by the protocol.
 
     Args:
-        test: above, equal, different or order.
+        test: above, equal or different.
         numbers: with p-values that are adjusted.
     """
     sure, equal = (
@@ -199,22 +166,8 @@ def verdict(test: str, numbers: Numbers) -> str:
         "above": (up, down or equal),
         "equal": (equal, sure),
         "different": (sure, equal),
-        "order": (up, numbers["high"] < 0),
     }[test]
     return "confirmed" if confirmed else "refuted" if refuted else "undecided"
-
-
-def _beside(row: Row, runs: Mapping[str, Run], seeds: Sequence[int]) -> Numbers:
-    """Differences of other endpoints, which have no verdict, with their intervals."""
-    numbers = {}
-    for name in ("loss", "annealed") if "first" in row and "endpoint" not in row else ():
-        try:
-            first, second = values(row, runs, seeds, name)
-        except KeyError:  # these runs were not annealed
-            continue
-        mean = statistics.mean_of(first - second)
-        numbers[name] = [mean.value, mean.low, mean.high]
-    return numbers
 
 
 def _rounded(value: Any) -> Any:

@@ -46,8 +46,9 @@ def _cells(row: Row) -> list[str]:
     if row["test"] == "equal":
         text = f"{numbers['seeds_to_equate']} seeds"
     return [
-        row["claim"], str(numbers["n"]), _result(row), _interval(last) if last else "–",
-        p_value(numbers["p_adjusted"]), p_value(numbers.get("p_equal_adjusted")), text, verdict,
+        row["claim"], str(numbers["n"]), _interval(interval(numbers)),
+        _interval(last) if last else "–", p_value(numbers["p_adjusted"]),
+        p_value(numbers["p_equal_adjusted"]), text, verdict,
     ]  # fmt: skip
 
 
@@ -61,14 +62,6 @@ def verdict_of(row: Row) -> str:
     )
 
 
-def _result(row: Row) -> str:
-    numbers = row["found"]
-    if row["test"] == "order":
-        value, low, high = (f"{number:.2f}".replace("-", "−") for number in interval(numbers))
-        return f"τ = {value} [{low}, {high}]"
-    return _interval(interval(numbers))
-
-
 def _interval(numbers: Sequence[float]) -> str:
     value, low, high = (signed(number, ".2f") for number in numbers)
     return f"{value} [{low}, {high}]"
@@ -79,7 +72,12 @@ def readme(rows: Sequence[Row]) -> str:
     lines = ["| claim | seeds | points of test accuracy | verdict |", "|---|---|---|---|"]
     shown = [row for row in rows if "readme" in row and row["found"]]
     for row in sorted(shown, key=lambda row: row["readme"][0]):
-        cells = [row["readme"][1], str(row["found"]["n"]), _result(row), verdict_of(row)]
+        cells = [
+            row["readme"][1],
+            str(row["found"]["n"]),
+            _interval(interval(row["found"])),
+            verdict_of(row),
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 

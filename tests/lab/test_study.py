@@ -64,8 +64,6 @@ def test_differences_powers_and_adjustments_are_other_libraries(
     runs: dict[str, Run], study: list[Row]
 ) -> None:
     for family in rows.families(study):
-        if family[0]["test"] == "order":
-            continue
         seeds = rows.planned_seeds(family[0])[: family[0]["found"]["n"]]
         for row in family:
             first, second = rows.values(row, runs, seeds)
@@ -98,22 +96,6 @@ def brute_sign_flip(d: np.ndarray) -> float:
     return float(np.mean(np.abs(sums) >= abs(d.sum()) - 1e-9))
 
 
-def test_the_order_is_judged_by_all_orders(runs: dict[str, Run], study: list[Row]) -> None:
-    (row,) = [row for row in study if row["test"] == "order"]
-    means = rows.values(row, runs, range(row["found"]["n"])).mean(axis=1)
-    published = [arm["published"] for arm in row["arms"]]
-    taus = [concordance(means, other) for other in itertools.permutations(published)]
-    tau = concordance(means, published)
-    p = np.mean(np.abs(taus) >= abs(tau) - 1e-9)
-    np.testing.assert_allclose([row["found"]["statistic"], row["found"]["p"]], [tau, p], rtol=1e-4)
-
-
-def concordance(x: Any, y: Any) -> float:
-    """Kendall's τ without ties: concordant less discordant pairs, over all."""
-    pairs = itertools.combinations(range(len(x)), 2)
-    return float(np.mean([np.sign((x[i] - x[j]) * (y[i] - y[j])) for i, j in pairs]))
-
-
 SURE, UNSURE = {"p_adjusted": 0.01}, {"p_adjusted": 0.3}
 NEAR, FAR = {"p_equal_adjusted": 0.01}, {"p_equal_adjusted": 0.3}
 UP, DOWN = {"statistic": 0.4, "high": 0.7}, {"statistic": -0.4, "high": -0.1}
@@ -131,9 +113,6 @@ UP, DOWN = {"statistic": 0.4, "high": 0.7}, {"statistic": -0.4, "high": -0.1}
         ("equal", SURE | FAR | UP, "refuted"),
         ("equal", UNSURE | FAR | DOWN, "undecided"),
         ("different", SURE | FAR | DOWN, "confirmed"),
-        ("order", SURE | UP, "confirmed"),
-        ("order", UNSURE | DOWN, "refuted"),
-        ("order", UNSURE | UP, "undecided"),
     ],
 )
 def test_verdicts_are_the_protocols(test: str, result: Row, verdict: str) -> None:
