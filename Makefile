@@ -118,7 +118,7 @@ mutants: $(READY)-dev  ## mutation tests of schedule, noise, checkpoint and conf
 	$(BIN)/mutmut run --max-children 2 $(ARGS)
 	$(BIN)/mutmut results
 
-study: setup  ## write results/rows.yaml and the tables of README.md and results/README.md from results/records
+study: setup  ## write results/rows.yaml, and the tables and figures of README.md and results/, from results/records
 	$(BIN)/python -m lab.study rows
 
 reproduce: setup  ## run one row of the results again with other seeds and judge it (ROW=a_method2 SEEDS=8)
