@@ -5,9 +5,10 @@ Hydra imports this module at every start, so the module imports little; igo.swee
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -49,23 +50,32 @@ class GridSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
-        """Called by Hydra: launch every combination; SystemExit(1) where a run failed."""
-        from igo.sweep.grid import combinations
+    def lines(self, parser: OverridesParser, arguments: list[str]) -> list[list[str]]:
+        """The overrides of each run. Typed ones replace settings of the grids."""
+        lines: list[list[str]] = []
+        for grid in self._grids:
+            settings = [f"{name}={_listed(value)}" for name, value in grid.items()]
+            overrides = parser.parse_overrides([*settings, *arguments])
+            lines += BasicSweeper.split_arguments(overrides, None)[0]
+        return lines
 
+    def sweep(self, arguments: list[str]) -> Sequence[JobReturn]:
+        """Called by Hydra: launch every combination."""
         parser = OverridesParser.create(config_loader=self._context.config_loader)
-        jobs = [line for grid in self._grids for line in combinations(parser, grid, arguments)]
-        results = self._launcher.launch(jobs, initial_job_idx=0)
-        if hasattr(self._launcher, "conclude"):  # not isinstance: Hydra may load this module twice
-            self._launcher.conclude()
-        else:
-            for result in results:
-                _ = result.return_value  # raises the error of the run
+        results = self._launcher.launch(self.lines(parser, arguments), initial_job_idx=0)
+        for result in results:
+            _ = result.return_value  # raises the error of the run
         return results
 
 
+def _listed(value: Any) -> str:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        return "null" if value is None else str(value)
+    return ",".join(map(_listed, value))
+
+
 class SweepLauncher(Launcher):
-    """The common part of the two launchers."""
+    """The common part of launchers: it skips what is finished, and shows the results."""
 
     def __init__(self, retry_failed: object, **settings: Any) -> None:
         self._retry_failed, self._settings = retry_failed, settings
@@ -74,13 +84,17 @@ class SweepLauncher(Launcher):
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         """Called by Hydra."""
-        from igo.sweep.launch import Launch
+        self._hydra = config.hydra
 
-        self._launch = Launch(config.hydra, self._retry_failed)
+    def go(self, lines: Sequence[Sequence[str]], runner: Callable[..., bool]) -> list[JobReturn]:
+        """Run these command lines by a function, see ``igo.sweep.launch.launch``.
 
-    def conclude(self) -> None:
-        """Print how the sweep ended."""
-        self._launch.conclude()
+        Hydra gets no results: the sweep prints them itself.
+        """
+        from igo.sweep.launch import launch
+
+        launch(self._hydra, self._retry_failed, lines, runner)
+        return []
 
 
 class LocalLauncher(SweepLauncher):
@@ -90,29 +104,22 @@ class LocalLauncher(SweepLauncher):
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Called by Hydra."""
-        from igo.sweep.local import LocalSettings, run_all
+        from igo.sweep.launch import check_counts
+        from igo.sweep.local import run_all
 
-        settings = LocalSettings(**self._settings)
-        return self._launch.go(job_overrides, lambda sweep: run_all(sweep, settings))
+        unset = {"parallel"} if self._settings["parallel"] is None else set()
+        check_counts({k: v for k, v in self._settings.items() if k not in unset})
+        return self.go(job_overrides, lambda sweep: run_all(sweep, **self._settings))
 
 
 class SlurmLauncher(SweepLauncher):
     """Runs as SLURM jobs, see igo.sweep.slurm."""
 
-    def setup(
-        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
-    ) -> None:
-        """Called by Hydra."""
-        from igo.sweep.slurm import SlurmSettings, check_slurm
-
-        self._slurm = SlurmSettings(**self._settings)
-        check_slurm()
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-
     def launch(
         self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
     ) -> Sequence[JobReturn]:
         """Called by Hydra."""
-        from igo.sweep.slurm import submit
+        from igo.sweep.slurm import check, submit
 
-        return self._launch.go(job_overrides, lambda sweep: submit(sweep, self._slurm))
+        check(self._settings)
+        return self.go(job_overrides, lambda sweep: submit(sweep, self._settings))

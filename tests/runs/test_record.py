@@ -25,7 +25,7 @@ from forked import forge
 
 from igo.config.plan import make_plan
 from igo.config.schema import known_settings
-from igo.ground.errors import Busy, Outside, UserError
+from igo.ground.errors import Busy, UserError
 from igo.ground.files import write_atomically
 from igo.runs import assemble, checkpoint
 from igo.runs.folder import RunFolder, read_records, read_status, signature
@@ -254,7 +254,7 @@ def test_a_failed_write_keeps_the_old_text(tmp_path: Path, monkeypatch: pytest.M
     assert path.read_text() == "new"
 
 
-@pytest.mark.parametrize("error", [Outside("no space"), Busy("busy"), MemoryError()])
+@pytest.mark.parametrize("error", [Busy("busy"), MemoryError(), OSError(28, "No space")])
 def test_what_is_not_the_runs_doing_interrupts_it(error: BaseException, folder: RunFolder) -> None:
     """A sweep tries interrupted runs again, and failed ones only when it is told to."""
     with folder.held():

@@ -207,9 +207,9 @@ def test_a_run_that_runs_out_of_time_ends_with_the_same_bits(
     expected = undisturbed(*runs)
     until_the_queue_is_empty()
     run = folder(tmp_path, label)
-    logs = [log.read_text() for log in (tmp_path / "runs" / "sweeps").glob("*/slurm/*.out")]
-    assert any("this job is timed-out" in log for log in logs)
-    assert "continuing after epoch" in (run / "output.log").read_text()
+    log = (run / "output.log").read_text()
+    assert "this job is timed-out" in log
+    assert "continuing after epoch" in log
     assert_same(run, expected / run.name)
 
 
@@ -232,7 +232,7 @@ def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> 
 
 def test_what_sbatch_refuses_is_one_line_and_nothing_is_recorded(tmp_path: Path) -> None:
     line = sweep(tmp_path, *SLURM, *SILENT, "hydra.launcher.partition=nowhere").error()
-    assert line.startswith("error: sbatch: ")
+    assert line.startswith("error: sbatch")
     assert "nowhere" in line
     assert list(tmp_path.glob("runs/sweeps/*/sweep.json")) == []  # what was refused is no sweep
     assert in_queue() == {}

@@ -7,6 +7,7 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -14,9 +15,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
+from math import comb
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 import yaml
 from conftest import (
@@ -32,17 +35,17 @@ from conftest import (
 )
 from forked import forge
 from hydra import compose, initialize_config_dir
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from test_own_data import write_npz
 
+from hydra_plugins.igo_launchers import GridSweeper
 from igo.config.load import load
 from igo.ground.errors import ConfigError, UserError
+from igo.report.content import least_seeds
 from igo.runs.folder import RunFolder, state_of
 from igo.sweep import local
-from igo.sweep.grid import combinations
 from igo.sweep.jobs import Composer, distinct, labels
-from igo.sweep.local import LocalSettings, Slot
+from igo.sweep.launch import check_counts, too_few_seeds
+from igo.sweep.local import Slot
 
 SMALL = (*TINY, "tracking=none")
 LONG = (*SMALL, "epochs=60", "schedule.stages=3")
@@ -74,11 +77,8 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
     assert sorted(started) == sorted(ended)
     assert len({*started}) == 4
     runs = folders(tmp_path)
-    wanted = {
-        folder_of(tmp_path, *SMALL, f"p={p}", f"split={s}", "seed=3")
-        for p in (0.5, 1)
-        for s in (0, 1)
-    }
+    choices = [(p, split) for p in ("0.5", "1.0") for split in ("0.0", "1.0")]
+    wanted = {folder_of(tmp_path, *SMALL, f"p={p}", f"split={s}", "seed=3") for p, s in choices}
     assert set(runs) == wanted
     assert {status(folder)["state"] for folder in runs} == {"finished"}
     settings = (*SMALL, "p=1", "split=0", "seed=3")
@@ -86,14 +86,37 @@ def test_every_combination_runs_once_as_it_would_alone_and_never_again(
 
     (summary,) = tmp_path.glob("runs/sweeps/*/summary.csv")
     rows = list(csv.DictReader(summary.read_text().splitlines()))
-    assert [(row["p"], row["split"], row["n"]) for row in rows] == [
-        (p, s, "1") for p in ("0.5", "1.0") for s in ("0.0", "1.0")
-    ]
+    assert [(row["p"], row["split"], row["n"]) for row in rows] == [(*c, "1") for c in choices]
 
     before = {folder: (folder / "metrics.jsonl").stat().st_mtime_ns for folder in runs}
     again = program(*sweep).good()
     assert "4 runs, 4 finished" in again.stdout
     assert before == {f: (f / "metrics.jsonl").stat().st_mtime_ns for f in folders(tmp_path)}
+
+
+def test_it_ends_with_difference_interval_verdict_and_report(
+    program: Program, tmp_path: Path
+) -> None:
+    """Of two settings; one seed is too few, and said to be so before the start."""
+    lines = program("-m", *SMALL, "schedule=method1,method3", "epochs=5").good().stdout.splitlines()
+    assert lines[0].startswith("note: 1 seed cannot decide which of 2 settings is better; 6 can")
+    assert "Method 3 − Method 1 (constant): one seed in common" in lines
+    (page,) = tmp_path.glob("runs/sweeps/*/report/index.html")
+    assert f"wrote {page}" in lines
+
+    accuracies = {}
+    for method in (1, 3):
+        for seed in range(2):
+            typed = (*SMALL, f"schedule=method{method}", "epochs=5", f"seed={seed}")
+            accuracies[method, seed] = float(alone(*typed)[-1]["test/accuracy"])  # type: ignore[arg-type]
+    differences = [100 * (accuracies[3, seed] - accuracies[1, seed]) for seed in range(2)]
+    mean = np.mean(differences)
+    half = 12.7062 * np.std(differences, ddof=1) / 2**0.5  # Student's t, one degree of freedom
+    expected = [f"{x:+.2f}".replace("-", "−") for x in (mean, mean - half, mean + half)]
+    again = program("-m", *SMALL, "schedule=method1,method3", "epochs=5", "seed=0,1").good().stdout
+    (line,) = (x for x in again.splitlines() if x.startswith("Method 3 − Method 1 (constant): "))
+    assert re.findall(r"[+−]\d+\.\d+", line) == expected
+    assert line.endswith("over 2 seeds: too few seeds")
 
 
 def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: Path) -> None:
@@ -115,9 +138,30 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
     assert status(bad)["started"] != started
 
 
-def test_a_wrong_combination_is_refused_before_any_run(program: Program, tmp_path: Path) -> None:
-    assert "p=2" in program("-m", *SMALL, "p=0.5,2").error()
-    assert not folders(tmp_path)
+@pytest.mark.slow
+def test_code_that_is_edited_amid_a_sweep_changes_no_run_of_it(tmp_path: Path) -> None:
+    """All modules that runs use are broken once the first run trains."""
+    source = tmp_path / "src"
+    ignored = shutil.ignore_patterns("__pycache__")
+    for part in ("src", "conf", "launch"):
+        shutil.copytree(ROOT / part, tmp_path / part, symlinks=True, ignore=ignored)
+    typed = (*LONG, "epochs=20", "seed=0,1", "hydra.launcher.parallel=1", "runs_dir=runs")
+    environment = clean_environment(PYTHONPATH=str(source))
+    with subprocess.Popen(
+        [*command(tmp_path)[:1], str(source / "train.py"), "-m", *typed],
+        cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        while not list(tmp_path.glob("runs/*/metrics.jsonl")):
+            assert process.poll() is None, process.stdout
+            time.sleep(0.02)
+        for room in ("train", "data", "runs", "method"):
+            for file in (source / "igo" / room).glob("*.py"):
+                file.write_text("raise RuntimeError('edited')\n")
+        process.communicate()
+    first, second = map(status, folders(tmp_path))
+    assert (first["state"], second["state"]) == ("finished", "finished")
+    assert first["code"] == second["code"]
+    assert first["commit"] == second["commit"]
 
 
 @pytest.fixture
@@ -174,11 +218,7 @@ def test_a_killed_run_stops_no_other_and_resumes(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "tell"),
-    [
-        (signal.SIGINT, os.kill),
-        pytest.param(signal.SIGTERM, os.kill, marks=pytest.mark.slow),
-        (signal.SIGTERM, os.killpg),  # as coreutils' timeout and systemd do
-    ],
+    [(signal.SIGINT, os.kill), (signal.SIGTERM, os.killpg)],  # as coreutils' timeout and systemd do
 )
 def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     number: int,
@@ -202,10 +242,10 @@ def test_a_sweep_told_to_stop_stops_its_runs_and_continues(
     finish(program, tmp_path)
 
 
-def status_text(tmp_path: Path, *words: str, **environment: str) -> str:
+def status_text(tmp_path: Path) -> str:
     """What `igo sweep-status` says of these runs."""
-    line = ("-m", "igo", "sweep-status", *words, f"runs_dir={tmp_path / 'runs'}")
-    return python(tmp_path, *line, **environment).good().stdout
+    line = ("-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}")
+    return python(tmp_path, *line).good().stdout
 
 
 def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path: Path) -> None:
@@ -228,7 +268,10 @@ def test_a_run_that_another_process_has_is_waited_for(program: Program, tmp_path
     assert status(first)["state"] == "finished"
 
 
-def test_dry_run_lists_and_fresh_runs_again(program: Program, tmp_path: Path) -> None:
+def test_a_refusal_and_a_dry_run_train_nothing_and_fresh_trains_again(
+    program: Program, tmp_path: Path
+) -> None:
+    assert "p=2" in program("-m", *SMALL, "p=0.5,2").error()
     lines = program("-m", *SMALL, "seed=0,1", "dry_run=true").stdout.splitlines()
     assert [line.split()[:2] for line in lines] == [["new", "seed=0"], ["new", "seed=1"]]
     assert not (tmp_path / "runs").exists()
@@ -270,11 +313,6 @@ def test_composing_many_runs_gives_what_hydra_gives_for_each() -> None:
     assert [job.config for job in jobs] == wanted * 2
 
 
-def test_a_wrong_run_is_named_with_what_is_wrong(composer: Composer) -> None:
-    with pytest.raises(UserError, match=r"the run seed=1 split=2: split=2.0 is not allowed"):
-        composer.job(["seed=1", "split=2"])
-
-
 def test_a_setting_is_left_out_where_it_has_no_effect(composer: Composer) -> None:
     lines = [
         [f"schedule={schedule}", f"p={p}", f"split={split}"]
@@ -284,95 +322,71 @@ def test_a_setting_is_left_out_where_it_has_no_effect(composer: Composer) -> Non
     ]
     jobs, left_out = composer.jobs(lines)
     assert left_out == {"p": 8, "split": 4}
-    assert [job.overrides for job in distinct(jobs)] == [
+    runs = distinct(jobs)
+    assert [job.overrides for job in runs] == [
         *(tuple(line) for line in lines[:4]),
         ("schedule=cosine", "split=0"), ("schedule=cosine", "split=1"), ("schedule=constant",),
     ]  # fmt: skip
-
-
-GRIDS: list[dict[str, object]] = [
-    {},
-    {"p": [0.1, 0.5], "seed": "range(3)"},
-    {"experiment": "cifar100", "schedule": ["cosine", "exponential"], "epochs": 3, "p": None},
-]
-
-
-@pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("typed", [[], ["split=0,1", "engine=cpu"], ["p=0.7", "seed=4,5"]])
-def test_combinations_are_those_of_hydra(grid: dict[str, object], typed: list[str]) -> None:
-    parser = OverridesParser.create()
-    lines = []
-    for name, value in grid.items():
-        shown = ",".join(map(str, value)) if isinstance(value, list) else value
-        lines.append(f"{name}={'null' if value is None else shown}")
-    (wanted,) = BasicSweeper.split_arguments(parser.parse_overrides([*lines, *typed]), None)
-    assert combinations(parser, grid, typed) == wanted
-
-
-def test_an_interval_is_no_grid() -> None:
-    with pytest.raises(UserError, match="interval"):
-        combinations(OverridesParser.create(), {}, ["p=interval(0,1)"])
-
-
-def test_equal_configurations_are_one_run(composer: Composer) -> None:
-    jobs = [
-        composer.job(["schedule=constant", "batch_size=16", "seed=1"]),
-        composer.job(["schedule=constant", "seed=1"]),
-        composer.job(["schedule=constant", "seed=2"]),
-    ]
-    assert distinct(jobs) == [jobs[0], jobs[2]]
+    assert labels(runs[:2]) == {runs[0].name: "split=0", runs[1].name: "split=1"}
+    with pytest.raises(UserError, match=r"the run seed=1 split=2: split=2.0 is not allowed"):
+        composer.job(["seed=1", "split=2"])
 
 
 def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_path: Path) -> None:
-    files = [write_npz(tmp_path / name, n=90) for name in ("a.npz", "b.npz")]
+    pixels = np.arange(90 * 64, dtype=np.uint8).reshape(90, 8, 8)
+    files = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for file in files:
+        np.savez(file, images=pixels, labels=np.arange(90) % 3)
     jobs = [composer.job(["dataset=arrays", f"dataset.file={file}", "seed=1"]) for file in files]
     assert jobs[0].name == jobs[1].name
     with pytest.raises(ConfigError, match=r"b\.npz is not allowed: .* its own runs_dir"):
         distinct(jobs)
 
 
-def test_labels_are_what_differs(composer: Composer) -> None:
-    jobs = [composer.job(["epochs=2", f"p={p}", "seed=1"]) for p in (0.5, 1)]
-    assert [labels(jobs)[job.name] for job in jobs] == ["p=0.5", "p=1"]
-    assert labels(jobs[:1])[jobs[0].name] == "epochs=2 p=0.5 seed=1"
+NOT_JUDGED = ("study_tuning", "study_fashion_tuning", "study_scale")  # see results/protocol.md
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
-def test_sweep_files_hold_grids_alone_and_sound_runs(path: Path, composer: Composer) -> None:
+def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) -> None:
     content = yaml.safe_load(path.read_text())
     assert list(content) == ["hydra"]
     assert list(content["hydra"]["sweeper"]) == ["grids"]
-    parser = OverridesParser.create()
-    lines = [
-        tuple(line)
-        for grid in content["hydra"]["sweeper"]["grids"]
-        for line in combinations(parser, grid, [])
-    ]
-    seeds = {override for line in lines for override in line if override.startswith("seed=")}
-    assert len({*lines}) == len(lines) > 1
-    assert len(seeds) > 1
-    # Seeds are alike: one is composed of each setting.
-    settings = {frozenset({*line} - seeds): line for line in reversed(lines)}
-    jobs = [composer.job(line) for line in settings.values()]
-    assert len(distinct(jobs)) == len(jobs)
+    sweeper = GridSweeper(content["hydra"]["sweeper"]["grids"])
+    lines = sweeper.lines(OverridesParser.create(), [])
+    seeds = [override for line in lines for override in line if override.startswith("seed=")]
+    one = [line for line in lines if not seeds or seeds[0] in line]  # seeds are alike
+    jobs = distinct(composer.jobs(one)[0])
+    if path.stem not in NOT_JUDGED:
+        assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
+    replaced = sweeper.lines(OverridesParser.create(), ["seed=4,5"])
+    assert {override for line in replaced for override in line if "seed=" in override} == {
+        "seed=4", "seed=5"
+    }  # fmt: skip
 
 
-def test_cores_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
+def test_a_sweep_with_too_few_seeds_says_how_many_would_do(composer: Composer) -> None:
+    """With n pairs the sign-flip test's p is 2/2^n at least: 5 % / 3 tests need n = 7."""
+
+    def said(seeds: int) -> str:
+        lines = [[f"p={p}", f"seed={seed}"] for p in (0.1, 0.5, 1) for seed in range(seeds)]
+        return too_few_seeds([composer.job(line) for line in lines])
+
+    assert "6 seeds cannot decide" in said(6)
+    assert "seed='range(7)'" in said(6)
+    assert said(7) == ""
+
+
+def test_cores_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
     monkeypatch.setattr(local, "allowed_cores", lambda: 8)
-    jobs = [composer.job(["engine.device=cpu"])]
-    assert local.slots(LocalSettings(), jobs) == [Slot(1)] * 8
-    assert local.slots(LocalSettings(threads=3), jobs) == [Slot(3)] * 2
-    assert local.slots(LocalSettings(threads=16), jobs) == [Slot(16)]
-    assert local.slots(LocalSettings(parallel=3), jobs) == [Slot(1)] * 3
-
-
-def test_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch, composer: Composer) -> None:
+    on_cpu = [composer.job(["engine.device=cpu"])]
+    table = {(None, 1): [1] * 8, (None, 3): [3] * 2, (None, 16): [16], (3, 1): [1] * 3}
+    for (parallel, threads), wanted in table.items():
+        assert local.slots(on_cpu, parallel, threads, 1) == [Slot(count) for count in wanted]
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,GPU-7")
     jobs = [composer.job(["engine.device=auto"])]
-    two = local.slots(LocalSettings(runs_per_gpu=2), jobs)
-    assert sorted(str(slot.gpu) for slot in two) == ["4", "4", "GPU-7", "GPU-7"]
-    assert len({slot.gpu for slot in two[:2]}) == 2  # both GPUs before one has two
-    assert len(local.slots(LocalSettings(parallel=1), jobs)) == 1
-    on_cpu = [composer.job(["engine.device=cpu"])]
-    assert local.slots(LocalSettings(parallel=1), on_cpu) == [Slot(1)]
+    gpus = [slot.gpu for slot in local.slots(jobs, None, 1, 2)]
+    assert gpus == ["4", "GPU-7"] * 2
+    assert len(local.slots(jobs, 1, 1, 2)) == 1
+    with pytest.raises(ConfigError, match=r"hydra\.launcher\.parallel=0 is not allowed"):
+        check_counts({"threads": 1, "parallel": 0})

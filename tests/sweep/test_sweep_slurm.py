@@ -9,18 +9,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import TINY, Program, configure, status
-from test_sweep import status_text
+from conftest import TINY, Program, configure, python, status
 
 from igo.ground.errors import ConfigError, UserError
-from igo.sweep import slurm, state
-from igo.sweep.manifest import find_manifest
+from igo.sweep import manifest, slurm
 
-SWEEP = ("-m", *TINY, "hydra/launcher=slurm", "seed=0,1")
+SWEEP = ("-m", *TINY, "tracking=none", "hydra/launcher=slurm", "seed=0,1")
+StandIn = Callable[..., str]
 
 
 @pytest.fixture
-def stand_in(tmp_path: Path) -> Callable[..., str]:
+def stand_in(tmp_path: Path) -> StandIn:
     """Make commands of SLURM out of lines of shell; returns the PATH with them alone."""
     place, path = tmp_path / "bin", os.environ["PATH"]
     place.mkdir()
@@ -34,24 +33,7 @@ def stand_in(tmp_path: Path) -> Callable[..., str]:
     return make
 
 
-@pytest.fixture
-def squeue(stand_in: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def make(lines: str) -> None:
-        monkeypatch.setenv("PATH", stand_in(squeue=lines))
-
-    return make
-
-
-def test_without_slurm_the_error_names_the_cure(program: Program, tmp_path: Path) -> None:
-    line = program(*SWEEP, PATH=str(tmp_path)).error()
-    assert line.startswith("error: hydra/launcher=slurm needs SLURM, and there is no sbatch")
-    assert "hydra/launcher=local" in line
-    assert not (tmp_path / "runs").exists()
-
-
-def script_for_sbatch(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path, *typed: str
-) -> str:
+def script_for_sbatch(program: Program, stand_in: StandIn, tmp_path: Path, *typed: str) -> str:
     """The script that a sweep gives to sbatch."""
     path = stand_in(
         sbatch=f"cp $1 {tmp_path}/script; echo Submitted batch job 7",
@@ -62,7 +44,7 @@ def script_for_sbatch(
 
 
 def test_sbatch_is_asked_for_what_was_set(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path
+    program: Program, stand_in: StandIn, tmp_path: Path
 ) -> None:
     """Read from the script that sbatch gets, by the names of sbatch's own manual."""
     script = script_for_sbatch(
@@ -74,60 +56,73 @@ def test_sbatch_is_asked_for_what_was_set(
         "hydra.launcher.tasks_per_node=2", "hydra.launcher.array_parallelism=2",
         "hydra.launcher.setup=['module load cuda','ulimit -c 0']",
         "hydra.launcher.additional={exclude: node7, exclusive: true}",
+        "+hydra.launcher.comment=ours",  # no setting of ours: passed on to submitit
     )  # fmt: skip
     asked = dict(re.findall(r"^#SBATCH --([a-z-]+)(?:=(.*))?$", script, re.MULTILINE))
     expected = {
         "partition": "gpu", "account": "1234", "qos": "high", "constraint": "a100", "time": "90",
         "mem": "2560MB", "cpus-per-task": "6", "gpus-per-node": "2", "nodes": "3",
         "ntasks-per-node": "2", "array": "0-2%2", "exclude": "node7", "exclusive": "",
-        "requeue": "", "signal": "USR2@90", "open-mode": "append",
+        "requeue": "", "signal": "USR2@90", "open-mode": "append", "comment": "ours",
     }  # fmt: skip
     assert {name: asked.get(name) for name in expected} == expected
     lines = script.splitlines()
     (srun,) = (index for index, line in enumerate(lines) if line.startswith("srun "))
     assert lines.index("module load cuda") < lines.index("ulimit -c 0") < srun
     assert "--cpus-per-task=6" in lines[srun]
-    manifest = find_manifest(tmp_path / "runs", None)
-    assert asked["job-name"] == manifest.name
-    assert list(manifest.queue.values()) == ["7_0", "7_1", "7_2"]
+    sweep = manifest.find_manifest(tmp_path / "runs", None)
+    assert asked["job-name"] == sweep.name
+    assert list(sweep.queue.values()) == ["7_0", "7_1", "7_2"]
 
 
-def test_a_run_that_needs_a_gpu_asks_for_one(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path
+def test_a_run_that_needs_a_gpu_asks_for_one_and_for_a_day(
+    program: Program, stand_in: StandIn, tmp_path: Path
 ) -> None:
     script = script_for_sbatch(program, stand_in, tmp_path, "dataset=cifar100")
     assert "#SBATCH --gpus-per-node=1\n" in script
-    none = slurm.SlurmSettings(gpus_per_node=0)
+    assert "#SBATCH --time=1440\n" in script
+    none = {"gpus_per_node": 0, "time": None}
     with pytest.raises(ConfigError, match=r"gpus_per_node=0 .* a run on cifar100 needs a GPU"):
-        slurm.with_gpus(none, [configure("dataset=cifar100")])
+        slurm.with_needs(none, [configure("dataset=cifar100")])
     for typed in (("dataset=cifar100", "engine=cpu"), ("dataset=digits",)):
-        assert slurm.with_gpus(none, [configure(*typed)]) == none
-        assert slurm.with_gpus(slurm.SlurmSettings(), [configure(*typed)]) == none
+        assert slurm.with_needs(none, [configure(*typed)]) == {"gpus_per_node": 0, "time": 240}
 
 
-def test_the_queue_is_read_in_one_call(squeue: Callable[[str], None], tmp_path: Path) -> None:
+def test_wrong_use_is_one_line_and_submits_nothing(
+    program: Program, stand_in: StandIn, tmp_path: Path
+) -> None:
+    line = program(*SWEEP, PATH=str(tmp_path)).error()
+    assert line.startswith("error: hydra/launcher=slurm needs SLURM, and there is no sbatch")
+    path = stand_in(sbatch="exit 9", srun="exit 1", scontrol="exit 1", squeue="exit 1")
+    for typed, named in (
+        ("hydra.launcher.runs_per_job=0", "hydra.launcher.runs_per_job=0 is not allowed"),
+        ("hydra.launcher.time=soon", "timeout_min"),
+        ("+hydra.launcher.nonsense=1", "nonsense"),
+    ):
+        assert named in program(*SWEEP, typed, PATH=path).error()
+    assert not list((tmp_path / "runs").glob("sweeps/*/sweep.json"))
+
+
+def test_the_queue_is_read_in_one_call(
+    stand_in: StandIn, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def squeue(lines: str) -> None:
+        monkeypatch.setenv("PATH", stand_in(squeue=lines))
+
     squeue(f"echo $* >> {tmp_path}/calls; echo 5_0 RUNNING; echo 5_1 PENDING; echo 9 COMPLETING")
-    states = state.queue_states(["5_0", "5_1", "5_2", "9", "12"])
+    states = manifest.queue_states(["5_0", "5_1", "5_2", "9", "12"])
     assert states == {"5_0": "RUNNING", "5_1": "PENDING", "9": "COMPLETING"}
     (call,) = (tmp_path / "calls").read_text().splitlines()
     assert call.split()[-2:] == ["-j", "12,5,9"]
-
-
-def test_jobs_that_slurm_has_forgotten_are_gone(squeue: Callable[[str], None]) -> None:
     squeue("echo slurm_load_jobs error: Invalid job id specified >&2; exit 1")
-    assert state.queue_states(["5"]) == {}
-
-
-def test_a_queue_that_cannot_be_read_is_an_error(
-    squeue: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    assert manifest.queue_states(["5"]) == {}  # SLURM has forgotten it
     squeue("echo slurm_load_jobs error: Unable to contact slurm controller >&2; exit 1")
-    with pytest.raises(UserError, match=r"^squeue: Unable to contact slurm controller$"):
-        state.queue_states(["5"])
+    with pytest.raises(UserError, match=r"^squeue: .*Unable to contact slurm controller$"):
+        manifest.queue_states(["5"])
     squeue("exec sleep 20")
-    monkeypatch.setattr(state, "TIMEOUT", 0.2)
+    monkeypatch.setattr(manifest, "TIMEOUT", 0.2)
     with pytest.raises(UserError, match=r"does not answer within 0\.2 s"):
-        state.queue_states(["5"])
+        manifest.queue_states(["5"])
 
 
 @pytest.mark.parametrize(
@@ -150,36 +145,26 @@ def test_a_run_stands_as_its_record_and_the_queue_say(
 ) -> None:
     if written:
         (tmp_path / "status.json").write_text(json.dumps({"state": written}))
-    assert state.with_queue(record, tmp_path, in_queue) == expected
+    assert manifest.state_in_queue(record, tmp_path, in_queue) == expected
 
 
-def submitted(tmp_path: Path, program: Program, stand_in: Callable[..., str]) -> None:
+def test_another_sweep_leaves_what_is_queued_alone(
+    program: Program, stand_in: StandIn, tmp_path: Path
+) -> None:
+    """Of three runs, two are in SLURM's hands by an earlier sweep; also for the local launcher."""
     path = stand_in(
         sbatch="echo Submitted batch job 7", srun="exit 1", scontrol="exit 1",
         squeue="echo 7_0 RUNNING; echo 7_1 PENDING",
     )  # fmt: skip
-    ended = program(*SWEEP, PATH=path).good()
-    assert "submitted 2 runs in 2 SLURM jobs" in ended.stdout
+    assert "submitted 2 runs in 2 SLURM jobs" in program(*SWEEP, PATH=path).good().stdout
+    stand_in(squeue="echo squeue: error: no controller >&2; exit 1")
+    line = ("-m", "igo", "sweep-status", f"runs_dir={tmp_path / 'runs'}")
+    shown = python(tmp_path, *line, PATH=path).good().stdout
+    assert "warning: squeue: no controller" in shown
+    assert "2 to go" in shown
 
-
-def test_another_sweep_leaves_what_is_queued_alone(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path
-) -> None:
-    """Of three runs, two are in SLURM's hands by an earlier sweep; also for the local launcher."""
-    submitted(tmp_path, program, stand_in)
-    path = str(tmp_path / "bin")
+    stand_in(squeue="echo 7_0 RUNNING; echo 7_1 PENDING")
     ended = program("-m", *TINY, "tracking=none", "seed=0,1,2", PATH=path)
     assert "3 runs, 2 queued, 1 to go" in ended.stdout
     (folder,) = (path.parent for path in tmp_path.glob("runs/*/status.json"))
     assert " seed=2 " in status(folder)["command"]
-
-
-def test_sweep_status_shows_the_records_where_the_queue_does_not_answer(
-    program: Program, stand_in: Callable[..., str], tmp_path: Path
-) -> None:
-    submitted(tmp_path, program, stand_in)
-    assert "2 queued" in status_text(tmp_path, PATH=str(tmp_path / "bin"))
-    path = stand_in(squeue="echo squeue: error: no controller >&2; exit 1")
-    shown = status_text(tmp_path, PATH=path)
-    assert "warning: squeue: no controller" in shown
-    assert "2 to go" in shown

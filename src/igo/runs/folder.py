@@ -183,7 +183,7 @@ class RunFolder:
         A run that was stopped from outside, such as by a full disk or a lack of memory, counts as
         interrupted: a sweep tries it again.
         """
-        outside = isinstance(error, Outside | MemoryError)
+        outside = isinstance(error, Outside | MemoryError | OSError)
         state = "interrupted" if outside else "failed"
         with self.writing():
             write_atomically(self.path / "error.txt", traceback.format_exc())

@@ -5,10 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import sys
-import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import NoReturn
@@ -25,7 +24,7 @@ from igo.config.schema import Config, value_of
 from igo.ground.errors import Busy, ConfigError, NoEffect, UserError
 from igo.ground.paths import PACKAGE
 from igo.ground.ranks import Ranks
-from igo.runs.folder import RunFolder, state_of
+from igo.runs.folder import RunFolder
 
 TRAIN = PACKAGE.parent / "train.py"  # in a clone
 
@@ -93,9 +92,8 @@ class Composer:
                     refused.setdefault(setting, error)
                     left_out[setting] += 1
                     overrides = [o for o in overrides if _setting_of(o) != setting]
-        with_effect = {_setting_of(override) for job in jobs for override in job.overrides}
         for name, refusal in refused.items():
-            if name not in with_effect:
+            if left_out[name] == len(jobs):
                 raise refusal
         return jobs, dict(left_out)
 
@@ -151,9 +149,8 @@ def labels(jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
-@contextmanager
-def logged(job: Job) -> Iterator[None]:
-    """Append the output of this process to output.log in the run's folder.
+def log_output(job: Job) -> None:
+    """Append what this process prints from now on to output.log in the run's folder.
 
     If that file cannot be written, the process ends with the error.
     """
@@ -161,31 +158,13 @@ def logged(job: Job) -> Iterator[None]:
     try:
         with job.folder.writing():
             folder.mkdir(parents=True, exist_ok=True)
-            handle = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            log = os.open(folder / "output.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except UserError as error:
         _end(error)
-    previous = [os.dup(stream) for stream in (1, 2)]
-    try:
-        _redirect(handle, handle)
-        yield
-    finally:
-        _redirect(*previous)
-        for opened in (handle, *previous):
-            os.close(opened)
-
-
-def _redirect(*handles: int) -> None:
-    """Send stdout and stderr to these files."""
-    for stream, number, handle in zip((sys.stdout, sys.stderr), (1, 2), handles, strict=True):
-        with suppress(OSError):  # such as a full disk, which has ended the run already
-            stream.flush()
-        os.dup2(handle, number)
-
-
-def wait_for_others(job: Job) -> None:
-    """Wait until no other process, such as one of a killed sweep, works on the run."""
-    while state_of(job.folder.path) == "running":
-        time.sleep(1)
+    for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+        stream.flush()
+        os.dup2(log, number)
+    os.close(log)
 
 
 def execute(job: Job) -> None:

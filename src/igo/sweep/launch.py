@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.progress import track
 
-from igo.config.schema import settings_of
+from igo.config.schema import result_settings
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import make_writable
 from igo.ground.ranks import Ranks
 from igo.ground.words import counted
-from igo.method.ranges import Rule
-from igo.runs.folder import read_status, state_of
-from igo.runs.manifest import Comparison, command
+from igo.runs.folder import state_of
+from igo.runs.manifest import Comparison
 from igo.sweep.jobs import Composer, Job, distinct, labels
-from igo.sweep.manifest import Manifest
-from igo.sweep.state import counts, open_manifest, sweep_name, sweep_states
+from igo.sweep.manifest import Manifest, counts
+from igo.sweep.status import show
 
-SLOW = 200  # runs, from which on composing them has a progress bar
-
-
-def is_whole(value: object, least: int) -> bool:
-    """Whether a value is a whole number, ``least`` or more. Hydra checks no types of launchers."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+SLOW = 200  # runs, from which on composing them takes seconds
 
 
-COUNT: Rule = (lambda v: is_whole(v, 1), "it must be a whole number, 1 or more")
-COUNT_OR_NONE: Rule = (lambda v: v is None or is_whole(v, 1), COUNT[1])
-
-
-def check_settings(settings: object) -> None:
-    """Check a launcher's settings by the rules in their annotations."""
-    for name, setting in settings_of(type(settings)):
-        value, rule = getattr(settings, name), setting.notes.rule
-        if rule and not rule[0](value):
-            raise ConfigError(f"hydra.launcher.{name}", value, rule[1])
+def check_counts(settings: Mapping[str, Any]) -> None:
+    """Raise a ConfigError if one of these settings of a launcher is no whole number, 1 or more."""
+    for name, value in settings.items():
+        if not isinstance(value, int) or value is True or value < 1:
+            allowed = "it must be a whole number, 1 or more"
+            raise ConfigError(f"hydra.launcher.{name}", value, allowed)
 
 
 @dataclass(frozen=True)
@@ -57,110 +49,103 @@ class Sweep:
 Runner = Callable[[Sweep], bool]  # returns whether the runs have ended
 
 
-class Launch:
-    """One sweep, named by its runs."""
+def launch(
+    hydra: DictConfig, retry_failed: object, lines: Sequence[Sequence[str]], runner: Runner
+) -> None:
+    """Run these command lines, except runs that are skipped; then print the results.
 
-    def __init__(self, hydra: DictConfig, retry_failed: object) -> None:
-        if not isinstance(retry_failed, bool):
-            allowed = "it must be true or false"
-            raise ConfigError("hydra.launcher.retry_failed", retry_failed, allowed)
-        self._hydra, self._retry = hydra, retry_failed
-        self._console = Console(highlight=False, soft_wrap=True)
-        self._manifest: Manifest | None = None
-        self._runs_dir = Path()
-        self._ended = False
-
-    def go(self, lines: Sequence[Sequence[str]], runner: Runner) -> list[JobReturn]:
-        """Run these command lines, except runs that are skipped; return how each run ended."""
-        if Ranks.of_environment().size > 1:
-            raise UserError(
-                "a sweep starts the processes of its runs, so start it in one process. For runs of"
-                " several processes use hydra/launcher=slurm with tasks_per_node, or"
-                " hydra/launcher=basic, which trains one run after the other"
-            )
-        jobs = self._compose(lines)
-        distinct_jobs = distinct(jobs)
-        if jobs[0].config.dry_run:
-            self._print_jobs(distinct_jobs)
-            return []
-        sweep = self._open(distinct_jobs)
-        if sweep.jobs:
-            self._ended = runner(sweep)  # writes the manifest once the runs are accepted
-        else:
-            sweep.manifest.write(sweep.runs_dir)
-            self._ended = True
-        return [_result(job, self._ended) for job in jobs]
-
-    def conclude(self) -> None:
-        """Print how the sweep ended, with its table; SystemExit(1) if a run did not finish."""
-        if self._manifest is None or not self._ended:
-            return
-        from igo.sweep.status import show
-
-        states = show(self._manifest, self._runs_dir, self._console)
-        if any(state in ("failed", "interrupted", "new") for state in states.values()):
-            raise SystemExit(1)
-
-    def _compose(self, lines: Sequence[Sequence[str]]) -> list[Job]:
-        composer = Composer(self._hydra.job.config_name)
-        shown = track(
-            lines, "checking the runs", console=self._console, transient=True,
-            disable=len(lines) < SLOW or not self._console.is_terminal,
-        )  # fmt: skip
-        runs_typed = ([o for o in line if not o.startswith("sweep=")] for line in shown)
-        jobs, left_out = composer.jobs(runs_typed)
-        for name, runs in left_out.items():
-            self._console.print(
-                f"{name} has no effect in {runs:,} of {counted(len(jobs), 'combination')}:"
-                " it is left out there",
-                markup=False,
-            )
-        for setting in ("runs_dir", "dry_run", "fresh"):
-            values = dict.fromkeys(getattr(job.config, setting) for job in jobs)  # in their order
-            if len(values) > 1:
-                listed = ", ".join(map(str, values))
-                raise ConfigError(setting, listed, "it must be the same for all runs of a sweep")
-        return jobs
-
-    def _open(self, jobs: list[Job]) -> Sweep:
-        """Make the manifest, and decide which runs are trained."""
-        runs_dir = Path(jobs[0].config.runs_dir)
-        name = sweep_name(str(self._hydra.runtime.choices.get("sweep") or "sweep"), jobs)
-        manifest = open_manifest(runs_dir, name, command(), jobs)
-        self._manifest, self._runs_dir = manifest, runs_dir
-        if jobs[0].config.fresh:
-            jobs = [_cleared(job) for job in jobs]
-        for job in jobs:  # so that W&B shows the sweep as one group
-            job.config.tracking.group = job.config.tracking.group or manifest.name
-        recorded = sweep_states(manifest, runs_dir)
-        states = {job.name: recorded[job.name] for job in jobs}
-        data = Comparison(lambda text: self._console.print(f"warning: {text}", markup=False))
-        for job in jobs:
-            if states[job.name] == "finished":
-                data.finished(job.folder.path, job.folder.status(), job.config)
-        # The local launcher waits for running runs: a killed sweep may have left them.
-        local = self._hydra.runtime.choices["hydra/launcher"] == "local"
-        skipped = {"finished", "queued"} | (set() if local else {"running"})
-        skipped |= set() if self._retry else {"failed"}
-        to_do = [job for job in jobs if states[job.name] not in skipped]
-        self._console.print(
-            f"sweep {manifest.name}: {counted(len(jobs), 'run')}, {counts(states)}", markup=False
+    Raises:
+        SystemExit: a run did not finish; the exit code is 1.
+    """
+    if not isinstance(retry_failed, bool):
+        allowed = "it must be true or false"
+        raise ConfigError("hydra.launcher.retry_failed", retry_failed, allowed)
+    if Ranks.of_environment().size > 1:
+        raise UserError(
+            "a sweep starts the processes of its runs, so start it in one process. For runs of"
+            " several processes use hydra/launcher=slurm with tasks_per_node, or"
+            " hydra/launcher=basic, which trains one run after the other"
         )
-        if "failed" in states.values() and not self._retry:
-            self._console.print(
-                "failed runs are skipped; hydra.launcher.retry_failed=true runs them again",
-                markup=False,
-            )
-        folder = manifest.folder(runs_dir)
-        make_writable(folder)
-        return Sweep(to_do, manifest, runs_dir, folder, self._console)
-
-    def _print_jobs(self, jobs: Sequence[Job]) -> None:
-        """Print the runs and their states, for ``dry_run=true``."""
+    console = Console(highlight=False, soft_wrap=True, markup=False)
+    jobs = _compose(hydra, lines, console)
+    if few := too_few_seeds(jobs):
+        console.print(few)
+    if jobs[0].config.dry_run:
         label_of = labels(jobs)
         for job in jobs:
-            line = f"{state_of(job.folder.path):<12}{label_of[job.name]:<40} {job.folder.path}"
-            self._console.print(line, markup=False)
+            state = state_of(job.folder.path)
+            console.print(f"{state:<12}{label_of[job.name]:<40} {job.folder.path}")
+        return
+    sweep = _open(hydra, jobs, retry_failed, console)
+    if not sweep.jobs:
+        sweep.manifest.write(sweep.runs_dir)
+    elif not runner(sweep):  # which writes the manifest once the runs are accepted
+        return
+    states = show(sweep.manifest, sweep.runs_dir, console, report=True)
+    if any(state in ("failed", "interrupted", "new") for state in states.values()):
+        raise SystemExit(1)
+
+
+def _compose(hydra: DictConfig, lines: Sequence[Sequence[str]], console: Console) -> list[Job]:
+    """The distinct runs of these command lines, checked."""
+    if len(lines) >= SLOW:
+        console.print(f"checking {len(lines):,} runs")
+    without_name = [[o for o in line if not o.startswith("sweep=")] for line in lines]
+    jobs, left_out = Composer(hydra.job.config_name).jobs(without_name)
+    for name, runs in left_out.items():
+        console.print(
+            f"{name} has no effect in {runs:,} of {counted(len(jobs), 'combination')}:"
+            " it is left out there"
+        )
+    for setting in ("runs_dir", "dry_run", "fresh"):
+        values = dict.fromkeys(getattr(job.config, setting) for job in jobs)  # in their order
+        if len(values) > 1:
+            listed = ", ".join(map(str, values))
+            raise ConfigError(setting, listed, "it must be the same for all runs of a sweep")
+    return distinct(jobs)
+
+
+def _open(hydra: DictConfig, jobs: list[Job], retry_failed: bool, console: Console) -> Sweep:
+    """Make the manifest, and decide which runs are trained."""
+    runs_dir, choices = Path(jobs[0].config.runs_dir), hydra.runtime.choices
+    manifest = Manifest.of_jobs(str(choices.get("sweep") or "sweep"), runs_dir, jobs)
+    if jobs[0].config.fresh:
+        jobs = [_cleared(job) for job in jobs]
+    data = Comparison(lambda text: console.print(f"warning: {text}"))
+    states = manifest.states(runs_dir)
+    for job in jobs:
+        job.config.tracking.group = job.config.tracking.group or manifest.name  # in W&B
+        if states[job.name] == "finished":
+            data.finished(job.folder.path, job.folder.status(), job.config)
+    skipped = {"finished", "queued"} | (set() if retry_failed else {"failed"})
+    if choices["hydra/launcher"] != "local":  # which waits for what a killed sweep left running
+        skipped.add("running")
+    console.print(f"sweep {manifest.name}: {counted(len(jobs), 'run')}, {counts(states)}")
+    if "failed" in states.values() and not retry_failed:
+        console.print("failed runs are skipped; hydra.launcher.retry_failed=true runs them again")
+    folder = manifest.folder(runs_dir)
+    make_writable(folder)
+    to_do = [job for job in jobs if states[job.name] not in skipped]
+    return Sweep(to_do, manifest, runs_dir, folder, console)
+
+
+def too_few_seeds(jobs: Sequence[Job]) -> str:
+    """A line if the settings of a sweep have too few seeds for a test to decide between them."""
+    seeds: dict[str, set[int]] = {}
+    for job in jobs:
+        setting = json.dumps({**result_settings(job.config), "seed": None}, sort_keys=True)
+        seeds.setdefault(setting, set()).add(job.config.seed)
+    if len(seeds) < 2 or find_spec("polars") is None:
+        return ""
+    from igo.report.content import least_seeds
+
+    fewest, least = min(map(len, seeds.values())), least_seeds(math.comb(len(seeds), 2))
+    if fewest >= least:
+        return ""
+    return (
+        f"note: {counted(fewest, 'seed')} cannot decide which of {len(seeds)} settings is better;"
+        f" {least} can: seed='range({least})'"
+    )
 
 
 def _cleared(job: Job) -> Job:
@@ -168,14 +153,3 @@ def _cleared(job: Job) -> Job:
     with job.folder.held():
         job.folder.start_over()
     return replace(job, config=replace(job.config, fresh=False))
-
-
-def _result(job: Job, ended: bool) -> JobReturn:
-    """The result for Hydra's sweeper: the error of a run that did not finish."""
-    status, value = JobStatus.COMPLETED, None
-    state = state_of(job.folder.path)
-    if ended and state != "finished":
-        status = JobStatus.FAILED
-        reason = read_status(job.folder.path).get("error", state)
-        value = UserError(f"{' '.join(job.overrides)}: {reason}")
-    return JobReturn(overrides=job.overrides, status=status, _return_value=value)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from igo.ground.errors import Outside, UserError
+from igo.ground.errors import Outside, UserError, first_line
 from igo.ground.files import Record
 from igo.ground.seeds import derive_seed
 from igo.method import batches
@@ -46,6 +46,9 @@ def train(
         except NotFinite as error:
             raise UserError(_not_finite(run, sampler, error, progress)) from None
         except (RuntimeError, MemoryError) as error:
+            if str(error).startswith("DataLoader worker"):
+                ended = first_line(error).rstrip(". ")
+                raise Outside(f"{ended}; the same command continues") from None
             if not micro_batch.is_exhausted(error):
                 raise
             raise Outside(_out_of_memory(run, sampler, epoch)) from None

@@ -1,0 +1,19 @@
+"""What the server of a local sweep imports before the first run: see ``igo.sweep.local``.
+
+A run is a fork of the server. So all runs of a sweep have, and record, the code of its start, even
+if a source is edited meanwhile.
+"""
+
+import importlib
+import pkgutil
+
+import igo
+from igo.runs import manifest
+
+NOT_OF_A_RUN = ("adapters", "report")
+
+manifest.code()  # kept, as is the commit, for all forks
+manifest.commit()
+for module in pkgutil.walk_packages(igo.__path__, "igo."):
+    if module.name.split(".")[1] not in NOT_OF_A_RUN:
+        importlib.import_module(module.name)
