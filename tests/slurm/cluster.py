@@ -1,4 +1,4 @@
-"""A SLURM cluster of one node in a folder of its own: munged, slurmctld and slurmd, no systemd."""
+"""A SLURM cluster of one node in a folder of its own: slurmctld and slurmd, no systemd."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol", "scancel")
 CPUS = 8  # more than there may be, so that arrays run side by side
 KILL_WAIT = 5  # seconds from SIGTERM to SIGKILL
 PATIENCE = 30.0  # seconds for a daemon to answer, or a job to die
@@ -31,9 +31,9 @@ SlurmUser=root
 SlurmdUser=root
 SlurmctldPort={controller_port}
 SlurmdPort={node_port}
-AuthType=auth/munge
-CredType=cred/munge
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
+AuthType=auth/slurm
+CredType=auth/slurm
+AuthInfo=cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -84,14 +84,13 @@ def cluster() -> Iterator[Path]:
     with ExitStack() as stack:
         folder = Path(tempfile.mkdtemp(prefix="igo-slurm-"))
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        folder.chmod(0o755)  # munged wants its socket where everybody reaches it
         _configure(folder)
         stack.enter_context(_no_new_cgroups())
         stack.callback(_kill_left, folder)
         environment = stack.enter_context(pytest.MonkeyPatch.context())
         environment.setenv("SLURM_CONF", str(folder / "slurm.conf"))
-        for command in _daemons(folder):
-            stack.enter_context(_daemon(command, folder))
+        for daemon in ("slurmctld", "slurmd"):
+            stack.enter_context(_daemon(daemon, folder))
         _wait_until_idle(folder)
         stack.callback(_empty_queue)
         yield folder
@@ -105,9 +104,9 @@ def slurm(*command: str) -> str:
 
 
 def _configure(folder: Path) -> None:
-    key = folder / "munge.key"
+    key = folder / "slurm.key"
     key.touch(mode=0o600)
-    key.write_bytes(secrets.token_bytes(128))
+    key.write_bytes(secrets.token_bytes(1024))
     (folder / "state").mkdir()
     (folder / "spool").mkdir()
     cgroups = os.access("/sys/fs/cgroup", os.W_OK)
@@ -135,27 +134,16 @@ def _free_ports(count: int) -> list[int]:
         return [free.getsockname()[1] for free in sockets]
 
 
-def _daemons(folder: Path) -> list[list[str]]:
-    places = {
-        "key-file": "munge.key",
-        "socket": "munge.socket",
-        "pid-file": "munged.pid",
-        "log-file": "munged.log",
-        "seed-file": "munge.seed",
-    }
-    munge = [f"--{option}={folder / name}" for option, name in places.items()]
-    return [["munged", "--foreground", *munge], ["slurmctld", "-D"], ["slurmd", "-D"]]
-
-
 @contextmanager
-def _daemon(command: list[str], folder: Path) -> Iterator[None]:
-    with (folder / f"{command[0]}.output").open("w") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+def _daemon(name: str, folder: Path) -> Iterator[None]:
+    with (folder / f"{name}.output").open("w") as output:
+        process = subprocess.Popen(
+            [name, "-D"], stdout=output, stderr=output, start_new_session=True
+        )
     try:
-        ready = folder / ("munge.socket" if command[0] == "munged" else f"{command[0]}.pid")
-        wait(lambda: ready.exists() or process.poll() is not None)
+        wait(lambda: (folder / f"{name}.pid").exists() or process.poll() is not None)
         if process.poll() is not None:
-            raise RuntimeError(f"{command[0]} does not start\n{_logs(folder)}")
+            raise RuntimeError(f"{name} does not start\n{_logs(folder)}")
         yield
     finally:
         process.terminate()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Debian's SLURM and munge, for the tests marked slurm. Does nothing where they are there.
+# Debian's SLURM, for the tests marked slurm. Does nothing where it is there.
 set -euo pipefail
 
 if [ "$(id -u)" != 0 ]; then
@@ -7,11 +7,11 @@ if [ "$(id -u)" != 0 ]; then
   exit 2
 fi
 if command -v slurmctld > /dev/null && command -v slurmd > /dev/null &&
-  command -v sbatch > /dev/null && command -v munged > /dev/null; then
+  command -v sbatch > /dev/null; then
   exit 0
 fi
 if ! command -v apt-get > /dev/null; then
-  echo "error: without apt-get, slurmctld, slurmd, sbatch and munged must be installed by hand" >&2
+  echo "error: without apt-get, slurmctld, slurmd and sbatch must be installed by hand" >&2
   exit 2
 fi
 
@@ -23,7 +23,7 @@ if [ ! -e "$policy" ]; then
   chmod +x "$policy"
 fi
 export DEBIAN_FRONTEND=noninteractive
-packages=(slurmctld slurmd slurm-client munge)
+packages=(slurmctld slurmd slurm-client)
 if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}" > /dev/null; }; then
   echo "error: ${packages[*]} cannot be installed here" >&2
   exit 2
