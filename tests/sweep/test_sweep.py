@@ -343,7 +343,7 @@ def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_p
         distinct(jobs)
 
 
-NOT_JUDGED = r"tuning$|^study_scale$"  # see results/protocol.md and results/exchange.md
+NOT_JUDGED = "tuning"  # by the best mean, see results/protocol.md and results/exchange.md
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
@@ -356,7 +356,7 @@ def test_sweeps_are_sound_and_have_seeds_enough(path: Path, composer: Composer) 
     seeds = [override for line in lines for override in line if override.startswith("seed=")]
     one = [line for line in lines if not seeds or seeds[0] in line]  # seeds are alike
     jobs = distinct(composer.jobs(one)[0])
-    if not re.search(NOT_JUDGED, path.stem):
+    if not path.stem.endswith(NOT_JUDGED):
         assert len({*seeds}) >= least_seeds(comb(len(jobs), 2))
     replaced = sweeper.lines(OverridesParser.create(), ["seed=4,5"])
     assert {override for line in replaced for override in line if "seed=" in override} == {
