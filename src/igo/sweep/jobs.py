@@ -36,12 +36,12 @@ class Job:
     overrides: tuple[str, ...]
     config: Config
 
-    @cached_property
+    @property
     def folder(self) -> RunFolder:
         """The folder of the run's record."""
         return RunFolder(self.config)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the folder, the same for the same configuration."""
         return self.folder.path.name
