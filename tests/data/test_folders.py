@@ -27,7 +27,7 @@ from igo.config.schema import EngineConfig
 from igo.data import folders, stored
 from igo.data.source import Place
 from igo.ground.errors import UserError
-from igo.train import engine, on_device, on_disk
+from igo.train import engine, on_disk
 from igo.train.datasets import open_data
 from igo.train.on_disk import DiskData
 
@@ -116,9 +116,7 @@ def somebody() -> Iterator[None]:
             os.seteuid(0)
 
 
-@pytest.mark.parametrize(
-    "closed", ["train", "train/n01443537", "train/n01440764/more", "val/n01484850"]
-)
+@pytest.mark.parametrize("closed", ["train", "train/n01440764/more", "val/n01484850"])
 def test_a_folder_that_cannot_be_listed_is_named(closed: str, data_dir: Path) -> None:
     with tempfile.TemporaryDirectory() as name:  # pytest's own is closed to others
         place = Path(name)
@@ -151,8 +149,7 @@ def test_what_is_missing_or_too_much_is_named(copied: Path) -> None:
         found(copied)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("damage", ["truncated", "text", "gone"])
+@pytest.mark.parametrize(("damage", "workers"), [("truncated", 2), ("text", 0), ("gone", 0)])
 def test_an_image_that_cannot_be_read_is_named(damage: str, workers: int, copied: Path) -> None:
     path = copied / "imagenet" / "train" / CLASSES[1] / f"{CLASSES[1]}_2.JPEG"
     data, whole = imagenet(copied, f"dataset.workers={workers}"), path.read_bytes()
@@ -179,14 +176,6 @@ def test_batches_are_the_same_for_any_number_of_workers(data_dir: Path, device: 
         assert torch.equal(labels.cpu(), other_labels.cpu())
         assert images.shape[1:] == (3, 28, 28)
     assert torch.equal(*after)  # so dropout is the same too
-
-
-def test_a_pass_that_was_given_up_leaves_nothing_for_the_next_one(data_dir: Path) -> None:
-    data, batches = imagenet(data_dir, "dataset.workers=1"), epoch_batches(21, 3, 0, 1)
-    next(data.train_batches(batches, seed=5))
-    alone = imagenet(data_dir, "dataset.workers=0").train_batches(batches, seed=4)
-    for (images, _), (wanted, _) in zip(data.train_batches(batches, seed=4), alone, strict=True):
-        assert torch.equal(images, wanted)
 
 
 def test_an_image_has_the_same_crop_in_every_batch_and_another_in_other_epochs(
@@ -258,25 +247,8 @@ def test_images_are_tested_with_resize_and_centre_crop(
     assert torch.cdist(both.flatten(1), every.flatten(1)).min(dim=0).values.max() < 1e-3
 
 
-def test_a_large_batch_takes_little_memory_at_once(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of a batch of 21 images, workers hand over 2 at a time and the device holds 3 at most."""
-    handed: list[int] = []
-    normalised: list[int] = []
-    collate, normalise = on_disk.collate, on_device.Normalise.__call__
-
-    def handing(samples: list[Any]) -> Any:
-        handed.append(len(samples))
-        return collate(samples)
-
-    def making(self: on_device.Normalise, images: Tensor) -> Tensor:
-        normalised.append(len(images))
-        return normalise(self, images)
-
-    monkeypatch.setattr(on_disk, "PIECE", 2)
-    monkeypatch.setattr(on_disk, "collate", handing)
-    monkeypatch.setattr(on_device.Normalise, "__call__", making)
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(data_dir: Path) -> None:
+    """The device makes 3 of 21 images at a time."""
     run = engine.build(EngineConfig(device="cpu", precision="fp32", micro_batch_size=3))
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 28 * 28, 3))
@@ -284,8 +256,6 @@ def test_a_large_batch_takes_little_memory_at_once(
     (batch,) = data.train_batches([torch.arange(21)], 4, run.micro_batch_size)
     totals = run.backward(network, *batch)
     parts = [p.grad.clone() for p in network.parameters() if p.grad is not None]
-    assert (max(handed), sum(handed)) == (2, 21)
-    assert (max(normalised), sum(normalised)) == (3, 21)
     (whole,) = data.train_batches([torch.arange(21)], 4)
     loss = torch.nn.functional.cross_entropy(network(whole[0]), whole[1])
     wanted = torch.autograd.grad(loss, [*network.parameters()])
@@ -295,6 +265,13 @@ def test_a_large_batch_takes_little_memory_at_once(
 
 
 def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path) -> None:
+    def results(place: Path) -> list[dict[str, Any]]:
+        times = ("seconds", "per_second")
+        return [
+            {name: value for name, value in record.items() if not name.endswith(times)}
+            for record in records(run_folder(place))
+        ]
+
     typed = (*SHORT, f"data_dir={data_dir}", "epochs=3")
     forge.run(tmp_path / "whole", *typed).good()
     typed = (*typed, "dataset.workers=1")
@@ -305,17 +282,9 @@ def test_a_killed_run_continues_to_the_same_bits(data_dir: Path, tmp_path: Path)
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
 
 
-def results(place: Path) -> list[dict[str, Any]]:
-    times = ("seconds", "per_second")
-    return [
-        {name: value for name, value in record.items() if not name.endswith(times)}
-        for record in records(run_folder(place))
-    ]
-
-
 def test_two_ranks_share_the_images_and_make_the_cache_once(copied: Path, tmp_path: Path) -> None:
     typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}", "dataset.workers=1")
-    death = Death("igo.data.folders.resize", 31, error="opened again")  # of 21 + 9 = 30 images
+    death = Death("igo.data.folders.opened", 31, error="opened again")  # of 21 + 9 = 30 images
     forge.run(tmp_path, *typed, ranks=2, death=death).good()
     assert made(copied) == ["imagenet-test", "imagenet-train"]
     for record in records(run_folder(tmp_path)):
@@ -350,12 +319,11 @@ def test_cached_images_are_pillows_and_made_once_for_the_same_files(
         [stored.splits(found(copied, size)) for size in (14, 28)]
 
 
-@pytest.mark.parametrize("moment", ["before", "torn", "after"])
-@pytest.mark.parametrize("call", [1, 2])
+@pytest.mark.parametrize(("call", "moment"), [(1, "torn"), (2, "after")])
 def test_a_process_killed_meanwhile_leaves_no_cache(
     call: int, moment: str, copied: Path, tmp_path: Path
 ) -> None:
-    """At the fsync of the pixels and of the shapes; torn: half of the file is on the disk."""
+    """At the fsync of the pixels, with half of them on the disk, and after that of the shapes."""
     typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}")
     death = Death("os.fsync", call, moment)
     assert forge.run(tmp_path, *typed, death=death).returncode == -signal.SIGKILL
@@ -364,12 +332,9 @@ def test_a_process_killed_meanwhile_leaves_no_cache(
     assert made(copied) == ["imagenet-test", "imagenet-train"]
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
-def test_where_the_cache_cannot_be_written_one_line_says_so(
-    number: int, copied: Path, tmp_path: Path
-) -> None:
+def test_where_the_cache_cannot_be_written_one_line_says_so(copied: Path, tmp_path: Path) -> None:
     typed = (*SHORT, "dataset.cache=true", f"data_dir={copied}")
-    line = forge.run(tmp_path, *typed, death=Death("os.fsync", errno=number)).error()
+    line = forge.run(tmp_path, *typed, death=Death("os.fsync", errno=errno.ENOSPC)).error()
     assert line.startswith(f"error: dataset.cache=true: {copied}/cache/imagenet-train-")
     assert "dataset.cache=false" in line
     assert not made(copied)

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import http.client
 import http.server
+import pickle
 import struct
 import threading
 import urllib.error
@@ -67,39 +68,6 @@ def md5(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def text(raw: bytes) -> bytes:
-    return b"U" + bytes([len(raw)]) + raw if len(raw) < 256 else b"T" + packed(len(raw)) + raw
-
-
-def packed(number: int) -> bytes:
-    return struct.pack("<i", number)
-
-
-def number(value: int) -> bytes:
-    return b"J" + packed(value)
-
-
-def listed(items: list[bytes]) -> bytes:
-    return b"](" + b"".join(items) + b"e"
-
-
-def array(values: np.ndarray) -> bytes:
-    """A two-dimensional uint8 array, as NumPy of 2009 pickled it."""
-    return (
-        b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n"
-        + number(0) + b"\x85" + text(b"b") + b"\x87R("
-        + number(1) + number(values.shape[0]) + number(values.shape[1]) + b"\x86"
-        + b"cnumpy\ndtype\n" + text(b"u1") + number(0) + number(1) + b"\x87R("
-        + number(3) + text(b"|") + b"NNN" + number(-1) + number(-1) + number(0) + b"tb"
-        + b"\x89" + text(values.tobytes()) + b"tb"
-    )  # fmt: skip
-
-
-def python2_pickle(path: Path, entries: dict[str, bytes]) -> None:
-    pairs = b"".join(text(key.encode()) + value for key, value in entries.items())
-    path.write_bytes(b"\x80\x02}(" + pairs + b"u.")
-
-
 def pixels(n: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
 
@@ -116,17 +84,11 @@ def write_cifar(data_dir: Path, classes: int, monkeypatch: pytest.MonkeyPatch) -
         n, first = (TEST, 0) if i == len(names) else (each, i * each)
         images = pixels(n, seed=i)
         labels = [(first + j) * (classes - 1) // (TRAIN - 1) for j in range(n)]
-        entries = {
-            "batch_label": text(f"training batch {i + 1} of 5".encode()),
-            labels_key: listed([number(label) for label in labels]),
-            "data": array(images.reshape(n, 3072)),
-            "filenames": listed([text(f"image_{j}.png".encode()) for j in range(n)]),
-        }
-        if classes == 100:
-            entries["coarse_labels"] = listed([number(label // 5) for label in labels])
-        python2_pickle(folder / name, entries)
-    names_of_classes = listed([text(f"class {c}".encode()) for c in range(classes)])
-    python2_pickle(folder / dataset.meta["filename"], {dataset.meta["key"]: names_of_classes})
+        entries: dict[str, Any] = {labels_key: labels, "data": images.reshape(n, 3072)}
+        (folder / name).write_bytes(pickle.dumps(entries, protocol=2))
+    names_of_classes = [f"class {c}" for c in range(classes)]
+    known_classes = {dataset.meta["key"]: names_of_classes}
+    (folder / dataset.meta["filename"]).write_bytes(pickle.dumps(known_classes, protocol=2))
     for lists in ("train_list", "test_list"):
         known = [[name, md5(folder / name)] for name, _ in getattr(dataset, lists)]
         monkeypatch.setattr(dataset, lists, known)
@@ -151,8 +113,10 @@ def test_cifar_files_are_read_as_their_authors_wrote_them(
     np.testing.assert_array_equal(test.labels, spread[:TEST])
 
 
-@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
-@pytest.mark.parametrize("which", ["data_batch_3", "test_batch", "batches.meta"])
+@pytest.mark.parametrize(
+    ("which", "damage"),
+    [("data_batch_3", "truncated"), ("test_batch", "changed"), ("batches.meta", "missing")],
+)
 def test_damaged_cifar_files_are_noticed(
     which: str, damage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,67 +175,58 @@ def check_fashion(splits: Splits) -> None:
 def test_idx_files_are_read_plain_and_compressed(suffix: str, tmp_path: Path) -> None:
     write_fashion(tmp_path / "FashionMNIST" / "raw", suffix)
     check_fashion(readers.read("fashion_mnist", Place(tmp_path)))
+    theirs = FashionMNIST(str(tmp_path)) if not suffix else None
+    if theirs:  # torchvision reads the plain ones too
+        np.testing.assert_array_equal(theirs.data.numpy(), clothes(TRAIN)[0])
 
 
 def interrupt_download(data_dir: Path, partial: bytes = b"") -> None:
     """One file is there, and the beginning of the next one."""
     ours = data_dir / "FashionMNIST" / "raw"
     write_idx(ours / IDX[0], clothes(TRAIN)[0])
-    if partial:
-        (ours / f"{IDX[1]}.gz").write_bytes(partial)
+    (ours / f"{IDX[1]}.gz").write_bytes(partial)
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_debians_files(interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_fashion(tmp_path / "debian", ".gz")
-    monkeypatch.setattr(readers, "DEBIAN_FASHION_MNIST", tmp_path / "debian")
-    if interrupted:
-        interrupt_download(tmp_path / "data")
-    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
-
-
-@pytest.mark.parametrize("interrupted", [False, True])
-def test_fashion_mnist_is_downloaded_where_it_is_missing(
+def test_fashion_mnist_is_debians_or_downloaded(
     interrupted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, server: tuple[Path, str]
 ) -> None:
     write_fashion(server[0], ".gz")
+    if interrupted:
+        for place in ("debians", "ours"):
+            interrupt_download(tmp_path / place, (server[0] / f"{IDX[1]}.gz").read_bytes()[:20])
+    with monkeypatch.context() as patched:
+        patched.setattr(readers, "DEBIAN_FASHION_MNIST", server[0])
+        check_fashion(readers.read("fashion_mnist", Place(tmp_path / "debians")))
     known = [(f"{name}.gz", md5(server[0] / f"{name}.gz")) for name in IDX]
     monkeypatch.setattr(FashionMNIST, "mirrors", [f"{server[1]}/"])
     monkeypatch.setattr(FashionMNIST, "resources", known)
-    if interrupted:
-        interrupt_download(tmp_path / "data", (server[0] / f"{IDX[1]}.gz").read_bytes()[:20])
-    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "data")))
+    check_fashion(readers.read("fashion_mnist", Place(tmp_path / "ours")))
 
 
-@pytest.mark.parametrize(
-    ("name", "values", "message"),
-    [
-        (IDX[1], np.arange(TRAIN - 1) % 10, f": {TRAIN} train images, {TRAIN - 1} labels"),
-        (IDX[0], np.arange(TRAIN) % 10, f"/{IDX[0]}"),  # labels where images should be
-        (IDX[1], np.zeros((TRAIN, 28, 28)), f"/{IDX[1]}"),
-    ],
-)
-def test_an_idx_file_of_other_content_is_named(
-    name: str, values: np.ndarray, message: str, tmp_path: Path
-) -> None:
-    folder = tmp_path / "FashionMNIST" / "raw"
-    write_fashion(folder, "")
-    write_idx(folder / name, values)
-    with pytest.raises(UserError, match=f"{folder}{message}"):
-        readers.read("fashion_mnist", Place(tmp_path))
+def harmed(path: Path, damage: str) -> None:
+    if damage == "labels where images should be":
+        write_idx(path, np.arange(TRAIN) % 10)
+    elif damage == "fewer":
+        write_idx(path, clothes(TRAIN - 1)[0])
+    else:
+        harm(path, damage)
 
 
 # Changed values in a plain file cannot be noticed: there is no checksum.
 HARMS = [(d, s) for d in ("empty", "header", "truncated", "longer") for s in ("", ".gz")]
+HARMS += [("changed", ".gz"), ("labels where images should be", ""), ("fewer", ".gz")]
 
 
-@pytest.mark.parametrize(("damage", "suffix"), [*HARMS, ("changed", ".gz")])
-@pytest.mark.parametrize("which", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
-def test_a_damaged_idx_file_is_named(which: str, damage: str, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / "FashionMNIST" / "raw" / f"{which}{suffix}"
+@pytest.mark.parametrize(("damage", "suffix"), HARMS)
+def test_a_damaged_idx_file_is_named(damage: str, suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / "FashionMNIST" / "raw" / f"train-images-idx3-ubyte{suffix}"
     write_fashion(path.parent, suffix)
-    harm(path, damage)
-    with pytest.raises(UserError, match=rf"{path} is damaged \(.+\)") as caught:
+    harmed(path, damage)
+    words = rf"{path} is damaged \(.+\)"
+    if damage == "fewer":
+        words = f"{path.parent}: {TRAIN - 1} images, {TRAIN} labels"
+    with pytest.raises(UserError, match=words) as caught:
         readers.read("fashion_mnist", Place(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -298,7 +253,7 @@ SOURCES = {
     "cifar100": "cifar-100-python.tar.gz",
     "fashion_mnist": "dataset-fashion-mnist",
 }
-FAILURES = [TimeoutError(), RuntimeError(), http.client.IncompleteRead(b"")]
+FAILURES = [TimeoutError(), http.client.IncompleteRead(b"")]
 
 
 @pytest.mark.parametrize("failure", [None, *FAILURES], ids=repr)

@@ -13,7 +13,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from igo.config import hints, rules
 from igo.config.schema import Config, known_settings, settings_of, value_of
-from igo.data import facts, readers
+from igo.data import identity, readers
 from igo.data.source import Place
 from igo.ground.errors import ConfigError, NoEffect, UserError, first_line
 
@@ -54,7 +54,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         values.pop("run", None)
         _use_one_p(values, typed)
         dataset = values.get("dataset", {})
-        unknown = [name for name in facts.NAMES if dataset.get(name, ...) is None]
+        unknown = [name for name in identity.FACTS if dataset.get(name, ...) is None]
         values["dataset"] = {k: value for k, value in dataset.items() if k not in unknown}
         merged = OmegaConf.merge(OmegaConf.structured(Config), values)
         if unknown and merged.dataset.name in readers.READERS:
@@ -90,7 +90,7 @@ def _find_facts(config: Any, unknown: Collection[str]) -> None:
     )
     root, file = (Path(path) if path else None for path in (dataset.root, dataset.file))
     place = Place(Path(config.data_dir), root, file, image_size=size, channels=channels)
-    found = readers.find_facts(dataset.name, place)
+    found = identity.find_facts(dataset.name, place)
     for name in unknown:
         dataset[name] = found[name]
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import zipfile
-import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,40 +13,32 @@ import numpy as np
 
 from igo.ground.files import durable, partial_of
 
-Arrays = dict[str, Any]  # of NumPy arrays, or of values that become some
-UNREADABLE = (OSError, ValueError, EOFError, TypeError, AttributeError, RuntimeError, MemoryError,
-              KeyError, zipfile.BadZipFile, zlib.error)  # fmt: skip
 
-
-def kept(file: Path, names: Sequence[str], make: Callable[[], Arrays]) -> Arrays:
-    """The arrays of these names, from the file or, if it is missing or damaged, made and kept.
+def kept(file: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The arrays of a file or, if it is missing or damaged, made and kept in it.
 
     If igo cannot write the file, nothing is kept.
     """
-    with contextlib.suppress(*UNREADABLE):
-        return read(file, names)  # an .npz has a checksum for each array
+    with contextlib.suppress(Exception):
+        return read(file)  # an .npz has a checksum for each array
     arrays = {name: np.asarray(array) for name, array in make().items()}
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         with durable(partial_of(file)) as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
         partial_of(file).replace(file)
-    return {name: arrays[name] for name in names}
+    return arrays
 
 
 def remembered(file: Path, find: Callable[[], Any]) -> Any:
     """A value of plain numbers and texts, from the file or found and kept, like ``kept``."""
-    return json.loads(str(kept(file, ["json"], lambda: {"json": json.dumps(find())})["json"]))
+    return json.loads(str(kept(file, lambda: {"json": json.dumps(find())})["json"]))
 
 
-def read(file: Path, names: Sequence[str] | None = None) -> Arrays:
-    """The arrays of an .npz that have these names, or all.
-
-    Raises:
-        one of UNREADABLE.
-    """
+def read(file: Path) -> dict[str, Any]:
+    """The arrays of an .npz. A damaged file raises an error of any kind."""
     with file.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in names or arrays.files}
+        return dict(arrays)
 
 
 def digest(*sources: object) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,19 +18,18 @@ from PIL import Image, ImageOps
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import is_image_file
 
-from igo.data import cache, strata
-from igo.data.facts import NAMES, Facts, moments
-from igo.data.source import Missing, Place, Source, Split, Splits, one_line, without_data_dir
+from igo.data import cache
+from igo.data.source import Missing, Place, Split, Splits, one_line, train_and_test
 from igo.ground.errors import UserError
 
 GREY, COLOUR = ("1", "L", "LA"), ("P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")  # of Pillow
 FORMATS = ("JPEG", "PNG", "PPM", "BMP", "TIFF", "WEBP", "GIF")  # no EPS: it starts a program
+DAMAGED = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what Pillow raises
 MOST_SAMPLED = 10_000  # images for size, channels, mean and std, evenly spread over the files
 MOST_BYTES = 2 * 2**30  # of decoded images that are kept in memory
 MOST_READ = 1_000  # files whose contents are in a fingerprint, evenly spread over the names
 AT_ONCE = 512  # images that are decoded together
 Names = list[bytes] | np.ndarray
-DAMAGED = (OSError, SyntaxError, ValueError)  # what Pillow raises for a bad file
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,6 @@ class Files:
         return Files(self.names[index], self.labels[index], self.stamps[index])
 
 
-class Classes(ImageFolder):  # type: ignore[misc]
-    """torchvision's ImageFolder, without hidden files and folders such as .ipynb_checkpoints."""
-
-    def __init__(self, folder: Path) -> None:
-        def wanted(path: str) -> bool:
-            inside = path[len(str(folder)) :]
-            return is_image_file(path) and f"{os.sep}." not in inside
-
-        super().__init__(str(folder), is_valid_file=wanted)
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """The names of the class folders, and their labels."""
-        names = _class_names(directory)
-        return names, {name: label for label, name in enumerate(names)}
-
-
 @dataclass(frozen=True)
 class Images:
     """A folder's images in two splits."""
@@ -82,17 +64,12 @@ class Images:
     train: Files
     test: Files
 
-    @property
-    def n(self) -> int:
-        """How many images there are to train on, in use or not."""
-        return len(self.train)
-
     @cached_property
     def form(self) -> tuple[int, int]:
         """Height (and width) and channels: as set, or as the images have them."""
         size, channels = self.place.image_size, self.place.channels
         if size is None or channels is None:
-            seen = _parallel(self._look, self.sample())
+            seen = _parallel(lambda name: opened(self.root, name), self.sample)
             sizes = sorted({size_and_mode[0] for size_and_mode in seen})
             if size is None and (len(sizes) > 1 or sizes[0][0] != sizes[0][1]):
                 shown = ", ".join(f"{width}x{height}" for width, height in sizes[:3])
@@ -105,6 +82,7 @@ class Images:
             channels = channels or (1 if all(mode in GREY for _, mode in seen) else 3)
         return size, channels
 
+    @property
     def sample(self) -> Names:
         """Training images to find facts from: all, or MOST_SAMPLED."""
         return spread(sorted(self.train.names), MOST_SAMPLED)
@@ -125,24 +103,34 @@ class Images:
     def open(self) -> Callable[[bytes], Any]:
         """A function that opens an image by its name; DataLoader sends it to its workers."""
         size, channels = self.form
-        return partial(
-            opened_in_form, self.root, None if self.name == "imagenet" else size, channels
-        )
+        whole = self.name == "imagenet"  # else the middle, the shorter side resized to ``size``
+        return partial(_opened, self.root, None if whole else size, "L" if channels == 1 else "RGB")
 
     def resized(self, names: Names) -> Iterator[np.ndarray]:
         """Yield each image, (H, W, C) uint8; the shorter side of ImageNet's is resized."""
+        decode, side = self.open, shorter_side(self.form[0])
+
+        def pixels(name: bytes) -> np.ndarray:
+            image = decode(name)
+            if self.name == "imagenet":  # as by torchvision's Resize
+                size = tuple(int(side * length / min(image.size)) for length in image.size)
+                image = image.resize(size, Image.Resampling.BILINEAR)
+            return np.asarray(image).reshape(image.height, image.width, self.form[1])
+
         for start in range(0, len(names), AT_ONCE):
-            yield from _parallel(self._resize, names[start : start + AT_ONCE])
+            yield from _parallel(pixels, names[start : start + AT_ONCE])
 
-    def _resize(self, name: bytes) -> np.ndarray:
-        image, (size, channels) = self.open(name), self.form
-        if self.name == "imagenet":
-            image = resize(image, shorter_side(size))
-        return np.asarray(image).reshape(image.height, image.width, channels)
+    def arrays(self) -> Splits:
+        """All images in memory."""
+        size, channels = self.form
 
-    def _look(self, name: bytes) -> tuple[tuple[int, int], str]:
-        with _opened(self.root / os.fsdecode(name)) as image:
-            return image.size, image.mode
+        def split(files: Files) -> Split:
+            pixels = np.empty((len(files), size, size, channels), dtype=np.uint8)
+            for index, image in enumerate(self.resized(files.names)):
+                pixels[index] = image
+            return Split(pixels, files.labels)
+
+        return split(self.train), split(self.test)
 
     @property
     def sources(self) -> tuple[object, ...]:
@@ -151,6 +139,19 @@ class Images:
         splits = self.train, self.test
         arrays = (array for files in splits for array in (files.names, files.stamps))
         return str(self.root.resolve()), *form, *arrays
+
+    def content(self) -> Iterator[bytes]:
+        """Yield what a fingerprint is of: all names and sizes, and a sample of contents."""
+        sizes: dict[bytes, int] = {}
+        for files in (self.train, self.test):
+            sizes |= zip(files.names, files.stamps[:, 0], strict=True)
+        names = sorted(sizes)
+        yield from (b"%b\0%d\n" % (name, sizes[name]) for name in names)
+        for name in spread(names, MOST_READ):
+            try:
+                yield (self.root / os.fsdecode(name)).read_bytes()
+            except OSError as error:
+                raise _unreadable(error) from None
 
 
 def images(name: str, place: Place) -> Images:
@@ -165,7 +166,7 @@ def images(name: str, place: Place) -> Images:
     if len(classes) < 2:
         raise UserError(f"{root / 'train'} holds one class folder, {classes[0]}; two are needed")
     if name != "imagenet" and not (root / "val").is_dir():
-        kept, tested = strata.split(train.labels)
+        kept, tested = train_and_test(train.labels)
         return Images(name, place, root, classes, train[kept], train[tested])
     tested_classes, test = _files(root, "val", place)
     if different := {*classes} ^ {*tested_classes}:
@@ -176,26 +177,19 @@ def images(name: str, place: Place) -> Images:
     return Images(name, place, root, classes, train, test)
 
 
-def _files(root: Path, split: str, place: Place) -> tuple[list[str], Files]:
-    folder = root / split
-    try:
-        if folder.is_dir():
-            _check_listing(folder)
-        if not folder.is_dir() or not any(
-            p.is_dir() and p.name[0] != "." for p in folder.iterdir()
-        ):
-            raise Missing(
-                f"no images to read in {folder}{without_data_dir(place)}; put its class"
-                f" folders there, as {split}/CLASS/*, or point data_dir=… (of dataset=folder:"
-                " dataset.root=…) at a folder that has them"
-            )
-        found = Classes(folder)
-        stamps = np.array([cache.stamp(path) for path, _ in found.samples], dtype=np.int64)
-    except OSError as error:
-        raise _unreadable(error) from None
-    paths = (path[len(str(folder)) :] for path, _ in found.samples)
-    names = np.array([os.fsencode(split + inside) for inside in paths])
-    return found.classes, Files(names, np.array(found.targets, dtype=np.int64), stamps)
+class Classes(ImageFolder):  # type: ignore[misc]
+    """torchvision's ImageFolder, without hidden files and folders such as .ipynb_checkpoints."""
+
+    def __init__(self, folder: Path) -> None:
+        def wanted(path: str) -> bool:
+            return is_image_file(path) and f"{os.sep}." not in path[len(str(folder)) :]
+
+        super().__init__(str(folder), is_valid_file=wanted)
+
+    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
+        """The names of the class folders, and their labels."""
+        names = _class_names(directory)
+        return names, {name: label for label, name in enumerate(names)}
 
 
 def _class_names(folder: str | Path) -> list[str]:
@@ -203,11 +197,29 @@ def _class_names(folder: str | Path) -> list[str]:
         return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
 
 
+def _files(root: Path, split: str, place: Place) -> tuple[list[str], Files]:
+    folder = root / split
+    try:
+        if not folder.is_dir() or not _class_names(folder):
+            raise Missing(
+                f"no images to read in {folder}{place.remark}; put its class folders there, as"
+                f" {split}/CLASS/*, or point data_dir=… (of dataset=folder: dataset.root=…) at a"
+                " folder that has them"
+            )
+        _check_listing(folder)
+        found = Classes(folder)
+        stamps = np.array([cache.stamp(path) for path, _ in found.samples], dtype=np.int64)
+    except OSError as error:
+        raise _unreadable(error) from None
+    names = np.array([os.fsencode(split + path[len(str(folder)) :]) for path, _ in found.samples])
+    return found.classes, Files(names, np.array(found.targets, dtype=np.int64), stamps)
+
+
 def _check_listing(folder: Path) -> None:
-    """Raise a UserError for a folder that cannot be listed, which torchvision leaves out."""
+    """Refuse a folder that cannot be listed, which torchvision leaves out, or that is a circle."""
 
     def refuse(error: OSError) -> None:
-        raise _unreadable(error)
+        raise error
 
     for here, folders, _ in os.walk(folder, onerror=refuse, followlinks=True):
         path = Path(here)
@@ -222,63 +234,9 @@ def _unreadable(error: OSError) -> UserError:
     return UserError(f"{error.filename} cannot be read ({error.strerror or error})")
 
 
-def source(place: Place) -> Source:
-    """dataset=folder as arrays, for images that fit in memory."""
-    found = images("folder", place)
-    return Source(str(found.root), found.sources, lambda: _arrays(found))
-
-
-def _arrays(images: Images) -> Splits:
-    size, channels = images.form
-
-    def split(files: Files) -> Split:
-        pixels = np.empty((len(files), size, size, channels), dtype=np.uint8)
-        for index, image in enumerate(images.resized(files.names)):
-            pixels[index] = image
-        return Split(pixels, files.labels)
-
-    return split(images.train), split(images.test)
-
-
-def content(images: Images) -> Iterator[bytes]:
-    """Yield what a fingerprint is of: all names and sizes, and a sample of contents."""
-    sizes: dict[bytes, int] = {}
-    for files in (images.train, images.test):
-        sizes |= zip(files.names, files.stamps[:, 0], strict=True)
-    names = sorted(sizes)
-    yield from (b"%b\0%d\n" % (name, sizes[name]) for name in names)
-    for name in spread(names, MOST_READ):
-        try:
-            yield (images.root / os.fsdecode(name)).read_bytes()
-        except OSError as error:
-            raise _unreadable(error) from None
-
-
-def facts(place: Place) -> Facts:
-    """The facts NAMES of dataset=folder; those of pixels are found once."""
-    found = images("folder", place)
-
-    def look() -> Facts:
-        size, channels = found.form
-        sizes = len(found.classes), channels, size, len(found.train)
-        pixels = moments(found.resized(found.sample()))
-        return dict(zip(NAMES, (*sizes, *pixels), strict=True))
-
-    file = place.cache / f"folder-facts-{cache.digest(*found.sources, NAMES)}.npz"
-    return dict(cache.remembered(file, look))
-
-
 def spread(names: list[bytes], most: int) -> list[bytes]:
     """All names, or at most ``most`` at equal distances."""
     return names[:: max(-(-len(names) // most), 1)]
-
-
-def opened_in_form(root: Path, size: int | None, channels: int, name: bytes) -> Any:
-    """An image as Pillow's: its middle, its shorter side resized to ``size``, or all of it."""
-    image = opened(root / os.fsdecode(name), "L" if channels == 1 else "RGB")
-    if size is None or image.size == (size, size):
-        return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
 
 
 def shorter_side(size: int) -> int:
@@ -286,35 +244,25 @@ def shorter_side(size: int) -> int:
     return round(size * 8 / 7)
 
 
-def resize(image: Any, side: int) -> Any:
-    """The image, its shorter side resized to ``side`` as by torchvision's Resize."""
-    size = tuple(int(side * length / min(image.size)) for length in image.size)
-    return image.resize(size, Image.Resampling.BILINEAR)
+def opened(root: Path, name: bytes, mode: str | None = None) -> Any:
+    """A file as a Pillow image in this mode; without one its size and mode, from its header."""
+    path = root / os.fsdecode(name)
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            if image.mode not in (*GREY, *COLOUR):
+                raise UserError(
+                    f"{path} has Pillow's mode {image.mode}; images of 8 bits a channel are needed"
+                )
+            return image.convert(mode) if mode else (image.size, image.mode)
+    except DAMAGED as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
 
 
-def opened(path: Path, mode: str) -> Any:
-    """Read a file as a Pillow image in this mode."""
-    with _opened(path) as image:
-        try:
-            return image.convert(mode)
-        except DAMAGED as error:
-            raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """The image of a file, with its pixels not read yet."""
-    with ExitStack() as opened:
-        try:
-            file = opened.enter_context(path.open("rb"))
-            image = opened.enter_context(Image.open(file, formats=FORMATS))
-        except (*DAMAGED, Image.DecompressionBombError) as error:
-            raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
-        if image.mode not in (*GREY, *COLOUR):
-            raise UserError(
-                f"{path} has Pillow's mode {image.mode}; images of 8 bits a channel are needed"
-            )
-        yield image
+def _opened(root: Path, size: int | None, mode: str, name: bytes) -> Any:
+    image = opened(root, name, mode)
+    if size is None or image.size == (size, size):
+        return image
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
 
 
 def _parallel(work: Callable[[bytes], Any], names: Names) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The identity of the data that a run read: a fingerprint of the content, without the place."""
+"""What a data set is: a fingerprint of its content, without its place, and facts about it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from igo.data import cache, readers
 from igo.data.source import Place, Splits
+
+FACTS = ("classes", "channels", "image_size", "samples", "mean", "std")  # null in conf/dataset
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def identify(name: str, place: Place) -> Identity:
         where, sources = str(images.root), images.sources
 
         def find() -> tuple[int, str]:
-            return images.n, fingerprint(folders.content(images))
+            return len(images.train), fingerprint(images.content())
     else:
         source = readers.READERS[name](place)
         where, sources = source.where, source.parts
@@ -55,8 +57,9 @@ def identify(name: str, place: Place) -> Identity:
             splits = readers.read(name, place)
             return len(splits[0].labels), fingerprint(content(splits))
 
-    file = place.cache / f"{name}-fingerprint-{cache.digest(*sources)}.npz"
-    n, digits = cache.remembered(file, find)
+    n, digits = cache.remembered(
+        place.cache / f"{name}-fingerprint-{cache.digest(*sources)}.npz", find
+    )
     where = str(Path(where).resolve()) if Path(where).exists() else where  # or a package's name
     return Identity(name, n, digits, where)
 
@@ -75,3 +78,48 @@ def content(splits: Splits) -> Iterator[Any]:
         for array in (np.asarray(split.images), split.labels.astype(np.int64)):
             yield repr((array.shape, str(array.dtype))).encode()
             yield np.ascontiguousarray(array).data
+
+
+def find_facts(name: str, place: Place) -> dict[str, Any]:
+    """The FACTS of a data set, found once for the same files; those of pixels in a sample of many.
+
+    Raises:
+        Missing: the data set is not there.
+    """
+    if name == "folder":
+        from igo.data import folders  # imports torch
+
+        images = folders.images(name, place)
+        sources = images.sources
+
+        def find() -> tuple[Any, ...]:
+            size, channels = images.form
+            pixels = moments(images.resized(images.sample))
+            return len(images.classes), channels, size, len(images.train), *pixels
+    else:
+        sources = readers.READERS[name](place).parts
+
+        def find() -> tuple[Any, ...]:
+            train, test = readers.read(name, place)
+            classes = int(max(train.labels.max(), test.labels.max())) + 1
+            _, size, _, channels = train.images.shape
+            return classes, channels, size, len(train.labels), *moments([train.images])
+
+    file = place.cache / f"{name}-facts-{cache.digest(*sources)}.npz"
+    return dict(zip(FACTS, cache.remembered(file, find), strict=True))
+
+
+def moments(images: Iterable[np.ndarray]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of all pixels by channel, scaled to [0, 1], to four decimals.
+
+    Args:
+        images: any number of arrays (…, C) uint8.
+    """
+    counts: Any = 0  # (C, 256), how often each level occurs: exact, and small
+    for array in images:
+        channels = array.reshape(-1, array.shape[-1])
+        counts = counts + np.stack([np.bincount(channel, minlength=256) for channel in channels.T])
+    levels = np.arange(256) / 255
+    mean = counts @ levels / counts.sum(axis=1)
+    variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
+    return mean.round(4).tolist(), np.sqrt(variance.clip(0)).round(4).tolist()

@@ -1,10 +1,8 @@
-"""Reads each data set as arrays, which are kept; torchvision knows the formats."""
+"""Reads each data set as arrays, which are kept; torchvision downloads, and knows CIFAR's files."""
 
 from __future__ import annotations
 
 import gzip
-import inspect
-import tempfile
 import zlib
 from collections.abc import Callable
 from functools import partial
@@ -15,10 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from igo.data import cache, facts, npz
-from igo.data.source import Place, Source, Split, Splits, missing, one_line
+from igo.data import cache
+from igo.data.source import Missing, Place, Source, Split, Splits, one_line, train_and_test
 from igo.ground.errors import UserError
-from igo.ground.files import sha256_of
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 FASHION_MNIST_FILES = (
@@ -27,7 +24,9 @@ FASHION_MNIST_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
+FORM = 1  # increase it if a reader gives other arrays for the same files
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+MOST_CLASSES = 2**20
 
 
 def read(name: str, place: Place) -> Splits:
@@ -38,56 +37,13 @@ def read(name: str, place: Place) -> Splits:
     """
     source = READERS[name](place)
 
-    def make() -> cache.Arrays:
-        train, test = source.read()
-        _check_split(name, train)
-        _check_split(name, test)
-        return dict(
-            zip(ARRAYS, (train.images, train.labels, test.images, test.labels), strict=True)
-        )
+    def make() -> dict[str, Any]:
+        arrays = (array for split in source.read() for array in (split.images, split.labels))
+        return dict(zip(ARRAYS, arrays, strict=True))
 
-    file = place.cache / f"{name}-{cache.digest(*source.parts, code_of(name))}.npz"
-    kept = cache.kept(file, ARRAYS, make)
-    train, test = (
-        Split(kept[f"{part}_images"], kept[f"{part}_labels"]) for part in ("train", "test")
-    )
-    return train, test
-
-
-def find_facts(name: str, place: Place) -> facts.Facts:
-    """The facts ``facts.NAMES`` of a data set, as in conf/dataset; found once for the same files.
-
-    Raises:
-        Missing: the data set is not there.
-    """
-    if name == "folder":
-        from igo.data import folders  # imports torch
-
-        return folders.facts(place)
-    sources = *READERS[name](place).parts, code_of(name), facts.NAMES
-    file = place.cache / f"{name}-facts-{cache.digest(*sources)}.npz"
-    return dict(cache.remembered(file, lambda: facts.of_arrays(read(name, place))))
-
-
-def code_of(name: str) -> str:
-    """A digest of a reader's file: if the code changes, the data set is read again."""
-    reader = READERS[name]
-    function = reader.func if isinstance(reader, partial) else reader
-    return sha256_of(Path(inspect.getfile(function)))[:16]
-
-
-def _check_split(name: str, split: Split) -> None:
-    images, labels = split.images, split.labels
-    if images.dtype != np.uint8 or images.ndim != 4:
-        raise UserError(
-            f"the reader {name!r} returned images {images.dtype} {images.shape}; they must be uint8"
-            " (n, H, W, C)"
-        )
-    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-        raise UserError(
-            f"the reader {name!r} returned labels {labels.dtype} {labels.shape}; they must be"
-            f" integers, one for each of {len(images)} images"
-        )
+    kept = cache.kept(place.cache / f"{name}-{cache.digest(*source.parts, FORM)}.npz", make)
+    train_images, train_labels, test_images, test_labels = (kept[array] for array in ARRAYS)
+    return Split(train_images, train_labels), Split(test_images, test_labels)
 
 
 def digits(_: Place) -> Source:
@@ -112,67 +68,72 @@ def fashion_mnist(place: Place) -> Source:
     """The idx files in data_dir/FashionMNIST/raw or Debian's package, else a download."""
     ours = place.data_dir / "FashionMNIST" / "raw"
     for folder in (ours, DEBIAN_FASHION_MNIST):
-        if all(_idx_file(folder, name) for name in FASHION_MNIST_FILES):
+        if all(_idx_file(folder, name).is_file() for name in FASHION_MNIST_FILES):
             return _idx_source(folder)
-    missing_file = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name))
-    problem = f"{ours / missing_file} is missing"
-    cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files there"
-    if not place.download:
-        raise missing(place, problem, cure)
-    from torchvision.datasets import FashionMNIST
 
-    _fetched(place, lambda: FashionMNIST(str(place.data_dir), download=True), problem, cure)
+    def fetch() -> None:
+        from torchvision.datasets import FashionMNIST
+
+        FashionMNIST(str(place.data_dir), download=place.download)
+
+    missing = next(name for name in FASHION_MNIST_FILES if not _idx_file(ours, name).is_file())
+    cure = "install Debian's package dataset-fashion-mnist, or put Fashion-MNIST's idx files there"
+    _fetched(place, fetch, f"{ours / missing} is missing", cure)
     return _idx_source(ours)
 
 
-def cifar10(place: Place) -> Source:
-    """CIFAR-10 in torchvision's format, data_dir/cifar-10-batches-py; downloaded if missing."""
-    return _cifar("CIFAR10", place, "cifar-10-batches-py", "cifar-10-python.tar.gz")
+def _idx_file(folder: Path, name: str) -> Path:
+    """The file, plain like torchvision's or compressed like Debian's."""
+    return folder / name if (folder / name).is_file() else folder / f"{name}.gz"
 
 
-def cifar100(place: Place) -> Source:
-    """CIFAR-100 in torchvision's format, data_dir/cifar-100-python; downloaded if missing."""
-    return _cifar("CIFAR100", place, "cifar-100-python", "cifar-100-python.tar.gz")
+def _idx_source(folder: Path) -> Source:
+    files = tuple(_idx_file(folder, name) for name in FASHION_MNIST_FILES)
+
+    def split(images_file: Path, labels_file: Path) -> Split:
+        images, labels = _idx(images_file, 3), _idx(labels_file, 1)
+        if len(images) != len(labels):
+            raise UserError(f"{folder}: {len(images)} images, {len(labels)} labels; get it again")
+        return Split(images[..., None], labels)
+
+    return Source(str(folder), files, lambda: (split(*files[:2]), split(*files[2:])))
 
 
-def folder(place: Place) -> Source:
-    """The user's images in class folders, if they fit in memory."""
-    from igo.data import folders  # imports torch
-
-    return folders.source(place)
-
-
-READERS: dict[str, Callable[[Place], Source]] = {
-    "digits": digits,
-    "fashion_mnist": fashion_mnist,
-    "cifar10": cifar10,
-    "cifar100": cifar100,
-    "arrays": npz.source,
-    "folder": folder,
-}
-NAMES = (*READERS, "imagenet")  # ImageNet is never read into memory
+def _idx(path: Path, dimensions: int) -> np.ndarray:
+    """An idx file: two zero bytes, the type (8: uint8), the dimensions, their sizes, the values."""
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        if content[:4] != bytes([0, 0, 8, dimensions]):
+            raise ValueError(f"it does not begin like {dimensions}-dimensional uint8")
+        start = 4 + 4 * dimensions
+        shape = np.frombuffer(content[4:start], ">i4")
+        return np.frombuffer(content, np.uint8, offset=start).reshape(shape).copy()
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise UserError(f"{path} is damaged ({one_line(error)}); get it again") from None
 
 
-def _cifar(kind: str, place: Place, folder: str, archive: str) -> Source:
+def cifar(kind: str, folder: str, archive: str, place: Place) -> Source:
+    """CIFAR-10 or -100 in torchvision's format under data_dir; downloaded if missing."""
     inside = place.data_dir / folder
-    problem = f"{inside} is missing or damaged"
-    cure = f"download {archive} elsewhere and unpack it in {place.data_dir}"
 
     def get(train: bool) -> Any:
         from torchvision import datasets
 
-        torchvision_data = partial(getattr(datasets, kind), str(place.data_dir), train=train)
-        return _fetched(place, lambda: torchvision_data(download=place.download), problem, cure)
+        make = partial(getattr(datasets, kind), str(place.data_dir), train=train)
+        cure = f"download {archive} elsewhere and unpack it in {place.data_dir}"
+        return _fetched(
+            place, lambda: make(download=place.download), f"{inside} is missing or damaged", cure
+        )
 
-    def read() -> Splits:
+    def splits() -> Splits:
         train, test = get(True), get(False)
         return Split(train.data, np.array(train.targets)), Split(test.data, np.array(test.targets))
 
     if not any(inside.glob("*")):
-        if not place.download:
-            raise missing(place, problem, cure)
         get(True)
-    return Source(str(inside), tuple(sorted(inside.glob("*"))), read)
+    return Source(str(inside), tuple(sorted(inside.glob("*"))), splits)
 
 
 def _fetched(place: Place, get: Callable[[], Any], problem: str, cure: str) -> Any:
@@ -181,47 +142,76 @@ def _fetched(place: Place, get: Callable[[], Any], problem: str, cure: str) -> A
         return get()
     except (OSError, RuntimeError, HTTPException) as error:
         failed = f" and could not be downloaded ({one_line(error)})" if place.download else ""
-        raise missing(place, f"{problem}{failed}", cure) from None
+        where = f"{problem}{failed}{place.remark}"
+    raise Missing(f"{where}; {cure}, or point data_dir=… at a folder that has it")
 
 
-def _idx_file(folder: Path, name: str) -> Path | None:
-    return next((p for p in (folder / name, folder / f"{name}.gz") if p.is_file()), None)
+def arrays(place: Place) -> Source:
+    """The user's .npz, ``dataset.file``: images and labels, with a test set or without."""
+    file = place.file
+    if file is None:
+        raise Missing("dataset=arrays needs dataset.file, an .npz of images and labels")
+    if not file.is_file():
+        raise Missing(f"dataset.file={file} is missing")
+    return Source(str(file), (file,), partial(_npz, file))
 
 
-def _idx_source(folder: Path) -> Source:
-    files = tuple(_idx_file(folder, name) for name in FASHION_MNIST_FILES)
-    return Source(str(folder), files, partial(_idx_splits, folder))
-
-
-def _idx_splits(folder: Path) -> Splits:
-    return _idx_split(folder, "train"), _idx_split(folder, "t10k")
-
-
-def _idx_split(folder: Path, part: str) -> Split:
-    images = _read_idx(folder, f"{part}-images-idx3-ubyte", dimensions=3)
-    labels = _read_idx(folder, f"{part}-labels-idx1-ubyte", dimensions=1)
-    if len(images) != len(labels):
-        raise UserError(
-            f"{folder}: {len(images)} {part} images, {len(labels)} labels; get it again"
-        )
-    return Split(images[..., None], labels)
-
-
-def _read_idx(folder: Path, name: str, dimensions: int) -> np.ndarray:
-    """Read an idx file, plain like torchvision's or compressed like Debian's."""
-    from torchvision.datasets.mnist import read_sn3_pascalvincent_tensor
-
-    path = _idx_file(folder, name) or folder / name
+def _npz(file: Path) -> Splits:
     try:
-        with tempfile.NamedTemporaryFile() as plain:
-            if path.suffix == ".gz":
-                plain.write(gzip.decompress(path.read_bytes()))
-                plain.flush()
-            source = plain.name if path.suffix == ".gz" else str(path)
-            values: np.ndarray = read_sn3_pascalvincent_tensor(source).numpy()
-    except (OSError, EOFError, zlib.error, ValueError, RuntimeError, AssertionError, KeyError) as e:
-        raise UserError(f"{path} is damaged ({one_line(e)}); get it again") from None
-    if values.ndim != dimensions or values.dtype != np.uint8:
-        content = f"{values.ndim}-dimensional {values.dtype}"
-        raise UserError(f"{path} holds {content}, not {name}; get it again")
-    return values
+        held = cache.read(file)
+    except Exception as error:  # of zipfile, zlib, NumPy
+        raise UserError(f"{file} cannot be read ({one_line(error)})") from None
+    train, test = _npz_split(file, held, ""), None
+    if "test_images" in held or "test_labels" in held:
+        test = _npz_split(file, held, "test_")
+        if train.images.shape[1:] != test.images.shape[1:]:
+            raise UserError(f"{file}: images and test_images differ in size or channels")
+    low = min(split.labels.min() for split in (train, test or train))
+    if low > 0:
+        raise UserError(f"{file}: labels has no 0; it has {low} upwards: subtract {low}")
+    if test is None:
+        kept, tested = (
+            Split(train.images[i], train.labels[i]) for i in train_and_test(train.labels)
+        )
+        return kept, tested
+    return train, test
+
+
+def _npz_split(file: Path, held: dict[str, np.ndarray], prefix: str) -> Split:
+    images, labels = f"{prefix}images", f"{prefix}labels"
+    for name in (images, labels):
+        if name not in held:
+            raise UserError(f"{file} has no {name}; it has {', '.join(held) or 'nothing'}")
+    pixels, classes = held[images], held[labels]
+    if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[1] != pixels.shape[2]:
+        raise UserError(
+            f"{file}: {images} is {pixels.dtype} of shape {pixels.shape}; it must be uint8, (n,"
+            " H, H) for grey or (n, H, H, C) for colour images"
+        )
+    whole = np.issubdtype(classes.dtype, np.integer) and classes.shape == (len(pixels),)
+    if not whole or len(pixels) < 2 or classes.min() < 0 or classes.max() >= MOST_CLASSES:
+        highest = f" with the class {classes.max()}" if whole and len(pixels) else ""
+        raise UserError(
+            f"{file}: {labels} is {classes.dtype} of shape {classes.shape}{highest}; it must be a"
+            f" class from 0 to {MOST_CLASSES:,} for each of the {len(pixels)} images, two at least"
+        )
+    return Split(pixels if pixels.ndim == 4 else pixels[..., None], classes.astype(np.int64))
+
+
+def folder(place: Place) -> Source:
+    """The user's images in class folders, if they fit in memory."""
+    from igo.data import folders  # imports torch
+
+    found = folders.images("folder", place)
+    return Source(str(found.root), found.sources, found.arrays)
+
+
+READERS: dict[str, Callable[[Place], Source]] = {
+    "digits": digits,
+    "fashion_mnist": fashion_mnist,
+    "cifar10": partial(cifar, "CIFAR10", "cifar-10-batches-py", "cifar-10-python.tar.gz"),
+    "cifar100": partial(cifar, "CIFAR100", "cifar-100-python", "cifar-100-python.tar.gz"),
+    "arrays": arrays,
+    "folder": folder,
+}
+NAMES = (*READERS, "imagenet")  # ImageNet is never read into memory

@@ -1,4 +1,4 @@
-"""The argument and the result of a reader: a place to look, and the source found there."""
+"""Where a data set is looked for, what is found there, and stratified parts of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from igo.ground.errors import UserError
+
+TEST_SHARE = 0.2  # for the user's data without a test set
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,11 @@ class Place:
         """The folder of cached data sets."""
         return self.data_dir / "cache"
 
+    @property
+    def remark(self) -> str:
+        """For an error: that the whole data_dir is missing, or nothing."""
+        return "" if self.data_dir.is_dir() else f" (data_dir={self.data_dir} does not exist)"
+
 
 @dataclass(frozen=True)
 class Source:
@@ -63,17 +70,24 @@ class Missing(UserError):
     """A data set is not there; it was not downloaded, or could not be."""
 
 
-def missing(place: Place, problem: str, cure: str) -> Missing:
-    """The error for a missing data set."""
-    where = without_data_dir(place)
-    return Missing(f"{problem}{where}; {cure}, or point data_dir=… at a folder that has it")
-
-
-def without_data_dir(place: Place) -> str:
-    """A remark for errors if the whole data_dir is missing, otherwise empty."""
-    return "" if place.data_dir.is_dir() else f" (data_dir={place.data_dir} does not exist)"
-
-
 def one_line(error: Exception) -> str:
     """An error's message on one line; its type if the message is empty."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def subset(labels: np.ndarray, samples: int, draw: int = 0) -> np.ndarray:
+    """Sorted indices of a part with the same share of each class; it depends on ``draw`` alone."""
+    if samples == len(labels):
+        return np.arange(len(labels))
+    order = np.random.default_rng(draw).permutation(len(labels))
+    rank = np.empty(len(labels))  # position of each sample within its class, from 0 to 1
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = (np.arange(len(members)) + 0.5) / len(members)
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:samples])
+
+
+def train_and_test(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on, and those of a fixed fifth of each class as the test set."""
+    test = subset(labels, round(TEST_SHARE * len(labels)))
+    return np.delete(np.arange(len(labels)), test), test

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from igo.config.schema import Config, DatasetConfig, draw_of, held_out, place_of
 from igo.data import readers
-from igo.data.source import Split
-from igo.data.strata import subset
+from igo.data.source import Split, subset
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import generator
