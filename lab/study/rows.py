@@ -42,8 +42,8 @@ def read() -> list[Row]:
 def write(rows: Sequence[Row]) -> None:
     """Write the rows into the file."""
     options: Any = {"sort_keys": False, "allow_unicode": True, "width": 120}
-    text = yaml.safe_dump(list(rows), default_flow_style=None, **options)
-    write_atomically(FILE, HEAD + text)
+    texts = (yaml.safe_dump([row], default_flow_style=None, **options) for row in rows)
+    write_atomically(FILE, HEAD + "".join(texts))  # one by one: without YAML's anchors
 
 
 def planned_seeds(row: Row) -> range:
