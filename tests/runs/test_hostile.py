@@ -14,7 +14,7 @@ import pytest
 import yaml
 from conftest import TINY, configure, run_folder
 from forked import Death, forge
-from test_checkpoint import Trap
+from recorded import Trap
 from test_readers import write_cifar
 from wandb_server import KEY
 
@@ -41,20 +41,12 @@ def recorded(tmp_path: Path) -> Path:
     return folder.path
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "p: !!python/object/apply:os.mkdir [ran]",
-        "p: !!python/name:os.system",
-        "p: !!python/object/new:os.system [ls]",
-    ],
-)
 def test_a_tag_in_a_configuration_is_refused(
-    line: str, recorded: Path, monkeypatch: pytest.MonkeyPatch
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(recorded.parent)
     path = recorded / "config.yaml"
-    path.write_text(path.read_text() + line + "\n")
+    path.write_text(path.read_text() + "p: !!python/object/apply:os.mkdir [ran]\n")
     with pytest.raises(UserError, match="could not determine a constructor"):
         read_config(path)
     assert "could not determine a constructor" in read_run(recorded)["error"]

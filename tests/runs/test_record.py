@@ -26,7 +26,6 @@ from forked import forge
 from igo.config.plan import make_plan
 from igo.config.schema import known_settings
 from igo.ground.errors import Busy, UserError
-from igo.ground.files import write_atomically
 from igo.runs import assemble, checkpoint
 from igo.runs.folder import RunFolder, read_records, read_status, signature
 from igo.train.state import Progress
@@ -102,14 +101,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_finished_folder_holds_exactly_what_is_promised(finished: Path) -> None:
-    names = {path.name for path in run_folder(finished).iterdir() if not path.name.startswith(".")}
-    assert names == {
-        "config.yaml", "plan.csv", "metrics.jsonl", "status.json",
-        "checkpoint.pt", "previous-checkpoint.pt",
+    folder = run_folder(finished)
+    assert {path.name for path in folder.iterdir()} == {
+        "config.yaml", "plan.csv", "metrics.jsonl", "status.json", "checkpoint.pt",
+        "previous-checkpoint.pt", ".lock",
     }  # fmt: skip
-    assert not list(run_folder(finished).glob(".*.partial"))
-    beside = {path.name for path in (finished / "runs").iterdir()}
-    assert beside == {run_folder(finished).name, "wandb"}
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, "wandb"}
 
 
 def test_plan_csv_has_the_promised_columns_and_exact_floats(finished: Path) -> None:
@@ -163,15 +160,10 @@ def test_status_says_what_ran_where_and_how(finished: Path) -> None:
     assert found["hardware"]["cores"] == os.cpu_count()
     assert found["hardware"]["precision"] in ("fp32", "bfloat16", "float16")
     assert found["hardware"]["cpu"]
-
-
-def test_status_says_which_commit(finished: Path) -> None:
-    log = ["git", "-C", str(ROOT), "log", "-20", "--format=%H"]
-    git = subprocess.run(log, capture_output=True, text=True, check=False)
-    if git.returncode:
-        pytest.skip("this copy has no history")
-    commit = status(finished)["commit"]
-    assert commit.removesuffix("+changes") in git.stdout.split()
+    head = ["git", "-C", str(ROOT), "rev-parse", "HEAD"]
+    git = subprocess.run(head, capture_output=True, text=True, check=False)
+    if git.returncode == 0:  # else this copy has no history
+        assert len(found["commit"].removesuffix("+changes")) == 40
 
 
 def test_a_finished_run_whose_records_changed_is_not_trained_again_unasked(
@@ -196,6 +188,7 @@ def test_a_finished_run_whose_records_changed_is_not_trained_again_unasked(
     assert "finished before" in forge.run(tmp_path, *RUN).good().stdout
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_worker_that_lives_on_does_not_hold_the_runs_lock(folder: RunFolder) -> None:
     with folder.held():
         worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
@@ -206,15 +199,14 @@ def test_a_worker_that_lives_on_does_not_hold_the_runs_lock(folder: RunFolder) -
     worker.join()
 
 
-@pytest.mark.parametrize(
-    "line", ['{"epoch": NaN}', '{"epoch": 1e999}', '"epoch"', '{"x": "\\ud800"}']
-)
-def test_a_record_that_no_run_wrote_is_an_error_of_its_own(line: str, tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n' + line + "\n")
-    with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
-        read_records(tmp_path)
-    (tmp_path / "metrics.jsonl").write_text('{"epoch": 1}\n' + line[:-3])  # a torn line
-    assert read_records(tmp_path) == [{"epoch": 1}]
+def test_a_line_that_is_no_record_is_an_error_and_a_torn_one_is_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    for line in ("1", '"epoch"', "{"):
+        file.write_text('{"epoch": 1}\n' + line + "\n")
+        with pytest.raises(UserError, match=r"metrics\.jsonl cannot be read"):
+            read_records(tmp_path)
+        file.write_text('{"epoch": 1}\n' + line)
+        assert read_records(tmp_path) == [{"epoch": 1}]
 
 
 def test_a_status_that_cannot_be_shown_is_none(tmp_path: Path) -> None:
@@ -236,22 +228,6 @@ def test_a_folder_held_by_another_process_is_left_alone(tmp_path: Path) -> None:
             assert line == f"error: {folder} is being worked on by another process"
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
     forge.run(tmp_path, *arguments, "epochs=1").good()
-
-
-def test_a_failed_write_keeps_the_old_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "status.json"
-    write_atomically(path, "old")
-
-    def full(_handle: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="No space"):
-            write_atomically(path, "new")
-    assert path.read_text() == "old"
-    write_atomically(path, "new")
-    assert path.read_text() == "new"
 
 
 @pytest.mark.parametrize("error", [Busy("busy"), MemoryError(), OSError(28, "No space")])
@@ -279,6 +255,7 @@ def test_a_new_start_forgets_how_the_last_one_ended(folder: RunFolder) -> None:
 
 def test_a_number_that_is_not_finite_is_null_in_the_record(folder: RunFolder) -> None:
     with folder.held():
+        folder.begin_records([])
         folder.append({"epoch": 1, "test/loss": float("nan"), "train/loss": 1.5})
         folder.append({"epoch": 2, "test/loss": float("inf")})
     lines = (folder.path / "metrics.jsonl").read_text().splitlines()

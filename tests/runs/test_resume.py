@@ -124,7 +124,6 @@ def test_fresh_starts_over_even_if_killed_while_clearing_the_folder(tmp_path: Pa
     assert ended.returncode == -signal.SIGKILL
     ended = start(tmp_path, "sgd")
     assert "finished before" not in ended.stdout
-    assert "continuing" not in ended.stdout
     assert_same(outcome(tmp_path), undisturbed("sgd"))
 
 

@@ -57,7 +57,7 @@ class RunFolder:
         self.path = Path(config.runs_dir) / name.replace("/", "_")
         self.checkpoint = self.path / "checkpoint.pt"  # the newest one
         self._status_file, self._records = self.path / "status.json", self.path / "metrics.jsonl"
-        self._bytes, self._digest = 0, hashlib.sha256()  # of the records
+        self._bytes = 0  # of the records; _digest is made when they begin: it cannot be pickled
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -228,7 +228,8 @@ def check_unchanged(folder: Path, status: Record) -> None:
 def read_status(folder: Path) -> Record:
     """The content of a run's status.json, empty where there is none or it cannot be read."""
     try:
-        status = parsed((folder / "status.json").read_bytes())
+        status = json.loads((folder / "status.json").read_bytes().decode())
+        json.dumps(status, ensure_ascii=False).encode()  # no half of a character: it can be shown
     except (OSError, ValueError):
         return {}
     return status if isinstance(status, dict) else {}
@@ -250,14 +251,9 @@ def state_of(folder: Path) -> str:
     A run whose status.json says "running" while no process has its lock is interrupted: its process
     was killed. A finished run is failed if its record is not what it wrote.
     """
-    status = read_status(folder)
-    state = str(status.get("state", "new"))
+    state = str(read_status(folder).get("state", "new"))
     if state == "finished":
-        try:
-            check_unchanged(folder, status)
-        except UserError:
-            return "failed"
-        return state
+        return "failed" if error_of(folder) else state
     try:
         with (folder / ".lock").open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -284,26 +280,8 @@ def read_records(folder: Path) -> list[Record]:
     check_unchanged(folder, read_status(folder))
     file = folder / "metrics.jsonl"
     try:
-        return [_record(line) for line in file.read_bytes().split(b"\n")[:-1]]
+        return [dict(json.loads(line)) for line in file.read_bytes().split(b"\n")[:-1]]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{file} cannot be read ({error})") from None
-
-
-def _record(line: bytes) -> Record:
-    record = parsed(line)
-    if not isinstance(record, dict):
-        raise ValueError("a line is not a record")
-    for name, value in record.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"{name} is {value}")
-    return record
-
-
-def parsed(text: bytes) -> Any:
-    """The value of a JSON text. A ValueError also if a string cannot be written in UTF-8."""
-    value = json.loads(text)
-    if b"\\ud" in text.lower():  # half of a character, perhaps
-        json.dumps(value, ensure_ascii=False).encode()
-    return value
