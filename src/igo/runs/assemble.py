@@ -83,8 +83,9 @@ def load(
     state, warnings = checkpoint.load(path, signature) if ranks.first else (None, [])
     if state and run.identity:
         recorded = read_status(path.parent)
-        manifest.check_data(path.parent, recorded, run.identity)
-        manifest.check_plan(path.parent, recorded, run.plan)
+        if recorded.get("run") == signature:  # else it is another run's
+            manifest.check_data(path.parent, recorded, run.identity)
+            manifest.check_plan(path.parent, recorded, run.plan)
     for warning in warnings:
         warn(warning)
     state = ranks.broadcast(state)
