@@ -1,7 +1,4 @@
-"""A small network on real images: 8×8 digits, 64–32–10, 2,410 parameters.
-
-All parameters are one vector. Leading dimensions are independent, such as perturbed copies.
-"""
+"""A small network on real images: 8×8 digits, 64–32–10, 2,410 parameters, as one vector."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +14,8 @@ PIXELS, CLASSES = 64, 10
 class Digits:
     """Images (n, 64) scaled to mean 0 and spread 1 over all pixels, and labels (n,)."""
 
-    train_images: Tensor
-    train_labels: Tensor
-
-    @property
-    def train(self) -> tuple[Tensor, Tensor]:
-        """Training images and labels."""
-        return self.train_images, self.train_labels
+    images: Tensor
+    labels: Tensor
 
 
 def load(seed: int = 0) -> Digits:
@@ -34,13 +26,16 @@ def load(seed: int = 0) -> Digits:
     images, labels = load_digits(return_X_y=True)
     images = (images - images.mean()) / images.std()
     parts = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=seed)
-    train_images, _, train_labels, _ = map(torch.from_numpy, parts)
-    return Digits(train_images, train_labels)
+    images, _, labels, _ = map(torch.from_numpy, parts)
+    return Digits(images, labels)
 
 
 @dataclass(frozen=True)
 class Network:
-    """A network of one hidden layer as a function of its parameter vector, float64."""
+    """A network of one hidden layer as a function of its parameter vector, float64.
+
+    Leading dimensions of the parameters are independent copies.
+    """
 
     hidden: int = 32
     activation: Callable[[Tensor], Tensor] = torch.relu
@@ -49,11 +44,6 @@ class Network:
     def sizes(self) -> list[int]:
         """Lengths of the parts: first weights and biases, second weights and biases."""
         return [PIXELS * self.hidden, self.hidden, self.hidden * CLASSES, CLASSES]
-
-    @property
-    def parameters(self) -> int:
-        """The number P of parameters."""
-        return sum(self.sizes)
 
     def initial(self, count: int, seed: int) -> Tensor:
         """Return `count` He-initialised parameter vectors, shape (count, P)."""
@@ -65,53 +55,48 @@ class Network:
         ]
         return torch.cat(parts, 1)
 
-    def logits(self, parameters: Tensor, images: Tensor) -> Tensor:
-        """Return (..., b, 10) of parameters (..., P) on images (..., b, 64)."""
+    def losses(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of each sample, (..., b), of images (b, 64), labels (b,)."""
         w1, b1, w2, b2 = parameters.split(self.sizes, -1)
         first = images @ w1.unflatten(-1, (PIXELS, self.hidden)) + b1[..., None, :]
         hidden: Tensor = self.activation(first)
         logits: Tensor = hidden @ w2.unflatten(-1, (self.hidden, CLASSES)) + b2[..., None, :]
-        return logits
-
-    def losses(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the cross-entropy of each sample, shape (..., b); labels are (..., b)."""
-        log_share = functional.log_softmax(self.logits(parameters, images), -1)
+        log_share = functional.log_softmax(logits, -1)
         return -log_share.gather(-1, labels.expand(log_share.shape[:-1])[..., None])[..., 0]
 
-    def loss(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    def loss(self, parameters: Tensor, data: Digits) -> Tensor:
         """Return the mean cross-entropy, shape (...)."""
-        return self.losses(parameters, images, labels).mean(-1)
+        return self.losses(parameters, data.images, data.labels).mean(-1)
 
-    def gradient(self, parameters: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+    def gradient(self, parameters: Tensor, data: Digits) -> Tensor:
         """Return the gradient of `loss` in the parameters, shape (..., P)."""
         point = parameters.detach().requires_grad_()
-        # runs do not mix, so the gradient of the sum has the gradient of each run
-        (slope,) = torch.autograd.grad(self.loss(point, images, labels).sum(), point)
+        # copies do not mix, so the gradient of the sum has the gradient of each copy
+        (slope,) = torch.autograd.grad(self.loss(point, data).sum(), point)
         return slope
+
+    def sample_gradients(self, parameters: Tensor, data: Digits) -> Tensor:
+        """Return the gradient of every sample's loss at one parameter vector, (n, P)."""
+
+        def sample_loss(point: Tensor, image: Tensor, label: Tensor) -> Tensor:
+            return self.losses(point, image[None], label[None])[0]
+
+        of_samples = torch.func.vmap(torch.func.grad(sample_loss), (None, 0, 0))
+        gradients: Tensor = of_samples(parameters, data.images, data.labels)
+        return gradients
 
 
 NETWORK = Network()
 
 
 def after_epochs(
-    data: Digits, epochs: int, rate: float, batch: int, seed: int, network: Network = NETWORK
+    data: Digits, epochs: float, rate: float, batch: int, seed: int, network: Network = NETWORK
 ) -> Tensor:
-    """Return the parameters (P,) of a network after some epochs of SGD."""
+    """Return the parameters (P,) of a network after SGD whose batches are drawn independently."""
     random = torch.Generator().manual_seed(seed)
-    n, x = len(data.train_labels), network.initial(1, seed)[0]
+    n, x = len(data.labels), network.initial(1, seed)[0]
     for _ in range(round(epochs * n / batch)):
         rows = torch.rand(n, generator=random).topk(batch).indices
-        slope = network.gradient(x, data.train_images[rows], data.train_labels[rows])
+        slope = network.gradient(x, Digits(data.images[rows], data.labels[rows]))
         x = x.add(slope, alpha=-rate)
     return x
-
-
-def sample_gradients(network: Network, parameters: Tensor, data: Digits) -> Tensor:
-    """Return the gradient of every training sample's loss at one parameter vector, (n, P)."""
-
-    def sample_loss(point: Tensor, image: Tensor, label: Tensor) -> Tensor:
-        return network.losses(point, image[None], label[None])[0]
-
-    of_samples = torch.func.vmap(torch.func.grad(sample_loss), (None, 0, 0))
-    gradients: Tensor = of_samples(parameters, *data.train)
-    return gradients

@@ -1,51 +1,217 @@
-"""Two test functions of the published explicit experiments, batched.
+"""Test functions with their smoothed versions in closed form: value, gradient, Hessian.
 
-Formulas and domains are those of the paper's companion script (Sato and Iiduka, arXiv 2311.08745).
-Both have their minimum 0 at x = 0. A formula takes a NumPy array or a tensor; PyTorch
-differentiates it with tensors.
+The checkers of nice.py need this precision: Monte Carlo noise could hide a violation, or look like
+one.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
+from scipy import special
 
-Array = NDArray[np.float64]
+from lab.theory.smoothing import BALL, Array, Kernel
 
 
 @dataclass(frozen=True)
-class TestFunction:
-    """A function R^d → R: `value` maps (..., d) to (...), `domain` is that of every coordinate."""
+class Smoothed:
+    """f̂_δ as functions of x (n, d) and δ ≥ 0: value (n,), gradient (n, d), Hessian (n, d, d)."""
 
-    __test__ = False  # for pytest: a function to test with, not a test
-
-    value: Callable[[Any], Any]
+    value: Callable[[Array, float], Array]
+    gradient: Callable[[Array, float], Array]
+    hessian: Callable[[Array, float], Array]
     domain: tuple[float, float]
+    dimension: int
 
-    def gradient(self, x: Array) -> Array:
-        """Return ∇f, (..., d) to (..., d); 0 at a kink where PyTorch has no number."""
-        point = torch.tensor(x, dtype=torch.float64, requires_grad=True)
-        # points do not mix, so the gradient of the sum has the gradient of each point
-        (slope,) = torch.autograd.grad(self.value(point).sum(), point)
-        return np.asarray(torch.nan_to_num(slope, nan=0.0, posinf=0.0, neginf=0.0).numpy())
+    def curvature(self, x: Array, noise_level: float) -> Array:
+        """Return the smallest eigenvalue of the Hessian of f̂_δ at x (n, d), shape (n,)."""
+        return np.asarray(np.linalg.eigvalsh(self.hessian(x, noise_level))[:, 0], float)
 
 
-def _of(x: Any) -> Any:
-    """Return torch or NumPy, the library of x. Both have these functions under the same names."""
-    return torch if isinstance(x, torch.Tensor) else np
+def quadratic() -> Smoothed:
+    """Return f = x²/2. Smoothing only adds a constant, so it is σ-nice with σ = 1."""
+    return Smoothed(
+        lambda x, d: ((x**2).sum(-1) + d**2 / 3) / 2,
+        lambda x, _: x,
+        lambda x, _: np.ones((len(x), 1, 1)),
+        (-5.0, 5.0),
+        1,
+    )
 
 
-def _drop_wave(x: Any) -> Any:
-    r = _of(x).sqrt((x**2).sum(-1))
-    return 1 - (1 + _of(x).cos(12 * r)) / (0.5 * r**2 + 2)
+def rastrigin(kernel: Kernel, dimension: int) -> Smoothed:
+    """Return smoothed Rastrigin, f = Σ x_i² − 10 cos 2πx_i + 10, any dimension.
+
+    f̂_δ = Σ x_i² + δ² E[u_i²] + 10 − 10 φ(2πδ) cos 2πx_i, with φ(t) = E[cos t u_i] of `kernel`.
+    In one dimension φ is sin(t)/t for the ball and exp(−t²/2) for the Gaussian kernel.
+    """
+
+    def damping(noise_level: float) -> float:
+        return float(kernel.cosine_mean(2 * np.pi * noise_level, dimension))
+
+    def value(x: Array, noise_level: float) -> Array:
+        bowl = x**2 + noise_level**2 * kernel.second_moment(dimension)
+        return np.asarray((bowl + 10 - 10 * damping(noise_level) * np.cos(2 * np.pi * x)).sum(-1))
+
+    def gradient(x: Array, noise_level: float) -> Array:
+        return 2 * x + 20 * np.pi * damping(noise_level) * np.sin(2 * np.pi * x)
+
+    def hessian(x: Array, noise_level: float) -> Array:
+        diagonal = 2 + 40 * np.pi**2 * damping(noise_level) * np.cos(2 * np.pi * x)
+        return np.asarray(diagonal[..., None] * np.eye(dimension))
+
+    return Smoothed(value, gradient, hessian, (-5.12, 5.12), dimension)
 
 
-def _rastrigin(x: Any) -> Any:
-    return (x**2 - 10 * _of(x).cos(2 * np.pi * x) + 10).sum(-1)
+def tilted_wave(tilt: float, amplitude: float, frequency: float, kernel: Kernel) -> Smoothed:
+    """Return smoothed f(x) = x²/2 + A sin(ωx + tilt), dimension 1.
+
+    It is asymmetric and nonconvex, and x*_δ moves with δ, as Propositions 3.2 and 3.3 need.
+    f̂_δ = x²/2 + δ² E[u²]/2 + A φ(ωδ) sin(ωx + tilt).
+    """
+    moment = kernel.second_moment(1)
+
+    def wave(noise_level: float) -> float:
+        return amplitude * float(kernel.cosine_mean(frequency * noise_level, 1))
+
+    def value(x: Array, noise_level: float) -> Array:
+        bowl = x**2 / 2 + noise_level**2 * moment / 2
+        return np.asarray((bowl + wave(noise_level) * np.sin(frequency * x + tilt)).sum(-1))
+
+    def gradient(x: Array, noise_level: float) -> Array:
+        return x + wave(noise_level) * frequency * np.cos(frequency * x + tilt)
+
+    def hessian(x: Array, noise_level: float) -> Array:
+        second = 1 - wave(noise_level) * frequency**2 * np.sin(frequency * x + tilt)
+        return np.asarray(second[..., None])
+
+    reach = 2 * amplitude * frequency + 1.0
+    return Smoothed(value, gradient, hessian, (-reach, reach), 1)
 
 
-DROP_WAVE = TestFunction(_drop_wave, (-5.12, 5.12))
-RASTRIGIN = TestFunction(_rastrigin, (-5.12, 5.12))
+@dataclass(frozen=True)
+class Ripple:
+    """A nonconvex function of one variable with every constant of Theorem 3.4 known exactly.
+
+    f(x) = right·max(x, 0) + left·max(−x, 0) + A sin ωx + bowl·x²/2, left > Aω > right > 0: minimum
+    f(0) = 0, for bowl = 0 local minima on the right, Lipschitz, and under the ball
+
+        f̂_δ'(x) = right·q − left·(1 − q) + Aω·sin(ωδ)/(ωδ)·cos ωx + bowl·x,
+
+    q = (x + δ)/2δ cut to [0, 1]. For bowl = 0 its curvature on N(0; δ) is at least
+    ((left + right)/2 − Aω)/δ, so d_m = 1. f(x*_δ) falls like δ, not like δ²: no Lipschitz function
+    falls more slowly.
+    """
+
+    right: float = 0.3
+    left: float = 3.0
+    wave_slope: float = 0.35  # Aω
+    frequency: float = 7.5  # ω
+    bowl: float = 0.0
+
+    @property
+    def lipschitz(self) -> float:
+        """L_f on [−1, 1]."""
+        return self.left + self.wave_slope + self.bowl
+
+    def sigma(self, noise_level: float) -> float:
+        """Return σ of f̂_δ on N(0; δ); it also holds for every smaller noise level."""
+        return self.bowl + ((self.left + self.right) / 2 - self.wave_slope) / noise_level
+
+    def _damping(self, noise_level: float, dimension: int = 1) -> float:
+        return float(BALL.cosine_mean(self.frequency * noise_level, dimension))
+
+    def value(self, x: Array, noise_level: float = 0.0) -> Array:
+        """Return f̂_δ(x), elementwise; f itself for δ = 0."""
+        up, down = np.maximum(x, 0), np.maximum(-x, 0)
+        if noise_level > 0:
+            inside = np.abs(x) < noise_level
+            up = np.where(inside, (x + noise_level) ** 2 / (4 * noise_level), up)
+            down = np.where(inside, (x - noise_level) ** 2 / (4 * noise_level), down)
+        wave = self.wave_slope / self.frequency * self._damping(noise_level)
+        bowl = self.bowl * (x**2 + noise_level**2 / 3) / 2
+        return self.right * up + self.left * down + wave * np.sin(self.frequency * x) + bowl
+
+    def gradient(self, x: Array, noise_level: float = 0.0, dimension: int = 1) -> Array:
+        """Return f̂_δ'(x), elementwise; for δ = 0 f'(x), with the mean slope at the kink.
+
+        In a sum over `dimension` coordinates, smoothed by the ball of R^d, a coordinate's kernel is
+        the ball's marginal, (1 + u)/2 ~ Beta((d + 1)/2, (d + 1)/2), uniform for d = 1 [derived].
+        """
+        if noise_level > 0:
+            q = np.clip((x + noise_level) / (2 * noise_level), 0, 1)
+            if dimension > 1:
+                q = special.betainc((dimension + 1) / 2, (dimension + 1) / 2, q)
+        else:
+            q = (np.sign(x) + 1) / 2
+        wave = self.wave_slope * self._damping(noise_level, dimension)
+        kink = self.right * q - self.left * (1 - q)
+        return np.asarray(kink + wave * np.cos(self.frequency * x) + self.bowl * x)
+
+    def second_derivative(self, x: Array, noise_level: float) -> Array:
+        """Return f̂_δ''(x), elementwise, δ > 0; at |x| = δ the value inside."""
+        inside = np.abs(x) <= noise_level * (1 + 1e-12)
+        wave = self.wave_slope * self.frequency * self._damping(noise_level)
+        kink = np.where(inside, (self.left + self.right) / (2 * noise_level), 0.0)
+        return kink - wave * np.sin(self.frequency * x) + self.bowl
+
+
+@dataclass(frozen=True)
+class Dented:
+    """A nonconvex function that is σ-nice: a bowl and a kink at 0, with a dent on either side.
+
+    f″ of `base` less `depth` where `near` < |x| < `far`. f̂_δ″ is the mean of f″ over
+    [x − δ, x + δ]. If N(x*; 3δ) reaches a dent, δ is so large that the dent is a small part of it.
+    """
+
+    base: Ripple = field(default_factory=lambda: Ripple(0.3, 1.0, wave_slope=0.0, bowl=1.0))
+    near: float = 0.98
+    far: float = 1.02
+    depth: float = 3.0
+
+    @property
+    def lipschitz(self) -> float:
+        """L_f on [−1, 1], where the dents lower the slope."""
+        return self.base.lipschitz
+
+    def _dent(self, x: Array, order: int) -> Array:
+        """The part of the dents in the antiderivative of f″ of this order; the first is f′."""
+        inside = np.clip(np.abs(x) - self.near, 0, self.far - self.near)
+        beyond, width = np.maximum(np.abs(x) - self.far, 0), self.far - self.near
+        antiderivative = {
+            1: inside,
+            2: inside**2 / 2 + width * beyond,
+            3: inside**3 / 6 + width**2 / 2 * beyond + width * beyond**2 / 2,
+        }[order]
+        return -self.depth * (antiderivative if order == 2 else np.sign(x) * antiderivative)
+
+    def _mean(self, x: Array, noise_level: float, order: int) -> Array:
+        """The mean over [x − δ, x + δ] of the antiderivative before `order`."""
+        rise = self._dent(x + noise_level, order) - self._dent(x - noise_level, order)
+        return rise / (2 * noise_level)
+
+    def value(self, x: Array, noise_level: float = 0.0) -> Array:
+        """Return f̂_δ(x), elementwise; f itself for δ = 0."""
+        dent = self._mean(x, noise_level, 3) if noise_level > 0 else self._dent(x, 2)
+        return self.base.value(x, noise_level) + dent
+
+    def gradient(self, x: Array, noise_level: float = 0.0) -> Array:
+        """Return f̂_δ′(x), elementwise."""
+        dent = self._mean(x, noise_level, 2) if noise_level > 0 else self._dent(x, 1)
+        return self.base.gradient(x, noise_level) + dent
+
+    def second_derivative(self, x: Array, noise_level: float) -> Array:
+        """Return f̂_δ″(x), elementwise, δ > 0."""
+        return self.base.second_derivative(x, noise_level) + self._mean(x, noise_level, 1)
+
+
+def smoothed(function: Ripple | Dented) -> Smoothed:
+    """Return the function in the form of the σ-nice checkers."""
+    reach = 1.0 if isinstance(function, Ripple) else 3.0
+    return Smoothed(
+        lambda x, level: function.value(x, level)[:, 0],
+        function.gradient,
+        lambda x, level: function.second_derivative(x, level)[..., None],
+        (-reach, reach),
+        1,
+    )

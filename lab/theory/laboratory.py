@@ -92,14 +92,11 @@ def run_studies(names: Sequence[str], settings: Settings, announce: Callable[[st
         announce(f"{name}: {seconds:.0f} s ({done}/{len(names)})")
     studies = {name: load(name) for name in STUDIES}
     frames = read_frames(settings.output, [f for s in studies.values() for f in s.frames])
-    page.write(settings.output, page.entries(studies, frames), settings)
+    page.write(settings.output, studies, frames)
     return time.perf_counter() - began
 
 
 def _measured(names: Sequence[str], settings: Settings) -> Iterator[tuple[str, float]]:
-    if len(names) == 1:
-        yield names[0], run_study(names[0], settings)
-        return
     # a forked process would share PyTorch's state
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(settings.workers, context) as pool:

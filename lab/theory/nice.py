@@ -11,58 +11,36 @@ import numpy as np
 from scipy import optimize
 from scipy.stats import qmc
 
-from lab.theory.functions import Array
-from lab.theory.smoothed import Smoothed
+from lab.theory.functions import Smoothed
+from lab.theory.smoothing import Array
 
 
 @dataclass(frozen=True)
-class StageReport:
+class Level:
     """The numbers of a noise level.
 
-    Condition (i): the largest distance from a minimiser of f̂_δm to the nearest minimiser of
-    f̂_δm+1, and the allowed distance; the last level has none. Condition (ii): `largest_sigma` is
+    Condition (i): `distance` is the largest from a minimiser of f̂_δm to the nearest minimiser of
+    f̂_δm+1, `allowed` what it may be; the last level has none. Condition (ii): `largest_sigma` is
     the smallest curvature of f̂_δ in the neighbourhood of radius `radius`.
     """
 
-    noise_level: float
+    delta: float
     minimisers: Array
     distance: float
     allowed: float
     radius: float
     largest_sigma: float
+    sigma: float
 
     @property
     def moves_little(self) -> bool:
         """Whether condition (i) holds."""
         return bool(self.distance <= self.allowed * (1 + 1e-9) + 1e-9)
 
-
-@dataclass(frozen=True)
-class NiceReport:
-    """The stages of a noise sequence and the verdict for a given σ."""
-
-    sigma: float
-    stages: tuple[StageReport, ...]
-
     @property
-    def largest_sigma(self) -> float:
-        """The largest σ for which (ii) holds at every level; ≤ 0 if it holds for none."""
-        return min(stage.largest_sigma for stage in self.stages)
-
-    @property
-    def failures_of_distance(self) -> list[float]:
-        """The noise levels at which condition (i) fails."""
-        return [stage.noise_level for stage in self.stages if not stage.moves_little]
-
-    @property
-    def failures_of_convexity(self) -> list[float]:
-        """The noise levels at which condition (ii) fails for this σ."""
-        return [s.noise_level for s in self.stages if s.largest_sigma < self.sigma]
-
-    @property
-    def holds(self) -> bool:
-        """Whether both conditions hold at every given level."""
-        return not self.failures_of_distance and not self.failures_of_convexity
+    def is_convex(self) -> bool:
+        """Whether condition (ii) holds."""
+        return self.largest_sigma >= self.sigma
 
 
 def _ball_points(centre: Array, radius: float) -> Array:
@@ -111,10 +89,9 @@ def minimisers(smoothed: Smoothed, noise_level: float, tolerance: float = 1e-7) 
     return np.stack(unique)
 
 
-def _weakest(smoothed: Smoothed, noise_level: float, centres: Array, radius: float) -> StageReport:
+def _weakest(smoothed: Smoothed, noise_level: float, centres: Array, radius: float) -> float:
     points = np.concatenate([_ball_points(centre, radius) for centre in centres])
-    weakest = float(smoothed.curvature(points, noise_level).min())
-    return StageReport(noise_level, centres, 0.0, np.inf, radius, weakest)
+    return float(smoothed.curvature(points, noise_level).min())
 
 
 def _farthest(here: Array, there: Array) -> float:
@@ -122,54 +99,43 @@ def _farthest(here: Array, there: Array) -> float:
     return float(distances.min(1).max())
 
 
-def _check_levels(noise_levels: Sequence[float]) -> None:
-    levels = np.asarray(noise_levels, float)
-    if levels.size == 0 or (levels <= 0).any() or (np.diff(levels) >= 0).any():
-        raise ValueError(f"noise_levels={list(noise_levels)} must be positive and decreasing")
-
-
-def check_sigma_nice(smoothed: Smoothed, noise_levels: Sequence[float], sigma: float) -> NiceReport:
+def check_sigma_nice(
+    smoothed: Smoothed, noise_levels: Sequence[float], sigma: float
+) -> list[Level]:
     """Check Hazan et al.'s σ-nice conditions at every given δ (each is compared with δ/2).
 
     (i) every x*_δ has an x*_{δ/2} within δ/2; (ii) f̂_δ is σ-strongly convex on N(x*_δ; 3δ).
-    ValueError unless the levels are positive and decreasing. Source: slides, "σ-nice 関数".
+    Source: slides, "σ-nice 関数".
     """
-    _check_levels(noise_levels)
-    stages = []
-    for level in noise_levels:
-        here, there = minimisers(smoothed, level), minimisers(smoothed, level / 2)
-        weakest = _weakest(smoothed, level, here, 3 * level)
-        fields = weakest.__dict__ | {"distance": _farthest(here, there), "allowed": level / 2}
-        stages.append(StageReport(**fields))
-    return NiceReport(sigma, tuple(stages))
+    levels = []
+    for delta in noise_levels:
+        here, there = minimisers(smoothed, delta), minimisers(smoothed, delta / 2)
+        weakest = _weakest(smoothed, delta, here, 3 * delta)
+        distance = _farthest(here, there)
+        levels.append(Level(delta, here, distance, delta / 2, 3 * delta, weakest, sigma))
+    return levels
 
 
 def check_new_sigma_nice(
-    smoothed: Smoothed, noise_levels: Sequence[float], width: Sequence[float], sigma: float
-) -> NiceReport:
-    """Check the new σ-nice conditions along δ_1 > δ_2 > …; `width` has the d_m of every level.
+    smoothed: Smoothed, noise_levels: Sequence[float], width: float, sigma: float
+) -> list[Level]:
+    """Check the new σ-nice conditions along δ_1 > δ_2 > …, with one d_m = `width`.
 
     (i) ‖x*_δm − x*_δm+1‖ ≤ δ_m − δ_m+1; (ii) f̂_δm is σ-strongly convex on N(x*; d_m δ_m) around
-    the minimiser x* of f itself. ValueError on levels as in `check_sigma_nice` or a wrong number
-    of widths. The Lipschitz condition is not checked. Source: slides, "New σ-nice 関数".
+    the minimiser x* of f itself. The Lipschitz condition is not checked. Source: slides, "New
+    σ-nice 関数".
     """
-    _check_levels(noise_levels)
-    if len(width) != len(noise_levels):
-        raise ValueError(f"width has {len(width)} values for {len(noise_levels)} noise levels")
     optimum = minimisers(smoothed, 0.0)
-    minimisers_of_levels = [minimisers(smoothed, level) for level in noise_levels]
-    stages = []
-    for m, (level, d_m) in enumerate(zip(noise_levels, width, strict=True)):
-        fields = _weakest(smoothed, level, optimum, d_m * level).__dict__ | {
-            "minimisers": minimisers_of_levels[m]
-        }
-        if m + 1 < len(minimisers_of_levels):
-            fields |= {
-                "distance": _farthest(minimisers_of_levels[m], minimisers_of_levels[m + 1]),
-                "allowed": level - noise_levels[m + 1],
-            }
-        stages.append(StageReport(**fields))
-    return NiceReport(sigma, tuple(stages))
+    points = [minimisers(smoothed, delta) for delta in noise_levels]
+    levels = []
+    for m, delta in enumerate(noise_levels):
+        weakest = _weakest(smoothed, delta, optimum, width * delta)
+        distance, allowed = 0.0, np.inf
+        if m + 1 < len(points):
+            distance = _farthest(points[m], points[m + 1])
+            allowed = delta - noise_levels[m + 1]
+        levels.append(Level(delta, points[m], distance, allowed, width * delta, weakest, sigma))
+    return levels
 
 
 def bands(

@@ -1,127 +1,107 @@
-"""The page of the results: every row with its picture, its numbers and its verdict."""
+"""The page of the results: one table of the rows, how each was run, and the figures."""
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import scipy
-import torch
+import polars as pl
 
 from igo.ground.files import write_atomically
-from lab.theory.row import VERDICTS, Check, Frames, Row, Seen, Settings, Study
+from lab.theory.row import VERDICTS, Check, Frames, Row, Seen, Study
 
-HEAD = """# The theory, stated and seen
+HEAD = """# The theory, stated and run
 
-{counts}
+**{counts}**
 
-Every verdict is computed: *agrees* when all numbers of a row lie in the range that the statement
-asks for, *in part* when some do, *disagrees* when none does, *undecided* when an interval has an
-end of the range inside, or when a negative control (the same check where the statement must fail)
-does not fail. Brackets are 95 % intervals. Every random draw comes from the seed in the command.
+Every verdict is computed. *Agrees*: all numbers of a row lie in the range that the statement asks
+for; *in part*: some do; *disagrees*: none does; *undecided*: an end of the range lies in an
+interval, or a control (the same check where the statement must fail) does not fail. Brackets are
+95 % intervals. The table has one number of each row, the first that decides;
+[checks.csv](checks.csv) has all of them. In brackets: the slide (命題 proposition, 定理 theorem,
+補題 lemma, 仮定 assumption; [the idea](../../docs/idea.md#symbols) has the symbols).
 
-```
-{command}   # make theory
-```
+    python -m lab.theory                            # all of it: make theory
+    python -m lab.theory study=[nice,convexity]     # some studies
 
-{hardware}
+Not run: statements about the training of networks, about generalisation and about score-based
+models. That a network's noise falls as 1/√b is in [results/noise](../noise/README.md).
 
-Not run are these statements of the slides: a sequence of functions, smoothed ever less, leads to
-the global minimum; graduated optimization is a method of global optimization; with enough
-computing, plain SGD makes global optimization of networks possible; SGD generalises well, too large
-a batch worse; score-based models use graduated optimization implicitly.
-[The log](../../docs/log.md#what-went) has what earlier runs showed of them. That a network's noise
-falls as 1/√b is in [results/noise](../noise/README.md). ResNet18 on CIFAR-100 is not here: network
-training at that size is `src/train.py`.
+| | stated | verdict | number | asked | study |
+|---|---|---|---|---|---|
 """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A row with its study, its result, and the names of its frames."""
+    """A row with its study and its result."""
 
     study: str
     row: Row
     seen: Seen
-    data: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The name of the row's function, which is its anchor."""
+        return self.row.look.__name__
+
+    @property
+    def deciding(self) -> Check:
+        """The first number that decides: one that fails, else one that is open, else any."""
+        by_result = {False: 0, None: 1, True: 2}
+        return min(self.seen.parts, key=lambda check: by_result[check.holds])
 
 
-def entries(studies: Mapping[str, Study], frames: Frames) -> list[Entry]:
-    """Return the rows of all studies whose frames are there, in order."""
-    return [
-        Entry(name, row, row.look(frames), study.frames)
-        for name, study in studies.items()
-        if all(frame in frames for frame in study.frames)
-        for row in study.rows
+def write(folder: Path, studies: Mapping[str, Study], frames: Frames) -> None:
+    """Write README.md and checks.csv from the tables of all studies that the folder has."""
+    here = {name: s for name, s in studies.items() if all(f in frames for f in s.frames)}
+    entries = [
+        Entry(name, row, row.look(frames)) for name, study in here.items() for row in study.rows
     ]
-
-
-def write(folder: Path, all_entries: list[Entry], settings: Settings) -> None:
-    """Write README.md into the results folder."""
-    head = HEAD.format(
-        counts=_counts(all_entries),
-        command=f"python -m lab.theory seed={settings.seed} workers={settings.workers}",
-        hardware=f"Hardware of the last run: {_hardware()}.",
-    )
-    index = ["| # | stated | verdict |", "|---|---|---|"]
-    sections, shown = [], set[str]()
-    for number, entry in enumerate(all_entries, 1):
-        stated = _cell(entry.row.stated)
-        index.append(f"| [{number}](#row-{number}) | {stated} | **{entry.seen.verdict}** |")
-        sections.append(_section(number, entry, shown))
-    write_atomically(folder / "README.md", "\n".join([head, *index, "", *sections]))
-
-
-def _counts(all_entries: list[Entry]) -> str:
-    verdicts = [entry.seen.verdict for entry in all_entries]
+    entries.sort(key=lambda entry: VERDICTS.index(entry.seen.verdict))
+    verdicts = [entry.seen.verdict for entry in entries]
     counts = ", ".join(f"{verdict} {verdicts.count(verdict)}" for verdict in VERDICTS)
-    return f"**{len(all_entries)} statements: {counts}.**"
+    lines = [HEAD.format(counts=f"{len(entries)} statements: {counts}.") + _table(entries), ""]
+    lines += ["## How each was run, and why it came out so", ""]
+    lines += [
+        f"{number}. {entry.seen.ran[0].upper()}{entry.seen.ran[1:]}."
+        f"{f' {entry.seen.note}.' if entry.seen.note else ''}"
+        for number, entry in enumerate(entries, 1)
+    ]
+    for study in here.values():
+        for picture, draw in study.figures.items():
+            caption = str(draw.__doc__).splitlines()[0]
+            lines += ["", f"![{caption}]({picture})"]
+    write_atomically(folder / "README.md", "\n".join([*lines, ""]))
+    write_atomically(folder / "checks.csv", _checks(entries).write_csv())
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
-def _section(number: int, entry: Entry, shown: set[str]) -> str:
-    """Return a row's section. A picture of several rows is shown at the first of them."""
-    row, seen = entry.row, entry.seen
-    lines = [f'<a id="row-{number}"></a>', "", f"## {number}. {row.stated}", ""]
-    lines += [f"**{seen.verdict}** · {row.source}", ""]
-    if row.picture and row.picture not in shown:
-        shown.add(row.picture)
-        lines += [f"![{row.stated}]({row.picture})", ""]
-    lines += [f"Run: {seen.ran}.", ""]
-    lines += ["| number | found | asked | |", "|---|---|---|---|"]
-    lines += _lines(seen.parts, "", ("no", "yes", "open"))
-    lines += _lines(seen.controls, "control: ", ("fails, as it must", "does not fail", "open"))
-    lines += ["", *([seen.note, ""] if seen.note else [])]
-    if not seen.controls:
-        lines += [f"No control: {seen.no_control}.", ""]
-    data = " ".join(f"[{name}.csv]({name}.csv)" for name in entry.data)
-    code = f"[{entry.study}.py](../../lab/theory/studies/{entry.study}.py)"
-    again = f"`python -m lab.theory study={entry.study}`"
-    lines += [f"{code} (`{row.look.__name__}`) · {again} · {data}", ""]
+def _table(entries: list[Entry]) -> str:
+    lines = []
+    for number, entry in enumerate(entries, 1):
+        stated = f"{entry.row.stated} ({entry.row.source})"
+        check = entry.deciding
+        cells = [
+            f'<a id="{entry.name}"></a>{number}', stated, f"**{entry.seen.verdict}**",
+            f"{check.what}: {check.number}", check.asked,
+            f"[{entry.study}](../../lab/theory/studies/{entry.study}.py)",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines)
 
 
-def _lines(checks: Iterable[Check], prefix: str, words: tuple[str, str, str]) -> list[str]:
-    return [
-        f"| {prefix}{_cell(c.what)} | {c.number} | {c.asked} | "
-        f"{words[2] if c.holds is None else words[int(c.holds)]} |"
-        for c in checks
-    ]
-
-
-def _hardware() -> str:
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = names[0].split(":")[1].strip() if names else model
-    versions = f"Python {platform.python_version()}, NumPy {np.__version__}, "
-    versions += f"SciPy {scipy.__version__}, PyTorch {torch.__version__.split('+')[0]}"
-    return f"{os.cpu_count()} cores, {model}; {versions}"
+def _checks(entries: list[Entry]) -> pl.DataFrame:
+    """Every number of every row, with its interval, the range asked for, and whether it holds."""
+    return pl.DataFrame(
+        [
+            {
+                "row": number, "name": entry.name, "verdict": entry.seen.verdict, "kind": kind,
+                "number": check.what, "found": check.number, "asked": check.asked,
+                "holds": check.holds,
+            }
+            for number, entry in enumerate(entries, 1)
+            for kind, checks in (("part", entry.seen.parts), ("control", entry.seen.controls))
+            for check in checks
+        ]
+    )  # fmt: skip

@@ -1,44 +1,15 @@
-"""Propositions 3.1–3.3 of the slides as formulas: |δ⁻|, d_m, p(a_m), and the decay-rate band."""
-
-import math
+"""Propositions 3.1–3.3 and the noise schedules of the slides as formulas."""
 
 import numpy as np
+from scipy import stats
 
-from lab.theory.functions import Array
-
-
-def checked(a: Array | float) -> Array:
-    """Return a_m as an array; ValueError for a_m ≤ √2, which Proposition 3.1 leaves out."""
-    values = np.asarray(a, float)
-    if not (values > np.sqrt(2)).all():
-        raise ValueError(f"a={values} must be > √2 (Prop. 3.1)")
-    return values
+from lab.theory.smoothing import Array
 
 
 def printed_width_bounds(a: Array | float) -> tuple[Array, Array]:
-    """Return the slides' bounds on d_m: 1 and a/(√(a² − 1) − 1). ValueError for a ≤ √2."""
-    values = checked(a)
-    return np.ones_like(values), values / (np.sqrt(values**2 - 1) - 1)
-
-
-def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Array | float) -> Array:
-    """Return |δ⁻| in units of x, NaN where the root does not exist; shapes broadcast.
-
-    `distance` = ‖x* − x‖, `u_norm` = ‖u_m‖, `cosine` of the angle between u_m and x* − x, `r` the
-    radius of strong convexity of f. ValueError for a ≤ √2 or r ≤ 0. Source: slides, Prop. 3.1.
-    """
-    a = checked(a)
-    if r <= 0:
-        raise ValueError(f"r={r} must be > 0")
-    along = np.asarray(distance) * u_norm * cosine
-    inside = along**2 - r**2 * (a**2 - 1)
-    root = np.sqrt(np.where(inside >= 0, inside, np.nan))
-    return np.abs(along - root)
-
-
-def width(r: float, a: Array | float, delta: Array) -> Array:
-    """Return d_m = a_m r/|δ⁻|. Source: slides, Prop. 3.1."""
-    return np.asarray(np.asarray(a) * r / delta)
+    """Return the slides' bounds on d_m: 1 and a/(√(a² − 1) − 1)."""
+    a = np.asarray(a, float)
+    return np.ones_like(a), a / (np.sqrt(a**2 - 1) - 1)
 
 
 def exact_width_bounds(a: Array | float) -> tuple[Array, Array]:
@@ -47,8 +18,25 @@ def exact_width_bounds(a: Array | float) -> tuple[Array, Array]:
     |δ⁻| falls from r√(a² − 1), where the root is double, to (a − 1)r at ‖x* − x‖‖u‖cos θ = a r.
     For θ > π/2 the printed formula gives the other root and d_m in (a/(a + 1), a/√(a² − 1)].
     """
-    a = checked(a)
+    a = np.asarray(a, float)
     return a / np.sqrt(a**2 - 1), a / (a - 1)
+
+
+def largest_a(rate: Array | float) -> Array:
+    """Return the largest a_m whose lowest 1/d_m, exactly (a − 1)/a, is below the decay rate."""
+    return np.asarray(1 / (1 - np.asarray(rate, float)))
+
+
+def delta_minus(distance: Array, u_norm: Array, cosine: Array, r: float, a: Array | float) -> Array:
+    """Return |δ⁻| in units of x, NaN where the root does not exist; shapes broadcast.
+
+    `distance` = ‖x* − x‖, `u_norm` = ‖u_m‖, `cosine` of the angle between u_m and x* − x, `r` the
+    radius of strong convexity of f. Source: slides, Prop. 3.1.
+    """
+    along = np.asarray(distance) * u_norm * cosine
+    inside = along**2 - r**2 * (np.asarray(a) ** 2 - 1)
+    root = np.sqrt(np.where(inside >= 0, inside, np.nan))
+    return np.abs(along - root)
 
 
 def existence_probability(
@@ -57,42 +45,39 @@ def existence_probability(
     """Return p(a_m) = (2/π) arccos(r√(a² − 1)/(‖x* − x‖‖u_m‖)), 0 where the ratio exceeds 1.
 
     It takes θ uniform on [0, π], which holds for a uniform direction in dimension 2 only.
-    ValueError for a ≤ √2. Source: slides, "δ⁻ が存在する確率".
+    Source: slides, "δ⁻ が存在する確率".
     """
-    a = checked(a)
-    ratio = r * np.sqrt(a**2 - 1) / (np.asarray(distance) * u_norm)
+    ratio = r * np.sqrt(np.asarray(a) ** 2 - 1) / (np.asarray(distance) * u_norm)
     return np.asarray(2 / np.pi * np.arccos(np.minimum(ratio, 1.0)))
 
 
 def sufficient_noise_level(gradient_norms: tuple[float, float], sigma: float, rate: float) -> float:
-    """Return Prop. 3.2's smallest |δ_m|: 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)), over levels m and m + 1.
-
-    ValueError unless σ > 0 and γ_m in (0, 1). Source: slides, 命題 3.2.
-    """
-    if sigma <= 0 or not 0 < rate < 1:
-        raise ValueError(f"sigma={sigma} must be > 0 and rate={rate} in (0, 1)")
+    """Return Prop. 3.2's smallest |δ_m|: 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)), over levels m and m + 1."""
     return 2 * max(gradient_norms) / (sigma * (1 - rate))
 
 
 def optimal_decay_rates(stages: int, power: float) -> Array:
-    """Return γ_m = ((M − m)/(M − m + 1))^p for m = 1..M (γ_M = 0). ValueError unless p > 0, M ≥ 1.
+    """Return γ_m = ((M − m)/(M − m + 1))^p for m = 1..M (γ_M = 0). Source: Algorithm 3.
 
     The slides allow p in (0, 1]; larger p are polynomial decays, for comparison.
-    Source: slides, Algorithm 3.
     """
-    if stages < 1 or power <= 0:
-        raise ValueError(f"stages={stages} must be ≥ 1 and power={power} > 0")
     remaining = stages - np.arange(1, stages + 1)
     return np.asarray((remaining / (remaining + 1)) ** power)
 
 
-def largest_a(rate: float, *, printed: bool = True) -> float:
-    """Return the largest a_m whose lowest 1/d_m is below the decay rate `rate`; ∞ if all are.
+def optimal_levels(first: float, stages: int, power: float) -> Array:
+    """Return δ_m of the optimal γ_m, m = 1..stages. Source: slides, Algorithm 3."""
+    rates = optimal_decay_rates(stages, power)[:-1]
+    return np.asarray(first * np.concatenate([[1.0], np.cumprod(rates)]))
 
-    The lowest 1/d_m is (√(a² − 1) − 1)/a of the slides (`printed`), or else the exact (a − 1)/a.
-    """
-    if rate >= 1:
-        return math.inf
-    if printed:  # (√(a² − 1) − 1)/a = γ  ⇔  (1 − γ²) a² − 2γ a − 2 = 0
-        return (rate + math.sqrt(rate**2 + 2 * (1 - rate**2))) / (1 - rate**2)
-    return 1 / (1 - rate)
+
+def halving_levels(first: float, stages: int) -> Array:
+    """Return δ_m = δ_1/2^{m−1}, m = 1..stages. Source: slides, Algorithm 1."""
+    return np.asarray(first * 0.5 ** np.arange(stages), float)
+
+
+def fitted_exponent(rounds: Array, errors: Array) -> tuple[float, float]:
+    """Return the slope of log rounds on log 1/error and its standard error (least squares)."""
+    x, y = -np.log(np.asarray(errors)), np.log(np.asarray(rounds, float))
+    fit = stats.linregress(x, y)
+    return float(fit.slope), float(fit.stderr)

@@ -79,15 +79,13 @@ class Seen:
     """The result of a row.
 
     `parts` are the checks of the statement. `controls` are the same checks in cases where the
-    statement is false: each of them must fail. Without controls, `no_control` has the reason.
-    `note` is the mathematics behind the numbers.
+    statement is false: each of them must fail. `note` is the mathematics behind the numbers.
     """
 
     ran: str
     parts: Sequence[Check]
     controls: Sequence[Check] = ()
     note: str = ""
-    no_control: str = ""
 
     @property
     def verdict(self) -> str:
@@ -102,28 +100,21 @@ class Seen:
         return "agrees" if parts == {True} else "disagrees"
 
 
-VERDICTS = ("agrees", "in part", "disagrees", "undecided")
+VERDICTS = ("disagrees", "in part", "undecided", "agrees")  # in the order of the page
 
 
 @dataclass(frozen=True)
 class Row:
-    """A statement: its source, its text, its picture, and the function that checks it."""
+    """A statement: where the slides have it, its text, and the function that checks it."""
 
     source: str
     stated: str
-    picture: str
     look: Callable[[Frames], Seen]
 
 
-def statement(
-    source: str, stated: str, picture: str = ""
-) -> Callable[[Callable[[Frames], Seen]], Row]:
+def statement(source: str, stated: str) -> Callable[[Callable[[Frames], Seen]], Row]:
     """Make a row of the decorated function."""
-
-    def make(look: Callable[[Frames], Seen]) -> Row:
-        return Row(source, stated, picture, look)
-
-    return make
+    return lambda look: Row(source, stated, look)
 
 
 @dataclass(frozen=True)
@@ -131,7 +122,7 @@ class Study:
     """Statements that share their measurements.
 
     `measure` makes the frames of the names `frames`. `figures` maps a file name to the function
-    that draws it from the frames. `rows` check the frames.
+    that draws it from the frames; its docstring is the caption. `rows` check the frames.
     """
 
     measure: Callable[[Settings], dict[str, pl.DataFrame]]
@@ -179,6 +170,5 @@ def mean(
     """Return the check of a mean with Student's t interval over the values."""
     sample = [float(v) for v in values]
     centre = sum(sample) / len(sample)
-    error = float(stats.sem(sample))
-    reach = float(stats.t.ppf(0.975, len(sample) - 1)) * error
+    reach = float(stats.t.ppf(0.975, len(sample) - 1) * stats.sem(sample))
     return Check(what, centre, low, high, (centre - reach, centre + reach))

@@ -1,44 +1,63 @@
-"""Smoothing: f̂_δ(x) = E[f(x − δu)] for a named kernel u, by Monte Carlo and by quadrature."""
+"""Smoothing, f̂_δ(x) = E[f(x − δu)]: the law of u (the kernel), and its Monte Carlo estimate.
+
+The kernels are `ball`, uniform on the closed unit ball of R^d (the slides'; δ is a radius), and
+`gaussian`, N(0, I) (δ is the standard deviation of a coordinate).
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 from scipy.stats import qmc
 
-from lab.theory.functions import Array
-from lab.theory.kernels import Kernel
-
-Method = Literal["quasi", "antithetic", "plain"]
+Array = NDArray[np.float64]
+Name = Literal["ball", "gaussian"]
+Method = Literal["plain", "sobol"]
 REPLICATES = 32
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A Monte Carlo mean, its standard error (same shape and unit), and the number of samples.
+class Kernel:
+    """A kernel by name."""
 
-    The standard error is the spread of 32 independent replicates over √32.
-    """
+    name: Name
 
-    value: Array
-    standard_error: Array
-    samples: int
+    def cube_dimension(self, dimension: int) -> int:
+        """Return the number of uniform numbers that a u needs."""
+        return dimension + 1 if self.name == "ball" else dimension
+
+    def from_cube(self, points: Array, dimension: int) -> Array:
+        """Map uniform points (n, cube_dimension) to samples u (n, dimension)."""
+        points = np.clip(points, 2.0**-53, 1 - 2.0**-53)
+        z: Array = special.ndtri(points[:, :dimension])
+        if self.name == "gaussian":
+            return z
+        z /= np.maximum(np.sqrt((z**2).sum(1, keepdims=True)), 1e-300)
+        return z * points[:, -1:] ** (1 / dimension)
+
+    def sample(self, count: int, dimension: int, rng: np.random.Generator) -> Array:
+        """Draw u, shape (count, dimension)."""
+        return self.from_cube(rng.random((count, self.cube_dimension(dimension))), dimension)
+
+    def second_moment(self, dimension: int) -> float:
+        """Return E[u_i²] of one coordinate."""
+        return 1 / (dimension + 2) if self.name == "ball" else 1.0
+
+    def cosine_mean(self, t: Array | float, dimension: int) -> Array:
+        """Return E[cos(t·u_i)], t ≥ 0: the factor by which smoothing damps a wave."""
+        t = np.asarray(t, float)
+        if self.name == "gaussian":
+            return np.asarray(np.exp(-(t**2) / 2))
+        safe = np.where(t == 0, 1.0, t)
+        order = dimension / 2
+        value = special.gamma(order + 1) * (2 / safe) ** order * special.jv(order, safe)
+        return np.where(t == 0, 1.0, value)
 
 
-def _check_noise_level(noise_level: float) -> None:
-    if not (np.isfinite(noise_level) and noise_level >= 0):
-        raise ValueError(f"noise_level={noise_level} must be a finite number ≥ 0")
-
-
-def _cube_points(method: Method, count: int, dimension: int, rng: np.random.Generator) -> Array:
-    if method == "quasi":
-        sobol = qmc.Sobol(dimension, rng=rng)
-        points = np.asarray(sobol.random_base2(int(np.log2(count))))
-    else:
-        points = rng.random((count, dimension))
-    return np.asarray(np.clip(points, 2.0**-53, 1 - 2.0**-53))
+BALL, GAUSSIAN = Kernel("ball"), Kernel("gaussian")
 
 
 def smooth(
@@ -48,84 +67,26 @@ def smooth(
     kernel: Kernel,
     *,
     samples: int = 4096,
-    method: Method = "quasi",
+    method: Method = "sobol",
     seed: int = 0,
-) -> Estimate:
-    """Estimate E[function(x − δu)]: f̂_δ for a value, ∇f̂_δ for a gradient.
+) -> tuple[Array, Array]:
+    """Estimate E[function(x − δu)], f̂_δ for a value; return it and its standard error.
 
-    `x` is (..., d), `function` maps (..., d) to (...) or (..., k), `noise_level` is δ in units
-    of x. `method`: plain random points, antithetic pairs, or scrambled Sobol points. `samples`
-    is rounded up to 32 replicates of a power of two. ValueError on an invalid argument.
-    ∇f̂_δ = E[∇f(x − δu)] needs f Lipschitz. Source: slides, "目的関数の平滑化".
+    `x` is (..., d), `function` maps (..., d) to (...) or (..., k), `noise_level` is δ in units of
+    x. Points are plain random ones or scrambled Sobol points, `samples` in 32 replicates of a power
+    of two; the standard error is their spread over √32. Source: slides, "目的関数の平滑化".
     """
-    _check_noise_level(noise_level)
-    if samples < 2 * REPLICATES:
-        raise ValueError(f"samples={samples} must be at least {2 * REPLICATES}")
-    if method not in ("quasi", "antithetic", "plain"):
-        raise ValueError(f"method={method!r} must be quasi, antithetic or plain")
-    x = np.asarray(x, float)
     d = x.shape[-1]
-    per_replicate = 2 ** int(np.ceil(np.log2(samples / REPLICATES)))
-    draws = per_replicate // 2 if method == "antithetic" else per_replicate
+    count = 2 ** int(np.ceil(np.log2(samples / REPLICATES)))
     rng = np.random.default_rng(seed)
     means = []
     for _ in range(REPLICATES):
-        points = _cube_points(method, draws, kernel.cube_dimension(d), rng)
-        if method == "antithetic":
-            points = np.concatenate([points, kernel.reflect(points, d)])
+        if method == "sobol":
+            sobol = qmc.Sobol(kernel.cube_dimension(d), rng=rng)
+            points = np.asarray(sobol.random_base2(int(np.log2(count))))
+        else:
+            points = rng.random((count, kernel.cube_dimension(d)))
         u = kernel.from_cube(points, d).reshape(-1, *[1] * (x.ndim - 1), d)
         means.append(function(x - noise_level * u).mean(0))
-    replicate_means = np.stack(means)
-    error = replicate_means.std(0, ddof=1) / np.sqrt(REPLICATES)
-    return Estimate(replicate_means.mean(0), error, REPLICATES * per_replicate)
-
-
-def nodes(kernel: Kernel, dimension: int, order: int) -> tuple[Array, Array]:
-    """Return quadrature points u (n, d) and weights (n,) of a ball, sphere or Gaussian kernel.
-
-    The dimension is 1 or 2. The rule is Gauss–Legendre along the radius of the ball, and the
-    trapezoid rule around the circle and along each axis of the Gaussian, cut at 8.5. There the
-    trapezoid rule converges exponentially, also for waves much shorter than δ, where
-    Gauss–Hermite fails. ValueError for another dimension.
-    """
-    if dimension not in (1, 2):
-        raise ValueError(f"no quadrature for kernel={kernel.name!r} in dimension={dimension}")
-    if kernel.name == "gaussian":
-        t = np.linspace(-8.5, 8.5, order)
-        w = np.exp(-(t**2) / 2)
-        w /= w.sum()
-        if dimension == 1:
-            return t[:, None], w
-        grid = np.stack(np.meshgrid(t, t, indexing="ij"), -1).reshape(-1, 2)
-        return grid, np.outer(w, w).ravel()
-    if dimension == 1:
-        if kernel.name == "sphere":
-            return np.array([[-1.0], [1.0]]), np.array([0.5, 0.5])
-        t, w = special.roots_legendre(order)
-        return t[:, None], w / 2
-    angle = 2 * np.pi * np.arange(order) / order
-    circle = np.stack([np.cos(angle), np.sin(angle)], -1)
-    if kernel.name == "sphere":
-        return circle, np.full(order, 1 / order)
-    t, w = special.roots_legendre(order)
-    radius, weight = np.sqrt((t + 1) / 2), w / 2  # uniform in r²
-    points = (radius[:, None, None] * circle).reshape(-1, 2)
-    return points, np.repeat(weight / order, order)
-
-
-def smooth_by_quadrature(
-    function: Callable[[Array], Array],
-    x: Array,
-    noise_level: float,
-    kernel: Kernel,
-    order: int = 128,
-) -> Array:
-    """Return E[function(x − δu)] by quadrature, for x (..., d) with d = 1 or 2.
-
-    It has no error bar: double `order` to see the error. ValueError as `nodes`.
-    """
-    _check_noise_level(noise_level)
-    x = np.asarray(x, float)
-    points, weights = nodes(kernel, x.shape[-1], order)
-    moved = x - noise_level * points.reshape(-1, *[1] * (x.ndim - 1), x.shape[-1])
-    return np.tensordot(weights, function(moved), 1)
+    replicates = np.stack(means)
+    return replicates.mean(0), replicates.std(0, ddof=1) / np.sqrt(REPLICATES)

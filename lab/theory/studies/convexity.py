@@ -7,10 +7,9 @@ import polars as pl
 from matplotlib.figure import Figure
 
 from lab.theory import propositions as props
-from lab.theory import smoothed
-from lab.theory.functions import Array
-from lab.theory.kernels import Kernel
+from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.smoothing import BALL, Array
 from lab.theory.studies import style
 
 SAMPLES = 200_000
@@ -22,15 +21,14 @@ SLACK = 1e-5  # relative, for six printed digits
 def sample_widths(
     rng: np.random.Generator, a: float, dimension: int = 2
 ) -> tuple[Array, Array, Array]:
-    """Draw x in N(x*; a) and u in the unit ball, r = 1; return |δ⁻|, d_m, cos θ if δ⁻ is real."""
-    ball = Kernel("ball")
-    offset = a * ball.sample(SAMPLES, dimension, rng)
-    u = ball.sample(SAMPLES, dimension, rng)
+    """Draw x in N(x*; a) and u in the unit ball, r = 1; |δ⁻|, d_m = a/|δ⁻|, cos θ if δ⁻ is real."""
+    offset = a * BALL.sample(SAMPLES, dimension, rng)
+    u = BALL.sample(SAMPLES, dimension, rng)
     distance, length = np.linalg.norm(offset, axis=1), np.linalg.norm(u, axis=1)
     cosine = (offset * u).sum(1) / (distance * length)
     delta = props.delta_minus(distance, length, cosine, 1.0, a)
     exists = np.isfinite(delta)
-    return delta[exists], props.width(1.0, a, delta[exists]), cosine[exists]
+    return delta[exists], a / delta[exists], cosine[exists]
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
@@ -78,7 +76,7 @@ def _curvature() -> pl.DataFrame:
 
     f is σ-strongly convex on B(0; r).
     """
-    function = smoothed.rastrigin(Kernel("ball"), 1)
+    function = rastrigin(BALL, 1)
     records = []
     shares = product((0.2, 0.02), np.linspace(1.45, 4, 18), np.linspace(0.02, 0.98, 9))
     for r, a, share in shares:
@@ -92,7 +90,7 @@ def _curvature() -> pl.DataFrame:
 
 
 def draw_widths(frames: Frames) -> Figure:
-    """Draw sampled |δ⁻| and d_m against a_m with the printed and the exact bounds."""
+    """Sampled |δ⁻| and d_m against a_m, with the printed and the exact bounds of d_m."""
     figure, (left, right) = style.panels(2, width=5)
     for front, colour in ((True, style.BLUE), (False, style.ORANGE)):
         rows = frames["width_bounds"].filter(front=front)
@@ -117,7 +115,7 @@ def draw_widths(frames: Frames) -> Figure:
 
 
 def draw_probability(frames: Frames) -> Figure:
-    """Draw the share of directions with a real δ⁻, and the printed formula."""
+    """The share of directions with a real δ⁻, and the printed formula p(a_m)."""
     figure, (axis,) = style.panels(1, width=6, height=3.8)
     table = frames["existence_probability"]
     for rows, colour in zip(
@@ -135,10 +133,7 @@ def draw_probability(frames: Frames) -> Figure:
 
 def _ran(frames: Frames) -> str:
     total = frames["width_bounds"].group_by("a").agg(pl.col("samples").first())["samples"].sum()
-    return (
-        f"{total:,} samples of (x, u) with δ⁻ real, d = 2, a_m from 1.42 to 6; the table keeps "
-        "the extreme ones of each a_m"
-    )
+    return f"{total:,} samples of (x, u) with δ⁻ real, d = 2, a_m from 1.42 to 6"
 
 
 def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int:
@@ -147,7 +142,7 @@ def _outside(chosen: pl.DataFrame, bounds: tuple[Array, Array], end: int) -> int
     return int(((2 * end - 1) * beyond > 0).sum())
 
 
-@statement("命題 3.1, slide on d_m", "1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)", WIDTHS)
+@statement("命題 3.1", "1 ≤ d_m ≤ a_m/(√(a_m² − 1) − 1)")
 def width_is_bounded(frames: Frames) -> Seen:
     """Count samples outside the printed bounds on either side of θ = π/2."""
     parts = []
@@ -163,29 +158,26 @@ def width_is_bounded(frames: Frames) -> Seen:
         _ran(frames),
         parts,
         [Check("above half the exact upper bound, θ < π/2", halved, high=0)],
-        note="At θ > π/2 the printed |δ⁻| is the other, larger root, and d_m may be below 1.",
+        "For θ > π/2 the printed |δ⁻| is the other, larger root",
     )
 
 
-@statement("slide on d_m", "the upper bound a_m/(√(a_m² − 1) − 1) is the range's end", WIDTHS)
+@statement("命題 3.1", "a_m/(√(a_m² − 1) − 1) is the end of the range of d_m")
 def width_bound_is_tight(frames: Frames) -> Seen:
     """Compare the largest sampled d_m with the printed and the exact upper bound."""
     chosen = frames["width_bounds"].filter(front=True)
     largest = chosen.group_by("a").agg(pl.col("d_m").max()).sort("a").filter(pl.col("a") < 3)
     a, d = largest["a"].to_numpy(), largest["d_m"].to_numpy()
     printed, exact = props.printed_width_bounds(a)[1], props.exact_width_bounds(a)[1]
+    what = "printed bound over the"
     return Seen(
         _ran(frames),
         [
-            Check(
-                "printed bound over the largest d_m, worst a_m < 3", (printed / d).max(), 1, 1.25
-            ),
-            Check("printed bound over the exact, best a_m < 3", (printed / exact).min(), 1, 1.05),
+            Check(f"{what} largest d_m, worst a_m < 3", (printed / d).max(), 1, 1.25),
+            Check(f"{what} exact, best a_m < 3", (printed / exact).min(), 1, 1.05),
         ],
         [Check("half the exact bound over the largest d_m", (exact / 2 / d).max(), 1, 1.25)],
-        note="The exact range for θ < π/2 is a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]: at a_m = 2 "
-        "at most 2, not the printed 2.732, which grows to ∞ for a_m → √2 where the exact one "
-        "is 3.414.",
+        "For θ < π/2 the exact range is a/√(a² − 1) ≤ d_m ≤ a/(a − 1) [derived]",
     )
 
 
@@ -202,20 +194,13 @@ def smoothing_keeps_convexity(frames: Frames) -> Seen:
         parts.append(Check(f"r = {r}: share that is σ-strongly convex", strong, low=1))
         parts.append(Check(f"r = {r}: share that is convex at all", convex, low=1))
     return Seen(
-        "Rastrigin, ball kernel, d = 1, two r: pairs of a_m in [1.45, 4] and |δ⁻| over its range",
+        "Rastrigin, ball, d = 1: pairs of a_m in [1.45, 4] and |δ⁻| over its range",
         parts,
-        note="|δ⁻| depends on x and u: it brings x − δu into B(x*; r) for that u, while f̂_δ "
-        "averages over all u with one δ. A small r holds f̂ in the convex part of the wave.",
-        no_control="the statement itself fails; for x² + const, which smoothing only lifts, it "
-        "holds",
+        note="|δ⁻| depends on x and u; f̂_δ averages over all u with one δ",
     )
 
 
-@statement(
-    "slide: δ⁻ が存在する確率",
-    "p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖)), near 0 for large a_m",
-    PROBABILITY,
-)
+@statement("δ⁻ が存在する確率", "p(a_m) = (2/π) arccos(r√(a_m² − 1)/(‖x* − x‖‖u_m‖))")
 def existence_probability(frames: Frames) -> Seen:
     """Compare the sampled share of directions with the formula in each dimension."""
     table = frames["existence_probability"]
@@ -227,11 +212,10 @@ def existence_probability(frames: Frames) -> Seen:
         for d in (2, 3, 10, 100)
     ]
     return Seen(
-        f"{SAMPLES:,} uniform directions in d = 2, 3, 10, 100, {len(A_PROBABILITY)} values of a_m",
+        f"{SAMPLES:,} uniform directions, {len(A_PROBABILITY)} values of a_m",
         parts,
-        note="The formula takes θ uniform, as in the plane only. For large a_m it falls like "
-        "2/(π a_m); in high dimension the probability is near 0 already at √2.",
-        no_control="the higher dimensions are one: there the formula fails",
+        note="The formula takes θ uniform, as in the plane. With many parameters the probability "
+        "is near 0 for every a_m",
     )
 
 

@@ -10,17 +10,14 @@ from matplotlib.figure import Figure
 from igo.method.plan import plan
 from igo.method.profiles import PROFILES, Position
 from lab.theory import propositions as props
-from lab.theory.explicit import optimal_levels
-from lab.theory.functions import Array
-from lab.theory.implicit import length_shares
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
+from lab.theory.smoothing import Array
 from lab.theory.studies import style
 
 STAGES = 200
 PICTURE = "decay_rate_band.png"
-A_SHADED = 2.0
 ROUNDING = 1e-6  # above the rounding of the numbers in the frames
-LENGTHS, EPOCHS, LENGTHENED = "stage_lengths.png", 2000, 20
+EPOCHS, LENGTHENED = 2000, 20
 CASES = ((0.5, 0.0), (0.5, 0.15), (1.0, 0.0), (1.0, 0.03))  # p and h, all decay in η
 SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {  # profiles with their parameters
     **{f"p = {p:g}": ("polynomial", {"p": p}) for p in (0.1, 0.5, 0.9, 1, 2, 4, 8)},
@@ -41,9 +38,18 @@ def decay_rates(profile: str, stages: int, **parameters: Any) -> Array:
     return np.asarray(levels[1:] / levels[:-1])
 
 
+def length_shares(phi: Array, rates: Array, h: float) -> Array:
+    """Return each stage's share of all updates, ∝ 1/(φ_m² − h·η_m/η_1), h ≥ 0.
+
+    This is T_F = H_4/(ε_m − H_3 η_m) with ε_m = σ²δ_m², up to a factor [derived].
+    """
+    bracket = phi**2 - h * rates / rates[0]
+    return np.asarray(1 / bracket / (1 / bracket).sum())
+
+
 def stage_lengths(power: float, h: float) -> list[dict[str, Any]]:
     """Return the share of updates of each stage: equal, of a training plan, and by the formula."""
-    phi = optimal_levels(1.0, LENGTHENED, power)
+    phi = props.optimal_levels(1.0, LENGTHENED, power)
     planned = plan(
         "graduated",
         n=50_000,
@@ -85,7 +91,7 @@ def measure(_settings: Settings) -> dict[str, pl.DataFrame]:
 
 
 def draw(frames: Frames) -> Figure:
-    """Draw every schedule's γ_m, and the band of 1/d_m against a_m."""
+    """γ_m of every schedule, and the allowed band of 1/d_m against a_m (the exact bound)."""
     figure, (left, right) = style.panels(2, width=5.4, height=4)
     _draw_rates(left, frames["decay_rates"])
     _draw_band(right)
@@ -96,25 +102,21 @@ def _draw_rates(left: Axes, table: pl.DataFrame) -> None:
     for index, rows in enumerate(table.partition_by("schedule", maintain_order=True)):
         line, colour = "-" if index < 8 else "--", style.COLOURS[index % 8]
         left.plot(rows["m"], rows["gamma"], line, label=rows["schedule"][0], color=colour)
-    floor = 1 / float(props.printed_width_bounds(A_SHADED)[1])
+    floor = 1 / float(props.exact_width_bounds(2**0.5)[1])
     left.axhspan(floor, 1, color=style.GREEN, alpha=0.1, linewidth=0)
     left.set(
         xlabel=f"stage m (M = {STAGES})",
         ylabel=r"$\gamma_m$",
         ylim=(0, 1.03),
-        title="Decay rates; shaded: allowed at best, $a_m = 2$",
+        title=r"Decay rates; shaded: allowed at best, $a_m \to \sqrt{2}$",
     )
     left.legend(ncols=2, fontsize=7.5, loc="lower left")
 
 
 def _draw_band(right: Axes) -> None:
     a = np.linspace(np.sqrt(2) + 1e-6, 6, 300)
-    low, high = (1 / bound for bound in props.printed_width_bounds(a)[::-1])
-    right.fill_between(
-        a, low, high, color=style.GREEN, alpha=0.15, label="printed range of $1/d_m$"
-    )
     low, high = (1 / bound for bound in props.exact_width_bounds(a)[::-1])
-    right.fill_between(a, low, high, color=style.BLUE, alpha=0.25, label="exact range, θ < π/2")
+    right.fill_between(a, low, high, color=style.GREEN, alpha=0.15, label="range of $1/d_m$")
     colours = (style.BLACK, style.RED, style.ORANGE, style.PINK)
     for p, colour in zip((0.5, 1, 2, 4), colours, strict=True):
         right.hlines(0.5**p, 1.2, 6, color=colour, linestyle="--", linewidth=1.2)
@@ -125,28 +127,9 @@ def _draw_band(right: Axes) -> None:
     right.legend(title=text, fontsize=8.5, loc="center right", bbox_to_anchor=(1.0, 0.4))
 
 
-def draw_lengths(frames: Frames) -> Figure:
-    """Draw Algorithm 3's stage lengths beside equal ones; dots are a plan's whole epochs."""
-    figure, axes = style.panels(2, width=4.6)
-    for axis, p in zip(axes, (0.5, 1.0), strict=True):
-        table = frames["stage_lengths"].filter(p=p)
-        for rows, colour in zip(
-            table.partition_by("h", maintain_order=True), style.COLOURS, strict=False
-        ):
-            label = f"algorithm3, h = {rows['h'][0]:g}"
-            axis.step(rows["m"], rows["formula"], where="mid", color=colour, label=label)
-            axis.plot(rows["m"], rows["plan"], "o", color=colour, markersize=3)
-        axis.axhline(1 / LENGTHENED, color=style.BLACK, label="equal")
-        axis.set(title=f"p = {p:g}", xlabel="stage m", ylabel="share of all updates", yscale="log")
-        axis.legend()
-    figure.suptitle(r"Stage lengths $\propto 1/(\varphi_m^2 - h\,\eta_m/\eta_1)$, decay in η")
-    return figure
-
-
 @statement(
     "Algorithm 3",
-    "T_F = H_4/(ε_m − H_3 η_m): later stages are longer, and a training plan has these lengths",
-    LENGTHS,
+    "T_F = H_4/(ε_m − H_3 η_m): later stages are longer, and plans have these lengths",
 )
 def later_stages_are_longer(frames: Frames) -> Seen:
     """Compare lengths of neighbouring stages, and a plan's updates with the formula."""
@@ -160,47 +143,34 @@ def later_stages_are_longer(frames: Frames) -> Seen:
         parts.append(Check(f"plan less formula, in epochs of {EPOCHS:,}, {name}", gap, high=1.5))
         equal = EPOCHS * float(np.abs(rows["equal"].to_numpy() - formula).max())
     return Seen(
-        f"M = {LENGTHENED}, all of the decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), "
-        f"and the plan of `schedule.lengths=algorithm3` with {EPOCHS:,} epochs",
+        f"M = {LENGTHENED}, decay in η, shares of the updates ∝ 1/(φ_m² − h·η_m/η_1), and plans "
+        f"with `schedule.lengths=algorithm3`, {EPOCHS:,} epochs",
         parts,
         [Check("equal lengths less formula, in epochs", equal, high=1.5)],
-        note="h stands for H_3 η_1/(σδ_1)². Lengths exist only while φ_m² > h·η_m/η_1.",
     )
 
 
-@statement(
-    "slide: 最適なノイズスケジューリング",
-    "Prop. 3.3 needs γ_m ∈ (1/d_{m+1}, 1), (√(a_m² − 1) − 1)/a_m ≤ 1/d_m ≤ 1; p ∈ (0, 1] is "
-    "allowed",
-    PICTURE,
-)
+@statement("最適なノイズスケジューリング", "γ_m ∈ (1/d_{m+1}, 1) allows γ_m of p ∈ (0, 1]")
 def powers_are_allowed(frames: Frames) -> Seen:
-    """Compare each schedule's smallest γ_m with the exact band, at a_m = 2 and at any a_m."""
-    floor = 1 / float(props.exact_width_bounds(A_SHADED)[1])
+    """Compare each schedule's smallest γ_m with the floor of the exact band, (a_m − 1)/a_m."""
     rates = frames["decay_rates"].group_by("schedule", maintain_order=True)
     smallest = dict(rates.agg(pl.col("gamma").min()).iter_rows())
 
-    def checks(name: str) -> list[Check]:
-        above, widest = smallest[name] - floor, props.largest_a(smallest[name], printed=False)
-        return [
-            Check(f"smallest γ_m less {floor:g}, {name}, a_m = {A_SHADED:g}", above, ROUNDING),
-            Check(f"largest a_m, which must be above √2, {name}", widest, 2**0.5 + ROUNDING),
-        ]
+    def check(name: str) -> Check:
+        what = f"{name}: a_m must be > √2 and below"
+        return Check(what, float(props.largest_a(smallest[name])), 2**0.5 + ROUNDING)
 
-    allowed, others = ("p = 0.1", "p = 0.5", "p = 0.9", "p = 1"), ("p = 2", "p = 4", "p = 8")
+    half = float(-np.log2(1 - 1 / 2**0.5))  # 2^{−p} = (a − 1)/a at a = √2
     return Seen(
-        f"γ_m for m < M = {STAGES} against the exact band's floor, (a_m − 1)/a_m (row 16)",
-        [check for name in allowed for check in checks(name)],
-        [check for name in others for check in checks(name)],
-        note="The band is open: γ_m must be above its floor. γ_m of p is smallest at m = M − 1, "
-        "where it is 2^{−p}, so p needs a_m < 1/(1 − 2^{−p}): p = 1 needs a_m < 2, and p = 2 has "
-        "no a_m > √2. At m = M γ_M = 0 is outside every band, as the proposition says (m ≤ M − 1).",
+        f"smallest γ_m, m < M = {STAGES}, against the exact band's floor (a_m − 1)/a_m",
+        [check(f"p = {p:g}") for p in (1, 0.9, 0.5, 0.1)],
+        [check(f"p = {p:g}") for p in (2, 4, 8)],
+        f"The smallest γ_m is 2^−p. The same band allows p up to {half:.2f}, for a_m near √2; at "
+        "a_m = 2 it ends below p = 1",
     )
 
 
-@statement(
-    "Algorithm 3", "γ_m = ((M − m)/(M − m + 1))^p: the noise decays as a polynomial", PICTURE
-)
+@statement("Algorithm 3", "γ_m = ((M − m)/(M − m + 1))^p: the noise decays as a polynomial")
 def rates_telescope(frames: Frames) -> Seen:
     """Compare the product of γ with (1 − m/M)^p."""
     table = frames["telescoped"]
@@ -208,16 +178,15 @@ def rates_telescope(frames: Frames) -> Seen:
     half = table.filter(p=0.5)
     other = float((half["product"] - half["phi"] ** 2).abs().max())  # type: ignore[arg-type]
     return Seen(
-        "its products for M = 5, 50 and p = 0.1, 1/2, 1 against (1 − m/M)^p",
+        "products of γ_m for M = 5, 50 and p = 0.1, 1/2, 1 against (1 − m/M)^p",
         [Check("largest difference", gap, high=1e-6)],
         [Check("p = 1/2 against 1 − m/M", other, high=1e-6)],
-        note="δ_m = δ_1((M − m + 1)/M)^p is the polynomial decay of PyTorch's PolynomialLR.",
     )
 
 
 STUDY = Study(
     measure,
     ("decay_rates", "telescoped", "stage_lengths"),
-    {PICTURE: draw, LENGTHS: draw_lengths},
+    {PICTURE: draw},
     (powers_are_allowed, rates_telescope, later_stages_are_longer),
 )

@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from lab.theory import smoothed
-from lab.theory.functions import RASTRIGIN, Array
-from lab.theory.kernels import Kernel, Name
+from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, mean, statement
-from lab.theory.studies import style
+from lab.theory.smoothing import BALL, GAUSSIAN, Array, Kernel
 
 ETA, NOISE, DRAWS = 0.02, 25.0, 100_000  # η, C, and draws of ω at each point
 GRID = np.linspace(-1.9, 1.9, 40)
-PICTURE = "sgd_is_smoothed_descent.png"
 WITHIN = 0.85  # share of points whose 95 % interval must hold the prediction; there are 40 points
 
 
@@ -27,7 +22,7 @@ class Case:
 
     label: str
     batch: int
-    kernel: Name
+    kernel: Kernel
     draw: Callable[[np.random.Generator, float], Array]
 
 
@@ -38,12 +33,12 @@ def expected_step(case: Case, y: Array, seed: int) -> tuple[Array, Array, Array]
     one-dimensional Rastrigin.
     """
     rng = np.random.default_rng(seed)
-    gradient = RASTRIGIN.gradient
+    function = rastrigin(BALL, 1)
     means, errors, sizes = [], [], []
     for point in y:
         noise = case.draw(rng, float(point))
         moved = point - ETA * noise
-        step = moved - ETA * gradient(moved) - point
+        step = moved - ETA * function.gradient(moved, 0.0) - point
         means.append(step.mean())
         errors.append(step.std(ddof=1) / np.sqrt(step.size))
         sizes.append(np.sqrt((noise**2).mean()))
@@ -69,11 +64,11 @@ def cases(seed: int) -> list[Case]:
         return np.asarray(skewed[generator.integers(0, 64, DRAWS)] * y)
 
     return [
-        Case("ball noise", 1, "ball", ball),
-        Case("mini-batch, b = 1", 1, "ball", minibatch(1)),
-        Case("mini-batch, b = 16", 16, "ball", minibatch(16)),
-        Case("b = 16 against N(0, δ²)", 16, "gaussian", minibatch(16)),
-        Case("noise ∝ x, b = 1", 1, "ball", depends_on_x),
+        Case("ball noise", 1, BALL, ball),
+        Case("mini-batch, b = 1", 1, BALL, minibatch(1)),
+        Case("mini-batch, b = 16", 16, BALL, minibatch(16)),
+        Case("b = 16 against N(0, δ²)", 16, GAUSSIAN, minibatch(16)),
+        Case("noise ∝ x, b = 1", 1, BALL, depends_on_x),
     ]
 
 
@@ -83,53 +78,18 @@ def measure(settings: Settings) -> dict[str, pl.DataFrame]:
     for case in cases(settings.seed + 1):
         level = ETA * NOISE / np.sqrt(case.batch)
         mean_step, error, size = expected_step(case, GRID, settings.seed)
-        exact = smoothed.rastrigin(Kernel(case.kernel), 1)
-        predicted = -ETA * exact.gradient(GRID[:, None], level)[:, 0]
+        predicted = -ETA * rastrigin(case.kernel, 1).gradient(GRID[:, None], level)[:, 0]
         names = ("y", "mean_step", "standard_error", "rms_noise", "predicted")
         for values in zip(GRID, mean_step, error, size, predicted, strict=True):
-            head = {"case": case.label, "b": case.batch, "kernel": case.kernel, "delta": level}
+            head = {"case": case.label, "b": case.batch, "kernel": case.kernel.name, "delta": level}
             records.append(head | dict(zip(names, map(float, values), strict=True)))
     rng = np.random.default_rng(settings.seed)
     moments = [
         {"d": d, "square": float(square)}
         for d in (1, 10, 100)
-        for square in (Kernel("ball").sample(200_000, d, rng) ** 2).sum(1).reshape(100, -1).mean(1)
+        for square in (BALL.sample(200_000, d, rng) ** 2).sum(1).reshape(100, -1).mean(1)
     ]
     return {"sgd_is_smoothed_descent": frame(records), "ball_variance": frame(moments)}
-
-
-def draw(frames: Frames) -> Figure:
-    """Draw SGD's expected step and the predicted step, and their difference below."""
-    groups = frames["sgd_is_smoothed_descent"].partition_by("case", maintain_order=True)
-    figure, axes = style.panels(len(groups), 2, width=3.3, height=2.9, sharex=True)
-    for column, rows in enumerate(groups):
-        top, bottom = axes[column], axes[column + len(groups)]
-        top.plot(
-            rows["y"], rows["predicted"], color=style.BLUE, label=r"$-\eta\nabla\hat f_\delta(y)$"
-        )
-        bars = {"fmt": ".", "color": style.RED, "markersize": 4, "label": r"$E[y_{t+1}] - y_t$"}
-        top.errorbar(rows["y"], rows["mean_step"], 1.96 * rows["standard_error"], **bars)
-        text = f"{rows['case'][0]}\n({rows['kernel'][0]} kernel, δ = {rows['delta'][0]:.3g})"
-        top.set_title(text, fontsize=9)
-        _draw_difference(bottom, rows["y"], _z(rows))
-    axes[0].legend(loc="lower left")
-    axes[0].set_ylabel("expected step")
-    axes[len(groups)].set_ylabel("difference, standard errors")
-    return figure
-
-
-def _draw_difference(axis: Axes, y: pl.Series, z: pl.Series) -> None:
-    axis.axhspan(-1.96, 1.96, color="0.85")
-    axis.plot(y, z, ".", color=style.RED)
-    worst = float(z.abs().max())  # type: ignore[arg-type]
-    if worst < 5:
-        axis.set_ylim(-5, 5)
-    else:
-        axis.set_yscale("symlog", linthresh=10)
-        ticks = [t for t in (10, 100, 1000) if t < 2 * worst]
-        axis.set_yticks([-t for t in ticks[::-1]] + [0, *ticks])
-        axis.minorticks_off()
-    axis.set(xlabel=r"$y_t$")
 
 
 def _z(rows: pl.DataFrame) -> pl.Series:
@@ -139,7 +99,7 @@ def _z(rows: pl.DataFrame) -> pl.Series:
 def _within(frames: Frames, label: str) -> Check:
     """Check that the prediction lies in the intervals of nearly all points."""
     z = _z(frames["sgd_is_smoothed_descent"].filter(case=label)).abs()
-    what = f"{label}: points whose 95 % interval holds the prediction"
+    what = f"{label}: points within 95 %"
     return Check(what, float((z <= 1.96).mean()), WITHIN)  # type: ignore[arg-type]
 
 
@@ -148,13 +108,12 @@ def _size(frames: Frames, label: str) -> float:
     return float((ETA * rows["rms_noise"] / rows["delta"]).to_numpy().mean())
 
 
-RAN = f"{len(GRID)} points y on Rastrigin (d = 1), {DRAWS:,} draws of ω each, η = {ETA}"
+RAN = f"{len(GRID)} points on Rastrigin, d = 1, {DRAWS:,} draws of ω"
 
 
 @statement(
-    "slide: SGDの確率的ノイズと平滑化",
+    "SGDの確率的ノイズと平滑化",
     "E[y_{t+1}] = y_t − η∇f̂_δ(y_t): SGD on f is gradient descent on f̂_δ in expectation",
-    PICTURE,
 )
 def sgd_is_smoothed_descent(frames: Frames) -> Seen:
     """Check the identity for noise that is exactly the kernel."""
@@ -166,14 +125,12 @@ def sgd_is_smoothed_descent(frames: Frames) -> Seen:
 
 
 @statement(
-    "slide: SGDの平滑化特性",
-    "ω_t = (C/√b)u_t with u_t uniform on the ball, so δ = η√(C²/b), for mini-batch noise",
-    PICTURE,
+    "SGDの平滑化特性", "ω_t = (C/√b)u_t, u_t uniform on the ball, so δ = η√(C²/b), for mini-batches"
 )
 def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
     """Check the ball kernel's prediction on mini-batches of skewed one-sample gradients."""
     return Seen(
-        f"{RAN}, real mini-batches of a finite sum with skewed one-sample gradients",
+        f"{RAN}, mini-batches of a finite sum with skewed one-sample gradients",
         [
             *(
                 Check(f"size: rms of ηω over δ, {case}", _size(frames, case), 0.95, 1.05)
@@ -183,45 +140,36 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
             _within(frames, "mini-batch, b = 16"),
         ],
         [_within(frames, "b = 16 against N(0, δ²)")],
-        note="The kernel that smooths is the law of −ηω itself. A ball of radius δ has the "
-        "variance "
-        "δ²/3 in one dimension, and mini-batch noise is as skewed as its samples, by 1/√b less.",
+        "The size is right. The kernel is the law of −ηω itself: for d = 1 a ball has δ²/3, and "
+        "mini-batches are skewed",
     )
 
 
-@statement("slide: SGDの平滑化特性", "one f̂_δ for all x", PICTURE)
+@statement("SGDの平滑化特性", "one f̂_δ for all x")
 def one_function_for_all_x(frames: Frames) -> Seen:
     """Check the prediction of one δ where the noise depends on x."""
     return Seen(
-        f"{RAN}, one-sample gradients whose noise grows with |x| (l_i = f + c_i x²/2)",
+        f"{RAN}, noise that grows with |x| (l_i = f + c_i x²/2)",
         [_within(frames, "noise ∝ x, b = 1")],
-        note="Noise that depends on x smooths by a different kernel at every point: the expected "
-        "steps are then not the gradient of one function. Where it does not depend on x, the first "
-        "row of this study holds.",
-        no_control="the row itself is the control of the first one",
+        note="Such noise smooths by another kernel at every point",
     )
 
 
-@statement(
-    "slide: SGDの平滑化特性",
-    "from E‖ω‖² ≤ C²/b, ω = (C/√b)u with u uniform on the closed unit ball",
-)
+@statement("SGDの平滑化特性", "E‖ω‖² ≤ C²/b gives ω = (C/√b)u, u uniform on the closed unit ball")
 def ball_has_the_variance(frames: Frames) -> Seen:
     """Check E‖u‖² = 1, which would give ω the variance C²/b."""
     squares = {d: frames["ball_variance"].filter(d=d)["square"] for d in (1, 10, 100)}
     return Seen(
-        "E‖u‖² of that u by 200,000 samples; ω has the variance C²/b if it is 1",
+        "200,000 samples of u; ω has the variance C²/b if E‖u‖² = 1",
         [mean(f"E‖u‖², d = {d}", squares[d], 0.95, 1.05) for d in squares],
-        note="E‖u‖² = d/(d + 2): a radius √((d + 2)/d) times larger would match it. Nothing for a "
-        "network, a factor √3 in one dimension.",
-        no_control="the small dimensions are one: there the statement fails",
+        note="E‖u‖² = d/(d + 2): nothing for a network, a factor √3 in radius for d = 1",
     )
 
 
 STUDY = Study(
     measure,
     ("sgd_is_smoothed_descent", "ball_variance"),
-    {PICTURE: draw},
+    {},
     (
         sgd_is_smoothed_descent,
         minibatch_noise_is_ball_noise,

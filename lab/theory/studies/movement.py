@@ -1,129 +1,186 @@
-"""Study: Proposition 3.2: how far the minimisers of f̂_δm move."""
+"""Study: Propositions 3.2 and 3.3: how far the minimisers of f̂_δm are from one another and x*.
+
+All functions have closed forms: x²/2 + A sin(ωx + φ) under the ball and the Gaussian kernel, and
+dented bowls with a kink at x*, whose x*_δ moves as fast as δ.
+"""
 
 import numpy as np
 import polars as pl
-from matplotlib.figure import Figure
+from scipy import optimize
 
 from lab.theory import propositions as props
-from lab.theory import smoothed
-from lab.theory.functions import Array
-from lab.theory.kernels import Kernel
+from lab.theory.functions import Dented, Ripple, Smoothed, smoothed, tilted_wave
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, statement
-from lab.theory.studies import style
+from lab.theory.smoothing import BALL, GAUSSIAN
 
-PICTURE = "minimisers_move.png"
-COUNT = 600
+WAVES, BOWLS = 1500, 400
 
 
-def _case(rng: np.random.Generator) -> tuple[smoothed.Smoothed, Array]:
-    """Draw a nonconvex function with an asymmetric wave, and five decreasing noise levels."""
+def wave(rng: np.random.Generator) -> Smoothed:
+    """Draw a nonconvex function with an asymmetric wave."""
     frequency = rng.uniform(2, 8)
     amplitude = rng.uniform(0.2, 1.5) / frequency
-    kernel = Kernel("ball" if rng.random() < 0.5 else "gaussian")
-    function = smoothed.tilted_wave(rng.uniform(0, 2 * np.pi), amplitude, frequency, kernel)
-    levels = rng.uniform(0.2, 1.5) * np.cumprod(rng.uniform(0.3, 0.95, 5))
-    return function, np.asarray(levels, float)
+    kernel = BALL if rng.random() < 0.5 else GAUSSIAN
+    return tilted_wave(rng.uniform(0, 2 * np.pi), amplitude, frequency, kernel)
 
 
-def _minimiser(function: smoothed.Smoothed, level: float, grid: Array) -> float:
-    """Return x*_δ by Newton's method from the best point of a fine grid."""
-    x = grid[function.value(grid, level).argmin()][None]
-    for _ in range(4):
-        curvature = function.curvature(x, level)[:, None]
-        x = x - np.where(curvature > 0, function.gradient(x, level) / curvature, 0.0)
-    return float(x[0, 0])
+def bowl(rng: np.random.Generator) -> Smoothed:
+    """Draw a dented bowl with a kink at its minimum, steeper on the left."""
+    kink = Ripple(rng.uniform(0.05, 1), rng.uniform(1, 5), wave_slope=0.0, bowl=1.0)
+    return smoothed(Dented(kink))
 
 
-def movement_checks(rng: np.random.Generator, count: int) -> list[dict[str, float]]:
-    """Sample (function, δ_m, γ_m); return a record of each with the terms of Proposition 3.2.
+def minimiser(function: Smoothed, level: float) -> float:
+    """Return x*_δ: the zero of the slope beside the best point of a fine grid."""
+    grid = np.linspace(*function.domain, 4001)
+    best = int(function.value(grid[:, None], level)[1:-1].argmin()) + 1
+    low, high = grid[best - 1], grid[best + 1]
 
-    σ is the smallest curvature of both f̂ on the interval that holds x*, x*_δm and x*_δm+1, as the
-    proposition presupposes; cases without one (σ ≤ 0) are left out.
+    def slope(x: float) -> float:
+        return float(function.gradient(np.array([[x]]), level)[0, 0])
+
+    return float(optimize.bisect(slope, low, high, xtol=1e-13))
+
+
+def weakest(function: Smoothed, level: float, low: float, high: float) -> float:
+    """Return the smallest curvature of f̂_δ on [low, high]."""
+    return float(function.curvature(np.linspace(low, high, 401)[:, None], level).min())
+
+
+def case_of_3_2(rng: np.random.Generator) -> dict[str, float] | None:
+    """Draw a function, a ball B(x*; r) where it is σ-strongly convex, and two noise levels.
+
+    |δ_m| = |δ⁻| for an a_m > √2 and θ < π/2. None where f is not convex near x*. `needed` is the
+    proposition's smallest |δ_m|; `needed_hat` is it with the σ of f̂ on the interval of x*, x*_δm
+    and x*_δm+1, as the proof uses it (∞ if f̂ is not convex there).
     """
-    records = []
-    for _ in range(count):
-        function, levels = _case(rng)
-        grid = np.linspace(*function.domain, 4001)[:, None]
-        best = _minimiser(function, 0.0, grid)
-        points = [_minimiser(function, float(level), grid) for level in levels]
-        for m in range(len(levels) - 1):
-            here, there = float(levels[m]), float(levels[m + 1])
-            low, high = min(best, *points), max(best, *points)
-            between = np.linspace(low, high, 201)[:, None]
-            sigma = min(float(function.curvature(between, d).min()) for d in (here, there))
-            if sigma <= 0:
-                continue
-            star = np.array([[best]])
-            slopes = tuple(float(abs(function.gradient(star, d)[0, 0])) for d in (here, there))
-            needed = props.sufficient_noise_level((slopes[0], slopes[1]), sigma, there / here)
-            records.append(
-                {
-                    "delta": here,
-                    "gamma": there / here,
-                    "needed": needed,
-                    "moved": abs(points[m] - points[m + 1]),
-                    "allowed": here - there,
-                }
-            )
-    return records
+    function = wave(rng)
+    star = minimiser(function, 0.0)
+    r, a = 10 ** rng.uniform(-2, 0), rng.uniform(np.sqrt(2), 6)
+    largest = weakest(function, 0.0, star - r, star + r)
+    if largest <= 0:
+        return None
+    sigma = largest * rng.uniform(0.02, 1)
+    here = r * (a - 1 + rng.uniform(0, 1) * (np.sqrt(a**2 - 1) - (a - 1)))
+    gamma = rng.uniform(0.3, 0.95)
+    there = gamma * here
+    slopes = [float(abs(function.gradient(np.array([[star]]), d)[0, 0])) for d in (here, there)]
+    points = [minimiser(function, d) for d in (here, there)]
+    ends = min(star, *points), max(star, *points)
+    hat = min(weakest(function, d, *ends) for d in (here, there))
+    needed = props.sufficient_noise_level((slopes[0], slopes[1]), 1.0, gamma)
+    return {
+        "delta": here,
+        "gamma": gamma,
+        "r": r,
+        "a": a,
+        "sigma": sigma,
+        "needed": needed / sigma,
+        "needed_hat": needed / hat if hat > 0 else np.inf,
+        "moved": abs(points[0] - points[1]),
+        "allowed": here - there,
+        "curvature": weakest(function, here, star - a * r, star + a * r),
+    }
+
+
+def cases_of_3_3(rng: np.random.Generator, function: Smoothed) -> list[dict[str, float]]:
+    """Draw a noise sequence and one d for it, and compare ‖x*_δm − x*‖ with d δ_{m+1}.
+
+    `moves_little`: (i) of new σ-nice from δ_m down to δ = 0. `convex`: (ii), the smallest
+    curvature of f̂ on N(x*; d δ) over all levels.
+    """
+    levels = rng.uniform(0.05, 1.5) * np.cumprod(rng.uniform(0.3, 0.95, 5))
+    width, star = rng.uniform(1, 3), minimiser(function, 0.0)
+    points = np.array([*(minimiser(function, d) for d in levels), star])
+    moved, allowed = np.abs(np.diff(points)), -np.diff([*levels, 0.0])
+    convex = min(weakest(function, d, star - width * d, star + width * d) for d in levels)
+    little = moved <= allowed + 1e-9
+    return [
+        {
+            "delta": levels[m],
+            "gamma": levels[m + 1] / levels[m],
+            "d": width,
+            "moves_little": bool(little[m:].all()),
+            "convex": convex,
+            "distance": abs(points[m] - star),
+            "bound": width * levels[m + 1],
+        }
+        for m in range(len(levels) - 1)
+    ]
 
 
 def measure(settings: Settings) -> dict[str, pl.DataFrame]:
-    """Sample functions and noise sequences."""
-    return {"minimisers_move": frame(movement_checks(np.random.default_rng(settings.seed), COUNT))}
+    """Sample functions and noise levels."""
+    rng = np.random.default_rng(settings.seed)
+    moves = [case for _ in range(WAVES) if (case := case_of_3_2(rng))]
+    starts = [
+        {"function": name} | case
+        for draw, name, count in ((wave, "wave", BOWLS), (bowl, "dented bowl", BOWLS))
+        for _ in range(count)
+        for case in cases_of_3_3(rng, draw(rng))
+    ]
+    return {"minimisers_move": frame(moves), "stage_starts": frame(starts)}
 
 
-def draw(frames: Frames) -> Figure:
-    """Draw the moves of the minimisers, divided by their bounds."""
-    table = frames["minimisers_move"]
-    figure, (axis,) = style.panels(1, width=4.6)
-    met = pl.col("needed") <= pl.col("delta")
-    chosen = ((met, style.BLUE, "condition met"), (~met, style.ORANGE, "not met"))
-    for condition, colour, label in chosen:
-        rows = table.filter(condition)
-        moved = (rows["moved"] / rows["allowed"]).clip(1e-6)
-        dots = {"markersize": 2, "color": colour, "label": label}
-        axis.loglog(rows["needed"] / rows["delta"], moved, ".", **dots)
-    axis.axhline(1, color=style.BLACK, linewidth=0.8)
-    axis.axvline(1, color=style.BLACK, linewidth=0.8)
-    axis.set(
-        title="Proposition 3.2",
-        xlabel=r"sufficient $|\delta_m|$ / $|\delta_m|$",
-        ylabel=r"$\|x^*_{\delta_m} - x^*_{\delta_{m+1}}\|\,/\,(|\delta_m| - |\delta_{m+1}|)$",
-    )
-    axis.legend(markerscale=5)
-    return figure
-
-
-def _violations(table: pl.DataFrame, condition: pl.Expr) -> int:
-    """Count the cases that meet a condition and move farther than (i) allows."""
-    too_far = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
-    return len(table.filter(condition & too_far))
+TOO_FAR = pl.col("moved") > pl.col("allowed") * (1 + 1e-5) + 1e-9
 
 
 @statement(
     "命題 3.2",
-    "2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| is sufficient for condition (i) of new σ-nice",
-    PICTURE,
+    "f σ-strongly convex on B(x*; r), 2 max‖∇f̂(x*)‖/(σ(1 − γ_m)) ≤ |δ_m| = |δ⁻| ⇒ f new σ-nice",
 )
-def slope_bounds_the_move(frames: Frames) -> Seen:
-    """Count violations of (i) where the condition is met, and where it is not."""
+def noise_is_sufficient(frames: Frames) -> Seen:
+    """Count the cases that meet the condition as printed and break (i) or (ii) of new σ-nice."""
     table = frames["minimisers_move"]
-    met = pl.col("needed") <= pl.col("delta")
+    met, unmet = (table.filter(c) for c in (pl.col("needed") <= pl.col("delta"),
+                                            pl.col("needed") > pl.col("delta")))  # fmt: skip
+    weak = pl.col("curvature") < pl.col("sigma") * (1 - 1e-5)
     return Seen(
-        f"{len(table):,} (function, δ_m, γ_m): x²/2 + A sin(ωx + φ) at random, ball and Gaussian "
-        "kernels, closed forms",
+        f"{len(table):,} random x²/2 + A sin(ωx + φ), |δ⁻| over its range; {len(met)} meet the "
+        "condition",
         [
-            Check("cases that meet the condition", len(table.filter(met)), low=1000),
-            Check("of these, cases that break (i)", _violations(table, met), high=0),
+            Check("cases that meet it and break (i)", len(met.filter(TOO_FAR)), high=0),
+            Check("that meet it and break (ii) on N(x*; d_m|δ_m|)", len(met.filter(weak)), high=0),
         ],
-        [Check("cases that do not meet it and break (i)", _violations(table, ~met), high=0)],
+        [Check("that do not meet it and break (i)", len(unmet.filter(TOO_FAR)), high=0)],
+        f"{len(met.filter(weak))} break (ii): σ of f on a small ball is not the σ of f̂_δ",
+    )
+
+
+@statement("命題 3.2", "with the σ of f̂ itself, that |δ_m| is sufficient for (i) of new σ-nice")
+def slope_bounds_the_move(frames: Frames) -> Seen:
+    """Count violations of (i) where the condition is met with the σ of f̂, and where it is not."""
+    table = frames["minimisers_move"]
+    met = pl.col("needed_hat") <= pl.col("delta")
+    return Seen(
+        f"{len(table):,} random x²/2 + A sin(ωx + φ); {len(table.filter(met))} meet the condition",
+        [Check("cases that meet it and break (i)", len(table.filter(met & TOO_FAR)), high=0)],
+        [Check("that do not meet it and break (i)", len(table.filter(~met & TOO_FAR)), high=0)],
+    )
+
+
+@statement(
+    "命題 3.3",
+    "f new σ-nice, γ_m > 1/d_{m+1} ⇒ ‖x*_δm − x*‖ < d_{m+1}|δ_{m+1}|",
+)
+def stages_start_inside(frames: Frames) -> Seen:
+    """Count the stages that start outside the next one's region, for γ_m above and below 1/d."""
+    table = frames["stage_starts"].filter(pl.col("moves_little") & (pl.col("convex") > 0))
+    inside = pl.col("gamma") > 1 / pl.col("d")
+    outside = pl.col("distance") >= pl.col("bound")
+    return Seen(
+        f"{len(table):,} stages of random waves and dented bowls that are new σ-nice along their "
+        f"levels, {len(table.filter(inside))} with γ_m > 1/d_{{m+1}}",
+        [Check("stages that start outside", len(table.filter(inside & outside)), high=0)],
+        [Check("with γ_m ≤ 1/d_{m+1}", len(table.filter(~inside & outside)), high=0)],
+        "(i) down to δ = 0 gives ‖x*_δm − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]; without "
+        "γ_m > 1/d_{m+1} the bound is broken",
     )
 
 
 STUDY = Study(
     measure,
-    ("minimisers_move",),
-    {PICTURE: draw},
-    (slope_bounds_the_move,),
+    ("minimisers_move", "stage_starts"),
+    {},
+    (noise_is_sufficient, slope_bounds_the_move, stages_start_inside),
 )

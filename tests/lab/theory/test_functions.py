@@ -1,28 +1,119 @@
+"""Functions in closed form: against quadrature, differences, loops and brute force."""
+
 import math
 
 import numpy as np
 import pytest
-from differences import slopes
+from scipy import integrate, stats
 
-from lab.theory.functions import DROP_WAVE, RASTRIGIN
+from lab.theory.functions import Dented, Ripple, rastrigin, smoothed, tilted_wave
+from lab.theory.smoothing import BALL, GAUSSIAN
+from lab.theory.studies import escape
 
-FUNCTIONS = {"rastrigin": RASTRIGIN, "drop_wave": DROP_WAVE}
-
-
-def by_loops(name, x):
-    if name == "rastrigin":
-        return sum(v * v - 10 * math.cos(2 * math.pi * v) + 10 for v in x)
-    r = math.hypot(*x)
-    return 1 - (1 + math.cos(12 * r)) / (0.5 * r * r + 2)
+LAWS = {"ball": stats.uniform(-1, 2), "gaussian": stats.norm()}
+KINKS = [-1.02, -0.98, 0.0, 0.98, 1.02]
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def mean(function, x, level, law):
+    """E[function(x − δu)] by adaptive quadrature, for a function of numbers."""
+    low, high = law.ppf(1e-14), law.ppf(1 - 1e-14)
+    inside = [k for k in ((x - kink) / level for kink in KINKS) if low < k < high]
+    value, _ = integrate.quad(
+        lambda u: law.pdf(u) * function(x - level * u), low, high, points=inside or None,
+        limit=400, epsabs=1e-12,
+    )  # fmt: skip
+    return value
+
+
+def numbers(method, *arguments):
+    """A method of arrays (n, 1) as a function of one number."""
+    return lambda x: float(np.ravel(method(np.array([[x]]), *arguments))[0])
+
+
+CASES = {
+    "rastrigin, ball": (rastrigin(BALL, 1), "ball"),
+    "rastrigin, gaussian": (rastrigin(GAUSSIAN, 1), "gaussian"),
+    "tilted wave, ball": (tilted_wave(0.7, 0.4, 5.0, BALL), "ball"),
+    "tilted wave, gaussian": (tilted_wave(0.7, 0.4, 5.0, GAUSSIAN), "gaussian"),
+    "ripple": (smoothed(Ripple()), "ball"),
+    "bowl": (smoothed(Ripple(bowl=1.0, wave_slope=0.0, left=1.0)), "ball"),
+    "dented": (smoothed(Dented()), "ball"),
+}
+
+
+@pytest.mark.parametrize("level", [0.05, 0.24, 1.7])
+@pytest.mark.parametrize("name", CASES)
+def test_smoothed_forms_are_the_integrals(name, level):
+    function, law = CASES[name][0], LAWS[CASES[name][1]]
+    for x in (-1.01, 0.03, 0.4):
+        value = mean(numbers(function.value, 0.0), x, level, law)
+        assert numbers(function.value, level)(x) == pytest.approx(value, abs=1e-8)
+        slope = mean(numbers(function.gradient, 0.0), x, level, law)
+        assert numbers(function.gradient, level)(x) == pytest.approx(slope, abs=1e-8)
+        up, down = (numbers(function.gradient, level)(x + s) for s in (1e-6, -1e-6))
+        second = numbers(function.hessian, level)(x)
+        assert second == pytest.approx((up - down) / 2e-6, abs=2e-4 * (1 + abs(second)))
+
+
 @pytest.mark.parametrize("dimension", [1, 2, 7])
-def test_value_and_gradient_are_the_formula_and_its_difference(name, dimension):
-    function = FUNCTIONS[name]
+def test_rastrigin_is_its_formula_by_loops(dimension):
+    function = rastrigin(BALL, dimension)
     x = np.random.default_rng(3).uniform(*function.domain, (20, dimension))
-    np.testing.assert_allclose(function.value(x), [by_loops(name, p) for p in x], rtol=1e-12)
-    numerical = slopes(function.value, x, 1e-5)
-    assert np.abs(function.gradient(x) - numerical).max() < 2e-5 * (1 + np.abs(numerical).max())
-    assert function.value(np.zeros(dimension)) == pytest.approx(0, abs=1e-12)
-    assert np.isfinite(function.gradient(np.zeros((1, dimension)))).all()
+    loops = [sum(v * v - 10 * math.cos(2 * math.pi * v) + 10 for v in point) for point in x]
+    np.testing.assert_allclose(function.value(x, 0.0), loops, rtol=1e-12)
+    moves = 1e-5 * np.eye(dimension)
+    slopes = [(function.value(x + e, 0.6) - function.value(x - e, 0.6)) / 2e-5 for e in moves]
+    np.testing.assert_allclose(function.gradient(x, 0.6), np.stack(slopes, -1), atol=1e-5)
+
+
+def test_ball_smoothed_rastrigin_has_a_maximum_at_zero_in_a_band_of_noise():
+    curvature = rastrigin(BALL, 1).curvature
+    zero = np.zeros((1, 1))
+    assert curvature(zero, 0.75)[0] == pytest.approx(-81.8, abs=0.05)
+    assert curvature(zero, 0.45)[0] > 0
+    assert all(curvature(zero, level)[0] < 0 for level in np.linspace(0.51, 0.99, 25))
+
+
+def test_gaussian_smoothed_rastrigin_is_convex_from_0_5174():
+    function = rastrigin(GAUSSIAN, 1)
+    x = np.linspace(-2, 2, 4001)[:, None]
+    assert function.curvature(x, 0.5175).min() > 0 > function.curvature(x, 0.5173).min()
+
+
+@pytest.mark.parametrize("dimension", [2, 10])
+@pytest.mark.parametrize("level", [0.1, 0.9])
+def test_ripple_in_a_ball_of_more_dimensions_is_the_integral_over_its_marginal(dimension, level):
+    problem, marginal = Ripple(), stats.rdist(dimension + 1)
+    for x in (-0.4, 0.02, 0.3):
+        expected = mean(lambda y: float(problem.gradient(np.array(y))), x, level, marginal)
+        slope = float(problem.gradient(np.array(x), level, dimension))
+        assert slope == pytest.approx(expected, abs=1e-6)
+
+
+def test_ripple_constants_hold_by_brute_force():
+    problem = Ripple()
+    x = np.linspace(-1, 1, 20_001)
+    slopes = np.abs(np.diff(problem.value(x)) / np.diff(x))
+    assert slopes.max() <= problem.lipschitz
+    assert problem.value(x).min() == problem.value(np.zeros(1))[0] == 0
+    for level in (0.2, 0.1, 0.02):
+        inside = np.linspace(-level, level, 2001)
+        bent = np.diff(problem.value(inside, level), 2) / (inside[1] - inside[0]) ** 2
+        assert bent.min() >= problem.sigma(0.2) * (1 - 1e-6)
+
+
+def test_the_ripple_of_the_escapes_has_other_minima_and_its_basin_ends_at_a_maximum():
+    x = np.linspace(0, 1, 100_001)
+    up = np.diff(escape.PROBLEM.value(x)) > 0
+    minima = np.flatnonzero(~up[:-1] & up[1:])
+    maxima = np.flatnonzero(up[:-1] & ~up[1:])
+    assert len(minima) == 2  # beside the global one at 0
+    assert x[maxima[0]] == pytest.approx(escape.BASIN, abs=1e-4)
+
+
+def test_the_dented_bowl_is_not_convex_in_its_dents():
+    problem = Dented()
+    for x in (-1.0, -0.5, 0.5, 1.0, 1.5):
+        low, middle, high = problem.value(np.array([x - 1e-4, x, x + 1e-4]))
+        expected = -2 if abs(x) == 1 else 1
+        assert (high - 2 * middle + low) / 1e-8 == pytest.approx(expected, abs=1e-3)

@@ -1,0 +1,209 @@
+"""Algorithms, chains and the network of the studies: closed forms, loops, other simulations."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from conftest import ROOT
+from scipy import optimize
+
+from lab.theory import digits
+from lab.theory.digits import NETWORK, PIXELS, Digits, Network
+from lab.theory.functions import Ripple
+from lab.theory.propositions import fitted_exponent, halving_levels
+from lab.theory.studies import assumptions, escape, explicit, implicit, noise, own_noise
+
+RESULTS = ROOT / "results" / "theory"
+
+
+def test_algorithm_3_by_hand():
+    stages = implicit.plan(8, 0.25, h3=0.01)
+    phi = (1 - np.arange(8) / 8) ** 0.25
+    np.testing.assert_allclose([s.noise_level for s in stages], 0.2 * phi)
+    np.testing.assert_allclose([s.learning_rate for s in stages], 0.1 * phi)
+    sigma = (3.3 / 2 - 0.35) / 0.2
+    steps = 10 * (sigma * 0.2) ** 2 / ((sigma * 0.2 * phi) ** 2 - 0.01 * 0.1 * phi)
+    np.testing.assert_allclose([s.steps for s in stages], np.ceil(steps - 1e-9))
+    with pytest.raises(ValueError, match="T_F does not exist"):
+        implicit.plan(100, 1.0, h3=1.0)
+
+
+def test_algorithm_4_ends_at_the_minimiser_of_the_last_smoothed_function():
+    stages = implicit.plan(20, 1.0)
+    last = implicit.run(stages, np.array([-0.2, 0.2]), exact=True)
+    minimum = optimize.minimize_scalar(
+        lambda x: float(implicit.PROBLEM.value(np.array(x), stages[-1].noise_level)),
+        bounds=(-0.05, 0.05),
+        method="bounded",
+        options={"xatol": 1e-10},
+    )
+    np.testing.assert_allclose(last, minimum.x, atol=1e-6)
+
+
+def test_sgd_is_the_exact_step_in_expectation():
+    stage = implicit.plan(1, 1.0)[0]
+    stages = [implicit.Stage(stage.learning_rate, stage.noise_level, 1)]
+    start = np.full(400_000, 0.07)
+    moved = implicit.run(stages, start, exact=False, seed=3)
+    exact = implicit.run(stages, start[:1], exact=True)[0]
+    assert abs(moved.mean() - exact) < 4 * moved.std() / np.sqrt(moved.size)
+
+
+@pytest.mark.parametrize("power", [0.25, 0.5, 0.75, 1.0])
+def test_rounds_grow_as_theorem_3_4_says(power):
+    rows = implicit.rounds_and_errors(power, "exact", implicit.ROUNDS[power][:4], seed=1)
+    slope, _ = fitted_exponent([r["rounds"] for r in rows], [r["error"] for r in rows])
+    assert slope == pytest.approx(1 / power, rel=0.1)
+
+
+def test_fitted_exponent_of_a_power_law():
+    errors = np.array([0.1, 0.05, 0.02, 0.01])
+    assert fitted_exponent(3 * errors**-1.7, errors)[0] == pytest.approx(1.7)
+
+
+def test_printed_rule_shrinks_and_hazans_grows():
+    levels = halving_levels(1.0, 6)
+    assert [explicit.printed_steps(320.0, d) for d in levels[:3]] == [10, 2.5, 0.625]
+    steps = [explicit.hazan_steps(1.0, 2.0, d) for d in levels]
+    assert steps == [128 * 4**m for m in range(6)]
+
+
+def test_algorithm_1_converges_with_hazans_steps_and_stays_in_its_ball():
+    problem = Ripple(right=0.3, left=1.0, wave_slope=0.0, bowl=1.0)
+    start = np.random.default_rng(0).uniform(-0.5, 0.5, (100, 1))
+    levels = halving_levels(0.5, 5)
+    steps = [explicit.hazan_steps(1.0, 2.3, d, 0.05) for d in levels]
+    final = explicit.algorithm1(problem.gradient, start, levels, steps, 1.0)[-1]
+    one_each = explicit.algorithm1(problem.gradient, start, levels, [1] * 5, 1.0)[-1]
+    assert problem.value(final).mean() < 0.01 < problem.value(one_each).mean()
+    (far,) = explicit.algorithm1(
+        lambda x: np.full_like(x, -100.0), np.zeros((50, 2)), np.array([0.2]), [3], 1.0
+    )
+    np.testing.assert_allclose(np.linalg.norm(far, axis=1), 0.3)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3])
+def test_minibatch_variance_is_lemma_2_1_with_its_finite_factor(batch):
+    gradients = np.random.default_rng(0).standard_normal((5, 2))
+    c2 = 4 / 5 * np.trace(np.cov(gradients.T))
+    drawn, subset = noise.minibatch_variances(gradients, batch)
+    assert drawn == pytest.approx(c2 / batch)
+    assert subset == pytest.approx(c2 / batch * (5 - batch) / 4)
+
+
+def test_the_success_of_a_tuned_schedule_is_that_of_another_simulation():
+    """Differences of Rastrigin's value stand for its slope; b and η are written out by stage."""
+    table = pl.read_csv(RESULTS / "noise_and_batch.csv").filter(chosen="tuned")
+    for name, split in (("1 constant", 1.0), ("3 increasing batch", 0.0)):
+        b, gamma, recorded = table.filter(schedule=name).select(
+            "b_1", "gamma", "in_global_basin"
+        ).row(0)  # fmt: skip
+        rng, eta, step = np.random.default_rng(99), noise.ETA, 1e-5
+        x = rng.uniform(-5.12, 5.12, 2000)
+        for _ in range(5):
+            for _ in range(400):
+                up, down = ((x + s) ** 2 - 10 * np.cos(2 * np.pi * (x + s)) for s in (step, -step))
+                slope = (up - down) / (2 * step)
+                x -= eta * (slope + noise.NOISE * (2 * rng.random(2000) - 1) / b**0.5)
+            eta, b = eta * gamma**split, b / gamma ** (2 * (1 - split))
+        share = recorded / noise.CHAINS
+        error = np.sqrt(share * (1 - share) * (1 / 2000 + 1 / noise.CHAINS))
+        assert abs((np.abs(x) < 0.5).mean() - share) < 4 * error
+
+
+def test_the_success_of_constant_noise_at_the_ripples_is_that_of_another_simulation():
+    """A coordinate's kink and wave by hand, noise uniform on [−δ, δ] in one dimension."""
+    table = pl.read_csv(RESULTS / "escape.csv").filter(d=1, method=escape.CONSTANT, level="tuned")
+    first, won, chains = table.select("delta_1", "successes", "chains").row(0)
+    rng = np.random.default_rng(5)
+    x = rng.uniform(-1, 1, 1000)
+    for t in range(escape.STEPS + escape.LAST):
+        y = x - (first if t < escape.STEPS else 0) * rng.uniform(-1, 1, 1000)
+        x = x - 0.01 * (np.where(y > 0, 0.3, -3.0) + 0.6 * np.cos(15 * y))
+    share = won / chains
+    error = np.sqrt(2 * share * (1 - share) / 1000)
+    assert abs((np.abs(x) < escape.BASIN).mean() - share) < 4 * error
+
+
+def test_untuned_p_one_half_is_below_plain_descent_and_p_2_is_best():
+    """What the page says of escape.csv in words."""
+    table = pl.read_csv(RESULTS / "escape.csv")
+    for d in (1, 2):
+        won = dict(
+            table.filter(pl.col("level").is_in(["none", escape.WHOLE]), d=d)
+            .select("method", "successes")
+            .iter_rows()
+        )
+        half, one, two = (won[escape.falling(p)] for p in (0.5, 1, 2))
+        assert half < won[escape.DESCENT] < one < two
+
+
+@pytest.fixture(scope="module")
+def data():
+    return digits.load()
+
+
+@pytest.mark.parametrize("network", [Network(), Network(12, torch.tanh)])
+def test_loss_and_gradients_are_those_of_torchs_layers(data, network):
+    part = Digits(data.images[:50], data.labels[:50])
+    activation = torch.nn.ReLU() if network.activation is torch.relu else torch.nn.Tanh()
+    layers = torch.nn.Sequential(
+        torch.nn.Linear(PIXELS, network.hidden), activation, torch.nn.Linear(network.hidden, 10)
+    ).double()
+    vectors = network.initial(2, seed=0) + 0.01
+    for vector in vectors:
+        w1, b1, w2, b2 = vector.split(network.sizes)
+        values = (w1.view(PIXELS, -1).T, b1, w2.view(network.hidden, -1).T, b2)
+        with torch.no_grad():
+            for target, value in zip(layers.parameters(), values, strict=True):
+                target.copy_(value)
+        layers.zero_grad()
+        loss = torch.nn.functional.cross_entropy(layers(part.images), part.labels)
+        loss.backward()
+        slope = torch.cat([torch.atleast_2d(p.grad).mT.ravel() for p in layers.parameters()])
+        assert float(network.loss(vector, part)) == pytest.approx(loss.item(), rel=1e-12)
+        torch.testing.assert_close(network.gradient(vector, part), slope)
+        torch.testing.assert_close(network.sample_gradients(vector, part).mean(0), slope)
+    copies = torch.stack([network.gradient(vector, part) for vector in vectors])
+    torch.testing.assert_close(network.gradient(vectors, part), copies)
+
+
+def test_training_is_gradient_descent_by_hand_and_learns(data):
+    start = NETWORK.initial(1, seed=0)[0]
+    end = digits.after_epochs(data, 5, 0.3, 32, seed=0)
+    assert NETWORK.loss(end, data) < NETWORK.loss(start, data) / 5
+    x = start
+    for _ in range(2):
+        x = x - 0.3 * NETWORK.gradient(x, data)
+    torch.testing.assert_close(digits.after_epochs(data, 2, 0.3, len(data.labels), seed=0), x)
+
+
+def test_the_bias_in_mid_epoch_is_that_of_a_plain_loop(data, monkeypatch):
+    monkeypatch.setattr(assumptions, "HALVES", (1,))
+    (found,) = assumptions.unseen_over_all(data, seed=4)
+    random = torch.Generator().manual_seed(4)
+    x, n = NETWORK.initial(1, 4)[0], len(data.labels)
+    order = torch.randperm(n, generator=random)
+    seen = (n + 31) // 32 // 2 * 32  # half of the batches
+    for i in range(0, seen, 32):
+        rows = order[i : i + 32]
+        x = x - 0.15 * NETWORK.gradient(x, Digits(data.images[rows], data.labels[rows]))
+    gradients = NETWORK.sample_gradients(x, data)
+    whole = gradients.mean(0)
+    to_come = gradients[order[seen:]].mean(0)
+    assert found == pytest.approx(float((to_come - whole) @ whole / whole.norm() ** 2), rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel", own_noise.KERNELS)
+def test_every_kernel_of_noise_has_the_variance_of_a_mini_batch(kernel):
+    source = torch.Generator().manual_seed(0)
+    gradients = torch.randn(60, 8, generator=source, dtype=torch.float64) ** 3
+    gradients -= gradients.mean(0)
+    c2 = float((gradients**2).sum(1).mean())
+    drawn = own_noise.noise(kernel, gradients, 20_000, source)
+    share = {own_noise.LARGE: 1 / 4, own_noise.BALL: 8 / 10}.get(kernel, 1)
+    expected = share * c2 / own_noise.BATCH
+    assert float((drawn**2).sum(1).mean()) == pytest.approx(expected, rel=0.05)
+    if kernel in (own_noise.OWN, own_noise.OWN_GAUSSIAN):
+        covariance = gradients.T @ gradients / 60 / own_noise.BATCH
+        assert (drawn.T @ drawn / 20_000 - covariance).norm() < 0.05 * covariance.norm()
