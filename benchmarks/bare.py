@@ -22,8 +22,8 @@ from benchmarks import peers
 from benchmarks.worker import Turns, synchronise
 from igo.config.plan import make_plan
 from igo.config.schema import Config
-from igo.ground import allocator
 from igo.train import datasets
+from igo.train.engine import keep_freed_memory
 
 TRIAL_SECONDS = 0.5
 Step = Callable[[], Tensor]
@@ -41,7 +41,7 @@ class Form:
 def train(config: Config, turns: Turns) -> nn.Module:
     device, autocast = peers.device_and_precision(config)
     if device.type == "cpu":
-        allocator.keep_freed_memory()
+        keep_freed_memory()
     plan = make_plan(config)
     images = datasets.open_data(config, device)
     first = [torch.tensor(peers.epoch_batches(plan.n, plan.stages[0].batches, config.seed, 1)[0])]

@@ -21,7 +21,6 @@ from igo.config.schema import Config, EngineConfig
 from igo.method.sampler import BatchSampler
 from igo.method.schedule import Schedule
 from igo.train import engine, loop
-from igo.train.epoch import train_epoch
 from igo.train.state import Progress, Training
 
 SHORT = ("dataset.samples=120", "batch_size=24", "epochs=3", "schedule.stages=3", "noise.batches=2")
@@ -103,7 +102,7 @@ def waits(part: Part, config: Config) -> Result:
         if not part.dry:
             torch.cuda.set_sync_debug_mode("warn")
         try:
-            train_epoch(training, sampler, schedule, Quiet(), lambda: None)
+            loop.train_epoch(training, sampler, schedule, Quiet(), lambda: None)
         finally:
             if not part.dry:
                 torch.cuda.set_sync_debug_mode("default")

@@ -57,7 +57,6 @@ ALONE = {  # a setting, and values just outside of what it may be
     "noise.online": "1.1 -0.1",
     "engine.device": "gpu",
     "engine.precision": "fp8",
-    "engine.batchnorm": "global",
     "engine.micro_batch_size": "0",
     "engine.memory": "0",
     "engine.threads": "0 1025 1.5",

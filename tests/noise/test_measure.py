@@ -24,7 +24,7 @@ from igo.ground.errors import UserError
 from igo.noise import noise
 from igo.noise.measure import draw, measure_noise, per_sample_gradients
 from igo.noise.spread import estimate
-from igo.train import datasets, engine, measure, models, online, optim
+from igo.train import datasets, engine, measure, models, optim
 
 cross_entropy = nn.functional.cross_entropy
 
@@ -168,7 +168,7 @@ def test_online_pieces_are_whole_disjoint_and_within_their_share(
 ) -> None:
     """By the samples of the pieces that ``parts`` cuts from the epoch's first batches."""
     k = -(-n // min(int(min(b_1, n) * growth), n))
-    plan = online.Online.of_epoch(NoiseConfig(2, cap, share), n, k)
+    plan = measure.Online.of_epoch(NoiseConfig(2, cap, share), n, k)
     batches = [(index, index) for index in torch.arange(n).tensor_split(k)]
     pieces = list(plan.parts(batches[: plan.batches]))
     seen = [int(sample) for piece in pieces for sample in piece[0]]

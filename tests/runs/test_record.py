@@ -78,7 +78,6 @@ PINNED = {  # for good: a new setting has a neutral value, which no signature ho
     "dataset=fashion_mnist model.width=8": "e1939e2094",
     "experiment=cifar100 schedule=method3": "70c6679ad5",
     "model=timm model.name=resnet10t dataset=cifar10": "f44ec5abca",
-    "engine.batchnorm=local engine.micro_batch_size=64": "2970786808",
 }
 
 

@@ -1,6 +1,5 @@
 """Memory that a step frees stays with the process: counted by the kernel, in page faults."""
 
-import ctypes
 import json
 import os
 import platform
@@ -8,8 +7,6 @@ import subprocess
 import sys
 
 import pytest
-
-from igo.ground import allocator
 
 STEPS, MEBIBYTES = 10, 64
 PROGRAM = f"""
@@ -38,9 +35,3 @@ def test_a_step_takes_no_new_memory():
     before, after = json.loads(done.stdout)
     assert before > 10 * STEPS  # 32 huge or 16,384 small pages each
     assert after < STEPS
-
-
-def test_what_the_environment_says_stays(monkeypatch):
-    monkeypatch.setenv("MALLOC_MMAP_MAX_", "65536")
-    monkeypatch.setattr(ctypes, "CDLL", lambda _: pytest.fail("asked for the C library"))
-    allocator.keep_freed_memory()

@@ -123,13 +123,6 @@ def test_without_moves_images_are_picked_as_they_are() -> None:
     assert torch.equal(picked, images[[3, 0, 3]].permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize("moves", ["nothing", "all"])
-def test_batches_are_in_channels_last_memory(moves: str) -> None:
-    images, index = some_images(8, 6, 6, 3), torch.arange(8)
-    drawn = some_moves(8, 6, 6, "all") if moves == "all" else Moves(None, None, None)
-    assert gather(images, index, drawn).is_contiguous(memory_format=torch.channels_last)
-
-
 @pytest.mark.parametrize(
     ("augment", "drawn"),
     [

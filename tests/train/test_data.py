@@ -163,19 +163,6 @@ def test_evaluation_covers_each_test_image_once_and_never_augments(n: int, devic
     assert torch.cat([answers for _, answers in batches]).tolist() == labels.tolist()
 
 
-def test_a_training_subset_holds_the_images_of_its_indices(tmp_path: Path) -> None:
-    config = configure("dataset.samples=100")
-    data = open_data(config, CPU)
-    train, test = readers.read("digits", Place(tmp_path))
-    kept = subset(train.labels, 100)
-    images, labels = by_index(data, epoch_batches(100, 4, 0, 1), seed=0)
-    mean, std = config.dataset.mean[0], config.dataset.std[0]
-    wanted = (torch.from_numpy(train.images[kept]).permute(0, 3, 1, 2) / 255 - mean) / std
-    torch.testing.assert_close(images, wanted, rtol=1e-5, atol=1e-5)
-    assert torch.equal(labels, torch.from_numpy(train.labels[kept]))
-    assert sum(len(answers) for _, answers in data.test_batches()) == len(test.labels) == 360
-
-
 @pytest.mark.parametrize(
     ("setting", "value", "actual"),
     [

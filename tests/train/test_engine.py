@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
+from igo.ground import gpus
 from igo.ground.errors import ConfigError
 from igo.ground.seeds import generator
 from igo.train import engine, models, optim
@@ -116,7 +117,7 @@ def test_micro_batches_give_the_whole_batchs_gradient(micro: int, device: str) -
 def test_parts_are_the_fewest_and_nearly_equal(b: int, micro: int) -> None:
     run = Engine(torch.device("cpu"), None, torch.amp.GradScaler("cpu", enabled=False), micro)
     images, labels = torch.arange(b).view(b, 1, 1, 1), torch.arange(b)
-    parts = list(run.parts(images, labels))
+    parts = list(run.parts(images, labels, run.count_parts(b)))
     sizes = [len(answers) for _, answers in parts]
     assert max(sizes) <= micro
     assert micro * (len(sizes) - 1) < b  # one part fewer would not hold them
@@ -135,7 +136,8 @@ def test_the_smallest_part_is_the_one_seen(batch_sizes: list[int], n: int, micro
     seen = []
     for b in batch_sizes:
         for batch in torch.arange(n).split(b):
-            seen += [len(answers) for _, answers in run.parts(batch, batch)]
+            parts = run.parts(batch, batch, run.count_parts(len(batch)))
+            seen += [len(answers) for _, answers in parts]
     sizes = {len(batch) for b in batch_sizes for batch in torch.arange(n).split(b)}
     assert run.smallest_part(sizes) == min(seen)
 
@@ -211,31 +213,6 @@ def test_a_step_whose_fp16_gradient_overflows_is_skipped_and_the_scale_halved(
     assert not torch.equal(next(network.parameters()), before[0])
 
 
-def test_auto_precision_is_bf16_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for flags, taken, wanted in (
-        ({"avx512_bf16": True}, True, torch.bfloat16),
-        ({"amx_bf16": True}, True, torch.bfloat16),
-        ({"avx512_bf16": True}, False, None),  # ONEDNN_MAX_CPU_ISA forbids it
-        ({"avx512_bf16": False, "avx2": True}, True, None),
-        ({}, True, None),
-    ):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
-        monkeypatch.setattr(engine, "_onednn_takes_bf16", lambda taken=taken: taken)
-        assert build(precision="auto").autocast == wanted
-        assert build(precision="auto").note == build(precision="fp32").note == ""
-        assert ("emulated" in build(precision="bf16").note) == (wanted is None)
-
-
-@pytest.mark.parametrize(
-    ("capability", "wanted"), [((7, 5), "fp16"), ((8, 0), "bf16"), ((9, 0), "bf16")]
-)
-def test_auto_precision_is_fp16_on_gpus_before_ampere(
-    capability: tuple[int, int], wanted: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: capability)
-    assert engine._best_precision(torch.device("cuda")) == wanted
-
-
 @pytest.mark.parametrize("device", DEVICES)
 def test_evaluation_leaves_batchnorm_gradients_and_train_mode_alone(device: str) -> None:
     run = build(device)
@@ -264,50 +241,6 @@ def test_evaluation_uses_running_statistics_so_that_batches_do_not_matter(device
         assert accuracy == results[0][1]
 
 
-def test_convolutions_are_prepared_in_channels_last_memory() -> None:
-    for parameter in build().prepare(normed_network()).parameters():
-        if parameter.dim() == 4:
-            assert parameter.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_auto_takes_the_gpu_where_there_is_one(device: str) -> None:
-    assert build("auto").device.type == device
-    assert build("cpu").device.type == "cpu"
-
-
-def test_determinism_is_switched_on_and_off_with_each_run() -> None:
-    """A sweep runs one configuration after the other in one process."""
-    for wanted in (True, False, True):
-        engine.build(EngineConfig(device="cpu", deterministic=wanted))
-        assert torch.are_deterministic_algorithms_enabled() == wanted
-        assert torch.backends.cudnn.deterministic == wanted
-        assert not torch.backends.cudnn.benchmark
-
-
-def test_threads_are_set_where_they_are_given() -> None:
-    engine.build(EngineConfig(device="cpu", threads=2))
-    assert torch.get_num_threads() == 2
-    engine.build(EngineConfig(device="cpu"), image_size=8)
-    assert torch.get_num_threads() == 1  # very small images
-    engine.build(EngineConfig(device="cpu"), image_size=32)
-    assert torch.get_num_threads() == engine.allowed_threads()
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_the_same_seed_gives_the_same_bits(precision: str, device: str) -> None:
-    ends = []
-    for _ in range(2):
-        run = build(device, precision)
-        network = run.prepare(normed_network())
-        optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
-        for _ in range(3):
-            run.step(network, optimizer, samples(32, device))
-        ends.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
-    assert torch.equal(*ends)
-
-
 def strided_on_single_pixels() -> nn.Module:
     return nn.Sequential(
         nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.Flatten(),
@@ -327,3 +260,19 @@ def test_a_model_whose_bf16_gradients_a_cpu_gets_wrong_trains_in_fp32() -> None:
     assert engine.without_bf16(bf16, EngineConfig()).autocast is None
     with pytest.raises(ConfigError, match="strided convolution on single pixels"):
         engine.without_bf16(bf16, EngineConfig(precision="bf16"))
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("fp32", False), ("bf16", True)])
+def test_fp32_is_32_bits_and_no_algorithm_is_tried(precision: str, rounded: bool) -> None:
+    torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = not rounded
+    gpus.configure(precision)
+    assert torch.backends.cudnn.allow_tf32 == rounded
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.benchmark
+
+
+def test_two_processes_on_one_gpu_are_an_error_that_says_so() -> None:
+    gpus.check_apart(["a 1", "a 2", "b 1"], 2)  # another machine's first is another one
+    with pytest.raises(ConfigError, match=r"2 processes on a would share one GPU; .*GPUs \(1\)"):
+        gpus.check_apart(["b 1", "a 1", "a 1"], 1)

@@ -7,15 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import TINY, assert_equal, configure, records, run_folder
-from forked import Death, forge
+from conftest import TINY, assert_equal, configure, records
 from test_report import methods, only, read
 from trained import prepared, timeless, train
 
 from igo.config.schema import Config
-from igo.report import figures, table
-from igo.runs import terminal
-from igo.runs.folder import signature
+from igo.report import figures
 from igo.train.state import Progress, Training
 
 RUN = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
@@ -37,35 +34,6 @@ def test_training_has_the_same_bits(every: int, evaluated: list[int]) -> None:
         if record["epoch"] not in evaluated:
             record.update(dict.fromkeys(TESTED))
     assert timeless(some.records) == wanted
-
-
-def test_every_epoch_is_the_neutral_value() -> None:
-    names = [signature(configure(*RUN, *more)) for more in ((), ("evaluate_every=1",))]
-    assert names[0] == names[1] != signature(configure(*RUN, "evaluate_every=2"))
-
-
-def test_a_line_has_a_dash_for_it() -> None:
-    _, progress = finished(configure(*RUN, "evaluate_every=2", "epochs=2"))
-    first, second = progress.records
-    for record, dashes in ((first, 2), (second, 0)):  # of validation and test
-        assert terminal.epoch_line(record).count("–") == dashes
-
-
-def test_killed_and_continued_it_has_the_same_record(tmp_path: Path) -> None:
-    """And the end of the run, and the table, take the evaluations that there are."""
-    typed = (*TINY, "epochs=5", "evaluate_every=2", "tracking=none")
-    whole, torn = tmp_path / "whole", tmp_path / "torn"
-    ended = forge.run(whole, *typed).good()
-    assert "finished: test accuracy" in ended.stdout
-    forge.run(torn, *typed, death=Death("igo.runs.checkpoint.save", 3, "after"))
-    forge.run(torn, *typed).good()
-    rows = records(run_folder(whole))
-    assert rows == records(run_folder(torn))
-    (row,) = table.read_runs([run_folder(whole)]).to_dicts()
-    accuracies = [record["test/accuracy"] for record in rows if record["test/accuracy"] is not None]
-    assert len(accuracies) == 3
-    assert row["test/accuracy"] == accuracies[-1]
-    assert row["test/accuracy_best"] == max(accuracies)
 
 
 def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:

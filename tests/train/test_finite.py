@@ -2,55 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from conftest import TINY, configure, status
 from forked import forge
 from torch import Tensor, nn
 from trained import prepared, train
 
 from igo.config.plan import make_plan
-from igo.config.schema import OptimizerConfig
 from igo.ground.errors import UserError
 from igo.ground.ranks import Ranks
 from igo.runs import assemble
-from igo.train import engine, optim
 from igo.train.state import Progress
 
 PLAIN = (*TINY, "schedule=constant", "noise.online=0")  # three updates of 32 an epoch
 AT_8 = "the loss is not finite at update 2 in epoch 3 (stage 3, η 0.1, b 32, δ "
-
-
-def network_of() -> nn.Module:
-    torch.manual_seed(0)
-    return nn.Sequential(
-        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(256, 10)
-    )
-
-
-def samples(seed: int) -> tuple[Tensor, Tensor]:
-    draw = torch.Generator().manual_seed(seed)
-    return torch.randn(8, 1, 8, 8, generator=draw), torch.randint(10, (8,), generator=draw)
-
-
-def test_updates_are_those_of_plain_pytorch_to_the_bit() -> None:
-    run = engine.build(engine.EngineConfig(device="cpu", precision="fp32"))
-    network, plain = network_of(), network_of()
-    optimizer = optim.build(OptimizerConfig("shb", 0.9), network.parameters(), 0.1)
-    theirs = torch.optim.SGD(plain.parameters(), lr=0.1, momentum=0.9, fused=True)
-    for seed in range(5):
-        images, labels = samples(seed)
-        totals = run.step(network, optimizer, (images, labels))
-        theirs.zero_grad()
-        loss = F.cross_entropy(plain(images), labels, reduction="sum")
-        (loss / 8).backward()
-        theirs.step()
-        assert torch.equal(totals[0], loss.detach())
-    for name, value in plain.state_dict().items():
-        assert torch.equal(network.state_dict()[name], value), name
 
 
 def spoil(network: nn.Module, number: int) -> list[Tensor]:
@@ -90,9 +59,21 @@ def test_a_gradient_that_is_not_finite_is_noticed_at_the_end_of_its_epoch() -> N
         train(training)
 
 
+def test_updates_that_fp16_skips_are_counted() -> None:
+    """The scale begins so high that each gradient of nine updates overflows."""
+    training = prepared(configure(*PLAIN, "engine.precision=fp16"))
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**60)
+    training = replace(training, engine=replace(training.engine, scaler=scaler))
+    before = [parameter.clone() for parameter in training.network.parameters()]
+    progress = train(training)
+    assert [record["skipped"] for record in progress.records] == [3, 3, 3]
+    assert all(map(torch.equal, training.network.parameters(), before))
+
+
 def bad_on_one_rank() -> str:
     """How a run ends whose eighth batch is NaN on the last rank alone."""
-    with Ranks.of_environment().joined() as ranks:
+    ranks = Ranks.of_environment()
+    with ranks.joined():
         config = configure(*PLAIN)
         training = assemble.prepare(config, make_plan(config), ranks)
         if ranks.rank:

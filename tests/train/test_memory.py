@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Program, configure, records, status
+from conftest import TINY, configure, status
 from forked import forge
 from torch import nn
 from trained import train
@@ -61,28 +61,6 @@ def test_it_is_the_largest_power_of_two_that_fits(gib: float, model: str) -> Non
     assert 2 * size * each > allowed or size == micro_batch.MOST
 
 
-def test_the_published_experiments_go_through_whole() -> None:
-    config = configure("experiment=cifar100", "schedule=method3")
-    network = models.build(config.model, config.dataset)
-    assert micro_batch.size_for(config, network) >= 512
-
-
-def test_a_set_size_is_taken() -> None:
-    config = configure("engine.micro_batch_size=3")
-    assert micro_batch.size_for(config, nn.Identity()) == 3
-
-
-def test_a_run_says_and_records_it(program: Program, tmp_path: Path) -> None:
-    sizes = ("batch_size=48", "tracking=none", "epochs=1", "schedule.stages=1")
-    done = program(*TINY, *sizes, "engine.memory=0.0005").good()
-    size = status(tmp_path)["hardware"]["micro_batch_size"]
-    assert size < 48
-    assert f"in parts of at most {size}" in done.stdout
-    program(*TINY, *sizes, f"engine.micro_batch_size={size}").good()
-    first, second = (records(path.parent) for path in tmp_path.glob("runs/*/metrics.jsonl"))
-    assert first == second
-
-
 class Small(nn.Module):
     """A model whose forward pass fails beyond so many samples."""
 
@@ -126,11 +104,6 @@ def test_out_of_memory_names_the_size_that_fits(error: Exception) -> None:
     with pytest.raises(Outside, match=r"epoch 1 .* set engine.micro_batch_size=250 "):
         trained(300, error)
     assert trained(300, error, "engine.micro_batch_size=250").epoch == 4
-
-
-def test_another_error_is_not_taken_for_it() -> None:
-    with pytest.raises(RuntimeError, match="the roof"):
-        trained(30, RuntimeError("the roof fell in"))
 
 
 # oneDNN's convolutions do not look whether their own small allocations succeed, and some fail with

@@ -168,23 +168,6 @@ def test_steps_follow_the_formula_while_eta_changes(
     assert momentum or all(torch.equal(*pair) for pair in zip(ours, plain, strict=True))
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize(("name", "momentum"), MOMENTA[:3])
-def test_a_skipped_first_step_leaves_no_trace(name: str, momentum: float, device: str) -> None:
-    """Loss scaling begins too high as a rule, so that the first fp16 step is often skipped."""
-    (x,) = parameters = [nn.Parameter(torch.full((3,), 2.0, device=device))]
-    optimizer = optim.build(OptimizerConfig(name, momentum), parameters, 0.5)
-    scaler = torch.amp.GradScaler(device, init_scale=4.0)
-    for slope, scale_after in ((float("inf"), 2.0), (1.0, 2.0)):
-        x.grad = None
-        scaler.scale((slope * x).sum()).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        assert scaler.get_scale() == scale_after
-    share = 1 - momentum if name == "nshb" else 1.0
-    torch.testing.assert_close(x.detach().cpu(), torch.full((3,), 2.0 - 0.5 * share))
-
-
 def of_timm() -> Iterator[str]:
     """Those that train on a CPU with first derivatives alone; kron compiles, which takes long."""
     for name in timm.optim.list_optimizers():

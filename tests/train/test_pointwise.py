@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from igo.config.schema import DatasetConfig, EngineConfig, ModelConfig, OptimizerConfig
 from igo.ground.seeds import generator
-from igo.train import engine, models, optim, pointwise
+from igo.train import engine, models, optim
 from igo.train.engine import Engine
 
 KERNELS = {
@@ -46,7 +46,7 @@ def test_ordinary_models_are_left_as_they_are(model: ModelConfig) -> None:
     with torch.device("meta"):
         network = models.build(model, DatasetConfig("made", 10, 3, 32, 100, [0.5] * 3, [0.5] * 3))
     before = repr(network)
-    pointwise.unstrided(network)
+    models.unstrided(network)
     assert repr(network) == before
     assert not any(module._forward_pre_hooks for module in network.modules())
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import trained
-from conftest import TINY, Program, configure, records, run_folder, status
+from conftest import TINY, configure, records, run_folder, status
 from test_own_data import write_npz
 
 from igo.ground.cores import allowed_cores, without_omp_dynamic
@@ -62,15 +62,6 @@ def test_a_quota_counts_in_whole_cores_wherever_it_is_set(
     assert allowed_cores(root, cgroup) == 1, "of the affinity"
 
 
-def test_a_quota_of_cgroups_of_version_1(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    root, cgroup = tmp_path / "cgroup", tmp_path / "own"
-    cgroup.write_text("5:memory:/m\n4:cpu,cpuacct:/job\n0::/\n")
-    group(root / "cpu" / "job", cpu__cfs_quota_us="200000", cpu__cfs_period_us="100000")
-    group(root / "cpu", cpu__cfs_quota_us="-1", cpu__cfs_period_us="100000")
-    assert allowed_cores(root, cgroup) == 2
-
-
 def test_the_trial_leaves_no_trace() -> None:
     """ResNet-8 has BatchNorm; the gradients are another batch's."""
     run = prepared("engine.precision=fp32")
@@ -106,33 +97,6 @@ def test_the_faster_number_is_taken_and_named(
     assert line.startswith(f"threads: {chosen} of 2")
     assert f"{single:,.0f} images/s" in line
     assert f"{shared:,.0f}" in line
-
-
-@pytest.mark.usefixtures("two_allowed")
-def test_nothing_is_timed_without_a_choice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "images_per_second", None)
-    images = own_images(tmp_path)
-    for typed, wanted in {
-        ("engine.threads=1",): 1, ("engine.threads=2",): 2, ("engine.threads=null",): 2,
-    }.items():  # fmt: skip
-        progress = Progress(threads=3)  # a typed number is stronger than the run's own
-        threads.settle(prepared(*images, *typed), progress, pytest.fail)
-        assert torch.get_num_threads() == progress.threads == wanted
-    progress = Progress()
-    threads.settle(prepared(), progress, pytest.fail)  # digits, 8×8
-    assert progress.threads == 1
-    monkeypatch.setattr(engine, "allowed_threads", lambda: 1)
-    progress = Progress()
-    threads.settle(prepared(*images), progress, pytest.fail)
-    assert progress.threads == 1
-
-
-def test_a_launcher_bounds_the_threads_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "ALL_THREADS", 8)
-    monkeypatch.setattr(engine, "allowed_cores", lambda: 6)
-    for text, wanted in {"": 6, "4": 4, "16": 6, "3,2": 3, "x": 6, "0": 1}.items():
-        monkeypatch.setenv("OMP_NUM_THREADS", text)
-        assert engine.allowed_threads() == wanted, text
 
 
 class Cut(BaseException):
@@ -186,14 +150,3 @@ def test_omp_dynamic_is_taken_out_with_a_warning(
         without_omp_dynamic()
         assert os.environ["OMP_DYNAMIC"] == harmless
     assert not capsys.readouterr().err
-
-
-@pytest.mark.slow
-def test_a_run_with_omp_dynamic_ends(interpreter: Program, tmp_path: Path) -> None:
-    """On a busy machine it spun for ever in a backward pass of two threads, of the trial too."""
-    ended = interpreter(
-        *TINY, *own_images(tmp_path, side=28), "epochs=1",
-        OMP_DYNAMIC="true", OMP_NUM_THREADS="2",
-    ).good()  # fmt: skip
-    assert ended.stderr.splitlines()[0].startswith("warning: OMP_DYNAMIC=true is ignored")
-    assert "finished: test accuracy" in ended.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,20 +12,17 @@ import torch
 from conftest import TINY, configure, records, run_folder
 from forked import forge
 from torch import Tensor
-from wandb_server import history
 
-from igo.config.plan import make_plan
-from igo.config.schema import DatasetConfig, training_samples
+from igo.config.schema import DatasetConfig
 from igo.ground.errors import ConfigError
 from igo.runs import assemble
 from igo.train.datasets import Data, open_data, shares
 
 CPU = torch.device("cpu")
-# Runs are compared in float64: see in_double.
 VALIDATED = (*TINY, "dataset.validation=0.25", "tracking=none", "engine.precision=fp32")
 
 
-@pytest.mark.parametrize("draw", range(50))
+@pytest.mark.parametrize("draw", range(25))
 def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
     random = np.random.default_rng(draw)
     counts = random.integers(2, 60, size=random.integers(2, 7)).tolist()
@@ -47,18 +43,6 @@ def test_held_out_images_are_a_fixed_stratified_share(draw: int) -> None:
 
 def facts(samples: int, validation: float) -> DatasetConfig:
     return DatasetConfig("made", 10, 1, 8, samples, [0.0], [1.0], validation=validation)
-
-
-def test_each_draw_is_another_stratified_part() -> None:
-    """Two draws of 400 of 1,000 share about 400²/1000 = 160; each class gives the same share."""
-    labels = np.repeat(np.arange(10), 100)
-    parts = [shares(labels, facts(600, 200 / 600), draw) for draw in range(20)]
-    for used, held in parts:
-        assert len(used) == 400
-        assert not {*used} & {*held}
-        assert np.ptp(np.bincount(labels[used])) <= 2
-    common = [len({*a[0]} & {*b[0]}) for i, a in enumerate(parts) for b in parts[:i]]
-    assert 130 < min(common) <= max(common) < 190
 
 
 def test_redrawn_each_seed_trains_on_images_of_its_own(tmp_path: Path) -> None:
@@ -88,19 +72,6 @@ def test_training_and_validation_images_share_none_and_are_all(tmp_path: Path) -
     assert list(whole.validation_batches()) == []
 
 
-def test_everything_that_counts_samples_counts_those_that_are_trained_on() -> None:
-    config = configure("dataset.samples=400", "dataset.validation=0.1", "split=0", "p=1")
-    assert training_samples(config) == 360
-    plan = make_plan(config)
-    assert plan.n == 360
-    assert plan.stages[0].updates == 360 / 16 // 1 + 1
-    assert max(stage.b_m for stage in plan.stages) <= 360
-    with pytest.raises(ConfigError, match=r"batch_size=361.*360 training samples"):
-        configure("dataset.samples=400", "dataset.validation=0.1", "batch_size=361")
-    with pytest.raises(ConfigError, match=r"noise.batches=361.*360"):
-        configure("dataset.samples=400", "dataset.validation=0.1", "noise.batches=361")
-
-
 REFUSED = {
     "-0.1": r"in \[0, 1\)",
     "0.001": "leaves 0",
@@ -119,7 +90,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Where a run with validation is, and what it said; no test changes it."""
     place = tmp_path_factory.mktemp("validated")
     typed = (*VALIDATED, f"runs_dir={place / 'runs'}")
-    return place, forge.run(place, *typed, function="in_double.main").good().stdout
+    return place, forge.run(place, *typed).good().stdout
 
 
 def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path, str]) -> None:
@@ -138,33 +109,3 @@ def test_the_record_has_validation_as_the_network_gives_it(finished: tuple[Path,
     right = (logits.argmax(1) == labels).sum().item()
     assert rows[-1]["validation/accuracy"] * 24 == pytest.approx(right, rel=1e-6)
     assert f"validation accuracy {rows[-1]['validation/accuracy']:.2%}" in output
-
-
-def test_the_table_shows_validation(finished: tuple[Path, str], tmp_path: Path) -> None:
-    from igo.report import table
-
-    place, _ = finished
-    row = table.read_run(run_folder(place))
-    last = records(run_folder(place))[-1]
-    assert row["validation/accuracy"] == last["validation/accuracy"]
-    assert row["validation/loss"] == last["validation/loss"]
-    table.write(table.read_runs([run_folder(place)]), tmp_path)
-    (summary,) = csv.DictReader((tmp_path / "summary.csv").read_text().splitlines())
-    assert float(summary["validation/accuracy_mean"]) == last["validation/accuracy"]
-
-
-def test_rows_in_wandb_have_validation(tmp_path: Path) -> None:
-    settings = ("dataset.validation=0.25", "epochs=2", "tracking.mode=offline")
-    forge.run(tmp_path, *TINY, *settings).good()
-    (folder,) = (tmp_path / "runs" / "wandb").glob("offline-run-*")
-    wanted = [row["validation/accuracy"] for row in records(run_folder(tmp_path))]
-    assert [row["validation/accuracy"] for row in history(folder)] == wanted
-
-
-def test_ranks_validate_their_shares(finished: tuple[Path, str], tmp_path: Path) -> None:
-    place, _ = finished
-    typed = (*VALIDATED, f"runs_dir={tmp_path / 'runs'}")
-    assert forge.run(tmp_path, *typed, function="in_double.main", ranks=2).returncode == 0
-    close = rounding.bound(10, 24)  # a sum over images in float32
-    for two, alone in zip(records(run_folder(tmp_path)), records(run_folder(place)), strict=True):
-        assert two["validation/loss"] == pytest.approx(alone["validation/loss"], rel=close)

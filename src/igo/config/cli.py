@@ -27,7 +27,7 @@ from igo.config.help import group_names, help_text, options, options_with, setti
 from igo.config.load import explain
 from igo.ground.cores import without_omp_dynamic
 from igo.ground.errors import ConfigError, UserError, first_line
-from igo.ground.ranks import Ranks, have_met
+from igo.ground.ranks import Ranks
 
 EXIT_USER_ERROR = 2
 # Hydra's flags that are of use here. argparse would also take --p=0.5, as --package=0.5.
@@ -52,7 +52,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
         return _explain_program(config, asked[0].partition("=")[2])
     sys.argv[1:] = _flags_first(sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach the lines below
-    raised: list[Exception] = []  # by the program; the other ranks know of it
+    raised: list[Exception] = []  # by the program
 
     @hydra.main(version_base="1.3", config_path=str(config.parent), config_name=config.stem)
     def main(composed: DictConfig) -> object:
@@ -65,8 +65,7 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
             allowed = f"a sweep is many runs; add -m, or type: make sweep SWEEP={sweep}"
             fail(str(ConfigError("sweep", sweep, allowed)))
         try:
-            with Ranks.of_environment().refusing_on_error():
-                return program(composed, [line.split("=")[0].lstrip("+~") for line in overrides])
+            return program(composed, [line.split("=")[0].lstrip("+~") for line in overrides])
         except UserError as error:
             if not is_single:
                 raise
@@ -87,15 +86,15 @@ def hydra_program(program: Callable[[DictConfig, list[str]], object], config: Pa
     except UserError as error:
         fail(str(error))
     except MissingConfigException as error:
-        fail(_missing_config(error), composing=error not in raised)
+        fail(_missing_config(error))
     except OSError as error:
         _fail_if_disk(error)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        fail(_composition_error(error, config), composing=error not in raised)
+        fail(_composition_error(error, config))
     except ValueError as error:  # Hydra's own, as for dataset=null
         if error in raised:
             raise
-        fail(first_line(error), composing=True)
+        fail(first_line(error))
 
 
 def _write_anywhere() -> None:
@@ -173,23 +172,16 @@ def _end_quietly() -> NoReturn:
     raise SystemExit(128 + signal.SIGPIPE)
 
 
-def fail(message: str, composing: bool = False) -> NoReturn:
-    """End the program with one readable line, which the first rank alone prints.
-
-    Args:
-        message: the line.
-        composing: the configuration could not be composed, perhaps on this rank alone. The others
-            may be waiting for it to begin a run, so they are told.
-    """
+def fail(message: str) -> NoReturn:
+    """End the program with one readable line, of the first rank that fails."""
     try:
         sys.stdout.flush()
     except OSError:  # a full disk: Python would try again at the exit, and print its own error
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     ranks = Ranks.of_environment()
-    if composing or not have_met():
-        message = ranks.refused(message)
-    if ranks.first:
-        print(f"error: {message}", file=sys.stderr)
+    ranks.let_first_speak()
+    where = "" if ranks.first else f"in process {ranks.rank}: "
+    print(f"error: {where}{message}", file=sys.stderr)
     raise SystemExit(EXIT_USER_ERROR)
 
 

@@ -25,6 +25,7 @@ ANY = object()
 GONE: dict[str, object] = {
     "dataset.test_samples": ANY,
     "engine.background": ANY,
+    "engine.batchnorm": "synced",
     "engine.graphs": ANY,
     "engine.non_finite": "stop",
     "optimizer.constant_half_life": False,

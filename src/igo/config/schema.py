@@ -216,7 +216,6 @@ class EngineConfig:
         int | str | None, (lambda n: 1 <= n <= 1024, "it must be auto, or in [1, 1,024]")
     ] = "auto"
     deterministic: bool = True
-    batchnorm: Annotated[str, ("synced", "local")] = "synced"
     compile: bool = False
 
 

@@ -19,8 +19,6 @@ from igo.ground.ranks import Ranks
 # Two hundred batch sizes would fill PyTorch's 10,000; a stage of a ResNet18 needs 300.
 PLANS = "1000"
 DRIVER = Path("/proc/driver/nvidia/version")
-
-
 NOT_IN_JOB = (
     "this SLURM job has no GPU: the run trains on the CPU. Ask for one (sbatch"
     " --gpus-per-node=1, or hydra.launcher.gpus_per_node=1), or type engine=cpu"
@@ -31,7 +29,7 @@ def wanted(device: str, ranks: Ranks) -> bool:
     """Whether a run computes on GPUs; ``device`` is engine.device: auto, cpu or cuda."""
     if device == "cpu":
         return False
-    has_gpu = [word == "True" for word in ranks.gather("GPU", str(torch.cuda.is_available()))]
+    has_gpu = ranks.gather(torch.cuda.is_available())
     if any(has_gpu) and not all(has_gpu):
         with_gpu, without = has_gpu.index(True), has_gpu.index(False)
         allowed = (
@@ -62,7 +60,7 @@ def take_own(ranks: Ranks) -> None:
     count = torch.cuda.device_count()
     torch.cuda.set_device(ranks.local_rank % count)  # srun may show each process only its GPU
     identity = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
-    check_apart(ranks.gather("gpu", f"{socket.gethostname()} {identity}"), count)
+    check_apart(ranks.gather(f"{socket.gethostname()} {identity}"), count)
 
 
 def check_apart(gpus: Sequence[str], count: int) -> None:

@@ -14,33 +14,38 @@ from igo.config.plan import make_plan
 from igo.config.schema import Config, place_of
 from igo.data.identity import Identity, identify
 from igo.ground import seeds
-from igo.ground.errors import UserError, first_line
+from igo.ground.errors import ConfigError, UserError, first_line
 from igo.ground.ranks import ALONE, Ranks
+from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import checkpoint, manifest
 from igo.runs.folder import RunFolder, read_status
 from igo.train import datasets, engine, measure, micro_batch, models, optim
-from igo.train.online import Online
+from igo.train.measure import Online
 from igo.train.state import Progress, Training
 
 
 def prepare(config: Config, plan: Plan, ranks: Ranks = ALONE) -> Training:
     """Read the data, build model and optimizer, and check that they fit."""
+    sizes = [*plan.batch_sizes, measure.size_at_start(config)]
+    if min(sizes) < ranks.size:
+        allowed = (
+            f"the smallest batch, or batch to measure C², has {counted(min(sizes), 'sample')},"
+            f" fewer than the {ranks.size} processes; take larger batches or fewer processes"
+        )
+        raise ConfigError("batch_size", config.batch_size, allowed)
+    online = (Online.of_epoch(config.noise, plan.n, s.batches, ranks.size) for s in plan.stages)
+    sizes += [pieces.size for pieces in online if pieces.pieces]
     built = engine.build(config.engine, config.dataset.image_size, ranks)
     images = datasets.open_data(config, built.device)
     torch.manual_seed(seeds.derive_seed(config.seed, "initialisation"))
     network = models.build(config.model, config.dataset)
     built = replace(built, micro_batch_size=micro_batch.size_for(config, network))
-    measured = [Online.of_epoch(config.noise, plan.n, stage.batches).size for stage in plan.stages]
-    sizes = [*plan.batch_sizes, *measured, measure.size_at_start(config)]
     smallest = built.smallest_part(sizes)
-    if config.engine.batchnorm == "local":
-        smallest = max(smallest // ranks.size, 1)
     if models.check_fits(network, config.model.name, config.dataset, smallest):
         built = engine.without_bf16(built, config.engine)
-    if ranks.size > 1:  # machines may draw different parameters
-        network.load_state_dict(ranks.broadcast(network.state_dict()))
     network = built.prepare(network)
+    built, network = engine.distributed(built, network, of_timm=config.model.timm)
     optimizer = optim.build(config.optimizer, network.parameters(), config.learning_rate)
     return Training(config, plan, images, network, optimizer, built, _identity(config, ranks))
 

@@ -17,7 +17,6 @@ from igo.config.schema import NO_EFFECT, Config, shared_settings, value_of
 from igo.ground.errors import ConfigError, UserError
 from igo.ground.files import check_can_be_made
 from igo.ground.ranks import Ranks
-from igo.ground.words import counted
 from igo.method.plan import Plan
 from igo.runs import loggers, manifest
 from igo.runs.folder import RunFolder, check_unchanged, read_records, read_status
@@ -77,16 +76,15 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     Raises:
         Stopped: a signal stopped the run; the same command continues it.
     """
-    this_rank = Ranks.of_environment()
-    terminal = terminal or Terminal(quiet=not this_rank.first)
+    ranks = Ranks.of_environment()
+    terminal = terminal or Terminal(quiet=not ranks.first)
     plan = make_plan(config)
     folder = RunFolder(config)
     outcome = "finished"
     try:
-        with this_rank.joined() as ranks:
+        with ranks.joined():
             if ranks.size > 1:
-                ranks.agree(_shared_facts(config, plan))
-                _check_shares(config, plan, ranks)
+                _agree(config, plan, ranks)
             if config.dry_run:
                 check_can_be_made(folder.path)
                 terminal.say(f"run {folder.path}")
@@ -120,27 +118,24 @@ def run(config: Config, terminal: Terminal | None = None) -> Path:
     return folder.path
 
 
-def _shared_facts(config: Config, plan: Plan) -> dict[str, object]:
-    """What must be the same in all processes of a run; the keys are its names in an error."""
+def _agree(config: Config, plan: Plan, ranks: Ranks) -> None:
+    """Check that all processes of a run have the same settings, plan, code and versions."""
     versions = {f"the version of {name}": version(name) for name in ("torch", "numpy")}
-    return {
+    here = {
         **shared_settings(config),
         "the plan": manifest.plan_digest(plan),
         "the code of igo": manifest.code(),
         **versions,
     }
-
-
-def _check_shares(config: Config, plan: Plan, ranks: Ranks) -> None:
-    """Raise a ConfigError if a batch has fewer samples than there are ranks."""
-    smallest = plan.smallest_from(1)
-    if smallest < ranks.size:
-        raise ConfigError(
-            "batch_size",
-            config.batch_size,
-            f"the smallest batch has {counted(smallest, 'sample')}, fewer than the {ranks.size}"
-            f" ranks; take larger batches, or at most {counted(smallest, 'rank')}",
-        )
+    first, *others = ranks.gather(here)
+    for rank, other in enumerate(others, 1):
+        for name, value in first.items():
+            if other[name] != value:
+                raise UserError(
+                    f"{name} differs among the processes of this run: {value} in the first,"
+                    f" {other[name]} in process {rank}. Start all with the same command, code and"
+                    " versions"
+                )
 
 
 def _has_finished(folder: RunFolder) -> bool:
@@ -182,6 +177,8 @@ def _recording(
         terminal.warn(training.engine.note)
     terminal.show_plan(config, plan, folder.path / "plan.csv")
     parts = training.engine.micro_batch_size
+    if ranks.size > 1 and training.engine.device.type == "cpu":
+        terminal.say("on CPUs BatchNorm has the statistics of each process's share of a batch")
     if parts < max(stage.b_m for stage in plan.stages):
         terminal.say(f"larger batches go through the model in parts of at most {parts}")
     recording = recorded.record if ranks.first else recorded.follow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -43,7 +42,6 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
     All ranks stop at the same update, whichever rank got the signal.
     """
     arrived: list[int] = []
-    updates = itertools.count()
 
     def note(number: int, _frame: object) -> None:
         arrived.append(number)
@@ -51,8 +49,6 @@ def signals(ranks: Ranks = ALONE) -> Iterator[Callable[[], None]]:
             raise Stopped(number)
 
     def check_stop() -> None:
-        if next(updates) % ranks.pace:
-            return
         number = ranks.largest(arrived[0] if arrived else 0)
         if number:
             raise Stopped(number)

@@ -195,6 +195,7 @@ def execute(job: Job) -> None:
 
 
 def _end(error: UserError) -> NoReturn:
-    if Ranks.of_environment().first:
-        print(f"error: {error}", file=sys.stderr)
+    ranks = Ranks.of_environment()
+    where = "" if ranks.first else f"in process {ranks.rank}: "
+    print(f"error: {where}{error}", file=sys.stderr)
     raise SystemExit(2)

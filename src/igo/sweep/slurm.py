@@ -155,13 +155,19 @@ class Work:
     threads: int
 
     def __call__(self) -> None:
-        """Train every run; a run that fails stops no other, but the job then ends with 1."""
+        """Train every run; a run that fails stops no other, but the job then ends with 1.
+
+        With several processes it ends the job: the others may be waiting in that run.
+        """
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
+        failed = False
         for job in self.jobs:
             if not isinstance(job.config.engine.threads, int):  # the job's cores are its own
                 job.config.engine.threads = self.threads
-        finished = [_finishes(job) for job in self.jobs]
-        if not all(finished):
+            failed = not _finishes(job) or failed
+            if failed and Ranks.of_environment().size > 1:
+                break
+        if failed:
             raise SystemExit(1)
 
     def checkpoint(self) -> DelayedSubmission:

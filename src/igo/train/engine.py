@@ -1,29 +1,39 @@
-"""How one step is computed: device, precision, micro-batches. The loop does not know of these."""
+"""How one step is computed: device, precision, parts of a batch, several processes.
+
+The loop does not know of these.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
 from igo.config.schema import EngineConfig
-from igo.ground import allocator, gpus
+from igo.ground import gpus
 from igo.ground.cores import allowed_cores
 from igo.ground.errors import ConfigError
 from igo.ground.ranks import ALONE, Ranks
-from igo.train import batchnorm, micro_batch, pointwise
+from igo.method import batches
+from igo.train import micro_batch, models
 
 ALL_THREADS = torch.get_num_threads()  # before any run changes it
 SHARED_FROM = 16  # pixels a side; with smaller images threads mostly wait
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of <malloc.h>
+USERS_MALLOC = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_",
+                "GLIBC_TUNABLES")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,17 +51,15 @@ class Engine:
     micro_batch_size: int
     note: str = ""  # for the user, about the chosen device or precision
     ranks: Ranks = ALONE
-    batchnorm: str = "synced"
+    parallel: DistributedDataParallel | None = None  # the model, with several ranks
     compiled: Callable[[nn.Module, Tensor], Tensor] | None = None  # calls the model in training
 
     def prepare(self, network: nn.Module) -> nn.Module:
-        """Move a model to the device, in channels_last memory, and sync BatchNorm over ranks."""
+        """Move a model to the device, in channels_last memory."""
         moved: Any = network.to(self.device)
         moved = moved.to(memory_format=torch.channels_last)
         if self.device.type == "cpu":
-            pointwise.unstrided(moved)
-        if self.batchnorm == "synced":
-            moved = batchnorm.synced(moved, self.ranks)
+            models.unstrided(moved)
         return cast(nn.Module, moved)
 
     def precision(self) -> AbstractContextManager[object]:
@@ -61,28 +69,34 @@ class Engine:
         return torch.autocast(self.device.type, self.autocast)
 
     def backward(
-        self, network: nn.Module, images: Tensor, labels: Tensor, span: range | None = None
+        self, network: nn.Module, images: Tensor, labels: Tensor, size: int | None = None
     ) -> Tensor:
         """Set .grad to the gradient of the batch's mean loss (times the scaler's scale).
 
+        DistributedDataParallel averages gradients over R ranks. So each rank's mean loss has the
+        weight own samples · R / size, as ``Update.weight`` says; this is its sum of losses over
+        size / R. Ranks exchange gradients in the last part alone.
+
         Args:
             network: the model.
-            images: this rank's share of the batch.
+            images: this rank's share of the batch, at least one.
             labels: of these images.
-            span: samples of the whole batch, of which these are a rank's; None with one rank.
+            size: samples of the whole batch; None with one rank.
 
         Returns:
             (2,) float32 on the device: the sum of this rank's losses, and its correct answers.
         """
         for parameter in network.parameters():
             parameter.grad = None
-        b = len(labels) if span is None else len(span)
+        size = size or len(labels)
+        count = self.count_parts(size)
         totals = torch.zeros(2, device=self.device)
-        for part, answers in self.parts(images, labels, span):
-            loss, correct = self._forward(network, part, answers)
-            self.scaler.scale(loss / b).backward()
+        for number, (part, answers) in enumerate(self.parts(images, labels, count), start=1):
+            alone = self.parallel is None or number == count
+            with nullcontext() if alone else self.parallel.no_sync():  # type: ignore[union-attr]
+                loss, correct = self._forward(network, part, answers)
+                self.scaler.scale(loss / (size / self.ranks.size)).backward()
             totals += torch.stack((loss.detach(), correct))
-        self.ranks.sum_gradients(network.parameters())
         return totals
 
     def step(
@@ -90,36 +104,31 @@ class Engine:
         network: nn.Module,
         optimizer: torch.optim.Optimizer,
         batch: tuple[Tensor, Tensor],
-        span: range | None = None,
+        size: int | None = None,
     ) -> Tensor:
         """Make one update on one batch; return what ``backward`` returns.
 
         The host does not wait. In fp16 the scaler makes no update if the gradient overflows.
         """
-        totals = self.backward(network, *batch, span)
+        totals = self.backward(network, *batch, size)
         self.scaler.step(optimizer)
         self.scaler.update()
         return totals
 
-    def parts(
-        self, images: Tensor, labels: Tensor, span: range | None = None
-    ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Split a batch into the fewest nearly equal parts of at most micro_batch_size.
+    def count_parts(self, size: int) -> int:
+        """The parts of a batch: the fewest of micro_batch_size, of each rank at least a sample."""
+        return min(math.ceil(size / self.micro_batch_size), size // self.ranks.size)
 
-        The whole batch, of ``span``, is split, and this rank's share of each part is yielded. So
-        the parts are the same for any number of ranks.
-        """
-        ranks = ALONE if span is None else self.ranks
-        span = span or range(len(labels))
-        count = math.ceil(len(span) / self.micro_batch_size)
-        least, more = divmod(len(span), count or 1)
-        ends = [ranks.count(span.start + i * least + min(i, more)) for i in range(count + 1)]
-        for start, end in pairwise(end - ends[0] for end in ends):
+    def parts(self, images: Tensor, labels: Tensor, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Split a rank's share of a batch into nearly equal parts."""
+        for index in range(count):
+            start, end = batches.bounds(len(labels), count, index)
             yield images[start:end], labels[start:end]
 
     def smallest_part(self, batch_sizes: Iterable[int]) -> int:
-        """The fewest samples that the model sees at once in batches of these sizes."""
-        return min(size // math.ceil(size / self.micro_batch_size) for size in batch_sizes)
+        """The fewest samples that BatchNorm sees at once in batches of these sizes."""
+        apart = self.ranks.size if self.device.type == "cpu" else 1
+        return min(size // apart // self.count_parts(size) for size in batch_sizes)
 
     @torch.no_grad()
     def evaluate(
@@ -129,7 +138,8 @@ class Engine:
         network.eval()
         totals, samples = torch.zeros(2, device=self.device), 0
         for images, labels in stream:
-            for part, answers in self.parts(images, labels):
+            count = math.ceil(len(labels) / self.micro_batch_size)
+            for part, answers in self.parts(images, labels, count):
                 totals += torch.stack(self._forward(network, part, answers))
             samples += len(labels)
         network.train()
@@ -138,14 +148,13 @@ class Engine:
         return loss / samples, correct / samples
 
     def _forward(self, network: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        if not len(labels) and not batchnorm.is_synced(network):  # some layers take no empty batch
-            nothing = torch.zeros((), device=self.device)
-            return nothing.requires_grad_(), nothing.detach()
+        trains = torch.is_grad_enabled()
+        model = self.parallel if self.parallel is not None and trains else network
         with self.precision():
-            if self.compiled is not None and torch.is_grad_enabled():
-                logits = self.compiled(network, images)
+            if self.compiled is not None and trains:
+                logits = self.compiled(model, images)
             else:
-                logits = network(images)
+                logits = model(images)
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, reduction="sum")
         return loss, (logits.argmax(dim=1) == labels).sum(dtype=torch.float32)
@@ -163,7 +172,7 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     on_gpu = gpus.wanted(config.device, ranks)
     device = torch.device("cuda" if on_gpu else "cpu")
     if not on_gpu:
-        allocator.keep_freed_memory()
+        keep_freed_memory()
     elif ranks.size > 1:
         gpus.take_own(ranks)
     small = image_size is not None and image_size < SHARED_FROM
@@ -188,9 +197,54 @@ def build(config: EngineConfig, image_size: int | None = None, ranks: Ranks = AL
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     size = config.micro_batch_size or micro_batch.MOST  # null: later from micro_batch.size_for
     return Engine(
-        device, autocast, scaler, size, note, ranks, batchnorm=config.batchnorm,
+        device, autocast, scaler, size, note, ranks,
         compiled=torch.compile(_call, dynamic=True) if config.compile else None,
     )  # fmt: skip
+
+
+def distributed(engine: Engine, network: nn.Module, *, of_timm: bool) -> tuple[Engine, nn.Module]:
+    """The engine and the prepared model for several ranks; all get rank 0's parameters.
+
+    On GPUs BatchNorm becomes SyncBatchNorm. On CPUs, for which PyTorch has none, each rank's
+    BatchNorm sees its own share of a batch.
+    """
+    if engine.ranks.size == 1:
+        return engine, network
+    if engine.device.type == "cuda":
+        convert: Any = nn.SyncBatchNorm.convert_sync_batchnorm
+        if of_timm:  # its layers hold their activation
+            import timm.layers
+
+            convert = cast(Any, timm.layers).convert_sync_batchnorm
+        network = convert(network)
+    with warnings.catch_warnings():  # PyTorch 2.13 has another name for it, others have not
+        warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")
+        parallel = DistributedDataParallel(network, broadcast_buffers=False)
+    return replace(engine, parallel=parallel), network
+
+
+def average_statistics(network: nn.Module, ranks: Ranks) -> None:
+    """Give all ranks the mean of their running statistics of BatchNorm."""
+    if ranks.size > 1:
+        for module in network.modules():
+            if isinstance(module, _BatchNorm):
+                for running in (module.running_mean, module.running_var):
+                    if running is not None:
+                        ranks.sum_(running).div_(ranks.size)
+
+
+def keep_freed_memory() -> None:
+    """Keep memory that a step frees, for the next one (glibc, unless the user's settings differ).
+
+    By default glibc returns freed blocks of 32 MiB and more to the kernel, and free memory at the
+    heap's end too. Each step then needs new, zeroed pages, see docs/performance.md.
+    """
+    if any(name in os.environ for name in USERS_MALLOC):
+        return
+    mallopt = getattr(ctypes.CDLL(None) if os.name == "posix" else None, "mallopt", None)
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)  # take large blocks from the heap too
+        mallopt(M_TRIM_THRESHOLD, -1)  # never shrink the heap
 
 
 def allowed_threads() -> int:
@@ -240,7 +294,7 @@ def hardware(engine: Engine) -> dict[str, str | int]:
     facts["micro_batch_size"] = engine.micro_batch_size
     facts["ranks"] = engine.ranks.size
     if engine.ranks.size > 1:
-        facts["batchnorm"] = engine.batchnorm
+        facts["batchnorm"] = "synced" if engine.device.type == "cuda" else "local"
     return facts
 
 

@@ -1,14 +1,22 @@
-"""C² from the gradients of mini-batches, computed as in training."""
+"""C² from gradients that are computed as in training: at its start, and before each epoch.
+
+Before an epoch's first update all samples have been seen equally often. So disjoint pieces of its
+first batches are exchangeable, and the ordinary estimator is unbiased for C² over all n samples.
+Later in the epoch it would measure the samples to come. Their gradients are larger than those of
+samples just trained on (docs/noise.md).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from igo.config.schema import Config, training_samples
+from igo.config.schema import Config, NoiseConfig, training_samples
+from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import derive_seed
 from igo.method import batches as equal
 from igo.noise.measure import draw, untouched
@@ -18,7 +26,10 @@ from igo.train.datasets import Data
 from igo.train.engine import Engine
 from igo.train.on_device import Batch
 
-Part = tuple[Tensor, Tensor, range]  # a rank's images and labels; the part's range in the batch
+LEAST_PIECES = 8  # of an epoch, for an interval
+LEAST_SIZE = 8  # samples of a piece: under BatchNorm, smaller pieces have a very different C²
+
+Part = tuple[Tensor, Tensor, int]  # a rank's images and labels; samples of the part over all ranks
 
 
 def size_at_start(config: Config) -> int:
@@ -42,21 +53,73 @@ def mini_batch(
 ) -> Noise:
     """C² from mini-batch gradients as in training, with augmentation and BatchNorm."""
     drawn = draw("disjoint", n=data.n, batch_size=batch_size, batches=batches, seed=seed)
+    ranks = engine.ranks
     stream = data.train_batches(
-        engine.ranks.share(drawn), derive_seed(seed, "augmentation"), engine.micro_batch_size
+        [index[ranks.rank :: ranks.size] for index in drawn],
+        derive_seed(seed, "augmentation"),
+        engine.micro_batch_size,
     )
-    parts = ((*batch, range(batch_size)) for batch in stream)
-    dropout = derive_seed(seed, "dropout", *engine.ranks.seed_suffix)
-    return spread_of(engine, network, parts, dropout).noise(
+    parts = ((*batch, batch_size) for batch in stream)
+    dropout = derive_seed(seed, "dropout", *ranks.seed_suffix)
+    return _spread_of(engine, network, parts, dropout).noise(
         batch_size=batch_size, n=data.n, sampling="disjoint"
     )
 
 
-def spread_of(
-    engine: Engine,
-    network: nn.Module,
-    parts: Iterable[Part],
-    seed: int | None = None,
+@dataclass(frozen=True)
+class Online:
+    """The measurement of an epoch: ``pieces`` of ``size`` samples of its first ``batches``."""
+
+    size: int
+    pieces: int
+    batches: int
+
+    @staticmethod
+    def of_epoch(config: NoiseConfig, n: int, k: int, ranks: int = 1) -> Online:
+        """Plan the pieces of an epoch of k equal batches of n samples.
+
+        Each piece costs a forward and a backward pass. The budget is the share ``noise.online`` of
+        the epoch's samples. It gives LEAST_PIECES of the largest size that fits, at most a batch;
+        if they are whole batches, it may give more. A small data set exceeds the budget, as it has
+        LEAST_PIECES of LEAST_SIZE too. Each rank has a sample of each piece.
+        """
+        b = equal.sizes(n, k)[1]
+        budget = config.online * n
+        if budget == 0 or n < 2:
+            return Online(1, 0, 0)
+        size = min(b, config.batch_size or b, max(int(budget / LEAST_PIECES), LEAST_SIZE))
+        if k * (b // size) < LEAST_PIECES:  # take smaller pieces, several of each batch
+            size = min(size, b // equal.count(LEAST_PIECES, k))
+        size = max(size, ranks)
+        per_batch = b // size
+        pieces = min(max(int(budget / size), LEAST_PIECES), k * per_batch)
+        return Online(size, pieces, math.ceil(pieces / per_batch))
+
+    def parts(self, batches: Sequence[Batch], ranks: Ranks = ALONE) -> Iterator[Part]:
+        """Yield the pieces of the epoch's first batches, of which a rank has its shares."""
+        per_batch = math.ceil(self.pieces / max(self.batches, 1))
+        for piece in range(self.pieces):
+            images, labels = batches[piece // per_batch]
+            start = piece % per_batch * self.size
+            own = slice(  # of this rank's samples r, r + R, … of the batch
+                -(-(start - ranks.rank) // ranks.size),
+                -(-(start + self.size - ranks.rank) // ranks.size),
+            )
+            yield images[own], labels[own], self.size
+
+
+def online(
+    engine: Engine, network: nn.Module, plan: Online, first: Sequence[Batch], n: int
+) -> Noise | None:
+    """C² and ‖∇f‖² at the present parameters; None if not planned. Training is unchanged."""
+    if not plan.pieces:
+        return None
+    spread = _spread_of(engine, network, plan.parts(first, engine.ranks))
+    return spread.noise(batch_size=plan.size, n=n)
+
+
+def _spread_of(
+    engine: Engine, network: nn.Module, parts: Iterable[Part], seed: int | None = None
 ) -> Spread:
     """The scatter of the parts' gradients; the training is unchanged."""
     with untouched(network, seed):
@@ -67,11 +130,11 @@ def spread_of(
 
 
 def training_gradient(
-    engine: Engine, network: nn.Module, batch: Batch | tuple[Tensor, Tensor, range]
+    engine: Engine, network: nn.Module, batch: Batch | Part
 ) -> list[Tensor | None]:
     """The gradient of a batch's mean loss as in training, by parameter.
 
-    ``batch`` is the whole batch, or this rank's share and the span of the whole one. If training
+    ``batch`` is the whole batch, or this rank's share and the size of the whole one. If training
     scales the loss (fp16), the gradient is in fp32, as a scaled gradient may overflow.
     """
     if engine.scaler.is_enabled():

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -16,7 +19,7 @@ from igo.config.schema import DatasetConfig
 from igo.data import stored
 from igo.data.folders import Files, Images, shorter_side
 from igo.ground.cores import allowed_cores
-from igo.ground.errors import UserError
+from igo.ground.errors import ConfigError, UserError
 from igo.ground.ranks import ALONE, Ranks
 from igo.ground.seeds import derive_seed, generator
 from igo.train import augment, on_device
@@ -25,6 +28,7 @@ from igo.train.on_device import Batch
 MOST_WORKERS = 16  # if dataset.workers is null
 PIECE = 64  # images that a worker passes on at once, which bounds shared memory for any batch
 TEST_BATCH = 125  # photographs are large
+SHARED = Path("/dev/shm")
 
 
 class ByIndex(Protocol):
@@ -117,6 +121,18 @@ class Reader:
                 self._loader = self._new_loader()
 
 
+def check_shared_memory(workers: int, shape: tuple[int, ...]) -> None:
+    """Each worker keeps two pieces in /dev/shm. Where one does not fit, it would wait for ever."""
+    needed = workers * 2 * PIECE * math.prod(shape)
+    free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else needed
+    if free < needed:
+        allowed = (
+            f"{SHARED} has {free / 2**20:.0f} MiB free, and they need {needed / 2**20:.0f}; make it"
+            " larger (docker run --shm-size=1g), or take fewer"
+        )
+        raise ConfigError("dataset.workers", workers, allowed)
+
+
 class OnHost:
     """A batch on the host: a slice of it is made on the device.
 
@@ -164,6 +180,7 @@ class DiskData:
         most = min(allowed_cores(), MOST_WORKERS)
         workers = most if dataset.workers is None else dataset.workers
         shape = dataset.image_size, dataset.image_size, dataset.channels
+        check_shared_memory(workers, shape)
         train, plain = transforms(dataset)
         self._random, self._plain, self._test = (
             Reader(Transformed(images, transform), shape, workers, device.type == "cuda")
@@ -179,12 +196,12 @@ class DiskData:
         kept = [self._keep[index] for index in index_batches]
         loaded = self._random.read(kept, derive_seed(seed, "crop"))
         for index, pixels in zip(index_batches, loaded, strict=True):
-            moved = moves.of(index.to(self._device))
+            moved = moves.of(index.to(self._device, non_blocking=True))
             make = partial(self._made, moved)
             whole = at_once is None or len(index) <= at_once
             images = make(pixels, slice(None)) if whole else OnHost(pixels, make)
             labels = self._labels[self._keep[index]]
-            yield cast(Tensor, images), labels.to(self._device)
+            yield cast(Tensor, images), labels.to(self._device, non_blocking=True)
 
     def _made(self, moves: augment.Moves, pixels: Tensor, part: slice) -> Tensor:
         """Moved and normalised images (b', C, H, W) of a part of a batch."""
@@ -212,7 +229,7 @@ class DiskData:
     ) -> Iterator[Batch]:
         for index, pixels in zip(index_batches, reader.read(index_batches), strict=True):
             images = pixels.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
-            yield self._normalise(images), labels[index].to(self._device)
+            yield self._normalise(images), labels[index].to(self._device, non_blocking=True)
 
 
 def transforms(dataset: DatasetConfig) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:

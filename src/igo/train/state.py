@@ -73,6 +73,7 @@ class Epoch:
     loss: float
     accuracy: float
     updates: int
+    skipped: int  # updates that fp16's loss scaler did not make, as a gradient overflowed
     samples: int
     learning_rate: float  # of the optimizer at its last step
     batch_size: float  # mean size of the batches that reached the model
