@@ -108,7 +108,7 @@ types: $(READY)-dev  ## mypy, strict
 	$(BIN)/mypy
 
 coverage: export COVERAGE_FILE = $(CURDIR)/.coverage
-coverage: $(READY)-dev  ## line coverage of src/igo and lab by all tests but faults, slurm and gpu, and by the programs that they start: an hour
+coverage: $(READY)-dev  ## line coverage, without the faults, slurm and gpu tests: an hour
 	rm -f .coverage .coverage.*
 	$(BIN)/coverage run -m pytest -n 2 $(LONG) -m 'not slurm and not faults and not gpu' $(ARGS)
 	$(BIN)/coverage combine --quiet

@@ -22,8 +22,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from igo.config import hints
-from igo.config.help import group_names, help_text, options, options_with, setting_names
+from igo.config.help import (
+    group_names,
+    help_text,
+    meant_setting,
+    options,
+    options_with,
+    right_options,
+    setting_names,
+)
 from igo.config.load import explain
 from igo.ground.cores import without_omp_dynamic
 from igo.ground.errors import ConfigError, UserError, first_line
@@ -130,7 +137,7 @@ def _explain_program(config: Path, topic: str) -> None:
     """Answer --help, or --help=TOPIC."""
     topics = ["all", *group_names()]
     if topic and topic not in topics:
-        fail(f"--help={topic}: {hints.choice('--help', topic, topics)}")
+        fail(f"--help={topic}: {right_options('--help', topic, topics)}")
     program = sys.argv[0]
     if not program.startswith("igo "):  # which igo.__main__ writes there
         module = sys.modules["__main__"].__spec__
@@ -199,7 +206,7 @@ def _missing_config(error: MissingConfigException) -> str:
         return f"{first_line(error)}. The groups are {', '.join(group_names())}."
     elsewhere = [f"{g}={name}" for g in group_names() if name in {f.stem for f in options(g)}]
     hint = f" Did you mean {' or '.join(elsewhere)}?" if elsewhere else ""
-    return str(ConfigError(group, name, hints.choice(group, name, error.options) + hint))
+    return str(ConfigError(group, name, right_options(group, name, error.options) + hint))
 
 
 def _composition_error(error: Exception, config: Path) -> str:
@@ -237,5 +244,5 @@ def _unknown_setting(name: str, config: Path) -> str:
         return f"{name} is no setting here: it belongs to {', '.join(elsewhere)}"
     if name in group_names():
         return f"{name} is a group of settings: choose one of its options"
-    hint = hints.setting(name, [*known, *group_names()])
+    hint = meant_setting(name, [*known, *group_names()])
     return f"there is no setting '{name}'.{hint} (see --help)"

@@ -1,17 +1,29 @@
-"""The text of --help, and the names of settings, read from the files and comments in conf/."""
+"""The text of --help, the names of settings, and what a person probably meant.
+
+All of it is read from the files and comments in conf/.
+"""
 
 from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from igo.ground.errors import nearest
 from igo.ground.paths import CONF, LAUNCH
 
 GROUPS = r"^  - (?:override (?=hydra/launcher))?([\w/]+): (\w+)"
 DEFAULTS = r"^defaults:\n((?:  .*\n)+)"
 SECOND_COLUMN = 26  # characters before it
+ALIASES = {  # what settings are called elsewhere
+    "lr": "learning_rate", "eta": "learning_rate", "bs": "batch_size", "b": "batch_size",
+    "max_epochs": "epochs", "arch": "model", "data": "dataset", "beta": "optimizer.momentum",
+    "wd": "optimizer.weight_decay", "scheduler": "schedule", "lambda": "schedule.lam",
+    "gpu": "engine.device", "amp": "engine.precision", "num_workers": "dataset.workers",
+    "wandb": "tracking", "output_dir": "runs_dir", "resume": "run",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,3 +150,26 @@ def _settings(text: str) -> list[Setting]:
         if value:
             settings.append(Setting(f"{parent if indent else ''}{key}", value, comment or ""))
     return settings
+
+
+def meant_setting(name: str, known: Collection[str]) -> str:
+    """`` Did you mean 'x'?`` for a setting that does not exist; empty if no name is like it.
+
+    Args:
+        name: as typed, ``lr`` or ``optimizer.lr``.
+        known: full names of all settings.
+    """
+    last = name.rpartition(".")[2]
+    same = [full for full in known if full.rpartition(".")[2] == last]
+    alias = ALIASES.get(last)
+    meant = same or [full for full in known if full == alias]
+    return f" Did you mean {' or '.join(map(repr, meant))}?" if meant else nearest(name, known)
+
+
+def right_options(group: str, value: str, options: Collection[str]) -> str:
+    """The options, none of which is ``value``, and the nearest of them."""
+    listed = f"it must be one of {', '.join(options)}"
+    kind = group.removesuffix(".name")
+    if kind in ("optimizer", "model"):
+        listed += f", or any {kind} of timm's: {kind}=timm {kind}.name={value}"
+    return f"{listed}.{nearest(value, options)}"

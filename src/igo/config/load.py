@@ -11,7 +11,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from igo.config import hints, rules
+from igo.config import rules
+from igo.config.help import meant_setting
 from igo.config.schema import Config, known_settings, settings_of, value_of
 from igo.data import identity, readers
 from igo.data.source import Place
@@ -150,7 +151,7 @@ def explain(error: OmegaConfBaseException) -> UserError:
     """One readable line for an error of OmegaConf's about a key or a value."""
     name = error.full_key or ""
     if isinstance(error, ConfigKeyError):
-        return UserError(f"there is no setting '{name}'.{hints.setting(name, known_settings())}")
+        return UserError(f"there is no setting '{name}'.{meant_setting(name, known_settings())}")
     reason = first_line(error)
     reason = reason.partition("Error raised while resolving interpolation: ")[2] or reason
     return UserError(f"{name}: {reason}" if name else reason)

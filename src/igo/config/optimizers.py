@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from importlib import import_module
 from typing import Annotated, Any
 
-from igo.ground.errors import ConfigError, first_line, nearest
+from igo.ground.errors import ConfigError, first_line
 from igo.method.ranges import NOT_NEGATIVE, POSITIVE, Rule
 
 Parameters = Iterable[Any]  # of a network: all of them decay alike
@@ -106,27 +106,19 @@ def timm(
 ) -> Any:
     """Any optimizer that timm's factory knows; timm chooses the arguments that are None."""
     factory: Any = import_module("timm.optim")
-    known = factory.list_optimizers()
-    if name not in known:
-        allowed = f"timm has no such optimizer.{nearest(name, known)}"
-        raise ConfigError("optimizer.name", name, allowed)
-    info = factory.get_optimizer_info(name)
-    if info.second_order:
-        allowed = "it needs second derivatives, which training does not compute; use another"
-        raise ConfigError("optimizer.name", name, allowed)
     options: dict[str, Any] = {}
-    if beta1 is not None or beta2 is not None:
-        if beta1 is None or beta2 is None or not info.has_betas or info.num_betas != 2:
-            allowed = (
-                "give beta1 and beta2, or neither, and neither to optimizers without these two"
-            )
-            raise ConfigError("optimizer.beta1", beta1, allowed)
-        options["betas"] = beta1, beta2
-    if eps is not None:
-        if not info.has_eps:
-            raise ConfigError("optimizer.eps", eps, f"{name} has none; leave it out")
-        options["eps"] = eps
     try:
+        info = factory.get_optimizer_info(name)
+        if info.second_order:
+            raise ValueError("it needs second derivatives, which training does not compute")
+        if beta1 is not None or beta2 is not None:
+            if beta1 is None or beta2 is None or not info.has_betas or info.num_betas != 2:
+                raise ValueError("beta1 and beta2 go together, and it may have neither")
+            options["betas"] = beta1, beta2
+        if eps is not None:
+            if not info.has_eps:
+                raise ValueError("it has no eps")
+            options["eps"] = eps
         return factory.create_optimizer_v2(
             list(parameters), opt=name, lr=learning_rate, weight_decay=weight_decay, **options
         )

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import warnings
 
-from igo.config.schema import Config, profile_settings, training_samples
+from igo.config.schema import SETTINGS, Config, profile_settings, training_samples
 from igo.ground.errors import ConfigError
 from igo.method import rounds
 from igo.method.arguments import PlanError, PlanWarning
 from igo.method.plan import Plan, plan
-
-# Settings that have another name than their argument of `plan`.
-SETTINGS = {"profile": "schedule", "h": "schedule.h"}
 
 
 def stages_of(config: Config) -> int:
@@ -55,5 +52,7 @@ def make_plan(config: Config) -> Plan:
     except PlanError as error:
         if error.argument == "h" and schedule.h == 0:  # nobody typed it: it is the lengths
             raise ConfigError("schedule.lengths", schedule.lengths, error.allowed) from None
-        setting = SETTINGS.get(error.argument, error.argument)
+        setting = "schedule" if error.argument == "profile" else error.argument
+        if setting not in SETTINGS and setting != "schedule":
+            setting = f"schedule.{setting}"
         raise ConfigError(setting, error.value, error.allowed) from None
