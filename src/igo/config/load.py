@@ -56,7 +56,7 @@ def load(composed: DictConfig, typed: Collection[str] = ()) -> Config:
         values.pop("run", None)
         _use_one_p(values, typed)
         dataset = values.get("dataset", {})
-        unknown = [name for name in identity.FACTS if dataset.get(name, ...) is None]
+        unknown = [name for name in identity.FACTS if dataset.get(name) is None]
         values["dataset"] = {k: value for k, value in dataset.items() if k not in unknown}
         merged = OmegaConf.merge(OmegaConf.structured(Config), values)
         if unknown and merged.dataset.name in readers.READERS:
