@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from igo.config.load import read_config
 from igo.config.plan import make_plan
-from igo.report import program
+from igo.report import page
 from igo.runs.folder import RunFolder
 
 HERE = Path(__file__).parent
@@ -40,7 +40,7 @@ def make(place: Path) -> Path:
         run.write_plan(make_plan(config))
         (folder / "config.yaml").write_text(written)
     output = place / "report"
-    program.run(OmegaConf.create({"runs": str(runs), "output": str(output), "links": False}))
+    page.run(OmegaConf.create({"runs": str(runs), "output": str(output), "links": False}))
     return output / "index.html"
 
 

@@ -52,7 +52,7 @@ PROGRAMS: dict[str, Callable[[DictConfig, list[str]], object]] = {
     "sweep_status": _run_of("igo.sweep.status"),
     "sync": _run_of("igo.runs.sync"),
     "table": _run_of("igo.report.show"),
-    "report": _run_of("igo.report.program"),
+    "report": _run_of("igo.report.page"),
     "sharpness": _run_of("igo.report.sharpness"),
 }
 COMMANDS = {"train": "config"} | {n.replace("_", "-"): n for n in PROGRAMS if n != "config"}

@@ -28,12 +28,11 @@ from igo.config.plan import make_plan
 from igo.config.rules import CHOICES
 from igo.config.schema import known_settings
 from igo.ground.errors import UserError
-from igo.report import results, show, table
+from igo.report import page, results, show, table
 from igo.runs.find import find
 from igo.runs.folder import RunFolder, digests, read_records
 
 Program = Callable[..., Ended]
-Shown = Callable[[pl.DataFrame, int], list[str]]
 
 
 def record(epoch: int, accuracy: float, **more: float | None) -> dict[str, Any]:
@@ -69,9 +68,8 @@ def make_run(
     return folder.path
 
 
-def only(frame: pl.DataFrame) -> dict[str, Any]:
-    assert len(frame) == 1
-    return frame.row(0, named=True)
+def summary_of(folders: list[Path]) -> pl.DataFrame:
+    return table.summarise(table.by_setting(table.read_runs(folders))[1])
 
 
 def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> None:
@@ -80,7 +78,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "optimizer.weight_decay=1e-5", "tracking.group='12:30'", "tracking.tags=[a,'1']",
         seconds=12.5,
     )  # fmt: skip
-    row = only(table.read_runs([folder]))
+    (row,) = table.read_runs([folder]).to_dicts()
     config = OmegaConf.load(folder / "config.yaml")
     names = known_settings()
     leaves = [n for n in names if not any(other.startswith(f"{n}.") for other in names)]
@@ -95,7 +93,7 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
         "run": folder.name, "state": "finished", "error": None, "epochs_done": 3, "updates": 135,
         "samples": 288, "test/accuracy": 0.625, "test/accuracy_best": 0.75,
         "test/accuracy_best_epoch": 2, "test/loss": 4 / 3, "train/loss": 1.0,
-            "validation/accuracy": None, "validation/loss": None,
+        "validation/accuracy": None, "validation/loss": None,
         "train/accuracy": 0.635, "delta_m": 1 / 3, "delta_measured": 2 / 3, "eta_m": 0.1 / 3,
         "b_m": 35, "seconds": 12.5, "images_per_second": 4000.0, "commit": "c0ffee",
         "host": "here", "device": "cpu",
@@ -104,24 +102,36 @@ def test_a_row_has_every_setting_and_what_the_run_reached(tmp_path: Path) -> Non
     assert {name: row[name] for name in results} == results
 
 
-def test_statistics_are_those_of_the_standard_library_and_scipy(tmp_path: Path) -> None:
-    drawn, folders, truth = random.Random(0), [], {}
-    for p, n in ((0.25, 1), (0.5, 2), (1.0, 5)):
-        truth[p] = [round(drawn.random(), 4) for _ in range(n)]
-        folders += [
-            make_run(tmp_path, f"p={p}", f"seed={seed}", accuracies=(0.1, 0.2, accuracy))
-            for seed, accuracy in enumerate(truth[p])
-        ]
-    drawn.shuffle(folders)
-    summary = table.summarise(table.read_runs(folders))
-    assert summary.columns[:4] == ["p", "n", "unfinished", "repeated"]
-    assert summary["p"].to_list() == sorted(truth)
-    for row in summary.iter_rows(named=True):
-        values = truth[row["p"]]
+def test_settings_are_told_apart_with_means_of_their_seeds(tmp_path: Path) -> None:
+    """Null is a value; what changes no result is none. Spread by the standard library and SciPy."""
+    grid = (
+        ("p=0.5", "max_batch_size=64"), ("p=0.5",), ("p=1", "max_batch_size=64"), ("p=1",),
+        ("schedule=cosine",), ("schedule=step", "schedule.stages=3", "schedule.gamma=0.5"),
+        ("schedule=step", "schedule.stages=3"), ("schedule=polynomial", "p=0.5"),
+    )  # fmt: skip
+    drawn, folders, truth = random.Random(0), [], []
+    for place, settings in enumerate(grid):
+        truth.append([round(drawn.random(), 4) for _ in range(1 + place % 4)])
+        for seed, accuracy in enumerate(truth[-1]):
+            more = ("engine=cpu", "tracking.group=g", "engine.threads=1") if seed == 1 else ()
+            accuracies = (0.1, 0.2, accuracy)
+            folders.append(
+                make_run(tmp_path, *settings, f"seed={seed}", *more, accuracies=accuracies)
+            )
+    folders.append(make_run(tmp_path / "again", *grid[0]))  # seed 0 a second time
+    summary = summary_of(folders)
+    varied = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
+    assert summary.columns[:7] == [*varied, "n", "unfinished", "repeated"]
+    assert sum(summary["repeated"]) == 1
+    assert {("graduated", None, 0.5, None), ("cosine", None, None, None)} < {
+        *summary.select(varied).rows()
+    }
+    rows = {row["test/accuracy_mean"]: row for row in summary.to_dicts()}
+    for values in truth:
         n, mean = len(values), statistics.fmean(values)
-        assert row["n"] == n
-        assert row["test/accuracy_mean"] == pytest.approx(mean, rel=1e-12)
+        (row,) = (row for found, row in rows.items() if found == pytest.approx(mean, rel=1e-12))
         spread = [row[f"test/accuracy_{what}"] for what in ("sd", "low", "high")]
+        assert row["n"] == n
         if n == 1:
             assert spread == [None] * 3
             continue
@@ -129,51 +139,6 @@ def test_statistics_are_those_of_the_standard_library_and_scipy(tmp_path: Path) 
         low, high = stats.t.interval(0.95, n - 1, loc=mean, scale=deviation / math.sqrt(n))
         within = [max(low, 0.0), min(high, 1.0)]  # an accuracy is a share
         assert spread == pytest.approx([deviation, *within], rel=1e-9)
-
-
-def test_settings_are_told_apart_with_null_among_their_values(tmp_path: Path) -> None:
-    grid = (
-        ("p=0.5", "max_batch_size=64"), ("p=0.5",), ("p=1", "max_batch_size=64"), ("p=1",),
-        ("schedule=cosine",), ("schedule=step", "schedule.stages=3", "schedule.gamma=0.5"),
-        ("schedule=step", "schedule.stages=3"),
-        ("schedule=polynomial", "p=0.5"),
-    )  # fmt: skip
-    accuracies = {
-        (settings, seed): round(0.1 * i + 0.01 * seed, 4)
-        for i, settings in enumerate(grid)
-        for seed in range(2)
-    }
-    folders = [
-        make_run(tmp_path, *settings, f"seed={seed}", accuracies=(0.0, 0.0, accuracy))
-        for (settings, seed), accuracy in accuracies.items()
-    ]
-    runs = table.read_runs(folders)
-    summary = table.summarise(runs)
-    varied = ["schedule.profile", "schedule.gamma", "p", "max_batch_size"]
-    assert summary.columns[:5] == [*varied, "n"]
-    assert summary["n"].to_list() == [2] * len(grid)
-    means = sorted(summary["test/accuracy_mean"].to_list())
-    expected = [
-        statistics.fmean(accuracies[settings, seed] for seed in range(2)) for settings in grid
-    ]
-    assert means == pytest.approx(sorted(expected))
-    keys = summary.select(varied).rows()
-    assert ("graduated", None, 0.5, None) in keys
-    assert ("cosine", None, None, None) in keys
-    common = table.constants(runs)
-    assert common["epochs"] == 3
-    assert not {*varied, "seed", "runs_dir", "engine.threads"} & common.keys()
-
-
-def test_what_changes_no_result_makes_no_setting(tmp_path: Path) -> None:
-    folders = [
-        make_run(tmp_path / "a", "seed=0"),
-        make_run(tmp_path / "b", "seed=1", "engine=cpu", "tracking.group=g", "engine.threads=1"),
-        make_run(tmp_path / "c", "seed=2", "engine.threads=null"),
-    ]
-    row = only(table.summarise(table.read_runs(folders)))
-    assert next(iter(row)) == "n"
-    assert row["n"] == 3
 
 
 def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys: Any) -> None:
@@ -187,7 +152,7 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
         ):
             edit(folder / "status.json", data={"fingerprint": name})
     runs = table.read_runs(sorted(tmp_path.glob("*/arrays-*")))
-    summary = table.summarise(runs)
+    summary = table.summarise(table.by_setting(runs)[1])
     assert summary["data"].to_list() == ["clean.npz", "noisy.npz"]
     assert summary["n"].to_list() == [3, 3]
     show.show_summary(runs)
@@ -195,12 +160,6 @@ def test_other_data_of_the_same_size_are_another_setting(tmp_path: Path, capsys:
     assert "clean.npz" in shown
     assert "noisy.npz" in shown
     assert "fingerprint" not in shown
-
-
-def test_a_seed_counts_once(tmp_path: Path) -> None:
-    folders = [make_run(tmp_path / place, f"seed={s}") for place in "ab" for s in range(2)]
-    row = only(table.summarise(table.read_runs(folders)))
-    assert (row["n"], row["repeated"], row["unfinished"]) == (2, 2, 0)
 
 
 def test_only_finished_runs_count(tmp_path: Path) -> None:
@@ -212,7 +171,8 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
         file.write('{"epoch": 3, "test/acc')  # as a reader may find it
     lost = "the training loss is nan\nmore"
     folders = [
-        make_run(tmp_path, "seed=0"), running,
+        make_run(tmp_path, "seed=0", last={"test/loss": math.nan}),  # null in the record
+        running,
         make_run(tmp_path, "seed=2", accuracies=(), state="failed", error=lost),
         make_run(tmp_path, "seed=3", accuracies=(0.9,), state="interrupted", seconds=3),
         make_run(tmp_path, "seed=0", "p=1", accuracies=(0.1,), state="failed", error=lost),
@@ -229,31 +189,18 @@ def test_only_finished_runs_count(tmp_path: Path) -> None:
     assert runs["epochs_done"].to_list() == [3, 2, 0, 1, 1, 1, None]
     assert runs["test/accuracy"].to_list() == [0.625, 0.8, None, 0.9, 0.1, 0.7, None]
     assert runs["seconds"].to_list() == [None, None, None, 3.0, None, None, None]
-    first, second = table.summarise(runs).iter_rows(named=True)
+    first, second = table.summarise(table.by_setting(runs)[1]).iter_rows(named=True)
     assert (first["p"], first["n"], first["unfinished"]) == (0.5, 1, 4)
-    assert first["test/accuracy_mean"] == 0.625
+    assert (first["test/accuracy_mean"], first["test/loss_mean"]) == (0.625, None)
     assert (second["p"], second["n"], second["unfinished"]) == (1.0, 0, 1)
     assert second["test/accuracy_mean"] is second["updates_mean"] is None
-
-
-def test_a_loss_that_overflowed_has_no_mean(tmp_path: Path) -> None:
-    folders = [
-        make_run(tmp_path, "seed=0", last={"test/loss": math.nan}),  # null in the record
-        make_run(tmp_path, "seed=1"),
-    ]
-    runs = table.read_runs(folders)
-    assert runs["test/loss"].to_list() == [None, 4 / 3]
-    row = only(table.summarise(runs))
-    assert row["n"] == 2
-    assert row["test/loss_mean"] is row["test/loss_sd"] is row["test/loss_high"] is None
-    assert row["train/loss_mean"] == 1.0
 
 
 def replace(name: str, old: str, new: str) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         text = (folder / name).read_text()
         assert old in text
-        (folder / name).write_text(text.replace(old, new))
+        (folder / name).write_text(text.replace(old, new, 1))
 
     return damage
 
@@ -273,11 +220,16 @@ def torn(name: str) -> Callable[[Path], None]:
 DAMAGE = {
     "config.yaml is missing": remove("config.yaml"),
     "config.yaml cannot be read (": replace("config.yaml", "classes: 10", "classes: [10"),
-    "status.json is missing": remove("status.json"),
     "config.yaml cannot be read (epochs is null)": replace(
         "config.yaml", "\nepochs: 3", "\nepochs: null"
     ),
+    "config.yaml cannot be read (seed is": replace("config.yaml", "\nseed: ", "\nseed: 9999999999"),
+    "config.yaml is of another version: this one has no schedule.warm": replace(
+        "config.yaml", "schedule:\n", "schedule:\n  warm: [1, 2]\n"
+    ),
+    "status.json is missing": remove("status.json"),
     "status.json cannot be read (": torn("status.json"),
+    "status.json cannot be read ('utf-8' codec": replace("status.json", '"here"', '"\\ud800"'),
     "metrics.jsonl is missing": remove("metrics.jsonl"),
     "metrics.jsonl cannot be read (Expecting": replace(
         "metrics.jsonl", '{"epoch": 2,', '{"epoch: 2,'
@@ -285,34 +237,38 @@ DAMAGE = {
     "metrics.jsonl cannot be read (could not convert string to float: 'x')": replace(
         "metrics.jsonl", '"test/accuracy": 0.75', '"test/accuracy": "x"'
     ),
+    "metrics.jsonl cannot be read (test/accuracy is nan)": replace(
+        "metrics.jsonl", '"test/accuracy": 0.625', '"test/accuracy": NaN'
+    ),
+    "metrics.jsonl cannot be read (test/accuracy is inf)": replace(
+        "metrics.jsonl", '"test/accuracy": 0.625', '"test/accuracy": 1e999'
+    ),
     "metrics.jsonl cannot be read (a finished run has 2 of 3 epochs)": torn("metrics.jsonl"),
 }
 
 
-@pytest.mark.parametrize("reason", DAMAGE)
-def test_a_damaged_folder_is_a_row_that_says_why(reason: str, tmp_path: Path) -> None:
-    whole, damaged = make_run(tmp_path, "seed=0"), make_run(tmp_path, "seed=1")
-    DAMAGE[reason](damaged)
-    runs = table.read_runs([whole, damaged])
-    assert runs["run"].to_list() == [whole.name, damaged.name]
-    assert runs["state"].to_list() == ["finished", "unreadable"]
-    assert runs["error"][1].startswith(reason)
-    assert runs["test/accuracy"].to_list() == [0.625, None]
-    row = only(table.summarise(runs))
-    known = not reason.startswith("config.yaml")  # then it is a run of this setting
-    assert (row["n"], row["unfinished"]) == (1, int(known))
-
-
-def test_runs_of_other_versions_are_told_apart_and_completed(tmp_path: Path) -> None:
-    """A setting that was not yet there has its default; one that is no more counts, as text."""
-    old, new = make_run(tmp_path, "seed=0"), make_run(tmp_path, "seed=1")
-    replace("config.yaml", "  batch_multiple: 1\n", "")(old)
-    runs = table.read_runs([old, new])
-    assert only(table.summarise(runs))["n"] == 2
-    replace("config.yaml", "schedule:\n", "schedule:\n  warmup: [1, 2]\n")(old)
-    runs = table.read_runs([old, new])
-    assert runs["schedule.warmup"].to_list() == ["[1, 2]", None]
-    assert table.summarise(runs)["n"].to_list() == [1, 1]
+def test_a_bad_record_is_one_line_and_ends_neither_table_nor_report(
+    tmp_path: Path, capsys: Any
+) -> None:
+    root = tmp_path / "runs"
+    whole = [make_run(root, f"seed={9 + i}") for i in range(2)]
+    damaged = {}
+    for seed, (reason, damage) in enumerate(DAMAGE.items(), 1111111111):
+        folder = make_run(root, f"seed={seed}")
+        damage(folder)
+        damaged[folder.name] = reason
+    gap = replace("metrics.jsonl", '"train/loss": 1.5', '"train/loss": 1e999')
+    gap(whole[0])  # in the middle: a gap in the curve
+    for program in (show, page):
+        program.run(OmegaConf.create({"runs": str(root), "output": str(tmp_path / "out")}))
+        lines = capsys.readouterr().out.splitlines()
+        for name, reason in damaged.items():
+            assert [line for line in lines if line.startswith(f"unreadable: {name}: {reason}")]
+    runs, settings = table.by_setting(table.read_runs(find([str(root)])))
+    assert runs.filter("counted")["run"].sort().to_list() == sorted(path.name for path in whole)
+    assert settings["n"].to_list() == [2]
+    unknown = sum(reason.startswith("config.yaml") for reason in DAMAGE)  # of no setting
+    assert settings["unfinished"].to_list() == [len(DAMAGE) - unknown]
 
 
 def test_csv_and_parquet_hold_the_same_values_and_types(tmp_path: Path) -> None:
@@ -324,25 +280,10 @@ def test_csv_and_parquet_hold_the_same_values_and_types(tmp_path: Path) -> None:
         tmp_path / "runs" / "foreign",
     ]
     runs = table.read_runs(folders)
-    paths = table.write(runs, tmp_path / "new" / "folder")
-    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == sorted(
-        path.name for path in paths
-    )
-    as_csv, as_parquet, as_summary = paths
+    as_csv, as_parquet, as_summary = table.write(runs, tmp_path / "new" / "folder")
     assert_frame_equal(pl.read_parquet(as_parquet), runs, check_exact=True)
-    typed = pl.read_csv(as_csv, schema=runs.schema)
-    assert_frame_equal(typed, runs, check_exact=True)
-    read = {pl.String: str, pl.Float64: float, pl.Int64: int, pl.Boolean: "true".__eq__}
-    for path, frame in ((as_csv, runs), (as_summary, table.summarise(runs))):
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file)
-        kinds = [read[kind.base_type()] for kind in frame.dtypes]
-        assert header == frame.columns
-        by_hand = [
-            tuple(kind(cell) if cell else None for kind, cell in zip(kinds, line, strict=True))
-            for line in lines
-        ]
-        assert by_hand == frame.rows()
+    for path, frame in ((as_csv, runs), (as_summary, summary_of(folders))):
+        assert_frame_equal(pl.read_csv(path, schema=frame.schema), frame, check_exact=True)
 
 
 def test_run_folders_are_found(tmp_path: Path) -> None:
@@ -363,65 +304,29 @@ def test_seeds_that_end_in_one_accuracy_have_no_interval(tmp_path: Path, capsys:
     """A spread of 0 comes from the steps of accuracy: an interval without a width is wrong."""
     for seed in (0, 1):
         make_run(tmp_path, f"seed={seed}", accuracies=(0.1, 0.2 + seed / 10, 0.985))
-    runs = table.read_runs(sorted(tmp_path.iterdir()))
-    row = only(table.summarise(runs))
+    (row,) = summary_of(sorted(tmp_path.iterdir())).to_dicts()
     assert (row["test/accuracy_mean"], row["test/accuracy_sd"]) == (0.985, 0)
     assert (row["test/accuracy_low"], row["test/accuracy_high"]) == (None, None)
-    show.show(runs)
-    out = capsys.readouterr().out
-    assert "[98.50, 98.50]" not in out
-    assert "no interval: one seed, or one value in all seeds" in out
+    show.show_summary(table.read_runs(sorted(tmp_path.iterdir())))
+    assert "[98.50, 98.50]" not in capsys.readouterr().out
 
 
-@pytest.fixture
-def shown(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Shown:
-    """What a terminal of a width shows of runs, colours removed."""
-
-    def lines(runs: pl.DataFrame, width: int) -> list[str]:
-        monkeypatch.setenv("FORCE_COLOR", "1")
-        monkeypatch.setenv("COLUMNS", str(width))
-        show.show(runs)
-        return re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
-
-    return lines
-
-
-def test_the_terminal_shows_what_fits(tmp_path: Path, shown: Shown) -> None:
-    folders = [
-        make_run(tmp_path, f"p={p}", f"seed={s}", accuracies=(0.1, 0.9, 0.5 + 0.1 * s), seconds=9)
-        for p in (1, 0.5) for s in (0, 1)
-    ]  # fmt: skip
-    burst = make_run(tmp_path, "p=0.25", state="failed", accuracies=(), error="it burst")
-    runs = table.read_runs([*folders, burst])
-    lines = shown(runs, 300)
-    assert lines[0] == "5 runs (4 finished, 1 failed), 3 settings"
+@pytest.mark.parametrize("width", [60, 80, 140])
+def test_no_line_of_settings_is_wider_than_the_terminal(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    for p, seed in ((1, 0), (1, 1), (0.5, 0)):
+        make_run(tmp_path, f"p={p}", f"seed={seed}", accuracies=(0.1, 0.9, 0.5 + 0.1 * seed))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    show.show_summary(table.read_runs(sorted(tmp_path.iterdir())))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out).splitlines()
     (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
-    assert lines[title].split()[:3] == ["p", "n", "unfinished"]
-    cells = [re.split(r" {2,}", line.strip()) for line in lines[title + 1 : title + 4]]
-    assert cells[0][:4] == ["0.25", "0", "1", "–"]
+    assert max(map(len, lines[title : title + 3])) <= width
     half = stats.t.ppf(0.975, 1) * 5  # sd of 50 and 60 % over √2 is 5
-    assert cells[1][:5] == [
-        "0.5",
-        "2",
-        "0",
-        "55.00 ± 7.07",
-        f"[{max(55 - half, 0):.2f}, {min(55 + half, 100):.2f}]",
-    ]
-    assert cells[1][-2:] == ["135", "9.0"]
-    assert cells[2][0] == "1"
-    assert not any(line.startswith("columns hidden") for line in lines)
-    assert "failed: " in lines[-1]
-    assert lines[-1].endswith(": it burst")
-    for width in (50, 80, 100):
-        narrow = shown(runs, width)
-        (end,) = (i for i, line in enumerate(narrow) if line.startswith("columns hidden"))
-        assert max(len(line) for line in narrow[:end]) <= width
-        assert any("55.00 ± 7.07" in line for line in narrow)
-        assert "seconds" in narrow[end]
-
-
-def run_table(cwd: Path, *arguments: str) -> Ended:
-    return forge.run(cwd, *arguments, command="table")
+    interval = f"[{max(55 - half, 0):.2f}, {min(55 + half, 100):.2f}]"
+    cells = re.split(r" {2,}", lines[title + 2].strip())
+    assert cells[:4] == ["p = 1, split 0.5", "2", "55.00 ± 7.07", interval]
 
 
 def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) -> None:
@@ -429,8 +334,7 @@ def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) 
     program(*TINY, "tracking=none", "epochs=1", "seed=7")  # beside the sweep
     (sweep,) = (path.parent for path in (tmp_path / "runs" / "sweeps").glob("*/sweep.json"))
     sweep = sweep.relative_to(tmp_path)
-    done = run_table(tmp_path, f"runs={sweep}").good()
-    lines = done.stdout.splitlines()
+    lines = forge.run(tmp_path, f"runs={sweep}", command="table").good().stdout.splitlines()
     assert lines[0] == "4 runs (4 finished), 2 settings"
     assert lines[-1] == f"wrote {sweep}/table.csv, {sweep}/table.parquet, {sweep}/summary.csv"
     with (tmp_path / sweep / "table.csv").open(newline="") as file:
@@ -442,20 +346,14 @@ def test_a_sweeps_table_from_the_command_line(program: Program, tmp_path: Path) 
         assert float(row["test/accuracy"]) == accuracies[-1]
         assert float(row["test/accuracy_best"]) == max(accuracies)
         assert int(row["updates"]) == kept[-1]["updates"]
-        assert row["device"] == "cpu"
-        assert float(row["seconds"]) > 0
         by_p[row["p"]].append(accuracies[-1])
     (title,) = (i for i, line in enumerate(lines) if "test/accuracy %" in line)
-    for p, line in zip(("0.5", "1"), lines[title + 1 : title + 3], strict=True):
-        values = by_p[p if "." in p else f"{p}.0"]
-        cell = f"{100 * statistics.fmean(values):.2f} ± {100 * statistics.stdev(values):.2f}"
-        assert re.split(r" {2,}", line.strip())[:3] == [p, "2", cell]
-    everything = run_table(tmp_path)  # runs=runs
+    for p, line in zip(("0.5", "1.0"), lines[title + 1 : title + 3], strict=True):
+        mean, sd = (100 * f(by_p[p]) for f in (statistics.fmean, statistics.stdev))
+        cells = [f"p = {float(p):g}, split 0.5", "2", f"{mean:.2f} ± {sd:.2f}"]
+        assert re.split(r" {2,}", line.strip())[:3] == cells
+    everything = forge.run(tmp_path, command="table")  # runs=runs
     assert everything.stdout.splitlines()[0] == "5 runs (5 finished), 3 settings"
-    run_table(tmp_path, "runs=runs/digits-*", "output=elsewhere").good()
-    for name in table.FILES:
-        expected = (tmp_path / "runs" / name).read_bytes()
-        assert (tmp_path / "elsewhere" / name).read_bytes() == expected
 
 
 def test_the_table_needs_no_torch(tmp_path: Path) -> None:
@@ -477,9 +375,7 @@ def test_a_finished_record_that_was_changed_is_not_shown_as_true(name: str, tmp_
     for folder in folders:
         edit(folder / "status.json", sha256=digests(folder))
     changed = folders[1] / name
-    text = changed.read_text()
-    changed.write_text(text.replace("1", "2", 1))
-    assert changed.read_text() != text
+    changed.write_text(changed.read_text().replace("1", "2", 1))
     states = {row["run"]: row for row in table.read_runs(folders).to_dicts()}
     row = states.pop(folders[1].name)
     assert row["state"] == "unreadable"

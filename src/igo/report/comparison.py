@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -121,25 +121,18 @@ def compare(
         metric: a column of runs.
         margin: of equivalence, in the unit of the metric; None for no such test.
     """
-    values = by_seed(runs, settings, metric)
-    pairs = []
-    for first, second in itertools.combinations(settings, 2):
-        seeds = sorted(values[first].keys() & values[second].keys())
-        sample = np.array([values[first][seed] - values[second][seed] for seed in seeds])
-        pairs.append(replace(pair(sample, margin), first=first, second=second))
-    return adjusted(pairs)
-
-
-def by_seed(
-    runs: pl.DataFrame, settings: Collection[int], metric: str
-) -> dict[int, dict[int, float]]:
-    """The value of a metric for each setting and seed."""
-    values: dict[int, dict[int, float]] = {setting: {} for setting in settings}
+    by_seed: dict[int, dict[int, float]] = {setting: {} for setting in settings}
     usable = runs.filter("counted", pl.col(metric).is_not_null())
     for setting, seed, value in usable.select("setting", "seed", metric).iter_rows():
-        if setting in values:
-            values[setting][seed] = value
-    return values
+        if setting in by_seed:
+            by_seed[setting][seed] = value
+    pairs = []
+    for first, second in itertools.combinations(settings, 2):
+        mine, theirs = by_seed[first], by_seed[second]
+        seeds = sorted(mine.keys() & theirs.keys())
+        sample = np.array([mine[seed] - theirs[seed] for seed in seeds])
+        pairs.append(replace(pair(sample, margin), first=first, second=second))
+    return adjusted(pairs)
 
 
 def signed(value: float, form: str = ".2f") -> str:

@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, field, replace
 
 from igo.report import figures
 from igo.report.comparison import Pair, compare
 from igo.report.draw import Figure
 from igo.report.families import Family, families, noise_ratio
 from igo.report.figures import TITLES
-from igo.report.results import Results, Row, commands
-from igo.report.statistics import LEVEL, least_p
+from igo.report.results import Results, commands
+from igo.report.statistics import least_seeds
+from igo.report.table import Row
 
 MOST_FAMILIES = 4  # of one kind
-MOST_TESTED = 16  # settings compared pair by pair
+MOST_SETTINGS = 12  # compared and drawn: more pairs decide nothing, more lines look alike
 MOST_PAIRS = 6  # in the section "In brief"
 MARGIN = 0.5  # points of test accuracy, within which settings may be called equal
-# The runs that each section needs.
-NEEDED = {
-    "methods": "Methods 1–4: finished runs of two methods (make sweep SWEEP=methods)",
-    "schedules": "Learning-rate schedules: finished runs of two schedules with split=1"
-    " (python src/train.py -m schedule=linear,cosine split=1 seed=0,1,2,3,4,5)",
-    "grid": "The map over p × split: finished runs of two values of each"
-    " (make sweep SWEEP=p_split)",
-    "constant": "Accuracy against δ: three settings of constant noise at two levels of η/√b"
-    " (python src/train.py -m schedule=constant learning_rate=0.05,0.1,0.2 batch_size=8,32,128"
-    " seed=0,1,2,3,4,5)",
-    "sharpness": "Sharpness: two settings with a sharpness.json (igo sharpness runs=…)",
-}
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,6 @@ class Section:
     figures: Sequence[Figure]
     where: str = ""
     shared: str = ""
-    data: str = ""
     headline: str = ""
     labels: dict[int, str] = field(default_factory=dict)
     brief: Sequence[Pair] = ()
@@ -78,40 +64,33 @@ def compared(results: Results, margin: float = MARGIN, *, draw: bool = True) -> 
     """A section for each family of settings; ``draw=False`` leaves the figures out."""
     all_families = families(results.settings)
     sections = []
-    for family in all_families:
-        if family.number > MOST_FAMILIES:
+    for whole in all_families:
+        if whole.number > MOST_FAMILIES:
             continue
-        rows = ranking(results, family)
-        settings = [row["setting"] for row in rows[:MOST_TESTED]]
-        # Constant noise is subtracted, so it comes last.
+        rows = ranking(results, whole)
+        kept = {row["setting"] for row in rows[:MOST_SETTINGS]} or set(whole.settings)
+        family = replace(whole, settings=tuple(s for s in whole.settings if s in kept))
+        shared = ", ".join(family.shared)
+        if len(kept) < len(whole.settings):
+            shared += f"; the {len(kept)} of highest accuracy of {len(whole.settings)} settings"
+        # In a difference constant noise comes second, else the setting of lower mean.
+        settings = [row["setting"] for row in rows[:MOST_SETTINGS]]
         settings.sort(key=lambda s: bool(results.row(s)["schedule.profile"] == "constant"))
         pairs = {
             "test/accuracy": compare(results.runs, settings, "test/accuracy", margin / 100),
             "train/loss": compare(results.runs, settings, "train/loss"),
         }
-        others = [f for f in all_families if f.kind == family.kind and f is not family]
-        where = _where(family, others) if others else ""
-        brief = _brief(results, family, pairs["test/accuracy"])
+        others = [f for f in all_families if f.kind == family.kind and f is not whole]
         sections.append(
             Section(
-                family.name, TITLES[family.kind], _figures(results, family) if draw else (),
-                where, family.shared, "" if family.data in where else family.data,
-                headline(family, rows[:MOST_TESTED], pairs["test/accuracy"], margin),
-                family.labels, brief, pairs, commands(results.runs, family.settings),
+                family.name, TITLES[family.kind], _figures(results, whole, family) if draw else (),
+                _where(family, others) if others else "", shared,
+                headline(family, rows[:MOST_SETTINGS], pairs["test/accuracy"], margin),
+                family.labels, _brief(results, family, pairs["test/accuracy"]), pairs,
+                commands(results.runs, family.settings),
             )
         )  # fmt: skip
     return sections
-
-
-def left_out(results: Results, sections: Sequence[Section]) -> list[str]:
-    """What each part that the page does not have would need."""
-    counts = Counter(family.kind for family in families(results.settings))
-    shown = {*counts, *(section.name for section in sections)}
-    return [needed for kind, needed in NEEDED.items() if kind not in shown] + [
-        f"{TITLES[kind]}: {n - MOST_FAMILIES} more groups of settings; name fewer runs to see them"
-        for kind, n in counts.items()
-        if n > MOST_FAMILIES
-    ]
 
 
 def headlines(sections: Sequence[Section]) -> list[str]:
@@ -144,7 +123,7 @@ def headline(family: Family, ranked: list[Row], pairs: list[Pair], margin: float
     of_best = [pair for pair in pairs if best in (pair.first, pair.second)]
     if max(pair.n for pair in of_best) < least and not any(pair.equal for pair in pairs):
         return f"No comparison can be decided: it needs {least} seeds that two settings share."
-    name = f"{family.labels[best]}, {accuracy(ranked[0])},"
+    name = f"{family.labels[best]}, {_accuracy(ranked[0])},"
     above = [pair for pair in of_best if pair.decided]
     equal = sum(pair.equal and not pair.decided for pair in of_best)
     if len(above) == len(of_best):
@@ -158,12 +137,7 @@ def headline(family: Family, ranked: list[Row], pairs: list[Pair], margin: float
     return f"{name} has the highest mean. Against {others}: {found}."
 
 
-def least_seeds(tests: int) -> int:
-    """The fewest seeds with which the sign-flip test can decide one of so many tests."""
-    return next(n for n in count(1) if least_p(n) <= LEVEL / tests or n > 64)
-
-
-def accuracy(row: Row) -> str:
+def _accuracy(row: Row) -> str:
     """``91.21 % [90.97, 91.45]``; one seed has no interval."""
     mean, low, high = (row[f"test/accuracy_{what}"] for what in ("mean", "low", "high"))
     shown = f"{100 * mean:.2f} %"
@@ -185,15 +159,16 @@ def _brief(results: Results, family: Family, pairs: list[Pair]) -> list[Pair]:
 
 def _where(family: Family, others: Sequence[Family]) -> str:
     """What a family shares and the others of its kind do not."""
-    common = set.intersection(*(set(other.shared.split(", ")) for other in others))
-    particular = [phrase for phrase in family.shared.split(", ") if phrase not in common]
+    common = set.intersection(*(set(other.shared) for other in others))
+    particular = [phrase for phrase in family.shared if phrase not in common]
     return ", ".join(particular) or f"group {family.number}"
 
 
-def _figures(results: Results, family: Family) -> list[Figure]:
+def _figures(results: Results, whole: Family, family: Family) -> list[Figure]:
+    """The figures of a family; a map has all of its settings."""
     if family.kind == "constant":
-        return [figures.constant(results, family)]
-    maps = [figures.grid(results, family)] if family.kind == "grid" else []
+        return [figures.constant(results, whole)]
+    maps = [figures.grid(results, whole)] if family.kind == "grid" else []
     if results.curves.filter(setting=family.settings[0])["epoch"].n_unique() == 1:
         return maps  # a point is no curve
     return [*maps, figures.training(results, family), figures.applied(results, family)]

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from igo.report.names import (
-    SCHEDULE,
-    delta_is_planned,
-    differing,
+    distinct,
+    labels,
     method,
     schedule_name,
     shared,
     telling,
+    why_null,
+    words,
 )
-from igo.report.results import Row
+from igo.report.table import SCHEDULE, Row, names_in
 
 # What may differ in a family of constant noise. The stages only decide when C² is measured.
 CONSTANT = (*SCHEDULE, "learning_rate", "batch_size", "max_batch_size", "schedule.stages")
@@ -36,37 +37,25 @@ class Family:
         number: 1, 2, … among the families of its kind.
         settings: the numbers of its settings, in the order in which they are shown.
         labels: for each setting, how it differs from the others of the family.
-        shared: what the settings have in common, in words.
+        shared: what the settings have in common, in words; first the data set.
     """
 
     kind: str
     number: int
     settings: tuple[int, ...]
     labels: dict[int, str]
-    shared: str
+    shared: list[str]
 
     @property
     def name(self) -> str:
         """A name for files."""
         return self.kind if self.number == 1 else f"{self.kind}_{self.number}"
 
-    @property
-    def data(self) -> str:
-        """The data set, which all settings share, with n where n is set."""
-        return self.shared.split(", ")[0]
-
-    @property
-    def labelled(self) -> pl.DataFrame:
-        """The settings in order, each with its label."""
-        labels = [self.labels[setting] for setting in self.settings]
-        schema = {"setting": pl.Int64, "label": pl.String}
-        return pl.DataFrame({"setting": self.settings, "label": labels}, schema=schema)
-
 
 def families(settings: pl.DataFrame) -> list[Family]:
     """Every family among the settings that have a finished run."""
     usable = settings.filter(pl.col("n") > 0)
-    grids = of_kind(
+    grids = _of_kind(
         "grid", usable, SCHEDULE,
         lambda row: row["schedule.profile"] in ("graduated", "polynomial"),
         lambda rows: min(len({row[name] for row in rows}) for name in ("p", "split")) > 1,
@@ -76,24 +65,26 @@ def families(settings: pl.DataFrame) -> list[Family]:
         in_a_grid = any({row["setting"] for row in rows} <= set(grid.settings) for grid in grids)
         return not in_a_grid and sum(method(row) is None for row in rows) > 1
 
+    def two_levels(rows: list[Row]) -> bool:
+        pairs = {(row["learning_rate"], row["batch_size"]) for row in rows}
+        return len(pairs) > 2 and len({noise_ratio(row) for row in rows}) > 1
+
     special = [
-        *of_kind("methods", usable, SCHEDULE, lambda row: method(row) is not None,
-                 lambda rows: len({method(row) for row in rows}) > 1),
-        *of_kind("schedules", usable, SCHEDULE,
-                 lambda row: row["split"] == 1,
-                 two_schedules),
+        *_of_kind("methods", usable, SCHEDULE, lambda row: method(row) is not None,
+                  lambda rows: len({method(row) for row in rows}) > 1),
+        *_of_kind("schedules", usable, SCHEDULE, lambda row: row["split"] == 1, two_schedules),
         *grids,
-        *of_kind("constant", usable, CONSTANT,
-                 lambda row: row["schedule.profile"] == "constant" and delta_is_planned(row),
-                 _two_levels),
+        *_of_kind("constant", usable, CONSTANT,
+                  lambda row: row["schedule.profile"] == "constant" and why_null(row) is None,
+                  two_levels),
     ]  # fmt: skip
     in_families = {setting for family in special for setting in family.settings}
     rest = usable.filter(~pl.col("setting").is_in(list(in_families)))
     free = [name for name in names_in(rest) if not name.startswith(TASK)]
-    return [*special, *of_kind("others", rest, free, lambda _: True, bool)]
+    return [*special, *_of_kind("others", rest, free, lambda _: True, bool)]
 
 
-def of_kind(
+def _of_kind(
     kind: str,
     settings: pl.DataFrame,
     free: Sequence[str],
@@ -106,30 +97,14 @@ def of_kind(
     for row in settings.iter_rows(named=True):
         if belongs(row):
             groups[tuple(row[name] for name in alike)].append(row)
-    kept = [rows for rows in groups.values() if enough(rows)]
-    return [_family(kind, number, rows, settings, alike) for number, rows in enumerate(kept, 1)]
-
-
-def names_in(settings: pl.DataFrame) -> list[str]:
-    """The columns that are settings."""
-    return settings.columns[1 : settings.columns.index("n")]
-
-
-def _family(
-    kind: str, number: int, rows: list[Row], settings: pl.DataFrame, alike: Sequence[str]
-) -> Family:
-    rows = sorted(rows, key=_order)
-    chosen = settings.filter(pl.col("setting").is_in([row["setting"] for row in rows]))
-    varied = [name for name in names_in(settings) if chosen[name].n_unique() > 1]
-    varied += ["dataset.name"] * (chosen["data"].n_unique() > 1)
-    labels = _distinct({row["setting"]: _label(kind, row, varied, chosen) for row in rows})
-    return Family(
-        kind,
-        number,
-        tuple(row["setting"] for row in rows),
-        labels,
-        ", ".join(shared(rows[0], alike)),
-    )
+    found = []
+    for number, rows in enumerate(filter(enough, groups.values()), 1):
+        rows.sort(key=_order)
+        numbers = tuple(row["setting"] for row in rows)
+        named = _labels(kind, settings.filter(pl.col("setting").is_in(numbers)))
+        in_order = {setting: named[setting] for setting in numbers}
+        found.append(Family(kind, number, numbers, in_order, shared(rows[0], alike)))
+    return found
 
 
 def _order(row: Row) -> tuple[object, ...]:
@@ -147,29 +122,17 @@ def noise_ratio(row: Row) -> float:
     return float(f"{row['learning_rate'] / math.sqrt(row['batch_size']):.9g}")
 
 
-def _two_levels(rows: list[Row]) -> bool:
-    pairs = {(row["learning_rate"], row["batch_size"]) for row in rows}
-    return len(pairs) > 2 and len({noise_ratio(row) for row in rows}) > 1
-
-
-def _label(kind: str, row: Row, varied: Sequence[str], chosen: pl.DataFrame) -> str:
-    """How a setting differs from the others of its family."""
+def _labels(kind: str, settings: pl.DataFrame) -> dict[int, str]:
+    """How each setting differs from the others of its family."""
+    rows = {row["setting"]: row for row in settings.iter_rows(named=True)}
     if kind in ("methods", "schedules"):
-        return schedule_name(row)
-    if kind == "constant":
-        others = list(telling(chosen, [name for name in varied if name not in CONSTANT]))
-        noise = f"η = {row['learning_rate']:g}, b = {row['batch_size']}"
-        return ", ".join([noise, *differing(row, others)])
-    names = {*telling(chosen, varied), "schedule.profile", "split"}
-    if row["schedule.stages"] == row["epochs"] or row["schedule.profile"] == "constant":
-        names.discard("schedule.stages")
-    return ", ".join(differing(row, [name for name in row if name in names]))
-
-
-def _distinct(labels: dict[int, str]) -> dict[int, str]:
-    """Add the setting's number to labels that are the same."""
-    count = Counter(labels.values())
-    return {
-        setting: f"{label} (setting {setting})" if count[label] > 1 else label
-        for setting, label in labels.items()
-    }
+        return distinct({setting: schedule_name(row) for setting, row in rows.items()})
+    if kind != "constant":
+        return labels(settings)
+    others = [name for name in telling(settings) if name not in CONSTANT]
+    return distinct({
+        setting: ", ".join(
+            [f"η = {row['learning_rate']:g}, b = {row['batch_size']}", *words(row, others)]
+        )
+        for setting, row in rows.items()
+    })  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics as standard
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -11,17 +12,17 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
-from igo.report import draw, published, statistics
+from igo.report import draw
 from igo.report.comparison import in_range, signed
 from igo.report.draw import LOOK, Figure
-from igo.report.families import Family, noise_ratio
-from igo.report.results import SHARPNESS, Results, Row
-from igo.report.style import DASHES, MAP, PALETTE
-from igo.report.table import means, statistics_of, with_intervals
+from igo.report.families import Family
+from igo.report.results import Results
+from igo.report.statistics import reach
+from igo.report.style import DASHES, PALETTE
+from igo.report.table import Row, means, statistics_of, with_intervals
 
-MOST = 12  # settings in one figure; more would look alike
 TITLES = {
-    "methods": "Methods 1–4",
+    "methods": "Methods of the paper",
     "schedules": "Learning-rate schedules",
     "grid": "Noise decay p × split",
     "constant": "Constant noise: is it δ that decides?",
@@ -39,83 +40,97 @@ NOISE = {
     "delta_measured": "δ measured in the last epoch",
     "eta": "learning rate η alone",
 }
+PUBLISHED = Path(__file__).with_name("published.csv")  # a link to the file in results/published
+SOURCE = "Sato and Iiduka, arXiv 2311.08745: ResNet18, CIFAR-100, means of three runs"
+# The published setting; its batch size is not published.
+OF_PUBLISHED = {
+    "dataset.name": "cifar100", "model.name": "resnet18", "optimizer.name": "sgd",
+    "learning_rate": 0.1, "epochs": 200, "split": 1,
+}  # fmt: skip
 
 
 def training(results: Results, family: Family) -> Figure:
     """Test accuracy and training loss against epochs, and against updates where these differ."""
-    shown = best(results, family)
     table = _curves(results, family, REACHED)
-    drawn = table.filter(pl.col("setting").is_in(shown))
     looks = styles(results, family)
-    totals = drawn.group_by("label").agg(pl.col("updates").max())["updates"]
-    columns = {"epoch": "epoch"} | ({"updates": "updates"} if totals.n_unique() > 1 else {})
-    rows = {setting: results.row(setting) for setting in shown}
-    theirs = {setting: published.curve(row) for setting, row in rows.items()}
+    totals = table.group_by("label").agg(pl.col("updates").max())["updates"]
+    columns = ["epoch", "updates"] if totals.n_unique() > 1 else ["epoch"]
+    theirs = {family.labels[s]: published(results.row(s)) for s in family.settings}
     with mpl.rc_context(LOOK):
-        drawing, axes = draw.panels(2, 1) if len(columns) == 1 else draw.panels(2, 2)
+        drawing, axes = draw.panels(2, len(columns))
         cells = [(metric, x) for metric in REACHED for x in columns]
         for ax, (metric, x) in zip(axes, cells, strict=True):
             scale = 100 if metric == "test/accuracy" else 1
-            draw.lines(ax, drawn, x, metric, looks, scale)
-            draw.limit(ax, drawn, metric, scale)
-            ax.set(title=REACHED[metric], xlabel=columns[x])
+            draw.lines(ax, table, x, metric, looks, scale)
+            draw.limit(ax, table, metric, scale)
+            ax.set(title=REACHED[metric], xlabel=x)
             if x != "epoch":
                 continue
-            for setting, curve in theirs.items():
+            for label, curve in theirs.items():
                 if curve is not None:
-                    look = {**looks[family.labels[setting]], "ls": DASHES[1], "lw": 1}
-                    ax.plot(curve["epoch"], scale * curve[f"{metric}_mean"], **look)
-            draw.name_ends(ax, drawn, metric, looks, scale)
+                    look = {**looks[label], "ls": DASHES[1], "lw": 1}
+                    ax.plot(curve["epoch"], scale * curve[metric], **look)
+            draw.name_ends(ax, table, metric, looks, scale)
         draw.finish(drawing, axes[0])
-    caption = _means(results, shown)
+    caption = _means(table["n"].to_list())
     if len(columns) > 1:
         caption += " A setting that raises the batch size needs fewer updates."
     if any(curve is not None for curve in theirs.values()):
-        caption += f" Dashed: published ({published.SOURCE}; the batch size is not stated)."
-    return Figure(
-        f"{family.name}_training", f"{TITLES[family.kind]}: accuracy and loss",
-        caption + _left_out(family, shown), table.drop("setting"), drawing,
-    )  # fmt: skip
+        caption += f" Dashed: published ({SOURCE}; the batch size is not stated)."
+    title = f"{TITLES[family.kind]}: accuracy and loss"
+    return Figure(f"{family.name}_training", title, caption, table, drawing)
+
+
+def published(row: Row) -> pl.DataFrame | None:
+    """Epoch, test/accuracy and train/loss as published for a setting; None if they are not.
+
+    No setting has "exponential" or "linear C": the rate of the first and the meaning of the second
+    are not published.
+    """
+    profile = row["schedule.profile"]
+    same = all(row[name] == value for name, value in OF_PUBLISHED.items())
+    if not same or profile not in ("graduated", "polynomial", "cosine"):
+        return None
+    name = "cosine" if profile == "cosine" else f"p={row['p']:g}"
+    rows = pl.read_csv(PUBLISHED, infer_schema_length=None).filter(schedule=name)
+    share = (pl.col("test_accuracy_percent") / 100).alias("test/accuracy")
+    curve = rows.select("epoch", share, pl.col("train_loss").alias("train/loss"))
+    return None if curve.is_empty() else curve
 
 
 def applied(results: Results, family: Family) -> Figure:
     """δ_m as planned, δ as measured, η_m and b_m, as recorded in every epoch."""
-    shown = best(results, family)
     table = _curves(results, family, APPLIED)
-    drawn = table.filter(pl.col("setting").is_in(shown))
     looks = styles(results, family)
-    metrics = [name for name in APPLIED if drawn[f"{name}_mean"].count()]
+    metrics = [name for name in APPLIED if table[f"{name}_mean"].count()]
     with mpl.rc_context(LOOK):
         drawing, axes = draw.panels(*((3, 1) if len(metrics) == 3 else (2, len(metrics) // 2)))
         for ax, metric in zip(axes, metrics, strict=True):
-            draw.lines(ax, drawn, "epoch", metric, looks, steps=metric != "delta_measured")
-            draw.limit(ax, drawn, metric, from_zero=True)
+            draw.lines(ax, table, "epoch", metric, looks, steps=metric != "delta_measured")
+            draw.limit(ax, table, metric, from_zero=True)
             ax.set(title=APPLIED[metric], xlabel="epoch")
-            draw.name_ends(ax, drawn, metric, looks)
+            draw.name_ends(ax, table, metric, looks)
         draw.finish(drawing, axes[0])
-    return Figure(
-        f"{family.name}_noise", f"{TITLES[family.kind]}: the noise, and what makes it",
-        f"{_means(results, shown)} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before training;"
-        " the measured δ takes C² of that epoch. Where the batch size carries the whole decay, ηₘ"
-        " may fall by a few per cent: it makes up for the whole number of batches in an epoch."
-        + _left_out(family, shown),
-        table.drop("setting"), drawing,
-    )  # fmt: skip
+    caption = (
+        f"{_means(table['n'].to_list())} δₘ = ηₘ√(C²/bₘ). The planned δₘ takes C² from before"
+        " training; the measured δ takes C² of that epoch. Where the batch size carries the whole"
+        " decay, ηₘ may fall by a few per cent: it makes up for the whole number of batches in an"
+        " epoch."
+    )
+    title = f"{TITLES[family.kind]}: the noise, and what makes it"
+    return Figure(f"{family.name}_noise", title, caption, table, drawing)
 
 
 def _curves(results: Results, family: Family, metrics: Mapping[str, str]) -> pl.DataFrame:
-    joined = family.labelled.join(results.curves, on="setting", maintain_order="left_right")
+    joined = _labelled(family).join(results.curves, on="setting", maintain_order="left_right")
     updates = pl.col("updates_mean").alias("updates")
-    return joined.select("setting", "label", "epoch", updates, "n", *statistics_of(metrics))
+    return joined.select("label", "epoch", updates, "n", *statistics_of(metrics))
 
 
-def best(results: Results, family: Family) -> list[int]:
-    """The family's settings in order; if they are more than MOST, those of highest accuracy."""
-    ranked = results.settings.filter(pl.col("setting").is_in(family.settings)).sort(
-        "test/accuracy_mean", "setting", descending=[True, False], nulls_last=True
-    )
-    kept = set(ranked["setting"].head(MOST))
-    return [setting for setting in family.settings if setting in kept]
+def _labelled(family: Family) -> pl.DataFrame:
+    """The settings of a family in order, each with its label."""
+    rows = [(setting, family.labels[setting]) for setting in family.settings]
+    return pl.DataFrame(rows, schema={"setting": pl.Int64, "label": pl.String}, orient="row")
 
 
 def styles(results: Results, family: Family) -> dict[str, dict[str, Any]]:
@@ -132,20 +147,11 @@ def styles(results: Results, family: Family) -> dict[str, dict[str, Any]]:
     }
 
 
-def _means(results: Results, shown: Sequence[int]) -> str:
-    n = in_range([results.row(setting)["n"] for setting in shown])
+def _means(counts: Sequence[int]) -> str:
+    n = in_range(counts)
     if n == "1":
         return "One seed; a band is the 95 % interval of the measurement."
     return f"Means over seeds (n = {n}) with 95 % intervals."
-
-
-def _left_out(family: Family, shown: Sequence[int]) -> str:
-    if len(shown) == len(family.settings):
-        return ""
-    return (
-        f" Of {len(family.settings)} settings the {len(shown)} of highest final accuracy are"
-        " drawn; the CSV has all."
-    )
 
 
 def grid(results: Results, family: Family) -> Figure:
@@ -169,28 +175,25 @@ def grid(results: Results, family: Family) -> Figure:
 
 def _map(ax: Axes, rows: Sequence[Row], metric: str, title: str, scale: int, form: str) -> None:
     """Cells whose colours span at least a usual interval, so that noise is no contrast."""
-    cells = {(row["p"], row["split"]): row for row in rows if row[f"{metric}_mean"] is not None}
     powers, splits = (sorted({row[name] for row in rows}) for name in ("p", "split"))
     values = np.full((len(powers), len(splits)), np.nan)
-    texts = {}
-    for (p, split), row in cells.items():
-        i, j = powers.index(p), splits.index(split)
+    halves = [0.0]
+    for row in rows:
+        if row[f"{metric}_mean"] is None:
+            continue
+        i, j = powers.index(row["p"]), splits.index(row["split"])
         values[i, j] = scale * row[f"{metric}_mean"]
-        texts[i, j] = f"{values[i, j]:{form}}"
+        text = f"{values[i, j]:{form}}"
         if row[f"{metric}_low"] is not None:
-            half = scale * float(statistics.reach(row[f"{metric}_sd"], row["n"]))
-            texts[i, j] += f"\n± {half:{form}}"
-    spreads = [r[f"{metric}_high"] - r[f"{metric}_low"] for r in cells.values()
-               if r[f"{metric}_low"] is not None]  # fmt: skip
-    if texts:
-        low, high = float(np.nanmin(values)), float(np.nanmax(values))
-        span = max(high - low, scale * standard.median(spreads) if spreads else 0.0) or 1.0
-        shares = 0.5 + (values - (low + high) / 2) / span
-        ax.pcolormesh(np.where(np.isnan(values), np.nan, map_share(shares)), cmap=MAP,
-                      vmin=0, vmax=1, edgecolors="face")  # fmt: skip
-        for (i, j), text in texts.items():
-            ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8,
-                    color=ink_on(map_share(shares[i, j])))  # fmt: skip
+            halves.append(scale * float(reach(row[f"{metric}_sd"], row["n"])))
+            text += f"\n± {halves[-1]:{form}}"
+        # Black is read on the map's light half, whatever the colours of the screen.
+        ax.text(j + 0.5, i + 0.5, text, ha="center", va="center", fontsize=8, color="#000000")
+    if not np.isnan(values).all():
+        middle = (np.nanmin(values) + np.nanmax(values)) / 2
+        span = max(np.nanmax(values) - np.nanmin(values), 2 * standard.median(halves)) or 1.0
+        shares = 0.5 + (values - middle) / span
+        ax.pcolormesh(shares, cmap="Blues", vmin=-0.2, vmax=1.8, edgecolors="face")
     ax.set_xticks(np.arange(len(splits)) + 0.5, [f"{split:.4g}" for split in splits])
     ax.set_yticks(np.arange(len(powers)) + 0.5, [f"{p:g}" for p in powers])
     ax.invert_yaxis()
@@ -198,19 +201,19 @@ def _map(ax: Axes, rows: Sequence[Row], metric: str, title: str, scale: int, for
     ax.grid(visible=False)
 
 
-def map_share(share: Any) -> Any:
-    """A place in the part of the colour map that is used; its ends do not show on paper."""
-    return 0.12 + 0.83 * share
-
-
-def ink_on(place: float) -> str:
-    """Black or white, whichever is read on the map's colour at this place."""
-    return "#000000" if place > 0.468 else "#ffffff"
-
-
 def constant(results: Results, family: Family) -> Figure:
     """Accuracy and loss of constant noise against δ and against η, a line for each batch size."""
-    table = _constant_table(results, family)
+    by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
+    noise = by_setting.agg(
+        pl.col("delta_m_mean").first().alias("delta_planned"),
+        pl.col("delta_measured_mean").last().alias("delta_measured"),
+    )
+    rows = _labelled(family).join(results.settings, on="setting").join(noise, on="setting")
+    table = rows.select(
+        pl.format("b = {}", "batch_size").alias("label"),
+        pl.col("learning_rate").alias("eta"), pl.col("batch_size").alias("b"),
+        "delta_planned", "delta_measured", "n", *statistics_of(REACHED),
+    ).sort("b", "eta")  # fmt: skip
     labels = table["label"].unique(maintain_order=True)
     looks = {label: {"color": PALETTE[i % 7].light, "ls": "-"} for i, label in enumerate(labels)}
     columns = {name: title for name, title in NOISE.items() if table[name].count()}
@@ -229,40 +232,17 @@ def constant(results: Results, family: Family) -> Figure:
         f"{family.name}_delta", "Constant noise: accuracy and loss against δ",
         f"Means over seeds (n = {in_range(table['n'].to_list())}) at the last epoch with 95 %"
         " intervals; a line for each batch size. If the noise level alone decides, the lines lie on"
-        " one another against δ. The planned δ takes one C² for all settings, the median of those"
-        " measured before training; the measured δ takes each run’s own.",
+        " one another against δ.",
         table, drawing,
     )  # fmt: skip
-
-
-def _constant_table(results: Results, family: Family) -> pl.DataFrame:
-    """A row for each setting. ``delta_planned`` uses the median of C² for all settings."""
-    by_setting = results.curves.sort("setting", "epoch").group_by("setting", maintain_order=True)
-    applied = by_setting.agg(
-        pl.col("delta_m_mean").first().alias("delta_recorded"),
-        pl.col("delta_measured_mean").last().alias("delta_measured"),
-    )
-    rows = family.labelled.join(results.settings, on="setting").join(applied, on="setting")
-    ratio = pl.Series("ratio", [noise_ratio(row) for row in rows.iter_rows(named=True)])
-    one = ratio * (pl.col("delta_recorded") / ratio).median()
-    # With momentum δ is not proportional to η/√b, so the recorded δ is taken.
-    is_plain_sgd = (pl.col("optimizer.name") == "sgd") & pl.col("delta_recorded").is_not_null()
-    return rows.select(
-        pl.format("b = {}", "batch_size").alias("label"),
-        pl.col("learning_rate").alias("eta"),
-        pl.col("batch_size").alias("b"),
-        pl.when(is_plain_sgd).then(one).otherwise("delta_recorded").alias("delta_planned"),
-        "delta_measured",
-        "n",
-        *statistics_of(REACHED),
-    ).sort("b", "eta")
 
 
 def sharpness(results: Results) -> list[Figure]:
     """A figure for each task of two settings whose sharpness is measured."""
     level = results.epochs.group_by("setting", "seed").agg(pl.col("delta_m").mean().alias("delta"))
     runs = results.runs.filter("counted").join(level, on=["setting", "seed"], how="left")
-    tasks = runs.drop_nulls(SHARPNESS).partition_by("dataset.name", "dataset.samples", "model.name")
+    measured = runs.drop_nulls("worst_case")
+    tasks = measured.partition_by("dataset.name", "dataset.samples", "model.name")
     tasks = [task for task in tasks if task["setting"].n_unique() > 1]
     return [
         _sharpness(task, f"sharpness_{number}" if number > 1 else "sharpness")
@@ -273,8 +253,7 @@ def sharpness(results: Results) -> list[Figure]:
 def _sharpness(runs: pl.DataFrame, name: str) -> Figure:
     """Sharpness against δ, and accuracy against sharpness."""
     metrics = ("delta", "worst_case", "test/accuracy")
-    size = pl.len().cast(pl.Int64).alias("n")
-    by_setting = runs.group_by("setting").agg(size, *means(metrics))
+    by_setting = runs.group_by("setting").agg(pl.len().cast(pl.Int64).alias("n"), *means(metrics))
     points = with_intervals(by_setting, metrics).sort("setting").with_columns(label=pl.lit(""))
     caption = (
         f"{runs['dataset.name'][0]}, {runs['model.name'][0]}. A point for each of {len(points)}"
@@ -284,7 +263,7 @@ def _sharpness(runs: pl.DataFrame, name: str) -> Figure:
     both = points.drop_nulls(["worst_case_mean", "test/accuracy_mean"])
     x, y = (both[f"{metric}_mean"].to_numpy() for metric in metrics[1:])
     if len(both) > 3 and np.ptp(x) > 0 and np.ptp(y) > 0:
-        rho, p = statistics.rank_correlation(x, y)
+        rho, p = rank_correlation(x, y)
         caption += f" Spearman’s ρ with test accuracy, over settings: {signed(rho)} (p = {p:.2g})."
     look = {"": {"color": PALETTE[0].light, "ls": "none"}}
     measure = "adaptive worst-case sharpness"
@@ -298,3 +277,17 @@ def _sharpness(runs: pl.DataFrame, name: str) -> Figure:
         draw.finish(drawing, left)
     title = "Adaptive worst-case sharpness, δ and test accuracy"
     return Figure(name, title, caption, points.drop("label"), drawing)
+
+
+def rank_correlation(x: Any, y: Any) -> tuple[float, float]:
+    """Spearman's ρ and its p-value by permutations: all of them for up to seven pairs, else 9,999.
+
+    The usual p-value holds for many pairs only: for four pairs in one order it is 0, not 1/12.
+    """
+    from scipy.stats import permutation_test, spearmanr
+
+    test = permutation_test(
+        (x,), lambda order: spearmanr(order, y).statistic, permutation_type="pairings",
+        n_resamples=9_999, rng=np.random.default_rng(0),
+    )  # fmt: skip
+    return float(test.statistic), float(test.pvalue)

@@ -1,42 +1,34 @@
-"""Short names of settings and schedules, and what a set of runs shares."""
+"""Settings in words: short names of settings and schedules, and a label for each setting."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from itertools import chain
+from collections import Counter
+from collections.abc import Collection
 
 import polars as pl
 
 from igo.config.schema import FORMULAS, SETTINGS, OptimizerConfig
-from igo.method.profiles import PROFILES, paper_method, parameters
-from igo.report.table import DEFAULTS, FINGERPRINT, Row
-
-OF_PROFILES = {
-    name: ["p" if parameter == "p" else f"schedule.{parameter}" for parameter in parameters(name)]
-    for name in PROFILES
-}
-# The parameters of all schedules, p included; κ and λ stand for γ and split.
-PARAMETERS = tuple(
-    dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])
+from igo.method.profiles import paper_method
+from igo.report.table import (
+    DEFAULTS,
+    FINGERPRINT,
+    OF_PROFILES,
+    PARAMETERS,
+    SCHEDULE,
+    Row,
+    names_in,
 )
-SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # all columns of a schedule
+
 GREEK = {"schedule.gamma": "γ"}  # short names of parameters that profiles declare
 SHORT = {
     name: setting.notes.text for name, setting in SETTINGS.items() if setting.notes.text
 } | GREEK
-# Settings whose value alone is shown, without a name.
-BY_VALUE = ("dataset.name", "model.name", "optimizer.name", "schedule.profile")
-ALWAYS = ("optimizer.name", "epochs", "learning_rate", "batch_size")  # shown even as defaults
+ALWAYS = ("epochs", "learning_rate", "batch_size")  # shown even as defaults
 FACTS = tuple(f"dataset.{fact}" for fact in ("classes", "channels", "image_size", "mean", "std"))
 DATASETS = {
     "digits": "digits", "fashion_mnist": "Fashion-MNIST", "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100", "imagenet": "ImageNet",
 }  # fmt: skip
-
-
-def short(name: str) -> str:
-    """A setting's short name: ``η₁`` for ``learning_rate``, ``width`` for ``model.width``."""
-    return SHORT.get(name, name.rpartition(".")[2].replace("_", " "))
 
 
 def data_set(row: Row) -> str:
@@ -46,8 +38,9 @@ def data_set(row: Row) -> str:
 
 def phrase(name: str, value: object) -> str:
     """A setting with its value, in words: ``η₁ 0.1``, ``no flip``."""
+    short = SHORT.get(name, name.rpartition(".")[2].replace("_", " "))
     if isinstance(value, bool):
-        return short(name) if value else f"no {short(name)}"
+        return short if value else f"no {short}"
     shown = f"{value:g}" if isinstance(value, float) else str(value)
     if name == "dataset.samples":
         return f"n = {value:,}"
@@ -55,7 +48,7 @@ def phrase(name: str, value: object) -> str:
         return "1 epoch" if value == 1 else f"{shown} epochs"
     if name == "optimizer.name":
         return shown.upper() if shown in FORMULAS else shown
-    return shown if name in BY_VALUE else f"{short(name)} {shown}"
+    return f"{short} {shown}"
 
 
 def method(row: Row) -> str | None:
@@ -64,93 +57,94 @@ def method(row: Row) -> str | None:
     return "Method 1 (constant)" if name == "Method 1" else name
 
 
-def delta_is_planned(row: Row) -> bool:
-    """Whether δ of a setting's optimizer is known before training."""
-    return _why_null(row) is None
-
-
-def why_null(runs: pl.DataFrame) -> list[str]:
-    """Why some of the runs have no δ, a sentence for each optimizer."""
-    if "optimizer.name" not in runs.columns:
-        return []
-    rows = runs.select("optimizer.name", "optimizer.timm").drop_nulls().unique(maintain_order=True)
-    return [reason for row in rows.to_dicts() if (reason := _why_null(row))]
-
-
-def _why_null(row: Row) -> str | None:
+def why_null(row: Row) -> str | None:
+    """Why a setting has no δ; None where δ of its optimizer is known before training."""
     optimizer = OptimizerConfig(row["optimizer.name"], timm=bool(row["optimizer.timm"]))
     return optimizer.why_null
+
+
+def without_delta(settings: pl.DataFrame) -> list[str]:
+    """Why some settings have no δ, a sentence for each optimizer."""
+    optimizers = settings.unique(["optimizer.name", "optimizer.timm"], maintain_order=True)
+    return [reason for row in optimizers.to_dicts() if (reason := why_null(row))]
 
 
 def schedule_name(row: Row) -> str:
     """A schedule by its profile and parameters: ``p = 0.5``, ``cosine``, ``Method 2``."""
     profile = str(row["schedule.profile"])
-    name = method(row) or profile
+    if name := method(row):
+        return name
     if profile in ("graduated", "polynomial"):
-        name = f"p = {row['p']:g}"
-    elif name == "step":
-        name = f"γ = {row['schedule.gamma']:.4g}"
-    elif profile == "diminishing":
+        return f"p = {row['p']:g}"
+    if profile == "step":
+        return f"γ = {row['schedule.gamma']:.4g}"
+    if profile == "diminishing":
         inverse = row["schedule.form"] == "inverse_sqrt"
-        name = "1/√m" if inverse else f"1/(1 + {row['schedule.a']:g} t)"
-    elif name == profile:
-        values = [row.get(parameter) for parameter in OF_PROFILES.get(profile, ())]
-        shown = [f"{x:g}" if isinstance(x, float) else str(x) for x in values if x]
-        name = " ".join([profile.replace("_", " "), *shown])
-    return name
+        return "1/√m" if inverse else f"1/(1 + {row['schedule.a']:g} t)"
+    values = [row.get(parameter) for parameter in OF_PROFILES.get(profile, ())]
+    shown = [f"{x:g}" if isinstance(x, float) else str(x) for x in values if x]
+    return " ".join([profile.replace("_", " "), *shown])
 
 
-def telling(settings: pl.DataFrame, names: Sequence[str]) -> Iterator[str]:
-    """The names, without those that follow from others: a data set's facts, stages = epochs."""
-    for name in names:
-        group = "data" if name == FINGERPRINT else f"{name.partition('.')[0]}.name"
-        if name in FACTS and {"dataset.name", "data"} & {*names}:
-            continue
-        if name == "schedule.stages" and "epochs" in names:
-            if settings[name].equals(settings["epochs"]):
-                continue
-        elif name != group and group in (*names, "data"):
-            pairs = settings.select(pl.struct(group, name).n_unique()).item()
-            if pairs == settings[group].n_unique():
-                continue
-        yield name
+def words(row: Row, names: Collection[str]) -> list[str]:
+    """Values in words: data, model, optimizer, schedule, the rest; of defaults only ALWAYS."""
+    shown, said = [], {"dataset.name", "model.name", "optimizer.name", *SCHEDULE}
+    if "dataset.name" in names:
+        n = row["dataset.samples"] if "dataset.samples" in names else None
+        shown.append(data_set(row) + (f" ({phrase('dataset.samples', n)})" if n else ""))
+        said.add("dataset.samples")
+    if "model.name" in names:
+        width = row["model.width"] if "model.width" in names else None
+        shown.append(row["model.name"] + (f" of width {width}" if width else ""))
+        said.add("model.width")
+    if "optimizer.name" in names:
+        shown.append(phrase("optimizer.name", row["optimizer.name"]))
+    if {"schedule.profile", *PARAMETERS} & set(names) or ("split" in names and method(row)):
+        shown.append(schedule_name(row))
+    if "split" in names and method(row) is None:
+        shown.append(f"split {row['split']:.4g}")
+    if row.get("schedule.stages") == row.get("epochs") or row.get("schedule.profile") == "constant":
+        said.add("schedule.stages")
+    rest = [name for name in names if name not in said and row[name] is not None]
+    return shown + [
+        phrase(name, row[name])
+        for name in rest
+        if name in ALWAYS or row[name] != DEFAULTS.get(name)
+    ]
 
 
 def shared(row: Row, names: Collection[str]) -> list[str]:
-    """What settings have in common, in words. Defaults are left out, except data, model, ALWAYS."""
-    first = [data_set(row)] if "dataset.name" in names else []
-    if first and "dataset.samples" in names:
-        first[0] += f" ({phrase('dataset.samples', row['dataset.samples'])})"
-    if "model.name" in names:
-        first.append(str(row["model.name"]))
-        if row.get("model.width") and "model.width" in names:
-            first[-1] += f" of width {row['model.width']}"
-    skipped = {"dataset.name", "dataset.samples", "model.name", "model.width", "model.timm",
-            "data", FINGERPRINT, *FACTS, *SCHEDULE}  # fmt: skip
-    always = [name for name in ALWAYS if name in names]
-    first += [phrase(name, row[name]) for name in always]
-    whole = {"schedule.profile", "split", *OF_PROFILES.get(str(row.get("schedule.profile")), ())}
-    if whole <= set(names):
-        first += [schedule_name(row)] + [f"split {row['split']:.4g}"] * (method(row) is None)
-    if row.get("schedule.stages") == row.get("epochs"):
-        skipped.add("schedule.stages")
-    rest = (
-        name for name in names
-        if name not in skipped and name not in always and row[name] is not None
-        and not name.startswith("noise.")  # how C² is measured: it changes no training
-    )  # fmt: skip
-    return first + [phrase(name, row[name]) for name in rest if row[name] != DEFAULTS.get(name)]
+    """What settings have in common, in words; a schedule only if all of it is common."""
+    skipped = {"model.timm", FINGERPRINT, *FACTS}
+    profile = str(row.get("schedule.profile"))
+    if not {"schedule.profile", "split", *OF_PROFILES.get(profile, ())} <= set(names):
+        skipped |= set(SCHEDULE)
+    # How C² is measured changes no training.
+    kept = [name for name in names if name not in skipped and not name.startswith("noise.")]
+    return words(row, kept)
 
 
-def differing(row: Row, names: Collection[str]) -> list[str]:
-    """How a setting differs from others in ``names``, in words; of defaults only ALWAYS."""
-    first = [name for name in BY_VALUE[:3] if name in names]
-    phrases = [data_set(row) if name == BY_VALUE[0] else phrase(name, row[name]) for name in first]
-    if {"schedule.profile", *PARAMETERS} & set(names) or ("split" in names and method(row)):
-        phrases.append(schedule_name(row))
-    if "split" in names and method(row) is None:
-        phrases.append(f"split {row['split']:.4g}")
-    skipped = {*first, *SCHEDULE}
-    rest = [name for name in names if name not in skipped and row[name] is not None]
-    shown = (name for name in rest if name in ALWAYS or row[name] != DEFAULTS.get(name))
-    return phrases + [phrase(name, row[name]) for name in shown]
+def telling(settings: pl.DataFrame) -> list[str]:
+    """The names of what differs, without what follows from the data."""
+    names = [name for name in names_in(settings) if settings[name].n_unique() > 1]
+    if settings["data"].n_unique() > 1:
+        names = ["dataset.name", *(n for n in names if n not in ("dataset.name", FINGERPRINT))]
+    return [name for name in names if "dataset.name" not in names or name not in FACTS]
+
+
+def labels(settings: pl.DataFrame) -> dict[int, str]:
+    """By its number, each setting's schedule, and what else tells it from the others."""
+    names = {*telling(settings), "schedule.profile", "split"}
+    rows = settings.to_dicts()
+    return distinct(
+        {row["setting"]: ", ".join(words(row, [n for n in row if n in names])) for row in rows}
+    )
+
+
+def distinct(names: dict[int, str]) -> dict[int, str]:
+    """Add the setting's number to names that are the same."""
+    count = Counter(names.values())
+    return {
+        setting: f"{name} (setting {setting})" if count[name] > 1 else name
+        for setting, name in names.items()
+    }

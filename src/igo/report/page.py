@@ -1,11 +1,12 @@
-"""The report as one HTML page, with its styles and figures inside and without scripts."""
+"""The program `igo report`: one HTML page with its styles and figures inside, and their files."""
 
 from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -13,28 +14,85 @@ from urllib.parse import quote
 import polars as pl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
+from omegaconf import DictConfig
 
+from igo.config.schema import NO_EFFECT
+from igo.ground.errors import ConfigError, UserError
+from igo.ground.files import output_folder, replace_all
 from igo.ground.words import counted
-from igo.report import families
+from igo.report import content
 from igo.report.comparison import Pair, in_range, p_value, signed
 from igo.report.content import Section
-from igo.report.names import data_set, why_null
-from igo.report.results import Results, Row
-from igo.report.table import constants
+from igo.report.families import families
+from igo.report.names import data_set, labels, without_delta
+from igo.report.results import Results, read
+from igo.report.show import say, show_errors
+from igo.report.table import Row, constants
+from igo.runs.find import find, named
 
 HERE = Path(__file__).parent
-MOST_RUNS, MOST_SETTINGS, MOST_UNCOUNTED, MOST_COMMANDS = 500, 200, 30, 60
+PAGE = "index.html"
+MOST_RUNS, MOST_SETTINGS, MOST_COMMANDS = 500, 200, 60  # rows shown; the CSV files have all
+
+
+def run(composed: DictConfig) -> None:
+    """Read the runs; write the page, the figures and the tables."""
+    names = named(composed.runs)
+    output = output_folder(composed.output)
+    margin = composed.get("margin", content.MARGIN)
+    if isinstance(margin, bool) or not isinstance(margin, int | float) or not 0 < margin <= 100:
+        raise ConfigError("margin", margin, "it must be points of test accuracy, above 0")
+    folders = find(names)
+    _write(output, {})  # a folder that cannot be written ends the command before it reads
+    results = read(folders)
+    sections = content.compose(results, margin)
+    figures = [figure for section in sections for figure in section.figures]
+    excluded = len(results.runs) - int(results.runs["counted"].sum())
+    runs = f"{counted(len(results.runs), 'run')} ({excluded:,} excluded)"
+    say(f"{runs}; {counted(len(figures), 'figure')}")
+    show_errors(results.runs)
+    for line in content.headlines(sections):
+        say(line)
+    files = {f"{name}.csv": data for name, data in _tables(results).items()}
+    for figure in figures:
+        files |= {f"figures/{figure.name}.{kind}": data for kind, data in figure.files().items()}
+    shown = names[0] if len(names) == 1 else f"[{','.join(names)}]"
+    typed = ["igo", "report", f"runs={shown}", f"output={composed.output}"]
+    typed += [f"margin={margin:g}"] * (margin != content.MARGIN)
+    links = output if composed.get("links", True) else None
+    html = render(sections, results, shlex.join(typed), links)
+    _write(output, files | {PAGE: html.encode()})
+    say(f"wrote {output / PAGE}")
+
+
+def _tables(results: Results) -> dict[str, bytes]:
+    """runs.csv, settings.csv and epochs.csv: all data, without folders and hosts."""
+    without = tuple(f"{setting}." for setting in (*NO_EFFECT, "host", "folder"))
+    local = [name for name in results.runs.columns if f"{name}.".startswith(without)]
+    if results.runs["worst_case"].null_count() == len(results.runs):
+        local.append("worst_case")
+    runs = results.runs.drop(local).sort("setting", "seed", "run", nulls_last=True)
+    tables = {"runs": runs, "settings": results.settings, "epochs": results.curves}
+    return {name: table.write_csv().encode() for name, table in tables.items()}
+
+
+def _write(folder: Path, files: dict[str, bytes]) -> None:
+    """Write each file whole, the page last."""
+    try:
+        (folder / "figures").mkdir(parents=True, exist_ok=True)
+        for name, data in files.items():
+            replace_all({folder / name: data})
+    except OSError as error:
+        raise UserError(f"output: {folder} cannot be written ({error.strerror or error})") from None
 
 
 def render(
-    sections: Sequence[Section], left_out: Sequence[str], results: Results, command: str,
-    folder: Path | None = None,
-) -> str:  # fmt: skip
+    sections: Sequence[Section], results: Results, command: str, folder: Path | None = None
+) -> str:
     """The page of a report.
 
     Args:
         sections: its sections in order.
-        left_out: what each part that is left out would need.
         results: the runs that it was made of.
         command: the command that makes the page again.
         folder: the page's folder, for links to the run folders; None for no links.
@@ -45,27 +103,27 @@ def render(
     )  # fmt: skip
     environment.filters |= {
         "number": _number, "p_value": p_value, "tied": _tied, "difference": _difference,
-        "place": _place, "counted": counted, "svg": lambda figure: Markup(figure.svg()),
+        "counted": counted, "svg": lambda figure: Markup(figure.svg()),
     }  # fmt: skip
-    labels = _labels(results)
-    ordered = results.runs.sort("setting", "seed", "run", nulls_last=True).head(MOST_RUNS)
-    settings = [(label, results.row(number)) for number, label in labels.items()][:MOST_SETTINGS]
+    names = labels(results.settings)
+    ordered = results.runs.sort("setting", "seed", "run", nulls_last=True)
+    settings = [(label, results.row(number)) for number, label in names.items()][:MOST_SETTINGS]
+    family_names = {family.name for family in families(results.settings)}
+    common = constants(results.settings)
     return environment.get_template("page.html").render(
         css=Markup((HERE / "page.css").read_text(encoding="utf-8")),
         sections=sections,
-        left_out=left_out,
+        hidden=len(family_names - {section.name for section in sections}),
         most_commands=MOST_COMMANDS,
         settings=settings,
-        frame=_frame(row for _, row in settings),
         runs=[
-            {**row, "label": labels.get(row["setting"], "–"), "link": _link(row["folder"], folder)}
-            for row in ordered.iter_rows(named=True)
+            {**row, "label": names.get(row["setting"], "–"), "link": _link(row["folder"], folder)}
+            for row in ordered.head(MOST_RUNS).iter_rows(named=True)
         ],
-        linked=set(ordered["setting"].drop_nulls()),
-        uncounted=_uncounted(results),
+        uncounted=ordered.filter(~pl.col("counted")).head(MOST_RUNS).to_dicts(),
         facts=_facts(results),
         how=_how(results, command),
-        common={k: f"{v:.6g}" if isinstance(v, float) else v for k, v in _common(results).items()},
+        common={k: f"{v:.6g}" if isinstance(v, float) else v for k, v in common.items()},
     )
 
 
@@ -91,44 +149,11 @@ def _difference(pair: Pair, form: str = ".2f", factor: float = 100) -> str:
     return f"{difference} [{signed(factor * pair.low, form)}, {signed(factor * pair.high, form)}]"
 
 
-def _frame(rows: Iterable[Row]) -> tuple[float, float]:
-    """The smallest and the largest accuracy in a table, intervals included."""
-    names = [f"test/accuracy_{statistic}" for statistic in ("low", "mean", "high")]
-    values = [row[name] for row in rows for name in names if row[name] is not None]
-    return (min(values), max(values)) if values else (0.0, 1.0)
-
-
-def _place(value: float, frame: tuple[float, float]) -> float:
-    """A value's place in the frame, in per cent."""
-    low, high = frame
-    return round(100 * (value - low) / (high - low), 2) if high > low else 50.0
-
-
-def _labels(results: Results) -> dict[int, str]:
-    """A label for each setting that no other setting has."""
-    names = families.names_in(results.settings)
-    families_of_all = families.of_kind("all", results.settings, names, lambda _: True, bool)
-    return families_of_all[0].labels if families_of_all else {}
-
-
 def _link(run: str, folder: Path | None) -> str:
     """The address of a run's folder, relative to the page's folder."""
     if folder is None:
         return ""
     return quote(f"{os.path.relpath(Path(run).resolve(), folder.resolve())}/")
-
-
-def _uncounted(results: Results) -> Sequence[str]:
-    """A line for each run that is in no mean, with the reason."""
-    rows = results.runs.filter(~pl.col("counted")).sort("run").to_dicts()
-    twice = "the same plan, settings and seed as another run"
-    lines = [
-        f"{row['run']}: {twice if row['state'] == 'finished' else row['state']}"
-        + (f" ({row['error']})" if row["error"] else "")
-        for row in rows[:MOST_UNCOUNTED]
-    ]
-    more = len(rows) - MOST_UNCOUNTED
-    return [*lines, f"{more:,} more in runs.csv"] if more > 0 else lines
 
 
 def _facts(results: Results) -> dict[str, Any]:
@@ -137,22 +162,16 @@ def _facts(results: Results) -> dict[str, Any]:
     states = runs["state"].value_counts().sort("count", "state", descending=[True, False])
     seconds = float(runs["seconds"].sum())
     minutes = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-    names = sorted({data_set(row) for row in settings.iter_rows(named=True)})
     return {
         "runs": len(runs),
         "counted": int(runs["counted"].sum()),
         "settings": len(settings),
         "seeds": in_range(settings.filter(pl.col("n") > 0)["n"].to_list() or [0]),
-        "datasets": ", ".join(names) or "–",
+        "datasets": ", ".join(sorted({data_set(row) for row in settings.to_dicts()})) or "–",
         "models": ", ".join(settings["model.name"].unique().sort()) or "–",
         "time": f"{seconds:.0f} s" if seconds < 120 else minutes,
         "states": ", ".join(f"{count:,} {state}" for state, count in states.iter_rows()),
     }
-
-
-def _common(results: Results) -> Row:
-    """The settings that all runs have in common."""
-    return constants(results.runs.drop("setting", "counted", "folder", "command"))
 
 
 def _how(results: Results, command: str) -> list[tuple[str, str]]:
@@ -161,8 +180,8 @@ def _how(results: Results, command: str) -> list[tuple[str, str]]:
     started = sorted(str(s["started"])[:10] for s in results.statuses if s.get("started"))
     rows = [
         ("This page", command),
-        ("Noise level", "; ".join(why_null(results.runs))),
-        ("Hardware", _counts([_hardware(status.get("hardware")) for status in results.statuses])),
+        ("Noise level", "; ".join(without_delta(results.settings))),
+        ("Hardware", _counts([_hardware(status) for status in results.statuses])),
         ("Software", _counts([_versions(status) for status in results.statuses])),
         ("Commit", _counts(used["commit"].fill_null("unknown").to_list())),
         ("Runs started", f"{started[0]} to {started[-1]}" if started else ""),
@@ -173,21 +192,21 @@ def _how(results: Results, command: str) -> list[tuple[str, str]]:
 
 def _counts(values: Sequence[str]) -> str:
     """Each value once; if there are several, with the number of runs of each."""
-    each = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    each = Counter(sorted(values)).most_common()
     if len(each) == 1:
         return each[0][0]
     return "; ".join(f"{value} ({count} runs)" for value, count in each)
 
 
-def _hardware(facts: object) -> str:
+def _hardware(status: Row) -> str:
+    facts = status.get("hardware")
     if not isinstance(facts, dict):
         return "unknown"
-    words = [str(facts[name]) for name in ("gpu", "cpu") if name in facts]
+    words = [str(facts[name]) for name in ("gpu", "cpu", "precision") if name in facts]
     counts = {"core": facts.get("cores"), "thread": facts.get("threads")}
-    words += [counted(number, name) for name, number in counts.items() if number is not None]
     if facts.get("ranks", 1) != 1:
         words.append(f"{facts['ranks']} processes")
-    return ", ".join([*words, str(facts.get("precision", ""))])
+    return ", ".join([*words, *(counted(n, name) for name, n in counts.items() if n is not None)])
 
 
 def _versions(status: Row) -> str:

@@ -17,13 +17,11 @@ from typing import Annotated, Any
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
-from igo.config.load import read_config, split_off
+from igo.config.load import split_off
 from igo.config.schema import Config
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import write_atomically
@@ -31,13 +29,12 @@ from igo.ground.seeds import generator
 from igo.method.ranges import AT_LEAST_ONE, POSITIVE
 from igo.runs import assemble
 from igo.runs.find import find, is_run, named
-from igo.runs.folder import last_record, read_status, state_of
-from igo.runs.manifest import Comparison
+from igo.runs.folder import last_record, state_of
 from igo.train import engine
 
 FILE = "sharpness.json"
 VERSION = 2  # of the measurement; a run with another version is measured again
-NO_EFFECT = ("runs", "batch_size", "data_dir", "fresh", "engine")
+NO_EFFECT = ("runs", "batch_size", "batches", "data_dir", "fresh", "engine")
 MOMENTUM = 0.75  # this, the next two and `checkpoints` are from Croce and Hein 2020, Algorithm 1
 LEAST_SHARE = 0.75
 FIRST_CHECK = 22  # percent of the steps
@@ -65,13 +62,15 @@ class Settings:
     starts: Annotated[int, AT_LEAST_ONE] = 1
     seed: int = 0
     batch_size: Annotated[int, AT_LEAST_ONE] = 250
+    batches: bool = False
     data_dir: str | None = None
     fresh: bool = False
     engine: EngineChoice = field(default_factory=EngineChoice)
 
     def of_result(self) -> dict[str, Any]:
         """The settings that change what is measured."""
-        return {name: value for name, value in asdict(self).items() if name not in NO_EFFECT}
+        result = {name: value for name, value in asdict(self).items() if name not in NO_EFFECT}
+        return result | ({"batches": self.batch_size} if self.batches else {})
 
 
 def run(composed: DictConfig) -> None:
@@ -83,44 +82,27 @@ def run(composed: DictConfig) -> None:
     settings, _ = split_off(composed, Settings)
     folders = find(named(settings.runs))
     counts = {"measured": 0, "measured before": 0, "failed": 0}
-    console = Console(highlight=False, soft_wrap=True)
-
-    def say(text: str) -> None:
-        console.print(text, markup=False)
-
-    data = Comparison(say)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=len(folders))
-        for place, folder in enumerate(folders, 1):
-            bar.update(task, description=folder.name)
-            outcome, message = _attempt(folder, settings, data)
-            if message:
-                say(f"[{place}/{len(folders)}] {outcome}: {folder.name}: {message}")
-            counts[outcome] += 1
-            bar.advance(task)
-    say(", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count))
+    for place, folder in enumerate(folders, 1):
+        outcome, message = "measured", ""
+        try:
+            if not settings.fresh and _measured_before(folder, settings):
+                outcome = "measured before"
+            else:
+                result = measure(folder, settings)
+                text = json.dumps(result, indent=2, allow_nan=False)
+                write_atomically(folder / FILE, text + "\n")
+                rise = f"worst case +{result['worst_case']:.4g} ({result['seconds']:.1f} s)"
+                message = f"loss {result['loss']:.4g}, {rise}"
+        except UserError as error:
+            outcome, message = "failed", str(error)
+        except Exception as error:  # it does not stop the other runs
+            outcome, message = "failed", f"{type(error).__name__}: {first_line(error)}"
+        counts[outcome] += 1
+        if message:
+            print(f"[{place}/{len(folders)}] {outcome}: {folder.name}: {message}", flush=True)
+    print(", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count))
     if counts["failed"]:
         raise SystemExit(1)
-
-
-def _attempt(folder: Path, settings: Settings, data: Comparison) -> tuple[str, str]:
-    """Measure one run, if need be. An error is returned, so that it does not stop the others."""
-    try:
-        if not settings.fresh and _measured_before(folder, settings):
-            config = read_config(folder / "config.yaml")
-            config.data_dir = settings.data_dir or config.data_dir
-            data.finished(folder, read_status(folder), config)
-            return "measured before", ""
-        result = measure(folder, settings)
-        write_atomically(folder / FILE, json.dumps(result, indent=2, allow_nan=False) + "\n")
-    except UserError as error:
-        return "failed", str(error)
-    except Exception as error:
-        return "failed", f"{type(error).__name__}: {first_line(error)}"
-    return "measured", (
-        f"loss {result['loss']:.4g}, worst case +{result['worst_case']:.4g}"
-        f" ({result['seconds']:.1f} s)"
-    )
 
 
 def _measured_before(folder: Path, settings: Settings) -> bool:
@@ -156,15 +138,21 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
     torch.backends.cudnn.allow_tf32 = False  # TF32 has ten bits of precision, fp32 has 23
     drawn = torch.randperm(training.data.n, generator=generator(settings.seed, "sharpness"))
     parts = drawn[: settings.samples].split(settings.batch_size)
-    surface = Surface(training.network.eval(), list(training.data.plain_batches(list(parts))))
+    network = training.network.eval()
+    surface = Surface(network, list(training.data.plain_batches(list(parts))))
     weights = surface.here
     loss, gradient = surface.value_and_gradient(weights)
     if not math.isfinite(loss):
         raise UserError(f"its loss is {loss}: the run diverged")
-    rise, rises = worst_rise(
-        surface.value_and_gradient, weights, radius=settings.radius, norm=settings.norm,
-        steps=settings.steps, starts=settings.starts, seed=settings.seed,
-    )  # fmt: skip
+    surfaces = [Surface(network, [b]) for b in surface.batches] if settings.batches else [surface]
+    found = [
+        worst_rise(
+            each.value_and_gradient, weights, radius=settings.radius, norm=settings.norm,
+            steps=settings.steps, starts=settings.starts, seed=settings.seed,
+        )
+        for each in surfaces
+    ]  # fmt: skip
+    rise = sum(rise for rise, _ in found) / len(found)
     if not math.isfinite(rise):
         raise UserError(f"the loss overflows within radius={settings.radius:g}; take a smaller one")
     return {
@@ -176,7 +164,7 @@ def measure(folder: Path, settings: Settings) -> dict[str, Any]:
         "loss": loss,
         "gradient_norm": float(gradient.norm()),
         "worst_case": rise,
-        "worst_case_of_starts": rises,
+        "worst_case_of_starts": found[0][1] if len(found) == 1 else None,
         "of": "mean cross-entropy of training images, without weight decay",
         "batchnorm": "eval, running statistics",
         "augmentation": "none",

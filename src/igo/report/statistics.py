@@ -1,13 +1,14 @@
 """Statistics of runs: intervals, paired tests, equivalence, power, ranks.
 
-SciPy and statsmodels compute most of them. Their import takes a second, so each function imports
-what it needs. The sign-flip test is written here because SciPy takes 1.4 s for 18 differences and
-5 s for 20. Neither library has the power of paired TOST.
+SciPy has the distributions. Its ``stats`` takes a second to import, so each function imports what
+it needs. The sign-flip test is written here because SciPy takes 1.4 s for 18 differences and 5 s
+for 20.
 """
 
 from __future__ import annotations
 
 import bisect
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -56,11 +57,12 @@ def mean_of(values: ArrayLike) -> Estimate:
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's adjusted p-values (1979); None stays None and does not count."""
-    from statsmodels.stats.multitest import multipletests
-
-    known = [p for p in p_values if p is not None]
-    adjusted = iter(multipletests(known, method="holm")[1].tolist() if known else [])
-    return [None if p is None else next(adjusted) for p in p_values]
+    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    adjusted: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for left, (p, i) in zip(range(len(known), 0, -1), known, strict=True):
+        adjusted[i] = largest = max(largest, min(left * p, 1.0))
+    return adjusted
 
 
 def sign_flip(differences: ArrayLike) -> float | None:
@@ -90,6 +92,11 @@ def least_p(n: int) -> float:
     return max(2.0 ** (1 - n), 1 / (1 + DRAWN_SIGNS)) if n else 1.0
 
 
+def least_seeds(tests: int) -> int:
+    """The fewest seeds with which the sign-flip test can decide one of so many tests."""
+    return next(n for n in itertools.count(1) if least_p(n) <= LEVEL / tests or n > 64)
+
+
 def equivalence(differences: ArrayLike, margin: float) -> float | None:
     """p of the hypothesis that the mean is not within ±margin: two one-sided t tests (TOST).
 
@@ -111,18 +118,18 @@ def detectable(sd: float, n: int, level: float = LEVEL) -> float | None:
     None where n is too small for a verdict at this level: n < 2, or ``least_p(n)`` above it.
     """
     from scipy.optimize import brentq
-    from statsmodels.stats.power import TTestPower
+    from scipy.stats import nct
 
     if n < 2 or least_p(n) > level:
         return None
     if sd < NO_SPREAD:
         return 0.0
+    quantile = float(stdtrit(n - 1, 1 - level / 2))
 
     def lacks(effect: float) -> float:
-        found = TTestPower().power(effect, n, level / 2, alternative="larger")
-        return float(found) - POWER
+        return float(nct.sf(quantile, n - 1, effect * math.sqrt(n))) - POWER
 
-    unit = float(stdtrit(n - 1, 1 - level / 2)) / math.sqrt(n)  # found about half of the time
+    unit = quantile / math.sqrt(n)  # found about half of the time
     return sd * float(brentq(lacks, unit / 4, unit * 8))
 
 
@@ -157,19 +164,3 @@ def seeds_to_equate(margin: float, sd: float, level: float = LEVEL) -> int | Non
         key=lambda n: equivalence_power(margin, sd, n, level) >= POWER,
     )  # fmt: skip
     return n if n <= MOST_SEEDS else None
-
-
-def rank_correlation(x: Array, y: Array) -> tuple[float, float]:
-    """Spearman's ρ and its p-value by permutations: all of them for up to seven pairs, else 9,999.
-
-    The usual p-value holds for many pairs only: for four pairs in one order it is 0, not 1/12.
-    """
-    from scipy.stats import permutation_test, spearmanr
-
-    def rho(order: Array) -> float:
-        return float(spearmanr(order, y).statistic)
-
-    test = permutation_test(
-        (x,), rho, permutation_type="pairings", n_resamples=9_999, rng=np.random.default_rng(0)
-    )
-    return float(test.statistic), float(test.pvalue)

@@ -23,7 +23,6 @@ INK = Colour("#333333", "#DDDDDD")
 GREY = Colour("#8A8A8A", "#9A9A9A")
 PALETTE = (BLUE, VERMILION, GREEN, PURPLE, AMBER, SKY, INK)
 DASHES: Any = ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-MAP = "cividis"
 
 STYLE: Any = {  # settings of matplotlib
     "font.family": "DejaVu Sans", "font.size": 9, "axes.spines.top": False,

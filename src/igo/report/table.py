@@ -1,13 +1,15 @@
-"""Run folders as a table, a row for each, and its summary: each setting over its seeds."""
+"""Run folders as a table, a row for each, and their settings with means over seeds."""
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import MISSING
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -19,6 +21,7 @@ from igo.config.schema import NO_EFFECT
 from igo.ground.errors import UserError, first_line
 from igo.ground.files import replace_all
 from igo.ground.words import leaves
+from igo.method.profiles import PROFILES, parameters
 from igo.report.statistics import reach
 from igo.runs.folder import check_unchanged, state_of
 
@@ -49,10 +52,15 @@ RESULTS: dict[str, type] = {
 METRICS = ("test/accuracy", "test/accuracy_best", "test/loss", "train/loss", "updates", "seconds",
            "validation/accuracy", "validation/loss")  # fmt: skip
 FILES = ("table.csv", "table.parquet", "summary.csv")
-# The name of the file or folder of the user's own data, in the first run of a setting.
-NAME_OF_DATA = (
-    pl.coalesce("dataset.file", "dataset.root").first().str.extract("([^/]+)/*$").alias("data")
+# The parameters of each profile, and of all: p included; κ and λ stand for γ and split.
+OF_PROFILES = {
+    name: ["p" if parameter == "p" else f"schedule.{parameter}" for parameter in parameters(name)]
+    for name in PROFILES
+}
+PARAMETERS = tuple(
+    dict.fromkeys(["schedule.kappa", "schedule.lam", *chain.from_iterable(OF_PROFILES.values())])
 )
+SCHEDULE = ("schedule.profile", "split", *PARAMETERS)  # all columns of a schedule
 
 
 def _type(setting: schema.Setting) -> type:
@@ -68,20 +76,18 @@ DEFAULTS = {
     if setting.default is not MISSING
 }
 NULLABLE = {name for name, s in schema.SETTINGS.items() if type(None) in get_args(s.kind)}
+KINDS = {**HEAD, **SETTINGS, FINGERPRINT: str, **RESULTS}
 
 
 def read_runs(folders: Iterable[Path]) -> pl.DataFrame:
     """Read run folders, also damaged ones, a row for each (see ``read_run``).
 
-    Columns: run, state, error; the settings by their full names; the results. A setting that this
-    version does not know is a column of text after the known settings.
+    Columns: run, state, error; the settings by their full names; the results.
     """
     rows = [read_run(folder) for folder in folders]
-    kinds = {**HEAD, **SETTINGS}
-    kinds |= {name: str for row in rows for name in row if name not in {**kinds, **RESULTS}}
-    kinds |= RESULTS
-    columns = {name: [row.get(name) for row in rows] for name in kinds}
-    return pl.DataFrame(columns, schema=kinds)
+    columns = {name: [row.get(name) for row in rows] for name in KINDS}
+    runs = pl.DataFrame(columns, schema=KINDS)
+    return runs.drop(FINGERPRINT) if runs[FINGERPRINT].is_null().all() else runs
 
 
 def read_run(folder: Path) -> Row:
@@ -90,9 +96,9 @@ def read_run(folder: Path) -> Row:
     Returns:
         ``run`` (the folder's name), ``state`` (folder.state_of, or unreadable), ``error`` (the
         first line, or why it is unreadable); every setting by its full name, lists as JSON;
-        FINGERPRINT; and the known ones of RESULTS. There are no settings if there is no folder yet
-        (``new``), or if config.yaml cannot be read. Accuracies are shares of 1.
-        ``images_per_second`` is the median over epochs.
+        FINGERPRINT; and RESULTS. There are no settings if there is no folder yet (``new``), or if
+        config.yaml cannot be read. Accuracies are shares of 1. ``images_per_second`` is the median
+        over epochs.
     """
     row: Row = {"run": folder.name}
     if not folder.exists():
@@ -106,7 +112,7 @@ def read_run(folder: Path) -> Row:
             return row | {"state": "unreadable", "error": str(error)}
         except FileNotFoundError:
             return row | {"state": "unreadable", "error": f"{name} is missing"}
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except Exception as error:  # whatever it holds, it must not end the table of all runs
             reason = f"{name} cannot be read ({first_line(error)})"
             return row | {"state": "unreadable", "error": reason}
     return row
@@ -119,31 +125,40 @@ def _settings(folder: Path, _row: Row) -> Row:
     before, mark, rest = text.partition("\nseed:")
     seed, _, after = rest.partition("\n")
     row = DEFAULTS | _values(f"{before}\n{after}") | _values(f"{mark}{seed}")
-    missing = sorted(SETTINGS.keys() - row.keys())
-    if missing:
+    if missing := sorted(SETTINGS.keys() - row.keys()):
         raise UserError(f"config.yaml is not of a run: it has no {missing[0]}")
-    row["p"] = row.pop("schedule.p", row["p"])  # as earlier records have it
+    if unknown := sorted(row.keys() - SETTINGS.keys()):
+        raise UserError(f"config.yaml is of another version: this one has no {unknown[0]}")
     return row
 
 
 @cache
 def _values(text: str) -> Row:
     """The settings in a part of a config.yaml, by their full names."""
-    values = record_values(text) or {}
-    return {name: _setting(name, value) for name, value in leaves(values, lists=False)}
+    values = dict(leaves(record_values(text) or {}, lists=False))
+    if "schedule.p" in values:  # as earlier records have it
+        values["p"] = values.pop("schedule.p")
+    return {n: _typed(n, value, SETTINGS.get(n, str)) for n, value in values.items()}
 
 
-def _setting(name: str, value: Any) -> Any:
-    if value is None and name in SETTINGS.keys() - NULLABLE:
-        raise ValueError(f"{name} is null")
-    kind = SETTINGS.get(name, str)  # of another version: as text
-    if kind is str and not isinstance(value, str | None):
-        return json.dumps(value, default=str)
-    return _typed(value, kind)
+def _typed(name: str, value: Any, kind: type) -> Any:
+    """The value as its column has it.
 
-
-def _typed(value: Any, kind: type) -> Any:
-    return None if value is None else kind(value)
+    Raises:
+        ValueError: it is null and must not be, or the column cannot hold it.
+    """
+    if value is None:
+        if name in SETTINGS.keys() - NULLABLE:
+            raise ValueError(f"{name} is null")
+        return None
+    if kind is str:
+        text = value if isinstance(value, str) else json.dumps(value, default=str)
+        text.encode()  # half of a surrogate pair is no text
+        return text
+    typed = kind(value)
+    if not math.isfinite(typed) or (kind is int and abs(typed) >= 2**63):
+        raise ValueError(f"{name} is {typed:g}")
+    return typed
 
 
 def _status(folder: Path, row: Row) -> Row:
@@ -154,11 +169,11 @@ def _status(folder: Path, row: Row) -> Row:
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
         "error": (status.get("error") or "").partition("\n")[0] or None,
         "device": (status.get("hardware") or {}).get("device"),
-        **{name: _typed(status.get(name), RESULTS[name]) for name in ("seconds", "commit", "host")},
+        **{name: status.get(name) for name in ("seconds", "commit", "host")},
     }
     if row["dataset.file"] or row["dataset.root"]:
         found[FINGERPRINT] = (status.get("data") or {}).get("fingerprint")
-    return found
+    return {name: _typed(name, value, KINDS[name]) for name, value in found.items()}
 
 
 def _results(folder: Path, row: Row) -> Row:
@@ -176,18 +191,17 @@ def _results(folder: Path, row: Row) -> Row:
     if not records:
         return {"epochs_done": 0}
     accuracies = {record["epoch"]: record.get("test/accuracy") for record in records}
-    known = {
-        epoch: float(accuracy) for epoch, accuracy in accuracies.items() if accuracy is not None
-    }
+    known = {epoch: float(share) for epoch, share in accuracies.items() if share is not None}
     best = max(known, key=lambda epoch: known[epoch], default=None)
     rates = [rate for record in records if (rate := record.get("images_per_second")) is not None]
-    return {
+    found = {
         "epochs_done": len(records),
-        **{name: _typed(records[-1].get(name), kind) for name, kind in LAST.items()},
+        **{name: records[-1].get(name) for name in LAST},
         "test/accuracy_best": known.get(best),
         "test/accuracy_best_epoch": best,
-        "images_per_second": float(statistics.median(rates)) if rates else None,
+        "images_per_second": statistics.median(rates) if rates else None,
     }
+    return {name: _typed(name, value, RESULTS[name]) for name, value in found.items()}
 
 
 def effective(runs: pl.DataFrame) -> list[str]:
@@ -198,59 +212,68 @@ def effective(runs: pl.DataFrame) -> list[str]:
     return [
         name
         for name in runs.columns
-        if name not in {*HEAD, *RESULTS, "seed", "evaluate_every"}
+        if name in {*SETTINGS, FINGERPRINT} - {"seed", "evaluate_every"}
         and not f"{name}.".startswith(without)
     ]
 
 
-def with_settings(runs: pl.DataFrame) -> pl.DataFrame:
-    """The runs whose config.yaml could be read."""
-    return runs.filter(pl.col("schedule.profile").is_not_null())
+def constants(settings: pl.DataFrame) -> Row:
+    """What all settings have in common, without null."""
+    values = {name: settings[name].unique() for name in names_in(settings)}
+    return {name: v[0] for name, v in values.items() if len(v) == 1 and v[0] is not None}
 
 
-def constants(runs: pl.DataFrame) -> Row:
-    """The settings that all runs have in common, without null."""
-    first = with_settings(runs).select(effective(runs)).unique()
-    return {
-        name: first[name][0]
-        for name in first.columns
-        if first[name].n_unique() == 1 and first[name][0] is not None
-    }
+def names_in(settings: pl.DataFrame) -> list[str]:
+    """The columns of ``by_setting``'s settings that are settings."""
+    return settings.columns[1 : settings.columns.index("data")]
 
 
-def summarise(runs: pl.DataFrame) -> pl.DataFrame:
-    """One row for each setting: the runs of one row differ in the seed alone.
+def by_setting(runs: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The runs with the numbers of their settings, and a row for each setting.
+
+    Runs of one setting differ in the seed alone, or in values that change no result.
 
     Returns:
-        The settings that differ among the runs, sorted; ``data``, the name of the user's own file
-        or folder, if the content of the data differs; ``n``, the number of finished runs with
-        different seeds, which have the statistics; ``unfinished`` and ``repeated`` (finished runs
-        with a seed that is counted already); and for each of METRICS its mean (``…_mean``), sample
-        standard deviation (``…_sd``) and Student's 95 % interval of the mean (``…_low``,
-        ``…_high``). With n = 1 there is no deviation and no interval. An accuracy that all seeds
-        share has no interval. If a run has no value, as its loss overflowed, there is no mean.
+        The runs of ``read_runs`` with ``setting`` (null if config.yaml cannot be read) and
+        ``counted`` (finished, and the first run of its seed). The settings in the order of their
+        values: ``setting``; each setting that changes a result; ``data``, the name of the user's
+        own file or folder; ``n``, the number of counted runs; ``unfinished`` and ``repeated``
+        (finished runs with a seed that is counted already); and for each of METRICS its mean
+        (``…_mean``), sample standard deviation (``…_sd``) and Student's 95 % interval of the mean
+        (``…_low``, ``…_high``) over the counted runs. With n = 1 there is no deviation and no
+        interval. If a run has no value, as its loss overflowed, there is no mean.
     """
-    settings = effective(runs)
-    known = count_once(with_settings(runs))
-    varied = [name for name in settings if known[name].n_unique() > 1]
-    counted = pl.col("counted").sum()
-    summary = known.group_by(settings).agg(
-        counted.cast(pl.Int64).alias("n"),
-        (~pl.col("finished")).sum().cast(pl.Int64).alias("unfinished"),
-        (pl.col("finished").sum() - counted).cast(pl.Int64).alias("repeated"),
-        NAME_OF_DATA,
-        *means(METRICS),
+    names = effective(runs)
+    distinct = (
+        runs.drop_nulls("schedule.profile").select(names).unique().sort(names, nulls_last=True)
     )
-    varied = ["data"] * (FINGERPRINT in varied) + varied
-    shown = [*varied, "n", "unfinished", "repeated", *statistics_of(METRICS)]
-    return with_intervals(summary, METRICS).sort(varied or "n").select(shown)
+    settings = distinct.select(pl.int_range(pl.len(), dtype=pl.Int64).alias("setting"), *names)
+    runs = runs.join(settings, on=names, how="left", nulls_equal=True, maintain_order="left")
+    finished = pl.col("state") == "finished"
+    once = pl.struct("setting", "seed", finished).is_first_distinct()
+    counted = finished & once & pl.col("setting").is_not_null()
+    runs = runs.with_columns(counted.alias("counted"))
+    file = pl.coalesce("dataset.file", "dataset.root").first()
+    counts = {
+        "n": pl.col("counted"),
+        "unfinished": ~finished,
+        "repeated": finished & ~pl.col("counted"),
+    }
+    by_number = runs.drop_nulls("setting").group_by("setting").agg(
+        file.str.extract("([^/]+)/*$").alias("data"),
+        *(which.sum().cast(pl.Int64).alias(name) for name, which in counts.items()),
+        *means(METRICS),
+    )  # fmt: skip
+    joined = settings.join(by_number, on="setting", maintain_order="left")
+    return runs, with_intervals(joined, METRICS)
 
 
-def count_once(runs: pl.DataFrame) -> pl.DataFrame:
-    """Add the columns ``finished`` and ``counted`` (finished, and the first run of its seed)."""
-    finished = runs.with_columns(finished=pl.col("state") == "finished")
-    once = pl.struct(*effective(runs), "seed", "finished").is_first_distinct()
-    return finished.with_columns(counted=pl.col("finished") & once)
+def summarise(settings: pl.DataFrame) -> pl.DataFrame:
+    """The settings that differ, with ``data`` if its content differs, and the statistics."""
+    varied = [name for name in names_in(settings) if settings[name].n_unique() > 1]
+    if FINGERPRINT in varied:
+        varied = ["data", *varied]
+    return settings.select(*varied, "n", "unfinished", "repeated", *statistics_of(METRICS))
 
 
 def means(metrics: Iterable[str]) -> Iterator[pl.Expr]:
@@ -290,9 +313,8 @@ def write(runs: pl.DataFrame, folder: Path) -> Sequence[Path]:
     paths = [folder / name for name in FILES]
     parquet = io.BytesIO()
     runs.write_parquet(parquet)
-    summary = summarise(runs).write_csv()
-    table = runs.write_csv()
-    contents = (table.encode(), parquet.getvalue(), summary.encode())
+    summary = summarise(by_setting(runs)[1]).write_csv()
+    contents = (runs.write_csv().encode(), parquet.getvalue(), summary.encode())
     try:
         folder.mkdir(parents=True, exist_ok=True)
         replace_all(dict(zip(paths, contents, strict=True)))
