@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
 import pytest
 from conftest import TINY, assert_equal, configure, records
-from test_report import methods, only, read
+from recorded import record_runs
 from trained import prepared, timeless, train
 
 from igo.config.schema import Config
-from igo.report import figures
+from igo.report import figures, results
+from igo.report.families import families
 from igo.train.state import Progress, Training
 
 RUN = (*TINY, "epochs=5", "dataset.validation=0.25", "optimizer=shb")
@@ -37,23 +37,17 @@ def test_training_has_the_same_bits(every: int, evaluated: list[int]) -> None:
 
 
 def test_curves_go_from_one_evaluation_to_the_next(tmp_path: Path) -> None:
-    for folder in itertools.chain(*methods(tmp_path, seeds=2).values()):
+    """And runs that were evaluated at other epochs are of one setting."""
+    folders = [*record_runs(tmp_path, "p=0.5", "split=1"), *record_runs(tmp_path, "p=1", "split=1")]
+    for folder in folders:
         rows = records(folder, timings=True)
         rows[0] |= {"test/accuracy": None, "test/loss": None}
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (folder / "metrics.jsonl").write_text(text)
-    results = read(tmp_path)
-    family = only(results, "methods")
-    lines = figures.training(results, family).drawing.axes[0].get_lines()
-    assert [list(line.get_xdata()) for line in lines] == [[2, 3]] * 4
-
-
-def test_runs_evaluated_at_other_epochs_are_of_one_setting(tmp_path: Path) -> None:
-    folders = [folder for both in methods(tmp_path, seeds=2).values() for folder in both]
-    before = read(tmp_path).settings["n"].to_list()
-    for folder in folders[::2]:
-        file = folder / "config.yaml"
-        text = file.read_text()
-        assert "evaluate_every: 1\n" in text
-        file.write_text(text.replace("evaluate_every: 1\n", "evaluate_every: 3\n"))
-    assert read(tmp_path).settings["n"].to_list() == before
+    file = folders[0] / "config.yaml"
+    file.write_text(file.read_text().replace("evaluate_every: 1\n", "evaluate_every: 3\n"))
+    found = results.read(folders)
+    assert found.settings["n"].to_list() == [3, 3]
+    (family,) = families(found.settings)
+    lines = figures.training(found, family).drawing.axes[0].get_lines()
+    assert [list(line.get_xdata()) for line in lines] == [[2, 3]] * 2

@@ -23,7 +23,7 @@ from igo.ground.files import replace_all
 from igo.ground.words import leaves
 from igo.method.profiles import PROFILES, parameters
 from igo.report.statistics import reach
-from igo.runs.folder import check_unchanged, state_of
+from igo.runs.folder import parsed, read_records, state_of
 
 Row = dict[str, Any]
 
@@ -109,7 +109,8 @@ def read_run(folder: Path) -> Row:
         try:
             row |= read(folder, row)
         except UserError as error:
-            return row | {"state": "unreadable", "error": str(error)}
+            reason = str(error).removeprefix(f"{folder}/")
+            return row | {"state": "unreadable", "error": reason}
         except FileNotFoundError:
             return row | {"state": "unreadable", "error": f"{name} is missing"}
         except Exception as error:  # whatever it holds, it must not end the table of all runs
@@ -162,8 +163,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 def _status(folder: Path, row: Row) -> Row:
-    status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    check_unchanged(folder, status)
+    status = parsed((folder / "status.json").read_bytes())
     state = str(status["state"])
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
@@ -177,16 +177,12 @@ def _status(folder: Path, row: Row) -> Row:
 
 
 def _results(folder: Path, row: Row) -> Row:
-    """The results in metrics.jsonl; its last line may be torn unless the run is finished."""
-    finished, path = row["state"] == "finished", folder / "metrics.jsonl"
-    if not finished and not path.exists():
-        return {"epochs_done": 0}
-    *lines, torn = path.read_text(encoding="utf-8").split("\n")
-    records = [json.loads(line) for line in lines]
+    """The results in metrics.jsonl; of a run that is not finished the last line may be torn."""
+    records = read_records(folder)
     if [record["epoch"] for record in records] != list(range(1, len(records) + 1)):
         raise ValueError("its epochs are not 1, 2, 3, …")
     planned = row["epochs"] + row["schedule.final_updates"]
-    if finished and (torn or len(records) < planned):
+    if row["state"] == "finished" and len(records) < planned:
         raise ValueError(f"a finished run has {len(records)} of {planned} epochs")
     if not records:
         return {"epochs_done": 0}
