@@ -137,7 +137,7 @@ def too_few_seeds(jobs: Sequence[Job]) -> str:
         seeds.setdefault(setting, set()).add(job.config.seed)
     if len(seeds) < 2 or find_spec("polars") is None:
         return ""
-    from igo.report.content import least_seeds
+    from igo.report.statistics import least_seeds
 
     fewest, least = min(map(len, seeds.values())), least_seeds(math.comb(len(seeds), 2))
     if fewest >= least:

@@ -86,7 +86,7 @@ def _show_results(manifest: Manifest, runs_dir: Path, console: Console, report: 
     if find_spec("polars") is None:
         console.print("no table: polars is not installed (pip install '.[report]')")
         return
-    from igo.report import content, program, results, show, table
+    from igo.report import content, page, results, show, table
 
     folder = manifest.folder(runs_dir)
     folders = [runs_dir / entry.run for entry in manifest.runs]
@@ -99,7 +99,7 @@ def _show_results(manifest: Manifest, runs_dir: Path, console: Console, report: 
         console.print(line)
     typed = {"runs": str(folder), "output": str(folder / "report")}
     if report and sections:
-        program.run(OmegaConf.create(typed))
+        page.run(OmegaConf.create(typed))
         return
     for line in content.headlines(sections):
         console.print(line)
