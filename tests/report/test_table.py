@@ -240,8 +240,8 @@ DAMAGE = {
     "metrics.jsonl cannot be read (test/accuracy is nan)": replace(
         "metrics.jsonl", '"test/accuracy": 0.625', '"test/accuracy": NaN'
     ),
-    "metrics.jsonl cannot be read (train/loss is inf)": replace(
-        "metrics.jsonl", '"train/loss": 1.5', '"train/loss": 1e999'
+    "metrics.jsonl cannot be read (test/accuracy is inf)": replace(
+        "metrics.jsonl", '"test/accuracy": 0.625', '"test/accuracy": 1e999'
     ),
     "metrics.jsonl cannot be read (a finished run has 2 of 3 epochs)": torn("metrics.jsonl"),
 }

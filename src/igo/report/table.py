@@ -23,7 +23,7 @@ from igo.ground.files import replace_all
 from igo.ground.words import leaves
 from igo.method.profiles import PROFILES, parameters
 from igo.report.statistics import reach
-from igo.runs.folder import parsed, read_records, state_of
+from igo.runs.folder import read_records, state_of
 
 Row = dict[str, Any]
 
@@ -163,7 +163,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
 
 
 def _status(folder: Path, row: Row) -> Row:
-    status = parsed((folder / "status.json").read_bytes())
+    status = json.loads((folder / "status.json").read_bytes())
     state = str(status["state"])
     found = {
         "state": state_of(folder) if state == "running" else state,  # its process may be dead
