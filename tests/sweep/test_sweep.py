@@ -343,7 +343,7 @@ def test_jobs_of_one_folder_and_other_data_are_refused(composer: Composer, tmp_p
         distinct(jobs)
 
 
-NOT_JUDGED = "tuning"  # by the best mean, see results/protocol.md and results/exchange.md
+NOT_JUDGED = "tuning"  # by the best mean, see results/study.md and results/exchange.md
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch" / "sweep").glob("*.yaml")), ids=str)
