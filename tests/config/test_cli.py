@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -161,23 +160,6 @@ def test_bf16_where_it_is_emulated_says_in_one_line_that_it_is_slow(tmp_path: Pa
     assert "engine.precision=bf16 is emulated on this CPU, which is slow: fp32 is faster" in warning
     folders = [path.parent for path in tmp_path.glob("runs/*/status.json")]
     assert {status(folder)["hardware"]["precision"] for folder in folders} == {"bfloat16", "fp32"}
-
-
-@pytest.mark.skipif(" " in sys.executable, reason="Hydra's completion splits paths at spaces")
-def test_bash_completes_an_option_of_a_group(tmp_path: Path) -> None:
-    line = "python src/train.py schedule=cos"
-    script = f"""
-        eval "$(python src/train.py -sc install=bash)"
-        COMP_LINE="{line}" COMP_POINT={len(line)} COMP_CWORD=2
-        hydra_bash_completion
-        printf '%s\\n' "${{COMPREPLY[@]}}"
-    """
-    path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
-    ended = subprocess.run(
-        ["bash", "-c", script], cwd=ROOT, env=clean_environment(PATH=path),
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert ended.stdout.split() == ["schedule=cosine", "schedule=cosine_power"], ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
-import re
 from pathlib import Path
 
 import pytest
@@ -95,20 +94,3 @@ def test_the_examples_of_a_docstring_run(name: str) -> None:
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE)
     assert sum(runner.run(test).attempted for test in tests) > 0
     assert runner.summarize(verbose=False).failed == 0
-
-
-def test_help_and_an_error_that_names_the_cure_without_the_packages_of_the_commands() -> None:
-    program = """
-import sys
-sys.modules["omegaconf"] = sys.modules["yaml"] = None
-import igo
-help(igo)
-try:
-    igo.load_run("runs/one")
-except ModuleNotFoundError as error:
-    print("error:", error)
-"""
-    ended = python(ROOT, "-c", program, PYTHONPATH=str(ROOT / "src")).good()
-    assert "class BatchSampler" in ended.stdout
-    assert "load_run(folder" in ended.stdout
-    assert re.search(r"error: \w+ is missing: .*pip install '\.\[train,report\]'", ended.stdout)

@@ -96,17 +96,12 @@ def test_what_makes_the_results_is_not_in_it(wheel: Path) -> None:
     assert [name for name in names if "theory" in name or "noise_study" in name] == []
 
 
-def test_help_is_read_from_its_own_configuration(full: Path, tmp_path: Path) -> None:
-    ended = done(tmp_path, full / "bin" / "igo", "train", "--help").good()
-    assert "usage: igo train [" in ended.stdout
-    assert "schedule=graduated " in ended.stdout
+def test_it_explains_itself_trains_sweeps_and_reports(full: Path, tmp_path: Path) -> None:
+    igo = full / "bin" / "igo"
     code = "from igo.ground import paths; print(paths.CONF)"
     there = done(tmp_path, full / "bin" / "python", "-c", code)
     assert Path(there.stdout.strip()).is_relative_to(full)
-
-
-def test_it_trains_sweeps_and_reports(full: Path, tmp_path: Path) -> None:
-    igo = full / "bin" / "igo"
+    assert "schedule=graduated " in done(tmp_path, igo, "train", "--help").good().stdout
     run = done(tmp_path, igo, "train", *SMALL, "schedule=constant", "tracking.mode=offline").good()
     assert "finished: test accuracy" in run.stdout
     done(tmp_path, igo, "train", "-m", *SMALL, "epochs=2", "p=0.5,1", "tracking=none").good()
