@@ -15,12 +15,12 @@ HEAD = """# The theory, stated and run
 
 **{counts}**
 
-Every verdict is computed. *Agrees*: all numbers of a row lie in the range that the statement asks
-for; *in part*: some do; *disagrees*: none does; *undecided*: an end of the range lies in an
-interval, or a control (the same check where the statement must fail) does not fail. Brackets are
-95 % intervals. The table has one number of each row, the first that decides;
-[checks.csv](checks.csv) has all of them. In brackets: the slide (命題 proposition, 定理 theorem,
-補題 lemma, 仮定 assumption; [the idea](../../docs/idea.md#symbols) has the symbols).
+*Agrees*: all numbers of a row lie in the range that the statement asks for; *in part*: some do;
+*disagrees*: none does; *undecided*: an end of the range lies in an interval (95 %, in brackets), or
+a control, where the statement must fail, does not. The table has the first number that decides,
+[checks.csv](checks.csv) all. A row's number leads to its code; in brackets is the slide (命題
+proposition, 定理 theorem, 補題 lemma, 仮定 assumption).
+Symbols: [the idea](../../docs/idea.md#symbols).
 
     python -m lab.theory                            # all of it: make theory
     python -m lab.theory study=[nice,convexity]     # some studies
@@ -28,8 +28,8 @@ interval, or a control (the same check where the statement must fail) does not f
 Not run: statements about the training of networks, about generalisation and about score-based
 models. That a network's noise falls as 1/√b is in [results/noise](../noise/README.md).
 
-| | stated | verdict | number | asked | study |
-|---|---|---|---|---|---|
+| | stated | verdict | number |
+|---|---|---|---|
 """
 
 
@@ -83,9 +83,9 @@ def _table(entries: list[Entry]) -> str:
         stated = f"{entry.row.stated} ({entry.row.source})"
         check = entry.deciding
         cells = [
-            f'<a id="{entry.name}"></a>{number}', stated, f"**{entry.seen.verdict}**",
-            f"{check.what}: {check.number}", check.asked,
-            f"[{entry.study}](../../lab/theory/studies/{entry.study}.py)",
+            f'<a id="{entry.name}"></a>[{number}](../../lab/theory/studies/{entry.study}.py)',
+            stated, f"**{entry.seen.verdict}**",
+            f"{check.what}: {check.number} (asked: {check.asked})",
         ]  # fmt: skip
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines)

@@ -157,8 +157,8 @@ def _gap(frames: Frames, d: int, name: str, rival: str) -> Check:
 
 
 RAN = (
-    f"Σ g(x_i), g a ripple with three minima, {CHAINS[1]:,} starts in [−1, 1]^d (d = 10: "
-    f"{CHAINS[10]}), {STAGES} stages, first noise levels tuned alike"
+    f"Ripples with three minima, {CHAINS[1]:,} starts (d = 10: {CHAINS[10]}), {STAGES} stages, "
+    "first noise levels tuned alike"
 )
 
 
@@ -173,7 +173,7 @@ def reaches_the_global_minimum(frames: Frames) -> Seen:
         RAN,
         [_success(frames, d, name, low=0.9) for name in ours for d in CHAINS],
         [_success(frames, d, DESCENT, low=0.9) for d in CHAINS],
-        "The theorem starts x_1 inside the first strongly convex region; here starts are anywhere",
+        "The theorem starts x_1 inside the first strongly convex region",
     )
 
 
@@ -228,7 +228,7 @@ def sgd_follows_the_closed_form(frames: Frames) -> Seen:
         f"{RAN.partition(', first')[0]}, from δ_1 as large as the domain, d = 10 with η/4",
         [gap(falling(1), d) for d in CHAINS] + [gap(falling(1), d, QUARTER) for d in (1, 2)],
         [gap(DESCENT, d) for d in CHAINS],
-        "In expectation the steps are the same. A chain also wanders, less with a smaller η",
+        "A chain also wanders, less with a smaller η",
     )
 
 

@@ -140,8 +140,7 @@ def minibatch_noise_is_ball_noise(frames: Frames) -> Seen:
             _within(frames, "mini-batch, b = 16"),
         ],
         [_within(frames, "b = 16 against N(0, δ²)")],
-        "The size is right. The kernel is the law of −ηω itself: for d = 1 a ball has δ²/3, and "
-        "mini-batches are skewed",
+        "The size is right; the kernel is the law of −ηω itself",
     )
 
 
@@ -162,7 +161,7 @@ def ball_has_the_variance(frames: Frames) -> Seen:
     return Seen(
         "200,000 samples of u; ω has the variance C²/b if E‖u‖² = 1",
         [mean(f"E‖u‖², d = {d}", squares[d], 0.95, 1.05) for d in squares],
-        note="E‖u‖² = d/(d + 2): nothing for a network, a factor √3 in radius for d = 1",
+        note="E‖u‖² = d/(d + 2)",
     )
 
 

@@ -170,11 +170,10 @@ def stages_start_inside(frames: Frames) -> Seen:
     outside = pl.col("distance") >= pl.col("bound")
     return Seen(
         f"{len(table):,} stages of random waves and dented bowls that are new σ-nice along their "
-        f"levels, {len(table.filter(inside))} with γ_m > 1/d_{{m+1}}",
+        f"levels, {len(table.filter(inside)):,} with γ_m > 1/d_{{m+1}}",
         [Check("stages that start outside", len(table.filter(inside & outside)), high=0)],
         [Check("with γ_m ≤ 1/d_{m+1}", len(table.filter(~inside & outside)), high=0)],
-        "(i) down to δ = 0 gives ‖x*_δm − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]; without "
-        "γ_m > 1/d_{m+1} the bound is broken",
+        "(i) down to δ = 0 gives ‖x*_δm − x*‖ ≤ |δ_m| = |δ_{m+1}|/γ_m [derived]",
     )
 
 

@@ -5,9 +5,8 @@ from itertools import combinations, product
 import numpy as np
 import polars as pl
 
-from lab.theory.functions import rastrigin
 from lab.theory.row import Check, Frames, Seen, Settings, Study, frame, rate_gap, statement
-from lab.theory.smoothing import BALL, Array
+from lab.theory.smoothing import Array
 
 STEPS, NOISE = 2000, 400.0  # SGD steps, and C of the controlled gradient
 ETA, SAMPLES = 0.002, 7
@@ -17,7 +16,6 @@ SPLITS = {"2 decaying learning rate": 1.0, "3 increasing batch": 0.0, "4 hybrid"
 CONSTANT, GROWING = "1 constant", "growing noise"
 GAMMAS = (1.0, 0.92, 0.84, 0.5**0.5, 0.5)
 SQRT2, BATCHES = 0.5**0.5, (1.0, 2.0, 4.0, 8.0)  # the published γ, and some b_1
-RASTRIGIN = rastrigin(BALL, 1)
 
 
 def minibatch_variances(gradients: Array, batch: int) -> tuple[float, float]:
