@@ -187,13 +187,21 @@ def test_a_finished_run_whose_records_changed_is_not_trained_again_unasked(
     assert "finished before" in forge.run(tmp_path, *RUN).good().stdout
 
 
+def linger(ready: Any) -> None:
+    ready.set()
+    time.sleep(60)
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
 def test_a_worker_that_lives_on_does_not_hold_the_runs_lock(folder: RunFolder) -> None:
+    context = multiprocessing.get_context("fork")
+    ready = context.Event()
     with folder.held():
-        worker = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+        worker = context.Process(target=linger, args=(ready,))
         worker.start()
-    with (folder.path / ".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        ready.wait()
+    with folder.held():
+        pass
     worker.kill()
     worker.join()
 
