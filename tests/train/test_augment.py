@@ -123,21 +123,6 @@ def test_without_moves_images_are_picked_as_they_are() -> None:
     assert torch.equal(picked, images[[3, 0, 3]].permute(0, 3, 1, 2))
 
 
-@pytest.mark.parametrize(
-    ("augment", "drawn"),
-    [
-        (AugmentConfig(), (False, False, False)),
-        (AugmentConfig(crop=2), (True, False, False)),
-        (AugmentConfig(flip=True), (False, True, False)),
-        (AugmentConfig(rotation=15), (False, False, True)),
-        (AugmentConfig(crop=2, flip=True, rotation=15), (True, True, True)),
-    ],
-)
-def test_only_what_is_asked_for_is_drawn(augment: AugmentConfig, drawn: tuple[bool, ...]) -> None:
-    moves = draw_moves(augment, 3, generator(0), CPU)
-    assert tuple(part is not None for part in (moves.shift, moves.flip, moves.angle)) == drawn
-
-
 N = 20_000
 
 
@@ -183,11 +168,3 @@ def test_an_images_moves_are_independent_of_each_other_and_of_the_next_images(
     pairs = torch.cat([columns[:, :-1], columns[:, 1:]])  # beside those of the next image
     correlation = torch.corrcoef(pairs) - torch.eye(8)
     assert correlation.abs().max() < 4 / math.sqrt(N)
-
-
-def test_moves_depend_on_the_generator_alone() -> None:
-    augment = AugmentConfig(crop=CROP, flip=True, rotation=15)
-    first, again, other = (draw_moves(augment, 50, generator(s), CPU) for s in (7, 7, 8))
-    for name in ("shift", "flip", "angle"):
-        assert torch.equal(getattr(first, name), getattr(again, name))
-        assert not torch.equal(getattr(first, name), getattr(other, name))

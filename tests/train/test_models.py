@@ -160,18 +160,6 @@ def test_the_wide_resnets_block_is_batchnorm_relu_convolution_twice() -> None:
         rounding.assert_close(block(x).detach(), (hidden + kept).detach(), terms)
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize(
-    ("name", "size"),
-    [("resnet10t", 32), ("vit_tiny_patch16_224", 32), ("mobilenetv3_small_050.lamb_in1k", 32)],
-)
-def test_timm_models_are_made_for_images_and_classes(name: str, size: int, channels: int) -> None:
-    facts = dataset(5, channels, size)
-    network = models.build(ModelConfig(name, timm=True), facts)
-    models.check_fits(network, name, facts, smallest=2)
-    assert network(torch.zeros(2, channels, size, size)).shape == (2, 5)
-
-
 def test_outputs_of_the_wrong_shape_are_named() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 9))
     with pytest.raises(ConfigError, match=r"model\.name=mine .*\(2, 9\).*\(b, 10\)"):

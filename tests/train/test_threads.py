@@ -81,24 +81,6 @@ def test_the_trial_leaves_no_trace() -> None:
     assert not run.optimizer.state_dict()["state"]
 
 
-@pytest.mark.usefixtures("two_allowed")
-@pytest.mark.parametrize(
-    ("single", "shared", "chosen"), [(1000, 300, 1), (1000, 2000, 2), (1000, 1050, 1)]
-)
-def test_the_faster_number_is_taken_and_named(
-    single: float, shared: float, chosen: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(threads, "images_per_second", lambda run, numbers: [single, shared])
-    heard: list[str] = []
-    progress = Progress()
-    threads.settle(prepared(*own_images(tmp_path)), progress, heard.append)
-    assert torch.get_num_threads() == progress.threads == chosen
-    (line,) = heard
-    assert line.startswith(f"threads: {chosen} of 2")
-    assert f"{single:,.0f} images/s" in line
-    assert f"{shared:,.0f}" in line
-
-
 class Cut(BaseException):
     """What ends a run in its second epoch."""
 
