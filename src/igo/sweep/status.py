@@ -15,12 +15,10 @@ from igo.config.load import split_off
 from igo.ground.errors import UserError
 from igo.ground.words import counted
 from igo.runs.folder import last_record
-from igo.sweep.manifest import Entry, Manifest, counts, find_manifest, why
+from igo.sweep.manifest import Manifest, counts, find_manifest, why
 
 if TYPE_CHECKING:  # polars, which an installation may lack
     from igo.report.content import Section
-
-SHOWN = 3  # labels of runs that failed with the same error
 
 
 @dataclass
@@ -60,22 +58,13 @@ def show(
     except UserError as failure:
         console.print(f"warning: {failure}; the states below are from records only")
         states = manifest.states(runs_dir, with_queue=False)
-    failed: dict[str, list[Entry]] = {}  # by error
     for entry in manifest.runs:
         state, folder = states[entry.run], runs_dir / entry.run
         if state == "running":
             epoch = last_record(folder).get("epoch", 0)
             console.print(f"running: {entry.label}: epoch {epoch}/{entry.epochs}")
-        elif state == "failed":
-            failed.setdefault(why(folder), []).append(entry)
-        elif state == "interrupted":
-            console.print(f"interrupted: {entry.label}: {why(folder)} ({folder})")
-    for error, entries in failed.items():
-        which = "; ".join(entry.label for entry in entries[:SHOWN])
-        if len(entries) > 1:
-            rest = "; …" if len(entries) > SHOWN else ""
-            which = f"{counted(len(entries), 'run')} ({which}{rest})"
-        console.print(f"failed: {which}: {error} ({runs_dir / entries[0].run / 'error.txt'})")
+        elif state in ("failed", "interrupted"):
+            console.print(f"{state}: {entry.label}: {why(folder)} ({folder})")
     if "finished" in states.values():
         _show_results(manifest, runs_dir, console, report)
     console.print(f"sweep {manifest.name}: {counts(states)}")
