@@ -193,26 +193,6 @@ def test_preempted_runs_end_the_same(tmp_path: Path, undisturbed: Callable[..., 
     assert_same(run, expected / run.name)
 
 
-def test_a_run_that_runs_out_of_time_ends_with_the_same_bits(
-    tmp_path: Path, undisturbed: Callable[..., Path]
-) -> None:
-    """SLURM warns within 30 s of a job's start; a busy machine needs many such jobs."""
-    runs = (*LONG, "epochs=150", "seed=6")
-    limit = (
-        "hydra.launcher.time=1", "hydra.launcher.additional={signal: USR2@59}",
-        "hydra.launcher.max_num_timeout=100",
-    )  # fmt: skip
-    assert sweep(tmp_path, *SLURM, *limit, *runs).returncode == 0
-    (label,) = queue(tmp_path)
-    expected = undisturbed(*runs)
-    until_the_queue_is_empty()
-    run = folder(tmp_path, label)
-    log = (run / "output.log").read_text()
-    assert "this job is timed-out" in log
-    assert "continuing after epoch" in log
-    assert_same(run, expected / run.name)
-
-
 def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> None:
     """Five runs, two a job, two jobs an array; the first one fails; as many threads as CPUs."""
     short = (*SILENT, "epochs=1", "dataset.samples=32", "batch_size=8")
@@ -228,14 +208,6 @@ def test_a_job_with_several_runs_does_them_one_after_another(tmp_path: Path) -> 
     until_the_queue_is_empty()
     assert "4 finished, 1 failed" in sweep_status(tmp_path)
     assert status(folder(tmp_path, "learning_rate=0.1"))["hardware"]["threads"] == 2
-
-
-def test_what_sbatch_refuses_is_one_line_and_nothing_is_recorded(tmp_path: Path) -> None:
-    line = sweep(tmp_path, *SLURM, *SILENT, "hydra.launcher.partition=nowhere").error()
-    assert line.startswith("error: sbatch")
-    assert "nowhere" in line
-    assert list(tmp_path.glob("runs/sweeps/*/sweep.json")) == []  # what was refused is no sweep
-    assert in_queue() == {}
 
 
 def test_a_run_of_two_tasks_is_one_run_and_queued_again_as_one(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from conftest import (
     records,
     status,
 )
-from forked import forge
+from forked import Death, forge
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
@@ -136,6 +136,21 @@ def test_a_failing_run_stops_no_other_and_is_named(program: Program, tmp_path: P
     assert status(bad)["started"] == started
     program(*sweep, "hydra.launcher.retry_failed=true")
     assert status(bad)["started"] != started
+
+
+def test_a_run_that_was_stopped_from_outside_is_tried_again(
+    program: Program, tmp_path: Path
+) -> None:
+    """In its second epoch, by PyTorch's error for a worker that was killed."""
+    killed = "DataLoader worker (pid 7) is killed by signal: Killed. "
+    death = Death("igo.train.loop.train_epoch", 2, error=killed)
+    ended = program("-m", *SMALL, "seed=0", death=death)
+    assert ended.returncode == 1
+    assert f"{killed.rstrip('. ')}; the same command continues" in ended.stdout
+    assert "1 interrupted" in ended.stdout
+    program("-m", *SMALL, "seed=0").good()
+    settings = (*SMALL, "seed=0")
+    assert records(folder_of(tmp_path, *settings)) == alone(*settings)
 
 
 @pytest.mark.slow

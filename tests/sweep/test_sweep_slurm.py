@@ -93,8 +93,10 @@ def test_wrong_use_is_one_line_and_submits_nothing(
 ) -> None:
     line = program(*SWEEP, PATH=str(tmp_path)).error()
     assert line.startswith("error: hydra/launcher=slurm needs SLURM, and there is no sbatch")
-    path = stand_in(sbatch="exit 9", srun="exit 1", scontrol="exit 1", squeue="exit 1")
+    refused = "echo sbatch: error: invalid partition specified: nowhere >&2; exit 1"
+    path = stand_in(sbatch=refused, srun="exit 1", scontrol="exit 1", squeue="exit 1")
     for typed, named in (
+        ("hydra.launcher.partition=nowhere", "invalid partition specified: nowhere"),
         ("hydra.launcher.runs_per_job=0", "hydra.launcher.runs_per_job=0 is not allowed"),
         ("hydra.launcher.time=soon", "timeout_min"),
         ("+hydra.launcher.nonsense=1", "nonsense"),
