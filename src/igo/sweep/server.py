@@ -4,6 +4,7 @@ A run is a fork of the server. So all runs of a sweep have, and record, the code
 if a source is edited meanwhile.
 """
 
+import contextlib
 import importlib
 import pkgutil
 
@@ -16,4 +17,5 @@ manifest.code()  # kept, as is the commit, for all forks
 manifest.commit()
 for module in pkgutil.walk_packages(igo.__path__, "igo."):
     if module.name.split(".")[1] not in NOT_OF_A_RUN:
-        importlib.import_module(module.name)
+        with contextlib.suppress(ImportError):  # it needs a package that is not installed
+            importlib.import_module(module.name)
