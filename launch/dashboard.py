@@ -46,10 +46,11 @@ LINES: dict[str, list[tuple[str, str, list[str], bool]]] = {
     ],
 }
 ACCURACY = "test/accuracy.last"  # of a run's summary, which also has .max
-# Runs with equal values of these settings, such as runs that differ in the seed, are one line.
+# Runs that differ in the seed alone are one line. ``setting`` has digits of all settings but the
+# seed; the others name the line.
 GROUPED = (
-    "dataset.name", "model.name", "schedule.profile", "p", "schedule.kappa",
-    "schedule.lam", "split", "learning_rate", "batch_size",
+    "dataset.name", "model.name", "optimizer.name", "schedule.profile", "p", "split", "epochs",
+    "learning_rate", "batch_size", "setting",
 )  # fmt: skip
 AXES = ("p", "split")
 

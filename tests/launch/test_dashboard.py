@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROOT, TINY, Ended
+from conftest import ROOT, TINY, Ended, configure
 from forked import forge
 from wandb_server import KEY, WandbServer, entries
+
+from igo.runs.loggers.wandb import setting_of
 
 
 def program_as_typed(*arguments: str) -> None:
@@ -78,7 +80,17 @@ def test_all_names_are_those_that_a_run_logs(tmp_path: Path) -> None:
     (runs,) = definition["spec"]["section"]["runSets"]
     grouped = {f"{key['section']}:{key['name']}" for key in runs["grouping"]}
     assert {"config:p.value", "config:split.value"} <= grouped <= logged
+    assert "config:setting.value" in grouped
     assert "config:seed.value" not in grouped
+
+
+def test_runs_that_differ_in_the_seed_alone_are_one_line() -> None:
+    settings = {
+        setting_of(configure(*TINY, "seed=3", *typed))
+        for typed in ((), ("seed=4",), ("optimizer=shb",), ("epochs=4",), ("noise.batches=3",))
+    }
+    assert len(settings) == 4
+    assert setting_of(configure(*TINY)) in settings
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the library itself

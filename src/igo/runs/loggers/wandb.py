@@ -14,14 +14,14 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from igo.config.schema import Config
 from igo.ground.errors import ConfigError, first_line
 from igo.ground.files import Record
-from igo.runs.folder import RunFolder
+from igo.runs.folder import RunFolder, signature
 from igo.runs.loggers import Logger
 
 INIT_TIMEOUT = 20  # seconds that a start waits for a server, and then goes on offline
@@ -123,8 +123,18 @@ def open_run(
             tags=[*tracking.tags, profile],
             name=title[:LONGEST_NAME],
             id=status["wandb_id"],
-            config={**asdict(config), "plan": columns, "manifest": manifest},
+            config={
+                **asdict(config),
+                "setting": setting_of(config),
+                "plan": columns,
+                "manifest": manifest,
+            },
         )
+
+
+def setting_of(config: Config) -> str:
+    """Digits that runs share which differ in the seed alone: a dashboard groups by them."""
+    return signature(replace(config, seed=0))
 
 
 def plan_of(folder: Path) -> list[Record]:
